@@ -1,0 +1,13 @@
+"""Stands for an hour of quantum chemistry: the Morse potential of a hydrogen molecule."""
+
+from __future__ import annotations
+
+from math import exp
+
+from motoko.worker import job, run
+
+DEPTH = 4.7467  # eV
+STEEPNESS = 1.9426  # 1/angstrom
+EQUILIBRIUM = 0.7414  # angstrom
+
+run.energy = DEPTH * ((1 - exp(-STEEPNESS * (job.r - EQUILIBRIUM))) ** 2 - 1)

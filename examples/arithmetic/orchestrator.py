@@ -1,0 +1,69 @@
+"""Multiply, add, compare: three studies in which what ends decides what comes next.
+
+    inputs 2.1, 3.2 -> mult: three values -> add: three sums -> norm: two numbers -> mult
+
+Run it with ``motoko run --run_name first``, and again, under any other name, with other inputs:
+``motoko run --run_name second --inputs 1.5 4.0``.
+"""
+
+from __future__ import annotations
+
+from motoko.workflow import event
+
+
+def populate_arg_parser(parser):
+    """Options of this workflow; ``motoko run --help`` shows them, ``main`` receives them."""
+    parser.add_argument("--inputs", type=float, nargs=2, default=[2.1, 3.2], metavar="X")
+
+
+@event
+async def add_to_each(workflow, runs):
+    """For each mult run that has ended: one add run for each of its values."""
+    for run, _job in runs:
+        for offset, value in enumerate(run.y):
+            workflow.add.create_task(x=value, run_params={"place": run.place + offset})
+        # The label takes the run out of the condition, in the commit that creates the add runs.
+        run.state = "FORWARDED"
+
+
+def three_sums(workflow, task_manager):
+    """Hold once three sums are there; the action gets them as ``runs``."""
+    sums = task_manager.select("state = FINISHED")
+    return sums if len(sums) == 3 else False
+
+
+@event
+async def compare(workflow, runs):
+    """Create the one norm run, of the sums in the order of the inputs."""
+    in_order = sorted((run for run, _job in runs), key=lambda run: run.place)
+    workflow.norm.create_task(sums=[run.y for run in in_order])
+    for run in in_order:
+        run.state = "FORWARDED"
+
+
+@event
+async def multiply_results(workflow, runs):
+    """Give both numbers back to mult. Without a place these runs match no condition."""
+    for run, _job in runs:
+        workflow.mult.create_task(x=[run.sum_of_squares, run.root], run_params={"role": "result"})
+        run.state = "FORWARDED"
+
+
+async def main(workflow, inputs=(2.1, 3.2), **params):
+    workflow.add_action(
+        "mult_ended", task="mult", event=["state = FINISHED", "place >= 0"], f=add_to_each
+    )
+    workflow.add_action("sums_ended", task="add", event=three_sums, f=compare)
+    workflow.add_action("norm_ended", task="norm", event="state = FINISHED", f=multiply_results)
+    workflow.add_error_handler()  # a run that fails ends the workflow
+
+    # What exists already is not created again, so a second start under one name goes on.
+    first, second = inputs
+    workflow.mult.create_task(x=first, factors=[0.342, -2.31], run_params={"place": 0})
+    workflow.mult.create_task(x=second, run_params={"place": 2})
+
+    norm, _job = (await workflow.norm.select("state = FORWARDED"))[0]
+    await workflow.mult.select("role = result").all("state = FINISHED")
+    workflow.run_vars.result = [norm.sum_of_squares, norm.root]
+    print(f"sum of squares {norm.sum_of_squares:.7f}, root {norm.root:.7f}")
+    workflow.finished = True

@@ -1,0 +1,47 @@
+"""Runs the benchmarks named on the command line (all by default) and prints a table."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+import footprint
+import latency
+import throughput
+from support import noise
+
+BENCHMARKS = {
+    "latency": latency.measure,
+    "chain": throughput.chain,
+    "example": throughput.example,
+    "create": throughput.create,
+    "select": throughput.select,
+    "idle": footprint.idle,
+    "imports": footprint.imports,
+    "size": footprint.size,
+}
+
+
+def main() -> int:
+    """Run them; the exit status is the number of rows whose figure is over its limit."""
+    names = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; known: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    table = Table("what", "figure", "limit", "")
+    console = Console(width=140)
+    console.print(noise())
+    failed = 0
+    for name in names:
+        for row in BENCHMARKS[name]():
+            table.add_row(row.what, row.figure, row.limit, "holds" if row.holds else "TOO MUCH")
+            failed += not row.holds
+    console.print(table)
+    console.print(noise())
+    return failed
+
+
+sys.exit(main())

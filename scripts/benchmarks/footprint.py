@@ -1,0 +1,145 @@
+"""What an idle workflow costs, what imports cost, and what an installation weighs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+from support import Row, best, end_all, make_workflow, opened, python, timed
+
+ROOT = Path(__file__).resolve().parents[2]
+IDLE = """
+async def act(workflow, runs):
+    pass
+
+async def main(workflow):
+    workflow.add_action("failed", "mult", "state = FAILED", f=act)
+    workflow.add_action("large", "mult", "state = FINISHED and x > 1e9", f=act)
+    workflow.add_action("filter", "mult", lambda run, job: False, f=act)
+    workflow.add_action("count", event=lambda workflow, task_manager: False, f=act)
+    await workflow.mult.select("state = NEVER")
+"""
+
+
+def idle(seconds: int = 60) -> list[Row]:
+    """Measure server, launcher and orchestrator with 10,000 runs and nothing to do."""
+    from motoko.launcher.daemon import stop_launcher
+
+    with tempfile.TemporaryDirectory() as name:
+        directory = make_workflow(Path(name), ("mult",), IDLE)
+        with opened(directory, "idle") as workflow:
+            workflow.mult.create_task(x=[float(i) for i in range(10_000)])
+            end_all(workflow)
+            workflow.close()
+            workflow.start_launcher_daemons()
+            command = [sys.executable, "-m", "motoko", "orchestrator", "start"]
+            orchestrator = subprocess.Popen(
+                [*command, "--run_name", "idle"], cwd=directory, stderr=subprocess.DEVNULL
+            )
+            time.sleep(8)
+            pids = [orchestrator.pid, *_daemons(directory)]
+            begin = sum(_cpu(pid) for pid in pids)
+            time.sleep(seconds)
+            used = sum(_cpu(pid) for pid in pids) - begin
+            memory = sum(_pss(pid) for pid in pids)
+            each = ", ".join(f"{_pss(pid):.0f}" for pid in pids)
+            orchestrator.terminate()
+            orchestrator.wait()
+            stop_launcher(workflow.store.state)
+    share = used / seconds * 100
+    return [
+        Row(
+            f"idle for {seconds} s, 10,000 runs",
+            f"{share:.2f} % of a core, {len(pids)} processes, {memory:.0f} MB PSS ({each})",
+            "<= 0.5 %, 3 processes, <= 160 MB",
+            share <= 0.5 and len(pids) == 3 and memory <= 160,
+        )
+    ]
+
+
+def _daemons(directory: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if any(
+                module in line for module in (b"motoko.storage.serve", b"motoko.launcher.daemon")
+            ) and any(os.fsencode(directory) in word for word in line):
+                found.append(int(entry.name))
+    return found
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _pss(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def imports() -> list[Row]:
+    """Measure the worker's import and ``motoko --help``, beside a bare interpreter."""
+    bare = best(lambda: python("-c", "pass"), 15)
+    worker = best(lambda: python("-c", "from motoko.worker import run, job"), 15)
+    helping = best(
+        lambda: timed(
+            lambda: subprocess.run(
+                [Path(sys.executable).with_name("motoko"), "--help"],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+        ),
+        15,
+    )
+    beyond = (worker - bare) * 1000
+    return [
+        Row(
+            "import motoko.worker beyond a bare interpreter",
+            f"{beyond:.1f} ms (bare: {bare * 1000:.1f} ms)",
+            "<= 15 ms",
+            beyond <= 15,
+        ),
+        Row("motoko --help", f"{helping * 1000:.0f} ms", "<= 200 ms", helping <= 0.2),
+    ]
+
+
+def size() -> list[Row]:
+    """Measure a fresh installation without extras."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name) / "env"
+        venv.create(place, with_pip=True)
+        pip = [place / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
+        library = next((place / "lib").iterdir()) / "site-packages"
+        before = {entry.name for entry in library.iterdir()}
+        subprocess.run([*pip, "install", "--quiet", "--no-compile", ROOT], check=True)
+        added = [entry for entry in library.iterdir() if entry.name not in before]
+        total = sum(
+            file.stat().st_size
+            for entry in added
+            for file in ([entry] if entry.is_file() else entry.rglob("*"))
+            if file.is_file()
+        )
+        packages = sum(1 for entry in added if entry.name.endswith(".dist-info"))
+        shutil.rmtree(place)
+    megabytes = total / 2**20
+    return [
+        Row(
+            "installed without extras",
+            f"{megabytes:.0f} MB, {packages} packages",
+            "<= 60 MB, <= 30 packages",
+            megabytes <= 60 and packages <= 30,
+        )
+    ]

@@ -1,0 +1,96 @@
+"""What the benchmarks share: workflow directories, processes, statistics, a noise probe."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from motoko.core.changes import EditRun
+from motoko.core.edits import Claim, End
+from motoko.core.states import Lifecycle
+from motoko.workflow import Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured, the figure, the limit, and whether it holds."""
+
+    what: str
+    figure: str
+    limit: str
+    holds: bool
+
+
+def make_workflow(directory: Path, studies: tuple[str, ...], orchestrator: str) -> Path:
+    """Write a workflow whose runs do nothing, and return its directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = ["task_managers:", *(f"  {name}:" for name in studies), "orchestrator: steps.main"]
+    (directory / "motoko.yaml").write_text("\n".join(lines) + "\n")
+    for name in studies:
+        (directory / name).mkdir(exist_ok=True)
+        (directory / name / "bd.yaml").write_text(f"study: {name}\njob:\n  x: float\n")
+        (directory / name / "launch.sh").write_text("true\n")
+    (directory / "steps.py").write_text(orchestrator)
+    return directory
+
+
+@contextmanager
+def opened(directory: Path, run_name: str = "bench") -> Iterator[Workflow]:
+    """Create and open a workflow; its server is stopped at the end."""
+    from motoko.storage.server import stop_server
+
+    workflow = Workflow(directory)
+    workflow.create(validated=True)
+    workflow.run_name = run_name
+    try:
+        yield workflow
+    finally:
+        workflow.close()
+        stop_server(workflow.store.state)
+
+
+def end_all(workflow: Workflow) -> None:
+    """Have all runs of the study ``mult`` end well, without executing them."""
+    changes = []
+    for run in workflow.mult.select().runs:
+        token = f"t{run.id}"
+        changes.append(EditRun(run.key, Claim("bench", token, 1.0)))
+        changes.append(EditRun(run.key, End(token, Lifecycle.FINISHED, 1.0, "bench", 0)))
+    workflow.store.script.write(*changes)
+
+
+def python(*arguments: str, cwd: Path | None = None) -> float:
+    """Run this interpreter and return the seconds it took."""
+    return timed(lambda: subprocess.run([sys.executable, *arguments], check=True, cwd=cwd))
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return how many seconds ``work`` takes."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def best(work: Callable[[], float], times: int = 5) -> float:
+    """Return the median of several measurements."""
+    return statistics.median(work() for _ in range(times))
+
+
+def noise() -> str:
+    """Return how much a fixed piece of work varies on this machine now: min, median, max in ms."""
+    samples = sorted(timed(lambda: sum(range(2_000_000))) * 1000 for _ in range(15))
+    middle = statistics.median(samples)
+    return (
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; a fixed loop takes "
+        f"{samples[0]:.0f} / {middle:.0f} / {samples[-1]:.0f} ms (min / median / max)"
+    )

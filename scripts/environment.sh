@@ -1,0 +1,46 @@
+# Sourced by the other scripts: makes the virtual environment .venv and keeps it up to date.
+# shellcheck shell=bash
+
+root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
+venv="$root/.venv"
+
+# Print the first Python that is new enough; $PYTHON overrides the choice.
+find_python() {
+    local candidate
+    for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python3.14 python; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    echo "No Python of version 3.11 or later was found; name one with PYTHON=..." >&2
+    return 1
+}
+
+# ensure_environment [EXTRA]: install the package, with an extra, unless that was done already for
+# this pyproject.toml, in this place.
+ensure_environment() {
+    local python what stamp
+    if ! "$venv/bin/python" -c '' 2>/dev/null; then
+        python="$(find_python)" || return
+        echo "Making the virtual environment .venv with $python ..." >&2
+        "$python" -m venv --clear "$venv" || {
+            echo "$python cannot make virtual environments; on Debian: apt install python3-venv" >&2
+            return 1
+        }
+    fi
+    what="$root${1:+[$1]}"
+    stamp="$venv/motoko-installed${1:+-$1}"
+    if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(wanted "$what")" ]; then
+        echo "Installing Motoko${1:+ with what its '$1' extra needs} into .venv ..." >&2
+        "$venv/bin/python" -m pip install -qq --disable-pip-version-check --editable "$what" ||
+            return
+        wanted "$what" >"$stamp"
+    fi
+}
+
+# Print what an up-to-date environment was made of.
+wanted() {
+    printf '%s ' "$1"
+    cksum <"$root/pyproject.toml"
+}

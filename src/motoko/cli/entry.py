@@ -1,0 +1,47 @@
+"""From arguments to an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from motoko.cli import exit_status
+from motoko.cli.parser import build_parser, parse
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse the arguments, execute the command and report its errors."""
+    _tolerate_other_encodings()
+    verbose = "--verbose" in argv
+    try:
+        args = parse(build_parser(), argv)
+        args.motoko_argv = list(argv)
+        execute: Callable[..., int] = args.motoko_execute
+        status = execute(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain once more when it flushes at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exit_status.BROKEN_PIPE
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.args[0] if interrupt.args else 2
+        return exit_status.of_signal(number)
+    except Exception as error:  # noqa: BLE001 - this is where all of them are reported
+        from motoko.cli.errors import report
+
+        return report(error, verbose=verbose)
+    return status
+
+
+def _tolerate_other_encodings() -> None:
+    """Write what the terminal's encoding does not have as an escape instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

@@ -1,0 +1,58 @@
+"""Show every state that a run was in, or the firings of the orchestrator's events.
+
+`motoko history study.7` shows a run; `motoko history` all firings; with --event those of one.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "show what happened to a run, or which events fired"
+RUNS_SHOWN = 6
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("run", nargs="?", metavar="STUDY.ID", help="the run to show")
+    parser.add_argument("--event", metavar="NAME", help="the firings of one event")
+    parser.add_argument("--run_name", "-n", metavar="N", help="one run name only")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print the history as a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from motoko.cli import exit_status
+    from motoko.cli.opening import open_workflow
+    from motoko.cli.tables import console
+    from motoko.operations import chronicle
+    from motoko.runtime.clock import utc
+
+    def moment(at: float) -> Text:
+        return Text(utc(at).isoformat(sep=" ", timespec="milliseconds"))
+
+    workflow = open_workflow(args, look=True)
+    try:
+        if args.run is not None:
+            table = Table("time", "state", "attempt", "cause", box=None)
+            for move in chronicle.run_record(workflow, args.run).history:
+                what = (move.state, str(move.attempt), move.cause)
+                table.add_row(moment(move.time), *map(Text, what))
+        else:
+            table = Table("time", "run name", "event", "status", "runs", box=None)
+            for firing in chronicle.past_firings(
+                workflow, event=args.event, run_name=args.run_name
+            ):
+                runs = ", ".join(str(key) for key in firing.runs[:RUNS_SHOWN])
+                if len(firing.runs) > RUNS_SHOWN:
+                    runs += f", ... ({len(firing.runs)} runs)"
+                status = "open" if firing.done is None else "done"
+                columns = (firing.run_name, firing.event, status, runs)
+                table.add_row(moment(firing.opened), *map(Text, columns))
+    finally:
+        workflow.close()
+    console().print(table)
+    return exit_status.OK

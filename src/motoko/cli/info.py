@@ -1,0 +1,53 @@
+"""Show who works for the workflow, and how many runs are in which state.
+
+Nothing is started by looking. --json prints one object on standard output:
+
+  directory      text
+  database       whether there is one
+  server         null, or {"pid"}
+  launchers      list of {"name", "host", "pid", "since", "generator", "studies"}
+  orchestrators  list of {"run_name", "host", "pid", "since"}
+  studies        list of {"name", "counts": {run name: {state: number}}}; with --verbose
+                 also "runs": list of {"id", "job_id", "run_name", "state", "lifecycle",
+                 "attempt", "exit_code", "reason", "job": {}, "fields": {}}
+
+Times are ISO 8601 in UTC. Floats that JSON lacks are the texts "nan", "inf" and "-inf", bytes
+are hexadecimal text, sets are lists.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "show who works, and how many runs are in which state"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--bd_study", "-bd", metavar="S", help="one study only")
+    parser.add_argument("--json", action="store_true", help="print JSON, as described above")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Look at the workflow and print what is there."""
+    from motoko.cli import exit_status
+    from motoko.cli.opening import open_workflow
+    from motoko.operations.overview import look
+
+    workflow = open_workflow(args, look=True)
+    try:
+        found = look(workflow, study=args.bd_study, runs=args.verbose)
+    finally:
+        workflow.close()
+    if args.json:
+        from motoko.cli.as_json import overview_text
+
+        print(overview_text(found, runs=args.verbose))
+    else:
+        from motoko.cli.tables import print_overview
+
+        print_overview(found, runs=args.verbose)
+    return exit_status.OK

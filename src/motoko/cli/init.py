@@ -1,0 +1,34 @@
+"""Write a small workflow that runs: two studies, and an orchestrator that joins them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "write a small workflow that runs"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("directory", nargs="?", default=".", metavar="DIR", help="by default here")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Write the files and say what to do next."""
+    from pathlib import Path
+
+    from motoko.cli import exit_status
+    from motoko.operations.templates import write_workflow
+
+    directory = Path(args.directory)
+    for name in write_workflow(directory):
+        print(directory / name)
+    if directory.resolve() == Path.cwd():
+        print("Run it: motoko run --run_name first")
+    else:
+        from shlex import quote
+
+        print(f"Run it: cd {quote(str(directory))} && motoko run --run_name first")
+    return exit_status.OK

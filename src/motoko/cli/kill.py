@@ -1,0 +1,34 @@
+"""Stop the workflow's orchestrators, its launcher and its server. Nothing is lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "stop orchestrators, launcher and server"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "--stop-runs",
+        action="store_true",
+        help="stop runs too; they go back to CREATED. Otherwise they go on, and the next launcher "
+        "takes their results",
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Stop everything, and say what was stopped."""
+    from motoko.cli import exit_status
+    from motoko.cli.opening import state_directory
+    from motoko.operations.stopping import kill
+
+    stopped = kill(state_directory(args), stop_runs=args.stop_runs)
+    for what in stopped:
+        print(f"stopped {what}")
+    if not stopped:
+        print("nothing runs")
+    return exit_status.OK

@@ -1,0 +1,110 @@
+"""Finding the workflow that a command is about, and the options of its orchestrator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from motoko.storage.address import StateDirectory
+    from motoko.workflow import Workflow
+
+
+def workflow_file(directory: str | None) -> Path:
+    """Return the ``motoko.yaml`` of a directory, or the one found from here upwards."""
+    from motoko.config import WORKFLOW_FILE, find_workflow
+    from motoko.errors import NotAWorkflowError
+
+    if directory is None:
+        return find_workflow(Path.cwd())
+    file = Path(directory) / WORKFLOW_FILE
+    if not file.is_file():
+        raise NotAWorkflowError(
+            f"{directory} has no {WORKFLOW_FILE}", hint="Make a workflow there with `motoko init`."
+        )
+    return file
+
+
+def open_workflow(args: argparse.Namespace, *, look: bool = False) -> Workflow:
+    """Return the workflow that a command is about; ``look``: never start a server."""
+    from motoko.workflow import Workflow
+
+    return Workflow(workflow_file(args.workflow_dir), look=look)
+
+
+def state_directory(args: argparse.Namespace) -> StateDirectory:
+    """Return the state directory, without reading what ``motoko.yaml`` says."""
+    from motoko.storage.address import StateDirectory
+
+    return StateDirectory.of(workflow_file(args.workflow_dir).parent)
+
+
+def add_orchestrator_options(parser: Any, argv: Sequence[str]) -> None:
+    """Have the orchestrator's ``populate_arg_parser`` add its options to the parser.
+
+    The workflow is loaded for that and kept as ``args.motoko_workflow``.
+    """
+    from motoko.errors import MotokoError
+
+    own = {action.dest for action in parser._actions}  # noqa: SLF001 - argparse offers no other way
+    try:
+        workflow, module = _load(argv)
+    except MotokoError as error:
+        if not {"-h", "--help"} & set(argv):
+            raise
+        parser.epilog = f"(The orchestrator's own options are not shown: {error.message})"
+        return
+    populate = getattr(module, "populate_arg_parser", None)
+    if populate is not None:
+        _populate(parser, populate, own)
+    parser.set_defaults(motoko_workflow=workflow, motoko_own=frozenset(own))
+
+
+def _load(argv: Sequence[str]) -> tuple[Workflow, Any]:
+    import argparse
+
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    early.add_argument("--workflow", dest="workflow_dir")
+    try:
+        args, _ = early.parse_known_args(list(argv))
+    except argparse.ArgumentError:
+        args = argparse.Namespace(workflow_dir=None)  # the parser proper will complain
+    workflow = open_workflow(args)
+    return workflow, workflow.load_orchestrator_module()
+
+
+def _populate(parser: Any, populate: Any, own: set[str]) -> None:
+    import argparse
+
+    from motoko.errors import OrchestratorLoadError
+    from motoko.orchestrator.actions import location
+
+    known = len(parser._actions)  # noqa: SLF001
+    try:
+        populate(parser)
+    except argparse.ArgumentError as error:
+        raise OrchestratorLoadError(
+            f"{location(populate)}: {error}",
+            hint="Motoko has this option itself; choose another name.",
+        ) from error
+    except Exception as error:
+        error.add_note(f"in the function {location(populate)}")
+        raise
+    taken = {action.dest for action in parser._actions[known:]} & own  # noqa: SLF001
+    if taken:
+        raise OrchestratorLoadError(
+            f"{location(populate)}: {min(taken)!r} is the name of one of Motoko's own options",
+            hint="Give your option another name, or another dest=.",
+        )
+
+
+def orchestrator_params(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the parsed options that are the orchestrator's own."""
+    return {
+        name: value
+        for name, value in vars(args).items()
+        if name not in args.motoko_own and not name.startswith("motoko_")
+    }

@@ -1,0 +1,3 @@
+"""The commands below ``motoko orchestrator``."""
+
+from __future__ import annotations

@@ -1,0 +1,55 @@
+"""Show which orchestrators run, and what those in the background have logged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+HELP = "show which orchestrators run"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--run_name", "-n", metavar="N", help="the one of this run name only")
+    parser.add_argument("--logs", action="store_true", help="print the logs, too")
+    parser.add_argument(
+        "--follow", action="store_true", help="print a log as it grows, until its writer has ended"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print who orchestrates, and logs if asked for."""
+    from motoko.cli import exit_status
+    from motoko.cli.opening import state_directory
+    from motoko.operations.orchestrators import log_file, log_files
+    from motoko.operations.stopping import running_orchestrators
+    from motoko.storage.store import Store
+
+    state = state_directory(args)
+    store = Store(state, {}, look=True)
+    try:
+        running = running_orchestrators(store)
+    finally:
+        store.close()
+    names = [name for name in sorted(running) if args.run_name in (None, name)]
+    for name in names:
+        print(f"run name {name}: {running[name]}")
+    if not names:
+        whose = "" if args.run_name is None else f" of run name {args.run_name!r}"
+        print(f"no orchestrator{whose} runs")
+    if args.logs or args.follow:
+        logs = log_files(state) if args.run_name is None else [log_file(state, args.run_name)]
+        _print_logs([log for log in logs if log.exists()], follow=args.follow)
+    return exit_status.OK
+
+
+def _print_logs(logs: list[Path], *, follow: bool) -> None:
+    from motoko.cli.logs import print_logs
+    from motoko.operations.orchestrators import writer_alive
+
+    if not logs:
+        print("there is no log: only orchestrators started with --detach have one")
+    print_logs(logs, lambda log: follow and writer_alive(log))

@@ -1,0 +1,34 @@
+"""Stop the orchestrators of this workflow on this machine, or one of them. Their runs go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "stop orchestrators; their runs go on"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--run_name", "-n", metavar="N", help="the one of this run name only")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Stop them and say which."""
+    from motoko.cli import exit_status
+    from motoko.cli.opening import state_directory
+    from motoko.operations.stopping import stop_orchestrators
+    from motoko.storage.store import Store
+
+    store = Store(state_directory(args), {}, look=True)
+    try:
+        stopped = stop_orchestrators(store, args.run_name)
+    finally:
+        store.close()
+    for name, holder in stopped.items():
+        print(f"stopped the orchestrator of run name {name!r} (process {holder.pid})")
+    if not stopped:
+        print("no orchestrator runs")
+    return exit_status.OK

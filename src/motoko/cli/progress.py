@@ -1,0 +1,55 @@
+"""How far a workflow is, while it runs: a live table, or a line when something has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from motoko.cli.tables import console, counts_line, counts_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from motoko.operations.overview import Counts
+
+LIVE_SECONDS = 0.25
+PLAIN_SECONDS = 1.0
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[tuple[Callable[[Counts], None], float]]:
+    """Yield what shows the counts, and the seconds to leave between two calls of it."""
+    if sys.stderr.isatty():
+        with _live() as show:
+            yield show, LIVE_SECONDS
+    else:
+        yield _plain(time.monotonic()), PLAIN_SECONDS
+
+
+def _plain(start: float) -> Callable[[Counts], None]:
+    def show(counts: Counts) -> None:
+        seconds = int(time.monotonic() - start)
+        elapsed = f"{seconds // 60:02}:{seconds % 60:02}"
+        print(f"{elapsed} {counts_line(counts)}", file=sys.stderr, flush=True)
+
+    return show
+
+
+@contextlib.contextmanager
+def _live() -> Iterator[Callable[[Counts], None]]:
+    from rich.live import Live
+
+    # What user code prints goes above the table, unless it goes elsewhere anyway.
+    with Live(
+        console=console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    ) as live:
+
+        def show(counts: Counts) -> None:
+            live.update(counts_table(counts, "study"), refresh=True)
+
+        yield show

@@ -1,0 +1,37 @@
+"""Send runs that ended badly back to CREATED, so that a launcher tries them again.
+
+With --changed: ended runs of any outcome whose scripts have changed since they were made.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "try badly ended runs again"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    from motoko.cli.selecting import add_options
+
+    add_options(parser)
+    parser.add_argument(
+        "--changed", action="store_true", help="runs made with scripts that have changed since"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Send the runs back, naming each."""
+    from motoko.cli import exit_status
+    from motoko.cli.selecting import chosen, count, working
+    from motoko.operations import changing
+
+    with working(args) as workflow:
+        find = changing.outdated if args.changed else changing.badly_ended
+        keys = changing.retry(workflow, find(workflow, **chosen(args)), "motoko retry")
+    for key in keys:
+        print(f"{key} is CREATED again")
+    print(f"{count(len(keys))} to be tried again; `motoko run` or a launcher executes them")
+    return exit_status.OK

@@ -1,0 +1,121 @@
+"""Do everything here, in the foreground: database, server, launcher, orchestrator, results.
+
+Ctrl-C stops it cleanly; the runs under way go back to CREATED. Start it again with the same run
+name, and it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from motoko.operations.running import Interruption
+    from motoko.operations.services import Services
+    from motoko.operations.watching import LauncherWatch
+    from motoko.runtime.processes import ProcessId
+    from motoko.workflow import Workflow
+
+HELP = "run a workflow from its start to its results"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options; those of the orchestrator follow when the workflow is known."""
+    from motoko.cli.opening import add_orchestrator_options
+
+    parser.add_argument(
+        "--run_name", "-n", required=True, metavar="N", help="the name of this execution"
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="first send badly ended runs back to CREATED"
+    )
+    parser.add_argument(
+        "--stop-runs",
+        action="store_true",
+        help="stop runs too where it ends with an error, as Ctrl-C does; otherwise they go on",
+    )
+    parser.extend = add_orchestrator_options  # type: ignore[attr-defined]
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run the workflow, show how far it is, and print what came of it."""
+    import logging
+
+    from motoko.cli import exit_status, logs
+    from motoko.cli.selecting import retry_failed
+    from motoko.operations.running import Interruption
+    from motoko.operations.services import Services
+    from motoko.operations.stopping import check_free
+
+    logs.show(logging.INFO if args.verbose else logging.WARNING)
+    workflow: Workflow = args.motoko_workflow
+    workflow.run_name = args.run_name
+    workflow.end_when_stalled = True
+    workflow.get_orchestrator_function()  # a wrong one is told before anything is started
+    interruption = Interruption()
+    with interruption.caught(), Services(workflow, temporary=True, create=True) as services:
+        check_free(workflow.store, args.run_name)
+        if args.retry_failed:
+            retry_failed(workflow, args.run_name)
+        _run(args, workflow, services, interruption)
+    return exit_status.OK
+
+
+def _run(
+    args: argparse.Namespace, workflow: Workflow, services: Services, interruption: Interruption
+) -> None:
+    from motoko.cli.ending import see_to_runs
+    from motoko.cli.opening import orchestrator_params
+    from motoko.errors import Fenced, LeaseHeld
+
+    watch = _launcher(workflow, services)
+    try:
+        _execute(workflow, orchestrator_params(args), interruption, watch)
+    except KeyboardInterrupt:
+        see_to_runs(workflow, services, stop=True)
+        _print_results(workflow)
+        print("interrupted; the same command goes on where this one was", file=sys.stderr)
+        raise
+    except (LeaseHeld, Fenced):
+        raise  # the runs are another orchestrator's
+    except Exception:
+        see_to_runs(workflow, services, stop=args.stop_runs)
+        _print_results(workflow)
+        raise
+    see_to_runs(workflow, services, stop=False)
+    _print_results(workflow)
+
+
+def _launcher(workflow: Workflow, services: Services) -> LauncherWatch:
+    from motoko.operations.watching import LauncherWatch
+
+    def start() -> ProcessId:
+        return services.start_launcher(workflow.run_name or "")
+
+    return LauncherWatch(start(), start, workflow.store.state.logs / "launcher.log")
+
+
+def _execute(
+    workflow: Workflow, params: dict[str, Any], interruption: Interruption, watch: LauncherWatch
+) -> None:
+    from motoko.cli.progress import progress
+    from motoko.operations.running import execute as execute_workflow
+
+    with progress() as (show, interval):
+        execute_workflow(
+            workflow, params, interruption, show=show, interval=interval, look_after=watch.look
+        )
+
+
+def _print_results(workflow: Workflow) -> None:
+    from motoko.cli.tables import ROWS, print_summary
+    from motoko.operations.overview import counts_by_state, runs_of
+
+    name = workflow.run_name or ""
+    with workflow.store.script.view() as session:
+        counts = counts_by_state(session, workflow.task_managers, name)
+        runs = runs_of(session, workflow.task_managers, name, ROWS)
+    print_summary(name, counts, runs)

@@ -1,0 +1,67 @@
+"""The options by which commands choose runs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from typing import Any
+
+    from motoko.workflow import Workflow
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --constraints, --bd_study and --run_name."""
+    parser.add_argument(
+        "--constraints",
+        action="append",
+        default=[],
+        metavar="C",
+        help="such as 'state = FAILED, x > 2'; may be given several times, then all must hold",
+    )
+    parser.add_argument("--bd_study", "-bd", metavar="S", help="one study only")
+    parser.add_argument("--run_name", "-n", metavar="N", help="one run name only")
+
+
+@contextlib.contextmanager
+def working(args: argparse.Namespace, *, writes: bool = True) -> Iterator[Workflow]:
+    """Open the workflow, having looked whether the constraints make sense.
+
+    With ``writes`` its server runs meanwhile, and is stopped afterwards if that is what started it.
+    """
+    from motoko.cli.opening import open_workflow
+    from motoko.operations import choosing
+    from motoko.operations.services import Services
+
+    workflow = open_workflow(args, look=not writes)
+    for warning in choosing.warnings(choosing.parse(workflow, args.bd_study, args.constraints)):
+        print(f"warning: {warning}", file=sys.stderr)
+    if writes:
+        with Services(workflow, temporary=True):
+            yield workflow
+    else:
+        with contextlib.closing(workflow):
+            yield workflow
+
+
+def chosen(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what was chosen, as keyword arguments of the functions that look for runs."""
+    return {"study": args.bd_study, "constraints": args.constraints, "run_name": args.run_name}
+
+
+def count(number: int) -> str:
+    """Return ``1 run`` or ``7 runs``."""
+    return f"{number} run" if number == 1 else f"{number} runs"
+
+
+def retry_failed(workflow: Workflow, run_name: str) -> None:
+    """Send the badly ended runs of a run name back to CREATED, and say how many there are."""
+    from motoko.operations import changing
+
+    records = changing.badly_ended(workflow, run_name=run_name)
+    keys = changing.retry(workflow, records, "--retry-failed")
+    print(f"{count(len(keys))} to be tried again", file=sys.stderr)

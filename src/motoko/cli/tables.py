@@ -1,0 +1,182 @@
+"""Tables for people. Names, states and values are text: nothing in them is markup."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from motoko.core.states import BAD_OUTCOMES, Lifecycle
+from motoko.runtime.clock import utc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from motoko.core.records import RunRecord
+    from motoko.operations.overview import Counts, Overview, StudyOverview
+
+ROWS: Final = 20
+CELL: Final = 48  # characters of one value
+UNLIMITED: Final = 100_000  # columns, where the output is read by a program
+LIFECYCLE: Final = tuple(state.value for state in Lifecycle)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # as every other writer does; the entry point deals with it
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console; where nobody watches, lines are as long as they need to be."""
+    tty = (sys.stderr if stderr else sys.stdout).isatty()
+    return _Console(stderr=stderr, markup=False, highlight=False, width=None if tty else UNLIMITED)
+
+
+def state_text(state: str) -> Text:
+    """Return a state in its colour."""
+    if state in {outcome.value for outcome in BAD_OUTCOMES}:
+        return Text(state, "red")
+    return Text(state, {"FINISHED": "green", "START": "cyan", "SUBMITTED": "cyan"}.get(state, ""))
+
+
+def value_text(value: Any) -> str:
+    """Return a value on one line, shortened where it is long."""
+    if isinstance(value, float):
+        text = f"{value:.10g}"
+    elif isinstance(value, str) and value.isprintable():
+        text = value
+    else:
+        text = repr(value)
+    return text if len(text) <= CELL else text[: CELL - 3] + "..."
+
+
+def ordered_states(states: Iterable[str]) -> list[str]:
+    """Return states in the order of the lifecycle, labels last by name."""
+    found = set(states)
+    return [s for s in LIFECYCLE if s in found] + sorted(found - set(LIFECYCLE))
+
+
+def counts_line(counts: Counts) -> str:
+    """Return the counts by state of all studies that have runs, on one line."""
+    parts = []
+    for study, states in counts.items():
+        if states:
+            numbers = ", ".join(f"{states[s]} {s}" for s in ordered_states(states))
+            parts.append(f"{study}: {numbers}")
+    return "; ".join(parts) if parts else "no runs yet"
+
+
+def counts_table(counts: Mapping[str, Mapping[str, int]], first: str) -> Table:
+    """Return a table of the numbers of runs, a row for each key and a column for each state."""
+    table = _table(Text(first))
+    states = ordered_states(state for of_one in counts.values() for state in of_one)
+    for state in states:
+        table.add_column(state_text(state), justify="right")
+    for name, of_one in counts.items():
+        table.add_row(Text(name), *(Text(str(of_one.get(state, 0))) for state in states))
+    return table
+
+
+def runs_table(records: Sequence[RunRecord], *, run_names: bool = False) -> Table:
+    """Return a table of runs of one study: job values, state, fields."""
+    job = list(dict.fromkeys(name for record in records for name in record.job))
+    fields = list(dict.fromkeys(name for record in records for name in record.fields))
+    table = _table(Text("run"))
+    if run_names:
+        table.add_column(Text("run name"))
+    for name in job:
+        table.add_column(Text(name), justify="right")
+    table.add_column(Text("state"))
+    for name in fields:
+        table.add_column(Text(name), justify="right")
+    for record in records:
+        cells = [Text(str(record.key))]
+        if run_names:
+            cells.append(Text(record.run_name))
+        cells += [_cell(record.job, name) for name in job]
+        cells.append(state_text(record.state))
+        cells += [_cell(record.fields, name) for name in fields]
+        table.add_row(*cells)
+    return table
+
+
+def _cell(values: Mapping[str, Any], name: str) -> Text:
+    return Text(value_text(values[name]) if name in values else "")
+
+
+def _table(first: Text) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first)
+    return table
+
+
+def print_runs(
+    records: Sequence[RunRecord], *, run_names: bool = False, to: Console | None = None
+) -> None:
+    """Print a table for each study that the runs are of."""
+    out = console() if to is None else to
+    by_study: dict[str, list[RunRecord]] = {}
+    for record in records:
+        by_study.setdefault(record.study, []).append(record)
+    for of_study in by_study.values():
+        out.print(runs_table(of_study, run_names=run_names))
+
+
+def print_summary(
+    run_name: str, counts: Counts, runs: Mapping[str, Sequence[RunRecord]], rows: int = ROWS
+) -> None:
+    """Print what became of a run name: counts by state, and the first runs of each study."""
+    out = console()
+    out.print(Text(f"run name {run_name}"))
+    out.print(counts_table(counts, "study"))
+    for study, records in runs.items():
+        if not records:
+            continue
+        out.print(runs_table(records[:rows]))
+        more = sum(counts.get(study, {}).values()) - len(records[:rows])
+        if more > 0:
+            out.print(Text(f"... and {more} more runs of {study} (motoko info --verbose)\n"))
+
+
+def print_overview(overview: Overview, *, runs: bool) -> None:
+    """Print who works for a workflow, and its runs."""
+    out = console()
+    out.print(Text(f"workflow      {overview.directory}"))
+    out.print(Text(f"server        {_server(overview.server)}"))
+    _print_workers(out, "launcher", [str(launcher) for launcher in overview.launchers])
+    _print_workers(
+        out,
+        "orchestrator",
+        [f"{name}: process {holder.pid} on {holder.host}, since "
+         f"{utc(holder.since).isoformat(timespec='seconds')}"
+         for name, holder in overview.orchestrators.items()],
+    )  # fmt: skip
+    if not overview.database:
+        out.print(Text("There is no database yet: motoko create, or motoko run."))
+    for study in overview.studies:
+        _print_study(out, study, runs=runs)
+
+
+def _server(pid: int | None) -> str:
+    if pid is None:
+        return "does not run"
+    return f"process {pid}" if pid else "runs, but nothing says as which process"
+
+
+def _print_workers(out: Console, what: str, lines: Sequence[str]) -> None:
+    for line in lines or ["none runs"]:
+        out.print(Text(f"{what:<13} {line}"))
+
+
+def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
+    out.print(Text(f"\nstudy {study.name}"))
+    if not any(study.counts.values()):
+        out.print(Text("no runs"))
+        return
+    out.print(counts_table(study.counts, "run name"))
+    if runs:
+        out.print(runs_table(study.runs, run_names=True))

@@ -1,0 +1,30 @@
+"""``motoko.yaml`` and ``bd.yaml`` as frozen, validated models.
+
+Every error is a ConfigError that names the file, the line and the nearest valid key.
+"""
+
+from __future__ import annotations
+
+from motoko.config.discover import WORKFLOW_FILE, find_workflow
+from motoko.config.options import RunOptions, generator_name
+from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
+from motoko.config.workflow_file import (
+    RESERVED_TASK_NAMES,
+    TaskManagerConfig,
+    WorkflowConfig,
+    load_workflow,
+)
+
+__all__ = [
+    "RESERVED_TASK_NAMES",
+    "STUDY_FILE",
+    "WORKFLOW_FILE",
+    "RunOptions",
+    "StudyConfig",
+    "TaskManagerConfig",
+    "WorkflowConfig",
+    "find_workflow",
+    "generator_name",
+    "load_study",
+    "load_workflow",
+]

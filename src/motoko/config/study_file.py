@@ -1,0 +1,239 @@
+"""``bd.yaml``: what a study calculates, its parameters and its files."""
+
+from __future__ import annotations
+
+import re
+from os.path import isfile  # Path.is_file raises where a name is too long
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo
+
+from motoko.config.options import RunOptions
+from motoko.config.sections import (
+    Problem,
+    check_name,
+    mapping,
+    problems,
+    text,
+    validate,
+    whole_number,
+)
+from motoko.config.yaml_lines import Document, read_document
+from motoko.core.records import RESERVED_FIELDS, RESOURCES
+from motoko.core.values import TYPE_NAMES, coerce, plain
+from motoko.errors import ConfigError, ParameterError, suggestion
+
+STUDY_FILE: Final = "bd.yaml"
+MAX_STUDY: Final = 100  # bytes; run directories are BD-<study>-runs
+_SAFE_NAME: Final = re.compile(r"[\w-][\w.-]*")
+DEFAULT_SCRIPT: Final = "launch.sh"
+DEFAULT_CONFIG_FILE: Final = "doIt.py"
+
+# A job's own attribute, and what create_task takes beside job parameters.
+RESERVED_JOB_PARAMETERS: Final = frozenset({"id", "self", "run_params", "commit", "replicate"})
+
+
+def _types(value: Any, info: ValidationInfo) -> dict[str, str]:
+    """Validate a mapping from names to type names."""
+    section = mapping(value, info)
+    if info.field_name == "job":
+        what, taken = "job parameter", RESERVED_JOB_PARAMETERS
+    else:
+        what, taken = "run field", RESERVED_FIELDS - set(RESOURCES)
+    for name, type_name in section.items():
+        check_name(name, f"a {what}", taken)
+        if not isinstance(type_name, str) or type_name not in TYPE_NAMES:
+            spelling = type_name if isinstance(type_name, str) else ""
+            raise Problem(
+                f"{what} {name!r} has the unknown type {type_name!r}",
+                (name,),
+                suggestion(spelling, TYPE_NAMES),
+            )
+    return section
+
+
+def _run_types(value: Any, info: ValidationInfo) -> dict[str, str]:
+    # Resources may be declared, as BlackDynamite's files do, but Motoko knows them already.
+    types = _types(value, info)
+    return {name: type_name for name, type_name in types.items() if name not in RESOURCES}
+
+
+def _job_space(value: Any, info: ValidationInfo) -> dict[str, Any]:
+    section = mapping(value, info)
+    types: dict[str, str] | None = info.data.get("job")
+    if types is None:  # `job` has a problem of its own, which comes first
+        return section
+    for name, given in section.items():
+        if name not in types:
+            raise Problem(
+                f"job_space names {name!r}, which is not a job parameter",
+                (name,),
+                suggestion(name, list(types)),
+            )
+        if types[name] != "list" and isinstance(given, list):
+            for index, item in enumerate(given):
+                _fit(item, types[name], f"job_space.{name}[{index}]", (name, index))
+        else:
+            _fit(given, types[name], f"job_space.{name}", (name,))
+    return section
+
+
+def _run_params(value: Any, info: ValidationInfo) -> dict[str, Any]:
+    section = mapping(value, info)
+    types: dict[str, str] | None = info.data.get("run")
+    if types is None:
+        return section
+    return {name: _run_value(name, given, types) for name, given in section.items()}
+
+
+def _looks_like_resource(name: str) -> bool:
+    from difflib import get_close_matches
+
+    return bool(get_close_matches(name, RESOURCES, cutoff=0.85))
+
+
+def _run_value(name: str, given: Any, types: dict[str, str]) -> Any:
+    what = f"run_params.{name}"
+    if name in RESOURCES:
+        return _resource(name, given)
+    if name in types:
+        _fit(given, types[name], what, (name,))
+        return given
+    check_name(name, "a run field", RESERVED_FIELDS)
+    # Without declared fields any field may be given, but hardly one that looks like a resource.
+    if types or _looks_like_resource(name):
+        raise Problem(
+            f"run_params names {name!r}, which is not a run field",
+            (name,),
+            suggestion(name, [*types, *RESOURCES]),
+        )
+    try:
+        return plain(given, what)
+    except ParameterError as error:
+        raise Problem(error.message, (name,), error.hint) from None
+
+
+def _resource(name: str, given: Any) -> Any:
+    if given is None:
+        raise Problem(f"run_params.{name} has no value", (name,))
+    try:
+        value = getattr(RunOptions.model_validate({name: given}), name)
+    except ValidationError as error:
+        message, path, hint = problems(error)[0]
+        raise Problem(f"run_params.{message}", path, hint) from None
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _fit(value: Any, type_name: str, what: str, path: tuple[str | int, ...]) -> None:
+    try:
+        coerce(value, type_name, what)
+    except ParameterError as error:
+        hint = error.hint
+        if type_name == "str" and value is not None:
+            hint = "Put it in quotes if it is text."
+        raise Problem(error.message, path, hint) from None
+
+
+def _inner_path(value: str, what: str, path: tuple[str | int, ...] = ()) -> str:
+    file = PurePath(value)
+    if file.is_absolute() or ".." in file.parts or not file.parts:
+        raise Problem(
+            f"{what} must name a file in the study's directory, not {value!r}",
+            path,
+            "Copy the file there, or make a link to it.",
+        )
+    return str(file)
+
+
+def _study(value: Any, info: ValidationInfo) -> str:
+    name = text(value, info)
+    if not _SAFE_NAME.fullmatch(name) or len(name.encode()) > MAX_STUDY:
+        raise Problem(
+            f"study must be a name that a directory can have, not {name!r}",
+            hint=f"Use letters, digits, '_', '-' and '.', no '.' first; at most {MAX_STUDY}.",
+        )
+    return name
+
+
+def _script(value: Any, info: ValidationInfo) -> str:
+    return _inner_path(text(value, info), "exec_file")
+
+
+def _files(value: Any, info: ValidationInfo) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise Problem(f"config_files must be a list of file names, not {value!r}")
+    names: dict[str, None] = {}
+    for index, item in enumerate(value):
+        if not isinstance(item, str):
+            raise Problem(f"config_files must hold file names, not {item!r}", (index,))
+        names[_inner_path(item, "config_files", (index,))] = None
+    return tuple(names)
+
+
+class StudyFile(RunOptions):
+    """``bd.yaml`` as it is written."""
+
+    study: Annotated[str, BeforeValidator(_study)] = ""
+    job: Annotated[dict[str, str], BeforeValidator(_types)] = Field(default_factory=dict)
+    run: Annotated[dict[str, str], BeforeValidator(_run_types)] = Field(default_factory=dict)
+    job_space: Annotated[dict[str, Any], BeforeValidator(_job_space)] = Field(default_factory=dict)
+    run_params: Annotated[dict[str, Any], BeforeValidator(_run_params)] = Field(
+        default_factory=dict
+    )
+    exec_file: Annotated[str, BeforeValidator(_script)] = DEFAULT_SCRIPT
+    config_files: Annotated[tuple[str, ...], BeforeValidator(_files)] = ()
+    max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
+
+
+class StudyConfig(StudyFile):
+    """A study: what its ``bd.yaml`` says, and where it is.
+
+    ``name`` is the task manager's and the directory's, ``study`` the label that ``bd.yaml`` gives
+    (the name by default); ``path`` is that of ``bd.yaml``. ``run`` holds declared fields only, no
+    resources. ``exec_file`` and ``config_files`` are relative to ``directory`` and exist. Values
+    in ``job_space`` fit their types but are not converted yet.
+    """
+
+    name: str
+    path: Path
+    directory: Path
+
+
+def load_study(directory: Path) -> StudyConfig:
+    """Read the study in ``directory``; ConfigError names file and line of what is wrong there."""
+    file = directory / STUDY_FILE
+    try:
+        document = read_document(file)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=str(file)) from None
+    written = validate(StudyFile, document)
+    resolved = directory.resolve()
+    _check_files(written, resolved, document)
+    files = written.config_files
+    if DEFAULT_CONFIG_FILE not in files and isfile(resolved / DEFAULT_CONFIG_FILE):
+        files = (DEFAULT_CONFIG_FILE, *files)
+    values = {name: getattr(written, name) for name in StudyFile.model_fields}
+    return StudyConfig.model_validate(
+        values
+        | {"study": written.study or directory.name, "config_files": files}
+        | {"name": directory.name, "path": resolved / STUDY_FILE, "directory": resolved}
+    )
+
+
+def _check_files(written: StudyFile, directory: Path, document: Document) -> None:
+    if not isfile(directory / written.exec_file):
+        raise document.error(
+            f"the script {directory / written.exec_file} does not exist",
+            ("exec_file",),
+            hint="Write it, or name another one with exec_file.",
+        )
+    for index, name in enumerate(written.config_files):
+        if not isfile(directory / name):
+            raise document.error(
+                f"the file {directory / name} does not exist",
+                ("config_files", index),
+                hint="Write it, or remove it from config_files.",
+            )

@@ -1,0 +1,204 @@
+"""``motoko.yaml``: the studies of a workflow, its orchestrator and its options."""
+
+from __future__ import annotations
+
+from os.path import isdir, isfile  # Path.is_dir raises where a name is too long
+from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, ValidationInfo
+
+from motoko.config.discover import WORKFLOW_FILE
+from motoko.config.options import RunOptions, duration, duration_or_off
+from motoko.config.sections import (
+    Problem,
+    Section,
+    check_name,
+    mapping,
+    text,
+    validate,
+    whole_number,
+)
+from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
+from motoko.config.yaml_lines import Document, read_document
+from motoko.errors import ConfigError, NotAWorkflowError, suggestion
+
+# Attributes of Workflow: a task manager of such a name could not be reached as workflow.<name>.
+RESERVED_TASK_NAMES: Final = frozenset({
+    "finished", "task_managers", "aliases", "orchestrator_script", "orchestrator_function",
+    "actions", "run_name", "vars", "run_vars", "create", "start_launcher_daemons",
+    "get_orchestrator_function", "add_action", "add_error_handler", "is_run_filter",
+    "is_workflow_filter", "is_no_param_func", "fire_event", "check_events", "check_event",
+    "execute", "loop_check_events", "get_runs", "is_empty", "config", "config_path", "directory",
+    "close", "end_when_stalled", "store", "context", "task_manager", "transaction",
+    "execute_async", "load_orchestrator_module",
+})  # fmt: skip
+
+
+def _task_managers(value: Any, info: ValidationInfo) -> dict[str, Any]:
+    section = mapping(value, info)
+    if not section:
+        raise Problem("task_managers is empty", hint="Name at least one study directory.")
+    for name, options in section.items():
+        check_name(name, "a task manager", RESERVED_TASK_NAMES)
+        if options is not None and not isinstance(options, dict | TaskManagerConfig):
+            raise Problem(
+                f"task manager {name!r} must hold options (`key: value`) or nothing, "
+                f"not {options!r}",
+                (name,),
+                "Known: " + ", ".join(sorted(TaskManagerConfig.model_fields)) + ".",
+            )
+    return {name: {} if options is None else options for name, options in section.items()}
+
+
+def _aliases(value: Any, info: ValidationInfo) -> dict[str, str]:
+    section = mapping(value, info)
+    managers: dict[str, Any] | None = info.data.get("task_managers")
+    if managers is None:  # `task_managers` has a problem of its own, which comes first
+        return section
+    for name, target in section.items():
+        check_name(name, "an alias", RESERVED_TASK_NAMES)
+        if name in managers:
+            raise Problem(
+                f"alias {name!r} has the name of a task manager", (name,), "Choose another name."
+            )
+        if not isinstance(target, str) or target not in managers:
+            raise Problem(
+                f"alias {name!r} stands for {target!r}, which is not a task manager",
+                (name,),
+                suggestion(target if isinstance(target, str) else "", list(managers)),
+            )
+    return section
+
+
+def _orchestrator(value: Any, info: ValidationInfo) -> str:
+    name = text(value, info)
+    parts = name.split(".")
+    if len(parts) != 2 or not all(part.isidentifier() for part in parts):
+        raise Problem(
+            f"orchestrator must be written module.function, not {name!r}",
+            hint="`orchestrator: steps.main` is the function main in steps.py beside this file.",
+        )
+    return name
+
+
+def _no_host(value: Any, info: ValidationInfo) -> None:
+    raise Problem(
+        f"remote studies are not there yet: host cannot be {value!r}",
+        hint="Remove `host:`; the study then runs on this machine.",
+    )
+
+
+class TaskManagerConfig(RunOptions):
+    """A task manager's entry in ``motoko.yaml``; its options override the workflow's."""
+
+    host: Annotated[str | None, BeforeValidator(_no_host)] = None
+    max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
+
+
+class _Orchestration(Section):
+    """What both the file and the finished configuration have. Times are in seconds."""
+
+    task_managers: Annotated[dict[str, TaskManagerConfig], BeforeValidator(_task_managers)]
+    aliases: Annotated[dict[str, str], BeforeValidator(_aliases)] = Field(default_factory=dict)
+    orchestrator: Annotated[str, BeforeValidator(_orchestrator)]
+    max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
+    poll_interval: Annotated[float, BeforeValidator(duration)] = 2.0
+    safety_poll: Annotated[float, BeforeValidator(duration_or_off)] = 30.0
+
+
+class WorkflowFile(RunOptions, _Orchestration):
+    """``motoko.yaml`` as it is written."""
+
+
+class WorkflowConfig(_Orchestration):
+    """A workflow's configuration.
+
+    ``path`` is the absolute path of the file, ``defaults`` are the options for runs given at its
+    top level. ``max_concurrent`` None stands for the machine's cores; ``safety_poll`` is infinite
+    where it is off. ``studies`` (by task manager) is empty if they were not asked for.
+    """
+
+    path: Path
+    directory: Path
+    defaults: RunOptions
+    studies: dict[str, StudyConfig] = Field(default_factory=dict)
+
+    @property
+    def orchestrator_module(self) -> str:
+        """The module that holds the orchestrator, a file beside ``motoko.yaml``."""
+        return self.orchestrator.partition(".")[0]
+
+    @property
+    def orchestrator_function(self) -> str:
+        """The name of the orchestrator function."""
+        return self.orchestrator.partition(".")[2]
+
+    def options(self, name: str) -> RunOptions:
+        """Return the options of a study's runs: the workflow's, the task manager's, the study's."""
+        merged = self.defaults.merged(self.task_managers[name])
+        return merged.merged(self.studies[name]) if name in self.studies else merged
+
+    def max_concurrent_of(self, name: str) -> int | None:
+        """Return how many runs of a study may run at a time; None if it has no limit of its own."""
+        study = self.studies.get(name)
+        if study is not None and study.max_concurrent is not None:
+            return study.max_concurrent
+        return self.task_managers[name].max_concurrent
+
+
+def load_workflow(file: Path, *, studies: bool = True) -> WorkflowConfig:
+    """Read the ``motoko.yaml`` at ``file`` (or in the directory ``file``) and its studies.
+
+    Raises ConfigError with file and line for the first thing that is wrong, NotAWorkflowError if
+    there is no such file. Paths in messages start as ``file`` was given.
+    """
+    if isdir(file):
+        file = file / WORKFLOW_FILE
+    document = _read(file)
+    written = validate(WorkflowFile, document)
+    found = {}
+    if studies:
+        found = {name: _study(file.parent / name, document) for name in written.task_managers}
+    directory = file.parent.resolve()
+    shared = {name: getattr(written, name) for name in _Orchestration.model_fields}
+    return WorkflowConfig.model_validate(
+        shared
+        | {"path": directory / file.name, "directory": directory}
+        | {"defaults": RunOptions(**written.given()), "studies": found}
+    )
+
+
+def _read(file: Path) -> Document:
+    try:
+        return read_document(file)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotAWorkflowError(
+            "there is no such file",
+            file=str(file),
+            hint="Name a workflow's directory, or make one with `motoko init`.",
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=str(file)) from None
+
+
+def _study(directory: Path, document: Document) -> StudyConfig:
+    name = directory.name
+    if not isdir(directory):
+        raise document.error(
+            f"task manager {name!r} has no study directory {directory}",
+            ("task_managers", name),
+            hint=_siblings(directory),
+        )
+    if not isfile(directory / STUDY_FILE):
+        raise document.error(
+            f"the study {name!r} has no {directory / STUDY_FILE}",
+            ("task_managers", name),
+            hint=f"Write a {STUDY_FILE} with the study's parameters.",
+        )
+    return load_study(directory)
+
+
+def _siblings(directory: Path) -> str:
+    there = [entry.parent.name for entry in directory.parent.glob(f"*/{STUDY_FILE}")]
+    return suggestion(directory.name, there) if there else "Make the directory."

@@ -1,0 +1,221 @@
+"""YAML read safely, with the line of every key, and keys kept as they are written.
+
+Only plain data comes out: mappings, lists, text, numbers, truth values, times (aware, UTC where
+the file names no zone). Anything else is a ConfigError with file and line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import yaml
+
+from motoko.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KeyPath: TypeAlias = "tuple[str | int, ...]"
+
+MAX_NODES: Final = 1_000_000
+_TAG: Final = "tag:yaml.org,2002:"
+_TEXT_TAGS: Final = (_TAG + "str", _TAG + "value")
+_SCALAR_TAGS: Final = tuple(_TAG + name for name in ("int", "float", "bool", "null", "timestamp"))
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which also reads ``1e-3`` as a number."""
+
+
+# YAML 1.1 asks for a dot and a sign and makes text of 1e-3, which no scientist expects.
+_Loader.add_implicit_resolver(
+    _TAG + "float",
+    re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A mapping read from ``file`` (the path as it was given), and where its parts stand."""
+
+    file: str
+    value: dict[str, Any]
+    root: yaml.MappingNode
+
+    def line(self, path: KeyPath = ()) -> int:
+        """Return the line (from 1) of the key or item at ``path``, or of its nearest parent."""
+        node: yaml.Node = self.root
+        line = node.start_mark.line
+        for step in path:
+            found = _child(node, step)
+            if found is None:
+                break
+            line, node = found
+        return line + 1
+
+    def error(self, message: str, path: KeyPath = (), *, hint: str | None = None) -> ConfigError:
+        """Return a ConfigError about what stands at ``path``."""
+        return ConfigError(message, file=self.file, line=self.line(path), hint=hint)
+
+
+def read_document(file: Path) -> Document:
+    """Read the YAML mapping in ``file``; ConfigError if it is not one. OSError passes through."""
+    name = str(file)
+    text = _decode(file.read_bytes(), name)
+    try:
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                raise ConfigError("the file is empty", file=name, line=1)
+            if not isinstance(root, yaml.MappingNode):
+                raise ConfigError(
+                    "the file must hold keys and values (`key: value`)",
+                    file=name,
+                    line=root.start_mark.line + 1,
+                )
+            value = _Builder(loader, name).build(root)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise _unparsable(error, text, name) from None
+    except RecursionError:
+        raise ConfigError("the file is nested too deeply", file=name, line=1) from None
+    return Document(name, value, root)
+
+
+def _decode(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            "the file is not UTF-8 text", file=name, line=line, hint="Save it as UTF-8."
+        ) from None
+
+
+def _unparsable(error: yaml.YAMLError, text: str, name: str) -> ConfigError:
+    line, problem, hint = 1, "syntax error", None
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        line = 1 if mark is None else mark.line + 1
+        problem = error.problem or error.context or problem
+        if "'\\t'" in problem:
+            hint = "Indent with spaces, not with tabs."
+    elif isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        problem = f"the character {text[error.position]!r} is not allowed"
+    return ConfigError(f"cannot be read as YAML: {problem}", file=name, line=line, hint=hint)
+
+
+def _pairs(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+    """Yield keys and values, those merged in with ``<<`` first."""
+    for key, value in node.value:
+        if key.tag == _TAG + "merge":
+            for other in reversed(_merged(value)):  # of several, the first one named wins
+                yield from _pairs(other)
+    for key, value in node.value:
+        if key.tag != _TAG + "merge":
+            yield key, value
+
+
+def _merged(value: yaml.Node) -> list[Any]:
+    return list(value.value) if isinstance(value, yaml.SequenceNode) else [value]
+
+
+def _child(node: yaml.Node, step: str | int) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        # The last one: what the mapping says itself comes after what it merges in.
+        for key, value in reversed(list(_pairs(node))):
+            if key.value == step:
+                return key.start_mark.line, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        item: yaml.Node = node.value[step]
+        return item.start_mark.line, item
+    return None
+
+
+class _Builder:
+    """Makes plain data of nodes, refusing what would not be plain."""
+
+    def __init__(self, loader: _Loader, file: str) -> None:
+        self._loader = loader
+        self._file = file
+        self._open: set[int] = set()
+        self._built = 0
+
+    def build(self, node: yaml.Node) -> Any:
+        self._built += 1
+        if self._built > MAX_NODES:
+            raise self._error(node, f"the file holds more than {MAX_NODES} values")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        if id(node) in self._open:
+            raise self._error(node, "an alias refers to what it is part of")
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node)
+            self._check_tag(node, _TAG + "seq")
+            return [self.build(item) for item in node.value]
+        finally:
+            self._open.discard(id(node))
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
+        self._check_tag(node, _TAG + "map")
+        self._check_keys(node)
+        return {key.value: self.build(value) for key, value in _pairs(node)}
+
+    def _check_keys(self, node: yaml.MappingNode) -> None:
+        first: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self._error(key, "a key must be text")
+            line = key.start_mark.line + 1
+            if key.tag == _TAG + "merge":
+                self._check_merged(value)
+            elif key.value in first:
+                raise self._error(
+                    key,
+                    f"the key {key.value!r} is given twice",
+                    f"It is also on line {first[key.value]}; keep one of the two.",
+                )
+            first[key.value] = line
+
+    def _check_merged(self, value: yaml.Node) -> None:
+        for other in _merged(value):
+            if not isinstance(other, yaml.MappingNode):
+                raise self._error(other, "only mappings can be merged with `<<`")
+            self.build(other)  # which also finds a mapping that is merged into itself
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        if node.tag in _TEXT_TAGS:
+            return node.value
+        self._check_tag(node, *_SCALAR_TAGS)
+        kind = node.tag.removeprefix(_TAG)
+        try:
+            value = self._loader.construct_object(node)
+        except (ValueError, LookupError, AttributeError):  # what PyYAML's constructors stumble into
+            raise self._error(
+                node, f"{node.value!r} is not of type {kind}", "If it is text, put it in quotes."
+            ) from None
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        if isinstance(value, date):
+            return datetime(value.year, value.month, value.day, tzinfo=UTC)
+        return value
+
+    def _check_tag(self, node: yaml.Node, *allowed: str) -> None:
+        if node.tag not in allowed:
+            tag = node.tag.replace(_TAG, "!!", 1)
+            raise self._error(
+                node, f"the tag {tag} is not allowed", "Only plain values are read; remove the tag."
+            )
+
+    def _error(self, node: yaml.Node, message: str, hint: str | None = None) -> ConfigError:
+        return ConfigError(message, file=self._file, line=node.start_mark.line + 1, hint=hint)

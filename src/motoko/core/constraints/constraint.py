@@ -1,0 +1,104 @@
+"""A constraint: text that was parsed and typed once, ready to select runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from reprlib import repr as shortened
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.core.constraints.check import Checker
+from motoko.core.constraints.evaluate import compiled
+from motoko.core.constraints.faults import Fault, error
+from motoko.core.constraints.plan import planned
+from motoko.core.constraints.tree import And, conjunction, convert, render
+from motoko.errors import ConstraintError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from motoko.core.constraints.columns import Columns
+    from motoko.core.constraints.evaluate import Check
+    from motoko.core.constraints.plan import Plan
+    from motoko.core.constraints.tree import Comparison, Tree
+    from motoko.core.records import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """Says which runs of a study are meant. Made by ``parse``; equal if it means the same text.
+
+    ``text`` is the normalised constraint, empty if every run matches; ``warnings`` say what is
+    allowed but probably not meant.
+    """
+
+    text: str
+    tree: Tree[Comparison] = field(repr=False)
+    warnings: tuple[str, ...] = field(compare=False)
+    _check: Check = field(repr=False, compare=False)
+    _plan: Plan = field(repr=False, compare=False)
+
+    def matches(self, record: RunRecord) -> bool:
+        """Return whether the run matches."""
+        return self._check(record)
+
+    def plan(self) -> Plan:
+        """Return a superset of the matching runs that indexes can answer."""
+        return self._plan
+
+    def __and__(self, other: Constraint) -> Constraint:
+        """Return the constraint that both hold (of one study)."""
+        warnings = dict.fromkeys([*self.warnings, *other.warnings])
+        return _constraint(conjunction((self.tree, other.tree)), tuple(warnings))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse(constraints: str | Sequence[str] | None, columns: Columns) -> Constraint:
+    """Return the constraint that all of ``constraints`` hold; nothing at all is ALL.
+
+    Raises ConstraintError, naming the place, for what cannot be read, unknown or ambiguous
+    columns, and values that do not fit their column.
+    """
+    trees: list[Tree[Comparison]] = []
+    warnings: dict[str, None] = {}
+    for text in _texts(constraints, columns):
+        if text.strip():
+            checker = Checker(text, columns)
+            trees.append(_typed(text, checker, columns))
+            warnings.update(dict.fromkeys(checker.warnings))
+    return _constraint(conjunction(tuple(trees)), tuple(warnings)) if trees else ALL
+
+
+def _texts(constraints: Any, columns: Columns) -> Sequence[str]:
+    if constraints is None:
+        return ()
+    if isinstance(constraints, str):
+        return (constraints,)
+    place = f"study {columns.study!r}: bad constraint"
+    hint = "Give text such as 'state = FINISHED', or a flat list of texts."
+    if not isinstance(constraints, list | tuple):
+        raise ConstraintError(f"{place} {shortened(constraints)}: it is not text", hint=hint)
+    for entry in constraints:
+        if not isinstance(entry, str):
+            message = f"{place} {shortened(constraints)}: its entry {shortened(entry)} is not text"
+            raise ConstraintError(message, hint=hint)
+    return constraints
+
+
+def _typed(text: str, checker: Checker, columns: Columns) -> Tree[Comparison]:
+    # Importing and building the parser takes some 60 ms: not for those who never parse.
+    from motoko.core.constraints.grammar import read
+
+    written = read(text)
+    if isinstance(written, Fault):
+        raise error(written, text, columns.study)
+    return convert(written, checker.check)
+
+
+def _constraint(tree: Tree[Comparison], warnings: tuple[str, ...]) -> Constraint:
+    return Constraint(render(tree), tree, warnings, compiled(tree), planned(tree))
+
+
+ALL: Final = _constraint(And(()), ())
+"""The constraint that every run matches."""

@@ -1,0 +1,134 @@
+"""From the tree to one fast function of a run record, made once for each constraint.
+
+Negations are pushed down to the comparisons first. There, *unknown* (the run has no such field)
+and false need no distinction any more, so plain booleans do.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from motoko.core.constraints.tree import And, Column, Comparison, Not, Or, Tree, moment
+from motoko.core.records import RESOURCES
+from motoko.core.values import MISSING
+
+if TYPE_CHECKING:
+    from motoko.core.records import RunRecord
+
+Check: TypeAlias = "Callable[[RunRecord], bool]"
+Predicate: TypeAlias = Callable[[Any], bool]
+
+# Exact classes: a bool is no number here, and records hold no other subclasses.
+_NUMBERS: Final = frozenset({int, float})
+_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def compiled(tree: Tree[Comparison], negated: bool = False) -> Check:
+    """Return the function that says whether ``tree`` (or its negation) is true of a record."""
+    if isinstance(tree, Not):
+        return compiled(tree.item, not negated)
+    if isinstance(tree, And | Or):
+        checks = [compiled(item, negated) for item in tree.items]
+        return _all(checks) if isinstance(tree, And) != negated else _any(checks)
+    return _comparison(tree, negated != tree.negated)
+
+
+def _all(checks: list[Check]) -> Check:
+    if len(checks) == 2:
+        first, second = checks
+        return lambda record: first(record) and second(record)
+
+    def every(record: RunRecord) -> bool:
+        for check in checks:  # noqa: SIM110 - a generator costs twice as much
+            if not check(record):
+                return False
+        return True
+
+    return every
+
+
+def _any(checks: list[Check]) -> Check:
+    def some(record: RunRecord) -> bool:
+        for check in checks:  # noqa: SIM110 - a generator costs twice as much
+            if check(record):
+                return True
+        return False
+
+    return some
+
+
+def _comparison(test: Comparison, negated: bool) -> Check:
+    get, holds = _getter(test.column), _predicate(test)
+    if negated:
+        return lambda record: (value := get(record)) is not MISSING and not holds(value)
+    return lambda record: (value := get(record)) is not MISSING and holds(value)
+
+
+def _getter(column: Column) -> Callable[[RunRecord], Any]:
+    name = column.name
+    if column.source == "job":
+        return lambda record: record.job.get(name, MISSING)
+    if column.source == "field":
+        return lambda record: record.fields.get(name, MISSING)
+    if name in RESOURCES:
+        return lambda record: MISSING if (value := record.resources.get(name)) is None else value
+    attribute = operator.attrgetter(name)
+    return lambda record: MISSING if (value := attribute(record)) is None else value
+
+
+def _predicate(test: Comparison) -> Predicate:
+    """Return the function that says whether the comparison holds for a value that is there."""
+    if test.operator == "in":
+        return _member(test.values)
+    value = test.values[0]
+    if test.operator in ("~", "~*"):
+        search = re.compile(value, re.IGNORECASE if test.operator == "~*" else 0).search
+        return lambda given: isinstance(given, str) and search(given) is not None
+    return _ordered(_COMPARE[test.operator], value)
+
+
+def _ordered(compare: Callable[[Any, Any], bool], value: Any) -> Predicate:
+    if isinstance(value, bool):
+        return lambda given: given is value
+    if isinstance(value, datetime):
+        return lambda given: _is_moment(given) and compare(given, value)
+    if not isinstance(value, str):
+        return lambda given: given.__class__ in _NUMBERS and compare(given, value)
+    time = moment(value)
+    if time is None:
+        return lambda given: isinstance(given, str) and compare(given, value)
+    # Text that says a time is also comparable with times in fields that nobody declared.
+    return lambda given: (
+        compare(given, value)
+        if isinstance(given, str)
+        else _is_moment(given) and compare(given, time)
+    )
+
+
+def _member(values: tuple[Any, ...]) -> Predicate:
+    numbers = frozenset(value for value in values if value.__class__ in _NUMBERS)
+    texts = frozenset(value for value in values if isinstance(value, str))
+    others = [_ordered(operator.eq, value) for value in values if value.__class__ not in _NUMBERS]
+
+    def holds(given: Any) -> bool:
+        if given.__class__ in _NUMBERS:
+            return given in numbers
+        if isinstance(given, str):
+            return given in texts
+        return any(other(given) for other in others)
+
+    return holds
+
+
+def _is_moment(given: Any) -> bool:
+    return isinstance(given, datetime) and given.tzinfo is not None

@@ -1,0 +1,39 @@
+"""What is wrong with a constraint, where, and how the user is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from motoko.errors import ConstraintError
+
+_SHOWN: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong at character ``at`` (from 0) of a constraint's text."""
+
+    at: int
+    what: str
+    hint: str | None = None
+
+
+def error(fault: Fault, text: str, study: str) -> ConstraintError:
+    """Return the error that shows ``text`` with a mark under the fault."""
+    line, mark = _excerpt(text, fault.at)
+    quote = '"' if "'" in line and '"' not in line else "'"
+    place = f"study {study!r}: bad constraint {quote}{line}{quote}, column {fault.at + 1}"
+    message = f"{place}: {fault.what}\n    {line}\n    {' ' * mark}^"
+    return ConstraintError(message, hint=fault.hint)
+
+
+def _excerpt(text: str, at: int) -> tuple[str, int]:
+    """Return one printable line of at most some 100 characters, and where in it ``at`` is."""
+    flat = "".join(char if char.isprintable() else " " for char in text)
+    if len(flat) <= _SHOWN:
+        return flat, at
+    start = max(0, min(at - _SHOWN // 2, len(flat) - _SHOWN))
+    before = "..." if start else ""
+    after = "..." if start + _SHOWN < len(flat) else ""
+    return before + flat[start : start + _SHOWN] + after, at - start + len(before)

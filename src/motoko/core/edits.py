@@ -1,0 +1,308 @@
+"""Everything that can be done to a run, as pure functions from record to record.
+
+An edit that its run's lifecycle does not allow raises StateError. ``disturbed`` compares the record
+an edit was made on with the one it is about to be applied to: True means that somebody else changed
+what the edit writes, so that whoever made it must look again. Times are in seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from motoko.core.records import Move, RunRecord
+from motoko.core.states import ACTIVE, RESERVED_LABELS, Lifecycle, check_label, check_move
+from motoko.core.values import MISSING, same
+from motoko.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class RunEdit(Protocol):
+    """One change of one run."""
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the changed record."""
+        ...
+
+    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+        """Return whether what this edit writes differs between the two records."""
+        ...
+
+
+def _moved(run: RunRecord, new: Lifecycle, at: float, cause: str, **changes: Any) -> RunRecord:
+    check_move(str(run.key), run.lifecycle, new)
+    attempt = changes.get("attempt", run.attempt)
+    history = (*run.history, Move(at, new.value, cause, attempt))
+    return replace(run, lifecycle=new, history=history, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class SetFields:
+    """Set some of a run's free-form fields; those set to MISSING are removed."""
+
+    fields: Mapping[str, Any]
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the record with these fields, the later commit winning field by field."""
+        merged = {**run.fields, **self.fields}
+        return replace(run, fields={k: v for k, v in merged.items() if v is not MISSING})
+
+    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+        """Return whether one of these fields was changed by somebody else."""
+        return any(
+            not same(seen.fields.get(name, MISSING), fresh.fields.get(name, MISSING))
+            for name in self.fields
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SetLabel:
+    """Label a run that has ended; its own outcome as label removes the label."""
+
+    label: str
+    at: float
+    cause: str
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the labelled record; StateError where the lifecycle forbids it."""
+        label = check_label(self.label)
+        if label == Lifecycle.CREATED:
+            raise StateError(
+                f"run {run.key} cannot be set to CREATED",
+                hint="To run it again use run.retry() or `motoko retry`.",
+            )
+        if not run.lifecycle.ended:
+            raise StateError(
+                f"run {run.key} is {run.lifecycle} and cannot be labelled {label!r} before it ends",
+                hint="Labels are for runs that have ended; only a run's own script may set one "
+                "earlier.",
+            )
+        if label in RESERVED_LABELS and label != run.lifecycle:
+            raise StateError(
+                f"run {run.key} ended {run.lifecycle} and cannot be made {label} by a label",
+                hint=f"Outcomes are evidence. Setting {run.lifecycle} removes the label.",
+            )
+        new = None if label == run.lifecycle else label
+        if new == run.label:
+            return run
+        move = Move(self.at, label, self.cause, run.attempt)
+        return replace(run, label=new, history=(*run.history, move))
+
+    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+        """Return whether the run's state or attempt was changed by somebody else."""
+        return (seen.state, seen.lifecycle, seen.attempt) != (
+            fresh.state,
+            fresh.lifecycle,
+            fresh.attempt,
+        )
+
+
+class _ByToken:
+    """An edit that belongs to one attempt: evidence of any other attempt is ignored."""
+
+    __slots__ = ()
+
+    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+        """Return False: the attempt's token decides."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A launcher takes a CREATED run: a new attempt under a new token.
+
+    ``scripts`` is the digest of the scripts that the attempt gets.
+    """
+
+    launcher: str
+    token: str
+    at: float
+    scripts: str = ""
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the SUBMITTED record; StateError unless the run is CREATED."""
+        return _moved(
+            run, Lifecycle.SUBMITTED, self.at, f"launcher {self.launcher}",
+            attempt=run.attempt + 1, token=self.token, launcher=self.launcher, label=None,
+            harvested=0, process=None, exit_code=None, reason=None,
+            scripts=self.scripts or run.scripts,
+        )  # fmt: skip
+
+    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+        """Return whether somebody else claimed or cancelled the run."""
+        return (seen.lifecycle, seen.attempt) != (fresh.lifecycle, fresh.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Started(_ByToken):
+    """The attempt runs: evidence from its start file."""
+
+    token: str
+    at: float
+    cause: str
+    process: tuple[int, int, str] | None = None
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the record in START, unchanged if the attempt is another or has moved on."""
+        if run.token != self.token or run.lifecycle is not Lifecycle.SUBMITTED:
+            return run
+        return _moved(run, Lifecycle.START, self.at, self.cause, process=self.process)
+
+
+@dataclass(frozen=True, slots=True)
+class Harvest(_ByToken):
+    """Take over what the attempt's outbox says, up to byte ``consumed``."""
+
+    token: str
+    consumed: int
+    at: float
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    label: str | None = None
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the record with the script's fields and label, unchanged if outdated."""
+        if run.token != self.token or self.consumed <= run.harvested or run.lifecycle.ended:
+            return run
+        history = run.history
+        if self.label is not None and self.label != run.label:
+            history = (*history, Move(self.at, self.label, "script", run.attempt))
+        return replace(
+            run,
+            fields={**run.fields, **self.fields},
+            label=self.label if self.label is not None else run.label,
+            harvested=self.consumed,
+            history=history,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt(_ByToken):
+    """Another launcher answers for the attempt from now on, its own having gone."""
+
+    token: str
+    launcher: str
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the record with the new launcher, unchanged if the attempt is another."""
+        if run.token != self.token or run.lifecycle not in ACTIVE:
+            return run
+        return replace(run, launcher=self.launcher)
+
+
+@dataclass(frozen=True, slots=True)
+class End(_ByToken):
+    """The attempt has ended. With attempts left, a bad end makes the run CREATED again.
+
+    ``retries`` and ``retry_delay`` (seconds before the first of them, twice as long before each
+    further one) are those that hold for the run, wherever they were given.
+    """
+
+    token: str
+    outcome: Lifecycle
+    at: float
+    cause: str
+    exit_code: int | None = None
+    reason: str | None = None
+    retries: int = 0
+    retry_delay: float = 0.0
+    jitter: float = 1.0
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the ended (or re-queued) record, unchanged if the attempt is another."""
+        if run.token != self.token or run.lifecycle not in ACTIVE:
+            return run
+        label = run.label if self.outcome is Lifecycle.FINISHED else None
+        ended = _moved(
+            run, self.outcome, self.at, self.cause,
+            label=label, exit_code=self.exit_code, reason=self.reason,
+        )  # fmt: skip
+        again = self.outcome.bad and self.outcome is not Lifecycle.CANCELLED
+        if again and not run.cancel_requested and run.tries - run.retry_base <= self.retries:
+            return self._again(ended)
+        return ended
+
+    def _again(self, ended: RunRecord) -> RunRecord:
+        tries = ended.tries - ended.retry_base
+        wait = self.retry_delay * 2.0 ** min(tries - 1, 20) * self.jitter
+        return _moved(
+            ended, Lifecycle.CREATED, self.at, f"retry {tries} of {self.retries}",
+            token=None, launcher=None, not_before=self.at + wait,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue(_ByToken):
+    """Take the attempt back; it does not count against ``retries``.
+
+    A run that somebody asked to cancel meanwhile is CANCELLED instead.
+    """
+
+    token: str
+    at: float
+    cause: str
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the CREATED record, unchanged if the attempt is another or has ended."""
+        if run.token != self.token or run.lifecycle not in ACTIVE:
+            return run
+        if run.cancel_requested:
+            return _moved(
+                run, Lifecycle.CANCELLED, self.at, self.cause,
+                label=None, reason="cancelled on request",
+            )  # fmt: skip
+        return _moved(
+            run, Lifecycle.CREATED, self.at, self.cause,
+            token=None, launcher=None, label=None, uncounted=run.uncounted + 1, not_before=0.0,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A badly ended run goes back to CREATED, on request; with ``again`` any ended one.
+
+    It has all its ``retries`` again.
+    """
+
+    at: float
+    cause: str
+    again: bool = False
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the CREATED record; StateError unless the run has ended badly."""
+        if not (run.lifecycle.bad or (self.again and run.lifecycle.ended)):
+            raise StateError(
+                f"run {run.key} is {run.lifecycle} and cannot be retried",
+                hint="Only runs that ended badly can be; for the same calculation again create "
+                "it with another replicate.",
+            )
+        return _moved(
+            run, Lifecycle.CREATED, self.at, self.cause,
+            label=None, token=None, launcher=None, not_before=0.0, cancel_requested=False,
+            retry_base=run.tries,
+        )  # fmt: skip
+
+    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+        """Return whether the run has moved since."""
+        return seen.lifecycle != fresh.lifecycle
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """CREATED runs are cancelled at once; for others the launcher is asked to."""
+
+    at: float
+    cause: str
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the record, CANCELLED or with the request noted; ended runs stay as they are."""
+        if run.lifecycle.ended:
+            return run
+        if run.lifecycle is Lifecycle.CREATED:
+            return _moved(run, Lifecycle.CANCELLED, self.at, self.cause, reason=self.cause)
+        return replace(run, cancel_requested=True)
+
+    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+        """Return False: a request to cancel is for the run as it is by then."""
+        return False

@@ -1,0 +1,185 @@
+"""What is known of a run, as a frozen record, and its stored form.
+
+The stored form is a plain dictionary: no class path of ours ever enters the database, so code
+may move freely. ``VERSION`` counts its changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from motoko.core.states import Lifecycle
+from motoko.core.values import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION: Final = 2
+
+
+class RunKey(NamedTuple):
+    """A run within a workflow; prints as ``study.id``."""
+
+    study: str
+    id: int
+
+    def __str__(self) -> str:
+        return f"{self.study}.{self.id}"
+
+
+class Move(NamedTuple):
+    """One entry of a run's history: a lifecycle move or a label.
+
+    ``time`` is in seconds since the epoch; ``cause`` says who did it, e.g. ``"event forward"``;
+    ``attempt`` counts every attempt, those that were taken back too, as run directories do.
+    """
+
+    time: float
+    state: str
+    cause: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run as of one snapshot of the database.
+
+    ``attempt`` numbers every attempt, ``uncounted`` of which were taken back; at ``retry_base``
+    tries the run was last sent back on request.
+    """
+
+    study: str
+    id: int
+    job_id: int
+    run_name: str
+    identity: bytes
+    job: Mapping[str, Any]
+    lifecycle: Lifecycle = Lifecycle.CREATED
+    label: str | None = None
+    replicate: int = 0
+    event_name: str = ""
+    scripts: str = ""
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    attempt: int = 0
+    uncounted: int = 0
+    token: str | None = None
+    launcher: str | None = None
+    not_before: float = 0.0
+    harvested: int = 0
+    process: tuple[int, int, str] | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    cancel_requested: bool = False
+    history: tuple[Move, ...] = ()
+    retry_base: int = 0
+
+    @property
+    def key(self) -> RunKey:
+        """Return study and id."""
+        return RunKey(self.study, self.id)
+
+    @property
+    def state(self) -> str:
+        """Return what users see: the label, or else the lifecycle."""
+        return self.label if self.label is not None else self.lifecycle.value
+
+    @property
+    def tries(self) -> int:
+        """Return the number of attempts without those that were taken back."""
+        return self.attempt - self.uncounted
+
+    def column(self, name: str) -> Any:
+        """Return the run's own column or field ``name``, MISSING if the run has none."""
+        if name in RUN_COLUMNS:
+            return self._own(name)
+        return self.fields.get(name, MISSING)
+
+    def _own(self, name: str) -> Any:
+        if name in RESOURCES:
+            return self.resources.get(name, MISSING)
+        value = self.tries if name == "attempt" else getattr(self, name)
+        return MISSING if value is None else value
+
+
+# What every run has beside its fields: names, and types as ``bd.yaml`` spells them.
+RESOURCES: Final[dict[str, str]] = {
+    "machine_name": "str",
+    "nproc": "int",
+    "timeout": "float",
+    "retries": "int",
+    "retry_delay": "float",
+    "generator": "str",
+    "bash_options": "list",
+    "slurm_options": "list",
+}
+RUN_COLUMNS: Final[dict[str, str]] = {
+    "id": "int",
+    "job_id": "int",
+    "state": "str",
+    "lifecycle": "str",
+    "label": "str",
+    "run_name": "str",
+    "replicate": "int",
+    "event_name": "str",
+    "attempt": "int",
+    "exit_code": "int",
+    "reason": "str",
+    **RESOURCES,
+}
+# Names that a run field cannot have: a handle's own attributes.
+RESERVED_FIELDS: Final = frozenset(RUN_COLUMNS) | {
+    "job", "study", "workflow", "directory", "history", "fields", "key", "token",
+    "finish", "fail", "start", "cancel", "retry", "push_quantity", "get_quantity", "quantity",
+    "quantities", "stdout", "stderr",
+}  # fmt: skip
+
+
+def to_stored(record: RunRecord) -> dict[str, Any]:
+    """Return the record as plain data: ``{"record": (version, value, value, ...)}``.
+
+    The values stand in the order of ``_ORDER``; those at the end that have their default are left
+    out. Without names a record is small, in the file and in every process that reads it.
+    """
+    values = [getattr(record, name) for name in _ORDER]
+    values[_LIFECYCLE] = record.lifecycle.value
+    values[_HISTORY] = tuple(tuple(move) for move in record.history)
+    for position in _MAPPINGS:
+        values[position] = dict(values[position]) or None
+    while len(values) > _HISTORY + 1 and values[-1] == _DEFAULTS[len(values) - 1]:
+        values.pop()
+    return {"record": (VERSION, *values)}
+
+
+def from_stored(data: Mapping[str, Any]) -> RunRecord:
+    """Return the record that ``to_stored`` made ``data`` of."""
+    values = dict(zip(_ORDER, data["record"][1:], strict=False))
+    values["lifecycle"] = Lifecycle(values["lifecycle"])
+    values["history"] = tuple(Move(*move) for move in values["history"])
+    for position in _MAPPINGS:
+        name = _ORDER[position]
+        values[name] = values.get(name) or {}
+    return RunRecord(**values)
+
+
+def stored_key(data: Mapping[str, Any]) -> RunKey | None:
+    """Return which run ``data`` is the stored form of, None if it is not a run's."""
+    values = data.get("record")
+    return None if values is None else RunKey(values[1], values[2])
+
+
+# Part of the database's format: only ever append, and count VERSION.
+_ORDER: Final = (
+    "study", "id", "job_id", "run_name", "identity", "job", "lifecycle", "history", "event_name",
+    "scripts", "resources", "fields", "attempt", "token", "launcher", "harvested", "exit_code",
+    "label", "process", "reason", "replicate", "uncounted", "not_before", "cancel_requested",
+    "retry_base",
+)  # fmt: skip
+_LIFECYCLE: Final = _ORDER.index("lifecycle")
+_HISTORY: Final = _ORDER.index("history")
+_MAPPINGS: Final = tuple(_ORDER.index(name) for name in ("job", "resources", "fields"))
+_DEFAULTS: Final = tuple(
+    None if position in _MAPPINGS else RunRecord.__dataclass_fields__[name].default
+    for position, name in enumerate(_ORDER)
+)

@@ -1,0 +1,148 @@
+"""Every error Motoko raises on purpose, in one tree.
+
+The first line of a message names the thing and the place; ``hint`` says what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class MotokoError(Exception):
+    """Base of all of Motoko's errors."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
+
+
+class ConfigError(MotokoError):
+    """``motoko.yaml``, ``bd.yaml`` or a file they name is missing or wrong."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        place = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
+        super().__init__(place + message, hint=hint)
+        self.file = file
+        self.line = line
+
+
+class NotAWorkflowError(ConfigError):
+    """No ``motoko.yaml`` here or in any directory above."""
+
+
+class OrchestratorLoadError(ConfigError):
+    """The orchestrator function could not be loaded."""
+
+
+class ParameterError(MotokoError, ValueError):
+    """A job parameter, run field or stored value is unknown, missing or of the wrong type."""
+
+
+class ConstraintError(MotokoError, ValueError):
+    """A constraint cannot be parsed or names an unknown column."""
+
+
+class EventError(MotokoError, ValueError):
+    """An event condition or action cannot be registered as given."""
+
+
+class RunNameError(MotokoError, ValueError):
+    """A run name is missing or is not acceptable text."""
+
+
+class StateError(MotokoError, ValueError):
+    """A move or label that the lifecycle of a run does not allow."""
+
+
+class UnknownNameError(MotokoError, AttributeError):
+    """An attribute (a task manager, a variable, a field) that does not exist."""
+
+
+class UnknownRunError(MotokoError, LookupError):
+    """A run or job id that is not in the study."""
+
+
+class StorageError(MotokoError):
+    """The workflow's database cannot be used."""
+
+
+class NoDatabaseError(StorageError):
+    """The workflow has no database yet."""
+
+
+class DatabaseExistsError(StorageError):
+    """There are results already, and nobody said that they may go."""
+
+
+class DatabaseVersionError(StorageError):
+    """The database was written by a version of Motoko that this one cannot read."""
+
+
+class ServerError(StorageError):
+    """The database server cannot be started or reached."""
+
+
+class ConflictError(StorageError):
+    """Somebody else changed what this transaction wrote or relied on."""
+
+
+class LeaseHeld(MotokoError):
+    """Another orchestrator runs under this run name."""
+
+
+class Fenced(MotokoError):
+    """This orchestrator was replaced by another one and may not commit any more."""
+
+
+class LauncherError(MotokoError):
+    """The launcher cannot do its work."""
+
+
+class RunFailed(MotokoError):
+    """A run that was waited for ended badly; ``runs`` holds all bad ones so far."""
+
+    def __init__(self, message: str, runs: Iterable[Any] = (), *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.runs = list(runs)
+
+
+class WorkflowFailed(MotokoError):
+    """The workflow ended with bad runs that nothing handled; ``runs`` holds them."""
+
+    def __init__(self, message: str, runs: Iterable[Any] = (), *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.runs = list(runs)
+
+
+class WorkflowStalled(MotokoError):
+    """No run can move, and nothing that is registered will fire."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the member of ``known`` closest in spelling to ``name``, if one is close."""
+    from difflib import get_close_matches
+
+    matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """Return a hint naming the nearest of ``known``, or all of them where none is near."""
+    near = nearest(name, known)
+    if near is not None:
+        return f"Did you mean {near!r}?"
+    return "Known: " + ", ".join(sorted(known)) + "." if known else "There are none."

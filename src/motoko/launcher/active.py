@@ -1,0 +1,199 @@
+"""The attempts that a launcher answers for, and what is to be recorded of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from motoko.core.states import Lifecycle
+from motoko.launcher.engine import Load, fits
+
+if TYPE_CHECKING:
+    from motoko.core.records import RunKey, RunRecord
+    from motoko.launcher.directory import Place
+    from motoko.launcher.engine import Ending, Terms
+    from motoko.launcher.generators.base import Handle
+
+
+LATELY: Final = 1.0  # seconds
+ENDS_KEPT: Final = 64
+
+
+class Active:
+    """One attempt, from its claim until its end is in the database.
+
+    ``stop``: why the launcher ends it early, CREATED if the run shall be tried again later.
+    ``since``: when it started, in seconds since the epoch, None until then. ``read``: how far its
+    outbox is in the database; ``failed`` is what the outbox said of failing until there.
+    ``recorded`` is set when nothing more is to be recorded.
+    """
+
+    def __init__(self, record: RunRecord, terms: Terms, place: Place) -> None:
+        self.record = record
+        self.terms = terms
+        self.place = place
+        self.token: str = place.token
+        self.handle: Handle | None = None
+        self.since: float | None = None
+        self.stop: Lifecycle | None = None
+        self.read = record.harvested
+        self.failed: str | None = None
+        self.recorded = asyncio.Event()
+
+    @property
+    def key(self) -> RunKey:
+        """Return the run's key."""
+        return self.record.key
+
+    @property
+    def recorded_start(self) -> bool:
+        """Return whether the database knows that it started."""
+        return self.record.lifecycle is Lifecycle.START
+
+
+class Pool:
+    """All attempts of a launcher: those that wait for a slot, in order, and those that have one."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._attempts: dict[str, Active] = {}
+        self._waiting: list[Active] = []
+        self._running: set[Active] = set()
+        self._ends: deque[float] = deque(maxlen=ENDS_KEPT)
+        self.drained = asyncio.Event()
+        self.drained.set()
+
+    def all(self) -> list[Active]:
+        """Return all attempts whose end is not recorded yet."""
+        return list(self._attempts.values())
+
+    def has(self, active: Active) -> bool:
+        """Return whether the attempt's end is not recorded yet."""
+        return active.token in self._attempts
+
+    def running(self) -> list[Active]:
+        """Return the attempts that have a slot."""
+        return list(self._running)
+
+    def add(self, active: Active) -> None:
+        """Add an attempt that waits for a slot."""
+        self._attempts[active.token] = active
+        self._waiting.append(active)
+        self.drained.clear()
+
+    def add_running(self, active: Active) -> None:
+        """Add an attempt that runs already."""
+        self._attempts[active.token] = active
+        self._running.add(active)
+
+    def note_end(self) -> None:
+        """Note that an attempt has ended just now."""
+        self._ends.append(time.monotonic())
+
+    def start(self) -> list[Active]:
+        """Return the attempts that may start now; their slots are taken from here on."""
+        taken = sum(active.terms.nproc for active in self._running)
+        started: list[Active] = []
+        while self._waiting and fits(self._waiting[0].terms.nproc, taken, self.slots):
+            active = self._waiting.pop(0)
+            self._running.add(active)
+            taken += active.terms.nproc
+            started.append(active)
+        if not self._waiting:
+            self.drained.set()
+        return started
+
+    def waits(self, active: Active) -> bool:
+        """Return whether the attempt waits for a slot."""
+        return active in self._waiting
+
+    def release(self, active: Active) -> None:
+        """Give the attempt's slot back, or its place in the queue."""
+        self._running.discard(active)
+        if active in self._waiting:
+            self._waiting.remove(active)
+            if not self._waiting:
+                self.drained.set()
+
+    def remove(self, active: Active) -> None:
+        """Forget an attempt."""
+        self.release(active)
+        self._attempts.pop(active.token, None)
+        active.recorded.set()
+
+    def load(self) -> Load:
+        """Return what is claimed, for choosing what else to claim."""
+        runs: dict[str, int] = {}
+        taken = 0
+        for active in (*self._running, *self._waiting):
+            runs[active.key.study] = runs.get(active.key.study, 0) + 1
+            taken += active.terms.nproc
+        lately = time.monotonic() - LATELY
+        ended = sum(1 for at in self._ends if at > lately)
+        return Load(taken, len(self._waiting), ended, runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that is over: by its exit status, or by what is known of it already.
+
+    ``status`` None: nobody can tell. ``at`` is in seconds since the epoch.
+    """
+
+    active: Active
+    status: int | None
+    at: float
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What is to be recorded in the next commit; ``requeued`` come with the cause."""
+
+    ended: tuple[Ended, ...] = ()
+    started: tuple[Active, ...] = ()
+    grown: tuple[Active, ...] = ()
+    adopted: tuple[Active, ...] = ()
+    requeued: tuple[tuple[Active, str], ...] = ()
+
+    @property
+    def leaving(self) -> set[Active]:
+        """Return the attempts that are over."""
+        return {item.active for item in self.ended} | {active for active, _ in self.requeued}
+
+
+class Notebook:
+    """Collects what is to be recorded, and wakes whoever records it."""
+
+    def __init__(self) -> None:
+        self.ended: list[Ended] = []
+        self.started: list[Active] = []
+        self.grown: list[Active] = []
+        self.adopted: list[Active] = []
+        self.requeued: list[tuple[Active, str]] = []
+        self._wake = asyncio.Event()
+
+    def stir(self) -> None:
+        """Have the database looked at."""
+        self._wake.set()
+
+    async def stirred(self) -> None:
+        """Wait until there is something to do."""
+        await self._wake.wait()
+
+    def take(self) -> Notes:
+        """Return all notes, and begin anew."""
+        self._wake.clear()
+        notes = Notes(
+            tuple(self.ended),
+            tuple(self.started),
+            tuple(self.grown),
+            tuple(self.adopted),
+            tuple(self.requeued),
+        )
+        for page in (self.ended, self.started, self.grown, self.adopted, self.requeued):
+            page.clear()
+        return notes

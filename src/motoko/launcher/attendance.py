@@ -1,0 +1,283 @@
+"""Starts attempts, watches them, ends them early where that is asked for."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from motoko.core.states import Lifecycle
+from motoko.errors import LauncherError
+from motoko.launcher import evidence
+from motoko.launcher.active import Active, Ended
+from motoko.launcher.directory import Superseded, prepare, read_sources
+from motoko.launcher.engine import Ending, Finding
+from motoko.launcher.generators.base import Order
+from motoko.launcher.generators.bash import clear_group
+from motoko.launcher.harvest import failure_until
+from motoko.launcher.inputs import inputs_file, variables
+from motoko.runtime import faults
+from motoko.storage.off_loop import in_thread
+from motoko.worker import OUTBOX
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from motoko.launcher.active import Notebook, Pool
+    from motoko.launcher.generators.base import Generator, Handle
+    from motoko.launcher.recovery import Examined
+    from motoko.storage.store import Store
+
+START_DELAY: Final = 0.2  # seconds; the start of a run that ends sooner is recorded with its end
+PEEK_SECONDS: Final = 1.0
+NOT_STARTED: Final = 111  # the wrapper's exit status where it did not get its start file
+
+TOO_LONG: Final = (errno.E2BIG, errno.ENAMETOOLONG)
+
+log = logging.getLogger(__name__)
+
+
+class _Unfit(LauncherError):
+    """This run cannot be started, whatever the state of the machine."""
+
+
+class Attendance:
+    """The living side of a pool's attempts; what happens to them goes into the notebook."""
+
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        notebook: Notebook,
+        generator: Generator,
+        tasks: TaskGroup,
+        grace: float,
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._notebook = notebook
+        self._generator = generator
+        self._tasks = tasks
+        self._grace = grace
+        self._room = anyio.Event()
+        self._busy = anyio.Event()
+
+    # -- starting --------------------------------------------------------------------------
+
+    def admit(self, active: Active) -> None:
+        """Have an attempt started as soon as there is a slot for it."""
+        self._pool.add(active)
+        self._room.set()
+
+    async def start_runs(self) -> None:
+        """Start what waits, whenever there is room, until cancelled."""
+        while True:
+            await self._room.wait()
+            self._room = anyio.Event()
+            batch = self._pool.start()
+            if batch:
+                problems = await in_thread(partial(self._begin_all, batch))
+                for active, problem in zip(batch, problems, strict=True):
+                    self._begun(active, problem)
+
+    def _begin_all(self, batch: list[Active]) -> list[Exception | None]:
+        return [self._begin(active) for active in batch]
+
+    def _begin(self, active: Active) -> Exception | None:
+        """Make the run directory and submit the attempt, in a thread; return what went wrong."""
+        record, study = active.record, self._store.studies[active.key.study]
+        workflow = str(self._store.workflow_file)
+        try:
+            sources = read_sources(study.directory, {study.exec_file, *study.config_files})
+            inputs = inputs_file(record, active.place, workflow)
+            given = variables(record, active.place, active.terms, workflow)
+        except (OSError, TypeError, ValueError) as error:
+            return _Unfit(str(error))
+        script = next(source for source in sources if source.name == study.exec_file)
+        try:
+            faults.point("launcher.claimed")
+            prepare(active.place, inputs, sources)
+            faults.point("launcher.prepared")
+            active.since = self._store.now()
+            order = Order(active.place, script, active.terms, given)
+            active.handle = self._generator.submit(order)
+            faults.point("launcher.started")
+        except OSError as error:
+            return _Unfit(str(error)) if error.errno in TOO_LONG else error
+        except Superseded as error:
+            return error
+        return None
+
+    def _begun(self, active: Active, problem: Exception | None) -> None:
+        handle = active.handle
+        if handle is None or problem is not None:
+            assert problem is not None
+            self._not_begun(active, problem)
+            return
+        self._busy.set()
+        self._tasks.start_soon(self._attend, active, handle)
+        if active.stop is not None:  # asked for while it was being started
+            self._tasks.start_soon(self._stop, active, handle, active.stop)
+
+    def _not_begun(self, active: Active, problem: Exception) -> None:
+        active.since = None
+        if isinstance(problem, Superseded):
+            log.warning("run %s: %s", active.key, problem)
+            self._forget(active)
+        elif isinstance(problem, _Unfit):
+            reason = f"it cannot be started: {problem}"
+            self._over(active, None, ending=Ending(Lifecycle.FAILED, None, reason))
+        else:
+            raise LauncherError(
+                f"run {active.key} cannot be started: {problem}",
+                hint="It stays CREATED; start the launcher again when this is put right.",
+            ) from problem
+
+    # -- watching --------------------------------------------------------------------------
+
+    async def _attend(self, active: Active, handle: Handle) -> None:
+        now, since = self._store.now(), active.since
+        limit = math.inf if active.terms.timeout is None else active.terms.timeout
+        left = limit if since is None else max(0.0, since + limit - now)
+        if not active.recorded_start:
+            with anyio.move_on_after(min(START_DELAY, left)):
+                await handle.wait()
+            left = max(0.0, left - START_DELAY)
+            if not handle.over:
+                self._notebook.started.append(active)
+                self._notebook.stir()
+        with anyio.move_on_after(left):
+            await handle.wait()
+        if not handle.over:
+            self.end_early(active, Lifecycle.TIMEOUT)
+        await self._see_out(active, handle, await handle.wait())
+
+    async def _see_out(self, active: Active, handle: Handle, status: int | None) -> None:
+        now = self._store.now()
+        await handle.clear(self._grace)
+        if status == NOT_STARTED and not await in_thread(partial(evidence.ran, active.place)):
+            await self._never_started(active)
+            return
+        if status is None or status < 0:  # only the exit record can tell
+            status = await in_thread(lambda: evidence.exit_status(active.place))
+        self._over(active, status, now)
+
+    async def _never_started(self, active: Active) -> None:
+        if not await in_thread(partial(evidence.taken_away, active.place)):
+            raise LauncherError(
+                f"run {active.key} cannot be started: {active.place.private} cannot be written",
+                hint="Is the disk full? Start the launcher again when this is put right.",
+            )
+        log.warning("run %s: another launcher took the attempt back", active.key)
+        self._forget(active)
+
+    def _over(
+        self,
+        active: Active,
+        status: int | None,
+        at: float | None = None,
+        *,
+        ending: Ending | None = None,
+    ) -> None:
+        self._pool.release(active)
+        self._pool.note_end()
+        moment = self._store.now() if at is None else at
+        self._notebook.ended.append(Ended(active, status, moment, ending))
+        self._notebook.stir()
+        self._room.set()
+
+    async def peek(self) -> None:
+        """Look whether the outboxes of running attempts have grown, until cancelled."""
+        while True:
+            running = [active for active in self._pool.running() if active.recorded_start]
+            if running:
+                grown = await in_thread(partial(_grown, running))
+                self._notebook.grown.extend(a for a in grown if self._pool.has(a))
+                if grown:
+                    self._notebook.stir()
+            if not self._pool.running():
+                self._busy = anyio.Event()
+                await self._busy.wait()
+            await anyio.sleep(PEEK_SECONDS)
+
+    # -- ending early ----------------------------------------------------------------------
+
+    def end_early(self, active: Active, outcome: Lifecycle) -> None:
+        """Have an attempt ended; the first reason counts. CREATED: to be tried again later."""
+        if active.stop is not None or not self._pool.has(active):
+            return
+        active.stop = outcome
+        if active.handle is not None:
+            self._tasks.start_soon(self._stop, active, active.handle, outcome)
+        elif self._pool.waits(active):
+            self._over(active, None)
+
+    def let_go(self, active: Active) -> None:
+        """End an attempt of a run that is not this launcher's any more, and record nothing."""
+        if active.handle is not None and active.stop is None:
+            active.stop = Lifecycle.CANCELLED
+            self._tasks.start_soon(active.handle.stop, self._grace)
+        self._forget(active)
+
+    async def _stop(self, active: Active, handle: Handle, outcome: Lifecycle) -> None:
+        if not handle.over:
+            await in_thread(lambda: evidence.note_stop(active.place, outcome))
+            await handle.stop(self._grace)
+
+    def _forget(self, active: Active) -> None:
+        self._pool.remove(active)
+        self._room.set()
+
+    # -- what another launcher began -------------------------------------------------------
+
+    async def take_over(self, active: Active, found: Examined) -> None:
+        """Go on with an attempt of a launcher that is gone."""
+        if found.finding is Finding.TAKEN_BACK:
+            cause = "its launcher was gone before it started"
+            self._notebook.requeued.append((active, cause))
+            return
+        await in_thread(lambda: _remember(active))
+        self._pool.add_running(active)
+        self._notebook.adopted.append(active)
+        handle = None
+        if found.finding is Finding.RUNNING and found.process is not None:
+            handle = active.handle = self._generator.attach(found.process)
+        if handle is None:
+            self._tasks.start_soon(self._see_off, active, found)
+            return
+        log.info("run %s: goes on", active.key)
+        self._busy.set()
+        self._tasks.start_soon(self._attend, active, handle)
+        if active.stop is not None:
+            self._tasks.start_soon(self._stop, active, handle, active.stop)
+
+    async def _see_off(self, active: Active, found: Examined) -> None:
+        """Record the end of an attempt that ended when nobody watched."""
+        if found.process is not None:
+            await clear_group(found.process.pid, self._grace)
+        status = await in_thread(lambda: evidence.exit_status(active.place))
+        at = await in_thread(lambda: evidence.file_time(active.place, evidence.EXIT))
+        self._over(active, status, at)
+
+
+def _remember(active: Active) -> None:
+    """Find out from an attempt's files what its former launcher knew."""
+    active.since = evidence.file_time(active.place, evidence.START)
+    active.stop = evidence.stopped_for(active.place)
+    active.failed = failure_until(f"{active.place.private}/{OUTBOX}", active.read)
+
+
+def _grown(running: list[Active]) -> list[Active]:
+    return [active for active in running if _outbox_size(active) > active.read]
+
+
+def _outbox_size(active: Active) -> int:
+    try:
+        return os.stat(f"{active.place.private}/{OUTBOX}").st_size
+    except OSError:
+        return 0

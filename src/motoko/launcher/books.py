@@ -1,0 +1,323 @@
+"""What a launcher reads and writes in the database; all of it in the committer thread.
+
+One round is one commit: the ends and news of however many attempts, the claims for the slots that
+they leave, and a look at what was asked of the attempts that go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from motoko.core.changes import EditRun
+from motoko.core.edits import Adopt, Claim, End, Requeue, Started
+from motoko.core.states import ACTIVE, Lifecycle
+from motoko.errors import ConflictError, LauncherError, UnknownRunError
+from motoko.launcher import registry
+from motoko.launcher.directory import Place
+from motoko.launcher.engine import Choice, Terms, choose, ending
+from motoko.launcher.harvest import News, read_news
+from motoko.runtime import faults
+from motoko.storage.committing import transact
+from motoko.storage.scripts import scripts_digest
+from motoko.storage.session import Guard, Session
+from motoko.worker import OUTBOX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+    from motoko.core.changes import Change
+    from motoko.core.records import RunRecord
+    from motoko.launcher.active import Active, Ended, Notes
+    from motoko.launcher.engine import Capacity, Load, Site
+    from motoko.launcher.registry import Registration
+    from motoko.storage.store import Store
+    from motoko.storage.tables import Tables
+
+TRIES: Final = 50
+LOOK_AHEAD: Final = 64  # records read at a time while looking for runs to claim
+SHOWN: Final = 3  # damaged outbox lines that are logged, of each reading
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round is to record, and what it has to know.
+
+    ``going``: the attempts that go on; ``held``: run names of which nothing is claimed. Without
+    ``load`` nothing is claimed at all.
+    """
+
+    notes: Notes
+    going: tuple[Active, ...] = ()
+    load: Load | None = None
+    held: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a round: what was claimed, and what is to be done about attempts.
+
+    ``unfinished``: their outboxes hold more; ``cancelled``: somebody asked for it; ``lost_touch``:
+    the run is no longer this launcher's, or not there at all.
+    """
+
+    claims: tuple[tuple[RunRecord, Terms], ...] = ()
+    wake_at: float | None = None
+    unfinished: tuple[Active, ...] = ()
+    cancelled: tuple[Active, ...] = ()
+    lost_touch: tuple[Active, ...] = ()
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What is to be written, and the attempts' marks once that is done."""
+
+    changes: list[Change] = field(default_factory=list)
+    news: list[tuple[Active, News]] = field(default_factory=list)
+    unfinished: list[Active] = field(default_factory=list)
+
+
+class Books:
+    """A launcher's session."""
+
+    def __init__(
+        self,
+        store: Store,
+        me: Registration,
+        site: Site,
+        capacity: Capacity,
+        defaults: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self._store = store
+        self._me = me
+        self._site = site
+        self._capacity = capacity
+        self._defaults = defaults
+        self._session: Session | None = None
+
+    # -- the lease -------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take the lease and begin; LauncherError where another launcher has the work."""
+        self._transact(lambda tables: registry.register(tables, self._me, self._store.now()))
+        guard = Guard(self._me.key, self._me.token)
+        self._session = Session(self._store.database, guard=guard, source=self._me.name)
+
+    def renew(self) -> None:
+        """Renew the lease; Fenced if another launcher has taken over."""
+        self._transact(lambda tables: registry.renew(tables, self._me, self._store.now()))
+
+    def close(self) -> None:
+        """Give the lease back and end."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        self._transact(lambda tables: registry.withdraw(tables, self._me))
+
+    def _transact(self, work: Callable[[Tables], object]) -> None:
+        transact(self._store.database, work)
+
+    @property
+    def session(self) -> Session:
+        """The session, once it is open."""
+        if self._session is None:
+            raise LauncherError("the launcher has no session yet")
+        return self._session
+
+    # -- a round ---------------------------------------------------------------------------
+
+    def settle(self, turn: Round) -> Result:
+        """Commit a round. What somebody else changed meanwhile is looked at again."""
+        draft = self._draft(turn.notes)
+        for attempt in range(TRIES):
+            self.session.refresh()
+            try:
+                result = self._apply(draft, turn)
+                if self.session.pending:
+                    faults.point("launcher.before_commit")
+                    self.session.commit()
+                    faults.point("launcher.after_commit")
+            except (ConflictError, UnknownRunError) as error:
+                log.debug("again: %s", error)
+                time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, 6)))
+                continue
+            for active, news in draft.news:
+                active.read = news.consumed
+                active.failed = _failure(active, news)
+            self._note_records((*turn.notes.started, *turn.notes.adopted))
+            return result
+        raise LauncherError(f"a commit met conflicts {TRIES} times")
+
+    def _note_records(self, attempts: tuple[Active, ...]) -> None:
+        for active in attempts:
+            table = self.session.tables.study(active.key.study)
+            if table.has_run(active.key.id):
+                active.record = table.run(active.key.id)
+
+    def _apply(self, draft: _Draft, turn: Round) -> Result:
+        tables = self.session.tables
+        for change in draft.changes:
+            if tables.study(change.key.study).has_run(change.key.id):  # type: ignore[union-attr]
+                self.session.add(change)
+        cancelled, lost_touch = self._asked(turn.going)
+        choice = self._claim(turn)
+        return Result(choice.claims, choice.wake_at, tuple(draft.unfinished), cancelled, lost_touch)
+
+    def _asked(self, going: tuple[Active, ...]) -> tuple[tuple[Active, ...], tuple[Active, ...]]:
+        """Return which attempts are to be cancelled, and which are no longer ours."""
+        cancelled: list[Active] = []
+        lost_touch: list[Active] = []
+        for active in going:
+            table = self.session.tables.study(active.key.study)
+            record = table.run(active.key.id) if table.has_run(active.key.id) else None
+            if record is None or record.token != active.token or record.lifecycle not in ACTIVE:
+                lost_touch.append(active)
+                continue
+            active.record = record
+            if record.cancel_requested:
+                cancelled.append(active)
+        return tuple(cancelled), tuple(lost_touch)
+
+    # -- claiming --------------------------------------------------------------------------
+
+    def _claim(self, turn: Round) -> Choice:
+        if turn.load is None:
+            return Choice()
+        now = self._store.now()
+
+        def terms_of(record: RunRecord) -> Terms | None:
+            if record.run_name in turn.held:
+                return None
+            terms = self.terms(record)
+            return terms if self._site.serves(terms) else None
+
+        queues = [(study, self._created(study)) for study in self._me.studies]
+        choice = choose(queues, terms_of, self._capacity, turn.load, now)
+        claims = []
+        studies = {record.study for record, _ in choice.claims}
+        scripts = {study: scripts_digest(self._store.studies[study]) for study in studies}
+        for record, terms in choice.claims:
+            claim = Claim(self._me.name, secrets.token_hex(8), now, scripts[record.study])
+            self.session.add(EditRun(record.key, claim))
+            claims.append((self.session.run(record.key), terms))
+        return Choice(tuple(claims), choice.wake_at)
+
+    def terms(self, record: RunRecord) -> Terms:
+        """Return how a run is to be executed."""
+        return Terms.of(self._defaults[record.study], record.resources)
+
+    def _created(self, study: str) -> Iterator[RunRecord]:
+        table = self.session.tables.study(study)
+        ids = table.ids(None, lifecycles=[Lifecycle.CREATED.value])
+        for start in range(0, len(ids), LOOK_AHEAD):
+            yield from table.records(ids[start : start + LOOK_AHEAD])
+
+    # -- recording -------------------------------------------------------------------------
+
+    def _draft(self, notes: Notes) -> _Draft:
+        draft = _Draft()
+        now = self._store.now()
+        leaving = notes.leaving
+        for active in notes.adopted:
+            draft.changes.append(EditRun(active.key, Adopt(active.token, self._me.name)))
+        for active in notes.started:
+            if active not in leaving:
+                draft.changes.append(self._started(active, now))
+        for active in notes.grown:
+            if active not in leaving:
+                self._read(draft, active, now)
+        for active, cause in notes.requeued:
+            draft.changes.append(EditRun(active.key, Requeue(active.token, now, cause)))
+        for ended in notes.ended:
+            self._end(draft, ended)
+        return draft
+
+    def _started(self, active: Active, now: float) -> Change:
+        process = active.handle.process if active.handle is not None else None
+        identity = None if process is None else (process.pid, process.started, process.boot)
+        at = active.since if active.since is not None else now
+        return EditRun(active.key, Started(active.token, at, self._cause, identity))
+
+    def _read(self, draft: _Draft, active: Active, now: float) -> News:
+        news = read_news(f"{active.place.private}/{OUTBOX}", active.read)
+        for line in news.damaged[:SHOWN]:
+            log.warning("run %s: a damaged line in its outbox is ignored: %s", active.key, line)
+        draft.changes.extend(news.changes(active.key, active.token, now))
+        draft.news.append((active, news))
+        return news
+
+    def _end(self, draft: _Draft, ended: Ended) -> None:
+        active = ended.active
+        if not active.recorded_start and active.since is not None:
+            draft.changes.append(self._started(active, ended.at))
+        if active.stop is Lifecycle.CREATED:
+            cause = f"recalled by launcher {self._me.name}"
+            draft.changes.append(EditRun(active.key, Requeue(active.token, ended.at, cause)))
+            return
+        news = self._read(draft, active, ended.at)
+        if news.more:
+            draft.unfinished.append(active)
+            return
+        found = ended.ending or ending(
+            ended.status,
+            stopped=active.stop,
+            failed=_failure(active, news),
+            timeout=active.terms.timeout,
+        )
+        terms = active.terms
+        edit = End(
+            active.token, found.outcome, ended.at, self._cause, found.exit_code, found.reason,
+            terms.retries, terms.retry_delay, random.uniform(0.8, 1.2),
+        )  # fmt: skip
+        draft.changes.append(EditRun(active.key, edit))
+        level = logging.WARNING if found.outcome.bad else logging.INFO
+        log.log(level, "run %s: %s %s", active.key, found.outcome, found.reason or "")
+
+    @property
+    def _cause(self) -> str:
+        return f"launcher {self._me.name}"
+
+    # -- what others left ------------------------------------------------------------------
+
+    def orphans(self, known: frozenset[str]) -> list[tuple[RunRecord, Terms]]:
+        """Return the attempts of launchers that are gone; from here on those commit nothing."""
+        self.session.refresh()
+        now = self._store.now()
+        found: list[tuple[RunRecord, Terms]] = []
+        for study in self._me.studies:
+            table = self.session.tables.study(study)
+            ids = table.ids(None, lifecycles=[state.value for state in ACTIVE])
+            for record in table.records(ids):
+                terms = self.terms(record)
+                if record.token not in known and self._site.serves(terms):
+                    found.append((record, terms))
+        owners = {record.launcher or "" for record, _ in found} - {self._me.name}
+        gone = {owner for owner in owners if self._fence(owner, now)}
+        self.session.refresh()
+        return [
+            (self.session.run(record.key), terms)
+            for record, terms in found
+            if (record.launcher or "") in gone
+        ]
+
+    def _fence(self, name: str, now: float) -> bool:
+        return bool(
+            transact(self._store.database, lambda tables: registry.fence(tables, name, now))
+        )
+
+    def place(self, record: RunRecord) -> Place:
+        """Return where a run's present attempt is."""
+        return Place.of(self._store.runs_root(record.study), record)
+
+
+def _failure(active: Active, news: News) -> str | None:
+    if news.finished:
+        return None
+    return news.failed if news.failed is not None else active.failed

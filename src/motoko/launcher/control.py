@@ -1,0 +1,80 @@
+"""Requests to a running launcher: files in ``.wf/launcher.requests``, and a signal to look there.
+
+A request was carried out when its file is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from motoko.errors import LauncherError
+from motoko.runtime.files import private_directory, write_atomic
+from motoko.runtime.processes import is_alive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from motoko.runtime.processes import ProcessId
+    from motoko.storage.address import StateDirectory
+
+WAKE: Final = signal.SIGUSR1
+RECALL: Final = "recall"
+RESUME: Final = "resume"
+SUFFIX: Final = ".json"
+LOOK: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """``recall``: stop the runs of a run name (None: all) and make them CREATED, claim no more of
+    them; ``resume``: claim them again.
+    """
+
+    action: str
+    run_name: str | None = None
+
+
+def requests_directory(state: StateDirectory) -> Path:
+    """Return where requests are put."""
+    return state.path / "launcher.requests"
+
+
+def post(state: StateDirectory, launcher: ProcessId, request: Request, *, timeout: float) -> None:
+    """Have a launcher do something and wait until it is done, or the launcher has gone.
+
+    LauncherError if that takes longer than ``timeout`` seconds.
+    """
+    directory = private_directory(requests_directory(state))
+    path = directory / f"{launcher.pid}-{secrets.token_hex(6)}{SUFFIX}"
+    write_atomic(path, json.dumps(asdict(request)).encode())
+    deadline = time.monotonic() + timeout
+    try:
+        if is_alive(launcher):
+            os.kill(launcher.pid, WAKE)
+        while path.exists() and is_alive(launcher):
+            if time.monotonic() > deadline:
+                raise LauncherError(
+                    f"the launcher (process {launcher.pid}) did not {request.action} "
+                    f"within {timeout:g} s",
+                    hint=f"Its log is {state.logs / 'launcher.log'}.",
+                )
+            time.sleep(LOOK)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def pending(state: StateDirectory) -> list[tuple[Path, Request]]:
+    """Return the requests to this process that were not carried out yet."""
+    found: list[tuple[Path, Request]] = []
+    for path in sorted(requests_directory(state).glob(f"{os.getpid()}-*{SUFFIX}")):
+        try:
+            found.append((path, Request(**json.loads(path.read_bytes()))))
+        except (OSError, ValueError, TypeError):
+            path.unlink(missing_ok=True)
+    return found

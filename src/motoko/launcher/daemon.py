@@ -1,0 +1,253 @@
+"""The launcher's process: ``python -m motoko.launcher.daemon WORKFLOW_DIRECTORY``.
+
+TERM or Ctrl-C end it and leave its runs going; the next launcher goes on with them. Other
+processes start it, stop it and have runs recalled through the functions here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from motoko.errors import MotokoError
+from motoko.launcher.control import RECALL, RESUME, WAKE, Request, pending, post
+from motoko.launcher.registry import machines
+from motoko.runtime.clock import now
+from motoko.runtime.daemons import PidFile, announce_failure, announce_ready, spawn_detached
+from motoko.runtime.files import private_directory
+from motoko.runtime.lock import FileLock
+from motoko.runtime.processes import stop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from motoko.launcher.launcher import Launcher
+    from motoko.runtime.processes import ProcessId
+    from motoko.storage.address import StateDirectory
+
+STOP_GRACE: Final = 10.0
+RECALL_SECONDS: Final = 30.0
+LEASE_SECONDS: Final = 30.0
+SIGNS_OF_LIFE: Final = 3  # within the time of a lease
+
+# Not __name__: this module runs as __main__.
+log = logging.getLogger("motoko.launcher.daemon")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A launcher that runs on this machine.
+
+    ``here``: this call started it. ``asleep``: it gave no sign of life for longer than its lease.
+    """
+
+    process: ProcessId
+    studies: tuple[str, ...]
+    machines: tuple[str, ...]
+    here: bool = False
+    asleep: bool = False
+
+    def serves(self, studies: Sequence[str] | None, machine_name: str | None) -> bool:
+        """Return whether it has any of these studies (None: all) for that machine."""
+        if machines(machine_name).isdisjoint(self.machines):
+            return False
+        return studies is None or not set(studies).isdisjoint(self.studies)
+
+
+def running_launchers(state: StateDirectory) -> list[Running]:
+    """Return the launchers of the workflow that run on this machine."""
+    found = []
+    for path in sorted(state.path.glob("launcher*.json")):
+        file = PidFile(path)
+        record = file.read()
+        if record is not None and file.owner_alive():
+            info = record.info
+            asleep = now() - path.stat().st_mtime > info["lease"]
+            served = tuple(info["studies"]), tuple(info["machines"])
+            found.append(Running(record.process, *served, asleep=asleep))
+    return found
+
+
+def start_launcher(
+    state: StateDirectory,
+    *,
+    generator: str | None = None,
+    studies: Sequence[str] | None = None,
+    machine_name: str | None = None,
+    lease: float | None = None,
+    hold: bool = False,
+) -> Running:
+    """Start a launcher for these studies (None: all), or return the one that serves them already.
+
+    ``lease``: without a sign of life for so many seconds it may be replaced. With ``hold`` it
+    claims nothing. LauncherError says why it does not start. Blocks until it is ready.
+    """
+    private_directory(state.logs)
+    with FileLock(state.path / "launcher.lock", purpose="starting a launcher"):
+        for running in running_launchers(state):
+            # One that sleeps too long is replaced; the database decides whether it may be.
+            if not running.asleep and running.serves(studies, machine_name):
+                return running
+        arguments = [sys.executable, "-m", "motoko.launcher.daemon", str(state.path.parent)]
+        for option, value in (("--generator", generator), ("--machine_name", machine_name)):
+            arguments += [option, value] if value is not None else []
+        for study in studies or ():
+            arguments += ["--bd_study", study]
+        arguments += ["--lease", str(lease)] if lease is not None else []
+        arguments += ["--hold"] if hold else []
+        daemon = spawn_detached(arguments, log=state.logs / "launcher.log")
+    served = tuple(daemon.announced.split()), tuple(sorted(machines(machine_name)))
+    return Running(daemon.process, *served, here=True)
+
+
+def stop_launcher(
+    state: StateDirectory, *, stop_runs: bool = False, run_name: str | None = None
+) -> bool:
+    """Stop the workflow's launchers on this machine; returns whether there were any.
+
+    Their runs go on, unless ``stop_runs``: then those of ``run_name`` (None: all) are ended and
+    become CREATED again, which counts as no attempt. Blocks until all that is done.
+    """
+    found = running_launchers(state)
+    if stop_runs:
+        recall_runs(state, run_name)
+    for running in found:
+        anyio.run(stop, running.process, STOP_GRACE)
+    return bool(found)
+
+
+def recall_runs(state: StateDirectory, run_name: str | None = None) -> None:
+    """Have the runs of ``run_name`` (None: all) ended and made CREATED again.
+
+    Their launcher then leaves them alone until ``resume_runs``, or until another one is started.
+    """
+    for running in running_launchers(state):
+        post(state, running.process, Request(RECALL, run_name), timeout=RECALL_SECONDS)
+
+
+def resume_runs(state: StateDirectory, run_name: str | None = None) -> None:
+    """Have the runs of ``run_name`` (None: all) claimed again, if they were recalled."""
+    for running in running_launchers(state):
+        post(state, running.process, Request(RESUME, run_name), timeout=RECALL_SECONDS)
+
+
+def serve(
+    directory: Path,
+    *,
+    generator: str | None = None,
+    studies: Sequence[str] = (),
+    machine_name: str | None = None,
+    lease: float = LEASE_SECONDS,
+    hold: bool = False,
+) -> None:
+    """Be the launcher of the workflow in ``directory``, until TERM or INT."""
+    from motoko.launcher.setup import make_launcher
+
+    launcher, store = make_launcher(
+        directory, generator=generator, studies=studies, machine_name=machine_name, lease=lease
+    )
+    if hold:
+        launcher.hold()
+    try:
+        anyio.run(_serve, launcher, store.state, not studies and machine_name is None)
+    finally:
+        store.close()
+
+
+async def _serve(launcher: Launcher, state: StateDirectory, everything: bool) -> None:
+    me = launcher.me
+    digest = blake2b(repr((me.studies, me.machines)).encode(), digest_size=4).hexdigest()
+    file = PidFile(state.path / ("launcher.json" if everything else f"launcher-{digest}.json"))
+
+    def ready() -> None:
+        file.write(studies=me.studies, machines=me.machines, name=me.name, lease=me.lease)
+        announce_ready(" ".join(me.studies))
+
+    numbers = (signal.SIGTERM, signal.SIGINT, WAKE)
+    with anyio.open_signal_receiver(*numbers) as signals:
+        async with anyio.create_task_group() as tasks:
+
+            async def listen() -> None:
+                async for number in signals:
+                    if number == WAKE:
+                        tasks.start_soon(_obey, launcher, state)
+                    else:
+                        log.info("asked to end by %s", signal.Signals(number).name)
+                        launcher.close()
+
+            tasks.start_soon(listen)
+            tasks.start_soon(_show_life, file.path, me.lease / SIGNS_OF_LIFE)
+            try:
+                await launcher.serve(ready)
+            finally:
+                file.remove()
+            tasks.cancel_scope.cancel()
+
+
+async def _show_life(path: Path, seconds: float) -> None:
+    while True:
+        await anyio.sleep(seconds)
+        with suppress(FileNotFoundError):
+            os.utime(path)
+
+
+async def _obey(launcher: Launcher, state: StateDirectory) -> None:
+    for path, request in pending(state):
+        await launcher.obey(request)
+        path.unlink(missing_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon that the command line describes; return its exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("motoko").setLevel(logging.INFO)
+    os.umask(0o077)
+    try:
+        serve(
+            Path(options.workflow),
+            generator=options.generator,
+            studies=options.bd_study or (),
+            machine_name=options.machine_name,
+            lease=options.lease,
+            hold=options.hold,
+        )
+    except* MotokoError as group:
+        error = _first(group)
+        log.error("%s", error)
+        announce_failure(str(error))
+        return_code = 1
+    else:
+        return_code = 0
+    return return_code
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="motoko.launcher.daemon")
+    parser.add_argument("workflow")
+    parser.add_argument("--generator")
+    parser.add_argument("--bd_study", action="append")
+    parser.add_argument("--machine_name")
+    parser.add_argument("--lease", type=float, default=LEASE_SECONDS)
+    parser.add_argument("--hold", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        sys.exit(main())

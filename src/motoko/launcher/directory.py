@@ -1,0 +1,211 @@
+"""Run directories: a clean one for each attempt, published whole, former ones moved aside.
+
+``run-<id>/`` holds what the script sees; ``run-<id>/.motoko/<token>/`` what passes between the
+attempt and launchers: inputs, outbox, start file, exit record. ``run-<id>/.motoko/attempt`` says
+whose contents these are. Two launchers may work on one run at a time, one of them woken from a long
+sleep: every step is one that the other notices, so that neither spoils a directory in use.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from motoko.errors import LauncherError
+from motoko.runtime.files import PRIVATE_DIRECTORY, PRIVATE_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from motoko.core.records import RunRecord
+
+PRIVATE: Final = ".motoko"
+MARKER: Final = "attempt"
+EXECUTABLE: Final = 0o100
+TRIES: Final = 20
+THERE_ALREADY: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+
+
+class Superseded(LauncherError):
+    """The attempt was taken back by another launcher, or a later one has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one attempt of a run is: ``stamp`` tells apart runs of the same id."""
+
+    root: str
+    run_id: int
+    attempt: int
+    token: str
+    stamp: str
+
+    @classmethod
+    def of(cls, root: Path, record: RunRecord, token: str | None = None) -> Place:
+        """Return the place of a run's attempt; with ``token``, of the next one under it."""
+        number = record.attempt if token is None else record.attempt + 1
+        created = record.history[0].time if record.history else 0.0
+        stamp = f"{created:.6f}"
+        return cls(str(root), record.id, number, token or record.token or "", stamp)
+
+    @property
+    def run(self) -> str:
+        """Return the run directory."""
+        return f"{self.root}/run-{self.run_id}"
+
+    @property
+    def private(self) -> str:
+        """Return the attempt's own directory."""
+        return f"{self.run}/{PRIVATE}/{self.token}"
+
+    def file(self, name: str) -> Path:
+        """Return a file of the attempt's own directory."""
+        return Path(self.private, name)
+
+    @property
+    def draft(self) -> str:
+        """Return where the directory is filled before it is published."""
+        return f"{self.root}/.run-{self.run_id}.new-{self.token}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to be put into run directories: its name there, and its content."""
+
+    name: str
+    content: bytes
+    executable: bool
+
+
+def read_sources(study: Path, names: Iterable[str]) -> list[Source]:
+    """Read a study's files; OSError if one cannot be read."""
+    return [_read_source(study, name) for name in names]
+
+
+def _read_source(study: Path, name: str) -> Source:
+    descriptor = os.open(study / name, os.O_RDONLY | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as file:
+        executable = bool(os.fstat(descriptor).st_mode & EXECUTABLE)
+        return Source(name, file.readall(), executable)
+
+
+def prepare(place: Place, inputs: tuple[str, bytes], sources: Iterable[Source]) -> None:
+    """Make the clean run directory of an attempt. Superseded if it is not this one's turn."""
+    draft = place.draft
+    try:
+        _begin(place, draft)
+        name, content = inputs
+        _write(f"{draft}/{PRIVATE}/{place.token}/{name}", content, PRIVATE_FILE)
+        for source in sources:
+            path = f"{draft}/{source.name}"
+            if "/" in source.name:
+                os.makedirs(os.path.dirname(path), PRIVATE_DIRECTORY, exist_ok=True)
+            mode = PRIVATE_FILE | EXECUTABLE if source.executable else PRIVATE_FILE
+            _write(path, source.content, mode)
+        _make_room(place)
+        _publish(place, draft)
+    except BaseException as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(error, FileNotFoundError):
+            raise Superseded(f"another launcher removed {draft}") from error
+        raise
+
+
+def take_back(place: Place, start: str, content: bytes) -> bool:
+    """Take an attempt's start file before its wrapper does; returns whether that succeeded.
+
+    The attempt's directory is made where the launcher that claimed it never came to do so.
+    """
+    draft = f"{place.draft}.back"
+    for _ in range(TRIES):
+        if marked(place.run) == (place.attempt, place.stamp):
+            shutil.rmtree(place.draft, ignore_errors=True)
+            return _take_start(place, start, content)
+        try:
+            _begin(place, draft)
+            _make_room(place)
+            _publish(place, draft)
+        except Superseded:  # the other launcher did the same step at the same time
+            continue
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    raise LauncherError(
+        f"{place.run} belongs to another attempt", hint="Move the directory out of the way."
+    )
+
+
+def _take_start(place: Place, start: str, content: bytes) -> bool:
+    os.makedirs(place.private, PRIVATE_DIRECTORY, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(f"{place.private}/{start}", flags, PRIVATE_FILE)
+    except FileExistsError:
+        return False
+    with open(descriptor, "wb", buffering=0) as file:
+        file.write(content)
+    return True
+
+
+def marked(run: str) -> tuple[int, str] | None:
+    """Return attempt number and stamp of what a run directory holds, None if it does not say."""
+    try:
+        with open(f"{run}/{PRIVATE}/{MARKER}", encoding="ascii") as file:
+            number, stamp = file.read().split()
+        return int(number), stamp
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def _begin(place: Place, draft: str) -> None:
+    os.makedirs(place.root, PRIVATE_DIRECTORY, exist_ok=True)
+    try:
+        os.mkdir(draft, PRIVATE_DIRECTORY)
+    except FileExistsError as error:
+        raise Superseded(f"another launcher prepares {place.run}") from error
+    os.mkdir(f"{draft}/{PRIVATE}", PRIVATE_DIRECTORY)
+    os.mkdir(f"{draft}/{PRIVATE}/{place.token}", PRIVATE_DIRECTORY)
+    marker = f"{place.attempt} {place.stamp}\n".encode()
+    _write(f"{draft}/{PRIVATE}/{MARKER}", marker, PRIVATE_FILE)
+
+
+def _make_room(place: Place) -> None:
+    """Move what is in the way aside, to a name that only contents of that attempt get."""
+    if not os.path.lexists(place.run):
+        return
+    found = marked(place.run)
+    if found is None or found[1] != place.stamp:
+        aside = f"{place.run}.before-{place.token}"
+    elif found[0] >= place.attempt:
+        raise Superseded(f"{place.run} holds attempt {found[0]}, not older than {place.attempt}")
+    else:
+        aside = f"{place.run}.attempt-{found[0]}"
+    try:
+        os.rename(place.run, aside)
+    except FileNotFoundError as error:
+        raise Superseded(f"another launcher moved {place.run} aside") from error
+    except OSError as error:
+        if error.errno in THERE_ALREADY:
+            raise Superseded(f"{aside} exists: another launcher made it") from error
+        raise
+
+
+def _publish(place: Place, draft: str) -> None:
+    try:
+        os.rename(draft, place.run)
+    except OSError as error:
+        if error.errno in THERE_ALREADY:
+            raise Superseded(f"another launcher prepared {place.run}") from error
+        raise
+
+
+def _write(path: str, content: bytes, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(path, flags, mode)
+    with open(descriptor, "wb", buffering=0) as file:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) or 0 :]

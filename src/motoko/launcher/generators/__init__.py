@@ -1,0 +1,3 @@
+"""What talks to bash and to batch schedulers, one module each."""
+
+from __future__ import annotations

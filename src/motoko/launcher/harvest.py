@@ -1,0 +1,111 @@
+"""From an attempt's outbox to changes of its run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.core.changes import EditRun, PushQuantities
+from motoko.core.edits import Harvest
+from motoko.worker import read_outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from motoko.core.changes import Change
+    from motoko.core.records import RunKey
+
+CHUNK: Final = 4 * 2**20  # bytes read at a time: a commit must not hold all of a huge outbox
+MAX_RECORD: Final = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What an outbox says from where it was left to byte ``consumed``.
+
+    ``failed``: the reason given by ``fail``; ``finished``: ``finish`` came after it, if it came.
+    ``more``: there is more to read.
+    """
+
+    consumed: int
+    fields: dict[str, Any] = field(default_factory=dict)
+    label: str | None = None
+    points: dict[str, tuple[tuple[int, Any], ...]] = field(default_factory=dict)
+    failed: str | None = None
+    finished: bool = False
+    damaged: tuple[str, ...] = ()
+    more: bool = False
+
+    def changes(self, key: RunKey, token: str, at: float) -> list[Change]:
+        """Return the changes that put these news into the database."""
+        if not self.fields and not self.points and self.label is None:
+            return []
+        pushes: list[Change] = [
+            PushQuantities(key, token, self.consumed, name, points)
+            for name, points in self.points.items()
+        ]
+        # Last: it moves the mark by which what was taken already is told apart.
+        return [
+            *pushes,
+            EditRun(key, Harvest(token, self.consumed, at, self.fields, self.label)),
+        ]
+
+
+def read_news(path: str, offset: int, *, chunk: int = CHUNK) -> News:
+    """Read what was appended to the outbox ``path`` after byte ``offset``."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= offset:
+                return News(offset)
+            file.seek(offset)
+            length = chunk
+            while True:
+                records, used = read_outbox(file.read(length))
+                if used or offset + length >= size or length >= MAX_RECORD:
+                    break
+                length *= 4  # one record larger than a chunk
+                file.seek(offset)
+    except FileNotFoundError:
+        return News(offset)
+    return gather(records, offset + used, more=offset + length < size)
+
+
+def gather(records: Iterable[dict[str, Any]], consumed: int, *, more: bool = False) -> News:
+    """Return what the records of an outbox come to: the last value of each field and so on."""
+    fields: dict[str, Any] = {}
+    points: dict[str, list[tuple[int, Any]]] = {}
+    damaged: list[str] = []
+    label: str | None = None
+    failed: str | None = None
+    finished = False
+    for record in records:
+        op = record["op"]
+        if op == "set":
+            fields[record["field"]] = record["value"]
+        elif op == "push":
+            points.setdefault(record["name"], []).append((record["step"], record["value"]))
+        elif op == "state":
+            label = record["label"]
+        elif op == "fail":
+            failed = record["reason"] or "its script said that it failed"
+            finished = False
+        elif op == "finish":
+            failed, finished = None, True
+        elif op == "damaged":
+            damaged.append(record["line"])
+    series = {name: tuple(pairs) for name, pairs in points.items()}
+    return News(consumed, fields, label, series, failed, finished, tuple(damaged), more)
+
+
+def failure_until(path: str, end: int) -> str | None:
+    """Return why the script said that it failed in the first ``end`` bytes of its outbox."""
+    failed, offset = None, 0
+    while offset < end:
+        news = read_news(path, offset, chunk=min(CHUNK, end - offset))
+        if news.consumed == offset:
+            break
+        offset = news.consumed
+        failed = None if news.finished else news.failed or failed
+    return failed

@@ -1,0 +1,245 @@
+"""The launcher: claims runs, has them started, watches them, records how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from motoko.core.states import Lifecycle
+from motoko.errors import Fenced
+from motoko.launcher import registry
+from motoko.launcher.active import Active, Notebook, Pool
+from motoko.launcher.attendance import Attendance
+from motoko.launcher.books import Books, Round
+from motoko.launcher.control import RECALL
+from motoko.launcher.recovery import examine
+from motoko.launcher.registry import Registration
+from motoko.storage.off_loop import in_committer, in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from motoko.launcher.control import Request
+    from motoko.launcher.engine import Capacity, Site
+    from motoko.launcher.generators.base import Generator
+    from motoko.storage.feed import Commit
+    from motoko.storage.store import Store
+
+SAFETY_SECONDS: Final = 30.0
+STOP_GRACE: Final = 5.0
+GATHER_SECONDS: Final = 0.02
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a launcher serves, and how much at a time. ``defaults``: run options by study.
+
+    Times are in seconds. ``lease``: after this long without a sign of life it is replaced;
+    ``stop_grace``: how long a run may take to end before it is killed.
+    """
+
+    studies: tuple[str, ...]
+    site: Site
+    capacity: Capacity
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lease: float = 30.0
+    stop_grace: float = STOP_GRACE
+    safety_poll: float = SAFETY_SECONDS
+
+
+class Launcher:
+    """One launcher. Everything here happens in the event loop; what blocks is in threads."""
+
+    def __init__(self, store: Store, options: Options, generator: Generator) -> None:
+        self._store = store
+        self._options = options
+        self._generator = generator
+        self.me = Registration.here(
+            store.now(),
+            generator=options.site.generator,
+            studies=options.studies,
+            machines=tuple(sorted(options.site.machines)),
+            lease=options.lease,
+        )
+        self._books = Books(store, self.me, options.site, options.capacity, options.defaults)
+        self._pool = Pool(options.capacity.slots)
+        self._notebook = Notebook()
+        self._held: set[str] = set()
+        self._hold_all = False
+        self._round_over = asyncio.Event()
+        self._closing = False
+        self._attendance: Attendance
+
+    # -- from outside ----------------------------------------------------------------------
+
+    async def serve(self, ready: Callable[[], object] = lambda: None) -> None:
+        """Serve until ``close``; ``ready`` is called when former attempts are taken over.
+
+        Runs go on when it ends. LauncherError where another launcher serves the same runs,
+        Fenced if this one was replaced.
+        """
+        database = await in_thread(lambda: self._store.database)
+        await in_committer(database, self._books.open)
+        log.info("launcher %s serves %s", self.me.name, ", ".join(self._options.studies))
+        loop = asyncio.get_running_loop()
+
+        def tell(commit: Commit) -> None:
+            if commit.source != self.me.name:
+                loop.call_soon_threadsafe(self._notebook.stir)
+
+        unsubscribe = database.feed.subscribe(tell)
+        fenced = False
+        try:
+            await self._work(ready)
+        except Fenced:
+            fenced = True
+            raise
+        finally:
+            unsubscribe()
+            with anyio.CancelScope(shield=True):
+                await self._finish(fenced=fenced)
+
+    def hold(self) -> None:
+        """Claim nothing, and only attend to what former launchers left."""
+        self._hold_all = True
+
+    def close(self) -> None:
+        """Finish the commit under way and end; what runs goes on."""
+        self._closing = True
+        self._notebook.stir()
+
+    async def obey(self, request: Request) -> None:
+        """Carry out a request, and return when it is done."""
+        name = request.run_name
+        if request.action != RECALL:
+            self._held = set() if name is None else self._held - {name}
+            self._hold_all = self._hold_all and name is not None
+            self._notebook.stir()
+            return
+        if name is None:
+            self._hold_all = True
+        else:
+            self._held.add(name)
+        # What is being claimed at this moment is there after the next round.
+        await self._settled()
+        wanted = [a for a in self._pool.all() if name in (None, a.record.run_name)]
+        for active in wanted:
+            self._attendance.end_early(active, Lifecycle.CREATED)
+        for active in wanted:
+            await active.recorded.wait()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _work(self, ready: Callable[[], object]) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._attendance = Attendance(
+                    self._store, self._pool, self._notebook, self._generator, tasks,
+                    self._options.stop_grace,
+                )  # fmt: skip
+                await self._recover()
+                for work in (
+                    self._attendance.start_runs,
+                    self._attendance.peek,
+                    self._renew,
+                    self._recover_later,
+                ):
+                    tasks.start_soon(work)
+                ready()
+                await self._rounds()
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
+
+    async def _rounds(self) -> None:
+        while not self._closing:
+            wake_at = await self._round()
+            pause = self._options.safety_poll
+            if wake_at is not None:
+                pause = min(pause, max(0.0, wake_at - self._store.now()))
+            with anyio.move_on_after(pause):
+                await self._notebook.stirred()
+            # While runs wait for slots more ends come soon: one commit for all of them.
+            with anyio.move_on_after(GATHER_SECONDS):
+                await self._pool.drained.wait()
+
+    async def _settled(self) -> None:
+        """Wait until a round that began after this call is over."""
+        for _ in range(2):  # the first one to end may have begun before
+            self._notebook.stir()
+            await self._round_over.wait()
+
+    async def _round(self, *, claim: bool = True) -> float | None:
+        notes = self._notebook.take()
+        leaving = notes.leaving
+        turn = Round(
+            notes,
+            going=tuple(active for active in self._pool.all() if active not in leaving),
+            load=self._pool.load() if claim and not self._hold_all else None,
+            held=frozenset(self._held),
+        )
+        result = await in_committer(self._store.database, lambda: self._books.settle(turn))
+        for active in leaving.difference(result.unfinished):
+            self._pool.remove(active)
+        if result.unfinished:
+            self._notebook.ended.extend(e for e in notes.ended if e.active in result.unfinished)
+            self._notebook.stir()
+        for record, terms in result.claims:
+            self._attendance.admit(Active(record, terms, self._books.place(record)))
+        for active in result.cancelled:
+            self._attendance.end_early(active, Lifecycle.CANCELLED)
+        for active in result.lost_touch:
+            log.warning("run %s: it was taken away", active.key)
+            self._attendance.let_go(active)
+        over, self._round_over = self._round_over, asyncio.Event()
+        over.set()
+        return result.wake_at
+
+    async def _renew(self) -> None:
+        while True:
+            await anyio.sleep(min(registry.RENEW_SECONDS, self._options.lease / 3))
+            await in_committer(self._store.database, self._books.renew)
+
+    async def _recover_later(self) -> None:
+        while True:
+            await anyio.sleep(self._options.safety_poll)
+            await self._recover()
+
+    async def _recover(self) -> None:
+        known = frozenset(active.token for active in self._pool.all())
+        left = await in_committer(self._store.database, lambda: self._books.orphans(known))
+        for record, terms in left:
+            active = Active(record, terms, self._books.place(record))
+            found = await in_thread(partial(examine, active.place, self.me.name))
+            log.info("run %s: left by launcher %s, %s", active.key, record.launcher, found.finding)
+            await self._attendance.take_over(active, found)
+        if left:
+            self._notebook.stir()
+
+    async def _finish(self, *, fenced: bool) -> None:
+        """Record what has ended, give back what did not start, leave the rest to others."""
+        leaving = {e.active for e in self._notebook.ended}
+        leaving |= {active for active, _ in self._notebook.requeued}
+        for active in self._pool.all():
+            if active.handle is not None:
+                active.handle.forget()
+            elif active not in leaving and active.since is None:
+                cause = f"launcher {self.me.name} stopped before it started"
+                self._notebook.requeued.append((active, cause))
+        if not fenced:
+            while self._notebook.ended or self._notebook.requeued:
+                await self._round(claim=False)
+        await in_committer(self._store.database, self._books.close)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group, in which later ones only follow from it."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,147 @@
+"""Which launchers there are: each has a lease in the database that its every commit checks.
+
+Two launchers do not serve the same runs at a time. One that died, or did not renew its lease for
+too long, is replaced: its lease is dropped, so that it can commit nothing more should it wake up.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.errors import Fenced, LauncherError
+from motoko.runtime import processes
+from motoko.runtime.clock import utc
+from motoko.runtime.processes import ProcessId
+
+if TYPE_CHECKING:
+    from motoko.storage.tables import Tables
+
+PREFIX: Final = "launcher:"
+RENEW_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One launcher: its name, its process, and which runs it serves."""
+
+    name: str
+    token: str
+    host: str
+    process: tuple[int, int, str]
+    since: float
+    generator: str
+    studies: tuple[str, ...]
+    machines: tuple[str, ...]
+    lease: float
+
+    @classmethod
+    def here(
+        cls,
+        now: float,
+        *,
+        generator: str,
+        studies: tuple[str, ...],
+        machines: tuple[str, ...],
+        lease: float,
+    ) -> Registration:
+        """Return a new launcher in this process."""
+        own = processes.current()
+        host, token = os.uname().nodename, secrets.token_hex(8)
+        return cls(
+            f"{host}-{own.pid}-{token[:4]}", token, host, (own.pid, own.started, own.boot),
+            now, generator, studies, machines, lease,
+        )  # fmt: skip
+
+    @property
+    def key(self) -> str:
+        """Return the name of its lease."""
+        return PREFIX + self.name
+
+    def overlaps(self, other: Registration) -> bool:
+        """Return whether there can be a run that both serve."""
+        return (
+            self.generator == other.generator
+            and not set(self.studies).isdisjoint(other.studies)
+            and not set(self.machines).isdisjoint(other.machines)
+        )
+
+    def alive(self, renewed: float, now: float) -> bool:
+        """Return whether it has to be taken for alive."""
+        if now - max(renewed, self.since) > self.lease:
+            return False
+        return self.host != os.uname().nodename or processes.is_alive(ProcessId(*self.process))
+
+    def __str__(self) -> str:
+        since = utc(self.since).isoformat(timespec="seconds")
+        return f"process {self.process[0]} on {self.host}, since {since}"
+
+
+def machines(machine_name: str | None) -> frozenset[str]:
+    """Return the machine names by which runs for a launcher may ask; None: for this machine."""
+    if machine_name is not None:
+        return frozenset({machine_name})
+    host = os.uname().nodename
+    return frozenset({"localhost", host, host.partition(".")[0]})
+
+
+def register(tables: Tables, me: Registration, now: float) -> None:
+    """Take the lease. LauncherError names a living launcher that serves the same runs."""
+    for other in launchers(tables):
+        if not me.overlaps(other):
+            continue
+        if other.alive(tables.renewed_at(other.key), now):
+            shared = ", ".join(sorted(set(me.studies) & set(other.studies)))
+            raise LauncherError(
+                f"a launcher serves {shared} already: {other}",
+                hint="Stop it with `motoko kill`, or let it do the work.",
+            )
+        tables.drop_lease(other.key)
+    tables.write_lease(me.key, me.token, asdict(me))
+    tables.renew_lease(me.key, now)
+
+
+def renew(tables: Tables, me: Registration, now: float) -> None:
+    """Note that the launcher lives. Fenced if it was replaced meanwhile."""
+    lease = tables.lease(me.key)
+    if lease is None or lease["token"] != me.token:
+        raise Fenced(
+            f"launcher {me.name} was replaced while it slept",
+            hint="The other launcher goes on with its runs.",
+        )
+    tables.renew_lease(me.key, now)
+
+
+def withdraw(tables: Tables, me: Registration) -> None:
+    """Give the lease back."""
+    tables.drop_lease(me.key)
+
+
+def launchers(tables: Tables) -> list[Registration]:
+    """Return all launchers that did not withdraw, dead ones included."""
+    names = [name for name in tables.lease_names() if name.startswith(PREFIX)]
+    return [_registration(tables.lease(name)) for name in names]
+
+
+def living(tables: Tables, now: float) -> list[Registration]:
+    """Return the launchers that have to be taken for alive."""
+    return [found for found in launchers(tables) if found.alive(tables.renewed_at(found.key), now)]
+
+
+def fence(tables: Tables, name: str, now: float) -> bool:
+    """Make sure that the launcher ``name`` commits nothing more; False if it is alive."""
+    for found in launchers(tables):
+        if found.name == name:
+            if found.alive(tables.renewed_at(found.key), now):
+                return False
+            tables.drop_lease(found.key)
+    return True
+
+
+def _registration(lease: Any) -> Registration:
+    values = dict(lease["holder"])
+    for name in ("process", "studies", "machines"):
+        values[name] = tuple(values[name])
+    return Registration(**values)

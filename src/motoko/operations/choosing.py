@@ -1,0 +1,60 @@
+"""Choosing runs by constraints, in one study or in all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from motoko.errors import ConstraintError
+from motoko.orchestrator.evaluation import select
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from motoko.core.constraints import Constraint
+    from motoko.core.records import RunRecord
+    from motoko.workflow import Workflow
+
+
+def parse(
+    workflow: Workflow, study: str | None, constraints: Sequence[str]
+) -> Mapping[str, Constraint]:
+    """Return the constraints by study, typed for it; ``study`` None: all for which they have sense.
+
+    A column that only some studies have selects from those. ConstraintError where no study
+    accepts the constraints, UnknownNameError where there is no such study.
+    """
+    names = list(workflow.task_managers) if study is None else [workflow.task_manager(study).name]
+    parsed: dict[str, Constraint] = {}
+    problems: list[ConstraintError] = []
+    for name in names:
+        try:
+            parsed[name] = workflow.task_managers[name].parse(list(constraints))
+        except ConstraintError as error:
+            problems.append(error)
+    if problems and not parsed:
+        raise next(filter(_suggests, problems), problems[0])
+    return parsed
+
+
+def _suggests(error: ConstraintError) -> bool:
+    return "Did you mean" in (error.hint or "")
+
+
+def warnings(parsed: Mapping[str, Constraint]) -> list[str]:
+    """Return what is perhaps misspelt in parsed constraints."""
+    found = (str(w) for constraint in parsed.values() for w in constraint.warnings)
+    return list(dict.fromkeys(found))
+
+
+def matching(
+    workflow: Workflow, parsed: Mapping[str, Constraint], run_name: str | None
+) -> list[RunRecord]:
+    """Return the runs that satisfy parsed constraints; ``run_name`` None: of all run names."""
+    found: list[RunRecord] = []
+    with workflow.store.script.view() as session:
+        known = session.tables.study_names()
+        for name, constraint in parsed.items():
+            if name in known:
+                keys = select(session, name, run_name, constraint)
+                found += session.tables.study(name).records(key.id for key in keys)
+    return found

@@ -1,0 +1,133 @@
+"""Finding runs that can go, and deleting them with their directories."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from motoko.core.changes import DeleteRun, EditRun
+from motoko.core.states import ACTIVE
+from motoko.errors import ConflictError, MotokoError, UnknownRunError
+from motoko.operations import choosing
+from motoko.orchestrator.lease import holders
+from motoko.storage.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from motoko.core.records import RunKey, RunRecord
+    from motoko.storage.store import Store
+    from motoko.workflow import Workflow
+
+BATCH: Final = 500  # runs deleted in one commit
+
+
+@dataclass(frozen=True, slots=True)
+class _Unmoved:
+    """Changes nothing, and has the commit looked at again where the run has moved meanwhile."""
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        return run
+
+    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+        return (seen.lifecycle, seen.attempt) != (fresh.lifecycle, fresh.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Runs that would be deleted, and how many that match are spared because they are active."""
+
+    runs: Sequence[RunRecord]
+    active: int
+
+
+def candidates(
+    workflow: Workflow,
+    *,
+    study: str | None = None,
+    constraints: Sequence[str] = (),
+    run_name: str | None = None,
+) -> Candidates:
+    """Return the runs that satisfy all constraints; without any, those that have ended.
+
+    Runs that are SUBMITTED or START are spared. Raises ConstraintError, UnknownNameError.
+    """
+    parsed = choosing.parse(workflow, study, constraints)
+    found: list[RunRecord] = []
+    active = 0
+    for record in choosing.matching(workflow, parsed, run_name):
+        if record.lifecycle in ACTIVE:
+            active += bool(constraints)
+        elif constraints or record.lifecycle.ended:
+            found.append(record)
+    return Candidates(found, active)
+
+
+def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> list[RunKey]:
+    """Delete runs, then their directories; returns which were deleted.
+
+    A run that has been started meanwhile is spared. MotokoError where an orchestrator works with
+    one of the run names.
+    """
+    store = workflow.store
+    records = list(runs)
+    _check_unused(store, {record.run_name for record in records})
+    deleted: list[RunKey] = []
+    for start in range(0, len(records), BATCH):
+        keys = [record.key for record in records[start : start + BATCH]]
+        gone = _delete(store, keys)
+        for key in gone:
+            for directory in directories(store, key):
+                shutil.rmtree(directory, ignore_errors=True)
+        deleted += gone
+    return deleted
+
+
+def _check_unused(store: Store, run_names: set[str]) -> None:
+    with store.script.view() as session:
+        busy = holders(session.tables, store.now())
+    for run_name in sorted(run_names & busy.keys()):
+        raise MotokoError(
+            f"run name {run_name!r} has an orchestrator: {busy[run_name]}",
+            hint="Nothing was deleted. Stop it first: `motoko orchestrator stop`.",
+        )
+
+
+def _delete(store: Store, keys: Sequence[RunKey]) -> list[RunKey]:
+    session = Session(store.database)
+    try:
+        while True:
+            gone = list(_deletable(session, keys))
+            try:
+                for key in gone:
+                    session.add(EditRun(key, _Unmoved()))
+                    session.add(DeleteRun(key))
+                store.database.submit(session.commit).result()
+            except ConflictError:
+                session.refresh()  # somebody moved one of them: look again
+                continue
+            return gone
+    finally:
+        session.close()
+
+
+def _deletable(session: Session, keys: Iterable[RunKey]) -> Iterator[RunKey]:
+    for key in keys:
+        try:
+            record = session.run(key)
+        except UnknownRunError:
+            continue
+        if record.lifecycle not in ACTIVE:
+            yield key
+
+
+def directories(store: Store, key: RunKey) -> list[Path]:
+    """Return the directories of a run: the present one, and those of former attempts."""
+    root = store.runs_root(key.study)
+    ours = re.compile(rf"run-{key.id}(\.(attempt|before)-.*)?")
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.glob(f"run-{key.id}*") if ours.fullmatch(path.name))

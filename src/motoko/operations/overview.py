@@ -1,0 +1,110 @@
+"""What a workflow looks like now: who works for it, and how many runs are in which state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from motoko.core.states import Lifecycle
+from motoko.errors import NoDatabaseError
+from motoko.launcher.registry import Registration, living
+from motoko.orchestrator.lease import Holder, holders
+from motoko.runtime.daemons import PidFile
+from motoko.runtime.processes import is_alive
+from motoko.storage.server import answers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from motoko.core.records import RunRecord
+    from motoko.storage.address import StateDirectory
+    from motoko.storage.session import Session
+    from motoko.storage.tables import Tables
+    from motoko.workflow import Workflow
+
+Counts: TypeAlias = "dict[str, dict[str, int]]"  # study -> state -> runs
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOverview:
+    """One study: its runs by run name and state, and the runs themselves if asked for."""
+
+    name: str
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    runs: Sequence[RunRecord] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A workflow as of now. ``server`` is the process that serves the database, None if none."""
+
+    directory: str
+    database: bool
+    server: int | None
+    launchers: Sequence[Registration] = ()
+    orchestrators: Mapping[str, Holder] = field(default_factory=dict)
+    studies: Sequence[StudyOverview] = ()
+
+
+def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) -> Overview:
+    """Return what is known of a workflow, of one study or of all; UnknownNameError if none such.
+
+    For a workflow opened with ``look`` no server is started.
+    """
+    names = list(workflow.task_managers) if study is None else [workflow.task_manager(study).name]
+    store = workflow.store
+    server = server_process(store.state)
+    empty = Overview(workflow.directory, database=False, server=server)
+    if not store.state.database.exists():
+        return empty
+    try:
+        with store.script.view() as session:
+            tables, now = session.tables, store.now()
+            return Overview(
+                workflow.directory,
+                database=True,
+                server=server,
+                launchers=living(tables, now),
+                orchestrators=holders(tables, now),
+                studies=[_study(tables, name, runs=runs) for name in names],
+            )
+    except NoDatabaseError:
+        return empty
+
+
+def _study(tables: Tables, name: str, *, runs: bool) -> StudyOverview:
+    if name not in tables.study_names():
+        return StudyOverview(name)
+    table = tables.study(name)
+    counts = {run_name: table.counts(run_name) for run_name in sorted(table.run_names())}
+    return StudyOverview(name, counts, list(table.records(table.ids(None))) if runs else ())
+
+
+def counts_by_state(session: Session, studies: Iterable[str], run_name: str) -> Counts:
+    """Return how many runs of a run name are in which state, by study."""
+    return {name: session.tables.study(name).counts(run_name) for name in studies}
+
+
+def executing(session: Session, studies: Iterable[str], run_name: str) -> int:
+    """Return how many runs of a run name are being executed."""
+    tables = [session.tables.study(name) for name in studies]
+    return sum(len(table.ids(run_name, lifecycles=[Lifecycle.START])) for table in tables)
+
+
+def runs_of(
+    session: Session, studies: Iterable[str], run_name: str, limit: int
+) -> dict[str, list[RunRecord]]:
+    """Return the first ``limit`` runs of a run name in each study, in id order."""
+    found: dict[str, list[RunRecord]] = {}
+    for name in studies:
+        table = session.tables.study(name)
+        found[name] = list(table.records(table.ids(run_name)[:limit]))
+    return found
+
+
+def server_process(state: StateDirectory) -> int | None:
+    """Return the pid of the server, None if none runs; 0 if one answers that left no record."""
+    record = PidFile(state.server_record).read()
+    if record is not None and is_alive(record.process):
+        return record.process.pid
+    return 0 if state.path.exists() and answers(state) else None

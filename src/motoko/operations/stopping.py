@@ -1,0 +1,172 @@
+"""Stopping the processes that work for a workflow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, Final
+
+from motoko.core.states import ACTIVE
+from motoko.errors import LeaseHeld, MotokoError, NoDatabaseError, StorageError
+from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
+from motoko.launcher.registry import living
+from motoko.operations.services import keep
+from motoko.orchestrator.lease import Holder, holders
+from motoko.runtime.processes import ProcessId, is_alive
+from motoko.storage.server import stop_server
+from motoko.storage.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from motoko.storage.address import StateDirectory
+
+GRACE: Final = 15.0  # seconds to finish the commit under way, and for `motoko run` to clean up
+KILL_SECONDS: Final = 5.0
+LOOK: Final = 0.02
+
+
+def running_orchestrators(store: Store) -> dict[str, Holder]:
+    """Return the living orchestrators by run name; none where there is no database."""
+    try:
+        with store.script.view() as session:
+            return holders(session.tables, store.now())
+    except NoDatabaseError:
+        return {}
+
+
+def check_free(store: Store, run_name: str) -> None:
+    """Raise LeaseHeld if a run name has an orchestrator."""
+    holder = running_orchestrators(store).get(run_name)
+    if holder is not None:
+        raise LeaseHeld(
+            f"run name {run_name!r} has an orchestrator already: {holder}",
+            hint="Stop it with `motoko orchestrator stop`, or choose another --run_name.",
+        )
+
+
+def check_idle(store: Store) -> None:
+    """Raise StorageError if an orchestrator or a launcher works with the database."""
+    looking = Store(store.state, {}, look=True)
+    try:
+        orchestrators = running_orchestrators(looking)
+    finally:
+        looking.close()
+    busy = [f"the orchestrator of run name {n!r} ({h})" for n, h in orchestrators.items()]
+    launchers = running_launchers(store.state)
+    busy += [f"a launcher (process {launcher.process.pid})" for launcher in launchers]
+    if busy:
+        raise StorageError(
+            f"{store.state.path.parent} is in use by {', '.join(busy)}",
+            hint="Stop what runs first: `motoko kill --stop-runs`.",
+        )
+
+
+def stop_orchestrators(store: Store, run_name: str | None = None) -> dict[str, Holder]:
+    """End the orchestrator of a run name, or all on this host; returns those that have ended.
+
+    Their runs go on (those of a ``motoko run`` go back to CREATED). MotokoError if there is none
+    of that run name, if it is on another host, or if it does not end.
+    """
+    found = running_orchestrators(store)
+    if run_name is not None:
+        if run_name not in found:
+            raise MotokoError(
+                f"run name {run_name!r} has no orchestrator",
+                hint=_names(found) or "No orchestrator runs.",
+            )
+        found = {run_name: found[run_name]}
+    here = {name: holder for name, holder in found.items() if holder.host == socket.gethostname()}
+    if run_name is not None and not here:
+        raise MotokoError(
+            f"the orchestrator of {run_name!r} runs on another machine: {found[run_name]}",
+            hint=f"Stop it there: on {found[run_name].host}.",
+        )
+    for holder in here.values():
+        _signal(_process(holder), signal.SIGTERM)
+    for name, holder in here.items():
+        if not _gone(_process(holder), GRACE):
+            raise MotokoError(
+                f"the orchestrator of {name!r} (process {holder.pid}) did not end in {GRACE:g} s",
+                hint="Perhaps an action blocks. `motoko kill` makes it end.",
+            )
+    return here
+
+
+def _names(found: Mapping[str, Holder]) -> str:
+    return "There are: " + ", ".join(map(repr, sorted(found))) + "." if found else ""
+
+
+def kill(state: StateDirectory, *, stop_runs: bool = False) -> list[str]:
+    """End orchestrators, launchers and server, by force if need be; returns what was ended.
+
+    Runs go on, or with ``stop_runs`` go back to CREATED. What runs on other hosts is left alone.
+    """
+    stopped: list[str] = []
+    store = Store(state, {}, look=True)
+    try:
+        orchestrators = running_orchestrators(store)
+    finally:
+        store.close()
+    for name, holder in orchestrators.items():
+        if holder.host == socket.gethostname() and holder.pid != os.getpid():
+            _end(_process(holder))
+            stopped.append(f"the orchestrator of run name {name!r} (process {holder.pid})")
+    try:
+        left = _deserted(state) if stop_runs else 0
+        if left:
+            start_launcher(state, hold=True)
+            stopped.append("1 run" if left == 1 else f"{left} runs")
+        if stop_launcher(state, stop_runs=stop_runs) and not left:
+            stopped.append("the launcher")
+    finally:
+        if stop_server(state):
+            stopped.append("the server")
+        keep(state)  # what is started from now on is nobody's yet
+    return stopped
+
+
+def _deserted(state: StateDirectory) -> int:
+    """Return how many runs go on that no launcher attends to, so that it takes one to end them."""
+    store = Store(state, {}, look=True)
+    try:
+        with store.script.view() as session:
+            tables = session.tables
+            if living(tables, store.now()):
+                return 0
+            studies = [tables.study(name) for name in tables.study_names()]
+            return sum(len(study.ids(None, lifecycles=ACTIVE)) for study in studies)
+    except NoDatabaseError:
+        return 0
+    finally:
+        store.close()
+
+
+def _process(holder: Holder) -> ProcessId:
+    return ProcessId(holder.pid, holder.started, holder.boot)
+
+
+def _end(process: ProcessId) -> None:
+    _signal(process, signal.SIGTERM)
+    if not _gone(process, GRACE):
+        _signal(process, signal.SIGKILL)
+        _gone(process, KILL_SECONDS)
+
+
+def _signal(process: ProcessId, number: signal.Signals) -> None:
+    """Signal the process alone: its group may be a pipeline of the user's."""
+    if is_alive(process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+def _gone(process: ProcessId, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while is_alive(process):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK)
+    return True

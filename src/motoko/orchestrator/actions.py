@@ -1,0 +1,164 @@
+"""Registered (condition, action) pairs, and how user functions are recognised and called."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from motoko.core.firing import ConditionKind
+from motoko.errors import EventError
+
+if TYPE_CHECKING:
+    from motoko.core.constraints import Constraint
+
+EventCallback: TypeAlias = Callable[..., Awaitable[Any] | Any]
+EventCondition: TypeAlias = str | list[str] | Callable[..., Any] | None
+
+ALL = "__all__"
+_EVENT_MARK = "__motoko_event__"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A condition and what to do when it holds.
+
+    ``constraints`` has a parsed constraint for each study where the condition is one.
+    """
+
+    name: str
+    task: str
+    studies: tuple[str, ...]
+    kind: ConditionKind
+    condition: EventCondition
+    callback: EventCallback
+    get_params: Callable[[], Any] | None = None
+    once: bool = False
+    constraints: Mapping[str, Constraint] | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the name under which firings are recorded: unique within the workflow."""
+        return self.name if self.task == ALL else f"{self.task}.{self.name}"
+
+    @property
+    def where(self) -> str:
+        """Return where the callback is defined, for messages."""
+        return location(self.callback)
+
+
+ActionRegistry: TypeAlias = dict[str, dict[str, Action]]
+
+
+def location(function: Any) -> str:
+    """Return ``name (file:line)`` of a function."""
+    name = getattr(function, "__qualname__", None) or repr(function)
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"
+
+
+def event(func: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Mark an action as one that may be run again where its transaction meets a conflict.
+
+    Such an action is called again, on fresh data, when somebody else changed its runs or what it
+    wrote while it was under way; nothing of the first call is left.
+    """
+
+    @functools.wraps(func)
+    async def action(*args: Any, **kwargs: Any) -> Any:
+        return await func(*args, **kwargs)
+
+    setattr(action, _EVENT_MARK, True)
+    return action
+
+
+def is_event(func: Any) -> bool:
+    """Return whether a function was decorated with ``@event``."""
+    return getattr(func, _EVENT_MARK, False) is True
+
+
+def no_action(*_args: Any, **_kwargs: Any) -> None:
+    """Do nothing, as an action."""
+
+
+def _parameter_names(f: Any) -> list[str] | None:
+    if not callable(f):
+        return None
+    try:
+        return list(inspect.signature(f).parameters)
+    except (TypeError, ValueError):
+        return None
+
+
+def is_run_filter(f: Any) -> bool:
+    """Return whether ``f`` is a condition ``f(run, job)``."""
+    return _parameter_names(f) == ["run", "job"]
+
+
+def is_workflow_filter(f: Any) -> bool:
+    """Return whether ``f`` is a condition ``f(workflow, task_manager)``."""
+    return _parameter_names(f) == ["workflow", "task_manager"]
+
+
+def is_no_param_func(f: Any) -> bool:
+    """Return whether ``f`` is a condition ``f()``."""
+    return _parameter_names(f) == []
+
+
+def condition_kind(name: str, condition: Any) -> ConditionKind:
+    """Return what kind of condition this is; EventError if it is none."""
+    if isinstance(condition, str | list | tuple):
+        return ConditionKind.CONSTRAINT
+    if is_run_filter(condition):
+        return ConditionKind.RUN_FILTER
+    if is_workflow_filter(condition):
+        return ConditionKind.WORKFLOW_FILTER
+    if is_no_param_func(condition):
+        return ConditionKind.PLAIN
+    names = _parameter_names(condition)
+    shown = repr(condition) if names is None else f"{location(condition)}, f({', '.join(names)})"
+    raise EventError(
+        f"event {name!r}: {shown} is not a condition",
+        hint="A condition is a constraint ('state = FINISHED'), a list of them, or a function "
+        "f(run, job), f(workflow, task_manager) or f().",
+    )
+
+
+def accepted(function: Any, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the offered keyword arguments that a callback's signature takes."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return dict(offered)
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return dict(offered)
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = {p.name for p in parameters if p.kind in by_name}
+    return {name: value for name, value in offered.items() if name in names}
+
+
+def check_callback(name: str, callback: Any) -> None:
+    """Raise EventError unless ``callback`` can be an action."""
+    if not callable(callback):
+        raise EventError(f"event {name!r}: the action is {callback!r}, not a function")
+    if inspect.isgeneratorfunction(callback) or inspect.isasyncgenfunction(callback):
+        raise EventError(
+            f"event {name!r}: {location(callback)} is a generator function",
+            hint="An action is a plain or an async function; it may await, but not yield.",
+        )
+
+
+def as_runs(result: Any) -> list[Any] | None:
+    """Return the runs in a condition's result; None if it is a plain value.
+
+    A selection, a run list, and any list or tuple of runs or of (run, job) count as runs.
+    """
+    from motoko.storage.handles import Run
+
+    if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
+        return None
+    items = list(result)
+    runs = [item[0] if isinstance(item, tuple) and item else item for item in items]
+    return runs if all(isinstance(run, Run) for run in runs) else None

@@ -1,0 +1,396 @@
+"""One execution of a workflow's orchestrator: ``main``, the events, the firings, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import anyio
+import anyio.abc
+
+from motoko.core.firing import ConditionKind, Event, FiringEngine
+from motoko.errors import MotokoError, ParameterError, RunFailed
+from motoko.orchestrator.actions import accepted, location
+from motoko.orchestrator.asking import Asker
+from motoko.orchestrator.bad_ends import BadEnds, bad_records
+from motoko.orchestrator.dispatcher import Dispatcher, News
+from motoko.orchestrator.evaluation import Answer, PlainAnswer, ask_constraint
+from motoko.orchestrator.firings import FiringRunner
+from motoko.orchestrator.lease import Lease
+from motoko.orchestrator.past import Past, recall
+from motoko.orchestrator.scopes import MainScope
+from motoko.orchestrator.stall import StallWatch
+from motoko.runtime import faults
+from motoko.storage.off_loop import in_user_thread
+from motoko.storage.scope import entered
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from motoko.core.firing import Firing
+    from motoko.core.records import RunRecord
+    from motoko.orchestrator.actions import Action
+    from motoko.orchestrator.waiting import Context
+    from motoko.storage.session import Session
+    from motoko.storage.store import Store
+
+# Seconds by which what constraints fired goes before the asking of Python conditions.
+FIRST_FIRE: Final = 0.004
+
+logger = logging.getLogger("motoko.orchestrator")
+
+
+class Host(Protocol):
+    """What an execution needs of the workflow it executes."""
+
+    @property
+    def run_name(self) -> str | None:
+        """Return the run name."""
+        ...
+
+    def task_manager(self, study: str) -> Any:
+        """Return a study's task manager."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a pass over the news found."""
+
+    answers: list[Answer]
+    past: list[Past]
+    fresh: set[str]
+    bad: list[RunRecord]
+
+
+class Execution:
+    """Runs ``main`` and the registered actions until the workflow ends."""
+
+    def __init__(
+        self,
+        host: Host,
+        store: Store,
+        run_name: str,
+        params: Mapping[str, Any],
+        *,
+        poll_interval: float,
+        safety_poll: float | None,
+        single: bool = False,
+        end_when_stalled: bool = False,
+    ) -> None:
+        self.host = host
+        self._single = single
+        self.store = store
+        self.run_name = run_name
+        self.params = dict(params)
+        self.lease = Lease(store, run_name)
+        self.engine = FiringEngine(math.inf if single else poll_interval)
+        self.dispatcher = Dispatcher(store, safety_poll=safety_poll, examiner=self)
+        self.actions: dict[str, Action] = {}
+        self.bad_ends = BadEnds(self)
+        self.asker = Asker(self, poll_interval)
+        self.runner = FiringRunner(self)
+        self._loop = asyncio.get_running_loop()
+        self._fresh: set[str] = set()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._scopes: set[anyio.CancelScope] = set()
+        self._in_flight = 0
+        self._main_done = False
+        self._over = asyncio.Event()
+        self._observers: set[asyncio.Event] = set()
+        self._examined: set[str] = set()
+        self._timer = asyncio.Event()
+        self.stall = StallWatch(self, ends=end_when_stalled)
+        self.failure: BaseException | None = None
+        self.ending = False
+
+    # -- registering -----------------------------------------------------------------------
+
+    def register(self, action: Action) -> None:
+        """Take an action in, from any thread; its open firings of an earlier start begin again."""
+        self.actions[action.id] = action
+        event = Event(action.id, action.studies, action.kind, action.once)
+        self._loop.call_soon_threadsafe(self._registered, event)
+
+    def _registered(self, event: Event) -> None:
+        self.engine.register(event)
+        self._fresh.add(event.name)
+        self._examined.discard(event.name)
+        self.dispatcher.look_again()
+
+    # -- news ------------------------------------------------------------------------------
+
+    def prepare(self) -> tuple[list[Action], set[str]]:
+        """Return all actions, and which of them are new and to be asked of everything."""
+        fresh, self._fresh = self._fresh, set()
+        return list(self.actions.values()), fresh
+
+    def examine(
+        self, session: Session, news: News, prepared: tuple[list[Action], set[str]]
+    ) -> Findings:
+        """Ask all constraints of what the news touched; runs in a thread."""
+        actions, fresh = prepared
+        answers: list[Answer] = []
+        for action in actions:
+            if action.kind is ConditionKind.CONSTRAINT:
+                answers += ask_constraint(
+                    session, action, news, self.run_name, fully=action.id in fresh
+                )
+        past = [recall(session, self.run_name, action) for action in actions if action.id in fresh]
+        bad = bad_records(session, self.run_name) if news.everything else []
+        return Findings(answers, past, fresh, bad)
+
+    def absorb(self, news: News, result: Findings) -> None:
+        """Take in what commits touched and what the constraints answered."""
+        for past in result.past:
+            self._recover(past)
+        for answer in result.answers:
+            self.answered(answer)
+        if not self._single:
+            for touched in news.touched:
+                self.engine.commit(touched)
+            self.asker.news(news)
+        self.bad_ends.news(news)
+        self.bad_ends.found(result.bad)
+        self._examined |= result.fresh - self._fresh
+        self.pump()
+        if not self._single:
+            self._loop.call_later(FIRST_FIRE, self.asker.ask_open)
+
+    def _recover(self, past: Past) -> None:
+        """Learn what is on record of an event: done ``once`` firings, and open ones."""
+        self.engine.mark_done(past.event, past.done_runs, plain=past.done)
+        for firing_id, runs in past.open_firings:
+            if not self.runner.knows(firing_id):
+                self._begin(self.engine.adopt(past.event, runs), firing_id)
+        self.asker.registered(self.engine.event(past.event))
+
+    def answered(self, answer: Answer | PlainAnswer) -> None:
+        """Pass a condition's answer on to the engine."""
+        if answer.event not in self.actions:
+            return
+        if isinstance(answer, PlainAnswer):
+            self.engine.answered_plain(answer.event, answer.study, answer.holds)
+        else:
+            self.engine.answered(answer.event, answer.asked, set(answer.matching))
+
+    def pump(self) -> None:
+        """Begin what is due."""
+        if self._tasks is None or self.ending:
+            return
+        for firing in self.engine.due(time.monotonic()):
+            self._begin(firing)
+        self._timer.set()
+        self.bad_ends.consider()
+        self._notice()
+
+    def _notice(self) -> None:
+        if not self._single:
+            self.stall.stir()
+        for event in self._observers:
+            event.set()
+
+    async def settled(self, actions: Iterable[Action]) -> None:
+        """Ask these actions' conditions once more, and wait until what they fire has ended.
+
+        A firing that calls this is not waited for.
+        """
+        names = {action.id for action in actions}
+        self._examined -= names
+        own = getattr(self.store.scope(), "owner", "")
+        event = asyncio.Event()
+        self._observers.add(event)
+        try:
+            self._fresh |= names
+            self.asker.ask_again(names)
+            self.dispatcher.look_again()
+            while (
+                not names <= {event.name for event in self.engine.events()}
+                or self._fresh & names
+                or not self._examined >= names
+                or not self.asker.idle_about(names)
+                or any(f.event in names and owner != own for owner, f in self.runner.flying())
+            ):
+                await event.wait()
+                event.clear()
+        finally:
+            self._observers.discard(event)
+
+    def asked_everything(self) -> bool:
+        """Return whether every condition was asked since the last commit."""
+        return not self._fresh and self.dispatcher.idle and self.asker.idle
+
+    def background(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run ``work`` beside everything else, without keeping the workflow from ending."""
+        if self._tasks is not None:
+            self._tasks.start_soon(self._background, work)
+
+    def start_soon(self, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Run ``work`` beside everything else; what it raises ends the workflow."""
+        assert self._tasks is not None
+        self._in_flight += 1
+        self._tasks.start_soon(self._guarded, partial(work, *args))
+
+    async def _guarded(self, work: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            with anyio.CancelScope() as scope:
+                self._scopes.add(scope)
+                if self.ending:
+                    scope.cancel()
+                try:
+                    await work()
+                finally:
+                    self._scopes.discard(scope)
+        except asyncio.CancelledError as error:
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            # Something that user code waited for was cancelled: nobody asked this task to end.
+            problem = MotokoError("a task that was waited for has been cancelled")
+            problem.__notes__ = getattr(error, "__notes__", [])
+            await self._failed(problem)
+        except SystemExit as error:
+            problem = MotokoError(f"sys.exit({error.code!r}) was called")
+            problem.__notes__ = getattr(error, "__notes__", [])
+            await self._failed(problem)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the workflow
+            await self._failed(error)
+        finally:
+            self._in_flight -= 1
+            self._notice()
+            self._maybe_over()
+
+    def _begin(self, firing: Firing, recorded: tuple[str, str, str] | None = None) -> None:
+        if not self.ending:
+            self.start_soon(self.runner.fire, firing, recorded)
+
+    # -- main ------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        main: Callable[..., Awaitable[Any]],
+        context: Context,
+        actions: Iterable[Action] = (),
+    ) -> None:
+        """Execute ``main`` and ``actions`` until the workflow has ended; raises what failed."""
+        await self.lease.acquire()
+        faults.point("orchestrator.lease_taken")
+        context.execution = self
+        try:
+            for action in actions:
+                self.register(action)
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                tasks.start_soon(self._background, self.dispatcher.run)
+                tasks.start_soon(self._background, self.lease.renew_forever)
+                tasks.start_soon(self._background, self._keep_time)
+                self.start_soon(self._main, main)
+                await self._over.wait()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._tasks = None
+            context.execution = None
+            self.stall.close()
+            self.asker.close()
+            with anyio.CancelScope(shield=True):
+                await self.lease.release()
+        if self.failure is not None:
+            raise self.failure
+        if not self._single:
+            await self.bad_ends.conclude()
+
+    async def _background(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the workflow
+            await self._failed(error)
+
+    async def _main(self, main: Callable[..., Awaitable[Any]]) -> None:
+        scope = MainScope(
+            self.store.database, guard=self.lease.guard, on_commit=lambda: self._check(scope)
+        )
+        logger.info("main %s starts for run name %r", location(main), self.run_name)
+        try:
+            with entered(scope):
+                await self._called(main)
+                await scope.settle()
+        except BaseException as error:
+            error.add_note(f"in the orchestrator function {location(main)}")
+            raise
+        finally:
+            scope.close()
+        self.bad_ends.owner_ended("main")
+        self._main_done = True
+
+    async def _called(self, main: Callable[..., Awaitable[Any]]) -> None:
+        given = accepted(main, self.params)
+        try:
+            inspect.signature(main).bind(self.host, **given)
+        except TypeError as error:
+            raise ParameterError(
+                f"the orchestrator function cannot be called: {error}",
+                hint="Give it as an option of the command, or to execute(name=value).",
+            ) from None
+        await main(self.host, **given)
+
+    def _check(self, scope: Any) -> None:
+        if scope.finish_requested:
+            self.finish()
+
+    def finish(self) -> None:
+        """End the workflow: nothing new fires, what waits is cancelled at its await."""
+        self._loop.call_soon_threadsafe(self._finish)
+
+    def _finish(self) -> None:
+        self.ending = True
+        for scope in tuple(self._scopes):
+            scope.cancel()
+        self._maybe_over()
+
+    def _maybe_over(self) -> None:
+        nothing_left = self._main_done and not self.actions
+        if self._in_flight == 0 and (self.ending or nothing_left):
+            self._over.set()
+
+    async def _failed(self, error: BaseException) -> None:
+        if self.failure is None:
+            self.failure = error
+            if isinstance(error, RunFailed):
+                with anyio.CancelScope(shield=True):
+                    await self.bad_ends.report(error)
+        self._finish()
+
+    # -- time ------------------------------------------------------------------------------
+
+    async def _keep_time(self) -> None:
+        while True:
+            times = [t for t in (self.engine.next_release(), self.asker.next_time()) if t]
+            wait = min(times) - time.monotonic() if times else None
+            with anyio.move_on_after(wait):
+                await self._timer.wait()
+            self._timer.clear()
+            self.asker.tick(time.monotonic())
+            self.pump_due()
+
+    def pump_due(self) -> None:
+        """Begin what became due with time."""
+        if self.ending:
+            return
+        for firing in self.engine.due(time.monotonic()):
+            self._begin(firing)
+        self.bad_ends.consider()
+        self._notice()  # a trigger that waits no more may have been all that was to come
+
+
+async def call(function: Any, offered: Mapping[str, Any]) -> Any:
+    """Call a user's callback with what its signature takes: a sync one in a thread."""
+    kwargs = accepted(function, offered)
+    if inspect.iscoroutinefunction(function):
+        return await function(**kwargs)
+    result = await in_user_thread(lambda: function(**kwargs))
+    return await result if inspect.isawaitable(result) else result

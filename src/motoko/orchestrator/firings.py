@@ -1,0 +1,279 @@
+"""Executing one firing: confirm its trigger, call the action, commit stretch by stretch."""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from motoko.core.changes import RecordFiring
+from motoko.core.firing import ConditionKind
+from motoko.errors import ConflictError, UnknownRunError
+from motoko.orchestrator.actions import is_event, location
+from motoko.orchestrator.evaluation import PlainAnswer, ask_function, ask_run_filter
+from motoko.orchestrator.scopes import ActionScope, RunAgain
+from motoko.runtime import faults
+from motoko.storage.handles import pairs
+from motoko.storage.off_loop import in_thread
+from motoko.storage.scope import entered
+
+if TYPE_CHECKING:
+    from motoko.core.firing import Firing
+    from motoko.core.records import RunKey, RunRecord
+    from motoko.orchestrator.actions import Action
+    from motoko.orchestrator.execution import Execution
+    from motoko.storage.session import Session
+
+MAX_CALLS: Final = 50  # of one firing in a row that all meet conflicts
+
+logger = logging.getLogger("motoko.orchestrator")
+
+
+class _Progress:
+    """What is known of one firing across its calls: its record and its runs."""
+
+    def __init__(self, run_name: str, action: Action, firing: Firing) -> None:
+        self.action = action
+        self.firing = firing
+        self.id = (run_name, action.id, f"{time.time_ns():020d}-{secrets.token_hex(4)}")
+        self.recorded = False
+        self.runs: tuple[RunKey, ...] = firing.runs
+        self.records: list[RunRecord] = []
+        self.changed = False
+
+    @property
+    def owner(self) -> str:
+        return f"firing {self.firing.number}"
+
+
+class FiringRunner:
+    """Runs firings; each in its own session, so none commits half of another's work."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._ids: set[tuple[str, str, str]] = set()
+        self._flying: dict[str, Firing] = {}
+
+    def knows(self, firing_id: tuple[str, str, str]) -> bool:
+        """Return whether this process is executing the recorded firing."""
+        return firing_id in self._ids
+
+    def flying(self) -> list[tuple[str, Firing]]:
+        """Return the firings under way, with the name each has as an owner of awaits."""
+        return list(self._flying.items())
+
+    async def fire(self, firing: Firing, recorded: tuple[str, str, str] | None) -> None:
+        """Execute a firing, again on conflict, until it is done or nothing is left of it."""
+        execution = self._execution
+        action = execution.actions[firing.event]
+        progress = _Progress(execution.run_name, action, firing)
+        if recorded is not None:
+            progress.id, progress.recorded = recorded, True
+        self._ids.add(progress.id)
+        self._flying[progress.owner] = firing
+        scope = self._scope(progress)
+        try:
+            for calls in range(1, MAX_CALLS + 1):
+                if await self._attempt(progress, scope, last=calls == MAX_CALLS):
+                    break
+                await anyio.sleep(random.uniform(0, 0.001 * 2 ** min(calls, 9)))
+                scope = self._scope(progress)
+        except BaseException:
+            execution.engine.ended(firing, scope, time.monotonic(), scope.since)
+            raise
+        finally:
+            self._ids.discard(progress.id)
+            self._flying.pop(progress.owner, None)
+            scope.close()
+        if progress.runs or firing.study is not None:
+            execution.bad_ends.fired_with(progress.records)
+            execution.bad_ends.owner_ended(progress.owner)
+            execution.engine.ended(firing, scope, time.monotonic(), scope.since)
+        else:
+            execution.engine.dropped(firing)
+        if scope.finish_requested:
+            execution.finish()
+        execution.pump()
+
+    def _scope(self, progress: _Progress) -> ActionScope:
+        execution = self._execution
+        scope = ActionScope(
+            execution.store.database,
+            cause=f"event {progress.action.id}",
+            event_name=getattr(progress.action.callback, "__name__", progress.action.name),
+            guard=execution.lease.guard,
+            repeatable=is_event(progress.action.callback),
+            on_commit=lambda: self._stretch_committed(progress, scope),
+        )
+        scope.owner = progress.owner
+        scope.before_commit = lambda session, last: self._record(progress, session, last=last)
+        return scope
+
+    def _stretch_committed(self, progress: _Progress, scope: ActionScope) -> None:
+        progress.recorded = True
+        if scope.finish_requested:
+            self._execution.finish()
+
+    async def _attempt(self, progress: _Progress, scope: ActionScope, *, last: bool) -> bool:
+        """Call the action once; returns False where a conflict calls for another time."""
+        action = progress.action
+        problem: Exception | RunAgain | None = None
+        with anyio.CancelScope() as unwinding:
+            scope.unwind = unwinding.cancel
+            try:
+                await self._call_and_commit(progress, scope)
+            except (ConflictError, RunAgain) as error:
+                if not is_event(action.callback):
+                    raise
+                problem = scope.problem = error
+            except Exception as error:
+                if scope.problem is None:
+                    raise
+                problem = error
+        if scope.problem is None:
+            return True
+        if not is_event(action.callback):
+            raise scope.problem
+        logger.info("fire again: event %s met a conflict (%r)", action.id, problem)
+        scope.close()
+        if last:
+            raise ConflictError(
+                f"the action of event {action.name!r} met conflicts {MAX_CALLS} times in a row",
+                hint="Does it write from threads of its own? Let those only compute.",
+            )
+        return False
+
+    async def _call_and_commit(self, progress: _Progress, scope: ActionScope) -> None:
+        action = progress.action
+        try:
+            with entered(scope):
+                if not await self._confirmed(progress, scope):
+                    progress.runs = ()
+                    return
+                faults.point("orchestrator.confirmed")
+                self._log(progress)
+                await self._call(progress)
+            await scope.finish(last=True)
+        except Exception as error:
+            error.add_note(f"in the action of event {action.name!r}, {action.where}")
+            raise
+
+    def _log(self, progress: _Progress) -> None:
+        runs = ", ".join(str(key) for key in progress.runs[:10])
+        if len(progress.runs) > 10:
+            runs += f", ... ({len(progress.runs)} runs)"
+        trigger = f"runs {runs}" if progress.runs else f"study {progress.firing.study or '-'}"
+        logger.info(
+            "fire: event %s, action %s, %s", progress.action.id, location(progress.action.callback),
+            trigger,
+        )  # fmt: skip
+
+    async def _call(self, progress: _Progress) -> None:
+        from motoko.orchestrator.execution import call
+
+        execution, action = self._execution, progress.action
+        offered: dict[str, Any] = {**execution.params, "workflow": execution.host}
+        if progress.runs:
+            offered["runs"] = pairs(execution.store, progress.records)
+        if action.get_params is not None:
+            offered["params"] = action.get_params()
+        else:
+            offered.setdefault("params", None)
+        await call(action.callback, offered)
+
+    # -- the trigger -----------------------------------------------------------------------
+
+    async def _confirmed(self, progress: _Progress, scope: ActionScope) -> bool:
+        """Look at the trigger in the firing's own snapshot; drop runs that no longer match."""
+        if progress.recorded:
+            progress.records = await in_thread(lambda: _records(scope, progress.runs))
+            return True
+        firing, action = progress.firing, progress.action
+        if not firing.runs:
+            return await self._plain_confirmed(progress)
+        if action.kind is ConditionKind.CONSTRAINT:
+            records = await in_thread(lambda: _matching(scope, action, firing.runs))
+        else:
+            matching = await self._still_matching(action, scope, firing.runs)
+            kept = tuple(key for key in firing.runs if key in matching)
+            records = await in_thread(lambda: _relied_on(scope, _records(scope, kept)))
+        progress.records = records
+        progress.runs = tuple(record.key for record in records)
+        return bool(records)
+
+    async def _still_matching(
+        self, action: Action, scope: ActionScope, keys: tuple[RunKey, ...]
+    ) -> frozenset[RunKey]:
+        execution = self._execution
+        if action.kind is ConditionKind.RUN_FILTER:
+            return await ask_run_filter(
+                action.condition, execution.store, lambda: _records(scope, keys)
+            )
+        if action.kind is ConditionKind.PLAIN:
+            return frozenset(keys)
+        found: set[RunKey] = set()
+        for study in sorted({key.study for key in keys} | set(action.studies)):
+            manager = execution.host.task_manager(study)
+            answer = await ask_function(action, execution.host, manager, study)
+            if not isinstance(answer, PlainAnswer):
+                found |= answer.matching
+        return frozenset(found)
+
+    async def _plain_confirmed(self, progress: _Progress) -> bool:
+        action, study = progress.action, progress.firing.study
+        if action.kind is not ConditionKind.WORKFLOW_FILTER or not study:
+            return True
+        host = self._execution.host
+        answer = await ask_function(action, host, host.task_manager(study), study)
+        return isinstance(answer, PlainAnswer) and answer.holds
+
+    # -- the record ------------------------------------------------------------------------
+
+    def _record(self, progress: _Progress, session: Session, *, last: bool) -> None:
+        """Add the firing's record to a stretch's commit; one that changed nothing has none."""
+        once = progress.action.once
+        if last and not (session.pending or progress.recorded or once):
+            return
+        if not last and progress.recorded:
+            return
+        trigger = progress.firing.study or ""
+        if last:
+            faults.point("orchestrator.before_done")
+        session.add(
+            RecordFiring(
+                id=progress.id,
+                status="done" if last else "open",
+                trigger=trigger,
+                runs=progress.runs,
+                at=self._execution.store.now(),
+                once=once,
+            )
+        )
+
+
+def _records(scope: ActionScope, keys: tuple[RunKey, ...]) -> list[RunRecord]:
+    records: list[RunRecord] = []
+    with scope.view() as session:
+        for key in keys:
+            try:
+                records.append(session.run(key))
+            except UnknownRunError:
+                continue
+    return records
+
+
+def _matching(scope: ActionScope, action: Action, keys: tuple[RunKey, ...]) -> list[RunRecord]:
+    assert action.constraints is not None
+    constraints = action.constraints
+    records = [r for r in _records(scope, keys) if constraints[r.study].matches(r)]
+    return _relied_on(scope, records)
+
+
+def _relied_on(scope: ActionScope, records: list[RunRecord]) -> list[RunRecord]:
+    with scope.view() as session:
+        session.rely_on(record.key for record in records)
+    return records

@@ -1,0 +1,125 @@
+"""What awaits on runs and selections do, inside an orchestrator and in a plain asyncio script."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.errors import RunFailed
+from motoko.orchestrator.bad_ends import RETRY_HINT, describe
+from motoko.orchestrator.dispatcher import Waiter
+from motoko.storage.handles import Run
+from motoko.storage.off_loop import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+    from motoko.core.records import RunKey, RunRecord
+    from motoko.orchestrator.execution import Execution
+    from motoko.storage.scope import Scope
+    from motoko.storage.store import Store
+
+
+SHOWN: Final = 5
+
+
+class Context:
+    """A workflow's store and, while it is executed, its execution."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.execution: Execution | None = None
+
+    @contextlib.contextmanager
+    def noted(self, scope: Scope, describe: Callable[[], str]) -> Iterator[None]:
+        """Note for the stall watch that the current task waits here."""
+        if self.execution is None:
+            yield
+        else:
+            with self.execution.stall.waiting(scope.cause, describe):
+                yield
+
+    @contextlib.contextmanager
+    def wakes(self) -> Iterator[asyncio.Event]:
+        """Lend an event that is set with every commit."""
+        if self.execution is not None:
+            dispatcher = self.execution.dispatcher
+            event = dispatcher.watch()
+            try:
+                yield event
+            finally:
+                dispatcher.forget(event)
+            return
+        event = asyncio.Event()
+        with self._feeding(event):
+            yield event
+
+    @contextlib.contextmanager
+    def telling(self, waiter: Waiter) -> Iterator[None]:
+        """Have a waiter told, or at least woken, when its runs may have ended."""
+        if self.execution is not None:
+            dispatcher = self.execution.dispatcher
+            dispatcher.add(waiter)
+            try:
+                yield
+            finally:
+                dispatcher.drop(waiter)
+            return
+        with self._feeding(waiter.event):
+            yield
+
+    @contextlib.contextmanager
+    def _feeding(self, event: asyncio.Event) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def wake(_: object) -> None:
+            loop.call_soon_threadsafe(event.set)
+
+        unsubscribe = self.store.database.feed.subscribe(wake)
+        try:
+            yield
+        finally:
+            unsubscribe()
+
+
+async def wait_for_runs(
+    context: Context, scope: Scope, keys: Sequence[RunKey]
+) -> AsyncIterator[RunRecord]:
+    """Yield the runs' records as they end; the first bad end raises RunFailed."""
+    waiter = Waiter(context.store, keys, told=context.execution is not None)
+    with context.telling(waiter):
+        while True:
+            with context.noted(scope, lambda: _named(waiter.remaining)):
+                record = await waiter.next()
+            if record is None:
+                return
+            if record.lifecycle.bad:
+                raise _failed(context, scope, [record, *waiter.bad])
+            yield record
+
+
+def _named(keys: Iterable[RunKey]) -> str:
+    names = sorted(keys)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(str(key) for key in names[:SHOWN]) + more + " to end"
+
+
+def _failed(context: Context, scope: Scope, bad: list[RunRecord]) -> RunFailed:
+    if context.execution is not None:
+        context.execution.bad_ends.raised(getattr(scope, "owner", ""), bad)
+    runs = [Run(context.store, record.key) for record in bad]
+    return RunFailed(describe(bad, runs), runs, hint=RETRY_HINT)
+
+
+async def wait_for_match(context: Context, scope: Scope, ask: Callable[[], Any], what: str) -> Any:
+    """Wait until ``ask()``, called in a thread after each commit, returns something true."""
+    with context.wakes() as changed:
+        while True:
+            found = await in_thread(ask)
+            if found:
+                return found
+            await scope.renew()  # who waits holds no connection
+            with context.noted(scope, lambda: what):
+                await changed.wait()
+            changed.clear()

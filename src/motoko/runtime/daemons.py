@@ -1,0 +1,238 @@
+"""Processes that go on when the one that started them has ended, and how to find them.
+
+A daemon that was started with ``ready_fd`` tells when it is ready through a pipe, whose number
+is in ``MOTOKO_READY_FD``: ``announce_ready`` and ``announce_failure`` are its side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.errors import LauncherError, MotokoError
+from motoko.runtime import faults, files, processes
+from motoko.runtime.processes import ProcessId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+READY_FD: Final = "MOTOKO_READY_FD"
+READY: Final = "ok"
+FAILURE: Final = "error:"
+LAST_LINES: Final = 10
+TAIL_BYTES: Final = 8192
+NAME_LENGTH: Final = 80
+COLLECT_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A daemon that was started: which process it is, its log, and what it announced."""
+
+    process: ProcessId
+    log: Path
+    announced: str
+
+
+def spawn_detached(
+    args: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    ready_fd: bool = True,
+    timeout: float = 30.0,
+    error: type[MotokoError] = LauncherError,
+) -> Daemon:
+    """Start ``args`` in a session of its own, output appended to ``log`` (0600), umask 077.
+
+    With ``ready_fd`` wait until it announces that it is ready. ``error`` is raised, with the
+    last lines that it logged, if it cannot be started, ends, announces a failure or is not
+    ready within ``timeout`` seconds (then it is killed). Blocks: use a thread from a loop.
+    """
+    environment = dict(os.environ if env is None else env)
+    environment.pop(READY_FD, None)
+    before = 0
+    try:
+        with open(log, "ab", opener=_open_private) as output:
+            before = output.tell()
+            options = {"stdout": output, "stderr": output, "env": environment, "cwd": cwd}
+            if ready_fd:
+                child, announced = _start_and_wait(args, options, timeout)
+            else:
+                child, announced = _start(args, options), READY
+    except OSError as problem:
+        raise error(f"{_name(args)} cannot be started: {problem}") from problem
+    if announced is not None and announced.startswith(READY) and child.process is not None:
+        return Daemon(child.process, log, announced.removeprefix(READY).strip())
+    problem_text = _problem(announced, child, timeout)
+    child.kill()
+    raise error(f"{_name(args)} {problem_text}", hint=_tail(log, before))
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    popen: subprocess.Popen[bytes]
+    process: ProcessId | None
+    reaper: threading.Thread
+
+    def kill(self) -> None:
+        if self.process is not None:
+            processes.signal_group(self.process, signal.SIGKILL)
+        self.reaper.join(COLLECT_SECONDS)
+
+
+def _start(args: Sequence[str], options: dict[str, Any]) -> _Child:
+    popen = subprocess.Popen(
+        list(args), stdin=subprocess.DEVNULL, start_new_session=True, umask=0o077, **options
+    )
+    process = processes.identify(popen.pid)  # before anything can collect it
+    reaper = threading.Thread(target=popen.wait, name=f"wait-{popen.pid}", daemon=True)
+    reaper.start()
+    return _Child(popen, process, reaper)
+
+
+def _start_and_wait(
+    args: Sequence[str], options: dict[str, Any], timeout: float
+) -> tuple[_Child, str | None]:
+    """Start the child and return it with what it announced, None if that did not come in time."""
+    read_end, write_end = os.pipe()
+    try:
+        try:
+            options["env"][READY_FD] = str(write_end)
+            child = _start(args, {**options, "pass_fds": (write_end,)})
+        finally:
+            os.close(write_end)  # or the pipe would not end with the child
+        try:
+            return child, _read_announcement(read_end, timeout)
+        except BaseException:  # Ctrl-C: nobody would know of the half-started daemon
+            child.kill()
+            raise
+    finally:
+        os.close(read_end)
+
+
+def _open_private(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_CLOEXEC, files.PRIVATE_FILE)
+    os.fchmod(descriptor, files.PRIVATE_FILE)
+    return descriptor
+
+
+def _read_announcement(descriptor: int, timeout: float) -> str | None:
+    deadline = time.monotonic() + timeout
+    content = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            chunk = os.read(descriptor, 65536)
+            content += chunk
+            if not chunk or (content.startswith(READY.encode()) and content.endswith(b"\n")):
+                return content.decode(errors="replace").strip()
+    return None
+
+
+def _problem(announced: str | None, child: _Child, timeout: float) -> str:
+    if announced is None:
+        return f"was not ready within {timeout:g} s and was killed"
+    child.reaper.join(COLLECT_SECONDS)
+    if announced and not announced.startswith(READY):
+        return f"did not start: {announced.removeprefix(FAILURE).strip()}"
+    status = child.popen.returncode
+    if status is None:
+        return "closed its readiness pipe without a word"
+    ended = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+    return f"{ended} before it was ready"
+
+
+def _name(args: Sequence[str]) -> str:
+    text = " ".join(" ".join(args).split())
+    return text if len(text) <= NAME_LENGTH else f"{text[:NAME_LENGTH]}..."
+
+
+def _tail(log: Path, start: int) -> str:
+    with log.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(start, end - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()[-LAST_LINES:]
+    if not lines:
+        return f"It logged nothing in {log}."
+    return "\n  ".join([f"The last lines of {log}:", *lines])
+
+
+def announce_ready(message: str = "") -> None:
+    """Tell who started this daemon that it is ready; nothing happens if nobody waits."""
+    faults.point("daemons.before_ready")
+    _announce(f"{READY} {message}".strip())
+
+
+def announce_failure(reason: str) -> None:
+    """Tell who started this daemon why it cannot start; nothing happens if nobody waits."""
+    _announce(f"{FAILURE} {reason}")
+
+
+def _announce(line: str) -> None:
+    number = os.environ.pop(READY_FD, "")
+    if not number:
+        return
+    with suppress(BrokenPipeError):  # who started us has gone: a daemon goes on
+        os.write(int(number), line.encode() + b"\n")
+    os.close(int(number))
+
+
+@dataclass(frozen=True, slots=True)
+class PidRecord:
+    """What a pid file says: which process, on which host, and what it told of itself."""
+
+    process: ProcessId
+    host: str
+    info: Mapping[str, Any]
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it was written on another machine, where alone one can tell if it lives."""
+        return self.host != os.uname().nodename and self.process.boot != processes.boot_id()
+
+
+@dataclass(frozen=True, slots=True)
+class PidFile:
+    """A file in which a daemon says which process it is. Information: a lock excludes."""
+
+    path: Path
+
+    def write(self, process: ProcessId | None = None, /, **info: Any) -> None:
+        """Write that ``process`` (this one) is the owner, with ``info`` that JSON can hold."""
+        content = {
+            "process": asdict(process or processes.current()),
+            "host": os.uname().nodename,
+            "info": info,
+        }
+        files.write_atomic(self.path, json.dumps(content).encode())
+
+    def read(self) -> PidRecord | None:
+        """Return what the file says, None if there is none or it makes no sense."""
+        try:
+            content = json.loads(self.path.read_bytes())
+            process = ProcessId(**content["process"])
+            return PidRecord(process, content["host"], content["info"])
+        except (FileNotFoundError, ValueError, TypeError, LookupError):
+            return None
+
+    def owner_alive(self) -> bool:
+        """Return whether the process that the file names runs on this machine."""
+        record = self.read()
+        return record is not None and processes.is_alive(record.process)
+
+    def remove(self, process: ProcessId | None = None) -> None:
+        """Remove the file if ``process`` (this one) is the one that it names."""
+        record = self.read()
+        if record is not None and record.process == (process or processes.current()):
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""Files that are there whole or not at all, and directories that are nobody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from motoko.errors import StorageError
+from motoko.runtime import faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PRIVATE_FILE = 0o600
+PRIVATE_DIRECTORY = 0o700
+
+
+def write_atomic(
+    path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool = False
+) -> None:
+    """Make ``path`` hold ``data``: whoever reads sees the former content or all of this.
+
+    ``durable`` waits until it would survive a power cut. OSError if it cannot be written; then
+    the former content stays.
+    """
+    temporary = path.parent / f".{path.name}.{os.urandom(6).hex()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        try:
+            os.fchmod(descriptor, mode)
+            _write_all(descriptor, data)
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        faults.point("files.before_rename")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_directory(path.parent)
+
+
+def exclusive_create(path: Path, data: bytes = b"", *, mode: int = PRIVATE_FILE) -> bool:
+    """Create ``path`` with ``data`` and return True, or return False if it exists already.
+
+    Of several callers one gets True. The others may see the file before its content.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, mode)
+    except FileExistsError:
+        return False
+    try:
+        _write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def private_directory(path: Path) -> Path:
+    """Make ``path`` a directory that only this user can enter, and return it.
+
+    One that is too open is closed. StorageError if it is another user's, if another user's
+    link leads there, or if it is no directory.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=PRIVATE_DIRECTORY)
+    # In a directory that others can write to (/tmp), a link may lead anywhere.
+    _check_owner(path, path.lstat(), {os.getuid(), 0} if path.is_symlink() else {os.getuid()})
+    found = path.stat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise StorageError(f"{path} is not a directory", hint="Move it out of the way.")
+    _check_owner(path, found, {os.getuid()})
+    if stat.S_IMODE(found.st_mode) != PRIVATE_DIRECTORY:
+        path.chmod(PRIVATE_DIRECTORY)
+    return path
+
+
+def _check_owner(path: Path, found: os.stat_result, allowed: set[int]) -> None:
+    if found.st_uid not in allowed:
+        raise StorageError(
+            f"{path} belongs to another user (uid {found.st_uid})",
+            hint="What is in it could be read or replaced by that user; use another place.",
+        )
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,191 @@
+"""Processes that can be told apart from later ones that got the same number.
+
+A process is its pid, its start time and the boot of its machine. So it is known only on the
+machine it runs on: elsewhere, and after a reboot, it is not alive.
+"""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from motoko.errors import MotokoError
+
+KILL_SECONDS: Final = 5.0
+FIRST_LOOK: Final = 0.005
+LAST_LOOK: Final = 0.1
+DEAD_STATES: Final = frozenset("ZXx")
+PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """One process: pid, start time (clock ticks since boot, elsewhere seconds), boot id."""
+
+    pid: int
+    started: int
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    state: str
+    group: int
+    started: int
+
+
+def identify(pid: int) -> ProcessId | None:
+    """Return the identity of the living process ``pid``, None if there is none."""
+    seen = _look(pid)
+    if seen is None or seen.state in DEAD_STATES:
+        return None
+    return ProcessId(pid, seen.started, boot_id())
+
+
+def current() -> ProcessId:
+    """Return the identity of this process."""
+    process = identify(os.getpid())
+    if process is None:
+        raise MotokoError(
+            "the start time of this process cannot be found out",
+            hint="Motoko needs /proc (Linux) or the ps command.",
+        )
+    return process
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Return whether ``process`` still runs here. One that awaits its parent does not."""
+    return identify(process.pid) == process
+
+
+def signal_group(process: ProcessId, number: signal.Signals) -> bool:
+    """Send a signal to the process group that ``process`` leads, if it is still that process.
+
+    A leader that has ended but was not yet collected counts: its children may live on. A
+    process that leads no group gets the signal alone. Return whether it was sent.
+    """
+    seen = _look(process.pid)
+    if seen is None or ProcessId(process.pid, seen.started, boot_id()) != process:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        if seen.group == process.pid:
+            os.killpg(process.pid, number)
+        else:
+            os.kill(process.pid, number)
+        return True
+    return False
+
+
+async def stop(process: ProcessId, grace: float) -> bool:
+    """End ``process`` and its group: TERM, up to ``grace`` seconds, then KILL.
+
+    Return whether nothing of it is left, which is so at once if it was not alive.
+    """
+    if not signal_group(process, signal.SIGTERM):
+        return True
+    if await _gone(process, grace):
+        return True
+    # The leader may have gone since, and left children that ignore TERM. While a group has a
+    # member the system gives its number to nobody else.
+    if not signal_group(process, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return await _gone(process, KILL_SECONDS)
+
+
+async def _gone(process: ProcessId, seconds: float) -> bool:
+    import anyio  # takes longer to import than everything else here
+
+    pause, deadline = FIRST_LOOK, time.monotonic() + seconds
+    while is_alive(process) or group_members(process.pid):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        await anyio.sleep(min(pause, left))
+        pause = min(2 * pause, LAST_LOOK)
+    return True
+
+
+def group_members(group: int) -> list[int]:
+    """Return the pids of the living processes of a process group."""
+    if not _has_proc():
+        return _ps_group(group)
+    pids = (int(entry.name) for entry in os.scandir(PROC) if entry.name.isdigit())
+    found = ((pid, _look(pid)) for pid in pids)
+    return [
+        pid
+        for pid, seen in found
+        if seen is not None and seen.group == group and seen.state not in DEAD_STATES
+    ]
+
+
+@functools.cache
+def boot_id() -> str:
+    """Return what differs after each boot of this machine; empty where that is not known."""
+    with contextlib.suppress(OSError):
+        return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
+
+
+@functools.cache
+def _has_proc() -> bool:
+    return (PROC / "self/stat").exists()
+
+
+def _look(pid: int) -> _Seen | None:
+    return _look_in_proc(pid) if _has_proc() else _look_with_ps(pid)
+
+
+def _look_in_proc(pid: int) -> _Seen | None:
+    try:
+        stat = (PROC / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command's name is in parentheses and may contain anything, parentheses too.
+    rest = stat[stat.rindex(b")") + 2 :].split()
+    return _Seen(state=rest[0].decode(), group=int(rest[2]), started=int(rest[19]))
+
+
+def _look_with_ps(pid: int) -> _Seen | None:
+    fields = _ps("-o", "state=,pgid=,lstart=", "-p", str(pid)).split(maxsplit=2)
+    if len(fields) != 3:
+        return None
+    started = calendar.timegm(time.strptime(fields[2].strip(), "%a %b %d %H:%M:%S %Y"))
+    return _Seen(state=fields[0][0], group=int(fields[1]), started=started)
+
+
+def _ps_group(group: int) -> list[int]:
+    rows = (line.split() for line in _ps("-A", "-o", "pid=,pgid=,state=").splitlines())
+    return [
+        int(pid)
+        for pid, its_group, state in rows
+        if int(its_group) == group and state[0] not in DEAD_STATES
+    ]
+
+
+def _ps(*options: str) -> str:
+    # UTC, so that the start time of a process does not move with the time zone.
+    environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+    try:
+        done = subprocess.run(
+            ["ps", *options],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+        )
+    except FileNotFoundError as error:
+        raise MotokoError(
+            "there is neither /proc nor a ps command to find processes with",
+            hint="Mount /proc, or install ps (package procps).",
+        ) from error
+    return done.stdout

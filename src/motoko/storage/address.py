@@ -1,0 +1,93 @@
+"""Where a workflow's database, its server's socket and its logs are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from motoko.errors import ServerError
+from motoko.runtime.daemons import PidFile
+
+# sockaddr_un has 108 bytes on Linux and 104 on macOS, the closing zero included.
+MAX_SOCKET_PATH: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StateDirectory:
+    """``.wf/`` of one workflow: its database, server, logs."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, workflow: Path) -> StateDirectory:
+        """Return the state directory of the workflow in directory ``workflow``."""
+        return cls(Path(os.path.realpath(workflow)) / ".wf")
+
+    @property
+    def database(self) -> Path:
+        """Return the database file."""
+        return self.path / "wf.db"
+
+    @property
+    def server_record(self) -> Path:
+        """Return the file that says which process serves the database."""
+        return self.path / "server.json"
+
+    @property
+    def server_lock(self) -> Path:
+        """Return the lock file that whoever starts or stops the server holds."""
+        return self.path / "server.lock"
+
+    @property
+    def stopped_mark(self) -> Path:
+        """Return the file that is there while the server is stopped on purpose."""
+        return self.path / "server.stopped"
+
+    @property
+    def packed_note(self) -> Path:
+        """Return the file that keeps the size of the database when it was last packed."""
+        return self.path / "wf.db.packed"
+
+    @property
+    def logs(self) -> Path:
+        """Return the directory of the daemons' logs."""
+        return self.path / "logs"
+
+    def socket(self) -> Path:
+        """Return the server's socket: in ``.wf``, elsewhere where that path is too long."""
+        here = self.path / "zeo.sock"
+        if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
+            return here
+        # Where it is elsewhere depends on the environment of whoever started the server.
+        found = PidFile(self.server_record).read()
+        if found is not None and isinstance(path := found.info.get("socket"), str):
+            return Path(path)
+        return self.new_socket()
+
+    def new_socket(self) -> Path:
+        """Return where a server that is started now makes its socket."""
+        here = self.path / "zeo.sock"
+        if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
+            return here
+        digest = hashlib.blake2b(os.fsencode(self.path), digest_size=12).hexdigest()
+        return _private_runtime_directory() / f"{digest}.sock"
+
+
+def _private_runtime_directory() -> Path:
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    if len(os.fsencode(base)) > MAX_SOCKET_PATH - 50:
+        base = "/tmp"  # noqa: S108 - the directory made in it is checked to be ours alone
+    directory = Path(base) / f"motoko-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    info = directory.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise ServerError(
+            f"{directory} is not a directory that only you can enter",
+            hint="Whoever can reach the server's socket can act as you. Remove the directory.",
+        )
+    return directory

@@ -1,0 +1,182 @@
+"""Copying a database file, also while it is served, and putting a copy in its place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import transaction
+from ZODB.FileStorage import FileStorage
+from ZODB.POSException import POSError
+
+from motoko.errors import DatabaseExistsError, StorageError
+from motoko.runtime.files import PRIVATE_FILE, private_directory
+from motoko.storage.committing import end
+from motoko.storage.database import Database
+from motoko.storage.orphans import remove_temporaries
+from motoko.storage.server import answers, server_lock
+from motoko.storage.tables import Tables
+from motoko.storage.upgrades import SCHEMA_VERSION, check_readable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from motoko.storage.address import StateDirectory
+
+CHUNK: Final = 2**20
+TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is in a database file: its size in bytes, and how many runs each study has.
+
+    Of an older version only the size is known.
+    """
+
+    size: int
+    runs: dict[str, int]
+
+
+def contents(path: Path) -> Contents:
+    """Return what is in a file; raises StorageError unless it is a database that can be read."""
+    database = Database.read_file(path)
+    manager = transaction.TransactionManager(explicit=True)
+    try:
+        connection = database.open(manager)
+        manager.begin()
+        try:
+            root = connection.root()
+            runs = {}
+            if check_readable(root) == SCHEMA_VERSION:
+                tables = Tables(root)
+                runs = {name: len(tables.study(name)) for name in tables.study_names()}
+        finally:
+            end(manager)
+            connection.close()
+    except POSError as error:
+        raise StorageError(f"{path} is damaged: {error}") from error
+    finally:
+        database.close()
+    return Contents(path.stat().st_size, runs)
+
+
+def copy_database(source: Path, target: Path, *, replace: bool = False) -> Contents:
+    """Copy all that is committed in ``source`` to ``target``, which is there whole or not at all.
+
+    Whoever serves the source may go on. DatabaseExistsError where there is a file already, unless
+    ``replace``; StorageError where the source is no database that can be read.
+    """
+    _check_target(source, target, replace=replace)
+    remove_temporaries(target.parent, target.name)
+    temporary = target.parent / f".{target.name}.{os.urandom(6).hex()}"
+    try:
+        with _committed_part(source) as (file, size), _private_file(temporary) as copy:
+            _copy(file, copy, size)
+            os.fsync(copy.fileno())
+        found = contents(temporary)
+        if replace:
+            temporary.replace(target)
+        else:
+            _link(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return found
+
+
+def install_database(state: StateDirectory, source: Path, *, replace: bool) -> Contents:
+    """Make a copy of ``source`` the workflow's database; nobody may serve the former one.
+
+    DatabaseExistsError where there is one, unless ``replace``.
+    """
+    private_directory(state.path)
+    private_directory(state.logs)
+    with server_lock(state):
+        if answers(state):
+            raise StorageError(
+                f"{state.path.parent} is in use by its database server",
+                hint="Stop what runs first: `motoko kill --stop-runs`.",
+            )
+        if state.database.exists() and not replace:
+            raise DatabaseExistsError(
+                f"{state.path.parent} has results already",
+                hint="To replace them say --validated; `motoko backup` keeps a copy of them.",
+            )
+        _check_target(source, state.database, replace=True)
+        # These belong to the former file; without them they are made anew.
+        for path in (state.path / "wf.db.index", state.packed_note):
+            path.unlink(missing_ok=True)
+        return copy_database(source, state.database, replace=True)
+
+
+def _check_target(source: Path, target: Path, *, replace: bool) -> None:
+    if not target.parent.is_dir():
+        raise StorageError(f"{target.parent} is not a directory", hint="Make it first.")
+    if target.is_dir():
+        raise StorageError(f"{target} is a directory", hint="Name a file in it.")
+    if not target.exists():
+        return
+    if source.exists() and source.samefile(target):
+        raise StorageError(f"{target} is the workflow's database itself", hint="Name another file.")
+    if not replace:
+        raise DatabaseExistsError(
+            f"{target} exists already", hint="To overwrite it say --validated."
+        )
+
+
+@contextlib.contextmanager
+def _committed_part(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """Open a database file; yields it, and how many of its bytes are whole transactions.
+
+    These never change, neither when others follow nor when a packed file takes its place.
+    """
+    for _ in range(TRIES):
+        with path.open("rb") as file:
+            size = _committed_size(path)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield file, size
+                return
+    raise StorageError(f"{path} was replaced again and again while it was copied")
+
+
+def _committed_size(path: Path) -> int:
+    storage: Any = None
+    try:
+        storage = FileStorage(str(path), read_only=True)
+        return int(storage.getSize())
+    except POSError as error:
+        raise StorageError(f"{path} is not a database that can be read: {error}") from error
+    finally:
+        if storage is not None:
+            storage.close()
+
+
+@contextlib.contextmanager
+def _private_file(path: Path) -> Iterator[IO[bytes]]:
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, PRIVATE_FILE)) as file:
+        yield file
+
+
+def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
+    left = size
+    while left:
+        chunk = source.read(min(CHUNK, left))
+        if not chunk:
+            raise StorageError(f"{source.name} was cut off while it was copied")
+        target.write(chunk)
+        left -= len(chunk)
+    target.flush()
+
+
+def _link(temporary: Path, target: Path) -> None:
+    """Give the file its name, unless somebody else has used it meanwhile."""
+    try:
+        target.hardlink_to(temporary)
+    except FileExistsError as error:
+        raise DatabaseExistsError(f"{target} exists already") from error
+    except OSError:  # a file system without hard links
+        shutil.move(temporary, target)

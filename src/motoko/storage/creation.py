@@ -1,0 +1,30 @@
+"""Creating a workflow's state: an empty database, and former run directories moved aside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from motoko.storage.server import create_database
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from motoko.storage.store import Store
+
+
+def create_workflow(store: Store, *, replace: bool) -> None:
+    """Make the database; DatabaseExistsError where there are results and not ``replace``."""
+    create_database(store.state, store.studies, replace=replace)
+    for study in store.studies:
+        move_aside(store.runs_root(study))
+
+
+def move_aside(runs: Path) -> Path | None:
+    """Rename a directory of run directories that has any to the next free ``NAME.old-N``."""
+    if not runs.is_dir() or not any(runs.iterdir()):
+        return None
+    number = 1
+    while (target := runs.with_name(f"{runs.name}.old-{number}")).exists():
+        number += 1
+    runs.rename(target)
+    return target

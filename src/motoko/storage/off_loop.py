@@ -1,0 +1,51 @@
+"""Storage work off the event loop: in threads, and never cancelled in the middle of a commit."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio import CapacityLimiter
+from anyio.lowlevel import RunVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from motoko.storage.database import Database
+
+T = TypeVar("T")
+
+
+ENGINE_THREADS: Final = 16
+USER_THREADS: Final = 2000  # of users' functions, which may wait for each other
+
+_engine: RunVar[CapacityLimiter] = RunVar("motoko_engine_threads")
+_users: RunVar[CapacityLimiter] = RunVar("motoko_user_threads")
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run ``work`` of Motoko's own in a worker thread."""
+    return await anyio.to_thread.run_sync(work, limiter=_limiter(_engine, ENGINE_THREADS))
+
+
+async def in_user_thread(work: Callable[[], T]) -> T:
+    """Run a user's function in a worker thread: however many wait, Motoko's own work goes on."""
+    return await anyio.to_thread.run_sync(work, limiter=_limiter(_users, USER_THREADS))
+
+
+def _limiter(variable: RunVar[CapacityLimiter], threads: int) -> CapacityLimiter:
+    limiter = variable.get(None)
+    if limiter is None:
+        limiter = CapacityLimiter(threads)
+        variable.set(limiter)
+    return limiter
+
+
+async def in_committer(database: Database, work: Callable[[], T]) -> T:
+    """Run ``work`` in the committer thread; a commit that was begun is waited for."""
+    future = asyncio.wrap_future(database.submit(work))
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait([future])
+    return future.result()

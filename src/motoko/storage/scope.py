@@ -1,0 +1,269 @@
+"""Scopes: where what user code reads and writes goes.
+
+A *scope* lends user code a session. In a plain script every call is a transaction of its own; an
+action has one session for each stretch between Motoko's awaits; ``main`` has its writes committed
+by the next turn of the loop. The current scope is found through a context variable, so that handles
+need not know where they are used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
+
+from ZODB.POSException import ReadConflictError
+
+from motoko.errors import ConflictError
+from motoko.storage.requests import resolve
+from motoko.storage.session import Guard, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from motoko.core.changes import Change
+    from motoko.storage.database import Database
+    from motoko.storage.requests import Request
+
+
+class Scope(Protocol):
+    """What user code reads and writes through."""
+
+    blind: bool
+    cause: str
+    event_name: str
+
+    @property
+    def database(self) -> Database:
+        """Return the database that this scope belongs to."""
+        ...
+
+    def view(self) -> AbstractContextManager[Session]:
+        """Lend the session for reading; it shows this scope's own writes."""
+        ...
+
+    def write(self, *changes: Change) -> None:
+        """Have these changes made."""
+        ...
+
+    def defer(self, request: Request) -> None:
+        """Have a request resolved, at the latest with the scope's next commit."""
+        ...
+
+    async def settle(self) -> None:
+        """Commit what was written so far: what every Motoko await begins with."""
+        ...
+
+    async def renew(self) -> None:
+        """Have the next read see all that is committed: what every Motoko await ends with."""
+        ...
+
+
+_current: ContextVar[Scope | None] = ContextVar("motoko_scope", default=None)
+
+
+def current_scope() -> Scope | None:
+    """Return the scope that the running action, ``main`` or transaction has set."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def entered(scope: Scope) -> Iterator[None]:
+    """Make ``scope`` the current one."""
+    token = _current.set(scope)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextlib.contextmanager
+def _snapshot_kept() -> Iterator[None]:
+    try:
+        yield
+    except ReadConflictError as error:
+        raise ConflictError(
+            "the database was packed, and what this transaction would read is gone",
+            hint="Decorate the action with @event: then it is run again on fresh data.",
+        ) from error
+
+
+class ScriptScope:
+    """Every call is a transaction of its own; threads take turns."""
+
+    blind = True
+    event_name = ""
+
+    def __init__(self, connect: Callable[[], Database], *, cause: str = "user") -> None:
+        self._connect = connect
+        self._lock = threading.RLock()
+        self._session: Session | None = None
+        self._lent = 0
+        self.cause = cause
+
+    @property
+    def database(self) -> Database:
+        """Return the database, connecting at the first use."""
+        return self._connect()
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[Session]:
+        """Lend the session with a fresh snapshot."""
+        with self._lock:
+            if self._session is None:
+                self._session = Session(self.database)
+            elif not self._lent:
+                self._session.refresh()
+            self._lent += 1
+            try:
+                with _snapshot_kept():
+                    yield self._session
+            finally:
+                self._lent -= 1
+
+    def write(self, *changes: Change) -> None:
+        """Commit these changes at once."""
+        with self.view() as session:
+            try:
+                for change in changes:
+                    session.add(change)
+                self.database.submit(session.commit).result()
+            except BaseException:
+                session.refresh()
+                raise
+
+    def defer(self, request: Request) -> None:
+        """Resolve and commit the request at once."""
+        with self.view() as session:
+            try:
+                resolve(session, [request])
+                self.database.submit(session.commit).result()
+            except BaseException:
+                session.refresh()
+                raise
+            request.committed(session)
+
+    async def settle(self) -> None:
+        """Do nothing: everything is committed already."""
+
+    async def renew(self) -> None:
+        """Do nothing: every read is fresh."""
+
+    def close(self) -> None:
+        """Give the session back."""
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+                self._session = None
+
+
+class StretchScope:
+    """One session from one Motoko await to the next: actions and transactions.
+
+    ``before_commit`` adds what must be in the same commit: a firing's record.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        cause: str,
+        event_name: str = "",
+        guard: Guard | None = None,
+        before_commit: Callable[[Session, bool], None] | None = None,
+    ) -> None:
+        self.blind = False
+        self.cause = cause
+        self.event_name = event_name
+        self.database = database
+        self._guard = guard
+        self.before_commit = before_commit
+        self._session: Session | None = None
+        self.since = 0
+        self._requests: list[Request] = []
+        self._resolved: list[Request] = []
+        self._lock = threading.RLock()
+
+    @property
+    def session(self) -> Session:
+        """Return the stretch's session, opened at its first use."""
+        if self._session is None:
+            self.since = self.database.feed.number
+            self._session = Session(self.database, guard=self._guard, source=self)
+        return self._session
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[Session]:
+        """Lend the session, with all requests so far resolved."""
+        with self._lock:
+            if self._session is not None and self.blind and not self._session.pending:
+                self._session.refresh()
+            with _snapshot_kept():
+                self._resolve()
+                yield self.session
+
+    def write(self, *changes: Change) -> None:
+        """Add changes to the stretch's commit."""
+        with self._lock:
+            self._resolve()
+            for change in changes:
+                self.session.add(change)
+
+    def defer(self, request: Request) -> None:
+        """Note a request; it is resolved at the first read or with the commit."""
+        with self._lock:
+            self._requests.append(request)
+
+    def _resolve(self) -> None:
+        requests, self._requests = self._requests, []
+        if requests:
+            resolve(self.session, requests)
+            self._resolved += requests
+
+    async def settle(self) -> None:
+        """Commit the stretch; the next one begins with a fresh snapshot when it is needed."""
+        await self.finish(last=False)
+
+    async def renew(self) -> None:
+        """Commit what others wrote in this scope meanwhile, so that the snapshot can go."""
+        if self._session is not None or self._requests:
+            await self.settle()
+
+    async def finish(self, *, last: bool) -> None:
+        """Commit the stretch off the loop. ``last``: it is the final one."""
+        from motoko.storage.off_loop import in_committer, in_thread
+
+        if self._requests:
+            await in_thread(self._resolve_all)
+        await in_committer(self.database, lambda: self.commit(last=last))
+
+    def _resolve_all(self) -> None:
+        with self._lock:
+            self._resolve()
+
+    def commit(self, *, last: bool) -> None:
+        """Commit the stretch; call it in the committer thread."""
+        with self._lock:
+            try:
+                self._resolve()
+                if self._session is None and self.before_commit is None:
+                    return
+                session = self.session
+                if self.before_commit is not None:
+                    self.before_commit(session, last)
+                session.commit()
+                for request in self._resolved:
+                    request.committed(session)
+            finally:
+                self.close()
+
+    def close(self) -> None:
+        """Drop what is not committed and give the connection back."""
+        with self._lock:
+            self._requests = []
+            self._resolved = []
+            if self._session is not None:
+                self._session.close()
+                self._session = None

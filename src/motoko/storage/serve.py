@@ -1,0 +1,86 @@
+"""The server process: ``python -m motoko.storage.serve STATE_DIRECTORY``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ZEO.StorageServer import StorageServer
+from ZODB.POSException import POSError
+
+from motoko.errors import MotokoError
+from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
+from motoko.storage.address import StateDirectory
+from motoko.storage.orphans import remove_orphans
+from motoko.storage.packing import Packer, Policy
+from motoko.storage.served_file import ServedFile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Clients that missed more commits than this are told that anything may have changed.
+INVALIDATION_QUEUE: Final = 5000
+
+log = logging.getLogger("motoko.storage.serve")  # __name__ is __main__
+
+
+def serve(state: StateDirectory, policy: Policy) -> None:
+    """Serve the database in ``state`` until TERM or INT."""
+    os.umask(0o077)
+    packer = Packer(state.packed_note, policy)
+    storage = packer.storage = ServedFile(state.database, committed=packer.consider)
+    remove_orphans(state)
+    socket = state.new_socket()
+    with contextlib.suppress(FileNotFoundError):
+        socket.unlink()
+    record = PidFile(state.server_record)
+    try:
+        server = StorageServer(
+            str(socket), {"1": storage}, invalidation_queue_size=INVALIDATION_QUEUE
+        )
+        loop = server.acceptor.event_loop
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, loop.stop)
+        socket.chmod(0o600)
+        record.write(socket=str(socket))
+        announce_ready()
+        packer.consider(storage.getSize())
+        loop.run_forever()
+    finally:
+        storage.close()
+        record.remove()
+        with contextlib.suppress(FileNotFoundError):
+            socket.unlink()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server that the command line describes; return its exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("motoko").setLevel(logging.INFO)
+    policy = Policy(minimum=options.pack_minimum, keep=options.pack_keep)
+    try:
+        serve(StateDirectory(options.state), policy)
+    except (OSError, POSError, MotokoError) as error:
+        log.error("%s", error)
+        announce_failure(str(error).splitlines()[0])
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="motoko.storage.serve")
+    usual = Policy()
+    parser.add_argument("state", type=Path)
+    parser.add_argument("--pack-minimum", type=int, default=usual.minimum, metavar="BYTES")
+    parser.add_argument("--pack-keep", type=float, default=usual.keep, metavar="SECONDS")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

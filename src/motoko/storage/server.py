@@ -1,0 +1,183 @@
+"""Starting, finding and stopping the one server of a workflow's database."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import socket
+import sys
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from motoko.errors import DatabaseExistsError, NoDatabaseError, ServerError
+from motoko.runtime.daemons import PidFile, spawn_detached
+from motoko.runtime.files import private_directory
+from motoko.runtime.lock import FileLock
+from motoko.runtime.processes import stop
+from motoko.storage.database import Database
+from motoko.storage.session import transact
+from motoko.storage.tables import initialise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from motoko.storage.address import StateDirectory
+
+GREETING_SECONDS = 0.2
+STOP_GRACE = 5.0  # seconds between asking a server to end and making it end
+LOCK_PATIENCE = 40.0  # seconds: longer than a server may take to start
+_ROOM: Final = "Make room on the disk, and do it again: nothing is lost."
+_WRITABLE: Final = "It needs a directory it can write to; `motoko info` only reads."
+_ADVICE: Final = MappingProxyType(
+    {
+        errno.ENOSPC: _ROOM,
+        errno.EDQUOT: _ROOM,
+        errno.EROFS: _WRITABLE,
+        errno.EACCES: _WRITABLE,
+        errno.EPERM: _WRITABLE,
+    }
+)
+
+
+def answers(state: StateDirectory) -> bool:
+    """Return whether a server listens for this workflow."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2.0)
+        try:
+            probe.connect(str(state.socket()))
+        except OSError:
+            return False
+        # Hearing it out spares its log the complaint that nobody listened.
+        probe.settimeout(GREETING_SECONDS)
+        with contextlib.suppress(OSError):
+            probe.recv(64)
+    return True
+
+
+def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = None) -> bool:
+    """Start the server unless it runs; returns whether this call started it.
+
+    ``needed`` is asked once more when nobody else can start or stop it. Raises NoDatabaseError
+    where there is nothing to serve, ServerError where it does not start.
+    """
+    if answers(state):
+        return False
+    _check_database(state)
+    with explained(state.path, "used"), server_lock(state):
+        if answers(state) or not (needed is None or needed()):
+            return False
+        _check_database(state)  # it may have been replaced meanwhile
+        state.stopped_mark.unlink(missing_ok=True)
+        private_directory(state.logs)
+        spawn_detached(
+            [sys.executable, "-m", "motoko.storage.serve", str(state.path)],
+            log=state.logs / "server.log",
+            error=ServerError,
+        )
+    return True
+
+
+def _check_database(state: StateDirectory) -> None:
+    if not state.database.exists():
+        raise NoDatabaseError(
+            f"{state.path.parent} has no database yet",
+            hint="Create it with `motoko create`, or create and run with `motoko run`.",
+        )
+
+
+def server_lock(state: StateDirectory) -> FileLock:
+    """Return the lock under which the server is started and stopped, and its file replaced."""
+    return FileLock(state.server_lock, timeout=LOCK_PATIENCE, error=ServerError)
+
+
+@contextlib.contextmanager
+def explained(where: Path, what: str) -> Iterator[None]:
+    """Have what the system refuses (no room, read-only) raised as a ServerError that says so."""
+    try:
+        yield
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        raise ServerError(
+            f"{where} cannot be {what}: {error.strerror}{place}",
+            hint=_ADVICE.get(error.errno or 0),
+        ) from error
+
+
+def stop_server(state: StateDirectory) -> bool:
+    """Stop the server if it runs; returns whether it did.
+
+    It stays stopped until somebody needs it.
+    """
+    if not state.path.exists():
+        return False
+    with explained(state.path, "used"), server_lock(state):
+        return _stop(state)
+
+
+def _stop(state: StateDirectory) -> bool:
+    state.stopped_mark.touch(mode=0o600)  # first, or who loses the server would start another
+    record = PidFile(state.server_record)
+    found = record.read()
+    if found is None or not record.owner_alive():
+        if answers(state):
+            raise ServerError(
+                f"a server answers at {state.socket()}, but {state.server_record} does not "
+                "say which process it is",
+                hint="Find it with `ps` and stop it by hand.",
+            )
+        return False
+    anyio.run(stop, found.process, STOP_GRACE)
+    record.remove(found.process)
+    return True
+
+
+def create_database(
+    state: StateDirectory, studies: Iterable[str], *, replace: bool = False
+) -> None:
+    """Make a new empty database; DatabaseExistsError where there is one, unless ``replace``."""
+    if state.database.exists() and not replace:
+        raise DatabaseExistsError(
+            f"{state.path.parent} has results already",
+            hint="To delete them and begin anew say --validated.",
+        )
+    with explained(state.path, "made"):
+        if state.path.exists():
+            _discard(state)
+        private_directory(state.path)
+        private_directory(state.logs)
+        ensure_file(state)
+    ensure_server(state)
+    add_studies(state, studies)
+
+
+def _discard(state: StateDirectory) -> None:
+    """Stop the server and delete its directory, of which nobody sees a half."""
+    doomed = state.path.with_name(f"{state.path.name}.{os.urandom(6).hex()}")
+    with server_lock(state):
+        _stop(state)
+        state.path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def ensure_file(state: StateDirectory) -> None:
+    """Make the empty database file that the server will fill."""
+    state.database.touch(mode=0o600)
+
+
+def add_studies(state: StateDirectory, studies: Iterable[str]) -> None:
+    """Add the tables of studies that the database does not have yet."""
+    from motoko.storage.supervision import Supervisor  # which needs this module
+
+    names = list(studies)
+    database = Database.connect(str(state.socket()), supervisor=Supervisor(state))
+    try:
+        database.submit(
+            lambda: transact(database, lambda root: initialise(root, names), initialising=True)
+        ).result()
+    finally:
+        database.close()

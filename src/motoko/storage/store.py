@@ -1,0 +1,107 @@
+"""The store: a workflow's database and studies, as handles and task managers use them."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from motoko.runtime.clock import SystemClock
+from motoko.storage.committing import transact
+from motoko.storage.database import Database
+from motoko.storage.scope import Scope, ScriptScope, current_scope
+from motoko.storage.server import answers, ensure_server
+from motoko.storage.supervision import Supervisor
+from motoko.storage.upgrades import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from motoko.config import StudyConfig
+    from motoko.runtime.clock import Clock
+    from motoko.storage.address import StateDirectory
+
+
+class Store:
+    """Connects at the first use, starting the server if need be.
+
+    ``look``: never start a server; read the file where none runs.
+    """
+
+    def __init__(
+        self,
+        state: StateDirectory,
+        studies: Mapping[str, StudyConfig],
+        *,
+        look: bool = False,
+        database: Database | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.state = state
+        self.studies = studies
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        self._look = look
+        self._database = database
+        self._lock = threading.Lock()
+        self.script = ScriptScope(lambda: self.database)
+
+    @property
+    def workflow_file(self) -> Path:
+        """Return the absolute path of ``motoko.yaml``."""
+        return self.state.path.parent / "motoko.yaml"
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection already."""
+        return self._database is not None
+
+    @property
+    def database(self) -> Database:
+        """Return the open database, connecting first where need be."""
+        if self._database is None:
+            with self._lock:
+                if self._database is None:
+                    self._database = self._connect()
+        return self._database
+
+    def _connect(self) -> Database:
+        if self._look and not answers(self.state):
+            return Database.read_file(self.state.database)
+        if self._look:
+            return Database.connect(str(self.state.socket()), read_only=True)
+        ensure_server(self.state)
+        database = Database.connect(str(self.state.socket()), supervisor=Supervisor(self.state))
+        try:
+            transact(database, upgrade, initialising=True)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def scope(self) -> Scope:
+        """Return the scope that reads and writes of the running code belong to."""
+        found = current_scope()
+        if found is not None and found.database is self._database:
+            return found
+        return self.script
+
+    def now(self) -> float:
+        """Return the present time, in seconds since the epoch."""
+        return self.clock.now()
+
+    def run_directory(self, study: str, run_id: int) -> Path:
+        """Return where a run's script runs."""
+        return self.runs_root(study) / f"run-{run_id}"
+
+    def runs_root(self, study: str) -> Path:
+        """Return the directory of all run directories of a study."""
+        config = self.studies[study]
+        return config.directory / f"BD-{config.study}-runs"
+
+    def close(self) -> None:
+        """Disconnect; the next use connects again."""
+        self.script.close()  # not under the lock, which who holds the scope may be waiting for
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+                self._database = None

@@ -1,0 +1,337 @@
+"""One study's jobs, runs and indexes, as BTrees of plain data.
+
+Layout (all keys plain, so that no class path of ours is stored)::
+
+    runs          IOBTree   id -> PersistentMapping, the stored form of a RunRecord
+    jobs          IOBTree   id -> dict of job values
+    runs_of_job   IIBTree   job id -> number of its runs
+    by_identity   OOBTree   run identity -> run id
+    by_job        OOBTree   job identity -> job id
+    states        OOBTree   (state as shown, run name) -> IITreeSet of run ids
+    lifecycles    OOBTree   (lifecycle, run name) -> IITreeSet of run ids
+    quantities    OOBTree   (run id, name, chunk) -> PersistentMapping {"points": [(step, value)]}
+    ids           PersistentMapping {"run": last id, "job": last id}
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from BTrees.IIBTree import IIBTree, IITreeSet, multiunion
+from BTrees.IOBTree import IOBTree
+from BTrees.OOBTree import OOBTree
+from persistent.mapping import PersistentMapping
+
+from motoko.core.records import RunRecord, from_stored, to_stored
+from motoko.core.space import job_identity
+from motoko.core.values import MISSING
+from motoko.errors import UnknownRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from motoko.core.changes import PushQuantities
+    from motoko.core.edits import RunEdit
+
+CHUNK: Final = 500  # points of a series in one object: a push rewrites at most these
+LAST: Final = "\U0010ffff"
+
+
+def new_study_table() -> PersistentMapping:
+    """Return the empty table of one study."""
+    return PersistentMapping(
+        {
+            "runs": IOBTree(),
+            "jobs": IOBTree(),
+            "runs_of_job": IIBTree(),
+            "by_identity": OOBTree(),
+            "by_job": OOBTree(),
+            "states": OOBTree(),
+            "lifecycles": OOBTree(),
+            "quantities": OOBTree(),
+            "ids": PersistentMapping({"run": 0, "job": 0}),
+        }
+    )
+
+
+class StudyTable:
+    """Reads and writes one study's table in the snapshot of one connection."""
+
+    def __init__(self, name: str, table: Any) -> None:
+        self.name = name
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table["runs"])
+
+    def run(self, run_id: int) -> RunRecord:
+        """Return one run's record; UnknownRunError if there is none."""
+        return self._record(self.stored_run(run_id))
+
+    def stored_run(self, run_id: int) -> Any:
+        """Return the persistent object of one run."""
+        stored = self._table["runs"].get(run_id)
+        if stored is None:
+            raise UnknownRunError(f"study {self.name!r} has no run {run_id}")
+        return stored
+
+    def version(self, run_id: int) -> bytes | None:
+        """Return what changes with every commit that writes the run, None if it has none yet."""
+        stored = self._table["runs"].get(run_id)
+        if stored is None or stored._p_jar is None:
+            return None
+        stored._p_activate()
+        return bytes(stored._p_serial)  # noqa: SLF001 - ZODB's public names begin so
+
+    def has_run(self, run_id: int) -> bool:
+        """Return whether there is such a run."""
+        return run_id in self._table["runs"]
+
+    @staticmethod
+    def _record(stored: Any) -> RunRecord:
+        stored._p_activate()
+        record = getattr(stored, "_v_record", None)
+        if record is None:
+            record = from_stored(stored.data)
+            stored._v_record = record
+        assert isinstance(record, RunRecord)
+        return record
+
+    def records(self, ids: Iterable[int]) -> Iterator[RunRecord]:
+        """Yield the records of ``ids``, fetched together where the storage can."""
+        runs = self._table["runs"]
+        stored = [item for item in (runs.get(run_id) for run_id in ids) if item is not None]
+        self._prefetch(stored)
+        for item in stored:
+            yield self._record(item)
+
+    def _prefetch(self, stored: list[Any]) -> None:
+        ghosts = [item for item in stored if item._p_changed is None]
+        if len(ghosts) > 1 and ghosts[0]._p_jar is not None:
+            ghosts[0]._p_jar.prefetch(ghosts)
+
+    def job(self, job_id: int) -> dict[str, Any]:
+        """Return one job's values; UnknownRunError if there is none."""
+        values = self._table["jobs"].get(job_id)
+        if values is None:
+            raise UnknownRunError(f"study {self.name!r} has no job {job_id}")
+        return dict(values)
+
+    def job_ids(self) -> list[int]:
+        """Return all job ids, ascending."""
+        return list(self._table["jobs"])
+
+    def find(self, identity: bytes) -> int | None:
+        """Return the id of the run with this identity."""
+        found = self._table["by_identity"].get(identity)
+        return None if found is None else int(found)
+
+    def find_job(self, identity: bytes) -> int | None:
+        """Return the id of the job with this identity."""
+        found = self._table["by_job"].get(identity)
+        return None if found is None else int(found)
+
+    def ids(
+        self,
+        run_name: str | None,
+        *,
+        states: Iterable[str] | None = None,
+        lifecycles: Iterable[str] | None = None,
+        id_min: int | None = None,
+        id_max: int | None = None,
+    ) -> list[int]:
+        """Return ids in ascending order, of one run name (None: of all) and these states."""
+        if states is not None:
+            sets = self._sets("states", states, run_name)
+        elif lifecycles is not None or run_name is not None:
+            sets = self._sets("lifecycles", lifecycles, run_name)
+        else:
+            return list(self._table["runs"].keys(id_min, id_max))
+        if len(sets) == 1:
+            return list(sets[0].keys(id_min, id_max))
+        found = multiunion(sets)
+        return list(found.keys(id_min, id_max))
+
+    def _sets(self, index: str, names: Iterable[str] | None, run_name: str | None) -> list[Any]:
+        tree = self._table[index]
+        if names is None:
+            return [ids for (_, name), ids in tree.items() if run_name in (None, name)]
+        if run_name is not None:
+            found = (tree.get((name, run_name)) for name in names)
+            return [ids for ids in found if ids is not None]
+        return [ids for name in names for ids in tree.values((name, ""), (name, LAST))]
+
+    def counts(self, run_name: str | None = None, *, index: str = "states") -> dict[str, int]:
+        """Return how many runs are in each state as shown (or in each lifecycle)."""
+        counts: dict[str, int] = {}
+        for (state, name), ids in self._table[index].items():
+            if run_name in (None, name) and (n := len(ids)):
+                counts[state] = counts.get(state, 0) + n
+        return counts
+
+    def run_names(self) -> set[str]:
+        """Return all run names with at least one run."""
+        return {name for (_, name), ids in self._table["lifecycles"].items() if ids}
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def reserve(self, runs: int, jobs: int) -> tuple[int, int]:
+        """Take ids off the counters; returns the first run id and the first job id."""
+        ids = self._table["ids"]
+        first = (ids["run"] + 1, ids["job"] + 1)
+        if runs:
+            ids["run"] += runs
+        if jobs:
+            ids["job"] += jobs
+        return first
+
+    def insert(self, record: RunRecord, job_digest: bytes) -> None:
+        """Insert a run under ``record.id``, and its job unless it is there."""
+        table = self._table
+        if record.job_id not in table["jobs"]:
+            table["jobs"][record.job_id] = dict(record.job)
+            table["by_job"][job_digest] = record.job_id
+        stored = PersistentMapping()
+        stored.data = to_stored(record)  # item by item, as its constructor does it, is slow
+        table["runs"][record.id] = stored
+        # A counter: two clients that add or remove runs of one job conflict, so that a job never
+        # goes while it gets another run.
+        table["runs_of_job"][record.job_id] = table["runs_of_job"].get(record.job_id, 0) + 1
+        table["by_identity"][record.identity] = record.id
+        self._index("states", record.state, record)
+        self._index("lifecycles", record.lifecycle.value, record)
+
+    def edit(self, run_id: int, edit: RunEdit) -> tuple[RunRecord, RunRecord]:
+        """Apply one edit; returns the records before and after."""
+        stored = self.stored_run(run_id)
+        old = self._record(stored)
+        new = edit.apply(old)
+        if new is not old and new != old:
+            stored.data = to_stored(new)
+            stored._v_record = new
+            self._reindex(old, new)
+            if new.attempt != old.attempt:
+                self._drop_quantities(run_id)
+        return old, new
+
+    def delete(self, run_id: int) -> RunRecord:
+        """Remove a run, its quantities, and its job if that was the job's last run."""
+        table = self._table
+        record = self.run(run_id)
+        self._unindex("states", record.state, record)
+        self._unindex("lifecycles", record.lifecycle.value, record)
+        self._drop_quantities(run_id)
+        # Written once more, so that an edit under way elsewhere conflicts and others are told.
+        table["runs"][run_id]._p_changed = True
+        del table["runs"][run_id]
+        del table["by_identity"][record.identity]
+        left = table["runs_of_job"][record.job_id] - 1
+        if left:
+            table["runs_of_job"][record.job_id] = left
+        else:
+            del table["runs_of_job"][record.job_id]
+            del table["by_job"][job_identity(table["jobs"][record.job_id])]
+            del table["jobs"][record.job_id]
+        return record
+
+    def _reindex(self, old: RunRecord, new: RunRecord) -> None:
+        if old.state != new.state:
+            self._unindex("states", old.state, old)
+            self._index("states", new.state, new)
+        if old.lifecycle != new.lifecycle:
+            self._unindex("lifecycles", old.lifecycle.value, old)
+            self._index("lifecycles", new.lifecycle.value, new)
+
+    def _index(self, index: str, state: str, record: RunRecord) -> None:
+        tree = self._table[index]
+        key = (state, record.run_name)
+        ids = tree.get(key)
+        if ids is None:
+            ids = tree[key] = IITreeSet()
+        ids.insert(record.id)
+
+    def _unindex(self, index: str, state: str, record: RunRecord) -> None:
+        self._table[index][(state, record.run_name)].remove(record.id)
+
+    # -- quantities ------------------------------------------------------------------------
+
+    def push(self, push: PushQuantities) -> None:
+        """Append points to a series, unless they are of another attempt or were taken already."""
+        record = self.run(push.key.id)
+        outdated = record.token != push.token or record.lifecycle.ended
+        if outdated or push.consumed <= record.harvested:
+            return
+        tree = self._table["quantities"]
+        run_id, name = push.key.id, push.name
+        keys = tree.keys((run_id, name, 0), (run_id, name, 2**62))
+        chunk = keys[-1][2] if keys else -1
+        points = list(push.points)
+        if chunk >= 0:
+            last = tree[(run_id, name, chunk)]
+            room = CHUNK - len(last["points"])
+            if room > 0:
+                last["points"] = [*last["points"], *points[:room]]
+                points = points[room:]
+        for start in range(0, len(points), CHUNK):
+            chunk += 1
+            part = PersistentMapping({"points": points[start : start + CHUNK]})
+            tree[(run_id, name, chunk)] = part
+
+    def quantity(self, run_id: int, name: str) -> list[tuple[Any, Any]] | None:
+        """Return a series as (step, value) pairs in the order pushed, None if there is none."""
+        chunks = self._table["quantities"].values((run_id, name, 0), (run_id, name, 2**62))
+        points: list[tuple[Any, Any]] | None = None
+        for chunk in chunks:
+            points = [] if points is None else points
+            points.extend(chunk["points"])
+        return points
+
+    def quantity_names(self, run_id: int) -> list[str]:
+        """Return the names of a run's series, sorted."""
+        keys = self._table["quantities"].keys((run_id, "", 0), (run_id + 1, "", 0))
+        return sorted({name for _, name, _ in keys})
+
+    def _drop_quantities(self, run_id: int) -> None:
+        tree = self._table["quantities"]
+        for key in list(tree.keys((run_id, "", 0), (run_id + 1, "", 0))):
+            del tree[key]
+
+    # -- checking --------------------------------------------------------------------------
+
+    def recount(self) -> list[str]:
+        """Return every disagreement between the indexes and a recount of all runs."""
+        wrong: list[str] = []
+        expected: dict[str, dict[tuple[str, str], set[int]]] = {"states": {}, "lifecycles": {}}
+        identities: dict[bytes, int] = {}
+        for record in self.records(list(self._table["runs"])):
+            for index, state in (("states", record.state), ("lifecycles", record.lifecycle.value)):
+                expected[index].setdefault((state, record.run_name), set()).add(record.id)
+            if record.identity in identities:
+                wrong.append(f"{self.name}: two runs of one identity: {record.id}")
+            identities[record.identity] = record.id
+            if self._table["jobs"].get(record.job_id, MISSING) != record.job:
+                wrong.append(f"{record.key}: its job {record.job_id} differs")
+        for index, sets in expected.items():
+            stored = {key: set(ids) for key, ids in self._table[index].items() if ids}
+            if stored != sets:
+                wrong.append(f"{self.name}: index {index} is {stored}, should be {sets}")
+        if dict(self._table["by_identity"]) != identities:
+            wrong.append(f"{self.name}: index by_identity differs from a recount")
+        return wrong + self._recount_jobs() + self._recount_quantities()
+
+    def _recount_jobs(self) -> list[str]:
+        wrong: list[str] = []
+        runs = Counter(record.job_id for record in self.records(list(self._table["runs"])))
+        if dict(self._table["runs_of_job"]) != runs:
+            wrong.append(f"{self.name}: index runs_of_job differs from a recount")
+        if set(self._table["jobs"]) != set(runs):
+            wrong.append(f"{self.name}: there are jobs without runs")
+        jobs = {job_identity(values): job_id for job_id, values in self._table["jobs"].items()}
+        if dict(self._table["by_job"]) != jobs:
+            wrong.append(f"{self.name}: index by_job differs from a recount")
+        return wrong
+
+    def _recount_quantities(self) -> list[str]:
+        orphans = {run_id for run_id, _, _ in self._table["quantities"]} - set(self._table["runs"])
+        return [f"{self.name}: quantities of runs that are gone: {orphans}"] if orphans else []

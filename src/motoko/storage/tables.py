@@ -1,0 +1,191 @@
+"""The workflow's whole database as seen in one snapshot: studies, variables, firings, leases.
+
+Root layout, below the key ``motoko``::
+
+    version    int, of this layout (upgrades.py); written_by: the Motoko that made it
+    studies    OOBTree   study name -> study table (study_table.py)
+    variables  OOBTree   (scope, name) -> PersistentMapping {"value": plain value}
+                         scope "" is workflow.vars, "=NAME" is run_vars of run name NAME
+    firings    OOBTree   (run name, event, key) -> PersistentMapping
+    open       OOTreeSet of the keys of open firings
+    once       OOTreeSet of (run name, event, study, run id) done under once=True
+    leases     OOBTree   name -> PersistentMapping {"token", "holder"}
+    renewals   OOBTree   name -> PersistentMapping {"at": seconds since the epoch}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from BTrees.OOBTree import OOBTree, OOTreeSet
+from persistent.mapping import PersistentMapping
+
+from motoko.core.values import MISSING
+from motoko.errors import UnknownNameError, suggestion
+from motoko.storage.study_table import LAST, StudyTable, new_study_table
+from motoko.storage.upgrades import SCHEMA_VERSION, upgrade
+from motoko.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from motoko.core.changes import RecordFiring
+
+
+def initialise(root: Any, studies: Iterable[str]) -> None:
+    """Write the empty tables, or add those of studies that are new."""
+    if "motoko" not in root:
+        root["motoko"] = PersistentMapping(
+            {
+                "version": SCHEMA_VERSION,
+                "written_by": __version__,
+                "studies": OOBTree(),
+                "variables": OOBTree(),
+                "firings": OOBTree(),
+                "open": OOTreeSet(),
+                "once": OOTreeSet(),
+                "leases": OOBTree(),
+                "renewals": OOBTree(),
+            }
+        )
+    upgrade(root)
+    for name in studies:
+        if name not in root["motoko"]["studies"]:
+            root["motoko"]["studies"][name] = new_study_table()
+
+
+class Tables:
+    """All tables in the snapshot of one connection."""
+
+    def __init__(self, root: Any) -> None:
+        self._root = root["motoko"]
+        self._studies: dict[str, StudyTable] = {}
+
+    def study(self, name: str) -> StudyTable:
+        """Return one study's table; UnknownNameError if it was never created."""
+        table = self._studies.get(name)
+        if table is None:
+            stored = self._root["studies"].get(name)
+            if stored is None:
+                raise UnknownNameError(
+                    f"the workflow's database has no study {name!r}",
+                    hint=suggestion(name, self.study_names()),
+                )
+            table = self._studies[name] = StudyTable(name, stored)
+        return table
+
+    def study_names(self) -> list[str]:
+        """Return the names of all studies, sorted."""
+        return list(self._root["studies"])
+
+    # -- variables -------------------------------------------------------------------------
+
+    def variable(self, scope: str | None, name: str) -> Any:
+        """Return a variable's plain value, MISSING if it was never set."""
+        stored = self._root["variables"].get((_scope(scope), name))
+        return MISSING if stored is None else stored["value"]
+
+    def variable_names(self, scope: str | None) -> list[str]:
+        """Return the names of a scope's variables, sorted."""
+        prefix = _scope(scope)
+        return [name for _, name in self._root["variables"].keys((prefix, ""), (prefix, LAST))]
+
+    def set_variable(self, scope: str | None, name: str, value: Any) -> None:
+        """Set a variable, or remove it where the value is MISSING."""
+        variables = self._root["variables"]
+        key = (_scope(scope), name)
+        if value is MISSING:
+            if key in variables:
+                # Written once more, so that others are told and concurrent changes conflict.
+                variables[key]._p_changed = True
+                del variables[key]
+        elif key in variables:
+            variables[key]["value"] = value
+        else:
+            variables[key] = PersistentMapping({"kind": "variable", "value": value})
+
+    # -- firings ---------------------------------------------------------------------------
+
+    def record_firing(self, firing: RecordFiring) -> None:
+        """Record a firing as open or done."""
+        stored = self._root["firings"].get(firing.id)
+        if stored is None:
+            stored = self._root["firings"][firing.id] = PersistentMapping(
+                {
+                    "kind": "firing",
+                    "trigger": firing.trigger,
+                    "runs": [tuple(key) for key in firing.runs],
+                    "opened": firing.at,
+                }
+            )
+        stored["status"] = firing.status
+        if firing.status == "open":
+            self._root["open"].insert(firing.id)
+            return
+        stored["done"] = firing.at
+        if firing.id in self._root["open"]:
+            self._root["open"].remove(firing.id)
+        if firing.once:
+            run_name, event, _ = firing.id
+            for study, run_id in firing.runs or (("", 0),):
+                self._root["once"].insert((run_name, event, study, run_id))
+
+    def firing(self, firing_id: tuple[str, str, str]) -> dict[str, Any] | None:
+        """Return one recorded firing as plain data."""
+        stored = self._root["firings"].get(firing_id)
+        return None if stored is None else dict(stored)
+
+    def firings(self, run_name: str | None = None) -> list[tuple[tuple[str, str, str], Any]]:
+        """Return the recorded firings (id, plain data), of one run name or of all."""
+        low = None if run_name is None else (run_name, "", "")
+        high = None if run_name is None else (run_name, LAST, "")
+        return [(key, dict(stored)) for key, stored in self._root["firings"].items(low, high)]
+
+    def open_firings(self, run_name: str, event: str | None = None) -> list[tuple[str, str, str]]:
+        """Return the ids of the open firings of one run name, and of one event if given."""
+        low = (run_name, event or "", "")
+        high = (run_name, LAST if event is None else event, LAST)
+        return list(self._root["open"].keys(low, high))
+
+    def once_records(self, run_name: str, event: str) -> set[tuple[str, int]]:
+        """Return (study, run id) of all done ``once`` firings of an event; ("", 0): the event."""
+        low, high = (run_name, event, "", 0), (run_name, event, LAST, 0)
+        return {(study, run_id) for _, _, study, run_id in self._root["once"].keys(low, high)}
+
+    # -- leases ----------------------------------------------------------------------------
+
+    def lease(self, name: str) -> Any:
+        """Return the persistent lease record of ``name``, None if it was never taken."""
+        return self._root["leases"].get(name)
+
+    def renewed_at(self, name: str) -> float:
+        """Return when the lease was last renewed, in seconds since the epoch."""
+        stored = self._root["renewals"].get(name)
+        return 0.0 if stored is None else float(stored["at"])
+
+    def lease_names(self) -> list[str]:
+        """Return the names of all leases ever taken, sorted."""
+        return list(self._root["leases"])
+
+    def write_lease(self, name: str, token: str | None, holder: dict[str, Any]) -> None:
+        """Give the lease to ``token`` (None: to nobody)."""
+        self._root["leases"].setdefault(name, PersistentMapping()).update(
+            {"kind": "lease", "token": token, "holder": holder}
+        )
+
+    def renew_lease(self, name: str, at: float) -> None:
+        """Note that the lease's holder was alive at ``at``."""
+        self._root["renewals"].setdefault(name, PersistentMapping())["at"] = at
+
+    def drop_lease(self, name: str) -> None:
+        """Forget the lease; a commit of its holder that is under way fails."""
+        lease = self._root["leases"].get(name)
+        if lease is not None:
+            # Changed before it goes: the holder's commits check this very object.
+            lease["token"] = None
+            del self._root["leases"][name]
+        self._root["renewals"].pop(name, None)
+
+
+def _scope(scope: str | None) -> str:
+    return "" if scope is None else f"={scope}"

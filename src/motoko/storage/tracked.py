@@ -1,0 +1,118 @@
+"""Lists, dictionaries and sets that tell when they are changed in place.
+
+They are handed out for values kept in run fields and workflow variables, so that
+``workflow.vars.todo.append(3)`` is written like an assignment. They are real lists, dictionaries
+and sets, and copy, pickle and serialise as such.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TrackedList(list[Any]):
+    """A list that calls ``changed`` after every change in place."""
+
+    _changed: Callable[[], None]
+
+    def __reduce__(self) -> Any:
+        return list, (list(self),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
+        import copy
+
+        return [copy.deepcopy(item, memo) for item in self]
+
+
+class TrackedDict(dict[Any, Any]):
+    """A dictionary that calls ``changed`` after every change in place."""
+
+    _changed: Callable[[], None]
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
+        import copy
+
+        return {copy.deepcopy(k, memo): copy.deepcopy(v, memo) for k, v in self.items()}
+
+
+class TrackedSet(set[Any]):
+    """A set that calls ``changed`` after every change in place."""
+
+    _changed: Callable[[], None]
+
+    def __reduce__(self) -> Any:
+        return set, (list(self),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> set[Any]:
+        return set(self)
+
+
+def _telling(base: type, name: str) -> Callable[..., Any]:
+    original = getattr(base, name)
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        _adopt(self, self._changed)
+        self._changed()
+        return self[args[0]] if name == "setdefault" else result
+
+    return method
+
+
+_LIST_CHANGES: Final = (
+    "append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse",
+    "__setitem__", "__delitem__", "__iadd__", "__imul__",
+)  # fmt: skip
+_DICT_CHANGES: Final = (
+    "update", "setdefault", "pop", "popitem", "clear", "__setitem__", "__delitem__", "__ior__",
+)  # fmt: skip
+_SET_CHANGES: Final = (
+    "add", "remove", "discard", "pop", "clear", "update", "intersection_update",
+    "difference_update", "symmetric_difference_update",
+    "__ior__", "__iand__", "__isub__", "__ixor__",
+)  # fmt: skip
+for _name in _LIST_CHANGES:
+    setattr(TrackedList, _name, _telling(list, _name))
+for _name in _DICT_CHANGES:
+    setattr(TrackedDict, _name, _telling(dict, _name))
+for _name in _SET_CHANGES:
+    setattr(TrackedSet, _name, _telling(set, _name))
+
+
+def _adopt(container: Any, changed: Callable[[], None]) -> None:
+    """Have what was put into a container, or into one in it, tell as the container does."""
+    if isinstance(container, TrackedSet):
+        return
+    places = enumerate(container) if isinstance(container, list) else list(container.items())
+    for place, item in places:
+        if type(item) in (list, dict, set, tuple):
+            told = tracked(item, changed)
+            if isinstance(container, list):
+                list.__setitem__(container, place, told)
+            else:
+                dict.__setitem__(container, place, told)
+
+
+def tracked(value: Any, changed: Callable[[], None]) -> Any:
+    """Return ``value`` with every list, dictionary and set in it replaced by one that tells."""
+    made: Any
+    if isinstance(value, list):
+        made = TrackedList(tracked(item, changed) for item in value)
+    elif isinstance(value, dict):
+        made = TrackedDict({key: tracked(item, changed) for key, item in value.items()})
+    elif isinstance(value, set):
+        made = TrackedSet(value)
+    elif type(value) is tuple:
+        return tuple(tracked(item, changed) for item in value)
+    else:
+        return value
+    made._changed = changed  # noqa: SLF001 - set here so that filling it is not a change
+    return made

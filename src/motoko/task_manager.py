@@ -1,0 +1,438 @@
+"""Task managers: a workflow's handles on its studies. They create and select runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, overload
+
+from motoko.core.constraints import Columns, Constraint, parse
+from motoko.core.records import Move, RunKey, RunRecord
+from motoko.core.space import (
+    check_replicate,
+    check_run_name,
+    expand,
+    job_identity,
+    run_identity,
+    run_values,
+)
+from motoko.errors import ParameterError, RunNameError, StateError, UnknownRunError
+from motoko.orchestrator.evaluation import select
+from motoko.orchestrator.waiting import wait_for_match, wait_for_runs
+from motoko.storage.handles import Job, Run, pairs
+from motoko.storage.requests import Wanted
+from motoko.storage.scripts import scripts_digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from motoko.config import StudyConfig, TaskManagerConfig
+    from motoko.storage.session import Session
+    from motoko.storage.store import Store
+    from motoko.workflow import Workflow
+
+
+class RunList(Sequence[tuple[Run, Job]]):
+    """The runs that one ``create_task`` asked for, as (run, job), in list order.
+
+    ``await`` it to wait until all have ended; a bad end raises RunFailed.
+    """
+
+    def __init__(self, manager: TaskManager, wanted: list[Wanted]) -> None:
+        self._manager = manager
+        self._wanted = wanted
+        self._scope = manager.store.scope()
+        self._keys: list[RunKey] | None = None
+
+    # -- resolving -------------------------------------------------------------------------
+
+    @property
+    def study(self) -> str:
+        """Return the name of the runs' study."""
+        return self._manager.name
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """Return what was asked for."""
+        return self._wanted
+
+    def resolved(self, keys: list[RunKey]) -> None:
+        """Learn which runs were found or created."""
+        self._keys = keys
+
+    def committed(self, session: Session) -> None:
+        """Point to the runs that somebody else created at the same time."""
+        if session.moved and self._keys is not None:
+            self._keys = [session.moved.get(key, key) for key in self._keys]
+
+    @property
+    def keys(self) -> list[RunKey]:
+        """Return the runs' keys; the first read looks the runs up."""
+        if self._keys is None:
+            with self._scope.view():
+                pass
+        if self._keys is None:
+            raise StateError(
+                f"the {len(self)} tasks of {self._manager.name} are of a transaction that was "
+                "given up",
+                hint="Ask for them again with create_task: what exists is found, not repeated.",
+            )
+        return self._keys
+
+    def _known(self) -> list[RunKey]:
+        with self._manager.store.scope().view() as session:
+            for key in self.keys:
+                session.note_read_id(key)
+        return self.keys
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Run, Job]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[Run, Job]]: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[Run, Job] | list[tuple[Run, Job]]:
+        chosen = self._known()[index]
+        if isinstance(chosen, list):
+            return self._handles(chosen)
+        return self._handles([chosen])[0]
+
+    def __iter__(self) -> Iterator[tuple[Run, Job]]:
+        return iter(self._handles(self._known()))
+
+    def _handles(self, keys: list[RunKey]) -> list[tuple[Run, Job]]:
+        store = self._manager.store
+        with store.scope().view() as session:
+            return pairs(store, [session.run(key) for key in keys])
+
+    @property
+    def runs(self) -> list[Run]:
+        """Return the runs, in list order."""
+        return [Run(self._manager.store, key) for key in self._known()]
+
+    @property
+    def ids(self) -> list[int]:
+        """Return the runs' ids, in list order."""
+        return [key.id for key in self._known()]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} runs of {self._manager.name}>"
+
+    # -- waiting ---------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, RunList]:
+        return self._ended().__await__()
+
+    async def _ended(self) -> RunList:
+        manager = self._manager
+        scope = manager.store.scope()
+        await scope.settle()
+        async for _ in wait_for_runs(manager.workflow.context, scope, self.keys):
+            pass
+        await scope.renew()
+        return self
+
+    async def as_completed(self) -> AsyncIterator[Run]:
+        """Yield the runs as they end well; a bad end raises RunFailed."""
+        manager = self._manager
+        scope = manager.store.scope()
+        await scope.settle()
+        async for record in wait_for_runs(manager.workflow.context, scope, self.keys):
+            await scope.renew()
+            yield Run(manager.store, record.key)
+            await scope.settle()
+
+
+class TaskSelection:
+    """A query over one study's runs of the current run name, asked anew at each use.
+
+    Iteration yields (run, job) in id order. ``await`` it to wait until something matches.
+    """
+
+    def __init__(self, manager: TaskManager, constraint: Constraint) -> None:
+        self._manager = manager
+        self.constraint = constraint
+
+    def _keys(self) -> list[RunKey]:
+        manager = self._manager
+        with manager.store.scope().view() as session:
+            return select(session, manager.name, manager.workflow.run_name, self.constraint)
+
+    def pairs(self) -> list[tuple[Run, Job]]:
+        """Return (run, job) of what matches now, in id order."""
+        manager = self._manager
+        with manager.store.scope().view() as session:
+            keys = select(session, manager.name, manager.workflow.run_name, self.constraint)
+            table = session.tables.study(manager.name)
+            return pairs(manager.store, list(table.records(key.id for key in keys)))
+
+    def __iter__(self) -> Iterator[tuple[Run, Job]]:
+        return iter(self.pairs())
+
+    def __len__(self) -> int:
+        return len(self._keys())
+
+    def __bool__(self) -> bool:
+        return bool(self._keys())
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Run, Job]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[Run, Job]]: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[Run, Job] | list[tuple[Run, Job]]:
+        return self.pairs()[index]
+
+    def __call__(self, constraints: str | Sequence[str] | None = None) -> list[tuple[Run, Job]]:
+        """Return what matches now (these constraints too) as a list."""
+        chosen = self if constraints is None else self & constraints
+        return chosen.pairs()
+
+    def __and__(self, other: TaskSelection | str | Sequence[str]) -> TaskSelection:
+        if isinstance(other, TaskSelection):
+            if other._manager.name != self._manager.name:
+                raise ParameterError(
+                    f"selections of the studies {self._manager.name!r} and "
+                    f"{other._manager.name!r} cannot be combined"
+                )
+            return TaskSelection(self._manager, self.constraint & other.constraint)
+        return self & self._manager.select(other)
+
+    @property
+    def runs(self) -> list[Run]:
+        """Return the matching runs, in id order."""
+        return [Run(self._manager.store, key) for key in self._keys()]
+
+    @property
+    def ids(self) -> list[int]:
+        """Return the matching runs' ids, ascending."""
+        return [key.id for key in self._keys()]
+
+    def __await__(self) -> Generator[Any, None, list[tuple[Run, Job]]]:
+        return self._matched(self.pairs).__await__()
+
+    async def all(self, *constraints: str | Sequence[str]) -> list[tuple[Run, Job]]:
+        """Wait until there are selected runs and every one of them satisfies ``constraints``."""
+        wanted = self
+        for constraint in constraints:
+            wanted = wanted & constraint
+
+        def settled() -> list[tuple[Run, Job]]:
+            found = self.pairs()
+            return found if len(found) == len(wanted) else []
+
+        return await self._matched(settled)
+
+    async def _matched(self, ask: Any) -> list[tuple[Run, Job]]:
+        manager = self._manager
+        scope = manager.store.scope()
+        await scope.settle()
+        found: list[tuple[Run, Job]] = await wait_for_match(
+            manager.workflow.context, scope, ask, f"a run of {manager.name} with {self._wish}"
+        )
+        return found
+
+    def __repr__(self) -> str:
+        return f"<runs of {self._manager.name} with {self._wish}>"
+
+    @property
+    def _wish(self) -> str:
+        return self.constraint.text or "any state"
+
+
+class _ById(Mapping[int, Any]):
+    """Runs or jobs of all run names, by id."""
+
+    def __init__(self, ids: Any, make: Any) -> None:
+        self._ids = ids
+        self._make = make
+
+    def __getitem__(self, item: int) -> Any:
+        try:
+            return self._make(item)
+        except UnknownRunError as error:
+            raise KeyError(str(error)) from None
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._ids())
+
+    def __len__(self) -> int:
+        return len(self._ids())
+
+
+class StudyBase:
+    """A study's tables: ``runs`` and ``jobs`` by id, of every run name."""
+
+    def __init__(self, manager: TaskManager) -> None:
+        self._manager = manager
+        self.runs: Mapping[int, Run] = _ById(self._run_ids, self._run)
+        self.jobs: Mapping[int, Job] = _ById(self._job_ids, self._job)
+
+    def _run_ids(self) -> list[int]:
+        with self._manager.store.scope().view() as session:
+            return session.tables.study(self._manager.name).ids(None)
+
+    def _run(self, run_id: int) -> Run:
+        key = RunKey(self._manager.name, run_id)
+        with self._manager.store.scope().view() as session:
+            session.run(key)
+        return Run(self._manager.store, key)
+
+    def _job_ids(self) -> list[int]:
+        with self._manager.store.scope().view() as session:
+            return session.tables.study(self._manager.name).job_ids()
+
+    def _job(self, job_id: int) -> Job:
+        with self._manager.store.scope().view() as session:
+            values = session.tables.study(self._manager.name).job(job_id)
+        return Job(self._manager.store, self._manager.name, job_id, values)
+
+
+class TaskManager:
+    """Creates and selects the runs of one study."""
+
+    def __init__(
+        self, workflow: Workflow, name: str, config: StudyConfig, options: TaskManagerConfig
+    ) -> None:
+        self.workflow = workflow
+        self.name = name
+        self.bd_config = config
+        self.options = options
+        self.columns = Columns(name, config.job, config.run)
+        self._digest: str | None = None
+
+    @property
+    def store(self) -> Store:
+        """Return the workflow's store."""
+        return self.workflow.store
+
+    @property
+    def study(self) -> str:
+        """Return the study's own name, from ``bd.yaml``."""
+        return self.bd_config.study
+
+    @property
+    def study_dir(self) -> Path:
+        """Return the study's directory."""
+        return self.bd_config.directory
+
+    @property
+    def bd_dir(self) -> Path:
+        """Return the directory of the study's run directories."""
+        return self.store.runs_root(self.name)
+
+    @property
+    def host(self) -> str:
+        """Return the address of the database that holds the study."""
+        return f"zeo://{self.store.state.socket()}"
+
+    @property
+    def base(self) -> StudyBase:
+        """Return the study's ``runs`` and ``jobs`` by id."""
+        return self.connect()
+
+    def connect(self) -> StudyBase:
+        """Connect to the database; returns the study's ``runs`` and ``jobs`` by id."""
+        _ = self.store.database
+        return StudyBase(self)
+
+    # -- creating --------------------------------------------------------------------------
+
+    def create_task(
+        self,
+        run_params: Mapping[str, Any] | None = None,
+        commit: bool = False,
+        *,
+        replicate: int = 0,
+        **job_params: Any,
+    ) -> RunList:
+        """Ask for the runs of these job parameters; those that exist are returned, not repeated.
+
+        A list of values spans an axis of the parameter space unless the parameter's type is
+        ``list``. ``run_params`` holds run fields and resources (``nproc``, ``timeout``, ...);
+        ``replicate`` asks for the same calculation once more. Raises ParameterError, RunNameError.
+        """
+        run_name = self._run_name()
+        caller = _calling_function() if self.store.scope().event_name == "" else ""
+        wanted = self._wanted(run_name, run_params or {}, replicate, job_params, caller)
+        runs = RunList(self, wanted)
+        self.store.scope().defer(runs)
+        return runs
+
+    createTask = create_task  # noqa: N815 - the documented second name
+
+    def _run_name(self) -> str:
+        if self.workflow.run_name is None:
+            raise RunNameError(
+                "there is no run name, so no task can be created",
+                hint="Set workflow.run_name first, or use --run_name.",
+            )
+        return check_run_name(self.workflow.run_name)
+
+    def _wanted(
+        self,
+        run_name: str,
+        run_params: Mapping[str, Any],
+        replicate: int,
+        job_params: Mapping[str, Any],
+        caller: str,
+    ) -> list[Wanted]:
+        config, scope = self.bd_config, self.store.scope()
+        points = expand(self.name, config.job, config.job_space, job_params)
+        declared, other, resources = run_values(
+            self.name, config.run, config.run_params, run_params
+        )
+        replicate = check_replicate(replicate, self.name)
+        event_name = scope.event_name or caller
+        move = Move(self.store.now(), "CREATED", scope.cause, 0)
+        wanted: dict[bytes, Wanted] = {}
+        for point in points:
+            identity = run_identity(self.name, run_name, point, declared, replicate)
+            record = RunRecord(
+                study=self.name,
+                id=0,
+                job_id=0,
+                run_name=run_name,
+                identity=identity,
+                job=point,
+                replicate=replicate,
+                event_name=event_name,
+                scripts=self._scripts(),
+                resources=MappingProxyType(resources),
+                fields=MappingProxyType({**other, **declared}),
+                history=(move,),
+            )
+            wanted.setdefault(identity, Wanted(identity, job_identity(point), record))
+        return list(wanted.values())
+
+    def _scripts(self) -> str:
+        if self._digest is None:
+            self._digest = scripts_digest(self.bd_config)
+        return self._digest
+
+    # -- selecting -------------------------------------------------------------------------
+
+    def parse(self, constraints: str | Sequence[str] | None) -> Constraint:
+        """Return a constraint of this study, parsed and typed; ConstraintError if it is bad."""
+        return parse(constraints, self.columns)
+
+    def select(self, constraints: str | Sequence[str] | None = None) -> TaskSelection:
+        """Return the runs of the current run name that satisfy ``constraints``, lazily."""
+        return TaskSelection(self, self.parse(constraints))
+
+    def __repr__(self) -> str:
+        return f"<task manager {self.name}>"
+
+
+def _calling_function() -> str:
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("motoko."):
+        frame = frame.f_back
+    return "" if frame is None else frame.f_code.co_name

@@ -1,0 +1,122 @@
+"""A launcher that executes nothing: a function says how each run ends.
+
+With it an orchestrator can be tested in milliseconds, without scripts or processes::
+
+    with FakeLauncher(workflow.store, {"mult": lambda job: {"y": 2 * job["x"]}}):
+        workflow.execute()
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from motoko.core.changes import EditRun
+from motoko.core.edits import Claim, End, Harvest, Started
+from motoko.core.states import Lifecycle
+from motoko.errors import StateError, UnknownRunError
+from motoko.storage.session import Session
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from motoko.core.records import RunRecord
+    from motoko.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a fake run ends."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Lifecycle = Lifecycle.FINISHED
+    exit_code: int = 0
+    reason: str | None = None
+    label: str | None = None
+
+
+def failing(reason: str = "on purpose", exit_code: int = 1) -> Ending:
+    """Return a bad ending."""
+    return Ending(outcome=Lifecycle.FAILED, exit_code=exit_code, reason=reason)
+
+
+Script = Callable[[Mapping[str, Any]], "Ending | Mapping[str, Any] | None"]
+
+
+class FakeLauncher:
+    """Ends CREATED runs as ``scripts[study](job values)`` says, as soon as they appear.
+
+    A script returns the fields to set, an Ending, or None for a run without fields. Studies
+    without a script are left alone.
+    """
+
+    def __init__(self, store: Store, scripts: Mapping[str, Script]) -> None:
+        self._store = store
+        self._scripts = scripts
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="fake-launcher", daemon=True)
+        self.executed: list[tuple[str, Mapping[str, Any]]] = []
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._unsubscribe = self._store.database.feed.subscribe(lambda _: self._wake.set())
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+        self._unsubscribe()
+        if self.error is not None:
+            raise self.error
+
+    def _work(self) -> None:
+        session = Session(self._store.database)
+        try:
+            while not self._stop.is_set():
+                session.refresh()
+                for study in self._scripts:
+                    self._execute(session, study)
+                self._wake.wait(0.5)
+                self._wake.clear()
+        except BaseException as error:  # noqa: BLE001 - raised again where the block ends
+            self.error = error
+        finally:
+            session.close()
+
+    def _execute(self, session: Session, study: str) -> None:
+        table = session.tables.study(study)
+        ids = table.ids(None, lifecycles=[Lifecycle.CREATED])
+        for record in list(table.records(ids)):
+            self.executed.append((study, record.job))
+            try:
+                self._end(session, record, self._scripts[study](record.job))
+            except (StateError, UnknownRunError):
+                session.refresh()  # cancelled, claimed or deleted meanwhile
+
+    def _end(
+        self, session: Session, record: RunRecord, result: Ending | Mapping[str, Any] | None
+    ) -> None:
+        ending = result if isinstance(result, Ending) else Ending(fields=result or {})
+        token, now = secrets.token_hex(4), self._store.now()
+        for edit in (
+            Claim("fake", token, now),
+            Started(token, now, "fake launcher"),
+            Harvest(token, 1, now, ending.fields, ending.label),
+            End(token, ending.outcome, now, "fake launcher", ending.exit_code, ending.reason),
+        ):
+            session.add(EditRun(record.key, edit, blind=True))
+        self._store.database.submit(session.commit).result()
+
+
+__all__ = ["Ending", "FakeLauncher", "Script", "failing"]

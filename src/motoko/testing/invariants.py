@@ -1,0 +1,186 @@
+"""What must be true of a workflow that has ended, whatever was killed meanwhile.
+
+Scripts may keep a log, from which ``check`` learns what was executed: each appends a line when it
+starts and when it ends, and as many as it likes between, to one file opened with O_APPEND::
+
+    WHAT TOKEN STUDY.ID ATTEMPT RUN_NAME
+
+WHAT is ``start``, ``end`` or another word; TOKEN is the name of ``$MOTOKO_ATTEMPT_DIR``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.core.values import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from motoko.core.records import RunRecord
+    from motoko.storage.tables import Tables
+    from motoko.workflow import Workflow
+
+START: Final = "start"
+END: Final = "end"
+TOLERANCE: Final = 1e-12  # relative, of numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the scripts' log, and which line it is."""
+
+    number: int
+    what: str
+    token: str
+    run: str
+    attempt: int
+    run_name: str
+
+
+def check(
+    workflow: Workflow,
+    run_name: str,
+    *,
+    once: Collection[str] = (),
+    expected: Mapping[str, Any] | None = None,
+    log: Path | None = None,
+    killed: Collection[str] = (),
+) -> list[str]:
+    """Return what is wrong with an ended workflow's whole database; nothing, if all is well.
+
+    ``once``: the names of events that are registered with ``once=True``. ``expected``: what the
+    variables of the run name must be. ``log``: the scripts' log; ``killed``: the tokens of attempts
+    that somebody killed on purpose, which alone may be followed by another attempt after their end.
+    """
+    with workflow.store.script.view() as session:
+        tables = session.tables
+        records = [
+            record
+            for study in tables.study_names()
+            for record in tables.study(study).records(tables.study(study).ids(run_name))
+        ]
+        wrong = [*_not_ended(records), *_identities(records), *_firings(tables, run_name, once)]
+        for study in tables.study_names():
+            wrong += tables.study(study).recount()
+        wrong += _variables(tables, run_name, expected or {})
+    if log is not None:
+        wrong += _executions(records, read_log(log, run_name), frozenset(killed))
+    return wrong
+
+
+# -- runs ------------------------------------------------------------------------------------
+
+
+def _not_ended(records: list[RunRecord]) -> list[str]:
+    return [f"{r.key} has not ended: {r.lifecycle}" for r in records if not r.lifecycle.ended]
+
+
+def _identities(records: list[RunRecord]) -> list[str]:
+    seen: dict[tuple[str, bytes], RunRecord] = {}
+    wrong = []
+    for record in records:
+        first = seen.setdefault((record.study, record.identity), record)
+        if first is not record:
+            wrong.append(f"{first.key} and {record.key} have one identity")
+    return wrong
+
+
+# -- firings ---------------------------------------------------------------------------------
+
+
+def _firings(tables: Tables, run_name: str, once: Collection[str]) -> list[str]:
+    wrong = [f"firing {firing_id} is open" for firing_id in tables.open_firings(run_name)]
+    done: Counter[tuple[str, str]] = Counter()
+    for (_, event, _), firing in tables.firings(run_name):
+        if firing["status"] == "done":
+            runs = [f"{study}.{number}" for study, number in firing["runs"]]
+            done.update((event, run) for run in runs or [""])
+    for (event, run), times in done.items():
+        if times > 1 and (_is(event, once) or tables.once_records(run_name, event)):
+            wrong.append(f"event {event}, once for each run, was done {times} times for {run!r}")
+    return wrong
+
+
+def _is(event: str, names: Collection[str]) -> bool:
+    """Return whether an event's id, such as ``mult/forward``, is one of these names'."""
+    return any(event == name or event.endswith(("/" + name, "." + name)) for name in names)
+
+
+# -- numbers ---------------------------------------------------------------------------------
+
+
+def _variables(tables: Tables, run_name: str, expected: Mapping[str, Any]) -> list[str]:
+    wrong = []
+    for name, value in expected.items():
+        found = tables.variable(run_name, name)
+        if found is MISSING:
+            wrong.append(f"run_vars.{name} is missing, should be {value}")
+        elif not _same(found, value):
+            wrong.append(f"run_vars.{name} is {found}, should be {value}")
+    return wrong
+
+
+def _same(found: Any, value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return len(found) == len(value) and all(map(_same, found, value))
+    if isinstance(value, float):
+        return math.isclose(found, value, rel_tol=TOLERANCE)
+    return bool(found == value)
+
+
+# -- executions ------------------------------------------------------------------------------
+
+
+def read_log(log: Path, run_name: str) -> list[Line]:
+    """Return the lines of one run name in the scripts' log, in the order they were appended."""
+    lines = []
+    text = log.read_text(encoding="utf-8") if log.exists() else ""
+    for number, line in enumerate(text.splitlines()):
+        what, token, run, attempt, name = line.split(" ", 4)
+        if name == run_name:
+            lines.append(Line(number, what, token, run, int(attempt), name))
+    return lines
+
+
+def _executions(records: list[RunRecord], lines: list[Line], killed: frozenset[str]) -> list[str]:
+    by_run: dict[str, list[Line]] = {}
+    for line in lines:
+        by_run.setdefault(line.run, []).append(line)
+    wrong = [f"{run} was executed, but is not there" for run in by_run.keys() - _names(records)]
+    for record in records:
+        wrong += _one_run(record, by_run.get(str(record.key), []), killed)
+    return wrong
+
+
+def _names(records: Iterable[RunRecord]) -> set[str]:
+    return {str(record.key) for record in records}
+
+
+def _one_run(record: RunRecord, lines: list[Line], killed: frozenset[str]) -> list[str]:
+    wrong = []
+    counts = Counter((line.what, line.token) for line in lines)
+    for (what, token), times in counts.items():
+        if what in (START, END) and times > 1:
+            wrong.append(f"{record.key}: attempt {token} has {times} lines {what!r}")
+    current = ""
+    begun: list[str] = []
+    for line in lines:
+        if line.what == START:
+            current = line.token
+            begun.append(current)
+        elif line.token != current:
+            wrong.append(
+                f"{record.key}: attempt {line.token} went on after attempt {current} had begun"
+            )
+    finished = [token for token in begun if counts[END, token]]
+    extra = [token for token in finished if token not in killed and token != record.token]
+    if extra:
+        wrong.append(f"{record.key}: attempts {extra} were executed to their end and repeated")
+    if record.lifecycle == "FINISHED" and (record.token or "") not in finished:
+        wrong.append(f"{record.key} is FINISHED, but was not executed to its end")
+    return wrong

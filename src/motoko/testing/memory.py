@@ -1,0 +1,101 @@
+"""A store without files, server or processes, and short ways to fill one."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motoko.config import StudyConfig
+from motoko.core.changes import CreateRun
+from motoko.core.records import Move, RunKey, RunRecord
+from motoko.core.space import job_identity, run_identity
+from motoko.storage.address import StateDirectory
+from motoko.storage.database import Database
+from motoko.storage.session import transact
+from motoko.storage.store import Store
+from motoko.storage.tables import initialise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from motoko.runtime.clock import Clock
+    from motoko.storage.session import Session
+
+
+def study_config(
+    name: str,
+    job: Mapping[str, str],
+    *,
+    directory: Path | None = None,
+    **options: Any,
+) -> StudyConfig:
+    """Return a study as its ``bd.yaml`` would give it; nothing needs to exist.
+
+    ``job`` maps parameters to type names; ``options`` are further keys of ``bd.yaml``.
+    """
+    place = (directory or Path(tempfile.gettempdir())) / name
+    values = {"study": name, "name": name, "job": dict(job), **options}
+    return StudyConfig.model_validate(values | {"path": place / "bd.yaml", "directory": place})
+
+
+def empty_database(studies: Iterable[str], database: Database | None = None) -> Database:
+    """Give ``database`` (by default a new one in memory) empty tables, and return it."""
+    found = Database.in_memory() if database is None else database
+    names = list(studies)
+    found.submit(
+        lambda: transact(found, lambda root: initialise(root, names), initialising=True)
+    ).result()
+    return found
+
+
+def memory_store(
+    studies: Mapping[str, StudyConfig],
+    *,
+    directory: Path | None = None,
+    clock: Clock | None = None,
+) -> Store:
+    """Return a store of these studies, by task manager, whose database lives in memory.
+
+    ``directory`` stands for the workflow's; nothing is written there. Close the store after use.
+    """
+    place = directory or Path(tempfile.gettempdir()) / "workflow-in-memory"
+    database = empty_database(studies)
+    return Store(StateDirectory(place / ".wf"), studies, database=database, clock=clock)
+
+
+def add_run(
+    session: Session,
+    study: str,
+    job: Mapping[str, Any],
+    *,
+    run_name: str = "test",
+    replicate: int = 0,
+    at: float = 0.0,
+    **fields: Any,
+) -> RunKey:
+    """Ask for a run as ``create_task`` does: an existing one of this identity is returned.
+
+    The creation is part of the session's next commit. ``fields`` are free-form run fields.
+    """
+    table = session.tables.study(study)
+    identity = run_identity(study, run_name, job, {}, replicate)
+    existing = table.find(identity)
+    if existing is not None:
+        return RunKey(study, existing)
+    digest = job_identity(job)
+    job_id = table.find_job(digest)
+    run_id, new_job_id = session.reserve(study, 1, 0 if job_id else 1)
+    record = RunRecord(
+        study=study,
+        id=run_id,
+        job_id=job_id or new_job_id,
+        run_name=run_name,
+        identity=identity,
+        job=dict(job),
+        replicate=replicate,
+        fields=fields,
+        history=(Move(at, "CREATED", "test", 0),),
+    )
+    session.add(CreateRun(record, digest))
+    return record.key

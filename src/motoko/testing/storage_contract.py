@@ -1,0 +1,283 @@
+"""What every database must do, as a suite of pytest tests to be inherited.
+
+Give a subclass the fixture ``connect``: a function without arguments that returns a Database with
+the empty studies "add" and "mult", each call a client of the same data (or the same object, where
+there can be one client only). The fixture closes them.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from motoko.core.changes import DeleteRun, EditRun, SetVariable
+from motoko.core.edits import Claim, Retry, SetFields, SetLabel
+from motoko.core.records import RunKey
+from motoko.core.states import Lifecycle
+from motoko.core.values import MISSING
+from motoko.errors import ConflictError, Fenced, StateError, UnknownRunError
+from motoko.storage.scope import StretchScope
+from motoko.storage.session import Guard, transact
+from motoko.testing.clients import Clients, commit, run_to_end
+from motoko.testing.memory import add_run
+from motoko.testing.records_contract import RecordsContract
+
+
+class StorageContract(RecordsContract):
+    """All the tests. Sessions of two clients are interleaved by hand."""
+
+    # -- snapshots -------------------------------------------------------------------------
+
+    def test_a_session_sees_its_own_writes_and_nobody_elses(
+        self, clients: Clients, ended: RunKey
+    ) -> None:
+        """What is not committed is visible in its session only."""
+        clients.first.add(EditRun(ended, SetFields({"y": 3})))
+        assert clients.first.run(ended).fields == {"y": 3}
+        assert clients.second.run(ended).fields == {}
+        clients.commit_first()
+        assert clients.second.run(ended).fields == {}
+        clients.meet()
+        assert clients.second.run(ended).fields == {"y": 3}
+
+    def test_dropped_changes_leave_no_trace(self, clients: Clients, ended: RunKey) -> None:
+        """After a refresh the session shows what is committed, and commits nothing else."""
+        other = add_run(clients.first, "mult", {"x": 2.0})
+        clients.first.add(EditRun(ended, SetFields({"y": 3})))
+        clients.first.add(EditRun(ended, SetLabel("SEEN", 1.0, "test")))
+        clients.first.refresh()
+        assert clients.first.run(ended).fields == {}
+        assert clients.first.run(ended).state == "FINISHED"
+        assert not clients.first.tables.study("mult").has_run(other.id)
+        clients.first.add(EditRun(ended, SetFields({"z": 4})))
+        clients.commit_first()
+        assert clients.first.run(ended).fields == {"z": 4}
+
+    def test_a_change_that_is_not_legal_leaves_the_others_as_they_were(
+        self, clients: Clients, ended: RunKey
+    ) -> None:
+        """The error comes before anything is written."""
+        clients.first.add(EditRun(ended, SetFields({"y": 3})))
+        with pytest.raises(StateError):
+            clients.first.add(EditRun(ended, Retry(1.0, "test")))
+        with pytest.raises(UnknownRunError):
+            clients.first.add(EditRun(RunKey("mult", 99), SetFields({"y": 3})))
+        clients.commit_first()
+        assert clients.first.run(ended).fields == {"y": 3}
+        assert clients.first.run(ended).lifecycle is Lifecycle.FINISHED
+
+    def test_a_deleted_run_is_unknown(self, clients: Clients, ended: RunKey) -> None:
+        """It goes with its job and its identity, which then has a new run."""
+        clients.first.add(DeleteRun(ended))
+        clients.commit_first()
+        clients.meet()
+        for session in (clients.first, clients.second):
+            with pytest.raises(UnknownRunError, match=r"no run 1"):
+                session.run(ended)
+            assert session.tables.study("mult").job_ids() == []
+        again = add_run(clients.second, "mult", {"x": 1.0})
+        clients.commit_second()
+        assert again.id > ended.id
+
+    def test_a_snapshot_that_was_packed_away(self, clients: Clients, ended: RunKey) -> None:
+        """It shows what it did, where that is still at hand, or it is a conflict."""
+        scope = StretchScope(clients.databases[0], cause="test")
+        with scope.view() as session:
+            assert session.tables.study_names() == ["add", "mult"]
+        clients.second.add(EditRun(ended, SetFields({"y": 1})))
+        clients.commit_second()
+        clients.meet()
+        clients.databases[1].pack()
+        try:
+            with scope.view() as session:
+                assert session.run(ended).fields == {}
+        except ConflictError:
+            session.refresh()
+            assert session.run(ended).fields == {"y": 1}
+        scope.close()
+        assert clients.second.run(ended).fields == {"y": 1}
+
+    # -- conflicts -------------------------------------------------------------------------
+
+    def test_the_same_run_asked_for_twice_at_once_is_one(self, clients: Clients) -> None:
+        """The later commit finds the earlier one's run, and goes on with it."""
+        mine = add_run(clients.first, "mult", {"x": 5.0})
+        yours = add_run(clients.second, "mult", {"x": 5.0})
+        clients.second.add(EditRun(yours, SetFields({"note": "second"})))
+        clients.commit_first()
+        clients.commit_second()
+        assert mine != yours
+        assert clients.second.moved == {yours: mine}
+        assert clients.second.run(yours).id == mine.id
+        assert clients.second.tables.study("mult").ids(None) == [mine.id]
+        assert clients.second.run(mine).fields == {"note": "second"}
+
+    def test_an_id_that_was_read_is_not_exchanged(self, clients: Clients) -> None:
+        """Who has read it has to look again."""
+        add_run(clients.first, "mult", {"x": 5.0})
+        yours = add_run(clients.second, "mult", {"x": 5.0})
+        clients.second.note_read_id(yours)
+        clients.commit_first()
+        with pytest.raises(ConflictError, match="created by somebody else"):
+            clients.commit_second()
+        assert not clients.second.pending
+
+    def test_one_job_for_the_same_point_asked_for_twice_at_once(self, clients: Clients) -> None:
+        """Two run names share the job."""
+        one = add_run(clients.first, "mult", {"x": 5.0}, run_name="a")
+        two = add_run(clients.second, "mult", {"x": 5.0}, run_name="b")
+        clients.commit_first()
+        clients.commit_second()
+        assert clients.second.run(one).job_id == clients.second.run(two).job_id
+        assert len(clients.second.tables.study("mult").job_ids()) == 1
+
+    def test_a_job_does_not_go_while_it_gets_another_run(
+        self, clients: Clients, ended: RunKey
+    ) -> None:
+        """Deleting a job's last run and giving it a new one at the same time keeps the job."""
+        clients.first.add(DeleteRun(ended))
+        new = add_run(clients.second, "mult", {"x": 1.0}, run_name="b")
+        clients.commit_first()
+        clients.commit_second()
+        table = clients.second.tables.study("mult")
+        assert table.ids(None) == [new.id]
+        assert table.job(clients.second.run(new).job_id) == {"x": 1.0}
+
+    def test_different_fields_of_one_run_are_merged(self, clients: Clients, ended: RunKey) -> None:
+        """Field by field, nobody is disturbed."""
+        clients.first.add(EditRun(ended, SetFields({"y": 1})))
+        clients.second.add(EditRun(ended, SetFields({"z": float("nan")})))
+        clients.commit_first()
+        clients.commit_second()
+        fields = clients.second.run(ended).fields
+        assert fields["y"] == 1
+        assert fields["z"] != fields["z"]
+
+    @pytest.mark.parametrize("blind", [True, False])
+    def test_the_same_field_of_one_run(
+        self,
+        clients: Clients,
+        ended: RunKey,
+        blind: bool,
+    ) -> None:
+        """The later commit wins if it is blind, and has to look again if not."""
+        clients.first.add(EditRun(ended, SetFields({"y": 1})))
+        clients.second.add(EditRun(ended, SetFields({"y": 2}), blind=blind))
+        clients.commit_first()
+        if blind:
+            clients.commit_second()
+            assert clients.second.run(ended).fields == {"y": 2}
+            return
+        with pytest.raises(ConflictError, match=r"mult\.1 was changed by somebody else"):
+            clients.commit_second()
+        assert clients.second.run(ended).fields == {"y": 1}
+        assert not clients.second.pending
+
+    @pytest.mark.parametrize("blind", [True, False])
+    def test_the_same_variable(
+        self,
+        clients: Clients,
+        blind: bool,
+    ) -> None:
+        """As for fields; the removal of a variable is a change, too."""
+        clients.first.add(SetVariable(None, "n", 1))
+        clients.commit_first()
+        clients.meet()
+        clients.first.add(SetVariable(None, "n", MISSING))
+        clients.second.add(SetVariable(None, "n", 2, blind=blind))
+        clients.commit_first()
+        if blind:
+            clients.commit_second()
+            assert clients.second.tables.variable(None, "n") == 2
+            return
+        with pytest.raises(ConflictError, match="'n' was changed"):
+            clients.commit_second()
+        assert clients.second.tables.variable(None, "n") is MISSING
+
+    def test_a_run_relied_on(self, clients: Clients, ended: RunKey) -> None:
+        """Nothing is committed on the ground of a run that was changed meanwhile."""
+        clients.second.rely_on([ended])
+        clients.second.add(SetVariable(None, "total", 1))
+        clients.first.add(EditRun(ended, SetFields({"y": 1})))
+        clients.commit_first()
+        with pytest.raises(ConflictError, match=r"mult\.1 was changed by somebody else"):
+            clients.commit_second()
+        assert clients.second.tables.variable(None, "total") is MISSING
+
+    def test_a_run_relied_on_that_only_the_session_itself_changes(
+        self, clients: Clients, ended: RunKey
+    ) -> None:
+        """Conflicts elsewhere do not count, not even where a field is nan."""
+        clients.first.add(EditRun(ended, SetFields({"y": float("nan")})))
+        clients.commit_first()
+        clients.meet()
+        clients.second.rely_on([ended])
+        clients.second.add(EditRun(ended, SetLabel("SEEN", 1.0, "test")))
+        theirs = add_run(clients.second, "add", {"x": 2.0})
+        ours = add_run(clients.first, "add", {"x": 2.0})
+        clients.commit_first()
+        clients.commit_second()
+        assert clients.second.run(ended).state == "SEEN"
+        assert clients.second.moved == {theirs: ours}
+
+    def test_a_run_that_was_claimed_is_not_claimed_again(self, clients: Clients) -> None:
+        """Of two launchers one has to look again."""
+        key = add_run(clients.first, "mult", {"x": 1.0})
+        clients.commit_first()
+        clients.meet()
+        clients.first.add(EditRun(key, Claim("one", "t1", 1.0)))
+        clients.second.add(EditRun(key, Claim("two", "t2", 1.0)))
+        clients.commit_first()
+        with pytest.raises(ConflictError):
+            clients.commit_second()
+        assert clients.second.run(key).launcher == "one"
+
+    def test_a_run_that_was_deleted_while_it_was_changed(
+        self, clients: Clients, ended: RunKey
+    ) -> None:
+        """The change is not lost in silence."""
+        clients.first.add(DeleteRun(ended))
+        clients.second.add(EditRun(ended, SetFields({"y": 1})))
+        clients.commit_first()
+        with pytest.raises(ConflictError, match="deleted by somebody else"):
+            clients.commit_second()
+
+    def test_a_blind_change_that_became_illegal(self, clients: Clients, ended: RunKey) -> None:
+        """It is refused, with all that was to be committed with it."""
+        other = add_run(clients.first, "mult", {"x": 2.0})
+        run_to_end(clients.first, other, "t2", Lifecycle.FAILED)
+        clients.commit_first()
+        clients.meet()
+        clients.second.add(EditRun(ended, SetFields({"y": 1}), blind=True))
+        clients.second.add(EditRun(other, SetLabel("SEEN", 1.0, "test"), blind=True))
+        clients.first.add(EditRun(other, Retry(1.0, "test")))
+        clients.commit_first()
+        with pytest.raises(StateError, match="before it ends"):
+            clients.commit_second()
+        assert not clients.second.pending
+        clients.commit_second()
+        assert clients.second.run(ended).fields == {}
+
+    def test_a_lease_that_was_taken_over_fences(self, clients: Clients) -> None:
+        """The former holder commits nothing; renewals disturb nobody."""
+        database = clients.databases[0]
+
+        def give(token: str) -> None:
+            database.submit(
+                lambda: transact(database, lambda t: t.write_lease("name", token, {}))
+            ).result()
+
+        give("mine")
+        session = clients.session(guard=Guard("name", "mine"))
+        session.add(SetVariable(None, "n", 1))
+        database.submit(
+            lambda: transact(database, lambda tables: tables.renew_lease("name", 5.0))
+        ).result()
+        commit(database, session)
+        session.add(SetVariable(None, "n", 2))
+        give("yours")
+        with pytest.raises(Fenced, match="taken over"):
+            commit(database, session)
+        assert session.tables.variable(None, "n") == 1
+        session.add(SetVariable(None, "n", 3))
+        with pytest.raises(Fenced):
+            commit(database, session)

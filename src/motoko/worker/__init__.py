@@ -1,0 +1,50 @@
+"""What a run's script imports: ``from motoko.worker import run, job``.
+
+A run needs no database. The launcher leaves the inputs in ``inputs.json`` of the attempt's
+directory (``MOTOKO_ATTEMPT_DIR``); they are read at first use. What the script says is appended
+to the file ``outbox`` beside them, which the launcher harvests. Outside a run the import works
+and the first use raises WorkerError.
+
+Standard library only, little of it, and nothing else of Motoko: a script that does next to
+nothing must start at once. The launcher takes the other half of the protocol from here.
+"""
+
+from __future__ import annotations
+
+from motoko.worker.attempt import Attempt
+from motoko.worker.handles import Job, Run
+from motoko.worker.names import WorkerError, WorkerNameError
+from motoko.worker.outbox import INPUTS, OUTBOX, VERSION, read_outbox, write_record
+from motoko.worker.plain import as_text, decode, encode
+
+__all__ = [
+    "INPUTS",
+    "OUTBOX",
+    "VERSION",
+    "Attempt",
+    "Job",
+    "Run",
+    "WorkerError",
+    "WorkerNameError",
+    "as_text",
+    "command_line",
+    "decode",
+    "encode",
+    "job",
+    "read_outbox",
+    "run",
+    "write_record",
+]
+
+_here = Attempt()
+run = Run(_here)
+job = Job(_here)
+
+
+def command_line() -> int:
+    """Do what ``motoko-worker`` was asked for and return its exit status."""
+    import sys
+
+    from motoko.worker.command import main
+
+    return main(sys.argv[1:])

@@ -1,0 +1,92 @@
+"""The attempt that a process belongs to, as its script sees it."""
+
+from __future__ import annotations
+
+import os
+
+from motoko.worker.names import WorkerError
+from motoko.worker.outbox import INPUTS, OUTBOX, VERSION, read_outbox, write_record
+from motoko.worker.plain import decode
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Attempt:
+    """One attempt's inputs, read at first use, and what its outbox says so far."""
+
+    __slots__ = ("_directory", "_inputs", "_said")
+
+    def __init__(self, directory: str | None = None) -> None:
+        self._directory = directory
+        self._inputs: dict[str, Any] | None = None
+        self._said: tuple[int, dict[str, Any], str | None] = (0, {}, None)
+
+    @property
+    def directory(self) -> str:
+        """The attempt's directory; WorkerError outside a run."""
+        if self._directory is None:
+            directory = os.environ.get("MOTOKO_ATTEMPT_DIR")
+            if not directory:
+                raise WorkerError(
+                    "not inside a run: MOTOKO_ATTEMPT_DIR is not set",
+                    hint="Motoko's launcher sets it. To try a script by hand, set it to the"
+                    " attempt directory of a run (<run directory>/.motoko/<token>).",
+                )
+            # Kept, and absolute, for the script may change directory.
+            self._directory = os.path.abspath(directory)
+        return self._directory
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the launcher wrote before the run started."""
+        if self._inputs is None:
+            self._inputs = _load(os.path.join(self.directory, INPUTS))
+        return self._inputs
+
+    def say(self, op: str, **content: Any) -> None:
+        """Append a record to the outbox; WorkerError if that cannot be done."""
+        outbox = os.path.join(self.directory, OUTBOX)
+        try:
+            write_record(outbox, {"op": op, **content})
+        except OSError as error:
+            raise WorkerError(f"{outbox} cannot be written: {error.strerror or error}") from error
+
+    def said(self) -> tuple[dict[str, Any], str | None]:
+        """Return the fields and the label that processes of this attempt gave so far."""
+        seen, fields, label = self._said
+        try:
+            with open(os.path.join(self.directory, OUTBOX), "rb") as file:
+                file.seek(seen)
+                records, used = read_outbox(file.read())
+        except FileNotFoundError:
+            return fields, label
+        news = {record["field"]: record["value"] for record in records if record["op"] == "set"}
+        for record in records:
+            label = record.get("label", label)
+        # Replaced as a whole, never changed: another thread may be reading.
+        self._said = (seen + used, {**fields, **news} if news else fields, label)
+        return self._said[1], label
+
+
+def _load(path: str) -> dict[str, Any]:
+    import json
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            inputs = decode(json.load(file))
+        version = inputs["v"]
+    except OSError as error:
+        raise WorkerError(
+            f"not inside a run: {path} cannot be read: {error.strerror}",
+            hint="MOTOKO_ATTEMPT_DIR must be the attempt directory of a run.",
+        ) from error
+    except (ValueError, TypeError, LookupError) as error:
+        raise WorkerError(f"{path} is damaged: {error}") from error
+    if version != VERSION:
+        raise WorkerError(
+            f"{path} is of version {version}, this Motoko reads version {VERSION}",
+            hint="Use the Python environment that the launcher runs in.",
+        )
+    return dict(inputs)

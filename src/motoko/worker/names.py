@@ -1,0 +1,118 @@
+"""What a script may name and say, and the errors it gets when it may not."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+MAX_NAME = 100
+# The names of motoko.core, which is not imported for its cost; a test holds them together.
+LIFECYCLE = frozenset(
+    {"CREATED", "SUBMITTED", "START", "FINISHED", "FAILED", "TIMEOUT", "CANCELLED", "LOST"}
+)
+RESERVED_FIELDS = frozenset({
+    "id", "job_id", "state", "lifecycle", "label", "run_name", "replicate", "event_name",
+    "attempt", "exit_code", "reason",
+    "machine_name", "nproc", "timeout", "retries", "retry_delay", "generator", "bash_options",
+    "slurm_options",
+    "job", "study", "workflow", "directory", "history", "fields", "key", "token",
+    "finish", "fail", "start", "cancel", "retry", "push_quantity", "get_quantity", "quantity",
+    "quantities", "stdout", "stderr",
+})  # fmt: skip
+
+
+class WorkerError(RuntimeError):
+    """Something a script asked for cannot be done; ``hint`` says what to do next."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = str(self.args[0])
+        return message if self.hint is None else f"{message}\n  {self.hint}"
+
+
+class WorkerNameError(WorkerError, AttributeError, KeyError):
+    """A name that does not exist, or that cannot be set."""
+
+
+def missing(what: str, name: object, known: Sequence[str]) -> WorkerNameError:
+    """Return the error for a ``name`` that is not among the ``known``; it names the nearest."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), known, n=1)
+    if near:
+        return WorkerNameError(f"{what} {name!r}", hint=f"Did you mean {near[0]!r}?")
+    hint = f"Known: {', '.join(sorted(known))}." if known else "There are none."
+    return WorkerNameError(f"{what} {name!r}", hint=hint)
+
+
+def field_name(name: object) -> str:
+    """Return ``name`` if a run field may have it, raise WorkerNameError otherwise."""
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        raise WorkerNameError(
+            f"{name!r} cannot be the name of a run field",
+            hint="Use letters, digits and underscores, beginning with a letter.",
+        )
+    if name in RESERVED_FIELDS:
+        raise WorkerNameError(
+            f"run.{name} is Motoko's own and cannot be set", hint="Choose another field name."
+        )
+    return str.__str__(name)
+
+
+def quantity_name(name: object) -> str:
+    """Return ``name`` if a quantity may have it, raise WorkerError otherwise."""
+    return _printable(name, "the name of a quantity")
+
+
+def label_text(label: object) -> str:
+    """Return ``label`` if a script may give it to its run, raise WorkerError otherwise."""
+    text = _printable(label, "a run's label")
+    if text in LIFECYCLE:
+        hint = "The launcher says so, on evidence; choose another word."
+        if text == "CREATED":
+            hint = "To run it again call retry() on it from the orchestrator, or set `retries`."
+        raise WorkerError(f"a script cannot put its run in state {text}", hint=hint)
+    return text
+
+
+def _printable(text: object, what: str) -> str:
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_NAME or not text.isprintable():
+        raise WorkerError(
+            f"{text!r} cannot be {what}",
+            hint=f"Use printable text of 1 to {MAX_NAME} characters.",
+        )
+    return str.__str__(text)
+
+
+def quantity_value(value: Any, what: str) -> Any:
+    """Return numbers, sequences and arrays as numbers and nested lists; TypeError otherwise."""
+    if type(value) in (int, float):
+        return value
+    for base in (int, float):
+        if isinstance(value, base):
+            return base(value)
+    if isinstance(value, list | tuple | range):
+        return [quantity_value(item, what) for item in value]
+    for name in ("tolist", "item"):  # NumPy and its like
+        convert = getattr(value, name, None)
+        if convert is not None and not isinstance(value, type):
+            return quantity_value(convert(), what)
+    raise TypeError(
+        f"{what}: a value of type {type(value).__name__} is not a number\n"
+        "  Push numbers, sequences of numbers or arrays."
+    )
+
+
+def whole_step(step: Any, what: str) -> int:
+    """Return ``step`` as an integer (7.0 is 7), raise TypeError if it is not one."""
+    if isinstance(step, float) and step.is_integer():
+        return int(step)
+    try:
+        return int(step.__index__())
+    except AttributeError:
+        raise TypeError(f"{what}: the step {step!r} is not a whole number") from None

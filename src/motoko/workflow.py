@@ -1,0 +1,451 @@
+"""The front door: a workflow, its variables, and how actions are registered and executed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from motoko.config import load_workflow
+from motoko.core.firing import ConditionKind
+from motoko.core.space import check_run_name
+from motoko.errors import (
+    ConstraintError,
+    EventError,
+    MotokoError,
+    RunNameError,
+    UnknownNameError,
+    UnknownRunError,
+    suggestion,
+)
+from motoko.orchestrator.actions import (
+    ALL,
+    Action,
+    ActionRegistry,
+    EventCallback,
+    EventCondition,
+    check_callback,
+    condition_kind,
+    event,
+    is_no_param_func,
+    is_run_filter,
+    is_workflow_filter,
+    no_action,
+)
+from motoko.orchestrator.bad_ends import ErrorHandler
+from motoko.orchestrator.loading import load_function, load_module
+from motoko.orchestrator.waiting import Context
+from motoko.storage.address import StateDirectory
+from motoko.storage.scope import StretchScope, entered
+from motoko.storage.store import Store
+from motoko.task_manager import TaskManager
+from motoko.variables import Variables, WorkflowVars
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+
+    from motoko.core.constraints import Constraint
+    from motoko.orchestrator.execution import Execution
+    from motoko.storage.database import Database
+    from motoko.storage.handles import Run
+
+__all__ = [
+    "ActionRegistry",
+    "EventCallback",
+    "EventCondition",
+    "Workflow",
+    "WorkflowVars",
+    "event",
+    "no_action",
+]
+
+logger = logging.getLogger("motoko.workflow")
+
+
+class Workflow:
+    """Studies, an orchestrator and their state, described by a ``motoko.yaml``.
+
+    ``workflow.<name>`` is the task manager of a study or alias. Set ``run_name`` before creating
+    or selecting tasks; ``execute()`` runs the orchestrator. ``look``: never start the database
+    server, read the file where none runs. ``database``: use this one, open already.
+    """
+
+    def __init__(
+        self, filename: str | Path, *, look: bool = False, database: Database | None = None
+    ) -> None:
+        self.config = load_workflow(Path(filename))
+        self.config_path = str(self.config.path)
+        self.directory = str(self.config.directory)
+        self.store = Store(
+            StateDirectory.of(self.config.directory),
+            self.config.studies,
+            look=look,
+            database=database,
+        )
+        self.context = Context(self.store)
+        self.task_managers: dict[str, TaskManager] = {
+            name: TaskManager(self, name, self.config.studies[name], options)
+            for name, options in self.config.task_managers.items()
+        }
+        self.aliases: dict[str, str] = dict(self.config.aliases)
+        self.orchestrator_script: str = self.config.orchestrator
+        self.orchestrator_function: Callable[..., Awaitable[Any]] | None = None
+        self.actions: ActionRegistry = {}
+        self._error_handlers: list[ErrorHandler] = []
+        self._run_name: str | None = None
+        self._finished = False
+        self.end_when_stalled = False
+
+    # -- what it is made of ----------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> TaskManager:
+        managers = self.__dict__.get("task_managers", {})
+        aliases = self.__dict__.get("aliases", {})
+        manager = managers.get(aliases.get(name, name))
+        if manager is None:
+            raise UnknownNameError(
+                f"the workflow has no task manager or alias {name!r}",
+                hint=suggestion(name, [*managers, *aliases]),
+            )
+        assert isinstance(manager, TaskManager)
+        return manager
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.task_managers, *self.aliases})
+
+    def task_manager(self, study: str) -> TaskManager:
+        """Return the task manager of a study or alias."""
+        name = self.aliases.get(study, study)
+        if name not in self.task_managers:
+            raise UnknownNameError(
+                f"the workflow has no task manager {study!r}",
+                hint=suggestion(study, [*self.task_managers, *self.aliases]),
+            )
+        return self.task_managers[name]
+
+    @property
+    def run_name(self) -> str | None:
+        """Return the run name that scopes every task and selection; None until it is set."""
+        return self._run_name
+
+    @run_name.setter
+    def run_name(self, name: str | None) -> None:
+        self._run_name = None if name is None else check_run_name(name)
+
+    @property
+    def vars(self) -> WorkflowVars:
+        """Return the workflow's variables, shared by all run names."""
+        return WorkflowVars(str(self.store.state.database), store=self.store)
+
+    @property
+    def run_vars(self) -> Variables:
+        """Return the variables of the current run name."""
+        if self._run_name is None:
+            raise RunNameError(
+                "run_vars belong to a run name, and there is none",
+                hint="Set workflow.run_name first.",
+            )
+        return Variables(self.store, self._run_name)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the workflow was ended; assigning True ends it."""
+        scope = self.store.scope() if self.context.execution is not None else None
+        return self._finished or bool(getattr(scope, "finish_requested", False))
+
+    @finished.setter
+    def finished(self, value: bool) -> None:
+        execution = self.context.execution
+        if execution is None or not value:
+            self._finished = bool(value)
+            return
+        scope: Any = self.store.scope()
+        if hasattr(scope, "request_finish"):
+            scope.request_finish()  # takes effect with the stretch's commit
+        else:
+            self._finished = True
+            execution.finish()
+
+    # -- its state -------------------------------------------------------------------------
+
+    def create(self, validated: bool | None = None) -> None:
+        """Make a new empty database; existing results are deleted only if ``validated``.
+
+        Run directories of former runs are moved aside. DatabaseExistsError where there are
+        results and nobody said that they may go.
+        """
+        from motoko.storage.creation import create_workflow
+
+        self.store.close()
+        create_workflow(self.store, replace=bool(validated))
+
+    def start_launcher_daemons(self, args: argparse.Namespace | None = None) -> None:
+        """Start the launcher that runs created tasks, unless it runs already."""
+        from motoko.launcher.daemon import start_launcher
+
+        start_launcher(
+            self.store.state,
+            generator=getattr(args, "generator", None),
+            studies=[study] if (study := getattr(args, "bd_study", None)) else None,
+        )
+
+    def get_runs(self, run_list: Iterable[str]) -> dict[str, list[Run]]:
+        """Return run handles for URIs such as ``add.1``, by task manager, in the order given."""
+        found: dict[str, list[Run]] = {}
+        for uri in run_list:
+            name, _, number = str(uri).rpartition(".")
+            if not name or not number.isdigit():
+                raise UnknownRunError(
+                    f"{uri!r} does not name a run", hint="Write STUDY.ID, such as add.1."
+                )
+            manager = self.task_manager(name)
+            try:
+                run = manager.base.runs[int(number)]
+            except KeyError:
+                raise UnknownRunError(f"study {name!r} has no run {number}") from None
+            found.setdefault(manager.name, []).append(run)
+        return found
+
+    def is_empty(self) -> bool:
+        """Return whether no study has any run."""
+        return all(not len(manager.base.runs) for manager in self.task_managers.values())
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Group what is done in the block into one commit; an exception drops it all.
+
+        Inside an action, whose stretches are transactions already, the block joins its stretch.
+        ConflictError where somebody else changed what the block wrote.
+        """
+        if self.store.scope() is not self.store.script:
+            yield
+            return
+        scope = StretchScope(self.store.database, cause="user")
+        try:
+            with entered(scope):
+                yield
+            self.store.database.submit(lambda: scope.commit(last=True)).result()
+        finally:
+            scope.close()
+
+    def close(self) -> None:
+        """Disconnect from the database; the next use connects again."""
+        self.store.close()
+
+    # -- its orchestrator ------------------------------------------------------------------
+
+    def get_orchestrator_function(self) -> Callable[..., Awaitable[Any]]:
+        """Load ``module.function`` from beside ``motoko.yaml``; OrchestratorLoadError if it fails.
+
+        While the module is imported its directory is first on ``sys.path``.
+        """
+        if self.orchestrator_function is None:
+            self.orchestrator_function = load_function(self.config)
+        return self.orchestrator_function
+
+    def load_orchestrator_module(self) -> Any:
+        """Import the module that holds the orchestrator function, and return it."""
+        return load_module(self.config)
+
+    # -- events ----------------------------------------------------------------------------
+
+    def add_action(
+        self,
+        event_name: str,
+        task: str = ALL,
+        event: EventCondition = None,
+        get_params: Callable[[], Any] | None = None,
+        f: EventCallback | None = None,
+        *,
+        once: bool = False,
+    ) -> None:
+        """Register an action and the condition under which it fires.
+
+        ``event`` is a constraint or a list of them, ``f(run, job)``,
+        ``f(workflow, task_manager)`` or ``f()``. With ``once``, at most one firing for each run is
+        ever done. The same task and name replace an earlier action. Raises EventError,
+        ConstraintError.
+        """
+        callback = no_action if f is None else f
+        check_callback(event_name, callback)
+        if get_params is not None and not callable(get_params):
+            raise EventError(f"event {event_name!r}: get_params is not a function")
+        kind = condition_kind(event_name, event)
+        studies = tuple(self.task_managers) if task == ALL else (self.task_manager(task).name,)
+        action = Action(
+            event_name,
+            task if task == ALL else studies[0],
+            studies,
+            kind,
+            event,
+            callback,
+            get_params,
+            once,
+            self._constraints(event_name, studies, event),
+        )
+        self.actions.setdefault(action.task, {})[event_name] = action
+        if self.context.execution is not None:
+            self.context.execution.register(action)
+
+    def _constraints(
+        self, event_name: str, studies: tuple[str, ...], condition: Any
+    ) -> Mapping[str, Constraint] | None:
+        if condition_kind(event_name, condition) is not ConditionKind.CONSTRAINT:
+            return None
+        parsed: dict[str, Constraint] = {}
+        problem: ConstraintError | None = None
+        for study in studies:
+            try:
+                parsed[study] = self.task_managers[study].parse(condition)
+            except ConstraintError as error:
+                problem = error
+                continue
+            for warning in parsed[study].warnings:
+                logger.warning("event %s: %s", event_name, warning)
+        if problem is not None and not parsed:
+            # A field that only some studies have selects from those; one that none has is wrong.
+            problem.add_note(f"in the condition of event {event_name!r}")
+            raise problem
+        return parsed
+
+    def add_error_handler(
+        self,
+        event: EventCondition = "state = FAILED",
+        f: EventCallback = no_action,
+        **kwargs: Any,
+    ) -> None:
+        """Register what is called with runs that ended badly and that nothing handles.
+
+        The default condition stands for every bad end. After the handlers the workflow ends and
+        ``execute`` raises. ``kwargs`` are passed on to ``f``, beside ``workflow`` and ``runs``.
+        """
+        check_callback("error handler", f)
+        constraints = None
+        if not is_run_filter(event):
+            constraints = self._constraints("error handler", tuple(self.task_managers), event)
+            if constraints is None:
+                raise EventError(
+                    "an error handler's condition must be a constraint or a function f(run, job)"
+                )
+        handler = ErrorHandler(event, constraints, f, kwargs)
+        if self.context.execution is not None:
+            self.context.execution.bad_ends.handlers.append(handler)
+        else:
+            self._error_handlers.append(handler)
+
+    def is_run_filter(self, f: Any) -> bool:
+        """Return whether ``f`` is a condition ``f(run, job)``."""
+        return is_run_filter(f)
+
+    def is_workflow_filter(self, f: Any) -> bool:
+        """Return whether ``f`` is a condition ``f(workflow, task_manager)``."""
+        return is_workflow_filter(f)
+
+    def is_no_param_func(self, f: Any) -> bool:
+        """Return whether ``f`` is a condition ``f()``."""
+        return is_no_param_func(f)
+
+    # -- executing -------------------------------------------------------------------------
+
+    def execute(self, **params: Any) -> None:
+        """Run the orchestrator until the workflow ends; raises what made it fail.
+
+        ``params`` reach the orchestrator function and every action. In a running event loop use
+        ``await workflow.execute_async(...)``.
+        """
+        try:
+            import asyncio
+
+            asyncio.get_running_loop()
+        except RuntimeError:
+            anyio.run(lambda: self.execute_async(**params))
+            return
+        raise MotokoError(
+            "execute() was called inside a running event loop",
+            hint="Use `await workflow.execute_async(...)` there.",
+        )
+
+    async def execute_async(self, **params: Any) -> None:
+        """Run the orchestrator until the workflow ends, as ``execute`` does."""
+        main = self.get_orchestrator_function()
+        await self._execution(params).run(main, self.context, self._registered())
+
+    def _execution(self, params: Mapping[str, Any], *, single: bool = False) -> Execution:
+        from motoko.orchestrator.execution import Execution
+
+        if self._run_name is None:
+            raise RunNameError(
+                "there is no run name", hint="Set workflow.run_name, or use --run_name."
+            )
+        execution = Execution(
+            self,
+            self.store,
+            self._run_name,
+            params,
+            poll_interval=self.config.poll_interval,
+            safety_poll=self.config.safety_poll,
+            single=single,
+            end_when_stalled=self.end_when_stalled,
+        )
+        execution.bad_ends.handlers = list(self._error_handlers)
+        self._finished = False
+        return execution
+
+    async def check_events(self, **params: Any) -> None:
+        """Evaluate all registered events now, and return when what they fired has ended."""
+        await self._check(self._registered(), params)
+
+    def _registered(self) -> list[Action]:
+        return [action for of_task in self.actions.values() for action in of_task.values()]
+
+    async def check_event(
+        self, event_name: str, task_manager_name: str = ALL, **params: Any
+    ) -> None:
+        """Evaluate one registered event now, and return when what it fired has ended."""
+        action = self.actions.get(task_manager_name, {}).get(event_name)
+        if action is None:
+            names = [name for of_task in self.actions.values() for name in of_task]
+            raise EventError(
+                f"task {task_manager_name!r} has no event {event_name!r}",
+                hint=suggestion(event_name, names),
+            )
+        await self._check([action], params)
+
+    async def _check(self, actions: list[Action], params: Mapping[str, Any]) -> None:
+        from motoko.orchestrator.once import evaluate_once
+
+        await evaluate_once(self.context, self._execution(params, single=True), actions)
+
+    async def loop_check_events(self, **params: Any) -> None:
+        """Fire registered events as they happen until ``finished`` is set."""
+
+        async def wait_until_finished(workflow: Workflow, **_: Any) -> None:
+            del workflow
+            await anyio.sleep_forever()
+
+        await self._execution(params).run(wait_until_finished, self.context, self._registered())
+
+    async def fire_event(
+        self,
+        event_name: str,
+        task_manager_name: str,
+        f: EventCallback,
+        trigger: bool | Iterable[tuple[Any, Any]],
+        get_params: Callable[[], Any] | Any | None,
+        params: Mapping[str, Any],
+    ) -> AsyncIterator[Any]:
+        """Call an action as if its event had fired, and yield what it returns."""
+        from motoko.orchestrator.once import fire_now
+
+        check_callback(event_name, f)
+        execution = self._execution(params, single=True)
+        yield await fire_now(
+            self.context, execution, event_name, task_manager_name, f, trigger, get_params
+        )
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.directory}>"

@@ -1,0 +1,71 @@
+"""The storage contract, in memory, on a file, and through a real server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ZODB.FileStorage import FileStorage
+
+from motoko.storage.address import StateDirectory
+from motoko.storage.database import Database
+from motoko.storage.server import create_database, stop_server
+from motoko.storage.session import transact
+from motoko.storage.tables import initialise
+from motoko.testing import empty_database
+from motoko.testing.storage_contract import StorageContract
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Connect = Callable[[], Database]
+
+pytestmark = pytest.mark.contract
+
+STUDIES = ("mult", "add")
+
+
+class TestInMemory(StorageContract):
+    @pytest.fixture
+    def connect(self) -> Iterator[Connect]:
+        database = empty_database(STUDIES)
+        yield lambda: database
+        database.close()
+
+
+class TestOnFile(StorageContract):
+    @pytest.fixture
+    def connect(self, tmp_path: Path) -> Iterator[Connect]:
+        database = empty_database(STUDIES, Database(FileStorage(str(tmp_path / "wf.db"))))
+        yield lambda: database
+        database.close()
+
+
+def _anew(root: Any) -> None:
+    del root["motoko"]
+    initialise(root, STUDIES)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateDirectory]:
+    state = StateDirectory.of(tmp_path_factory.mktemp("workflow"))
+    create_database(state, STUDIES)
+    yield state
+    stop_server(state)
+
+
+class TestThroughAServer(StorageContract):
+    @pytest.fixture
+    def connect(self, server: StateDirectory) -> Iterator[Connect]:
+        opened: list[Database] = []
+
+        def connect() -> Database:
+            opened.append(Database.connect(str(server.socket())))
+            return opened[-1]
+
+        database = connect()
+        database.submit(lambda: transact(database, _anew, initialising=True)).result()
+        yield connect
+        for database in opened:
+            database.close()

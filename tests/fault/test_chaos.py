@@ -1,0 +1,28 @@
+"""Everything killed at random, again and again: the workflows end with what they must end with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.chaos import KINDS, chaos
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.fault
+
+KILLS = 50
+SEED = 20
+
+
+def test_killed_at_random_nothing_is_lost_and_nothing_happens_twice(tmp_path: Path) -> None:
+    tally = chaos(KILLS, SEED, tmp_path)
+
+    print(tally.report())
+    assert tally.problems == []
+    assert tally.lost == 0
+    assert tally.kills.total() >= KILLS
+    assert set(tally.kills) == set(KINDS)
+    assert tally.busy.total() > KILLS / 2

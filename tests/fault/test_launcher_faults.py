@@ -1,0 +1,115 @@
+"""The launcher killed or put to sleep at each of its fault points; the next one goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.errors import LauncherError
+from motoko.launcher.daemon import running_launchers
+from motoko.runtime import faults
+from motoko.runtime.processes import is_alive
+from tests.support.launching import Place, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from motoko.core.records import RunKey
+
+pytestmark = pytest.mark.fault
+
+POINTS = sorted(name for name in faults.POINTS if name.startswith("launcher."))
+SCRIPT = "echo start-$MOTOKO_RUN_ID >>{0}; sleep .05; echo end-$MOTOKO_RUN_ID >>{0}\n"
+
+
+@pytest.fixture
+def executed(tmp_path: Path) -> Path:
+    return tmp_path / "executed"
+
+
+@pytest.fixture
+def place(tmp_path: Path, executed: Path) -> Iterator[Place]:
+    made = Place.make(tmp_path / "wf", {"a": SCRIPT.format(executed)})
+    yield made
+    made.close()
+
+
+def start_with(place: Place, monkeypatch: pytest.MonkeyPatch, fault: str, log: Path) -> int:
+    with monkeypatch.context() as patch:
+        patch.setenv("MOTOKO_FAULT", fault)
+        patch.setenv("MOTOKO_FAULT_LOG", str(log))
+        return place.start(lease=1.0).process.pid
+
+
+def check(place: Place, keys: list[RunKey], executed: Path) -> None:
+    """Every run ended well and was executed once, and nothing is wrong with the indexes."""
+    for record in place.wait(keys):
+        assert record.state == "FINISHED"
+        assert record.attempt - record.uncounted == 1
+    lines = executed.read_text().split()
+    assert sorted(lines) == sorted(f"{what}-{k.id}" for k in keys for what in ("start", "end"))
+    assert place.recount() == []
+
+
+@pytest.mark.parametrize("passage", [1, 2, 5])
+@pytest.mark.parametrize("point", [name for name in POINTS if name != "launcher.taken_back"])
+def test_killed_anywhere_nothing_is_lost_and_nothing_runs_twice(
+    place: Place,
+    executed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    point: str,
+    passage: int,
+) -> None:
+    pid = start_with(place, monkeypatch, f"{point}:kill:{passage}", tmp_path / "log")
+    keys = place.create([{"x": n} for n in range(8)])
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+    assert f"{point} {passage} {pid}" in (tmp_path / "log").read_text()
+    place.start()
+    check(place, keys, executed)
+
+
+def test_killed_while_taking_back(
+    place: Place, executed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = place.create([{"x": n} for n in range(3)])
+    log = tmp_path / "log"
+    pid = start_with(place, monkeypatch, "launcher.claimed:kill:2", log)
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+    # It takes back before it is ready.
+    with pytest.raises(LauncherError, match=r"killed by signal 9 before it was ready"):
+        start_with(place, monkeypatch, "launcher.taken_back:kill", log)
+    assert "launcher.taken_back 1 " in log.read_text()
+    place.start()
+    check(place, keys, executed)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("point", [name for name in POINTS if name != "launcher.taken_back"])
+def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
+    place: Place,
+    executed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    point: str,
+    late: bool,
+) -> None:
+    pid = start_with(place, monkeypatch, f"{point}:stop:2", tmp_path / "log")
+    keys = place.create([{"x": n} for n in range(8)])
+    old = running_launchers(place.state)[0].process
+    assert old.pid == pid
+    wait_until(lambda: f"{point} 2 {pid}" in (tmp_path / "log").read_text())
+    try:
+        time.sleep(1.2)
+        assert place.start(lease=1.0).here
+        if late:
+            place.wait(keys)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not is_alive(old))
+    check(place, keys, executed)

@@ -1,0 +1,303 @@
+"""The server killed or stopped: clients go on, and nothing is applied twice or lost."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.core.changes import SetVariable
+from motoko.core.values import MISSING
+from motoko.errors import ServerError
+from motoko.runtime.daemons import PidFile
+from motoko.storage.server import answers, ensure_server, stop_server
+from motoko.storage.store import Store
+from motoko.storage.supervision import GRACE, Supervisor
+from motoko.testing.clients import eventually
+from tests.support.serving import increment, kill_server, make, process_of, variable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from motoko.storage.address import StateDirectory
+
+pytestmark = pytest.mark.fault
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[StateDirectory]:
+    state = make(tmp_path / "wf")
+    yield state
+    stop_server(state)
+
+
+@pytest.fixture
+def store(state: StateDirectory) -> Iterator[Store]:
+    store = Store(state, {})
+    yield store
+    store.close()
+
+
+# -- started again ---------------------------------------------------------------------------
+
+
+def test_a_killed_server_is_started_again_by_who_uses_it(
+    state: StateDirectory, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    increment(store)
+    caplog.set_level(logging.WARNING, "motoko")
+    killed = kill_server(state)
+    begin = time.monotonic()
+    increment(store)
+    assert time.monotonic() - begin < 10  # 0.4 s where nobody else uses the machine
+    assert variable(store, "n") == 2
+    assert process_of(state) != killed
+    assert "it was started again" in caplog.text
+
+
+def test_who_only_waits_for_news_has_it_started_too(state: StateDirectory, store: Store) -> None:
+    increment(store)
+    kill_server(state)
+    eventually(lambda: answers(state))
+    increment(store)
+    assert variable(store, "n") == 2
+
+
+def test_of_many_clients_one_starts_it(state: StateDirectory) -> None:
+    stores = [Store(state, {}) for _ in range(4)]
+    increment(stores[0])
+    for store in stores:
+        variable(store, "n")
+    for _ in range(2):
+        kill_server(state)
+        threads = [threading.Thread(target=increment, args=(store,)) for store in stores]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for store in stores:
+        store.close()
+    assert variable(stores[0], "n") == 1 + 2 * 4
+    stores[0].close()
+    assert "LockError" not in (state.logs / "server.log").read_text()
+
+
+def test_no_id_of_an_object_is_used_twice(state: StateDirectory, store: Store) -> None:
+    """A client has ids for new objects in reserve, which the next server knows nothing of."""
+    other = Store(state, {})
+    names: list[str] = []
+    for turn in range(3):
+        for name, writer in (("a", store), ("b", other)):
+            new = [f"{name}{turn}.{number}" for number in range(60)]
+            writer.script.write(*(SetVariable(None, name, name) for name in new))
+            names += new
+        kill_server(state)
+    # News of the last commits may have died with the server, until the client is back.
+    eventually(lambda: [name for name in names if variable(store, name) != name] == [])
+    other.close()
+
+
+def test_a_server_that_was_stopped_stays_stopped_until_it_is_needed(
+    state: StateDirectory, store: Store
+) -> None:
+    increment(store)
+    assert stop_server(state)
+    time.sleep(10 * GRACE)
+    assert not answers(state)
+    assert state.stopped_mark.exists()
+    increment(store)  # who waits for it needs it
+    assert variable(store, "n") == 2
+    assert not state.stopped_mark.exists()
+    kill_server(state)  # and from then on it is watched over again
+    eventually(lambda: answers(state))
+
+
+class Disconnected:
+    """A client that reaches nothing."""
+
+    def is_connected(self) -> bool:
+        return False
+
+    def reconnect(self, address: str) -> None:
+        assert address
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_what_was_needed_before_it_was_stopped_does_not_count(
+    state: StateDirectory, found: bool
+) -> None:
+    stop_server(state)
+    supervisor = Supervisor(state)
+    supervisor.need(Disconnected())
+    if found:
+        supervisor.found()
+        time.sleep(10 * GRACE)
+        assert not answers(state)
+    else:
+        eventually(lambda: answers(state))
+    supervisor.close()
+
+
+def test_a_closed_store_starts_nothing(state: StateDirectory, store: Store) -> None:
+    increment(store)
+    store.close()
+    kill_server(state)
+    time.sleep(10 * GRACE)
+    assert not answers(state)
+
+
+def test_who_only_looks_starts_nothing(state: StateDirectory, store: Store) -> None:
+    increment(store)
+    store.close()
+    look = Store(state, {}, look=True)
+    assert variable(look, "n") == 1
+    kill_server(state)
+    time.sleep(10 * GRACE)
+    assert not answers(state)
+    look.close()
+
+
+def test_a_server_that_cannot_be_started_again_says_why(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motoko.storage.database.PATIENCE", 1.0)
+    store = Store(state, {})
+    store.database.patience = store.database._storage._patience = 1.0
+    store.database._storage._server.timeout = 1.0
+    increment(store)
+    kept = state.database.read_bytes()
+    kill_server(state)
+    state.database.write_bytes(b"not a database any more, " * 10)
+    with pytest.raises(ServerError, match=r"did not come back within 1 s: .*serve.* did not start"):
+        increment(store)
+    store.close()
+    state.database.write_bytes(kept)
+    assert variable(store, "n") == 1
+    store.close()
+
+
+# -- in doubt --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", ["server.before_finish", "server.after_finish"])
+@pytest.mark.parametrize("passage", [1, 3])
+def test_killed_in_the_middle_of_a_commit_it_is_applied_once(
+    state: StateDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
+    passage: int,
+) -> None:
+    stop_server(state)
+    log = tmp_path / "log"
+    with monkeypatch.context() as patch:
+        patch.setenv("MOTOKO_FAULT", f"{point}:kill:{passage}")
+        patch.setenv("MOTOKO_FAULT_LOG", str(log))
+        ensure_server(state)
+    pid = process_of(state).pid
+    store = Store(state, {})
+    for _ in range(4):
+        increment(store)
+        with store.script.view() as session:
+            session.reserve("mult", 1, 1)
+    assert f"{point} {passage} {pid}" in log.read_text()
+    assert process_of(state).pid != pid
+    assert variable(store, "n") == 4
+    with store.script.view() as session:
+        assert session.reserve("mult", 1, 1) == (5, 5)
+        assert session.tables.study("mult").recount() == []
+    store.close()
+
+
+def test_killed_again_and_again_it_loses_no_increment(state: StateDirectory) -> None:
+    each, chance = 150, random.Random(3)
+    stores = [Store(state, {}) for _ in range(2)]
+    increment(stores[0])
+
+    def work(store: Store) -> None:
+        for _ in range(each):
+            increment(store)
+
+    kills = 0
+    with ThreadPoolExecutor(2) as pool:
+        working = [pool.submit(work, store) for store in stores]
+        while kills < 5 and not all(future.done() for future in working):
+            time.sleep(chance.uniform(0.05, 0.3))
+            if answers(state) and PidFile(state.server_record).owner_alive():
+                kill_server(state)
+                kills += 1
+        for future in working:
+            future.result()
+    for store in stores:
+        store.close()
+    assert kills >= 3
+    assert variable(stores[0], "n") == 1 + 2 * each
+    stores[0].close()
+
+
+def test_a_commit_that_was_not_finished_is_no_longer_there(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is left to try it again: the client dies with the server."""
+    stop_server(state)
+    with monkeypatch.context() as patch:
+        patch.setenv("MOTOKO_FAULT", "server.before_finish:kill")
+        ensure_server(state)
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from motoko.storage.address import StateDirectory\n"
+        "from motoko.storage.database import Database\n"
+        "from motoko.storage.session import Session\n"
+        "from motoko.core.changes import SetVariable\n"
+        "database = Database.connect(sys.argv[1], patience=0.1)\n"
+        "session = Session(database)\n"
+        "session.add(SetVariable(None, 'n', 'x' * 100_000))\n"
+        "session.commit()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(state.socket())],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "did not come back" in done.stderr
+    assert state.database.stat().st_size > 100_000
+    store = Store(state, {})
+    assert variable(store, "n") is MISSING
+    increment(store)
+    assert variable(store, "n") == 1
+    store.close()
+    assert not list(state.path.glob("wf.db.tr*"))
+
+
+# -- what killed processes leave -------------------------------------------------------------
+
+
+def test_orphans_are_removed_when_a_server_starts(state: StateDirectory) -> None:
+    stop_server(state)
+    hexadecimal = "0123456789ab"
+    old = [
+        state.path / "wf.db.pack",
+        state.path / "wf.db.index.index_tmp",
+        state.path / "wf.db.tr0",
+        state.path / f".server.json.{hexadecimal}",
+        state.path / f".wf.db.{hexadecimal}",
+        state.logs / f".something.{hexadecimal}",
+    ]
+    kept = [state.path / ".hidden", state.path / f".young.{hexadecimal}", state.path / "wf.db"]
+    for path in [*old, *kept]:
+        path.touch()
+    for path in [*old, kept[0]]:
+        os.utime(path, (time.time() - 3600,) * 2)
+    ensure_server(state)
+    assert [path for path in old if path.exists()] == []
+    assert all(path.exists() for path in kept)

@@ -1,0 +1,392 @@
+"""The commands beside ``run``: each on a real server, with real processes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import stat
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.command_line import MODULE, Shell, finish, small_workflow, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+FOREVER = "sleep 300\n"
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    """A workflow of two runs that end at once, in a directory with a space."""
+    made = small_workflow(tmp_path / "with space")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sleeping(tmp_path: Path) -> Iterator[Shell]:
+    """A workflow of two runs that do not end."""
+    made = small_workflow(tmp_path / "with space", script=FOREVER)
+    made.write(
+        {"motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 2\n"}
+    )
+    yield made
+    made.close()
+
+
+def answering(shell: Shell, *command: str, answer: str) -> tuple[int, str]:
+    """Run a command on a terminal, and type an answer."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*MODULE, *command], cwd=shell.directory,
+        stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    os.close(terminal)
+    os.write(controller, answer.encode())
+    done = finish(process)
+    os.close(controller)
+    return done.returncode, done.stdout
+
+
+# -- init ------------------------------------------------------------------------------------
+
+
+def test_init_overwrites_nothing_and_names_what_is_there(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell.write({"x/orchestrator.py": "mine"})
+    done = shell.run("init", "x")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: x/orchestrator.py exists already")
+    assert [p.name for p in (tmp_path / "x").iterdir()] == ["orchestrator.py"]
+    assert (tmp_path / "x" / "orchestrator.py").read_text() == "mine"
+
+
+# -- finding the workflow ----------------------------------------------------------------------
+
+
+def test_a_workflow_is_found_from_below_and_by_name(shell: Shell, tmp_path: Path) -> None:
+    shell.ok("create")
+    below = Shell(shell.directory / "s").info()
+    named = Shell(tmp_path).info("--workflow", "with space")
+    assert below["directory"] == named["directory"] == str(shell.directory)
+
+
+# -- create ------------------------------------------------------------------------------------
+
+
+def test_create_makes_a_private_database_and_leaves_nothing_running(shell: Shell) -> None:
+    shell.ok("create")
+    state = shell.directory / ".wf"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert stat.S_IMODE((state / "wf.db").stat().st_mode) == 0o600
+    assert shell.info()["server"] is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "left"),
+    [("y\n", 0, {}), ("n\n", 1, {"FINISHED": 2}), ("\n", 1, {"FINISHED": 2})],
+    ids=["yes", "no", "default"],
+)
+def test_create_asks_before_results_go(
+    shell: Shell, answer: str, status: int, left: dict[str, int]
+) -> None:
+    shell.ok("run", "-n", "a")
+    code, out = answering(shell, "create", answer=answer)
+    assert "Delete them? [y/N]" in out
+    assert code == status, out
+    assert shell.counts("s", "a") == left
+
+
+def test_validated_results_go_unasked_and_run_directories_are_kept_aside(shell: Shell) -> None:
+    shell.ok("run", "-n", "a")
+    code, out = answering(shell, "create", "--validated", answer="")
+    assert code == 0
+    assert "Delete" not in out
+    assert shell.counts("s", "a") == {}
+    assert (shell.directory / "s" / "BD-s-runs.old-1" / "run-1").is_dir()
+
+
+def test_create_takes_a_directory(shell: Shell, tmp_path: Path) -> None:
+    Shell(tmp_path).ok("create", "with space")
+    assert shell.info()["database"]
+
+
+# -- info --------------------------------------------------------------------------------------
+
+
+def test_info_works_without_a_database_and_makes_none(shell: Shell) -> None:
+    assert "no database yet" in shell.ok("info")
+    found = shell.info()
+    assert found["database"] is False
+    assert found["studies"] == []
+    assert not (shell.directory / ".wf").exists()
+
+
+def test_info_starts_no_server(shell: Shell) -> None:
+    shell.ok("run", "-n", "a")
+    out = shell.ok("info", "--verbose")
+    assert "does not run" in out
+    assert "s.1" in out
+    assert shell.info()["server"] is None
+
+
+def test_info_tells_who_works(sleeping: Shell) -> None:
+    process = sleeping.start("run", "-n", "a [b]")
+    wait_until(lambda: sleeping.info()["launchers"], "a launcher")
+    wait_until(lambda: sleeping.info()["orchestrators"], "an orchestrator")
+    found = sleeping.info()
+    assert found["orchestrators"][0]["run_name"] == "a [b]"
+    assert found["orchestrators"][0]["pid"] == process.pid
+    assert found["launchers"][0]["studies"] == ["s"]
+    out = sleeping.ok("info")
+    assert f"a [b]: process {process.pid}" in out
+    process.terminate()
+    finish(process)
+
+
+def add_study(shell: Shell) -> None:
+    shell.write(
+        {
+            "t/bd.yaml": "job: {x: int}\n",
+            "t/launch.sh": "true\n",
+            "motoko.yaml": "task_managers: {s: , t: }\norchestrator: steps.main\n",
+            "steps.py": "async def main(workflow):\n    await workflow.t.create_task(x=1)\n",
+        }
+    )
+
+
+def test_info_of_one_study(shell: Shell) -> None:
+    add_study(shell)
+    shell.ok("create")
+    assert [s["name"] for s in shell.info("--bd_study", "t")["studies"]] == ["t"]
+    assert [s["name"] for s in shell.info()["studies"]] == ["s", "t"]
+
+
+def test_a_study_that_was_added_later_is_empty_until_it_runs(shell: Shell) -> None:
+    shell.ok("create")
+    add_study(shell)
+    assert shell.info()["studies"][1] == {"name": "t", "counts": {}}
+    shell.ok("run", "-n", "a")
+    assert shell.counts("t", "a") == {"FINISHED": 1}
+
+
+def test_who_reads_only_the_beginning_hears_no_complaint(shell: Shell) -> None:
+    shell.ok("run", "-n", "a")
+    process = shell.start("info", "--verbose")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.wait(60) in (0, 141)
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+# -- launcher ----------------------------------------------------------------------------------
+
+
+def test_a_launcher_is_started_once_and_survives_its_starter(shell: Shell) -> None:
+    shell.ok("create")
+    first, second = shell.ok("launcher"), shell.ok("launcher")
+    assert "started" in first
+    assert "runs already" in second
+    assert len(shell.info()["launchers"]) == 1
+
+
+def test_a_launcher_in_the_foreground_ends_with_its_signal(shell: Shell) -> None:
+    shell.ok("create")
+    process = shell.start("launcher", "--do_not_detach")
+    wait_until(lambda: shell.info()["launchers"], "a launcher")
+    assert shell.info()["launchers"][0]["pid"] == process.pid
+    process.terminate()
+    done = finish(process)
+    assert done.returncode == 0, done.stderr
+    assert "serves s" in done.stderr
+    assert not shell.info()["launchers"]
+
+
+def test_a_launcher_needs_a_database(shell: Shell) -> None:
+    done = shell.run("launcher")
+    assert done.returncode == 1
+    assert "has no database yet" in done.stderr.splitlines()[0]
+
+
+# -- orchestrator ------------------------------------------------------------------------------
+
+
+def test_a_detached_orchestrator_has_a_log_and_leaves_its_runs_when_it_is_stopped(
+    sleeping: Shell,
+) -> None:
+    sleeping.ok("create")
+    sleeping.ok("launcher")
+    name = "a: b"
+    out = sleeping.ok("orchestrator", "start", "--detach", "-n", name)
+    assert ".log" in out
+    assert [o["run_name"] for o in sleeping.info()["orchestrators"]] == [name]  # it holds it by now
+    wait_until(lambda: sleeping.counts("s", name) == {"START": 2}, "its runs have started")
+    status = sleeping.ok("orchestrator", "status", "--logs")
+    assert f"run name {name}: process" in status
+    assert f"starts for run name {name!r}" in status
+    assert repr(name) in sleeping.ok("orchestrator", "stop")
+    assert not sleeping.info()["orchestrators"]
+    assert sleeping.counts("s", name) == {"START": 2}
+    assert "no orchestrator runs" in sleeping.ok("orchestrator", "stop")
+
+
+def test_an_orchestrator_takes_its_runs_with_it_if_asked_to(sleeping: Shell) -> None:
+    sleeping.ok("create")
+    sleeping.ok("launcher")
+    for _ in range(2):  # what was recalled is executed again
+        sleeping.ok("orchestrator", "start", "-d", "-n", "a", "--stop-runs")
+        wait_until(lambda: sleeping.counts("s", "a") == {"START": 2}, "two runs")
+        sleeping.ok("orchestrator", "stop", "-n", "a")
+        assert sleeping.counts("s", "a") == {"CREATED": 2}
+
+
+def test_follow_ends_with_the_orchestrator(shell: Shell) -> None:
+    shell.ok("create")
+    shell.ok("orchestrator", "start", "-d", "-n", "a")
+    process = shell.start("orchestrator", "status", "--follow", "-n", "a")
+    time.sleep(0.5)
+    assert process.poll() is None
+    shell.ok("launcher")  # now its runs can end, and so can it
+    done = finish(process)
+    assert done.returncode == 0, done.stderr
+    assert "starts for run name 'a'" in done.stdout
+
+
+def test_an_orchestrator_without_a_launcher_says_so(shell: Shell) -> None:
+    shell.ok("create")
+    done = shell.run("orchestrator", "start", "-d", "-n", "a")
+    assert done.returncode == 0
+    assert "No launcher runs" in done.stderr
+
+
+def test_a_detached_orchestrator_that_cannot_start_is_an_error(shell: Shell) -> None:
+    shell.write({"steps.py": "async def main(workflow): pass\nraise ValueError('on import')\n"})
+    shell.ok("create")
+    done = shell.run("orchestrator", "start", "-d", "-n", "a")
+    assert done.returncode == 2
+    assert "on import" in done.stderr.splitlines()[0]
+    assert not shell.info()["orchestrators"]
+
+
+def test_fires_are_logged_on_stderr(shell: Shell) -> None:
+    shell.write({"steps.py": "from motoko import event\n"
+                 "@event\n"
+                 "async def label(workflow, runs):\n"
+                 "    for run, _ in runs: run.state = 'SEEN'\n"
+                 "    workflow.finished = not workflow.s.select('lifecycle != FINISHED')\n"
+                 "async def main(workflow):\n"
+                 "    workflow.add_action('see', task='s', event='state = FINISHED', f=label)\n"
+                 "    workflow.s.create_task(x=1)\n"})  # fmt: skip
+    shell.ok("create")
+    shell.ok("launcher")
+    done = shell.run("orchestrator", "start", "-n", "a")
+    assert done.returncode == 0, done.stderr
+    fired = [line for line in done.stderr.splitlines() if " fire: " in line]
+    assert len(fired) == 1
+    assert "see" in fired[0]
+    assert "s.1" in fired[0]
+    assert " fire: " not in shell.run("run", "-n", "b").stderr
+    assert " fire: " in shell.run("run", "-n", "c", "--verbose").stderr
+
+
+# -- kill --------------------------------------------------------------------------------------
+
+
+def test_kill_stops_everything_but_the_runs_unless_asked(sleeping: Shell) -> None:
+    sleeping.ok("create")
+    sleeping.ok("launcher")
+    sleeping.ok("orchestrator", "start", "-d", "-n", "a")
+    wait_until(lambda: sleeping.counts("s", "a") == {"START": 2}, "two runs")
+    out = sleeping.ok("kill")
+    assert out.count("stopped") == 3
+    found = sleeping.info()
+    assert (found["server"], found["launchers"], found["orchestrators"]) == (None, [], [])
+    assert sleeping.counts("s", "a") == {"START": 2}
+    sleeping.ok("launcher")
+    sleeping.ok("kill", "--stop-runs")
+    assert sleeping.counts("s", "a") == {"CREATED": 2}
+    assert sleeping.ok("kill") == "nothing runs\n"
+
+
+def test_kill_works_although_motoko_yaml_is_broken(shell: Shell) -> None:
+    shell.ok("create")
+    shell.ok("launcher")
+    good = (shell.directory / "motoko.yaml").read_text()
+    shell.write({"motoko.yaml": "task_managers: [\n"})
+    assert "stopped the launcher" in shell.ok("kill")
+    shell.write({"motoko.yaml": good})
+    assert shell.info()["server"] is None
+
+
+# -- clean -------------------------------------------------------------------------------------
+
+
+def test_clean_lists_and_deletes_what_it_has_listed(shell: Shell) -> None:
+    shell.ok("run", "-n", "a")
+    shell.ok("run", "-n", "b")
+    runs = shell.directory / "s" / "BD-s-runs"
+    out = shell.ok("clean", "--constraints", "x = 2", "--run_name", "b")
+    assert "s.4" in out
+    assert "1 run would be deleted" in out
+    assert shell.counts("s", "b") == {"FINISHED": 2}
+    shell.ok("clean", "--constraints", "x = 2", "--run_name", "b", "--delete")
+    assert shell.counts("s", "b") == {"FINISHED": 1}
+    assert sorted(p.name for p in runs.iterdir()) == ["run-1", "run-2", "run-3"]
+    assert "3 runs deleted" in shell.ok("clean", "--delete")
+    assert list(runs.iterdir()) == []
+    assert shell.info()["studies"][0]["counts"] == {}
+
+
+def test_clean_spares_what_runs(sleeping: Shell) -> None:
+    sleeping.ok("create")
+    sleeping.ok("launcher")
+    sleeping.ok("orchestrator", "start", "-d", "-n", "a")
+    wait_until(lambda: sleeping.counts("s", "a") == {"START": 2}, "two runs")
+    sleeping.ok("orchestrator", "stop")
+    done = sleeping.run("clean", "--delete", "--constraints", "x > 0")
+    assert done.returncode == 0
+    assert "2 runs are active and stay" in done.stderr
+    assert sleeping.counts("s", "a") == {"START": 2}
+
+
+def test_clean_deletes_nothing_under_an_orchestrator(shell: Shell) -> None:
+    shell.ok("create")
+    shell.ok("orchestrator", "start", "-d", "-n", "a")
+    wait_until(lambda: shell.counts("s", "a") == {"CREATED": 2}, "two runs")
+    done = shell.run("clean", "--delete", "--constraints", "x > 0")
+    assert done.returncode == 1
+    assert "'a' has an orchestrator" in done.stderr.splitlines()[0]
+    assert shell.counts("s", "a") == {"CREATED": 2}
+
+
+def test_a_column_that_may_be_misspelt_is_warned_of(shell: Shell) -> None:
+    shell.ok("run", "-n", "a")
+    done = shell.run("clean", "--constraints", "stat = FINISHED")
+    assert done.stderr.startswith("warning: ")
+    assert "'state'" in done.stderr
+
+
+# -- what it costs -----------------------------------------------------------------------------
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from motoko.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}\n"
+        "  & {'pydantic', 'ZODB', 'ZEO', 'rich', 'yaml', 'anyio', 'asyncio', 'lark'}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "COMMAND" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"

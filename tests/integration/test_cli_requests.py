@@ -1,0 +1,175 @@
+"""``motoko retry``, ``cancel``, ``history`` and ``--retry-failed``, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """A workflow with one study that fails while there is no file ``mended`` beside it."""
+    place = tmp_path / "a workflow"
+    (place / "half").mkdir(parents=True)
+    (place / "motoko.yaml").write_text("task_managers: {half: }\norchestrator: steps.main\n")
+    (place / "half" / "bd.yaml").write_text("job: {x: int}\n")
+    (place / "half" / "launch.sh").write_text(
+        f'if [ "$MOTOKO_JOB_X" = 2 ] && [ ! -e "{place}/mended" ]; then exit 3; fi\n'
+    )
+    (place / "steps.py").write_text(
+        "async def main(workflow):\n    await workflow.half.create_task(x=[1, 2])\n"
+    )
+    yield place
+    motoko(place, "kill", "--stop-runs")
+
+
+def motoko(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "motoko", *arguments],
+        cwd=place, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_a_failed_run_is_tried_again_when_asked_for(directory: Path) -> None:
+    first = motoko(directory, "run", "-n", "a")
+    assert first.returncode == 3
+    assert "run half.2 ended FAILED with exit code 3" in first.stderr
+    assert "--retry-failed" in first.stderr
+    assert motoko(directory, "run", "-n", "a").returncode == 3
+    (directory / "mended").touch()
+    again = motoko(directory, "run", "-n", "a", "--retry-failed")
+    assert again.returncode == 0, again.stderr
+    assert "1 run to be tried again" in again.stderr
+    history = motoko(directory, "history", "half.2").stdout
+    states = [line.split()[2] for line in history.splitlines()[1:]]
+    assert states == [
+        "CREATED", "SUBMITTED", "START", "FAILED", "CREATED", "SUBMITTED", "START", "FINISHED",
+    ]  # fmt: skip
+
+
+def test_retry_names_the_runs_and_changed_takes_the_outdated_ones(directory: Path) -> None:
+    (directory / "mended").touch()
+    assert motoko(directory, "run", "-n", "a").returncode == 0
+    assert motoko(directory, "retry").stdout.startswith("0 runs to be tried again")
+    assert motoko(directory, "retry", "--changed").stdout.startswith("0 runs")
+    script = directory / "half" / "launch.sh"
+    script.write_text(script.read_text() + "# mended\n")
+    changed = motoko(directory, "retry", "--changed", "--constraints", "x = 2")
+    assert changed.stdout.splitlines()[0] == "half.2 is CREATED again"
+    assert motoko(directory, "run", "-n", "a").returncode == 0
+    assert motoko(directory, "retry", "--changed").stdout.splitlines() == [
+        "half.1 is CREATED again",
+        "1 run to be tried again; `motoko run` or a launcher executes them",
+    ]
+
+
+def nothing_runs(place: Path) -> bool:
+    found = json.loads(motoko(place, "info", "--json").stdout)
+    return found["server"] is None and not found["launchers"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("retry",),
+        ("cancel", "--all"),
+        ("clean", "--delete", "--constraints", "x = 1"),
+    ],
+    ids=["retry", "cancel", "clean"],
+)
+def test_a_server_that_was_started_for_a_command_is_stopped(
+    directory: Path, command: tuple[str, ...]
+) -> None:
+    assert motoko(directory, "run", "-n", "a").returncode == 3
+    assert nothing_runs(directory)
+    done = motoko(directory, *command)
+    assert done.returncode == 0, done.stderr
+    assert nothing_runs(directory)
+    assert motoko(directory, "launcher").returncode == 0
+    assert motoko(directory, *command).returncode == 0
+    assert not nothing_runs(directory)
+
+
+@pytest.fixture
+def two(directory: Path) -> Path:
+    """The same with a second study, both with declared fields, and a run that failed in each."""
+    (directory / "motoko.yaml").write_text("task_managers: {half: , other: }\n"
+                                           "orchestrator: steps.main\n")  # fmt: skip
+    (directory / "half" / "bd.yaml").write_text("job: {x: int}\nrun: {damping: float}\n")
+    (directory / "other").mkdir()
+    (directory / "other" / "bd.yaml").write_text("job: {y: int}\nrun: {q: float}\n")
+    (directory / "other" / "launch.sh").write_text("exit 1\n")
+    (directory / "steps.py").write_text(
+        "async def main(workflow):\n"
+        "    workflow.half.create_task(x=2)\n    workflow.other.create_task(y=1)\n"
+        "    for study in (workflow.half, workflow.other):\n"
+        "        await study.select().all('state = FAILED')\n"
+    )
+    assert motoko(directory, "run", "-n", "a").returncode == 3
+    return directory
+
+
+@pytest.mark.parametrize("command", ["clean", "retry", "cancel"])
+def test_a_misspelt_column_is_told_with_the_nearest_of_any_study(two: Path, command: str) -> None:
+    done = motoko(two, command, "--constraints", "dampin > 1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0].startswith("error: study 'half': bad constraint")
+    assert "Did you mean 'damping'?" in done.stderr
+
+
+def test_a_column_of_one_study_selects_from_that_one(two: Path) -> None:
+    done = motoko(two, "retry", "--constraints", "x = 2")
+    assert done.stdout.splitlines()[0] == "half.1 is CREATED again", done.stderr
+    done = motoko(two, "cancel", "--constraints", "x = 2")
+    assert done.stdout.splitlines() == ["half.1 is to end CANCELLED", "1 run cancelled"]
+    done = motoko(two, "clean", "--delete", "--constraints", "y = 1")
+    assert done.stdout.splitlines() == ["deleted other.1", "1 run deleted"]
+
+
+def test_retrying_in_an_action_comes_to_an_end(directory: Path) -> None:
+    (directory / "steps.py").write_text(
+        "from motoko import event\n"
+        "@event\n"
+        "async def again(workflow, runs):\n"
+        "    for run, job in runs:\n"
+        "        run.retry()\n"
+        "async def main(workflow):\n"
+        "    workflow.add_action('again', task='half',\n"
+        "                        event='state = FAILED and attempt < 2', f=again)\n"
+        "    workflow.half.create_task(x=[1, 2])\n"
+        "    await workflow.half.select('x = 2').all('state = FAILED', 'attempt = 2')\n"
+        "    workflow.finished = True\n"
+    )
+    done = motoko(directory, "run", "-n", "a")
+    assert done.returncode == 3, done.stderr
+    history = motoko(directory, "history", "half.2").stdout
+    states = [line.split()[2] for line in history.splitlines()[1:]]
+    assert [state for state in states if state != "SUBMITTED"] == [
+        "CREATED", "START", "FAILED", "CREATED", "START", "FAILED",
+    ]  # fmt: skip
+
+
+def test_cancel_wants_to_know_which(directory: Path) -> None:
+    assert motoko(directory, "create").returncode == 0
+    code = (
+        "from motoko import Workflow\n"
+        "workflow = Workflow('.')\nworkflow.run_name = 'a'\nworkflow.half.create_task(x=[1, 2])"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=directory, check=True, timeout=60)
+    refused = motoko(directory, "cancel")
+    assert refused.returncode == 2
+    assert "--constraints" in refused.stderr
+    done = motoko(directory, "cancel", "--constraints", "x = 2")
+    assert done.stdout.splitlines() == ["half.2 is to end CANCELLED", "1 run cancelled"]
+    assert motoko(directory, "history", "half.2").stdout.rstrip().endswith("motoko cancel")
+    assert "CANCELLED" not in motoko(directory, "history", "half.1").stdout

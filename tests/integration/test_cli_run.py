@@ -1,0 +1,286 @@
+"""``motoko init`` and ``motoko run``: from nothing to results, and stopping in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.command_line import Shell, finish, small_workflow, wait_until
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+WAIT = 'while test ! -e "$MOTOKO_TEST_GO"; do sleep 0.05; done\n'
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A directory for a workflow; what runs there is stopped afterwards."""
+    directory = tmp_path / "a place with spaces"
+    directory.mkdir()
+    yield directory
+    Shell(directory).close()
+
+
+@pytest.fixture
+def waiting(place: Path) -> Shell:
+    """A workflow of two runs that wait for a file ``go``."""
+    shell = small_workflow(place, script=WAIT)
+    shell.write(
+        {"motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 2\n"}
+    )
+    shell.environment["MOTOKO_TEST_GO"] = str(place / "go")
+    return shell
+
+
+def nothing_runs(shell: Shell) -> bool:
+    found = shell.info()
+    return found["server"] is None and not found["launchers"] and not found["orchestrators"]
+
+
+def test_the_workflow_that_init_writes_runs_to_a_table_of_results(place: Path) -> None:
+    shell = Shell(place)
+    assert "motoko run --run_name" in shell.ok("init")
+    out = shell.ok("run", "--run_name", "a")
+    assert "period" in out
+    assert "BEST" in out
+    runs = {study["name"]: study["runs"] for study in shell.info("--verbose")["studies"]}
+    # A pendulum of 0.9936 m swings in two seconds, as T = 2 pi sqrt(l / g) (1 + angle^2 / 16).
+    second = next(run for run in runs["pendulum"] if run["job"]["length"] == 0.9936)
+    assert second["fields"]["period"] == pytest.approx(2.0034, abs=2e-4)
+    assert sorted(run["job"]["length"] for run in runs["clock"]) == [0.25, 0.5, 0.9936, 2.0]
+    assert [r["job"]["length"] for r in runs["clock"] if r["state"] == "BEST"] == [0.9936]
+    assert nothing_runs(shell)
+
+
+def test_options_of_the_orchestrator_are_in_the_help_and_reach_main(place: Path) -> None:
+    shell = Shell(place)
+    shell.ok("init")
+    assert "--lengths" in shell.ok("run", "--help")
+    shell.ok("run", "-n", "a", "--lengths", "1", "2")
+    assert shell.counts("pendulum", "a") == {"FORWARDED": 2}
+
+
+def test_only_the_orchestrators_own_options_are_params(place: Path) -> None:
+    main = (
+        "def populate_arg_parser(parser):\n"
+        "    parser.add_argument('--mine', type=int)\n"
+        "async def main(workflow, **params):\n"
+        "    workflow.vars.params = params\n"
+    )
+    shell = small_workflow(place, main=main)
+    done = shell.run("run", "-n", "a", "--mine", "3", "--verbose")
+    assert done.returncode == 0, done.stderr
+    from motoko.workflow import Workflow
+
+    workflow = Workflow(place, look=True)
+    assert workflow.vars.params == {"mine": 3}
+    workflow.close()
+
+
+def test_a_second_run_of_a_run_name_makes_nothing_twice(place: Path) -> None:
+    shell = small_workflow(place)
+    shell.ok("run", "-n", "a")
+    shell.ok("run", "-n", "a")
+    shell.ok("run", "-n", "b")
+    assert shell.counts("s", "a") == {"FINISHED": 2}
+    assert shell.counts("s", "b") == {"FINISHED": 2}
+
+
+def test_progress_is_on_stderr_and_results_on_stdout(place: Path) -> None:
+    shell = small_workflow(place)
+    done = shell.run("run", "-n", "[bold]a: \N{SNOWMAN} 'b' $(c)")
+    assert done.returncode == 0, done.stderr
+    assert "[bold]a: \N{SNOWMAN} 'b' $(c)" in done.stdout
+    assert "no runs yet" in done.stderr
+    assert "no runs yet" not in done.stdout
+
+
+def test_what_an_ascii_terminal_lacks_is_escaped(place: Path) -> None:
+    shell = small_workflow(place)
+    shell.environment |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    out = shell.ok("run", "-n", "\N{SNOWMAN}")
+    assert "\\u2603" in out
+    assert out.isascii()
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
+)
+def test_a_signal_stops_everything_and_the_runs_are_created_again(
+    waiting: Shell, number: signal.Signals, status: int
+) -> None:
+    process = waiting.start("run", "-n", "a")
+    wait_until(lambda: _both_run(waiting, process), "two runs have started")
+    process.send_signal(number)
+    done = finish(process)
+    assert done.returncode == status, done.stderr
+    assert "interrupted" in done.stderr
+    runs = waiting.info("--verbose")["studies"][0]["runs"]
+    assert [run["lifecycle"] for run in runs] == ["CREATED", "CREATED"]
+    assert nothing_runs(waiting)
+    (waiting.directory / "go").touch()
+    waiting.ok("run", "-n", "a")
+    assert waiting.counts("s", "a") == {"FINISHED": 2}
+
+
+def test_an_interruption_counts_as_no_attempt(waiting: Shell) -> None:
+    waiting.write({"s/launch.sh": WAIT + "exit 1\n", "s/bd.yaml": "job: {x: int}\nretries: 1\n"})
+    process = waiting.start("run", "-n", "a")
+    wait_until(lambda: _both_run(waiting, process), "two runs have started")
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    (waiting.directory / "go").touch()
+    done = waiting.run("run", "-n", "a")
+    assert done.returncode == 3, done.stderr
+    # The first run: a failure and its one retry. The interrupted attempt is not among them.
+    runs = waiting.info("--verbose")["studies"][0]["runs"]
+    assert max(run["attempt"] for run in runs) == 2
+
+
+def _both_run(shell: Shell, process: subprocess.Popen[str]) -> bool:
+    assert process.poll() is None
+    found = shell.info()
+    return bool(found["database"] and found["studies"][0]["counts"].get("a") == {"START": 2})
+
+
+def test_the_last_of_two_stops_what_the_first_has_started(waiting: Shell) -> None:
+    first = waiting.start("run", "-n", "a")
+    wait_until(lambda: _both_run(waiting, first), "the first runs")
+    second = waiting.start("run", "-n", "b")
+    wait_until(lambda: len(waiting.info()["orchestrators"]) == 2, "the second runs")
+    first.send_signal(signal.SIGINT)
+    assert finish(first).returncode == 130
+    found = waiting.info()
+    assert [o["run_name"] for o in found["orchestrators"]] == ["b"]
+    assert found["server"] is not None
+    assert len(found["launchers"]) == 1
+    (waiting.directory / "go").touch()
+    done = finish(second)
+    assert done.returncode == 0, done.stderr
+    assert waiting.counts("s", "a") == {"CREATED": 2}  # nobody runs what was interrupted
+    assert waiting.counts("s", "b") == {"FINISHED": 2}
+    assert nothing_runs(waiting)
+
+
+def test_what_ran_before_goes_on_running(place: Path) -> None:
+    shell = small_workflow(place)
+    shell.ok("create")
+    shell.ok("launcher")
+    shell.ok("run", "-n", "a")
+    found = shell.info()
+    assert found["server"] is not None
+    assert len(found["launchers"]) == 1
+
+
+def test_a_launcher_asked_for_outlives_the_run_that_had_started_it(waiting: Shell) -> None:
+    process = waiting.start("run", "-n", "a")
+    wait_until(lambda: _both_run(waiting, process), "it runs")
+    assert "runs already" in waiting.ok("launcher")
+    (waiting.directory / "go").touch()
+    assert finish(process).returncode == 0
+    assert len(waiting.info()["launchers"]) == 1
+
+
+def test_a_failed_run_gives_a_status_of_its_own_and_its_stderr(place: Path) -> None:
+    shell = small_workflow(place, script="echo out of cheese >&2\nexit 7\n")
+    done = shell.run("run", "-n", "a")
+    assert done.returncode == 3
+    first = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "steps.py:1" in first
+    assert "out of cheese" in done.stderr
+    assert "exit code 7" in done.stderr
+    assert "FAILED" in done.stdout
+
+
+def test_an_exception_in_an_action_says_where_first(place: Path) -> None:
+    main = (
+        "from motoko import event\n"
+        "@event\n"
+        "async def add_all(workflow, runs):\n"
+        "    raise ValueError('boom')\n"
+        "async def main(workflow):\n"
+        "    workflow.add_action('forward', task='s', event='state = FINISHED', f=add_all)\n"
+        "    workflow.s.create_task(x=1)\n"
+    )
+    shell = small_workflow(place, main=main)
+    done = shell.run("run", "-n", "a")
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("error: "))
+    assert lines[start].startswith("error: in the action of event 'forward', add_all (")
+    assert lines[start].endswith("steps.py:2): ValueError: boom")
+    assert lines[start + 1].startswith("Traceback")
+    assert any("raise ValueError('boom')" in line for line in lines[start:])
+
+
+FAILING = (
+    "async def main(workflow):\n"
+    "    workflow.s.create_task(x=[1, 2])\n"
+    "    await workflow.s.select().all('state = START')\n"
+    "    raise ValueError('boom')\n"
+)
+
+
+def test_runs_that_go_on_after_an_error_are_told_of_and_can_be_stopped(waiting: Shell) -> None:
+    waiting.write({"steps.py": FAILING})
+    done = waiting.run("run", "-n", "a")
+    assert done.returncode == 1, done.stderr
+    assert (
+        "2 runs go on; `motoko kill --stop-runs` stops them, the next `motoko run` takes them up\n"
+    ) in done.stderr
+    assert nothing_runs(waiting)
+    assert waiting.counts("s", "a") == {"START": 2}
+    assert "stopped 2 runs" in waiting.ok("kill", "--stop-runs")
+    assert nothing_runs(waiting)
+    assert waiting.counts("s", "a") == {"CREATED": 2}
+    assert waiting.ok("kill", "--stop-runs") == "nothing runs\n"
+
+
+def test_runs_are_stopped_after_an_error_if_that_is_asked_for(waiting: Shell) -> None:
+    waiting.write({"steps.py": FAILING})
+    done = waiting.run("run", "-n", "a", "--stop-runs")
+    assert done.returncode == 1, done.stderr
+    assert "go on" not in done.stderr
+    assert waiting.counts("s", "a") == {"CREATED": 2}
+
+
+def test_a_launcher_that_is_killed_is_started_again(waiting: Shell) -> None:
+    process = waiting.start("run", "-n", "a")
+    wait_until(lambda: _both_run(waiting, process), "two runs have started")
+    (launcher,) = waiting.info()["launchers"]
+    os.kill(launcher["pid"], signal.SIGKILL)
+    (waiting.directory / "go").touch()
+    done = finish(process)
+    assert done.returncode == 0, done.stderr
+    assert "the launcher has ended (log: " in done.stderr
+    assert "it was started again" in done.stderr
+    assert waiting.counts("s", "a") == {"FINISHED": 2}
+    assert nothing_runs(waiting)
+
+
+def test_python_dash_m_and_the_console_script_are_the_same(tmp_path: Path) -> None:
+    import subprocess
+
+    code = "import sys; from motoko.cli import orchestrator_main; sys.exit(orchestrator_main())"
+    shell = small_workflow(tmp_path)
+    try:
+        for arguments in (["create"], ["start", "--run_name", "test"]):
+            if arguments[0] == "start":
+                shell.ok("launcher")
+            done = subprocess.run(
+                [sys.executable, "-c", code, *arguments],
+                cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+        assert shell.counts("s", "test") == {"FINISHED": 2}
+    finally:
+        shell.close()

@@ -1,0 +1,172 @@
+"""Databases of every format so far are opened, read and gone on with; newer ones are refused."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.core.changes import EditRun, SetVariable
+from motoko.core.edits import End
+from motoko.core.records import RunKey
+from motoko.core.states import Lifecycle
+from motoko.errors import DatabaseVersionError
+from motoko.runtime.files import private_directory
+from motoko.storage import upgrades
+from motoko.storage.address import StateDirectory
+from motoko.storage.server import stop_server
+from motoko.storage.store import Store
+from motoko.testing import add_run
+from tests.support.sample_database import VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from motoko.storage.session import Session
+
+pytestmark = pytest.mark.integration
+
+DATA = Path(__file__).parents[1] / "data"
+VERSIONS = sorted(DATA.glob("version-*.db.gz"))
+
+
+@pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateDirectory]:
+    """A workflow whose database was written by a Motoko of then."""
+    state = StateDirectory.of(tmp_path)
+    private_directory(state.path)
+    state.database.write_bytes(gzip.decompress(request.param.read_bytes()))
+    yield state
+    stop_server(state)
+
+
+def check_contents(session: Session) -> None:
+    """Look for all that tests/support/sample_database.py has put in."""
+    tables = session.tables
+    assert tables.study_names() == ["add", "mult"]
+    mult = tables.study("mult")
+    assert mult.recount() == tables.study("add").recount() == []
+    assert mult.ids("first") == [1, 2, 3, 4, 5]
+    assert mult.ids("second") == [6]
+    assert mult.counts("first") == {
+        "FORWARDED": 1, "FAILED": 1, "START": 1, "CANCELLED": 1, "CREATED": 1,
+    }  # fmt: skip
+    done, failed, going = (mult.run(number) for number in (1, 2, 3))
+    assert (done.lifecycle, done.label) == (Lifecycle.FINISHED, "FORWARDED")
+    assert done.fields == {"y": 4.5, "path": [1, 2]}
+    assert done.job == {"x": 0.0, "mesh": "fine"}
+    assert (done.scripts, done.harvested, done.exit_code) == ("digest", 40, 0)
+    assert [(move.time, move.state) for move in done.history] == [
+        (0.0, "CREATED"), (11.0, "SUBMITTED"), (12.0, "START"), (14.0, "FINISHED"),
+        (15.0, "FORWARDED"),
+    ]  # fmt: skip
+    assert (failed.exit_code, failed.reason, failed.attempt) == (3, "no luck", 1)
+    assert going.process == (6, 7, "boot")
+    assert mult.quantity(3, "residual") == [(0, [0.0, -1.0]), (1, [0.5, -1.0]), (2, [1.0, -1.0])]
+    assert mult.run(5).fields == {"y": 0, "note": "later"}
+    assert mult.run(6).job_id == mult.run(1).job_id
+    assert tables.study("add").run(1).job == {"values": [1.5, 2.5]}
+    assert {name: tables.variable(None, name) for name in VARIABLES} == VARIABLES
+    assert tables.variable("first", "rounds") == 2
+    assert tables.open_firings("first") == [("first", "main.join", "k2")]
+    assert tables.once_records("first", "main.join") == {("mult", 1), ("add", 1)}
+    lease = tables.lease("orchestrator:first")
+    assert lease["token"] == "t"
+
+
+def test_there_is_a_database_of_every_format() -> None:
+    expected = [f"version-{n}.db.gz" for n in range(1, upgrades.SCHEMA_VERSION + 1)]
+    assert sorted(expected) == [path.name for path in VERSIONS]
+
+
+def test_it_can_be_looked_at_and_gone_on_with(state: StateDirectory) -> None:
+    store = Store(state, {})
+    with store.script.view() as session:
+        check_contents(session)
+        new = add_run(session, "mult", {"x": 7.0, "mesh": "fine"}, run_name="first")
+        session.add(EditRun(RunKey("mult", 3), End("t3", Lifecycle.FINISHED, 20.0, "launcher", 0)))
+        session.add(SetVariable("first", "rounds", 3))
+        store.database.submit(session.commit).result()
+    assert new == RunKey("mult", 7)
+    store.close()
+    stop_server(state)
+    look = Store(state, {}, look=True)
+    with look.script.view() as session:
+        assert session.tables.study("mult").run(3).lifecycle is Lifecycle.FINISHED
+        assert session.tables.study("mult").ids("first") == [1, 2, 3, 4, 5, 7]
+        assert session.tables.variable("first", "rounds") == 3
+        assert session.tables.study("mult").recount() == []
+    look.close()
+
+
+# -- the next format, whatever it will be ----------------------------------------------------
+
+
+def next_format(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Pretend that this Motoko writes a format two steps on, and has the steps to it."""
+    now = upgrades.SCHEMA_VERSION
+
+    def first(tables: Any) -> None:
+        tables["variables"]["", "number"]["value"] += 100
+
+    def second(tables: Any) -> None:
+        tables["variables"]["", "number"]["value"] *= 2
+
+    monkeypatch.setattr(upgrades, "SCHEMA_VERSION", now + 2)
+    monkeypatch.setattr(upgrades, "STEPS", {**upgrades.STEPS, now: first, now + 1: second})
+    return now
+
+
+def test_an_older_one_is_brought_up_to_date_when_it_is_opened_for_writing(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = next_format(monkeypatch)
+    look = Store(state, {}, look=True)
+    with pytest.raises(DatabaseVersionError, match="has format") as caught, look.script.view():
+        pass
+    assert "brings it up to date" in str(caught.value)
+    look.close()
+    for _ in range(2):  # once only
+        store = Store(state, {})
+        with store.script.view() as session:
+            assert session.tables.variable(None, "number") == (3 + 100) * 2
+        store.close()
+    monkeypatch.undo()
+    store = Store(state, {})
+    message = f"has format {now + 2}, written by Motoko .*; this is Motoko .* format {now}"
+    with pytest.raises(DatabaseVersionError, match=message), store.script.view():
+        pass
+    assert not store.connected
+    stop_server(state)
+
+
+def test_a_step_that_fails_changes_nothing(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = next_format(monkeypatch)
+
+    def failing(tables: Any) -> None:
+        tables["variables"].clear()
+        raise LookupError("no such table")
+
+    monkeypatch.setattr(upgrades, "STEPS", {**upgrades.STEPS, now + 1: failing})
+    with pytest.raises(LookupError):
+        _ = Store(state, {}).database
+    monkeypatch.undo()
+    store = Store(state, {})
+    with store.script.view() as session:
+        check_contents(session)
+    store.close()
+
+
+def test_the_message_names_both(state: StateDirectory) -> None:
+    with pytest.raises(DatabaseVersionError) as caught:
+        upgrades.check_version({"motoko": {"version": 7, "written_by": "3.2"}})
+    assert re.fullmatch(
+        r"the workflow's database has format 7, written by Motoko 3\.2; this is Motoko \S+, "
+        r"which reads format \d+",
+        caught.value.message,
+    )

@@ -1,0 +1,768 @@
+"""What an orchestrator does, with a launcher that executes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.errors import (
+    ConflictError,
+    ConstraintError,
+    EventError,
+    Fenced,
+    LeaseHeld,
+    MotokoError,
+    ParameterError,
+    RunFailed,
+    RunNameError,
+    WorkflowFailed,
+)
+from motoko.orchestrator.lease import Lease
+from motoko.storage.database import Database
+from motoko.storage.session import transact
+from motoko.storage.tables import initialise
+from motoko.testing.fake_launcher import FakeLauncher, failing
+from motoko.workflow import Workflow, event
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+Main = Callable[..., Any]
+STUDIES = ("mult", "add", "norm")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    lines = ["task_managers:", *(f"  {name}:" for name in STUDIES), "orchestrator: steps.main"]
+    (tmp_path / "motoko.yaml").write_text(
+        "\n".join([*lines, "poll_interval: 0.2", "safety_poll: off", "aliases: {plus: add}"])
+    )
+    for name in STUDIES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bd.yaml").write_text(f"study: {name}\njob:\n  x: float\n")
+        (tmp_path / name / "launch.sh").write_text("true\n")
+    (tmp_path / "steps.py").write_text("async def main(workflow):\n    pass\n")
+    return tmp_path
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    database = Database.in_memory()
+    transact(database, lambda root: initialise(root, STUDIES), initialising=True)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def workflow(directory: Path, database: Database) -> Iterator[Workflow]:
+    workflow = Workflow(directory, database=database)
+    workflow.run_name = "a"
+    yield workflow
+    workflow.close()
+
+
+def execute(
+    workflow: Workflow, main: Main, scripts: Mapping[str, Any] | None = None, **params: Any
+) -> FakeLauncher:
+    """Execute ``main``; runs end well with y = 2 x unless a script says otherwise."""
+    default: dict[str, Any] = {name: lambda job: {"y": 2 * job["x"]} for name in STUDIES}
+    workflow.orchestrator_function = main
+    launcher = FakeLauncher(workflow.store, {**default, **(scripts or {})})
+
+    async def limited() -> None:
+        async with asyncio.timeout(20):
+            await workflow.execute_async(**params)
+
+    with launcher:
+        asyncio.run(limited())
+    return launcher
+
+
+def in_thread(work: Callable[[], None]) -> None:
+    """Do ``work`` in a thread without the caller's context: as another client would."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def states(workflow: Workflow, study: str) -> list[str]:
+    return [run.state for run, _ in workflow.task_manager(study).select()]
+
+
+def test_actions_create_runs_downstream_and_label(workflow: Workflow) -> None:
+    @event
+    async def forward(workflow: Workflow, runs: Any) -> None:
+        for run, _job in runs:
+            workflow.add.create_task(x=run.y)
+            run.state = "FORWARDED"
+
+    def ready(workflow: Workflow, task_manager: Any) -> Any:
+        done = list(task_manager.select("state = FINISHED"))
+        return done if len(done) == 3 else False
+
+    async def finish(workflow: Workflow, runs: Any) -> None:
+        workflow.run_vars.total = sum(run.y for run, _ in runs)
+        workflow.finished = True
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("forward", task="mult", event="state = FINISHED", f=forward)
+        workflow.add_action("end", task="add", event=ready, f=finish)
+        await workflow.mult.create_task(x=[1, 2, 3])
+
+    execute(workflow, main)
+    assert workflow.run_vars.total == 4 * (1 + 2 + 3)
+    assert states(workflow, "mult") == ["FORWARDED"] * 3
+    assert sorted(job.x for _, job in workflow.add.select()) == [2.0, 4.0, 6.0]
+    assert {run.event_name for run, _ in workflow.add.select()} == {"forward"}
+    assert {run.event_name for run, _ in workflow.mult.select()} == {"main"}
+
+
+def test_params_reach_main_and_actions_as_far_as_they_take_them(workflow: Workflow) -> None:
+    seen: dict[str, Any] = {}
+
+    async def act(workflow: Workflow, runs: Any, params: Any, inputs: Any) -> None:
+        seen.update(params=params, inputs=inputs)
+        workflow.finished = True
+
+    async def main(workflow: Workflow, inputs: Any, **params: Any) -> None:
+        seen.update(main=inputs, rest=params)
+        workflow.add_action(
+            "go", task="mult", event="state = FINISHED", get_params=lambda: 7, f=act
+        )
+        await workflow.mult.create_task(x=1)
+
+    execute(workflow, main, inputs=[1], other=2)
+    assert seen == {"main": [1], "rest": {"other": 2}, "params": 7, "inputs": [1]}
+
+
+def test_every_kind_of_condition_fires(workflow: Workflow) -> None:
+    fired: dict[str, Any] = {}
+
+    def note(name: str) -> Any:
+        async def act(workflow: Workflow, runs: Any = None) -> None:
+            fired.setdefault(name, None if runs is None else [run.id for run, _ in runs])
+            if len(fired) == 6:
+                workflow.finished = True
+
+        return act
+
+    def sync_note(workflow: Workflow, runs: Any) -> None:
+        fired["sync"] = len(runs)
+
+    async def main(workflow: Workflow) -> None:
+        await workflow.mult.create_task(x=[1, 2, 3])
+        add = workflow.add_action
+        add("constraint", "mult", "state = FINISHED", f=note("constraint"))
+        add("list", "mult", ["state = FINISHED", "runs.id < 3"], f=note("list"))
+        add("filter", "mult", lambda run, job: job.x > 1.5, f=note("filter"))
+        add("manager", "mult", lambda workflow, task_manager: True, f=note("manager"))
+        add("plain", event=lambda: True, f=note("plain"))
+        add("sync", "mult", "x = 3", f=sync_note)
+
+    execute(workflow, main)
+    assert fired == {
+        "constraint": [1, 2, 3],
+        "list": [1, 2],
+        "filter": [2, 3],
+        "manager": None,
+        "plain": None,
+        "sync": 1,
+    }
+
+
+def test_a_run_is_not_in_two_firings_of_one_event_at_once(workflow: Workflow) -> None:
+    inside: list[int] = []
+    overlaps: list[int] = []
+
+    @event
+    async def slow(workflow: Workflow, runs: Any) -> None:
+        for run, _ in runs:
+            overlaps.extend([run.id] if run.id in inside else [])
+            inside.append(run.id)
+        await asyncio.sleep(0.3)
+        for run, _ in runs:
+            inside.remove(run.id)
+            run.state = "SEEN"
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("slow", "mult", "state = FINISHED", f=slow)
+        await workflow.mult.create_task(x=[1, 2])
+        await workflow.mult.create_task(x=[3, 4])
+        await workflow.mult.select().all("state = SEEN")
+        workflow.finished = True
+
+    execute(workflow, main)
+    assert overlaps == []
+    assert states(workflow, "mult") == ["SEEN"] * 4
+
+
+def test_a_trigger_that_still_holds_waits_for_the_poll_interval(workflow: Workflow) -> None:
+    times: list[float] = []
+
+    async def again(workflow: Workflow, runs: Any) -> None:
+        times.append(time.monotonic())
+        workflow.finished = len(times) == 3
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("again", "mult", "state = FINISHED", f=again)
+        await workflow.mult.create_task(x=1)
+
+    execute(workflow, main)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert len(gaps) == 2
+    assert all(gap >= 0.19 for gap in gaps)
+
+
+def test_once_fires_once_for_each_run(workflow: Workflow) -> None:
+    seen: list[float] = []
+
+    async def note(workflow: Workflow, runs: Any) -> None:
+        seen.extend(job.x for _, job in runs)
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("note", "mult", "state = FINISHED", f=note, once=True)
+        await workflow.mult.create_task(x=[1, 2])
+        await asyncio.sleep(0.7)
+        await workflow.mult.create_task(x=[3])
+        await asyncio.sleep(0.7)
+        workflow.finished = True
+
+    execute(workflow, main)
+    assert sorted(seen) == [1, 2, 3]
+    execute(workflow, main)
+    assert sorted(seen) == [1, 2, 3]
+
+
+def test_an_exception_leaves_nothing_of_its_stretch(workflow: Workflow) -> None:
+    @event
+    async def broken(workflow: Workflow, runs: Any) -> None:
+        for run, _ in runs:
+            workflow.add.create_task(x=run.y)
+            run.state = "FORWARDED"
+        workflow.vars.half = True
+        raise ZeroDivisionError("boom")
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("broken", "mult", "state = FINISHED", f=broken)
+        await workflow.mult.create_task(x=1)
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        execute(workflow, main)
+    assert any("in the action of event 'broken'" in note for note in caught.value.__notes__)
+    assert states(workflow, "mult") == ["FINISHED"]
+    assert len(workflow.add.select()) == 0
+    assert "half" not in workflow.vars
+
+
+def test_a_bad_end_raises_where_it_is_awaited(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        try:
+            await workflow.mult.create_task(x=[1, 2])
+        except RunFailed as error:
+            workflow.vars.bad = [run.id for run in error.runs]
+            workflow.vars.text = str(error)
+
+    execute(workflow, main, {"mult": lambda job: failing("no luck", 3) if job["x"] > 1 else None})
+    assert workflow.vars.bad == [2]
+    assert "run mult.2 ended FAILED with exit code 3: no luck" in workflow.vars.text
+
+
+def test_an_escaping_run_failed_calls_the_handlers_and_raises(workflow: Workflow) -> None:
+    seen: list[Any] = []
+
+    async def handler(workflow: Workflow, runs: Any, tag: str) -> None:
+        seen.append((tag, [run.id for run, _ in runs]))
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_error_handler(f=handler, tag="t")
+        await workflow.mult.create_task(x=1)
+
+    with pytest.raises(RunFailed):
+        execute(workflow, main, {"mult": lambda job: failing()})
+    assert seen == [("t", [1])]
+
+
+def test_a_bad_run_that_nobody_awaits_fails_the_workflow_at_its_end(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        workflow.mult.create_task(x=1)
+        await workflow.add.create_task(x=1)
+        await workflow.mult.select("state = FAILED")
+
+    with pytest.raises(WorkflowFailed) as caught:
+        execute(workflow, main, {"mult": lambda job: failing("why not")})
+    assert [run.id for run in caught.value.runs] == [1]
+    assert "--retry-failed" in str(caught.value)
+
+
+def test_a_handler_is_called_for_a_bad_run_that_nobody_awaits(workflow: Workflow) -> None:
+    seen: list[int] = []
+
+    def handler(runs: Any) -> None:
+        seen.extend(run.id for run, _ in runs)
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_error_handler(f=handler)
+        workflow.mult.create_task(x=1)
+        await asyncio.sleep(60)
+
+    with pytest.raises(RunFailed):
+        execute(workflow, main, {"mult": lambda job: failing()})
+    assert seen == [1]
+
+
+def test_an_event_that_selects_a_bad_run_handles_it(workflow: Workflow) -> None:
+    async def cope(workflow: Workflow, runs: Any) -> None:
+        workflow.finished = True
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_error_handler(f=lambda runs: pytest.fail("handled already"))
+        workflow.add_action("cope", "mult", "state = FAILED", f=cope)
+        workflow.mult.create_task(x=1)
+
+    execute(workflow, main, {"mult": lambda job: failing()})
+
+
+def test_finished_takes_effect_with_the_commit_of_its_stretch(workflow: Workflow) -> None:
+    late: list[str] = []
+
+    async def last(workflow: Workflow, runs: Any) -> None:
+        workflow.finished = True
+        workflow.vars.last = len(runs)
+
+    async def waits(workflow: Workflow, runs: Any) -> None:
+        await workflow.norm.select("state = NEVER")
+        late.append("never")
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("waits", "mult", "x = 1 and state = FINISHED", f=waits)
+        workflow.add_action("last", "mult", "x = 2 and state = FINISHED", f=last)
+        await workflow.mult.create_task(x=[1, 2])
+
+    execute(workflow, main)
+    assert workflow.vars.last == 1
+    assert late == []
+
+
+def test_it_ends_when_main_has_returned_and_nothing_is_registered(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        await workflow.mult.create_task(x=1)
+
+    execute(workflow, main)
+    assert states(workflow, "mult") == ["FINISHED"]
+
+
+def test_creation_is_idempotent_over_starts(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        first = await workflow.mult.create_task(x=[1, 2, 2.0, 1])
+        again = await workflow.mult.create_task(x=[2, 1])
+        workflow.vars.ids = [first.ids, again.ids]
+
+    assert len(execute(workflow, main).executed) == 2
+    assert workflow.vars.ids == [[1, 2], [2, 1]]
+    assert execute(workflow, main).executed == []
+    workflow.run_name = "b"
+    assert len(execute(workflow, main).executed) == 2
+
+
+def test_a_conflict_reruns_an_event_action_and_loses_nothing(workflow: Workflow) -> None:
+    """Another client changes what the action wrote, while the action is under way."""
+    calls: list[int] = []
+
+    @event
+    async def count(workflow: Workflow, runs: Any) -> None:
+        workflow.vars.count = workflow.vars.count + 1
+        calls.append(1)
+        if len(calls) == 1:
+            await asyncio.to_thread(in_thread, lambda: setattr(workflow.vars, "count", 100))
+        for run, _ in runs:
+            run.state = "COUNTED"
+        workflow.finished = True
+
+    async def main(workflow: Workflow) -> None:
+        workflow.vars.count = 0
+        workflow.add_action("count", "mult", "state = FINISHED", f=count)
+        await workflow.mult.create_task(x=1)
+
+    execute(workflow, main)
+    assert workflow.vars.count == 101
+    assert len(calls) == 2
+
+
+def test_without_event_a_conflict_is_an_error_that_says_so(workflow: Workflow) -> None:
+    async def count(workflow: Workflow, runs: Any) -> None:
+        workflow.vars.count = workflow.vars.count + 1
+        await asyncio.to_thread(in_thread, lambda: setattr(workflow.vars, "count", 5))
+
+    async def main(workflow: Workflow) -> None:
+        workflow.vars.count = 0
+        workflow.add_action("count", "mult", "state = FINISHED", f=count)
+        await workflow.mult.create_task(x=1)
+
+    with pytest.raises(ConflictError, match="@event"):
+        execute(workflow, main)
+    assert workflow.vars.count == 5
+
+
+def test_stretches_are_committed_one_by_one(workflow: Workflow) -> None:
+    seen: list[Any] = []
+
+    @event
+    async def chain(workflow: Workflow, runs: Any) -> None:
+        workflow.vars.stage = 1
+        await workflow.add.create_task(x=5)
+        seen.append(open_firings(workflow))
+        workflow.vars.stage = 2
+        await workflow.norm.create_task(x=6)
+        workflow.vars.stage = 3
+        for run, _ in runs:
+            run.state = "CHAINED"
+        workflow.finished = True
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("chain", "mult", "state = FINISHED", f=chain)
+        await workflow.mult.create_task(x=1)
+
+    def look(job: Mapping[str, Any]) -> dict[str, Any]:
+        seen.append(transact(workflow.store.database, lambda t: t.variable(None, "stage")))
+        return {}
+
+    execute(workflow, main, {"add": look, "norm": look})
+    assert seen[0] == 1
+    assert len(seen[1]) == 1
+    assert seen[2] == 2
+    assert workflow.vars.stage == 3
+    assert open_firings(workflow) == []
+
+
+def open_firings(workflow: Workflow) -> list[Any]:
+    found: list[Any] = transact(workflow.store.database, lambda t: t.open_firings("a"))
+    return found
+
+
+def test_an_open_firing_is_run_again_with_its_recorded_runs(workflow: Workflow) -> None:
+    calls: list[list[float]] = []
+
+    @event
+    async def chain(workflow: Workflow, runs: Any) -> None:
+        calls.append([job.x for _, job in runs])
+        for run, _ in runs:
+            run.state = "TAKEN"
+        await workflow.add.create_task(x=5)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        workflow.finished = True
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("chain", "mult", "state = FINISHED", f=chain)
+        await workflow.mult.create_task(x=1)
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(workflow, main)
+    assert len(open_firings(workflow)) == 1
+    execute(workflow, main)
+    assert calls == [[1.0], [1.0]]
+    assert open_firings(workflow) == []
+
+
+def test_as_completed_yields_runs_as_they_end(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        workflow.vars.seen = []
+        async for run in workflow.mult.create_task(x=[1, 2, 3]).as_completed():
+            workflow.vars.seen.append(run.y)
+
+    execute(workflow, main)
+    assert sorted(workflow.vars.seen) == [2, 4, 6]
+
+
+def test_many_awaits_at_once(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        waits = [workflow.mult.create_task(x=i) for i in range(50)]
+        done = await asyncio.gather(*waits)
+        workflow.vars.ys = [runs[0][0].y for runs in done]
+
+    execute(workflow, main)
+    assert workflow.vars.ys == [2.0 * i for i in range(50)]
+
+
+def test_a_second_orchestrator_for_a_run_name_is_refused(
+    workflow: Workflow, directory: Path, database: Database
+) -> None:
+    other = Workflow(directory, database=database)
+    other.run_name = "a"
+
+    async def main(workflow: Workflow) -> None:
+        with pytest.raises(LeaseHeld, match="has an orchestrator already: process"):
+            await other.execute_async()
+        other.run_name = "b"
+
+    other.orchestrator_function = main
+    execute(workflow, main)
+
+
+def test_check_events_evaluates_now_and_waits_for_what_it_fired(workflow: Workflow) -> None:
+    fired: list[Any] = []
+
+    async def act(workflow: Workflow, runs: Any) -> None:
+        fired.append([job.x for _, job in runs])
+        await workflow.add.create_task(x=9)
+
+    with FakeLauncher(workflow.store, {"mult": lambda job: {}, "add": lambda job: {}}):
+        runs = workflow.mult.create_task(x=[1, 2])
+
+        async def go() -> None:
+            await runs
+            await workflow.check_events()
+            await workflow.check_event("act", "mult")
+
+        workflow.add_action("act", "mult", "state = FINISHED", f=act)
+        asyncio.run(go())
+    assert fired == [[1.0, 2.0], [1.0, 2.0]]
+    assert states(workflow, "add") == ["FINISHED"]
+
+
+def test_fire_event_calls_an_action_with_a_trigger(workflow: Workflow) -> None:
+    async def act(workflow: Workflow, runs: Any, params: Any, extra: int) -> int:
+        workflow.vars.seen = [params, extra]
+        return len(runs)
+
+    runs = workflow.mult.create_task(x=[1, 2])
+
+    async def go() -> list[Any]:
+        found = workflow.fire_event("e", "mult", act, runs, lambda: 3, {"extra": 4})
+        return [result async for result in found]
+
+    assert asyncio.run(go()) == [2]
+    assert workflow.vars.seen == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("condition", "error"),
+    [
+        (None, EventError),
+        (7, EventError),
+        (lambda run: True, EventError),
+        ("state == = FINISHED", ConstraintError),
+        ("stat = FINISHED and (", ConstraintError),
+    ],
+)
+def test_a_bad_condition_fails_at_registration(
+    workflow: Workflow, condition: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        workflow.add_action("e", "mult", condition)
+
+
+def test_bad_tasks_fail_where_they_are_created(workflow: Workflow) -> None:
+    with pytest.raises(ParameterError, match="no job parameter 'z'"):
+        workflow.mult.create_task(z=1)
+    with pytest.raises(ParameterError, match="is missing"):
+        workflow.mult.create_task()
+    with pytest.raises(ParameterError, match="nan"):
+        workflow.mult.create_task(x=float("nan"))
+    workflow.run_name = None
+    with pytest.raises(RunNameError):
+        workflow.mult.create_task(x=1)
+
+
+def test_the_script_api_commits_every_call(workflow: Workflow, database: Database) -> None:
+    runs = workflow.mult.createTask(x=[1, 2])
+    run, job = runs[0]
+    run.y = [1]
+    run.y.append(2)
+    run.y += [3]
+    assert (run["id"], run.y, job["x"], run.job.x, run.state) == (1, [1, 2, 3], 1.0, 1.0, "CREATED")
+    with pytest.raises(ValueError, match="cannot be labelled"):
+        run.state = "X"
+    workflow.vars.deep = {"a": [1]}
+    workflow.vars.deep["a"].append(2)
+    assert transact(database, lambda t: t.variable(None, "deep")) == {"a": [1, 2]}
+    assert workflow.plus is workflow.add
+    assert workflow.get_runs(["mult.2", "mult.1"]) == {"mult": [runs[1][0], runs[0][0]]}
+    assert not workflow.is_empty()
+    selection = workflow.mult.select("x > 1") & "state = CREATED"
+    assert [run.id for run, _ in selection] == [2]
+    assert (len(selection), bool(selection), selection.ids) == (1, True, [2])
+    assert workflow.mult.base.jobs[2].x == 2.0
+    assert list(workflow.mult.base.runs) == [1, 2]
+
+
+def test_a_transaction_is_all_or_nothing(workflow: Workflow, database: Database) -> None:
+    def broken() -> None:
+        with workflow.transaction():
+            workflow.mult.create_task(x=1)
+            workflow.vars.a = 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
+    assert workflow.is_empty()
+    with workflow.transaction():
+        workflow.mult.create_task(x=1)
+        workflow.vars.a = 1
+        assert transact(database, lambda t: t.variable_names(None)) == []
+    assert workflow.vars.a == 1
+    assert len(workflow.mult.select()) == 1
+
+
+def test_a_lease_that_ran_out_is_taken_over_and_its_former_holder_fenced(
+    workflow: Workflow, directory: Path, database: Database
+) -> None:
+    """As when the first orchestrator's machine slept: it must not commit when it wakes."""
+    name = "orchestrator:a"
+
+    def other_takes_over() -> None:
+        transact(database, lambda t: t.renew_lease(name, time.time() - 100))
+        other = Workflow(directory, database=database)
+        asyncio.run(Lease(other.store, "a").acquire())
+
+    async def main(workflow: Workflow) -> None:
+        await workflow.mult.create_task(x=1)
+        await asyncio.to_thread(in_thread, other_takes_over)
+        workflow.vars.late = True
+        await workflow.mult.create_task(x=2)
+
+    with pytest.raises(Fenced, match="taken over"):
+        execute(workflow, main)
+    assert "late" not in workflow.vars
+    assert [job.x for _, job in workflow.mult.select()] == [1.0]
+
+
+def test_reading_ids_while_main_is_committed_does_not_block(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        for n in range(60):
+            workflow.mult.create_task(x=n)
+            await asyncio.sleep(0)
+            assert workflow.add.create_task(x=n).ids == [n + 1]
+
+    execute(workflow, main)
+    assert len(workflow.add.select()) == 60
+
+
+def conflicting(workflow: Workflow) -> None:
+    in_thread(lambda: setattr(workflow.vars, "count", workflow.vars.count + 100))
+
+
+def counting(body: Any) -> Main:
+    """A main whose action meets a conflict in its first call, before ``body`` is awaited."""
+    calls: list[int] = []
+
+    @event
+    async def act(workflow: Workflow, runs: Any) -> None:
+        workflow.vars.count = workflow.vars.count + 1
+        calls.append(1)
+        if len(calls) == 1:
+            await asyncio.to_thread(conflicting, workflow)
+        await body(workflow)
+        for run, _ in runs:
+            run.state = "DONE"
+        workflow.finished = True
+
+    async def main(workflow: Workflow) -> None:
+        workflow.vars.count = 0
+        workflow.add_action("act", "mult", "state = FINISHED", f=act)
+        await workflow.mult.create_task(x=1)
+
+    return main
+
+
+async def gathered(workflow: Workflow) -> None:
+    tasks = [workflow.add.create_task(x=n) for n in (5, 6)]
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def in_a_task(workflow: Workflow) -> None:
+    async def side() -> None:
+        await workflow.add.create_task(x=5)
+
+    task = asyncio.create_task(side())
+    await workflow.add.create_task(x=6)
+    await task
+
+
+async def swallowed(workflow: Workflow) -> None:
+    with contextlib.suppress(BaseException):  # as users should not
+        await workflow.add.create_task(x=[5, 6])
+
+
+@pytest.mark.parametrize("body", [gathered, in_a_task, swallowed])
+def test_a_conflict_reruns_the_whole_action_whatever_it_awaits(
+    workflow: Workflow, body: Any
+) -> None:
+    execute(workflow, counting(body))
+    assert workflow.vars.count == 101
+    assert states(workflow, "mult") == ["DONE"]
+    assert sorted(job.x for _, job in workflow.add.select()) == [5, 6]
+    assert open_firings(workflow) == []
+
+
+def test_finished_in_main_ends_whatever_main_awaits(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        await workflow.mult.create_task(x=1)
+        workflow.vars.last = 1
+        workflow.finished = True
+        await asyncio.sleep(60)
+
+    execute(workflow, main)
+    assert workflow.vars.last == 1
+
+
+def test_sys_exit_is_not_the_end_of_a_workflow(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        sys.exit(0)
+
+    with pytest.raises(MotokoError, match=r"sys\.exit\(0\)"):
+        execute(workflow, main)
+
+
+def test_a_missing_parameter_of_main_is_named(workflow: Workflow) -> None:
+    async def main(workflow: Workflow, dampings: list[float]) -> None:
+        pytest.fail("called")
+
+    with pytest.raises(ParameterError, match="dampings"):
+        execute(workflow, main)
+
+
+def test_slow_sync_actions_do_not_stop_what_they_wait_for(workflow: Workflow) -> None:
+    created = threading.Event()
+
+    def waits(workflow: Workflow, runs: Any) -> None:
+        assert created.wait(15)
+
+    async def creates(workflow: Workflow, runs: Any) -> None:
+        workflow.add.create_task(x=1)
+        created.set()
+
+    async def main(workflow: Workflow) -> None:
+        for n in range(45):
+            workflow.add_action(f"waits {n}", "mult", "x = 1 and state = FINISHED", f=waits)
+        workflow.add_action("creates", "mult", "x = 2 and state = FINISHED", f=creates)
+        await workflow.mult.create_task(x=1)
+        await workflow.mult.create_task(x=2)
+        await workflow.add.select("state = FINISHED")
+        workflow.finished = True
+
+    execute(workflow, main)
+
+
+def test_a_bad_end_of_an_earlier_start_counts_again(workflow: Workflow) -> None:
+    seen: list[int] = []
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_error_handler(f=lambda runs: seen.extend(run.id for run, _ in runs))
+        workflow.mult.create_task(x=1)
+        await workflow.mult.select("state = NEVER")
+
+    for _ in range(2):
+        with pytest.raises(RunFailed):
+            execute(workflow, main, {"mult": lambda job: failing()})
+    assert seen == [1, 1]

@@ -1,0 +1,246 @@
+"""The server packs its file when it has doubled; snapshots in use stay, and a kill does no harm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from ZODB.POSException import ReadConflictError
+
+from motoko.core.changes import EditRun, SetVariable
+from motoko.core.edits import SetFields
+from motoko.errors import ConflictError
+from motoko.runtime import processes
+from motoko.runtime.daemons import PidFile, spawn_detached
+from motoko.storage.address import StateDirectory
+from motoko.storage.database import Database
+from motoko.storage.packing import Packer, Policy
+from motoko.storage.served_file import ServedFile
+from motoko.storage.server import create_database, stop_server
+from motoko.storage.session import Session
+from motoko.storage.store import Store
+from motoko.testing import add_run
+from motoko.testing.clients import commit, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+MINIMUM = 200_000
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[StateDirectory]:
+    state = StateDirectory.of(tmp_path / "wf")
+    (tmp_path / "wf").mkdir()
+    create_database(state, ["mult"])
+    stop_server(state)
+    yield state
+    stop_server(state)
+
+
+def serve(state: StateDirectory, *options: str) -> processes.ProcessId:
+    """Start a server that packs early."""
+    return spawn_detached(
+        [sys.executable, "-m", "motoko.storage.serve", str(state.path),
+         "--pack-minimum", str(MINIMUM), *options],
+        log=state.logs / "server.log",
+    ).process  # fmt: skip
+
+
+def log(state: StateDirectory) -> str:
+    return (state.logs / "server.log").read_text()
+
+
+def grow(store: Store, by: int) -> None:
+    """Write the same variable until the file has grown by so many bytes."""
+    for number in range(by // 10_000):
+        store.script.write(SetVariable(None, "n", (number, "x" * 10_000)))
+
+
+def test_the_server_packs_and_says_so(state: StateDirectory) -> None:
+    serve(state, "--pack-keep", "0")
+    store = Store(state, {})
+    session = Session(store.database)
+    key = add_run(session, "mult", {"x": 1.0}, y=2)
+    commit(store.database, session)
+    session.close()
+    grow(store, MINIMUM + 50_000)
+    eventually(lambda: "packed the database: 0.0 MB, before 0.2 MB" in log(state))
+    size = state.database.stat().st_size
+    assert size < MINIMUM / 2
+    assert int(state.packed_note.read_text()) <= size
+    store.script.write(SetVariable(None, "m", 1))
+    with store.script.view() as session:
+        assert session.run(key).fields == {"y": 2}
+        assert session.tables.study("mult").recount() == []
+    store.close()
+    stop_server(state)
+    assert not [
+        path.name for path in state.path.glob("wf.db.*") if path.suffix in (".pack", ".old")
+    ]
+    look = Store(state, {}, look=True)
+    with look.script.view() as session:
+        assert session.tables.variable(None, "m") == 1
+    look.close()
+
+
+def test_a_killed_server_goes_on_with_the_packed_file(state: StateDirectory) -> None:
+    process = serve(state, "--pack-keep", "0")
+    store = Store(state, {})
+    grow(store, MINIMUM + 50_000)
+    eventually(lambda: "packed the database" in log(state))
+    store.script.write(SetVariable(None, "m", 1))
+    os.kill(process.pid, signal.SIGKILL)
+    eventually(lambda: not processes.is_alive(process))
+    store.script.write(SetVariable(None, "m", 2))
+    with store.script.view() as session:
+        assert session.tables.variable(None, "m") == 2
+        assert session.tables.variable(None, "n")[1] == "x" * 10_000
+    store.close()
+    assert PidFile(state.server_record).owner_alive()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("point", ["server.before_exchange", "server.after_exchange"])
+def test_killed_while_the_files_are_exchanged(
+    state: StateDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("MOTOKO_FAULT", f"{point}:kill")
+        patch.setenv("MOTOKO_FAULT_LOG", str(tmp_path / "faults"))
+        process = serve(state, "--pack-keep", "0")
+    store = Store(state, {})
+    count = 0
+    while processes.is_alive(process):
+        count += 1
+        store.script.write(SetVariable(None, "n", (count, "x" * 10_000)))
+    assert f"{point} 1 {process.pid}" in (tmp_path / "faults").read_text()
+    with store.script.view() as session:
+        assert session.tables.variable(None, "n") == (count, "x" * 10_000)
+        assert session.tables.study("mult").recount() == []
+    store.close()
+    stop_server(state)
+    assert not (state.path / "wf.db.pack").exists()
+
+
+# -- in this process -------------------------------------------------------------------------
+
+
+class Served:
+    """A file as its server holds it, without a server."""
+
+    def __init__(self, state: StateDirectory, policy: Policy) -> None:
+        self.packer = Packer(state.packed_note, policy)
+        self.storage = self.packer.storage = ServedFile(
+            state.database, committed=self.packer.consider
+        )
+        self.database = Database(self.storage)
+
+    def write(self, bulk: int = 10_000) -> None:
+        session = Session(self.database)
+        session.add(SetVariable(None, "n", os.urandom(bulk)))
+        commit(self.database, session)
+        session.close()
+
+    def grow_to(self, size: int) -> None:
+        while self.storage.getSize() < size:
+            self.write()
+        self.packer.wait()
+
+
+@pytest.fixture
+def served(state: StateDirectory) -> Iterator[Served]:
+    served = Served(state, Policy(minimum=MINIMUM, keep=0))
+    yield served
+    served.database.close()
+
+
+def test_it_is_packed_when_it_has_doubled_and_not_before(
+    state: StateDirectory, served: Served
+) -> None:
+    session = Session(served.database)
+    session.add(SetVariable(None, "large", os.urandom(150_000)))
+    commit(served.database, session)
+    session.close()
+    served.grow_to(MINIMUM)
+    packed = served.storage.getSize()
+    assert 150_000 < packed < 180_000
+    served.grow_to(2 * packed - 12_000)
+    assert served.storage.getSize() >= 2 * packed - 12_000  # beyond the minimum, but not doubled
+    served.write(20_000)
+    served.packer.wait()
+    assert served.storage.getSize() < 190_000
+    served.database.close()
+    again = Served(state, Policy(minimum=1, keep=0))  # who comes later knows the size after it
+    again.write(10)
+    again.packer.wait()
+    assert again.storage.getSize() > packed
+    again.database.close()
+
+
+@pytest.mark.parametrize("keep", [600.0, 0.0])
+def test_a_snapshot_in_use_stays_readable(state: StateDirectory, keep: float) -> None:
+    served = Served(state, Policy(minimum=MINIMUM, keep=keep))
+    served.write()
+    reader = Session(served.database)
+    seen = reader.tables.variable(None, "n")
+    served.grow_to(MINIMUM)
+    assert state.packed_note.exists()
+    reader._connection.cacheMinimize()
+    if keep:
+        assert reader.tables.variable(None, "n") == seen
+    else:
+        with pytest.raises(ReadConflictError):
+            reader.tables.variable(None, "n")
+    reader.refresh()
+    assert reader.tables.variable(None, "n") != seen
+    reader.close()
+    served.database.close()
+
+
+def test_commits_go_on_while_it_is_packed(state: StateDirectory, served: Served) -> None:
+    session = Session(served.database)
+    keys = [add_run(session, "mult", {"x": float(n)}) for n in range(300)]
+    commit(served.database, session)
+    counted = packs = 0
+    deadline = time.monotonic() + 20
+    while counted < 300 and time.monotonic() < deadline:
+        packs += served.packer._threshold > 0
+        served.packer._threshold = 0  # one pack after the other
+        session.add(EditRun(keys[counted], SetFields({"y": counted})))
+        session.add(SetVariable(None, "n", os.urandom(3_000)))
+        try:
+            commit(served.database, session)
+        except ConflictError:  # what it read was packed away meanwhile
+            session.refresh()
+            continue
+        counted += 1
+    served.packer.wait()
+    session.refresh()
+    assert packs > 3
+    assert [session.run(key).fields for key in keys] == [{"y": n} for n in range(300)]
+    assert session.tables.study("mult").recount() == []
+    session.close()
+
+
+def test_a_pack_without_room_is_given_up(
+    state: StateDirectory, served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_the_way = state.path / "wf.db.pack"
+    in_the_way.mkdir()
+    served.grow_to(MINIMUM)
+    size = served.storage.getSize()
+    assert "the database could not be packed: " in caplog.text
+    in_the_way.rmdir()
+    served.write()
+    served.packer.wait()
+    assert served.storage.getSize() > size  # not at every commit again
+    served.grow_to(2 * size)
+    assert served.storage.getSize() < size

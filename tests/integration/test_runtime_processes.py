@@ -1,0 +1,165 @@
+"""Telling processes apart, and ending them with their children."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.errors import MotokoError
+from motoko.runtime import processes
+from motoko.runtime.processes import current, group_members, identify, is_alive, signal_group, stop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+Child = subprocess.Popen[str]
+SLEEP = "import time; print('up', flush=True); time.sleep(60)"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
+# Ends at once on TERM and leaves a child in its group that does not.
+PARENT = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def start(script: str) -> Child:
+    return subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.fixture
+def children() -> Iterator[list[Child]]:
+    started: list[Child] = []
+    yield started
+    for child in started:
+        child.kill()
+        child.wait()
+        assert child.stdout is not None
+        child.stdout.close()
+
+
+def up(child: Child) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+def test_this_process_is_itself() -> None:
+    assert current() == identify(os.getpid())
+    assert current().pid == os.getpid()
+    assert is_alive(current())
+
+
+def test_the_same_number_is_not_the_same_process() -> None:
+    assert not is_alive(replace(current(), started=current().started - 1))
+    assert not is_alive(replace(current(), boot="another boot"))
+
+
+def test_a_zombie_is_not_alive(children: list[Child]) -> None:
+    child = start("print('up')")
+    children.append(child)
+    process = identify(child.pid)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, not collected
+    assert identify(child.pid) is None
+    assert process is None or not is_alive(process)
+
+
+def test_nobody_is_alive_under_an_unused_number() -> None:
+    assert identify(2**22 + 1) is None  # beyond the largest pid
+
+
+def test_a_signal_goes_to_the_same_process_only(children: list[Child]) -> None:
+    child = start(SLEEP)
+    children.append(child)
+    assert up(child) == "up"
+    process = identify(child.pid)
+    assert process is not None
+    assert not signal_group(replace(process, started=process.started - 1), signal.SIGKILL)
+    assert is_alive(process)
+    assert signal_group(process, signal.SIGTERM)
+    assert child.wait(30) == -signal.SIGTERM
+    assert not signal_group(process, signal.SIGTERM)
+
+
+async def test_stop_asks_first(children: list[Child]) -> None:
+    child = start(SLEEP)
+    children.append(child)
+    up(child)
+    process = identify(child.pid)
+    assert process is not None
+    assert await stop(process, grace=30)
+    assert child.wait(30) == -signal.SIGTERM
+    assert await stop(process, grace=30)
+
+
+async def test_stop_kills_what_does_not_listen(children: list[Child]) -> None:
+    child = start(STUBBORN)
+    children.append(child)
+    up(child)
+    process = identify(child.pid)
+    assert process is not None
+    assert await stop(process, grace=0.1)
+    assert child.wait(30) == -signal.SIGKILL
+
+
+async def test_stop_ends_children_that_outlive_their_leader(children: list[Child]) -> None:
+    child = start(PARENT)
+    children.append(child)
+    grandchild = identify(int(up(child)))
+    process = identify(child.pid)
+    assert process is not None
+    assert grandchild is not None
+    assert sorted(group_members(child.pid)) == sorted([child.pid, grandchild.pid])
+    assert await stop(process, grace=0.2)
+    assert child.wait(30) == -signal.SIGTERM
+    assert not is_alive(grandchild)
+
+
+@pytest.fixture
+def without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_has_proc", lambda: False)
+
+
+@pytest.fixture
+def fake_ps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ps command that prints what the file beside it says."""
+    command = tmp_path / "ps"
+    command.write_text('#!/bin/sh\ncat "$(dirname "$0")/answer"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path / "answer"
+
+
+@pytest.mark.usefixtures("without_proc")
+def test_without_proc_ps_is_asked(fake_ps: Path) -> None:
+    fake_ps.write_text("Ss   41 Tue Nov 14 22:13:20 2023\n")
+    process = identify(42)
+    assert process is not None
+    assert (process.pid, process.started) == (42, 1_700_000_000)
+    fake_ps.write_text("Z    41 Tue Nov 14 22:13:20 2023\n")
+    assert identify(42) is None
+    fake_ps.write_text("")
+    assert identify(42) is None
+    fake_ps.write_text("  41 41 Ss\n  42 41 Z\n  43 41 R+\n  44 44 R\n")
+    assert group_members(41) == [41, 43]
+
+
+@pytest.mark.usefixtures("without_proc")
+def test_with_neither_proc_nor_ps_the_error_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MotokoError, match="neither /proc nor a ps command"):
+        identify(os.getpid())

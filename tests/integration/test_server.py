@@ -1,0 +1,513 @@
+"""The database server: started when needed, found by all, stopped, killed; looking without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.core.changes import EditRun, SetVariable
+from motoko.core.edits import SetFields
+from motoko.core.values import MISSING
+from motoko.errors import (
+    DatabaseExistsError,
+    DatabaseVersionError,
+    NoDatabaseError,
+    ServerError,
+    StorageError,
+)
+from motoko.runtime import processes
+from motoko.runtime.daemons import PidFile
+from motoko.storage.address import MAX_SOCKET_PATH, StateDirectory
+from motoko.storage.database import Database
+from motoko.storage.handles import Run
+from motoko.storage.server import answers, create_database, ensure_server, stop_server
+from motoko.storage.session import Session, transact
+from motoko.storage.store import Store
+from motoko.testing import add_run, study_config
+from motoko.testing.clients import commit, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from motoko.storage.feed import Commit
+
+pytestmark = pytest.mark.integration
+
+STUDIES = ("mult", "add")
+
+SETTER = """
+import sys
+from pathlib import Path
+from motoko.core.changes import SetVariable
+from motoko.storage.address import StateDirectory
+from motoko.storage.store import Store
+store = Store(StateDirectory.of(Path(sys.argv[1])), {})
+store.script.write(SetVariable(None, sys.argv[2], int(sys.argv[3])))
+store.close()
+"""
+RESERVER = """
+import sys
+from pathlib import Path
+from motoko.storage.address import StateDirectory
+from motoko.storage.store import Store
+store = Store(StateDirectory.of(Path(sys.argv[1])), {})
+with store.script.view() as session:
+    for _ in range(20):
+        print(session.reserve("mult", 2, 0)[0])
+store.close()
+"""
+STARTER = """
+import sys
+from pathlib import Path
+from motoko.storage.address import StateDirectory
+from motoko.storage.server import ensure_server
+print(ensure_server(StateDirectory.of(Path(sys.argv[1]))))
+"""
+
+
+def python(code: str, *arguments: object, env: dict[str, str] | None = None) -> str:
+    """Run code in another process; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=env,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Iterator[Path]:
+    """A workflow's directory with a database and its server."""
+    directory = tmp_path / "a workflow"
+    directory.mkdir()
+    state = StateDirectory.of(directory)
+    create_database(state, STUDIES)
+    yield directory
+    stop_server(state)
+
+
+@pytest.fixture
+def state(workflow: Path) -> StateDirectory:
+    return StateDirectory.of(workflow)
+
+
+@pytest.fixture
+def stopped(state: StateDirectory) -> StateDirectory:
+    stop_server(state)
+    return state
+
+
+@pytest.fixture
+def store(state: StateDirectory) -> Iterator[Store]:
+    store = Store(state, {})
+    yield store
+    store.close()
+
+
+def server_process(state: StateDirectory) -> processes.ProcessId:
+    record = PidFile(state.server_record).read()
+    assert record is not None
+    return record.process
+
+
+def kill_server(state: StateDirectory) -> None:
+    process = server_process(state)
+    os.kill(process.pid, signal.SIGKILL)
+    eventually(lambda: not processes.is_alive(process))
+
+
+def variable(store: Store, name: str) -> Any:
+    with store.script.view() as session:
+        return session.tables.variable(None, name)
+
+
+# -- starting, finding, stopping -------------------------------------------------------------
+
+
+def test_a_server_is_started_when_needed_and_found_by_others(
+    workflow: Path, stopped: StateDirectory, store: Store
+) -> None:
+    state = stopped
+    assert not answers(state)
+    store.script.write(SetVariable(None, "n", 1))
+    first = server_process(state)
+    python(SETTER, workflow, "m", 2)
+    eventually(lambda: variable(store, "m") == 2)
+    assert variable(store, "n") == 1
+    assert server_process(state) == first
+    assert ensure_server(state) is False
+
+
+def test_stopping(state: StateDirectory) -> None:
+    process, socket = server_process(state), state.socket()
+    assert stop_server(state) is True
+    assert not processes.is_alive(process)
+    assert not socket.exists()
+    assert not state.server_record.exists()
+    assert stop_server(state) is False
+
+
+def test_nothing_to_stop_or_to_serve(tmp_path: Path) -> None:
+    state = StateDirectory.of(tmp_path)
+    assert stop_server(state) is False
+    with pytest.raises(NoDatabaseError, match="has no database yet"):
+        ensure_server(state)
+    assert not state.path.exists()
+
+
+def test_of_many_that_need_a_server_one_starts_it(workflow: Path, stopped: StateDirectory) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda _: python(STARTER, workflow).strip(), range(4)))
+    assert sorted(said) == ["False", "False", "False", "True"]
+    assert answers(stopped)
+
+
+@pytest.mark.fault
+def test_what_a_killed_server_leaves_behind_is_no_obstacle(
+    state: StateDirectory, store: Store
+) -> None:
+    store.script.write(SetVariable(None, "n", 1))
+    store.close()
+    kill_server(state)
+    assert state.socket().exists()
+    assert state.server_record.exists()
+    assert not answers(state)
+    assert stop_server(state) is False
+    assert ensure_server(state) is True
+    assert variable(store, "n") == 1
+
+
+def test_a_server_that_does_not_start_says_why(stopped: StateDirectory) -> None:
+    state = stopped
+    state.database.write_bytes(b"not a database, but a letter to the editor")
+    with pytest.raises(ServerError) as caught:
+        ensure_server(state)
+    assert "server.log" in str(caught.value)
+    assert not answers(state)
+
+
+def test_results_are_not_deleted_unasked(
+    workflow: Path, state: StateDirectory, store: Store
+) -> None:
+    store.script.write(SetVariable(None, "n", 1))
+    with pytest.raises(DatabaseExistsError, match="has results already"):
+        create_database(state, STUDIES)
+    assert variable(store, "n") == 1
+    store.close()
+    create_database(state, STUDIES, replace=True)
+    assert variable(store, "n") is MISSING
+
+
+def test_a_newer_database_is_refused(state: StateDirectory, store: Store) -> None:
+    database = store.database
+
+    def newer(root: Any) -> None:
+        root["motoko"].update({"version": 99, "written_by": "7.1"})
+
+    database.submit(lambda: transact(database, newer, initialising=True)).result()
+    message = r"format 99, written by Motoko 7\.1; this is Motoko .*, which reads format 1"
+    with pytest.raises(DatabaseVersionError, match=message):
+        variable(store, "n")
+    store.close()
+    with pytest.raises(DatabaseVersionError, match=message):  # before anything is started
+        _ = store.database
+    assert not store.connected
+
+
+# -- where it is and who may enter -----------------------------------------------------------
+
+
+def test_only_the_owner_may_enter(state: StateDirectory, store: Store) -> None:
+    store.script.write(SetVariable(None, "n", 1))
+    modes = {
+        path: stat.S_IMODE(path.lstat().st_mode)
+        for path in [state.path, state.socket(), *state.path.rglob("*")]
+    }
+    directories = {path for path in modes if path.is_dir()}
+    assert {modes[path] for path in directories} == {0o700}
+    assert {modes[path] for path in modes.keys() - directories} == {0o600}
+    assert state.logs in directories
+    assert {state.database, state.socket(), state.server_record} <= modes.keys()
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[StateDirectory]:
+    directory = tmp_path / ("deep directory" * 5) / ("deeper" * 5)
+    directory.mkdir(parents=True)
+    state = StateDirectory.of(directory)
+    assert len(os.fsencode(state.path / "zeo.sock")) > 107
+    create_database(state, STUDIES)
+    yield state
+    stop_server(state)
+
+
+def test_deep_directories_have_a_socket_elsewhere(deep: StateDirectory) -> None:
+    assert len(os.fsencode(deep.socket())) <= MAX_SOCKET_PATH
+    assert stat.S_IMODE(deep.socket().lstat().st_mode) == 0o600
+    assert stat.S_IMODE(deep.socket().parent.lstat().st_mode) == 0o700
+    python(SETTER, deep.path.parent, "n", 3)
+    store = Store(deep, {})
+    assert variable(store, "n") == 3
+    store.close()
+
+
+def test_a_socket_elsewhere_is_found_from_another_environment(
+    deep: StateDirectory, tmp_path: Path
+) -> None:
+    """A batch job may have another TMPDIR than the shell in which the server was started."""
+    process = server_process(deep)
+    other = tmp_path / "tmp"
+    other.mkdir()
+    env = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+    python(SETTER, deep.path.parent, "n", 3, env=env | {"TMPDIR": str(other)})
+    assert server_process(deep) == process
+    assert list(other.iterdir()) == []
+
+
+def test_a_directory_that_others_can_enter_holds_no_socket(
+    deep: StateDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_server(deep)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/tmp")
+    base = Path(f"/tmp/m{os.getpid()}")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    (base / f"motoko-{os.getuid()}").mkdir(parents=True)
+    (base / f"motoko-{os.getuid()}").chmod(0o755)
+    try:
+        with pytest.raises(ServerError, match="only you can enter"):
+            deep.socket()
+    finally:
+        (base / f"motoko-{os.getuid()}").rmdir()
+        base.rmdir()
+
+
+# -- looking without a server ----------------------------------------------------------------
+
+
+def test_looking_starts_no_server(state: StateDirectory, store: Store) -> None:
+    store.script.write(SetVariable(None, "n", 1))
+    for served in (True, False):
+        if not served:
+            store.close()
+            stop_server(state)
+        look = Store(state, {}, look=True)
+        assert variable(look, "n") == 1
+        for change in (SetVariable(None, "n", 2), SetVariable(None, "other", 2)):
+            with pytest.raises(StorageError, match="only to look"):
+                look.script.write(change)
+        with look.script.view() as session, pytest.raises(StorageError, match="only to look"):
+            session.reserve("mult", 1, 1)
+        assert variable(look, "n") == 1
+        assert answers(state) is served
+        look.close()
+
+
+def test_looking_at_nothing(tmp_path: Path) -> None:
+    look = Store(StateDirectory.of(tmp_path), {}, look=True)
+    with pytest.raises(NoDatabaseError):
+        variable(look, "n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"FS", b"not a database at all, " * 10])
+def test_looking_at_what_is_no_database(tmp_path: Path, content: bytes) -> None:
+    state = StateDirectory.of(tmp_path)
+    state.path.mkdir()
+    state.database.write_bytes(content)
+    look = Store(state, {}, look=True)
+    with pytest.raises(StorageError) as caught:
+        variable(look, "n")
+    assert "\n" not in caught.value.message
+    assert state.database.read_bytes() == content
+
+
+# -- several processes -----------------------------------------------------------------------
+
+
+def test_no_id_is_given_to_two_processes(workflow: Path, state: StateDirectory) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(lambda _: python(RESERVER, workflow), range(2)))
+    ids = [int(line) for output in said for line in output.split()]
+    assert sorted(ids) == list(range(1, 81, 2))
+
+
+def test_a_commit_elsewhere_wakes_a_subscriber_here(workflow: Path, store: Store) -> None:
+    heard: list[Commit] = []
+    woken = threading.Event()
+
+    def hear(commit: Commit) -> None:
+        heard.append(commit)
+        woken.set()
+
+    store.script.write(SetVariable(None, "n", 1))
+    heard_before = len(heard)
+    end = store.database.feed.subscribe(hear)
+    python(SETTER, workflow, "n", 2)
+    assert woken.wait(10)
+    with store.script.view() as session:
+        # Who is woken sees the commit: the snapshot is not older than the news.
+        assert session.tables.variable(None, "n") == 2
+        found = [session.classify(commit.oids) for commit in heard]
+    end()
+    assert heard_before == 0
+    assert found == [(set(), True)]
+
+
+# -- a server that goes ----------------------------------------------------------------------
+
+
+def restart_after(state: StateDirectory, seconds: float) -> threading.Thread:
+    def work() -> None:
+        time.sleep(seconds)
+        ensure_server(state)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+@pytest.mark.fault
+def test_clients_wait_for_a_server_and_go_on(state: StateDirectory, store: Store) -> None:
+    database = store.database
+    session, reader = Session(database), Session(database)
+    key = add_run(session, "mult", {"x": 1.0})
+    commit(database, session)
+    session.add(EditRun(key, SetFields({"y": 1})))
+    everything: list[Commit] = []
+    end = database.feed.subscribe(everything.append)
+    kill_server(state)
+    thread = restart_after(state, 0.5)
+    assert reader.tables.study("mult").ids(None) == []
+    commit(database, session)
+    thread.join()
+    assert session.run(key).fields == {"y": 1}
+    reader.refresh()
+    assert reader.run(key).fields == {"y": 1}
+    assert any(found.everything for found in everything)
+    end()
+    reader.close()
+    session.close()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_commit_in_doubt_is_looked_up(
+    state: StateDirectory,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    arrived: bool,
+) -> None:
+    """The connection breaks while the server commits, after or before it has."""
+    from ZEO.Exceptions import ClientDisconnected
+
+    database = store.database
+    client = database._storage._server
+    finish = client.tpc_finish
+    calls: list[bool] = []
+
+    def cut(*arguments: Any, **options: Any) -> Any:
+        calls.append(True)
+        if len(calls) > 1:
+            return finish(*arguments, **options)
+        if arrived:
+            finish(*arguments, **options)
+        client.loop.call_soon_threadsafe(client.client.protocol.close)
+        client.loop.call_soon_threadsafe(client.client.disconnected, client.client.protocol)
+        raise ClientDisconnected("the connection was lost")
+
+    session = Session(database)
+    key = add_run(session, "mult", {"x": 1.0})
+    session.note_read_id(key)
+    session.add(SetVariable(None, "n", 5))
+    monkeypatch.setattr(client, "tpc_finish", cut)
+    commit(database, session)
+    assert len(calls) == (1 if arrived else 2)
+    assert session.tables.study("mult").ids(None) == [key.id]
+    assert session.moved == {}
+    assert session.tables.variable(None, "n") == 5
+    session.close()
+
+
+@pytest.mark.fault
+def test_a_server_that_does_not_come_back(state: StateDirectory) -> None:
+    database = Database.connect(str(state.socket()), patience=0.5)
+    session, reader = Session(database), Session(database)
+    session.add(SetVariable(None, "n", 1))
+    kill_server(state)
+    begin = time.monotonic()
+    with pytest.raises(ServerError, match=r"did not come back within 0\.5 s"):
+        commit(database, session)
+    with pytest.raises(ServerError, match="did not come back"):
+        reader.tables.study("mult").ids(None)
+    assert time.monotonic() - begin < 10
+    assert not session.pending
+    session.close()
+    reader.close()
+    database.close()
+
+
+def test_no_server_at_the_address(tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match="no database server answers at"):
+        Database.connect(str(tmp_path / "nothing.sock"), wait=0.2)
+
+
+# -- closing ---------------------------------------------------------------------------------
+
+
+def test_closing_with_sessions_that_are_still_open(state: StateDirectory) -> None:
+    database = Database.connect(str(state.socket()))
+    session, other = Session(database), Session(database)
+    session.add(SetVariable(None, "n", 1))
+    assert session.tables.variable(None, "n") == 1
+    database.close()
+    session.close()
+    other.close()
+    database.close()
+
+
+def test_a_store_that_was_closed_connects_again(store: Store) -> None:
+    store.script.write(SetVariable(None, "n", 1))
+    store.close()
+    assert not store.connected
+    assert variable(store, "n") == 1
+
+
+def test_a_script_from_several_threads(state: StateDirectory) -> None:
+    """Every call is a transaction of its own, and no thread sees half of another's."""
+    config = study_config("mult", {"x": "float"})
+    store = Store(state, {"mult": config})
+    with store.script.view() as session:
+        keys = [add_run(session, "mult", {"x": float(n)}) for n in range(4)]
+        store.database.submit(session.commit).result()
+
+    def work(number: int) -> None:
+        run = Run(store, keys[number])
+        for step in range(10):
+            run.y = step
+            assert run.y == step
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert [Run(store, key).y for key in keys] == [9] * 4
+    store.close()
+
+
+def test_the_server_record_names_process_and_socket(state: StateDirectory) -> None:
+    record = json.loads(state.server_record.read_text())
+    assert record["info"]["socket"] == str(state.socket())
+    assert processes.is_alive(server_process(state))

@@ -1,0 +1,181 @@
+"""A workflow directory on disk, runs in its database, and a launcher for them."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from motoko.config import load_workflow
+from motoko.core.changes import Change, CreateRun, EditRun
+from motoko.core.records import Move, RunKey, RunRecord
+from motoko.core.space import job_identity, run_identity
+from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
+from motoko.runtime.processes import ProcessId, signal_group
+from motoko.storage.address import StateDirectory
+from motoko.storage.server import create_database, stop_server
+from motoko.storage.session import Session
+from motoko.storage.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from motoko.core.edits import RunEdit
+    from motoko.launcher.daemon import Running
+
+PATIENCE = 30.0
+
+
+@dataclass
+class Place:
+    """A workflow for tests. ``close`` ends everything that belongs to it."""
+
+    directory: Path
+    store: Store
+    state: StateDirectory
+    names: list[str] = field(default_factory=list)
+
+    @classmethod
+    def make(
+        cls,
+        directory: Path,
+        scripts: Mapping[str, str],
+        *,
+        job: Mapping[str, str] | None = None,
+        options: Mapping[str, Any] | None = None,
+        study_options: Mapping[str, Any] | None = None,
+        executable: bool = False,
+    ) -> Place:
+        """Write a workflow whose studies have these launch scripts, and create its database."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, script in scripts.items():
+            study = directory / name
+            study.mkdir()
+            (study / "launch.sh").write_text(script, encoding="utf-8")
+            if executable:
+                (study / "launch.sh").chmod(0o755)
+            content = {"job": dict(job or {"x": "int"}), **(study_options or {})}
+            (study / "bd.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+        content = {"task_managers": dict.fromkeys(scripts), "orchestrator": "steps.main"}
+        text = yaml.safe_dump({**content, **(options or {})})
+        (directory / "motoko.yaml").write_text(text, encoding="utf-8")
+        config = load_workflow(directory)
+        state = StateDirectory.of(directory)
+        create_database(state, list(scripts))
+        return cls(directory, Store(state, config.studies), state, list(scripts))
+
+    def create(
+        self,
+        jobs: list[dict[str, Any]],
+        *,
+        study: str | None = None,
+        run_name: str = "test",
+        fields: Mapping[str, Any] | None = None,
+        **resources: Any,
+    ) -> list[RunKey]:
+        """Create one run for each job."""
+        study = study or self.names[0]
+        session = Session(self.store.database)
+        try:
+            first_run, first_job = session.reserve(study, len(jobs), len(jobs))
+            table = session.tables.study(study)
+            for n, job in enumerate(jobs):
+                replicate = first_run + n  # so that the same job may be run often
+                identity = run_identity(study, run_name, job, {}, replicate)
+                record = RunRecord(
+                    study, first_run + n, table.find_job(job_identity(job)) or first_job + n,
+                    run_name, identity, job, replicate=replicate,
+                    resources=resources, fields=dict(fields or {}),
+                    history=(Move(time.time(), "CREATED", "test", 0),),
+                )  # fmt: skip
+                session.add(CreateRun(record, job_identity(job)))
+            self.store.database.submit(session.commit).result()
+        finally:
+            session.close()
+        return [RunKey(study, first_run + n) for n in range(len(jobs))]
+
+    def run(self, **options: Any) -> RunKey:
+        """Create one run."""
+        return self.create([{"x": 1}], **options)[0]
+
+    def edit(self, key: RunKey, edit: RunEdit) -> None:
+        """Change one run."""
+        self.commit(EditRun(key, edit, blind=True))
+
+    def commit(self, *changes: Change) -> None:
+        """Commit changes."""
+        self.store.script.write(*changes)
+
+    def record(self, key: RunKey) -> RunRecord:
+        """Return what the database knows of a run."""
+        with self.store.script.view() as session:
+            return session.run(key)
+
+    def records(self, keys: list[RunKey]) -> list[RunRecord]:
+        """Return what the database knows of runs."""
+        with self.store.script.view() as session:
+            return [session.run(key) for key in keys]
+
+    def quantity(self, key: RunKey, name: str) -> list[tuple[Any, Any]] | None:
+        """Return a series of a run."""
+        with self.store.script.view() as session:
+            return session.tables.study(key.study).quantity(key.id, name)
+
+    def directory_of(self, key: RunKey) -> Path:
+        """Return a run's directory."""
+        return self.store.run_directory(key.study, key.id)
+
+    def start(self, **options: Any) -> Running:
+        """Start a launcher."""
+        return start_launcher(self.state, **options)
+
+    def wait(self, keys: list[RunKey], *, seconds: float = PATIENCE) -> list[RunRecord]:
+        """Wait until runs have ended."""
+        wait_until(lambda: all(r.lifecycle.ended for r in self.records(keys)), seconds)
+        return self.records(keys)
+
+    def wait_for(self, key: RunKey, *lifecycles: str, seconds: float = PATIENCE) -> RunRecord:
+        """Wait until a run is in one of these places of its life."""
+        wait_until(lambda: self.record(key).lifecycle in lifecycles, seconds)
+        return self.record(key)
+
+    def recount(self) -> list[str]:
+        """Return what is wrong with the indexes."""
+        with self.store.script.view() as session:
+            return [line for name in self.names for line in session.tables.study(name).recount()]
+
+    def log(self) -> str:
+        """Return the launcher's log."""
+        path = self.state.logs / "launcher.log"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def close(self) -> None:
+        """End launchers, their runs and the server."""
+        try:
+            stop_launcher(self.state, stop_runs=True)
+            assert not running_launchers(self.state)
+            self._end_what_was_left_going()
+        finally:
+            self.store.close()
+            stop_server(self.state)
+
+    def _end_what_was_left_going(self) -> None:
+        with self.store.script.view() as session:
+            tables = [session.tables.study(name) for name in self.names]
+            ids = [(t, t.ids(None, lifecycles=["SUBMITTED", "START"])) for t in tables]
+            left = [record for table, found in ids for record in table.records(found)]
+        for record in left:
+            if record.process is not None:
+                signal_group(ProcessId(*record.process), signal.SIGKILL)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.01)

@@ -1,0 +1,92 @@
+"""Motoko's processes as tests start them: with short leases, or with a mechanism left out.
+
+``python -m tests.support.process orchestrator ARGUMENTS`` or ``... launcher DIRECTORY``.
+``MOTOKO_TEST_LEASE`` is the orchestrator's lease in seconds; ``MOTOKO_TEST_MUTANT`` names what is
+left out, to show that tests notice.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import motoko.launcher.daemon
+from motoko.cli import main as command_line
+from motoko.core.changes import RecordFiring
+from motoko.launcher import launcher
+from motoko.launcher.engine import Finding
+from motoko.launcher.recovery import Examined
+from motoko.orchestrator import execution, lease
+from motoko.orchestrator.firings import FiringRunner
+from motoko.orchestrator.past import Past
+from motoko.storage.off_loop import in_committer
+from motoko.storage.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def no_fence() -> None:
+    """A process commits although its lease is somebody else's."""
+    Session._check_guard = lambda self: None  # type: ignore[method-assign]
+    lease.Lease._renew = lambda self, tables: None  # type: ignore[method-assign]
+
+
+def no_once() -> None:
+    """What ``once`` firings are on record is not asked."""
+    recall = vars(execution)["recall"]
+
+    def forgetful(*args: Any) -> Past:
+        past = recall(*args)
+        return Past(past.event, past.open_firings, [], False)
+
+    vars(execution)["recall"] = forgetful
+
+
+def record_first() -> None:
+    """A firing is recorded as done before its action has done anything."""
+    call = FiringRunner._call
+
+    async def recording(self: Any, progress: Any) -> None:
+        database = self._execution.store.database
+        session = Session(database)
+        now = self._execution.store.now()
+        session.add(RecordFiring(progress.id, "done", "", progress.runs, now, once=True))
+        try:
+            await in_committer(database, session.commit)
+        finally:
+            session.close()
+        await call(self, progress)
+
+    FiringRunner._call = recording  # type: ignore[method-assign]
+    FiringRunner._record = lambda *_args, **_kwargs: None  # type: ignore[method-assign]
+
+
+def no_start_file() -> None:
+    """A launcher takes every attempt back, as if none had a start file."""
+    vars(launcher)["examine"] = lambda *_args: Examined(Finding.TAKEN_BACK)
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "no_fence": no_fence,
+    "no_once": no_once,
+    "record_first": record_first,
+    "no_start_file": no_start_file,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Be one of Motoko's processes."""
+    seconds = float(os.environ.get("MOTOKO_TEST_LEASE", lease.LEASE_SECONDS))
+    lease.LEASE_SECONDS, lease.RENEW_SECONDS = seconds, seconds / 3  # type: ignore[misc]
+    mutant = os.environ.get("MOTOKO_TEST_MUTANT")
+    if mutant:
+        MUTANTS[mutant]()
+    if arguments[0] == "launcher":
+        return motoko.launcher.daemon.main(arguments[1:])
+    return command_line(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

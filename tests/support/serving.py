@@ -1,0 +1,74 @@
+"""A workflow's server, and a counter in its database."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from motoko.core.changes import SetVariable
+from motoko.core.values import MISSING
+from motoko.errors import ConflictError
+from motoko.runtime import processes
+from motoko.runtime.daemons import PidFile
+from motoko.storage.address import StateDirectory
+from motoko.storage.server import create_database
+from motoko.storage.session import Session
+from motoko.testing.clients import commit, eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from motoko.storage.store import Store
+
+STUDIES = ("mult", "add")
+
+
+def make(directory: Path) -> StateDirectory:
+    """Make a database in a directory, and have it served."""
+    directory.mkdir(exist_ok=True)
+    state = StateDirectory.of(directory)
+    create_database(state, STUDIES)
+    return state
+
+
+def process_of(state: StateDirectory) -> processes.ProcessId:
+    """Return the server."""
+    record = PidFile(state.server_record).read()
+    assert record is not None
+    return record.process
+
+
+def kill_server(state: StateDirectory) -> processes.ProcessId:
+    """Kill the server; returns which process it was."""
+    process = process_of(state)
+    os.kill(process.pid, signal.SIGKILL)
+    eventually(lambda: not processes.is_alive(process))
+    return process
+
+
+def variable(store: Store, name: str) -> Any:
+    """Return a workflow variable."""
+    with store.script.view() as session:
+        return session.tables.variable(None, name)
+
+
+def increment(store: Store, name: str = "n") -> None:
+    """Add one as an action does: on what it read, and again if somebody else was faster."""
+    session = Session(store.database)
+    try:
+        while True:
+            add_one(session, name)
+            try:
+                commit(store.database, session)
+            except ConflictError:
+                continue
+            return
+    finally:
+        session.close()
+
+
+def add_one(session: Session, name: str = "n") -> None:
+    """Add one to a counter, with the session's next commit."""
+    value = session.tables.variable(None, name)
+    session.add(SetVariable(None, name, 1 if value is MISSING else value + 1))

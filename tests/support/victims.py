@@ -1,0 +1,86 @@
+"""Processes as chaos sees them: whether they are busy, and which of them belong to a workflow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+
+PROC = Path("/proc")
+WINDOW = 0.004
+
+
+def cpu_time(pid: int) -> int:
+    """Return the CPU time of a process, all threads, in nanoseconds; 0 if it is gone."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for task in os.scandir(PROC / str(pid) / "task"):
+            total += int(Path(task.path, "schedstat").read_text().split()[0])
+    return total
+
+
+def becomes_busy(pid: int, patience: float) -> bool:
+    """Wait until a process uses the CPU, at most so many seconds; return whether it does."""
+    deadline = time.monotonic() + patience
+    before = cpu_time(pid)
+    while time.monotonic() < deadline:
+        time.sleep(WINDOW)
+        now = cpu_time(pid)
+        if now > before:
+            return True
+        before = now
+    return False
+
+
+def send(pid: int, number: signal.Signals) -> bool:
+    """Signal one process; return whether it was there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+        return True
+    return False
+
+
+def send_group(pid: int, number: signal.Signals) -> bool:
+    """Signal a process group; return whether it was there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)
+        return True
+    return False
+
+
+def wrappers(directory: Path) -> list[tuple[int, str]]:
+    """Return the pids of a workflow's run wrappers, and the tokens of their attempts."""
+    found = []
+    for pid, arguments in _processes():
+        if len(arguments) > 2 and arguments[1].endswith("/wrapper.sh"):
+            private = arguments[2]
+            if private.startswith(f"{directory}/"):
+                found.append((pid, private.rsplit("/", 1)[1]))
+    return found
+
+
+def left(directory: Path) -> list[str]:
+    """Return the processes that work in or on a directory, this one excepted."""
+    found = []
+    for pid, arguments in _processes():
+        with contextlib.suppress(OSError):
+            inside = os.readlink(PROC / str(pid) / "cwd").startswith(str(directory))
+            if pid != os.getpid() and (inside or str(directory) in " ".join(arguments)):
+                found.append(f"{pid}: {' '.join(arguments)}")
+    return found
+
+
+def _processes() -> list[tuple[int, list[str]]]:
+    found = []
+    for entry in os.scandir(PROC):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                line = (PROC / entry.name / "cmdline").read_bytes()
+                if line:
+                    found.append((int(entry.name), line.decode(errors="replace").split("\0")))
+    return found

@@ -1,0 +1,135 @@
+"""Workflows to be killed: their scripts log what they do, their results follow from arithmetic."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motoko.workflow import Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).parents[2]
+RETRIES = 100_000  # what is killed is tried again, however often that is
+LOG = "executed"
+GATE = "gate"
+NOTE = """\
+note() {{
+    echo "$1 ${{MOTOKO_ATTEMPT_DIR##*/}} $MOTOKO_STUDY.$MOTOKO_RUN_ID $MOTOKO_ATTEMPT \
+$MOTOKO_RUN_NAME" >>'{log}'
+}}
+note start
+"""
+WAIT = """\
+while [ "$MOTOKO_JOB_X" -gt 1 ] && [ ! -e '{gate}' ]; do sleep 0.02; done
+"""
+# The outbox is written as motoko-worker does, which would take ten times as long.
+SQUARE = """\
+sleep {seconds}
+note middle
+printf '\\n{{"t":0,"op":"set","field":"y","value":%s}}\\n' \
+$((MOTOKO_JOB_X * MOTOKO_JOB_X)) >>"$MOTOKO_ATTEMPT_DIR/outbox"
+note end
+"""
+DOWN = "sleep {seconds}\nnote end\n"
+FAN_OUT = """\
+task_managers:
+  src:
+  down:
+orchestrator: steps.main
+max_concurrent: 4
+retries: {retries}
+"""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A workflow directory, what to start it with, and what must come of it."""
+
+    directory: Path
+    run_name: str
+    arguments: tuple[str, ...]
+    expected: Mapping[str, Any]
+    runs: Mapping[str, int]
+    once: tuple[str, ...] = ()
+
+    @property
+    def log(self) -> Path:
+        """Return the scripts' log."""
+        return self.directory / LOG
+
+    @property
+    def gate(self) -> Path:
+        """Return the file for which all runs but the first wait, where there is a gate."""
+        return self.directory / GATE
+
+
+def make_fan_out(directory: Path, *, seconds: float = 0.01, gate: bool = False) -> None:
+    """Write the fan-out and fan-in; each run sleeps so many seconds.
+
+    ``gate``: all runs of ``src`` but the first wait until the file ``gate`` is there.
+    """
+    directory.mkdir(parents=True)
+    (directory / "motoko.yaml").write_text(FAN_OUT.format(retries=RETRIES))
+    shutil.copy(Path(__file__).with_name("chaos_workflow.py"), directory / "steps.py")
+    note = NOTE.format(log=directory / LOG)
+    wait = WAIT.format(gate=directory / GATE) if gate else ""
+    for study, script in (
+        ("src", wait + SQUARE.format(seconds=seconds)),
+        ("down", DOWN.format(seconds=seconds)),
+    ):
+        (directory / study).mkdir()
+        (directory / study / "bd.yaml").write_text("job:\n  x: int\n")
+        (directory / study / "launch.sh").write_text(note + script)
+    create(directory)
+
+
+def fan_out(directory: Path, run_name: str, count: int) -> Workload:
+    """Return one execution of the fan-out of so many runs."""
+    total = sum(n * n for n in range(1, count + 1))
+    return Workload(
+        directory,
+        run_name,
+        ("--count", str(count)),
+        {"forwarded": count, "total": total, "sum": total},
+        {"src": count, "down": count},
+        ("forward",),
+    )
+
+
+def make_arithmetic(directory: Path) -> None:
+    """Copy the arithmetic example; its scripts log what they do."""
+    ignored = shutil.ignore_patterns(".wf", "BD-*", "__pycache__")
+    shutil.copytree(ROOT / "examples" / "arithmetic", directory, ignore=ignored)
+    with (directory / "motoko.yaml").open("a") as file:
+        file.write(f"retries: {RETRIES}\n")
+    for study in ("mult", "add", "norm"):
+        script = NOTE.format(log=directory / LOG) + "python doIt.py || exit\nnote end\n"
+        (directory / study / "launch.sh").write_text(script)
+    create(directory)
+
+
+def arithmetic(directory: Path, run_name: str, first: float, second: float) -> Workload:
+    """Return one execution of the arithmetic example."""
+    sums = [first * 0.342 + 0.56, first * -2.31 + 0.56, second * 0.342 + 0.56]
+    square = sum((a - b) ** 2 for a, b in zip(sums, (3.3, 2.34, 0.148), strict=True))
+    return Workload(
+        directory,
+        run_name,
+        ("--inputs", str(first), str(second)),
+        {"result": [square, math.sqrt(square)]},
+        {"mult": 4, "add": 3, "norm": 1},
+    )
+
+
+def create(directory: Path) -> None:
+    """Make the workflow's database; its server runs afterwards."""
+    workflow = Workflow(directory)
+    try:
+        workflow.create()
+    finally:
+        workflow.close()

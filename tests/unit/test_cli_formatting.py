@@ -1,0 +1,217 @@
+"""What the command line prints, without any process."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from motoko.cli import exit_status
+from motoko.cli.as_json import overview_text, plain
+from motoko.cli.errors import report, status_of
+from motoko.cli.parser import build_parser, parse
+from motoko.cli.tables import counts_line, counts_table, ordered_states, runs_table, value_text
+from motoko.core.records import RunRecord
+from motoko.core.states import Lifecycle
+from motoko.errors import (
+    ConfigError,
+    ConstraintError,
+    DatabaseExistsError,
+    MotokoError,
+    RunFailed,
+    RunNameError,
+    WorkflowFailed,
+)
+from motoko.operations.orchestrators import file_stem
+from motoko.operations.overview import Overview, StudyOverview
+
+pytestmark = pytest.mark.unit
+
+
+def record(run_id: int, *, label: str | None = None, **fields: object) -> RunRecord:
+    return RunRecord(
+        study="s", id=run_id, job_id=run_id, run_name="a", identity=b"", job={"x": run_id / 3},
+        lifecycle=Lifecycle.FINISHED, label=label, fields=fields,
+    )  # fmt: skip
+
+
+def printed(table: object) -> str:
+    console = Console(width=200, record=True, markup=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2.0, "2"),
+        (1 / 3, "0.3333333333"),
+        (math.nan, "nan"),
+        (12345678901, "12345678901"),
+        ("[red]x[/red]", "[red]x[/red]"),
+        ("two\nlines", "'two\\nlines'"),
+        (None, "None"),
+        ([1, 2], "[1, 2]"),
+        ("y" * 60, "y" * 45 + "..."),
+    ],
+)
+def test_values_are_on_one_line_and_not_too_long(value: object, text: str) -> None:
+    assert value_text(value) == text
+
+
+def test_states_are_in_the_order_of_the_lifecycle_and_labels_last() -> None:
+    states = ["FORWARDED", "FAILED", "CREATED", "BEST", "START"]
+    assert ordered_states(states) == ["CREATED", "START", "FAILED", "BEST", "FORWARDED"]
+
+
+def test_counts_on_one_line() -> None:
+    assert counts_line({"s": {}, "t": {}}) == "no runs yet"
+    line = counts_line({"s": {"FINISHED": 3, "START": 1}, "t": {}, "u": {"[b]": 2}})
+    assert line == "s: 1 START, 3 FINISHED; u: 2 [b]"
+
+
+def test_markup_in_names_states_and_values_is_text() -> None:
+    out = printed(counts_table({"[bold]a[/bold]": {"[red]": 1}}, "run name"))
+    assert "[bold]a[/bold]" in out
+    assert "[red]" in out
+    out = printed(runs_table([record(1, label="[x]", y="[link=z]")]))
+    assert "[x]" in out
+    assert "[link=z]" in out
+
+
+def test_runs_have_a_column_for_whatever_one_of_them_has() -> None:
+    out = printed(runs_table([record(1, y=1.5), record(2, z=[1])]))
+    header, first, second = (
+        line.split() for line in out.splitlines() if "s." in line or "run" in line
+    )
+    assert header == ["run", "x", "state", "y", "z"]
+    assert first == ["s.1", "0.3333333333", "FINISHED", "1.5"]
+    assert second == ["s.2", "0.6666666667", "FINISHED", "[1]"]
+
+
+# -- JSON --------------------------------------------------------------------------------------
+
+
+def test_what_json_lacks_is_text() -> None:
+    value = {
+        "a": math.nan,
+        "b": -math.inf,
+        "c": datetime(2026, 1, 2, tzinfo=UTC),
+        "d": b"\x00\xff",
+        "e": (1, {2}),
+        "f": True,
+    }
+    expected = {
+        "a": "nan",
+        "b": "-inf",
+        "c": "2026-01-02T00:00:00+00:00",
+        "d": "00ff",
+        "e": [1, [2]],
+        "f": True,
+    }
+    assert plain(value) == expected
+
+
+def test_runs_are_in_the_json_only_if_asked_for() -> None:
+    study = StudyOverview("s", {"a": {"SEEN": 1}}, [record(1, label="SEEN", y=math.inf)])
+    overview = Overview("/w", database=True, server=None, studies=[study])
+    short = json.loads(overview_text(overview, runs=False))
+    assert short["studies"] == [{"name": "s", "counts": {"a": {"SEEN": 1}}}]
+    assert short["server"] is None
+    run = json.loads(overview_text(overview, runs=True))["studies"][0]["runs"][0]
+    assert (run["state"], run["lifecycle"]) == ("SEEN", "FINISHED")
+    assert run["fields"] == {"y": "inf"}
+
+
+# -- errors ------------------------------------------------------------------------------------
+
+
+def noted(error: Exception, *notes: str) -> Exception:
+    for note in notes:
+        error.add_note(note)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MotokoError("x"), exit_status.ERROR),
+        (DatabaseExistsError("x"), exit_status.ERROR),
+        (ConfigError("x"), exit_status.USAGE),
+        (RunNameError("x"), exit_status.USAGE),
+        (ConstraintError("x"), exit_status.USAGE),
+        (noted(ConstraintError("x"), "in the orchestrator function main"), exit_status.ERROR),
+        (RunFailed("x"), exit_status.FAILED),
+        (WorkflowFailed("x"), exit_status.FAILED),
+        (ValueError("x"), exit_status.ERROR),
+    ],
+)
+def test_exit_status(error: Exception, status: int) -> None:
+    assert status_of(error) == status
+
+
+def test_an_own_error_is_its_message_and_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    report(MotokoError("it is wrong", hint="Do this."), verbose=False)
+    assert capsys.readouterr().err == "error: it is wrong\n  Do this.\n"
+
+
+def test_a_users_exception_says_where_first(capsys: pytest.CaptureFixture[str]) -> None:
+    error = noted(KeyError("k"), "in the action of event 'e', f (o.py:3)", "and this")
+    report(error, verbose=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "error: in the action of event 'e', f (o.py:3): KeyError: 'k'"
+    assert "and this" in lines
+
+
+def test_a_single_error_of_a_group_is_reported_as_itself(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    group = ExceptionGroup("g", [ExceptionGroup("h", [ConfigError("it", file="f", line=2)])])
+    assert report(group, verbose=False) == exit_status.USAGE
+    assert capsys.readouterr().err == "error: f:2: it\n"
+
+
+# -- parsing -----------------------------------------------------------------------------------
+
+
+def test_verbose_may_stand_before_and_after_the_command() -> None:
+    for arguments in (["--verbose", "kill"], ["kill", "--verbose"]):
+        assert parse(build_parser(), arguments).verbose is True
+    assert parse(build_parser(), ["kill"]).verbose is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["kil"], "error: motoko has no command 'kil'\n  Did you mean 'kill'?"),
+        (["kill", "--stop_runs"], "error: motoko kill does not know '--stop_runs'\n  Did you mean"),
+        (["clean", "--constraints"], "error: argument --constraints: expected one argument\n"),
+        (["kill", "--stop"], "error: motoko kill does not know '--stop'\n"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_parsed(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        parse(build_parser(), arguments)
+    assert exit_info.value.code == exit_status.USAGE
+    assert capsys.readouterr().err.startswith(expected)
+
+
+# -- files of a run name -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "..", "a: b", "*", "\N{SNOWMAN}" * 100, "%2e"])
+def test_any_run_name_has_a_file_name_of_its_own(name: str) -> None:
+    stem = file_stem(name)
+    assert "/" not in stem
+    assert "*" not in stem
+    assert len(f"orchestrator-{stem}.json.tmp".encode()) < 255
+    assert stem != file_stem(name[:-1] + "z")

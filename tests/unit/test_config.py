@@ -1,0 +1,614 @@
+"""motoko.yaml and bd.yaml: what is read, and what is said about what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from motoko.config import (
+    RESERVED_TASK_NAMES,
+    RunOptions,
+    StudyConfig,
+    TaskManagerConfig,
+    WorkflowConfig,
+    find_workflow,
+    generator_name,
+    load_study,
+    load_workflow,
+)
+from motoko.config.workflow_file import WorkflowFile
+from motoko.errors import ConfigError, NotAWorkflowError
+
+pytestmark = pytest.mark.unit
+
+EXAMPLE = Path(__file__).parents[2] / "motoko.yaml.example"
+MINIMAL = "task_managers:\n  mult:\norchestrator: steps.main\n"
+STUDY = "job:\n  x: float\n"
+
+
+def make_study(parent: Path, name: str = "mult", text: str | bytes = STUDY) -> Path:
+    directory = parent / name
+    directory.mkdir(parents=True)
+    (directory / "launch.sh").write_text("true\n")
+    write(directory / "bd.yaml", text)
+    return directory
+
+
+def make_workflow(parent: Path, text: str | bytes = MINIMAL, study: str | bytes = STUDY) -> Path:
+    make_study(parent, "mult", study)
+    file = parent / "motoko.yaml"
+    write(file, text)
+    return file
+
+
+def write(file: Path, text: str | bytes) -> None:
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+def study_of(parent: Path, text: str) -> StudyConfig:
+    return load_study(make_study(parent, "mult", text))
+
+
+# --- what is read ---------------------------------------------------------------------------------
+
+
+def test_a_minimal_workflow_has_the_documented_defaults(tmp_path: Path) -> None:
+    config = load_workflow(make_workflow(tmp_path))
+    assert config.path == tmp_path.resolve() / "motoko.yaml"
+    assert config.directory == tmp_path.resolve()
+    assert list(config.task_managers) == ["mult"]
+    assert (config.orchestrator_module, config.orchestrator_function) == ("steps", "main")
+    assert config.aliases == {}
+    assert config.defaults == RunOptions()
+    assert config.max_concurrent is None
+    assert (config.poll_interval, config.safety_poll) == (2.0, 30.0)
+
+    study = config.studies["mult"]
+    assert (study.name, study.study) == ("mult", "mult")
+    assert study.directory == tmp_path.resolve() / "mult"
+    assert study.path == study.directory / "bd.yaml"
+    assert study.job == {"x": "float"}
+    assert (study.run, study.job_space, study.run_params) == ({}, {}, {})
+    assert study.exec_file == "launch.sh"
+    assert study.config_files == ()
+
+
+def test_the_directory_may_be_named_instead_of_the_file(tmp_path: Path) -> None:
+    file = make_workflow(tmp_path)
+    assert load_workflow(tmp_path) == load_workflow(file)
+
+
+def test_studies_are_read_only_if_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "motoko.yaml").write_text(MINIMAL)
+    assert load_workflow(tmp_path, studies=False).studies == {}
+
+
+def test_task_managers_keep_their_order(tmp_path: Path) -> None:
+    names = ["zeta", "alpha", "mid"]
+    for name in names:
+        make_study(tmp_path, name)
+    keys = "".join(f"  {name}:\n" for name in names)
+    (tmp_path / "motoko.yaml").write_text(f"task_managers:\n{keys}orchestrator: a.b\n")
+    config = load_workflow(tmp_path)
+    assert list(config.task_managers) == names
+    assert list(config.studies) == names
+
+
+def test_options_come_from_workflow_then_task_manager_then_study(tmp_path: Path) -> None:
+    text = (
+        "task_managers:\n  mult:\n    nproc: 2\n    retries: 5\n    max_concurrent: 3\n"
+        "orchestrator: a.b\nnproc: 1\nretries: 1\ntimeout: 10 min\ngenerator: slurmCoat\n"
+        "slurm_options: --mem=4G --comment='two words'\nmax_concurrent: 9\n"
+    )
+    config = load_workflow(make_workflow(tmp_path, text, STUDY + "retries: 7\n"))
+    options = config.options("mult")
+    assert (options.nproc, options.retries, options.timeout) == (2, 7, 600.0)
+    assert options.generator == "slurm"
+    assert options.slurm_options == ("--mem=4G", "--comment=two words")
+    assert options.bash_options is None
+    assert config.max_concurrent == 9
+    assert config.max_concurrent_of("mult") == 3
+
+
+def test_a_studys_own_limit_overrides_the_task_managers(tmp_path: Path) -> None:
+    text = "task_managers:\n  mult:\n    max_concurrent: 3\norchestrator: a.b\n"
+    config = load_workflow(make_workflow(tmp_path, text, STUDY + "max_concurrent: 1\n"))
+    assert config.max_concurrent_of("mult") == 1
+
+
+def test_merged_takes_the_later_value_and_keeps_what_is_not_given() -> None:
+    first = RunOptions(nproc=2, retries=3, bash_options=("-a",))
+    later = TaskManagerConfig(retries=0, bash_options=(), max_concurrent=4)
+    merged = first.merged(later)
+    assert type(merged) is RunOptions
+    assert merged == RunOptions(nproc=2, retries=0, bash_options=())
+
+
+def test_aliases_are_kept(tmp_path: Path) -> None:
+    config = load_workflow(make_workflow(tmp_path, MINIMAL + "aliases:\n  times: mult\n"))
+    assert config.aliases == {"times": "mult"}
+
+
+def test_the_models_are_frozen(tmp_path: Path) -> None:
+    config = load_workflow(make_workflow(tmp_path))
+    with pytest.raises(ValidationError):
+        config.orchestrator = "other.main"
+    with pytest.raises(ValidationError):
+        config.studies["mult"].exec_file = "other.sh"
+
+
+def test_a_full_study_is_read(tmp_path: Path) -> None:
+    text = (
+        "study: Multiplication\njob:\n  x: float\n  tags: list\n  when: datetime\n  how: str\n"
+        "run:\n  factor: float\n  nproc: int\n"
+        "job_space:\n  x: [1, 2.5]\n  tags: [a, b]\n  when: 2024-05-01\n"
+        "run_params:\n  factor: 2\n  timeout: 10 min\n  slurm_options: [-n, '4']\n"
+        "exec_file: go.sh\nconfig_files: [extra.py, doIt.py]\n"
+    )
+    directory = make_study(tmp_path, "mult", text)
+    for name in ("go.sh", "extra.py", "doIt.py"):
+        (directory / name).write_text("")
+    study = load_study(directory)
+    assert (study.name, study.study) == ("mult", "Multiplication")
+    assert list(study.job.items()) == [
+        ("x", "float"),
+        ("tags", "list"),
+        ("when", "datetime"),
+        ("how", "str"),
+    ]
+    assert study.run == {"factor": "float"}, "a declared resource is no field"
+    assert study.job_space == {
+        "x": [1, 2.5],
+        "tags": ["a", "b"],
+        "when": datetime(2024, 5, 1, tzinfo=UTC),
+    }
+    assert study.run_params == {"factor": 2, "timeout": 600.0, "slurm_options": ["-n", "4"]}
+    assert study.exec_file == "go.sh"
+    assert study.config_files == ("extra.py", "doIt.py")
+
+
+def test_do_it_is_a_config_file_where_it_exists(tmp_path: Path) -> None:
+    directory = make_study(tmp_path, "mult", STUDY + "config_files: extra.py\n")
+    (directory / "extra.py").write_text("")
+    assert load_study(directory).config_files == ("extra.py",)
+    (directory / "doIt.py").write_text("")
+    assert load_study(directory).config_files == ("doIt.py", "extra.py")
+
+
+def test_undeclared_run_fields_are_free(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "run_params: {colour: red, nproc: 2}\n")
+    assert study.run_params == {"colour": "red", "nproc": 2}
+
+
+@pytest.mark.parametrize("name", ["y", "n", "yes", "no", "on", "off", "true"])
+def test_keys_are_the_text_that_is_written(tmp_path: Path, name: str) -> None:
+    study = study_of(tmp_path, f"job:\n  {name}: float\njob_space:\n  {name}: 1.0\n")
+    assert study.job == {name: "float"}
+    assert study.job_space == {name: 1.0}
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("1e-3", 0.001), ("1E5", 1e5), ("-2.5e3", -2500.0), (".5e1", 5.0), ("+1e+2", 100.0)],
+)
+def test_exponents_need_no_dot(tmp_path: Path, written: str, value: float) -> None:
+    study = study_of(tmp_path, f"{STUDY}job_space: {{x: {written}}}\n")
+    assert study.job_space == {"x": value}
+
+
+@pytest.mark.parametrize("written", ["e5", "1e", "1e5x", "x1e5"])
+def test_text_with_an_e_stays_text(tmp_path: Path, written: str) -> None:
+    study = study_of(tmp_path, f"job: {{s: str}}\njob_space: {{s: {written}}}\n")
+    assert study.job_space == {"s": written}
+
+
+def test_anchors_and_merges_work_and_own_values_win(tmp_path: Path) -> None:
+    text = (
+        "task_managers:\n  a: &small {nproc: 1, retries: 1}\n  b: &other {nproc: 7, timeout: 9}\n"
+        "  mult: {retries: 2, <<: [*small, *other]}\norchestrator: a.b\n"
+    )
+    file = tmp_path / "motoko.yaml"
+    file.write_text(text)
+    merged = load_workflow(file, studies=False).task_managers["mult"]
+    assert (merged.nproc, merged.retries, merged.timeout) == (1, 2, 9.0)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
+    text = b"\xef\xbb\xbf" + MINIMAL.replace("\n", "\r\n").encode()
+    assert load_workflow(make_workflow(tmp_path, text)).orchestrator == "steps.main"
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("90", 90.0),
+        ("1.5", 1.5),
+        ("90s", 90.0),
+        ("10 min", 600.0),
+        ("1h", 3600.0),
+        ("1h 30min", 5400.0),
+        ("1h30m", 5400.0),
+        ("2 Days", 172800.0),
+        ("01:30:00", 5400.0),
+        ("1:30:00", 5400.0),
+        ("05:30", 330.0),
+        ("'45'", 45.0),
+    ],
+)
+def test_times_are_seconds_or_text(tmp_path: Path, written: str, seconds: float) -> None:
+    file = make_workflow(tmp_path, MINIMAL + f"timeout: {written}\n")
+    assert load_workflow(file).defaults.timeout == seconds
+
+
+def test_the_safety_poll_can_be_off(tmp_path: Path) -> None:
+    file = make_workflow(tmp_path, MINIMAL + "safety_poll: off\n")
+    assert load_workflow(file).safety_poll == math.inf
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [("bash", "bash"), ("slurm", "slurm"), ("bashCoat", "bash"), ("slurmCoat", "slurm")],
+)
+def test_old_spellings_of_generators_are_known(given: str, known: str) -> None:
+    assert generator_name(given) == known
+
+
+def test_an_unknown_generator_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown generator 'slrum'\n.*'slurm'"):
+        generator_name("slrum")
+
+
+# --- the example ----------------------------------------------------------------------------------
+
+
+def test_the_example_loads_and_means_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "motoko.yaml").write_bytes(EXAMPLE.read_bytes())
+    for name in ("prepare", "solve", "analyze"):
+        make_study(tmp_path, name)
+    config = load_workflow(tmp_path)
+    assert list(config.task_managers) == ["prepare", "solve", "analyze"]
+    assert config.aliases == {"post": "analyze"}
+    assert config.options("solve").timeout == 5400.0
+    assert config.options("prepare").timeout == 43200.0
+    # What it names as defaults are the defaults.
+    fresh = WorkflowConfig.model_fields
+    assert config.poll_interval == fresh["poll_interval"].default
+    assert config.safety_poll == fresh["safety_poll"].default
+
+
+@pytest.mark.parametrize("key", sorted(WorkflowFile.model_fields))
+def test_the_example_has_every_key_of_the_workflow(key: str) -> None:
+    assert re.search(rf"^{key}:", EXAMPLE.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("key", sorted(TaskManagerConfig.model_fields))
+def test_the_example_has_every_key_of_a_task_manager(key: str) -> None:
+    assert re.search(rf"^    (# )?{key}:", EXAMPLE.read_text(), re.MULTILINE)
+
+
+# --- finding the workflow -------------------------------------------------------------------------
+
+
+def test_a_workflow_is_found_from_anywhere_inside(tmp_path: Path) -> None:
+    file = make_workflow(tmp_path / "with space")
+    inside = file.parent / "mult" / "deeper"
+    inside.mkdir()
+    assert find_workflow(file.parent) == file.resolve()
+    assert find_workflow(inside) == file.resolve()
+
+
+def test_the_nearest_workflow_is_taken(tmp_path: Path) -> None:
+    make_workflow(tmp_path)
+    inner = make_workflow(tmp_path / "inner")
+    (tmp_path / "inner" / "mult" / "motoko.yaml").mkdir()  # a directory is not the file
+    assert find_workflow(inner.parent / "mult") == inner.resolve()
+
+
+def test_outside_a_workflow_it_says_where_it_looked(tmp_path: Path) -> None:
+    with pytest.raises(NotAWorkflowError) as caught:
+        find_workflow(tmp_path)
+    assert str(caught.value).splitlines()[0] == (
+        f"no motoko.yaml in {tmp_path.resolve()} or any directory above it"
+    )
+    assert caught.value.hint is not None
+    assert "motoko init" in caught.value.hint
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Bad:
+    """A file with one thing wrong: the line it is on, and what must be said about it."""
+
+    text: str | bytes
+    line: int | None
+    message: str
+    hint: str | None = None
+
+
+def rows(**bad: Bad) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("bad", [pytest.param(row, id=key) for key, row in bad.items()])
+
+
+def check(error: ConfigError, file: Path | str, bad: Bad) -> None:
+    place = f"{file}: " if bad.line is None else f"{file}:{bad.line}: "
+    first = str(error).splitlines()[0]
+    assert first.startswith(place)
+    assert bad.message in first
+    assert (error.file, error.line) == (str(file), bad.line)
+    if bad.hint is not None:
+        assert error.hint is not None
+        assert bad.hint in error.hint
+    for word in ("pydantic", "validation error", "Input should", "type=", "Value error"):
+        assert word not in str(error)
+
+
+YAML_ROWS: dict[str, Bad] = {
+    "empty": Bad("", 1, "the file is empty"),
+    "only_comments": Bad("# nothing\n\n", 1, "the file is empty"),
+    "list": Bad("\n- a\n", 2, "must hold keys and values"),
+    "text": Bad("just words\n", 1, "must hold keys and values"),
+    "unclosed": Bad("a: 1\nb: [1, 2\n", 3, "cannot be read as YAML"),
+    "tab": Bad("a:\n\tb: 1\n", 2, "cannot be read as YAML", "spaces"),
+    "two_documents": Bad("a: 1\n---\nb: 2\n", 2, "another document"),
+    "undefined_alias": Bad("a: 1\nb: *x\n", 2, "undefined alias"),
+    "control_character": Bad("a: 1\nb: \x07\n", 2, "'\\x07' is not allowed"),
+    "not_utf8": Bad(b"a: 1\n# \xe9t\xe9\n", 2, "not UTF-8"),
+    "duplicate": Bad("nproc: 1\nretries: 1\nnproc: 2\n", 3, "'nproc' is given twice", "line 1"),
+    "duplicate_deep": Bad("a:\n  b: 1\n  'b': 2\n", 3, "'b' is given twice", "line 2"),
+    "duplicate_on": Bad("on: 1\non: 2\n", 2, "'on' is given twice"),
+    "complex_key": Bad("a: 1\n? [x]\n: 2\n", 2, "a key must be text"),
+    "python_tag": Bad("a: 1\nb: !!python/object/apply:os.getcwd []\n", 2, "!!python"),
+    "python_name": Bad("a: !!python/name:os.system\n", 1, "is not allowed"),
+    "own_tag": Bad("a: !thing {b: 1}\n", 1, "the tag !thing is not allowed"),
+    "set_tag": Bad("a: !!set {b}\n", 1, "the tag !!set is not allowed"),
+    "bad_date": Bad("nproc: 1\na: 2024-13-45\n", 2, "'2024-13-45' is not of type", "quotes"),
+    "bad_int": Bad("a: !!int x\n", 1, "'x' is not of type int"),
+    "bad_bool": Bad("a: !!bool perhaps\n", 1, "'perhaps' is not of type bool"),
+    "bad_tagged_date": Bad("a: !!timestamp soon\n", 1, "'soon' is not of type timestamp"),
+    "cycle": Bad("a: 1\nb: &b\n  c: [*b]\n", 2, "refers to what it is part of"),
+    "merge_cycle": Bad("b: &b\n  <<: *b\n", 1, "refers to what it is part of"),
+    "merge_text": Bad("b:\n  <<: text\n", 2, "only mappings can be merged"),
+    "nested_too_deeply": Bad("a: " + "[" * 600, 1, "nested too deeply"),
+}
+
+
+@rows(**YAML_ROWS)
+def test_yaml_that_cannot_be_read(tmp_path: Path, bad: Bad) -> None:
+    file = make_workflow(tmp_path / "flow", bad.text)
+    with pytest.raises(ConfigError) as caught:
+        load_workflow(file)
+    check(caught.value, file, bad)
+
+    study = make_study(tmp_path, "mult", bad.text)
+    with pytest.raises(ConfigError) as caught:
+        load_study(study)
+    check(caught.value, study / "bd.yaml", bad)
+
+
+def test_a_bomb_of_aliases_is_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [" + "1," * 40 + "]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 40)}]" for n in range(1, 6)]
+    file = make_workflow(tmp_path, "\n".join(lines))
+    with pytest.raises(ConfigError, match="more than 1000000 values"):
+        load_workflow(file)
+
+
+HEAD = "task_managers:\n  mult:\n    "
+TAIL = "\norchestrator: a.b\n"
+
+
+@rows(
+    no_task_managers=Bad("orchestrator: a.b\n", 1, "'task_managers' is missing"),
+    empty_task_managers=Bad("orchestrator: a.b\ntask_managers:\n", 2, "'task_managers' is missing"),
+    no_entries=Bad("orchestrator: a.b\ntask_managers: {}\n", 2, "task_managers is empty"),
+    listed=Bad("orchestrator: a.b\ntask_managers: [mult]\n", 2, "task_managers must be a mapping"),
+    entry=Bad("task_managers:\n  mult: 3" + TAIL, 2, "task manager 'mult' must hold options"),
+    misspelt=Bad("task_manager:\n  mult:\n", 1, "unknown key 'task_manager'", "'task_managers'"),
+    misspelt_later=Bad(MINIMAL + "\nretrys: 1\n", 5, "unknown key 'retrys'", "'retries'"),
+    far_off=Bad(MINIMAL + "zzz: 1\n", 4, "unknown key 'zzz'", "Known: aliases, "),
+    misspelt_inside=Bad(HEAD + "nprc: 1" + TAIL, 3, "unknown key 'nprc'", "'nproc'"),
+    options_of_nothing=Bad(MINIMAL + "slrm_options: []\n", 4, "unknown key", "'slurm_options'"),
+    merged_key=Bad(
+        "task_managers:\n  a: &a {nproc: 1}\n  mult:\n    <<: *a\n    nprc: 1" + TAIL, 5, "'nprc'"
+    ),
+    host=Bad(HEAD + "host: zeo:///a" + TAIL, 3, "remote studies are not there yet"),
+    slash=Bad("task_managers:\n  a/b:" + TAIL, 2, "'a/b' cannot be the name of a task manager"),
+    dots=Bad("task_managers:\n  '..':" + TAIL, 2, "'..' cannot be the name of a task manager"),
+    hidden=Bad("task_managers:\n  .mult:" + TAIL, 2, "'.mult' cannot be the name"),
+    underscore=Bad("task_managers:\n  __all__:" + TAIL, 2, "'__all__' cannot be the name"),
+    keyword=Bad("task_managers:\n  class:" + TAIL, 2, "'class' cannot be the name"),
+    dash=Bad("task_managers:\n  a-b:" + TAIL, 2, "'a-b' cannot be the name", "underscores"),
+    number=Bad("task_managers:\n  1:" + TAIL, 2, "'1' cannot be the name"),
+    ligature=Bad("task_managers:\n  ﬁt:" + TAIL, 2, "Python reads it as 'fit'", "U+0066"),
+    taken=Bad("task_managers:\n  mult:\n  vars:" + TAIL, 3, "the name is taken by Motoko"),
+    no_orchestrator=Bad("task_managers:\n  mult:\n", 1, "'orchestrator' is missing"),
+    null_orchestrator=Bad("task_managers:\n  a:\norchestrator:\n", 3, "'orchestrator' is missing"),
+    no_dot=Bad("task_managers:\n  mult:\norchestrator: main\n", 3, "written module.function"),
+    dots_too_many=Bad("task_managers:\n  a:\norchestrator: a.b.c\n", 3, "not 'a.b.c'"),
+    no_module=Bad("task_managers:\n  a:\norchestrator: .main\n", 3, "not '.main'"),
+    path=Bad("task_managers:\n  a:\norchestrator: ../x.main\n", 3, "written module.function"),
+    orchestrator_number=Bad("task_managers:\n  a:\norchestrator: 1.5\n", 3, "must be text"),
+    alias_to_nothing=Bad(MINIMAL + "aliases:\n  b: malt\n", 5, "stands for 'malt'", "'mult'"),
+    alias_to_null=Bad(MINIMAL + "aliases:\n  b:\n", 5, "stands for None"),
+    alias_clash=Bad(MINIMAL + "aliases:\n  mult: mult\n", 5, "has the name of a task manager"),
+    alias_taken=Bad(MINIMAL + "aliases:\n  execute: mult\n", 5, "the name is taken by Motoko"),
+    alias_name=Bad(MINIMAL + "aliases:\n  a b: mult\n", 5, "'a b' cannot be the name of an alias"),
+    aliases_text=Bad(MINIMAL + "aliases: mult\n", 4, "aliases must be a mapping"),
+    generator=Bad(MINIMAL + "generator: slrum\n", 4, "unknown generator 'slrum'", "'slurm'"),
+    generator_list=Bad(MINIMAL + "generator: [bash]\n", 4, "generator must be text"),
+    generator_inside=Bad(HEAD + "generator: pbs" + TAIL, 3, "unknown generator 'pbs'", "bash"),
+    nproc_zero=Bad(MINIMAL + "nproc: 0\n", 4, "nproc must be a whole number of at least 1"),
+    nproc_text=Bad(MINIMAL + "nproc: four\n", 4, "not 'four'"),
+    nproc_bool=Bad(MINIMAL + "nproc: yes\n", 4, "not True"),
+    nproc_fraction=Bad(MINIMAL + "nproc: 1.5\n", 4, "not 1.5"),
+    retries=Bad(MINIMAL + "retries: -1\n", 4, "retries must be a whole number of at least 0"),
+    max_concurrent=Bad(MINIMAL + "max_concurrent: 0\n", 4, "max_concurrent must be a whole number"),
+    timeout=Bad(MINIMAL + "timeout: soon\n", 4, "timeout must be a time, not 'soon'", "10 min"),
+    timeout_unit=Bad(MINIMAL + "timeout: 5 parsecs\n", 4, "not '5 parsecs'"),
+    timeout_parts=Bad(MINIMAL + "timeout: 1h 30\n", 4, "not '1h 30'"),
+    timeout_zero=Bad(MINIMAL + "timeout: 0\n", 4, "timeout must be a time, not 0"),
+    timeout_negative=Bad(MINIMAL + "timeout: -5\n", 4, "not -5"),
+    timeout_nan=Bad(MINIMAL + "timeout: .nan\n", 4, "not nan"),
+    timeout_endless=Bad(MINIMAL + "timeout: .inf\n", 4, "not inf"),
+    timeout_bool=Bad(MINIMAL + "timeout: on\n", 4, "not True"),
+    retry_delay=Bad(MINIMAL + "retry_delay: [1]\n", 4, "retry_delay must be a time, not [1]"),
+    poll_interval=Bad(MINIMAL + "poll_interval: 0\n", 4, "poll_interval must be a time"),
+    safety_poll=Bad(MINIMAL + "safety_poll: on\n", 4, "safety_poll must be a time, not True"),
+    machine_name=Bad(MINIMAL + "machine_name: 7\n", 4, "machine_name must be text", "quotes"),
+    option=Bad(MINIMAL + "bash_options:\n  - -x\n  - 4\n", 6, "4 is not text", "quotes"),
+    options=Bad(MINIMAL + "slurm_options: {a: b}\n", 4, "slurm_options must be a list of texts"),
+    option_nul=Bad(MINIMAL + 'bash_options: ["a\\0b"]\n', 4, "is not text"),
+    options_quote=Bad(MINIMAL + 'bash_options: "it\'s"\n', 4, "a quote that is not closed"),
+    first_of_several=Bad(MINIMAL + "nproc: 0\nretries: -1\n", 4, "nproc"),
+)
+def test_a_bad_workflow_file(tmp_path: Path, bad: Bad) -> None:
+    file = make_workflow(tmp_path, bad.text)
+    with pytest.raises(ConfigError) as caught:
+        load_workflow(file)
+    check(caught.value, file, bad)
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_TASK_NAMES))
+def test_no_task_manager_hides_an_attribute_of_the_workflow(tmp_path: Path, name: str) -> None:
+    file = make_workflow(tmp_path, f"task_managers:\n  {name}:{TAIL}")
+    with pytest.raises(ConfigError, match=f"'{name}' cannot be the name of a task manager"):
+        load_workflow(file)
+
+
+@rows(
+    misspelt=Bad("job: {}\njob_spce: {}\n", 2, "unknown key 'job_spce'", "'job_space'"),
+    location=Bad("job: {}\nname: x\n", 2, "unknown key 'name'"),
+    study_number=Bad("job: {}\nstudy: 5\n", 2, "study must be text, not 5", "quotes"),
+    study_path=Bad("job: {}\nstudy: ../../x\n", 2, "study must be a name that a directory"),
+    study_slash=Bad("job: {}\nstudy: a/b\n", 2, "not 'a/b'", "at most 100"),
+    study_hidden=Bad("job: {}\nstudy: .a\n", 2, "not '.a'"),
+    study_space=Bad("job: {}\nstudy: a b\n", 2, "not 'a b'"),
+    study_long=Bad(f"job: {{}}\nstudy: {'a' * 101}\n", 2, "study must be a name"),
+    job_list=Bad("job: [x]\n", 1, "job must be a mapping"),
+    job_type=Bad("job:\n  x: flot\n", 2, "'x' has the unknown type 'flot'", "'float'"),
+    job_type_long=Bad("job:\n  x: integer\n", 2, "unknown type 'integer'", "'int'"),
+    job_type_null=Bad("job:\n  x:\n", 2, "unknown type None", "bool, datetime, dict"),
+    job_type_nested=Bad("job:\n  x: {a: int}\n", 2, "unknown type {'a': 'int'}"),
+    job_name=Bad("job:\n  a-b: int\n", 2, "'a-b' cannot be the name of a job parameter"),
+    job_underscore=Bad("job:\n  _a: int\n", 2, "'_a' cannot be the name of a job parameter"),
+    job_keyword=Bad("job:\n  lambda: int\n", 2, "'lambda' cannot be the name"),
+    job_micro=Bad("job:\n  \u00b5: int\n", 2, "Python reads it as '\u03bc'", "U+03BC"),
+    job_taken=Bad("job:\n  replicate: int\n", 2, "the name is taken by Motoko"),
+    run_type=Bad("run:\n  y: strng\n", 2, "run field 'y' has the unknown type", "'str'"),
+    run_name=Bad("run:\n  a b: int\n", 2, "'a b' cannot be the name of a run field"),
+    run_taken=Bad("run:\n  nproc: int\n  state: str\n", 3, "'state' cannot be the name"),
+    run_method=Bad("run:\n  finish: str\n", 2, "the name is taken by Motoko"),
+    space_text=Bad(STUDY + "job_space: 3\n", 3, "job_space must be a mapping"),
+    space_unknown=Bad(
+        "job: {temp: float}\njob_space:\n  tmp: 1\n", 3, "names 'tmp'", "Did you mean 'temp'"
+    ),
+    space_no_job=Bad("job_space:\n  x: 1\n", 2, "'x', which is not a job parameter", "none"),
+    space_type=Bad(STUDY + "job_space:\n  x: red\n", 4, "job_space.x = 'red' is a str"),
+    space_item=Bad(STUDY + "job_space:\n  x:\n  - 1\n  - red\n", 6, "job_space.x[1] = 'red'"),
+    space_null=Bad(STUDY + "job_space:\n  x:\n", 4, "job_space.x is None"),
+    space_nan=Bad(STUDY + "job_space:\n  x: .nan\n", 4, "job_space.x is nan"),
+    space_not_text=Bad("job: {s: str}\njob_space:\n  s: no\n", 3, "is a bool", "quotes"),
+    space_not_a_list=Bad("job: {s: list}\njob_space:\n  s: 1\n", 3, "not of type list"),
+    space_list_of_dict=Bad("job: {s: dict}\njob_space:\n  s: [a]\n", 3, "not of type dict"),
+    params_list=Bad("run_params: [1]\n", 1, "run_params must be a mapping"),
+    params_unknown=Bad(
+        "run: {factor: float}\nrun_params:\n  facter: 1\n", 3, "'facter'", "Did you mean 'factor'"
+    ),
+    params_resource=Bad("run_params:\n  nprocs: 1\n", 2, "names 'nprocs'", "'nproc'"),
+    params_type=Bad("run: {f: int}\nrun_params: {f: x}\n", 2, "run_params.f = 'x' is a str"),
+    params_taken=Bad("run_params:\n  state: DONE\n", 2, "the name is taken by Motoko"),
+    params_name=Bad("run_params:\n  a-b: 1\n", 2, "'a-b' cannot be the name of a run field"),
+    params_nproc=Bad("run_params:\n  nproc: 0\n", 2, "run_params.nproc must be a whole number"),
+    params_timeout=Bad("run_params:\n  timeout: x\n", 2, "run_params.timeout must be a time"),
+    params_null=Bad("run_params:\n  nproc:\n", 2, "run_params.nproc has no value"),
+    params_option=Bad("run_params:\n  bash_options:\n  - 1\n", 3, "1 is not text"),
+    script_missing=Bad("job: {}\nexec_file: go.sh\n", 2, "mult/go.sh does not exist"),
+    script_outside=Bad("exec_file: ../go.sh\n", 1, "in the study's directory, not '../go.sh'"),
+    script_absolute=Bad("exec_file: /bin/sh\n", 1, "in the study's directory, not '/bin/sh'"),
+    script_here=Bad("exec_file: .\n", 1, "in the study's directory"),
+    script_too_long=Bad("exec_file: " + "x" * 5000, 1, "does not exist"),
+    script_list=Bad("exec_file: [a]\n", 1, "exec_file must be text"),
+    file_missing=Bad("config_files:\n- bd.yaml\n- a.py\n", 3, "mult/a.py does not exist"),
+    file_outside=Bad("config_files: [../a.py]\n", 1, "in the study's directory, not '../a.py'"),
+    file_number=Bad("config_files: [1]\n", 1, "must hold file names, not 1"),
+    files_mapping=Bad("config_files: {a: b}\n", 1, "must be a list of file names"),
+    option=Bad("nproc: 0\n", 1, "nproc must be a whole number"),
+    generator=Bad("job: {}\ngenerator: bsh\n", 2, "unknown generator 'bsh'", "'bash'"),
+)
+def test_a_bad_study_file(tmp_path: Path, bad: Bad) -> None:
+    file = make_workflow(tmp_path, MINIMAL, bad.text)
+    with pytest.raises(ConfigError) as caught:
+        load_workflow(file)
+    check(caught.value, file.parent / "mult" / "bd.yaml", bad)
+
+
+def test_a_default_script_that_is_missing_is_named(tmp_path: Path) -> None:
+    directory = make_study(tmp_path, text="# A study\n\njob: {}\n")
+    (directory / "launch.sh").unlink()
+    with pytest.raises(ConfigError) as caught:
+        load_study(directory)
+    message = f"the script {directory.resolve() / 'launch.sh'} does not exist"
+    check(caught.value, directory / "bd.yaml", Bad("", 3, message, "exec_file"))
+
+
+@pytest.mark.parametrize("what", ["missing", "a file"])
+def test_a_study_directory_that_is_missing_is_named_with_its_line(
+    tmp_path: Path, what: str
+) -> None:
+    file = make_workflow(tmp_path, "orchestrator: a.b\ntask_managers:\n  mult:\n  mul:\n")
+    if what == "a file":
+        (tmp_path / "mul").write_text("")
+    with pytest.raises(ConfigError) as caught:
+        load_workflow(file)
+    message = f"task manager 'mul' has no study directory {tmp_path / 'mul'}"
+    check(caught.value, file, Bad("", 4, message, "Did you mean 'mult'?"))
+
+
+def test_a_study_without_its_file_is_named_with_its_line(tmp_path: Path) -> None:
+    file = make_workflow(tmp_path)
+    (tmp_path / "mult" / "bd.yaml").unlink()
+    with pytest.raises(ConfigError) as caught:
+        load_workflow(file)
+    message = f"the study 'mult' has no {tmp_path / 'mult' / 'bd.yaml'}"
+    check(caught.value, file, Bad("", 2, message))
+
+
+@pytest.mark.parametrize("given", ["motoko.yaml", "nowhere/motoko.yaml"])
+def test_a_workflow_file_that_is_missing_is_named(tmp_path: Path, given: str) -> None:
+    with pytest.raises(NotAWorkflowError) as caught:
+        load_workflow(tmp_path / given)
+    check(caught.value, tmp_path / given, Bad("", None, "there is no such file", "motoko init"))
+
+
+def test_messages_name_the_file_as_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_workflow(tmp_path, MINIMAL, "job: 1\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^mult/bd\.yaml:1: job must be a mapping"):
+        load_workflow(Path("motoko.yaml"))
+    with pytest.raises(ConfigError, match=r"^mult/bd\.yaml:1: job must be a mapping"):
+        load_workflow(Path())
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "motoko.yaml").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        load_workflow(tmp_path)
+    check(caught.value, tmp_path / "motoko.yaml", Bad("", None, "cannot be read: Is a directory"))
+
+
+def test_text_in_a_file_is_never_executed(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    text = f"a: !!python/object/apply:os.mkdir ['{mark}']\n"
+    with pytest.raises(ConfigError):
+        load_workflow(make_workflow(tmp_path / "flow", text))
+    assert not mark.exists()

@@ -1,0 +1,455 @@
+"""The life of a run: every legal move, every illegal one, labels, attempts, retries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.core.edits import (
+    Adopt,
+    Cancel,
+    Claim,
+    End,
+    Harvest,
+    Requeue,
+    Retry,
+    RunEdit,
+    SetFields,
+    SetLabel,
+    Started,
+)
+from motoko.core.records import Move, RunKey, RunRecord, from_stored, stored_key, to_stored
+from motoko.core.states import ACTIVE, BAD_OUTCOMES, OUTCOMES, Lifecycle, check_label, check_move
+from motoko.core.values import MISSING
+from motoko.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+pytestmark = pytest.mark.unit
+
+L = Lifecycle
+NEW = RunRecord("mult", 7, 3, "test", b"identity", {"x": 1.0})
+
+
+def done(run: RunRecord, *edits: RunEdit) -> RunRecord:
+    for edit in edits:
+        run = edit.apply(run)
+    return run
+
+
+def claim(token: str = "t1") -> Claim:
+    return Claim("l", token, 1.0)
+
+
+def started(token: str = "t1") -> Started:
+    return Started(token, 2.0, "launcher l", (1, 2, "boot"))
+
+
+def end(outcome: Lifecycle, token: str = "t1", **options: Any) -> End:
+    return End(token, outcome, 3.0, "launcher l", **options)
+
+
+RUNNING = done(NEW, claim(), started())
+IN_STATE: dict[Lifecycle, RunRecord] = {
+    L.CREATED: NEW,
+    L.SUBMITTED: done(NEW, claim()),
+    L.START: RUNNING,
+    **{outcome: done(RUNNING, end(outcome)) for outcome in OUTCOMES},
+}
+ENDED = [run for lifecycle, run in IN_STATE.items() if lifecycle in OUTCOMES]
+
+
+def records(*lifecycles: Iterable[Lifecycle]) -> list[RunRecord]:
+    return [IN_STATE[lifecycle] for group in lifecycles for lifecycle in sorted(group)]
+
+
+def test_the_records_used_here_are_where_they_should_be() -> None:
+    assert {lifecycle: run.lifecycle for lifecycle, run in IN_STATE.items()} == {
+        lifecycle: lifecycle for lifecycle in Lifecycle
+    }
+
+
+# -- moves ---------------------------------------------------------------------------------------
+
+LEGAL = {
+    (L.CREATED, L.SUBMITTED),
+    (L.CREATED, L.CANCELLED),
+    (L.SUBMITTED, L.START),
+    (L.SUBMITTED, L.CREATED),
+    (L.START, L.CREATED),
+    *((active, outcome) for active in ACTIVE for outcome in OUTCOMES),
+    *((outcome, L.CREATED) for outcome in OUTCOMES),
+}
+
+
+@pytest.mark.parametrize("old", list(Lifecycle))
+@pytest.mark.parametrize("new", list(Lifecycle))
+def test_moves(old: Lifecycle, new: Lifecycle) -> None:
+    if (old, new) in LEGAL:
+        check_move("mult.7", old, new)
+    else:
+        with pytest.raises(StateError, match=f"mult.7 cannot go from {old} to {new}"):
+            check_move("mult.7", old, new)
+
+
+def test_outcomes() -> None:
+    assert {state for state in Lifecycle if state.ended} == {
+        L.FINISHED, L.FAILED, L.TIMEOUT, L.CANCELLED, L.LOST,
+    }  # fmt: skip
+    assert {state for state in Lifecycle if state.bad} == OUTCOMES - {L.FINISHED}
+
+
+def test_a_whole_life_and_its_history() -> None:
+    run = done(RUNNING, end(L.FINISHED, exit_code=0), SetLabel("SEEN", 4.0, "event e"))
+    assert run.history == (
+        Move(1.0, "SUBMITTED", "launcher l", 1),
+        Move(2.0, "START", "launcher l", 1),
+        Move(3.0, "FINISHED", "launcher l", 1),
+        Move(4.0, "SEEN", "event e", 1),
+    )
+    assert (run.state, run.lifecycle, run.exit_code, run.process) == (
+        "SEEN", L.FINISHED, 0, (1, 2, "boot"),
+    )  # fmt: skip
+    assert run.key == RunKey("mult", 7)
+    assert str(run.key) == "mult.7"
+
+
+@pytest.mark.parametrize("run", records(set(Lifecycle) - {L.CREATED}))
+def test_only_created_runs_are_claimed(run: RunRecord) -> None:
+    with pytest.raises(StateError):
+        claim("t2").apply(run)
+
+
+def test_an_attempt_begins_without_what_the_former_left() -> None:
+    failed = done(
+        RUNNING,
+        Harvest("t1", 10, 2.5, {"y": 1}, "NOTED"),
+        end(L.FAILED, exit_code=3, reason="exit code 3"),
+        Retry(4.0, "user"),
+    )
+    again = claim("t2").apply(failed)
+    assert (again.attempt, again.token, again.harvested) == (2, "t2", 0)
+    assert (again.label, again.exit_code, again.reason, again.process) == (None, None, None, None)
+    assert again.fields == {"y": 1}
+
+
+# -- labels --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", ENDED)
+def test_ended_runs_are_labelled_and_their_outcome_removes_the_label(run: RunRecord) -> None:
+    labelled = SetLabel("FORWARDED", 5.0, "user").apply(run)
+    assert (labelled.state, labelled.lifecycle) == ("FORWARDED", run.lifecycle)
+    again = SetLabel("SEEN", 6.0, "user").apply(labelled)
+    assert again.state == "SEEN"
+    freed = SetLabel(run.lifecycle.value, 7.0, "user").apply(again)
+    assert (freed.state, freed.label) == (run.lifecycle.value, None)
+    assert [move.state for move in freed.history[-3:]] == ["FORWARDED", "SEEN", run.lifecycle]
+
+
+@pytest.mark.parametrize("run", ENDED)
+def test_the_same_label_again_changes_nothing(run: RunRecord) -> None:
+    assert SetLabel(run.lifecycle.value, 5.0, "user").apply(run) == run
+    labelled = SetLabel("SEEN", 5.0, "user").apply(run)
+    assert SetLabel("SEEN", 6.0, "user").apply(labelled) == labelled
+
+
+@pytest.mark.parametrize("run", records({L.CREATED}, ACTIVE))
+@pytest.mark.parametrize("label", ["FORWARDED", "FINISHED"])
+def test_runs_that_have_not_ended_are_not_labelled(run: RunRecord, label: str) -> None:
+    with pytest.raises(StateError, match="before it ends") as caught:
+        SetLabel(label, 5.0, "user").apply(run)
+    assert str(run.key) in caught.value.message
+
+
+@pytest.mark.parametrize("run", IN_STATE.values())
+def test_created_is_refused_with_a_word_about_retry(run: RunRecord) -> None:
+    with pytest.raises(StateError, match="cannot be set to CREATED") as caught:
+        SetLabel("CREATED", 5.0, "user").apply(run)
+    assert "retry()" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("run", ENDED)
+@pytest.mark.parametrize("label", sorted(set(Lifecycle) - {L.CREATED}))
+def test_names_of_the_lifecycle_are_no_labels(run: RunRecord, label: Lifecycle) -> None:
+    if label is run.lifecycle:
+        return
+    with pytest.raises(StateError, match=f"ended {run.lifecycle} and cannot be made {label}"):
+        SetLabel(label.value, 5.0, "user").apply(run)
+
+
+@pytest.mark.parametrize("label", ["", "x" * 101, "a\nb", "\x00", 3, None])
+def test_what_cannot_be_a_label(label: Any) -> None:
+    with pytest.raises(StateError, match="cannot be a run's label"):
+        check_label(label)
+    with pytest.raises(StateError):
+        SetLabel(label, 5.0, "user").apply(IN_STATE[L.FINISHED])
+
+
+@pytest.mark.parametrize("label", ["x", "x" * 100, "with spaces", "é", "finished"])
+def test_what_can_be_a_label(label: str) -> None:
+    assert SetLabel(label, 5.0, "user").apply(IN_STATE[L.FINISHED]).state == label
+
+
+def test_a_scripts_label_shows_while_it_runs_and_stays_after_exit_0() -> None:
+    noted = Harvest("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
+    assert (noted.state, noted.lifecycle) == ("NOTED", L.START)
+    assert end(L.FINISHED).apply(noted).state == "NOTED"
+    assert noted.history[-1] == Move(2.5, "NOTED", "script", 1)
+
+
+@pytest.mark.parametrize("outcome", sorted(BAD_OUTCOMES))
+def test_a_scripts_label_does_not_hide_a_bad_end(outcome: Lifecycle) -> None:
+    noted = Harvest("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
+    assert end(outcome).apply(noted).state == outcome
+
+
+# -- attempts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", IN_STATE.values())
+@pytest.mark.parametrize(
+    "edit",
+    [
+        started("old"),
+        Harvest("old", 99, 5.0, {"y": 1}, "NOTED"),
+        end(L.FAILED, "old"),
+        Requeue("old", 5.0, "launcher l"),
+        Adopt("old", "another"),
+    ],
+)
+def test_evidence_of_another_attempt_is_ignored(run: RunRecord, edit: RunEdit) -> None:
+    assert edit.apply(run) is run
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [started(), Harvest("t1", 99, 5.0, {"y": 1}), end(L.FAILED), Requeue("t1", 5.0, "l")],
+)
+@pytest.mark.parametrize("run", ENDED)
+def test_evidence_that_comes_after_the_end_is_ignored(run: RunRecord, edit: RunEdit) -> None:
+    assert edit.apply(run) is run
+
+
+def test_an_outbox_is_harvested_once() -> None:
+    first = Harvest("t1", 10, 2.0, {"y": 1, "z": 1})
+    run = first.apply(RUNNING)
+    assert (run.fields, run.harvested) == ({"y": 1, "z": 1}, 10)
+    assert Harvest("t1", 10, 2.0, {"y": 2}).apply(run) is run
+    assert Harvest("t1", 9, 2.0, {"y": 2}).apply(run) is run
+    assert Harvest("t1", 11, 2.0, {"y": 3}).apply(run).fields == {"y": 3, "z": 1}
+
+
+def test_a_start_is_taken_in_once() -> None:
+    assert started().apply(RUNNING) is RUNNING
+
+
+def test_an_end_may_come_before_its_start_was_seen() -> None:
+    run = end(L.FINISHED, exit_code=0).apply(IN_STATE[L.SUBMITTED])
+    assert run.lifecycle is L.FINISHED
+
+
+@pytest.mark.parametrize("run", records(ACTIVE))
+def test_another_launcher_adopts_a_running_attempt(run: RunRecord) -> None:
+    adopted = Adopt("t1", "another").apply(run)
+    assert adopted.launcher == "another"
+    assert (adopted.token, adopted.attempt, adopted.history) == (
+        run.token, run.attempt, run.history,
+    )  # fmt: skip
+
+
+# -- retries -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outcome", sorted(BAD_OUTCOMES - {L.CANCELLED}))
+def test_with_attempts_left_a_bad_end_is_no_end(outcome: Lifecycle) -> None:
+    run = end(outcome, retries=1, retry_delay=2.0).apply(RUNNING)
+    assert (run.lifecycle, run.token, run.launcher) == (L.CREATED, None, None)
+    assert run.not_before == 3.0 + 2.0
+    assert [move.state for move in run.history[-2:]] == [outcome, "CREATED"]
+    last = done(run, claim("t2"), end(outcome, "t2", retries=1))
+    assert (last.lifecycle, last.attempt) == (outcome, 2)
+
+
+def test_the_delay_doubles_with_each_retry() -> None:
+    run, waits = RUNNING, []
+    for number in range(2, 5):
+        run = end(L.FAILED, f"t{number - 1}", retries=5, retry_delay=1.5, jitter=2.0).apply(run)
+        waits.append(run.not_before - 3.0)
+        run = claim(f"t{number}").apply(run)
+    assert waits == [3.0, 6.0, 12.0]
+
+
+@pytest.mark.parametrize("outcome", [L.FINISHED, L.CANCELLED])
+def test_what_is_not_tried_again(outcome: Lifecycle) -> None:
+    assert end(outcome, retries=9).apply(RUNNING).lifecycle is outcome
+
+
+def test_a_run_that_is_to_be_cancelled_is_not_tried_again() -> None:
+    run = done(RUNNING, Cancel(2.5, "user"), end(L.FAILED, retries=9))
+    assert run.lifecycle is L.FAILED
+
+
+def test_a_requeue_does_not_count() -> None:
+    run = RUNNING
+    for number in range(2, 6):
+        run = done(run, Requeue(f"t{number - 1}", 4.0, "launcher l"), claim(f"t{number}"))
+    assert (run.attempt, run.uncounted) == (5, 4)
+    retried = end(L.FAILED, "t5", retries=1).apply(run)
+    assert retried.lifecycle is L.CREATED
+    assert retried.history[-1].cause == "retry 1 of 1"
+    assert done(retried, claim("t6"), end(L.FAILED, "t6", retries=1)).lifecycle is L.FAILED
+
+
+def test_a_requeued_run_waits_for_nothing_and_has_no_label() -> None:
+    noted = Harvest("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
+    run = Requeue("t1", 4.0, "launcher l").apply(noted)
+    assert (run.lifecycle, run.label, run.token, run.not_before) == (L.CREATED, None, None, 0.0)
+
+
+def test_a_run_that_is_to_be_cancelled_is_not_requeued() -> None:
+    run = done(RUNNING, Cancel(2.5, "user"), Requeue("t1", 4.0, "launcher l"))
+    assert run.lifecycle is L.CANCELLED
+
+
+@pytest.mark.parametrize("run", records(BAD_OUTCOMES))
+def test_bad_ends_are_retried_on_request_with_all_attempts_anew(run: RunRecord) -> None:
+    retried = done(run, SetLabel("SEEN", 4.0, "user"), Retry(5.0, "user"))
+    assert (retried.lifecycle, retried.state, retried.token) == (L.CREATED, "CREATED", None)
+    again = done(retried, claim("t2"), end(L.FAILED, "t2", retries=1))
+    assert again.lifecycle is L.CREATED
+
+
+def test_what_was_taken_back_is_not_among_the_tries_that_users_see() -> None:
+    run = done(RUNNING, Requeue("t1", 4.0, "launcher l"))
+    assert (run.attempt, run.tries, run.column("attempt")) == (1, 0, 0)
+    run = done(run, claim("t2"), started("t2"))
+    assert (run.attempt, run.tries, run.column("attempt")) == (2, 1, 1)
+
+
+def test_a_request_to_retry_goes_on_counting() -> None:
+    run = RUNNING
+    for number in range(2, 5):
+        run = done(run, end(L.FAILED, f"t{number - 1}"), Retry(5.0, "user"), claim(f"t{number}"))
+        assert run.column("attempt") == run.tries == number
+
+
+def test_retries_and_their_delays_begin_anew_with_a_request() -> None:
+    run = done(RUNNING, end(L.FAILED, retries=1, retry_delay=4.0), claim("t2"))
+    run = done(run, end(L.FAILED, "t2", retries=1), Retry(5.0, "user"), claim("t3"))
+    run = end(L.FAILED, "t3", retries=1, retry_delay=4.0).apply(run)
+    assert (run.lifecycle, run.not_before - 3.0) == (L.CREATED, 4.0)
+    assert run.history[-1].cause == "retry 1 of 1"
+    assert done(run, claim("t4"), end(L.FAILED, "t4", retries=1)).lifecycle is L.FAILED
+
+
+@pytest.mark.parametrize("run", records({L.CREATED, L.FINISHED}, ACTIVE))
+def test_nothing_else_is_retried(run: RunRecord) -> None:
+    with pytest.raises(StateError, match=f"is {run.lifecycle} and cannot be retried"):
+        Retry(5.0, "user").apply(run)
+
+
+def test_a_retry_withdraws_a_request_to_cancel() -> None:
+    run = done(RUNNING, Cancel(2.5, "user"), end(L.CANCELLED), Retry(5.0, "user"), claim("t2"))
+    assert not run.cancel_requested
+
+
+# -- cancelling ----------------------------------------------------------------------------------
+
+
+def test_created_runs_are_cancelled_at_once() -> None:
+    run = Cancel(5.0, "user").apply(NEW)
+    assert (run.lifecycle, run.cancel_requested) == (L.CANCELLED, False)
+    assert run.history[-1] == Move(5.0, "CANCELLED", "user", 0)
+
+
+@pytest.mark.parametrize("run", records(ACTIVE))
+def test_others_are_cancelled_by_their_launcher(run: RunRecord) -> None:
+    asked = Cancel(5.0, "user").apply(run)
+    assert (asked.lifecycle, asked.cancel_requested) == (run.lifecycle, True)
+
+
+@pytest.mark.parametrize("run", ENDED)
+def test_ended_runs_are_not_cancelled(run: RunRecord) -> None:
+    assert Cancel(5.0, "user").apply(run) is run
+
+
+# -- fields --------------------------------------------------------------------------------------
+
+
+def test_fields_are_set_one_by_one_and_removed() -> None:
+    run = done(NEW, SetFields({"y": 1, "z": 2}), SetFields({"y": 3}))
+    assert run.fields == {"y": 3, "z": 2}
+    assert SetFields({"y": MISSING, "never": MISSING}).apply(run).fields == {"z": 2}
+    assert NEW.fields == {}
+
+
+def test_columns_of_a_run() -> None:
+    run = done(RUNNING, SetFields({"y": 1}))
+    assert [run.column(name) for name in ("id", "state", "y", "attempt", "run_name")] == [
+        7, "START", 1, 1, "test",
+    ]  # fmt: skip
+    for name in ("exit_code", "nproc", "label", "never"):
+        assert run.column(name) is MISSING
+
+
+# -- who has to look again -----------------------------------------------------------------------
+
+LABELLED = SetLabel("SEEN", 5.0, "user").apply(IN_STATE[L.FAILED])
+RETRIED = Retry(5.0, "user").apply(IN_STATE[L.FAILED])
+
+
+@pytest.mark.parametrize(
+    ("edit", "seen", "fresh", "expected"),
+    [
+        (SetFields({"y": 1}), NEW, SetFields({"y": 2}).apply(NEW), True),
+        (SetFields({"y": 1}), NEW, SetFields({"z": 2}).apply(NEW), False),
+        (SetFields({"y": 1}), NEW, RUNNING, False),
+        (SetFields({"y": MISSING}), SetFields({"y": 2}).apply(NEW), NEW, True),
+        (
+            SetFields({"y": 1}),
+            SetFields({"y": [float("nan")]}).apply(NEW),
+            SetFields({"y": [float("nan")]}).apply(NEW),
+            False,
+        ),
+        (SetLabel("A", 6.0, "u"), IN_STATE[L.FAILED], LABELLED, True),
+        (SetLabel("A", 6.0, "u"), IN_STATE[L.FAILED], RETRIED, True),
+        (
+            SetLabel("A", 6.0, "u"),
+            IN_STATE[L.FAILED],
+            SetFields({"y": 1}).apply(IN_STATE[L.FAILED]),
+            False,
+        ),
+        (claim(), NEW, IN_STATE[L.SUBMITTED], True),
+        (claim(), NEW, Cancel(5.0, "user").apply(NEW), True),
+        (claim(), NEW, SetFields({"y": 1}).apply(NEW), False),
+        (Retry(6.0, "u"), IN_STATE[L.FAILED], RETRIED, True),
+        (Retry(6.0, "u"), IN_STATE[L.FAILED], LABELLED, False),
+        (Cancel(6.0, "u"), NEW, RUNNING, False),
+        (end(L.FAILED), RUNNING, IN_STATE[L.FINISHED], False),
+    ],
+)
+def test_disturbance(edit: RunEdit, seen: RunRecord, fresh: RunRecord, expected: bool) -> None:
+    assert edit.disturbed(seen, fresh) is expected
+
+
+@pytest.mark.parametrize("run", [*IN_STATE.values(), LABELLED, RETRIED])
+def test_the_stored_form_is_plain_and_reads_back(run: RunRecord) -> None:
+    stored = to_stored(run)
+    assert from_stored(stored) == run
+    assert stored_key(stored) == run.key
+    plain = {str, int, float, bool, bytes, dict, list, tuple, type(None)}
+    (values,) = stored.values()
+    assert {type(value) for value in values} <= plain
+    assert {type(move) for value in values if type(value) is tuple for move in value} <= plain
+
+
+def test_a_well_ended_run_is_run_again_only_on_request() -> None:
+    finished = IN_STATE[L.FINISHED]
+    with pytest.raises(StateError, match="cannot be retried"):
+        Retry(9.0, "user").apply(finished)
+    assert Retry(9.0, "user", again=True).apply(finished).lifecycle is L.CREATED
+    with pytest.raises(StateError, match="cannot be retried"):
+        Retry(9.0, "user", again=True).apply(RUNNING)

@@ -1,0 +1,314 @@
+"""What fires when: the rules of level-triggered events."""
+
+from __future__ import annotations
+
+import pytest
+
+from motoko.core.firing import ConditionKind, Event, Firing, FiringEngine, Touched
+from motoko.core.records import RunKey
+
+pytestmark = pytest.mark.unit
+
+ONE, TWO, THREE = (RunKey("mult", number) for number in (1, 2, 3))
+OTHER = RunKey("add", 1)
+POLL = 2.0
+
+
+def touched(*keys: RunKey, source: object = None, variables: bool = False) -> Touched:
+    return Touched(frozenset(keys), variables=variables, source=source, number=10)
+
+
+class Desk:
+    """An engine with one event, and what is usually asked of it."""
+
+    def __init__(
+        self, kind: ConditionKind, *studies: str, once: bool = False, poll: float = POLL
+    ) -> None:
+        self.engine = FiringEngine(poll)
+        self.engine.register(Event("e", studies or ("mult",), kind, once))
+
+    def due(self, now: float = 0.0) -> list[tuple[RunKey, ...]]:
+        return [firing.runs for firing in self.firings(now)]
+
+    def firings(self, now: float = 0.0) -> list[Firing]:
+        return self.engine.due(now)
+
+    def matches(self, *keys: RunKey, asked: str = "mult") -> None:
+        self.engine.answered("e", asked, set(keys))
+
+    def holds(self, study: str, holds: bool = True) -> None:
+        self.engine.answered_plain("e", study, holds)
+
+
+@pytest.fixture
+def constraint() -> Desk:
+    return Desk(ConditionKind.CONSTRAINT)
+
+
+@pytest.fixture
+def workflow_filter() -> Desk:
+    return Desk(ConditionKind.WORKFLOW_FILTER, "mult", "add")
+
+
+# -- 1: nothing twice at a time ----------------------------------------------------------------
+
+
+def test_all_runs_that_match_fire_together_in_id_order(constraint: Desk) -> None:
+    constraint.matches(THREE, ONE, TWO)
+    assert constraint.due() == [(ONE, TWO, THREE)]
+
+
+def test_a_run_in_an_unfinished_firing_is_not_selected_again(constraint: Desk) -> None:
+    constraint.matches(ONE)
+    assert constraint.due() == [(ONE,)]
+    assert constraint.due(100.0) == []
+    constraint.matches(ONE, TWO)
+    assert constraint.due(100.0) == [(TWO,)]
+    constraint.engine.commit(touched(ONE, TWO))
+    assert constraint.due(200.0) == []
+
+
+def test_another_event_may_select_the_same_run_meanwhile(constraint: Desk) -> None:
+    constraint.engine.register(Event("f", ("mult",), ConditionKind.CONSTRAINT))
+    constraint.matches(ONE)
+    constraint.engine.answered("f", "mult", {ONE})
+    firings = constraint.firings()
+    assert [(firing.event, firing.runs) for firing in firings] == [("e", (ONE,)), ("f", (ONE,))]
+    assert len({firing.number for firing in firings}) == 2
+
+
+def test_plain_firings_of_one_event_never_overlap(workflow_filter: Desk) -> None:
+    workflow_filter.holds("mult")
+    workflow_filter.holds("add")
+    (first,) = workflow_filter.firings()
+    assert workflow_filter.firings(100.0) == []
+    workflow_filter.engine.ended(first, "first", 0.0)
+    (second,) = workflow_filter.firings()
+    assert {first.study, second.study} == {"mult", "add"}
+    assert workflow_filter.firings(100.0) == []
+
+
+def test_registering_again_does_not_free_what_is_busy(constraint: Desk) -> None:
+    constraint.matches(ONE)
+    (firing,) = constraint.firings()
+    constraint.engine.register(Event("e", ("mult",), ConditionKind.CONSTRAINT))
+    constraint.matches(ONE)
+    assert constraint.due(100.0) == []
+    constraint.engine.ended(firing, "first", 0.0)
+    assert constraint.due(POLL) == [(ONE,)]
+
+
+# -- 2: what was not confirmed did not happen ----------------------------------------------------
+
+
+def test_what_was_dropped_fires_when_it_matches_again(constraint: Desk) -> None:
+    constraint.matches(ONE)
+    (firing,) = constraint.firings()
+    assert constraint.engine.fired("e") == 1
+    constraint.engine.dropped(firing)
+    assert constraint.engine.fired("e") == 0
+    assert constraint.due(100.0) == []
+    constraint.matches(ONE)
+    assert constraint.due() == [(ONE,)]
+
+
+def test_a_plain_firing_that_was_dropped(workflow_filter: Desk) -> None:
+    workflow_filter.holds("mult")
+    (firing,) = workflow_filter.firings()
+    workflow_filter.engine.dropped(firing)
+    assert workflow_filter.firings(100.0) == []
+    workflow_filter.holds("mult")
+    assert len(workflow_filter.firings()) == 1
+
+
+def test_runs_that_match_no_more_do_not_fire(constraint: Desk) -> None:
+    constraint.matches(ONE, TWO)
+    constraint.engine.answered("e", frozenset({ONE}), set())
+    assert constraint.engine.matching("e") == {TWO}
+    constraint.matches()
+    assert constraint.due() == []
+
+
+def test_a_condition_may_select_runs_of_another_study(workflow_filter: Desk) -> None:
+    workflow_filter.matches(OTHER, asked="mult")
+    workflow_filter.matches(OTHER, ONE, asked="add")
+    workflow_filter.matches(asked="mult")
+    assert workflow_filter.engine.matching("e") == {OTHER, ONE}
+    workflow_filter.matches(ONE, asked="add")
+    assert workflow_filter.engine.matching("e") == {ONE}
+    workflow_filter.matches(asked="add")
+    assert workflow_filter.due() == []
+
+
+# -- 3: what has just fired and still holds waits ------------------------------------------------
+
+
+def fired(desk: Desk, *keys: RunKey, now: float = 0.0) -> Firing:
+    desk.matches(*keys)
+    (firing,) = desk.firings(now)
+    desk.engine.ended(firing, "mine", now, 5)
+    return firing
+
+
+def test_it_waits_for_poll_interval(constraint: Desk) -> None:
+    fired(constraint, ONE, now=10.0)
+    assert constraint.engine.next_release() == 10.0 + POLL
+    assert constraint.due(10.0 + POLL - 0.001) == []
+    assert constraint.due(10.0 + POLL) == [(ONE,)]
+    assert constraint.engine.next_release() is None
+
+
+def test_its_own_commit_does_not_release_it(constraint: Desk) -> None:
+    fired(constraint, ONE)
+    constraint.engine.commit(touched(ONE, source="mine"))
+    assert constraint.due() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "commit", "released"),
+    [
+        (ConditionKind.CONSTRAINT, touched(ONE), True),
+        (ConditionKind.CONSTRAINT, touched(ONE, source="another firing"), True),
+        (ConditionKind.CONSTRAINT, touched(TWO, OTHER, variables=True), False),
+        (ConditionKind.CONSTRAINT, Touched(everything=True, number=10), True),
+        (ConditionKind.RUN_FILTER, touched(TWO), True),
+        (ConditionKind.RUN_FILTER, touched(OTHER), False),
+        (ConditionKind.WORKFLOW_FILTER, touched(OTHER), True),
+        (ConditionKind.WORKFLOW_FILTER, touched(variables=True), True),
+    ],
+)
+def test_a_later_commit_that_touches_what_it_reads_releases_it(
+    kind: ConditionKind, commit: Touched, released: bool
+) -> None:
+    desk = Desk(kind)
+    fired(desk, ONE)
+    desk.engine.commit(commit)
+    assert desk.due() == ([(ONE,)] if released else [])
+
+
+def test_a_commit_that_its_snapshot_included_does_not_release_it(constraint: Desk) -> None:
+    fired(constraint, ONE)
+    constraint.engine.commit(Touched(frozenset({ONE}), number=5))
+    assert constraint.due() == []
+    constraint.engine.commit(Touched(frozenset({ONE}), number=6))
+    assert constraint.due() == [(ONE,)]
+
+
+def test_what_ceased_to_match_and_matches_again_fires_at_once(constraint: Desk) -> None:
+    fired(constraint, ONE)
+    constraint.engine.answered("e", frozenset({ONE}), set())
+    constraint.engine.answered("e", frozenset({ONE}), {ONE})
+    assert constraint.due() == [(ONE,)]
+
+
+def test_other_runs_of_the_event_do_not_wait(constraint: Desk) -> None:
+    fired(constraint, ONE)
+    constraint.matches(ONE, TWO)
+    assert constraint.due() == [(TWO,)]
+
+
+def test_a_plain_trigger_waits_as_well(workflow_filter: Desk) -> None:
+    workflow_filter.holds("mult")
+    for now in (0.0, 10.0):
+        (firing,) = workflow_filter.firings(now)
+        workflow_filter.engine.ended(firing, "mine", now)
+        workflow_filter.holds("mult")
+        assert workflow_filter.firings(now) == []
+        workflow_filter.engine.commit(touched(ONE, source="mine"))
+        assert workflow_filter.firings(now) == []
+    workflow_filter.engine.commit(touched(variables=True))
+    (firing,) = workflow_filter.firings(10.0)
+    assert firing.study == "mult"
+
+
+def test_a_plain_trigger_that_was_false_in_between_fires_at_once(workflow_filter: Desk) -> None:
+    workflow_filter.holds("mult")
+    (firing,) = workflow_filter.firings()
+    workflow_filter.engine.ended(firing, "mine", 0.0)
+    workflow_filter.holds("mult", False)
+    assert workflow_filter.firings() == []
+    workflow_filter.holds("mult")
+    assert len(workflow_filter.firings()) == 1
+
+
+def test_a_condition_without_arguments_waits_for_its_poll() -> None:
+    desk = Desk(ConditionKind.PLAIN)
+    desk.holds("")
+    (firing,) = desk.firings()
+    desk.engine.ended(firing, "mine", 0.0)
+    desk.holds("")
+    desk.engine.commit(touched(ONE, variables=True))
+    assert desk.firings(POLL - 0.001) == []
+    assert len(desk.firings(POLL)) == 1
+
+
+# -- 4: once -------------------------------------------------------------------------------------
+
+
+def test_once_for_each_run() -> None:
+    desk = Desk(ConditionKind.CONSTRAINT, once=True)
+    fired(desk, ONE)
+    desk.matches()
+    desk.matches(ONE, TWO)
+    desk.engine.commit(touched(ONE, TWO))
+    assert desk.due(100.0) == [(TWO,)]
+
+
+def test_once_in_all_without_runs() -> None:
+    desk = Desk(ConditionKind.WORKFLOW_FILTER, "mult", "add", once=True)
+    desk.holds("mult")
+    desk.holds("add")
+    (firing,) = desk.firings()
+    desk.engine.ended(firing, "mine", 0.0)
+    assert desk.firings(100.0) == []
+
+
+def test_once_as_recorded_by_an_earlier_start() -> None:
+    desk = Desk(ConditionKind.CONSTRAINT, once=True)
+    desk.engine.mark_done("e", [ONE])
+    desk.matches(ONE, TWO)
+    assert desk.due() == [(TWO,)]
+    plain = Desk(ConditionKind.PLAIN, once=True)
+    plain.engine.mark_done("e", [], plain=True)
+    plain.holds("")
+    assert plain.firings() == []
+
+
+def test_once_does_not_count_what_was_dropped() -> None:
+    desk = Desk(ConditionKind.CONSTRAINT, once=True)
+    desk.matches(ONE)
+    (firing,) = desk.firings()
+    desk.engine.dropped(firing)
+    desk.matches(ONE)
+    assert desk.due() == [(ONE,)]
+
+
+# -- open firings --------------------------------------------------------------------------------
+
+
+def test_an_open_firing_is_begun_again_with_its_runs(constraint: Desk) -> None:
+    firing = constraint.engine.adopt("e", (ONE, TWO))
+    assert firing.runs == (ONE, TWO)
+    constraint.matches(ONE, THREE)
+    assert constraint.due() == [(THREE,)]
+    constraint.engine.ended(firing, "mine", 0.0)
+    assert constraint.due(POLL) == [(ONE,)]
+
+
+def test_an_open_plain_firing_is_begun_again(workflow_filter: Desk) -> None:
+    firing = workflow_filter.engine.adopt("e", ())
+    workflow_filter.holds("mult")
+    assert workflow_filter.firings(100.0) == []
+    workflow_filter.engine.ended(firing, "mine", 100.0)
+    assert len(workflow_filter.firings(100.0 + POLL)) == 1
+
+
+def test_who_selects_a_run(constraint: Desk) -> None:
+    assert not constraint.engine.claims(ONE)
+    constraint.matches(ONE)
+    assert constraint.engine.claims(ONE)
+    (firing,) = constraint.firings()
+    constraint.matches()
+    assert constraint.engine.claims(ONE)
+    constraint.engine.ended(firing, "mine", 0.0)
+    assert not constraint.engine.claims(ONE)

@@ -1,0 +1,191 @@
+"""What the launcher claims, and what evidence means to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.core.records import RunRecord
+from motoko.core.states import Lifecycle
+from motoko.launcher.engine import (
+    Capacity,
+    Choice,
+    Ending,
+    Evidence,
+    Finding,
+    Load,
+    Site,
+    Terms,
+    choose,
+    ending,
+    judge,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.unit
+
+NOW = 1000.0
+
+
+def created(study: str, *ids: int, **options: Any) -> tuple[str, list[RunRecord]]:
+    records = [RunRecord(study, n, n, "name", b"", {}, **options) for n in ids]
+    return study, records
+
+
+def claimed(choice: Choice) -> list[str]:
+    return [str(record.key) for record, _ in choice.claims]
+
+
+def decide(
+    *queues: tuple[str, list[RunRecord]],
+    slots: int = 4,
+    load: Load | None = None,
+    **capacity: Any,
+) -> Choice:
+    def terms_of(record: RunRecord) -> Terms | None:
+        terms = Terms.of({}, record.resources)
+        return terms if terms.machine_name is None else None
+
+    return choose(queues, terms_of, Capacity(slots, **capacity), load or Load(), NOW)
+
+
+def test_free_slots_are_filled_in_the_order_of_ids() -> None:
+    assert claimed(decide(created("a", 3, 5, 7), slots=2)) == ["a.3", "a.5"]
+
+
+def test_taken_slots_are_left_alone() -> None:
+    load = Load(taken=3, runs={"a": 3})
+    assert claimed(decide(created("a", 1, 2), load=load)) == ["a.1"]
+    assert claimed(decide(created("a", 1, 2), load=Load(taken=4))) == []
+
+
+def test_studies_take_turns() -> None:
+    queues = created("a", 1, 2, 3, 4, 5), created("b", 1, 2)
+    assert claimed(decide(*queues, slots=6)) == ["a.1", "b.1", "a.2", "b.2", "a.3", "a.4"]
+
+
+def test_a_full_study_does_not_stop_the_others() -> None:
+    queues = created("a", 1, 2, 3), created("b", 1, 2, 3)
+    choice = decide(*queues, per_study={"a": 2}, load=Load(taken=1, runs={"a": 1}))
+    assert claimed(choice) == ["a.1", "b.1", "b.2"]
+
+
+def test_runs_that_are_not_for_this_launcher_are_passed_over() -> None:
+    elsewhere = created("a", 1, resources={"machine_name": "elsewhere"})[1]
+    choice = decide(("a", elsewhere + created("a", 2)[1]), slots=1)
+    assert claimed(choice) == ["a.2"]
+
+
+def test_runs_whose_time_has_not_come_are_waited_for() -> None:
+    _, later = created("a", 1, not_before=NOW + 5)
+    _, sooner = created("a", 2, not_before=NOW + 2)
+    _, due = created("a", 3, not_before=NOW)
+    choice = decide(("a", [*later, *sooner, *due]))
+    assert claimed(choice) == ["a.3"]
+    assert choice.wake_at == NOW + 2
+
+
+def test_a_large_run_is_not_overtaken_for_ever() -> None:
+    large = created("a", 1, resources={"nproc": 3})[1]
+    queue = "a", large + created("a", 2)[1]
+    assert claimed(decide(queue, load=Load(taken=2))) == []
+    assert claimed(decide(queue, load=Load(taken=1))) == ["a.1"]
+
+
+def test_a_run_larger_than_all_slots_runs_alone() -> None:
+    queue = created("a", 1, 2, resources={"nproc": 9})
+    assert claimed(decide(queue)) == ["a.1"]
+    assert claimed(decide(queue, load=Load(taken=1))) == []
+
+
+@pytest.mark.parametrize(
+    ("most", "lately", "waiting", "number"),
+    [(0, 9, 0, 0), (3, 9, 0, 3), (3, 9, 2, 1), (3, 1, 0, 1), (3, 0, 0, 0)],
+)
+def test_short_runs_are_claimed_ahead(most: int, lately: int, waiting: int, number: int) -> None:
+    load = Load(taken=4 + waiting, waiting=waiting, ended_lately=lately)
+    choice = decide(created("a", *range(1, 10)), most_ahead=most, load=load)
+    assert len(choice.claims) == number
+
+
+def test_no_more_is_read_than_is_needed() -> None:
+    read: list[int] = []
+
+    def queue() -> Iterator[RunRecord]:
+        for record in created("a", *range(1, 100))[1]:
+            read.append(record.id)
+            yield record
+
+    choose([("a", queue())], lambda record: Terms(), Capacity(2), Load(), NOW)
+    assert len(read) == 3
+
+
+def test_the_runs_own_options_come_last() -> None:
+    study = {"nproc": 2, "retries": 1, "timeout": 10.0, "bash_options": ("-e",)}
+    terms = Terms.of(study, {"nproc": 4, "timeout": 2.5, "machine_name": "here"})
+    assert terms == Terms("bash", 4, 2.5, 1, 0.0, "here", ("-e",))
+    assert Terms.of({}, {}) == Terms()
+
+
+@pytest.mark.parametrize(
+    ("terms", "served"),
+    [
+        (Terms(), True),
+        (Terms(machine_name="localhost"), True),
+        (Terms(machine_name="other"), False),
+        (Terms(generator="slurm"), False),
+    ],
+)
+def test_a_site_serves_its_generator_and_machines(terms: Terms, served: bool) -> None:
+    assert Site("bash", frozenset({"localhost", "me"})).serves(terms) is served
+
+
+# -- evidence ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "known", "expected"),
+    [
+        (0, {}, Ending(Lifecycle.FINISHED, 0)),
+        (0, {"failed": "oh"}, Ending(Lifecycle.FAILED, 0, "oh")),
+        (3, {}, Ending(Lifecycle.FAILED, 3, "exit code 3")),
+        (3, {"failed": "oh"}, Ending(Lifecycle.FAILED, 3, "oh")),
+        (128, {}, Ending(Lifecycle.FAILED, 128, "exit code 128")),
+        (137, {}, Ending(Lifecycle.FAILED, -9, "killed by SIGKILL")),
+        (192, {}, Ending(Lifecycle.FAILED, -64, "killed by SIGRTMAX")),
+        (193, {}, Ending(Lifecycle.FAILED, 193, "exit code 193")),
+        (255, {}, Ending(Lifecycle.FAILED, 255, "exit code 255")),
+        (None, {}, Ending(Lifecycle.LOST, None, "its process ended without an exit record")),
+        (
+            143,
+            {"stopped": Lifecycle.TIMEOUT, "timeout": 90.0},
+            Ending(Lifecycle.TIMEOUT, -15, "it ran longer than its timeout of 90 s"),
+        ),
+        (
+            None,
+            {"stopped": Lifecycle.CANCELLED, "failed": "oh"},
+            Ending(Lifecycle.CANCELLED, None, "cancelled on request"),
+        ),
+    ],
+)
+def test_how_an_attempt_ended(status: int | None, known: dict[str, Any], expected: Ending) -> None:
+    assert ending(status, **known) == expected
+
+
+@pytest.mark.parametrize(
+    ("evidence", "finding"),
+    [
+        (Evidence(), Finding.NEVER_STARTED),
+        (Evidence(started=True), Finding.UNCLEAR),
+        (Evidence(started=True, taken_back=True), Finding.TAKEN_BACK),
+        (Evidence(started=True, known=True), Finding.GONE),
+        (Evidence(started=True, known=True, alive=True), Finding.RUNNING),
+    ],
+)
+def test_what_an_attempt_left(evidence: Evidence, finding: Finding) -> None:
+    assert judge(evidence) is finding
+    assert judge(replace(evidence, status=0)) is Finding.ENDED

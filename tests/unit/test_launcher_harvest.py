@@ -1,0 +1,116 @@
+"""From outboxes to changes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.core.changes import EditRun, PushQuantities
+from motoko.core.edits import Harvest
+from motoko.core.records import RunKey
+from motoko.launcher.harvest import News, failure_until, gather, read_news
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.unit
+
+KEY = RunKey("a", 1)
+
+
+def line(op: str, **content: Any) -> bytes:
+    return b"\n" + json.dumps({"t": 1.0, "op": op, **content}).encode() + b"\n"
+
+
+def test_the_last_value_of_a_field_counts_and_points_keep_their_order() -> None:
+    news = gather(
+        [
+            {"op": "set", "field": "y", "value": 1},
+            {"op": "push", "name": "e", "step": 2, "value": 0.5},
+            {"op": "state", "label": "HALF"},
+            {"op": "push", "name": "e", "step": 1, "value": [1, 2]},
+            {"op": "set", "field": "y", "value": 2},
+            {"op": "start"},
+            {"op": "damaged", "line": "x"},
+        ],
+        100,
+    )
+    assert news == News(100, {"y": 2}, "HALF", {"e": ((2, 0.5), (1, [1, 2]))}, damaged=("x",))
+
+
+@pytest.mark.parametrize(
+    ("said", "failed", "finished"),
+    [
+        ([], None, False),
+        (["fail"], "no luck", False),
+        (["fail", "finish"], None, True),
+        (["finish", "fail"], "no luck", False),
+    ],
+)
+def test_the_last_verdict_counts(said: list[str], failed: str | None, finished: bool) -> None:
+    news = gather([{"op": op, "reason": "no luck"} for op in said], 1)
+    assert (news.failed, news.finished) == (failed, finished)
+
+
+def test_a_failure_without_a_reason_has_one() -> None:
+    assert gather([{"op": "fail", "reason": ""}], 1).failed == "its script said that it failed"
+
+
+def test_the_mark_moves_after_the_quantities() -> None:
+    news = News(9, {"y": 1}, "OK", {"e": ((0, 1),), "f": ((0, 2),)})
+    assert news.changes(KEY, "token", 5.0) == [
+        PushQuantities(KEY, "token", 9, "e", ((0, 1),)),
+        PushQuantities(KEY, "token", 9, "f", ((0, 2),)),
+        EditRun(KEY, Harvest("token", 9, 5.0, {"y": 1}, "OK")),
+    ]
+    assert News(9).changes(KEY, "token", 5.0) == []
+
+
+def test_an_outbox_is_read_from_where_it_was_left(tmp_path: Path) -> None:
+    box = tmp_path / "outbox"
+    assert read_news(str(box), 0) == News(0)
+    first = line("set", field="y", value=1)
+    box.write_bytes(first)
+    assert read_news(str(box), 0) == News(len(first), {"y": 1})
+    second = line("set", field="z", value=2)
+    with box.open("ab") as file:
+        file.write(second[:-5])
+    # Incomplete: left, except for the blank line before it.
+    assert read_news(str(box), len(first)) == News(len(first) + 1)
+    with box.open("ab") as file:
+        file.write(second[-5:])
+    assert read_news(str(box), len(first)) == News(len(first + second), {"z": 2})
+    assert read_news(str(box), len(first + second)) == News(len(first + second))
+
+
+def test_a_long_outbox_is_read_in_parts(tmp_path: Path) -> None:
+    box = tmp_path / "outbox"
+    records = [line("push", name="e", step=n, value=n) for n in range(50)]
+    records[20] = line("set", field="long", value="x" * 5000)  # longer than a part
+    box.write_bytes(b"".join(records))
+    offset, parts = 0, 0
+    points: list[tuple[int, Any]] = []
+    fields: dict[str, Any] = {}
+    while True:
+        news = read_news(str(box), offset, chunk=300)
+        points += news.points.get("e", ())
+        fields |= news.fields
+        parts += 1
+        offset = news.consumed
+        if not news.more:
+            break
+    assert [step for step, _ in points] == [n for n in range(50) if n != 20]
+    assert fields == {"long": "x" * 5000}
+    assert (offset, news.damaged) == (box.stat().st_size, ())
+    assert parts > 5
+
+
+def test_what_was_said_before_is_found_again(tmp_path: Path) -> None:
+    box = tmp_path / "outbox"
+    first, second = line("fail", reason="no luck"), line("finish")
+    box.write_bytes(first + second)
+    assert failure_until(str(box), 0) is None
+    assert failure_until(str(box), len(first)) == "no luck"
+    assert failure_until(str(box), len(first + second)) is None

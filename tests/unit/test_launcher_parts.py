@@ -1,0 +1,110 @@
+"""Commands, environments, start files: the launcher's small parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from motoko.core.records import RunRecord
+from motoko.launcher.directory import Place, Source
+from motoko.launcher.engine import Terms
+from motoko.launcher.evidence import parse_start, taken_by
+from motoko.launcher.generators.bash import command, passable
+from motoko.launcher.inputs import variables
+from motoko.launcher.registry import Registration, machines
+from motoko.runtime.processes import ProcessId
+
+pytestmark = pytest.mark.unit
+
+STAT = "77 (od)d ) name) S " + " ".join(str(n) for n in range(1, 50))
+
+
+@pytest.mark.parametrize(
+    ("content", "executable", "options", "expected"),
+    [
+        (b"true", False, (), ["bash", "./f"]),
+        (b"true", True, (), ["bash", "./f"]),
+        (b"true", False, ("-e", "-x"), ["bash", "-e", "-x", "./f"]),
+        (b"#!/bin/sh\ntrue", False, (), ["bash", "./f"]),
+        (b"#!/bin/sh\ntrue", True, (), ["/bin/sh", "./f"]),
+        (b"#! /usr/bin/env  python3 \nx", True, (), ["/usr/bin/env", "python3", "./f"]),
+        (b"#!/usr/bin/env -S python3 -u\n", True, (), ["/usr/bin/env", "-S python3 -u", "./f"]),
+        (b"#!/bin/bash -l\n", True, ("-e",), ["bash", "-e", "./f"]),
+        (b"#!/usr/bin/env bash\n", True, ("-e",), ["bash", "-e", "./f"]),
+        (b"#!/usr/bin/python3\n", True, ("-e",), ["/usr/bin/python3", "./f"]),
+        (b"\x7fELF\0\0", True, (), ["./f"]),
+        (b"", True, (), ["bash", "./f"]),
+    ],
+)
+def test_how_a_script_is_run(
+    content: bytes, executable: bool, options: tuple[str, ...], expected: list[str]
+) -> None:
+    assert command(Source("f", content, executable), options) == expected
+
+
+def test_what_no_environment_can_hold_is_left_out() -> None:
+    given = {"A": "é\n'", "B": "a\0b", "C": "\ud800", "D": "x" * 200_000, "E": ""}
+    assert passable(given) == {"A": "é\n'", "E": ""}
+    many = {f"V{n}": "x" * 90_000 for n in range(20)}
+    assert sum(map(len, passable(many).values())) <= 1_000_000
+
+
+def test_variables_of_a_run() -> None:
+    record = RunRecord(
+        "study", 7, 3, "a name", b"", {"x": 1.5, "X": True, "l": [1, 2], "é": 1},
+        fields={"colour": "red", "name": "mine"}, attempt=2,
+    )  # fmt: skip
+    place = Place("/root", 7, 2, "token", "1.0")
+    assert variables(record, place, Terms(nproc=4), "/w/motoko.yaml") == {
+        "MOTOKO_JOB_X": "true",
+        "MOTOKO_JOB_L": "[1, 2]",
+        "MOTOKO_RUN_COLOUR": "red",
+        "MOTOKO_RUN_NAME": "a name",
+        "MOTOKO_ATTEMPT_DIR": "/root/run-7/.motoko/token",
+        "MOTOKO_ATTEMPT": "2",
+        "MOTOKO_JOB_ID": "3",
+        "MOTOKO_NPROC": "4",
+        "MOTOKO_RUN_DIR": "/root/run-7",
+        "MOTOKO_RUN_ID": "7",
+        "MOTOKO_STUDY": "study",
+        "MOTOKO_WORKFLOW": "/w/motoko.yaml",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Field 22 of the line, the 20th after the name, is the start time.
+        (f"process 77\nboot\n{STAT}\n", ProcessId(77, 19, "boot")),
+        ("", None),
+        ("process 77\nboot\n77 (", None),
+        (taken_by("me").decode(), None),
+    ],
+)
+def test_start_files(text: str, expected: ProcessId | None) -> None:
+    assert parse_start(text) == expected
+
+
+def test_machine_names() -> None:
+    assert "localhost" in machines(None)
+    assert machines("cluster") == {"cluster"}
+
+
+def registration(*studies: str, machine: str = "localhost", since: float = 100.0) -> Registration:
+    process = (0, 0, "no such boot")
+    return Registration(
+        "name", "token", "elsewhere", process, since, "bash", studies, (machine,), 30.0
+    )
+
+
+def test_which_launchers_exclude_each_other() -> None:
+    one = registration("a", "b")
+    assert one.overlaps(registration("b", "c"))
+    assert not one.overlaps(registration("c"))
+    assert not one.overlaps(registration("a", machine="cluster"))
+
+
+def test_a_launcher_elsewhere_lives_as_long_as_its_lease() -> None:
+    one = registration("a")
+    assert one.alive(renewed=0.0, now=129.0)
+    assert not one.alive(renewed=0.0, now=131.0)
+    assert one.alive(renewed=120.0, now=149.0)

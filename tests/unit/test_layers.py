@@ -1,0 +1,98 @@
+"""The import contracts of pyproject.toml hold, and notice an import that breaks them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+LINT = """
+import sys
+from importlinter.cli import lint_imports
+sys.exit(lint_imports(config_filename=sys.argv[1], no_cache=True))
+"""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Copy the package and its contracts to where they may be broken."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "src" / "motoko", tmp_path / "motoko", ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def lint(directory: Path) -> tuple[int, str]:
+    """Check the package in ``directory``; return exit status and output in one line."""
+    done = subprocess.run(
+        [sys.executable, "-c", LINT, str(directory / "pyproject.toml")],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(directory), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, " ".join(done.stdout.split())
+
+
+def contracts() -> list[dict[str, object]]:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        found: list[dict[str, object]] = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    return found
+
+
+def test_every_contract_is_kept(copy: Path) -> None:
+    status, output = lint(copy)
+
+    assert f"Contracts: {len(contracts())} kept, 0 broken." in output, output
+    assert status == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract", "named"),
+    [
+        ("core/states.py", "import motoko.storage.session", "layers", "motoko.storage.session"),
+        ("launcher/engine.py", "import motoko.orchestrator.lease", "layers", "orchestrator.lease"),
+        ("errors.py", "import motoko.core.values", "layers", "motoko.core.values"),
+        ("worker/names.py", "import motoko.errors", "layers", "motoko.errors"),
+        ("workflow.py", "import motoko.cli", "layers", "motoko.cli"),
+        ("orchestrator/lease.py", "import ZODB.DB", "database", "ZODB"),
+        ("task_manager.py", "from BTrees import OOBTree", "database", "BTrees"),
+        ("core/firing.py", "import asyncio", "core", "asyncio"),
+        ("worker/plain.py", "import pathlib", "worker", "pathlib"),
+    ],
+)
+def test_a_broken_contract_is_caught(
+    copy: Path, module: str, line: str, contract: str, named: str
+) -> None:
+    name = next(str(c["name"]) for c in contracts() if c["id"] == contract)
+    with (copy / "motoko" / module).open("a") as file:
+        file.write(f"\n{line}\n")
+
+    status, output = lint(copy)
+
+    assert status != 0
+    assert f"{name} BROKEN" in output, output
+    assert named in output
+
+
+def test_the_database_contract_names_every_module_but_storage() -> None:
+    modules = {
+        path.stem
+        for path in (ROOT / "src" / "motoko").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    database = next(c for c in contracts() if c["id"] == "database")
+    sources = database["source_modules"]
+    assert isinstance(sources, list)
+
+    assert set(sources) == {f"motoko.{name}" for name in modules - {"storage", "__init__"}}

@@ -1,0 +1,51 @@
+"""Arming fault points: what the environment may say."""
+
+from __future__ import annotations
+
+import pytest
+
+from motoko.errors import MotokoError
+from motoko.runtime import faults
+
+pytestmark = pytest.mark.unit
+
+
+def test_what_the_environment_may_say() -> None:
+    assert faults.parse("files.before_rename:kill") == (
+        faults.Fault("files.before_rename", "kill", 1),
+    )
+    assert faults.parse("files.before_rename:raise:3, daemons.before_ready:sleep=0.2:2") == (
+        faults.Fault("files.before_rename", "raise", 3),
+        faults.Fault("daemons.before_ready", "sleep", 2, 0.2),
+    )
+    assert faults.parse("") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("files.before_renam:kill", "Did you mean 'files.before_rename'"),
+        ("files.before_rename:kil", "there is no action 'kil'\n  Did you mean 'kill'"),
+        ("files.before_rename", "there is no action ''"),
+        ("files.before_rename:kill:x", "not a number"),
+        ("files.before_rename:sleep=x", "not a number"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(text: str, message: str) -> None:
+    with pytest.raises(MotokoError, match=f"^MOTOKO_FAULT={text}: ") as caught:
+        faults.parse(text)
+    assert message in str(caught.value)
+
+
+def test_a_point_nobody_declared_is_an_error_even_unarmed() -> None:
+    with pytest.raises(MotokoError, match=r"there is no fault point 'files\.rename'"):
+        faults.point("files.rename")
+
+
+def test_a_plan_acts_at_the_nth_passage_only() -> None:
+    plan = faults.Plan(faults.parse("files.before_rename:raise:2"), None)
+    plan.passed("files.before_rename")
+    plan.passed("daemons.before_ready")
+    with pytest.raises(faults.InjectedFault, match=r"files\.before_rename"):
+        plan.passed("files.before_rename")
+    plan.passed("files.before_rename")
