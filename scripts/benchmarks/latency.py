@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from motoko.core.changes import EditRun
@@ -93,7 +94,7 @@ def _measure(workflow: Workflow) -> list[Row]:
         workflow.finished = True
 
     workflow.orchestrator_function = main
-    workflow.config = workflow.config.model_copy(update={"safety_poll": float("inf")})
+    workflow.config = replace(workflow.config, safety_poll=float("inf"))
     workflow.execute()
     stdin.close()
     process.wait()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from os.path import isfile  # Path.is_file raises where a name is too long
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo
 
@@ -23,6 +24,9 @@ from motoko.config.yaml_lines import Document, read_document
 from motoko.core.records import RESERVED_FIELDS, RESOURCES
 from motoko.core.values import TYPE_NAMES, coerce, plain
 from motoko.errors import ConfigError, ParameterError, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 STUDY_FILE: Final = "bd.yaml"
 MAX_STUDY: Final = 100  # bytes; run directories are BD-<study>-runs
@@ -188,7 +192,8 @@ class StudyFile(RunOptions):
     max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
 
 
-class StudyConfig(StudyFile):
+@dataclass(frozen=True, slots=True)
+class StudyConfig:
     """A study: what its ``bd.yaml`` says, and where it is.
 
     ``name`` is the task manager's and the directory's, ``study`` the label that ``bd.yaml`` gives
@@ -198,8 +203,37 @@ class StudyConfig(StudyFile):
     """
 
     name: str
+    study: str
     path: Path
     directory: Path
+    job: Mapping[str, str]
+    run: Mapping[str, str]
+    job_space: Mapping[str, Any]
+    run_params: Mapping[str, Any]
+    exec_file: str
+    config_files: tuple[str, ...]
+    max_concurrent: int | None
+    options: RunOptions
+
+    @classmethod
+    def of(
+        cls, written: StudyFile, name: str, directory: Path, config_files: Iterable[str]
+    ) -> StudyConfig:
+        """Return what the ``bd.yaml`` in the absolute path ``directory`` means."""
+        return cls(
+            name=name,
+            study=written.study or name,
+            path=directory / STUDY_FILE,
+            directory=directory,
+            job=written.job,
+            run=written.run,
+            job_space=written.job_space,
+            run_params=written.run_params,
+            exec_file=written.exec_file,
+            config_files=tuple(config_files),
+            max_concurrent=written.max_concurrent,
+            options=RunOptions(**written.given()),
+        )
 
 
 def load_study(directory: Path) -> StudyConfig:
@@ -215,12 +249,7 @@ def load_study(directory: Path) -> StudyConfig:
     files = written.config_files
     if DEFAULT_CONFIG_FILE not in files and isfile(resolved / DEFAULT_CONFIG_FILE):
         files = (DEFAULT_CONFIG_FILE, *files)
-    values = {name: getattr(written, name) for name in StudyFile.model_fields}
-    return StudyConfig.model_validate(
-        values
-        | {"study": written.study or directory.name, "config_files": files}
-        | {"name": directory.name, "path": resolved / STUDY_FILE, "directory": resolved}
-    )
+    return StudyConfig.of(written, directory.name, resolved, files)
 
 
 def _check_files(written: StudyFile, directory: Path, document: Document) -> None:

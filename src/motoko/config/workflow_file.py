@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from os.path import isdir, isfile  # Path.is_dir raises where a name is too long
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
@@ -12,7 +12,6 @@ from motoko.config.discover import WORKFLOW_FILE
 from motoko.config.options import RunOptions, duration, duration_or_off
 from motoko.config.sections import (
     Problem,
-    Section,
     check_name,
     mapping,
     text,
@@ -22,6 +21,10 @@ from motoko.config.sections import (
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
 from motoko.config.yaml_lines import Document, read_document
 from motoko.errors import ConfigError, NotAWorkflowError, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 # Attributes of Workflow: a task manager of such a name could not be reached as workflow.<name>.
 RESERVED_TASK_NAMES: Final = frozenset({
@@ -96,8 +99,8 @@ class TaskManagerConfig(RunOptions):
     max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
 
 
-class _Orchestration(Section):
-    """What both the file and the finished configuration have. Times are in seconds."""
+class WorkflowFile(RunOptions):
+    """``motoko.yaml`` as it is written. Times are in seconds."""
 
     task_managers: Annotated[dict[str, TaskManagerConfig], BeforeValidator(_task_managers)]
     aliases: Annotated[dict[str, str], BeforeValidator(_aliases)] = Field(default_factory=dict)
@@ -107,22 +110,26 @@ class _Orchestration(Section):
     safety_poll: Annotated[float, BeforeValidator(duration_or_off)] = 30.0
 
 
-class WorkflowFile(RunOptions, _Orchestration):
-    """``motoko.yaml`` as it is written."""
-
-
-class WorkflowConfig(_Orchestration):
+@dataclass(frozen=True, slots=True)
+class WorkflowConfig:
     """A workflow's configuration.
 
     ``path`` is the absolute path of the file, ``defaults`` are the options for runs given at its
     top level. ``max_concurrent`` None stands for the machine's cores; ``safety_poll`` is infinite
-    where it is off. ``studies`` (by task manager) is empty if they were not asked for.
+    where it is off. ``studies`` (by task manager) is empty if they were not asked for. Times are
+    in seconds.
     """
 
     path: Path
     directory: Path
+    task_managers: Mapping[str, TaskManagerConfig]
+    aliases: Mapping[str, str]
+    orchestrator: str
+    max_concurrent: int | None
+    poll_interval: float
+    safety_poll: float
     defaults: RunOptions
-    studies: dict[str, StudyConfig] = Field(default_factory=dict)
+    studies: Mapping[str, StudyConfig]
 
     @property
     def orchestrator_module(self) -> str:
@@ -137,7 +144,7 @@ class WorkflowConfig(_Orchestration):
     def options(self, name: str) -> RunOptions:
         """Return the options of a study's runs: the workflow's, the task manager's, the study's."""
         merged = self.defaults.merged(self.task_managers[name])
-        return merged.merged(self.studies[name]) if name in self.studies else merged
+        return merged.merged(self.studies[name].options) if name in self.studies else merged
 
     def max_concurrent_of(self, name: str) -> int | None:
         """Return how many runs of a study may run at a time; None if it has no limit of its own."""
@@ -161,11 +168,17 @@ def load_workflow(file: Path, *, studies: bool = True) -> WorkflowConfig:
     if studies:
         found = {name: _study(file.parent / name, document) for name in written.task_managers}
     directory = file.parent.resolve()
-    shared = {name: getattr(written, name) for name in _Orchestration.model_fields}
-    return WorkflowConfig.model_validate(
-        shared
-        | {"path": directory / file.name, "directory": directory}
-        | {"defaults": RunOptions(**written.given()), "studies": found}
+    return WorkflowConfig(
+        path=directory / file.name,
+        directory=directory,
+        task_managers=written.task_managers,
+        aliases=written.aliases,
+        orchestrator=written.orchestrator,
+        max_concurrent=written.max_concurrent,
+        poll_interval=written.poll_interval,
+        safety_poll=written.safety_poll,
+        defaults=RunOptions(**written.given()),
+        studies=found,
     )
 
 

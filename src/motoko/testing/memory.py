@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motoko.config import StudyConfig
+from motoko.config.study_file import StudyConfig, StudyFile
 from motoko.core.changes import CreateRun
 from motoko.core.records import Move, RunKey, RunRecord
 from motoko.core.space import job_identity, run_identity
@@ -35,8 +35,8 @@ def study_config(
     ``job`` maps parameters to type names; ``options`` are further keys of ``bd.yaml``.
     """
     place = (directory or Path(tempfile.gettempdir())) / name
-    values = {"study": name, "name": name, "job": dict(job), **options}
-    return StudyConfig.model_validate(values | {"path": place / "bd.yaml", "directory": place})
+    written = StudyFile.model_validate({"study": name, "job": dict(job), **options})
+    return StudyConfig.of(written, name, place, written.config_files)
 
 
 def empty_database(studies: Iterable[str], database: Database | None = None) -> Database:
