@@ -124,7 +124,7 @@ def size() -> list[Row]:
         pip = [place / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
         library = next((place / "lib").iterdir()) / "site-packages"
         before = {entry.name for entry in library.iterdir()}
-        subprocess.run([*pip, "install", "--quiet", "--no-compile", ROOT], check=True)
+        subprocess.run([*pip, "install", "--quiet", ROOT], check=True)
         added = [entry for entry in library.iterdir() if entry.name not in before]
         total = sum(
             file.stat().st_size

@@ -53,7 +53,12 @@ class ParameterError(MotokoError, ValueError):
 
 
 class ConstraintError(MotokoError, ValueError):
-    """A constraint cannot be parsed or names an unknown column."""
+    """A constraint cannot be parsed or names an unknown column.
+
+    ``nearness``: how much an unknown name is like one of the study's, 1 where no name is unknown.
+    """
+
+    nearness: float = 1.0
 
 
 class EventError(MotokoError, ValueError):
@@ -138,6 +143,14 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def likeness(name: str, known: Iterable[str]) -> float:
+    """Return how much ``name`` is like the nearest of ``known``: 1 the same, 0 like none."""
+    from difflib import SequenceMatcher
+
+    near = nearest(name, known)
+    return 0.0 if near is None else SequenceMatcher(None, name, near).ratio()
 
 
 def suggestion(name: str, known: Sequence[str]) -> str:

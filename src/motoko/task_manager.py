@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
@@ -17,79 +18,44 @@ from motoko.core.space import (
     run_identity,
     run_values,
 )
-from motoko.errors import ParameterError, RunNameError, StateError, UnknownRunError
+from motoko.errors import ParameterError, RunNameError, UnknownRunError
 from motoko.orchestrator.evaluation import select
-from motoko.orchestrator.waiting import wait_for_match, wait_for_runs
+from motoko.orchestrator.waiting import wait_for_match, wait_for_runs, wait_until_committed
 from motoko.storage.handles import Job, Run, pairs
-from motoko.storage.requests import Wanted
+from motoko.storage.requests import Request, Wanted
 from motoko.storage.scripts import scripts_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.config import StudyConfig, TaskManagerConfig
-    from motoko.storage.session import Session
+    from motoko.storage.scope import Scope
     from motoko.storage.store import Store
     from motoko.workflow import Workflow
+
+
+logger = logging.getLogger("motoko.task_manager")
 
 
 class RunList(Sequence[tuple[Run, Job]]):
     """The runs that one ``create_task`` asked for, as (run, job), in list order.
 
-    ``await`` it to wait until all have ended; a bad end raises RunFailed.
+    ``await`` it to wait until all have ended; a bad end raises RunFailed. What another action or
+    ``main`` asked for can be awaited too: that waits until it is committed. To read it is
+    StateError before that.
     """
 
-    def __init__(self, manager: TaskManager, wanted: list[Wanted]) -> None:
+    def __init__(self, manager: TaskManager, request: Request) -> None:
         self._manager = manager
-        self._wanted = wanted
-        self._scope = manager.store.scope()
-        self._keys: list[RunKey] | None = None
-
-    # -- resolving -------------------------------------------------------------------------
-
-    @property
-    def study(self) -> str:
-        """Return the name of the runs' study."""
-        return self._manager.name
-
-    @property
-    def wanted(self) -> list[Wanted]:
-        """Return what was asked for."""
-        return self._wanted
-
-    def resolved(self, keys: list[RunKey]) -> None:
-        """Learn which runs were found or created."""
-        self._keys = keys
-
-    def committed(self, session: Session) -> None:
-        """Point to the runs that somebody else created at the same time."""
-        if session.moved and self._keys is not None:
-            self._keys = [session.moved.get(key, key) for key in self._keys]
-
-    @property
-    def keys(self) -> list[RunKey]:
-        """Return the runs' keys; the first read looks the runs up."""
-        if self._keys is None:
-            with self._scope.view():
-                pass
-        if self._keys is None:
-            raise StateError(
-                f"the {len(self)} tasks of {self._manager.name} are of a transaction that was "
-                "given up",
-                hint="Ask for them again with create_task: what exists is found, not repeated.",
-            )
-        return self._keys
-
-    def _known(self) -> list[RunKey]:
-        with self._manager.store.scope().view() as session:
-            for key in self.keys:
-                session.note_read_id(key)
-        return self.keys
+        self._request = request
 
     # -- reading ---------------------------------------------------------------------------
 
+    def _known(self) -> list[RunKey]:
+        return self._request.keys(self._manager.store.scope())
+
     def __len__(self) -> int:
-        return len(self._wanted)
+        return len(self._request.wanted)
 
     @overload
     def __getitem__(self, index: int) -> tuple[Run, Job]: ...
@@ -130,20 +96,24 @@ class RunList(Sequence[tuple[Run, Job]]):
         return self._ended().__await__()
 
     async def _ended(self) -> RunList:
-        manager = self._manager
-        scope = manager.store.scope()
-        await scope.settle()
-        async for _ in wait_for_runs(manager.workflow.context, scope, self.keys):
+        scope = self._manager.store.scope()
+        keys = await self._committed(scope)
+        async for _ in wait_for_runs(self._manager.workflow.context, scope, keys):
             pass
         await scope.renew()
         return self
+
+    async def _committed(self, scope: Scope) -> list[RunKey]:
+        self._request.ask_again(scope)
+        await scope.settle()
+        return await wait_until_committed(self._manager.workflow.context, scope, self._request)
 
     async def as_completed(self) -> AsyncIterator[Run]:
         """Yield the runs as they end well; a bad end raises RunFailed."""
         manager = self._manager
         scope = manager.store.scope()
-        await scope.settle()
-        async for record in wait_for_runs(manager.workflow.context, scope, self.keys):
+        keys = await self._committed(scope)
+        async for record in wait_for_runs(manager.workflow.context, scope, keys):
             await scope.renew()
             yield Run(manager.store, record.key)
             await scope.settle()
@@ -307,6 +277,7 @@ class TaskManager:
         self.options = options
         self.columns = Columns(name, config.job, config.run)
         self._digest: str | None = None
+        self._warned: set[str] = set()
 
     @property
     def store(self) -> Store:
@@ -362,9 +333,10 @@ class TaskManager:
         run_name = self._run_name()
         caller = _calling_function() if self.store.scope().event_name == "" else ""
         wanted = self._wanted(run_name, run_params or {}, replicate, job_params, caller)
-        runs = RunList(self, wanted)
-        self.store.scope().defer(runs)
-        return runs
+        scope = self.store.scope()
+        request = Request(self.name, wanted, scope)
+        scope.defer(request)
+        return RunList(self, request)
 
     createTask = create_task  # noqa: N815 - the documented second name
 
@@ -424,8 +396,16 @@ class TaskManager:
         return parse(constraints, self.columns)
 
     def select(self, constraints: str | Sequence[str] | None = None) -> TaskSelection:
-        """Return the runs of the current run name that satisfy ``constraints``, lazily."""
-        return TaskSelection(self, self.parse(constraints))
+        """Return the runs of the current run name that satisfy ``constraints``, lazily.
+
+        What is perhaps misspelt in them is logged as a warning, once.
+        """
+        constraint = self.parse(constraints)
+        for warning in constraint.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                logger.warning("select: %s", warning)
+        return TaskSelection(self, constraint)
 
     def __repr__(self) -> str:
         return f"<task manager {self.name}>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from motoko.config import load_workflow
+from motoko.core.constraints import parse_each
 from motoko.core.firing import ConditionKind
 from motoko.core.space import check_run_name
 from motoko.errors import (
@@ -36,17 +36,17 @@ from motoko.orchestrator.actions import (
     no_action,
 )
 from motoko.orchestrator.bad_ends import ErrorHandler
-from motoko.orchestrator.loading import load_function, load_module
+from motoko.orchestrator.loading import function_of, load_module
 from motoko.orchestrator.waiting import Context
 from motoko.storage.address import StateDirectory
-from motoko.storage.scope import StretchScope, entered
 from motoko.storage.store import Store
 from motoko.task_manager import TaskManager
+from motoko.transaction import Transaction
 from motoko.variables import Variables, WorkflowVars
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from motoko.core.constraints import Constraint
     from motoko.orchestrator.execution import Execution
@@ -94,6 +94,7 @@ class Workflow:
         self.aliases: dict[str, str] = dict(self.config.aliases)
         self.orchestrator_script: str = self.config.orchestrator
         self.orchestrator_function: Callable[..., Awaitable[Any]] | None = None
+        self._orchestrator_module: Any = None
         self.actions: ActionRegistry = {}
         self._error_handlers: list[ErrorHandler] = []
         self._run_name: str | None = None
@@ -214,23 +215,13 @@ class Workflow:
         """Return whether no study has any run."""
         return all(not len(manager.base.runs) for manager in self.task_managers.values())
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Group what is done in the block into one commit; an exception drops it all.
+    def transaction(self) -> Transaction:
+        """Group what is done in a ``with`` or ``async with`` block into one commit.
 
-        Inside an action, whose stretches are transactions already, the block joins its stretch.
-        ConflictError where somebody else changed what the block wrote.
+        An exception drops it all. Inside an action, whose stretches are transactions already, the
+        block joins its stretch. ConflictError where somebody else changed what the block wrote.
         """
-        if self.store.scope() is not self.store.script:
-            yield
-            return
-        scope = StretchScope(self.store.database, cause="user")
-        try:
-            with entered(scope):
-                yield
-            self.store.database.submit(lambda: scope.commit(last=True)).result()
-        finally:
-            scope.close()
+        return Transaction(self.store.scope())
 
     def close(self) -> None:
         """Disconnect from the database; the next use connects again."""
@@ -244,12 +235,14 @@ class Workflow:
         While the module is imported its directory is first on ``sys.path``.
         """
         if self.orchestrator_function is None:
-            self.orchestrator_function = load_function(self.config)
+            self.orchestrator_function = function_of(self.load_orchestrator_module(), self.config)
         return self.orchestrator_function
 
     def load_orchestrator_module(self) -> Any:
-        """Import the module that holds the orchestrator function, and return it."""
-        return load_module(self.config)
+        """Return the module that holds the orchestrator function; it is imported only once."""
+        if self._orchestrator_module is None:
+            self._orchestrator_module = load_module(self.config)
+        return self._orchestrator_module
 
     # -- events ----------------------------------------------------------------------------
 
@@ -296,20 +289,14 @@ class Workflow:
     ) -> Mapping[str, Constraint] | None:
         if condition_kind(event_name, condition) is not ConditionKind.CONSTRAINT:
             return None
-        parsed: dict[str, Constraint] = {}
-        problem: ConstraintError | None = None
-        for study in studies:
-            try:
-                parsed[study] = self.task_managers[study].parse(condition)
-            except ConstraintError as error:
-                problem = error
-                continue
-            for warning in parsed[study].warnings:
+        try:
+            parsed = parse_each(condition, [self.task_managers[study].columns for study in studies])
+        except ConstraintError as error:
+            error.add_note(f"in the condition of event {event_name!r}")
+            raise
+        for constraint in parsed.values():
+            for warning in constraint.warnings:
                 logger.warning("event %s: %s", event_name, warning)
-        if problem is not None and not parsed:
-            # A field that only some studies have selects from those; one that none has is wrong.
-            problem.add_note(f"in the condition of event {event_name!r}")
-            raise problem
         return parsed
 
     def add_error_handler(

@@ -30,6 +30,7 @@ from motoko.config.workflow_file import TaskManagerConfig, WorkflowFile
 from motoko.core.constraints import Columns, parse
 from motoko.core.records import RESOURCES, RUN_COLUMNS
 from motoko.workflow import Workflow
+from tests.support.command_line import Shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +103,7 @@ class Reader:
     def kill(self) -> None:
         """Stop what a document may have left running."""
         for file in self.here.rglob("motoko.yaml"):
-            self.run([sys.executable, "-m", "motoko", "kill", "--workflow", str(file.parent)])
+            Shell(file.parent).ok("kill")
 
     def run(self, command: list[str]) -> str:
         """Run a command that must succeed; return what it printed."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,7 +16,9 @@ from motoko.storage.server import stop_server
 from motoko.testing import invariants
 from motoko.workflow import Workflow
 from tests.support import victims
-from tests.support.workloads import ROOT, Workload, fan_out, make_fan_out
+from tests.support.forked import Forked
+from tests.support.process import main
+from tests.support.workloads import Workload, fan_out, make_fan_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,11 +37,9 @@ class Stage:
 
     work: Workload
     scratch: Path
-    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    started: list[Forked] = field(default_factory=list)
 
-    def start(
-        self, kind: str, mutant: str = "", fault: str = "", *, lease: float = 30.0
-    ) -> subprocess.Popen[bytes]:
+    def start(self, kind: str, mutant: str = "", fault: str = "", *, lease: float = 30.0) -> Forked:
         """Start an orchestrator, with this lease in seconds, or a launcher, until it is ready."""
         directory = str(self.work.directory)
         arguments = {
@@ -56,15 +54,15 @@ class Stage:
             "MOTOKO_FAULT": fault,
             "MOTOKO_FAULT_LOG": str(self.points),
         }
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.process", *arguments[kind]],
-            cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True,
+        process = Forked(
+            main, arguments[kind], directory=self.work.directory, environment=environment,
+            output=self.scratch / "output", session=True,
         )  # fmt: skip
-        self.started.append(popen)
+        self.started.append(process)
         if kind == "launcher":
             state = StateDirectory.of(self.work.directory)
-            wait_until(lambda: popen.pid in {r.process.pid for r in running_launchers(state)})
-        return popen
+            wait_until(lambda: process.pid in {r.process.pid for r in running_launchers(state)})
+        return process
 
     @property
     def points(self) -> Path:
@@ -112,12 +110,11 @@ class Stage:
     def close(self) -> None:
         """End what still runs."""
         self.open_gate()
-        for popen in self.started:
-            if popen.poll() is None:
-                popen.send_signal(signal.SIGCONT)
-                popen.terminate()
-        for popen in self.started:
-            popen.wait(PATIENCE)
+        for process in self.started:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in self.started:
+            process.wait(PATIENCE)
 
 
 def wait_until(true: Callable[[], bool]) -> None:

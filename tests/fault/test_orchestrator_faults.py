@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,15 +14,18 @@ from motoko.storage.server import stop_server
 from motoko.testing import invariants
 from motoko.workflow import Workflow
 from tests.support import victims
-from tests.support.workloads import Workload, fan_out, make_fan_out
+from tests.support.command_line import Shell
+from tests.support.workloads import fan_out, make_fan_out
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.support.workloads import Workload
+
 pytestmark = pytest.mark.fault
 
-PATIENCE = 60.0
 COUNT = 6
 POINTS = [
     ("orchestrator.lease_taken", 1),
@@ -43,27 +43,25 @@ POINTS = [
 ]
 
 
-@pytest.fixture
-def work(tmp_path: Path) -> Iterator[Workload]:
-    directory = tmp_path / "wf"
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A workflow with a server and a launcher; every test has a run name of its own there."""
+    place = tmp_path_factory.mktemp("served")
+    directory = place / "wf"
     state = StateDirectory.of(directory)
     try:
         make_fan_out(directory)
         start_launcher(state)
-        yield fan_out(directory, "test", COUNT)
+        yield directory
     finally:
         stop_launcher(state, stop_runs=True)
         stop_server(state)
-    assert victims.left(tmp_path) == []
+    assert victims.left(place) == []
 
 
 def orchestrate(work: Workload, **environment: str) -> subprocess.CompletedProcess[str]:
-    arguments = ["orchestrator", "start", "--run_name", work.run_name, *work.arguments]
-    return subprocess.run(
-        [sys.executable, "-m", "motoko", *arguments],
-        cwd=work.directory, env={**os.environ, **environment}, timeout=PATIENCE,
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    shell = Shell(work.directory, environment)
+    return shell.run("orchestrator", "start", "--run_name", work.run_name, *work.arguments)
 
 
 def check(work: Workload) -> list[str]:
@@ -86,8 +84,9 @@ def test_no_point_of_the_orchestrator_is_left_out() -> None:
 
 @pytest.mark.parametrize(("point", "passage"), POINTS)
 def test_killed_anywhere_it_goes_on_and_comes_to_the_same(
-    work: Workload, tmp_path: Path, point: str, passage: int
+    served: Path, tmp_path: Path, point: str, passage: int
 ) -> None:
+    work = fan_out(served, f"{point} {passage}", COUNT)
     log = tmp_path / "points"
     killed = orchestrate(work, MOTOKO_FAULT=f"{point}:kill:{passage}", MOTOKO_FAULT_LOG=str(log))
     assert killed.returncode == -signal.SIGKILL, killed.stderr

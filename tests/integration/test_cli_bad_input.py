@@ -23,13 +23,17 @@ WORKFLOW = "task_managers:\n  s:\norchestrator: steps.main\n"
 
 @dataclass(frozen=True)
 class Row:
-    """Files as they are changed (None: removed), a command, its status, its first line."""
+    """Files as they are changed (None: removed), a command, its status, its first line.
+
+    ``anew``: in a Python that was started for it.
+    """
 
     files: Mapping[str, str | None] = field(default_factory=dict)
     command: tuple[str, ...] = RUN
     status: int = 2
     first: tuple[str, ...] = ()
     anywhere: tuple[str, ...] = ()
+    anew: bool = False
 
 
 def creating(**values: str) -> dict[str, str | None]:
@@ -50,6 +54,7 @@ ROWS = {
         {"motoko.yaml": WORKFLOW + "max_concurent: 3\n"},
         first=("motoko.yaml:4:", "max_concurent"),
         anywhere=("Did you mean 'max_concurrent'?",),
+        anew=True,
     ),
     "no bd.yaml": Row({"s/bd.yaml": None}, first=("motoko.yaml:2:", "bd.yaml")),
     "unparsable bd.yaml": Row({"s/bd.yaml": "job: {x\n"}, first=("s/bd.yaml:",)),
@@ -92,6 +97,7 @@ ROWS = {
     "unknown parameter": Row(
         creating(x="1", z="2"), status=1, first=("in the orchestrator function main", "'z'"),
         anywhere=("steps.py:2",),
+        anew=True,
     ),
     "missing parameter": Row(creating(), status=1, first=("'x'",)),
     "wrong type": Row(creating(x="'one'"), status=1, first=("x", "'one'")),
@@ -123,7 +129,7 @@ ROWS = {
     "slash in a run name": Row(command=("run", "-n", "a/b"), first=("slash",)),
     "no run name": Row(command=("run",), first=("--run_name",)),
     "unknown command": Row(
-        command=("rnu",), first=("'rnu'",), anywhere=("Did you mean 'run'?",)
+        command=("rnu",), first=("'rnu'",), anywhere=("Did you mean 'run'?",), anew=True
     ),
     "unknown option": Row(
         command=("info", "--jsn"), first=("'--jsn'",), anywhere=("Did you mean '--json'?",)
@@ -177,7 +183,7 @@ def test_it_is_said_on_the_first_line_and_nothing_is_lost(
             (shell.directory / name).unlink()
         else:
             (shell.directory / name).write_text(text, encoding="utf-8")
-    done = shell.run(*row.command)
+    done = shell.anew(*row.command) if row.anew else shell.run(*row.command)
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, done.stderr
     for text in row.first:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import stat
 import subprocess
 import sys
@@ -27,6 +28,24 @@ FOREVER = "sleep 300\n"
 def shell(tmp_path: Path) -> Iterator[Shell]:
     """A workflow of two runs that end at once, in a directory with a space."""
     made = small_workflow(tmp_path / "with space")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with two runs of each of two run names, all ended; nothing runs there."""
+    made = small_workflow(tmp_path_factory.mktemp("results") / "w")
+    for name in ("a", "b"):
+        made.ok("run", "-n", name)
+    return made.directory
+
+
+@pytest.fixture
+def ended(results: Path, tmp_path: Path) -> Iterator[Shell]:
+    """A copy of it."""
+    made = Shell(tmp_path / "with space")
+    shutil.copytree(results, made.directory)
     yield made
     made.close()
 
@@ -96,22 +115,20 @@ def test_create_makes_a_private_database_and_leaves_nothing_running(shell: Shell
     ids=["yes", "no", "default"],
 )
 def test_create_asks_before_results_go(
-    shell: Shell, answer: str, status: int, left: dict[str, int]
+    ended: Shell, answer: str, status: int, left: dict[str, int]
 ) -> None:
-    shell.ok("run", "-n", "a")
-    code, out = answering(shell, "create", answer=answer)
+    code, out = answering(ended, "create", answer=answer)
     assert "Delete them? [y/N]" in out
     assert code == status, out
-    assert shell.counts("s", "a") == left
+    assert ended.counts("s", "a") == left
 
 
-def test_validated_results_go_unasked_and_run_directories_are_kept_aside(shell: Shell) -> None:
-    shell.ok("run", "-n", "a")
-    code, out = answering(shell, "create", "--validated", answer="")
+def test_validated_results_go_unasked_and_run_directories_are_kept_aside(ended: Shell) -> None:
+    code, out = answering(ended, "create", "--validated", answer="")
     assert code == 0
     assert "Delete" not in out
-    assert shell.counts("s", "a") == {}
-    assert (shell.directory / "s" / "BD-s-runs.old-1" / "run-1").is_dir()
+    assert ended.counts("s", "a") == {}
+    assert (ended.directory / "s" / "BD-s-runs.old-1" / "run-1").is_dir()
 
 
 def test_create_takes_a_directory(shell: Shell, tmp_path: Path) -> None:
@@ -130,12 +147,11 @@ def test_info_works_without_a_database_and_makes_none(shell: Shell) -> None:
     assert not (shell.directory / ".wf").exists()
 
 
-def test_info_starts_no_server(shell: Shell) -> None:
-    shell.ok("run", "-n", "a")
-    out = shell.ok("info", "--verbose")
+def test_info_starts_no_server(ended: Shell) -> None:
+    out = ended.ok("info", "--verbose")
     assert "does not run" in out
     assert "s.1" in out
-    assert shell.info()["server"] is None
+    assert ended.info()["server"] is None
 
 
 def test_info_tells_who_works(sleeping: Shell) -> None:
@@ -173,14 +189,16 @@ def test_info_of_one_study(shell: Shell) -> None:
 def test_a_study_that_was_added_later_is_empty_until_it_runs(shell: Shell) -> None:
     shell.ok("create")
     add_study(shell)
-    assert shell.info()["studies"][1] == {"name": "t", "counts": {}}
+    assert shell.info()["studies"][1] == {"name": "t", "counts": {}, "outdated": {}}
     shell.ok("run", "-n", "a")
     assert shell.counts("t", "a") == {"FINISHED": 1}
 
 
-def test_who_reads_only_the_beginning_hears_no_complaint(shell: Shell) -> None:
-    shell.ok("run", "-n", "a")
-    process = shell.start("info", "--verbose")
+def test_who_reads_only_the_beginning_hears_no_complaint(ended: Shell) -> None:
+    process = subprocess.Popen(
+        [*MODULE, "info", "--verbose"], cwd=ended.directory,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -331,20 +349,18 @@ def test_kill_works_although_motoko_yaml_is_broken(shell: Shell) -> None:
 # -- clean -------------------------------------------------------------------------------------
 
 
-def test_clean_lists_and_deletes_what_it_has_listed(shell: Shell) -> None:
-    shell.ok("run", "-n", "a")
-    shell.ok("run", "-n", "b")
-    runs = shell.directory / "s" / "BD-s-runs"
-    out = shell.ok("clean", "--constraints", "x = 2", "--run_name", "b")
+def test_clean_lists_and_deletes_what_it_has_listed(ended: Shell) -> None:
+    runs = ended.directory / "s" / "BD-s-runs"
+    out = ended.ok("clean", "--constraints", "x = 2", "--run_name", "b")
     assert "s.4" in out
     assert "1 run would be deleted" in out
-    assert shell.counts("s", "b") == {"FINISHED": 2}
-    shell.ok("clean", "--constraints", "x = 2", "--run_name", "b", "--delete")
-    assert shell.counts("s", "b") == {"FINISHED": 1}
+    assert ended.counts("s", "b") == {"FINISHED": 2}
+    ended.ok("clean", "--constraints", "x = 2", "--run_name", "b", "--delete")
+    assert ended.counts("s", "b") == {"FINISHED": 1}
     assert sorted(p.name for p in runs.iterdir()) == ["run-1", "run-2", "run-3"]
-    assert "3 runs deleted" in shell.ok("clean", "--delete")
+    assert "3 runs deleted" in ended.ok("clean", "--delete")
     assert list(runs.iterdir()) == []
-    assert shell.info()["studies"][0]["counts"] == {}
+    assert ended.info()["studies"][0]["counts"] == {}
 
 
 def test_clean_spares_what_runs(sleeping: Shell) -> None:
@@ -369,9 +385,8 @@ def test_clean_deletes_nothing_under_an_orchestrator(shell: Shell) -> None:
     assert shell.counts("s", "a") == {"CREATED": 2}
 
 
-def test_a_column_that_may_be_misspelt_is_warned_of(shell: Shell) -> None:
-    shell.ok("run", "-n", "a")
-    done = shell.run("clean", "--constraints", "stat = FINISHED")
+def test_a_column_that_may_be_misspelt_is_warned_of(ended: Shell) -> None:
+    done = ended.run("clean", "--constraints", "stat = FINISHED")
     assert done.stderr.startswith("warning: ")
     assert "'state'" in done.stderr
 

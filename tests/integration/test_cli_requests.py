@@ -2,42 +2,64 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.command_line import Shell
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[Path]:
+def make(place: Path) -> Path:
     """A workflow with one study that fails while there is no file ``mended`` beside it."""
-    place = tmp_path / "a workflow"
     (place / "half").mkdir(parents=True)
     (place / "motoko.yaml").write_text("task_managers: {half: }\norchestrator: steps.main\n")
     (place / "half" / "bd.yaml").write_text("job: {x: int}\n")
     (place / "half" / "launch.sh").write_text(
-        f'if [ "$MOTOKO_JOB_X" = 2 ] && [ ! -e "{place}/mended" ]; then exit 3; fi\n'
+        'if [ "$MOTOKO_JOB_X" = 2 ] && [ ! -e ../../../mended ]; then exit 3; fi\n'
     )
     (place / "steps.py").write_text(
         "async def main(workflow):\n    await workflow.half.create_task(x=[1, 2])\n"
     )
-    yield place
-    motoko(place, "kill", "--stop-runs")
+    return place
 
 
 def motoko(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "motoko", *arguments],
-        cwd=place, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    return Shell(place).run(*arguments)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    place = make(tmp_path / "a workflow")
+    yield place
+    Shell(place).close()
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same after a run, which has failed; nothing runs there."""
+    place = make(tmp_path_factory.mktemp("executed") / "w")
+    assert motoko(place, "run", "-n", "a").returncode == 3
+    return place
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+    place = tmp_path / "a workflow"
+
+    def made(original: Path) -> Path:
+        return shutil.copytree(original, place)
+
+    yield made
+    Shell(place).close()
 
 
 def test_a_failed_run_is_tried_again_when_asked_for(directory: Path) -> None:
@@ -74,7 +96,7 @@ def test_retry_names_the_runs_and_changed_takes_the_outdated_ones(directory: Pat
 
 
 def nothing_runs(place: Path) -> bool:
-    found = json.loads(motoko(place, "info", "--json").stdout)
+    found = Shell(place).info()
     return found["server"] is None and not found["launchers"]
 
 
@@ -88,9 +110,9 @@ def nothing_runs(place: Path) -> bool:
     ids=["retry", "cancel", "clean"],
 )
 def test_a_server_that_was_started_for_a_command_is_stopped(
-    directory: Path, command: tuple[str, ...]
+    copy: Callable[[Path], Path], executed: Path, command: tuple[str, ...]
 ) -> None:
-    assert motoko(directory, "run", "-n", "a").returncode == 3
+    directory = copy(executed)
     assert nothing_runs(directory)
     done = motoko(directory, *command)
     assert done.returncode == 0, done.stderr
@@ -100,23 +122,29 @@ def test_a_server_that_was_started_for_a_command_is_stopped(
     assert not nothing_runs(directory)
 
 
-@pytest.fixture
-def two(directory: Path) -> Path:
+@pytest.fixture(scope="module")
+def executed_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with a second study, both with declared fields, and a run that failed in each."""
-    (directory / "motoko.yaml").write_text("task_managers: {half: , other: }\n"
-                                           "orchestrator: steps.main\n")  # fmt: skip
-    (directory / "half" / "bd.yaml").write_text("job: {x: int}\nrun: {damping: float}\n")
-    (directory / "other").mkdir()
-    (directory / "other" / "bd.yaml").write_text("job: {y: int}\nrun: {q: float}\n")
-    (directory / "other" / "launch.sh").write_text("exit 1\n")
-    (directory / "steps.py").write_text(
+    place = make(tmp_path_factory.mktemp("executed") / "w")
+    (place / "motoko.yaml").write_text("task_managers: {half: , other: }\n"
+                                       "orchestrator: steps.main\n")  # fmt: skip
+    (place / "half" / "bd.yaml").write_text("job: {x: int}\nrun: {damping: float}\n")
+    (place / "other").mkdir()
+    (place / "other" / "bd.yaml").write_text("job: {y: int}\nrun: {q: float}\n")
+    (place / "other" / "launch.sh").write_text("exit 1\n")
+    (place / "steps.py").write_text(
         "async def main(workflow):\n"
         "    workflow.half.create_task(x=2)\n    workflow.other.create_task(y=1)\n"
         "    for study in (workflow.half, workflow.other):\n"
         "        await study.select().all('state = FAILED')\n"
     )
-    assert motoko(directory, "run", "-n", "a").returncode == 3
-    return directory
+    assert motoko(place, "run", "-n", "a").returncode == 3
+    return place
+
+
+@pytest.fixture
+def two(copy: Callable[[Path], Path], executed_two: Path) -> Path:
+    return copy(executed_two)
 
 
 @pytest.mark.parametrize("command", ["clean", "retry", "cancel"])

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.command_line import Shell, finish, small_workflow, wait_until
+from tests.support.command_line import MODULE, Shell, finish, small_workflow, wait_until
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.forked import Forked
 
 pytestmark = pytest.mark.integration
 
@@ -107,9 +108,10 @@ def test_progress_is_on_stderr_and_results_on_stdout(place: Path) -> None:
 def test_what_an_ascii_terminal_lacks_is_escaped(place: Path) -> None:
     shell = small_workflow(place)
     shell.environment |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    out = shell.ok("run", "-n", "\N{SNOWMAN}")
-    assert "\\u2603" in out
-    assert out.isascii()
+    done = shell.anew("run", "-n", "\N{SNOWMAN}")
+    assert done.returncode == 0, done.stderr
+    assert "\\u2603" in done.stdout
+    assert done.stdout.isascii()
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_an_interruption_counts_as_no_attempt(waiting: Shell) -> None:
     assert max(run["attempt"] for run in runs) == 2
 
 
-def _both_run(shell: Shell, process: subprocess.Popen[str]) -> bool:
+def _both_run(shell: Shell, process: Forked) -> bool:
     assert process.poll() is None
     found = shell.info()
     return bool(found["database"] and found["studies"][0]["counts"].get("a") == {"START": 2})
@@ -268,18 +270,16 @@ def test_a_launcher_that_is_killed_is_started_again(waiting: Shell) -> None:
 
 
 def test_python_dash_m_and_the_console_script_are_the_same(tmp_path: Path) -> None:
-    import subprocess
-
     code = "import sys; from motoko.cli import orchestrator_main; sys.exit(orchestrator_main())"
+    console_script = (sys.executable, "-c", code)
     shell = small_workflow(tmp_path)
     try:
-        for arguments in (["create"], ["start", "--run_name", "test"]):
-            if arguments[0] == "start":
-                shell.ok("launcher")
-            done = subprocess.run(
-                [sys.executable, "-c", code, *arguments],
-                cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-            )  # fmt: skip
+        for program, arguments in (
+            (console_script, ["create"]),
+            (MODULE, ["launcher"]),
+            (console_script, ["start", "--run_name", "test"]),
+        ):
+            done = shell.anew(*arguments, program=program)
             assert done.returncode == 0, done.stderr
         assert shell.counts("s", "test") == {"FINISHED": 2}
     finally:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from motoko.workflow import Workflow
+from tests.support.command_line import Shell
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.integration
@@ -25,16 +24,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def run_motoko(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command, without a terminal."""
-    return subprocess.run(
-        [sys.executable, "-m", "motoko", *arguments],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "160"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return Shell(cwd, {"COLUMNS": "160"}).run(*arguments)
 
 
 def motoko(*arguments: str, cwd: Path) -> str:

@@ -334,7 +334,7 @@ def test_a_run_that_ignores_term_is_killed(make: Callable[..., Place]) -> None:
     wait_until((place.directory_of(key) / "here").exists)
     place.edit(key, Cancel(time.time(), "test"))
     record = place.wait([key])[0]
-    assert (record.state, record.reason) == ("CANCELLED", "cancelled on request")
+    assert (record.state, record.reason) == ("CANCELLED", "cancelled by test")
 
 
 @pytest.mark.parametrize("retries", [0, 3])
@@ -345,7 +345,7 @@ def test_cancelled_runs_end_and_are_not_tried_again(
     place.start()
     first, second = place.create([{"x": 1}, {"x": 2}])
     place.wait_for(first, "START")
-    for key in (first, second):
+    for key in (second, first):  # or its place would be free for a moment
         place.edit(key, Cancel(time.time(), "test"))
     records = place.wait([first, second])
     assert [record.state for record in records] == ["CANCELLED", "CANCELLED"]
@@ -369,7 +369,7 @@ def test_a_bad_end_is_tried_again(make: Callable[..., Place]) -> None:
     # The delay doubles, give or take a fifth.
     assert claims[1] - failed[0] >= 0.08
     assert claims[2] - failed[1] >= 0.16
-    assert "retry 1 of 2" in [move.cause for move in record.history]
+    assert any(move.cause.endswith(", retry 1 of 2") for move in record.history)
 
 
 def test_a_second_attempt_may_succeed(make: Callable[..., Place], tmp_path: Path) -> None:

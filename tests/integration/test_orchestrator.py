@@ -614,6 +614,44 @@ def test_a_transaction_is_all_or_nothing(workflow: Workflow, database: Database)
     assert len(workflow.mult.select()) == 1
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["with", "async with"])
+def test_in_main_a_transaction_loses_no_increment(
+    workflow: Workflow, database: Database, waits: bool
+) -> None:
+    """Assigning in ``main`` lets the later commit win; a transaction notices the other one."""
+    workflow.vars.n = 0
+
+    def other_adds() -> None:
+        transact(database, lambda t: t.set_variable(None, "n", 10))
+
+    async def add_one(meanwhile: Callable[[], None] | None) -> None:
+        transaction = workflow.transaction()
+        if waits:
+            async with transaction:
+                n = workflow.vars.n
+                if meanwhile is not None:
+                    await asyncio.to_thread(in_thread, meanwhile)
+                workflow.vars.n = n + 1
+        else:
+            with transaction:
+                n = workflow.vars.n
+                if meanwhile is not None:
+                    meanwhile()
+                workflow.vars.n = n + 1
+
+    async def main(workflow: Workflow) -> None:
+        workflow.run_vars.before = 1  # still to be committed
+        with pytest.raises(ConflictError, match="do it again"):
+            await add_one(other_adds)
+        assert workflow.vars.n == 10
+        await add_one(None)
+        assert workflow.vars.n == 11
+        assert workflow.run_vars.before == 1
+
+    execute(workflow, main)
+    assert workflow.vars.n == 11
+
+
 def test_a_lease_that_ran_out_is_taken_over_and_its_former_holder_fenced(
     workflow: Workflow, directory: Path, database: Database
 ) -> None:

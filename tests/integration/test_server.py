@@ -28,6 +28,7 @@ from motoko.errors import (
 )
 from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile
+from motoko.runtime.lock import FileLock
 from motoko.storage.address import MAX_SOCKET_PATH, StateDirectory
 from motoko.storage.database import Database
 from motoko.storage.handles import Run
@@ -211,6 +212,15 @@ def test_results_are_not_deleted_unasked(
     store.close()
     create_database(state, STUDIES, replace=True)
     assert variable(store, "n") is MISSING
+
+
+def test_locks_outlive_what_is_deleted(state: StateDirectory) -> None:
+    """Who starts a workflow holds a lock in the directory that another command empties."""
+    with FileLock(state.path / "services.lock"):
+        create_database(state, STUDIES, replace=True)
+        with pytest.raises(StorageError, match="is held by"):
+            FileLock(state.path / "services.lock", timeout=0).acquire()
+    assert list(state.path.parent.glob(".wf.*")) == []
 
 
 def test_a_newer_database_is_refused(state: StateDirectory, store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
+
+QUIET = 0.1
+LONG = 5 * QUIET
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask soon after an event whether anything can follow it."""
+    monkeypatch.setattr("motoko.orchestrator.stall.QUIET", QUIET)
 
 
 @pytest.fixture
@@ -88,19 +98,19 @@ def test_who_waits_for_something_else_is_not_stalled(workflow: Workflow, how: st
     async def main(workflow: Workflow) -> None:
         workflow.add_action("never", "mult", "state = NEVER", f=nothing)
         if how == "sleep":
-            await asyncio.gather(asyncio.sleep(1.5), asyncio.sleep(0.1))
+            await asyncio.gather(asyncio.sleep(LONG), asyncio.sleep(0.1))
         elif how == "thread":
-            await asyncio.to_thread(__import__("time").sleep, 1.5)
+            await asyncio.to_thread(time.sleep, LONG)
         elif how == "task group":
             async with asyncio.TaskGroup() as group:
-                group.create_task(asyncio.sleep(1.5))
+                group.create_task(asyncio.sleep(LONG))
         else:
             await workflow.mult.create_task(x=1)
         workflow.vars.through = True
         workflow.finished = True
 
     def slow(job: Any) -> None:
-        __import__("time").sleep(1.5)
+        time.sleep(LONG)
 
     execute(workflow, main, script=slow)
     assert workflow.vars.through
@@ -115,7 +125,7 @@ def test_with_a_polled_condition_it_says_so_and_waits(
         workflow.add_action("outside", event=lambda: False, f=nothing)
 
     with pytest.raises(TimeoutError):
-        execute(workflow, main, seconds=3)
+        execute(workflow, main, seconds=2)
     assert "the workflow is stalled, and waits" in caplog.text
 
 

@@ -1,4 +1,7 @@
-"""``motoko`` as users call it: real processes, without a terminal."""
+"""``motoko`` as users call it: real processes, without a terminal.
+
+They are forked (see ``tests.support.forked``); ``anew`` starts a Python that imports everything.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from motoko.cli import main
+from tests.support.forked import Forked
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 PATIENCE = 60.0
-MODULE = [sys.executable, "-m", "motoko"]
+MODULE = (sys.executable, "-m", "motoko")
 
 MAIN = """\
 async def main(workflow, **params):
@@ -30,16 +36,24 @@ class Shell:
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> Forked:
         """Start a command."""
-        return subprocess.Popen(
-            [*MODULE, *arguments],
+        environment = {**os.environ, **self.environment}
+        return Forked(main, arguments, directory=self.directory, environment=environment)
+
+    def anew(
+        self, *arguments: str, program: Sequence[str] = MODULE
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end as a shell does: in a Python that was started for it."""
+        return subprocess.run(
+            [*program, *arguments],
             cwd=self.directory,
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
+            timeout=PATIENCE,
+            check=False,
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -76,10 +90,12 @@ class Shell:
             self.run("kill", "--stop-runs")
 
 
-def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+def finish(process: Forked | subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     """Wait for the end of a command."""
     out, err = process.communicate(timeout=PATIENCE)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    status = process.poll()
+    assert status is not None
+    return subprocess.CompletedProcess(process.args, status, out, err)
 
 
 def small_workflow(

@@ -299,7 +299,7 @@ def test_a_requeue_does_not_count() -> None:
     assert (run.attempt, run.uncounted) == (5, 4)
     retried = end(L.FAILED, "t5", retries=1).apply(run)
     assert retried.lifecycle is L.CREATED
-    assert retried.history[-1].cause == "retry 1 of 1"
+    assert retried.history[-1].cause == "launcher l, retry 1 of 1"
     assert done(retried, claim("t6"), end(L.FAILED, "t6", retries=1)).lifecycle is L.FAILED
 
 
@@ -312,6 +312,7 @@ def test_a_requeued_run_waits_for_nothing_and_has_no_label() -> None:
 def test_a_run_that_is_to_be_cancelled_is_not_requeued() -> None:
     run = done(RUNNING, Cancel(2.5, "user"), Requeue("t1", 4.0, "launcher l"))
     assert run.lifecycle is L.CANCELLED
+    assert run.history[-1] == Move(4.0, "CANCELLED", "launcher l, cancelled by user", 1)
 
 
 @pytest.mark.parametrize("run", records(BAD_OUTCOMES))
@@ -341,7 +342,7 @@ def test_retries_and_their_delays_begin_anew_with_a_request() -> None:
     run = done(run, end(L.FAILED, "t2", retries=1), Retry(5.0, "user"), claim("t3"))
     run = end(L.FAILED, "t3", retries=1, retry_delay=4.0).apply(run)
     assert (run.lifecycle, run.not_before - 3.0) == (L.CREATED, 4.0)
-    assert run.history[-1].cause == "retry 1 of 1"
+    assert run.history[-1].cause == "launcher l, retry 1 of 1"
     assert done(run, claim("t4"), end(L.FAILED, "t4", retries=1)).lifecycle is L.FAILED
 
 
@@ -367,8 +368,19 @@ def test_created_runs_are_cancelled_at_once() -> None:
 
 @pytest.mark.parametrize("run", records(ACTIVE))
 def test_others_are_cancelled_by_their_launcher(run: RunRecord) -> None:
-    asked = Cancel(5.0, "user").apply(run)
+    asked = done(run, Cancel(5.0, "event e"), Cancel(6.0, "user"))
     assert (asked.lifecycle, asked.cancel_requested) == (run.lifecycle, True)
+    assert asked.history == run.history
+    ended = End(run.token or "", L.CANCELLED, 7.0, "launcher l", -15, "stopped").apply(asked)
+    assert ended.reason == "cancelled by event e"  # who asked first
+    move = Move(7.0, "CANCELLED", "launcher l, cancelled by event e", run.attempt)
+    assert ended.history[-1] == move
+
+
+def test_a_run_that_ended_otherwise_was_not_cancelled() -> None:
+    run = done(RUNNING, Cancel(2.5, "user"), end(L.FINISHED))
+    assert (run.lifecycle, run.reason) == (L.FINISHED, None)
+    assert "cancelled" not in run.history[-1].cause
 
 
 @pytest.mark.parametrize("run", ENDED)

@@ -13,6 +13,7 @@ from motoko.runtime.clock import utc
 if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.operations.overview import Overview, StudyOverview
+    from motoko.orchestrator.lease import Stall
 
 
 def overview_text(overview: Overview, *, runs: bool) -> str:
@@ -38,17 +39,34 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
                 "host": holder.host,
                 "pid": holder.pid,
                 "since": utc(holder.since).isoformat(),
+                "stalled": _stall(overview.stalls.get(name)),
             }
             for name, holder in overview.orchestrators.items()
+        ],
+        "unregistered": [
+            {
+                "run_name": firing.run_name,
+                "event": firing.event,
+                "opened": utc(firing.opened).isoformat(),
+                "runs": [str(key) for key in firing.runs],
+            }
+            for firing in overview.unregistered
         ],
         "studies": [_study(study, runs=runs) for study in overview.studies],
     }
     return json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False)
 
 
+def _stall(stall: Stall | None) -> dict[str, Any] | None:
+    if stall is None:
+        return None
+    return {"since": utc(stall.since).isoformat(), "waits": list(stall.waits)}
+
+
 def _study(study: StudyOverview, *, runs: bool) -> dict[str, Any]:
     counts = {run_name: dict(states) for run_name, states in study.counts.items()}
-    content: dict[str, Any] = {"name": study.name, "counts": counts}
+    outdated = {run_name: list(ids) for run_name, ids in study.outdated.items()}
+    content: dict[str, Any] = {"name": study.name, "counts": counts, "outdated": outdated}
     if runs:
         content["runs"] = [_run(record) for record in study.runs]
     return content

@@ -2,12 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from motoko.operations.services import Services
     from motoko.workflow import Workflow
+
+
+SLOW = 1.0  # seconds
+
+
+@contextlib.contextmanager
+def beside_an_error() -> Iterator[None]:
+    """Have what fails in the block told as a warning: the error that is on its way says more."""
+    try:
+        yield
+    except Exception as problem:  # noqa: BLE001 - whatever it is
+        text = str(problem).partition("\n")[0] or type(problem).__name__
+        print(f"warning: this could not be told to its end: {text}", file=sys.stderr)
+
+
+def see_to_runs_after(
+    error: BaseException, workflow: Workflow, services: Services, *, stop: bool
+) -> bool:
+    """Do what ``see_to_runs`` does; where the server has gone without asking what is left.
+
+    Returns whether there is a server to be asked.
+    """
+    from motoko.errors import ServerError
+    from motoko.storage.server import answers
+
+    if isinstance(error, KeyboardInterrupt) and not answers(workflow.store.state):
+        print("warning: no database server answers; what runs goes on", file=sys.stderr)
+        return False
+    with beside_an_error():
+        if not isinstance(error, ServerError):
+            see_to_runs(workflow, services, stop=stop)
+            return True
+        if stop:
+            services.recall(workflow.run_name or "")
+    return False
+
+
+@contextlib.contextmanager
+def _told_if_slow(what: str) -> Iterator[None]:
+    import threading
+
+    timer = threading.Timer(SLOW, lambda: print(what, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def see_to_runs(workflow: Workflow, services: Services, *, stop: bool) -> None:
@@ -21,7 +72,9 @@ def see_to_runs(workflow: Workflow, services: Services, *, stop: bool) -> None:
     name = workflow.run_name or ""
     try:
         if stop:
-            services.recall(name)
+            with _told_if_slow("waiting for runs to end; what ignores TERM is killed after 5 s"):
+                services.recall(name)
+            workflow.store.database.catch_up()
         with workflow.store.script.view() as session:
             left = executing(session, workflow.task_managers, name)
     except MotokoError as error:

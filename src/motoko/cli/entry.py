@@ -31,12 +31,30 @@ def run(argv: Sequence[str]) -> int:
         return exit_status.BROKEN_PIPE
     except KeyboardInterrupt as interrupt:
         number = interrupt.args[0] if interrupt.args else 2
-        return exit_status.of_signal(number)
+        return _leave(exit_status.of_signal(number))
     except Exception as error:  # noqa: BLE001 - this is where all of them are reported
         from motoko.cli.errors import report
 
         return report(error, verbose=verbose)
     return status
+
+
+def _leave(status: int) -> int:
+    """Return the status; where functions of the user still run in threads, end at once instead.
+
+    Python would wait for them.
+    """
+    import threading
+
+    if all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate()):
+        return status
+    import logging
+
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _tolerate_other_encodings() -> None:

@@ -1,6 +1,7 @@
 """Show every state that a run was in, or the firings of the orchestrator's events.
 
-`motoko history study.7` shows a run; `motoko history` all firings; with --event those of one.
+`motoko history study.7` shows a run; `motoko history` all firings; with --event those of one. The
+time of a firing is that of its first commit; a firing that changed nothing is not recorded.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ TYPE_CHECKING = False  # type checkers take it for true; importing `typing` cost
 if TYPE_CHECKING:
     import argparse
 
+    from motoko.operations.chronicle import PastFiring
+
 HELP = "show what happened to a run, or which events fired"
-RUNS_SHOWN = 6
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +29,15 @@ def execute(args: argparse.Namespace) -> int:
 
     from motoko.cli import exit_status
     from motoko.cli.opening import open_workflow
-    from motoko.cli.tables import console
+    from motoko.cli.tables import console, names_text
     from motoko.operations import chronicle
     from motoko.runtime.clock import utc
 
     def moment(at: float) -> Text:
         return Text(utc(at).isoformat(sep=" ", timespec="milliseconds"))
 
+    if args.run is not None and (args.event is not None or args.run_name is not None):
+        args.motoko_parser.error("a run has neither --event nor --run_name")
     workflow = open_workflow(args, look=True)
     try:
         if args.run is not None:
@@ -46,13 +50,17 @@ def execute(args: argparse.Namespace) -> int:
             for firing in chronicle.past_firings(
                 workflow, event=args.event, run_name=args.run_name
             ):
-                runs = ", ".join(str(key) for key in firing.runs[:RUNS_SHOWN])
-                if len(firing.runs) > RUNS_SHOWN:
-                    runs += f", ... ({len(firing.runs)} runs)"
-                status = "open" if firing.done is None else "done"
-                columns = (firing.run_name, firing.event, status, runs)
+                runs = names_text(firing.runs) or (firing.study and f"study {firing.study}")
+                columns = (firing.run_name, firing.event, _status(firing), runs)
                 table.add_row(moment(firing.opened), *map(Text, columns))
     finally:
         workflow.close()
     console().print(table)
     return exit_status.OK
+
+
+def _status(firing: PastFiring) -> str:
+    if firing.done is None:
+        return "open"
+    seconds = firing.done - firing.opened
+    return f"done after {seconds:.3f} s" if seconds > 0 else "done"

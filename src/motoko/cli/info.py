@@ -1,15 +1,21 @@
 """Show who works for the workflow, and how many runs are in which state.
 
+It names the open firings of events that main does not register any more, which go on when it does,
+and the ended runs whose scripts have changed since, which `motoko retry --changed` tries again.
+
 Nothing is started by looking. --json prints one object on standard output:
 
   directory      text
   database       whether there is one
   server         null, or {"pid"}
   launchers      list of {"name", "host", "pid", "since", "generator", "studies"}
-  orchestrators  list of {"run_name", "host", "pid", "since"}
-  studies        list of {"name", "counts": {run name: {state: number}}}; with --verbose
-                 also "runs": list of {"id", "job_id", "run_name", "state", "lifecycle",
-                 "attempt", "exit_code", "reason", "job": {}, "fields": {}}
+  orchestrators  list of {"run_name", "host", "pid", "since", "stalled"}; "stalled" is null, or
+                 {"since", "waits": list of texts}
+  unregistered   the open firings named above: list of {"run_name", "event", "opened", "runs"}
+  studies        list of {"name", "counts": {run name: {state: number}}, "outdated": {run name:
+                 list of ids of runs whose scripts have changed}}; with --verbose also "runs": list
+                 of {"id", "job_id", "run_name", "state", "lifecycle", "attempt", "exit_code",
+                 "reason", "job": {}, "fields": {}}
 
 Times are ISO 8601 in UTC. Floats that JSON lacks are the texts "nan", "inf" and "-inf", bytes
 are hexadecimal text, sets are lists.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-    from motoko.operations.running import Interruption
+    from motoko.operations.interruption import Interruption
     from motoko.operations.services import Services
     from motoko.operations.watching import LauncherWatch
     from motoko.runtime.processes import ProcessId
@@ -46,7 +46,7 @@ def execute(args: argparse.Namespace) -> int:
 
     from motoko.cli import exit_status, logs
     from motoko.cli.selecting import retry_failed
-    from motoko.operations.running import Interruption
+    from motoko.operations.interruption import Interruption
     from motoko.operations.services import Services
     from motoko.operations.stopping import check_free
 
@@ -67,23 +67,25 @@ def execute(args: argparse.Namespace) -> int:
 def _run(
     args: argparse.Namespace, workflow: Workflow, services: Services, interruption: Interruption
 ) -> None:
-    from motoko.cli.ending import see_to_runs
+    from motoko.cli.ending import beside_an_error, see_to_runs, see_to_runs_after
     from motoko.cli.opening import orchestrator_params
     from motoko.errors import Fenced, LeaseHeld
 
-    watch = _launcher(workflow, services)
     try:
+        watch = _launcher(workflow, services)
         _execute(workflow, orchestrator_params(args), interruption, watch)
-    except KeyboardInterrupt:
-        see_to_runs(workflow, services, stop=True)
-        _print_results(workflow)
+    except KeyboardInterrupt as interrupt:
+        if see_to_runs_after(interrupt, workflow, services, stop=True):
+            with beside_an_error():
+                _print_results(workflow)
         print("interrupted; the same command goes on where this one was", file=sys.stderr)
         raise
     except (LeaseHeld, Fenced):
         raise  # the runs are another orchestrator's
-    except Exception:
-        see_to_runs(workflow, services, stop=args.stop_runs)
-        _print_results(workflow)
+    except Exception as error:
+        if see_to_runs_after(error, workflow, services, stop=args.stop_runs):
+            with beside_an_error():
+                _print_results(workflow)
         raise
     see_to_runs(workflow, services, stop=False)
     _print_results(workflow)

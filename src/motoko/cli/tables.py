@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from motoko.core.records import RunKey
 from motoko.core.states import BAD_OUTCOMES, Lifecycle
 from motoko.runtime.clock import utc
 
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from motoko.core.records import RunRecord
+    from motoko.operations.chronicle import PastFiring
     from motoko.operations.overview import Counts, Overview, StudyOverview
 
 ROWS: Final = 20
+NAMED: Final = 6  # of a number of runs
 CELL: Final = 48  # characters of one value
 UNLIMITED: Final = 100_000  # columns, where the output is read by a program
 LIFECYCLE: Final = tuple(state.value for state in Lifecycle)
@@ -52,6 +55,13 @@ def value_text(value: Any) -> str:
     else:
         text = repr(value)
     return text if len(text) <= CELL else text[: CELL - 3] + "..."
+
+
+def names_text(names: Iterable[object]) -> str:
+    """Return the first of these names, and how many there are where that is not all."""
+    shown = [str(name) for name in names]
+    more = f", ... ({len(shown)} runs)" if len(shown) > NAMED else ""
+    return ", ".join(shown[:NAMED]) + more
 
 
 def ordered_states(states: Iterable[str]) -> list[str]:
@@ -148,17 +158,34 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
     out.print(Text(f"workflow      {overview.directory}"))
     out.print(Text(f"server        {_server(overview.server)}"))
     _print_workers(out, "launcher", [str(launcher) for launcher in overview.launchers])
-    _print_workers(
-        out,
-        "orchestrator",
-        [f"{name}: process {holder.pid} on {holder.host}, since "
-         f"{utc(holder.since).isoformat(timespec='seconds')}"
-         for name, holder in overview.orchestrators.items()],
-    )  # fmt: skip
+    _print_workers(out, "orchestrator", _orchestrators(overview))
+    for firing in overview.unregistered:
+        out.print(Text(f"open firing   {_unregistered(firing)}"))
     if not overview.database:
         out.print(Text("There is no database yet: motoko create, or motoko run."))
     for study in overview.studies:
         _print_study(out, study, runs=runs)
+
+
+def _orchestrators(overview: Overview) -> list[str]:
+    lines = []
+    for name, holder in overview.orchestrators.items():
+        stall = overview.stalls.get(name)
+        stalled = "" if stall is None else f", stalled since {_moment(stall.since)}"
+        lines.append(f"{name}: {holder}{stalled}")
+    return lines
+
+
+def _unregistered(firing: PastFiring) -> str:
+    runs = f", runs {names_text(firing.runs)}" if firing.runs else ""
+    since = _moment(firing.opened)
+    return (
+        f"{firing.run_name}: event {firing.event}{runs}, since {since}; main does not register it"
+    )
+
+
+def _moment(at: float) -> str:
+    return utc(at).isoformat(timespec="seconds")
 
 
 def _server(pid: int | None) -> str:
@@ -178,5 +205,9 @@ def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
         out.print(Text("no runs"))
         return
     out.print(counts_table(study.counts, "run name"))
+    for run_name, ids in study.outdated.items():
+        named = names_text(RunKey(study.name, run_id) for run_id in ids)
+        what = "made with other scripts than today's (motoko retry --changed)"
+        out.print(Text(f"{run_name}: {what}: {named}"))
     if runs:
         out.print(runs_table(study.runs, run_names=True))

@@ -31,6 +31,13 @@ class RunEdit(Protocol):
         ...
 
 
+def _asked_to_cancel(run: RunRecord) -> str:
+    """Return who asked to cancel an active run, empty if nobody did."""
+    if not run.cancel_requested:
+        return ""
+    return run.reason or "cancelled on request"
+
+
 def _moved(run: RunRecord, new: Lifecycle, at: float, cause: str, **changes: Any) -> RunRecord:
     check_move(str(run.key), run.lifecycle, new)
     attempt = changes.get("attempt", run.attempt)
@@ -214,9 +221,10 @@ class End(_ByToken):
         if run.token != self.token or run.lifecycle not in ACTIVE:
             return run
         label = run.label if self.outcome is Lifecycle.FINISHED else None
+        asked = self.outcome is Lifecycle.CANCELLED and _asked_to_cancel(run)
         ended = _moved(
-            run, self.outcome, self.at, self.cause,
-            label=label, exit_code=self.exit_code, reason=self.reason,
+            run, self.outcome, self.at, f"{self.cause}, {asked}" if asked else self.cause,
+            label=label, exit_code=self.exit_code, reason=asked or self.reason,
         )  # fmt: skip
         again = self.outcome.bad and self.outcome is not Lifecycle.CANCELLED
         if again and not run.cancel_requested and run.tries - run.retry_base <= self.retries:
@@ -227,7 +235,7 @@ class End(_ByToken):
         tries = ended.tries - ended.retry_base
         wait = self.retry_delay * 2.0 ** min(tries - 1, 20) * self.jitter
         return _moved(
-            ended, Lifecycle.CREATED, self.at, f"retry {tries} of {self.retries}",
+            ended, Lifecycle.CREATED, self.at, f"{self.cause}, retry {tries} of {self.retries}",
             token=None, launcher=None, not_before=self.at + wait,
         )  # fmt: skip
 
@@ -248,9 +256,10 @@ class Requeue(_ByToken):
         if run.token != self.token or run.lifecycle not in ACTIVE:
             return run
         if run.cancel_requested:
+            asked = _asked_to_cancel(run)
             return _moved(
-                run, Lifecycle.CANCELLED, self.at, self.cause,
-                label=None, reason="cancelled on request",
+                run, Lifecycle.CANCELLED, self.at, f"{self.cause}, {asked}",
+                label=None, reason=asked,
             )  # fmt: skip
         return _moved(
             run, Lifecycle.CREATED, self.at, self.cause,
@@ -290,18 +299,22 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """CREATED runs are cancelled at once; for others the launcher is asked to."""
+    """CREATED runs are cancelled at once; for others the launcher is asked to.
+
+    Who asked first is the run's ``reason`` from then on.
+    """
 
     at: float
     cause: str
 
     def apply(self, run: RunRecord) -> RunRecord:
         """Return the record, CANCELLED or with the request noted; ended runs stay as they are."""
-        if run.lifecycle.ended:
+        if run.lifecycle.ended or run.cancel_requested:
             return run
+        reason = f"cancelled by {self.cause}"
         if run.lifecycle is Lifecycle.CREATED:
-            return _moved(run, Lifecycle.CANCELLED, self.at, self.cause, reason=self.cause)
-        return replace(run, cancel_requested=True)
+            return _moved(run, Lifecycle.CANCELLED, self.at, self.cause, reason=reason)
+        return replace(run, cancel_requested=True, reason=reason)
 
     def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
         """Return False: a request to cancel is for the run as it is by then."""

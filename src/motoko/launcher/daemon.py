@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from motoko.config import load_workflow
 from motoko.errors import MotokoError
 from motoko.launcher.control import RECALL, RESUME, WAKE, Request, pending, post
 from motoko.launcher.registry import machines
@@ -27,17 +28,20 @@ from motoko.runtime.daemons import PidFile, announce_failure, announce_ready, sp
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
 from motoko.runtime.processes import stop
+from motoko.storage.off_loop import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from motoko.launcher.launcher import Launcher
     from motoko.runtime.processes import ProcessId
     from motoko.storage.address import StateDirectory
+    from motoko.storage.store import Store
 
 STOP_GRACE: Final = 10.0
 RECALL_SECONDS: Final = 30.0
 LEASE_SECONDS: Final = 30.0
+HEED_SECONDS: Final = 1.0  # after which an ending launcher waits for no server any more
 SIGNS_OF_LIFE: Final = 3  # within the time of a lease
 
 # Not __name__: this module runs as __main__.
@@ -57,11 +61,9 @@ class Running:
     here: bool = False
     asleep: bool = False
 
-    def serves(self, studies: Sequence[str] | None, machine_name: str | None) -> bool:
-        """Return whether it has any of these studies (None: all) for that machine."""
-        if machines(machine_name).isdisjoint(self.machines):
-            return False
-        return studies is None or not set(studies).isdisjoint(self.studies)
+    def serves(self, study: str, machine_name: str | None) -> bool:
+        """Return whether it has this study for that machine."""
+        return study in self.studies and not machines(machine_name).isdisjoint(self.machines)
 
 
 def running_launchers(state: StateDirectory) -> list[Running]:
@@ -86,18 +88,25 @@ def start_launcher(
     machine_name: str | None = None,
     lease: float | None = None,
     hold: bool = False,
+    stop_runs: bool = False,
 ) -> Running:
-    """Start a launcher for these studies (None: all), or return the one that serves them already.
+    """Start a launcher for those of these studies (None: all) that none serves yet.
 
-    ``lease``: without a sign of life for so many seconds it may be replaced. With ``hold`` it
-    claims nothing. LauncherError says why it does not start. Blocks until it is ready.
+    Where there are none such, return one that serves them. ``lease``: without a sign of life for
+    so many seconds it may be replaced. With ``hold`` it claims nothing, with ``stop_runs`` it stops
+    its runs before it ends. LauncherError says why it does not start. Blocks until it is ready.
     """
     private_directory(state.logs)
-    with FileLock(state.path / "launcher.lock", purpose="starting a launcher"):
-        for running in running_launchers(state):
-            # One that sleeps too long is replaced; the database decides whether it may be.
-            if not running.asleep and running.serves(studies, machine_name):
-                return running
+    with starting(state):
+        # One that sleeps too long is replaced; the database decides whether it may be.
+        awake = [running for running in running_launchers(state) if not running.asleep]
+        if awake:
+            wanted = studies or list(load_workflow(state.path.parent).task_managers)
+            serving = {s: r for r in awake for s in wanted if r.serves(s, machine_name)}
+            if len(serving) == len(wanted):
+                return serving[wanted[0]]
+            if serving:
+                studies = [study for study in wanted if study not in serving]
         arguments = [sys.executable, "-m", "motoko.launcher.daemon", str(state.path.parent)]
         for option, value in (("--generator", generator), ("--machine_name", machine_name)):
             arguments += [option, value] if value is not None else []
@@ -105,20 +114,31 @@ def start_launcher(
             arguments += ["--bd_study", study]
         arguments += ["--lease", str(lease)] if lease is not None else []
         arguments += ["--hold"] if hold else []
+        arguments += ["--stop-runs"] if stop_runs else []
         daemon = spawn_detached(arguments, log=state.logs / "launcher.log")
     served = tuple(daemon.announced.split()), tuple(sorted(machines(machine_name)))
     return Running(daemon.process, *served, here=True)
 
 
+def starting(state: StateDirectory) -> FileLock:
+    """Return the lock that whoever starts a launcher holds until it can be found."""
+    return FileLock(state.path / "launcher.lock", purpose="starting a launcher")
+
+
 def stop_launcher(
-    state: StateDirectory, *, stop_runs: bool = False, run_name: str | None = None
+    state: StateDirectory,
+    *,
+    stop_runs: bool = False,
+    run_name: str | None = None,
+    spared: Collection[int] = (),
 ) -> bool:
     """Stop the workflow's launchers on this machine; returns whether there were any.
 
+    ``spared``: except those with these process ids.
     Their runs go on, unless ``stop_runs``: then those of ``run_name`` (None: all) are ended and
     become CREATED again, which counts as no attempt. Blocks until all that is done.
     """
-    found = running_launchers(state)
+    found = [r for r in running_launchers(state) if r.process.pid not in spared]
     if stop_runs:
         recall_runs(state, run_name)
     for running in found:
@@ -149,8 +169,14 @@ def serve(
     machine_name: str | None = None,
     lease: float = LEASE_SECONDS,
     hold: bool = False,
+    stop_runs: bool = False,
+    ready: Callable[[], object] = lambda: None,
 ) -> None:
-    """Be the launcher of the workflow in ``directory``, until TERM or INT."""
+    """Be the launcher of the workflow in ``directory``, until TERM or INT.
+
+    ``ready`` is called when it can be found. With ``stop_runs`` its runs become CREATED again at
+    the end, which counts as no attempt; otherwise they go on.
+    """
     from motoko.launcher.setup import make_launcher
 
     launcher, store = make_launcher(
@@ -159,39 +185,62 @@ def serve(
     if hold:
         launcher.hold()
     try:
-        anyio.run(_serve, launcher, store.state, not studies and machine_name is None)
+        everything = not studies and machine_name is None
+        anyio.run(_serve, launcher, store, everything, stop_runs, ready)
     finally:
         store.close()
 
 
-async def _serve(launcher: Launcher, state: StateDirectory, everything: bool) -> None:
-    me = launcher.me
+async def _serve(
+    launcher: Launcher,
+    store: Store,
+    everything: bool,
+    stop_runs: bool,
+    ready: Callable[[], object],
+) -> None:
+    me, state = launcher.me, store.state
     digest = blake2b(repr((me.studies, me.machines)).encode(), digest_size=4).hexdigest()
     file = PidFile(state.path / ("launcher.json" if everything else f"launcher-{digest}.json"))
 
-    def ready() -> None:
+    def found() -> None:
         file.write(studies=me.studies, machines=me.machines, name=me.name, lease=me.lease)
         announce_ready(" ".join(me.studies))
+        ready()
 
     numbers = (signal.SIGTERM, signal.SIGINT, WAKE)
     with anyio.open_signal_receiver(*numbers) as signals:
         async with anyio.create_task_group() as tasks:
 
             async def listen() -> None:
+                recall = stop_runs
                 async for number in signals:
                     if number == WAKE:
                         tasks.start_soon(_obey, launcher, state)
                     else:
                         log.info("asked to end by %s", signal.Signals(number).name)
-                        launcher.close()
+                        tasks.start_soon(_end, launcher, store, recall)
+                        recall = False  # who asks again has waited long enough
 
             tasks.start_soon(listen)
             tasks.start_soon(_show_life, file.path, me.lease / SIGNS_OF_LIFE)
             try:
-                await launcher.serve(ready)
+                await launcher.serve(found)
             finally:
                 file.remove()
             tasks.cancel_scope.cancel()
+
+
+async def _end(launcher: Launcher, store: Store, recall: bool) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_wind_up, store)
+        if recall:
+            await launcher.obey(Request(RECALL))
+        launcher.close()
+
+
+async def _wind_up(store: Store) -> None:
+    await anyio.sleep(HEED_SECONDS)
+    await in_thread(store.wind_up)
 
 
 async def _show_life(path: Path, seconds: float) -> None:
@@ -221,6 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             machine_name=options.machine_name,
             lease=options.lease,
             hold=options.hold,
+            stop_runs=options.stop_runs,
         )
     except* MotokoError as group:
         error = _first(group)
@@ -245,6 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--machine_name")
     parser.add_argument("--lease", type=float, default=LEASE_SECONDS)
     parser.add_argument("--hold", action="store_true")
+    parser.add_argument("--stop-runs", action="store_true")
     return parser
 
 

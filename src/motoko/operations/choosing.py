@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from motoko.errors import ConstraintError
+from motoko.core.constraints import parse_each
 from motoko.orchestrator.evaluation import select
 
 if TYPE_CHECKING:
@@ -23,21 +23,8 @@ def parse(
     A column that only some studies have selects from those. ConstraintError where no study
     accepts the constraints, UnknownNameError where there is no such study.
     """
-    names = list(workflow.task_managers) if study is None else [workflow.task_manager(study).name]
-    parsed: dict[str, Constraint] = {}
-    problems: list[ConstraintError] = []
-    for name in names:
-        try:
-            parsed[name] = workflow.task_managers[name].parse(list(constraints))
-        except ConstraintError as error:
-            problems.append(error)
-    if problems and not parsed:
-        raise next(filter(_suggests, problems), problems[0])
-    return parsed
-
-
-def _suggests(error: ConstraintError) -> bool:
-    return "Did you mean" in (error.hint or "")
+    managers = workflow.task_managers.values() if study is None else [workflow.task_manager(study)]
+    return parse_each(list(constraints), [manager.columns for manager in managers])
 
 
 def warnings(parsed: Mapping[str, Constraint]) -> list[str]:

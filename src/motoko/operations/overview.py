@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from motoko.core.states import Lifecycle
 from motoko.errors import NoDatabaseError
 from motoko.launcher.registry import Registration, living
-from motoko.orchestrator.lease import Holder, holders
+from motoko.operations.chronicle import PastFiring, unregistered_firings
+from motoko.orchestrator.lease import Holder, Stall, holders, stalls
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import is_alive
+from motoko.storage.scripts import scripts_digest
 from motoko.storage.server import answers
 
 if TYPE_CHECKING:
@@ -27,22 +29,32 @@ Counts: TypeAlias = "dict[str, dict[str, int]]"  # study -> state -> runs
 
 @dataclass(frozen=True, slots=True)
 class StudyOverview:
-    """One study: its runs by run name and state, and the runs themselves if asked for."""
+    """One study: its runs by run name and state, and the runs themselves if asked for.
+
+    ``outdated``: by run name, the ids of the ended runs whose scripts have changed since.
+    """
 
     name: str
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     runs: Sequence[RunRecord] = ()
+    outdated: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A workflow as of now. ``server`` is the process that serves the database, None if none."""
+    """A workflow as of now. ``server`` is the process that serves the database, None if none.
+
+    ``stalls``: what those orchestrators wait for that are stalled, by run name. ``unregistered``:
+    open firings of events that are no longer registered.
+    """
 
     directory: str
     database: bool
     server: int | None
     launchers: Sequence[Registration] = ()
     orchestrators: Mapping[str, Holder] = field(default_factory=dict)
+    stalls: Mapping[str, Stall] = field(default_factory=dict)
+    unregistered: Sequence[PastFiring] = ()
     studies: Sequence[StudyOverview] = ()
 
 
@@ -66,18 +78,28 @@ def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) ->
                 server=server,
                 launchers=living(tables, now),
                 orchestrators=holders(tables, now),
-                studies=[_study(tables, name, runs=runs) for name in names],
+                stalls=stalls(tables, now),
+                unregistered=unregistered_firings(tables),
+                studies=[_study(workflow, tables, name, runs=runs) for name in names],
             )
     except NoDatabaseError:
         return empty
 
 
-def _study(tables: Tables, name: str, *, runs: bool) -> StudyOverview:
+def _study(workflow: Workflow, tables: Tables, name: str, *, runs: bool) -> StudyOverview:
     if name not in tables.study_names():
         return StudyOverview(name)
     table = tables.study(name)
-    counts = {run_name: table.counts(run_name) for run_name in sorted(table.run_names())}
-    return StudyOverview(name, counts, list(table.records(table.ids(None))) if runs else ())
+    run_names = sorted(table.run_names())
+    counts = {run_name: table.counts(run_name) for run_name in run_names}
+    digest = scripts_digest(workflow.task_managers[name].bd_config)
+    outdated = {run_name: table.outdated(digest, run_name) for run_name in run_names}
+    return StudyOverview(
+        name,
+        counts,
+        list(table.records(table.ids(None))) if runs else (),
+        {run_name: ids for run_name, ids in outdated.items() if ids},
+    )
 
 
 def counts_by_state(session: Session, studies: Iterable[str], run_name: str) -> Counts:

@@ -10,63 +10,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from motoko.errors import MotokoError
+from motoko.errors import MotokoError, ServerError
 from motoko.operations.overview import Counts, counts_by_state
 from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from types import FrameType
+    from collections.abc import Callable, Mapping
 
+    from motoko.operations.interruption import Interruption
     from motoko.storage.feed import Commit
     from motoko.workflow import Workflow
 
-ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LEASE_LOOK: Final = 0.005
 LOOK_SECONDS: Final = 1.0
 
 logger = logging.getLogger("motoko.operations")
-
-
-class Interruption:
-    """Turns signals into a clean end: the first cancels, a further one interrupts at once.
-
-    ``signal`` is the first one, None so far.
-    """
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._cancel: Callable[[], object] | None = None
-
-    @contextlib.contextmanager
-    def caught(self) -> Iterator[None]:
-        """Catch the signals that end a process, unless they are ignored (nohup)."""
-        wanted = [n for n in ENDING_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
-        former = {number: signal.signal(number, self._came) for number in wanted}
-        try:
-            yield
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
-
-    def _came(self, number: int, _frame: FrameType | None) -> None:
-        first = self.signal is None
-        if first:
-            self.signal = number
-        if not first or self._cancel is None:
-            raise KeyboardInterrupt(self.signal)
-        self._cancel()
-
-    @contextlib.contextmanager
-    def cancelling(self, scope: anyio.CancelScope) -> Iterator[None]:
-        """Have the first signal cancel ``scope``; from within a running event loop."""
-        loop = asyncio.get_running_loop()
-        self._cancel = lambda: loop.call_soon_threadsafe(scope.cancel)
-        try:
-            yield
-        finally:
-            self._cancel = None
 
 
 def execute(
@@ -101,12 +60,18 @@ def execute(
                 except Exception as error:  # noqa: BLE001 - raised below, outside the task group
                     failures.append(error)
             tasks.cancel_scope.cancel()
-        if failures:
+        if failures and not (interruption.signal and isinstance(failures[0], ServerError)):
             raise failures[0]
-        if scope.cancelled_caught:
+        if failures or scope.cancelled_caught:
             raise KeyboardInterrupt(interruption.signal)
 
-    anyio.run(all_of_it)
+    try:
+        with interruption.insisting(workflow.store.wind_up):
+            anyio.run(all_of_it)
+    except KeyboardInterrupt:
+        if interruption.signal is not None:
+            logger.info("asked to end by %s", signal.Signals(interruption.signal).name)
+        raise
 
 
 async def _tell_when_started(workflow: Workflow, started: Callable[[], object]) -> None:
@@ -135,16 +100,18 @@ async def _watch(workflow: Workflow, show: Callable[[Counts], object], interval:
     def tell(_: Commit) -> None:
         loop.call_soon_threadsafe(changed.set)
 
-    database = await in_thread(lambda: workflow.store.database)
-    session = await in_thread(lambda: Session(database))
-    unsubscribe = database.feed.subscribe(tell)
     try:
-        await _show_changes(workflow, session, show, changed, interval)
+        database = await in_thread(lambda: workflow.store.database)
+        with contextlib.ExitStack() as stack:
+            session = stack.enter_context(
+                contextlib.closing(await in_thread(lambda: Session(database)))
+            )
+            stack.callback(database.feed.subscribe(tell))
+            await _show_changes(workflow, session, show, changed, interval)
+    except ServerError as error:
+        logger.warning("the progress cannot be shown any more: %s", error.message)
     except Exception:
         logger.exception("the progress cannot be shown any more")
-    finally:
-        unsubscribe()
-        session.close()
 
 
 async def _show_changes(

@@ -6,31 +6,38 @@ Whoever works with a workflow registers in ``.wf/users``. What was started only 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 from typing import TYPE_CHECKING, Final
 
-from motoko.errors import StorageError
+from motoko.errors import MotokoError, StorageError
 from motoko.launcher.daemon import (
     recall_runs,
     resume_runs,
     running_launchers,
     start_launcher,
+    starting,
     stop_launcher,
 )
 from motoko.runtime.daemons import PidFile
-from motoko.runtime.files import private_directory
+from motoko.runtime.files import private_directory, write_atomic
 from motoko.runtime.lock import FileLock
 from motoko.runtime.processes import is_alive
-from motoko.storage.server import add_studies, ensure_server, stop_server
+from motoko.storage.server import add_studies, answers, ensure_server, stop_server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
+    from motoko.launcher.daemon import Running
     from motoko.runtime.processes import ProcessId
     from motoko.storage.address import StateDirectory
     from motoko.workflow import Workflow
+
+log = logging.getLogger(__name__)
 
 LOCK_SECONDS: Final = 120.0
 SERVER: Final = "server"
@@ -65,12 +72,13 @@ class Services:
         return self
 
     def _start_server(self) -> None:
+        if not answers(self._state):
+            self._mark(SERVER)  # before it starts: who is interrupted meanwhile stops it, too
         if self._create and not self._state.database.exists():
             self._workflow.create()
             self.created = True
-            self._mark(SERVER)
-        elif ensure_server(self._state):
-            self._mark(SERVER)
+        else:
+            ensure_server(self._state)
         private_directory(self._user.path.parent)
         self._user.write()
         self._add_studies()
@@ -88,10 +96,14 @@ class Services:
         Returns its process. LauncherError says why it does not start.
         """
         with self._lock():
+            # Marked before it starts, and with those that are to outlive it.
+            lasting = [str(found.process.pid) for found in running_launchers(self._state)]
+            marked = self._mark(LAUNCHER, " ".join(lasting))
             running = start_launcher(self._state)
             if running.here:
-                self._mark(LAUNCHER)
                 return running.process
+            if marked:
+                self._marked(LAUNCHER)
         resume_runs(self._state, run_name)
         return running.process
 
@@ -109,8 +121,16 @@ class Services:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop what was started for the time being only, if nobody else uses it."""
-        self._leave()
+        """Stop what was started for the time being only, if nobody else uses it.
+
+        Where that fails, an error that ended the block is still the one that is raised.
+        """
+        try:
+            self._leave()
+        except (MotokoError, OSError) as problem:
+            if error is None:
+                raise
+            log.warning("what was started could not be stopped: %s", problem)
 
     def _leave(self) -> None:
         self._workflow.close()
@@ -118,31 +138,81 @@ class Services:
             self._user.remove()
             if others(self._state):
                 return
-            if self._marked(LAUNCHER):
-                stop_launcher(self._state)
-            if not running_launchers(self._state) and self._marked(SERVER):
+            lasting = self._marked(LAUNCHER)
+            if lasting is not None:
+                stop_launcher(self._state, spared=[int(pid) for pid in lasting.split()])
+            if not running_launchers(self._state) and self._marked(SERVER) is not None:
                 stop_server(self._state)
 
     def _lock(self) -> FileLock:
-        return FileLock(
-            self._state.path / "services.lock",
-            timeout=LOCK_SECONDS,
-            purpose="starting or stopping the server and the launcher",
-            error=StorageError,
-        )
+        return _lock(self._state)
 
-    def _mark(self, what: str) -> None:
-        if self._temporary:
-            _mark_file(self._state, what).touch(mode=0o600)
+    def _mark(self, what: str, note: str = "") -> bool:
+        """Mark what is about to be started as temporary; returns whether it was not yet so."""
+        if not self._temporary or _mark_file(self._state, what).exists():
+            return False
+        write_atomic(_mark_file(self._state, what), note.encode())
+        return True
 
-    def _marked(self, what: str) -> bool:
-        there = _mark_file(self._state, what).exists()
+    def _marked(self, what: str) -> str | None:
+        """Take a mark away; returns its note, None if there was none."""
+        try:
+            note = _mark_file(self._state, what).read_text()
+        except FileNotFoundError:
+            return None
         _mark_file(self._state, what).unlink(missing_ok=True)
-        return there
+        return note
 
 
 def _mark_file(state: StateDirectory, what: str) -> Path:
     return state.path / f"temporary-{what}"
+
+
+def start_lasting_launcher(
+    state: StateDirectory,
+    *,
+    generator: str | None = None,
+    studies: Sequence[str] | None = None,
+    stop_runs: bool = False,
+) -> Running:
+    """Have a launcher, and its server, run until they are stopped; or find those that run.
+
+    LauncherError says why it does not start.
+    """
+    ensure_server(state)  # there may be no directory for a lock to be in
+    with _lock(state):
+        ensure_server(state)
+        running = start_launcher(state, generator=generator, studies=studies, stop_runs=stop_runs)
+        keep(state)
+    return running
+
+
+@contextlib.contextmanager
+def lasting_launcher(state: StateDirectory) -> Iterator[Callable[[], None]]:
+    """Let this process be a launcher in the block; yields what it calls when it can be found.
+
+    Until then nobody else starts one, so that whoever comes meanwhile uses this one.
+    """
+    ensure_server(state)
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(_lock(state))
+        ensure_server(state)
+        locks.enter_context(starting(state))
+
+        def ready() -> None:
+            keep(state)
+            locks.close()
+
+        yield ready
+
+
+def _lock(state: StateDirectory) -> FileLock:
+    return FileLock(
+        state.path / "services.lock",
+        timeout=LOCK_SECONDS,
+        purpose="starting or stopping the server and the launcher",
+        error=StorageError,
+    )
 
 
 def keep(state: StateDirectory) -> None:

@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import ACTIVE
 from motoko.errors import LeaseHeld, MotokoError, NoDatabaseError, StorageError
-from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
+from motoko.launcher.daemon import (
+    recall_runs,
+    running_launchers,
+    start_launcher,
+    stop_launcher,
+)
 from motoko.launcher.registry import living
 from motoko.operations.services import keep
-from motoko.orchestrator.lease import Holder, holders
+from motoko.orchestrator.lease import Holder, Stall, holders, stalls
 from motoko.runtime.processes import ProcessId, is_alive
 from motoko.storage.server import stop_server
 from motoko.storage.store import Store
@@ -34,6 +39,15 @@ def running_orchestrators(store: Store) -> dict[str, Holder]:
     try:
         with store.script.view() as session:
             return holders(session.tables, store.now())
+    except NoDatabaseError:
+        return {}
+
+
+def stalled_orchestrators(store: Store) -> dict[str, Stall]:
+    """Return what living orchestrators that are stalled wait for, by run name."""
+    try:
+        with store.script.view() as session:
+            return stalls(session.tables, store.now())
     except NoDatabaseError:
         return {}
 
@@ -65,10 +79,13 @@ def check_idle(store: Store) -> None:
         )
 
 
-def stop_orchestrators(store: Store, run_name: str | None = None) -> dict[str, Holder]:
+def stop_orchestrators(
+    store: Store, run_name: str | None = None, *, stop_runs: bool = False
+) -> dict[str, Holder]:
     """End the orchestrator of a run name, or all on this host; returns those that have ended.
 
-    Their runs go on (those of a ``motoko run`` go back to CREATED). MotokoError if there is none
+    With ``stop_runs`` the launcher sends their runs back to CREATED, as a ``motoko run`` does
+    with its own; otherwise they go on. MotokoError if there is none
     of that run name, if it is on another host, or if it does not end.
     """
     found = running_orchestrators(store)
@@ -93,6 +110,9 @@ def stop_orchestrators(store: Store, run_name: str | None = None) -> dict[str, H
                 f"the orchestrator of {name!r} (process {holder.pid}) did not end in {GRACE:g} s",
                 hint="Perhaps an action blocks. `motoko kill` makes it end.",
             )
+    if stop_runs:
+        for name in here:
+            recall_runs(store.state, name)
     return here
 
 

@@ -96,25 +96,30 @@ class BadEnds:
         raise bad_runs_error(self._execution, records, RunFailed)
 
     async def report(self, error: RunFailed) -> None:
-        """Call the error handlers with the runs of an error that ends the workflow."""
+        """Call the error handlers with the runs of an error that ends the workflow.
+
+        Where one fails, that error stays the one that is raised.
+        """
+        for handler in self.handlers:
+            try:
+                await self._handle(handler, error)
+            except (Exception, SystemExit) as problem:
+                error.add_note(f"the error handler failed too: {problem!r}")
+                logger.exception("the error handler failed")
+
+    async def _handle(self, handler: ErrorHandler, error: RunFailed) -> None:
         from motoko.orchestrator.execution import call
 
         execution = self._execution
-        for handler in self.handlers:
-            pairs = [(run, run.job) for run in error.runs]
-            runs = [(run, job) for run, job in pairs if handler.selects(execution, run.record)]
-            if runs:
-                offered = {
-                    **execution.params,
-                    **handler.kwargs,
-                    "workflow": execution.host,
-                    "runs": runs,
-                }
-                try:
-                    await call(handler.callback, offered)
-                except Exception as problem:
-                    error.add_note(f"the error handler failed too: {problem!r}")
-                    logger.exception("the error handler failed")
+        runs = [(run, run.job) for run in error.runs if handler.selects(execution, run.record)]
+        if runs:
+            offered = {
+                **execution.params,
+                **handler.kwargs,
+                "workflow": execution.host,
+                "runs": runs,
+            }
+            await call(handler.callback, offered)
 
     async def conclude(self) -> None:
         """Raise WorkflowFailed if there are bad ends that nothing handled."""

@@ -15,7 +15,7 @@ import anyio
 import anyio.abc
 
 from motoko.core.firing import ConditionKind, Event, FiringEngine
-from motoko.errors import MotokoError, ParameterError, RunFailed
+from motoko.errors import MotokoError, ParameterError, RunFailed, ServerError
 from motoko.orchestrator.actions import accepted, location
 from motoko.orchestrator.asking import Asker
 from motoko.orchestrator.bad_ends import BadEnds, bad_records
@@ -122,7 +122,13 @@ class Execution:
         self.engine.register(event)
         self._fresh.add(event.name)
         self._examined.discard(event.name)
+        self.say_events()
         self.dispatcher.look_again()
+
+    def say_events(self) -> None:
+        """Have others know which events ``main`` has registered so far."""
+        if not self._single:
+            self.lease.say_events(sorted(self.actions))
 
     # -- news ------------------------------------------------------------------------------
 
@@ -298,11 +304,19 @@ class Execution:
             self.stall.close()
             self.asker.close()
             with anyio.CancelScope(shield=True):
-                await self.lease.release()
+                await self._release()
         if self.failure is not None:
             raise self.failure
         if not self._single:
             await self.bad_ends.conclude()
+
+    async def _release(self) -> None:
+        if isinstance(self.failure, ServerError):
+            return  # nor would it be there for this; a lease runs out
+        try:
+            await self.lease.release()
+        except MotokoError as error:
+            logger.warning("the lease on %r was not given back: %s", self.run_name, error.message)
 
     async def _background(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -324,7 +338,9 @@ class Execution:
             raise
         finally:
             scope.close()
+            scope.origin.end()
         self.bad_ends.owner_ended("main")
+        self.say_events()
         self._main_done = True
 
     async def _called(self, main: Callable[..., Awaitable[Any]]) -> None:

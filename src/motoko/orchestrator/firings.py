@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -15,10 +14,12 @@ from motoko.core.firing import ConditionKind
 from motoko.errors import ConflictError, UnknownRunError
 from motoko.orchestrator.actions import is_event, location
 from motoko.orchestrator.evaluation import PlainAnswer, ask_function, ask_run_filter
+from motoko.orchestrator.right_of_way import RightOfWay
 from motoko.orchestrator.scopes import ActionScope, RunAgain
 from motoko.runtime import faults
 from motoko.storage.handles import pairs
 from motoko.storage.off_loop import in_thread
+from motoko.storage.requests import Origin
 from motoko.storage.scope import entered
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class _Progress:
         self.recorded = False
         self.runs: tuple[RunKey, ...] = firing.runs
         self.records: list[RunRecord] = []
-        self.changed = False
+        self.origin = Origin(f"event {action.id}")
 
     @property
     def owner(self) -> str:
@@ -77,11 +78,12 @@ class FiringRunner:
         self._flying[progress.owner] = firing
         scope = self._scope(progress)
         try:
-            for calls in range(1, MAX_CALLS + 1):
-                if await self._attempt(progress, scope, last=calls == MAX_CALLS):
-                    break
-                await anyio.sleep(random.uniform(0, 0.001 * 2 ** min(calls, 9)))
-                scope = self._scope(progress)
+            with RightOfWay(execution.store.state.right_of_way) as right_of_way:
+                for calls in range(1, MAX_CALLS + 1):
+                    await right_of_way.wait(conflicts=calls - 1)
+                    if await self._attempt(progress, scope, last=calls == MAX_CALLS):
+                        break
+                    scope = self._scope(progress)
         except BaseException:
             execution.engine.ended(firing, scope, time.monotonic(), scope.since)
             raise
@@ -89,6 +91,7 @@ class FiringRunner:
             self._ids.discard(progress.id)
             self._flying.pop(progress.owner, None)
             scope.close()
+            progress.origin.end()
         if progress.runs or firing.study is not None:
             execution.bad_ends.fired_with(progress.records)
             execution.bad_ends.owner_ended(progress.owner)
@@ -103,9 +106,10 @@ class FiringRunner:
         execution = self._execution
         scope = ActionScope(
             execution.store.database,
-            cause=f"event {progress.action.id}",
+            cause=progress.origin.name,
             event_name=getattr(progress.action.callback, "__name__", progress.action.name),
             guard=execution.lease.guard,
+            origin=progress.origin,
             repeatable=is_event(progress.action.callback),
             on_commit=lambda: self._stretch_committed(progress, scope),
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,8 @@ from motoko.storage.off_loop import in_committer
 from motoko.storage.session import Guard, transact
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from motoko.storage.store import Store
     from motoko.storage.tables import Tables
 
@@ -55,13 +58,61 @@ class Holder:
         return f"process {self.pid} on {self.host}, since {since}"
 
 
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Since when (seconds since the epoch) nothing can move any more, and who waits for what."""
+
+    since: float
+    waits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an orchestrator says of itself.
+
+    ``events``: the ids of those that its ``main`` has registered, or that of the one before as long
+    as it has not come to it; None if that is not known. ``stall``: None while something can move.
+    """
+
+    events: tuple[str, ...] | None = None
+    stall: Stall | None = None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Report:
+        """Return the report that was stored as ``plain()``."""
+        events, stall = stored.get("events"), stored.get("stall")
+        return cls(
+            None if events is None else tuple(events),
+            None if stall is None else Stall(stall["since"], tuple(stall["waits"])),
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        return asdict(self)
+
+
 class Lease:
-    """The lease on one run name."""
+    """The lease on one run name, renewed with a report."""
 
     def __init__(self, store: Store, run_name: str) -> None:
         self._store = store
         self._run_name = run_name
+        self._report = Report()
+        self._news = asyncio.Event()
         self.guard = Guard(PREFIX + run_name, secrets.token_hex(8))
+
+    def say_events(self, names: Iterable[str]) -> None:
+        """Have others know which events are registered; from the event loop."""
+        self._say(replace(self._report, events=tuple(names)))
+
+    def say_stall(self, stall: Stall | None) -> None:
+        """Have others know that nothing can move any more, or that it does again."""
+        self._say(replace(self._report, stall=stall))
+
+    def _say(self, report: Report) -> None:
+        if report != self._report:
+            self._report = report
+            self._news.set()
 
     async def acquire(self) -> None:
         """Take the lease; LeaseHeld names the process that has it."""
@@ -76,12 +127,19 @@ class Lease:
                 hint="Stop it with `motoko orchestrator stop`, or choose another --run_name.",
             )
         tables.write_lease(self.guard.name, self.guard.token, asdict(Holder.here(now)))
-        tables.renew_lease(self.guard.name, now)
+        former = report_of(tables, self._run_name)
+        self._report = Report(events=former.events)
+        tables.renew_lease(self.guard.name, now, self._report.plain())
 
     async def renew_forever(self) -> None:
-        """Renew the lease until cancelled; Fenced where somebody else has it now."""
+        """Renew the lease until cancelled, and whenever there is something to say.
+
+        Fenced where somebody else has it now.
+        """
         while True:
-            await anyio.sleep(RENEW_SECONDS)
+            with anyio.move_on_after(RENEW_SECONDS):
+                await self._news.wait()
+            self._news.clear()
             await in_committer(
                 self._store.database, lambda: transact(self._store.database, self._renew)
             )
@@ -90,7 +148,7 @@ class Lease:
         lease = tables.lease(self.guard.name)
         if lease is None or lease["token"] != self.guard.token:
             raise self.guard.fenced()
-        tables.renew_lease(self.guard.name, self._store.now())
+        tables.renew_lease(self.guard.name, self._store.now(), self._report.plain())
 
     async def release(self) -> None:
         """Give the lease back, if it is still ours."""
@@ -99,6 +157,8 @@ class Lease:
             lease = tables.lease(self.guard.name)
             if lease is not None and lease["token"] == self.guard.token:
                 tables.write_lease(self.guard.name, None, dict(lease["holder"]))
+                report = replace(self._report, stall=None)
+                tables.renew_lease(self.guard.name, self._store.now(), report.plain())
 
         await in_committer(self._store.database, lambda: transact(self._store.database, drop))
 
@@ -113,12 +173,24 @@ def current_holder(tables: Tables, run_name: str, now: float) -> Holder | None:
     return holder if holder.may_live(tables.renewed_at(name), now) else None
 
 
+def report_of(tables: Tables, run_name: str) -> Report:
+    """Return what the orchestrator of a run name, the present or the last one, says of itself."""
+    return Report.of(tables.lease_report(PREFIX + run_name))
+
+
+def run_names(tables: Tables) -> list[str]:
+    """Return the run names that ever had an orchestrator, sorted."""
+    names = tables.lease_names()
+    return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+
+
 def holders(tables: Tables, now: float) -> dict[str, Holder]:
     """Return the living orchestrators by run name."""
-    found: dict[str, Holder] = {}
-    for name in tables.lease_names():
-        run_name = name.removeprefix(PREFIX)
-        holder = current_holder(tables, run_name, now)
-        if holder is not None:
-            found[run_name] = holder
-    return found
+    found = {name: current_holder(tables, name, now) for name in run_names(tables)}
+    return {name: holder for name, holder in found.items() if holder is not None}
+
+
+def stalls(tables: Tables, now: float) -> dict[str, Stall]:
+    """Return what the living orchestrators that are stalled wait for, by run name."""
+    reports = {name: report_of(tables, name) for name in holders(tables, now)}
+    return {name: report.stall for name, report in reports.items() if report.stall is not None}

@@ -47,9 +47,8 @@ def load_module(config: WorkflowConfig) -> Any:
     return module
 
 
-def load_function(config: WorkflowConfig) -> Callable[..., Awaitable[Any]]:
+def function_of(module: Any, config: WorkflowConfig) -> Callable[..., Awaitable[Any]]:
     """Return the async function that ``orchestrator:`` names; OrchestratorLoadError if none."""
-    module = load_module(config)
     name = config.orchestrator_function
     function = getattr(module, name, None)
     if function is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from motoko.errors import ConflictError, EventError
 from motoko.runtime import faults
 from motoko.storage.off_loop import in_committer, in_thread
+from motoko.storage.requests import Origin
 from motoko.storage.scope import StretchScope
 from motoko.storage.session import Session
 
@@ -39,10 +40,11 @@ class ActionScope(StretchScope):
         cause: str,
         event_name: str,
         guard: Guard | None,
+        origin: Origin,
         repeatable: bool,
         on_commit: Callable[[], None],
     ) -> None:
-        super().__init__(database, cause=cause, event_name=event_name, guard=guard)
+        super().__init__(database, cause=cause, event_name=event_name, guard=guard, origin=origin)
         self._repeatable = repeatable
         self._on_commit = on_commit
         self.finish_requested = False
@@ -109,10 +111,12 @@ class AskingScope:
     """
 
     blind = False
+    fresh = True
     cause = "condition"
     event_name = "condition"
 
     def __init__(self, database: Database) -> None:
+        self.origin = Origin("a condition")
         self._database = database
         self._session: Session | None = None
         self._lock = threading.RLock()
@@ -154,6 +158,12 @@ class AskingScope:
     async def renew(self) -> None:
         """Do nothing: every read is fresh."""
 
+    def nested(self) -> None:
+        """Return None: there is nothing to commit."""
+
+    def was_joined(self) -> None:
+        """Do nothing: nothing was written."""
+
     def close(self) -> None:
         """Give the session back."""
         with self._lock:
@@ -172,7 +182,9 @@ class MainScope(StretchScope):
         guard: Guard | None,
         on_commit: Callable[[], None],
     ) -> None:
-        super().__init__(database, cause="main", event_name="main", guard=guard)
+        super().__init__(
+            database, cause="main", event_name="main", guard=guard, origin=Origin("main")
+        )
         self.blind = True
         self.finish_requested = False
         self.owner = "main"
@@ -217,6 +229,17 @@ class MainScope(StretchScope):
             flush = self._flushes.pop(0)
             await in_thread(flush.result)
         await in_committer(self.database, lambda: self.commit(last=False))
+        self._on_commit()
+
+    def nested(self) -> StretchScope:
+        """Return a scope for a transaction, after all that was written so far is committed."""
+        self.database.submit(lambda: self.commit(last=False)).result()
+        return StretchScope(
+            self.database, cause=self.cause, event_name=self.event_name, guard=self._guard
+        )
+
+    def was_joined(self) -> None:
+        """Have the events look at what a transaction has committed."""
         self._on_commit()
 
     def commit(self, *, last: bool) -> None:

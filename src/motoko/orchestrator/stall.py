@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.core.firing import ConditionKind
 from motoko.core.states import OUTCOMES, Lifecycle
 from motoko.errors import WorkflowStalled
+from motoko.orchestrator.lease import Stall
 from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
 
@@ -22,6 +23,8 @@ logger = logging.getLogger("motoko.orchestrator")
 
 # Seconds from an event to the question whether anything can follow it.
 QUIET: Final = 0.5
+MAIN: Final = "main"
+SHOWN: Final = 20  # of those that wait
 UNENDED: Final = tuple(state.value for state in Lifecycle if state not in OUTCOMES)
 
 
@@ -38,7 +41,7 @@ class StallWatch:
         self._waits: dict[asyncio.Task[Any], tuple[str, Callable[[], str]]] = {}
         self._foreign = asyncio.all_tasks()
         self._timer: asyncio.TimerHandle | None = None
-        self.report: str | None = None
+        self._stall: Stall | None = None
 
     @contextlib.contextmanager
     def waiting(self, owner: str, describe: Callable[[], str]) -> Iterator[None]:
@@ -46,6 +49,8 @@ class StallWatch:
         task = asyncio.current_task()
         assert task is not None
         self._waits[task] = (owner, describe)
+        if owner == MAIN:
+            self._execution.say_events()
         self.stir()
         try:
             yield
@@ -66,9 +71,13 @@ class StallWatch:
 
     def _ask(self) -> None:
         self._timer = None
+        if self._execution.ending or not self._execution.asked_everything():
+            return  # what is being asked stirs again when it is answered
         if self._quiet():
             self._execution.bad_ends.consider_old()
             self._execution.background(self._look)
+        else:
+            self._go_on()
 
     def _quiet(self) -> bool:
         execution = self._execution
@@ -78,6 +87,12 @@ class StallWatch:
             and execution.engine.exhausted(execution.dispatcher.last_number)
             and all(self._stuck(task) for task in asyncio.all_tasks())
         )
+
+    def _go_on(self) -> None:
+        if self._stall is not None:
+            self._stall = None
+            self._execution.lease.say_stall(None)
+            logger.warning("the workflow is not stalled any more")
 
     def _stuck(self, task: asyncio.Task[Any]) -> bool:
         if task in self._waits or task in self._foreign or task.done():
@@ -90,19 +105,22 @@ class StallWatch:
 
     async def _look(self) -> None:
         moving = await in_thread(self._moving)
+        if moving:
+            self._go_on()
         if moving or not self._quiet():
             return
-        text = self._describe()
-        if text == self.report:
-            return
-        self.report = text
+        waits = self._describe()
         if self._ends and not self._polled():
             await self._execution.bad_ends.conclude()  # what failed says more than what waits
+            text = "\n  ".join(waits)
             raise WorkflowStalled(
                 f"the workflow is stalled: no run can move, and nothing fires\n  {text}",
                 hint="Set workflow.finished = True where the work is done.",
             )
-        logger.warning("the workflow is stalled, and waits: %s", text.replace("\n", ";"))
+        if self._stall is None or self._stall.waits != waits:
+            self._stall = Stall(self._execution.store.now(), waits)
+            self._execution.lease.say_stall(self._stall)
+            logger.warning("the workflow is stalled, and waits: %s", "; ".join(waits))
 
     def _moving(self) -> int:
         execution = self._execution
@@ -120,10 +138,13 @@ class StallWatch:
         kinds = {event.kind for event in self._execution.engine.events()}
         return ConditionKind.PLAIN in kinds
 
-    def _describe(self) -> str:
+    def _describe(self) -> tuple[str, ...]:
         lines = [f"{owner} waits for {describe()}" for owner, describe in self._waits.values()]
         for action in self._execution.actions.values():
             condition = action.condition
             shown = condition if isinstance(condition, str | list) else action.kind.value
             lines.append(f"event {action.id} waits for {shown}")
-        return "\n  ".join(dict.fromkeys(lines)) or "main has returned"
+        lines = list(dict.fromkeys(lines))
+        if len(lines) > SHOWN:
+            lines[SHOWN:] = [f"... and {len(lines) - SHOWN} more"]
+        return tuple(lines) or ("main has returned",)

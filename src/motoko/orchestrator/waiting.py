@@ -11,12 +11,14 @@ from motoko.orchestrator.bad_ends import RETRY_HINT, describe
 from motoko.orchestrator.dispatcher import Waiter
 from motoko.storage.handles import Run
 from motoko.storage.off_loop import in_thread
+from motoko.storage.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.execution import Execution
+    from motoko.storage.requests import Request
     from motoko.storage.scope import Scope
     from motoko.storage.store import Store
 
@@ -81,6 +83,37 @@ class Context:
             yield
         finally:
             unsubscribe()
+
+
+async def wait_until_committed(context: Context, scope: Scope, request: Request) -> list[RunKey]:
+    """Return the runs of a request once whoever made it has committed them.
+
+    StateError where it ends without that.
+    """
+    if request.committed is not None:
+        return request.committed
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    with request.origin.telling(lambda: loop.call_soon_threadsafe(told.set)):
+        while True:
+            over = request.origin.over
+            found = request.committed
+            if found is None:
+                found = await in_thread(lambda: _find(context.store, request))
+            if found is not None:
+                return found
+            if over:
+                raise request.missing(over=True)
+            with context.noted(scope, lambda: f"{request.origin.name} to commit {request}"):
+                await told.wait()
+            told.clear()
+
+
+def _find(store: Store, request: Request) -> list[RunKey] | None:
+    session = Session(store.database)
+    try:
+        return request.find(session)
+    finally:
+        session.close()
 
 
 async def wait_for_runs(

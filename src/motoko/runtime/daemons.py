@@ -106,17 +106,19 @@ def _start_and_wait(
 ) -> tuple[_Child, str | None]:
     """Start the child and return it with what it announced, None if that did not come in time."""
     read_end, write_end = os.pipe()
+    child: _Child | None = None
     try:
-        try:
-            options["env"][READY_FD] = str(write_end)
-            child = _start(args, {**options, "pass_fds": (write_end,)})
-        finally:
-            os.close(write_end)  # or the pipe would not end with the child
-        try:
-            return child, _read_announcement(read_end, timeout)
-        except BaseException:  # Ctrl-C: nobody would know of the half-started daemon
+        with processes.signals_later():
+            try:
+                options["env"][READY_FD] = str(write_end)
+                child = _start(args, {**options, "pass_fds": (write_end,)})
+            finally:
+                os.close(write_end)  # or the pipe would not end with the child
+        return child, _read_announcement(read_end, timeout)
+    except BaseException:  # Ctrl-C: nobody would know of the half-started daemon
+        if child is not None:
             child.kill()
-            raise
+        raise
     finally:
         os.close(read_end)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 POINTS: Final = frozenset(
     {
         "files.before_rename",
+        "creation.before_named",
         "daemons.before_ready",
         "launcher.claimed",
         "launcher.prepared",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -59,6 +60,20 @@ def exclusive_create(path: Path, data: bytes = b"", *, mode: int = PRIVATE_FILE)
     finally:
         os.close(descriptor)
     return True
+
+
+def give_name(temporary: Path, target: Path) -> None:
+    """Make ``temporary`` the file ``target``; FileExistsError where there is one already."""
+    try:
+        target.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        os.rename(temporary, target)
+    else:
+        temporary.unlink()
 
 
 def private_directory(path: Path) -> Path:

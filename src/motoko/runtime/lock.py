@@ -121,3 +121,23 @@ class FileLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def is_held(path: Path, *, at_most: float) -> bool:
+    """Return whether somebody took the lock ``path`` in the last ``at_most`` seconds and has it.
+
+    No file is made. One that cannot be locked is nobody's.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        recent = abs(clock.now() - os.fstat(descriptor).st_mtime) < at_most
+        return error.errno in BUSY and recent
+    else:
+        return False
+    finally:
+        os.close(descriptor)

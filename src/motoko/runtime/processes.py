@@ -12,13 +12,18 @@ import functools
 import os
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from motoko.errors import MotokoError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KILL_SECONDS: Final = 5.0
 FIRST_LOOK: Final = 0.005
 LAST_LOOK: Final = 0.1
@@ -82,6 +87,28 @@ def signal_group(process: ProcessId, number: signal.Signals) -> bool:
             os.kill(process.pid, number)
         return True
     return False
+
+
+@contextlib.contextmanager
+def signals_later() -> Iterator[None]:
+    """Have what Python functions do about signals done when the block has ended.
+
+    So a process that is being started is known to who has to end it. In other threads than the
+    main one, where no such function runs, the block is as any other.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handled = [number for number in ENDING_SIGNALS if callable(signal.getsignal(number))]
+    former = {n: signal.signal(n, lambda number, _: came.append(number)) for n in handled}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        for caught in came:
+            signal.raise_signal(caught)
 
 
 async def stop(process: ProcessId, grace: float) -> bool:

@@ -54,6 +54,16 @@ class StateDirectory:
         return self.path / "wf.db.packed"
 
     @property
+    def right_of_way(self) -> Path:
+        """Return the lock file that a firing holds before which all others stand back."""
+        return self.path / "right_of_way.lock"
+
+    @property
+    def turn(self) -> Path:
+        """Return the lock file that a commit holds for which all others wait."""
+        return self.path / "turn.lock"
+
+    @property
     def logs(self) -> Path:
         """Return the directory of the daemons' logs."""
         return self.path / "logs"

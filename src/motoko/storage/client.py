@@ -158,15 +158,21 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
                     raise self.unreachable() from error
                 time.sleep(PAUSE)
 
+    def catch_up(self) -> None:
+        """Wait until all is known that was committed before this call."""
+        # What the server told of others' commits has come before its answer.
+        self._patiently(self._call, "ping")
+
     def unreachable(self) -> ServerError:
         """Return the error for a server that did not come back."""
         problem: MotokoError | None = None
         if self._supervisor is not None:
             problem = self._supervisor.problem
         why = f": {problem.message}" if problem is not None else ""
+        waited = f" and did not come back within {self._patience:g} s"
         return ServerError(
-            f"the database server at {self._path} has gone and did not come back within "
-            f"{self._patience:g} s{why}",
+            f"the database server at {self._path} has gone"
+            f"{'' if self._server.is_closed() else waited}{why}",
             hint="Start again what was interrupted: that starts a server; what was committed is "
             "kept.",
         )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from motoko.storage.database import Database
+    from motoko.storage.turns import Turn
 
 T = TypeVar("T")
 
@@ -34,16 +35,24 @@ MAX_DOUBLINGS: Final = 6
 
 
 def commit_patiently(
-    database: Database, manager: Any, connection: Any, prepare: Callable[[int], T]
+    database: Database,
+    manager: Any,
+    connection: Any,
+    prepare: Callable[[int], T],
+    turn: Turn | None = None,
 ) -> T:
     """Have ``prepare(attempt)`` apply the changes, and commit them; returns its result.
 
     Attempt 0 finds the transaction as it stands, each further one an ended transaction: it has to
-    begin one. Raises ConflictError, ServerError or StorageError where the commit cannot be made.
+    begin one. ``turn`` has an attempt wait for others, or others for it. Raises ConflictError,
+    ServerError or StorageError where the commit cannot be made.
     """
     deadline = time.monotonic() + database.patience
+    conflicts = 0
     for attempt in itertools.count():
         mark = None
+        if turn is not None:
+            turn.wait(conflicts)
         try:
             result = prepare(attempt)
             mark = _marked(database, manager, connection)
@@ -54,6 +63,8 @@ def commit_patiently(
                 database.need_server()
                 if mark and database.was_committed(*mark):
                     return result
+            else:
+                conflicts += 1
             if time.monotonic() > deadline:
                 raise _given_up(database, error) from error
             time.sleep(random.uniform(0, FIRST_PAUSE * 2 ** min(attempt, MAX_DOUBLINGS)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -13,7 +12,7 @@ from ZODB.FileStorage import FileStorage
 from ZODB.POSException import POSError
 
 from motoko.errors import DatabaseExistsError, StorageError
-from motoko.runtime.files import PRIVATE_FILE, private_directory
+from motoko.runtime.files import PRIVATE_FILE, give_name, private_directory
 from motoko.storage.committing import end
 from motoko.storage.database import Database
 from motoko.storage.orphans import remove_temporaries
@@ -82,7 +81,7 @@ def copy_database(source: Path, target: Path, *, replace: bool = False) -> Conte
         if replace:
             temporary.replace(target)
         else:
-            _link(temporary, target)
+            _publish(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
     return found
@@ -172,11 +171,8 @@ def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
     target.flush()
 
 
-def _link(temporary: Path, target: Path) -> None:
-    """Give the file its name, unless somebody else has used it meanwhile."""
+def _publish(temporary: Path, target: Path) -> None:
     try:
-        target.hardlink_to(temporary)
+        give_name(temporary, target)
     except FileExistsError as error:
         raise DatabaseExistsError(f"{target} exists already") from error
-    except OSError:  # a file system without hard links
-        shutil.move(temporary, target)

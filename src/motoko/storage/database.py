@@ -8,7 +8,7 @@ import logging
 import secrets
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import ZODB
@@ -31,6 +31,8 @@ COMMITTER: Final = "motoko-committer"
 CACHE_OBJECTS: Final = 30_000
 CACHE_BYTES: Final = 32 * 2**20
 PATIENCE: Final = 60.0
+WITHOUT_SERVER: Final = 0.5  # seconds that winding up waits for a server that has gone
+LOOK: Final = 0.05
 MAGIC: Final = b"FS30"  # what a file of FileStorage begins with
 
 
@@ -38,10 +40,16 @@ class Database:
     """One database, through ZEO, in memory, or a file read without a server.
 
     ``patience``: seconds for which conflicts, and a server that has gone, are put up with.
+    ``turn_file``: by a lock on it commits take turns, those of other processes included.
     """
 
     def __init__(
-        self, storage: Any, *, read_only: bool = False, patience: float = PATIENCE
+        self,
+        storage: Any,
+        *,
+        read_only: bool = False,
+        patience: float = PATIENCE,
+        turn_file: Path | None = None,
     ) -> None:
         for library in ("ZEO", "ZODB"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -49,6 +57,7 @@ class Database:
         logging.getLogger("txn").setLevel(logging.CRITICAL + 1)
         self.read_only = read_only
         self.patience = patience
+        self.turn_file = turn_file
         self._storage = storage
         self._name = secrets.token_hex(6)
         self._marks = itertools.count()
@@ -70,6 +79,7 @@ class Database:
         wait: float = 10.0,
         patience: float = PATIENCE,
         read_only: bool = False,
+        turn_file: Path | None = None,
         supervisor: Supervisor | None = None,
     ) -> Database:
         """Connect to a ZEO server on a Unix socket; ServerError if it does not answer.
@@ -79,7 +89,7 @@ class Database:
         from motoko.storage.client import PatientStorage
 
         storage = PatientStorage(address, wait=wait, patience=patience, supervisor=supervisor)
-        return cls(storage, read_only=read_only, patience=patience)
+        return cls(storage, read_only=read_only, patience=patience, turn_file=turn_file)
 
     @classmethod
     def in_memory(cls) -> Database:
@@ -125,6 +135,12 @@ class Database:
         """
         return bool(self._storage.was_committed(oid, mark))
 
+    def catch_up(self) -> None:
+        """Have snapshots taken from now on include all that others have committed by now."""
+        catch_up = getattr(self._storage, "catch_up", None)
+        if catch_up is not None:
+            catch_up()
+
     def unreachable(self) -> ServerError:
         """Return the error for a server that did not come back."""
         error: ServerError = self._storage.unreachable()
@@ -158,11 +174,33 @@ class Database:
         """
         self._db.pack(time.time() - keep)
 
+    def wind_up(self) -> None:
+        """Finish the commit under way; whoever waits for a server that has gone, fails.
+
+        What became of a commit that is in doubt then is seen by who looks next.
+        """
+        self._finish_commit()
+        if not self._connected():
+            self._storage.close()
+
+    def _finish_commit(self) -> None:
+        with contextlib.suppress(RuntimeError):  # closed
+            last = self._committer.submit(lambda: None)
+            seen = time.monotonic()
+            while not wait([last], LOOK).done and time.monotonic() < seen + WITHOUT_SERVER:
+                if self._connected():
+                    seen = time.monotonic()
+
+    def _connected(self) -> bool:
+        is_connected = getattr(self._storage, "is_connected", None)
+        return is_connected is None or bool(is_connected())
+
     def close(self) -> None:
         """Finish the commit under way and disconnect."""
         if self._closed:
             return
         self._closed = True
+        self.wind_up()
         self._committer.shutdown(wait=True)
         with contextlib.suppress(Exception):
             self._db.close()

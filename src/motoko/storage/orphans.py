@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 # How a file is called until it takes its place: its name is between the dots.
 TEMPORARY: Final = re.compile(r"\.(.+)\.[0-9a-f]{12}")
 SECONDS: Final = 60.0  # whoever writes a younger one may still be at it
+WORKSHOP: Final = "creating-"  # how the directories begin in which a database is made
 LEFT_BY_A_KILLED_SERVER: Final = ("wf.db.pack", "wf.db.index.index_tmp", "wf.db.tr*")
 
 
@@ -25,6 +27,9 @@ def remove_orphans(state: StateDirectory) -> None:
     """Remove what was left in a state directory. Only who holds the database may do that."""
     _remove(path for pattern in LEFT_BY_A_KILLED_SERVER for path in state.path.glob(pattern))
     remove_temporaries(state.path)
+    for workshop in state.path.glob(f"{WORKSHOP}*"):
+        if workshop.stat().st_mtime < time.time() - SECONDS:
+            shutil.rmtree(workshop, ignore_errors=True)
     for directory in state.path.iterdir():
         if directory.is_dir():
             remove_temporaries(directory)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from ZODB.POSException import ReadConflictError
 
 from motoko.errors import ConflictError
-from motoko.storage.requests import resolve
+from motoko.storage.requests import Origin, resolve
 from motoko.storage.session import Guard, Session
 
 if TYPE_CHECKING:
@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 
 
 class Scope(Protocol):
-    """What user code reads and writes through."""
+    """What user code reads and writes through.
+
+    ``fresh``: every read sees all that is committed by then.
+    """
 
     blind: bool
+    fresh: bool
     cause: str
     event_name: str
+    origin: Origin
 
     @property
     def database(self) -> Database:
@@ -58,6 +63,14 @@ class Scope(Protocol):
 
     async def renew(self) -> None:
         """Have the next read see all that is committed: what every Motoko await ends with."""
+        ...
+
+    def nested(self) -> StretchScope | None:
+        """Return a new scope for a transaction in this one, None if it joins this one."""
+        ...
+
+    def was_joined(self) -> None:
+        """Note that a transaction in this scope has ended."""
         ...
 
 
@@ -94,9 +107,11 @@ class ScriptScope:
     """Every call is a transaction of its own; threads take turns."""
 
     blind = True
+    fresh = True
     event_name = ""
 
     def __init__(self, connect: Callable[[], Database], *, cause: str = "user") -> None:
+        self.origin = Origin("a script")
         self._connect = connect
         self._lock = threading.RLock()
         self._session: Session | None = None
@@ -143,13 +158,20 @@ class ScriptScope:
             except BaseException:
                 session.refresh()
                 raise
-            request.committed(session)
+            request.was_committed(session)
 
     async def settle(self) -> None:
         """Do nothing: everything is committed already."""
 
     async def renew(self) -> None:
         """Do nothing: every read is fresh."""
+
+    def nested(self) -> StretchScope:
+        """Return a scope for a transaction."""
+        return StretchScope(self.database, cause=self.cause)
+
+    def was_joined(self) -> None:
+        """Do nothing: there is nobody to tell."""
 
     def close(self) -> None:
         """Give the session back."""
@@ -173,8 +195,11 @@ class StretchScope:
         event_name: str = "",
         guard: Guard | None = None,
         before_commit: Callable[[Session, bool], None] | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.blind = False
+        self.fresh = False
+        self.origin = Origin("a transaction") if origin is None else origin
         self.cause = cause
         self.event_name = event_name
         self.database = database
@@ -231,6 +256,13 @@ class StretchScope:
         if self._session is not None or self._requests:
             await self.settle()
 
+    def nested(self) -> StretchScope | None:
+        """Return None: a transaction in a stretch is part of it."""
+        return None
+
+    def was_joined(self) -> None:
+        """Do nothing: the stretch goes on."""
+
     async def finish(self, *, last: bool) -> None:
         """Commit the stretch off the loop. ``last``: it is the final one."""
         from motoko.storage.off_loop import in_committer, in_thread
@@ -254,14 +286,18 @@ class StretchScope:
                 if self.before_commit is not None:
                     self.before_commit(session, last)
                 session.commit()
-                for request in self._resolved:
-                    request.committed(session)
+                resolved, self._resolved = self._resolved, []
+                for request in resolved:
+                    request.was_committed(session)
             finally:
                 self.close()
+        self.origin.tell()
 
     def close(self) -> None:
         """Drop what is not committed and give the connection back."""
         with self._lock:
+            for request in (*self._requests, *self._resolved):
+                request.was_dropped()
             self._requests = []
             self._resolved = []
             if self._session is not None:

@@ -58,11 +58,23 @@ def serve(state: StateDirectory, policy: Policy) -> None:
             socket.unlink()
 
 
+class _Departures(logging.Filter):
+    """Holds back what ZEO takes for an error: that a client has gone before it was answered.
+
+    A client that ends does not wait for news of others' commits, and one that was killed cannot.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to log it."""
+        return record.msg != "Disconnected %s:%s"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server that the command line describes; return its exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("motoko").setLevel(logging.INFO)
+    logging.getLogger("ZEO.asyncio.server").addFilter(_Departures())
     policy = Policy(minimum=options.pack_minimum, keep=options.pack_keep)
     try:
         serve(StateDirectory(options.state), policy)

@@ -19,6 +19,7 @@ from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
 from motoko.runtime.processes import stop
 from motoko.storage.database import Database
+from motoko.storage.new_file import make_database_file
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
 
@@ -146,27 +147,29 @@ def create_database(
             hint="To delete them and begin anew say --validated.",
         )
     with explained(state.path, "made"):
-        if state.path.exists():
+        if state.database.exists():
             _discard(state)
+        stop_server(state)  # which may serve a file that somebody has deleted
         private_directory(state.path)
         private_directory(state.logs)
-        ensure_file(state)
+        make_database_file(state, studies)
     ensure_server(state)
-    add_studies(state, studies)
 
 
 def _discard(state: StateDirectory) -> None:
-    """Stop the server and delete its directory, of which nobody sees a half."""
-    doomed = state.path.with_name(f"{state.path.name}.{os.urandom(6).hex()}")
+    """Stop the server and delete what its directory holds, except the locks.
+
+    Who waits for a lock waits for that very file: with another of that name nobody would exclude
+    anybody.
+    """
+    doomed = private_directory(state.path.with_name(f"{state.path.name}.{os.urandom(6).hex()}"))
     with server_lock(state):
         _stop(state)
-        state.path.rename(doomed)
+        state.database.rename(doomed / state.database.name)  # first: nobody takes a half for it
+        for path in state.path.iterdir():
+            if path.suffix != ".lock":
+                path.rename(doomed / path.name)
     shutil.rmtree(doomed)
-
-
-def ensure_file(state: StateDirectory) -> None:
-    """Make the empty database file that the server will fill."""
-    state.database.touch(mode=0o600)
 
 
 def add_studies(state: StateDirectory, studies: Iterable[str]) -> None:

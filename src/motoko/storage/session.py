@@ -30,6 +30,7 @@ from motoko.errors import ConflictError, Fenced
 from motoko.storage.committing import commit_patiently, end, transact
 from motoko.storage.feed import Commit
 from motoko.storage.tables import Tables
+from motoko.storage.turns import Turn
 from motoko.storage.upgrades import check_version
 
 if TYPE_CHECKING:
@@ -203,7 +204,8 @@ class Session:
             self._protect()
 
         try:
-            commit_patiently(self._database, self._manager, self._connection, prepare)
+            with Turn(self._database.turn_file) as turn:
+                commit_patiently(self._database, self._manager, self._connection, prepare, turn)
         except BaseException:
             self.refresh()
             raise

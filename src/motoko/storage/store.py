@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ class Store:
         self._look = look
         self._database = database
         self._lock = threading.Lock()
-        self.script = ScriptScope(lambda: self.database)
+        self.script = ScriptScope(lambda: self.database, cause=_author())
 
     @property
     def workflow_file(self) -> Path:
@@ -70,7 +71,11 @@ class Store:
         if self._look:
             return Database.connect(str(self.state.socket()), read_only=True)
         ensure_server(self.state)
-        database = Database.connect(str(self.state.socket()), supervisor=Supervisor(self.state))
+        database = Database.connect(
+            str(self.state.socket()),
+            turn_file=self.state.turn,
+            supervisor=Supervisor(self.state),
+        )
         try:
             transact(database, upgrade, initialising=True)
         except BaseException:
@@ -98,6 +103,11 @@ class Store:
         config = self.studies[study]
         return config.directory / f"BD-{config.study}-runs"
 
+    def wind_up(self) -> None:
+        """Finish the commit under way; whoever waits for a server that has gone, fails."""
+        if self._database is not None:
+            self._database.wind_up()
+
     def close(self) -> None:
         """Disconnect; the next use connects again."""
         self.script.close()  # not under the lock, which who holds the scope may be waiting for
@@ -105,3 +115,9 @@ class Store:
             if self._database is not None:
                 self._database.close()
                 self._database = None
+
+
+def _author() -> str:
+    """Return what is the cause of this process's writes: a user, or the script of a run."""
+    study, run_id = os.environ.get("MOTOKO_STUDY"), os.environ.get("MOTOKO_RUN_ID")
+    return f"script of {study}.{run_id}" if study and run_id else "user"

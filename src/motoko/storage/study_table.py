@@ -9,6 +9,7 @@ Layout (all keys plain, so that no class path of ours is stored)::
     by_job        OOBTree   job identity -> job id
     states        OOBTree   (state as shown, run name) -> IITreeSet of run ids
     lifecycles    OOBTree   (lifecycle, run name) -> IITreeSet of run ids
+    scripts       OOBTree   (digest of the scripts, run name) -> IITreeSet of run ids
     quantities    OOBTree   (run id, name, chunk) -> PersistentMapping {"points": [(step, value)]}
     ids           PersistentMapping {"run": last id, "job": last id}
 """
@@ -18,13 +19,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from BTrees.IIBTree import IIBTree, IITreeSet, multiunion
+from BTrees.IIBTree import IIBTree, IITreeSet, intersection, multiunion
 from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 
 from motoko.core.records import RunRecord, from_stored, to_stored
 from motoko.core.space import job_identity
+from motoko.core.states import OUTCOMES
 from motoko.core.values import MISSING
 from motoko.errors import UnknownRunError
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 500  # points of a series in one object: a push rewrites at most these
 LAST: Final = "\U0010ffff"
+INDEXES: Final = ("states", "lifecycles", "scripts")  # by a text and the run name
 
 
 def new_study_table() -> PersistentMapping:
@@ -49,6 +52,7 @@ def new_study_table() -> PersistentMapping:
             "by_job": OOBTree(),
             "states": OOBTree(),
             "lifecycles": OOBTree(),
+            "scripts": OOBTree(),
             "quantities": OOBTree(),
             "ids": PersistentMapping({"run": 0, "job": 0}),
         }
@@ -170,6 +174,13 @@ class StudyTable:
                 counts[state] = counts.get(state, 0) + n
         return counts
 
+    def outdated(self, digest: str, run_name: str) -> list[int]:
+        """Return the runs that have ended and whose scripts have another digest, ascending."""
+        trees = self._table["scripts"].items()
+        others = [ids for (of, name), ids in trees if name == run_name and of != digest]
+        ended = self._sets("lifecycles", OUTCOMES, run_name)
+        return list(intersection(multiunion(others), multiunion(ended)))
+
     def run_names(self) -> set[str]:
         """Return all run names with at least one run."""
         return {name for (_, name), ids in self._table["lifecycles"].items() if ids}
@@ -199,8 +210,8 @@ class StudyTable:
         # goes while it gets another run.
         table["runs_of_job"][record.job_id] = table["runs_of_job"].get(record.job_id, 0) + 1
         table["by_identity"][record.identity] = record.id
-        self._index("states", record.state, record)
-        self._index("lifecycles", record.lifecycle.value, record)
+        for index, key in zip(INDEXES, _index_keys(record), strict=True):
+            self._index(index, key, record)
 
     def edit(self, run_id: int, edit: RunEdit) -> tuple[RunRecord, RunRecord]:
         """Apply one edit; returns the records before and after."""
@@ -219,8 +230,8 @@ class StudyTable:
         """Remove a run, its quantities, and its job if that was the job's last run."""
         table = self._table
         record = self.run(run_id)
-        self._unindex("states", record.state, record)
-        self._unindex("lifecycles", record.lifecycle.value, record)
+        for index, key in zip(INDEXES, _index_keys(record), strict=True):
+            self._unindex(index, key, record)
         self._drop_quantities(run_id)
         # Written once more, so that an edit under way elsewhere conflicts and others are told.
         table["runs"][run_id]._p_changed = True
@@ -236,23 +247,20 @@ class StudyTable:
         return record
 
     def _reindex(self, old: RunRecord, new: RunRecord) -> None:
-        if old.state != new.state:
-            self._unindex("states", old.state, old)
-            self._index("states", new.state, new)
-        if old.lifecycle != new.lifecycle:
-            self._unindex("lifecycles", old.lifecycle.value, old)
-            self._index("lifecycles", new.lifecycle.value, new)
+        for index, old_key, key in zip(INDEXES, _index_keys(old), _index_keys(new), strict=True):
+            if old_key != key:
+                self._unindex(index, old_key, old)
+                self._index(index, key, new)
 
-    def _index(self, index: str, state: str, record: RunRecord) -> None:
+    def _index(self, index: str, key: str, record: RunRecord) -> None:
         tree = self._table[index]
-        key = (state, record.run_name)
-        ids = tree.get(key)
+        ids = tree.get((key, record.run_name))
         if ids is None:
-            ids = tree[key] = IITreeSet()
+            ids = tree[key, record.run_name] = IITreeSet()
         ids.insert(record.id)
 
-    def _unindex(self, index: str, state: str, record: RunRecord) -> None:
-        self._table[index][(state, record.run_name)].remove(record.id)
+    def _unindex(self, index: str, key: str, record: RunRecord) -> None:
+        self._table[index][key, record.run_name].remove(record.id)
 
     # -- quantities ------------------------------------------------------------------------
 
@@ -302,11 +310,11 @@ class StudyTable:
     def recount(self) -> list[str]:
         """Return every disagreement between the indexes and a recount of all runs."""
         wrong: list[str] = []
-        expected: dict[str, dict[tuple[str, str], set[int]]] = {"states": {}, "lifecycles": {}}
+        expected: dict[str, dict[tuple[str, str], set[int]]] = {name: {} for name in INDEXES}
         identities: dict[bytes, int] = {}
         for record in self.records(list(self._table["runs"])):
-            for index, state in (("states", record.state), ("lifecycles", record.lifecycle.value)):
-                expected[index].setdefault((state, record.run_name), set()).add(record.id)
+            for index, key in zip(INDEXES, _index_keys(record), strict=True):
+                expected[index].setdefault((key, record.run_name), set()).add(record.id)
             if record.identity in identities:
                 wrong.append(f"{self.name}: two runs of one identity: {record.id}")
             identities[record.identity] = record.id
@@ -335,3 +343,8 @@ class StudyTable:
     def _recount_quantities(self) -> list[str]:
         orphans = {run_id for run_id, _, _ in self._table["quantities"]} - set(self._table["runs"])
         return [f"{self.name}: quantities of runs that are gone: {orphans}"] if orphans else []
+
+
+def _index_keys(record: RunRecord) -> tuple[str, str, str]:
+    """Return under what a run stands in each of INDEXES."""
+    return record.state, record.lifecycle.value, record.scripts

@@ -10,7 +10,7 @@ Root layout, below the key ``motoko``::
     open       OOTreeSet of the keys of open firings
     once       OOTreeSet of (run name, event, study, run id) done under once=True
     leases     OOBTree   name -> PersistentMapping {"token", "holder"}
-    renewals   OOBTree   name -> PersistentMapping {"at": seconds since the epoch}
+    renewals   OOBTree   name -> PersistentMapping {"at": seconds since the epoch, "report"}
 """
 
 from __future__ import annotations
@@ -173,9 +173,17 @@ class Tables:
             {"kind": "lease", "token": token, "holder": holder}
         )
 
-    def renew_lease(self, name: str, at: float) -> None:
-        """Note that the lease's holder was alive at ``at``."""
-        self._root["renewals"].setdefault(name, PersistentMapping())["at"] = at
+    def renew_lease(self, name: str, at: float, report: dict[str, Any] | None = None) -> None:
+        """Note that the lease's holder was alive at ``at``, and what it says of itself."""
+        renewal = self._root["renewals"].setdefault(name, PersistentMapping())
+        renewal["at"] = at
+        if report is not None:
+            renewal["report"] = report
+
+    def lease_report(self, name: str) -> dict[str, Any]:
+        """Return what the last holder of the lease said of itself; empty if nothing."""
+        stored = self._root["renewals"].get(name)
+        return {} if stored is None else dict(stored.get("report", {}))
 
     def drop_lease(self, name: str) -> None:
         """Forget the lease; a commit of its holder that is under way fails."""

@@ -9,15 +9,36 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from BTrees.IIBTree import IITreeSet
+from BTrees.OOBTree import OOBTree
+
+from motoko.core.records import from_stored
 from motoko.errors import DatabaseVersionError, NoDatabaseError
 from motoko.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+
+
+def _index_scripts(tables: Any) -> None:
+    """Give each study an index of its runs by the digest of their scripts."""
+    for study in tables["studies"].values():
+        index = study["scripts"] = OOBTree()
+        runs = list(study["runs"].values())
+        if runs and runs[0]._p_jar is not None:
+            runs[0]._p_jar.prefetch(runs)  # one by one takes a millisecond each
+        for stored in runs:
+            record = from_stored(stored.data)
+            key = (record.scripts, record.run_name)
+            if key not in index:
+                index[key] = IITreeSet()
+            index[key].insert(record.id)
+
+
 # From which version -> what makes it the next one, given the mapping below the root's "motoko".
-STEPS: Final[Mapping[int, Callable[[Any], None]]] = MappingProxyType({})
+STEPS: Final[Mapping[int, Callable[[Any], None]]] = MappingProxyType({1: _index_scripts})
 
 
 def check_version(root: Any) -> None:

@@ -115,6 +115,28 @@ class RecordsContract:
         assert [key for key, _ in tables.firings("test")] == [("test", "e", "k")]
         assert tables.firings("tes") == []
 
+    def test_ended_runs_are_found_by_their_scripts(self, clients: Clients) -> None:
+        """Those of the last attempt count, and only of the run name that is asked for."""
+        session = clients.first
+        keys = [add_run(session, "mult", {"x": float(n)}, run_name="ab"[n % 2]) for n in range(8)]
+        for n, key in enumerate(keys):
+            session.add(EditRun(key, Claim("l", "t", 0.0, "old" if n < 6 else "new")))
+        for key in keys[2:]:
+            session.add(EditRun(key, Started("t", 0.0, "l")))
+            session.add(EditRun(key, End("t", Lifecycle.FINISHED, 1.0, "l")))
+        session.add(EditRun(keys[2], Retry(2.0, "test", again=True)))
+        session.add(EditRun(keys[2], Claim("l", "u", 3.0, "new")))
+        session.add(EditRun(keys[2], End("u", Lifecycle.FAILED, 4.0, "l")))
+        session.add(DeleteRun(keys[3]))
+        clients.commit_first()
+        clients.meet()
+        table = clients.second.tables.study("mult")
+        assert table.outdated("new", "a") == [keys[4].id]
+        assert table.outdated("new", "b") == [keys[5].id]
+        assert table.outdated("old", "a") == [keys[2].id, keys[6].id]
+        assert table.outdated("newer", "a") == [keys[2].id, keys[4].id, keys[6].id]
+        assert table.outdated("newer", "c") == []
+
     # -- the change feed -------------------------------------------------------------------
 
     def test_own_commits_are_published_with_their_source(self, clients: Clients) -> None:

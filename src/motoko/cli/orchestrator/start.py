@@ -84,13 +84,14 @@ def _run(args: argparse.Namespace, workflow: Workflow) -> int:
     from motoko.cli.opening import orchestrator_params
     from motoko.cli.selecting import retry_failed
     from motoko.operations import running
+    from motoko.operations.interruption import Interruption
     from motoko.operations.orchestrators import pid_file
     from motoko.operations.services import Services
     from motoko.operations.stopping import check_free
     from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
 
     logs.show(logging.INFO)
-    interruption = running.Interruption()
+    interruption = Interruption()
     record = PidFile(pid_file(workflow.store.state, args.run_name))
 
     def started() -> None:
@@ -118,14 +119,14 @@ def _run(args: argparse.Namespace, workflow: Workflow) -> int:
 
 @contextlib.contextmanager
 def _stopping_runs(workflow: Workflow, services: Services, *, wanted: bool) -> Iterator[None]:
-    from motoko.cli.ending import see_to_runs
+    from motoko.cli.ending import see_to_runs_after
     from motoko.errors import Fenced, LeaseHeld
 
     try:
         yield
     except (LeaseHeld, Fenced):
         raise  # the runs are another orchestrator's
-    except (Exception, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt) as error:
         if wanted:
-            see_to_runs(workflow, services, stop=True)
+            see_to_runs_after(error, workflow, services, stop=True)
         raise

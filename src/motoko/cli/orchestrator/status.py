@@ -1,4 +1,7 @@
-"""Show which orchestrators run, and what those in the background have logged."""
+"""Show which orchestrators run, what those that are stalled wait for, and what was logged.
+
+Stalled means: no run can move, main and all actions wait, and nothing fires.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
+
+    from motoko.orchestrator.lease import Stall
 
 HELP = "show which orchestrators run"
 
@@ -25,18 +30,20 @@ def execute(args: argparse.Namespace) -> int:
     from motoko.cli import exit_status
     from motoko.cli.opening import state_directory
     from motoko.operations.orchestrators import log_file, log_files
-    from motoko.operations.stopping import running_orchestrators
+    from motoko.operations.stopping import running_orchestrators, stalled_orchestrators
     from motoko.storage.store import Store
 
     state = state_directory(args)
     store = Store(state, {}, look=True)
     try:
-        running = running_orchestrators(store)
+        running, stalled = running_orchestrators(store), stalled_orchestrators(store)
     finally:
         store.close()
     names = [name for name in sorted(running) if args.run_name in (None, name)]
     for name in names:
         print(f"run name {name}: {running[name]}")
+        if name in stalled:
+            print("\n".join(f"  {line}" for line in stall_lines(stalled[name])))
     if not names:
         whose = "" if args.run_name is None else f" of run name {args.run_name!r}"
         print(f"no orchestrator{whose} runs")
@@ -44,6 +51,13 @@ def execute(args: argparse.Namespace) -> int:
         logs = log_files(state) if args.run_name is None else [log_file(state, args.run_name)]
         _print_logs([log for log in logs if log.exists()], follow=args.follow)
     return exit_status.OK
+
+
+def stall_lines(stall: Stall) -> list[str]:
+    """Return what to say of a stalled orchestrator: since when, then who waits for what."""
+    from motoko.runtime.clock import utc
+
+    return [f"stalled since {utc(stall.since).isoformat(timespec='seconds')}", *stall.waits]
 
 
 def _print_logs(logs: list[Path], *, follow: bool) -> None:

@@ -1,4 +1,7 @@
-"""Stop the orchestrators of this workflow on this machine, or one of them. Their runs go on."""
+"""Stop the orchestrators of this workflow on this machine, or one of them.
+
+Their runs go on, unless told otherwise.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ HELP = "stop orchestrators; their runs go on"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--run_name", "-n", metavar="N", help="the one of this run name only")
+    parser.add_argument(
+        "--stop-runs", action="store_true", help="stop their runs, too; they go back to CREATED"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -24,7 +30,7 @@ def execute(args: argparse.Namespace) -> int:
 
     store = Store(state_directory(args), {}, look=True)
     try:
-        stopped = stop_orchestrators(store, args.run_name)
+        stopped = stop_orchestrators(store, args.run_name, stop_runs=args.stop_runs)
     finally:
         store.close()
     for name, holder in stopped.items():

@@ -16,7 +16,7 @@ for it; so it is with nan.
 from __future__ import annotations
 
 from motoko.core.constraints.columns import Columns
-from motoko.core.constraints.constraint import ALL, Constraint, parse
+from motoko.core.constraints.constraint import ALL, Constraint, parse, parse_each
 from motoko.core.constraints.plan import Plan
 
-__all__ = ["ALL", "Columns", "Constraint", "Plan", "parse"]
+__all__ = ["ALL", "Columns", "Constraint", "Plan", "parse", "parse_each"]

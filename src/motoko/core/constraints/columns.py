@@ -9,7 +9,7 @@ from motoko.core.constraints.faults import Fault
 from motoko.core.constraints.tree import Column
 from motoko.core.records import RESERVED_FIELDS, RUN_COLUMNS
 from motoko.core.values import TYPE_NAMES
-from motoko.errors import nearest, suggestion
+from motoko.errors import likeness, nearest, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Columns:
             return self._of_run(name, at)
         singular = prefix in ("job", "run")
         hint = f"Write {prefix}s.{name}." if singular else "Only jobs. and runs. may stand there."
-        return Fault(at, f"unknown column {written!r}", hint)
+        return Fault(at, f"unknown column {written!r}", hint, nearness=0.0)
 
     def warning(self, column: Column) -> str | None:
         """Return a warning if ``column`` is not declared but spelt almost like one that is."""
@@ -69,7 +69,9 @@ class Columns:
             return Column("job", name, f"jobs.{name}" if shared else name, _type(self.job[name]))
         if name == "id":
             return Column("own", "job_id", self._shown("job_id"), "int")
-        return Fault(at, f"jobs have no field {name!r}", suggestion(name, list(self.job)))
+        known = list(self.job)
+        hint, nearness = suggestion(name, known), likeness(name, known)
+        return Fault(at, f"jobs have no field {name!r}", hint, nearness)
 
     def _of_run(self, name: str, at: int) -> Column | Fault:
         if name == _RUN_NAME:
@@ -79,7 +81,8 @@ class Columns:
         if name in self.run:
             return Column("field", name, self._shown(name), _type(self.run[name]))
         if self.run or name in RESERVED_FIELDS:
-            return Fault(at, f"unknown column {name!r}", self._suggestion(name))
+            nearness = likeness(name, self._known())
+            return Fault(at, f"unknown column {name!r}", self._suggestion(name), nearness)
         return Column("field", name, self._shown(name), None)
 
     def _suggestion(self, name: str) -> str:

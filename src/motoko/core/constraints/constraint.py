@@ -14,7 +14,7 @@ from motoko.core.constraints.tree import And, conjunction, convert, render
 from motoko.errors import ConstraintError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from motoko.core.constraints.columns import Columns
     from motoko.core.constraints.evaluate import Check
@@ -68,6 +68,26 @@ def parse(constraints: str | Sequence[str] | None, columns: Columns) -> Constrai
             trees.append(_typed(text, checker, columns))
             warnings.update(dict.fromkeys(checker.warnings))
     return _constraint(conjunction(tuple(trees)), tuple(warnings)) if trees else ALL
+
+
+def parse_each(
+    constraints: str | Sequence[str] | None, studies: Iterable[Columns]
+) -> dict[str, Constraint]:
+    """Return the constraint for each of the studies for which it has sense, by their names.
+
+    A field that only some studies have selects from those. ConstraintError where it has sense for
+    none: that of the study for which it comes nearest to it.
+    """
+    parsed: dict[str, Constraint] = {}
+    problems: list[ConstraintError] = []
+    for columns in studies:
+        try:
+            parsed[columns.study] = parse(constraints, columns)
+        except ConstraintError as problem:
+            problems.append(problem)
+    if problems and not parsed:
+        raise max(problems, key=lambda problem: problem.nearness)
+    return parsed
 
 
 def _texts(constraints: Any, columns: Columns) -> Sequence[str]:

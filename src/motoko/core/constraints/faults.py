@@ -12,11 +12,15 @@ _SHOWN: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong at character ``at`` (from 0) of a constraint's text."""
+    """Something wrong at character ``at`` (from 0) of a constraint's text.
+
+    ``nearness``: how much an unknown name is like one of the study's, 1 where no name is unknown.
+    """
 
     at: int
     what: str
     hint: str | None = None
+    nearness: float = 1.0
 
 
 def error(fault: Fault, text: str, study: str) -> ConstraintError:
@@ -25,7 +29,9 @@ def error(fault: Fault, text: str, study: str) -> ConstraintError:
     quote = '"' if "'" in line and '"' not in line else "'"
     place = f"study {study!r}: bad constraint {quote}{line}{quote}, column {fault.at + 1}"
     message = f"{place}: {fault.what}\n    {line}\n    {' ' * mark}^"
-    return ConstraintError(message, hint=fault.hint)
+    found = ConstraintError(message, hint=fault.hint)
+    found.nearness = fault.nearness
+    return found
 
 
 def _excerpt(text: str, at: int) -> tuple[str, int]:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,8 @@ OWN_VARIABLES: Final = ("MOTOKO_READY_FD", "MOTOKO_FAULT", "MOTOKO_FAULT_LOG")
 FIRST_LOOK: Final = 0.01
 LAST_LOOK: Final = 0.2
 KILL_SECONDS: Final = 5.0
+YOUNG: Final = 1.0  # seconds that a process has lived
+AGAIN: Final = 0.3  # seconds until a young one is asked to end once more
 
 
 class BashGenerator:
@@ -130,6 +133,7 @@ class LocalProcess:
         self._child = process is None
         self._process = process
         self._status: int | None = None
+        self._born = time.monotonic()
         self._ended = asyncio.Event()
         self._watched = False
         self._descriptor = _pidfd(pid)
@@ -182,8 +186,14 @@ class LocalProcess:
             os.close(descriptor)
 
     async def stop(self, grace: float) -> None:
-        """TERM to the group, after ``grace`` seconds KILL."""
+        """TERM to the group, to that of a young process twice; after ``grace`` seconds KILL."""
         self._signal(signal.SIGTERM)
+        if self._child and time.monotonic() - self._born < YOUNG:
+            # A shell loses a signal that comes while it starts a command.
+            with anyio.move_on_after(AGAIN):
+                await self.wait()
+                return
+            self._signal(signal.SIGTERM)
         with anyio.move_on_after(grace):
             await self.wait()
             return

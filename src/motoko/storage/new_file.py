@@ -1,0 +1,58 @@
+"""A new database file: its tables are in it before it has its name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from ZODB.FileStorage import FileStorage
+
+from motoko.errors import DatabaseExistsError
+from motoko.runtime import faults
+from motoko.runtime.files import PRIVATE_FILE, give_name, private_directory
+from motoko.runtime.processes import signals_later
+from motoko.storage.committing import transact
+from motoko.storage.database import Database
+from motoko.storage.orphans import WORKSHOP
+from motoko.storage.tables import initialise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from motoko.storage.address import StateDirectory
+
+
+def make_database_file(state: StateDirectory, studies: Iterable[str]) -> None:
+    """Make the file with the empty tables of these studies; DatabaseExistsError if there is one.
+
+    A process that is killed meanwhile leaves no database at all.
+    """
+    workshop = private_directory(state.path / f"{WORKSHOP}{os.urandom(6).hex()}")
+    try:
+        draft = workshop / state.database.name
+        with signals_later():  # of which ZODB would make much ado
+            _fill(draft, list(studies))
+        for path in (state.database.with_name("wf.db.index"), state.packed_note):
+            path.unlink(missing_ok=True)  # of a file that somebody has deleted
+        faults.point("creation.before_named")
+        give_name(draft, state.database)
+    except FileExistsError as error:
+        raise DatabaseExistsError(
+            f"{state.path.parent} got a database from somebody else meanwhile",
+            hint="Do it again to use that.",
+        ) from error
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _fill(draft: Path, studies: list[str]) -> None:
+    database = Database(FileStorage(str(draft)))
+    try:
+        database.submit(
+            lambda: transact(database, lambda root: initialise(root, studies), initialising=True)
+        ).result()
+    finally:
+        database.close()
+    draft.chmod(PRIVATE_FILE)

@@ -1,0 +1,319 @@
+"""What ``motoko info``, ``history`` and ``orchestrator status`` tell, beyond who runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.core.changes import RecordFiring
+from motoko.core.records import RunKey
+from motoko.operations.stopping import running_orchestrators, stalled_orchestrators
+from motoko.orchestrator.lease import Report
+from motoko.storage.session import transact
+from motoko.workflow import Workflow
+from tests.support.command_line import Shell, small_workflow, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from motoko.storage.tables import Tables
+
+pytestmark = pytest.mark.integration
+
+STALLS = """\
+async def main(workflow, **params):
+    await workflow.s.select("x = 7")
+    await workflow.s.select("x = 8")
+"""
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    made = small_workflow(tmp_path / "w")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def workflow(shell: Shell) -> Iterator[Workflow]:
+    """The same, with a database, seen from this process."""
+    workflow = Workflow(shell.directory)
+    workflow.create()
+    workflow.run_name = "a"
+    yield workflow
+    workflow.close()
+
+
+# -- open firings ----------------------------------------------------------------------------
+
+
+def leave_open(tables: Tables) -> None:
+    """As two orchestrators leave it: one was killed, the other one has no event ``old``."""
+    for n, event in enumerate(("s.old", "s.kept")):
+        runs = tuple(RunKey("s", number) for number in range(1, 9 if n == 0 else 2))
+        tables.record_firing(RecordFiring(("a", event, f"{n}"), "open", "s", runs, 86_400.0 + n))
+    tables.record_firing(RecordFiring(("a", "s.old", "9"), "done", "s", (), 1.0))
+    tables.write_lease("orchestrator:a", None, {})
+    tables.renew_lease("orchestrator:a", 1.0, Report(events=("s.kept", "s.new")).plain())
+
+
+def test_open_firings_of_events_that_are_no_longer_registered_are_named(
+    shell: Shell, workflow: Workflow
+) -> None:
+    assert shell.info()["unregistered"] == []
+    transact(workflow.store.database, leave_open)
+    (named,) = shell.info()["unregistered"]
+    assert named == {
+        "run_name": "a",
+        "event": "s.old",
+        "opened": "1970-01-02T00:00:00+00:00",
+        "runs": [f"s.{number}" for number in range(1, 9)],
+    }
+    (line,) = [line for line in shell.ok("info").splitlines() if line.startswith("open firing")]
+    assert "a: event s.old, runs s.1, s.2, s.3, s.4, s.5, s.6, ... (8 runs)" in line
+    assert "since 1970-01-02T00:00:00+00:00" in line
+
+
+# -- changed scripts -------------------------------------------------------------------------
+
+
+def test_runs_whose_scripts_have_changed_are_named(shell: Shell) -> None:
+    shell.ok("run", "-n", "a")
+    shell.write({"s/launch.sh": "exit 0\n"})
+    shell.ok("run", "-n", "b")
+    assert shell.info()["studies"][0]["outdated"] == {"a": [1, 2]}
+    lines = [line for line in shell.ok("info").splitlines() if "other scripts" in line]
+    assert lines == ["a: made with other scripts than today's (motoko retry --changed): s.1, s.2"]
+    shell.ok("retry", "--changed", "--constraints", "x = 1")
+    assert shell.info()["studies"][0]["outdated"] == {"a": [2]}
+    shell.write({"s/launch.sh": "true\n"})
+    assert shell.info()["studies"][0]["outdated"] == {"b": [3, 4]}
+
+
+# -- history ---------------------------------------------------------------------------------
+
+SCRIPT = """\
+case $MOTOKO_JOB_X in
+1) [ "$MOTOKO_ATTEMPT" -gt 1 ] || exit 3 ;;
+2) [ -e ../../../mended ] || exit 4 ;;
+3) sleep 100 ;;
+4) motoko-worker state MINE ;;
+5) python ../../../ask.py ;;
+esac
+"""
+ASK = """\
+from motoko import Workflow
+from motoko.worker import run
+workflow = Workflow(run.workflow)
+workflow.run_name = run.run_name
+workflow.s.create_task(x=6)
+with workflow.transaction():
+    workflow.s.create_task(x=7)
+"""
+EVENTS = """\
+from motoko import event
+
+@event
+async def label(workflow, runs):
+    for run, job in runs:
+        run.state = "SEEN"
+
+@event
+async def stop(workflow, runs):
+    for run, job in runs:
+        run.cancel()
+
+@event
+async def ask(workflow, runs):
+    await workflow.s.create_task(x=[100 + job.x for run, job in runs])
+    for run, job in runs:
+        run.state = "ASKED"
+
+def ended(workflow, task_manager):
+    return len(task_manager.select("state = SEEN")) == 5 and not workflow.run_vars.get("noted")
+
+@event
+async def note(workflow):
+    workflow.run_vars.noted = True
+
+async def main(workflow, **params):
+    workflow.add_action("label", "s", ["state = FINISHED", "x in (1, 5, 6, 7, 104)"], f=label)
+    workflow.add_action("stop", "s", ["lifecycle = START", "x = 3"], f=stop)
+    workflow.add_action("ask", "s", "state = MINE", f=ask)
+    workflow.add_action("note", "s", ended, f=note)
+    workflow.s.create_task(x=[1, 2, 3, 4, 5])
+    await workflow.s.select("x in (1, 5, 6, 7, 104)").all("state = SEEN")
+    await workflow.s.select("x = 4").all("state = ASKED")
+    await workflow.s.select("x = 3").all("state = CANCELLED")
+    await workflow.s.select("x = 2").all("state = FAILED", "attempt = 2")
+    while not workflow.run_vars.get("noted"):
+        await workflow.s.select("x = 1")
+    workflow.s.select("x = 4").runs[0].state = "LAST"
+    workflow.finished = True
+"""
+
+
+@pytest.fixture(scope="module")
+def eventful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A workflow in which everything happened that can be the cause of a state."""
+    made = small_workflow(tmp_path_factory.mktemp("eventful") / "w", script=SCRIPT, main=EVENTS)
+    config = "task_managers: {s: {retries: 1}}\norchestrator: steps.main\nmax_concurrent: 5\n"
+    made.write({"motoko.yaml": config, "ask.py": ASK})
+    done = made.run("run", "-n", "a")
+    assert done.returncode == 3, done.stderr  # two runs ended badly on purpose
+    made.ok("retry", "--constraints", "x = 2")
+    made.write({"mended": ""})
+    done = made.run("run", "-n", "a")
+    assert "run s.3 ended CANCELLED" in done.stderr  # that one alone, by now
+    yield made
+    made.close()
+
+
+LAUNCHER = r"launcher \S+"
+CLAIMED = [("SUBMITTED", 1, LAUNCHER), ("START", 1, LAUNCHER)]
+HISTORIES = {
+    1: [
+        ("CREATED", 0, "main"),
+        *CLAIMED,
+        ("FAILED", 1, LAUNCHER),
+        ("CREATED", 1, f"{LAUNCHER}, retry 1 of 1"),
+        ("SUBMITTED", 2, LAUNCHER),
+        ("START", 2, LAUNCHER),
+        ("FINISHED", 2, LAUNCHER),
+        ("SEEN", 2, r"event s\.label"),
+    ],
+    2: [
+        ("CREATED", 0, "main"),
+        *CLAIMED,
+        ("FAILED", 1, LAUNCHER),
+        ("CREATED", 1, f"{LAUNCHER}, retry 1 of 1"),
+        ("SUBMITTED", 2, LAUNCHER),
+        ("START", 2, LAUNCHER),
+        ("FAILED", 2, LAUNCHER),
+        ("CREATED", 2, "motoko retry"),
+        ("SUBMITTED", 3, LAUNCHER),
+        ("START", 3, LAUNCHER),
+        ("FINISHED", 3, LAUNCHER),
+    ],
+    3: [
+        ("CREATED", 0, "main"),
+        *CLAIMED,
+        ("CANCELLED", 1, rf"{LAUNCHER}, cancelled by event s\.stop"),
+    ],
+    4: [
+        ("CREATED", 0, "main"),
+        *CLAIMED,
+        ("MINE", 1, "script"),
+        ("FINISHED", 1, LAUNCHER),
+        ("ASKED", 1, r"event s\.ask"),
+        ("LAST", 1, "main"),
+    ],
+    6: [
+        ("CREATED", 0, r"script of s\.5"),
+        *CLAIMED,
+        ("FINISHED", 1, LAUNCHER),
+        ("SEEN", 1, r"event s\.label"),
+    ],
+    7: [
+        ("CREATED", 0, r"script of s\.5"),
+        *CLAIMED,
+        ("FINISHED", 1, LAUNCHER),
+        ("SEEN", 1, r"event s\.label"),
+    ],
+    104: [
+        ("CREATED", 0, r"event s\.ask"),
+        *CLAIMED,
+        ("FINISHED", 1, LAUNCHER),
+        ("SEEN", 1, r"event s\.label"),
+    ],
+}
+
+
+def run_of(shell: Shell, x: int) -> str:
+    (found,) = [
+        run for run in shell.info("--verbose")["studies"][0]["runs"] if run["job"]["x"] == x
+    ]
+    return f"s.{found['id']}"
+
+
+@pytest.mark.parametrize("x", HISTORIES)
+def test_every_state_of_a_run_is_told_with_attempt_and_cause(eventful: Shell, x: int) -> None:
+    lines = eventful.ok("history", run_of(eventful, x)).splitlines()
+    assert lines[0].split() == ["time", "state", "attempt", "cause"]
+    rows = [line.split(maxsplit=4) for line in lines[1:]]
+    times = [f"{day} {clock}" for day, clock, *_ in rows]
+    assert times == sorted(times)
+    told = [(state, int(attempt)) for _, _, state, attempt, _ in rows]
+    assert told == [(state, attempt) for state, attempt, _ in HISTORIES[x]]
+    for row, (_, _, cause) in zip(rows, HISTORIES[x], strict=True):
+        assert re.fullmatch(cause, row[4].strip())
+
+
+def firings(shell: Shell, *arguments: str) -> list[tuple[str, str, str]]:
+    """Return event, status and trigger of the firings that are told, in order."""
+    text = shell.ok("history", *arguments)
+    rows = [re.split(r"  +", line.strip()) for line in text.splitlines()[1:]]
+    return [(event, status, " ".join(runs)) for _, _, event, status, *runs in rows]
+
+
+def test_every_firing_is_told(eventful: Shell) -> None:
+    found = firings(eventful)
+    labelled = [runs for event, _, runs in found if event == "s.label"]
+    assert sorted(", ".join(labelled).split(", ")) == sorted(
+        run_of(eventful, x) for x in (1, 5, 6, 7, 104)
+    )
+    assert [row for row in found if row[0] == "s.stop"] == [("s.stop", "done", "s.3")]
+    assert [row for row in found if row[0] == "s.note"] == [("s.note", "done", "study s")]
+    ((event, status, runs),) = firings(eventful, "--event", "ask")
+    assert (event, runs) == ("s.ask", "s.4")
+    assert re.fullmatch(r"done after \d+\.\d\d\d s", status)  # it waited for a run
+    assert firings(eventful, "--event", "s.ask", "-n", "a") == [(event, status, runs)]
+
+
+def test_what_is_not_there_is_an_error(eventful: Shell) -> None:
+    done = eventful.run("history", "--event", "labell")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2, ["error: no firing of event 'labell'", "  Did you mean 's.label'?"],
+    )  # fmt: skip
+    assert eventful.run("history", "s.99").returncode == 1
+    assert eventful.run("history", "s.1", "--event", "label").returncode == 2
+
+
+# -- stalled ---------------------------------------------------------------------------------
+
+
+def test_status_tells_what_a_stalled_orchestrator_waits_for_until_it_goes_on(
+    shell: Shell, workflow: Workflow
+) -> None:
+    shell.write({"steps.py": STALLS})
+    store = workflow.store
+    shell.ok("orchestrator", "start", "--detach", "-n", "a")
+    wait_until(lambda: stalled_orchestrators(store), "it is stalled")
+    lines = shell.ok("orchestrator", "status", "--logs").splitlines()
+    assert lines[0].startswith("run name a: process ")
+    assert lines[1].startswith("  stalled since 20")
+    assert lines[2] == "  main waits for a run of s with x = 7"
+    assert "the workflow is stalled, and waits: main waits for a run of s with x = 7" in lines[-1]
+    (found,) = shell.info()["orchestrators"]
+    assert found["stalled"]["waits"] == ["main waits for a run of s with x = 7"]
+    assert ", stalled since 20" in shell.ok("info")
+    workflow.s.create_task(x=7)  # no launcher runs: it stays CREATED, but it can move
+    wait_until(lambda: not stalled_orchestrators(store), "it is stalled no more")
+    assert len(shell.ok("orchestrator", "status").splitlines()) == 1
+    assert shell.info()["orchestrators"][0]["stalled"] is None
+
+
+def test_a_stalled_orchestrator_that_was_killed_is_neither_there_nor_stalled(
+    shell: Shell, workflow: Workflow
+) -> None:
+    shell.write({"steps.py": STALLS})
+    shell.ok("orchestrator", "start", "--detach", "-n", "a")
+    wait_until(lambda: stalled_orchestrators(workflow.store), "it is stalled")
+    os.kill(running_orchestrators(workflow.store)["a"].pid, signal.SIGKILL)
+    wait_until(lambda: not running_orchestrators(workflow.store), "it is gone")
+    assert shell.ok("orchestrator", "status") == "no orchestrator runs\n"

@@ -1,0 +1,173 @@
+"""What fails after an error, on the way out, does not hide it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.cli import run as command
+from motoko.errors import RunFailed, ServerError, StorageError
+from motoko.operations import running
+from motoko.operations.interruption import Interruption
+from motoko.operations.services import Services
+from motoko.orchestrator.lease import Lease
+from motoko.storage.database import Database
+from motoko.storage.session import transact
+from motoko.storage.tables import initialise
+from motoko.testing.fake_launcher import FakeLauncher, failing
+from motoko.workflow import Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+
+class UsersError(Exception):
+    """What the user is to be told of."""
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+gone = raising(ServerError("the database server has gone"))
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Iterator[Workflow]:
+    (tmp_path / "motoko.yaml").write_text("task_managers: {mult: }\norchestrator: steps.main\n")
+    (tmp_path / "mult").mkdir()
+    (tmp_path / "mult" / "bd.yaml").write_text("job: {x: float}\n")
+    (tmp_path / "mult" / "launch.sh").write_text("true\n")
+    database = Database.in_memory()
+    transact(database, lambda root: initialise(root, ["mult"]), initialising=True)
+    workflow = Workflow(tmp_path, database=database)
+    workflow.run_name = "a"
+    yield workflow
+    workflow.close()
+    database.close()
+
+
+def execute(workflow: Workflow, main: Any) -> None:
+    workflow.orchestrator_function = main
+
+    async def limited() -> None:
+        async with asyncio.timeout(20):
+            await workflow.execute_async()
+
+    with FakeLauncher(workflow.store, {"mult": lambda job: failing()}):
+        asyncio.run(limited())
+
+
+async def users_error(workflow: Workflow) -> None:
+    raise UsersError
+
+
+async def nothing(workflow: Workflow) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("event", "handler"),
+    [
+        ("state = FAILED", gone),
+        ("state = FAILED", raising(SystemExit(3))),
+        (lambda run, job: gone(), lambda runs: None),
+    ],
+    ids=["the handler", "the handler exits", "its condition"],
+)
+def test_a_failing_error_handler(workflow: Workflow, event: Any, handler: Any) -> None:
+    called: list[Any] = []
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_error_handler(event, handler)
+        workflow.add_error_handler(f=lambda runs: called.append(len(runs)))
+        await workflow.mult.create_task(x=1)
+
+    with pytest.raises(RunFailed, match=r"run mult\.1 ended FAILED") as caught:
+        execute(workflow, main)
+    assert any("error handler failed too" in note for note in caught.value.__notes__)
+    assert called == [1]
+
+
+def test_a_lease_that_cannot_be_given_back(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Lease, "release", gone)
+    with pytest.raises(UsersError):
+        execute(workflow, users_error)
+    assert "the lease on 'a' was not given back" in caplog.text
+    workflow.run_name = "b"
+    execute(workflow, nothing)  # nor is what ended well a failure for that
+
+
+def test_a_lease_is_not_asked_for_where_the_server_has_gone(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(workflow: Workflow) -> None:
+        gone()
+
+    monkeypatch.setattr(Lease, "release", raising(AssertionError("waited for once more")))
+    with pytest.raises(ServerError, match="has gone"):
+        execute(workflow, main)
+
+
+def test_progress_that_cannot_be_shown(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    workflow.orchestrator_function = users_error
+    monkeypatch.setattr(running, "Session", gone)
+    with pytest.raises(UsersError):
+        running.execute(workflow, {}, Interruption(), show=lambda counts: None)
+
+
+def test_services_that_cannot_be_stopped(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    services = Services(workflow, temporary=True)
+    monkeypatch.setattr(Services, "__enter__", lambda self: self)
+    monkeypatch.setattr(Services, "_leave", raising(StorageError("the lock is held")))
+    with pytest.raises(UsersError), services:
+        raise UsersError
+    assert "the lock is held" in caplog.text
+    with pytest.raises(StorageError, match="the lock is held"), services:
+        pass
+
+
+@pytest.mark.parametrize("error", [UsersError(), KeyboardInterrupt(2), ServerError("gone")])
+@pytest.mark.parametrize("failing", ["see_to_runs", "_print_results", "recall"])
+def test_a_summary_that_cannot_be_printed(
+    workflow: Workflow,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    failing: str,
+) -> None:
+    class NoServices:
+        def recall(self, run_name: str) -> None:
+            if failing == "recall":
+                gone()
+
+    monkeypatch.setattr(command, "_launcher", lambda *_: None)
+    monkeypatch.setattr(command, "_execute", raising(error))
+    monkeypatch.setattr(command, "_print_results", lambda _: None)
+    if failing == "see_to_runs":
+        monkeypatch.setattr(workflow.store.script, "view", raising(OSError("no room")))
+    elif failing == "_print_results":
+        monkeypatch.setattr(command, "_print_results", gone)
+    args = argparse.Namespace(
+        stop_runs=True, run_name="a", motoko_own=frozenset({"stop_runs", "run_name"})
+    )
+    with contextlib.closing(workflow), pytest.raises(type(error)) as caught:
+        command._run(args, workflow, NoServices(), Interruption())  # type: ignore[arg-type]
+    assert caught.value is error
+    told = capsys.readouterr().err
+    asked = failing == "recall" or not isinstance(error, ServerError)
+    assert ("warning: " in told) == asked

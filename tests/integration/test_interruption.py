@@ -1,0 +1,221 @@
+"""Signals end an execution: at its next await, and what blocks is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from motoko.operations import interruption as module
+from motoko.operations.interruption import Interruption
+from motoko.runtime.processes import signals_later
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+pytestmark = pytest.mark.integration
+
+LONG = 30.0  # seconds that nobody waits for
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEED_SECONDS", 0.1)
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.1)
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What blocks in a thread waits for this."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def terminate() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+def terminate_and_sleep() -> None:
+    terminate()
+    time.sleep(LONG)
+
+
+def terminate_and_wait(release: threading.Event) -> None:
+    """From a thread: the system may give a signal to any, and then the main one sleeps on."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    release.wait(LONG)
+
+
+def run(
+    work: Callable[[], Awaitable[None]], *, wind_up: Callable[[], object] = lambda: None
+) -> int:
+    """Do ``work`` as an execution does, until a signal ends it; returns that signal's number."""
+    interruption = Interruption()
+
+    async def all_of_it() -> None:
+        with anyio.CancelScope() as scope, interruption.cancelling(scope):
+            await work()
+        if scope.cancelled_caught:
+            raise KeyboardInterrupt(interruption.signal)
+
+    with (
+        interruption.caught(),
+        pytest.raises(KeyboardInterrupt) as caught,
+        interruption.insisting(wind_up),
+    ):
+        anyio.run(all_of_it)
+    number: int = caught.value.args[0]
+    return number
+
+
+async def heeds(release: threading.Event) -> None:
+    del release
+    terminate()
+    await anyio.sleep(LONG)
+
+
+async def blocks_the_loop(release: threading.Event) -> None:
+    del release
+    terminate_and_sleep()
+
+
+async def waits_for_a_thread(release: threading.Event) -> None:
+    await anyio.to_thread.run_sync(terminate_and_wait, release)
+
+
+async def leaves_a_thread_of_the_loop(release: threading.Event) -> None:
+    await asyncio.to_thread(terminate_and_wait, release)
+
+
+async def swallows_the_cancelling(release: threading.Event) -> None:
+    del release
+    terminate()
+    for _ in range(3):
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(LONG)
+    with contextlib.suppress(BaseException):
+        time.sleep(LONG)  # noqa: ASYNC251
+    await asyncio.sleep(LONG)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [heeds, blocks_the_loop, waits_for_a_thread, leaves_a_thread_of_the_loop,
+     swallows_the_cancelling],
+)  # fmt: skip
+def test_whatever_it_does_it_ends(
+    work: Callable[[threading.Event], Awaitable[None]],
+    release: threading.Event,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begin = time.monotonic()
+    assert run(partial(work, release)) == signal.SIGTERM
+    assert time.monotonic() - begin < LONG / 2
+    assert not release.is_set()
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [text[:30] for text in told] == (
+        [] if work is heeds else ["what did not end within 0.1 s "]
+    )
+
+
+def test_a_commit_under_way_is_waited_for(release: threading.Event) -> None:
+    """However long it takes: only then is interrupted what waits for it."""
+    threading.Timer(0.5, release.set).start()
+    done = []
+
+    async def commits() -> None:
+        terminate()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(release.wait, LONG)
+            done.append("committed")
+        await anyio.sleep(LONG)
+
+    assert run(commits, wind_up=partial(release.wait, LONG)) == signal.SIGTERM
+    assert done == ["committed"]
+
+
+def test_a_further_signal_interrupts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEED_SECONDS", LONG)
+
+    async def blocks() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Timer(0.1, partial(os.kill, os.getpid(), signal.SIGINT)).start()
+        time.sleep(LONG)  # noqa: ASYNC251
+
+    begin = time.monotonic()
+    assert run(blocks) == signal.SIGTERM  # the first one is the reason
+    assert time.monotonic() - begin < LONG / 2
+
+
+def test_what_was_swallowed_before_is_not_forgotten() -> None:
+    interruption = Interruption()
+    begun = []
+
+    async def all_of_it() -> None:
+        with anyio.CancelScope() as scope, interruption.cancelling(scope):
+            await anyio.lowlevel.checkpoint()
+            begun.append(True)
+
+    with interruption.caught():
+        with pytest.raises(KeyboardInterrupt):  # as where a destructor was interrupted
+            terminate_and_sleep()
+        with interruption.insisting(lambda: None):
+            anyio.run(all_of_it)
+    assert not begun
+
+
+def test_at_the_end_a_first_signal_disturbs_no_cleaning_up() -> None:
+    interruption = Interruption()
+
+    async def all_of_it() -> None:
+        with anyio.CancelScope() as scope, interruption.cancelling(scope):
+            await anyio.lowlevel.checkpoint()
+
+    with interruption.caught():
+        with interruption.insisting(lambda: None):
+            anyio.run(all_of_it)
+        try:
+            terminate()
+            time.sleep(0.01)
+        except KeyboardInterrupt:  # which pytest would take for its own end
+            pytest.fail("the cleaning up was interrupted")
+        assert interruption.signal == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            terminate_and_sleep()
+
+
+def test_ignored_signals_stay_ignored() -> None:
+    interruption = Interruption()
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruption.caught():
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+        assert interruption.signal is None
+    finally:
+        signal.signal(signal.SIGHUP, former)
+
+
+def test_signals_wait_while_a_process_is_started() -> None:
+    came: list[str] = []
+    former = signal.signal(signal.SIGTERM, lambda *_: came.append("signal"))
+    try:
+        with signals_later():
+            terminate()
+            time.sleep(0.01)
+            came.append("started")
+        assert came == ["started", "signal"]
+    finally:
+        signal.signal(signal.SIGTERM, former)

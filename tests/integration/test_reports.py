@@ -1,0 +1,297 @@
+"""What an orchestrator says of itself: its events, and that it is stalled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.operations.chronicle import unregistered_firings
+from motoko.orchestrator.lease import Lease, Report, Stall, report_of, stalls
+from motoko.storage.database import Database
+from motoko.storage.session import transact
+from motoko.storage.tables import initialise
+from motoko.testing.fake_launcher import FakeLauncher
+from motoko.workflow import Workflow, event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from motoko.operations.chronicle import PastFiring
+    from motoko.storage.tables import Tables
+
+pytestmark = pytest.mark.integration
+
+SECONDS = 20.0
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Iterator[Workflow]:
+    (tmp_path / "motoko.yaml").write_text(
+        "task_managers: {s: }\norchestrator: steps.main\npoll_interval: 0.1\n"
+    )
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "bd.yaml").write_text("job: {x: int}\n")
+    (tmp_path / "s" / "launch.sh").write_text("true\n")
+    database = Database.in_memory()
+    transact(database, lambda root: initialise(root, ["s"]), initialising=True)
+    workflow = Workflow(tmp_path, database=database)
+    workflow.run_name = "a"
+    yield workflow
+    workflow.close()
+    database.close()
+
+
+def script(job: Mapping[str, Any]) -> None:
+    """Take a while where ``x`` is 98."""
+    if job["x"] == 98:
+        time.sleep(1.5)
+
+
+def execute(workflow: Workflow, main: Any, look: Callable[[], bool] | None = None) -> None:
+    """Execute ``main`` until it has ended, or is cut off as soon as ``look`` returns True."""
+    workflow.orchestrator_function = main
+    workflow.actions.clear()  # as in a new process
+
+    async def limited() -> None:
+        async with asyncio.timeout(SECONDS):
+            executing = asyncio.create_task(workflow.execute_async())
+            while not executing.done():
+                await asyncio.sleep(0.01)
+                if look is not None and look():
+                    executing.cancel()
+            await executing
+
+    try:
+        with FakeLauncher(workflow.store, {"s": script}):
+            asyncio.run(limited())
+    except asyncio.CancelledError:
+        assert look is not None
+
+
+def read(workflow: Workflow, what: Callable[[Tables], Any]) -> Any:
+    with workflow.store.script.view() as session:
+        return what(session.tables)
+
+
+def unregistered(workflow: Workflow) -> list[PastFiring]:
+    found: list[PastFiring] = read(workflow, unregistered_firings)
+    return found
+
+
+def report(workflow: Workflow) -> Report:
+    found: Report = read(workflow, lambda tables: report_of(tables, "a"))
+    return found
+
+
+def stall(workflow: Workflow) -> Stall | None:
+    found: Stall | None = read(workflow, lambda t: stalls(t, workflow.store.now()).get("a"))
+    return found
+
+
+# -- events that are no longer registered ----------------------------------------------------
+
+
+@event
+async def wait_for_ever(workflow: Workflow, runs: Any) -> None:
+    """Begin, and stay open."""
+    workflow.vars.begun = True
+    await workflow.s.select("x = 99")
+
+
+async def old_main(workflow: Workflow) -> None:
+    workflow.add_action("old", "s", "state = FINISHED", f=wait_for_ever)
+    await workflow.s.create_task(x=1)
+    await workflow.s.select("x = 99")
+
+
+async def new_main(workflow: Workflow) -> None:
+    workflow.add_action("new", "s", "x = 98", f=wait_for_ever)
+    await workflow.s.select("x = 99")
+
+
+@pytest.fixture
+def left_open(workflow: Workflow) -> Workflow:
+    """A workflow whose event ``old`` has an open firing; its orchestrator was cut off."""
+    execute(workflow, old_main, lambda: bool(workflow.vars.get("begun")))
+    assert len(read(workflow, lambda tables: tables.open_firings("a"))) == 1
+    return workflow
+
+
+def test_an_open_firing_of_a_registered_event_is_not_named(left_open: Workflow) -> None:
+    assert unregistered(left_open) == []
+    seen: list[list[PastFiring]] = []
+
+    def look() -> bool:
+        seen.append(unregistered(left_open))
+        return len(seen) > 50
+
+    execute(left_open, old_main, look)
+    assert not any(seen)
+
+
+def test_one_of_an_event_that_main_does_not_register_is_named(left_open: Workflow) -> None:
+    execute(left_open, new_main, lambda: bool(unregistered(left_open)))
+    (found,) = unregistered(left_open)  # nobody runs any more: it is what the last one registered
+    assert (found.run_name, found.event, found.done) == ("a", "s.old", None)
+    assert [str(key) for key in found.runs] == ["s.1"]
+    left_open.run_name = "b"
+    execute(left_open, new_main, lambda: report_b(left_open).events is not None)
+    assert len(unregistered(left_open)) == 1
+    left_open.run_name = "a"
+    execute(left_open, old_main, lambda: not unregistered(left_open))
+    assert unregistered(left_open) == []
+
+
+def report_b(workflow: Workflow) -> Report:
+    found: Report = read(workflow, lambda tables: report_of(tables, "b"))
+    return found
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waiting", "ended"])
+def test_a_main_without_events_says_so_too(left_open: Workflow, waits: bool) -> None:
+    async def main(workflow: Workflow) -> None:
+        if waits:
+            await workflow.s.select("x = 99")
+
+    execute(left_open, main, (lambda: bool(unregistered(left_open))) if waits else None)
+    assert [firing.event for firing in unregistered(left_open)] == ["s.old"]
+
+
+def test_a_main_that_failed_before_it_came_to_that_says_nothing(left_open: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        raise LookupError("at once")
+
+    with pytest.raises(LookupError):
+        execute(left_open, main)
+    assert unregistered(left_open) == []
+
+
+def test_checking_one_event_is_no_main(left_open: Workflow) -> None:
+    left_open.add_action("new", "s", "x = 98", f=wait_for_ever)
+    asyncio.run(left_open.check_event("new", "s"))
+    assert unregistered(left_open) == []
+    assert report(left_open).events == ("s.old",)
+
+
+def test_events_that_an_action_registers_count(workflow: Workflow) -> None:
+    async def more(workflow: Workflow, runs: Any) -> None:
+        workflow.add_action("later", "s", "x = 98", f=wait_for_ever)
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("first", "s", "state = FINISHED", f=more, once=True)
+        workflow.s.create_task(x=1)
+
+    execute(workflow, main, lambda: report(workflow).events == ("s.first", "s.later"))
+    assert report(workflow).events == ("s.first", "s.later")
+
+
+# -- stalled ---------------------------------------------------------------------------------
+
+
+async def never_main(workflow: Workflow) -> None:
+    await workflow.s.create_task(x=1)
+    await workflow.s.select("x = 99")
+    workflow.vars.through = True
+
+
+def test_it_says_since_when_and_what_waits_and_stops_when_it_goes_on(
+    workflow: Workflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    before = workflow.store.now()
+    seen: list[Stall | None] = []
+
+    def look() -> bool:
+        found = stall(workflow)
+        if found and not seen:
+            seen.append(found)
+            workflow.s.create_task(x=98)  # it can move: the launcher executes it
+        elif not found and len(seen) == 1:
+            seen.append(found)
+            workflow.s.create_task(x=99)  # what main waits for
+        return False
+
+    execute(workflow, never_main, look)
+    assert workflow.vars.through
+    first = seen[0]
+    assert first is not None
+    assert before < first.since < workflow.store.now()
+    assert first.waits == ("main waits for a run of s with x = 99",)
+    assert seen[1] is None
+    messages = [record.message for record in caplog.records if "stalled" in record.message]
+    assert messages[0] == f"the workflow is stalled, and waits: {first.waits[0]}"
+    assert messages[1] == "the workflow is not stalled any more"
+
+
+def test_conditions_that_are_asked_again_and_again_are_no_move(
+    workflow: Workflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+
+    async def idle(workflow: Workflow) -> None:
+        """Change nothing."""
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("false", event=lambda: False, f=idle)
+        workflow.add_action("true", event=lambda: True, f=idle)
+
+    since: list[float] = []
+
+    def look() -> bool:
+        found = stall(workflow)
+        if found is not None:
+            since.append(found.since)
+        return bool(since) and workflow.store.now() > since[0] + 2
+
+    execute(workflow, main, look)
+    assert len(set(since)) == 1
+    assert len([record for record in caplog.records if "stalled" in record.message]) == 1
+
+
+def test_one_that_is_stopped_or_starts_anew_is_not_stalled(workflow: Workflow) -> None:
+    execute(workflow, never_main, lambda: stall(workflow) is not None)
+    assert report(workflow).stall is None
+    # As if it had been killed: its report stays, and so does its lease.
+    name = "orchestrator:a"
+    said = Report(events=("s.x",), stall=Stall(1.0, ("main waits",)))
+    database = workflow.store.database
+    transact(database, lambda tables: tables.renew_lease(name, 1.0, said.plain()))
+    assert report(workflow) == said
+    assert stall(workflow) is None
+    asyncio.run(Lease(workflow.store, "a").acquire())
+    assert report(workflow) == Report(events=("s.x",))
+
+
+def test_whose_lease_was_taken_over_says_nothing_more(workflow: Workflow) -> None:
+    lease = Lease(workflow.store, "a")
+    asyncio.run(lease.acquire())
+    database = workflow.store.database
+    transact(database, lambda tables: tables.renew_lease("orchestrator:a", 1.0))
+    asyncio.run(Lease(workflow.store, "a").acquire())
+    lease.say_events(["s.x"])
+    asyncio.run(lease.release())
+    assert report(workflow).events is None
+
+
+def test_of_many_that_wait_only_some_are_told(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        await asyncio.gather(*(_never(workflow, x) for x in range(100, 150)))
+
+    found: list[Stall] = []
+
+    def look() -> bool:
+        found.extend(filter(None, [stall(workflow)]))
+        return bool(found)
+
+    execute(workflow, main, look)
+    assert found[0].waits[-1] == "... and 30 more"
+    assert len(found[0].waits) == 21
+
+
+async def _never(workflow: Workflow, x: int) -> None:
+    await workflow.s.select(f"x = {x}")

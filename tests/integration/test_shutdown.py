@@ -1,0 +1,257 @@
+"""Stopping: the commit under way is finished, nothing blocks it, and runs go on or go back."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.storage.address import StateDirectory
+from motoko.storage.server import answers
+from motoko.workflow import Workflow
+from tests.support import victims
+from tests.support.command_line import MAIN, Shell, finish, small_workflow, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+# Each run says that it has started, and waits for a file ``go``.
+SCRIPT = """\
+touch "$MOTOKO_TEST_PLACE/started-$MOTOKO_RUN_ID"
+while test ! -e "$MOTOKO_TEST_PLACE/go"; do sleep 0.05; done
+"""
+# What blocks does so for longer than any test has patience.
+BLOCKING = """\
+import time
+
+def act(workflow, runs):
+    workflow.vars.done = True
+    open("began", "w").close()
+    time.sleep(600)
+
+async def main(workflow, **params):
+    workflow.add_action("act", task="s", event="state = FINISHED", f=act)
+    await workflow.s.create_task(x=[1, 2])
+"""
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    """A workflow of two runs that wait."""
+    made = small_workflow(tmp_path / "wf", script=SCRIPT)
+    made.write({"motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 2"})
+    made.environment["MOTOKO_TEST_PLACE"] = str(tmp_path)
+    yield made
+    made.close()
+    assert victims.left(tmp_path) == []
+
+
+def started(shell: Shell) -> None:
+    place = shell.directory.parent
+    wait_until(lambda: len(list(place.glob("started-*"))) == 2, "two runs have started")
+    wait_until(lambda: runs(shell) == [("START", 1)] * 2, "their start is on record")
+    for path in place.glob("started-*"):
+        path.unlink()
+
+
+def create(shell: Shell) -> None:
+    """Make the database, and the runs as an orchestrator would."""
+    workflow = Workflow(shell.directory)
+    try:
+        workflow.create()
+        workflow.run_name = "a"
+        workflow.s.create_task(x=[1, 2])
+    finally:
+        workflow.close()
+
+
+def runs(shell: Shell) -> list[tuple[str, int]]:
+    """Return where the runs are, and how many attempts count."""
+    workflow = Workflow(shell.directory, look=True)
+    try:
+        with workflow.store.script.view() as session:
+            table = session.tables.study("s")
+            found = table.records(table.ids("a"))
+        return [(str(run.lifecycle), run.attempt - run.uncounted) for run in found]
+    finally:
+        workflow.close()
+
+
+def go(shell: Shell) -> None:
+    (shell.directory.parent / "go").touch()
+    wait_until(lambda: runs(shell) == [("FINISHED", 1)] * 2, "their results were taken")
+
+
+def wrappers(shell: Shell) -> int:
+    return len(victims.wrappers(shell.directory))
+
+
+# -- orchestrators ---------------------------------------------------------------------------
+
+
+def test_an_orchestrator_leaves_its_runs_going(shell: Shell) -> None:
+    shell.ok("create")
+    shell.ok("launcher")
+    process = shell.start("orchestrator", "start", "-n", "a")
+    started(shell)
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert done.returncode == 130
+    assert "asked to end by SIGINT" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert shell.info()["orchestrators"] == []
+    assert runs(shell) == [("START", 1)] * 2
+    assert wrappers(shell) == 2
+    go(shell)
+    shell.ok("orchestrator", "start", "-n", "a")
+
+
+def test_one_in_the_background_does_so_unless_told_otherwise(shell: Shell) -> None:
+    shell.ok("create")
+    shell.ok("launcher")
+    for option in ([], ["--stop-runs"]):
+        shell.ok("orchestrator", "start", "--detach", "-n", "a")
+        if not option:
+            started(shell)
+        assert "stopped the orchestrator" in shell.ok("orchestrator", "stop", *option)
+        log = (shell.directory / ".wf/logs/orchestrator-a.log").read_text()
+        assert "asked to end by SIGTERM" in log
+        assert "Traceback" not in log
+        assert runs(shell) == [("CREATED", 0) if option else ("START", 1)] * 2
+        assert wrappers(shell) == (0 if option else 2)
+
+
+def test_what_an_action_blocks_is_left(shell: Shell) -> None:
+    shell.write({"steps.py": BLOCKING, "s/launch.sh": "true\n"})
+    process = shell.start("run", "-n", "a")
+    wait_until((shell.directory / "began").exists, "the action blocks")
+    process.send_signal(signal.SIGTERM)
+    done = finish(process)
+    assert done.returncode == 143, done.stderr
+    assert "what did not end within 1 s after the signal is left where it was" in done.stderr
+    assert "Traceback" not in done.stderr
+    workflow = Workflow(shell.directory, look=True)
+    assert "done" not in workflow.vars
+    workflow.close()
+    # The same command goes on.
+    shell.write({"steps.py": BLOCKING.replace("time.sleep(600)", "workflow.finished = True")})
+    shell.ok("run", "-n", "a")
+
+
+def test_the_commit_under_way_is_finished(shell: Shell) -> None:
+    """It takes longer than an interrupted action may take to end."""
+    points = shell.directory.parent / "points"
+    shell.environment |= {
+        "MOTOKO_FAULT": "main.before_commit:sleep=1.5:1",
+        "MOTOKO_FAULT_LOG": str(points),
+    }
+    process = shell.start("run", "-n", "a")
+    wait_until(
+        lambda: points.exists() and "main.before_commit 1 " in points.read_text(), "it commits"
+    )
+    process.send_signal(signal.SIGTERM)
+    done = finish(process)
+    assert done.returncode == 143, done.stderr
+    assert "Traceback" not in done.stderr
+    assert runs(shell) == [("CREATED", 0)] * 2
+    assert wrappers(shell) == 0
+
+
+# -- launchers -------------------------------------------------------------------------------
+
+
+def test_a_launcher_leaves_its_runs_to_the_next_one(shell: Shell) -> None:
+    create(shell)
+    process = shell.start("launcher", "--do_not_detach")
+    started(shell)
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert done.returncode == 0, done.stderr
+    assert "asked to end by SIGINT" in done.stderr
+    assert shell.info()["launchers"] == []
+    assert runs(shell) == [("START", 1)] * 2
+    assert wrappers(shell) == 2
+    shell.ok("launcher")
+    assert "stopped the launcher" in shell.ok("kill")
+    assert runs(shell) == [("START", 1)] * 2
+    assert wrappers(shell) == 2
+    shell.ok("launcher")
+    go(shell)
+
+
+@pytest.mark.parametrize("foreground", [False, True])
+def test_a_launcher_stops_its_runs_if_that_was_asked_for(shell: Shell, foreground: bool) -> None:
+    create(shell)
+    if foreground:
+        process = shell.start("launcher", "--do_not_detach", "--stop-runs")
+        started(shell)
+        process.send_signal(signal.SIGTERM)
+        assert finish(process).returncode == 0
+    else:
+        shell.ok("launcher", "--stop-runs")
+        started(shell)
+        shell.ok("kill")
+    assert runs(shell) == [("CREATED", 0)] * 2
+    assert wrappers(shell) == 0
+
+
+def test_a_run_beside_a_launcher_in_the_foreground_uses_it(shell: Shell) -> None:
+    shell.write({"s/launch.sh": "true\n"})
+    shell.ok("create")
+    points = shell.directory.parent / "points"
+    # It sleeps when it serves already, and nobody can find it yet.
+    slow = {"MOTOKO_FAULT": "files.before_rename:sleep=0.7", "MOTOKO_FAULT_LOG": str(points)}
+    shell.environment |= slow
+    launcher = shell.start("launcher", "--do_not_detach")
+    passed = f"files.before_rename 1 {launcher.pid} "
+    wait_until(lambda: points.exists() and passed in points.read_text(), "the launcher starts")
+    for name in slow:
+        del shell.environment[name]
+    done = shell.run("run", "-n", "a")
+    assert done.returncode == 0, done.stderr
+    assert runs(shell) == [("FINISHED", 1)] * 2
+    found = shell.info()
+    assert [launcher["pid"] for launcher in found["launchers"]] == [launcher.pid]
+    assert found["server"] is not None  # it is the launcher's, too
+    assert not (shell.directory / ".wf/logs/launcher.log").exists()
+    launcher.send_signal(signal.SIGTERM)
+    assert finish(launcher).returncode == 0
+
+
+def test_a_run_starts_a_launcher_for_the_studies_that_have_none(shell: Shell) -> None:
+    shell.write(
+        {
+            "motoko.yaml": "task_managers: {s: , t: }\norchestrator: steps.main\n",
+            "steps.py": MAIN + "    await workflow.t.create_task(x=[3])\n",
+            "s/launch.sh": "true\n",
+            "t/launch.sh": "true\n",
+            "t/bd.yaml": "job: {x: int}\n",
+        }
+    )
+    shell.ok("create")
+    shell.ok("launcher", "--bd_study", "s")
+    (lasting,) = shell.info()["launchers"]
+    shell.ok("run", "-n", "a")
+    assert shell.counts("t", "a") == {"FINISHED": 1}
+    assert shell.info()["launchers"] == [lasting]  # the other one was for the time of the run
+
+
+# -- servers ---------------------------------------------------------------------------------
+
+
+def test_clients_that_go_are_no_news_in_a_servers_log(shell: Shell) -> None:
+    shell.ok("create")
+    shell.ok("launcher")
+    state = StateDirectory.of(shell.directory)
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.connect(str(state.socket()))
+            assert client.recv(1, socket.MSG_PEEK)  # and what else there is stays unread
+    assert answers(state)
+    shell.ok("kill")
+    assert (state.logs / "server.log").read_text() == ""

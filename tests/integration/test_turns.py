@@ -1,0 +1,264 @@
+"""Commits that meet conflicts take turns, so that small ones cannot keep a large one out."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.core.changes import CreateRun, EditRun
+from motoko.core.edits import SetFields
+from motoko.core.records import RunKey, RunRecord
+from motoko.core.space import job_identity, run_identity
+from motoko.errors import ConflictError
+from motoko.runtime.lock import is_held
+from motoko.storage import turns
+from motoko.storage.server import stop_server
+from motoko.storage.session import Session
+from motoko.storage.store import Store
+from motoko.storage.turns import Turn
+from motoko.testing import study_config
+from tests.support.serving import make
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from motoko.storage.address import StateDirectory
+    from motoko.storage.database import Database
+
+pytestmark = pytest.mark.integration
+
+MANY = 1500
+# A process that edits a few runs in each of its commits, one after the other, until it is ended.
+EDITOR = """
+import sys
+from pathlib import Path
+from motoko.core.changes import EditRun
+from motoko.core.edits import SetFields
+from motoko.core.records import RunKey
+from motoko.storage.address import StateDirectory
+from motoko.storage.session import Session
+from motoko.storage.store import Store
+database = Store(StateDirectory.of(Path(sys.argv[1])), {}).database
+session = Session(database)
+n = 0
+while True:
+    n += 1
+    for i in range(3):
+        key = RunKey("mult", 1 + (7 * n + i) % int(sys.argv[2]))
+        session.add(EditRun(key, SetFields({"news": n}), blind=True))
+    database.submit(session.commit).result()
+    if n == 20:
+        print("busy", flush=True)
+"""
+HOLDER = """
+import sys, time
+from pathlib import Path
+from motoko.storage.turns import CONFLICTS, Turn
+turn = Turn(Path(sys.argv[1]))
+turn.wait(CONFLICTS)
+print("taken", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[StateDirectory]:
+    state = make(tmp_path / "w")
+    yield state
+    stop_server(state)
+
+
+@pytest.fixture
+def store(state: StateDirectory) -> Iterator[Store]:
+    store = Store(state, {"mult": study_config("mult", {"x": "int"})})
+    yield store
+    store.close()
+
+
+def create(store: Store, count: int) -> list[RunKey]:
+    session = Session(store.database)
+    first, first_job = session.reserve("mult", count, count)
+    for n in range(count):
+        job = {"x": n}
+        record = RunRecord(
+            study="mult",
+            id=first + n,
+            job_id=first_job + n,
+            run_name="a",
+            identity=run_identity("mult", "a", job, {}, 0),
+            job=job,
+        )
+        session.add(CreateRun(record, job_identity(job)))
+    store.database.submit(session.commit).result()
+    session.close()
+    return [RunKey("mult", first + n) for n in range(count)]
+
+
+def edit(session: Session, keys: list[RunKey], **fields: int) -> None:
+    for key in keys:
+        session.add(EditRun(key, SetFields(fields), blind=True))
+
+
+class Intruder:
+    """Commits to the same runs whenever the large commit is about to be made, if it may."""
+
+    def __init__(self, database: Database, key: RunKey) -> None:
+        self._database = database
+        self._key = key
+        self._threads: list[threading.Thread] = []
+        self._numbers = itertools.count(1)
+
+    def intrude(self) -> None:
+        thread = threading.Thread(target=self._commit, args=(next(self._numbers),))
+        self._threads.append(thread)
+        thread.start()
+        thread.join(0.3)
+
+    def _commit(self, number: int) -> None:
+        session = Session(self._database)
+        edit(session, [self._key], intruder=number)
+        session.commit()
+        session.close()
+
+    def finish(self) -> int:
+        """Wait for all of its commits; returns how many there were."""
+        for thread in self._threads:
+            thread.join()
+        return len(self._threads)
+
+
+def test_a_commit_that_met_conflicts_goes_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = create(store, 3)
+    store.database.patience = 2.0
+    intruder = Intruder(store.database, keys[0])
+    session = Session(store.database)
+    edit(session, keys, mark=1)
+    with monkeypatch.context() as patch:
+        # When a session checks its lease, its snapshot is taken and it has still to commit.
+        patch.setattr(session, "_check_guard", intruder.intrude)
+        session.commit()
+    commits = intruder.finish()
+    assert commits == turns.CONFLICTS + 1
+    session.refresh()
+    assert session.run(keys[0]).fields == {"mark": 1, "intruder": commits}
+    session.close()
+
+
+def test_thousands_of_runs_beside_a_process_that_commits_all_the_time(
+    store: Store, state: StateDirectory
+) -> None:
+    keys = create(store, MANY)
+    store.database.patience = 20.0
+    with editing(state) as editor:
+        session = Session(store.database)
+        for value in (1, 2):
+            edit(session, keys, mark=value)
+            store.database.submit(session.commit).result()
+        assert editor.poll() is None
+        assert any("news" in session.run(key).fields for key in keys)
+    assert {session.run(key).fields["mark"] for key in keys} == {2}
+    session.close()
+
+
+@contextlib.contextmanager
+def editing(state: StateDirectory) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", EDITOR, str(state.path.parent), str(MANY)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as editor:
+        try:
+            assert editor.stdout is not None
+            assert editor.stdout.readline() == "busy\n"
+            yield editor
+        finally:
+            editor.kill()
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has a turn."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "turn")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "taken\n"
+        yield process
+        process.kill()
+
+
+def waiting(path: Path, conflicts: int) -> threading.Thread:
+    """Wait for a turn to end, or to begin, in a thread."""
+
+    def work() -> None:
+        with Turn(path) as turn:
+            turn.wait(conflicts)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("conflicts", [0, turns.CONFLICTS])
+def test_a_turn_ends_with_the_process_that_has_it(
+    holder: subprocess.Popen[str], tmp_path: Path, conflicts: int
+) -> None:
+    thread = waiting(tmp_path / "turn", conflicts)
+    thread.join(0.2)
+    assert thread.is_alive()
+    holder.kill()
+    thread.join(turns.HOLD / 2)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("conflicts", [0, turns.CONFLICTS])
+@pytest.mark.usefixtures("holder")
+def test_nobody_waits_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflicts: int
+) -> None:
+    monkeypatch.setattr(turns, "HOLD", 0.3)
+    thread = waiting(tmp_path / "turn", conflicts)
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_turn_that_cannot_be_had_is_done_without(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing" / "turn", tmp_path):
+        with Turn(path) as turn:
+            turn.wait(0)
+            turn.wait(turns.CONFLICTS)
+
+
+def test_each_attempt_is_waited_for_anew(tmp_path: Path) -> None:
+    path = tmp_path / "turn"
+    long_ago = time.time() - 2 * turns.HOLD
+    with Turn(path) as turn:
+        for conflicts in range(turns.CONFLICTS, turns.CONFLICTS + 3):
+            turn.wait(conflicts)
+            assert is_held(path, at_most=turns.HOLD)
+            os.utime(path, (long_ago, long_ago))
+            assert not is_held(path, at_most=turns.HOLD)
+
+
+def test_conflicts_are_still_an_error_where_nobody_gives_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = create(store, 1)
+    store.database.patience = 0.5
+    monkeypatch.setattr(turns, "is_held", lambda path, at_most: False)
+    intruder = Intruder(store.database, keys[0])
+    session = Session(store.database)
+    edit(session, keys, mark=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_check_guard", intruder.intrude)
+        with pytest.raises(ConflictError, match=r"conflicts for 0\.5 s"):
+            session.commit()
+    intruder.finish()
+    session.close()

@@ -1,0 +1,117 @@
+"""What a Workflow does besides executing: loading its orchestrator, taking constraints."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.errors import ConstraintError
+from motoko.storage.database import Database
+from motoko.storage.session import transact
+from motoko.storage.tables import initialise
+from motoko.workflow import Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+STEPS = """\
+from pathlib import Path
+
+with Path(__file__).with_name("imports").open("a") as file:
+    file.write("imported\\n")
+
+CALLS = []
+
+
+def populate_arg_parser(parser):
+    CALLS.append("parser")
+
+
+async def main(workflow):
+    CALLS.append("main")
+"""
+STUDIES = {
+    "first": "{job: {x: float}, run: {entry: float}}",
+    "second": "{job: {x: float}, run: {energy: float}}",
+    "third": "{job: {x: float}, run: {gain: float}}",
+}
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Iterator[Workflow]:
+    names = ", ".join(f"{name}: " for name in STUDIES)
+    (tmp_path / "motoko.yaml").write_text(
+        f"task_managers: {{{names}, open: }}\norchestrator: steps.main\n"
+    )
+    (tmp_path / "steps.py").write_text(STEPS)
+    for name, text in {**STUDIES, "open": "{job: {x: float}}"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bd.yaml").write_text(text)
+        (tmp_path / name / "launch.sh").write_text("true\n")
+    database = Database.in_memory()
+    transact(database, lambda root: initialise(root, [*STUDIES, "open"]), initialising=True)
+    workflow = Workflow(tmp_path, database=database)
+    workflow.run_name = "a"
+    yield workflow
+    workflow.close()
+    database.close()
+
+
+def test_the_orchestrator_is_imported_once(workflow: Workflow, tmp_path: Path) -> None:
+    module = workflow.load_orchestrator_module()
+    module.populate_arg_parser(None)
+    workflow.execute()
+    assert workflow.get_orchestrator_function() is module.main
+    assert workflow.load_orchestrator_module() is module
+    assert module.CALLS == ["parser", "main"]
+    assert (tmp_path / "imports").read_text() == "imported\n"
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+
+
+def test_a_selection_warns_of_a_name_that_may_be_misspelt_once(
+    workflow: Workflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        assert not workflow.open.select("stat = FINISHED")
+    workflow.open.select("x > 0") & "stat = FAILED"
+    (warning,) = warnings(caplog)
+    assert "study 'open'" in warning
+    assert "did you mean 'state'" in warning
+    workflow.open.select("stage = 3")
+    assert len(warnings(caplog)) == 2
+
+
+@pytest.mark.parametrize(
+    ("condition", "study", "told"),
+    [
+        ("enrgy > 1", "second", "Did you mean 'energy'?"),
+        ("entr > 1", "first", "Did you mean 'entry'?"),
+        ("entry = high", "first", "column 'entry' is a float"),
+    ],
+)
+def test_of_all_studies_that_refuse_a_constraint_the_nearest_is_named(
+    workflow: Workflow, condition: str, study: str, told: str
+) -> None:
+    del workflow.task_managers["open"]  # which takes any field
+    with pytest.raises(ConstraintError) as caught:
+        workflow.add_action("e", event=condition)
+    assert f"study {study!r}" in str(caught.value)
+    assert told in str(caught.value)
+    assert caught.value.__notes__ == ["in the condition of event 'e'"]
+    assert workflow.actions == {}
+
+
+def test_a_field_of_some_studies_selects_from_those(workflow: Workflow) -> None:
+    del workflow.task_managers["open"]
+    workflow.add_action("e", event="energy > 1")
+    action = workflow.actions["__all__"]["e"]
+    assert action.constraints is not None
+    assert list(action.constraints) == ["second"]

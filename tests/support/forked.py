@@ -1,0 +1,143 @@
+"""Processes of their own that have imported everything when they begin.
+
+They are forked off a process that did the imports once. Apart from that they are what ``python -m``
+would start: with a pid, a directory, an environment, signals and an exit status. Only what Python
+itself reads from the environment when it starts (``PYTHONIOENCODING``) comes too late.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from multiprocessing.context import ForkServerContext
+    from pathlib import Path
+
+# What Motoko imports while it runs; nothing that starts threads.
+IMPORTS = (
+    "anyio._backends._asyncio",
+    "motoko.cli.entry",
+    "motoko.cli.progress",
+    "motoko.cli.tables",
+    "motoko.launcher.launcher",
+    "motoko.operations.backup",
+    "motoko.operations.changing",
+    "motoko.operations.chronicle",
+    "motoko.operations.cleaning",
+    "motoko.operations.overview",
+    "motoko.operations.running",
+    "motoko.operations.watching",
+    "motoko.orchestrator.execution",
+    "motoko.storage.creation",
+    "motoko.workflow",
+    "tests.support.process",
+)
+
+
+class Forked:
+    """A process that calls ``main(arguments)``; used as ``subprocess.Popen`` is.
+
+    ``output``: the file that gets what it prints; without one, ``communicate`` returns that.
+    ``session``: it leads a session of its own.
+    """
+
+    def __init__(
+        self,
+        main: Callable[[list[str]], int],
+        arguments: Sequence[str],
+        *,
+        directory: Path,
+        environment: Mapping[str, str],
+        output: Path | None = None,
+        session: bool = False,
+    ) -> None:
+        self.args = list(arguments)
+        self._kept = [] if output else [_kept_until_read(), _kept_until_read()]
+        outputs = [str(output)] * 2 if output else [kept.name for kept in self._kept]
+        self._process = _context().Process(
+            target=_run,
+            args=(main, self.args, str(directory), dict(environment), outputs, session),
+            daemon=True,  # or pytest would wait for one that does not end
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Return the exit status, None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Return the exit status, None while it runs."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, and return the exit status."""
+        self._process.join(timeout)
+        status = self.returncode
+        if status is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return status
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end, and return what it printed: standard output, standard error."""
+        self.wait(timeout)
+        out, err = (kept.read() for kept in self._kept)
+        for kept in self._kept:
+            kept.close()
+        return out, err
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal it, if it runs."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Make it end."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _kept_until_read() -> IO[str]:
+    return tempfile.NamedTemporaryFile("r")
+
+
+@functools.cache
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(IMPORTS))
+    return context
+
+
+def _run(
+    main: Callable[[list[str]], int],
+    arguments: list[str],
+    directory: str,
+    environment: dict[str, str],
+    outputs: list[str],
+    session: bool,
+) -> None:
+    if session:
+        os.setsid()
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, path in enumerate([os.devnull, *outputs]):
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.path.insert(0, directory)
+    sys.dont_write_bytecode = True  # what a test writes anew within a second is loaded anew
+    sys.exit(main(arguments))
