@@ -105,8 +105,10 @@ class RunList(Sequence[tuple[Run, Job]]):
 
     async def _committed(self, scope: Scope) -> list[RunKey]:
         self._request.ask_again(scope)
-        await scope.settle()
-        return await wait_until_committed(self._manager.workflow.context, scope, self._request)
+        context = self._manager.workflow.context
+        with context.about_to_wait():
+            await scope.settle()
+        return await wait_until_committed(context, scope, self._request)
 
     async def as_completed(self) -> AsyncIterator[Run]:
         """Yield the runs as they end well; a bad end raises RunFailed."""

@@ -358,8 +358,14 @@ class Workflow:
 
     async def execute_async(self, **params: Any) -> None:
         """Run the orchestrator until the workflow ends, as ``execute`` does."""
-        main = self.get_orchestrator_function()
-        await self._execution(params).run(main, self.context, self._registered())
+        await self._run(self.get_orchestrator_function(), params)
+
+    async def _run(self, main: Callable[..., Awaitable[Any]], params: Mapping[str, Any]) -> None:
+        execution = self._execution(params)
+        try:
+            await execution.run(main, self.context, self._registered())
+        finally:
+            self._finished = execution.ending
 
     def _execution(self, params: Mapping[str, Any], *, single: bool = False) -> Execution:
         from motoko.orchestrator.execution import Execution
@@ -393,9 +399,11 @@ class Workflow:
         self, event_name: str, task_manager_name: str = ALL, **params: Any
     ) -> None:
         """Evaluate one registered event now, and return when what it fired has ended."""
+        names = [action.name for action in self._registered()]
         action = self.actions.get(task_manager_name, {}).get(event_name)
+        if action is None and task_manager_name == ALL and names.count(event_name) == 1:
+            action = self._registered()[names.index(event_name)]
         if action is None:
-            names = [name for of_task in self.actions.values() for name in of_task]
             raise EventError(
                 f"task {task_manager_name!r} has no event {event_name!r}",
                 hint=suggestion(event_name, names),
@@ -414,7 +422,7 @@ class Workflow:
             del workflow
             await anyio.sleep_forever()
 
-        await self._execution(params).run(wait_until_finished, self.context, self._registered())
+        await self._run(wait_until_finished, params)
 
     async def fire_event(
         self,

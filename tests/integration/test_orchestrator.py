@@ -26,10 +26,11 @@ from motoko.errors import (
     WorkflowFailed,
 )
 from motoko.orchestrator.lease import Lease
+from motoko.orchestrator.scopes import MainScope
 from motoko.storage.database import Database
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
-from motoko.testing.fake_launcher import FakeLauncher, failing
+from motoko.testing.fake_launcher import Ending, FakeLauncher, failing
 from motoko.workflow import Workflow, event
 
 if TYPE_CHECKING:
@@ -650,6 +651,77 @@ def test_in_main_a_transaction_loses_no_increment(
 
     execute(workflow, main)
     assert workflow.vars.n == 11
+
+
+def test_a_condition_may_return_a_selection(workflow: Workflow, directory: Path) -> None:
+    """An empty one means that it does not hold: it is an answer, and nothing to wait for."""
+
+    def ended(workflow: Workflow, task_manager: Any) -> Any:
+        return task_manager.select("state = FINISHED")
+
+    @event
+    async def count(workflow: Workflow, runs: list[Any]) -> None:
+        for run, _ in runs:
+            run.state = "COUNTED"
+        workflow.vars.counted = workflow.vars.get("counted", 0) + len(runs)
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("count", task="mult", event=ended, f=count)
+        await workflow.mult.create_task(x=[1, 2, 3])
+        await workflow.mult.select().all("state = COUNTED")
+        await workflow.check_event("count")
+        workflow.finished = True
+
+    for _ in range(2):
+        again = Workflow(directory, database=workflow.store.database)
+        again.run_name = "a"
+        execute(again, main)
+        assert again.finished
+    assert workflow.vars.counted == 3
+    opened = transact(workflow.store.database, lambda t: t.open_firings("a"))
+    assert opened == []
+
+
+def test_quick_to_fail_a_run_is_still_whose_await_follows(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may end before the commit that created it is known to be made here."""
+    settle = MainScope.settle
+
+    async def late(scope: MainScope) -> None:
+        await settle(scope)
+        await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(MainScope, "settle", late)
+    handled: list[int] = []
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_error_handler(f=lambda runs: handled.append(len(runs)))
+        with pytest.raises(RunFailed):
+            await workflow.mult.create_task(x=1)
+
+    execute(workflow, main, {"mult": lambda job: failing()})
+    assert handled == []
+
+
+def test_who_catches_a_bad_end_gives_up_the_others_too(workflow: Workflow) -> None:
+    handled: list[int] = []
+    caught = threading.Event()
+
+    def fails(job: Mapping[str, Any]) -> Ending:
+        assert job["x"] == 1 or caught.wait(10)
+        return failing()
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_error_handler(f=lambda runs: handled.append(len(runs)))
+        with pytest.raises(RunFailed):
+            await workflow.mult.create_task(x=[1, 2, 3])
+        caught.set()
+        await workflow.mult.select().all("state = FAILED")
+        await workflow.add.create_task(x=1)
+
+    execute(workflow, main, {"mult": fails})
+    assert handled == []
 
 
 def test_a_lease_that_ran_out_is_taken_over_and_its_former_holder_fenced(

@@ -492,6 +492,7 @@ def test_no_task_manager_hides_an_attribute_of_the_workflow(tmp_path: Path, name
     study_space=Bad("job: {}\nstudy: a b\n", 2, "not 'a b'"),
     study_long=Bad(f"job: {{}}\nstudy: {'a' * 101}\n", 2, "study must be a name"),
     job_list=Bad("job: [x]\n", 1, "job must be a mapping"),
+    job_case=Bad("job:\n  n: int\n  N: int\n", 3, "'n' and 'N' differ only in capitals"),
     job_type=Bad("job:\n  x: flot\n", 2, "'x' has the unknown type 'flot'", "'float'"),
     job_type_long=Bad("job:\n  x: integer\n", 2, "unknown type 'integer'", "'int'"),
     job_type_null=Bad("job:\n  x:\n", 2, "unknown type None", "bool, datetime, dict"),

@@ -71,6 +71,8 @@ def test_dictionaries_merge_over_defaults() -> None:
     assert point["options"] == {"tol": 0.5}
     assert DEFAULTS["options"] == {"tol": 0.1}
     assert merge_defaults({"a": {"b": 1}}, {"a": 2}) == {"a": 2}
+    several = points(x=1, options=[{"steps": 5}, {"tol": 0.5}])
+    assert [point["options"] for point in several] == [{"tol": 0.1, "steps": 5}, {"tol": 0.5}]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from motoko.cli.parser import build_parser, parse
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 def run(argv: Sequence[str]) -> int:
@@ -19,7 +19,8 @@ def run(argv: Sequence[str]) -> int:
     _tolerate_other_encodings()
     verbose = "--verbose" in argv
     try:
-        args = parse(build_parser(), argv)
+        with _ended_at_once():
+            args = parse(build_parser(), argv)
         args.motoko_argv = list(argv)
         execute: Callable[..., int] = args.motoko_execute
         status = execute(args)
@@ -37,6 +38,27 @@ def run(argv: Sequence[str]) -> int:
 
         return report(error, verbose=verbose)
     return status
+
+
+@contextlib.contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """Have Ctrl-C end the process: nothing is to be cleaned up yet.
+
+    An exception would be lost where it is raised in what Python calls by itself, as it often does
+    while modules are imported.
+    """
+    import signal
+    import threading
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _leave(status: int) -> int:

@@ -42,11 +42,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the workflow, show how far it is, and print what came of it."""
+    from motoko.cli import exit_status
+    from motoko.operations.interruption import Interruption
+
+    interruption = Interruption()
+    with interruption.caught():  # from the beginning: there is much to be imported
+        _with_services(args, interruption)
+    return exit_status.OK
+
+
+def _with_services(args: argparse.Namespace, interruption: Interruption) -> None:
     import logging
 
-    from motoko.cli import exit_status, logs
+    from motoko.cli import logs
     from motoko.cli.selecting import retry_failed
-    from motoko.operations.interruption import Interruption
     from motoko.operations.services import Services
     from motoko.operations.stopping import check_free
 
@@ -55,13 +64,13 @@ def execute(args: argparse.Namespace) -> int:
     workflow.run_name = args.run_name
     workflow.end_when_stalled = True
     workflow.get_orchestrator_function()  # a wrong one is told before anything is started
-    interruption = Interruption()
-    with interruption.caught(), Services(workflow, temporary=True, create=True) as services:
+    interruption.check()
+    with Services(workflow, temporary=True, create=True) as services:
         check_free(workflow.store, args.run_name)
         if args.retry_failed:
             retry_failed(workflow, args.run_name)
+        interruption.check()
         _run(args, workflow, services, interruption)
-    return exit_status.OK
 
 
 def _run(

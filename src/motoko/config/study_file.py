@@ -45,8 +45,17 @@ def _types(value: Any, info: ValidationInfo) -> dict[str, str]:
         what, taken = "job parameter", RESERVED_JOB_PARAMETERS
     else:
         what, taken = "run field", RESERVED_FIELDS - set(RESOURCES)
+    variables: dict[str, str] = {}
     for name, type_name in section.items():
         check_name(name, f"a {what}", taken)
+        twin = variables.setdefault(name.upper(), name)
+        if twin != name:
+            # Scripts get them as environment variables in capitals: one would have the other's.
+            raise Problem(
+                f"{what}s {twin!r} and {name!r} differ only in capitals",
+                (name,),
+                "Give one of them another name.",
+            )
         if not isinstance(type_name, str) or type_name not in TYPE_NAMES:
             spelling = type_name if isinstance(type_name, str) else ""
             raise Problem(

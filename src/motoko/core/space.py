@@ -27,11 +27,16 @@ def merge_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dic
     """Return ``defaults`` overridden by ``given``; dictionaries are merged, not replaced."""
     merged = dict(defaults)
     for name, value in given.items():
-        if isinstance(value, dict) and isinstance(merged.get(name), dict):
-            merged[name] = {**merged[name], **value}
-        else:
-            merged[name] = value
+        merged[name] = _over(merged.get(name), value)
     return merged
+
+
+def _over(default: Any, given: Any) -> Any:
+    if not isinstance(default, dict):
+        return given
+    if isinstance(given, list):  # an axis of dictionaries
+        return [_over(default, item) for item in given]
+    return {**default, **given} if isinstance(given, dict) else given
 
 
 def expand(

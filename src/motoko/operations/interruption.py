@@ -93,6 +93,14 @@ class Interruption:
             raise KeyboardInterrupt(self.signal)
         self._cancel()
 
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal came: the first one may have been swallowed.
+
+        What is raised while Python calls a destructor, or the like, is gone.
+        """
+        if self.signal is not None:
+            raise KeyboardInterrupt(self.signal)
+
     @contextlib.contextmanager
     def cancelling(self, scope: anyio.CancelScope) -> Iterator[None]:
         """Have the first signal cancel ``scope``; from within a running event loop.
@@ -102,7 +110,7 @@ class Interruption:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._note)
         self._cancel = lambda: loop.call_soon_threadsafe(scope.cancel)
-        if self.signal is not None:  # something swallowed what it raised
+        if self.signal is not None:
             scope.cancel()
         try:
             yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.dispatcher import News
@@ -35,6 +37,9 @@ class BadEnds:
         self._old: dict[RunKey, RunRecord] = {}
         self._raised: dict[str, set[tuple[RunKey, int]]] = {}
         self._handled: set[tuple[RunKey, int]] = set()
+        self._abandoned: dict[str, set[RunKey]] = {}
+        self._expected: set[RunKey] = set()
+        self._about_to_wait = 0
         self.handlers: list[ErrorHandler] = []
 
     def news(self, news: News) -> None:
@@ -59,14 +64,30 @@ class BadEnds:
         self._old = {}
         self.consider()
 
-    def raised(self, owner: str, records: Iterable[RunRecord]) -> None:
-        """Note that an await of ``owner`` raised these runs' bad end."""
+    @contextlib.contextmanager
+    def about_to_wait(self) -> Iterator[None]:
+        """Take nothing for nobody's while somebody commits runs to wait for them."""
+        self._about_to_wait += 1
+        try:
+            yield
+        finally:
+            self._about_to_wait -= 1
+            asyncio.get_running_loop().call_soon(self.consider)
+
+    def raised(self, owner: str, records: Iterable[RunRecord], going: Iterable[RunKey]) -> None:
+        """Note that an await of ``owner`` raised these runs' bad end.
+
+        Who catches it gives up waiting for those that are still ``going``: however they end, that
+        is handled too.
+        """
         noted = self._raised.setdefault(owner, set())
         noted.update((record.key, record.attempt) for record in records)
+        self._abandoned.setdefault(owner, set()).update(going)
 
     def owner_ended(self, owner: str) -> None:
         """Learn that an action or ``main`` ended well: what it caught is handled."""
         self._handled |= self._raised.pop(owner, set())
+        self._expected |= self._abandoned.pop(owner, set())
 
     def fired_with(self, records: Iterable[RunRecord]) -> None:
         """Learn of the runs of a done firing: those selected as badly ended are handled."""
@@ -77,8 +98,11 @@ class BadEnds:
         execution = self._execution
         if not self.handlers or not self._suspects or not execution.asker.idle:
             return
+        if self._about_to_wait:  # perhaps for one of these, which was quick to fail
+            return
         raised = {key for noted in self._raised.values() for key, _ in noted}
-        handled = {key for key, _ in self._handled}
+        raised.update(*self._abandoned.values())
+        handled = {key for key, _ in self._handled} | self._expected
         orphans = [
             record
             for key, record in self._suspects.items()
@@ -132,7 +156,12 @@ class BadEnds:
         session = Session(execution.store.database)
         try:
             found = bad_records(session, execution.run_name)
-            return [record for record in found if (record.key, record.attempt) not in self._handled]
+            return [
+                record
+                for record in found
+                if (record.key, record.attempt) not in self._handled
+                and record.key not in self._expected
+            ]
         finally:
             session.close()
 

@@ -80,7 +80,8 @@ async def _call(condition: Any, *args: Any) -> Any:
     if inspect.iscoroutinefunction(condition):
         return await condition(*args)
     result = await in_user_thread(lambda: condition(*args))
-    return await result if inspect.isawaitable(result) else result
+    # Not whatever can be awaited: a selection that is returned is an answer, not a wait.
+    return await result if inspect.iscoroutine(result) else result
 
 
 async def ask_run_filter(

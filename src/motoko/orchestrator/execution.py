@@ -409,4 +409,5 @@ async def call(function: Any, offered: Mapping[str, Any]) -> Any:
     if inspect.iscoroutinefunction(function):
         return await function(**kwargs)
     result = await in_user_thread(lambda: function(**kwargs))
-    return await result if inspect.isawaitable(result) else result
+    # Not whatever can be awaited: a selection that is returned is an answer, not a wait.
+    return await result if inspect.iscoroutine(result) else result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from motoko.core.firing import ConditionKind
@@ -42,6 +43,7 @@ async def fire_now(
     runs = as_runs(trigger)
     results: list[Any] = []
 
+    @functools.wraps(callback)
     async def remembering(**kwargs: Any) -> None:
         from motoko.orchestrator.execution import call
 

@@ -72,6 +72,15 @@ class Context:
             yield
 
     @contextlib.contextmanager
+    def about_to_wait(self) -> Iterator[None]:
+        """Have no bad end taken for nobody's until the caller comes to wait for it."""
+        if self.execution is None:
+            yield
+            return
+        with self.execution.bad_ends.about_to_wait():
+            yield
+
+    @contextlib.contextmanager
     def _feeding(self, event: asyncio.Event) -> Iterator[None]:
         loop = asyncio.get_running_loop()
 
@@ -128,7 +137,7 @@ async def wait_for_runs(
             if record is None:
                 return
             if record.lifecycle.bad:
-                raise _failed(context, scope, [record, *waiter.bad])
+                raise _failed(context, scope, [record, *waiter.bad], waiter.remaining)
             yield record
 
 
@@ -138,9 +147,11 @@ def _named(keys: Iterable[RunKey]) -> str:
     return ", ".join(str(key) for key in names[:SHOWN]) + more + " to end"
 
 
-def _failed(context: Context, scope: Scope, bad: list[RunRecord]) -> RunFailed:
+def _failed(
+    context: Context, scope: Scope, bad: list[RunRecord], going: Iterable[RunKey]
+) -> RunFailed:
     if context.execution is not None:
-        context.execution.bad_ends.raised(getattr(scope, "owner", ""), bad)
+        context.execution.bad_ends.raised(getattr(scope, "owner", ""), bad, going)
     runs = [Run(context.store, record.key) for record in bad]
     return RunFailed(describe(bad, runs), runs, hint=RETRY_HINT)
 

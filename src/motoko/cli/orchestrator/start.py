@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from motoko.operations.interruption import Interruption
     from motoko.operations.services import Services
     from motoko.workflow import Workflow
 
@@ -78,20 +79,30 @@ def _hint(workflow: Workflow) -> None:
 
 
 def _run(args: argparse.Namespace, workflow: Workflow) -> int:
+    from motoko.cli import exit_status
+    from motoko.operations.interruption import Interruption
+
+    interruption = Interruption()
+    with interruption.caught():  # from the beginning: there is much to be imported
+        _with_services(args, workflow, interruption)
+    return exit_status.OK
+
+
+def _with_services(
+    args: argparse.Namespace, workflow: Workflow, interruption: Interruption
+) -> None:
     import logging
 
-    from motoko.cli import exit_status, logs
+    from motoko.cli import logs
     from motoko.cli.opening import orchestrator_params
     from motoko.cli.selecting import retry_failed
     from motoko.operations import running
-    from motoko.operations.interruption import Interruption
     from motoko.operations.orchestrators import pid_file
     from motoko.operations.services import Services
     from motoko.operations.stopping import check_free
     from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
 
     logs.show(logging.INFO)
-    interruption = Interruption()
     record = PidFile(pid_file(workflow.store.state, args.run_name))
 
     def started() -> None:
@@ -100,13 +111,15 @@ def _run(args: argparse.Namespace, workflow: Workflow) -> int:
         announce_ready()
 
     try:
-        with interruption.caught(), Services(workflow, temporary=False) as services:
+        interruption.check()
+        with Services(workflow, temporary=False) as services:
             if not args.detach:
                 _hint(workflow)
             if args.retry_failed:
                 check_free(workflow.store, args.run_name)
                 retry_failed(workflow, args.run_name)
             services.resume(args.run_name)
+            interruption.check()
             with _stopping_runs(workflow, services, wanted=args.stop_runs):
                 running.execute(workflow, orchestrator_params(args), interruption, started=started)
     except Exception as error:
@@ -114,7 +127,6 @@ def _run(args: argparse.Namespace, workflow: Workflow) -> int:
         raise
     finally:
         record.remove()
-    return exit_status.OK
 
 
 @contextlib.contextmanager

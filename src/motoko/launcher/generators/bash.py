@@ -44,7 +44,9 @@ class BashGenerator:
         for name in OWN_VARIABLES:
             base.pop(name, None)
         here = os.path.dirname(sys.executable)
-        base["PATH"] = f"{here}:{base.get('PATH') or os.defpath}"
+        path = base.get("PATH", "")
+        # Scripts find the system's programs, bash the first of them, whatever the launcher's PATH.
+        base["PATH"] = ":".join(filter(None, (here, path, os.defpath)))
         self._base = base
 
     def submit(self, order: Order) -> LocalProcess:

@@ -1,0 +1,47 @@
+"""Asking an orchestrator on this machine to end and leave its runs going.
+
+A signal alone may be somebody's Ctrl-C, after which ``motoko run`` stops its runs. Who wants them
+to go on puts a note for the process into ``.wf`` before it sends the signal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from motoko.runtime.files import write_atomic
+from motoko.runtime.processes import current
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from motoko.runtime.processes import ProcessId
+    from motoko.storage.address import StateDirectory
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def asked_to_leave(state: StateDirectory, process: ProcessId) -> Iterator[None]:
+    """Have the note there in the block, in which the process is signalled and ends."""
+    note = _note(state, process)
+    try:
+        write_atomic(note, b"")
+    except OSError as error:  # its runs become CREATED again, and nothing is lost
+        log.warning("process %d cannot be told to leave its runs: %s", process.pid, error)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            note.unlink(missing_ok=True)
+
+
+def is_to_leave(state: StateDirectory) -> bool:
+    """Return whether somebody asked this process to leave its runs going."""
+    return _note(state, current()).exists()
+
+
+def _note(state: StateDirectory, process: ProcessId) -> Path:
+    return state.path / f"leave-{process.pid}-{process.started}"
