@@ -155,6 +155,9 @@ def test_a_summary_that_cannot_be_printed(
             if failing == "recall":
                 gone()
 
+        def stop_launcher(self) -> bool:
+            return False
+
     monkeypatch.setattr(command, "_launcher", lambda *_: None)
     monkeypatch.setattr(command, "_execute", raising(error))
     monkeypatch.setattr(command, "_print_results", lambda _: None)

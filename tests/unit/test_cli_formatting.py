@@ -11,9 +11,17 @@ from rich.console import Console
 
 from motoko.cli import exit_status
 from motoko.cli.as_json import overview_text, plain
+from motoko.cli.ending import runs_that_go_on
 from motoko.cli.errors import report, status_of
 from motoko.cli.parser import build_parser, parse
-from motoko.cli.tables import counts_line, counts_table, ordered_states, runs_table, value_text
+from motoko.cli.tables import (
+    counts_line,
+    counts_table,
+    ordered_states,
+    others_text,
+    runs_table,
+    value_text,
+)
 from motoko.core.records import RunRecord
 from motoko.core.states import Lifecycle
 from motoko.errors import (
@@ -75,6 +83,20 @@ def test_counts_on_one_line() -> None:
     assert counts_line({"s": {}, "t": {}}) == "no runs yet"
     line = counts_line({"s": {"FINISHED": 3, "START": 1}, "t": {}, "u": {"[b]": 2}})
     assert line == "s: 1 START, 3 FINISHED; u: 2 [b]"
+
+
+def test_runs_of_other_run_names_are_told_beside_the_progress() -> None:
+    assert others_text({}) == ""
+    assert others_text({"a": 1}) == "1 run of 'a' also waiting or running"
+    text = others_text(dict.fromkeys("hgfedcba", 2))
+    assert text == "16 runs of 'a', 'b', 'c', 'd', 'e', 'f', ... also waiting or running"
+
+
+def test_runs_that_go_on_are_named_where_they_are_others() -> None:
+    own = runs_that_go_on({"b": 2, "a": 0}, "b")
+    assert own.startswith("2 runs go on; `motoko kill --stop-runs` stops them, ")
+    assert runs_that_go_on({"b": 1, "a": 1}, "b").startswith("2 runs go on (1 of 'a', 1 of 'b'); ")
+    assert runs_that_go_on({"a": 1}, "b").startswith("1 run goes on (1 of 'a'); ")
 
 
 def test_markup_in_names_states_and_values_is_text() -> None:

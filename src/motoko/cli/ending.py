@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from motoko.operations.services import Services
     from motoko.workflow import Workflow
@@ -62,9 +62,10 @@ def _told_if_slow(what: str) -> Iterator[None]:
 
 
 def see_to_runs(workflow: Workflow, services: Services, *, stop: bool) -> None:
-    """Say how many runs of the run name go on; with ``stop`` have them CREATED again before.
+    """Say how many runs go on; with ``stop`` have those of the run name CREATED again before.
 
-    Raises nothing: it is told beside an error that says more.
+    The launcher that was started for the time being is stopped first, if nobody else uses it: it
+    leaves the runs of all run names. Raises nothing: it is told beside an error that says more.
     """
     from motoko.errors import MotokoError
     from motoko.operations.overview import executing
@@ -74,15 +75,24 @@ def see_to_runs(workflow: Workflow, services: Services, *, stop: bool) -> None:
         if stop:
             with _told_if_slow("waiting for runs to end; what ignores TERM is killed after 5 s"):
                 services.recall(name)
-            workflow.store.database.catch_up()
+        deserted = services.stop_launcher()
+        workflow.store.database.catch_up()
         with workflow.store.script.view() as session:
-            left = executing(session, workflow.task_managers, name)
+            going = executing(session, workflow.task_managers)
     except MotokoError as error:
         print(f"warning: whether runs go on is not known: {error.message}", file=sys.stderr)
         return
-    if left:
-        runs, it = ("1 run goes on", "it") if left == 1 else (f"{left} runs go on", "them")
-        print(
-            f"{runs}; `motoko kill --stop-runs` stops {it}, the next `motoko run` takes {it} up",
-            file=sys.stderr,
-        )
+    left = going if deserted else {name: going.get(name, 0)}
+    if any(left.values()):
+        print(runs_that_go_on(left, name), file=sys.stderr)
+
+
+def runs_that_go_on(left: Mapping[str, int], run_name: str) -> str:
+    """Return what to say of runs that go on, their numbers by run name; others are named."""
+    number = sum(left.values())
+    runs, it = ("1 run goes on", "it") if number == 1 else (f"{number} runs go on", "them")
+    whose = ", ".join(f"{left[name]} of {name!r}" for name in sorted(left) if left[name])
+    named = "" if number == left.get(run_name) else f" ({whose})"
+    return (
+        f"{runs}{named}; `motoko kill --stop-runs` stops {it}, the next `motoko run` takes {it} up"
+    )

@@ -7,19 +7,19 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from motoko.cli.tables import console, counts_line, counts_table
+from motoko.cli.tables import console, counts_line, counts_table, others_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from motoko.operations.overview import Counts
+    from motoko.operations.overview import Progress
 
 LIVE_SECONDS = 0.25
 PLAIN_SECONDS = 1.0
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[tuple[Callable[[Counts], None], float]]:
+def progress() -> Iterator[tuple[Callable[[Progress], None], float]]:
     """Yield what shows the counts, and the seconds to leave between two calls of it."""
     if sys.stderr.isatty():
         with _live() as show:
@@ -28,18 +28,21 @@ def progress() -> Iterator[tuple[Callable[[Counts], None], float]]:
         yield _plain(time.monotonic()), PLAIN_SECONDS
 
 
-def _plain(start: float) -> Callable[[Counts], None]:
-    def show(counts: Counts) -> None:
+def _plain(start: float) -> Callable[[Progress], None]:
+    def show(found: Progress) -> None:
         seconds = int(time.monotonic() - start)
         elapsed = f"{seconds // 60:02}:{seconds % 60:02}"
-        print(f"{elapsed} {counts_line(counts)}", file=sys.stderr, flush=True)
+        line = "; ".join(filter(None, (counts_line(found.counts), others_text(found.others))))
+        print(f"{elapsed} {line}", file=sys.stderr, flush=True)
 
     return show
 
 
 @contextlib.contextmanager
-def _live() -> Iterator[Callable[[Counts], None]]:
+def _live() -> Iterator[Callable[[Progress], None]]:
+    from rich.console import Group
     from rich.live import Live
+    from rich.text import Text
 
     # What user code prints goes above the table, unless it goes elsewhere anyway.
     with Live(
@@ -49,7 +52,8 @@ def _live() -> Iterator[Callable[[Counts], None]]:
         redirect_stdout=sys.stdout.isatty(),
     ) as live:
 
-        def show(counts: Counts) -> None:
-            live.update(counts_table(counts, "study"), refresh=True)
+        def show(found: Progress) -> None:
+            table, others = counts_table(found.counts, "study"), others_text(found.others)
+            live.update(Group(table, Text(others)) if others else table, refresh=True)
 
         yield show

@@ -1,7 +1,8 @@
 """Do everything here, in the foreground: database, server, launcher, orchestrator, results.
 
-Ctrl-C stops it cleanly; the runs under way go back to CREATED. Start it again with the same run
-name, and it goes on where it was.
+Ctrl-C stops it cleanly; the runs under way go back to CREATED. `motoko orchestrator stop` stops it,
+too, and leaves runs and launcher going. Start it again with the same run name, and it goes on where
+it was.
 """
 
 from __future__ import annotations
@@ -79,12 +80,16 @@ def _run(
     from motoko.cli.ending import beside_an_error, see_to_runs, see_to_runs_after
     from motoko.cli.opening import orchestrator_params
     from motoko.errors import Fenced, LeaseHeld
+    from motoko.operations.leaving import is_to_leave
 
     try:
         watch = _launcher(workflow, services)
         _execute(workflow, orchestrator_params(args), interruption, watch)
     except KeyboardInterrupt as interrupt:
-        if see_to_runs_after(interrupt, workflow, services, stop=True):
+        leave = is_to_leave(workflow.store.state)
+        if leave:
+            services.keep()
+        if see_to_runs_after(interrupt, workflow, services, stop=not leave):
             with beside_an_error():
                 _print_results(workflow)
         print("interrupted; the same command goes on where this one was", file=sys.stderr)

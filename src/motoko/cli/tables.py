@@ -80,6 +80,19 @@ def counts_line(counts: Counts) -> str:
     return "; ".join(parts) if parts else "no runs yet"
 
 
+def others_text(others: Mapping[str, int]) -> str:
+    """Return what to say of runs of other run names that have not ended; empty if there are none.
+
+    They may be executed first: a launcher serves all run names.
+    """
+    number = sum(others.values())
+    if not number:
+        return ""
+    names = sorted(filter(others.get, others))
+    shown = ", ".join(map(repr, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
+    return f"{number} {'run' if number == 1 else 'runs'} of {shown} also waiting or running"
+
+
 def counts_table(counts: Mapping[str, Mapping[str, int]], first: str) -> Table:
     """Return a table of the numbers of runs, a row for each key and a column for each state."""
     table = _table(Text(first))

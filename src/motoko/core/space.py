@@ -185,7 +185,7 @@ def check_run_name(run_name: object) -> str:
 
     if not isinstance(run_name, str):
         raise RunNameError(f"a run name must be text, not {run_name!r}")
-    if not run_name.strip():
+    if not run_name:
         raise RunNameError("the run name is empty", hint="Give --run_name NAME.")
     if len(run_name) > 100:
         raise RunNameError(f"the run name has {len(run_name)} characters; at most 100 are allowed")

@@ -10,8 +10,8 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from motoko.runtime.files import write_atomic
-from motoko.runtime.processes import current
+from motoko.runtime.files import exclusive_create
+from motoko.runtime.processes import current, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,22 +25,25 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def asked_to_leave(state: StateDirectory, process: ProcessId) -> Iterator[None]:
-    """Have the note there in the block, in which the process is signalled and ends."""
+    """Have a note for the process there in the block, in which it is signalled."""
     note = _note(state, process)
     try:
-        write_atomic(note, b"")
+        exclusive_create(note)
     except OSError as error:  # its runs become CREATED again, and nothing is lost
         log.warning("process %d cannot be told to leave its runs: %s", process.pid, error)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
+        if not is_alive(process):  # one that takes long reads it later
             note.unlink(missing_ok=True)
 
 
 def is_to_leave(state: StateDirectory) -> bool:
-    """Return whether somebody asked this process to leave its runs going."""
-    return _note(state, current()).exists()
+    """Return whether somebody asked this process to leave its runs; the note is taken away."""
+    note = _note(state, current())
+    asked = note.exists()
+    note.unlink(missing_ok=True)
+    return asked
 
 
 def _note(state: StateDirectory, process: ProcessId) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from motoko.core.states import Lifecycle
+from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import NoDatabaseError
 from motoko.launcher.registry import Registration, living
 from motoko.operations.chronicle import PastFiring, unregistered_firings
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
     from motoko.workflow import Workflow
 
 Counts: TypeAlias = "dict[str, dict[str, int]]"  # study -> state -> runs
+
+NOT_ENDED: Final = ACTIVE | {Lifecycle.CREATED}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run name is: how many of its runs are in which state, by study.
+
+    ``others``: where some of them wait, how many runs of other run names have not ended either.
+    """
+
+    counts: Counts
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +121,32 @@ def counts_by_state(session: Session, studies: Iterable[str], run_name: str) -> 
     return {name: session.tables.study(name).counts(run_name) for name in studies}
 
 
-def executing(session: Session, studies: Iterable[str], run_name: str) -> int:
-    """Return how many runs of a run name are being executed."""
-    tables = [session.tables.study(name) for name in studies]
-    return sum(len(table.ids(run_name, lifecycles=[Lifecycle.START])) for table in tables)
+def executing(session: Session, studies: Iterable[str]) -> dict[str, int]:
+    """Return how many runs are being executed, or are about to be, by run name.
+
+    One that has just been started is SUBMITTED.
+    """
+    return _by_run_name(session, studies, ACTIVE)
+
+
+def progress(session: Session, studies: Iterable[str], run_name: str) -> Progress:
+    """Return how far a run name is."""
+    names = list(studies)
+    counts = counts_by_state(session, names, run_name)
+    if not any(Lifecycle.CREATED in states for states in counts.values()):
+        return Progress(counts)
+    waiting = _by_run_name(session, names, NOT_ENDED)
+    waiting.pop(run_name, None)
+    return Progress(counts, waiting)
+
+
+def _by_run_name(
+    session: Session, studies: Iterable[str], lifecycles: Iterable[str]
+) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for name in studies:
+        counts.update(session.tables.study(name).counts_by_run_name(lifecycles))
+    return dict(counts)
 
 
 def runs_of(

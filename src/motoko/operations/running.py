@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from motoko.errors import MotokoError, ServerError
-from motoko.operations.overview import Counts, counts_by_state
+from motoko.operations.overview import Progress, progress
 from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
 
@@ -34,16 +34,16 @@ def execute(
     interruption: Interruption,
     *,
     started: Callable[[], object] = lambda: None,
-    show: Callable[[Counts], object] | None = None,
+    show: Callable[[Progress], object] | None = None,
     interval: float = 1.0,
     look_after: Callable[[], object] | None = None,
 ) -> None:
     """Run the orchestrator until the workflow ends; raises what made it fail.
 
-    ``started`` is called once the run name is ours. ``show`` gets the counts of runs by study and
-    state whenever they have changed, at most every ``interval`` seconds. ``look_after`` is called
-    in a thread once a second; a MotokoError that it raises ends the workflow. KeyboardInterrupt
-    with the signal's number where a signal ended it; the commit under way is finished first.
+    ``started`` is called once the run name is ours. ``show`` gets the progress whenever it has
+    changed, at most every ``interval`` seconds. ``look_after`` is called in a thread once a
+    second; a MotokoError that it raises ends the workflow. KeyboardInterrupt with the signal's
+    number where a signal ended it; the commit under way is finished first.
     """
 
     async def all_of_it() -> None:
@@ -93,7 +93,7 @@ async def _look_again(
             return
 
 
-async def _watch(workflow: Workflow, show: Callable[[Counts], object], interval: float) -> None:
+async def _watch(workflow: Workflow, show: Callable[[Progress], object], interval: float) -> None:
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
 
@@ -117,18 +117,18 @@ async def _watch(workflow: Workflow, show: Callable[[Counts], object], interval:
 async def _show_changes(
     workflow: Workflow,
     session: Session,
-    show: Callable[[Counts], object],
+    show: Callable[[Progress], object],
     changed: asyncio.Event,
     interval: float,
 ) -> None:
     studies, run_name = list(workflow.task_managers), workflow.run_name or ""
-    last: Counts = {}
+    last: Progress | None = None
     while True:
         changed.clear()
         await in_thread(session.refresh)
-        counts = await in_thread(lambda: counts_by_state(session, studies, run_name))
-        if counts != last:
-            last = counts
-            show(counts)
+        found = await in_thread(lambda: progress(session, studies, run_name))
+        if found != last:
+            last = found
+            show(found)
         await anyio.sleep(interval)
         await changed.wait()

@@ -115,6 +115,25 @@ class Services:
         """Have the runs of a run name ended and made CREATED, which counts as no attempt."""
         recall_runs(self._state, run_name)
 
+    def keep(self) -> None:
+        """Have server and launcher go on when this ends."""
+        with self._lock():
+            keep(self._state)
+
+    def stop_launcher(self) -> bool:
+        """Stop the launcher that was started for the time being, if nobody else uses it.
+
+        Returns whether it was so.
+        """
+        with self._lock():
+            return not others(self._state) and self._stop_launcher()
+
+    def _stop_launcher(self) -> bool:
+        lasting = self._marked(LAUNCHER)
+        if lasting is None:
+            return False
+        return stop_launcher(self._state, spared=[int(pid) for pid in lasting.split()])
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -138,9 +157,7 @@ class Services:
             self._user.remove()
             if others(self._state):
                 return
-            lasting = self._marked(LAUNCHER)
-            if lasting is not None:
-                stop_launcher(self._state, spared=[int(pid) for pid in lasting.split()])
+            self._stop_launcher()
             if not running_launchers(self._state) and self._marked(SERVER) is not None:
                 stop_server(self._state)
 

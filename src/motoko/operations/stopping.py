@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -10,7 +11,13 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import ACTIVE
-from motoko.errors import LeaseHeld, MotokoError, NoDatabaseError, StorageError
+from motoko.errors import (
+    LauncherError,
+    LeaseHeld,
+    MotokoError,
+    NoDatabaseError,
+    StorageError,
+)
 from motoko.launcher.daemon import (
     recall_runs,
     running_launchers,
@@ -18,16 +25,21 @@ from motoko.launcher.daemon import (
     stop_launcher,
 )
 from motoko.launcher.registry import living
+from motoko.operations.leaving import asked_to_leave
 from motoko.operations.services import keep
 from motoko.orchestrator.lease import Holder, Stall, holders, stalls
+from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import ProcessId, is_alive
-from motoko.storage.server import stop_server
+from motoko.storage.server import hangs, stop_server
 from motoko.storage.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from motoko.core.records import RunKey
     from motoko.storage.address import StateDirectory
+
+log = logging.getLogger(__name__)
 
 GRACE: Final = 15.0  # seconds to finish the commit under way, and for `motoko run` to clean up
 KILL_SECONDS: Final = 5.0
@@ -85,8 +97,8 @@ def stop_orchestrators(
     """End the orchestrator of a run name, or all on this host; returns those that have ended.
 
     With ``stop_runs`` the launcher sends their runs back to CREATED, as a ``motoko run`` does
-    with its own; otherwise they go on. MotokoError if there is none
-    of that run name, if it is on another host, or if it does not end.
+    with its own; otherwise they go on, with the launcher and the server of a ``motoko run``.
+    MotokoError if there is none of that run name, if it is on another host, or if it does not end.
     """
     found = running_orchestrators(store)
     if run_name is not None:
@@ -102,18 +114,25 @@ def stop_orchestrators(
             f"the orchestrator of {run_name!r} runs on another machine: {found[run_name]}",
             hint=f"Stop it there: on {found[run_name].host}.",
         )
-    for holder in here.values():
-        _signal(_process(holder), signal.SIGTERM)
-    for name, holder in here.items():
+    with contextlib.ExitStack() as stack:
+        for holder in here.values():
+            if not stop_runs:
+                stack.enter_context(asked_to_leave(store.state, _process(holder)))
+            _signal(_process(holder), signal.SIGTERM)
+        _check_gone(here)
+    if stop_runs:
+        for name in here:
+            recall_runs(store.state, name)
+    return here
+
+
+def _check_gone(orchestrators: Mapping[str, Holder]) -> None:
+    for name, holder in orchestrators.items():
         if not _gone(_process(holder), GRACE):
             raise MotokoError(
                 f"the orchestrator of {name!r} (process {holder.pid}) did not end in {GRACE:g} s",
                 hint="Perhaps an action blocks. `motoko kill` makes it end.",
             )
-    if stop_runs:
-        for name in here:
-            recall_runs(store.state, name)
-    return here
 
 
 def _names(found: Mapping[str, Holder]) -> str:
@@ -125,42 +144,82 @@ def kill(state: StateDirectory, *, stop_runs: bool = False) -> list[str]:
 
     Runs go on, or with ``stop_runs`` go back to CREATED. What runs on other hosts is left alone.
     """
-    stopped: list[str] = []
-    store = Store(state, {}, look=True)
+    served = PidFile(state.server_record).owner_alive()
+    if served and hangs(state):
+        # First: everybody waits for it. Who cannot end without one starts another.
+        stop_server(state)
+    stopped = _end_orchestrators(state, stop_runs=stop_runs)
     try:
-        orchestrators = running_orchestrators(store)
-    finally:
-        store.close()
-    for name, holder in orchestrators.items():
-        if holder.host == socket.gethostname() and holder.pid != os.getpid():
-            _end(_process(holder))
-            stopped.append(f"the orchestrator of run name {name!r} (process {holder.pid})")
-    try:
-        left = _deserted(state) if stop_runs else 0
-        if left:
-            start_launcher(state, hold=True)
-            stopped.append("1 run" if left == 1 else f"{left} runs")
-        if stop_launcher(state, stop_runs=stop_runs) and not left:
+        if _end_launchers(state, stop_runs=stop_runs):
             stopped.append("the launcher")
+        recalled = _recall_deserted(state) if stop_runs else 0
+        if recalled:
+            stopped.append("1 run" if recalled == 1 else f"{recalled} runs")
     finally:
-        if stop_server(state):
+        stop_server(state)
+        if served:
             stopped.append("the server")
         keep(state)  # what is started from now on is nobody's yet
     return stopped
 
 
-def _deserted(state: StateDirectory) -> int:
-    """Return how many runs go on that no launcher attends to, so that it takes one to end them."""
+def _end_orchestrators(state: StateDirectory, *, stop_runs: bool) -> list[str]:
+    """End the orchestrators on this host; returns which. Those of ``motoko run`` see to runs."""
+    store = Store(state, {}, look=True)
+    try:
+        orchestrators = running_orchestrators(store)
+    finally:
+        store.close()
+    ended = []
+    for name, holder in orchestrators.items():
+        if holder.host != socket.gethostname() or holder.pid == os.getpid():
+            continue
+        process = _process(holder)
+        with contextlib.nullcontext() if stop_runs else asked_to_leave(state, process):
+            _end(process)
+        ended.append(f"the orchestrator of run name {name!r} (process {holder.pid})")
+    return ended
+
+
+def _end_launchers(state: StateDirectory, *, stop_runs: bool) -> bool:
+    try:
+        return stop_launcher(state, stop_runs=stop_runs)
+    except LauncherError as error:
+        log.warning("%s; it is made to end", error.message)
+        return stop_launcher(state)
+
+
+def _recall_deserted(state: StateDirectory) -> int:
+    """Take back the runs that go on and that no launcher attends to; returns how many it were.
+
+    It takes a launcher to end them. What had ended meanwhile is only recorded.
+    """
+    left = _deserted(state)
+    if not left:
+        return 0
+    start_launcher(state, hold=True)
+    stop_launcher(state, stop_runs=True)
+    store = Store(state, {}, look=True)
+    try:
+        with store.script.view() as session:
+            return sum(session.run(key).uncounted > before for key, before in left.items())
+    finally:
+        store.close()
+
+
+def _deserted(state: StateDirectory) -> dict[RunKey, int]:
+    """Return how often the runs were taken back that go on without any launcher."""
     store = Store(state, {}, look=True)
     try:
         with store.script.view() as session:
             tables = session.tables
             if living(tables, store.now()):
-                return 0
+                return {}
             studies = [tables.study(name) for name in tables.study_names()]
-            return sum(len(study.ids(None, lifecycles=ACTIVE)) for study in studies)
+            going = (study.records(study.ids(None, lifecycles=ACTIVE)) for study in studies)
+            return {run.key: run.uncounted for records in going for run in records}
     except NoDatabaseError:
-        return 0
+        return {}
     finally:
         store.close()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from motoko.errors import ServerError
+from motoko.errors import ServerError, StorageError
 from motoko.runtime.daemons import PidFile
 
 # sockaddr_un has 108 bytes on Linux and 104 on macOS, the closing zero included.
@@ -25,8 +25,14 @@ class StateDirectory:
 
     @classmethod
     def of(cls, workflow: Path) -> StateDirectory:
-        """Return the state directory of the workflow in directory ``workflow``."""
-        return cls(Path(os.path.realpath(workflow)) / ".wf")
+        """Return the state directory of the workflow in directory ``workflow``.
+
+        StorageError if something else has its name.
+        """
+        path = Path(os.path.realpath(workflow)) / ".wf"
+        if path.exists() and not path.is_dir():
+            raise StorageError(f"{path} is not a directory", hint="Move it out of the way.")
+        return cls(path)
 
     @property
     def database(self) -> Path:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from motoko.storage.address import StateDirectory
 
 GREETING_SECONDS = 0.2
+HANG_SECONDS = 3.0  # a server that greets nobody for so long hangs
 STOP_GRACE = 5.0  # seconds between asking a server to end and making it end
 LOCK_PATIENCE = 40.0  # seconds: longer than a server may take to start
 _ROOM: Final = "Make room on the disk, and do it again: nothing is lost."
@@ -58,6 +59,20 @@ def answers(state: StateDirectory) -> bool:
         with contextlib.suppress(OSError):
             probe.recv(64)
     return True
+
+
+def hangs(state: StateDirectory) -> bool:
+    """Return whether a server has the socket and greets nobody; blocks for HANG_SECONDS if so."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(HANG_SECONDS)
+        try:
+            probe.connect(str(state.socket()))  # the system does this for a server that hangs
+            probe.recv(64)
+        except (TimeoutError, BlockingIOError):  # the latter: nobody takes connections any more
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = None) -> bool:

@@ -174,6 +174,15 @@ class StudyTable:
                 counts[state] = counts.get(state, 0) + n
         return counts
 
+    def counts_by_run_name(self, lifecycles: Iterable[str]) -> dict[str, int]:
+        """Return how many runs each run name has in these lifecycles, where it has any."""
+        counts: Counter[str] = Counter()
+        for lifecycle in lifecycles:
+            first, last = (lifecycle, ""), (lifecycle, LAST)
+            for (_, name), ids in self._table["lifecycles"].items(first, last):
+                counts[name] += len(ids)
+        return dict(+counts)
+
     def outdated(self, digest: str, run_name: str) -> list[int]:
         """Return the runs that have ended and whose scripts have another digest, ascending."""
         trees = self._table["scripts"].items()

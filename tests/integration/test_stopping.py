@@ -1,0 +1,169 @@
+"""Stopping from elsewhere: runs go on unless told otherwise, and what hangs is made to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.core.edits import Cancel
+from motoko.launcher.daemon import running_launchers
+from motoko.operations import stopping
+from motoko.operations.overview import Progress, progress
+from motoko.runtime.daemons import PidFile
+from motoko.storage import server
+from motoko.storage.address import StateDirectory
+from tests.support import victims
+from tests.support.command_line import Shell, finish, small_workflow, wait_until
+from tests.support.launching import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+WAIT = 'while test ! -e "$MOTOKO_TEST_GO"; do sleep 0.05; done\n'
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    """A workflow of two runs that wait for a file ``go``; one is executed at a time."""
+    made = small_workflow(tmp_path / "wf", script=WAIT)
+    made.write({"motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 1"})
+    made.environment["MOTOKO_TEST_GO"] = str(tmp_path / "go")
+    yield made
+    made.run("kill", "--stop-runs")
+    assert victims.left(tmp_path) == []
+
+
+def states(shell: Shell, run_name: str = "a") -> dict[str, int]:
+    found = shell.info()
+    return dict(found["studies"][0]["counts"].get(run_name, {})) if found["database"] else {}
+
+
+def wait_until_it_runs(shell: Shell, run_name: str = "a") -> None:
+    wait_until(lambda: states(shell, run_name).get("START") == 1, "a run has started")
+
+
+def causes(shell: Shell) -> str:
+    return shell.ok("history", "s.1")
+
+
+# -- foreground runs stopped from elsewhere ------------------------------------------------------
+
+
+def test_runs_go_on_when_their_foreground_orchestrator_is_stopped_from_elsewhere(
+    shell: Shell,
+) -> None:
+    process = shell.start("run", "-n", "a")
+    wait_until_it_runs(shell)
+    shell.ok("orchestrator", "stop", "-n", "a")
+    done = finish(process)
+    assert done.returncode == 143, done.stderr
+    assert "1 run goes on" in done.stderr
+    assert len(shell.info()["launchers"]) == 1  # the runs that wait go on, too
+    assert states(shell) == {"START": 1, "CREATED": 1}
+    process = shell.start("run", "-n", "a")
+    wait_until(lambda: shell.info()["orchestrators"], "the same command goes on")
+    out = shell.ok("kill")
+    assert "stopped the orchestrator of run name 'a'" in out
+    assert "stopped the launcher" in out
+    assert finish(process).returncode == 143
+    assert len(victims.wrappers(shell.directory)) == 1
+    assert states(shell) == {"START": 1, "CREATED": 1}
+    assert "recalled" not in causes(shell)
+    assert list(shell.directory.glob(".wf/leave-*")) == []
+    assert "stopped 1 run\n" in shell.ok("kill", "--stop-runs")
+    assert states(shell) == {"CREATED": 2}
+
+
+def test_runs_are_stopped_with_their_foreground_orchestrator_if_that_is_asked_for(
+    shell: Shell,
+) -> None:
+    process = shell.start("run", "-n", "a")
+    wait_until_it_runs(shell)
+    shell.ok("orchestrator", "stop", "-n", "a", "--stop-runs")
+    assert finish(process).returncode == 143
+    assert states(shell) == {"CREATED": 2}
+    assert shell.info()["launchers"] == []
+
+
+# -- runs of other run names ---------------------------------------------------------------------
+
+
+def test_runs_of_all_run_names_that_its_launcher_leaves_are_told(shell: Shell) -> None:
+    shell.write(
+        {
+            "motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 3",
+            "s/launch.sh": f'test "$MOTOKO_RUN_NAME" = b && exit\n{WAIT}',
+        }
+    )
+    process = shell.start("run", "-n", "a")
+    wait_until(lambda: states(shell) == {"START": 2}, "two runs have started")
+    process.send_signal(signal.SIGINT)
+    assert "go on" not in finish(process).stderr
+    done = shell.run("run", "-n", "b")
+    assert done.returncode == 0, done.stderr
+    assert len(victims.wrappers(shell.directory)) == 2
+    assert "2 runs go on (2 of 'a'); " in done.stderr
+    assert shell.info()["launchers"] == []
+
+
+def test_progress_names_others_whose_runs_have_not_ended(place: Place) -> None:
+    place.create([{"x": 1}, {"x": 2}], run_name="other")
+    (key,) = place.create([{"x": 3}], run_name="own")
+    with place.store.script.view() as session:
+        assert progress(session, ["a"], "own") == Progress({"a": {"CREATED": 1}}, {"other": 2})
+    place.edit(key, Cancel(0.0, "test"))
+    with place.store.script.view() as session:
+        assert progress(session, ["a"], "own") == Progress({"a": {"CANCELLED": 1}})
+
+
+# -- what hangs, and what had ended ------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A workflow whose runs wait for a file ``go`` in their study's directory."""
+    monkeypatch.setattr(server, "HANG_SECONDS", 0.5)
+    monkeypatch.setattr(server, "STOP_GRACE", 0.2)
+    made = Place.make(tmp_path / "wf", {"a": "until [ -e ../../go ]; do sleep .05; done\n"})
+    yield made
+    made.close()
+
+
+def test_a_server_that_hangs_is_killed_and_so_is_all_else(place: Place) -> None:
+    place.start()
+    key = place.run()
+    place.wait_for(key, "START")
+    place.store.close()
+    record = PidFile(place.state.server_record).read()
+    assert record is not None
+    os.kill(record.process.pid, signal.SIGSTOP)
+    assert stopping.kill(place.state) == ["the launcher", "the server"]
+    assert running_launchers(place.state) == []
+    assert not PidFile(place.state.server_record).owner_alive()
+    assert place.record(key).lifecycle == "START"
+
+
+def test_runs_that_had_ended_are_not_counted_as_stopped(place: Place) -> None:
+    place.start(stop_runs=False)
+    key, other = place.run(), place.run()
+    place.wait_for(other, "START")
+    place.wait_for(key, "START")
+    assert stopping.kill(place.state) == ["the launcher", "the server"]
+    exits = [place.directory_of(k) / ".motoko" for k in (key, other)]
+    (place.directory / "a" / "go").touch()
+    wait_until(lambda: all(list(path.glob("*/exit")) for path in exits), "both have ended")
+    assert stopping.kill(place.state, stop_runs=True) == []
+    assert [run.lifecycle for run in place.records([key, other])] == ["FINISHED"] * 2
+
+
+def test_a_server_that_answers_does_not_hang(place: Place) -> None:
+    assert not server.hangs(place.state)
+    server.stop_server(place.state)
+    assert not server.hangs(place.state)
+    assert not server.hangs(StateDirectory.of(place.directory / "nowhere"))
