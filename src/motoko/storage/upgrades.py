@@ -9,15 +9,31 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from BTrees.IIBTree import IITreeSet
+from BTrees.OOBTree import OOBTree
+
 from motoko.errors import DatabaseVersionError, NoDatabaseError
+from motoko.storage.study_table import StudyTable, queue
 from motoko.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+
+
+def _add_queues(tables: Any) -> None:
+    """Version 2: an index of the CREATED runs that say where they are to run."""
+    for name, table in tables["studies"].items():
+        table["queues"] = OOBTree()
+        for record in StudyTable(name, table).records(list(table["runs"])):
+            key = queue(record)
+            if key is not None:
+                table["queues"].setdefault(key, IITreeSet()).insert(record.id)
+
+
 # From which version -> what makes it the next one, given the mapping below the root's "motoko".
-STEPS: Final[Mapping[int, Callable[[Any], None]]] = MappingProxyType({})
+STEPS: Final[Mapping[int, Callable[[Any], None]]] = MappingProxyType({1: _add_queues})
 
 
 def check_version(root: Any) -> None:
