@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from motoko.storage.store import Store
 
 LATER: Final = 30.0  # seconds until runs that the scheduler would not take now are tried again
+BURST: Final = 10.0
 NAME_LENGTH: Final = 60
 
 log = logging.getLogger(__name__)
@@ -131,12 +132,13 @@ class Submission:
         return Refusal(result.why, Ending(Lifecycle.FAILED, None, reason))
 
     async def _keep_to_rate(self) -> None:
-        """Wait for this submission's turn: so many a minute, none faster after a pause."""
+        """Wait for this submission's turn: so many a minute."""
+        gap = 60.0 / self._limits.submit_rate
         now = time.monotonic()
-        turn = max(now, self._next)
-        self._next = turn + 60.0 / self._limits.submit_rate
-        if turn > now:
-            await anyio.sleep(turn - now)
+        # After a pause a few may follow each other at once, no more than belong to BURST seconds.
+        self._next = max(self._next, now - BURST) + gap
+        if self._next > now + gap:
+            await anyio.sleep(self._next - gap - now)
 
 
 def _prepare_all(store: Store, actives: Sequence[Active]) -> list[Order | Failed]:
