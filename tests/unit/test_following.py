@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from motoko.core.states import Lifecycle
+from motoko.launcher.engine import Ending
 from motoko.launcher.scheduled.following import Attempt, Sight, Step, Word, follow
-
-if TYPE_CHECKING:
-    from motoko.launcher.engine import Ending
 
 pytestmark = pytest.mark.unit
 
@@ -162,7 +158,8 @@ def test_the_schedulers_own_word_counts_where_no_exit_record_comes() -> None:
     assert step(Sight(COMPLETED, began=9.0), late).status == 0
     failed = ending(Sight(FAILED, began=9.0), late)
     assert (failed.outcome, failed.exit_code) == (Lifecycle.FAILED, 3)
-    never = step(Sight(FAILED), late)
+    assert not step(Sight(FAILED)).over
+    never = step(Sight(FAILED), Attempt(doubted=NOW))
     assert never.take_back
     assert never.ending is not None
     assert never.ending.reason is not None
@@ -176,7 +173,19 @@ def test_not_listed_is_lost_only_after_every_source_was_asked_and_a_while() -> N
     assert not step(Sight(None, asked=True, began=9.0)).over
     lost = ending(Sight(None, asked=True, began=9.0), late)
     assert (lost.outcome, lost.exit_code) == (Lifecycle.LOST, None)
-    assert step(Sight(None, asked=True), late).take_back
+    assert not step(Sight(None, asked=True)).over
+    never = step(Sight(None, asked=True), Attempt(doubted=NOW))
+    assert never.take_back
+    assert never.ending is not None
+    assert never.ending.outcome is Lifecycle.LOST
+
+
+@pytest.mark.parametrize("began", [None, 9.0])
+def test_cancelled_before_its_turn_it_is_listed_nowhere(began: float | None) -> None:
+    asked = Attempt(stop=Lifecycle.CANCELLED, doubted=NOW - LAG)
+    found = step(Sight(None, asked=True, began=began), asked)
+    assert found.ending == Ending(Lifecycle.CANCELLED, None, "cancelled on request")
+    assert found.take_back is (began is None)
 
 
 def test_not_listed_with_an_exit_record_the_other_sources_are_asked_first() -> None:

@@ -172,11 +172,12 @@ def _by_itself(attempt: Attempt, sight: Sight, word: Word, now: float, lag: floa
         return Step(status=sight.status)
     if sight.again:
         return Step(requeue="the scheduler had started it a second time")
-    if not _late(attempt, now, lag):
-        return Step(started=_newly(attempt, sight), doubted=attempt.doubted or now)
-    if sight.began is None:
+    if sight.began is None and attempt.doubted is not None:
+        # No need to wait: if the start file can be taken, the script was never started.
         reason = f"its script was not started: it {word}"
         return Step(ending=Ending(Lifecycle.FAILED, word.status, reason), take_back=True)
+    if not _late(attempt, now, lag):
+        return Step(started=_newly(attempt, sight), doubted=attempt.doubted or now)
     if word.condition is Condition.ENDED_WELL:
         return Step(status=0)
     reason = f"it left no exit record: it {word}"
@@ -188,13 +189,24 @@ def _unlisted(attempt: Attempt, sight: Sight, now: float, lag: float) -> Step:
         if attempt.doubted is None or not sight.asked:
             return Step(ask=True, doubted=attempt.doubted or now)
         return Step(status=sight.status)
+    if sight.began is None and sight.asked and attempt.doubted is not None:
+        # A task of an array that is cancelled before its turn is listed nowhere.
+        return _vanished(attempt)
     if not sight.asked or not _late(attempt, now, lag):
         return Step(started=_newly(attempt, sight), ask=True, doubted=attempt.doubted or now)
     if sight.again:
         return Step(requeue="the scheduler had started it a second time")
-    what = "left no exit record" if sight.began is not None else "never started"
-    reason = f"it {what}, and the scheduler does not know it any more"
-    return Step(ending=Ending(Lifecycle.LOST, None, reason), take_back=sight.began is None)
+    if attempt.stop is not None:
+        return _cancelled(attempt, Word("CANCELLED"), never_began=False)
+    reason = "it left no exit record, and the scheduler does not know it any more"
+    return Step(ending=Ending(Lifecycle.LOST, None, reason))
+
+
+def _vanished(attempt: Attempt) -> Step:
+    if attempt.stop is not None:
+        return _cancelled(attempt, Word("CANCELLED"), never_began=True)
+    reason = "it never started, and the scheduler does not know it any more: was it cancelled?"
+    return Step(ending=Ending(Lifecycle.LOST, None, reason), take_back=True)
 
 
 def _late(attempt: Attempt, now: float, lag: float) -> bool:

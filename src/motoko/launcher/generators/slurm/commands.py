@@ -93,38 +93,40 @@ class Scheduler:
         if argv[0] != SUBMIT:  # what sbatch is given, jobs get
             environment = {**environment, **dict(READABLE)}
         async with self._turns:
-            with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-                try:
-                    status = await _status(argv, environment, directory, (out, err), seconds)
-                except OSError as error:
-                    if argv[0] == SUBMIT and isinstance(error, FileNotFoundError | PermissionError):
-                        raise _no_sbatch(error) from error
-                    reason = f"{argv[0]} cannot be run: {error.strerror or error}"
-                    return Answer(None, unknown=reason)
-                stdout, stderr = _content(out), _content(err)
+            try:
+                status, stdout, stderr = await _ran(argv, environment, directory, seconds)
+            except OSError as error:
+                missing = isinstance(error, FileNotFoundError | PermissionError)
+                if missing and argv[0] == SUBMIT and error.filename != directory:
+                    raise _no_sbatch(error) from error
+                where = "" if error.filename in (None, argv[0]) else f": {error.filename}"
+                reason = f"{argv[0]} cannot be run: {error.strerror or error}{where}"
+                return Answer(None, unknown=reason)
         return Answer(status, stdout, stderr, _unknown(argv[0], status, stderr, seconds))
 
 
-async def _status(
-    argv: Sequence[str],
-    environment: Mapping[str, str],
-    directory: str | None,
-    outputs: tuple[IO[bytes], IO[bytes]],
-    seconds: float,
-) -> int | None:
-    """Return the exit status of a command, None if it took too long.
+async def _ran(
+    argv: Sequence[str], environment: Mapping[str, str], directory: str | None, seconds: float
+) -> tuple[int | None, str, str]:
+    """Return exit status, None if it took too long, and what was printed.
 
-    It writes to files, for a pipe that a child of it keeps open would have no end.
+    It prints to files, for a pipe that a child of it keeps open would have no end.
     """
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=outputs[0],
-        stderr=outputs[1],
-        env=environment,
-        cwd=directory,
-        start_new_session=True,
-    )
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env=environment,
+            cwd=directory,
+            start_new_session=True,
+        )
+        status = await _status(process, seconds)
+        return status, _content(out), _content(err)
+
+
+async def _status(process: asyncio.subprocess.Process, seconds: float) -> int | None:
     try:
         with anyio.move_on_after(seconds):
             return await process.wait()

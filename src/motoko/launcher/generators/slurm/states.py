@@ -144,6 +144,7 @@ _NEVER: Final = MappingProxyType(
         + _RELEASE,
         "launch_failed_requeued_held": "it could not be started and is held: look at the node, "
         + _RELEASE,
+        "job_requeued_in_held_state": f"it was put back into the queue and is held: {_RELEASE}",
         "InvalidAccount": "its account is not valid: give another one (`account=...` in "
         "slurm_options) and create the run again",
         "AccountNotAllowed": "its account may not use this partition: give another account or "
@@ -184,7 +185,7 @@ def never_starts(reason: str) -> str | None:
 
     None for reasons that pass.
     """
-    word = _first_word(reason)
+    word = _cause(reason)
     if word in _NEVER:
         return _NEVER[word]
     if _PER_JOB.fullmatch(word):
@@ -204,7 +205,7 @@ def explain(state: str, reason: str) -> str:
     name = full_name(state)
     found = condition(state)
     phrase = _STATE_PHRASES.get(name) or _CONDITION_PHRASES[found]
-    cause = _first_word(reason)
+    cause = _cause(reason)
     if found is Condition.WAITING:
         never = never_starts(reason)
         if never is not None:
@@ -219,8 +220,10 @@ def _words(name: str, cause: str) -> str:
     return f"{name} {cause}".strip() or "no state"
 
 
-def _first_word(reason: str) -> str:
-    """Return a reason without what may follow it (``ReqNodeNotAvail, UnavailableNodes:n1``)."""
-    text = reason.strip().strip("()")
-    word = re.split(r"[,\s]", text, maxsplit=1)[0]
-    return "" if word in ("None", "N/A", "null") else word
+def _cause(reason: str) -> str:
+    """Return a reason as one word, without details (``ReqNodeNotAvail, UnavailableNodes:n1``).
+
+    Some are sentences, which squeue prints with spaces and scontrol with underscores.
+    """
+    text = reason.strip().strip("()").partition(",")[0]
+    return "" if text in ("None", "N/A", "null") else "_".join(text.split())

@@ -17,7 +17,8 @@ _SUBMITTED: Final = re.compile(r"(\d+)(?:;\S+)?")
 _LOST: Final = re.compile(
     r"Unable to contact slurm controller|Socket timed out|Zero Bytes were transmitted"
     r"|Transport endpoint is not connected|Connection (refused|reset|timed out)"
-    r"|standby mode|Unexpected message received|temporarily unavailable"
+    r"|Protocol authentication error|Munge encode failed|standby mode"
+    r"|Unexpected message received|temporarily unavailable"
     r"|Communication (connection|shutdown|receive|send) |Message (receive|send) failure",
     re.IGNORECASE,
 )

@@ -24,7 +24,10 @@ NOTHING: Final = frozenset({"", "(null)", "N/A", "None"})
 _PART: Final = re.compile(r"(\d+)(?:-(\d+)(?::([1-9]\d*))?)?")
 _ACCOUNTED: Final = re.compile(r"(\d+)(?:_(\d+|\[.*\]?))?")
 _SHOWN_ID: Final = re.compile(r"JobId=(\d+)(?: ArrayJobId=(\d+) ArrayTaskId=(\S+))?(?=\s)")
-_SHOWN_STATE: Final = re.compile(r"\sJobState=(\S+) Reason=(\S*) Dependency=")
+# With what stands before it, for a job's name may look like a state.
+_SHOWN_STATE: Final = re.compile(
+    r"\sAccount=\S* QOS=\S*(?: WCKey=\S*)?\s+JobState=(\S+) Reason=(\S*) Dependency="
+)
 _EXIT: Final = re.compile(r"(\d+):(\d+)")
 _SETTING: Final = re.compile(r"([A-Za-z_]\w*)\s*=\s*(.*?)\s*")
 
