@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.lowlevel
 
+from motoko.errors import LauncherError
+from motoko.core.states import Lifecycle
 from motoko.launcher import evidence
 from motoko.launcher.active import Ended
 from motoko.launcher.directory import take_back
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from motoko.config import QueueLimits
-    from motoko.core.states import Lifecycle
     from motoko.launcher.active import Active, Notebook, Pool
+    from motoko.launcher.directory import Place
     from motoko.launcher.engine import Ending
     from motoko.launcher.scheduled.batches import Batch
     from motoko.launcher.scheduled.desk import Desk, Look
@@ -94,8 +96,12 @@ class ScheduledCrew:
             await self._room.wait()
             self._room = anyio.Event()
             await anyio.lowlevel.checkpoint()  # what is claimed together is admitted together
-            for group in await self._submission.prepare(self.pool.start(), self._not_begun):
-                await self._submit_group(group)
+            await self.submit()
+
+    async def submit(self) -> None:
+        """Submit what waits and has a place."""
+        for group in await self._submission.prepare(self.pool.start(), self._not_begun):
+            await self._submit_group(group)
 
     async def _submit_group(self, group: Sequence[Active]) -> None:
         wanted = [active for active in group if active.stop is None and self.pool.has(active)]
@@ -131,12 +137,12 @@ class ScheduledCrew:
             if not self.pool.running() and not self._to_cancel:
                 await self._stirred.wait()
             self._stirred = anyio.Event()
-            changed = await self._poll()
+            changed = await self.look()
             pause = QUICK if changed else min(2 * pause, self._limits.poll)
             with anyio.move_on_after(pause):
                 await self._stirred.wait()
 
-    async def _poll(self) -> bool:
+    async def look(self) -> bool:
         """Look once at everything; returns whether anything has changed."""
         changed = await self._cancel()
         look = await self._desk.look()
@@ -192,6 +198,8 @@ class ScheduledCrew:
             active.remark = step.remark or None
             self._notebook.remarks.append((active, step.remark))
         if step.cancel:
+            # For a later launcher, which may find it cancelled and its end not recorded.
+            await in_thread(partial(evidence.note_stop, active.place, Lifecycle.CREATED))
             self._end_job(active.task)
         if step.over:
             if step.take_back and not await self._take_back(active):
@@ -216,9 +224,7 @@ class ScheduledCrew:
         self._over(active, step.status, at, ending=step.ending)
 
     async def _take_back(self, active: Active) -> bool:
-        content = evidence.taken_by("that saw it end")
-        taken = await in_thread(partial(take_back, active.place, evidence.START, content))
-        return taken or await in_thread(partial(evidence.taken_away, active.place))
+        return await in_thread(partial(_never_starts, active.place))
 
     async def _find(self, batch: Batch, look: Look) -> bool:
         """Find a submission whose answer was lost, by its token."""
@@ -231,11 +237,15 @@ class ScheduledCrew:
             return True
         if look.began - batch.since < IN_DOUBT:
             return False
-        log.warning("batch %s: the scheduler never got it", batch.token)
+        started: list[Question] = []
         for active in self._of(batch):
             if await self._take_back(active):
+                log.warning("run %s: the scheduler never got it", active.key)
                 self._again(active, "the scheduler never got it")
-        return True
+            else:
+                # The scheduler had it, and knows nothing of it any more.
+                started.append(Question(active, None, asked=True))
+        return await self._consider(started)
 
     def _of(self, batch: Batch) -> list[Active]:
         return [a for a in self.pool.running() if a.task is not None and a.task.batch is batch]
@@ -317,9 +327,7 @@ class ScheduledCrew:
         found = await in_thread(partial(batch_of, active.place))
         batch = None if found is None else await self._known_batch(found[0])
         if found is None or batch is None:
-            taken = await in_thread(
-                partial(take_back, active.place, evidence.START, evidence.taken_by("another"))
-            )
+            taken = await self._take_back(active)
             faults.point("launcher.taken_back")
             if taken:
                 cause = "its launcher was gone before it was submitted"
@@ -352,6 +360,16 @@ def _remember(active: Active) -> None:
     active.since = began_at(active.place)
     active.stop = evidence.stopped_for(active.place)
     active.failed = failure_until(f"{active.place.private}/{OUTBOX}", active.read)
+
+
+def _never_starts(place: Place) -> bool:
+    """Make sure that an attempt never starts; returns False if it has started."""
+    try:
+        if take_back(place, evidence.START, evidence.taken_by("that saw it end")):
+            return True
+    except LauncherError:
+        log.debug("%s is a later attempt's by now", place.run)
+    return evidence.taken_away(place)
 
 
 def _grown(active: Active) -> bool:

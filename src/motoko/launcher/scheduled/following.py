@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from motoko.core.states import Lifecycle
@@ -56,7 +56,7 @@ class Sight:
 
     ``word`` None: the queue does not list it. ``asked``: all other sources were asked as well.
     ``began``: when its start file was taken, ``status``: the exit record. ``again``: it was started
-    a second time under the same token.
+    a second time under the same token. ``stop``: why a launcher, perhaps another one, ends it.
     """
 
     word: Word | None
@@ -64,6 +64,7 @@ class Sight:
     began: float | None = None
     status: int | None = None
     again: bool = False
+    stop: Lifecycle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ def follow(attempt: Attempt, sight: Sight, now: float, *, lag: float = FILES_LAG
     any other waits for the scheduler to say whether it was the one to end the script.
     """
     word = sight.word
+    if attempt.stop is None and sight.stop is not None:
+        attempt = replace(attempt, stop=sight.stop)
     if sight.status == 0:
         return Step(status=0)
     if word is None:
@@ -107,7 +110,7 @@ def follow(attempt: Attempt, sight: Sight, now: float, *, lag: float = FILES_LAG
         return Step(started=_newly(attempt, sight), remark=_remark(attempt, str(word)))
     if word.condition.is_end:
         return _ended(attempt, sight, word, now, lag)
-    return _going(attempt, sight, word)
+    return _going(attempt, sight, word, now)
 
 
 def _newly(attempt: Attempt, sight: Sight) -> float | None:
@@ -118,17 +121,25 @@ def _remark(attempt: Attempt, text: str) -> str | None:
     return None if text == (attempt.remark or "") else text
 
 
-def _going(attempt: Attempt, sight: Sight, word: Word) -> Step:
+def _going(attempt: Attempt, sight: Sight, word: Word, now: float) -> Step:
     if word.condition is Condition.WAITING:
-        if sight.began is not None and sight.status is None:
-            # The start file is there to run a script once: what waits now would not run.
-            return Step(requeue=f"the scheduler put it back into the queue: it {word}", cancel=True)
+        if sight.began is not None:
+            return _put_back(attempt, word, now)
         telling = never_starts(word.reason) is not None or word.state != "PENDING"
         return Step(remark=_remark(attempt, f"it {word}" if telling else ""))
     paused = word.condition is Condition.PAUSED
     return Step(
         started=_newly(attempt, sight), remark=_remark(attempt, f"it {word}" if paused else "")
     )
+
+
+def _put_back(attempt: Attempt, word: Word, now: float) -> Step:
+    """Judge a scheduler job that waits though its script was started."""
+    if attempt.doubted is None:
+        # It may have started after the queue was asked; in the next look it does not wait then.
+        return Step(doubted=now)
+    # The start file is there to run a script once: what waits now would not run.
+    return Step(requeue=f"the scheduler put it back into the queue: it {word}", cancel=True)
 
 
 def _ended(attempt: Attempt, sight: Sight, word: Word, now: float, lag: float) -> Step:
@@ -168,10 +179,11 @@ def _limit(attempt: Attempt, sight: Sight, word: Word) -> Ending:
 
 def _by_itself(attempt: Attempt, sight: Sight, word: Word, now: float, lag: float) -> Step:
     """Judge a scheduler job that ended by itself, well or not; the exit record says how."""
+    if sight.again:
+        # What the exit record says may come from being ended for that.
+        return Step(requeue="the scheduler had started it a second time")
     if sight.status is not None:
         return Step(status=sight.status)
-    if sight.again:
-        return Step(requeue="the scheduler had started it a second time")
     if sight.began is None and attempt.doubted is not None:
         # No need to wait: if the start file can be taken, the script was never started.
         reason = f"its script was not started: it {word}"
@@ -188,6 +200,8 @@ def _unlisted(attempt: Attempt, sight: Sight, now: float, lag: float) -> Step:
     if sight.status is not None:
         if attempt.doubted is None or not sight.asked:
             return Step(ask=True, doubted=attempt.doubted or now)
+        if sight.again:
+            return Step(requeue="the scheduler had started it a second time")
         return Step(status=sight.status)
     if sight.began is None and sight.asked and attempt.doubted is not None:
         # A task of an array that is cancelled before its turn is listed nowhere.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.launcher import evidence
+from motoko.launcher.generators.slurm.states import Condition
 from motoko.launcher.scheduled.batches import AGAIN
 from motoko.launcher.scheduled.following import Sight
 
@@ -45,7 +46,9 @@ def _sight(question: Question) -> Sight:
     # The exit record is looked for last: what came after the scheduler's word may be there by now.
     began = began_at(place)
     again = evidence.file_time(place, AGAIN) is not None
-    return Sight(word, question.asked, began, evidence.exit_status(place), again)
+    over = word is None or word.condition is Condition.CANCELLED
+    stop = evidence.stopped_for(place) if over else None
+    return Sight(word, question.asked, began, evidence.exit_status(place), again, stop)
 
 
 def began_at(place: Place) -> float | None:
