@@ -5,7 +5,7 @@ Nothing is started by looking. --json prints one object on standard output:
   directory      text
   database       whether there is one
   server         null, or {"pid"}
-  launchers      list of {"name", "host", "pid", "since", "generator", "studies"}
+  launchers      list of {"name", "host", "pid", "since", "generator", "studies", "machines"}
   orchestrators  list of {"run_name", "host", "pid", "since"}
   studies        list of {"name", "counts": {run name: {state: number}}}; with --verbose
                  also "runs": list of {"id", "job_id", "run_name", "state", "lifecycle",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import ConfigError
+from motoko.launcher.generators.slurm.options import with_suggestion
 from motoko.launcher.generators.slurm.states import Condition
 from motoko.launcher.generators.slurm.submission import (
     Failure,
@@ -104,7 +105,7 @@ class Desk:
         answer = await self._scheduler.run(argv, directory=directory)
         if not answer.good:
             kind = Failure.LOST if answer.unknown else failure(answer.stderr)
-            return Submitted(failure=kind, why=answer.error)
+            return Submitted(failure=kind, why=with_suggestion(answer.error))
         try:
             return Submitted(parse_submitted(answer.stdout))
         except ValueError as error:

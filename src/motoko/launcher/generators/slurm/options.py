@@ -6,7 +6,7 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from motoko.errors import ConfigError
+from motoko.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +21,21 @@ FLAGS: Final = frozenset(
     }
 )
 SHORT_FLAGS: Final = frozenset("hHkOQsvVW")
+# Long options of sbatch(1) up to 24.05: for suggestions only, what is missing here is no error.
+KNOWN: Final = (
+    "account acctg-freq array batch bb bbf begin chdir cluster-constraint clusters comment "
+    "constraint container container-id contiguous core-spec cores-per-socket cpu-freq cpus-per- "
+    "gpu cpus-per-task deadline delay-boot dependency distribution error exclude exclusive "
+    "export export-file extra extra-node-info get-user-env gid gpu-bind gpu-freq gpus gpus-per- "
+    "node gpus-per-socket gpus-per-task gres gres-flags help hint hold ignore-pbs input job- "
+    "name kill-on-invalid-dep licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu "
+    "mem-per-gpu mincpus network nice no-kill no-requeue nodefile nodelist nodes ntasks ntasks- "
+    "per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket oom-kill-step open-mode output "
+    "overcommit oversubscribe parsable partition power prefer priority profile propagate qos "
+    "quiet reboot requeue reservation resv-ports segment signal sockets-per-node spread-job "
+    "stepmgr switches test-only thread-spec threads-per-core time time-min tmp tres-bind tres- "
+    "per-task uid usage use-min-nodes verbose version wait wait-all-nodes wckey wrap"
+)
 # Options with which a submission would no longer be what the launcher takes it for.
 REFUSED: Final = MappingProxyType(
     {
@@ -36,6 +51,7 @@ REFUSED: Final = MappingProxyType(
         "version": "it submits nothing",
     }
 )
+_UNRECOGNIZED: Final = re.compile(r"unrecognized option '--([^'=]+)")
 _LONG: Final = MappingProxyType({"a": "array", "M": "clusters", "W": "wait", "h": "help",
                                  "V": "version"})  # fmt: skip
 
@@ -81,6 +97,13 @@ def user_arguments(options: Iterable[str]) -> tuple[str, ...]:
         found += words
         before = words[0] if option.lstrip().startswith("-") and _takes_value(words) else ""
     return tuple(found)
+
+
+def with_suggestion(refusal: str) -> str:
+    """Return sbatch's words, with the nearest option where they complain about an unknown one."""
+    found = _UNRECOGNIZED.search(refusal)
+    near = None if found is None else nearest(found[1], KNOWN.split())
+    return refusal if near is None else f"{refusal}. Did you mean {near!r}?"
 
 
 def _is_value(word: str, before: str) -> bool:

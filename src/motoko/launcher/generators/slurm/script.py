@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING, Final
 
@@ -19,13 +20,26 @@ fi
 # What went wrong before the run's own script is told as the run's failure, at once.
 _GIVE_UP: Final = """\
 give_up() {
-    printf '%s\\n' "$1" >>"${attempt%/.motoko/*}/stderr"
+    trap - EXIT
     set -C
     { printf 'process %s\\n\\n\\n' "$$" >"$attempt/start"; } 2>/dev/null || exit 111
     set +C
+    printf '%s\\n' "$1"
+    cat "$attempt/prologue" >>"${attempt%/.motoko/*}/stderr"
+    printf '\\n{"t":0,"op":"fail","reason":%s}\\n' "$2" >>"$attempt/outbox"
     printf 'exit 1\\n' >"$attempt/exit"
     exit 1
 }
+exec >"$attempt/prologue" 2>&1
+"""
+# A job that is ended meanwhile did not fail; perhaps it comes again.
+_WATCH: Final = """\
+ended() {
+    text="its prologue ended with exit status $1"
+    give_up "$text" "\\"$text\\""
+}
+trap 'ended "$?"' EXIT
+trap 'trap - EXIT; exit 143' TERM
 """
 
 
@@ -33,25 +47,31 @@ def batch_script(directory: str, modules: Iterable[str], prologue: Iterable[str]
     """Return the script of a submission whose files are in ``directory``, an absolute path.
 
     Each task finds its attempt by a link, loads the modules, runs the lines of the prologue and
-    becomes the wrapper, which runs the script of the run.
+    becomes the wrapper, which runs the script of the run. What modules and prologue print goes to
+    the attempt's file ``prologue``; if they end the task, the run fails with their words.
     """
     here = shlex.quote(directory)
-    loads = [
-        f"module load {line} || give_up {shlex.quote(f'module load {line} failed')}"
-        for line in map(str.strip, modules)
-        if line
-    ]
+    loads = [_load(line) for line in map(str.strip, modules) if line]
+    lines = [f"{line}\n" for line in prologue]
     parts = [
         "#!/bin/bash\n",
         f'cd -P {here}/tasks/"${{SLURM_ARRAY_TASK_ID:-0}}" || exit 111\n',
         "attempt=$PWD\n",
         'if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then : >"$attempt/again"; fi\n',
     ]
+    if loads or lines:
+        parts.append(_GIVE_UP)
     if loads:
-        parts += [_GIVE_UP, _MODULE, *(f"{line}\n" for line in loads)]
-    parts += [f"{line}\n" for line in prologue]
+        parts += [_MODULE, *loads]
+    if lines:
+        parts += [_WATCH, *lines, "trap - EXIT TERM\n"]
     parts += ['. "$attempt/task.sh"\n', f'exec /bin/sh {here}/wrapper.sh "$attempt" "$@"\n']
     return "".join(parts)
+
+
+def _load(line: str) -> str:
+    text = f"module load {line} failed"
+    return f"module load {line} || give_up {shlex.quote(text)} {shlex.quote(json.dumps(text))}\n"
 
 
 def task_script(variables: Mapping[str, str], argv: Iterable[str], path: str) -> str:
