@@ -36,7 +36,7 @@ class Batch:
     """One submission. ``job`` is its id, None while that is not known.
 
     ``since``: when it was last tried to submit it, or the answer was lost, in seconds of a
-    monotonic clock; ``submitting``: that goes on now.
+    monotonic clock; ``submitting``: that goes on now; ``doubled``: it became two scheduler jobs.
     """
 
     token: str
@@ -45,6 +45,7 @@ class Batch:
     job: str | None = None
     since: float = 0.0
     submitting: bool = False
+    doubled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class Task:
     def number(self) -> int | None:
         """The index by which the scheduler knows it, None where there is no array."""
         return self.index if self.batch.size > 1 else None
+
+    @property
+    def key(self) -> tuple[str, int | None]:
+        """The scheduler's id of it, "" while that is not known, and its number."""
+        return self.batch.job or "", self.number
 
 
 def write_batch(root: Path, token: str, owner: str, orders: Sequence[Order], path: str) -> Batch:

@@ -20,6 +20,7 @@ from motoko.launcher.harvest import failure_until
 from motoko.launcher.scheduled.batches import Task, batch_of, note_job, read_batch
 from motoko.launcher.scheduled.following import FILES_LAG, Attempt, follow
 from motoko.launcher.scheduled.sights import Question, began_at, look_at
+from motoko.launcher.scheduled.strays import note_twins, strays
 from motoko.launcher.scheduled.submission import Submission
 from motoko.runtime import faults
 from motoko.storage.off_loop import in_thread
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from motoko.launcher.engine import Ending
     from motoko.launcher.scheduled.batches import Batch
     from motoko.launcher.scheduled.desk import Desk, Look
-    from motoko.launcher.scheduled.following import Step
+    from motoko.launcher.scheduled.following import Step, Word
     from motoko.storage.store import Store
 
 QUICK: Final = 0.5  # seconds between looks while things change
@@ -71,6 +72,7 @@ class ScheduledCrew:
         self._desk = desk
         self._limits = limits
         self._root = root
+        self._owner = owner
         self._lag = lag
         self._submission = Submission(store, desk, limits, owner=owner, root=root)
         self._room = anyio.Event()
@@ -78,6 +80,7 @@ class ScheduledCrew:
         self._batches: dict[str, Batch] = {}
         self._to_cancel: set[str] = set()
         self._told: set[str] = set()
+        self._ends: dict[str, Word] = {}
 
     def run(self, tasks: TaskGroup) -> None:
         """Begin to work, until the tasks are cancelled."""
@@ -104,7 +107,12 @@ class ScheduledCrew:
             await self._submit_group(group)
 
     async def _submit_group(self, group: Sequence[Active]) -> None:
-        wanted = [active for active in group if active.stop is None and self.pool.has(active)]
+        wanted: list[Active] = []
+        for active in filter(self.pool.has, group):
+            if active.stop is None:
+                wanted.append(active)
+            else:
+                self._over(active, None)
         if not wanted:
             return
         batch = await self._submission.write(wanted)
@@ -150,17 +158,28 @@ class ScheduledCrew:
             return changed
         for batch in [b for b in self._batches.values() if b.job is None and not b.submitting]:
             changed |= await self._find(batch, look)
+        doubled = await self._end_twins(look)
+        await self._end_strays(look)
         questions = [
-            Question(active, look.word(active.task.batch.job, active.task.number))
+            Question(active, self._word(active, look.word(*active.task.key)))
             for active in self.pool.running()
             if active.task is not None
             and active.task.batch.job is not None
             and active.task.batch.since < look.began
+            and active.task.batch.token not in doubled
         ]
         changed |= await self._consider(questions)
         self._tidy()
         await self._cancel()
         return changed
+
+    def _word(self, active: Active, word: Word | None) -> Word | None:
+        """Return what is said of an attempt; its end, once it was said, is not forgotten."""
+        if word is None:
+            return self._ends.get(active.token)
+        if word.condition.is_end:
+            self._ends[active.token] = word
+        return word
 
     async def _consider(self, questions: list[Question]) -> bool:
         sights = await in_thread(partial(look_at, questions))
@@ -181,7 +200,7 @@ class ScheduledCrew:
         jobs = {task.batch.job for _, task in tasks if task.batch.job is not None}
         found, asked = await self._desk.ask(sorted(jobs))
         questions = [
-            Question(active, found.get((task.batch.job or "", task.number)), asked=True)
+            Question(active, self._word(active, found.get(task.key)), asked=True)
             for active, task in tasks
             if task.batch.job in asked
         ]
@@ -233,7 +252,6 @@ class ScheduledCrew:
             log.info("batch %s: the scheduler has it, as job %s", batch.token, jobs[0])
             batch.job = jobs[0]
             await in_thread(partial(note_job, batch, batch.job))
-            self._to_cancel.update(jobs[1:])
             return True
         if look.began - batch.since < IN_DOUBT:
             return False
@@ -247,11 +265,49 @@ class ScheduledCrew:
                 started.append(Question(active, None, asked=True))
         return await self._consider(started)
 
+    async def _end_twins(self, look: Look) -> set[str]:
+        """End the jobs that a submission became besides its own; return where some still go on.
+
+        Only one of them can run the scripts, and nobody can say yet which.
+        """
+        doubled: set[str] = set()
+        for batch in list(self._batches.values()):
+            twins = look.jobs.get(batch.token, frozenset()) - {batch.job}
+            if batch.job is None or not twins:
+                continue
+            if not batch.doubled:
+                log.warning("batch %s: the scheduler has it twice", batch.token)
+                await in_thread(partial(note_twins, batch))
+                batch.doubled = True
+            going = twins & look.going
+            self._to_cancel |= going
+            if going:
+                doubled.add(batch.token)
+        return doubled
+
+    async def _end_strays(self, look: Look) -> None:
+        """End the jobs that nobody waits for any more."""
+        unknown = [
+            token
+            for token, jobs in look.jobs.items()
+            if token not in self._batches and not jobs.isdisjoint(look.going)
+        ]
+        if not unknown:
+            return
+        for token in await in_thread(partial(strays, self._root, unknown, self._owner)):
+            if token not in self._batches:
+                log.warning("batch %s: nobody waits for it any more", token)
+                self._to_cancel |= look.jobs[token] & look.going
+
     def _of(self, batch: Batch) -> list[Active]:
         return [a for a in self.pool.running() if a.task is not None and a.task.batch is batch]
 
     def _tidy(self) -> None:
-        """Forget the submissions of which nothing is left."""
+        """Forget the submissions of which nothing is left, and what was said of attempts."""
+        running = {active.token for active in self.pool.running()}
+        self._told &= running
+        for token in self._ends.keys() - running:
+            del self._ends[token]
         going = {a.task.batch.token for a in self.pool.running() if a.task is not None}
         for token in self._batches.keys() - going:
             if not self._batches[token].submitting:

@@ -62,12 +62,14 @@ class Submitted:
 class Look:
     """What the queue said: a word for each job or task, and the jobs of each of our batches.
 
-    ``began``: when it was asked, in seconds of a monotonic clock.
+    ``began``: when it was asked, in seconds of a monotonic clock. ``going``: the jobs of which
+    something waits or runs.
     """
 
     began: float
     words: Mapping[Key, Word] = field(default_factory=dict)
     jobs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    going: frozenset[str] = frozenset()
 
     def word(self, job: str, task: int | None) -> Word | None:
         """Return what is said of a task, None if nothing is."""
@@ -125,7 +127,8 @@ class Desk:
             if entry.comment.startswith(self._mark):
                 words[entry.job, entry.task] = Word(entry.state, entry.reason)
                 jobs.setdefault(entry.comment.removeprefix(self._mark), set()).add(entry.job)
-        return Look(began, words, {token: frozenset(ids) for token, ids in jobs.items()})
+        going = frozenset(job for (job, _), word in words.items() if not word.condition.is_end)
+        return Look(began, words, {token: frozenset(ids) for token, ids in jobs.items()}, going)
 
     def _say(self, trouble: str | None) -> None:
         if trouble is not None and not self._silent:

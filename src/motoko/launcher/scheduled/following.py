@@ -12,6 +12,7 @@ from motoko.launcher.generators.slurm.states import Condition, condition, explai
 # A file written on another node may be seen here only after so many seconds: by default NFS
 # clients keep the attributes of a directory for up to a minute.
 FILES_LAG: Final = 60.0
+NOT_RUN: Final = 111  # with which batch script and wrapper end that find the start file taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,8 @@ def _by_itself(attempt: Attempt, sight: Sight, word: Word, now: float, lag: floa
         return Step(started=_newly(attempt, sight), doubted=attempt.doubted or now)
     if word.condition is Condition.ENDED_WELL:
         return Step(status=0)
+    if word.status == NOT_RUN:
+        return Step(requeue="the scheduler had started it a second time")
     reason = f"it left no exit record: it {word}"
     return Step(ending=Ending(Lifecycle.FAILED, word.status or None, reason))
 
