@@ -31,6 +31,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 # What sites define for login shells; bash passes it on to the scripts it starts.
 MODULES = {"BASH_FUNC_module%%": '() { [ "$2" = no-such ] && return 1; export LOADED="$LOADED$2 "; }'}
 HELD = ["--hold"]
+LONG_AT_FIRST = '[ "$(ls -d ../run-$MOTOKO_RUN_ID.attempt-* 2>/dev/null)" ] || sleep 60'
 
 
 @pytest.fixture(scope="module")
@@ -268,10 +269,7 @@ def test_cancelled_outside_before_they_start(served: SlurmPlace) -> None:
 
 
 def test_a_lost_node_does_not_count(served: SlurmPlace) -> None:
-    marks = served.place.directory / "marks"
-    marks.mkdir()
-    script = "touch ../../../marks/$MOTOKO_ATTEMPT; sleep $(( $(ls ../../../marks | wc -l) > 1 ? 0 : 60 ))"
-    key = served.run(script, options=["--nodelist=n2"])
+    key = served.run(LONG_AT_FIRST, options=["--nodelist=n2"])
     served.wait_state(key, "START")
     try:
         served.slurm.command("scontrol", "update", "nodename=n2", "state=down", "reason=test")
@@ -286,8 +284,7 @@ def test_a_lost_node_does_not_count(served: SlurmPlace) -> None:
 
 
 def test_requeued_by_the_scheduler_it_is_tried_again(served: SlurmPlace) -> None:
-    script = '[ "$(ls -d ../run-$MOTOKO_RUN_ID.attempt-* 2>/dev/null)" ] || sleep 60'
-    key = served.run(script, options=["--requeue"])
+    key = served.run(LONG_AT_FIRST, options=["--requeue"])
     served.wait_state(key, "START")
     served.slurm.command("scontrol", "requeue", served.job(key))
     assert served.wait([key]) == ["FINISHED"]
@@ -335,7 +332,8 @@ def test_the_scheduler_is_away_for_a_while(served: SlurmPlace, how: str) -> None
         served.wait_state(key, "START")
     pid = served.slurm.pid("slurmctld")
     if how == "gone":
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGTERM)  # killed, it would forget jobs and give their ids to others
+        wait_until(lambda: not Path(f"/proc/{pid}").exists())
     else:
         os.kill(pid, signal.SIGSTOP)
     try:
