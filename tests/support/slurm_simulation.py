@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +111,8 @@ class Wrapper:
         self._of: dict[Task, Execution | None] = {}
         self._writes: list[tuple[float, str, str]] = []
         self.executions: list[Execution] = []
+        # What is ended may get to write its exit record, and may end well when it is told to.
+        self.last_words: tuple[int | None, ...] = (143, 143, None, 0)
         self.late = 0
 
     def begin(self, task: Task) -> None:
@@ -153,8 +155,7 @@ class Wrapper:
     def end(self, task: Task) -> None:
         done = self._of[task]
         if done is not None and done.ended is None:
-            # It may get to write its exit record, and a script may end well when it is told to end.
-            self._end(task, done, self._random.choice((143, 143, None, 0)))
+            self._end(task, done, self._random.choice(self.last_words))
 
     def _end(self, task: Task, done: Execution, status: int | None) -> None:
         done.ended = self._time.seconds
@@ -229,6 +230,8 @@ class World:
     faults: Counter[str] = field(default_factory=Counter)
     truths: defaultdict[tuple[int, int], Truth] = field(default_factory=lambda: defaultdict(Truth))
     problems: list[str] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    planned: defaultdict[str, deque[Mishap]] = field(default_factory=lambda: defaultdict(deque))
 
     def __post_init__(self) -> None:
         self.time = Time()
@@ -280,6 +283,8 @@ class World:
         return self.random.random() < self.storm * often
 
     def _mishap(self, program: str) -> Mishap | None:
+        if self.planned[program]:
+            return self.planned[program].popleft()
         if not self._happens():
             return None
         found = self.random.choice(MISHAPS[program])
@@ -479,9 +484,9 @@ class World:
         }[task.state]  # fmt: skip
         kind = self.random.choice(kinds)
         self.faults[f"task: {kind}"] += 1
-        self._hit(task, kind)
+        self.hit(task, kind)
 
-    def _hit(self, task: Task, kind: str) -> None:
+    def hit(self, task: Task, kind: str) -> None:
         cluster, truth = self.cluster, self.truth(task)
         match kind:
             case "cancel":
@@ -536,9 +541,11 @@ class World:
         for _ in range(4):
             await self.step()
 
-    async def check(self) -> list[str]:
-        """Return everything that is not as it must be."""
+    def check(self) -> list[str]:
+        """Find everything that is not as it must be."""
         problems = self.problems
+        self.faults["files late"] += self.wrapper.late
+        self.outcomes.update(record.lifecycle.value for record in self.records())
         executions: dict[str, list[Execution]] = {}
         for done in self.wrapper.executions:
             executions.setdefault(done.token, []).append(done)

@@ -133,12 +133,38 @@ def test_what_was_asked_to_end_ends_as_asked() -> None:
     assert recalled.take_back
 
 
-def test_put_back_into_the_queue_it_would_not_run_a_second_time() -> None:
-    found = step(Sight(Word("PENDING", "BeginTime"), began=9.0), Attempt(started=9.0))
+@pytest.mark.parametrize("status", [None, 143])
+def test_put_back_into_the_queue_it_would_not_run_a_second_time(status: int | None) -> None:
+    waits = Sight(Word("PENDING", "BeginTime"), began=9.0, status=status)
+    # It may have started between the look at the queue and that at the files.
+    first = step(waits, Attempt(started=9.0))
+    assert not first.over
+    assert first.doubted == NOW
+    found = step(waits, Attempt(started=9.0, doubted=first.doubted))
     assert found.requeue is not None
     assert found.cancel
-    started = step(Sight(Word("COMPLETED"), began=9.0, again=True), Attempt(started=9.0))
-    assert started.requeue is not None
+
+
+@pytest.mark.parametrize("word", [COMPLETED, FAILED, Word("FAILED", status=111)])
+def test_started_a_second_time_it_is_tried_again(word: Word) -> None:
+    killed = Sight(word, asked=True, began=9.0, status=143, again=True)
+    assert step(killed, Attempt(started=9.0)).requeue is not None
+    unlisted = Sight(None, asked=True, began=9.0, status=143, again=True)
+    assert step(unlisted, Attempt(started=9.0, doubted=NOW)).requeue is not None
+    assert step(Sight(word, began=9.0, status=0, again=True), Attempt(started=9.0)).status == 0
+
+
+def test_a_job_that_found_its_script_started_says_nothing_of_it() -> None:
+    late = Attempt(started=9.0, doubted=NOW - LAG)
+    found = step(Sight(Word("FAILED", status=111), asked=True, began=9.0), late)
+    assert found.requeue is not None
+
+
+def test_what_another_launcher_ended_was_not_cancelled_outside() -> None:
+    recalled = Sight(Word("CANCELLED"), began=9.0, stop=Lifecycle.CREATED)
+    assert step(recalled).requeue is not None
+    asked = Sight(Word("CANCELLED"), began=9.0, stop=Lifecycle.CANCELLED)
+    assert ending(asked).reason == "cancelled on request"
 
 
 # -- files that are late, jobs that are gone -------------------------------------------------
