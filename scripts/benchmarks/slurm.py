@@ -1,4 +1,4 @@
-"""Many short runs: as arrays of a real Slurm, and as processes; what watching a full queue costs."""
+"""Many short runs, as arrays of a real Slurm and as processes; and what a full queue costs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def _slurm() -> Iterator[Path | None]:
     """Start a Slurm; yield its directory, None where it cannot run."""
     with tempfile.TemporaryDirectory(prefix="motoko-") as name:
         place = Path(name) / "slurm"
-        done = subprocess.run([TESTBED, "start", place], stdout=subprocess.PIPE, text=True)
+        done = subprocess.run([TESTBED, "start", place], stdout=subprocess.PIPE, check=False)
         if done.returncode == CANNOT_RUN:
             yield None
             return
@@ -97,7 +98,7 @@ def arrays(times: int = 3) -> list[Row]:
         for n in range(times):
             hand.append(timed(lambda: _by_hand(slurm, Path(name))))
             with _served(Path(name) / str(n), generator="slurm") as workflow:
-                ours.append(timed(lambda: _all_ended(workflow)))  # noqa: B023 - called at once
+                ours.append(timed(partial(_all_ended, workflow)))
     ratio = sorted(ours)[times // 2] / sorted(hand)[times // 2]
     figure = f"{_several(ours)}; sbatch --array by hand {_several(hand)}: {ratio:.2f} times"
     return [Row(what, figure, "<= 1.3 times", ratio <= 1.3)]
@@ -197,8 +198,8 @@ def bash(times: int = 3) -> list[Row]:
                 script = Path(workflow.directory) / "mult" / "launch.sh"
                 fresh = Path(name) / f"fresh{n}"
                 fresh.mkdir()
-                floor.append(timed(lambda: _xargs(script, fresh, cores)))  # noqa: B023
-                ours.append(timed(lambda: _all_ended(workflow)))  # noqa: B023
+                floor.append(timed(partial(_xargs, script, fresh, cores)))
+                ours.append(timed(partial(_all_ended, workflow)))
     ratio = sorted(ours)[times // 2] / sorted(floor)[times // 2]
     return [
         Row(

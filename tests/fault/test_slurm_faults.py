@@ -93,7 +93,7 @@ def test_killed_while_taking_back(place: SlurmPlace, executed: Path, tmp_path: P
     keys = place.create("1", "0.1", "0.1", "0.1")
     log = tmp_path / "log"
     # The first batch is in the queue, the second one was claimed only.
-    for fault in ("launcher.batch_written:kill:2", "launcher.taken_back:kill"):
+    for fault in ("launcher.submitted:kill", "launcher.taken_back:kill"):
         environment = {"MOTOKO_FAULT": fault, "MOTOKO_FAULT_LOG": str(log)}
         place.start(lease=1.0, environment=environment, ready=False).wait(timeout=30)
     place.start(lease=1.0)

@@ -29,7 +29,9 @@ pytestmark = pytest.mark.integration
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # What sites define for login shells; bash passes it on to the scripts it starts.
-MODULES = {"BASH_FUNC_module%%": '() { [ "$2" = no-such ] && return 1; export LOADED="$LOADED$2 "; }'}
+MODULES = {
+    "BASH_FUNC_module%%": '() { [ "$2" = no-such ] && return 1; export LOADED="$LOADED$2 "; }'
+}
 HELD = ["--hold"]
 LONG_AT_FIRST = '[ "$(ls -d ../run-$MOTOKO_RUN_ID.attempt-* 2>/dev/null)" ] || sleep 60'
 
@@ -98,7 +100,11 @@ def test_the_example_runs_with_one_line_more(slurm: Testbed, tmp_path: Path) -> 
         command.ok("run", "--run_name", "one")
         workflow = Workflow(directory / "motoko.yaml", look=True)
         workflow.run_name = "one"
-        ends = [run for name in ("mult", "add", "norm") for run, _ in workflow.task_manager(name).select()]
+        ends = [
+            run
+            for name in ("mult", "add", "norm")
+            for run, _ in workflow.task_manager(name).select()
+        ]
         assert ends
         states = {run.lifecycle for run in ends}
         workflow.close()
@@ -140,7 +146,7 @@ def test_ends_are_told(
 
 
 def test_parameters_reach_the_script_unchanged(served: SlurmPlace) -> None:
-    texts = ["it's \"quoted\" $HOME `id` \\", "two\nlines\n", "žluťoučký 漢字 \U0001f600", "-n", "*"]
+    texts = ['it\'s "quoted" $HOME `id` \\', "two\nlines\n", "žluťoučký 漢字 \U0001f600", "-n", "*"]
     both = 'printf %s "$MOTOKO_RUN_TEXT" >out; printf %s "$MOTOKO_JOB_DO" >job; : '
     print_it = [both + shlex.quote(text) for text in texts]
     keys = [served.run(do, fields={"text": text}) for do, text in zip(print_it, texts, strict=True)]

@@ -37,7 +37,9 @@ class SlurmPlace:
     launchers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @classmethod
-    def make(cls, directory: Path, slurm: Testbed, script: str = SCRIPT, **options: Any) -> SlurmPlace:
+    def make(
+        cls, directory: Path, slurm: Testbed, script: str = SCRIPT, **options: Any
+    ) -> SlurmPlace:
         """Write the workflow and create its database."""
         job = {"do": "str"}
         place = Place.make(directory, {"a": script}, job=job, options={**OPTIONS, **options})

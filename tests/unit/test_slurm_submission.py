@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from motoko.errors import ConfigError
-from motoko.launcher.generators.slurm.options import option_arguments, user_arguments
+from motoko.launcher.generators.slurm.options import (
+    option_arguments,
+    user_arguments,
+    with_suggestion,
+)
 from motoko.launcher.generators.slurm.submission import (
     Failure,
     array_indexes,
@@ -99,6 +103,23 @@ def test_options_that_cannot_be_given_are_named(option: str) -> None:
     with pytest.raises(ConfigError, match="slurm_options: ") as caught:
         user_arguments(["mem=4G", option])
     assert repr(option) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        ("unrecognized option '--partitoin=debug'", "partition"),
+        ("unrecognized option '--ntask-per-node'", "ntasks-per-node"),
+        ("unrecognized option '--qqqqqqqq'", None),
+        ("invalid partition specified: partitoin", None),
+        ("option '--par=x' is ambiguous; possibilities: '--parsable' '--partition'", None),
+    ],
+)
+def test_sbatchs_words_about_an_unknown_option_get_the_nearest(
+    words: str, near: str | None
+) -> None:
+    expected = words if near is None else f"{words}. Did you mean {near!r}?"
+    assert with_suggestion(words) == expected
 
 
 @pytest.mark.parametrize(
