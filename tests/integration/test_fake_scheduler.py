@@ -40,7 +40,7 @@ def make(slurm: FakeScheduler, tmp_path: Path) -> Iterator[Callable[..., Place]]
     places: list[Place] = []
 
     def maker(script: str, **options: Any) -> Place:
-        given = {"generator": "slurm", **options}
+        given = {"generator": "slurm", "queue_poll": "0.5s", **options}
         place = Place.make(tmp_path / f"wf{len(places)}", {"study": script}, options=given)
         places.append(place)
         return place
@@ -176,9 +176,7 @@ def test_preempted_it_is_tried_again_and_cancelled_outside_it_is_not(
     assert "cancelled outside Motoko" in (over.reason or "")
 
 
-def test_a_cancelled_run_leaves_the_queue(
-    slurm: FakeScheduler, make: Callable[..., Place]
-) -> None:
+def test_a_cancelled_run_leaves_the_queue(slurm: FakeScheduler, make: Callable[..., Place]) -> None:
     slurm.cluster.slots = 0
     place = make("true")
     key = place.run()

@@ -9,7 +9,7 @@ import pytest
 
 from motoko.core.states import Lifecycle
 from motoko.launcher.directory import Place
-from motoko.launcher.scheduled.crew import _never_starts
+from motoko.launcher.scheduled.marks import keep_from_starting
 from motoko.testing.fake_scheduler.cluster import RUNNING
 from motoko.testing.fake_scheduler.mishaps import Mishap
 from tests.support.slurm_simulation import LAG, Execution, World
@@ -55,13 +55,14 @@ class Stage(World):
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    with Stage(Random(1), tmp_path / "wf", 0.0) as world:
-        begin = world.wrapper.begin
+    world = Stage(Random(1), tmp_path / "wf", 0.0)
+    begin = world.wrapper.begin
 
-        def begin_as_planned(task: Task) -> None:
-            begin(task)
-            world.begun(task)
+    def begin_as_planned(task: Task) -> None:
+        begin(task)
+        world.begun(task)
 
+    with world:
         world.wrapper.last_words = (143,)
         world.wrapper.begin = begin_as_planned  # type: ignore[method-assign]
         world.cluster.slots, world.cluster.remembered = 30, 300.0
@@ -196,8 +197,8 @@ async def test_a_replaced_launcher_leaves_later_attempts_alone(stage: Stage) -> 
     place = stage.launcher._books.place(record)  # type: ignore[union-attr]
     former = Place(place.root, place.run_id, 1, "0123456789abcdef", place.stamp)
 
-    assert _never_starts(former)
-    assert not _never_starts(place)
+    assert keep_from_starting(former)
+    assert not keep_from_starting(place)
     await stage.until(lambda: stage.lifecycle.ended)
 
 
@@ -217,5 +218,3 @@ async def test_what_is_left_of_an_ended_attempt_is_forgotten(stage: Stage) -> No
     assert stage.launcher is not None
     crew = stage.crew(stage.launcher)
     assert (crew._batches, crew._ends, crew._told) == ({}, {}, set())
-
-

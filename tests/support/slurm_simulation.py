@@ -6,13 +6,14 @@ step says so. All that is random comes from one seed.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections import Counter, defaultdict, deque
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from unittest.mock import patch
 
 import anyio
@@ -37,7 +38,7 @@ from motoko.testing.fake_scheduler.mishaps import Mishap
 from motoko.testing.fake_scheduler.programs import Programs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from random import Random
 
     from motoko.core.records import RunKey, RunRecord
@@ -257,7 +258,7 @@ class World:
 
     # -- the stage -------------------------------------------------------------------------
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         package = "motoko.launcher.scheduled"
         for module in ("crew", "desk", "submission"):
             self._stack.enter_context(patch(f"{package}.{module}.time", self.time))
@@ -384,7 +385,7 @@ class World:
             if self.programs.calls["squeue"] - before > 1:
                 self.problems.append("more than one squeue in a look")
 
-        parts: list[Callable[[], Awaitable[Any]]] = [launcher._round, crew.submit, look]
+        parts: list[Callable[[], Coroutine[Any, Any, Any]]] = [launcher._round, crew.submit, look]
         self.random.shuffle(parts)
         if self.random.random() < 0.5:
             for part in parts:
@@ -472,6 +473,9 @@ class World:
                 cancel = EditRun(key, Cancel(self.time.now(), "cancelled"), blind=True)
                 self.store.script.write(cancel)
             return
+        if self.random.random() < 0.05:
+            self.faults["ids repeated"] += 1
+            self.cluster.reuse_ids()
         tasks = [task for task in self.cluster.tasks() if not task.over and task.listed]
         if not tasks:
             return
@@ -566,7 +570,7 @@ class World:
         )
         return [
             f"run {record.id}: executed twice at a time: {a} {b}"
-            for a, b in zip(found, found[1:], strict=False)
+            for a, b in itertools.pairwise(found)
             if a.ended is None or b.began < a.ended
         ]
 
@@ -586,9 +590,7 @@ class World:
 
     def _wrong(self, record: RunRecord, state: str, attempt: int, at: float) -> str | None:
         """Return what contradicts an outcome of an attempt, None if nothing does."""
-        found = [
-            e for e in self.wrapper.executions if (e.run, e.attempt) == (record.id, attempt)
-        ]
+        found = [e for e in self.wrapper.executions if (e.run, e.attempt) == (record.id, attempt)]
         done = found[0] if found else None
         truth = self.truths[record.id, attempt]
         if state == "FINISHED":

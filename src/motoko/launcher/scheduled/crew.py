@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.lowlevel
 
-from motoko.errors import LauncherError
 from motoko.core.states import Lifecycle
 from motoko.launcher import evidence
 from motoko.launcher.active import Ended
-from motoko.launcher.directory import take_back
 from motoko.launcher.generators.slurm.text import task_id
 from motoko.launcher.harvest import failure_until
 from motoko.launcher.scheduled.batches import Task, batch_of, note_job, read_batch
 from motoko.launcher.scheduled.following import FILES_LAG, Attempt, follow
+from motoko.launcher.scheduled.marks import keep_from_starting, note_stops, note_twins
 from motoko.launcher.scheduled.sights import Question, began_at, look_at
-from motoko.launcher.scheduled.strays import note_twins, strays
+from motoko.launcher.scheduled.strays import strays
 from motoko.launcher.scheduled.submission import Submission
 from motoko.runtime import faults
 from motoko.storage.off_loop import in_thread
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from motoko.config import QueueLimits
     from motoko.launcher.active import Active, Notebook, Pool
-    from motoko.launcher.directory import Place
     from motoko.launcher.engine import Ending
     from motoko.launcher.scheduled.batches import Batch
     from motoko.launcher.scheduled.desk import Desk, Look
@@ -161,7 +159,9 @@ class ScheduledCrew:
         doubled = await self._end_twins(look)
         await self._end_strays(look)
         questions = [
-            Question(active, self._word(active, look.word(*active.task.key)))
+            Question(
+                active, self._word(active, look.word(active.task.batch.token, *active.task.key))
+            )
             for active in self.pool.running()
             if active.task is not None
             and active.task.batch.job is not None
@@ -188,7 +188,7 @@ class ScheduledCrew:
         for question, sight in zip(questions, sights, strict=True):
             active = question.active
             step = follow(_known(active), sight, self._store.now(), lag=self._lag)
-            changed |= await self._apply(active, step)
+            changed |= await self._apply(active, step, grown=sight.grown)
             if step.ask and not question.asked:
                 again.append(active)
         if again:
@@ -206,7 +206,7 @@ class ScheduledCrew:
         ]
         return bool(questions) and await self._consider(questions)
 
-    async def _apply(self, active: Active, step: Step) -> bool:
+    async def _apply(self, active: Active, step: Step, *, grown: bool) -> bool:
         if not self.pool.has(active) or active.task is None:
             return False
         active.doubted = step.doubted
@@ -227,7 +227,7 @@ class ScheduledCrew:
         changed = step.over or step.started is not None or step.remark is not None
         if changed:
             self._notebook.stir()
-        elif active.since is not None and await in_thread(partial(_grown, active)):
+        elif grown:
             self._notebook.grown.append(active)
             self._notebook.stir()
         return changed
@@ -243,7 +243,7 @@ class ScheduledCrew:
         self._over(active, step.status, at, ending=step.ending)
 
     async def _take_back(self, active: Active) -> bool:
-        return await in_thread(partial(_never_starts, active.place))
+        return await in_thread(partial(keep_from_starting, active.place))
 
     async def _find(self, batch: Batch, look: Look) -> bool:
         """Find a submission whose answer was lost, by its token."""
@@ -366,7 +366,7 @@ class ScheduledCrew:
             if active.stop is not None and active.task is not None
             and active.task.batch.job is not None and active.token not in self._told
         ]  # fmt: skip
-        await in_thread(partial(_note_stops, stopped))
+        await in_thread(partial(note_stops, stopped))
         for active in stopped:
             self._told.add(active.token)
             if active.task is not None:
@@ -416,26 +416,3 @@ def _remember(active: Active) -> None:
     active.since = began_at(active.place)
     active.stop = evidence.stopped_for(active.place)
     active.failed = failure_until(f"{active.place.private}/{OUTBOX}", active.read)
-
-
-def _never_starts(place: Place) -> bool:
-    """Make sure that an attempt never starts; returns False if it has started."""
-    try:
-        if take_back(place, evidence.START, evidence.taken_by("that saw it end")):
-            return True
-    except LauncherError:
-        log.debug("%s is a later attempt's by now", place.run)
-    return evidence.taken_away(place)
-
-
-def _grown(active: Active) -> bool:
-    try:
-        return active.place.file(OUTBOX).stat().st_size > active.read
-    except OSError:
-        return False
-
-
-def _note_stops(stopped: Sequence[Active]) -> None:
-    for active in stopped:
-        if active.stop is not None:
-            evidence.note_stop(active.place, active.stop)

@@ -71,8 +71,10 @@ class Look:
     jobs: Mapping[str, frozenset[str]] = field(default_factory=dict)
     going: frozenset[str] = frozenset()
 
-    def word(self, job: str, task: int | None) -> Word | None:
-        """Return what is said of a task, None if nothing is."""
+    def word(self, token: str, job: str, task: int | None) -> Word | None:
+        """Return what is said of a task of a batch, None if nothing is."""
+        if job not in self.jobs.get(token, ()):
+            return None  # another job may have its id by now
         found = self.words.get((job, task))
         # Of an array whose list of tasks was cut short, None stands for the rest.
         return found if found is not None else self.words.get((job, None))

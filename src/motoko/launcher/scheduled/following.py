@@ -58,6 +58,7 @@ class Sight:
     ``word`` None: the queue does not list it. ``asked``: all other sources were asked as well.
     ``began``: when its start file was taken, ``status``: the exit record. ``again``: it was started
     a second time under the same token. ``stop``: why a launcher, perhaps another one, ends it.
+    ``grown``: its outbox holds more than what was read.
     """
 
     word: Word | None
@@ -66,6 +67,7 @@ class Sight:
     status: int | None = None
     again: bool = False
     stop: Lifecycle | None = None
+    grown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

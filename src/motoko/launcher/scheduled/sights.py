@@ -9,6 +9,7 @@ from motoko.launcher import evidence
 from motoko.launcher.generators.slurm.states import Condition
 from motoko.launcher.scheduled.batches import AGAIN
 from motoko.launcher.scheduled.following import Sight
+from motoko.worker import OUTBOX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +49,15 @@ def _sight(question: Question) -> Sight:
     again = evidence.file_time(place, AGAIN) is not None
     over = word is None or word.condition is Condition.CANCELLED
     stop = evidence.stopped_for(place) if over else None
-    return Sight(word, question.asked, began, evidence.exit_status(place), again, stop)
+    grown = began is not None and _grown(active)
+    return Sight(word, question.asked, began, evidence.exit_status(place), again, stop, grown)
+
+
+def _grown(active: Active) -> bool:
+    try:
+        return active.place.file(OUTBOX).stat().st_size > active.read
+    except OSError:
+        return False
 
 
 def began_at(place: Place) -> float | None:

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from motoko.launcher.directory import PRIVATE, marked
 from motoko.launcher.evidence import START, TAKEN
-from motoko.launcher.scheduled.batches import AGAIN, owner_of
+from motoko.launcher.scheduled.batches import owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-    from motoko.launcher.scheduled.batches import Batch
 
 
 def strays(root: Path, tokens: Iterable[str], owner: str) -> list[str]:
@@ -45,15 +43,3 @@ def _taken_back(attempt: str) -> bool:
             return file.read(len(TAKEN)) == TAKEN
     except FileNotFoundError:
         return False
-
-
-def note_twins(batch: Batch) -> None:
-    """Note for each task of a batch that the scheduler has it more than once."""
-    for index in range(batch.size):
-        try:
-            (batch.directory / "tasks" / str(index) / AGAIN).touch()
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # it is over already
-
-
-__all__ = ["note_twins", "strays"]

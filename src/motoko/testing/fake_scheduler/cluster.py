@@ -117,7 +117,7 @@ class Cluster:
         self.max_array_size = max_array_size
         self.accounting = accounting
         self._executor = executor
-        self._ids = itertools.count(1)
+        self._ids: Iterator[int] = itertools.count(1)
 
     # -- jobs ------------------------------------------------------------------------------
 
@@ -128,9 +128,7 @@ class Cluster:
                 if name is None or task.named(name):
                     yield task
 
-    def submit(
-        self, job: Job, indexes: Iterable[int] | None = None, *, held: bool = False
-    ) -> Job:
+    def submit(self, job: Job, indexes: Iterable[int] | None = None, *, held: bool = False) -> Job:
         """Take a job, whose ``id`` is given here."""
         job.id = str(next(self._ids))
         for index in [None] if indexes is None else indexes:

@@ -38,9 +38,8 @@ SHORT_OPTIONS: Final = {
 }  # fmt: skip
 SHORT_WITH_VALUE: Final = frozenset("JoDctajpnNACwxdb")
 BAD: Final = frozenset({Mishap.REFUSED, Mishap.REFUSED_YET_LISTED})
-UNHEARD: Final = frozenset(
-    {Mishap.AWAY, Mishap.HANGS_UNHEARD, Mishap.HEARD_LATE, Mishap.NOT_NOW, Mishap.SLEEPS_AND_RETRIES, *BAD}
-)
+LATER: Final = frozenset({Mishap.NOT_NOW, Mishap.SLEEPS_AND_RETRIES})
+UNHEARD: Final = frozenset({Mishap.AWAY, Mishap.HANGS_UNHEARD, Mishap.HEARD_LATE, *LATER, *BAD})
 ENDLESS: Final = frozenset(
     {Mishap.HANGS, Mishap.HANGS_UNHEARD, Mishap.HEARD_LATE, Mishap.SLEEPS_AND_RETRIES}
 )
