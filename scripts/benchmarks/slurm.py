@@ -119,7 +119,7 @@ def _by_hand(slurm: Path, directory: Path) -> None:
 
 
 def _lines(log: Path) -> int:
-    return log.read_bytes().count(b"\nJobId=") + 1 if log.exists() else 0
+    return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
 def _several(seconds: list[float]) -> str:
