@@ -12,7 +12,8 @@ from motoko.launcher.directory import Place
 from motoko.launcher.scheduled.marks import keep_from_starting
 from motoko.testing.fake_scheduler.cluster import RUNNING
 from motoko.testing.fake_scheduler.mishaps import Mishap
-from tests.support.slurm_simulation import LAG, Execution, World
+from tests.support.slurm_simulation import LAG, World
+from tests.support.slurm_wrapper import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +75,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 async def test_a_submission_that_became_two_jobs_is_executed_once(stage: Stage) -> None:
     stage.planned["sbatch"].append(Mishap.REPEATS)
+    stage.lasts = 2 * LAG
 
     await stage.until(lambda: stage.lifecycle.ended)
 

@@ -6,11 +6,10 @@ step says so. All that is random comes from one seed.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from collections import Counter, defaultdict, deque
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -25,7 +24,7 @@ from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher import registry
-from motoko.launcher.engine import LOCAL, SLURM, Capacity, Site, exit_code
+from motoko.launcher.engine import LOCAL, SLURM, Capacity, Site
 from motoko.launcher.generators.bash import BashGenerator
 from motoko.launcher.generators.slurm.commands import SECONDS, Answer, _unknown
 from motoko.launcher.launcher import Launcher, Options
@@ -36,6 +35,8 @@ from motoko.testing import add_run, memory_store, study_config
 from motoko.testing.fake_scheduler.cluster import PENDING, RUNNING, SUSPENDED, Cluster
 from motoko.testing.fake_scheduler.mishaps import Mishap
 from motoko.testing.fake_scheduler.programs import Programs
+from tests.support.slurm_verdict import LIMIT, Truth, Verdict
+from tests.support.slurm_wrapper import Time, Wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -74,118 +75,6 @@ class KilledError(BaseException):
     """The launcher was killed."""
 
 
-class Time:
-    """The time, for whoever asks; stands in for the module ``time`` too."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_800_000_000.0
-
-    def now(self) -> float:
-        return self.seconds
-
-    monotonic = now
-    time = now
-
-
-@dataclass(slots=True)
-class Execution:
-    """What really happened to the script of an attempt."""
-
-    run: int
-    attempt: int
-    token: str
-    began: float
-    lasts: float
-    status: int | None  # None: it is killed with signal 9
-    late: float  # seconds until its files are seen
-    ended: float | None = None
-    by_itself: bool = False
-    left: int | None = None  # what it left in the exit record
-
-
-class Wrapper:
-    """Executes tasks as ``batch.sh`` and ``wrapper.sh`` would, without processes."""
-
-    def __init__(self, random: Random, time: Time) -> None:
-        self._random = random
-        self._time = time
-        self._of: dict[Task, Execution | None] = {}
-        self._writes: list[tuple[float, str, str]] = []
-        self.executions: list[Execution] = []
-        # What is ended may get to write its exit record, and may end well when it is told to.
-        self.last_words: tuple[int | None, ...] = (143, 143, None, 0)
-        self.late = 0
-
-    def begin(self, task: Task) -> None:
-        directory = task.job.script.rpartition("/")[0]
-        attempt = os.path.realpath(f"{directory}/tasks/{task.index or 0}")
-        self._of[task] = None
-        if not os.path.isdir(attempt):
-            return
-        if task.restarts:
-            self._write(f"{attempt}/again", "")
-        try:
-            os.close(os.open(f"{attempt}/start", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
-            return
-        private = os.path.dirname(attempt)
-        with open(f"{private}/attempt", encoding="ascii") as file:
-            number = int(file.read().split()[0])
-        run = int(os.path.basename(os.path.dirname(private)).removeprefix("run-").split(".")[0])
-        choose = self._random
-        done = Execution(
-            run, number, os.path.basename(attempt), self._time.seconds,
-            lasts=choose.choice((0.0, 0.5, 5.0, 40.0, 200.0)),
-            status=choose.choice((0, 0, 0, 0, 0, 1, 3, 77, None)),
-            late=choose.choice((0.0, 0.0, 0.0, 0.0, 20.0, 55.0)),
-        )  # fmt: skip
-        self._of[task] = done
-        self.executions.append(done)
-        self._later(done, f"{attempt}/start", "process 1\n\n\n")
-
-    def ended(self, task: Task) -> tuple[int, int] | None:
-        done = self._of[task]
-        if done is None:
-            return 111, 0
-        if self._time.seconds < done.began + done.lasts:
-            return None
-        done.by_itself = True
-        self._end(task, done, done.status)
-        return (0, 9) if done.status is None else (done.status, 0)
-
-    def end(self, task: Task) -> None:
-        done = self._of[task]
-        if done is not None and done.ended is None:
-            self._end(task, done, self._random.choice(self.last_words))
-
-    def _end(self, task: Task, done: Execution, status: int | None) -> None:
-        done.ended = self._time.seconds
-        done.left = status
-        if status is not None:
-            directory = task.job.script.rpartition("/")[0]
-            attempt = os.path.realpath(f"{directory}/tasks/{task.index or 0}")
-            self._later(done, f"{attempt}/exit", f"exit {status}\n")
-
-    def _later(self, done: Execution, path: str, text: str) -> None:
-        if done.late:
-            self.late += 1
-            self._writes.append((self._time.seconds + done.late, path, text))
-        else:
-            self._write(path, text)
-
-    def deliver(self) -> None:
-        """Let files be seen that are due."""
-        for item in [item for item in self._writes if item[0] <= self._time.seconds]:
-            self._writes.remove(item)
-            self._write(item[1], item[2])
-
-    def _write(self, path: str, text: str) -> None:
-        with suppress(FileNotFoundError):  # the run directory was moved aside
-            with open(path, "w", encoding="ascii") as file:
-                file.write(text)
-            os.utime(path, (self._time.seconds, self._time.seconds))
-
-
 class Commands:
     """Stands in for ``Scheduler``: the same programs, in this process."""
 
@@ -207,18 +96,6 @@ class Commands:
             await anyio.lowlevel.checkpoint()
         unknown = _unknown(argv[0], printed.status, printed.stderr, seconds)
         return Answer(printed.status, printed.stdout, printed.stderr, unknown)
-
-
-@dataclass(slots=True)
-class Truth:
-    """What was done to an attempt from outside."""
-
-    cancelled: bool = False
-    asked_to_end: bool = False
-    machine: bool = False
-    limit: bool = False
-    memory: bool = False
-    dropped: bool = False
 
 
 @dataclass
@@ -299,7 +176,7 @@ class World:
         session = Session(self.store.database)
         for _ in range(count):
             number = len(self.keys)
-            resources = self.random.choice(({}, {"timeout": 60}, {"retries": 1}))
+            resources = self.random.choice(({}, {"timeout": LIMIT}, {"retries": 1}))
             self.keys.append(
                 add_run(session, STUDY, {"x": number}, at=self.time.now(), resources=resources)
             )
@@ -547,83 +424,12 @@ class World:
 
     def check(self) -> list[str]:
         """Find everything that is not as it must be."""
-        problems = self.problems
         self.faults["files late"] += self.wrapper.late
-        self.outcomes.update(record.lifecycle.value for record in self.records())
-        executions: dict[str, list[Execution]] = {}
-        for done in self.wrapper.executions:
-            executions.setdefault(done.token, []).append(done)
-        problems += [f"{t}: executed twice" for t, found in executions.items() if len(found) > 1]
-        for record in self.records():
-            problems += self._overlaps(record)
-            problems += self._check_run(record)
-        problems += [
-            f"left in the queue: {task.job.id}_{task.index} {task.state} {task.reason}"
-            for task in self.cluster.tasks()
-            if not task.over and task.reason not in ("JobHeldAdmin", "job requeued in held state")
-        ]
-        return problems
-
-    def _overlaps(self, record: RunRecord) -> list[str]:
-        found = sorted(
-            (e for e in self.wrapper.executions if e.run == record.id), key=lambda e: e.began
-        )
-        return [
-            f"run {record.id}: executed twice at a time: {a} {b}"
-            for a, b in itertools.pairwise(found)
-            if a.ended is None or b.began < a.ended
-        ]
-
-    def _check_run(self, record: RunRecord) -> list[str]:
-        where = f"run {record.id} {record.lifecycle} {record.reason!r}"
-        if not record.lifecycle.ended:
-            told = record.reason is not None and record.lifecycle is Lifecycle.SUBMITTED
-            return [] if told else [f"{where} neither ended nor known to wait: {record.history}"]
-        problems = []
-        for move in record.history:
-            state = move.state
-            if state in ("FINISHED", "FAILED", "TIMEOUT", "LOST", "CANCELLED"):
-                why = self._wrong(record, state, move.attempt, move.time)
-                if why is not None:
-                    problems.append(f"{where}: attempt {move.attempt} is {state}, but {why}")
-        return problems
-
-    def _wrong(self, record: RunRecord, state: str, attempt: int, at: float) -> str | None:
-        """Return what contradicts an outcome of an attempt, None if nothing does."""
-        found = [e for e in self.wrapper.executions if (e.run, e.attempt) == (record.id, attempt)]
-        done = found[0] if found else None
-        truth = self.truths[record.id, attempt]
-        if state == "FINISHED":
-            return None if done is not None and done.left == 0 else f"{done}"
-        if done is not None and done.by_itself and done.left == 0 and not truth.asked_to_end:
-            return f"it had ended well: {done} {truth}"
-        if state == "TIMEOUT":
-            limited = truth.limit or (done is not None and done.ended is not None
-                                      and done.ended - done.began >= 60)  # fmt: skip
-            return None if limited else f"{done} {truth}"
-        if state == "FAILED":
-            return self._wrongly_failed(record, attempt, done, truth)
-        if state == "LOST":
-            ended = done is not None and done.by_itself and done.left is not None
-            unlisted = truth.dropped or (truth.machine and truth.cancelled)
-            forgotten = done is None or at - (done.ended or at) >= self.cluster.remembered
-            return None if not ended and (unlisted or forgotten) else f"{done} {truth}"
-        return None if truth.cancelled or truth.asked_to_end else f"{done} {truth}"
-
-    def _wrongly_failed(
-        self, record: RunRecord, attempt: int, done: Execution | None, truth: Truth
-    ) -> str | None:
-        if done is None or truth.memory:
-            return None
-        if attempt == record.attempt and record.exit_code is not None:
-            left = None if done.left is None else exit_code(done.left)
-            if left != record.exit_code:
-                return f"{done} {record.exit_code}"
-        if done.by_itself:
-            return None
-        # Ended from outside: only if nobody could say so any more.
-        forgotten = self.cluster.remembered < LAG or (truth.machine and truth.cancelled)
-        return None if truth.dropped or forgotten else f"{done} {truth}"
+        records = self.records()
+        self.outcomes.update(record.lifecycle.value for record in records)
+        verdict = Verdict(self.wrapper.executions, self.truths, self.cluster.remembered, LAG)
+        self.problems += verdict.problems(records, self.cluster.tasks())
+        return self.problems
 
 
 async def _here(work: Callable[[], T]) -> T:
