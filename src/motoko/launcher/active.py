@@ -101,6 +101,8 @@ class Pool:
 
     def start(self) -> list[Active]:
         """Return the attempts that may start now; their slots are taken from here on."""
+        if not self._waiting:
+            return []
         taken = sum(active.terms.slots for active in self._running)
         started: list[Active] = []
         while self._waiting and fits(self._waiting[0].terms.slots, taken, self.slots):
@@ -135,7 +137,8 @@ class Pool:
         runs: dict[str, int] = {}
         taken = 0
         for active in (*self._running, *self._waiting):
-            runs[active.key.study] = runs.get(active.key.study, 0) + 1
+            study = active.record.study
+            runs[study] = runs.get(study, 0) + 1
             taken += active.terms.slots
         lately = time.monotonic() - LATELY
         ended = sum(1 for at in self._ends if at > lately)
