@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from motoko.core.changes import EditRun
+from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
+from motoko.launcher import evidence
 from motoko.launcher.directory import Place
+from motoko.launcher.scheduled.desk import Look
+from motoko.launcher.scheduled.following import Word
 from motoko.launcher.scheduled.marks import keep_from_starting
 from motoko.testing.fake_scheduler.cluster import RUNNING
 from motoko.testing.fake_scheduler.mishaps import Mishap
@@ -35,7 +40,7 @@ class Stage(World):
         if isinstance(done, Execution):
             done.lasts, done.status, done.late = self.lasts, self.status, 0.0
 
-    async def until(self, true: Callable[[], bool], steps: int = 60) -> None:
+    async def until(self, true: Callable[[], bool], steps: int = 200) -> None:
         for _ in range(steps):
             await self.step()
             if true():
@@ -85,6 +90,8 @@ async def test_a_submission_that_became_two_jobs_is_executed_once(stage: Stage) 
 
 async def test_an_answer_that_is_lost_is_found_by_its_token(stage: Stage) -> None:
     stage.planned["sbatch"].append(Mishap.HANGS)
+    stage.planned["squeue"].extend([Mishap.LEAVES_OUT] * 3)
+    stage.pace = (0.5,)
 
     await stage.until(lambda: stage.lifecycle.ended)
 
@@ -220,3 +227,36 @@ async def test_what_is_left_of_an_ended_attempt_is_forgotten(stage: Stage) -> No
     assert stage.launcher is not None
     crew = stage.crew(stage.launcher)
     assert (crew._batches, crew._ends, crew._told) == ({}, {}, set())
+
+
+async def test_what_another_launcher_noted_before_it_ended_an_attempt_counts(stage: Stage) -> None:
+    await stage.until(lambda: stage.lifecycle is Lifecycle.START)
+    place = stage.launcher._books.place(stage.record(stage.keys[0]))  # type: ignore[union-attr]
+    evidence.note_stop(place, Lifecycle.CREATED)
+    stage.cluster.cancel(stage.task.job.id)
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert (1, "CREATED") in stage.states()
+    assert stage.lifecycle is Lifecycle.FINISHED
+
+
+async def test_a_request_to_cancel_that_was_not_heard_is_repeated(stage: Stage) -> None:
+    stage.lasts = 1e6
+    await stage.until(lambda: stage.lifecycle is Lifecycle.START)
+    stage.planned["scancel"].extend([Mishap.AWAY, Mishap.HANGS_UNHEARD])
+    stage.truths[stage.keys[0].id, 1].asked_to_end = True
+    cancel = EditRun(stage.keys[0], Cancel(stage.time.now(), "cancelled"), blind=True)
+    stage.store.script.write(cancel)
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert stage.lifecycle is Lifecycle.CANCELLED
+    assert stage.programs.calls["scancel"] == 3
+
+
+def test_a_job_of_another_batch_that_has_the_same_id_says_nothing() -> None:
+    look = Look(0.0, {("7", None): Word("RUNNING")}, {"later": frozenset({"7"})})
+
+    assert look.word("later", "7", None) == Word("RUNNING")
+    assert look.word("former", "7", None) is None

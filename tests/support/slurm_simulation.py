@@ -105,6 +105,7 @@ class World:
     random: Random
     directory: Path
     storm: float = 0.25  # how often something goes wrong
+    pace: tuple[float, ...] = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0)  # seconds from step to step
     faults: Counter[str] = field(default_factory=Counter)
     truths: defaultdict[tuple[int, int], Truth] = field(default_factory=lambda: defaultdict(Truth))
     problems: list[str] = field(default_factory=list)
@@ -275,7 +276,7 @@ class World:
     # -- a step ----------------------------------------------------------------------------
 
     async def step(self) -> None:
-        self._go_on(self.random.choice((0.1, 0.5, 1.0, 5.0, 10.0, 30.0)))
+        self._go_on(self.random.choice(self.pace))
         for _ in range(3):
             if self._happens():
                 self._strike()
