@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import motoko.launcher.daemon
 from motoko.cli import main as command_line
 from motoko.core.changes import RecordFiring
-from motoko.launcher import launcher, setup
+from motoko.launcher import attendance, launcher, setup
 from motoko.launcher.engine import Finding
 from motoko.launcher.recovery import Examined
 from motoko.launcher.scheduled import crew
@@ -68,7 +68,7 @@ def record_first() -> None:
 
 def no_start_file() -> None:
     """A launcher takes every attempt back, as if none had a start file."""
-    vars(launcher)["examine"] = lambda *_args: Examined(Finding.TAKEN_BACK)
+    vars(attendance)["examine"] = lambda *_args: Examined(Finding.TAKEN_BACK)
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
