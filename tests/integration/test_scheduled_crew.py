@@ -90,7 +90,7 @@ async def test_a_submission_that_became_two_jobs_is_executed_once(stage: Stage) 
 
 async def test_an_answer_that_is_lost_is_found_by_its_token(stage: Stage) -> None:
     stage.planned["sbatch"].append(Mishap.HANGS)
-    stage.planned["squeue"].extend([Mishap.LEAVES_OUT] * 3)
+    stage.planned["squeue"].extend([Mishap.LEAVES_OUT] * 12)
     stage.pace = (0.5,)
 
     await stage.until(lambda: stage.lifecycle.ended)
