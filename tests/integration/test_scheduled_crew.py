@@ -92,6 +92,10 @@ async def test_an_answer_that_is_lost_is_found_by_its_token(stage: Stage) -> Non
     stage.planned["sbatch"].append(Mishap.HANGS)
     stage.planned["squeue"].extend([Mishap.LEAVES_OUT] * 12)
     stage.pace = (0.5,)
+    stage.cluster.slots = 0
+    for _ in range(12):
+        await stage.step()
+    stage.cluster.slots = 30
 
     await stage.until(lambda: stage.lifecycle.ended)
 
