@@ -9,6 +9,7 @@ from rich.table import Table
 
 import footprint
 import latency
+import slurm
 import throughput
 from support import noise
 
@@ -21,6 +22,9 @@ BENCHMARKS = {
     "idle": footprint.idle,
     "imports": footprint.imports,
     "size": footprint.size,
+    "bash": slurm.bash,
+    "arrays": slurm.arrays,
+    "queue": slurm.queue,
 }
 
 

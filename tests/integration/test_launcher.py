@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import time
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -618,8 +619,14 @@ def test_a_launcher_that_cannot_write_says_so_and_loses_nothing(make: Callable[.
     assert (record.state, record.attempt - record.uncounted) == ("FINISHED", 1)
 
 
-def test_a_generator_that_is_not_there_is_refused(make: Callable[..., Place]) -> None:
+def test_without_the_programs_of_a_generator_the_launcher_does_not_start(
+    make: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     place = make("true\n", study_options={"generator": "slurm"})
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "bash").symlink_to(which("bash") or "/bin/bash")
+    monkeypatch.setenv("PATH", str(programs))
     with pytest.raises(LauncherError, match="study 'a' asks for the generator 'slurm'") as caught:
         place.start()
     assert "generator: bash" in str(caught.value)

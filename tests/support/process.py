@@ -2,21 +2,24 @@
 
 ``python -m tests.support.process orchestrator ARGUMENTS`` or ``... launcher DIRECTORY``.
 ``MOTOKO_TEST_LEASE`` is the orchestrator's lease in seconds; ``MOTOKO_TEST_MUTANT`` names what is
-left out, to show that tests notice.
+left out, to show that tests notice. ``MOTOKO_TEST_HURRY``: what the launcher allows for answers and
+files of a batch scheduler that are late, in seconds.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import motoko.launcher.daemon
 from motoko.cli import main as command_line
 from motoko.core.changes import RecordFiring
-from motoko.launcher import launcher
+from motoko.launcher import attendance, launcher, setup
 from motoko.launcher.engine import Finding
 from motoko.launcher.recovery import Examined
+from motoko.launcher.scheduled import crew
 from motoko.orchestrator import execution, lease
 from motoko.orchestrator.firings import FiringRunner
 from motoko.orchestrator.past import Past
@@ -65,7 +68,7 @@ def record_first() -> None:
 
 def no_start_file() -> None:
     """A launcher takes every attempt back, as if none had a start file."""
-    vars(launcher)["examine"] = lambda *_args: Examined(Finding.TAKEN_BACK)
+    vars(attendance)["examine"] = lambda *_args: Examined(Finding.TAKEN_BACK)
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
@@ -76,6 +79,12 @@ MUTANTS: dict[str, Callable[[], None]] = {
 }
 
 
+def hurry(seconds: float) -> None:
+    """A launcher soon gives up on submissions that nobody has seen, and on files that are late."""
+    crew.IN_DOUBT = seconds  # type: ignore[misc]
+    vars(setup)["Options"] = partial(launcher.Options, files_lag=seconds)
+
+
 def main(arguments: list[str]) -> int:
     """Be one of Motoko's processes."""
     seconds = float(os.environ.get("MOTOKO_TEST_LEASE", lease.LEASE_SECONDS))
@@ -83,6 +92,8 @@ def main(arguments: list[str]) -> int:
     mutant = os.environ.get("MOTOKO_TEST_MUTANT")
     if mutant:
         MUTANTS[mutant]()
+    if "MOTOKO_TEST_HURRY" in os.environ:
+        hurry(float(os.environ["MOTOKO_TEST_HURRY"]))
     if arguments[0] == "launcher":
         return motoko.launcher.daemon.main(arguments[1:])
     return command_line(arguments)

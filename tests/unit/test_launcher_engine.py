@@ -141,7 +141,7 @@ def test_the_runs_own_options_come_last() -> None:
     ],
 )
 def test_a_site_serves_its_generator_and_machines(terms: Terms, served: bool) -> None:
-    assert Site("bash", frozenset({"localhost", "me"})).serves(terms) is served
+    assert Site(frozenset({"bash"}), frozenset({"localhost", "me"})).serves(terms) is served
 
 
 # -- evidence ----------------------------------------------------------------------------------

@@ -132,8 +132,7 @@ def test_where_nothing_is_declared_any_field_may_be_given() -> None:
         ({}, {"retry_delay": -0.1}, "retry_delay cannot be -0.1"),
         ({}, {"retry_delay": math.inf}, "retry_delay cannot be inf"),
         ({}, {"generator": "bsh"}, "unknown generator 'bsh'\n  Did you mean 'bash'"),
-        ({}, {"generator": "slurm"}, "'slurm' is not there yet"),
-        ({}, {"generator": "slurmCoat"}, "'slurmCoat' is not there yet"),
+        ({}, {"generator": "slrum"}, "unknown generator 'slrum'\n  Did you mean 'slurm'"),
     ],
 )
 def test_bad_run_fields(types: dict[str, str], given: dict[str, Any], words: str) -> None:

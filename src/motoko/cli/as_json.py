@@ -30,6 +30,7 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
                 "since": utc(launcher.since).isoformat(),
                 "generator": launcher.generator,
                 "studies": list(launcher.studies),
+                "machines": list(launcher.machines),
             }
             for launcher in overview.launchers
         ],

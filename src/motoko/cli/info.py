@@ -8,7 +8,7 @@ Nothing is started by looking. --json prints one object on standard output:
   directory      text
   database       whether there is one
   server         null, or {"pid"}
-  launchers      list of {"name", "host", "pid", "since", "generator", "studies"}
+  launchers      list of {"name", "host", "pid", "since", "generator", "studies", "machines"}
   orchestrators  list of {"run_name", "host", "pid", "since", "stalled"}; "stalled" is null, or
                  {"since", "waits": list of texts}
   unregistered   the open firings named above: list of {"run_name", "event", "opened", "runs"}

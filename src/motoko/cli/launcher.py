@@ -5,7 +5,7 @@ When it is stopped its runs go on, and the next launcher takes their results.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import argparse
@@ -15,10 +15,21 @@ if TYPE_CHECKING:
 HELP = "start the launcher, which runs created tasks"
 
 
+class Served(NamedTuple):
+    """Which runs a launcher is for, and by what they are executed. None: no restriction."""
+
+    generator: str | None
+    studies: tuple[str, ...] | None
+    machine_name: str | None
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--generator", metavar="G", help="what starts runs: bash")
+    parser.add_argument("--generator", metavar="G", help="what starts runs: bash or slurm")
     parser.add_argument("--bd_study", "-bd", metavar="S", help="serve this study only")
+    parser.add_argument(
+        "--machine_name", metavar="M", help="serve the runs of this machine; otherwise of this host"
+    )
     parser.add_argument("--do_not_detach", action="store_true", help="stay in the foreground")
     parser.add_argument(
         "--stop-runs",
@@ -39,16 +50,15 @@ def execute(args: argparse.Namespace) -> int:
     workflow = open_workflow(args)
     study = None if args.bd_study is None else workflow.task_manager(args.bd_study).name
     generator = None if args.generator is None else generator_name(args.generator)
+    served = Served(generator, None if study is None else (study,), args.machine_name)
     if args.do_not_detach:
-        _serve(args, workflow, generator, study)
+        _serve(args, workflow, served)
     else:
-        _start(args, workflow, generator, study)
+        _start(args, workflow, served)
     return exit_status.OK
 
 
-def _serve(
-    args: argparse.Namespace, workflow: Workflow, generator: str | None, study: str | None
-) -> None:
+def _serve(args: argparse.Namespace, workflow: Workflow, served: Served) -> None:
     import logging
     from pathlib import Path
 
@@ -60,16 +70,15 @@ def _serve(
     with lasting_launcher(workflow.store.state) as ready:
         serve(
             Path(workflow.directory),
-            generator=generator,
-            studies=() if study is None else (study,),
+            generator=served.generator,
+            studies=served.studies or (),
+            machine_name=served.machine_name,
             stop_runs=args.stop_runs,
             ready=ready,
         )
 
 
-def _start(
-    args: argparse.Namespace, workflow: Workflow, generator: str | None, study: str | None
-) -> None:
+def _start(args: argparse.Namespace, workflow: Workflow, served: Served) -> None:
     from motoko.cli.logs import print_logs
     from motoko.operations.services import start_lasting_launcher
     from motoko.runtime.processes import is_alive
@@ -77,7 +86,11 @@ def _start(
     state = workflow.store.state
     log = state.logs / "launcher.log"
     running = start_lasting_launcher(
-        state, generator=generator, studies=study and [study], stop_runs=args.stop_runs
+        state,
+        generator=served.generator,
+        studies=served.studies,
+        machine_name=served.machine_name,
+        stop_runs=args.stop_runs,
     )
     word = "started" if running.here else "runs already"
     print(f"launcher {word}: process {running.process.pid}, log {log}", flush=True)

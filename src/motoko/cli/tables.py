@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from motoko.core.records import RunRecord
+    from motoko.launcher.registry import Registration
     from motoko.operations.chronicle import PastFiring
     from motoko.operations.overview import Counts, Overview, StudyOverview
 
@@ -105,7 +106,10 @@ def counts_table(counts: Mapping[str, Mapping[str, int]], first: str) -> Table:
 
 
 def runs_table(records: Sequence[RunRecord], *, run_names: bool = False) -> Table:
-    """Return a table of runs of one study: job values, state, fields."""
+    """Return a table of runs of one study: job values, state, fields.
+
+    Where the scheduler says something about runs that have not ended, that comes last.
+    """
     job = list(dict.fromkeys(name for record in records for name in record.job))
     fields = list(dict.fromkeys(name for record in records for name in record.fields))
     table = _table(Text("run"))
@@ -116,15 +120,24 @@ def runs_table(records: Sequence[RunRecord], *, run_names: bool = False) -> Tabl
     table.add_column(Text("state"))
     for name in fields:
         table.add_column(Text(name), justify="right")
-    for record in records:
+    reasons = [_waits_for(record) for record in records]
+    if any(reasons):
+        table.add_column(Text("reason"))
+    for record, reason in zip(records, reasons, strict=True):
         cells = [Text(str(record.key))]
         if run_names:
             cells.append(Text(record.run_name))
         cells += [_cell(record.job, name) for name in job]
         cells.append(state_text(record.state))
         cells += [_cell(record.fields, name) for name in fields]
+        if any(reasons):
+            cells.append(Text(reason))
         table.add_row(*cells)
     return table
+
+
+def _waits_for(record: RunRecord) -> str:
+    return "" if record.lifecycle.ended else record.reason or ""
 
 
 def _cell(values: Mapping[str, Any], name: str) -> Text:
@@ -170,7 +183,7 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
     out = console()
     out.print(Text(f"workflow      {overview.directory}"))
     out.print(Text(f"server        {_server(overview.server)}"))
-    _print_workers(out, "launcher", [str(launcher) for launcher in overview.launchers])
+    _print_workers(out, "launcher", [_launcher(found) for found in overview.launchers])
     _print_workers(out, "orchestrator", _orchestrators(overview))
     for firing in overview.unregistered:
         out.print(Text(f"open firing   {_unregistered(firing)}"))
@@ -205,6 +218,11 @@ def _server(pid: int | None) -> str:
     if pid is None:
         return "does not run"
     return f"process {pid}" if pid else "runs, but nothing says as which process"
+
+
+def _launcher(found: Registration) -> str:
+    elsewhere = "localhost" not in found.machines
+    return f"{found}, for runs of {', '.join(found.machines)}" if elsewhere else str(found)
 
 
 def _print_workers(out: Console, what: str, lines: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from motoko.config.options import RunOptions, generator_name
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
 from motoko.config.workflow_file import (
     RESERVED_TASK_NAMES,
+    QueueLimits,
     TaskManagerConfig,
     WorkflowConfig,
     load_workflow,
@@ -19,6 +20,7 @@ __all__ = [
     "RESERVED_TASK_NAMES",
     "STUDY_FILE",
     "WORKFLOW_FILE",
+    "QueueLimits",
     "RunOptions",
     "StudyConfig",
     "TaskManagerConfig",

@@ -122,6 +122,21 @@ def _arguments(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _lines(value: Any, info: ValidationInfo) -> tuple[str, ...]:
+    """Validate lines for a shell: one text of several lines, or a list of texts."""
+    items = value.splitlines() if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise Problem(f"{info.field_name} must be a list of lines, or one text, not {value!r}")
+    for index, item in enumerate(items):
+        if not isinstance(item, str) or "\0" in item or "\n" in item:
+            raise Problem(
+                f"{info.field_name} must be a list of lines; {item!r} is not one",
+                (index,),
+                "Put it in quotes.",
+            )
+    return tuple(items)
+
+
 class RunOptions(Section):
     """How a run is executed. None: not given here. Times are in seconds."""
 
@@ -133,10 +148,18 @@ class RunOptions(Section):
     machine_name: Annotated[str | None, BeforeValidator(text)] = None
     bash_options: Annotated[tuple[str, ...] | None, BeforeValidator(_arguments)] = None
     slurm_options: Annotated[tuple[str, ...] | None, BeforeValidator(_arguments)] = None
+    module: Annotated[tuple[str, ...] | None, BeforeValidator(_lines)] = None
+    prologue: Annotated[tuple[str, ...] | None, BeforeValidator(_lines)] = None
 
     def merged(self, other: RunOptions) -> RunOptions:
-        """Return these options, overridden by those that ``other`` gives."""
-        return RunOptions(**{**self.given(), **other.given()})
+        """Return these options, overridden by those that ``other`` gives.
+
+        ``slurm_options`` are put one after the other: sbatch takes the last of a kind.
+        """
+        options = {**self.given(), **other.given()}
+        if self.slurm_options and other.slurm_options:
+            options["slurm_options"] = (*self.slurm_options, *other.slurm_options)
+        return RunOptions(**options)
 
     def given(self) -> dict[str, Any]:
         """Return the run options that are given here, of whatever section this is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from os.path import isdir, isfile  # Path.is_dir raises where a name is too long
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -74,6 +75,12 @@ def _aliases(value: Any, info: ValidationInfo) -> dict[str, str]:
     return section
 
 
+def _rate(value: Any, info: ValidationInfo) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise Problem(f"{info.field_name} must be a number of submissions a minute, not {value!r}")
+    return float(value)
+
+
 def _orchestrator(value: Any, info: ValidationInfo) -> str:
     name = text(value, info)
     parts = name.split(".")
@@ -106,8 +113,26 @@ class WorkflowFile(RunOptions):
     aliases: Annotated[dict[str, str], BeforeValidator(_aliases)] = Field(default_factory=dict)
     orchestrator: Annotated[str, BeforeValidator(_orchestrator)]
     max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
+    max_queued: Annotated[int, BeforeValidator(whole_number(1))] = 1000
+    array_size: Annotated[int, BeforeValidator(whole_number(1))] = 1000
+    submit_rate: Annotated[float, BeforeValidator(_rate)] = 60.0
+    queue_poll: Annotated[float, BeforeValidator(duration)] = 10.0
     poll_interval: Annotated[float, BeforeValidator(duration)] = 2.0
     safety_poll: Annotated[float, BeforeValidator(duration_or_off)] = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How a batch scheduler is used.
+
+    At most ``max_queued`` runs waiting and running there, ``array_size`` runs in one submission,
+    ``submit_rate`` submissions a minute; a look at the queue every ``poll`` seconds at the latest.
+    """
+
+    max_queued: int = 1000
+    array_size: int = 1000
+    submit_rate: float = 60.0
+    poll: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +151,7 @@ class WorkflowConfig:
     aliases: Mapping[str, str]
     orchestrator: str
     max_concurrent: int | None
+    queue: QueueLimits
     poll_interval: float
     safety_poll: float
     defaults: RunOptions
@@ -175,6 +201,9 @@ def load_workflow(file: Path, *, studies: bool = True) -> WorkflowConfig:
         aliases=written.aliases,
         orchestrator=written.orchestrator,
         max_concurrent=written.max_concurrent,
+        queue=QueueLimits(
+            written.max_queued, written.array_size, written.submit_rate, written.queue_poll
+        ),
         poll_interval=written.poll_interval,
         safety_poll=written.safety_poll,
         defaults=RunOptions(**written.given()),

@@ -159,6 +159,23 @@ class Started(_ByToken):
 
 
 @dataclass(frozen=True, slots=True)
+class Remark(_ByToken):
+    """Keep what a batch scheduler says of an attempt that goes on, such as why it waits."""
+
+    token: str
+    at: float
+    reason: str | None
+    cause: str
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the record with the reason, unchanged if the attempt is another or has ended."""
+        if run.token != self.token or run.lifecycle not in ACTIVE or run.reason == self.reason:
+            return run
+        move = Move(self.at, run.state, self.cause, run.attempt)
+        return replace(run, reason=self.reason, history=(*run.history, move))
+
+
+@dataclass(frozen=True, slots=True)
 class Harvest(_ByToken):
     """Take over what the attempt's outbox says, up to byte ``consumed``."""
 
@@ -244,12 +261,14 @@ class End(_ByToken):
 class Requeue(_ByToken):
     """Take the attempt back; it does not count against ``retries``.
 
-    A run that somebody asked to cancel meanwhile is CANCELLED instead.
+    A run that somebody asked to cancel meanwhile is CANCELLED instead. It is not tried again before
+    ``not_before``, in seconds since the epoch.
     """
 
     token: str
     at: float
     cause: str
+    not_before: float = 0.0
 
     def apply(self, run: RunRecord) -> RunRecord:
         """Return the CREATED record, unchanged if the attempt is another or has ended."""
@@ -262,8 +281,8 @@ class Requeue(_ByToken):
                 label=None, reason=asked,
             )  # fmt: skip
         return _moved(
-            run, Lifecycle.CREATED, self.at, self.cause,
-            token=None, launcher=None, label=None, uncounted=run.uncounted + 1, not_before=0.0,
+            run, Lifecycle.CREATED, self.at, self.cause, token=None, launcher=None, label=None,
+            reason=None, uncounted=run.uncounted + 1, not_before=self.not_before,
         )  # fmt: skip
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 GENERATORS: Final = ("bash", "slurm")
 OLD_GENERATORS: Final = MappingProxyType({"bashCoat": "bash", "slurmCoat": "slurm"})
-PRESENT_GENERATORS: Final = frozenset({"bash"})
 LEAST: Final = MappingProxyType({"nproc": 1, "retries": 0, "retry_delay": 0})
 
 
@@ -134,11 +133,6 @@ def _generator(value: str, study: str) -> str:
     if name not in GENERATORS:
         raise ParameterError(
             f"study {study!r}: unknown generator {value!r}", hint=suggestion(value, GENERATORS)
-        )
-    if name not in PRESENT_GENERATORS:
-        raise ParameterError(
-            f"study {study!r}: the generator {value!r} is not there yet",
-            hint="Use 'bash', which runs on this machine.",
         )
     return name
 

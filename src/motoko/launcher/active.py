@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from motoko.launcher.directory import Place
     from motoko.launcher.engine import Ending, Terms
     from motoko.launcher.generators.base import Handle
+    from motoko.launcher.scheduled.batches import Task
 
 
 LATELY: Final = 1.0  # seconds
@@ -28,6 +29,8 @@ class Active:
     ``stop``: why the launcher ends it early, CREATED if the run shall be tried again later.
     ``since``: when it started, in seconds since the epoch, None until then. ``read``: how far its
     outbox is in the database; ``failed`` is what the outbox said of failing until there.
+    ``handle``: its process here; ``task``: what a batch scheduler has of it; ``doubted``: since
+    when the evidence of that is incomplete; ``remark``: what the scheduler last said of it.
     ``recorded`` is set when nothing more is to be recorded.
     """
 
@@ -37,6 +40,9 @@ class Active:
         self.place = place
         self.token: str = place.token
         self.handle: Handle | None = None
+        self.task: Task | None = None
+        self.doubted: float | None = None
+        self.remark = record.reason
         self.since: float | None = None
         self.stop: Lifecycle | None = None
         self.read = record.harvested
@@ -95,12 +101,14 @@ class Pool:
 
     def start(self) -> list[Active]:
         """Return the attempts that may start now; their slots are taken from here on."""
-        taken = sum(active.terms.nproc for active in self._running)
+        if not self._waiting:
+            return []
+        taken = sum(active.terms.slots for active in self._running)
         started: list[Active] = []
-        while self._waiting and fits(self._waiting[0].terms.nproc, taken, self.slots):
+        while self._waiting and fits(self._waiting[0].terms.slots, taken, self.slots):
             active = self._waiting.pop(0)
             self._running.add(active)
-            taken += active.terms.nproc
+            taken += active.terms.slots
             started.append(active)
         if not self._waiting:
             self.drained.set()
@@ -129,8 +137,9 @@ class Pool:
         runs: dict[str, int] = {}
         taken = 0
         for active in (*self._running, *self._waiting):
-            runs[active.key.study] = runs.get(active.key.study, 0) + 1
-            taken += active.terms.nproc
+            study = active.record.study
+            runs[study] = runs.get(study, 0) + 1
+            taken += active.terms.slots
         lately = time.monotonic() - LATELY
         ended = sum(1 for at in self._ends if at > lately)
         return Load(taken, len(self._waiting), ended, runs)
@@ -151,18 +160,23 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """What is to be recorded in the next commit; ``requeued`` come with the cause."""
+    """What is to be recorded in the next commit.
+
+    ``requeued`` come with the cause, and with the seconds until they may be tried again;
+    ``remarks``: what a scheduler says of attempts that go on.
+    """
 
     ended: tuple[Ended, ...] = ()
     started: tuple[Active, ...] = ()
     grown: tuple[Active, ...] = ()
     adopted: tuple[Active, ...] = ()
-    requeued: tuple[tuple[Active, str], ...] = ()
+    requeued: tuple[tuple[Active, str, float], ...] = ()
+    remarks: tuple[tuple[Active, str], ...] = ()
 
     @property
     def leaving(self) -> set[Active]:
         """Return the attempts that are over."""
-        return {item.active for item in self.ended} | {active for active, _ in self.requeued}
+        return {item.active for item in self.ended} | {active for active, _, _ in self.requeued}
 
 
 class Notebook:
@@ -173,7 +187,8 @@ class Notebook:
         self.started: list[Active] = []
         self.grown: list[Active] = []
         self.adopted: list[Active] = []
-        self.requeued: list[tuple[Active, str]] = []
+        self.requeued: list[tuple[Active, str, float]] = []
+        self.remarks: list[tuple[Active, str]] = []
         self._wake = asyncio.Event()
 
     def stir(self) -> None:
@@ -193,7 +208,10 @@ class Notebook:
             tuple(self.grown),
             tuple(self.adopted),
             tuple(self.requeued),
+            tuple(self.remarks),
         )
-        for page in (self.ended, self.started, self.grown, self.adopted, self.requeued):
+        for page in (self.ended, self.started, self.grown, self.adopted):
             page.clear()
+        self.requeued.clear()
+        self.remarks.clear()
         return notes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import os
@@ -15,12 +14,12 @@ from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
 from motoko.launcher import evidence
 from motoko.launcher.active import Active, Ended
-from motoko.launcher.directory import Superseded, prepare, read_sources
+from motoko.launcher.directory import Superseded
 from motoko.launcher.engine import Ending, Finding
-from motoko.launcher.generators.base import Order
 from motoko.launcher.generators.bash import clear_group
 from motoko.launcher.harvest import failure_until
-from motoko.launcher.inputs import inputs_file, variables
+from motoko.launcher.preparing import Failed, Unfit, prepare_attempt, unfit
+from motoko.launcher.recovery import examine
 from motoko.runtime import faults
 from motoko.storage.off_loop import in_thread
 from motoko.worker import OUTBOX
@@ -37,13 +36,7 @@ START_DELAY: Final = 0.2  # seconds; the start of a run that ends sooner is reco
 PEEK_SECONDS: Final = 1.0
 NOT_STARTED: Final = 111  # the wrapper's exit status where it did not get its start file
 
-TOO_LONG: Final = (errno.E2BIG, errno.ENAMETOOLONG)
-
 log = logging.getLogger(__name__)
-
-
-class _Unfit(LauncherError):
-    """This run cannot be started, whatever the state of the machine."""
 
 
 class Attendance:
@@ -55,31 +48,39 @@ class Attendance:
         pool: Pool,
         notebook: Notebook,
         generator: Generator,
-        tasks: TaskGroup,
+        *,
+        owner: str,
         grace: float,
     ) -> None:
+        self.pool = pool
         self._store = store
-        self._pool = pool
         self._notebook = notebook
         self._generator = generator
-        self._tasks = tasks
+        self._owner = owner
         self._grace = grace
+        self._tasks: TaskGroup
         self._room = anyio.Event()
         self._busy = anyio.Event()
+
+    def run(self, tasks: TaskGroup) -> None:
+        """Begin to work, until the tasks are cancelled."""
+        self._tasks = tasks
+        tasks.start_soon(self._start_runs)
+        tasks.start_soon(self._peek)
 
     # -- starting --------------------------------------------------------------------------
 
     def admit(self, active: Active) -> None:
         """Have an attempt started as soon as there is a slot for it."""
-        self._pool.add(active)
+        self.pool.add(active)
         self._room.set()
 
-    async def start_runs(self) -> None:
+    async def _start_runs(self) -> None:
         """Start what waits, whenever there is room, until cancelled."""
         while True:
             await self._room.wait()
             self._room = anyio.Event()
-            batch = self._pool.start()
+            batch = self.pool.start()
             if batch:
                 problems = await in_thread(partial(self._begin_all, batch))
                 for active, problem in zip(batch, problems, strict=True):
@@ -90,27 +91,15 @@ class Attendance:
 
     def _begin(self, active: Active) -> Exception | None:
         """Make the run directory and submit the attempt, in a thread; return what went wrong."""
-        record, study = active.record, self._store.studies[active.key.study]
-        workflow = str(self._store.workflow_file)
+        order = prepare_attempt(self._store, active)
+        if isinstance(order, Failed):
+            return order.problem
         try:
-            sources = read_sources(study.directory, {study.exec_file, *study.config_files})
-            inputs = inputs_file(record, active.place, workflow)
-            given = variables(record, active.place, active.terms, workflow)
-        except (OSError, TypeError, ValueError) as error:
-            return _Unfit(str(error))
-        script = next(source for source in sources if source.name == study.exec_file)
-        try:
-            faults.point("launcher.claimed")
-            prepare(active.place, inputs, sources)
-            faults.point("launcher.prepared")
             active.since = self._store.now()
-            order = Order(active.place, script, active.terms, given)
             active.handle = self._generator.submit(order)
             faults.point("launcher.started")
         except OSError as error:
-            return _Unfit(str(error)) if error.errno in TOO_LONG else error
-        except Superseded as error:
-            return error
+            return unfit(error)
         return None
 
     def _begun(self, active: Active, problem: Exception | None) -> None:
@@ -129,7 +118,7 @@ class Attendance:
         if isinstance(problem, Superseded):
             log.warning("run %s: %s", active.key, problem)
             self._forget(active)
-        elif isinstance(problem, _Unfit):
+        elif isinstance(problem, Unfit):
             reason = f"it cannot be started: {problem}"
             self._over(active, None, ending=Ending(Lifecycle.FAILED, None, reason))
         else:
@@ -184,23 +173,23 @@ class Attendance:
         *,
         ending: Ending | None = None,
     ) -> None:
-        self._pool.release(active)
-        self._pool.note_end()
+        self.pool.release(active)
+        self.pool.note_end()
         moment = self._store.now() if at is None else at
         self._notebook.ended.append(Ended(active, status, moment, ending))
         self._notebook.stir()
         self._room.set()
 
-    async def peek(self) -> None:
+    async def _peek(self) -> None:
         """Look whether the outboxes of running attempts have grown, until cancelled."""
         while True:
-            running = [active for active in self._pool.running() if active.recorded_start]
+            running = [active for active in self.pool.running() if active.recorded_start]
             if running:
                 grown = await in_thread(partial(_grown, running))
-                self._notebook.grown.extend(a for a in grown if self._pool.has(a))
+                self._notebook.grown.extend(a for a in grown if self.pool.has(a))
                 if grown:
                     self._notebook.stir()
-            if not self._pool.running():
+            if not self.pool.running():
                 self._busy = anyio.Event()
                 await self._busy.wait()
             await anyio.sleep(PEEK_SECONDS)
@@ -209,12 +198,12 @@ class Attendance:
 
     def end_early(self, active: Active, outcome: Lifecycle) -> None:
         """Have an attempt ended; the first reason counts. CREATED: to be tried again later."""
-        if active.stop is not None or not self._pool.has(active):
+        if active.stop is not None or not self.pool.has(active):
             return
         active.stop = outcome
         if active.handle is not None:
             self._tasks.start_soon(self._stop, active, active.handle, outcome)
-        elif self._pool.waits(active):
+        elif self.pool.waits(active):
             self._over(active, None)
 
     def let_go(self, active: Active) -> None:
@@ -230,19 +219,23 @@ class Attendance:
             await handle.stop(self._grace)
 
     def _forget(self, active: Active) -> None:
-        self._pool.remove(active)
+        self.pool.remove(active)
         self._room.set()
 
     # -- what another launcher began -------------------------------------------------------
 
-    async def take_over(self, active: Active, found: Examined) -> None:
+    async def take_over(self, active: Active) -> None:
         """Go on with an attempt of a launcher that is gone."""
+        found = await in_thread(partial(examine, active.place, self._owner))
+        log.info(
+            "run %s: left by launcher %s, %s", active.key, active.record.launcher, found.finding
+        )
         if found.finding is Finding.TAKEN_BACK:
             cause = "its launcher was gone before it started"
-            self._notebook.requeued.append((active, cause))
+            self._notebook.requeued.append((active, cause, 0.0))
             return
         await in_thread(lambda: _remember(active))
-        self._pool.add_running(active)
+        self.pool.add_running(active)
         self._notebook.adopted.append(active)
         handle = None
         if found.finding is Finding.RUNNING and found.process is not None:

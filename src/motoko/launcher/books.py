@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import EditRun
-from motoko.core.edits import Adopt, Claim, End, Requeue, Started
+from motoko.core.edits import Adopt, Claim, End, Remark, Requeue, Started
 from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import ConflictError, LauncherError, UnknownRunError
 from motoko.launcher import registry
@@ -51,12 +51,12 @@ class Round:
     """What one round is to record, and what it has to know.
 
     ``going``: the attempts that go on; ``held``: run names of which nothing is claimed. Without
-    ``load`` nothing is claimed at all.
+    ``loads``, by generator, nothing is claimed at all.
     """
 
     notes: Notes
     going: tuple[Active, ...] = ()
-    load: Load | None = None
+    loads: Mapping[str, Load] | None = None
     held: frozenset[str] = frozenset()
 
 
@@ -92,13 +92,13 @@ class Books:
         store: Store,
         me: Registration,
         site: Site,
-        capacity: Capacity,
+        capacities: Mapping[str, Capacity],
         defaults: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self._store = store
         self._me = me
         self._site = site
-        self._capacity = capacity
+        self._capacities = capacities
         self._defaults = defaults
         self._session: Session | None = None
 
@@ -188,34 +188,44 @@ class Books:
     # -- claiming --------------------------------------------------------------------------
 
     def _claim(self, turn: Round) -> Choice:
-        if turn.load is None:
+        if turn.loads is None:
             return Choice()
         now = self._store.now()
-
-        def terms_of(record: RunRecord) -> Terms | None:
-            if record.run_name in turn.held:
-                return None
-            terms = self.terms(record)
-            return terms if self._site.serves(terms) else None
-
-        queues = [(study, self._created(study)) for study in self._me.studies]
-        choice = choose(queues, terms_of, self._capacity, turn.load, now)
-        claims = []
-        studies = {record.study for record, _ in choice.claims}
+        choices = [
+            self._chosen(generator, load, turn.held, now) for generator, load in turn.loads.items()
+        ]
+        claims = [claim for choice in choices for claim in choice.claims]
+        moments = [choice.wake_at for choice in choices if choice.wake_at is not None]
+        studies = {record.study for record, _ in claims}
         scripts = {study: scripts_digest(self._store.studies[study]) for study in studies}
-        for record, terms in choice.claims:
+        for record, _ in claims:
             claim = Claim(self._me.name, secrets.token_hex(8), now, scripts[record.study])
             self.session.add(EditRun(record.key, claim))
-            claims.append((self.session.run(record.key), terms))
-        return Choice(tuple(claims), choice.wake_at)
+        claimed = tuple((self.session.run(record.key), terms) for record, terms in claims)
+        return Choice(claimed, min(moments, default=None))
+
+    def _chosen(self, generator: str, load: Load, held: frozenset[str], now: float) -> Choice:
+        def terms_of(record: RunRecord) -> Terms | None:
+            return None if record.run_name in held else self.terms(record)
+
+        queues = [(study, self._created(study, generator)) for study in self._me.studies]
+        return choose(queues, terms_of, self._capacities[generator], load, now)
 
     def terms(self, record: RunRecord) -> Terms:
         """Return how a run is to be executed."""
         return Terms.of(self._defaults[record.study], record.resources)
 
-    def _created(self, study: str) -> Iterator[RunRecord]:
+    def _created(self, study: str, generator: str) -> Iterator[RunRecord]:
+        defaults = self._defaults[study]
+
+        def served(asked: str, machine: str) -> bool:
+            given = {"generator": asked or None, "machine_name": machine or None}
+            resources = {name: value for name, value in given.items() if value is not None}
+            terms = Terms.of(defaults, resources)
+            return terms.generator == generator and self._site.serves(terms)
+
         table = self.session.tables.study(study)
-        ids = table.ids(None, lifecycles=[Lifecycle.CREATED.value])
+        ids = table.waiting(served)
         for start in range(0, len(ids), LOOK_AHEAD):
             yield from table.records(ids[start : start + LOOK_AHEAD])
 
@@ -233,8 +243,14 @@ class Books:
         for active in notes.grown:
             if active not in leaving:
                 self._read(draft, active, now)
-        for active, cause in notes.requeued:
-            draft.changes.append(EditRun(active.key, Requeue(active.token, now, cause)))
+        for active, text in notes.remarks:
+            if active not in leaving:
+                remark = Remark(active.token, now, text or None, text or "as it should be again")
+                draft.changes.append(EditRun(active.key, remark))
+        for active, cause, later in notes.requeued:
+            not_before = now + later if later else 0.0
+            requeue = Requeue(active.token, now, cause, not_before)
+            draft.changes.append(EditRun(active.key, requeue))
         for ended in notes.ended:
             self._end(draft, ended)
         return draft

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from motoko.core.records import RunRecord
 
+SLURM: Final = "slurm"
+LOCAL: Final = "bash"  # the generator whose runs take this machine's cores
 LAST_SIGNAL: Final = 64
 SHELL_SIGNAL: Final = 128  # a shell's exit code for "killed by signal n" is this plus n
 
@@ -30,6 +32,14 @@ class Terms:
     retry_delay: float = 0.0
     machine_name: str | None = None
     bash_options: tuple[str, ...] = ()
+    slurm_options: tuple[str, ...] = ()
+    module: tuple[str, ...] = ()
+    prologue: tuple[str, ...] = ()
+
+    @property
+    def slots(self) -> int:
+        """Return how many of a launcher's slots the run takes; a scheduler counts runs only."""
+        return self.nproc if self.generator == LOCAL else 1
 
     @classmethod
     def of(cls, defaults: Mapping[str, Any], resources: Mapping[str, Any]) -> Terms:
@@ -43,20 +53,27 @@ class Terms:
             retry_delay=float(given.get("retry_delay") or 0.0),
             machine_name=given.get("machine_name"),
             bash_options=tuple(map(str, given.get("bash_options") or ())),
+            # Later ones win, one by one: a study adds to what the workflow says.
+            slurm_options=(
+                *map(str, defaults.get("slurm_options") or ()),
+                *map(str, resources.get("slurm_options") or ()),
+            ),
+            module=tuple(defaults.get("module") or ()),
+            prologue=tuple(defaults.get("prologue") or ()),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What a launcher serves: runs for one generator, meant for one of these machines."""
+    """What a launcher serves: runs for one of its generators, meant for one of its machines."""
 
-    generator: str
+    generators: frozenset[str]
     machines: frozenset[str]
 
     def serves(self, terms: Terms) -> bool:
         """Return whether a run with these terms is for this launcher."""
         meant_for = terms.machine_name or "localhost"
-        return terms.generator == self.generator and meant_for in self.machines
+        return terms.generator in self.generators and meant_for in self.machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +133,19 @@ class _Chooser:
 
     def take(self, record: RunRecord, terms: Terms) -> bool:
         """Take the run if there is room. One that is larger than all slots runs alone."""
-        if not fits(terms.nproc, self.taken, self.capacity.slots):
+        if not fits(terms.slots, self.taken, self.capacity.slots):
             if self.waiting >= self.ahead:
                 return False
             self.waiting += 1
-        self.taken += terms.nproc
+        self.taken += terms.slots
         self.runs[record.study] = self.runs.get(record.study, 0) + 1
         self.claims.append((record, terms))
         return True
 
 
-def fits(nproc: int, taken: int, slots: int) -> bool:
+def fits(wanted: int, taken: int, slots: int) -> bool:
     """Return whether a run may start; one that is larger than all slots does so alone."""
-    return taken == 0 or taken + nproc <= slots
+    return taken == 0 or taken + wanted <= slots
 
 
 def choose(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from motoko.config import QueueLimits
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher import registry
@@ -17,8 +20,13 @@ from motoko.launcher.active import Active, Notebook, Pool
 from motoko.launcher.attendance import Attendance
 from motoko.launcher.books import Books, Round
 from motoko.launcher.control import RECALL
-from motoko.launcher.recovery import examine
+from motoko.launcher.crews import Crews
+from motoko.launcher.engine import LOCAL, SLURM
 from motoko.launcher.registry import Registration
+from motoko.launcher.scheduled.batches import batch_of
+from motoko.launcher.scheduled.crew import ScheduledCrew
+from motoko.launcher.scheduled.desk import Desk
+from motoko.launcher.scheduled.following import FILES_LAG
 from motoko.storage.off_loop import in_committer, in_thread
 
 if TYPE_CHECKING:
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from motoko.launcher.control import Request
     from motoko.launcher.engine import Capacity, Site
     from motoko.launcher.generators.base import Generator
+    from motoko.launcher.generators.slurm.commands import Scheduler
     from motoko.storage.feed import Commit
     from motoko.storage.store import Store
 
@@ -39,43 +48,66 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a launcher serves, and how much at a time. ``defaults``: run options by study.
+    """What a launcher serves, and how much at a time.
+
+    ``capacities`` by generator; ``defaults``: run options by study; ``limits`` of a batch
+    scheduler.
 
     Times are in seconds. ``lease``: after this long without a sign of life it is replaced;
-    ``stop_grace``: how long a run may take to end before it is killed.
+    ``stop_grace``: how long a run may take to end before it is killed; ``files_lag``: how late
+    files from other nodes may be seen.
     """
 
     studies: tuple[str, ...]
     site: Site
-    capacity: Capacity
+    capacities: Mapping[str, Capacity]
+    limits: QueueLimits = field(default_factory=QueueLimits)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lease: float = 30.0
     stop_grace: float = STOP_GRACE
     safety_poll: float = SAFETY_SECONDS
+    files_lag: float = FILES_LAG
 
 
 class Launcher:
     """One launcher. Everything here happens in the event loop; what blocks is in threads."""
 
-    def __init__(self, store: Store, options: Options, generator: Generator) -> None:
+    def __init__(
+        self, store: Store, options: Options, generator: Generator, scheduler: Scheduler
+    ) -> None:
         self._store = store
         self._options = options
-        self._generator = generator
         self.me = Registration.here(
             store.now(),
-            generator=options.site.generator,
+            generator=", ".join(sorted(options.site.generators)),
             studies=options.studies,
             machines=tuple(sorted(options.site.machines)),
             lease=options.lease,
         )
-        self._books = Books(store, self.me, options.site, options.capacity, options.defaults)
-        self._pool = Pool(options.capacity.slots)
+        self._books = Books(store, self.me, options.site, options.capacities, options.defaults)
         self._notebook = Notebook()
+        self._crews = self._hire(generator, scheduler)
         self._held: set[str] = set()
         self._hold_all = False
         self._round_over = asyncio.Event()
         self._closing = False
-        self._attendance: Attendance
+
+    def _hire(self, generator: Generator, scheduler: Scheduler) -> Crews:
+        store, options, notebook = self._store, self._options, self._notebook
+        local, slurm = (Pool(options.capacities[name].slots) for name in (LOCAL, SLURM))
+        here = str(store.state.path)
+        mark = blake2b(os.fsencode(here), digest_size=6).hexdigest()
+        return Crews(
+            {
+                LOCAL: Attendance(
+                    store, local, notebook, generator, owner=self.me.name, grace=options.stop_grace
+                ),
+                SLURM: ScheduledCrew(
+                    store, slurm, notebook, Desk(scheduler, mark), options.limits,
+                    owner=self.me.name, root=store.state.path / SLURM, lag=options.files_lag,
+                ),
+            }
+        )  # fmt: skip
 
     # -- from outside ----------------------------------------------------------------------
 
@@ -129,9 +161,9 @@ class Launcher:
             self._held.add(name)
         # What is being claimed at this moment is there after the next round.
         await self._settled()
-        wanted = [a for a in self._pool.all() if name in (None, a.record.run_name)]
+        wanted = [a for a in self._crews.attempts() if name in (None, a.record.run_name)]
         for active in wanted:
-            self._attendance.end_early(active, Lifecycle.CREATED)
+            self._crews.of(active).end_early(active, Lifecycle.CREATED)
         for active in wanted:
             await active.recorded.wait()
 
@@ -140,18 +172,10 @@ class Launcher:
     async def _work(self, ready: Callable[[], object]) -> None:
         try:
             async with anyio.create_task_group() as tasks:
-                self._attendance = Attendance(
-                    self._store, self._pool, self._notebook, self._generator, tasks,
-                    self._options.stop_grace,
-                )  # fmt: skip
+                self._crews.run(tasks)
                 await self._recover()
-                for work in (
-                    self._attendance.start_runs,
-                    self._attendance.peek,
-                    self._renew,
-                    self._recover_later,
-                ):
-                    tasks.start_soon(work)
+                tasks.start_soon(self._renew)
+                tasks.start_soon(self._recover_later)
                 ready()
                 await self._rounds()
                 tasks.cancel_scope.cancel()
@@ -168,7 +192,7 @@ class Launcher:
                 await self._notebook.stirred()
             # While runs wait for slots more ends come soon: one commit for all of them.
             with anyio.move_on_after(GATHER_SECONDS):
-                await self._pool.drained.wait()
+                await self._crews.named(LOCAL).pool.drained.wait()
 
     async def _settled(self) -> None:
         """Wait until a round that began after this call is over."""
@@ -181,23 +205,24 @@ class Launcher:
         leaving = notes.leaving
         turn = Round(
             notes,
-            going=tuple(active for active in self._pool.all() if active not in leaving),
-            load=self._pool.load() if claim and not self._hold_all else None,
+            going=tuple(active for active in self._crews.attempts() if active not in leaving),
+            loads=self._crews.loads() if claim and not self._hold_all else None,
             held=frozenset(self._held),
         )
         result = await in_committer(self._store.database, lambda: self._books.settle(turn))
         for active in leaving.difference(result.unfinished):
-            self._pool.remove(active)
+            self._crews.remove(active)
         if result.unfinished:
             self._notebook.ended.extend(e for e in notes.ended if e.active in result.unfinished)
             self._notebook.stir()
         for record, terms in result.claims:
-            self._attendance.admit(Active(record, terms, self._books.place(record)))
+            crew = self._crews.named(terms.generator)
+            crew.admit(Active(record, terms, self._books.place(record)))
         for active in result.cancelled:
-            self._attendance.end_early(active, Lifecycle.CANCELLED)
+            self._crews.of(active).end_early(active, Lifecycle.CANCELLED)
         for active in result.lost_touch:
             log.warning("run %s: it was taken away", active.key)
-            self._attendance.let_go(active)
+            self._crews.of(active).let_go(active)
         over, self._round_over = self._round_over, asyncio.Event()
         over.set()
         return result.wake_at
@@ -213,26 +238,26 @@ class Launcher:
             await self._recover()
 
     async def _recover(self) -> None:
-        known = frozenset(active.token for active in self._pool.all())
+        known = frozenset(active.token for active in self._crews.attempts())
         left = await in_committer(self._store.database, lambda: self._books.orphans(known))
         for record, terms in left:
             active = Active(record, terms, self._books.place(record))
-            found = await in_thread(partial(examine, active.place, self.me.name))
-            log.info("run %s: left by launcher %s, %s", active.key, record.launcher, found.finding)
-            await self._attendance.take_over(active, found)
+            scheduled = await in_thread(partial(batch_of, active.place)) is not None
+            generator = SLURM if scheduled else terms.generator
+            await self._crews.named(generator).take_over(active)
         if left:
             self._notebook.stir()
 
     async def _finish(self, *, fenced: bool) -> None:
         """Record what has ended, give back what did not start, leave the rest to others."""
         leaving = {e.active for e in self._notebook.ended}
-        leaving |= {active for active, _ in self._notebook.requeued}
-        for active in self._pool.all():
+        leaving |= {active for active, _, _ in self._notebook.requeued}
+        for active in self._crews.attempts():
             if active.handle is not None:
                 active.handle.forget()
-            elif active not in leaving and active.since is None:
+            elif active.task is None and active not in leaving and active.since is None:
                 cause = f"launcher {self.me.name} stopped before it started"
-                self._notebook.requeued.append((active, cause))
+                self._notebook.requeued.append((active, cause, 0.0))
         if not fenced:
             while self._notebook.ended or self._notebook.requeued:
                 await self._round(claim=False)

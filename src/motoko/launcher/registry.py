@@ -62,11 +62,9 @@ class Registration:
 
     def overlaps(self, other: Registration) -> bool:
         """Return whether there can be a run that both serve."""
-        return (
-            self.generator == other.generator
-            and not set(self.studies).isdisjoint(other.studies)
-            and not set(self.machines).isdisjoint(other.machines)
-        )
+        return not set(self.studies).isdisjoint(other.studies) and not set(
+            self.machines
+        ).isdisjoint(other.machines)
 
     def alive(self, renewed: float, now: float) -> bool:
         """Return whether it has to be taken for alive."""

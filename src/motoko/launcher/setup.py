@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from shutil import which
+from typing import TYPE_CHECKING, Any, Final
 
 from motoko.config import generator_name, load_workflow
+from motoko.core.space import GENERATORS
 from motoko.errors import ConfigError, LauncherError, suggestion
-from motoko.launcher.engine import Capacity, Site
+from motoko.launcher.engine import LOCAL, SLURM, Capacity, Site
 from motoko.launcher.generators.bash import BashGenerator
+from motoko.launcher.generators.slurm.commands import SUBMIT, Scheduler
 from motoko.launcher.launcher import Launcher, Options
 from motoko.launcher.registry import machines
 from motoko.storage.address import StateDirectory
 from motoko.storage.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from motoko.config import WorkflowConfig
@@ -38,24 +41,35 @@ def make_launcher(
     """
     config = load_workflow(directory)
     served = _served(config, studies)
-    chosen = _generator(config, served, generator)
     defaults = {name: config.options(name).given() for name in served}
     if generator is not None:
+        chosen = _generator(generator)
         defaults = {name: {**given, "generator": chosen} for name, given in defaults.items()}
     limits = {name: config.max_concurrent_of(name) for name in served}
+    per_study = {name: limit for name, limit in limits.items() if limit is not None}
+    local = Capacity(config.max_concurrent or cores(), AHEAD, per_study)
     options = Options(
         studies=served,
-        site=Site(chosen, machines(machine_name)),
-        capacity=Capacity(
-            slots=config.max_concurrent or cores(),
-            most_ahead=AHEAD,
-            per_study={name: limit for name, limit in limits.items() if limit is not None},
-        ),
+        site=Site(frozenset(GENERATORS), machines(machine_name)),
+        capacities={LOCAL: local, SLURM: Capacity(config.queue.max_queued, 0, per_study)},
+        limits=config.queue,
         defaults=defaults,
         lease=lease,
     )
+    _check_scheduler(defaults)
     store = Store(StateDirectory.of(directory), config.studies)
-    return Launcher(store, options, BashGenerator()), store
+    return Launcher(store, options, BashGenerator(), Scheduler()), store
+
+
+def _check_scheduler(defaults: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise LauncherError where a study needs Slurm and there is none."""
+    for name, given in defaults.items():
+        if given.get("generator") == SLURM and which(SUBMIT) is None:
+            raise LauncherError(
+                f"study {name!r} asks for the generator 'slurm', but there is no sbatch on PATH",
+                hint="Start the launcher where Slurm's commands are on PATH (`module load slurm` "
+                "on some sites), or use `generator: bash`.",
+            )
 
 
 def cores() -> int:
@@ -76,18 +90,8 @@ def _served(config: WorkflowConfig, studies: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names)) or tuple(config.task_managers)
 
 
-def _generator(config: WorkflowConfig, served: tuple[str, ...], given: str | None) -> str:
-    if given is not None:
-        try:
-            asked = [("the launcher", generator_name(given))]
-        except ConfigError as error:
-            raise LauncherError(error.message, hint=error.hint) from None
-    else:
-        asked = [(f"study {name!r}", config.options(name).generator or "bash") for name in served]
-    for who, name in asked:
-        if name != BashGenerator.name:
-            raise LauncherError(
-                f"{who} asks for the generator {name!r}, which is not there yet",
-                hint="Say `generator: bash` in motoko.yaml or bd.yaml, or --generator bash.",
-            )
-    return BashGenerator.name
+def _generator(given: str) -> str:
+    try:
+        return generator_name(given)
+    except ConfigError as error:
+        raise LauncherError(error.message, hint=error.hint) from None

@@ -190,6 +190,7 @@ def start_lasting_launcher(
     *,
     generator: str | None = None,
     studies: Sequence[str] | None = None,
+    machine_name: str | None = None,
     stop_runs: bool = False,
 ) -> Running:
     """Have a launcher, and its server, run until they are stopped; or find those that run.
@@ -199,7 +200,13 @@ def start_lasting_launcher(
     ensure_server(state)  # there may be no directory for a lock to be in
     with _lock(state):
         ensure_server(state)
-        running = start_launcher(state, generator=generator, studies=studies, stop_runs=stop_runs)
+        running = start_launcher(
+            state,
+            generator=generator,
+            studies=studies,
+            machine_name=machine_name,
+            stop_runs=stop_runs,
+        )
         keep(state)
     return running
 

@@ -10,6 +10,8 @@ Layout (all keys plain, so that no class path of ours is stored)::
     states        OOBTree   (state as shown, run name) -> IITreeSet of run ids
     lifecycles    OOBTree   (lifecycle, run name) -> IITreeSet of run ids
     scripts       OOBTree   (digest of the scripts, run name) -> IITreeSet of run ids
+    queues        OOBTree   (generator, machine name) -> IITreeSet of the ids of CREATED runs that
+                            say where they are to run; "" for what such a run leaves open
     quantities    OOBTree   (run id, name, chunk) -> PersistentMapping {"points": [(step, value)]}
     ids           PersistentMapping {"run": last id, "job": last id}
 """
@@ -19,19 +21,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from BTrees.IIBTree import IIBTree, IITreeSet, intersection, multiunion
+from BTrees.IIBTree import IIBTree, IITreeSet, difference, intersection, multiunion
 from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 
 from motoko.core.records import RunRecord, from_stored, to_stored
 from motoko.core.space import job_identity
-from motoko.core.states import OUTCOMES
+from motoko.core.states import OUTCOMES, Lifecycle
 from motoko.core.values import MISSING
 from motoko.errors import UnknownRunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from motoko.core.changes import PushQuantities
     from motoko.core.edits import RunEdit
@@ -53,10 +55,19 @@ def new_study_table() -> PersistentMapping:
             "states": OOBTree(),
             "lifecycles": OOBTree(),
             "scripts": OOBTree(),
+            "queues": OOBTree(),
             "quantities": OOBTree(),
             "ids": PersistentMapping({"run": 0, "job": 0}),
         }
     )
+
+
+def queue(record: RunRecord) -> tuple[str, str] | None:
+    """Return where a CREATED run is to run: generator and machine name; None if it says neither."""
+    if record.lifecycle is not Lifecycle.CREATED or not record.resources:
+        return None
+    places = (record.resources.get("generator"), record.resources.get("machine_name"))
+    return (str(places[0] or ""), str(places[1] or "")) if any(places) else None
 
 
 class StudyTable:
@@ -190,6 +201,18 @@ class StudyTable:
         ended = self._sets("lifecycles", OUTCOMES, run_name)
         return list(intersection(multiunion(others), multiunion(ended)))
 
+    def waiting(self, served: Callable[[str, str], bool]) -> list[int]:
+        """Return the ids of CREATED runs that are ``served``, ascending.
+
+        ``served`` is asked with the generator and machine name that runs give, "" for none.
+        """
+        created = multiunion(self._sets("lifecycles", [Lifecycle.CREATED.value], None))
+        choosy = {key: ids for key, ids in self._table["queues"].items() if ids}
+        if served("", ""):
+            others = [ids for key, ids in choosy.items() if not served(*key)]
+            return list(difference(created, multiunion(others)) if others else created)
+        return list(multiunion([ids for key, ids in choosy.items() if served(*key)]))
+
     def run_names(self) -> set[str]:
         """Return all run names with at least one run."""
         return {name for (_, name), ids in self._table["lifecycles"].items() if ids}
@@ -221,6 +244,7 @@ class StudyTable:
         table["by_identity"][record.identity] = record.id
         for index, key in zip(INDEXES, _index_keys(record), strict=True):
             self._index(index, key, record)
+        self._requeue(None, record)
 
     def edit(self, run_id: int, edit: RunEdit) -> tuple[RunRecord, RunRecord]:
         """Apply one edit; returns the records before and after."""
@@ -241,6 +265,7 @@ class StudyTable:
         record = self.run(run_id)
         for index, key in zip(INDEXES, _index_keys(record), strict=True):
             self._unindex(index, key, record)
+        self._requeue(record, None)
         self._drop_quantities(run_id)
         # Written once more, so that an edit under way elsewhere conflicts and others are told.
         table["runs"][run_id]._p_changed = True
@@ -260,6 +285,18 @@ class StudyTable:
             if old_key != key:
                 self._unindex(index, old_key, old)
                 self._index(index, key, new)
+        self._requeue(old, new)
+
+    def _requeue(self, old: RunRecord | None, new: RunRecord | None) -> None:
+        was, becomes = (None if record is None else queue(record) for record in (old, new))
+        if was != becomes:
+            queues = self._table["queues"]
+            if old is not None and was is not None:
+                queues[was].remove(old.id)
+            if new is not None and becomes is not None:
+                if becomes not in queues:
+                    queues[becomes] = IITreeSet()
+                queues[becomes].insert(new.id)
 
     def _index(self, index: str, key: str, record: RunRecord) -> None:
         tree = self._table[index]
@@ -333,6 +370,13 @@ class StudyTable:
             stored = {key: set(ids) for key, ids in self._table[index].items() if ids}
             if stored != sets:
                 wrong.append(f"{self.name}: index {index} is {stored}, should be {sets}")
+        queues: dict[tuple[str, str], set[int]] = {}
+        for record in self.records(list(self._table["runs"])):
+            place = queue(record)
+            if place is not None:
+                queues.setdefault(place, set()).add(record.id)
+        if {key: set(ids) for key, ids in self._table["queues"].items() if ids} != queues:
+            wrong.append(f"{self.name}: index queues differs from a recount")
         if dict(self._table["by_identity"]) != identities:
             wrong.append(f"{self.name}: index by_identity differs from a recount")
         return wrong + self._recount_jobs() + self._recount_quantities()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from BTrees.IIBTree import IITreeSet
 from BTrees.OOBTree import OOBTree
 
-from motoko.core.records import from_stored
 from motoko.errors import DatabaseVersionError, NoDatabaseError
+from motoko.storage.study_table import StudyTable, queue
 from motoko.version import __version__
 
 if TYPE_CHECKING:
@@ -22,23 +22,25 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 2
 
 
-def _index_scripts(tables: Any) -> None:
-    """Give each study an index of its runs by the digest of their scripts."""
-    for study in tables["studies"].values():
-        index = study["scripts"] = OOBTree()
-        runs = list(study["runs"].values())
-        if runs and runs[0]._p_jar is not None:
-            runs[0]._p_jar.prefetch(runs)  # one by one takes a millisecond each
-        for stored in runs:
-            record = from_stored(stored.data)
-            key = (record.scripts, record.run_name)
-            if key not in index:
-                index[key] = IITreeSet()
-            index[key].insert(record.id)
+def _add_indexes(tables: Any) -> None:
+    """Version 2: indexes of runs by their scripts, and of CREATED ones by where they are to run."""
+    for name, table in tables["studies"].items():
+        scripts, queues = table["scripts"], table["queues"] = OOBTree(), OOBTree()
+        for record in StudyTable(name, table).records(list(table["runs"])):
+            _put(scripts, (record.scripts, record.run_name), record.id)
+            key = queue(record)
+            if key is not None:
+                _put(queues, key, record.id)
+
+
+def _put(index: Any, key: tuple[str, str], run_id: int) -> None:
+    if key not in index:
+        index[key] = IITreeSet()
+    index[key].insert(run_id)
 
 
 # From which version -> what makes it the next one, given the mapping below the root's "motoko".
-STEPS: Final[Mapping[int, Callable[[Any], None]]] = MappingProxyType({1: _index_scripts})
+STEPS: Final[Mapping[int, Callable[[Any], None]]] = MappingProxyType({1: _add_indexes})
 
 
 def check_version(root: Any) -> None:

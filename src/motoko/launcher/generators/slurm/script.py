@@ -1,0 +1,84 @@
+"""The shell scripts that Slurm is given: text in, text out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# Sites define `module` for login shells only, in one of these files.
+_MODULE: Final = """\
+if ! type module >/dev/null 2>&1; then
+    for file in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh /etc/profile.d/z00_lmod.sh; do
+        if [ -r "$file" ]; then . "$file"; fi
+    done
+fi
+"""
+# What went wrong before the run's own script is told as the run's failure, at once.
+_GIVE_UP: Final = """\
+give_up() {
+    trap - EXIT
+    set -C
+    { printf 'process %s\\n\\n\\n' "$$" >"$attempt/start"; } 2>/dev/null || exit 111
+    set +C
+    printf '%s\\n' "$1"
+    cat "$attempt/prologue" >>"${attempt%/.motoko/*}/stderr"
+    printf '\\n{"t":0,"op":"fail","reason":%s}\\n' "$2" >>"$attempt/outbox"
+    printf 'exit 1\\n' >"$attempt/exit"
+    exit 1
+}
+exec >"$attempt/prologue" 2>&1
+"""
+# A job that is ended meanwhile did not fail; perhaps it comes again.
+_WATCH: Final = """\
+ended() {
+    text="its prologue ended with exit status $1"
+    give_up "$text" "\\"$text\\""
+}
+trap 'ended "$?"' EXIT
+trap 'trap - EXIT; exit 143' TERM
+"""
+
+
+def batch_script(directory: str, modules: Iterable[str], prologue: Iterable[str]) -> str:
+    """Return the script of a submission whose files are in ``directory``, an absolute path.
+
+    Each task finds its attempt by a link, loads the modules, runs the lines of the prologue and
+    becomes the wrapper, which runs the script of the run. What modules and prologue print goes to
+    the attempt's file ``prologue``; if they end the task, the run fails with their words.
+    """
+    here = shlex.quote(directory)
+    loads = [_load(line) for line in map(str.strip, modules) if line]
+    lines = [f"{line}\n" for line in prologue]
+    parts = [
+        "#!/bin/bash\n",
+        f'cd -P {here}/tasks/"${{SLURM_ARRAY_TASK_ID:-0}}" || exit 111\n',
+        "attempt=$PWD\n",
+        'if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then : >"$attempt/again"; fi\n',
+    ]
+    if loads or lines:
+        parts.append(_GIVE_UP)
+    if loads:
+        parts += [_MODULE, *loads]
+    if lines:
+        parts += [_WATCH, *lines, "trap - EXIT TERM\n"]
+    parts += ['. "$attempt/task.sh"\n', f'exec /bin/sh {here}/wrapper.sh "$attempt" "$@"\n']
+    return "".join(parts)
+
+
+def _load(line: str) -> str:
+    text = f"module load {line} failed"
+    return f"module load {line} || give_up {shlex.quote(text)} {shlex.quote(json.dumps(text))}\n"
+
+
+def task_script(variables: Mapping[str, str], argv: Iterable[str], path: str) -> str:
+    """Return what one task reads: its environment variables, and its command as ``$@``.
+
+    ``path`` comes first on its PATH. Nothing in it is run: all values are quoted.
+    """
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
+    words = " ".join(shlex.quote(word) for word in argv)
+    return "".join([*lines, f'export PATH={shlex.quote(path)}:"$PATH"\n', f"set -- {words}\n"])

@@ -1,0 +1,65 @@
+"""Looks at the files of attempts, of many at a time; blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from motoko.launcher import evidence
+from motoko.launcher.generators.slurm.states import Condition
+from motoko.launcher.scheduled.batches import AGAIN
+from motoko.launcher.scheduled.following import Sight
+from motoko.worker import OUTBOX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from motoko.launcher.active import Active
+    from motoko.launcher.directory import Place
+    from motoko.launcher.scheduled.following import Word
+
+# Reasons of jobs that wait for the first time: none of them has run.
+FRESH: Final = frozenset(
+    {"", "None", "Priority", "Resources", "JobArrayTaskLimit", "Dependency", "Licenses"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An attempt to be looked at, and what the scheduler says of it."""
+
+    active: Active
+    word: Word | None
+    asked: bool = False
+
+
+def look_at(questions: Iterable[Question]) -> list[Sight]:
+    """Return what there is to be seen of each attempt."""
+    return [_sight(question) for question in questions]
+
+
+def _sight(question: Question) -> Sight:
+    word, active = question.word, question.active
+    fresh = word is not None and word.state == "PENDING" and word.reason in FRESH
+    if fresh and active.since is None:
+        return Sight(word, question.asked)
+    place = active.place
+    # The exit record is looked for last: what came after the scheduler's word may be there by now.
+    began = began_at(place)
+    again = evidence.file_time(place, AGAIN) is not None
+    over = word is None or word.condition is Condition.CANCELLED
+    stop = evidence.stopped_for(place) if over else None
+    grown = began is not None and _grown(active)
+    return Sight(word, question.asked, began, evidence.exit_status(place), again, stop, grown)
+
+
+def _grown(active: Active) -> bool:
+    try:
+        return active.place.file(OUTBOX).stat().st_size > active.read
+    except OSError:
+        return False
+
+
+def began_at(place: Place) -> float | None:
+    """Return when the attempt's wrapper took its start file, None if it did not."""
+    return evidence.file_time(place, evidence.START) if evidence.ran(place) else None

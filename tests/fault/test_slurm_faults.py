@@ -1,0 +1,116 @@
+"""The launcher killed at each of its fault points while a real Slurm has runs of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.runtime import faults
+from tests.support.launching import wait_until
+from tests.support.slurm_place import LIVING, SlurmPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from motoko.core.records import RunKey
+    from tests.support.slurm_testbed import Testbed
+
+pytestmark = pytest.mark.fault
+
+SCRIPT = "echo start-$MOTOKO_RUN_ID >>{0}; sleep $MOTOKO_JOB_DO; echo end-$MOTOKO_RUN_ID >>{0}\n"
+# Of launchers that give runs to Slurm; the passage is one with scheduler jobs in the queue.
+PASSAGES = {
+    "launcher.claimed": (1, 4),
+    "launcher.prepared": (1, 6),
+    "launcher.batch_written": (1, 2),
+    "launcher.submitted": (1, 2),
+    "launcher.job_noted": (1, 2),
+    "launcher.before_commit": (1, 2, 3),
+    "launcher.after_commit": (1, 2, 3),
+}
+ELSEWHERE = {"launcher.started", "launcher.taken_back"}
+
+
+@pytest.fixture
+def executed(tmp_path: Path) -> Path:
+    return tmp_path / "executed"
+
+
+@pytest.fixture
+def place(slurm: Testbed, tmp_path: Path, executed: Path) -> Iterator[SlurmPlace]:
+    script = SCRIPT.format(executed)
+    made = SlurmPlace.make(tmp_path / "wf", slurm, script, array_size=3)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def check(place: SlurmPlace, keys: list[RunKey], executed: Path) -> None:
+    """Every run ended well, was executed once and counted once; Slurm saw the same."""
+    assert set(place.wait(keys)) == {"FINISHED"}
+    for record in place.place.records(keys):
+        assert record.attempt - record.uncounted == 1
+    lines = executed.read_text().split()
+    assert sorted(lines) == sorted(f"{what}-{k.id}" for k in keys for what in ("start", "end"))
+    assert place.no_jobs_left()
+    wait_until(lambda: place.completed() >= len(keys))
+    assert place.completed() == len(keys)
+    assert place.place.recount() == []
+
+
+def test_all_points_are_killed_at() -> None:
+    points = {name for name in faults.POINTS if name.startswith("launcher.")}
+    assert points - ELSEWHERE == PASSAGES.keys()
+
+
+@pytest.mark.parametrize(
+    ("point", "passage"), [(point, n) for point, ns in PASSAGES.items() for n in ns]
+)
+def test_killed_anywhere_nothing_is_lost_and_nothing_runs_twice(
+    place: SlurmPlace, executed: Path, tmp_path: Path, point: str, passage: int
+) -> None:
+    # One launcher leaves jobs in the queue, the next is killed, the third has to make sense of it.
+    first = place.start(lease=1.0)
+    keys = place.create("1.5", "2", "2.5")
+    wait_until(lambda: len(place.jobs(*LIVING)) == 3)
+    first.kill()
+    first.wait()
+    log = tmp_path / "log"
+    fault = {"MOTOKO_FAULT": f"{point}:kill:{passage}", "MOTOKO_FAULT_LOG": str(log)}
+    second = place.start(lease=1.0, environment=fault, ready=False)
+    keys += place.create(*["0.1"] * 7)
+    second.wait(timeout=30)
+    assert f"{point} {passage} {second.pid} " in log.read_text()
+    place.start(lease=1.0)
+    check(place, keys, executed)
+
+
+def test_killed_while_taking_back(place: SlurmPlace, executed: Path, tmp_path: Path) -> None:
+    keys = place.create("1", "0.1", "0.1", "0.1")
+    log = tmp_path / "log"
+    # The first batch is in the queue, the second one was claimed only.
+    for fault in ("launcher.submitted:kill", "launcher.taken_back:kill"):
+        environment = {"MOTOKO_FAULT": fault, "MOTOKO_FAULT_LOG": str(log)}
+        place.start(lease=1.0, environment=environment, ready=False).wait(timeout=30)
+    place.start(lease=1.0)
+    check(place, keys, executed)
+
+
+@pytest.mark.parametrize("point", ["launcher.submitted", "launcher.before_commit"])
+def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
+    place: SlurmPlace, executed: Path, tmp_path: Path, point: str
+) -> None:
+    log = tmp_path / "log"
+    fault = {"MOTOKO_FAULT": f"{point}:sleep=4:2", "MOTOKO_FAULT_LOG": str(log)}
+    keys = place.create(*["0.5"] * 7)
+    first = place.start(lease=1.0, environment=fault, ready=False)
+    wait_until(lambda: log.exists() and f"{point} 2 {first.pid}" in log.read_text())
+    time.sleep(1.5)  # longer than the lease
+    place.start(lease=1.0)
+    first.wait(timeout=30)
+    assert first.returncode != 0
+    check(place, keys, executed)

@@ -1,0 +1,189 @@
+"""Workflows on the fake scheduler: the generator without a Slurm, and what Slurm rarely does."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.core.edits import Cancel
+from motoko.core.states import Lifecycle
+from motoko.runtime.clock import now
+from motoko.testing.fake_scheduler import FakeScheduler, Mishap
+from motoko.workflow import Workflow
+from tests.support.command_line import Shell
+from tests.support.launching import Place, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from motoko.testing.fake_scheduler import Task
+
+pytestmark = pytest.mark.integration
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+QUEUE = ("squeue", "--me", "--noheader", "--states=all", "--format=%F|%K|%T|%r|%k|%j")
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeScheduler]:
+    with FakeScheduler(max_array_size=1000) as fake:
+        monkeypatch.setenv("PATH", fake.path)
+        yield fake
+
+
+@pytest.fixture
+def make(slurm: FakeScheduler, tmp_path: Path) -> Iterator[Callable[..., Place]]:
+    places: list[Place] = []
+
+    def maker(script: str, **options: Any) -> Place:
+        given = {"generator": "slurm", "queue_poll": "0.5s", **options}
+        place = Place.make(tmp_path / f"wf{len(places)}", {"study": script}, options=given)
+        places.append(place)
+        return place
+
+    yield maker
+    for place in places:
+        place.close()
+    left = [task for task in slurm.cluster.tasks() if not task.over]
+    assert not left
+
+
+def jobs(count: int) -> list[dict[str, Any]]:
+    return [{"x": number} for number in range(count)]
+
+
+def running(slurm: FakeScheduler) -> list[Task]:
+    with slurm.lock:
+        return [task for task in slurm.cluster.tasks() if task.going]
+
+
+def test_the_programs_answer(slurm: FakeScheduler, tmp_path: Path) -> None:
+    script = tmp_path / "script.sh"
+    script.write_text("#!/bin/sh\npwd\nexit $SLURM_ARRAY_TASK_ID\n")
+    output = tmp_path / "output"
+    submitted = _ran("sbatch", "--parsable", "--array=0-1", f"--output={output}",
+                     f"--chdir={tmp_path}", "--comment=a b", str(script))  # fmt: skip
+    assert (submitted.returncode, submitted.stdout) == (0, "1\n")
+
+    wait_until(lambda: not _ran(*QUEUE).stdout.count("RUNNING"))
+
+    lines = sorted(_ran(*QUEUE).stdout.splitlines())
+    assert lines == ["1|0|COMPLETED|None|a b|script.sh",
+                     "1|1|FAILED|NonZeroExitCode|a b|script.sh"]  # fmt: skip
+    assert output.read_text() == f"{tmp_path}\n" * 2
+    refused = _ran("scancel", "nonsense")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "scancel: error: Invalid job id nonsense\n",
+    )
+
+
+def _ran(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_the_example_runs_with_one_line_more(slurm: FakeScheduler, tmp_path: Path) -> None:
+    directory = tmp_path / "a directory with spaces" / "arithmetic"
+    shutil.copytree(EXAMPLES / "arithmetic", directory)
+    with (directory / "motoko.yaml").open("a") as file:
+        file.write("\ngenerator: slurm\n")
+    command = Shell(directory)
+    try:
+        printed = command.ok("run", "--run_name", "one")
+        workflow = Workflow(directory / "motoko.yaml", look=True)
+        workflow.run_name = "one"
+        names = ("mult", "add", "norm")
+        ends = [run.state for name in names for run, _ in workflow.task_manager(name).select()]
+        workflow.close()
+    finally:
+        command.close()
+    assert "50.3270772" in printed
+    assert set(ends) <= {"FINISHED", "FORWARDED"}
+    assert len(slurm.processes.begun) == len(ends) == 8
+
+
+@pytest.mark.parametrize(
+    "mishap", [Mishap.SILENT, Mishap.TIMED_OUT, Mishap.CUT_SHORT, Mishap.REPEATS]
+)
+def test_a_submission_is_not_repeated_whatever_sbatch_says(
+    slurm: FakeScheduler, make: Callable[..., Place], mishap: Mishap
+) -> None:
+    slurm.programs.plan("sbatch", mishap)
+    place = make("echo once >> ../../../seen; sleep 0.2")
+    keys = place.create(jobs(3))
+    place.start()
+
+    records = place.wait(keys)
+
+    assert {record.lifecycle for record in records} == {Lifecycle.FINISHED}
+    if mishap is not Mishap.REPEATS:  # of two jobs both may have had a part of it
+        assert slurm.programs.calls["sbatch"] == 1
+        assert (place.directory / "seen").read_text() == "once\n" * 3
+
+
+def test_a_queue_that_does_not_answer_changes_nothing(
+    slurm: FakeScheduler, make: Callable[..., Place]
+) -> None:
+    place = make("exit 3")
+    keys = place.create(jobs(2))
+    mishaps = [Mishap.AWAY, Mishap.FAILS, Mishap.CUT_SHORT, Mishap.STRANGE_STATES, Mishap.TIMED_OUT]
+    slurm.programs.plan("squeue", *mishaps)
+    place.start()
+
+    records = place.wait(keys)
+
+    assert [(r.lifecycle, r.exit_code) for r in records] == [(Lifecycle.FAILED, 3)] * 2
+    assert slurm.programs.calls["squeue"] > len(mishaps)
+
+
+def test_what_is_refused_has_failed_and_says_why(
+    slurm: FakeScheduler, make: Callable[..., Place]
+) -> None:
+    slurm.programs.plan("sbatch", Mishap.REFUSED_YET_LISTED)
+    place = make("true")
+    key = place.run()
+    place.start()
+
+    (record,) = place.wait([key])
+
+    assert record.lifecycle is Lifecycle.FAILED
+    assert "Requested node configuration is not available" in (record.reason or "")
+    assert slurm.processes.begun == []
+
+
+def test_preempted_it_is_tried_again_and_cancelled_outside_it_is_not(
+    slurm: FakeScheduler, make: Callable[..., Place]
+) -> None:
+    place = make('[ "$MOTOKO_JOB_x" = 1 ] || [ -d ../run-$MOTOKO_RUN_ID.attempt-1 ] || sleep 60')
+    preempted, cancelled = place.create([{"x": 0}, {"x": 2}])
+    place.start()
+    wait_until(lambda: len(running(slurm)) == 2)
+    for key in (preempted, cancelled):
+        place.wait_for(key, "START")
+    with slurm.lock:
+        first, second = sorted(slurm.cluster.tasks(), key=lambda task: task.index or 0)
+        slurm.cluster.finish(first, "PREEMPTED", signal=15)
+        slurm.cluster.cancel(f"{second.job.id}_{second.index}")
+
+    again, over = place.wait([preempted, cancelled])
+
+    assert (again.lifecycle, again.attempt, again.tries) == (Lifecycle.FINISHED, 2, 1)
+    assert over.lifecycle is Lifecycle.CANCELLED
+    assert "cancelled outside Motoko" in (over.reason or "")
+
+
+def test_a_cancelled_run_leaves_the_queue(slurm: FakeScheduler, make: Callable[..., Place]) -> None:
+    slurm.cluster.slots = 0
+    place = make("true")
+    key = place.run()
+    place.start()
+    wait_until(lambda: any(True for _ in slurm.cluster.tasks()))
+
+    place.edit(key, Cancel(now(), "cancelled"))
+
+    assert place.wait_for(key, "CANCELLED").reason == "cancelled on request"
+    assert all(task.over for task in slurm.cluster.tasks())

@@ -1,0 +1,266 @@
+"""What the scheduler does to submissions, one thing at a time, in simulated time."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.core.changes import EditRun
+from motoko.core.edits import Cancel
+from motoko.core.states import Lifecycle
+from motoko.launcher import evidence
+from motoko.launcher.directory import Place
+from motoko.launcher.scheduled.desk import Look
+from motoko.launcher.scheduled.following import Word
+from motoko.launcher.scheduled.marks import keep_from_starting
+from motoko.testing.fake_scheduler.cluster import RUNNING
+from motoko.testing.fake_scheduler.mishaps import Mishap
+from tests.support.slurm_simulation import LAG, World
+from tests.support.slurm_wrapper import Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from motoko.testing.fake_scheduler.cluster import Task
+
+pytestmark = pytest.mark.integration
+
+
+class Stage(World):
+    """A world without chance: scripts take ``lasts`` seconds and end with ``status``."""
+
+    lasts = 50.0
+    status: int | None = 0
+
+    def begun(self, task: Task) -> None:
+        done = self.wrapper._of[task]
+        if isinstance(done, Execution):
+            done.lasts, done.status, done.late = self.lasts, self.status, 0.0
+
+    async def until(self, true: Callable[[], bool], steps: int = 200) -> None:
+        for _ in range(steps):
+            await self.step()
+            if true():
+                return
+        raise AssertionError("it does not come to that")
+
+    def states(self) -> list[tuple[int, str]]:
+        return [(move.attempt, move.state) for move in self.record(self.keys[0]).history]
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        return self.record(self.keys[0]).lifecycle
+
+    @property
+    def task(self) -> Task:
+        return next(task for task in self.cluster.tasks() if not task.over)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    world = Stage(Random(1), tmp_path / "wf", 0.0)
+    begin = world.wrapper.begin
+
+    def begin_as_planned(task: Task) -> None:
+        begin(task)
+        world.begun(task)
+
+    with world:
+        world.wrapper.last_words = (143,)
+        world.wrapper.begin = begin_as_planned  # type: ignore[method-assign]
+        world.cluster.slots, world.cluster.remembered = 30, 300.0
+        world.cluster.accounting = False
+        world.create(1)
+        yield world
+        assert world.check() == []
+
+
+async def test_a_submission_that_became_two_jobs_is_executed_once(stage: Stage) -> None:
+    stage.planned["sbatch"].append(Mishap.REPEATS)
+    stage.lasts = 2 * LAG
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert stage.lifecycle is Lifecycle.FINISHED
+    assert not [task for task in stage.cluster.tasks() if not task.over]
+
+
+async def test_an_answer_that_is_lost_is_found_by_its_token(stage: Stage) -> None:
+    stage.planned["sbatch"].append(Mishap.HANGS)
+    stage.planned["squeue"].extend([Mishap.LEAVES_OUT] * 12)
+    stage.pace = (0.5,)
+    stage.cluster.slots = 0
+    for _ in range(12):
+        await stage.step()
+    stage.cluster.slots = 30
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert stage.lifecycle is Lifecycle.FINISHED
+    assert stage.programs.calls["sbatch"] == 1
+
+
+async def test_a_submission_that_comes_after_it_was_given_up_is_ended(stage: Stage) -> None:
+    stage.cluster.slots = 0
+    stage.programs.late_by = 100.0
+    stage.planned["sbatch"].append(Mishap.HEARD_LATE)
+    await stage.until(lambda: len(stage.cluster.jobs) == 2)
+
+    await stage.until(lambda: [job.tasks[0].over for job in stage.cluster.jobs] == [False, True])
+    stage.cluster.slots = 30
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert stage.lifecycle is Lifecycle.FINISHED
+    assert len(stage.wrapper.executions) == 1
+
+
+async def test_one_that_ran_and_was_forgotten_before_it_was_found_does_not_wait_for_ever(
+    stage: Stage,
+) -> None:
+    stage.planned["sbatch"].append(Mishap.HANGS)
+    stage.planned["squeue"].extend([Mishap.LEAVES_OUT] * 3)
+    stage.lasts, stage.status = 0.0, None
+    await stage.until(lambda: bool(stage.wrapper.executions))
+    for task in stage.cluster.tasks():
+        stage.hit(task, "drop")
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert stage.lifecycle is Lifecycle.LOST
+
+
+async def test_an_end_that_was_told_once_is_not_forgotten(stage: Stage) -> None:
+    stage.lasts, stage.status = 0.0, None
+    await stage.until(lambda: any(task.over for task in stage.cluster.tasks()))
+    await stage.step()
+    stage.cluster.remembered = 0.0
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert stage.lifecycle is Lifecycle.FAILED
+    assert "JobLaunchFailure" in (stage.record(stage.keys[0]).reason or "")
+
+
+async def test_put_back_and_cancelled_by_a_launcher_that_died_it_is_tried_again(
+    stage: Stage,
+) -> None:
+    await stage.until(lambda: stage.lifecycle is Lifecycle.START)
+    stage.lasts = 0.0
+    stage.hit(stage.task, "requeue, hold")
+    first = stage.cluster.jobs[0].tasks[0]
+    crew_looks = stage.crew(stage.launcher).look  # type: ignore[arg-type]
+    await crew_looks()
+    await crew_looks()
+    stage.to_kill = "launcher.before_commit"
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert first.state == "CANCELLED"
+    assert (1, "CREATED") in stage.states()
+    assert stage.lifecycle is Lifecycle.FINISHED
+
+
+async def test_killed_while_taking_an_attempt_back_the_next_launcher_does_it(
+    stage: Stage,
+) -> None:
+    stage.to_kill = "launcher.batch_written"
+    stage.cluster.slots = 0
+    await stage.until(lambda: stage.launcher is None)
+    for path in stage.directory.glob(".wf/slurm/*/owner"):
+        path.unlink()  # as if it had died a moment earlier
+    stage.to_kill = "launcher.taken_back"
+    await stage.until(lambda: stage.to_kill is None)
+    stage.cluster.slots = 30
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert stage.lifecycle is Lifecycle.FINISHED
+
+
+async def test_ended_between_its_turn_and_its_submission_it_is_over(stage: Stage) -> None:
+    await stage.open()
+    assert stage.launcher is not None
+    crew = stage.crew(stage.launcher)
+    await stage.launcher._round()
+    (active,) = crew.pool.all()
+    prepare = crew._submission.prepare
+
+    async def prepare_slowly(*given: object) -> object:
+        groups = await prepare(*given)  # type: ignore[arg-type]
+        crew.end_early(active, Lifecycle.CANCELLED)
+        return groups
+
+    crew._submission.prepare = prepare_slowly  # type: ignore[method-assign, assignment]
+    stage.truths[active.key.id, 1].asked_to_end = True
+    await crew.submit()
+    await stage.launcher._round()
+
+    assert stage.lifecycle is Lifecycle.CANCELLED
+    assert stage.programs.calls["sbatch"] == 0
+
+
+async def test_a_replaced_launcher_leaves_later_attempts_alone(stage: Stage) -> None:
+    await stage.until(lambda: stage.lifecycle is Lifecycle.START)
+    stage.hit(stage.task, "machine")
+    await stage.until(lambda: (2, "START") in stage.states())
+    record = stage.record(stage.keys[0])
+    place = stage.launcher._books.place(record)  # type: ignore[union-attr]
+    former = Place(place.root, place.run_id, 1, "0123456789abcdef", place.stamp)
+
+    assert keep_from_starting(former)
+    assert not keep_from_starting(place)
+    await stage.until(lambda: stage.lifecycle.ended)
+
+
+async def test_late_files_are_waited_for(stage: Stage) -> None:
+    await stage.until(lambda: stage.task.state == RUNNING)
+    done = stage.wrapper.executions[0]
+    done.late = LAG - 10.0
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert stage.lifecycle is Lifecycle.FINISHED
+
+
+async def test_what_is_left_of_an_ended_attempt_is_forgotten(stage: Stage) -> None:
+    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.step()
+    assert stage.launcher is not None
+    crew = stage.crew(stage.launcher)
+    assert (crew._batches, crew._ends, crew._told) == ({}, {}, set())
+
+
+async def test_what_another_launcher_noted_before_it_ended_an_attempt_counts(stage: Stage) -> None:
+    await stage.until(lambda: stage.lifecycle is Lifecycle.START)
+    place = stage.launcher._books.place(stage.record(stage.keys[0]))  # type: ignore[union-attr]
+    evidence.note_stop(place, Lifecycle.CREATED)
+    stage.cluster.cancel(stage.task.job.id)
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert (1, "CREATED") in stage.states()
+    assert stage.lifecycle is Lifecycle.FINISHED
+
+
+async def test_a_request_to_cancel_that_was_not_heard_is_repeated(stage: Stage) -> None:
+    stage.lasts = 1e6
+    await stage.until(lambda: stage.lifecycle is Lifecycle.START)
+    stage.planned["scancel"].extend([Mishap.AWAY, Mishap.HANGS_UNHEARD])
+    stage.truths[stage.keys[0].id, 1].asked_to_end = True
+    cancel = EditRun(stage.keys[0], Cancel(stage.time.now(), "cancelled"), blind=True)
+    stage.store.script.write(cancel)
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert stage.lifecycle is Lifecycle.CANCELLED
+    assert stage.programs.calls["scancel"] == 3
+
+
+def test_a_job_of_another_batch_that_has_the_same_id_says_nothing() -> None:
+    look = Look(0.0, {("7", None): Word("RUNNING")}, {"later": frozenset({"7"})})
+
+    assert look.word("later", "7", None) == Word("RUNNING")
+    assert look.word("former", "7", None) is None

@@ -1,0 +1,423 @@
+"""Workflows on a real Slurm: what users get, and what its administrators may do to it meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.workflow import Workflow
+from tests.support.command_line import Shell
+from tests.support.launching import wait_until
+from tests.support.slurm_place import LIVING, SlurmPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.slurm_testbed import Testbed
+
+pytestmark = pytest.mark.integration
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+# What sites define for login shells; bash passes it on to the scripts it starts.
+MODULES = {
+    "BASH_FUNC_module%%": '() { [ "$2" = no-such ] && return 1; export LOADED="$LOADED$2 "; }'
+}
+HELD = ["--hold"]
+LONG_AT_FIRST = '[ "$(ls -d ../run-$MOTOKO_RUN_ID.attempt-* 2>/dev/null)" ] || sleep 60'
+
+
+@pytest.fixture(scope="module")
+def module_patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def timed(
+    shared_slurm: Testbed,
+    module_patch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[SlurmPlace]:
+    """A run that takes too long: Slurm's shortest limit is a minute, so it starts at once."""
+    module_patch.setenv("SLURM_CONF", shared_slurm.environment["SLURM_CONF"])
+    place = SlurmPlace.make(tmp_path_factory.mktemp("timed") / "wf", shared_slurm)
+    try:
+        place.start()
+        place.run("echo begun; sleep 600", timeout=1.0, slurm_options=["--nodelist=n1"])
+        yield place
+    finally:
+        place.close()
+
+
+@pytest.fixture(scope="module")
+def served(
+    timed: SlurmPlace, shared_slurm: Testbed, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SlurmPlace]:
+    """A workflow with a launcher, for all tests that need nothing special."""
+    place = SlurmPlace.make(tmp_path_factory.mktemp("served") / "wf", shared_slurm)
+    try:
+        place.start(environment=MODULES)
+        yield place
+    finally:
+        place.close()
+
+
+@pytest.fixture
+def own(slurm: Testbed, tmp_path: Path) -> Iterator[SlurmPlace]:
+    """A workflow without a launcher, for one test."""
+    place = SlurmPlace.make(tmp_path / "wf", slurm)
+    try:
+        yield place
+    finally:
+        place.close()
+
+
+def shell(place: SlurmPlace) -> Shell:
+    return Shell(place.place.directory)
+
+
+# -- what users get --------------------------------------------------------------------------
+
+
+def test_the_example_runs_with_one_line_more(slurm: Testbed, tmp_path: Path) -> None:
+    directory = tmp_path / "a directory with spaces" / "arithmetic"
+    shutil.copytree(EXAMPLES / "arithmetic", directory)
+    with (directory / "motoko.yaml").open("a") as file:
+        file.write("\ngenerator: slurm\n")
+    command = Shell(directory)
+    try:
+        before = slurm.command("squeue", "-h", "-t", "all", "-o", "%F")
+        command.ok("run", "--run_name", "one")
+        workflow = Workflow(directory / "motoko.yaml", look=True)
+        workflow.run_name = "one"
+        ends = [
+            run
+            for name in ("mult", "add", "norm")
+            for run, _ in workflow.task_manager(name).select()
+        ]
+        assert ends
+        states = {run.lifecycle for run in ends}
+        workflow.close()
+        assert states == {"FINISHED"}
+        after = slurm.command("squeue", "-h", "-t", "all", "-o", "%F")
+        assert len(after.split()) > len(before.split())
+    finally:
+        command.close()
+
+
+def test_a_thousand_runs_go_in_arrays(served: SlurmPlace) -> None:
+    before = served.arrays()
+    keys = served.create(*["true"] * 1000)
+    assert set(served.wait(keys)) == {"FINISHED"}
+    assert len(served.arrays() - before) <= 5
+    assert served.completed() >= 1000
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "code", "words"),
+    [
+        ("exit 0", "FINISHED", 0, ""),
+        ("exit 3", "FAILED", 3, "exit code 3"),
+        ("no-such-program", "FAILED", 127, "exit code 127"),
+        ("kill -9 $$", "FAILED", -9, "killed by SIGKILL"),
+        ("kill -TERM $$", "FAILED", -15, "killed by SIGTERM"),
+        ("motoko-worker fail 'no convergence'", "FAILED", 0, "no convergence"),
+        ("kill -9 $PPID; sleep 60", "FAILED", None, "left no exit record"),
+    ],
+)
+def test_ends_are_told(
+    served: SlurmPlace, script: str, state: str, code: int | None, words: str
+) -> None:
+    key = served.run(script)
+    served.wait([key])
+    record = served.place.record(key)
+    assert (record.state, record.exit_code) == (state, code)
+    assert words in (record.reason or "")
+
+
+def test_parameters_reach_the_script_unchanged(served: SlurmPlace) -> None:
+    texts = ['it\'s "quoted" $HOME `id` \\', "two\nlines\n", "žluťoučký 漢字 \U0001f600", "-n", "*"]
+    both = 'printf %s "$MOTOKO_RUN_TEXT" >out; printf %s "$MOTOKO_JOB_DO" >job; : '
+    print_it = [both + shlex.quote(text) for text in texts]
+    keys = [served.run(do, fields={"text": text}) for do, text in zip(print_it, texts, strict=True)]
+    assert set(served.wait(keys)) == {"FINISHED"}
+    found = [(served.place.directory_of(key) / "out").read_text() for key in keys]
+    assert found == texts
+    found = [(served.place.directory_of(key) / "job").read_text() for key in keys]
+    assert found == print_it
+
+
+def test_resources_are_asked_for(served: SlurmPlace) -> None:
+    options = ["partition=low", "-p", "debug", "--mem", "100M", "hold"]
+    key = served.run("true", nproc=3, timeout=90.0, options=options)
+    shown = served.slurm.command("scontrol", "show", "job", served.job(key))
+    for words in ("NumTasks=3", "TimeLimit=00:02:00", "Partition=debug", "MinMemoryNode=100M",
+                  f"JobName=motoko-{key}"):  # fmt: skip
+        assert words in shown
+    token = served.place.record(key).token
+    assert f":{token} \n" in shown  # the comment's end
+    served.slurm.command("scontrol", "release", served.job(key))
+    assert served.wait([key]) == ["FINISHED"]
+
+
+def test_what_sbatch_refuses_fails_with_its_words(served: SlurmPlace) -> None:
+    key = served.run("true", options=["--partition=no-such"])
+    assert served.wait([key]) == ["FAILED"]
+    assert "invalid partition specified: no-such" in (served.place.record(key).reason or "")
+
+
+def test_an_unknown_option_is_named_with_the_nearest(served: SlurmPlace) -> None:
+    key = served.run("true", options=["--partitoin=debug"])
+    assert served.wait([key]) == ["FAILED"]
+    reason = served.place.record(key).reason or ""
+    assert "partitoin" in reason
+    assert "'partition'" in reason
+
+
+def test_modules_and_prologue_come_before_the_script(slurm: Testbed, tmp_path: Path) -> None:
+    place = SlurmPlace.make(
+        tmp_path / "wf", slurm,
+        module=["gcc/12", "openmpi"], prologue=["export GREETING='it'\"'\"'s me'", "cd /"],
+    )  # fmt: skip
+    try:
+        place.start(environment=MODULES)
+        key = place.run('printf "%s|%s|%s" "$LOADED" "$GREETING" "$PWD" >out')
+        assert place.wait([key]) == ["FINISHED"]
+        directory = place.place.directory_of(key)
+        assert (directory / "out").read_text() == f"gcc/12 openmpi |it's me|{directory.resolve()}"
+    finally:
+        place.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "printed"),
+    [
+        ({"module": ["gcc/12", "no-such"]}, "module load no-such failed", ""),
+        ({"prologue": ["echo it is broken >&2", "exit 7"]}, "exit status 7", "it is broken"),
+        ({"prologue": ["set -e", "false", "true"]}, "exit status 1", ""),
+    ],
+)
+def test_what_fails_before_the_script_is_told_at_once(
+    slurm: Testbed, tmp_path: Path, options: dict[str, Any], words: str, printed: str
+) -> None:
+    place = SlurmPlace.make(tmp_path / "wf", slurm, **options)
+    try:
+        place.start(environment=MODULES, hurry=3600)
+        key = place.run("echo it ran")
+        assert place.wait([key]) == ["FAILED"]
+        assert words in (place.place.record(key).reason or "")
+        directory = place.place.directory_of(key)
+        assert printed in (directory / "stderr").read_text()
+        assert not (directory / "stdout").exists()
+    finally:
+        place.close()
+
+
+def test_one_run_may_be_executed_here(served: SlurmPlace) -> None:
+    before = served.jobs()
+    assert served.wait([served.run("true", generator="bash")]) == ["FINISHED"]
+    assert served.jobs() == before
+
+
+def test_old_spellings_and_the_override_of_all(slurm: Testbed, tmp_path: Path) -> None:
+    place = SlurmPlace.make(tmp_path / "wf", slurm, generator="slurmCoat")
+    try:
+        place.start()
+        assert place.wait([place.run("true")]) == ["FINISHED"]
+        assert len(place.jobs()) == 1
+        shell(place).ok("kill")
+        shell(place).ok("launcher", "--generator", "bashCoat")
+        assert place.wait([place.run("true")]) == ["FINISHED"]
+        assert len(place.jobs()) == 1
+        done = shell(place).run("launcher", "--generator", "slrum")
+        assert done.returncode == 2
+        assert "Did you mean 'slurm'?" in done.stderr
+    finally:
+        place.close()
+
+
+# -- what happens to scheduler jobs ----------------------------------------------------------
+
+
+def test_cancelled_outside_while_it_runs(served: SlurmPlace) -> None:
+    key = served.run("trap 'echo asked >asked; exit 1' TERM; sleep 60 & wait", retries=3)
+    served.wait_state(key, "START")
+    served.slurm.command("scancel", served.job(key))
+    assert served.wait([key]) == ["CANCELLED"]
+    assert "cancelled outside Motoko" in (served.place.record(key).reason or "")
+    wait_until((served.place.directory_of(key) / "asked").exists)
+
+
+def test_cancelled_outside_before_they_start(served: SlurmPlace) -> None:
+    first = served.create("true", "true", "true", options=HELD)
+    second = served.create("true", "true", options=HELD)
+    single = served.run("true", options=HELD)
+    served.slurm.command("scancel", served.job(first[1]))
+    served.slurm.command("scancel", served.job(second[0]).partition("_")[0])
+    served.slurm.command("scancel", served.job(single))
+    gone = [first[1], *second, single]
+    assert set(served.wait(gone)) <= {"CANCELLED", "LOST"}
+    for key in gone:
+        assert "cancelled" in (served.place.record(key).reason or "")
+        assert not (served.place.directory_of(key) / "stdout").exists()
+    served.slurm.command("scontrol", "release", served.job(first[0]).partition("_")[0])
+    assert served.wait([first[0], first[2]]) == ["FINISHED", "FINISHED"]
+
+
+def test_a_lost_node_does_not_count(served: SlurmPlace) -> None:
+    key = served.run(LONG_AT_FIRST, options=["--nodelist=n2"])
+    served.wait_state(key, "START")
+    try:
+        served.slurm.command("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+        wait_until(lambda: any("NODE_FAIL" in cause for cause in served.causes(key)))
+    finally:
+        with suppress(subprocess.CalledProcessError):  # it may have come back by itself
+            served.slurm.command("scontrol", "update", "nodename=n2", "state=resume")
+    assert served.wait([key]) == ["FINISHED"]
+    record = served.place.record(key)
+    assert record.uncounted == 1
+    assert record.attempt - record.uncounted == 1
+
+
+def test_requeued_by_the_scheduler_it_is_tried_again(served: SlurmPlace) -> None:
+    key = served.run(LONG_AT_FIRST, options=["--requeue"])
+    served.wait_state(key, "START")
+    served.slurm.command("scontrol", "requeue", served.job(key))
+    assert served.wait([key]) == ["FINISHED"]
+    record = served.place.record(key)
+    assert record.attempt - record.uncounted == 1
+    assert any("put it back into the queue" in cause for cause in served.causes(key))
+
+
+def test_why_it_waits_is_shown(served: SlurmPlace) -> None:
+    held, large = served.run("true", options=HELD), served.run("true", options=["-c", "64"])
+    assert "held" in served.wait_reason(held, "JobHeldUser")
+    assert "never starts" in served.wait_reason(large, "PartitionConfig")
+    shown = shell(served).ok("info", "--verbose")
+    assert "JobHeldUser" in shown
+    assert "PartitionConfig" in shown
+    told = json.loads(shell(served).ok("info", "--verbose", "--json"))
+    reasons = {run["id"]: run["reason"] for study in told["studies"] for run in study["runs"]}
+    assert "PartitionConfig" in reasons[large.id]
+    assert "PartitionConfig" in shell(served).ok("history", str(large))
+    served.slurm.command("scontrol", "release", served.job(held))
+    assert served.wait([held]) == ["FINISHED"]
+    assert served.place.record(held).reason is None
+    shell(served).ok("cancel", "--constraints", f"id = {large.id}", "--all")
+    assert served.wait([large]) == ["CANCELLED"]
+
+
+def test_suspended_and_resumed(served: SlurmPlace) -> None:
+    go = served.place.directory / "go"
+    key = served.run(f"while [ ! -e '{go}' ]; do sleep 0.1; done")
+    served.wait_state(key, "START")
+    served.slurm.command("scontrol", "suspend", served.job(key))
+    served.wait_reason(key, "SUSPENDED")
+    go.touch()
+    served.slurm.command("scontrol", "resume", served.job(key))
+    assert served.wait([key]) == ["FINISHED"]
+    assert served.place.record(key).reason is None
+
+
+@pytest.mark.parametrize("how", ["gone", "hangs"])
+def test_the_scheduler_is_away_for_a_while(served: SlurmPlace, how: str) -> None:
+    ends = served.place.directory / f"ends-{how}"
+    script = f"sleep 2; echo $MOTOKO_RUN_ID >>'{ends}'; exit $MOTOKO_RUN_CODE"
+    first = [served.run(script, fields={"code": code}) for code in (0, 3)]
+    for key in first:
+        served.wait_state(key, "START")
+    pid = served.slurm.pid("slurmctld")
+    if how == "gone":
+        os.kill(pid, signal.SIGTERM)  # killed, it would forget jobs and give their ids to others
+        wait_until(lambda: not Path(f"/proc/{pid}").exists())
+    else:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        second = [served.run(script, fields={"code": code}) for code in (0, 3)]
+        wait_until(lambda: ends.exists() and len(ends.read_text().split()) == 2)
+        time.sleep(6)
+        # The exit record of a good end is enough; nothing else may be guessed.
+        assert served.place.record(first[1]).state == "START"
+        assert {served.place.record(key).state for key in second} == {"SUBMITTED"}
+    finally:
+        if how == "gone":
+            served.slurm.start()
+        else:
+            os.kill(pid, signal.SIGCONT)
+    assert served.wait([*first, *second]) == ["FINISHED", "FAILED"] * 2
+    assert [served.place.record(key).attempt for key in (*first, *second)] == [1] * 4
+    assert sorted(map(int, ends.read_text().split())) == sorted(k.id for k in (*first, *second))
+    assert served.no_jobs_left()
+
+
+# -- commands --------------------------------------------------------------------------------
+
+
+def test_cancel_and_clean(own: SlurmPlace) -> None:
+    own.start()
+    running, held = own.run("sleep 60"), own.create("true", "true", options=HELD)
+    own.wait_state(running, "START")
+    own.job(held[0])
+    assert len(own.jobs(*LIVING)) == 3
+    shell(own).ok("cancel", "--constraints", "id > 0", "--all")
+    assert set(own.wait([running, *held])) == {"CANCELLED"}
+    assert own.no_jobs_left()
+    shell(own).ok("clean", "--delete")
+    assert shell(own).counts("a", "test") == {}
+
+
+@pytest.mark.parametrize("launcher", ["alive", "killed"])
+def test_kill_takes_runs_back(own: SlurmPlace, launcher: str) -> None:
+    process = own.start()
+    running, held = own.run("sleep 60"), own.create("true", "true", options=HELD)
+    own.wait_state(running, "START")
+    own.job(held[0])
+    if launcher == "killed":
+        process.kill()
+        process.wait()
+    shell(own).ok("kill", "--stop-runs")
+    assert own.no_jobs_left()
+    for key in (running, *held):
+        record = own.place.record(key)
+        assert (record.state, record.attempt - record.uncounted) == ("CREATED", 0)
+
+
+def test_each_launcher_takes_the_runs_of_its_machine(own: SlurmPlace) -> None:
+    own.start(machine_name="east")
+    own.start(machine_name="west")
+    east = own.create(*["true"] * 5, machine_name="east")
+    west = own.create(*["true"] * 5, machine_name="west")
+    nobody = own.run("true", machine_name="south")
+    assert set(own.wait([*east, *west])) == {"FINISHED"}
+    for keys in (east, west):
+        causes = {move.cause for key in keys for move in own.place.record(key).history if
+                  move.state == "FINISHED"}  # fmt: skip
+        assert len(causes) == 1, causes
+    assert own.place.record(nobody).state == "CREATED"
+    launchers = shell(own).info()["launchers"]
+    assert sorted(found["machines"] for found in launchers) == [["east"], ["west"]]
+    shell(own).ok("launcher", "--machine_name", "south")
+    assert own.wait([nobody]) == ["FINISHED"]
+
+
+# -- last, for it takes a minute -------------------------------------------------------------
+
+
+def test_a_time_limit_ends_a_run(timed: SlurmPlace) -> None:
+    with timed.place.store.script.view() as session:
+        (record,) = session.tables.study("a").records(session.tables.study("a").ids("test"))
+    wait_until(lambda: timed.place.record(record.key).lifecycle.ended, 120)
+    record = timed.place.record(record.key)
+    assert record.state == "TIMEOUT"
+    assert "TimeLimit" in (record.reason or "")
+    assert record.attempt == 1

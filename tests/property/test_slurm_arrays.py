@@ -1,0 +1,50 @@
+"""Indexes of arrays, written as Slurm takes and prints them, and read again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motoko.launcher.generators.slurm.submission import array_indexes
+from motoko.launcher.generators.slurm.text import parse_queue, tasks_of
+
+pytestmark = pytest.mark.property
+
+indexes = st.builds(
+    lambda start, count, step: range(start, start + count * step, step),
+    st.integers(0, 4_000_000),
+    st.integers(1, 300),
+    st.integers(1, 50),
+)
+
+
+@given(indexes, st.booleans())
+def test_ranges(tasks: range, backwards: bool) -> None:
+    written = array_indexes(tasks[::-1] if backwards else tasks)
+    assert tasks_of(written) == tuple(tasks)
+    assert tasks_of(f"[{written}%7]") == tuple(tasks)
+
+
+@given(st.sets(st.integers(0, 400), min_size=1), st.integers(1, 10**9), st.booleans())
+def test_any_pending_tasks(tasks: set[int], job: int, limited: bool) -> None:
+    written = _as_slurm_does(sorted(tasks)) + ("%3" if limited else "")
+    entries = parse_queue(f"{job}|{written}|PENDING|Priority|token|a|name\n")
+    assert [(entry.job, entry.task) for entry in entries] == [(str(job), t) for t in sorted(tasks)]
+    assert {(entry.comment, entry.name) for entry in entries} == {("token", "a|name")}
+
+
+@given(st.text())
+def test_no_text_breaks_the_parser(text: str) -> None:
+    assert len(tasks_of(text.translate(dict.fromkeys(range(48, 58))))) == 1
+    parse_queue(text)
+
+
+def _as_slurm_does(tasks: list[int]) -> str:
+    parts: list[list[int]] = []
+    for task in tasks:
+        if parts and task == parts[-1][-1] + 1:
+            parts[-1].append(task)
+        else:
+            parts.append([task])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)

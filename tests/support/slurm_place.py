@@ -1,0 +1,162 @@
+"""Workflows whose runs a real Slurm executes, and what Slurm says of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motoko.launcher.daemon import running_launchers
+from motoko.launcher.registry import machines
+from tests.support.launching import Place, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from motoko.core.records import RunKey
+    from tests.support.slurm_testbed import Testbed
+
+ROOT = Path(__file__).parents[2]
+LIVING = frozenset({"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED"})
+OPTIONS = {"generator": "slurm", "queue_poll": "1s", "submit_rate": 6000}
+SCRIPT = 'eval "$MOTOKO_JOB_DO"\n'
+SECONDS = 30.0
+
+
+@dataclass
+class SlurmPlace:
+    """A workflow for tests with runs of the parameter ``do``, which their script executes."""
+
+    place: Place
+    slurm: Testbed
+    launchers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @classmethod
+    def make(
+        cls, directory: Path, slurm: Testbed, script: str = SCRIPT, **options: Any
+    ) -> SlurmPlace:
+        """Write the workflow and create its database."""
+        job = {"do": "str"}
+        place = Place.make(directory, {"a": script}, job=job, options={**OPTIONS, **options})
+        return cls(place, slurm)
+
+    def start(
+        self,
+        *arguments: str,
+        hurry: float = 2.0,
+        lease: float = 30.0,
+        machine_name: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        ready: bool = True,
+    ) -> subprocess.Popen[bytes]:
+        """Start a launcher that soon gives up on what is late."""
+        if machine_name is not None:
+            arguments += ("--machine_name", machine_name)
+        self.place.state.logs.mkdir(parents=True, exist_ok=True)
+        with (self.place.state.logs / "launcher.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.process", "launcher",
+                 str(self.place.directory), "--lease", str(lease), *arguments],
+                cwd=ROOT,
+                env={**os.environ, "MOTOKO_TEST_HURRY": str(hurry), **(environment or {})},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self.launchers.append(process)
+        if ready:
+            wanted = tuple(sorted(machines(machine_name)))
+            wait_until(lambda: process.poll() is not None or self._serves(process.pid, wanted))
+            assert process.poll() is None, self.place.log()
+        return process
+
+    def _serves(self, pid: int, wanted: tuple[str, ...]) -> bool:
+        running = running_launchers(self.place.state)
+        return any(r.process.pid == pid and tuple(r.machines) == wanted for r in running)
+
+    def create(self, *scripts: str, options: list[str] | None = None, **more: Any) -> list[RunKey]:
+        """Create a run for each script."""
+        if options is not None:
+            more["slurm_options"] = options
+        return self.place.create([{"do": script} for script in scripts], **more)
+
+    def run(self, script: str, **more: Any) -> RunKey:
+        """Create one run."""
+        return self.create(script, **more)[0]
+
+    def wait(self, keys: list[RunKey]) -> list[str]:
+        """Wait until runs have ended; return their states."""
+        return [record.state for record in self.place.wait(keys, seconds=SECONDS)]
+
+    def wait_state(self, key: RunKey, *lifecycles: str) -> None:
+        """Wait until a run is in one of these places of its life."""
+        self.place.wait_for(key, *lifecycles, seconds=SECONDS)
+
+    def wait_reason(self, key: RunKey, words: str) -> str:
+        """Wait until the scheduler's words about a run are these; return all of them."""
+        wait_until(lambda: words in (self.place.record(key).reason or ""), SECONDS)
+        return self.place.record(key).reason or ""
+
+    def causes(self, key: RunKey) -> list[str]:
+        """Return the causes in a run's history."""
+        return [move.cause for move in self.place.record(key).history]
+
+    def job(self, key: RunKey) -> str:
+        """Return what Slurm calls a run's job or task, once it has it."""
+        wait_until(lambda: self._job(key) is not None, SECONDS)
+        return self._job(key) or ""
+
+    def _job(self, key: RunKey) -> str | None:
+        record = self.place.record(key)
+        private = self.place.directory_of(key) / ".motoko" / (record.token or "-")
+        try:
+            token, index = (private / "batch").read_text().split()
+            batch = self.place.state.path / "slurm" / token
+            job = (batch / "job").read_text().strip()
+            size = int((batch / "owner").read_text().split("\n")[1])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return f"{job}_{index}" if size > 1 else job
+
+    def jobs(self, *states: str) -> list[str]:
+        """Return the scheduler jobs of this workflow, those in these states (none: all)."""
+        listed = self.slurm.command("squeue", "-h", "-r", "-t", "all", "-o", "%i|%T|%k")
+        found = []
+        for line in listed.splitlines():
+            job, state, comment = line.split("|")
+            ours = (self.place.state.path / "slurm" / comment.rpartition(":")[2]).is_dir()
+            if ours and comment.startswith("motoko:") and (not states or state in states):
+                found.append(job)
+        return found
+
+    def arrays(self) -> set[str]:
+        """Return the ids of all submissions that Slurm knows."""
+        return {job.partition("_")[0] for job in self.jobs()}
+
+    def completed(self) -> int:
+        """Return how many of this workflow's jobs Slurm has seen end well."""
+        log = (self.slurm.place / "log" / "completions").read_text()
+        where = re.escape(str(self.place.state.path.resolve() / "slurm"))
+        return len(re.findall(rf"JobState=COMPLETED .*WorkDir={where}/", log))
+
+    def no_jobs_left(self) -> bool:
+        """Wait until Slurm has nothing of this workflow any more that runs or will run."""
+        deadline = time.monotonic() + SECONDS
+        while self.jobs(*LIVING):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def close(self) -> None:
+        """End launchers, runs and server; nothing may be left in the queue."""
+        try:
+            self.place.close()
+        finally:
+            for process in self.launchers:
+                process.kill()  # nothing happens to those that have ended
+                process.wait()
+        assert self.no_jobs_left(), self.jobs(*LIVING)

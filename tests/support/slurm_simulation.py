@@ -1,0 +1,449 @@
+"""A launcher, a fake scheduler and everything that goes wrong with them, in simulated time.
+
+Nothing runs: scripts are plans, the wrapper's files are written by `Wrapper`, time goes on when a
+step says so. All that is random comes from one seed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter, defaultdict, deque
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from unittest.mock import patch
+
+import anyio
+import anyio.lowlevel
+
+from motoko.config import QueueLimits
+from motoko.core.changes import EditRun
+from motoko.core.edits import Cancel
+from motoko.core.states import Lifecycle
+from motoko.errors import Fenced
+from motoko.launcher import registry
+from motoko.launcher.engine import LOCAL, SLURM, Capacity, Site
+from motoko.launcher.generators.bash import BashGenerator
+from motoko.launcher.generators.slurm.commands import SECONDS, Answer, _unknown
+from motoko.launcher.launcher import Launcher, Options
+from motoko.launcher.scheduled.crew import ScheduledCrew
+from motoko.storage.committing import transact
+from motoko.storage.session import Session
+from motoko.testing import add_run, memory_store, study_config
+from motoko.testing.fake_scheduler.cluster import PENDING, RUNNING, SUSPENDED, Cluster
+from motoko.testing.fake_scheduler.mishaps import Mishap
+from motoko.testing.fake_scheduler.programs import Programs
+from tests.support.slurm_verdict import LIMIT, Truth, Verdict
+from tests.support.slurm_wrapper import Time, Wrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from random import Random
+
+    from motoko.core.records import RunKey, RunRecord
+    from motoko.storage.store import Store
+    from motoko.testing.fake_scheduler.cluster import Task
+
+T = TypeVar("T")
+STUDY = "study"
+LEASE = 30.0
+LAG = 60.0
+MACHINE_ENDS = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
+POINTS = (
+    "launcher.claimed", "launcher.prepared", "launcher.before_commit", "launcher.after_commit",
+    "launcher.taken_back", "launcher.batch_written", "launcher.submitted", "launcher.job_noted",
+)  # fmt: skip
+MISHAPS = {
+    "sbatch": (
+        Mishap.SILENT, Mishap.TIMED_OUT, Mishap.AWAY, Mishap.HANGS, Mishap.HANGS_UNHEARD,
+        Mishap.FAILS, Mishap.CUT_SHORT, Mishap.REFUSED, Mishap.REFUSED_YET_LISTED, Mishap.NOT_NOW,
+        Mishap.SLEEPS_AND_RETRIES, Mishap.REPEATS, Mishap.HEARD_LATE,
+    ),
+    "squeue": (
+        Mishap.TIMED_OUT, Mishap.AWAY, Mishap.HANGS, Mishap.FAILS, Mishap.CUT_SHORT,
+        Mishap.NO_LONG_LISTS, Mishap.STRANGE_STATES, Mishap.LEAVES_OUT, Mishap.REPEATS,
+    ),
+    "scancel": (Mishap.TIMED_OUT, Mishap.AWAY, Mishap.HANGS, Mishap.HANGS_UNHEARD, Mishap.FAILS),
+    "scontrol": (Mishap.TIMED_OUT, Mishap.AWAY, Mishap.HANGS, Mishap.FAILS, Mishap.CUT_SHORT),
+    "sacct": (Mishap.TIMED_OUT, Mishap.AWAY, Mishap.HANGS, Mishap.FAILS, Mishap.CUT_SHORT),
+}  # fmt: skip
+
+
+class KilledError(BaseException):
+    """The launcher was killed."""
+
+
+class Commands:
+    """Stands in for ``Scheduler``: the same programs, in this process."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def run(
+        self, argv: Sequence[str], *, seconds: float = SECONDS, directory: str | None = None
+    ) -> Answer:
+        world = self._world
+        for _ in range(world.random.choice((0, 0, 1, 3))):
+            await anyio.lowlevel.checkpoint()
+        printed = world.programs.call(argv, list_length=0)
+        world.time.seconds += 0.01
+        if printed.status is None:
+            world.time.seconds += seconds
+            world.wrapper.deliver()
+        for _ in range(world.random.choice((0, 0, 1, 3))):
+            await anyio.lowlevel.checkpoint()
+        unknown = _unknown(argv[0], printed.status, printed.stderr, seconds)
+        return Answer(printed.status, printed.stdout, printed.stderr, unknown)
+
+
+@dataclass
+class World:
+    """One workflow, one scheduler, and launchers that come and go."""
+
+    random: Random
+    directory: Path
+    storm: float = 0.25  # how often something goes wrong
+    pace: tuple[float, ...] = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0)  # seconds from step to step
+    faults: Counter[str] = field(default_factory=Counter)
+    truths: defaultdict[tuple[int, int], Truth] = field(default_factory=lambda: defaultdict(Truth))
+    problems: list[str] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    planned: defaultdict[str, deque[Mishap]] = field(default_factory=lambda: defaultdict(deque))
+
+    def __post_init__(self) -> None:
+        self.time = Time()
+        self.wrapper = Wrapper(self.random, self.time)
+        self.cluster = Cluster(
+            self.wrapper, self.time.now, slots=self.random.choice((3, 30)),
+            remembered=self.random.choice((20.0, 300.0)), accounting=self.random.random() < 0.5,
+        )  # fmt: skip
+        self.programs = Programs(self.cluster, self._mishap)
+        study = self.directory / STUDY
+        study.mkdir(parents=True)
+        for name in ("launch.sh", "bd.yaml"):
+            (study / name).write_text("")
+        (self.directory / ".wf").mkdir()
+        config = study_config(STUDY, {"x": "int"}, directory=self.directory)
+        self.store: Store = memory_store({STUDY: config}, directory=self.directory, clock=self.time)
+        self.keys: list[RunKey] = []
+        self.launcher: Launcher | None = None
+        self.asleep: list[Launcher] = []
+        self.to_kill: str | None = None
+        self.looks = 0
+        self._stack = ExitStack()
+
+    # -- the stage -------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        package = "motoko.launcher.scheduled"
+        for module in ("crew", "desk", "submission"):
+            self._stack.enter_context(patch(f"{package}.{module}.time", self.time))
+        for module in ("scheduled.crew", "scheduled.submission", "launcher"):
+            self._stack.enter_context(patch(f"motoko.launcher.{module}.in_thread", _here))
+        self._stack.enter_context(patch("motoko.launcher.launcher.in_committer", _committed))
+        self._stack.enter_context(patch("motoko.runtime.faults.point", self._point))
+        self._stack.enter_context(patch("motoko.launcher.books.time", _NoTime))
+        logging.disable(logging.CRITICAL)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.disable(logging.NOTSET)
+        self._stack.close()
+        self.store.close()
+
+    def _point(self, name: str) -> None:
+        if name == self.to_kill:
+            self.to_kill = None
+            raise KilledError(name)
+
+    def _happens(self, often: float = 1.0) -> bool:
+        return self.random.random() < self.storm * often
+
+    def _mishap(self, program: str) -> Mishap | None:
+        if self.planned[program]:
+            return self.planned[program].popleft()
+        if not self._happens():
+            return None
+        found = self.random.choice(MISHAPS[program])
+        self.programs.late_by = self.random.choice((5.0, 25.0, 100.0))
+        self.faults[f"{program} {found.name}"] += 1
+        return found
+
+    # -- runs ------------------------------------------------------------------------------
+
+    def create(self, count: int) -> None:
+        session = Session(self.store.database)
+        for _ in range(count):
+            number = len(self.keys)
+            resources = self.random.choice(({}, {"timeout": LIMIT}, {"retries": 1}))
+            self.keys.append(
+                add_run(session, STUDY, {"x": number}, at=self.time.now(), resources=resources)
+            )
+        self.store.database.submit(session.commit).result()
+        session.close()
+
+    def record(self, key: RunKey) -> RunRecord:
+        with self.store.script.view() as session:
+            return session.run(key)
+
+    def records(self) -> list[RunRecord]:
+        with self.store.script.view() as session:
+            return [session.run(key) for key in self.keys]
+
+    def truth(self, task: Task) -> Truth:
+        """Return what is known of the attempt that a task is for."""
+        directory = task.job.script.rpartition("/")[0]
+        try:
+            path = Path(os.readlink(f"{directory}/tasks/{task.index or 0}"))
+        except FileNotFoundError:
+            return Truth()  # nothing is left of the submission
+        run = path.parents[1]
+        for place in run.parent.glob(f"{run.name}*/.motoko/{path.name}"):
+            number = (place.parent / "attempt").read_text().split()[0]
+            return self.truths[int(run.name.removeprefix("run-")), int(number)]
+        return Truth()
+
+    # -- launchers -------------------------------------------------------------------------
+
+    def _new(self) -> Launcher:
+        options = Options(
+            studies=(STUDY,),
+            site=Site(frozenset({LOCAL, SLURM}), registry.machines(None)),
+            capacities={LOCAL: Capacity(4), SLURM: Capacity(1000)},
+            limits=QueueLimits(array_size=self.random.choice((1, 4, 40)), submit_rate=1e9),
+            defaults={STUDY: {"generator": SLURM}},
+            lease=LEASE,
+            files_lag=LAG,
+        )
+        return Launcher(self.store, options, BashGenerator(), Commands(self))  # type: ignore[arg-type]
+
+    async def open(self) -> None:
+        launcher = self._new()
+        await _committed(self.store.database, launcher._books.open)
+        self.launcher = launcher
+        await self._alive(launcher._recover)
+
+    async def _alive(self, work: Callable[[], Awaitable[Any]]) -> None:
+        """Have the launcher do something, which may be its death."""
+        launcher = self.launcher
+        assert launcher is not None
+        try:
+            await work()
+        except BaseExceptionGroup as group:
+            if group.split(KilledError)[1] is not None:
+                raise
+            await self._bury(launcher)
+        except KilledError:
+            await self._bury(launcher)
+
+    async def _bury(self, launcher: Launcher) -> None:
+        database = self.store.database
+        await _committed(database, launcher._books.session.close)
+        transact_here = lambda: transact(  # noqa: E731
+            database, lambda tables: registry.withdraw(tables, launcher.me)
+        )
+        await _committed(database, transact_here)
+        self.launcher = None
+
+    def crew(self, launcher: Launcher) -> ScheduledCrew:
+        crew = launcher._crews.named(SLURM)
+        assert isinstance(crew, ScheduledCrew)
+        return crew
+
+    async def _work(self, launcher: Launcher) -> None:
+        """One turn of everything that a launcher does all the time."""
+        crew = self.crew(launcher)
+
+        async def look() -> None:
+            before = self.programs.calls["squeue"]
+            await crew.look()
+            self.looks += 1
+            if self.programs.calls["squeue"] - before > 1:
+                self.problems.append("more than one squeue in a look")
+
+        parts: list[Callable[[], Coroutine[Any, Any, Any]]] = [launcher._round, crew.submit, look]
+        self.random.shuffle(parts)
+        if self.random.random() < 0.5:
+            for part in parts:
+                await part()
+        else:
+            async with anyio.create_task_group() as tasks:
+                for part in parts:
+                    tasks.start_soon(part)
+
+    # -- a step ----------------------------------------------------------------------------
+
+    async def step(self) -> None:
+        self._go_on(self.random.choice(self.pace))
+        for _ in range(3):
+            if self._happens():
+                self._strike()
+        if self.launcher is None:
+            await self.open()
+        elif self._happens(0.5):
+            await self._change_launchers()
+        if self.launcher is not None:
+            launcher = self.launcher
+            if self._happens(0.2):
+                self.to_kill = self.random.choice(POINTS)
+                self.faults["killed"] += 1
+            await self._alive(lambda: self._work(launcher))
+        for old in list(self.asleep):
+            if self.random.random() < 0.5:
+                await self._wake(old)
+
+    def _go_on(self, seconds: float) -> None:
+        self.time.seconds += seconds
+        self.wrapper.deliver()
+        self.cluster.advance()
+
+    async def _change_launchers(self) -> None:
+        launcher = self.launcher
+        assert launcher is not None
+        kind = self.random.choice(("stopped", "asleep", "recall", "safety"))
+        self.faults[f"launcher: {kind}"] += 1
+        match kind:
+            case "stopped":
+                await self._alive(lambda: launcher._finish(fenced=False))
+                self.launcher = None
+            case "asleep":
+                self.asleep.append(launcher)
+                self._go_on(LEASE + 1)
+                self.launcher = None
+            case "recall":
+                crew = self.crew(launcher)
+                for active in crew.pool.all():
+                    if self.random.random() < 0.3:
+                        self.truths[active.key.id, active.record.attempt].asked_to_end = True
+                        crew.end_early(active, Lifecycle.CREATED)
+            case "safety":
+                await self._alive(launcher._recover)
+        if self.launcher is None:
+            await self.open()
+
+    async def _wake(self, old: Launcher) -> None:
+        """Let a launcher that was replaced go on until it notices."""
+        database = self.store.database
+        try:
+            await self._work(old)
+            if self.random.random() < 0.5:
+                await _committed(database, old._books.renew)
+        except (Fenced, KilledError):
+            pass
+        except BaseExceptionGroup as group:
+            if group.split((Fenced, KilledError))[1] is not None:
+                raise
+        else:
+            return
+        self.asleep.remove(old)
+        await _committed(database, old._books.session.close)
+
+    def _strike(self) -> None:
+        """Have something happen to a task, or a run."""
+        if self.random.random() < 0.15:
+            key = self.random.choice(self.keys)
+            record = self.record(key)
+            if not record.lifecycle.ended:
+                self.faults["cancel asked for"] += 1
+                self.truths[key.id, record.attempt].asked_to_end = True
+                cancel = EditRun(key, Cancel(self.time.now(), "cancelled"), blind=True)
+                self.store.script.write(cancel)
+            return
+        if self.random.random() < 0.05:
+            self.faults["ids repeated"] += 1
+            self.cluster.reuse_ids()
+        tasks = [task for task in self.cluster.tasks() if not task.over and task.listed]
+        if not tasks:
+            return
+        task = self.random.choice(tasks)
+        kinds = {
+            PENDING: ("cancel", "drop", "hold", "hold", "start", "release", "release"),
+            RUNNING: ("cancel", "drop", "machine", "machine", "limit", "memory", "requeue",
+                      "suspend", "requeue, hold"),
+            SUSPENDED: ("resume", "cancel"),
+        }[task.state]  # fmt: skip
+        kind = self.random.choice(kinds)
+        self.faults[f"task: {kind}"] += 1
+        self.hit(task, kind)
+
+    def hit(self, task: Task, kind: str) -> None:
+        cluster, truth = self.cluster, self.truth(task)
+        match kind:
+            case "cancel":
+                truth.cancelled = True
+                name = task.job.id if task.index is None else f"{task.job.id}_{task.index}"
+                cluster.cancel(name)
+            case "drop":
+                truth.dropped = True
+                cluster.forget(task)
+            case "hold":
+                cluster.hold(task, self.random.choice(("JobHeldUser", "JobHeldAdmin")))
+            case "release":
+                cluster.release(task)
+            case "start":
+                if not task.wont_start:
+                    cluster.start(task)
+            case "machine":
+                truth.machine = True
+                cluster.finish(task, self.random.choice(MACHINE_ENDS), "NodeDown", signal=15)
+            case "limit":
+                truth.limit = True
+                cluster.finish(task, "TIMEOUT", "TimeLimit", signal=15)
+            case "memory":
+                truth.memory = True
+                cluster.finish(task, "OUT_OF_MEMORY", "OutOfMemory", signal=9)
+            case "requeue":
+                truth.machine = True
+                cluster.requeue(task, self.random.choice(("BeginTime", "None")))
+            case "requeue, hold":
+                truth.machine = True
+                cluster.requeue(task, "job requeued in held state", held=True)
+            case "suspend":
+                cluster.suspend(task)
+            case "resume":
+                cluster.resume(task)
+
+    # -- the end ---------------------------------------------------------------------------
+
+    async def calm_down(self, steps: int = 60) -> None:
+        """Let everything come to its end, without further faults."""
+        self.storm = 0.0
+        self.to_kill = None
+        for task in self.cluster.tasks():
+            self.cluster.resume(task)
+            if task.reason == "JobHeldUser":
+                self.cluster.release(task)
+        for _ in range(steps):
+            await self.step()
+            self._go_on(30.0)
+            if not self.asleep and all(r.lifecycle.ended for r in self.records()):
+                break
+        for _ in range(4):
+            await self.step()
+
+    def check(self) -> list[str]:
+        """Find everything that is not as it must be."""
+        self.faults["files late"] += self.wrapper.late
+        records = self.records()
+        self.outcomes.update(record.lifecycle.value for record in records)
+        verdict = Verdict(self.wrapper.executions, self.truths, self.cluster.remembered, LAG)
+        self.problems += verdict.problems(records, self.cluster.tasks())
+        return self.problems
+
+
+async def _here(work: Callable[[], T]) -> T:
+    await anyio.lowlevel.checkpoint()
+    return work()
+
+
+async def _committed(database: Any, work: Callable[[], T]) -> T:
+    result: T = database.submit(work).result()
+    return result
+
+
+class _NoTime:
+    @staticmethod
+    def sleep(_: float) -> None:
+        pass

@@ -1,0 +1,129 @@
+"""Whether what the database says of runs agrees with what happened to their scripts."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from motoko.core.states import Lifecycle
+from motoko.launcher.engine import exit_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from motoko.core.records import RunRecord
+    from motoko.testing.fake_scheduler.cluster import Task
+    from tests.support.slurm_wrapper import Execution
+
+HELD = ("JobHeldAdmin", "job requeued in held state")
+LIMIT = 60.0  # seconds, of the runs that have one
+
+
+@dataclass(slots=True)
+class Truth:
+    """What was done to an attempt from outside."""
+
+    cancelled: bool = False
+    asked_to_end: bool = False
+    machine: bool = False
+    limit: bool = False
+    memory: bool = False
+    dropped: bool = False
+
+    @property
+    def unlisted(self) -> bool:
+        """Whether the scheduler says nothing of its end."""
+        return self.dropped or (self.machine and self.cancelled)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Judges runs. Ended jobs are ``remembered`` for so many seconds, files ``lag`` behind."""
+
+    executions: list[Execution]
+    truths: Mapping[tuple[int, int], Truth]
+    remembered: float
+    lag: float
+
+    def problems(self, records: Iterable[RunRecord], tasks: Iterable[Task]) -> list[str]:
+        """Return everything that is not as it must be."""
+        times = Counter(done.token for done in self.executions)
+        found = [f"{token}: executed {n} times" for token, n in times.items() if n > 1]
+        by_run: defaultdict[int, list[Execution]] = defaultdict(list)
+        for done in sorted(self.executions, key=lambda done: done.began):
+            by_run[done.run].append(done)
+        for run, all_of_it in by_run.items():
+            found += [
+                f"run {run}: executed twice at a time: {a} {b}"
+                for a, b in itertools.pairwise(all_of_it)
+                if a.ended is None or b.began < a.ended
+            ]
+        for record in records:
+            found += self._run(record, by_run[record.id])
+        found += [
+            f"left in the queue: {task.job.id}_{task.index} {task.state} {task.reason}"
+            for task in tasks
+            if not task.over and task.reason not in HELD
+        ]
+        return found
+
+    def _run(self, record: RunRecord, executions: list[Execution]) -> list[str]:
+        where = f"run {record.id} {record.lifecycle} {record.reason!r}"
+        if not record.lifecycle.ended:
+            told = record.reason is not None and record.lifecycle is Lifecycle.SUBMITTED
+            return [] if told else [f"{where} neither ended nor known to wait: {record.history}"]
+        found = []
+        for move in record.history:
+            done = next((e for e in executions if e.attempt == move.attempt), None)
+            truth = self.truths.get((record.id, move.attempt), Truth())
+            if not self._right(record, move.state, move.attempt, move.time, done, truth):
+                what = f"attempt {move.attempt} is {move.state}, but {done} {truth}"
+                found.append(f"{where}: {what} {record.history}")
+        return found
+
+    def _right(
+        self, record: RunRecord, state: str, attempt: int, at: float,
+        done: Execution | None, truth: Truth,
+    ) -> bool:  # fmt: skip
+        """Return whether a move to ``state`` is what the evidence says."""
+        well = done is not None and done.by_itself and done.left == 0
+        match state:
+            case Lifecycle.FINISHED:
+                return done is not None and done.left == 0
+            case Lifecycle.CANCELLED:
+                return truth.asked_to_end or (truth.cancelled and not well)
+            case Lifecycle.TIMEOUT:
+                return not well and (truth.limit or (done is not None and _reached_limit(done)))
+            case Lifecycle.FAILED:
+                return not well and self._failed(record, attempt, done, truth)
+            case Lifecycle.LOST:
+                return self._lost(at, done, truth)
+        return True
+
+    def _failed(
+        self, record: RunRecord, attempt: int, done: Execution | None, truth: Truth
+    ) -> bool:
+        last = attempt == record.attempt
+        if done is None:
+            return not last or "sbatch refused it" in (record.reason or "")
+        if truth.memory:
+            return True
+        if last and record.exit_code is not None:
+            left = None if done.left is None else exit_code(done.left)
+            if left != record.exit_code:
+                return False
+        # Ended from outside: only if nobody could say so any more.
+        return done.by_itself or truth.unlisted or self.remembered < self.lag
+
+    def _lost(self, at: float, done: Execution | None, truth: Truth) -> bool:
+        if done is None:
+            return truth.dropped or truth.cancelled
+        if done.by_itself and done.left is not None:
+            return False
+        return truth.unlisted or at - (done.ended or at) >= self.remembered
+
+
+def _reached_limit(done: Execution) -> bool:
+    return done.ended is not None and done.ended - done.began >= LIMIT

@@ -1,0 +1,125 @@
+"""Scripts that are plans, in simulated time, and the files that their wrapper would write."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from motoko.testing.fake_scheduler.cluster import Task
+
+
+class Time:
+    """The time, for whoever asks; stands in for the module ``time`` too."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_800_000_000.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    monotonic = now
+    time = now
+
+
+@dataclass(slots=True)
+class Execution:
+    """What really happened to the script of an attempt."""
+
+    run: int
+    attempt: int
+    token: str
+    began: float
+    lasts: float
+    status: int | None  # None: it is killed with signal 9
+    late: float  # seconds until its files are seen
+    ended: float | None = None
+    by_itself: bool = False
+    left: int | None = None  # what it left in the exit record
+
+
+class Wrapper:
+    """Executes tasks as ``batch.sh`` and ``wrapper.sh`` would, without processes."""
+
+    def __init__(self, random: Random, time: Time) -> None:
+        self._random = random
+        self._time = time
+        self._of: dict[Task, Execution | None] = {}
+        self._writes: list[tuple[float, str, str]] = []
+        self.executions: list[Execution] = []
+        # What is ended may get to write its exit record, and may end well when it is told to.
+        self.last_words: tuple[int | None, ...] = (143, 143, None, 0)
+        self.late = 0
+
+    def begin(self, task: Task) -> None:
+        directory = task.job.script.rpartition("/")[0]
+        attempt = os.path.realpath(f"{directory}/tasks/{task.index or 0}")
+        self._of[task] = None
+        if not os.path.isdir(attempt):
+            return
+        if task.restarts:
+            self._write(f"{attempt}/again", "")
+        try:
+            os.close(os.open(f"{attempt}/start", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            return
+        private = os.path.dirname(attempt)
+        with open(f"{private}/attempt", encoding="ascii") as file:
+            number = int(file.read().split()[0])
+        run = int(os.path.basename(os.path.dirname(private)).removeprefix("run-").split(".")[0])
+        choose = self._random
+        done = Execution(
+            run, number, os.path.basename(attempt), self._time.seconds,
+            lasts=choose.choice((0.0, 0.5, 5.0, 40.0, 200.0)),
+            status=choose.choice((0, 0, 0, 0, 0, 1, 3, 77, None)),
+            late=choose.choice((0.0, 0.0, 0.0, 0.0, 20.0, 55.0)),
+        )  # fmt: skip
+        self._of[task] = done
+        self.executions.append(done)
+        self._later(done, f"{attempt}/start", "process 1\n\n\n")
+
+    def ended(self, task: Task) -> tuple[int, int] | None:
+        done = self._of[task]
+        if done is None:
+            return 111, 0
+        if self._time.seconds < done.began + done.lasts:
+            return None
+        done.by_itself = True
+        self._end(task, done, done.status)
+        return (0, 9) if done.status is None else (done.status, 0)
+
+    def end(self, task: Task) -> None:
+        done = self._of[task]
+        if done is not None and done.ended is None:
+            self._end(task, done, self._random.choice(self.last_words))
+
+    def _end(self, task: Task, done: Execution, status: int | None) -> None:
+        done.ended = self._time.seconds
+        done.left = status
+        if status is not None:
+            directory = task.job.script.rpartition("/")[0]
+            attempt = os.path.realpath(f"{directory}/tasks/{task.index or 0}")
+            self._later(done, f"{attempt}/exit", f"exit {status}\n")
+
+    def _later(self, done: Execution, path: str, text: str) -> None:
+        if done.late:
+            self.late += 1
+            self._writes.append((self._time.seconds + done.late, path, text))
+        else:
+            self._write(path, text)
+
+    def deliver(self) -> None:
+        """Let files be seen that are due."""
+        for item in [item for item in self._writes if item[0] <= self._time.seconds]:
+            self._writes.remove(item)
+            self._write(item[1], item[2])
+
+    def _write(self, path: str, text: str) -> None:
+        with suppress(FileNotFoundError):  # the run directory was moved aside
+            with open(path, "w", encoding="ascii") as file:
+                file.write(text)
+            os.utime(path, (self._time.seconds, self._time.seconds))

@@ -1,0 +1,352 @@
+"""The fake scheduler prints what Slurm printed in the recorded cases."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.testing.fake_scheduler import Cluster, Mishap, Programs
+from tests.support.slurm_corpus import load, names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from motoko.testing.fake_scheduler import Task
+    from tests.support.slurm_corpus import Case
+
+pytestmark = pytest.mark.unit
+
+
+class Plan:
+    """Scripts end when a test says so."""
+
+    def __init__(self) -> None:
+        self.ends: dict[Task, tuple[int, int]] = {}
+
+    def begin(self, task: Task) -> None:
+        pass
+
+    def ended(self, task: Task) -> tuple[int, int] | None:
+        return self.ends.get(task)
+
+    def end(self, task: Task) -> None:
+        pass
+
+
+class Play:
+    """A recorded case that is played again: the same commands, what happens between them."""
+
+    def __init__(self, case: Case, slots: int = 100) -> None:
+        self.case = case
+        self.time = 1_800_000_000.0
+        self.plan = Plan()
+        self.cluster = Cluster(self.plan, lambda: self.time, slots=slots)
+        self.programs = Programs(self.cluster)
+        self.compared = 0
+
+    def task(self, name: str) -> Task:
+        (found,) = self.cluster.tasks(name)
+        return found
+
+    def step(self, about: str, *mishaps: Mishap) -> None:
+        """Give a recorded command; compare what is printed with what was recorded."""
+        recorded = self.case.step(about)
+        argv = recorded.argv[3:] if recorded.argv[0] == "env" else recorded.argv
+        self.programs.plan(argv[0], *mishaps)
+        length = 64 if recorded.argv[0] == "env" else 0
+        printed = self.programs.call(argv, list_length=length)
+        assert printed.status == recorded.status
+        assert neutral(printed.stderr) == neutral(recorded.stderr)
+        assert neutral(printed.stdout) == neutral(recorded.stdout)
+        self.compared += 1
+
+
+def neutral(text: str) -> list[str]:
+    """Return the lines without times, priorities, which scheduler it was and whose ids they are."""
+    for pattern, instead in (
+        (r"\b(JobId=\d+) ArrayJobId", "JobId=N ArrayJobId"),  # a task's own id
+        (r"=(\d{4}-\d\d-\d\dT[\d:]+|Unknown)\b", "=TIME"),
+        (r"(RunTime|SuspendTime|PreemptTime)=\S+", r"\1=TIME"),
+        (r"(Priority|SecsPreSuspend)=\d+", r"\1=N"),
+        (r"Scheduler=\S+", "Scheduler=S"),
+        (r"\bn\d BatchHost=n\d", "NODE"),
+        (r"ReqNodeList=n2", "ReqNodeList=(null)"),
+        (r"WorkDir=/work/main", "WorkDir=/"),
+    ):
+        text = re.sub(pattern, instead, text)
+    return sorted(text.splitlines())
+
+
+PLAYS: dict[str, Callable[[], Play]] = {}
+
+
+def play(function: Callable[[], Play]) -> Callable[[], Play]:
+    PLAYS[function.__name__] = function
+    return function
+
+
+def ended(name: str, code: int, signal: int = 0) -> Play:
+    case = Play(load(name))
+    case.step("submit")
+    case.cluster.advance()
+    case.plan.ends[case.task("1")] = (code, signal)
+    case.step("queue, ended")
+    case.step("job, ended")
+    return case
+
+
+@play
+def single() -> Play:
+    case = Play(load("single"))
+    case.step("submit")
+    case.step("queue, running")
+    case.step("job, running")
+    case.plan.ends[case.task("1")] = (0, 0)
+    for about in ("queue, ended", "job, ended", "cancel, ended", "cancel, ended and missing"):
+        case.step(about)
+    return case
+
+
+@play
+def failing() -> Play:
+    return ended("failing", 3)
+
+
+@play
+def killed() -> Play:
+    return ended("killed", 0, 9)
+
+
+@play
+def arrays() -> Play:
+    case = Play(load("arrays"), slots=0)
+    for about in ("submit", "submit, holes", "submit, steps"):
+        case.step(about)
+    case.cluster.slots = 2
+    case.cluster.advance()
+    for task in case.cluster.tasks("1"):
+        task.reason = "Resources" if task.started is None else task.reason
+    for index in (5, 6, 8):
+        case.cluster.cancel(f"2_{index}")
+    for about in ("queue, pending", "job, pending", "job, a task", "job, a cancelled task"):
+        case.step(about)
+    case.step("cancel, a task and an array")
+    case.cluster.cancel("1")
+    case.step("queue, ended")
+    case.step("job, ended")
+    return case
+
+
+@play
+def array_outcomes() -> Play:
+    case = Play(load("array_outcomes"))
+    case.step("submit")
+    case.cluster.advance()
+    for task in case.cluster.tasks():
+        case.plan.ends[task] = (task.index or 0, 0)
+    case.step("queue, ended")
+    case.step("job, ended")
+    return case
+
+
+@play
+def long_array() -> Play:
+    case = Play(load("long_array"))
+    case.step("submit")
+    for index in range(0, 100, 3):
+        case.cluster.cancel(f"1_{index}")
+    case.step("queue, whole")
+    case.step("queue, cut")
+    return case
+
+
+@play
+def throttled() -> Play:
+    case = Play(load("throttled"))
+    case.step("submit")
+    case.cluster.advance()
+    for task in case.cluster.tasks():
+        task.reason = "JobArrayTaskLimit" if task.started is None else task.reason
+    case.step("queue, pending")
+    case.step("job, pending")
+    return case
+
+
+@play
+def cancelled_pending() -> Play:
+    case = Play(load("cancelled_pending"))
+    case.step("submit")
+    case.cluster.hold(case.task("1"), "BeginTime")
+    for about in ("queue, pending", "job, pending", "cancel", "queue, ended", "job, ended"):
+        case.step(about)
+    return case
+
+
+@play
+def node_down() -> Play:
+    case = Play(load("node_down"))
+    case.step("submit")
+    case.cluster.advance()
+    case.cluster.finish(case.task("1"), "NODE_FAIL", "NodeDown", signal=15)
+    case.step("queue, ended")
+    case.step("job, ended")
+    return case
+
+
+@play
+def time_limit() -> Play:
+    case = Play(load("time_limit"))
+    case.step("submit")
+    case.cluster.advance()
+    case.time += 61
+    case.step("queue, ended")
+    case.step("job, ended")
+    return case
+
+
+@play
+def requeued() -> Play:
+    case = Play(load("requeued"), slots=0)
+    case.step("submit")
+    case.cluster.start(case.task("1"))
+    for about in ("requeue", "queue, requeued"):
+        case.step(about)
+    case.step("submit, without requeue")
+    case.step("submit, to be held")
+    for name in ("2", "3"):
+        case.cluster.start(case.task(name))
+    for about in ("requeue, without requeue", "requeue and hold", "queue, held"):
+        case.step(about)
+    return case
+
+
+@play
+def held() -> Play:
+    case = Play(load("held"))
+    case.step("submit")
+    case.step("submit, another")
+    case.cluster.hold(case.task("2"), "JobHeldAdmin")
+    case.step("queue, held")
+    case.step("job, held")
+    case.cluster.release(case.task("1"))
+    case.step("queue, released")
+    case.step("job, released")
+    return case
+
+
+@play
+def suspended() -> Play:
+    case = Play(load("suspended"))
+    case.step("submit")
+    case.cluster.advance()
+    case.cluster.suspend(case.task("1"))
+    case.step("queue, suspended")
+    case.step("job, suspended")
+    case.cluster.resume(case.task("1"))
+    case.step("queue, resumed")
+    case.step("job, resumed")
+    return case
+
+
+@play
+def strange_names() -> Play:
+    case = Play(load("strange_names"))
+    for number in range(4):
+        case.step(f"submit {number}")
+    case.step("queue, held")
+    for number in (2, 3, 4):
+        case.step(f"job {number}")
+    return case
+
+
+@play
+def missing() -> Play:
+    case = Play(load("missing"))
+    case.step("submit")
+    for about in ("queue, one", "queue, two", "queue, one of two", "job", "cancel"):
+        case.step(about)
+    case.step("cancel, nonsense")
+    return case
+
+
+@play
+def forgotten() -> Play:
+    case = Play(load("forgotten"))
+    case.step("submit")
+    case.cluster.advance()
+    case.plan.ends[case.task("1")] = (0, 0)
+    case.cluster.advance()
+    case.time += 301
+    for about in ("submit, another", "queue, forgotten", "job, forgotten", "cancel"):
+        case.step(about)
+    return case
+
+
+@play
+def controller_away() -> Play:
+    case = Play(load("controller_away"))
+    case.step("submit")
+    for about in ("queue, away", "job, away", "submit, away", "cancel, away", "config, away"):
+        case.step(about, Mishap.AWAY)
+    case.step("accounting, away")
+    case.step("queue, back")
+    return case
+
+
+@play
+def controller_frozen() -> Play:
+    case = Play(load("controller_frozen"))
+    case.step("submit")
+    case.step("queue, frozen", Mishap.TIMED_OUT)
+    case.step("submit, frozen", Mishap.TIMED_OUT)
+    case.plan.ends[case.task("1")] = (0, 0)
+    case.step("queue, thawed")
+    return case
+
+
+@play
+def full() -> Play:
+    case = Play(load("full"))
+    case.step("submit")
+    case.step("submit, too many", Mishap.SLEEPS_AND_RETRIES)
+    case.step("queue, pending")
+    return case
+
+
+@play
+def impossible() -> Play:
+    case = Play(load("impossible"), slots=0)
+    for about in ("CPUs", "nodes", "time"):
+        case.step(f"submit, {about}")
+    case.step("submit, tasks on one node", Mishap.REFUSED_YET_LISTED)
+    reasons = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit")
+    for number, reason in enumerate(reasons, 1):
+        case.cluster.hold(case.task(str(number)), reason)
+    next(case.cluster._ids)  # of a submission that is listed nowhere
+    case.programs.plan("sbatch", Mishap.REFUSED_YET_LISTED)
+    case.programs.call(case.case.step("submit, memory").argv)
+    case.step("queue, pending")
+    return case
+
+
+@play
+def empty() -> Play:
+    case = Play(load("empty"))
+    for about in ("queue", "accounting", "accounting, restarts"):
+        case.step(about)
+    printed = case.programs.call(["scontrol", "show", "config"]).stdout
+    recorded = neutral(case.case.out("config").replace("as of ", "as of ="))
+    assert set(neutral(printed.replace("as of ", "as of ="))) <= set(recorded)
+    return case
+
+
+@pytest.mark.parametrize("name", PLAYS)
+def test_it_prints_what_slurm_printed(name: str) -> None:
+    assert PLAYS[name]().compared >= 2
+
+
+def test_most_recorded_cases_are_played() -> None:
+    assert set(PLAYS) <= set(names())
+    assert len(PLAYS) >= 0.7 * len(names())

@@ -1,0 +1,137 @@
+"""What Slurm's states and reasons are taken to mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from motoko.launcher.generators.slurm.states import (
+    COMPACT,
+    CONDITIONS,
+    Condition,
+    condition,
+    explain,
+    never_starts,
+)
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (
+            "PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT",
+            Condition.WAITING,
+        ),
+        ("RUNNING COMPLETING SIGNALING STAGE_OUT RESIZING", Condition.RUNNING),
+        ("SUSPENDED STOPPED", Condition.PAUSED),
+        ("COMPLETED", Condition.ENDED_WELL),
+        ("FAILED", Condition.FAILED),
+        ("TIMEOUT DEADLINE OUT_OF_MEMORY", Condition.LIMIT),
+        ("NODE_FAIL BOOT_FAIL PREEMPTED", Condition.MACHINE),
+        ("CANCELLED REVOKED", Condition.CANCELLED),
+    ],
+)
+def test_every_state(states: str, expected: Condition) -> None:
+    for state in states.split():
+        assert condition(state) is expected
+        assert condition(state.lower()) is expected
+        assert condition(f"{state}+") is expected
+
+
+def test_no_state_is_left_out() -> None:
+    # squeue(1) of Slurm 22.05, JOB STATE CODES.
+    compact = "BF CA CD CF CG DL F NF OOM PD PR R RD RF RH RQ RS RV SI SE SO ST S TO"
+    assert set(COMPACT) == set(compact.split())
+    assert len(CONDITIONS) == len(COMPACT)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("CG", Condition.RUNNING),
+        ("oom", Condition.LIMIT),
+        ("NF", Condition.MACHINE),
+        ("S", Condition.PAUSED),
+        ("CANCELLED by 1000", Condition.CANCELLED),
+        ("", Condition.UNKNOWN),
+        ("COMPLETE", Condition.UNKNOWN),
+        ("EXPEDITING", Condition.UNKNOWN),
+        ("N/A", Condition.UNKNOWN),
+    ],
+)
+def test_other_forms(state: str, expected: Condition) -> None:
+    assert condition(state) is expected
+
+
+def test_which_conditions_are_ends() -> None:
+    goes_on = {Condition.WAITING, Condition.RUNNING, Condition.PAUSED, Condition.UNKNOWN}
+    assert {found for found in Condition if not found.is_end} == goes_on
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("DependencyNeverSatisfied", "depends on"),
+        ("PartitionConfig", "partition has"),
+        ("PartitionNodeLimit", "nodes"),
+        ("PartitionTimeLimit", "timeout"),
+        ("BadConstraints", "no node"),
+        ("JobHeldUser", "scontrol release"),
+        ("(JobHeldAdmin)", "administrator"),
+        ("InvalidAccount", "account="),
+        ("InvalidQOS", "qos="),
+        ("QOSNotAllowed", "qos="),
+        ("AssocGrpCPUMinutesLimit", "used up (AssocGrpCPUMinutesLimit)"),
+        ("QOSGrpGRESMinutes", "used up"),
+        ("AssocGrpWallLimit", "used up"),
+        ("AssocMaxWallDurationPerJobLimit", "more than one job may have"),
+        ("QOSMaxCpuPerNode", "more than one job may have"),
+        ("QOSMaxBBMinutesPerJob", "more than one job may have"),
+        ("QOSMinCpuNotSatisfied", "less than"),
+        ("launch_failed_requeued_held", "could not be started"),
+        ("launch failed requeued held", "could not be started"),
+        ("job requeued in held state", "put back into the queue"),
+        ("job_requeued_in_held_state", "scontrol release"),
+    ],
+)
+def test_reasons_that_do_not_pass(reason: str, word: str) -> None:
+    sentence = never_starts(reason)
+    assert sentence is not None
+    assert word in sentence
+    assert explain("PENDING", reason).startswith("never starts: ")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "", "None", "(null)", "Resources", "Priority", "Dependency", "BeginTime",
+        "JobArrayTaskLimit", "PartitionDown", "NodeDown", "Licenses",
+        "ReqNodeNotAvail, UnavailableNodes:n2", "AssocGrpCpuLimit", "AssocGrpCPURunMinutesLimit",
+        "QOSMaxJobsPerUserLimit", "QOSMaxCpuPerUserLimit", "AssocMaxJobsLimit", "SomethingNew",
+    ],
+)  # fmt: skip
+def test_reasons_that_pass(reason: str) -> None:
+    assert never_starts(reason) is None
+    assert explain("PENDING", reason).startswith("waits")
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "expected"),
+    [
+        ("PENDING", "Resources", "waits for nodes to get free (PENDING Resources)"),
+        ("PD", "Strange", "waits (PENDING Strange)"),
+        ("RUNNING", "None", "runs (RUNNING)"),
+        ("COMPLETING", "", "is ending (COMPLETING)"),
+        ("FAILED", "NonZeroExitCode", "failed (FAILED NonZeroExitCode)"),
+        ("TIMEOUT", "TimeLimit", "reached its time limit (TIMEOUT TimeLimit)"),
+        ("NODE_FAIL", "NodeDown", "lost its node (NODE_FAIL NodeDown)"),
+        # A reason of the time before it ended is no reason to wait for.
+        ("CANCELLED", "JobHeldUser", "was cancelled (CANCELLED JobHeldUser)"),
+        ("CANCELLED by 0", "Resources", "was cancelled (CANCELLED Resources)"),
+        ("NEWS", "", "is in a state that says nothing (NEWS)"),
+        ("", "", "is in a state that says nothing (no state)"),
+    ],
+)
+def test_one_phrase(state: str, reason: str, expected: str) -> None:
+    assert explain(state, reason) == expected

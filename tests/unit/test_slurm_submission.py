@@ -1,0 +1,198 @@
+"""sbatch commands, the user's options in them, and what sbatch answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from motoko.errors import ConfigError
+from motoko.launcher.generators.slurm.options import (
+    option_arguments,
+    user_arguments,
+    with_suggestion,
+)
+from motoko.launcher.generators.slurm.submission import (
+    Failure,
+    array_indexes,
+    failure,
+    file_pattern,
+    first_error,
+    parse_submitted,
+    submit_command,
+    time_limit,
+)
+
+pytestmark = pytest.mark.unit
+
+
+def test_the_least_command() -> None:
+    assert submit_command("/w/s.sh", name="n", comment="c", output="/w/%j") == (
+        "sbatch", "--parsable", "--no-requeue", "--job-name=n", "--comment=c", "--output=/w/%j",
+        "/w/s.sh",
+    )  # fmt: skip
+
+
+def test_everything_and_the_user_has_the_last_word() -> None:
+    command = submit_command(
+        "/w/s.sh",
+        name="a name; $(x)",
+        comment="c",
+        output="o",
+        options=["time=5", "--requeue", "-N 2"],
+        array=range(10),
+        nproc=4,
+        timeout_seconds=90.2,
+        chdir="/w",
+        arguments=["-x", "y"],
+    )
+    assert command == (
+        "sbatch", "--parsable", "--no-requeue", "--nodes=1", "--ntasks=4", "--time=1:31",
+        "--job-name=a name; $(x)", "--comment=c", "--output=o", "--chdir=/w",
+        "--time=5", "--requeue", "-N", "2", "--array=0-9", "/w/s.sh", "-x", "y",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("partition=debug", ("--partition=debug",)),
+        ("--partition=debug", ("--partition=debug",)),
+        (" partition debug ", ("--partition", "debug")),
+        ("--partition  debug", ("--partition", "debug")),
+        ("-p debug", ("-p", "debug")),
+        ("-pdebug", ("-pdebug",)),
+        ("-p=debug", ("-p", "debug")),
+        ("p debug", ("-p", "debug")),
+        ("n=4", ("-n", "4")),
+        ("-H", ("-H",)),
+        ("exclusive", ("--exclusive",)),
+        ("--exclusive=user", ("--exclusive=user",)),
+        ("constraint=[a&b]|c d", ("--constraint=[a&b]|c d",)),
+        ("export=A=1,B=2", ("--export=A=1,B=2",)),
+        ("mail-user=a b", ("--mail-user=a b",)),
+        ("signal B:TERM@60", ("--signal", "B:TERM@60")),
+    ],
+)
+def test_one_option(option: str, expected: tuple[str, ...]) -> None:
+    assert option_arguments(option) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["-p", "debug", "-n", "4"], ("-p", "debug", "-n", "4")),
+        (["--partition", "debug", "mem=4G"], ("--partition", "debug", "--mem=4G")),
+        (["--exclusive", "debug"], ("--exclusive", "--debug")),
+        (["-H", "mem=4G"], ("-H", "--mem=4G")),
+        (["--a-new-flag", "mem=4G"], ("--a-new-flag", "--mem=4G")),
+        (["--a-new-flag", "--mem=4G"], ("--a-new-flag", "--mem=4G")),
+        (["--job-name", "array"], ("--job-name", "array")),
+        (["-n", "-1"], ("-n", "-1")),
+        (["hold", "debug"], ("--hold", "--debug")),
+    ],
+)
+def test_an_option_and_its_value(options: list[str], expected: tuple[str, ...]) -> None:
+    assert user_arguments(options) == expected
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["array=1-3", "--array=1-3", "-a 1-3", "-a1", "--arr=1", "comment=x", "wrap=ls", "--wait",
+     "-W", "M=other", "--clusters=a,b", "test-only", "-h", "-V", "parsable", "", "--", " - "],
+)  # fmt: skip
+def test_options_that_cannot_be_given_are_named(option: str) -> None:
+    with pytest.raises(ConfigError, match="slurm_options: ") as caught:
+        user_arguments(["mem=4G", option])
+    assert repr(option) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        ("unrecognized option '--partitoin=debug'", "partition"),
+        ("unrecognized option '--ntask-per-node'", "ntasks-per-node"),
+        ("unrecognized option '--qqqqqqqq'", None),
+        ("invalid partition specified: partitoin", None),
+        ("option '--par=x' is ambiguous; possibilities: '--parsable' '--partition'", None),
+    ],
+)
+def test_sbatchs_words_about_an_unknown_option_get_the_nearest(
+    words: str, near: str | None
+) -> None:
+    expected = words if near is None else f"{words}. Did you mean {near!r}?"
+    assert with_suggestion(words) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.1, "0:01"), (59, "0:59"), (59.5, "1:00"), (60, "1:00"), (90, "1:30"),
+     (86400, "1440:00"), (1e7, "166666:40")],
+)  # fmt: skip
+def test_time_limits_are_rounded_up(seconds: float, expected: str) -> None:
+    assert time_limit(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("indexes", "expected"),
+    [(range(1), "0"), (range(7, 8), "7"), (range(10), "0-9"), (range(0, 10, 3), "0-9:3"),
+     (range(0, 9, 3), "0-6:3"), (range(4, -1, -2), "0-4:2")],
+)  # fmt: skip
+def test_indexes_of_an_array(indexes: range, expected: str) -> None:
+    assert array_indexes(indexes) == expected
+
+
+@pytest.mark.parametrize("indexes", [range(0), range(-1, 3)])
+def test_arrays_that_cannot_be(indexes: range) -> None:
+    with pytest.raises(ValueError, match="an array needs indexes"):
+        array_indexes(indexes)
+
+
+def test_a_path_that_is_no_pattern() -> None:
+    assert file_pattern("/w/100%j/%%") == "/w/100%%j/%%%%"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("123\n", "123"), ("123;cluster\n", "123"), ("Welcome!\n\n 77 \n", "77")],
+)
+def test_the_id_that_was_answered(text: str, expected: str) -> None:
+    assert parse_submitted(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "\n", "Submitted batch job 5\n", "12a", "5\nbye\n", "-5"])
+def test_no_id_was_answered(text: str) -> None:
+    with pytest.raises(ValueError, match="no job id"):
+        parse_submitted(text)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("Socket timed out on send/recv operation", Failure.LOST),
+        ("Unable to contact slurm controller (connect failure)", Failure.LOST),
+        ("Zero Bytes were transmitted or received", Failure.LOST),
+        ("Job violates accounting/QOS policy (job submit limit, ...)", Failure.LATER),
+        ("Slurm temporarily unable to accept job, sleeping and retrying", Failure.LATER),
+        ("Invalid account or account/partition combination specified", Failure.REFUSED),
+        ("Requested node configuration is not available", Failure.REFUSED),
+    ],
+)
+def test_what_a_failure_means(said: str, expected: Failure) -> None:
+    assert failure(f"sbatch: error: Batch job submission failed: {said}\n") is expected
+
+
+def test_a_failure_without_a_word_means_nothing() -> None:
+    assert failure("\n") is Failure.LOST
+
+
+@pytest.mark.parametrize(
+    ("stderr", "expected"),
+    [
+        ("sbatch: error: invalid partition specified: x\nsbatch: error: more", "invalid partition"),
+        ("Welcome\nsqueue: error: it is wrong\n", "it is wrong"),
+        ("Slurm accounting storage is disabled\n", "Slurm accounting storage is disabled"),
+        ("  \n", ""),
+    ],
+)
+def test_the_line_for_people(stderr: str, expected: str) -> None:
+    assert first_error(stderr).startswith(expected)
+    assert bool(first_error(stderr)) == bool(expected)
