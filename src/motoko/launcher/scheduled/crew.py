@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from motoko.launcher.engine import Ending
     from motoko.launcher.scheduled.batches import Batch
     from motoko.launcher.scheduled.desk import Desk, Look
-    from motoko.launcher.scheduled.following import Step, Word
+    from motoko.launcher.scheduled.following import Sight, Step, Word
     from motoko.storage.store import Store
 
 QUICK: Final = 0.5  # seconds between looks while things change
+SHARE: Final = 4.0  # times as long as a look takes is the pause to the next one
 IN_DOUBT: Final = 30.0  # seconds after which a submission that nobody has seen was never made
 
 log = logging.getLogger(__name__)
@@ -143,8 +144,11 @@ class ScheduledCrew:
             if not self.pool.running() and not self._to_cancel:
                 await self._stirred.wait()
             self._stirred = anyio.Event()
+            began = time.monotonic()
             changed = await self.look()
-            pause = QUICK if changed else min(2 * pause, self._limits.poll)
+            # A look at thousands of jobs is work for everybody, for the scheduler above all.
+            quick = max(QUICK, SHARE * (time.monotonic() - began))
+            pause = quick if changed else min(2 * pause, self._limits.poll)
             with anyio.move_on_after(pause):
                 await self._stirred.wait()
 
@@ -188,7 +192,7 @@ class ScheduledCrew:
         for question, sight in zip(questions, sights, strict=True):
             active = question.active
             step = follow(_known(active), sight, self._store.now(), lag=self._lag)
-            changed |= await self._apply(active, step, grown=sight.grown)
+            changed |= await self._apply(active, step, sight)
             if step.ask and not question.asked:
                 again.append(active)
         if again:
@@ -206,7 +210,7 @@ class ScheduledCrew:
         ]
         return bool(questions) and await self._consider(questions)
 
-    async def _apply(self, active: Active, step: Step, *, grown: bool) -> bool:
+    async def _apply(self, active: Active, step: Step, sight: Sight) -> bool:
         if not self.pool.has(active) or active.task is None:
             return False
         active.doubted = step.doubted
@@ -223,24 +227,23 @@ class ScheduledCrew:
         if step.over:
             if step.take_back and not await self._take_back(active):
                 return True  # it has just started: the next look tells more
-            await self._settle(active, step)
+            self._settle(active, step, sight)
         changed = step.over or step.started is not None or step.remark is not None
         if changed:
             self._notebook.stir()
-        elif grown:
+        elif sight.grown:
             self._notebook.grown.append(active)
             self._notebook.stir()
         return changed
 
-    async def _settle(self, active: Active, step: Step) -> None:
+    def _settle(self, active: Active, step: Step, sight: Sight) -> None:
         if active.since is None:
-            active.since = await in_thread(partial(began_at, active.place))
+            active.since = sight.began
         if step.requeue is not None:
             log.warning("run %s: %s", active.key, step.requeue)
             self._again(active, step.requeue)
             return
-        at = await in_thread(partial(evidence.file_time, active.place, evidence.EXIT))
-        self._over(active, step.status, at, ending=step.ending)
+        self._over(active, step.status, sight.ended, ending=step.ending)
 
     async def _take_back(self, active: Active) -> bool:
         return await in_thread(partial(keep_from_starting, active.place))

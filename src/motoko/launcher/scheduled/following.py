@@ -58,7 +58,8 @@ class Sight:
     ``word`` None: the queue does not list it. ``asked``: all other sources were asked as well.
     ``began``: when its start file was taken, ``status``: the exit record. ``again``: it was started
     a second time under the same token. ``stop``: why a launcher, perhaps another one, ends it.
-    ``grown``: its outbox holds more than what was read.
+    ``grown``: its outbox holds more than what was read; ``ended``: when the exit record was
+    written.
     """
 
     word: Word | None
@@ -68,6 +69,7 @@ class Sight:
     again: bool = False
     stop: Lifecycle | None = None
     grown: bool = False
+    ended: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,9 @@ def _sight(question: Question) -> Sight:
     over = word is None or word.condition is Condition.CANCELLED
     stop = evidence.stopped_for(place) if over else None
     grown = began is not None and _grown(active)
-    return Sight(word, question.asked, began, evidence.exit_status(place), again, stop, grown)
+    status = evidence.exit_status(place)
+    ended = None if status is None else evidence.file_time(place, evidence.EXIT)
+    return Sight(word, question.asked, began, status, again, stop, grown, ended)
 
 
 def _grown(active: Active) -> bool:
