@@ -132,6 +132,30 @@ class WorkflowStalled(MotokoError):
     """No run can move, and nothing that is registered will fire."""
 
 
+class GraphError(MotokoError):
+    """A step graph cannot be planned or built."""
+
+
+class DuplicateNodeError(GraphError, ValueError):
+    """Two nodes of a step graph have one name."""
+
+
+class UnknownNodeError(GraphError, KeyError):
+    """A name that no node of the step graph has."""
+
+
+class CycleError(GraphError, ValueError):
+    """Nodes require each other; ``path`` begins and ends with the same name."""
+
+    def __init__(self, message: str, path: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.path = tuple(path)
+
+
+class BuildError(GraphError):
+    """A node that was asked for is not there after the build, and no exception says why."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the member of ``known`` closest in spelling to ``name``, if one is close."""
     from difflib import get_close_matches
