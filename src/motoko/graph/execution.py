@@ -111,21 +111,28 @@ class Execution:
         self.stopped = False
 
     def entered(self, name: str, verdict: Verdict | Exception) -> bool:
-        """Note what the node answered; return whether its requirements are to be visited."""
+        """Note what the node answered; return whether its requirements are to be visited.
+
+        Where they are not, the event comes when it is the node's turn.
+        """
         if isinstance(verdict, Exception):
-            self.failed(name, verdict)
+            self.report.errors[name] = verdict
+            self.statuses[name] = Status.FAILED
             return False
         self.report.verdicts[name] = verdict
         if verdict.fresh:
-            self._come(name, Status.FRESH, verdict)
+            self.statuses[name] = Status.FRESH
             return False
         self._come(name, Status.STALE if verdict.fresh is False else Status.UNDECIDED, verdict)
         return True
 
     def decide(self, name: str) -> Step:
-        """Return what to do with a node all of whose requirements are settled."""
+        """Return what to do with a node whose turn it is: its requirements are settled."""
         status = self.statuses[name]
         if status in SETTLED:
+            self._come(
+                name, status, self.report.verdicts.get(name), (), self.report.errors.get(name)
+            )
             return Step.NOTHING
         node = self.nodes[name]
         lacking = tuple(r for r in node.requires if self.statuses[r] not in AVAILABLE)

@@ -75,8 +75,6 @@ def visit(execution: Execution) -> dict[str, tuple[str, ...]]:
     """Ask all nodes that have to be; return the edges between them (a fresh node has none)."""
     edges: dict[str, tuple[str, ...]] = {}
     for name in walk(execution):
-        if execution.stopped:
-            return {}
         settled = execution.statuses[name] in SETTLED
         edges[name] = () if settled else execution.nodes[name].requires
     return edges
