@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from motoko.products.steps import Steps
 
 KEY_LENGTH: Final = 16
+ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+>")
 
 
 def key_of(value: object) -> str:
@@ -51,16 +53,13 @@ def _plain(value: Any) -> Any:
         return value.model_dump()
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    if callable(value) or _has_no_text(type(value)):
+    text = str(value)
+    if ADDRESS.search(text):
         raise ParameterError(
-            f"a {type(value).__name__} cannot be part of a key: its text is another in each session",
+            f"{text} cannot be part of a key: in another session it is called differently",
             hint="Use numbers, text, paths, arrays, or lists and dictionaries of them.",
         )
-    return str(value)
-
-
-def _has_no_text(kind: type) -> bool:
-    return kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
+    return text
 
 
 def expected_keys(order: Iterable[str], steps: Steps, config: object) -> dict[str, str | None]:

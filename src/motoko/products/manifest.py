@@ -107,7 +107,11 @@ def parse(data: bytes) -> dict[str, Entry]:
         raise ValueError("it holds no products by name")
     for name, entry in found.items():
         files = entry.get("files") if isinstance(entry, dict) else None
-        if not isinstance(files, list) or not all(isinstance(one, str) for one in files):
+        if (
+            not isinstance(name, str)
+            or not isinstance(files, list)
+            or not all(isinstance(one, str) for one in files)
+        ):
             raise ValueError(f"what it says of {name!r} names no files")
     return found
 
@@ -116,7 +120,7 @@ def _lines(data: bytes, entries: dict[str, Entry]) -> dict[str, str]:
     """Return the line of each entry, as the file has it where it is written in our way."""
     if not entries:
         return {}
-    lines = data.decode().splitlines()[1:-1]
+    lines = data.decode().split("\n")[1:-2]
     if len(lines) == len(entries) and data.startswith(b'{\n"'):
         return {name: line.removesuffix(",") for name, line in zip(entries, lines, strict=True)}
     return {

@@ -104,7 +104,8 @@ class Step:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The required products that it is called with, in parameter order."""
-        return tuple(p for p in self.parameters if p in self.requires and p != "config")
+        required = {*self.requires} - {"config"}
+        return tuple(p for p in self.parameters if p in required)
 
     @property
     def awaited(self) -> bool:
@@ -139,7 +140,7 @@ class Step:
             raise StepResultError(
                 f"Step {self.name} declares {len(declared)} produces "
                 f"but returned {len(result)} values",
-                hint=f"It produces {', '.join(declared)}: return one value for each, in this order.",
+                hint=f"Return one value for each of {', '.join(declared)}, in this order.",
             )
         return dict(zip(declared, result, strict=True))
 
