@@ -6,7 +6,6 @@ from typing import Any
 
 from motoko.assets.nodes import Asset, Node
 from motoko.errors import TaskError
-from motoko.graph.drawing import quoted
 
 
 def assets(node: Node | None) -> Any:
@@ -41,6 +40,8 @@ def requirements(node: Node) -> Any:
 def graph(node: Node) -> str:
     """Return the task and all that it requires in Graphviz's language, orange if not ready."""
     from hashlib import sha256
+
+    from motoko.graph.drawing import quoted
 
     nodes = {_checked(node, "graph").taskname: node}
     found = [node]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from motoko.errors import DuplicateNodeError, GraphError
-from motoko.graph import drawing, explaining, planner, runner
+from motoko.graph import planner, runner
 from motoko.graph.execution import Event, Execution, Report
 from motoko.graph.orders import as_visited
 
@@ -84,7 +84,9 @@ class Graph:
 
     def explain(self, name: str) -> Explanation:
         """Return why ``name`` is fresh or stale, and the same of what it requires if it is not."""
-        return explaining.explain(self.plan(name), name)
+        from motoko.graph.explaining import explain
+
+        return explain(self.plan(name), name)
 
     def dot(
         self,
@@ -97,10 +99,14 @@ class Graph:
 
         Without ``status_of`` the nodes are asked whether they are fresh.
         """
+        from motoko.graph import drawing
+
         return drawing.dot(self.nodes, status_of or self._asked, title=title, rankdir=rankdir)
 
     def mermaid(self, status_of: StatusOf | None = None, *, rankdir: str = "LR") -> str:
         """Return the graph as a Mermaid flow chart, coloured as in :meth:`dot`."""
+        from motoko.graph import drawing
+
         return drawing.mermaid(self.nodes, status_of or self._asked, rankdir=rankdir)
 
     def run(
@@ -171,8 +177,9 @@ class Graph:
             raise planner.unknown(name, self.nodes)
 
     def _asked(self, name: str) -> str:
-        verdict = runner.ask(self.nodes[name])
-        return drawing.status_of_verdict(verdict)
+        from motoko.graph import drawing
+
+        return drawing.status_of_verdict(runner.ask(self.nodes[name]))
 
 
 def _execution(

@@ -58,17 +58,17 @@ def _enter(execution: Execution, node: Node) -> tuple[str, Iterator[str]]:
 def run_depth_first(execution: Execution) -> None:
     """Deal with each node as soon as it is visited and its requirements are dealt with."""
     for name in walk(execution):
+        _deal(execution, name)
         if execution.stopped:
             return
-        _deal(execution, name)
 
 
 def run_in_order(execution: Execution, order: Order) -> None:
     """Ask all nodes first, then deal with them in ``order``, in this thread."""
     for name in order(visit(execution)):
+        _deal(execution, name)
         if execution.stopped:
             return
-        _deal(execution, name)
 
 
 def visit(execution: Execution) -> dict[str, tuple[str, ...]]:
