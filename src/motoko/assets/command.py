@@ -119,7 +119,12 @@ def _module_of_file(path: Path) -> ModuleType:
         raise GraphError(f"{path} is not a Python module", hint="Its name should end in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if sys.modules.get(path.stem) is module:
+            del sys.modules[path.stem]
+        raise
     return module
 
 
