@@ -42,16 +42,16 @@ class Outlook:
         products = self.runner.products
         if products is None:
             return stale_because("it was not built in this session")
+        key = self.keys[name]
+        if key is not None and products.exists(name) and products.fresh(name, key):
+            return fresh_because(f"it is stored with the expected key {key}")
         problem = self.problem(name)
         if problem:
             return stale_because(f"it is damaged: {problem}")
         if not products.exists(name):
             return stale_because("it is not stored")
-        key = self.keys[name]
         if key is None:
             return fresh_because("it is stored; what it was made from is not tracked")
-        if products.fresh(name, key):
-            return fresh_because(f"it is stored with the expected key {key}")
         return stale_because(*self._changes(name))
 
     def problem(self, name: str) -> str | None:
@@ -142,7 +142,7 @@ class Build(Outlook):
         assert self.runner.products is not None
         try:
             self.runner.cache[name] = self.runner.products.load(name)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it can be built
+        except Exception as error:
             if name not in self.steps.producers:
                 raise unknown_product(name, self.steps, str(error)) from error
             _warn(f"product {name!r} is built again: {error}")

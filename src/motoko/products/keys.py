@@ -31,7 +31,7 @@ def key_of(value: object) -> str:
 def as_json(value: object, *, sort_keys: bool = False) -> str:
     """Return ``value`` as JSON; what is not plain by its text, arrays by shape and digest."""
     try:
-        return json.dumps(value, sort_keys=sort_keys, default=_plain, ensure_ascii=not sort_keys)
+        return json.dumps(value, sort_keys=sort_keys, default=_plain)
     except ParameterError:
         raise
     except (TypeError, ValueError) as error:

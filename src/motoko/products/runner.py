@@ -158,6 +158,5 @@ class WorkflowRunner:
             warnings.warn(message, ProductWarning, stacklevel=2)
 
     def _check_known(self, name: str) -> None:
-        stored = self.products is not None and self.products.exists(name)
-        if name not in self.steps.producers and name not in self.cache and not stored:
+        if name not in self.steps.producers and self.status(name) == "missing":
             raise unknown_product(name, self.steps)

@@ -131,7 +131,9 @@ class WorkflowProducts:
     def exists(self, name: str) -> bool:
         """Whether a product is in the manifest, and its files on disk."""
         entry = self._manifest.entries().get(name)
-        return entry is not None and all(map(os.path.exists, paths_of(entry, self._directory)))
+        return entry is not None and all(
+            os.path.exists(os.path.join(self._directory, one)) for one in entry["files"]
+        )
 
     def problem(self, name: str) -> str | None:
         """Return what is wrong with a stored product as far as looking at its files tells."""
