@@ -8,6 +8,7 @@ import tempfile
 import venv
 from pathlib import Path
 
+import products
 from support import Row, best, python
 
 SRC = Path(__file__).resolve().parents[2] / "src"
@@ -65,7 +66,7 @@ SIZES = {"trivial": 1 + 17 + 17**2 + 17**3, "ready": 1 + 70 + 70**2}
 
 def measure() -> list[Row]:
     """Measure the overhead of a task, serially, and the import of the tasks."""
-    return [*overhead(), *imports()]
+    return [*overhead(), *imports(), *products.measure()]
 
 
 def overhead() -> list[Row]:

@@ -153,8 +153,8 @@ class TestFreshness:
     def test_without_identity_fields_existence_is_enough(
         self, products: WorkflowProducts, called: list[str]
     ) -> None:
-        assert self.rebuilt(WorkflowConfig(n=1), products, called) == ["a", "b"]
-        assert self.rebuilt(WorkflowConfig(n=2), products, called) == []
+        assert self.rebuilt(WorkflowConfig(description="one"), products, called) == ["a", "b"]
+        assert self.rebuilt(WorkflowConfig(description="two"), products, called) == []
         assert self.rebuilt(object(), products, called) == []
         assert products.cache_key_for("b") is None
 
