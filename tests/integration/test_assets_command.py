@@ -210,3 +210,12 @@ def test_help_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         motoko(["--help"])
     assert "build the assets" in capsys.readouterr().out
+
+
+def test_importing_it_takes_nothing_heavy() -> None:
+    code = "import sys, motoko.assets; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    heavy = {"ZODB", "ZEO", "pydantic", "anyio", "asyncio", "concurrent", "argparse", "rich"}
+    assert "motoko" in loaded
+    assert not loaded & heavy
