@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -63,6 +64,9 @@ class TestConstruction:
         runner = WorkflowRunner(module_of(step, again=step), None)
         assert runner.build_all() == ["x"]
         assert called == ["x"]
+
+    def test_what_has_any_attribute_is_no_step(self) -> None:
+        assert WorkflowRunner(module_of(mock=Mock()), None).build_all() == []
 
     def test_a_product_declared_twice(self) -> None:
         step = workflow_step(lambda: 1, produces=["x", "x"])
@@ -230,6 +234,15 @@ class TestArguments:
         # A requirement that is no parameter is not built.
         assert called == ["a"]
         assert runner.build_all() == ["x"]
+
+    def test_parameters_that_take_anything_get_nothing(self) -> None:
+        @workflow_step(produces="x", requires=["args"])
+        def make_x(*args: object, **kwargs: object) -> object:
+            return args, kwargs
+
+        runner = WorkflowRunner(module_of(make_x), None)
+        runner.cache.update(args=1, kwargs=2)
+        assert runner.get("x") == ((), {})
 
     def test_what_is_not_known_is_left_to_python(self) -> None:
         def make(stranger: int) -> int:

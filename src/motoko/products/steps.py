@@ -188,7 +188,7 @@ def collect_steps(module: object) -> Steps:
     """
     found: dict[int, Step] = {}
     for name, member in inspect.getmembers(module, callable):
-        if getattr(member, "_is_workflow_step", False) is True and id(member) not in found:
+        if getattr(member, "_is_workflow_step", False) is True:
             found[id(member)] = _step(member, getattr(member, "__name__", name))
     return Steps(tuple(found.values()), _producers(found.values()))
 
