@@ -550,6 +550,35 @@ class TestLog:
             f"DEBUG {rule * 9}",
         ]
 
+    def test_what_is_shared_is_shown_with_all_it_requires_for_each_way(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        middle = simple("middle", thing("box", there=False))
+
+        @tasks
+        def root() -> Iterator[Any]:
+            yield "root"
+            yield [simple("left", middle)(), simple("right", middle)()]
+
+        root()
+        found = lines(caplog, logging.DEBUG)
+        begin = found.index("DEBUG root")
+        assert found[begin + 1 : begin + 7] == [
+            "DEBUG   left",
+            "DEBUG     middle",
+            "DEBUG       box",
+            "DEBUG   right",
+            "DEBUG     middle",
+            "DEBUG       box",
+        ]
+
+    def test_a_requirement_given_twice_is_named_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        box = thing("box", there=False)
+        simple("two", lambda: [box(), box()])()
+        assert lines(caplog)[-2:] == ["WARNING two: Requires:", "WARNING two: ✖ box"]
+
     def test_a_graph_with_very_many_ways_is_shown_shortly(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -656,6 +685,10 @@ class TestBuild:
         node = await a.build(function, 1, y=2, dry_run=True, log=mine)
         assert node.taskname == "1 2"
         assert {record.name for record in caplog.records if "1 2" in record.message} == {"mine"}
+
+    async def test_what_does_not_depend_on_a_failure_goes_on(self) -> None:
+        node = await a.build(simple("x", lambda: [simple("bad", works=False)(), simple("good")()]))
+        assert [a.ready(one) for one in a.requirements(node)] == [False, True]
 
     async def test_the_loop_goes_on_meanwhile(self) -> None:
         loop, told = asyncio.get_running_loop(), threading.Event()

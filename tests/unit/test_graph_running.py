@@ -157,6 +157,14 @@ class TestFreshness:
         with pytest.raises(BuildError, match="'box' is not there: nobody bought it"):
             report.raise_failure()
 
+    @BOTH
+    def test_a_collection_that_is_not_fresh_with_all_it_collects_is_incomplete(
+        self, shop: Workshop, threads: int
+    ) -> None:
+        graph = Graph([shop.node("a"), Node("all", ("a",), lambda: stale_because("no index"))])
+        report = graph.run("all", threads=threads)
+        assert report.statuses == {"all": Status.INCOMPLETE, "a": Status.BUILT}
+
 
 class TestSharedActions:
     @BOTH
