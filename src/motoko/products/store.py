@@ -66,6 +66,7 @@ class WorkflowProducts:
             products_dir = "products" if output is None else Path(output) / "products"
         self._directory = Path(os.path.abspath(products_dir))
         self._serialisers = [*serialisers]
+        self._place = str(self._directory)  # joining paths to a Path costs twice as much
         self._swept = False
         with self._writing("be made"):
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -132,18 +133,18 @@ class WorkflowProducts:
         """Whether a product is in the manifest, and its files on disk."""
         entry = self._manifest.entries().get(name)
         return entry is not None and all(
-            os.path.exists(os.path.join(self._directory, one)) for one in entry["files"]
+            os.path.exists(os.path.join(self._place, one)) for one in entry["files"]
         )
 
     def problem(self, name: str) -> str | None:
         """Return what is wrong with a stored product as far as looking at its files tells."""
         entry = self._manifest.entries().get(name)
-        return None if entry is None else damage(entry, self._directory)
+        return None if entry is None else damage(entry, self._place)
 
     def fresh(self, name: str, cache_key: str | None) -> bool:
         """Whether a product is stored, undamaged, and has this key or none."""
         entry = self._manifest.entries().get(name)
-        if entry is None or damage(entry, self._directory):
+        if entry is None or damage(entry, self._place):
             return False
         return entry.get("cache_key") in (None, cache_key)
 

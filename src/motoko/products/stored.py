@@ -54,7 +54,7 @@ def own_paths(entry: Entry, directory: Path) -> list[Path]:
     return [directory / name for name in entry["files"] if Path(name).name == name]
 
 
-def damage(entry: Entry, directory: Path) -> str | None:
+def damage(entry: Entry, directory: str) -> str | None:
     """Return what is wrong with the files of an entry, as far as looking at them tells."""
     for name in entry["files"]:
         path = os.path.join(directory, name)
@@ -73,7 +73,7 @@ def damage_within(entry: Entry, directory: Path) -> str | None:
 
     The user's own files may be large: one that has not been touched is not read.
     """
-    looked = damage(entry, directory)
+    looked = damage(entry, str(directory))
     if looked or entry.get("sha256") is None:
         return looked
     for path in paths_of(entry, directory):
