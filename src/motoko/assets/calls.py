@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any
 
 from motoko.assets.logs import Teller, header, show_graph
-from motoko.assets.nodes import Node, NodeExternal, NodeTask, NodeTasks, following
+from motoko.assets.nodes import Node, NodeExternal, NodeTask, NodeTasks
 from motoko.errors import GraphError, NoLoggerError, TaskError
 from motoko.graph import Graph, by_level
 from motoko.graph import Node as GraphNode
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     Kind = type[NodeTask | NodeTasks | NodeExternal]
 
 
+MISSING = object()
+
+
 class Call:
     """One outermost call: its logger, and the nodes that it has come upon, one of a name."""
 
@@ -36,32 +39,27 @@ class Call:
         self.path: dict[str, None] = {}  # the tasks whose requirements are being called
         self.discarded: list[str] = []
 
-    def node(self, kind: Kind, function: TaskFunction, arguments: Any, options: Any) -> Node:
-        """Return the node of a call of a task function: the known one where there is one."""
-        yielded = function(*arguments, **options)
-        if not hasattr(yielded, "__next__"):
-            raise TaskError(
-                f"{function.__module__}.{function.__qualname__} does not yield",
-                hint="A task function yields its name, then its assets or what it requires.",
-            )
-        name = str(following(yielded, "task name", kind, function))
-        known = self.nodes.get(name)
-        if known is not None:
+    def known(self, name: str, yielded: Iterator[Any]) -> Node | None:
+        """Return the node of this name, if there is one."""
+        node = self.nodes.get(name)
+        if node is not None:
             self.discarded.append(f"{name} <{id(yielded)}>")
-            return known
+        return node
+
+    def enter(self, name: str) -> None:
+        """Note that the requirements of this task are called from now on."""
         if name in self.path:
             path = [*self.path]
             raise cycle_error([*path[path.index(name) :], name])
         self.path[name] = None
-        try:
-            made = kind(name, yielded, function)
-        finally:
-            del self.path[name]
-        for one in made.required:
+
+    def keep(self, node: Node) -> Node:
+        """Note the node, and nodes of earlier calls that it requires."""
+        for one in node.required:
             if one.taskname not in self.nodes:
                 self._adopt(one)
-        self.nodes[name] = made
-        return made
+        self.nodes[node.taskname] = node
+        return node
 
     def _adopt(self, node: Node) -> None:
         """Take in a node of an earlier call, and what it requires."""
@@ -99,19 +97,78 @@ def decorated(kind: Kind, function: TaskFunction) -> Callable[..., Node]:
         **options: Any,
     ) -> Node:
         call = _call.get()
-        if call is not None:
-            return call.node(kind, function, arguments, options)
-        call = Call(log or logging.getLogger(), {})
-        token = _call.set(call)
+        if call is None:
+            return _outermost(task_function, arguments, options, dry_run, log, threads)
+        # All here, for every function between two tasks makes the deepest possible graph less deep.
+        yielded = _started(function, arguments, options)
+        first = next(yielded, MISSING)
+        if first is MISSING:
+            raise _missing("task name", kind, function)
+        name = str(first)
+        node = call.known(name, yielded)
+        if node is not None:
+            return node
+        call.enter(name)
         try:
-            root = _root(call, kind, function, arguments, options)
-            _build(call, root, dry_run=dry_run, threads=threads)
-            return root
+            values = []
+            for what in kind.yields:
+                values.append(next(yielded, MISSING))
+                if values[-1] is MISSING:
+                    raise _missing(what, kind, function, name)
         finally:
-            _call.reset(token)
+            del call.path[name]
+        return call.keep(kind(name, yielded, *values))
 
     task_function.is_task = True  # type: ignore[attr-defined]
     return task_function
+
+
+def _outermost(
+    function: Callable[..., Node],
+    arguments: Any,
+    options: Any,
+    dry_run: bool,
+    log: logging.Logger | None,
+    threads: int,
+) -> Node:
+    call = Call(log or logging.getLogger(), {})
+    token = _call.set(call)
+    try:
+        root = _root(function, arguments, options)
+        _build(call, root, dry_run=dry_run, threads=threads)
+    finally:
+        _call.reset(token)
+    return root
+
+
+def _root(function: Callable[..., Node], arguments: Any, options: Any) -> Node:
+    try:
+        return function(*arguments, **options)
+    except RecursionError as error:
+        raise GraphError(
+            f"{function.__qualname__}: task functions call each other without end,"
+            " or deeper than Python allows",
+            hint="See where they call each other in the traceback above; for a very deep graph"
+            " raise sys.setrecursionlimit.",
+        ) from error
+
+
+def _started(function: TaskFunction, arguments: Any, options: Any) -> Iterator[Any]:
+    yielded = function(*arguments, **options)
+    if not hasattr(yielded, "__next__"):
+        raise TaskError(
+            f"{function.__module__}.{function.__qualname__} does not yield",
+            hint="A task function yields its name, then its assets or what it requires.",
+        )
+    return yielded
+
+
+def _missing(what: str, kind: Kind, function: TaskFunction, name: str | None = None) -> TaskError:
+    place = f"{function.__module__}.{function.__qualname__}"
+    named = "" if name is None else f" (task {name!r})"
+    return TaskError(
+        f"Failed to get {what}: Check yield statements.", hint=f"{place}{named}: {kind.usage}"
+    )
 
 
 def task(function: TaskFunction) -> Callable[..., Node]:
@@ -150,7 +207,7 @@ async def build(
     call = Call(log or logging.getLogger(), {})
     token = _call.set(call)
     try:
-        root = await to_thread(function, *arguments, **options)
+        root = await to_thread(_root, function, arguments, options)
         graph, teller = _graph(call), Teller(call.log, call.nodes, threads)
         root.report = await graph.build(
             root.taskname,
@@ -163,18 +220,6 @@ async def build(
     finally:
         _call.reset(token)
     return root
-
-
-def _root(call: Call, kind: Kind, function: TaskFunction, arguments: Any, options: Any) -> Node:
-    try:
-        return call.node(kind, function, arguments, options)
-    except RecursionError as error:
-        raise GraphError(
-            f"{function.__qualname__}: task functions call each other without end,"
-            " or deeper than Python allows",
-            hint="See where they call each other in the traceback above; for a very deep graph"
-            " raise sys.setrecursionlimit.",
-        ) from error
 
 
 def _build(call: Call, root: Node, *, dry_run: bool, threads: int) -> None:

@@ -90,10 +90,12 @@ class NodeExternal(Node):
     __slots__ = ()
 
     external = True
+    yields = ("assets",)
+    usage = "An @external function yields its name, its asset(s)."
 
-    def __init__(self, taskname: str, yielded: Yielded, function: Callable[..., Any]) -> None:
+    def __init__(self, taskname: str, _rest: Yielded, assets: Any) -> None:
         super().__init__(taskname)
-        self.assets = _assets(taskname, following(yielded, "assets", self, function))
+        self.assets = _assets(taskname, assets)
 
 
 class NodeTask(Node):
@@ -101,12 +103,15 @@ class NodeTask(Node):
 
     __slots__ = ("_body", "_executed")
 
-    def __init__(self, taskname: str, yielded: Yielded, function: Callable[..., Any]) -> None:
+    yields = ("assets", "requirements")
+    usage = "A @task yields its name, its asset(s) or None, its requirement(s) or None."
+
+    def __init__(self, taskname: str, body: Yielded, assets: Any, requirements: Any) -> None:
         super().__init__(taskname)
-        self.assets = _assets(taskname, following(yielded, "assets", self, function))
-        self.requirements = following(yielded, "requirements", self, function)
-        self.required = _required(taskname, self.requirements)
-        self._body = yielded
+        self.assets = _assets(taskname, assets)
+        self.requirements = requirements
+        self.required = _required(taskname, requirements)
+        self._body = body
         self._executed = False
 
     @property
@@ -137,12 +142,14 @@ class NodeTasks(Node):
 
     __slots__ = ("_leaves",)
 
+    yields = ("requirements",)
+    usage = "A @tasks function yields its name, its requirement(s)."
     _leaves: tuple[Node, ...]
 
-    def __init__(self, taskname: str, yielded: Yielded, function: Callable[..., Any]) -> None:
+    def __init__(self, taskname: str, _rest: Yielded, requirements: Any) -> None:
         super().__init__(taskname)
-        self.requirements = following(yielded, "requirements", self, function)
-        self.required = _required(taskname, self.requirements)
+        self.requirements = requirements
+        self.required = _required(taskname, requirements)
         self.assets = [one for node in self.required for one in flat(node.assets)]
         leaves: dict[int, Node] = {}
         for node in self.required:
@@ -169,30 +176,6 @@ def flat(assets: Any) -> list[Asset]:
     if isinstance(assets, Asset):
         return [assets]
     return [*(assets.values() if isinstance(assets, dict) else assets)]
-
-
-YIELDS = {
-    "NodeTask": "A @task yields its name, its asset(s) or None, its requirement(s) or None.",
-    "NodeTasks": "A @tasks function yields its name, its requirement(s).",
-    "NodeExternal": "An @external function yields its name, its asset(s).",
-}
-
-
-def following(
-    yielded: Yielded, what: str, node: Node | type[Node], function: Callable[..., Any]
-) -> Any:
-    """Return what the function yields next; TaskError if it does not."""
-    try:
-        return next(yielded)
-    except StopIteration:
-        pass
-    kind = node if isinstance(node, type) else type(node)
-    place = f"{function.__module__}.{function.__qualname__}"
-    named = "" if isinstance(node, type) else f" (task {node.taskname!r})"
-    raise TaskError(
-        f"Failed to get {what}: Check yield statements.",
-        hint=f"{place}{named}: {YIELDS[kind.__name__]}",
-    )
 
 
 def _assets(taskname: str, assets: Any) -> Any:
