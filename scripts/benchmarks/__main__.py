@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 import footprint
+import graph
 import latency
 import slurm
 import throughput
@@ -21,6 +22,7 @@ BENCHMARKS = {
     "select": throughput.select,
     "idle": footprint.idle,
     "imports": footprint.imports,
+    "graph": graph.measure,
     "size": footprint.size,
     "bash": slurm.bash,
     "arrays": slurm.arrays,

@@ -137,6 +137,70 @@ class WorkflowStalled(MotokoError):
     """No run can move, and nothing that is registered will fire."""
 
 
+class GraphError(MotokoError):
+    """A step graph cannot be planned or built."""
+
+
+class DuplicateNodeError(GraphError, ValueError):
+    """Two nodes of a step graph have one name."""
+
+
+class UnknownNodeError(GraphError, KeyError):
+    """A name that no node of the step graph has."""
+
+
+class CycleError(GraphError, ValueError):
+    """Nodes require each other; ``path`` begins and ends with the same name."""
+
+    def __init__(self, message: str, path: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.path = tuple(path)
+
+
+class BuildError(GraphError):
+    """A node that was asked for is not there after the build, and no exception says why."""
+
+
+class TaskError(GraphError):
+    """A task function does not yield what it should, or something is no task where one belongs."""
+
+
+class NoLoggerError(GraphError, AttributeError):
+    """The logger of the task in hand was asked for where there is no task."""
+
+
+class StepResultError(GraphError, ValueError):
+    """A step returned other products than it declares."""
+
+
+class StepResultTypeError(GraphError, TypeError):
+    """A step with several products returned neither a dictionary nor a list or tuple of them."""
+
+
+class ProductError(GraphError):
+    """A product cannot be stored, or not be read."""
+
+
+class NotStorableError(ProductError, TypeError):
+    """Nothing is registered that can store a value of this kind."""
+
+
+class DamagedProductError(ProductError):
+    """What is stored of a product is gone, or is not what was saved."""
+
+
+class ReadOnlyStoreError(ProductError):
+    """Nothing can be written where products are kept."""
+
+
+class NoGraphvizError(GraphError, FileNotFoundError):
+    """Graphviz's program ``dot`` is not installed."""
+
+
+class ProductWarning(UserWarning):
+    """A product is built again because it was damaged, or lives in memory only."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the member of ``known`` closest in spelling to ``name``, if one is close."""
     from difflib import get_close_matches

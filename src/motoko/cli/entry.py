@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 
-from motoko.cli import exit_status
+from motoko.cli import assets, exit_status
 from motoko.cli.parser import build_parser, parse
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
@@ -19,11 +19,7 @@ def run(argv: Sequence[str]) -> int:
     _tolerate_other_encodings()
     verbose = "--verbose" in argv
     try:
-        with _ended_at_once():
-            args = parse(build_parser(), argv)
-        args.motoko_argv = list(argv)
-        execute: Callable[..., int] = args.motoko_execute
-        status = execute(args)
+        status = assets.run(argv[1:]) if argv[:1] == ["assets"] else _command(argv)
         sys.stdout.flush()
     except BrokenPipeError:
         # Python would complain once more when it flushes at exit.
@@ -77,6 +73,14 @@ def _leave(status: int) -> int:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(status)
+
+
+def _command(argv: Sequence[str]) -> int:
+    with _ended_at_once():
+        args = parse(build_parser(), argv)
+    args.motoko_argv = list(argv)
+    execute: Callable[..., int] = args.motoko_execute
+    return execute(args)
 
 
 def _tolerate_other_encodings() -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 
 from motoko.cli import (
+    assets,
     backup,
     cancel,
     clean,
@@ -106,6 +107,7 @@ def build_parser() -> Parser:
             _add_orchestrator(commands)
         else:
             _add(commands, name, module)
+    commands.add_parser("assets", help=assets.HELP, add_help=False)  # entry.run sees to it
     return parser
 
 

@@ -12,6 +12,7 @@ from motoko.errors import StorageError
 from motoko.runtime import faults
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PRIVATE_FILE = 0o600
@@ -43,6 +44,24 @@ def write_atomic(
         raise
     if durable:
         _sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = PRIVATE_FILE) -> Iterator[Path]:
+    """Give a path to write to, of the same suffix; what is there at the end becomes ``path``.
+
+    Whoever reads ``path`` sees its former content or all of the new one. If the block raises,
+    the former content stays.
+    """
+    temporary = path.parent / f".{path.stem}.{os.urandom(6).hex()}{path.suffix}"
+    try:
+        yield temporary
+        temporary.chmod(mode)
+        faults.point("files.before_rename")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def exclusive_create(path: Path, data: bytes = b"", *, mode: int = PRIVATE_FILE) -> bool:

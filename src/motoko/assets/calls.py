@@ -1,0 +1,276 @@
+"""Calls of task functions: the outermost call builds, those inside it only return nodes."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+from motoko.assets.logs import Teller, header, show_graph
+from motoko.assets.nodes import Node, NodeExternal, NodeTask, NodeTasks
+from motoko.errors import GraphError, NoLoggerError, TaskError
+from motoko.graph import Graph, by_level
+from motoko.graph import Node as GraphNode
+from motoko.graph.planner import cycle_error
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from motoko.graph import Verdict
+    from motoko.graph.orders import Edges
+
+    TaskFunction = Callable[..., Iterator[Any]]
+    Kind = type[NodeTask | NodeTasks | NodeExternal]
+
+
+MISSING = object()
+
+
+class Call:
+    """One outermost call: its logger, and the nodes that it has come upon, one of a name."""
+
+    __slots__ = ("discarded", "log", "nodes", "path")
+
+    def __init__(self, log: logging.Logger, nodes: dict[str, Node]) -> None:
+        self.log = log
+        self.nodes = nodes
+        self.path: dict[str, None] = {}  # the tasks whose requirements are being called
+        self.discarded: list[str] = []
+
+    def known(self, name: str, yielded: Iterator[Any]) -> Node | None:
+        """Return the node of this name, if there is one."""
+        node = self.nodes.get(name)
+        if node is not None:
+            self.discarded.append(f"{name} <{id(yielded)}>")
+        return node
+
+    def enter(self, name: str) -> None:
+        """Note that the requirements of this task are called from now on."""
+        if name in self.path:
+            path = [*self.path]
+            raise cycle_error([*path[path.index(name) :], name])
+        self.path[name] = None
+
+    def keep(self, node: Node) -> Node:
+        """Note the node, and nodes of earlier calls that it requires."""
+        for one in node.required:
+            if one.taskname not in self.nodes:
+                self._adopt(one)
+        self.nodes[node.taskname] = node
+        return node
+
+    def _adopt(self, node: Node) -> None:
+        """Take in a node of an earlier call, and what it requires."""
+        found = [node]
+        for one in found:
+            if one.taskname not in self.nodes:
+                one.answer = None
+                self.nodes[one.taskname] = one
+                found.extend(one.required)
+
+
+_call: ContextVar[Call | None] = ContextVar("motoko_assets_call", default=None)
+
+
+def logger_in_use(name: str) -> logging.Logger:
+    """Return the logger of the build in hand; NoLoggerError where there is none."""
+    call = _call.get()
+    if call is None:
+        raise NoLoggerError(
+            "No logger found: Ensure this call originated in a task function.",
+            hint=f"Elsewhere use logging.getLogger().{name}.",
+        )
+    return call.log
+
+
+def decorated(kind: Kind, function: TaskFunction) -> Callable[..., Node]:
+    """Return the function that users call instead of ``function``."""
+
+    @wraps(function)
+    def task_function(
+        *arguments: Any,
+        dry_run: bool = False,
+        log: logging.Logger | None = None,
+        threads: int = 0,
+        **options: Any,
+    ) -> Node:
+        call = _call.get()
+        if call is None:
+            return _outermost(task_function, arguments, options, dry_run, log, threads)
+        # All here, for every function between two tasks makes the deepest possible graph less deep.
+        yielded = _started(function, arguments, options)
+        first = next(yielded, MISSING)
+        if first is MISSING:
+            raise _missing("task name", kind, function)
+        name = str(first)
+        node = call.known(name, yielded)
+        if node is not None:
+            return node
+        call.enter(name)
+        try:
+            values = []
+            for what in kind.yields:
+                values.append(next(yielded, MISSING))
+                if values[-1] is MISSING:
+                    raise _missing(what, kind, function, name)
+        finally:
+            del call.path[name]
+        return call.keep(kind(name, yielded, *values))
+
+    task_function.is_task = True  # type: ignore[attr-defined]
+    return task_function
+
+
+def _outermost(
+    function: Callable[..., Node],
+    arguments: Any,
+    options: Any,
+    dry_run: bool,
+    log: logging.Logger | None,
+    threads: int,
+) -> Node:
+    call = Call(log or logging.getLogger(), {})
+    token = _call.set(call)
+    try:
+        root = _root(function, arguments, options)
+        _build(call, root, dry_run=dry_run, threads=threads)
+    finally:
+        _call.reset(token)
+    return root
+
+
+def _root(function: Callable[..., Node], arguments: Any, options: Any) -> Node:
+    try:
+        return function(*arguments, **options)
+    except RecursionError as error:
+        raise GraphError(
+            f"{function.__qualname__}: task functions call each other without end,"
+            " or deeper than Python allows",
+            hint="See where they call each other in the traceback above; for a very deep graph"
+            " raise sys.setrecursionlimit.",
+        ) from error
+
+
+def _started(function: TaskFunction, arguments: Any, options: Any) -> Iterator[Any]:
+    yielded = function(*arguments, **options)
+    if not hasattr(yielded, "__next__"):
+        raise TaskError(
+            f"{function.__module__}.{function.__qualname__} does not yield",
+            hint="A task function yields its name, then its assets or what it requires.",
+        )
+    return yielded
+
+
+def _missing(what: str, kind: Kind, function: TaskFunction, name: str | None = None) -> TaskError:
+    place = f"{function.__module__}.{function.__qualname__}"
+    named = "" if name is None else f" (task {name!r})"
+    return TaskError(
+        f"Failed to get {what}: Check yield statements.", hint=f"{place}{named}: {kind.usage}"
+    )
+
+
+def task(function: TaskFunction) -> Callable[..., Node]:
+    """Make a task of a function that yields its name, its asset(s) and its requirement(s).
+
+    What follows the last yield is executed to make the assets ready, if they are not and all
+    requirements are.
+    """
+    return decorated(NodeTask, function)
+
+
+def tasks(function: TaskFunction) -> Callable[..., Node]:
+    """Make a collection of a function that yields its name and its requirement(s)."""
+    return decorated(NodeTasks, function)
+
+
+def external(function: TaskFunction) -> Callable[..., Node]:
+    """Make an external thing of a function that yields its name and its asset(s)."""
+    return decorated(NodeExternal, function)
+
+
+async def build(
+    function: Callable[..., Node],
+    *arguments: Any,
+    dry_run: bool = False,
+    log: logging.Logger | None = None,
+    threads: int = 1,
+    **options: Any,
+) -> Node:
+    """Do what calling the task function does, in an event loop, without blocking it.
+
+    The task functions and bodies are called in threads, at most ``threads`` bodies at a time.
+    """
+    from asyncio import to_thread
+
+    call = Call(log or logging.getLogger(), {})
+    token = _call.set(call)
+    try:
+        root = await to_thread(_root, function, arguments, options)
+        graph, teller = _graph(call), Teller(call.log, call.nodes, threads)
+        root.report = await graph.build(
+            root.taskname,
+            order=_announced(call, root.taskname),
+            threads=threads,
+            dry_run=dry_run,
+            keep_going=True,
+            observers=[teller],
+        )
+    finally:
+        _call.reset(token)
+    return root
+
+
+def _build(call: Call, root: Node, *, dry_run: bool, threads: int) -> None:
+    teller = Teller(call.log, call.nodes, threads)
+    try:
+        root.report = _graph(call).run(
+            root.taskname,
+            order=_announced(call, root.taskname),
+            threads=threads,
+            dry_run=dry_run,
+            keep_going=True,
+            observers=[teller],
+        )
+    except KeyboardInterrupt:
+        teller.interrupted()
+
+
+def _graph(call: Call) -> Graph:
+    return Graph(_graph_node(call, node) for node in call.nodes.values())
+
+
+def _graph_node(call: Call, node: Node) -> GraphNode:
+    requires = tuple([one.taskname for one in node.required])
+    action = node.action
+    if action is None:
+        return GraphNode(node.taskname, requires, node.is_fresh)
+
+    def act() -> Verdict:
+        # What the body calls is looked up as before, but on a path of its own.
+        token = _call.set(Call(call.log, call.nodes))
+        try:
+            return action()
+        finally:
+            _call.reset(token)
+
+    return GraphNode(node.taskname, requires, node.is_fresh, act)
+
+
+def _announced(call: Call, root: str) -> Callable[[Edges], list[str]]:
+    """Return the order by level; the graph is logged when it is known, before it is built."""
+
+    def order(edges: Edges) -> list[str]:
+        if call.log.isEnabledFor(logging.DEBUG):
+            header(call.log, "Task Graph")
+            for discarded in call.discarded:
+                name = discarded.rpartition(" <")[0]
+                call.log.debug(
+                    "Discarding node '%s' for identical '%s'", discarded, call.nodes[name]
+                )
+            show_graph(call.log, root, edges)
+            header(call.log, "Execution")
+        return by_level(edges)
+
+    return order

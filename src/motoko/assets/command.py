@@ -1,0 +1,161 @@
+"""The command line: ``motoko assets`` and ``python -m motoko.assets``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from motoko.assets.helpers import graph, tasknames
+from motoko.assets.logs import logcfg
+from motoko.errors import GraphError, UnknownNodeError, suggestion
+from motoko.version import __version__
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Do what the arguments (those of the process) say; SystemExit if something went wrong."""
+    status = run(sys.argv[1:] if arguments is None else arguments, prog or _prog())
+    if status:
+        raise SystemExit(status)
+
+
+def run(arguments: Sequence[str], prog: str) -> int:
+    """Do what ``arguments`` say; return the exit status."""
+    options = parser(prog).parse_args(arguments)
+    logcfg(verbose=options.verbose)
+    try:
+        return _execute(options)
+    except GraphError as error:
+        for line in str(error).splitlines():
+            logging.getLogger().error("%s", line)
+        logging.getLogger().debug("Raised here:", exc_info=error)
+        return 1
+
+
+def _execute(options: argparse.Namespace) -> int:
+    module = _module(options.module)
+    if options.show:
+        _show(options.module, module)
+        return 0
+    if not options.function:
+        sys.stdout.write("Specify task name\n")
+        return 1
+    function = _function(module, options.module, options.function)
+    arguments = [_value(text) for text in options.args]
+    _check(function, options.function, arguments)
+    root = function(*arguments, dry_run=options.dry_run, threads=options.threads)
+    if options.graph:
+        sys.stdout.write(graph(root) + "\n")
+    return 0 if root.report else INTERRUPTED
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog=prog,
+        add_help=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=4),
+    )
+    made.add_argument("module", help="application module name or path")
+    made.add_argument("function", nargs="?", help="task name")
+    made.add_argument("args", nargs="*", help="task arguments")
+    option = made.add_argument_group("optional arguments").add_argument
+    option("-d", "--dry-run", action="store_true", help="run in dry-run mode")
+    option("-g", "--graph", action="store_true", help="emit Graphviz dot to stdout")
+    option("-h", "--help", action="help", help="show help and exit")
+    option("-s", "--show", action="store_true", help="show available tasks")
+    option("-t", "--threads", type=_count, default=0, metavar="N", help="use N threads")
+    option("-v", "--verbose", action="store_true", help="enable verbose logging")
+    version = f"{prog} version {__version__} build 0"
+    option("--version", action="version", version=version, help="Show version info and exit")
+    return made
+
+
+def _prog() -> str:
+    name = Path(sys.argv[0]).name
+    return "python -m motoko.assets" if name == "__main__.py" else name
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a number of threads")
+    return int(text)
+
+
+def _module(name: str) -> ModuleType:
+    path = Path(name)
+    if path.is_file():
+        return _module_of_file(path.resolve())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise
+        raise GraphError(
+            f"There is no module {name!r}", hint="Give a module's name, or the path of its file."
+        ) from None
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    # By its place, for the name may be that of a module found elsewhere.
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise GraphError(f"{path} is not a Python module", hint="Its name should end in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if sys.modules.get(path.stem) is module:
+            del sys.modules[path.stem]
+        raise
+    return module
+
+
+def _function(module: ModuleType, module_name: str, name: str) -> Callable[..., Any]:
+    names = tasknames(module)
+    function: Any = getattr(module, name, None)
+    if getattr(function, "is_task", False) is not True:
+        problem = "has no task" if function is None else "has no task, but something else, called"
+        raise UnknownNodeError(f"{module_name} {problem} {name!r}", hint=suggestion(name, names))
+    found: Callable[..., Any] = function
+    return found
+
+
+def _value(text: str) -> Any:
+    with contextlib.suppress(ValueError):
+        return json.loads(text)
+    return text
+
+
+def _check(function: Callable[..., Any], name: str, arguments: Sequence[Any]) -> None:
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise GraphError(f"{name}: {error}", hint=f"It takes {signature}.") from None
+
+
+def _show(name: str, module: ModuleType) -> None:
+    lines = [f"Tasks in {name}:"]
+    for task in tasknames(module):
+        lines.append(f"  {task}")
+        documentation = (inspect.getdoc(getattr(module, task)) or "").splitlines()
+        lines += [f"    {documentation[0]}"] if documentation else []
+    sys.stdout.write("\n".join(lines) + "\n")

@@ -1,0 +1,89 @@
+"""What one can ask the value that a task-function call returned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from motoko.assets.nodes import Asset, Node
+from motoko.errors import TaskError
+
+
+def assets(node: Node | None) -> Any:
+    """Return the asset(s) that the task yielded, in the same shape; a collection's as a list."""
+    return None if node is None else _checked(node, "assets").assets
+
+
+def refs(obj: Any) -> Any:
+    """Return what identifies the asset(s) of a task, or of these assets, in the same shape."""
+    found = obj.assets if isinstance(obj, Node) else obj
+    if found is None:
+        return None
+    if isinstance(found, Asset):
+        return found.ref
+    if isinstance(found, dict):
+        return {key: one.ref for key, one in found.items()}
+    if isinstance(found, list | tuple):
+        return [one.ref for one in found]
+    return _checked(obj, "refs")
+
+
+def ready(node: Node) -> bool:
+    """Return whether all assets of the task are ready now."""
+    return bool(_checked(node, "ready").ask().fresh)
+
+
+def requirements(node: Node) -> Any:
+    """Return the task-call value(s) that the task yielded as requirements, in the same shape."""
+    return _checked(node, "requirements").requirements
+
+
+def graph(node: Node) -> str:
+    """Return the task and all that it requires in Graphviz's language, orange if not ready."""
+    from hashlib import sha256
+
+    from motoko.graph.drawing import quoted
+
+    nodes = {_checked(node, "graph").taskname: node}
+    found = [node]
+    for one in found:
+        for requirement in one.required:
+            if requirement.taskname not in nodes:
+                nodes[requirement.taskname] = requirement
+                found.append(requirement)
+    ids = {name: "_" + sha256(name.encode()).hexdigest() for name in nodes}
+    lines = set()
+    for name, one in nodes.items():
+        colour = "palegreen" if _is_ready(one) else "orange"
+        lines.add(f"  {ids[name]} [fillcolor={colour}, label={quoted(name)}, style=filled]")
+        lines.update(f"  {ids[name]} -> {ids[each.taskname]}" for each in one.required)
+    return "\n".join(["digraph g {", *sorted(lines), "}"])
+
+
+def tasknames(obj: object) -> list[str]:
+    """Return the names of the task functions among the members of a module, class or instance.
+
+    Sorted; without those that begin with ``_`` and abstract methods.
+    """
+    found = []
+    for name in dir(obj):
+        member = getattr(obj, name, None) if not name.startswith("_") else None
+        abstract = getattr(member, "__isabstractmethod__", False)
+        if getattr(member, "is_task", False) is True and not abstract:
+            found.append(name)
+    return sorted(found)
+
+
+def _is_ready(node: Node) -> bool:
+    try:
+        return ready(node)
+    except Exception:  # noqa: BLE001 - a drawing does not fail because an asset does
+        return False
+
+
+def _checked(node: Any, helper: str) -> Node:
+    if isinstance(node, Node):
+        return node
+    raise TaskError(
+        f"{helper}() takes what the call of a task function returned, not {node!r}"
+        f" of type {type(node).__name__}"
+    )

@@ -1,0 +1,123 @@
+"""The log: what a build says about its tasks, and the logger that tasks use."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from typing import Any
+
+from motoko.graph import Status
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from motoko.assets.nodes import Node
+    from motoko.graph import Event
+
+MOST_LINES = 10_000
+AVAILABLE = (Status.FRESH, Status.BUILT)
+UNDER_WAY = (Status.STALE, Status.UNDECIDED, Status.BUILDING)
+COMPLETED = {*Status} - {*UNDER_WAY, Status.FAILED}
+
+
+def logcfg(verbose: bool = False) -> None:
+    """Configure the root logger to write to standard error, with DEBUG messages if ``verbose``.
+
+    Does nothing where the root logger is configured already.
+    """
+    logging.basicConfig(
+        datefmt="%Y-%m-%dT%H:%M:%S",
+        format="[%(asctime)s] %(levelname)-7s %(message)s",
+        level=logging.DEBUG if verbose else logging.INFO,
+        stream=sys.stderr,
+    )
+
+
+class Teller:
+    """Says in the log what becomes of the tasks of one build."""
+
+    def __init__(self, log: logging.Logger, nodes: Mapping[str, Node], threads: int) -> None:
+        self._log = log
+        self._nodes = nodes
+        self._statuses: dict[str, Status] = {}
+        self._in_thread = " in thread" if threads else ""
+
+    def __call__(self, event: Event) -> None:
+        """Say what this event means."""
+        name, status, log = event.name, event.status, self._log
+        self._statuses[name] = status
+        if status in AVAILABLE:
+            log.info("%s: Ready", name)
+        elif status is Status.BUILDING:
+            log.info("%s: Executing", name)
+        elif status is Status.FAILED:
+            assert event.error is not None
+            self._failed(name, event.error)
+        elif status not in UNDER_WAY:
+            if status is Status.WOULD_BUILD and not event.waits_for:
+                log.info("%s: SKIPPING (DRY RUN)", name)
+            self._not_ready(name)
+        if self._in_thread and status in COMPLETED:
+            log.debug("%s: Task completed in thread", name)
+
+    def interrupted(self) -> None:
+        """Say that the build was interrupted, and at which tasks."""
+        self._log.info("Interrupted")
+        if self._in_thread:
+            for name, status in self._statuses.items():
+                if status is Status.BUILDING:
+                    self._log.debug("Cancelling: %s", name)
+
+    def _not_ready(self, name: str) -> None:
+        node, log = self._nodes[name], self._log
+        log.warning("%s: Not ready%s", name, " [external asset]" if node.external else "")
+        if node.required:
+            log.warning("%s: Requires:", name)
+            for requirement in dict.fromkeys(one.taskname for one in node.required):
+                ready = self._statuses.get(requirement) in AVAILABLE
+                log.warning("%s: %s %s", name, "✔" if ready else "✖", requirement)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        text = f"{name}: Task failed{self._in_thread}"
+        self._log.error("%s: %s", text, error)
+        if self._log.isEnabledFor(logging.DEBUG):
+            for part in traceback.format_exception(error):
+                for line in part.rstrip().split("\n"):
+                    self._log.debug("%s: %s", text, line)
+
+
+def header(log: logging.Logger, title: str) -> None:
+    """Log a title between two lines."""
+    line = "─" * len(title)
+    for text in (line, title, line):
+        log.debug(text)
+
+
+def show_graph(log: logging.Logger, root: str, edges: Mapping[str, Sequence[str]]) -> None:
+    """Log the visited tasks as a tree, a shared one once for each way that leads to it.
+
+    Where that would be too many lines, what a shared one requires is logged once.
+    """
+    lines: dict[str, int] = {}
+    for name, requirements in edges.items():  # requirements come before what requires them
+        lines[name] = 1 + sum(lines[one] for one in requirements)
+    once = lines[root] > MOST_LINES
+    shown: set[str] = set()
+    stack = [(root, 0)]
+    while stack:
+        name, depth = stack.pop()
+        log.debug("%s%s", "  " * depth, name)
+        if not (once and name in shown):
+            stack.extend((one, depth + 1) for one in reversed(edges[name]))
+        shown.add(name)
+
+
+class Log:
+    """Stands for the logger of the build in hand: attributes are looked up there."""
+
+    def __getattr__(self, name: str) -> Any:
+        from motoko.assets.calls import logger_in_use
+
+        return getattr(logger_in_use(name), name)

@@ -1,0 +1,102 @@
+"""Drawings of a step graph, coloured by status: Graphviz's DOT, and Mermaid."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from motoko.graph.node import Node, Verdict
+
+    StatusOf = Callable[[str], str]
+
+# What front-ends call things is drawn in the colour of what it means.
+COLOURS = {
+    "fresh": "#bce6bc",
+    "built": "#bce6bc",
+    "cached": "#bce6bc",
+    "on_disk": "#bcd7e6",
+    "loaded": "#bcd7e6",
+    "building": "#f7e389",
+    "undecided": "#f7e389",
+    "would_build": "#f7e389",
+    "missing": "#e6e6e6",
+    "stale": "#e6bcbc",
+    "incomplete": "#e6bcbc",
+    "blocked": "#e6bcbc",
+    "failed": "#e68a8a",
+}
+OTHER = "#e6e6e6"
+UNPRODUCED = "#fff8d0"
+
+
+def status_of_verdict(verdict: Verdict | Exception) -> str:
+    """Return the status that a node's answer means."""
+    if isinstance(verdict, Exception):
+        return "failed"
+    return {True: "fresh", False: "stale", None: "undecided"}[verdict.fresh]
+
+
+def dot(
+    nodes: Mapping[str, Node],
+    status_of: StatusOf,
+    *,
+    title: str = "graph",
+    rankdir: str = "LR",
+) -> str:
+    """Return the nodes in Graphviz's language; arrows go from a requirement to what requires it.
+
+    A requirement that is no node is drawn dashed.
+    """
+    lines = [
+        f"digraph {quoted(title)} {{",
+        f"  rankdir={rankdir};",
+        "  node [shape=box, style=filled];",
+    ]
+    for name, node in nodes.items():
+        colour = COLOURS.get(status_of(name), OTHER)
+        tooltip = f", tooltip={quoted(node.origin)}" if node.origin else ""
+        lines.append(f'  {quoted(name)} [fillcolor="{colour}"{tooltip}];')
+    for name in _unproduced(nodes):
+        lines.append(f'  {quoted(name)} [style="filled,dashed", fillcolor="{UNPRODUCED}"];')
+    for requirement, name in _edges(nodes):
+        lines.append(f"  {quoted(requirement)} -> {quoted(name)};")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def mermaid(nodes: Mapping[str, Node], status_of: StatusOf, *, rankdir: str = "LR") -> str:
+    """Return the nodes as a Mermaid flow chart, drawn as :func:`dot` draws them."""
+    statuses = {name: status_of(name) for name in nodes}
+    unproduced = _unproduced(nodes)
+    ids = {name: f"n{number}" for number, name in enumerate([*nodes, *unproduced])}
+    lines = [f"flowchart {rankdir}"]
+    lines += [f'  {ids[name]}["{_escaped(name)}"]:::{statuses[name]}' for name in nodes]
+    lines += [f'  {ids[name]}["{_escaped(name)}"]:::unproduced' for name in unproduced]
+    lines += [f"  {ids[requirement]} --> {ids[name]}" for requirement, name in _edges(nodes)]
+    for status in sorted(set(statuses.values())):
+        lines.append(f"  classDef {status} fill:{COLOURS.get(status, OTHER)}")
+    if unproduced:
+        lines.append(f"  classDef unproduced fill:{UNPRODUCED},stroke-dasharray:4")
+    return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` as a quoted string of Graphviz's language."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _escaped(text: str) -> str:
+    return text.replace("#", "#35;").replace('"', "#quot;").replace("\n", "<br/>")
+
+
+def _edges(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
+    return [
+        (requirement, name)
+        for name, node in nodes.items()
+        for requirement in dict.fromkeys(node.requires)
+    ]
+
+
+def _unproduced(nodes: Mapping[str, Node]) -> list[str]:
+    return [*dict.fromkeys(one for one, _ in _edges(nodes) if one not in nodes)]

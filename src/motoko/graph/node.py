@@ -1,0 +1,64 @@
+"""What a step graph consists of: nodes, and verdicts on whether they are fresh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a node is fresh, and why; ``fresh`` is None where only its requirements can tell."""
+
+    fresh: bool | None
+    reasons: tuple[str, ...] = ()
+
+
+FRESH = Verdict(fresh=True)
+STALE = Verdict(fresh=False)
+UNDECIDED = Verdict(fresh=None)
+
+
+def fresh_because(*reasons: str) -> Verdict:
+    """Return the verdict that nothing has to be done, for these reasons."""
+    return Verdict(True, reasons)
+
+
+def stale_because(*reasons: str) -> Verdict:
+    """Return the verdict that the node has to be built, for these reasons."""
+    return Verdict(False, reasons)
+
+
+def undecided_because(*reasons: str) -> Verdict:
+    """Return the verdict that the node is to be asked again when its requirements are there."""
+    return Verdict(None, reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One thing that can be there or not, and what makes it.
+
+    ``requires`` are names of nodes, in the order in which they are visited. ``is_fresh`` says
+    whether the thing is there as it should be; it is asked before the requirements are visited,
+    which a fresh node spares, and must not take long. ``action`` makes it; it takes nothing, is a
+    function or a coroutine function, and its result is ignored, but a :class:`Verdict` says how
+    things stand afterwards (otherwise the node counts as built). Without an action a node is an
+    external thing, or, if it requires others, a collection of them. Nodes that share one action
+    object are made by one execution of it. ``origin`` says in messages where the node comes from.
+    """
+
+    name: str
+    requires: tuple[str, ...] = ()
+    is_fresh: Callable[[], Verdict] = lambda: STALE
+    action: Callable[[], Any] | None = None
+    origin: str = ""
+
+    @property
+    def awaited(self) -> bool:
+        """Whether the action is a coroutine function."""
+        return iscoroutinefunction(self.action)

@@ -1,0 +1,276 @@
+"""One build: what is asked for and what it needs, as nodes of a step graph."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from motoko.errors import ProductWarning, ReadOnlyStoreError, UnknownNodeError, nearest
+from motoko.graph import Event, Graph, Node, Status, Verdict, fresh_because, stale_because
+from motoko.graph.planner import depth_first
+from motoko.products.keys import as_json, expected_keys, identity_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from motoko.graph import Report
+    from motoko.products.runner import WorkflowRunner
+    from motoko.products.steps import Step, Steps
+
+    Tell = Callable[[str, str], None]
+
+
+class Outlook:
+    """What a runner knows of products without loading or building one.
+
+    Expected keys are those of the moment: a configuration that is changed later needs another.
+    """
+
+    def __init__(self, runner: WorkflowRunner, targets: Sequence[str]) -> None:
+        self.runner = runner
+        self.steps = runner.steps
+        self.targets = targets
+        self.order = depth_first(self.steps.requires, targets)
+        self.keys = expected_keys(self.order, self.steps, runner.config)
+
+    def verdict(self, name: str) -> Verdict:
+        """Return whether a product is in memory, or stored and as it should be."""
+        if name in self.runner.cache:
+            return fresh_because("it is in memory")
+        products = self.runner.products
+        if products is None:
+            return stale_because("it was not built in this session")
+        key = self.keys[name]
+        if key is not None and products.exists(name) and products.fresh(name, key):
+            return fresh_because(f"it is stored with the expected key {key}")
+        problem = self.problem(name)
+        if problem:
+            return stale_because(f"it is damaged: {problem}")
+        if not products.exists(name):
+            return stale_because("it is not stored")
+        if key is None:
+            return fresh_because("it is stored; what it was made from is not tracked")
+        return stale_because(*self._changes(name))
+
+    def problem(self, name: str) -> str | None:
+        """Return what is wrong with a stored product, where the store can tell."""
+        problem: Callable[[str], str | None] | None
+        problem = getattr(self.runner.products, "problem", None)
+        return None if problem is None else problem(name)
+
+    def inputs(self, name: str) -> dict[str, Any]:
+        """Return what a product is made from: identity fields, and keys of what it requires."""
+        requires = {required: self.keys[required] for required in self.steps.requires(name)}
+        return {"config": identity_of(self.runner.config), "requires": requires}
+
+    def graph(self) -> Graph:
+        """Return the graph of which a dry run and an explanation can be had."""
+        return Graph(
+            Node(name, self.steps.inputs(name), self._asks(name), _never(step), _origin(step))
+            for name, step in self._producers()
+        )
+
+    def _producers(self) -> Iterator[tuple[str, Step | None]]:
+        return ((name, self.steps.producers.get(name)) for name in self.order)
+
+    def _asks(self, name: str) -> Callable[[], Verdict]:
+        return lambda: self.verdict(name)
+
+    def _changes(self, name: str) -> list[str]:
+        recorded_of = getattr(self.runner.products, "inputs_for", None)
+        recorded = {} if recorded_of is None else recorded_of(name)
+        changes = []
+        for part, expected in self.inputs(name).items():
+            former = recorded.get(part) or {}
+            for one in sorted({*expected, *former}):
+                old, new = (as_json(values.get(one)) for values in (former, expected))
+                if old != new:
+                    what = f"{one} is {new}, was {old}" if part == "config" else f"{one} changed"
+                    changes.append(what)
+        return changes or ["it is stored with another key than expected"]
+
+
+class Build(Outlook):
+    """One build of products: freshness by loading, actions by calling steps."""
+
+    def __init__(self, runner: WorkflowRunner, targets: Sequence[str]) -> None:
+        super().__init__(runner, targets)
+        self._loaded: set[str] = set()
+        self._actions: dict[int, Callable[[], Any]] = {}
+        self._story = Story(self.steps.inputs, self._source, runner.emit)
+        self._eager = any(step is not None and step.awaited for _, step in self._producers())
+
+    def run(self, *, keep_going: bool = False) -> Report:
+        """Build the targets depth-first, in parameter order."""
+        graph = self.graph()
+        return graph.run(*self.targets, keep_going=keep_going, observers=[self._observer])
+
+    async def run_in_loop(self) -> Report:
+        """Build the targets in an event loop; all that is needed is asked first."""
+        self._eager = True
+        return await self.graph().build(*self.targets, observers=[self._observer])
+
+    def graph(self) -> Graph:
+        """Return the graph that loads and builds."""
+        return Graph(
+            Node(name, self.steps.inputs(name), self._asks(name), self._action(step), _origin(step))
+            for name, step in self._producers()
+        )
+
+    def _asks(self, name: str) -> Callable[[], Verdict]:
+        def ask() -> Verdict:
+            if not self._eager:
+                self._story.reached(name)
+            verdict = self.verdict(name)
+            if not verdict.fresh:
+                self._warn_if_damaged(name)
+                return verdict
+            return verdict if name in self.runner.cache else self._load(name, verdict)
+
+        return ask
+
+    def _warn_if_damaged(self, name: str) -> None:
+        problem = self.problem(name)
+        if name not in self.steps.producers:
+            raise unknown_product(name, self.steps, problem)
+        if problem:
+            _warn(f"product {name!r} is built again: {problem}")
+
+    def _load(self, name: str, verdict: Verdict) -> Verdict:
+        assert self.runner.products is not None
+        try:
+            self.runner.cache[name] = self.runner.products.load(name)
+        except Exception as error:
+            if name not in self.steps.producers:
+                raise unknown_product(name, self.steps, str(error)) from error
+            _warn(f"product {name!r} is built again: {error}")
+            return stale_because(f"it cannot be loaded: {error}")
+        self._loaded.add(name)
+        return verdict
+
+    def _source(self, name: str) -> str:
+        """Return how a product that is there came to memory: once from disk, then from there."""
+        if name in self._loaded:
+            self._loaded.remove(name)
+            return "loaded"
+        return "cached"
+
+    def _observer(self, event: Event) -> None:
+        if not self._eager:
+            self._story.tell(event)
+        elif event.status in WORDS:
+            self.runner.emit(WORDS[event.status], event.name)
+        elif event.status is Status.FRESH:
+            self.runner.emit(self._source(event.name), event.name)
+
+    def _action(self, step: Step | None) -> Callable[[], Any] | None:
+        if step is None:
+            return None
+        # Products of one step share one action: the engine calls it once.
+        if id(step) not in self._actions:
+            call = _call_awaited if step.awaited else _call
+            self._actions[id(step)] = functools.partial(call, self, step)
+        return self._actions[id(step)]
+
+    def record(self, step: Step, result: Any) -> None:
+        """Keep what a step returned in memory, and store what can be stored."""
+        for name, value in step.outputs(result).items():
+            self.runner.cache[name] = value
+            self._save(name, value)
+
+    def _save(self, name: str, value: Any) -> None:
+        products, key = self.runner.products, self.keys.get(name)
+        if products is None:
+            return
+        try:
+            if key is None:
+                products.save(name, value)
+            else:
+                products.save(name, value, cache_key=key, inputs=self.inputs(name))
+        except Exception as error:  # noqa: BLE001 - the value is there, if only in memory
+            of_store = isinstance(error, ReadOnlyStoreError)
+            self.runner.warn_once(
+                ReadOnlyStoreError if of_store else name,
+                f"products live in memory only: {error}"
+                if of_store
+                else f"product {name!r} lives in memory only: {error}",
+            )
+            # A former one would be taken for this one in the next session.
+            with contextlib.suppress(Exception):
+                if products.exists(name):
+                    products.remove(name)
+
+
+WORDS = {Status.STALE: "building", Status.BUILT: "built"}
+
+
+class Story:
+    """Tells observers of a depth-first build as if each product were got by who needs it.
+
+    So a product that two steps need is told of twice; the engine visits it once.
+    """
+
+    def __init__(
+        self, inputs: Callable[[str], Sequence[str]], source: Callable[[str], str], tell: Tell
+    ) -> None:
+        self._inputs = inputs
+        self._source = source
+        self._tell = tell
+        self._open: list[tuple[str, Iterator[str]]] = []
+
+    def reached(self, name: str) -> None:
+        """Tell of what the step in hand needs before ``name`` and has got already."""
+        for needed in self._open[-1][1] if self._open else ():
+            if needed == name:
+                return
+            self._tell("cached", needed)
+
+    def tell(self, event: Event) -> None:
+        """Tell of a change of status."""
+        if event.status is Status.STALE:
+            self._tell("building", event.name)
+            self._open.append((event.name, iter(self._inputs(event.name))))
+        elif event.status is Status.FRESH:
+            self._tell(self._source(event.name), event.name)
+        elif event.status is Status.BUILDING:
+            self.reached("")
+        elif self._open and self._open[-1][0] == event.name:
+            self._open.pop()
+            if event.status is Status.BUILT:
+                self._tell("built", event.name)
+
+
+def _call(build: Build, step: Step) -> None:
+    arguments = step.arguments(build.runner.config, build.runner.cache)
+    build.record(step, step.function(**arguments))
+
+
+async def _call_awaited(build: Build, step: Step) -> None:
+    arguments = step.arguments(build.runner.config, build.runner.cache)
+    build.record(step, await step.function(**arguments))
+
+
+def _never(step: Step | None) -> Callable[[], Any] | None:
+    return None if step is None else step.function
+
+
+def _origin(step: Step | None) -> str:
+    return "" if step is None else f"produced by {step.name}()"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, ProductWarning, stacklevel=2)
+
+
+def unknown_product(name: str, steps: Steps, problem: str | None = None) -> UnknownNodeError:
+    """Return the error for a product that no step produces, and that is not stored as it was."""
+    near = nearest(name, steps.producers)
+    hints = [f"It is stored, but cannot be used: {problem}"] if problem else []
+    hints += [f"Did you mean {near!r}?"] if near else []
+    hints += [f"Step {step.name} requires it." for step in steps.listed if name in step.requires]
+    return UnknownNodeError(
+        f"No workflow step produces {name!r}. Available products: {sorted(steps.producers)}",
+        hint="\n  ".join(hints) or None,
+    )

@@ -1,0 +1,162 @@
+"""Gets products: from memory, from the store, or by calling the steps that make them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from motoko.errors import ProductWarning, UnknownNodeError
+from motoko.graph import Graph
+from motoko.products.build import Build, Outlook, unknown_product
+from motoko.products.drawing import diagram, nodes_of
+from motoko.products.steps import collect_steps
+from motoko.products.table import show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from motoko.graph import Report
+    from motoko.graph.explaining import Explanation
+    from motoko.products.store import WorkflowProducts
+
+
+class WorkflowRunner:
+    """Gets the products of a module's steps, in the order of what requires what.
+
+    ``config`` is given to steps with such a parameter; its ``cache_key(requires=...)``, if it has
+    one, says whether a stored product is still what it would be now. Without ``products``
+    nothing is stored. ``cache`` holds what was got in this session.
+
+    ValueError (DuplicateNodeError) if two steps produce one name.
+    """
+
+    def __init__(self, module: Any, config: Any, products: WorkflowProducts | None = None) -> None:
+        self.module = module
+        self.config = config
+        self.products = products
+        self.cache: dict[str, Any] = {}
+        self.steps = collect_steps(module)
+        self._observers: list[Callable[[str, str], object]] = []
+        self._warned: set[object] = set()
+
+    def get(self, name: str) -> Any:
+        """Return a product: from memory, else as stored if that is fresh, else by its step.
+
+        What the step requires is got in the same way, in the order of its parameters. A product
+        in memory is returned as it is, whatever has changed. One that cannot be stored lives in
+        memory, with one warning; a damaged one is built again, with one warning.
+
+        What a step raises goes on unchanged. KeyError (UnknownNodeError) if no step produces
+        ``name`` and it is not stored, CycleError if products require each other.
+        """
+        if name in self.cache:
+            self.emit("cached", name)
+            return self.cache[name]
+        Build(self, [name]).run().raise_failure()
+        return self.cache[name]
+
+    build = get
+
+    async def get_async(self, name: str) -> Any:
+        """Return a product as :meth:`get` does, without blocking the event loop.
+
+        Steps that are coroutine functions are awaited, as many at a time as can be; others are
+        called in a thread, one at a time.
+        """
+        if name in self.cache:
+            self.emit("cached", name)
+            return self.cache[name]
+        (await Build(self, [name]).run_in_loop()).raise_failure()
+        return self.cache[name]
+
+    def build_all(self, *, keep_going: bool = False) -> list[str]:
+        """Build the products that no step requires, and return their names, sorted.
+
+        The first failure ends it; with ``keep_going`` what does not depend on a failure is built
+        before it is raised.
+        """
+        leaves = self.steps.leaves()
+        if leaves:
+            Build(self, leaves).run(keep_going=keep_going).raise_failure()
+        return leaves
+
+    def check(self, *names: str) -> Report:
+        """Return what a build of ``names`` (all products by default) would do; do nothing.
+
+        No product is loaded. In the report, statuses are fresh, would_build, and missing.
+        """
+        targets = names or [*self.steps.producers]
+        if not targets:
+            return Graph().run(dry_run=True)
+        for name in targets:
+            self._check_known(name)
+        return Outlook(self, targets).graph().run(*targets, dry_run=True, keep_going=True)
+
+    def explain(self, name: str) -> Explanation:
+        """Return why a product would be built or not, down to what is the cause."""
+        self._check_known(name)
+        return Outlook(self, [name]).graph().explain(name)
+
+    def invalidate(self, name: str) -> None:
+        """Forget a product in memory and in the store, but nothing that depends on it."""
+        self.cache.pop(name, None)
+        products = self.products
+        if products is not None and (products.exists(name) or name in products.list()):
+            products.remove(name)
+
+    def rebuild(self, name: str) -> Any:
+        """Invalidate one product and get it."""
+        self.invalidate(name)
+        return self.get(name)
+
+    def status(self, name: str) -> str:
+        """Return ``cached``, ``on_disk`` or ``missing``; a stale one on disk is on disk."""
+        if name in self.cache:
+            return "cached"
+        if self.products is not None and self.products.exists(name):
+            return "on_disk"
+        return "missing"
+
+    def observe(self, callback: Callable[[str, str], object]) -> None:
+        """Have ``callback(event, name)`` called for every product that is got.
+
+        Events are ``cached``, ``loaded``, ``building`` (before what it requires is got) and
+        ``built``. What a callback raises becomes one warning.
+        """
+        self._observers.append(callback)
+
+    def what_invalidates(self, name: str) -> set[str]:
+        """Return the products that would have to be built again if ``name`` changed."""
+        try:
+            return set(Graph(nodes_of(self.steps)).dependents(name))
+        except UnknownNodeError:
+            return set()
+
+    def diagram(self, *, rankdir: str = "LR") -> str:
+        """Return the products in Graphviz's language, coloured by status."""
+        return diagram(self.module, self.status, rankdir=rankdir)
+
+    def dag(self) -> None:
+        """Show the steps, what they produce and require, and the status of that.
+
+        A table in HTML in a notebook, as text elsewhere.
+        """
+        show(getattr(self.module, "__name__", str(self.module)), self.steps, self.status)
+
+    def emit(self, event: str, name: str) -> None:
+        """Tell the observers of an event."""
+        for callback in self._observers:
+            try:
+                callback(event, name)
+            except Exception as error:  # noqa: BLE001 - an observer must not end a build
+                self.warn_once(callback, f"observer {callback!r} raised {error!r}")
+
+    def warn_once(self, about: object, message: str) -> None:
+        """Warn, if this runner has not warned about the same yet."""
+        if about not in self._warned:
+            self._warned.add(about)
+            warnings.warn(message, ProductWarning, stacklevel=2)
+
+    def _check_known(self, name: str) -> None:
+        if name not in self.steps.producers and self.status(name) == "missing":
+            raise unknown_product(name, self.steps)

@@ -1,0 +1,223 @@
+"""The steps of a module: what each produces and requires, what it is called with and returns."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from motoko.errors import DuplicateNodeError, StepResultError, StepResultTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+_TAKES_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+@overload
+def workflow_step(
+    fn: Function,
+    *,
+    description: str | None = None,
+    produces: str | Iterable[str] | None = None,
+    requires: str | Iterable[str] | None = None,
+) -> Function: ...
+
+
+@overload
+def workflow_step(
+    fn: None = None,
+    *,
+    description: str | None = None,
+    produces: str | Iterable[str] | None = None,
+    requires: str | Iterable[str] | None = None,
+) -> Callable[[Function], Function]: ...
+
+
+def workflow_step(
+    fn: Callable[..., Any] | None = None,
+    *,
+    description: str | None = None,
+    produces: str | Iterable[str] | None = None,
+    requires: str | Iterable[str] | None = None,
+) -> Any:
+    """Make a step of a function, which can still be called as it is.
+
+    ``produces`` and ``requires`` name products. A parameter ``config`` gets the runner's
+    configuration, one called like a required product gets that product. A step of one product
+    returns it; one of several returns a dictionary by name, or a list or tuple in the order of
+    ``produces``. ``description`` is the docstring if not given. Coroutine functions are awaited.
+
+    The step has ``workflow_produces``, ``workflow_requires``, ``workflow_description`` and
+    ``view()``, which prints its source.
+    """
+    if fn is None:
+        return functools.partial(
+            workflow_step, description=description, produces=produces, requires=requires
+        )
+    step: Any = _forwarding(fn)
+    step._is_workflow_step = True  # noqa: SLF001 - the documented mark of a step
+    step.workflow_description = description or inspect.getdoc(fn) or ""
+    step.workflow_produces = list(_names(produces))
+    step.workflow_requires = list(_names(requires))
+    step.view = lambda: sys.stdout.write(inspect.getsource(fn)) and None
+    return step
+
+
+def _forwarding(fn: Callable[..., Any]) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(fn):
+
+        @functools.wraps(fn)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            return await fn(*args, **kwargs)
+
+        return awaited
+
+    @functools.wraps(fn)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    return called
+
+
+def _names(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return names as given; one name alone is meant as that, not as its letters."""
+    if names is None:
+        return ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """A step as a module has it; ``parameters`` are those that are given by name."""
+
+    function: Callable[..., Any]
+    name: str
+    produces: tuple[str, ...]
+    requires: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The required products that it is called with, in parameter order."""
+        required = {*self.requires} - {"config"}
+        return tuple(p for p in self.parameters if p in required)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether it is a coroutine function."""
+        return inspect.iscoroutinefunction(self.function)
+
+    def arguments(self, config: object, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what it is called with; what is not known is left to its defaults."""
+        found = {p: values[p] for p in self.parameters if p in values}
+        if "config" in self.parameters:
+            found["config"] = config
+        return found
+
+    def outputs(self, result: Any) -> dict[str, Any]:
+        """Return what it returned, by product.
+
+        StepResultError if these are not the products it declares, StepResultTypeError if a step
+        of several returned neither a dictionary nor a list or tuple.
+        """
+        declared = self.produces
+        if len(declared) < 2:
+            return dict.fromkeys(declared, result)
+        if isinstance(result, dict):
+            return self._checked(result)
+        if not isinstance(result, (list, tuple)):
+            raise StepResultTypeError(
+                f"Step {self.name} declares produces={[*declared]} "
+                f"but returned a {type(result).__name__}; "
+                "expected dict or tuple aligned with produces"
+            )
+        if len(result) != len(declared):
+            raise StepResultError(
+                f"Step {self.name} declares {len(declared)} produces "
+                f"but returned {len(result)} values",
+                hint=f"Return one value for each of {', '.join(declared)}, in this order.",
+            )
+        return dict(zip(declared, result, strict=True))
+
+    def _checked(self, result: dict[Any, Any]) -> dict[str, Any]:
+        lacking = [name for name in self.produces if name not in result]
+        unknown = [name for name in result if name not in self.produces]
+        if lacking or unknown:
+            wrong = [f"without {', '.join(map(repr, lacking))}"] * bool(lacking)
+            wrong += [f"with {', '.join(map(repr, unknown))}"] * bool(unknown)
+            raise StepResultError(
+                f"Step {self.name} declares produces={[*self.produces]} "
+                f"but returned a dict {' and '.join(wrong)}",
+                hint="Return one value for each declared product, and no others.",
+            )
+        return {name: result[name] for name in self.produces}
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """All steps of a module, and which one produces what."""
+
+    listed: tuple[Step, ...]
+    producers: Mapping[str, Step]
+
+    def requires(self, name: str) -> tuple[str, ...]:
+        """Return what the step that produces ``name`` requires; nothing if there is none."""
+        step = self.producers.get(name)
+        return step.requires if step is not None else ()
+
+    def inputs(self, name: str) -> tuple[str, ...]:
+        """Return what the step that produces ``name`` is called with; nothing if there is none."""
+        step = self.producers.get(name)
+        return step.inputs if step is not None else ()
+
+    def leaves(self) -> list[str]:
+        """Return, sorted, the products that no step requires."""
+        required = {name for step in self.listed for name in step.requires}
+        return sorted(self.producers.keys() - required)
+
+
+def collect_steps(module: object) -> Steps:
+    """Return the steps that ``module`` has, each once however many names it has there.
+
+    DuplicateNodeError if two of them produce one name.
+    """
+    found: dict[int, Step] = {}
+    for name, member in inspect.getmembers(module, callable):
+        if getattr(member, "_is_workflow_step", False) is True:
+            found[id(member)] = _step(member, getattr(member, "__name__", name))
+    return Steps(tuple(found.values()), _producers(found.values()))
+
+
+def _step(function: Callable[..., Any], name: str) -> Step:
+    parameters = inspect.signature(function).parameters.values()
+    return Step(
+        function,
+        name,
+        _names(getattr(function, "workflow_produces", None)),
+        _names(getattr(function, "workflow_requires", None)),
+        tuple(one.name for one in parameters if one.kind not in _TAKES_ANY),
+    )
+
+
+def _producers(steps: Iterable[Step]) -> dict[str, Step]:
+    producers: dict[str, Step] = {}
+    for step in steps:
+        for product in step.produces:
+            other = producers.setdefault(product, step)
+            if other is not step or _twice(product, step.produces):
+                raise DuplicateNodeError(
+                    f"Two workflow steps produce {product!r}: {other.name} and {step.name}"
+                    if other is not step
+                    else f"Step {step.name} declares the product {product!r} twice",
+                    hint="A product has one step that produces it.",
+                )
+    return producers
+
+
+def _twice(name: str, names: Sequence[str]) -> bool:
+    return names.count(name) > 1

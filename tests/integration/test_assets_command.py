@@ -1,0 +1,221 @@
+"""``motoko assets``: arguments, output, exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.assets.command import main, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+APPLICATION = '''
+import sys
+from motoko.assets import asset, external, log, task, tasks
+
+@task
+def one(x, y=2):
+    """
+    Do one thing.
+
+    Quite well.
+    """
+    yield f"one {x!r} {y!r}"
+    yield asset(1, lambda: "never" != x)
+    yield None
+
+@tasks
+def both():
+    yield "both"
+    yield [one(1), one(2)]
+
+@task
+def broken():
+    yield "broken"
+
+@task
+def interrupted():
+    yield "interrupted"
+    yield asset(1, lambda: False)
+    yield None
+    raise KeyboardInterrupt
+
+def plain():
+    raise AssertionError
+
+_hidden = one
+'''
+
+
+@pytest.fixture
+def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write an application, whose name is that of another module; be in its directory."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "json.py"
+    path.write_text(APPLICATION)
+    return path
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [f"{one.levelname} {one.getMessage()}" for one in caplog.records]
+
+
+@pytest.fixture(autouse=True)
+def _info_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["1"], "one 1 2"),
+        (["hello", "42"], "one 'hello' 42"),
+        (['{"a": [1, null]}', "true"], "one {'a': [1, None]} True"),
+        (["40.1672", "-105.1091"], "one 40.1672 -105.1091"),
+        # Neither is JSON.
+        (['say "x"', "C:\\n"], "one 'say \"x\"' 'C:\\\\n'"),
+    ],
+)
+def test_arguments_are_json_or_text(
+    arguments: list[str], name: str, application: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run([str(application), "one", *arguments], "motoko assets") == 0
+    assert said(caplog) == [f"INFO {name}: Ready"]
+
+
+def test_a_relative_path_and_a_root_that_is_not_ready(
+    application: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run(["json.py", "one", "never"], "motoko assets") == 0
+    assert said(caplog)[-1] == "WARNING one 'never' 2: Not ready"
+    assert str(application.parent) == sys.path[-1]
+
+
+def test_show(application: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["-s", "json.py", "ignored"], "motoko assets") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Tasks in json.py:",
+        "  both",
+        "  broken",
+        "  interrupted",
+        "  one",
+        "    Do one thing.",
+    ]
+
+
+def test_without_a_function(application: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([str(application)], "motoko assets") == 1
+    assert capsys.readouterr().out == "Specify task name\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["json.py", "broken"], ["Failed to get assets: Check yield statements."]),
+        (["json.py", "botch"], ["json.py has no task 'botch'", "  Did you mean 'both'?"]),
+        (
+            ["json.py", "plain"],
+            ["json.py has no task, but something else, called 'plain'"],
+        ),
+        (["json.py", "one"], ["one: missing a required argument: 'x'", "  It takes (x, y=2)."]),
+        (["no.such.module", "x"], ["There is no module 'no.such.module'"]),
+        (["notes.txt", "x"], ["notes.txt is not a Python module"]),
+    ],
+)
+def test_bad_input_is_said_and_the_exit_status_is_one(
+    arguments: list[str],
+    messages: list[str],
+    application: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (application.parent / "notes.txt").touch()
+    assert run(arguments, "motoko assets") == 1
+    found = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    assert found[0].endswith(messages[0])
+    assert found[1 : len(messages)] == messages[1:]
+    assert len(found) > 1
+
+
+def test_what_a_module_fails_to_import_is_not_hidden(application: Path) -> None:
+    (application.parent / "importing.py").write_text("import no_such_thing\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_thing"):
+        run(["importing.py", "x"], "motoko assets")
+    assert "importing" not in sys.modules
+
+
+def test_an_interrupt_is_no_success(application: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert run([str(application), "interrupted"], "motoko assets") == 130
+    assert said(caplog)[-1] == "INFO Interrupted"
+
+
+@pytest.mark.parametrize("threads", ["-1", "x", "1.5"])
+def test_threads_are_a_number(threads: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(["-t", threads, "json.py", "one"], "motoko assets")
+    assert caught.value.code == 2
+    assert "is not a number of threads" in capsys.readouterr().err
+
+
+def test_main_takes_the_arguments_of_the_process(
+    application: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["my-app", "-s", str(application)])
+    main()
+    assert capsys.readouterr().out.startswith(f"Tasks in {application}:")
+    monkeypatch.setattr(sys, "argv", ["my-app", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("my-app version ")
+    with pytest.raises(SystemExit) as caught:
+        main([str(application)])
+    assert caught.value.code == 1
+
+
+@pytest.mark.parametrize("command", [["motoko", "assets"], ["motoko.assets"]])
+def test_from_the_shell(command: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "-g", "motoko.assets.demo", "cup", "tea"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [line.partition("] ")[2] for line in done.stderr.splitlines()] == [
+        "INFO    The cup: Executing",
+        "INFO    The cup: Getting cup",
+        "INFO    The cup: Ready",
+    ]
+    assert done.stdout.startswith("digraph g {\n  _")
+    assert (tmp_path / "tea" / "cup").is_dir()
+
+
+def test_help_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    from motoko.cli import main as motoko
+
+    with pytest.raises(SystemExit) as caught:
+        run(["-h"], "motoko assets")
+    assert caught.value.code == 0
+    assert "[-d] [-g] [-h] [-s] [-t N] [-v] [--version]" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        motoko(["assets", "--help"])
+    assert "application module name or path" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        motoko(["--help"])
+    assert "build the assets" in capsys.readouterr().out
+
+
+def test_importing_it_takes_nothing_heavy() -> None:
+    code = "import sys, motoko.assets; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    heavy = {"ZODB", "ZEO", "pydantic", "anyio", "asyncio", "concurrent", "argparse", "rich"}
+    assert "motoko" in loaded
+    assert not loaded & heavy

@@ -1,0 +1,112 @@
+"""Whatever the graph, an order respects its edges, and each node is dealt with once."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motoko.errors import CycleError
+from motoko.graph import Graph, Node, Status, as_listed, as_visited, by_level
+from tests.support.step_graphs import Workshop
+
+if TYPE_CHECKING:
+    from motoko.graph.orders import Order
+
+pytestmark = pytest.mark.property
+
+Edges = dict[str, tuple[str, ...]]
+ORDERS: list[Order | None] = [None, as_visited, by_level]
+
+
+@st.composite
+def dags(draw: st.DrawFn) -> Edges:
+    """Return requirements that point to earlier names only, listed in any order."""
+    count = draw(st.integers(1, 9))
+    edges = {
+        str(i): tuple(draw(st.lists(st.sampled_from([str(j) for j in range(i)]), max_size=4)))
+        if i
+        else ()
+        for i in range(count)
+    }
+    return {name: edges[name] for name in draw(st.permutations([*edges]))}
+
+
+def subset(edges: Edges) -> st.SearchStrategy[set[str]]:
+    return st.sets(st.sampled_from(sorted(edges)))
+
+
+def needed(edges: Edges, name: str, spared: set[str]) -> set[str]:
+    """Return what building ``name`` visits, said recursively."""
+    below = (
+        set() if name in spared else {one for r in edges[name] for one in needed(edges, r, spared)}
+    )
+    return {name} | below
+
+
+@given(st.data())
+def test_a_plan_respects_the_edges_and_has_each_node_once(data: st.DataObject) -> None:
+    edges = data.draw(dags())
+    target = data.draw(st.sampled_from(sorted(edges)))
+    order = Graph(Node(name, requires) for name, requires in edges.items()).plan(target).order
+    assert sorted(order) == sorted(needed(edges, target, set()))
+    for name in order:
+        assert all(order.index(one) < order.index(name) for one in edges[name])
+
+
+@given(st.data())
+def test_orders_respect_the_edges_and_have_each_node_once(data: st.DataObject) -> None:
+    edges = data.draw(dags())
+    listed = data.draw(st.permutations(sorted(edges)))
+    for order in (by_level, as_listed(listed)):
+        found = order(edges)
+        assert sorted(found) == sorted(edges)
+        for name in found:
+            assert all(found.index(one) < found.index(name) for one in edges[name])
+
+
+@given(st.data())
+def test_a_build_executes_what_it_must_once_after_what_it_requires(data: st.DataObject) -> None:
+    edges = data.draw(dags())
+    target = data.draw(st.sampled_from(sorted(edges)))
+    made, bad = data.draw(subset(edges)), data.draw(subset(edges))
+    shop = Workshop(made=set(made))
+    graph = Graph(shop.node(name, *edges[name], fails=name in bad) for name in edges)
+    report = graph.run(
+        target,
+        order=data.draw(st.sampled_from(ORDERS)),
+        threads=data.draw(st.sampled_from([0, 0, 2])),
+        keep_going=True,
+    )
+    visited = needed(edges, target, made)
+
+    def comes(name: str) -> bool:
+        return name in made or (name not in bad and all(map(comes, edges[name])))
+
+    runnable = {name for name in visited - made if all(map(comes, edges[name]))}
+    assert sorted(shop.executed) == sorted(runnable)
+    for name in shop.executed:
+        before = shop.executed[: shop.executed.index(name)]
+        assert all(one in before or one in made for one in edges[name])
+    assert set(report.statuses) == visited
+    assert set(report.names(Status.FAILED)) == runnable & bad
+    assert set(report.names(Status.BLOCKED)) == visited - made - runnable
+    assert sorted(shop.asked) == sorted(visited)
+
+
+@given(dags(), st.data())
+def test_one_edge_back_is_a_cycle_and_its_path_is_one(edges: Edges, data: st.DataObject) -> None:
+    graph = Graph(Node(name, requires) for name, requires in edges.items())
+    upper = data.draw(st.sampled_from(sorted(edges)))
+    lower = data.draw(st.sampled_from(sorted(needed(edges, upper, set()))))
+    with_cycle = {**edges, lower: (*edges[lower], upper)}
+    graph = Graph(Node(name, requires) for name, requires in with_cycle.items())
+    with pytest.raises(CycleError) as caught:
+        graph.check()
+    path = caught.value.path
+    assert path[0] == path[-1]
+    assert len(set(path)) == len(path) - 1
+    assert all(b in with_cycle[a] for a, b in pairwise(path))

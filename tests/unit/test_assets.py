@@ -1,0 +1,704 @@
+"""Task functions: what they yield, what their calls do, and what the helpers say about it."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import logging
+import re
+import threading
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko import assets as a
+from motoko.assets import Asset, asset, external, refs, task, tasks
+from motoko.graph import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from motoko.assets import Node
+
+pytestmark = pytest.mark.unit
+
+THREADS = pytest.mark.parametrize("threads", [0, 2])
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[str]:
+    """Return what was logged from this level on, with the level in front."""
+    return [f"{r.levelname} {r.getMessage()}" for r in caplog.records if r.levelno >= level]
+
+
+def simple(name: str, requirements: Callable[[], Any] | None = None, *, works: bool = True) -> Any:
+    """Return a task function whose asset is a list, which its body fills (unless it fails)."""
+
+    @task
+    def function() -> Iterator[Any]:
+        done: list[str] = []
+        yield name
+        yield asset(done, lambda: bool(done))
+        yield requirements() if requirements else None
+        if not works:
+            raise ZeroDivisionError(f"{name} fails\nbadly")
+        done.append(name)
+
+    return function
+
+
+def thing(name: str, *, there: bool) -> Any:
+    """Return an external function."""
+
+    @external
+    def function() -> Iterator[Any]:
+        yield name
+        yield asset(name, lambda: there)
+
+    return function
+
+
+def never(obj: object) -> Iterator[Any]:
+    """Stand for a task function that is never called."""
+    raise AssertionError
+
+
+class TestAssets:
+    def test_by_position_and_by_keyword(self) -> None:
+        def is_there() -> bool:
+            return True
+
+        assert asset("x", is_there) == asset(ref="x", ready=is_there) == Asset("x", is_there)
+        assert Asset(ref=1, ready=is_there) != asset(2, is_there)
+        assert asset({}, is_there).ref == {}
+
+    @pytest.mark.parametrize(
+        ("shape", "expected"),
+        [
+            (lambda make: make(1), 1),
+            (lambda make: [make(1), make(2)], [1, 2]),
+            (lambda make: {"x": make(1), "y": make(2)}, {"x": 1, "y": 2}),
+            (lambda make: None, None),
+            (lambda make: [], []),
+        ],
+    )
+    def test_any_shape(self, shape: Any, expected: object) -> None:
+        yielded = shape(lambda ref: asset(ref, lambda: True))
+
+        @task
+        def function() -> Iterator[Any]:
+            yield "name"
+            yield yielded
+            yield None
+
+        node = function()
+        assert a.assets(node) is yielded
+        assert refs(node) == refs(yielded) == expected
+        assert a.ready(node)
+
+    def test_all_of_them_have_to_be_ready(self) -> None:
+        @external
+        def function() -> Iterator[Any]:
+            yield "name"
+            yield [asset(1, lambda: True), asset(2, lambda: False)]
+
+        assert not a.ready(function())
+
+    def test_of_nothing_there_is_nothing(self) -> None:
+        assert a.assets(None) is None
+        assert refs(None) is None
+
+
+class TestTasks:
+    def test_the_body_is_executed_once_and_not_again(self) -> None:
+        there: list[int] = []
+
+        @task
+        def function() -> Iterator[Any]:
+            yield "name"
+            yield asset("x", lambda: bool(there))
+            yield None
+            there.append(1)
+
+        assert a.ready(function())
+        assert a.ready(function())
+        assert there == [1]
+
+    def test_requirements_first_and_their_values_are_there(self) -> None:
+        one = simple("one")
+
+        @task
+        def two() -> Iterator[Any]:
+            done: list[Any] = []
+            yield "two"
+            yield asset(done, lambda: bool(done))
+            required = one()
+            yield required
+            done.append(refs(required)[0])
+
+        assert refs(two()) == ["one"]
+
+    @pytest.mark.parametrize("shape", [lambda x: x, lambda x: [x], lambda x: {"k": x}])
+    def test_requirements_keep_their_shape(self, shape: Any) -> None:
+        node = simple("two", lambda: shape(simple("one")()))()
+        found = a.requirements(node)
+        assert type(found) is type(shape(node))
+        assert a.requirements(simple("one")()) is None
+        assert found == shape(simple("one")())
+
+    def test_yield_from_a_helper(self) -> None:
+        def helper(name: str) -> Iterator[Any]:
+            done: list[int] = []
+            yield name
+            yield asset(done, lambda: bool(done))
+            yield None
+            done.append(1)
+
+        @task
+        def function(name: str) -> Iterator[Any]:
+            yield from helper(name)
+
+        assert refs(function("name")) == [1]
+
+    def test_names_become_text(self) -> None:
+        @external
+        def function() -> Iterator[Any]:
+            yield 42
+            yield None
+
+        assert function().taskname == "42"
+
+    def test_methods_and_documentation(self) -> None:
+        class Kitchen:
+            @task
+            def tea(self, *, sugar: int = 0) -> Iterator[Any]:
+                """Make tea."""
+                yield f"tea with {sugar}"
+                yield None
+                yield None
+
+        assert Kitchen().tea(sugar=2).taskname == "tea with 2"
+        assert (Kitchen.tea.__name__, Kitchen.tea.__doc__) == ("tea", "Make tea.")
+
+    def test_a_collection_is_ready_when_all_of_it_is(self) -> None:
+        there = thing("box", there=True)
+
+        @tasks
+        def both() -> Iterator[Any]:
+            yield "both"
+            yield [simple("one")(), there()]
+            raise AssertionError("never executed")
+
+        node = both()
+        assert a.ready(node)
+        assert refs(node) == [["one"], "box"]
+        assert [type(one) for one in a.assets(node)] == [Asset, Asset]
+
+    @THREADS
+    def test_a_collection_of_nothing_is_ready(self, threads: int) -> None:
+        @tasks
+        def nothing() -> Iterator[Any]:
+            yield "nothing"
+            yield None
+
+        node = nothing(threads=threads)
+        assert a.ready(node)
+        assert (refs(node), a.requirements(node)) == ([], None)
+
+    def test_what_follows_the_last_yield_of_an_external_is_never_executed(self) -> None:
+        @external
+        def function() -> Iterator[Any]:
+            yield "name"
+            yield asset(1, lambda: False)
+            raise AssertionError("never executed")
+
+        assert not a.ready(function())
+
+    def test_a_closure_flag_tells_readiness_too(self) -> None:
+        @task
+        def function() -> Iterator[Any]:
+            ran = False
+            yield "name"
+            yield asset(None, lambda: ran)
+            yield None
+            ran = True
+
+        assert a.ready(function())
+
+
+class TestCalls:
+    @THREADS
+    def test_only_the_outermost_call_builds(self, threads: int) -> None:
+        inner = simple("inner")
+        seen: list[Any] = []
+
+        @task
+        def outer() -> Iterator[Any]:
+            yield "outer"
+            seen.append(refs(inner()))
+            yield asset(None, lambda: len(seen) > 1)
+            yield None
+            seen.append(refs(inner()))
+
+        assert a.ready(outer(threads=threads))
+        # Neither before the last yield nor in the body, in this thread or in another.
+        assert seen == [[], []]
+
+    @THREADS
+    def test_one_body_for_one_name_and_its_value_is_everywhere(self, threads: int) -> None:
+        executed: list[int] = []
+
+        @task
+        def shared(handle: int) -> Iterator[Any]:
+            value: list[int] = []
+            yield "shared"
+            yield asset(value, lambda: bool(value))
+            yield None
+            executed.append(handle)
+            value.append(7)
+
+        handles: list[Node] = []
+
+        def handle(number: int) -> Node:
+            handles.append(shared(number))
+            return handles[-1]
+
+        left, right = simple("left", lambda: handle(1)), simple("right", lambda: handle(2))
+        simple("both", lambda: [left(), right(), handle(3)])(threads=threads)
+        assert executed == [1]
+        assert [refs(one) for one in handles] == [[7]] * 3
+        assert len(set(handles)) == 1
+
+    def test_requirements_shared_by_many_layers_are_called_once_for_each_use(self) -> None:
+        # Each layer uses the one below twice: 2 ** 60 calls, were they not remembered.
+        calls: list[int] = []
+
+        @task
+        def layer(depth: int) -> Iterator[Any]:
+            done: list[int] = []
+            calls.append(depth)
+            yield f"layer {depth}"
+            yield asset(done, lambda: bool(done))
+            yield [layer(depth - 1), layer(depth - 1)] if depth else None
+            done.append(1)
+
+        assert a.ready(layer(60))
+        assert len(calls) == 1 + 60 * 2
+
+    def test_a_node_of_an_earlier_call_may_be_required(self) -> None:
+        box = thing("box", there=True)()
+        kept = simple("kept", lambda: box)(dry_run=True)
+        assert not a.ready(kept)
+        assert a.ready(simple("after", lambda: kept)())
+        assert refs(kept) == ["kept"]
+
+    def test_ready_is_asked_anew(self) -> None:
+        there = [True]
+
+        @external
+        def function() -> Iterator[Any]:
+            yield "name"
+            yield asset(1, lambda: there[0])
+
+        node = function()
+        assert a.ready(node)
+        there[0] = False
+        assert not a.ready(node)
+        assert not a.ready(function())
+
+    def test_an_asset_is_asked_once_for_a_build_and_once_after_its_body(self) -> None:
+        asked: list[str] = []
+
+        def build(*, there: bool) -> None:
+            done = [there]
+
+            def is_ready() -> bool:
+                asked.append("leaf")
+                return done[0]
+
+            @task
+            def leaf() -> Iterator[Any]:
+                yield "leaf"
+                yield asset(1, is_ready)
+                yield None
+                done[0] = True
+
+            @tasks
+            def inner() -> Iterator[Any]:
+                yield "inner"
+                yield [leaf()]
+
+            @tasks
+            def outer() -> Iterator[Any]:
+                yield "outer"
+                yield [inner(), leaf()]
+
+            outer()
+
+        build(there=True)
+        assert asked == ["leaf"]
+        asked.clear()
+        build(there=False)
+        assert asked == ["leaf"] * 2
+
+    def test_any_task_may_be_the_outermost(self, caplog: pytest.LogCaptureFixture) -> None:
+        one = simple("one")
+        simple("two", one)
+        one()
+        assert lines(caplog) == ["INFO one: Executing", "INFO one: Ready"]
+
+    def test_nodes_are_equal_if_their_names_are(self) -> None:
+        one, same, other = simple("x")(), thing("x", there=True)(), simple("y")()
+        assert one == same
+        assert hash(one) == hash(same)
+        assert one != other
+        assert str(one) == f"x <{id(one)}>"
+
+    def test_the_report_says_what_became_of_each_task(self) -> None:
+        node = simple("two", simple("one"))()
+        assert node.report is not None
+        assert node.report.statuses == {"two": Status.BUILT, "one": Status.BUILT}
+
+
+class TestReservedWords:
+    def test_they_are_not_passed_on(self) -> None:
+        given: list[dict[str, Any]] = []
+
+        @task
+        def function(**options: Any) -> Iterator[Any]:
+            given.append(options)
+            yield "name"
+            yield None
+            yield None
+
+        @tasks
+        def both() -> Iterator[Any]:
+            yield "both"
+            yield [function(dry_run=True, threads=3, log=None, x=1)]
+
+        both()
+        function(dry_run=True, threads=1, log=logging.getLogger("mine"), y=2)
+        assert given == [{"x": 1}, {"y": 2}]
+
+    def test_they_matter_to_the_outermost_call_only(self) -> None:
+        one = simple("one")
+        assert a.ready(simple("two", lambda: one(dry_run=True))())
+
+    @THREADS
+    def test_a_dry_run_executes_no_body(
+        self, threads: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        two = simple("two", lambda: [simple("one")(), thing("box", there=True)()])
+        assert not a.ready(two(dry_run=True, threads=threads))
+        assert lines(caplog) == [
+            "INFO one: SKIPPING (DRY RUN)",
+            "WARNING one: Not ready",
+            "INFO box: Ready",
+            "WARNING two: Not ready",
+            "WARNING two: Requires:",
+            "WARNING two: ✖ one",
+            "WARNING two: ✔ box",
+        ]
+
+    def test_bodies_go_on_at_the_same_time(self) -> None:
+        barrier = threading.Barrier(2)
+
+        @task
+        def meet(name: str) -> Iterator[Any]:
+            met: list[int] = []
+            yield name
+            yield asset(met, lambda: bool(met))
+            yield None
+            met.append(barrier.wait(timeout=20))
+
+        @tasks
+        def both() -> Iterator[Any]:
+            yield "both"
+            yield [meet("a"), meet("b")]
+
+        assert a.ready(both(threads=2))
+
+    @THREADS
+    def test_a_logger_of_ones_own(self, threads: int, caplog: pytest.LogCaptureFixture) -> None:
+        @task
+        def function() -> Iterator[Any]:
+            a.log.info("called")
+            yield "name"
+            yield asset(1, lambda: False)
+            yield None
+            a.log.info("body")
+
+        function(log=logging.getLogger("mine"), threads=threads)
+        assert {record.name for record in caplog.records} == {"mine"}
+        assert {"INFO called", "INFO body"} <= set(lines(caplog))
+        caplog.clear()
+        function(threads=threads)
+        assert {record.name for record in caplog.records} == {"root"}
+
+
+class TestLog:
+    def test_what_is_ready_is_said_and_its_requirements_are_not(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        @tasks
+        def both() -> Iterator[Any]:
+            yield "both"
+            yield [thing("box", there=True)()]
+
+        both()
+        assert lines(caplog) == ["INFO both: Ready"]
+
+    def test_a_body_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
+        bad = simple("bad", works=False)
+        node = simple("after", lambda: [bad(), simple("good")()])()
+        assert not a.ready(node)
+        assert lines(caplog) == [
+            "INFO bad: Executing",
+            "ERROR bad: Task failed: bad fails\nbadly",
+            "INFO good: Executing",
+            "INFO good: Ready",
+            "WARNING after: Not ready",
+            "WARNING after: Requires:",
+            "WARNING after: ✖ bad",
+            "WARNING after: ✔ good",
+        ]
+        trace = [line for line in lines(caplog, logging.DEBUG) if line.startswith("DEBUG bad:")]
+        assert trace[0] == "DEBUG bad: Task failed: Traceback (most recent call last):"
+        assert trace[-2:] == [
+            "DEBUG bad: Task failed: ZeroDivisionError: bad fails",
+            "DEBUG bad: Task failed: badly",
+        ]
+
+    def test_in_threads_it_is_said_so(self, caplog: pytest.LogCaptureFixture) -> None:
+        simple("bad", simple("good"), works=False)(threads=1)
+        assert "ERROR bad: Task failed in thread: bad fails\nbadly" in lines(caplog)
+        assert "DEBUG good: Task completed in thread" in lines(caplog, logging.DEBUG)
+
+    def test_an_asset_that_cannot_be_asked_fails_its_task_only(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken() -> bool:
+            raise OSError("no disk")
+
+        @task
+        def bad() -> Iterator[Any]:
+            yield "bad"
+            yield asset(1, broken)
+            yield None
+            raise AssertionError("never executed")
+
+        @tasks
+        def both() -> Iterator[Any]:
+            yield "both"
+            yield [bad(), simple("good")()]
+
+        node = both()
+        assert lines(caplog) == [
+            "ERROR bad: Task failed: no disk",
+            "INFO good: Executing",
+            "INFO good: Ready",
+            "WARNING both: Not ready",
+            "WARNING both: Requires:",
+            "WARNING both: ✖ bad",
+            "WARNING both: ✔ good",
+        ]
+        assert "orange" in a.graph(node)
+
+    @THREADS
+    def test_an_interrupt_stops_it(self, threads: int, caplog: pytest.LogCaptureFixture) -> None:
+        @task
+        def interrupted() -> Iterator[Any]:
+            yield "interrupted"
+            yield asset(1, lambda: False)
+            yield None
+            raise KeyboardInterrupt
+
+        node = simple("after", interrupted)(threads=threads)
+        assert lines(caplog) == ["INFO interrupted: Executing", "INFO Interrupted"]
+        said = "DEBUG Cancelling: interrupted" in lines(caplog, logging.DEBUG)
+        assert said == bool(threads)
+        assert node.report is None
+
+    def test_the_graph_is_shown_before_it_is_built(self, caplog: pytest.LogCaptureFixture) -> None:
+        box = thing("box", there=True)
+        made = simple("made", lambda: [box()])
+
+        @tasks
+        def root() -> Iterator[Any]:
+            yield "root"
+            yield [made(), box(), simple("alone")()]
+
+        root()
+        found = lines(caplog, logging.DEBUG)
+        rule = "─"
+        assert found[:3] == [f"DEBUG {rule * 10}", "DEBUG Task Graph", f"DEBUG {rule * 10}"]
+        assert found[3].startswith("DEBUG Discarding node 'box <")
+        assert "> for identical 'box <" in found[3].replace("' for", "> for")
+        assert found[4:12] == [
+            "DEBUG root",
+            "DEBUG   made",
+            "DEBUG     box",
+            "DEBUG   box",
+            "DEBUG   alone",
+            f"DEBUG {rule * 9}",
+            "DEBUG Execution",
+            f"DEBUG {rule * 9}",
+        ]
+
+    def test_what_is_shared_is_shown_with_all_it_requires_for_each_way(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        middle = simple("middle", thing("box", there=False))
+
+        @tasks
+        def root() -> Iterator[Any]:
+            yield "root"
+            yield [simple("left", middle)(), simple("right", middle)()]
+
+        root()
+        found = lines(caplog, logging.DEBUG)
+        begin = found.index("DEBUG root")
+        assert found[begin + 1 : begin + 7] == [
+            "DEBUG   left",
+            "DEBUG     middle",
+            "DEBUG       box",
+            "DEBUG   right",
+            "DEBUG     middle",
+            "DEBUG       box",
+        ]
+
+    def test_a_requirement_given_twice_is_named_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        box = thing("box", there=False)
+        simple("two", lambda: [box(), box()])()
+        assert lines(caplog)[-2:] == ["WARNING two: Requires:", "WARNING two: ✖ box"]
+
+    def test_a_graph_with_very_many_ways_is_shown_shortly(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        @task
+        def layer(depth: int) -> Iterator[Any]:
+            yield f"layer {depth}"
+            yield asset(1, lambda: False)
+            yield [layer(depth - 1), layer(depth - 1)] if depth else None
+
+        layer(40, dry_run=True)
+        shown = [line for line in lines(caplog, logging.DEBUG) if re.match("DEBUG +layer 0$", line)]
+        assert len(shown) == 2
+
+    def test_outside_of_tasks_there_is_no_logger_in_use(self) -> None:
+        with pytest.raises(a.IotaaError, match="No logger found"):
+            a.log.info("x")
+        # Probing it is no use of it.
+        assert not hasattr(a.log, "is_task")
+
+
+class TestHelpers:
+    def test_graph(self) -> None:
+        node = simple('two "x"', lambda: [simple("one", works=False)()])()
+        one, two = ("_" + sha256(name.encode()).hexdigest() for name in ("one", 'two "x"'))
+        found = a.graph(node).splitlines()
+        assert found == [
+            "digraph g {",
+            *sorted(
+                [
+                    f'  {one} [fillcolor=orange, label="one", style=filled]',
+                    f"  {two} -> {one}",
+                    f'  {two} [fillcolor=orange, label="two \\"x\\"", style=filled]',
+                ]
+            ),
+            "}",
+        ]
+
+    def test_tasknames(self) -> None:
+        class Base(abc.ABC):
+            made = task(never)
+            collected = tasks(never)
+            _hidden = task(never)
+            plain = never
+
+            @task
+            @abc.abstractmethod
+            def to_come(self) -> Iterator[Any]: ...
+
+            @property
+            def broken(self) -> None:
+                raise AttributeError
+
+        class Whole(Base):
+            to_come = external(never)
+
+        assert a.tasknames(Base) == ["collected", "made"]
+        assert a.tasknames(Whole()) == ["collected", "made", "to_come"]
+
+    def test_tasknames_of_a_module_that_has_the_log(self) -> None:
+        from motoko.assets import demo
+
+        assert vars(demo)["log"] is a.log
+        assert a.tasknames(demo) == [
+            "a_cup_of_tea",
+            "box_of_tea_bags",
+            "cup",
+            "spoon",
+            "steeped_tea",
+            "steeped_tea_with_sugar",
+            "steeping_tea",
+            "tea_bag",
+        ]
+
+    def test_all_public_names_are_there(self) -> None:
+        documented = {"asset", "assets", "external", "graph", "log", "logcfg", "main", "ready"}
+        documented |= {"refs", "requirements", "task", "tasknames", "tasks", "Asset"}
+        assert documented <= set(a.__all__)
+        assert all(hasattr(a, name) for name in a.__all__)
+
+
+class TestBuild:
+    """``await build(...)``: the same in an event loop."""
+
+    async def test_it_does_what_a_call_does(self, caplog: pytest.LogCaptureFixture) -> None:
+        two = simple("two", simple("one"))
+        node = await a.build(two, threads=2)
+        assert refs(node) == ["two"]
+        assert lines(caplog) == [
+            "INFO one: Executing",
+            "INFO one: Ready",
+            "INFO two: Executing",
+            "INFO two: Ready",
+        ]
+
+    async def test_arguments_and_reserved_words(self, caplog: pytest.LogCaptureFixture) -> None:
+        @task
+        def function(x: int, *, y: int) -> Iterator[Any]:
+            yield f"{x} {y}"
+            yield asset(1, lambda: False)
+            yield None
+            raise AssertionError("never executed")
+
+        mine = logging.getLogger("mine")
+        node = await a.build(function, 1, y=2, dry_run=True, log=mine)
+        assert node.taskname == "1 2"
+        assert {record.name for record in caplog.records if "1 2" in record.message} == {"mine"}
+
+    async def test_what_does_not_depend_on_a_failure_goes_on(self) -> None:
+        node = await a.build(simple("x", lambda: [simple("bad", works=False)(), simple("good")()]))
+        assert [a.ready(one) for one in a.requirements(node)] == [False, True]
+
+    async def test_the_loop_goes_on_meanwhile(self) -> None:
+        loop, told = asyncio.get_running_loop(), threading.Event()
+
+        @task
+        def function() -> Iterator[Any]:
+            yield "name"
+            yield asset(told, told.is_set)
+            yield None
+            loop.call_soon_threadsafe(told.set)
+            assert told.wait(timeout=20)
+
+        assert a.ready(await a.build(function))

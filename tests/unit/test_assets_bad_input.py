@@ -1,0 +1,191 @@
+"""What is wrong with a task function is said in its words, before anything is built."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko import assets as a
+from motoko.assets import asset, external, task, tasks
+from motoko.errors import CycleError, GraphError, MotokoError, TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.unit
+
+
+def yields(*values: Any) -> Any:
+    """Return a function that yields these values."""
+
+    def function() -> Iterator[Any]:
+        yield from values
+
+    return function
+
+
+def first_line(function: Any) -> str:
+    """Return the first line of the error of a call; the whole of it has more than one."""
+    with pytest.raises(TaskError) as caught:
+        function()
+    lines = str(caught.value).splitlines()
+    assert len(lines) > 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("decorator", "values", "missing"),
+    [
+        (task, (), "task name"),
+        (task, ("x",), "assets"),
+        (task, ("x", None), "requirements"),
+        (tasks, (), "task name"),
+        (tasks, ("x",), "requirements"),
+        (external, (), "task name"),
+        (external, ("x",), "assets"),
+    ],
+)
+def test_a_missing_yield(decorator: Any, values: tuple[Any, ...], missing: str) -> None:
+    with pytest.raises(TaskError) as caught:
+        decorator(yields(*values))()
+    first, second = str(caught.value).splitlines()
+    assert first == f"Failed to get {missing}: Check yield statements."
+    assert "yields.<locals>.function" in second
+    assert decorator.__name__ in second
+    assert ("'x'" in second) == bool(values)
+
+
+def test_one_yield_too_many(caplog: pytest.LogCaptureFixture) -> None:
+    node = task(yields("x", asset(1, lambda: False), None, 4))()
+    assert not a.ready(node)
+    assert "x: Task failed: Task 'x' yields too often" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("value", [42, "text", [asset(1, lambda: True), 42], {"k": object()}])
+def test_what_is_no_asset(value: Any) -> None:
+    for decorator in (task, external):
+        line = first_line(decorator(yields("x", value, None)))
+        assert line.startswith("Task 'x' yielded asset ")
+        assert line.endswith(": Expected an asset() value.")
+
+
+@pytest.mark.parametrize("value", [42, "text", [[]], {"k": object()}])
+def test_what_is_no_requirement(value: Any) -> None:
+    for function in (task(yields("x", None, value)), tasks(yields("x", value))):
+        line = first_line(function)
+        assert line.startswith("Task 'x' yielded requirement ")
+        assert line.endswith(": Expected a task-call value.")
+
+
+def test_an_asset_where_a_task_was_expected() -> None:
+    with pytest.raises(TaskError, match="yield the task that makes it ready"):
+        tasks(yields("x", [asset(1, lambda: True)]))()
+
+
+def test_a_task_where_an_asset_was_expected() -> None:
+    @task
+    def function() -> Iterator[Any]:
+        yield "x"
+        yield external(yields("box", None))()
+        yield None
+
+    with pytest.raises(TaskError, match="This is a task: a requirement"):
+        function()
+
+
+def test_a_function_where_its_call_was_expected() -> None:
+    box = external(yields("box", None))
+    with pytest.raises(TaskError, match="what the call of a task function returns"):
+        tasks(yields("x", box))()
+
+
+def test_a_ready_that_cannot_be_called() -> None:
+    line = first_line(external(yields("x", asset("file", True))))  # type: ignore[arg-type]
+    assert line == "Task 'x' yielded asset 'file' with ready=True, which cannot be called"
+
+
+def test_a_function_that_does_not_yield() -> None:
+    assert first_line(task(lambda: 5)).endswith("<lambda> does not yield")  # type: ignore[arg-type,return-value]
+
+
+def test_helpers_take_nodes_only() -> None:
+    for helper in (a.assets, a.refs, a.ready, a.requirements, a.graph):
+        with pytest.raises(TaskError, match=rf"{helper.__name__}\(\) takes"):
+            helper(42)  # type: ignore[arg-type]
+
+
+class TestCycles:
+    def test_a_task_that_requires_itself(self) -> None:
+        @task
+        def function() -> Iterator[Any]:
+            yield "x"
+            yield None
+            yield function()
+
+        with pytest.raises(CycleError, match="'x' requires itself"):
+            function()
+
+    def test_mutual_requirement_is_given_with_its_path(self) -> None:
+        @task
+        def start() -> Iterator[Any]:
+            yield "start"
+            yield asset(1, lambda: False)
+            yield a_(0)
+
+        @task
+        def a_(number: int) -> Iterator[Any]:
+            yield f"a{number}"
+            yield asset(1, lambda: False)
+            yield b(number)
+
+        @tasks
+        def b(number: int) -> Iterator[Any]:
+            yield f"b{number}"
+            yield [a_((number + 1) % 2)]
+
+        with pytest.raises(CycleError) as caught:
+            start()
+        assert caught.value.path == ("a0", "b0", "a1", "b1", "a0")
+
+    def test_without_names_python_notices(self) -> None:
+        @task
+        def function() -> Iterator[Any]:
+            function()
+            yield "never"
+
+        with pytest.raises(GraphError, match="call each other without end") as caught:
+            function()
+        assert isinstance(caught.value, MotokoError)
+
+
+def test_a_node_whose_body_was_executed_is_not_executed_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    there = [False]
+
+    @task
+    def function() -> Iterator[Any]:
+        yield "x"
+        yield asset(1, lambda: there[0])
+        yield None
+        there[0] = True
+
+    kept = function()
+    there[0] = False
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    tasks(yields("again", [kept]))()
+    assert "Task 'x' was executed before" in caplog.text
+
+
+def test_errors_of_the_function_itself_reach_the_caller() -> None:
+    @task
+    def function(x: int) -> Iterator[Any]:
+        yield f"{1 / x}"
+
+    with pytest.raises(ZeroDivisionError):
+        function(0)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+        function()

@@ -1,0 +1,165 @@
+"""Builds in an event loop: nothing blocks it, coroutines are awaited together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import partial
+
+import pytest
+
+from motoko.errors import BuildError, GraphError
+from motoko.graph import STALE, Graph, Node, Status, by_level
+from tests.support.step_graphs import ASYMMETRIC, DIAMOND, FAILING, Workshop
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def shop() -> Workshop:
+    return Workshop()
+
+
+async def test_it_builds_what_run_builds(shop: Workshop) -> None:
+    report = await shop.graph(ASYMMETRIC).build("e", order=by_level)
+    assert report.complete
+    assert shop.executed == ["a", "x", "d", "b", "c", "e"]
+    shop.executed.clear()
+    assert (await shop.graph(ASYMMETRIC).build("e")).statuses == {"e": Status.FRESH}
+    assert shop.executed == []
+
+
+async def test_what_fails_blocks_only_what_depends_on_it(shop: Workshop) -> None:
+    report = await shop.graph(FAILING).build("all", keep_going=True)
+    assert sorted(shop.executed) == ["aside", "left", "right", "top"]
+    assert report.names(Status.BLOCKED) == ["all", "bottom"]
+    with pytest.raises(ZeroDivisionError):
+        report.raise_failure()
+
+
+async def test_the_loop_is_not_blocked_by_asking_nor_by_acting(shop: Workshop) -> None:
+    loop = asyncio.get_running_loop()
+    told = threading.Event()
+
+    def turn_the_loop() -> None:
+        # Comes back only if the loop turns while we wait here.
+        told.clear()
+        loop.call_soon_threadsafe(told.set)
+        assert told.wait(timeout=20)
+
+    def is_fresh() -> object:
+        turn_the_loop()
+        return STALE
+
+    node = Node("a", (), is_fresh, turn_the_loop)  # type: ignore[arg-type]
+    report = await Graph([node]).build()
+    report.raise_failure()
+
+
+async def test_coroutines_go_on_together_while_functions_take_turns() -> None:
+    both = asyncio.Barrier(2)
+    two, met = threading.Barrier(2), []
+
+    def function() -> None:
+        with suppress(threading.BrokenBarrierError):
+            two.wait(timeout=0.1)
+            met.append("two functions at a time")
+
+    async def meet() -> None:
+        async with asyncio.timeout(20):
+            await both.wait()
+
+    # Each node has an action of its own: nodes that share one are executed once.
+    nodes = [Node(f"f{i}", action=partial(function)) for i in range(4)]
+    nodes += [Node(f"c{i}", action=partial(meet)) for i in range(2)]
+    report = await Graph(nodes).build(threads=1)
+    assert report.complete
+    assert met == []
+
+
+async def test_functions_may_go_on_together_too() -> None:
+    barrier = threading.Barrier(2)
+    nodes = [Node(name, action=lambda: barrier.wait(timeout=20)) for name in "ab"]
+    assert (await Graph(nodes).build(threads=2)).complete
+
+
+async def test_events_come_in_the_loops_thread(shop: Workshop) -> None:
+    threads: set[int] = set()
+    graph = shop.graph(DIAMOND)
+    await graph.build(observers=[lambda event: threads.add(threading.get_ident())])
+    assert threads == {threading.get_ident()}
+
+
+async def test_functions_see_the_callers_context() -> None:
+    variable: ContextVar[str] = ContextVar("variable")
+    variable.set("mine")
+    seen: list[str] = []
+    await Graph([Node("a", action=lambda: seen.append(variable.get("nobody's")))]).build()
+    assert seen == ["mine"]
+
+
+async def test_one_execution_of_a_shared_action(shop: Workshop) -> None:
+    async def both() -> None:
+        shop.executed.append("both")
+        await asyncio.sleep(0)
+        shop.made.update("xy")
+
+    graph = Graph([Node(name, (), shop.asking(name), both) for name in "xy"])
+    assert (await graph.build()).complete
+    assert shop.executed == ["both"]
+
+
+async def test_cancelling_cancels_coroutines_and_waits_for_functions() -> None:
+    started, release = asyncio.Event(), threading.Event()
+    ended: list[str] = []
+
+    async def coroutine() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("coroutine")
+
+    def function() -> None:
+        assert release.wait(timeout=20)
+        ended.append("function")
+
+    nodes = [Node("f", action=function), Node("c", action=coroutine)]
+    task = asyncio.create_task(Graph(nodes).build())
+    await started.wait()
+    task.cancel()
+    await asyncio.sleep(0.01)
+    assert not task.done()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sorted(ended) == ["coroutine", "function"]
+
+
+async def test_an_action_that_is_cancelled_by_others_has_failed(shop: Workshop) -> None:
+    async def action() -> None:
+        raise asyncio.CancelledError
+
+    report = await Graph([Node("a", action=action), shop.node("b", "a")]).build(keep_going=True)
+    assert report.statuses == {"a": Status.FAILED, "b": Status.BLOCKED}
+    with pytest.raises(BuildError, match="'a' was cancelled"):
+        report.raise_failure()
+
+
+async def test_run_says_that_it_cannot_await_here() -> None:
+    async def action() -> None: ...
+
+    with pytest.raises(GraphError, match=r"await graph\.build"):
+        Graph([Node("a", action=action)]).run()
+
+
+def test_run_awaits_coroutines_in_a_loop_of_its_own(shop: Workshop) -> None:
+    async def action() -> None:
+        await asyncio.sleep(0)
+        shop.executed.append("c")
+
+    graph = Graph([shop.node("a"), Node("c", ("a",), lambda: STALE, action), shop.node("d", "c")])
+    assert graph.run("d").complete
+    assert shop.executed == ["a", "c", "d"]

@@ -1,0 +1,145 @@
+"""What a plan contains, in which order, and what is no graph at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from motoko.errors import (
+    CycleError,
+    DuplicateNodeError,
+    GraphError,
+    MotokoError,
+    UnknownNodeError,
+)
+from motoko.graph import Graph, Node, as_listed, as_visited, by_level, plan
+from tests.support.step_graphs import ASYMMETRIC, DIAMOND, Workshop
+
+pytestmark = pytest.mark.unit
+
+LONG = 10_000
+
+
+def graph(**requires: str) -> Graph:
+    """Return a graph of nodes whose requirements are given as words."""
+    return Graph(Node(name, tuple(words.split())) for name, words in requires.items())
+
+
+def chain(length: int = LONG) -> Graph:
+    return Graph(Node(str(i), (str(i - 1),) if i else ()) for i in range(length))
+
+
+class TestPlan:
+    def test_it_is_depth_first_in_the_order_of_the_requirements(self) -> None:
+        assert Workshop().graph(ASYMMETRIC).plan("e").order == ("a", "d", "b", "c", "x", "e")
+
+    def test_only_what_a_target_needs_is_in_it(self) -> None:
+        found = Workshop().graph(ASYMMETRIC).plan("c", "x", "c")
+        assert found.targets == ("c", "x")
+        assert found.order == ("a", "b", "c", "x")
+        assert set(found.nodes) == {"a", "b", "c", "x"}
+
+    def test_without_targets_it_is_all_nodes(self) -> None:
+        assert Workshop().graph(DIAMOND).plan().order == ("top", "left", "right", "bottom")
+
+    def test_a_requirement_given_twice_is_one(self) -> None:
+        assert graph(a="", b="a a").plan("b").order == ("a", "b")
+
+    def test_it_is_a_function_of_nodes_alone(self) -> None:
+        nodes = {"a": Node("a"), "b": Node("b", ("a",))}
+        assert plan(nodes, ["b"]) == plan(nodes, ["b"])
+
+    def test_a_long_chain_needs_no_recursion(self) -> None:
+        long = chain()
+        assert long.plan(str(LONG - 1)).order[-2:] == (str(LONG - 2), str(LONG - 1))
+        assert len(long.dependents("0")) == len(long.requirements(str(LONG - 1))) == LONG - 1
+
+
+class TestOrders:
+    def test_each_is_its_own(self) -> None:
+        edges = {name: ASYMMETRIC.requires[name] for name in ("a", "d", "b", "c", "x", "e")}
+        assert as_visited(edges) == ["a", "d", "b", "c", "x", "e"]
+        assert by_level(edges) == ["a", "x", "d", "b", "c", "e"]
+        assert as_listed([*"abcdxe"])(edges) == ["a", "b", "c", "d", "x", "e"]
+
+    def test_a_list_is_followed_as_far_as_requirements_allow(self) -> None:
+        assert as_listed(["b", "a", "c"])({"a": (), "b": ("a",), "c": ()}) == ["a", "b", "c"]
+
+    def test_a_requirement_given_twice_holds_nobody_up(self) -> None:
+        edges = {"a": (), "b": ("a", "a")}
+        assert by_level(edges) == as_listed(["a", "b"])(edges) == ["a", "b"]
+
+
+class TestRelations:
+    def test_what_is_required_and_what_depends(self) -> None:
+        found = Workshop().graph(ASYMMETRIC)
+        assert found.requirements("e") == ["d", "c", "x", "a", "b"]
+        assert found.requirements("e", transitive=False) == ["d", "c", "x"]
+        assert found.dependents("a") == ["b", "d", "c", "e"]
+        assert found.dependents("a", transitive=False) == ["b", "d"]
+        assert found.dependents("e") == []
+
+    def test_a_node_added_later_counts(self) -> None:
+        found = graph(a="", b="a")
+        assert found.dependents("a") == ["b"]
+        found.add(Node("c", ("b",)))
+        assert found.dependents("a") == ["b", "c"]
+
+    def test_what_nothing_produces_has_dependents_all_the_same(self) -> None:
+        assert graph(b="data", c="b").dependents("data") == ["b", "c"]
+
+    def test_a_name_in_a_cycle_depends_on_itself(self) -> None:
+        found = graph(a="b", b="a")
+        assert found.dependents("a") == ["b", "a"]
+        assert found.requirements("a") == ["b", "a"]
+
+
+class TestErrors:
+    def test_two_nodes_of_one_name_are_both_named(self) -> None:
+        nodes = [Node("mesh", origin="step coarse"), Node("mesh", origin="step fine")]
+        with pytest.raises(DuplicateNodeError, match="'mesh': step coarse and step fine"):
+            Graph(nodes)
+
+    @pytest.mark.parametrize("ask", ["plan", "requirements", "dependents", "explain", "run"])
+    def test_an_unknown_name_gets_the_nearest(self, ask: str) -> None:
+        with pytest.raises(UnknownNodeError, match="'temprature'") as caught:
+            getattr(graph(temperature="", mesh=""), ask)("temprature")
+        assert "'temperature'" in str(caught.value)
+
+    def test_a_requirement_that_nothing_produces_names_who_requires_it(self) -> None:
+        nodes = [Node("mesh"), Node("flow", ("mehs",), origin="step solve")]
+        with pytest.raises(UnknownNodeError) as caught:
+            Graph(nodes).plan("flow")
+        first, second = str(caught.value).splitlines()
+        assert first == "'flow' (step solve) requires 'mehs', which nothing produces"
+        assert "'mesh'" in second
+
+    def test_it_matters_only_to_what_needs_it(self) -> None:
+        found = graph(a="missing", b="")
+        assert found.plan("b").order == ("b",)
+        with pytest.raises(UnknownNodeError):
+            found.check()
+
+    def test_a_cycle_is_given_with_its_path(self) -> None:
+        found = graph(start="a", a="b", b="c", c="a", other="")
+        with pytest.raises(CycleError, match="'a' -> 'b' -> 'c' -> 'a'") as caught:
+            found.plan("start")
+        assert caught.value.path == ("a", "b", "c", "a")
+        assert found.plan("other").order == ("other",)
+
+    def test_a_node_that_requires_itself(self) -> None:
+        with pytest.raises(CycleError, match="'a' requires itself"):
+            graph(a="a").check()
+
+    def test_a_long_cycle_needs_no_recursion(self) -> None:
+        nodes = [Node(str(i), (str((i + 1) % LONG),)) for i in range(LONG)]
+        with pytest.raises(CycleError) as caught:
+            Graph(nodes).check()
+        assert len(caught.value.path) == LONG + 1
+
+    def test_they_are_one_tree(self) -> None:
+        for error in (CycleError, DuplicateNodeError, UnknownNodeError):
+            assert issubclass(error, GraphError)
+            assert issubclass(error, MotokoError)
+        assert issubclass(UnknownNodeError, KeyError)
+        # KeyError would show its message in quotes.
+        assert str(UnknownNodeError("no node")) == "no node"

@@ -1,0 +1,123 @@
+"""Configurations, their files, and the keys they give."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from motoko.errors import ConfigError, ParameterError
+from motoko.products import WorkflowConfig
+from tests.support.products import Config
+
+pytestmark = pytest.mark.unit
+
+
+def digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Free(WorkflowConfig):
+    """A configuration whose identity is any value."""
+
+    _identity_fields = ("value",)
+
+    value: Any = None
+
+
+class TestKeys:
+    def test_without_identity_fields_there_is_none(self) -> None:
+        assert WorkflowConfig().cache_key() is None
+        assert WorkflowConfig().cache_key(requires={"a": "k"}) is None
+
+    def test_what_they_are_made_of(self) -> None:
+        config = Config(n=3)
+        assert config.cache_key() == config.cache_key(requires={}) == digest({"n": 3})
+        assert config.cache_key(requires={"b": "k2", "a": "k1"}) == digest(
+            {"config": {"n": 3}, "requires": {"a": "k1", "b": "k2"}}
+        )
+        assert Config(n=3, color="blue").cache_key() == config.cache_key()
+
+    @pytest.mark.parametrize("annotation", [None, list[str], ClassVar[list[str]]])
+    def test_however_identity_fields_are_declared(self, annotation: Any) -> None:
+        space: dict[str, Any] = {"_identity_fields": ["n"], "__module__": __name__}
+        if annotation is not None:
+            space["__annotations__"] = {"_identity_fields": annotation}
+        derived = type("Derived", (WorkflowConfig,), space)
+        config = derived(n=1)
+        assert config._identity_fields == ["n"]
+        assert config.cache_key() == digest({"n": 1})
+        assert type("Further", (derived,), {"__module__": __name__})(n=1).cache_key()
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            (np.zeros(5000), np.r_[np.zeros(2500), 1, np.zeros(2499)]),
+            (np.zeros(4), np.zeros((2, 2))),
+            ({"a", "b"}, {"a", "c"}),
+            (Path("a"), Path("b")),
+            (np.float64(1), np.float64(2)),
+            (np.int32(1), np.int32(2)),
+            (Config(n=1), Config(n=2)),
+        ],
+    )
+    def test_tell_values_apart(self, one: object, other: object) -> None:
+        keys = [Free(value=value).cache_key() for value in (one, one, other)]
+        assert keys[0] == keys[1] != keys[2]
+
+    def test_sets_have_no_order(self) -> None:
+        names = [f"name{number}" for number in range(50)]
+        keys = {Free(value=set(order)).cache_key() for order in (names, names[::-1])}
+        assert len(keys) == 1
+
+    @pytest.mark.parametrize("value", [object(), lambda: 1, [object()]])
+    def test_a_value_without_lasting_text_is_refused(self, value: object) -> None:
+        with pytest.raises(ParameterError, match="cannot be part of a key"):
+            Free(value=value).cache_key()
+
+    def test_an_identity_field_that_does_not_exist(self) -> None:
+        class Wrong(Config):
+            _identity_fields = ("colour",)
+
+        with pytest.raises(ParameterError, match="'colour' is not a field of Wrong") as caught:
+            Wrong().cache_key()
+        assert "Did you mean 'color'?" in str(caught.value)
+
+
+class TestFields:
+    def test_defaults(self) -> None:
+        config: Any = WorkflowConfig()
+        assert config.model_dump() == {
+            "workflow_name": "", "description": "", "output_dir": "output"
+        }  # fmt: skip
+        assert config.ref_length is None
+        config.ref_length = 3
+        assert config.ref_length == 3
+        with pytest.raises(AttributeError, match="nothing"):
+            _ = config.nothing
+
+    def test_more_are_accepted_and_declared_ones_checked(self) -> None:
+        config: Any = Config.model_validate({"extra": 5})
+        assert config.extra == 5
+        with pytest.raises(ValueError, match="valid integer"):
+            config.n = "many"
+
+    def test_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        config = Config.model_validate({"n": 4, "extra": {"µ": 1e-5}})
+        config.save_yaml(tmp_path / "c.yaml")
+        assert Config.from_yaml(tmp_path / "c.yaml") == config
+        config.view()
+        assert capsys.readouterr().out == (tmp_path / "c.yaml").read_text()
+
+    def test_files_that_are_wrong(self, tmp_path: Path) -> None:
+        file = tmp_path / "c.yaml"
+        with pytest.raises(ConfigError, match="cannot be read: No such file"):
+            Config.from_yaml(file)
+        file.write_text("color: red\nn: many\n")
+        with pytest.raises(ConfigError, match=r"c.yaml:2: n: Input should be a valid integer"):
+            Config.from_yaml(file)

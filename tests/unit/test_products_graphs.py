@@ -1,0 +1,213 @@
+"""The graphs that all front-ends are tried on, as products: depth-first, told of on entry."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.errors import CycleError
+from motoko.graph import Status
+from motoko.products import WorkflowProducts, WorkflowRunner, workflow_step
+from tests.support.products import Config, module_for, module_of, step_of
+from tests.support.step_graphs import ASYMMETRIC, DIAMOND, FAILING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.unit
+
+
+class Told(list[tuple[str, str]]):
+    """What an observer was told."""
+
+    def __call__(self, event: str, name: str) -> None:
+        self.append((event, name))
+
+
+def test_a_diamond_is_built_depth_first_and_told_of_on_entry() -> None:
+    called: list[str] = []
+    told = Told()
+    runner = WorkflowRunner(module_for(DIAMOND, called), None)
+    runner.observe(told)
+    assert runner.get("bottom") == "bottom(left(top()), right(top()))"
+    assert called == ["top", "left", "right", "bottom"]
+    assert told == [
+        ("building", "bottom"),
+        ("building", "left"),
+        ("building", "top"),
+        ("built", "top"),
+        ("built", "left"),
+        ("building", "right"),
+        ("cached", "top"),
+        ("built", "right"),
+        ("built", "bottom"),
+    ]
+
+
+def test_an_asymmetric_graph_is_built_in_parameter_order() -> None:
+    called: list[str] = []
+    WorkflowRunner(module_for(ASYMMETRIC, called), None).get("e")
+    assert called == ["a", "d", "b", "c", "x", "e"]
+
+
+def test_parameters_give_the_order_not_requires() -> None:
+    called: list[str] = []
+    module = module_of(
+        step_of("a", called=called),
+        step_of("b", called=called),
+        step_of("c", "b", "a", called=called, requires=("a", "b")),
+    )
+    told = Told()
+    runner = WorkflowRunner(module, None)
+    runner.observe(told)
+    runner.get("c")
+    assert called == ["b", "a", "c"]
+
+
+def test_what_is_cached_is_told_of_where_it_is_needed() -> None:
+    called: list[str] = []
+    module = module_of(
+        step_of("a", called=called),
+        step_of("b", called=called),
+        step_of("c", "a", "b", "a2", called=called),
+        step_of("a2", "a", called=called),
+    )
+    told = Told()
+    runner = WorkflowRunner(module, None)
+    runner.get("a")
+    runner.observe(told)
+    runner.get("c")
+    assert told == [
+        ("building", "c"),
+        ("cached", "a"),
+        ("building", "b"),
+        ("built", "b"),
+        ("building", "a2"),
+        ("cached", "a"),
+        ("built", "a2"),
+        ("built", "c"),
+    ]
+
+
+def test_a_failure_ends_the_build() -> None:
+    called: list[str] = []
+    told = Told()
+    runner = WorkflowRunner(module_for(FAILING, called), None)
+    runner.observe(told)
+    with pytest.raises(ZeroDivisionError, match="left"):
+        runner.get("all")
+    assert called == ["top", "left"]
+    assert told == [
+        ("building", "all"),
+        ("building", "bottom"),
+        ("building", "left"),
+        ("building", "top"),
+        ("built", "top"),
+    ]
+    assert runner.status("top") == "cached"
+    assert runner.status("left") == "missing"
+
+
+def test_with_keep_going_what_does_not_depend_on_a_failure_is_built() -> None:
+    called: list[str] = []
+    told = Told()
+    runner = WorkflowRunner(module_for(FAILING, called), None)
+    runner.observe(told)
+    with pytest.raises(ZeroDivisionError, match="left"):
+        runner.build_all(keep_going=True)
+    assert called == ["top", "left", "right", "aside"]
+    assert sorted(runner.cache) == ["aside", "right", "top"]
+    assert [name for event, name in told if event == "built"] == ["top", "right", "aside"]
+    assert ("cached", "top") in told
+
+
+def test_a_cycle_is_reported_with_its_path() -> None:
+    called: list[str] = []
+    module = module_of(
+        step_of("a", "c", called=called),
+        step_of("b", "a", called=called),
+        step_of("c", "b", called=called),
+    )
+    runner = WorkflowRunner(module, Config())
+    with pytest.raises(CycleError, match="require each other") as caught:
+        runner.get("b")
+    assert caught.value.path == ("b", "a", "c", "b")
+    assert called == []
+    assert runner.what_invalidates("a") == {"a", "b", "c"}
+
+
+def test_a_cycle_through_a_requirement_that_is_no_parameter() -> None:
+    called: list[str] = []
+    module = module_of(
+        step_of("a", called=called, requires=("b",)), step_of("b", "a", called=called)
+    )
+    with pytest.raises(CycleError):
+        WorkflowRunner(module, None).get("b")
+
+
+def test_long_chains_need_no_recursion() -> None:
+    called: list[str] = []
+    names = [f"p{number}" for number in range(3000)]
+    module = module_of(
+        step_of(names[0], called=called),
+        *(step_of(name, former, called=called) for former, name in pairwise(names)),
+    )
+    runner = WorkflowRunner(module, Config())
+    assert runner.get(names[-1]).startswith("p2999(p2998(p2997(")
+    assert called == names
+    assert len(runner.what_invalidates(names[0])) == 2999
+
+
+def test_check_says_what_a_build_would_do_and_does_nothing(tmp_path: Path) -> None:
+    called: list[str] = []
+    module = module_for(DIAMOND, called)
+    products = WorkflowProducts(products_dir=tmp_path)
+    WorkflowRunner(module, Config(), products).build_all()
+    runner = WorkflowRunner(module, Config(), products)
+    called.clear()
+    assert set(runner.check().statuses.values()) == {Status.FRESH}
+    runner.config.n = 2
+    report = runner.check("bottom")
+    assert report.names(Status.WOULD_BUILD) == ["bottom", "left", "top", "right"]
+    assert called == []
+    assert runner.cache == {}
+
+
+def test_explain_says_what_has_changed(tmp_path: Path) -> None:
+    module = module_for(DIAMOND, [])
+    products = WorkflowProducts(products_dir=tmp_path)
+    WorkflowRunner(module, Config(), products).build_all()
+    runner = WorkflowRunner(module, Config(n=7), products)
+    first, *_, top, _ = str(runner.explain("bottom")).splitlines()
+    assert first == "bottom: stale: n is 7, was 1; left changed; right changed"
+    assert top == "    top: stale: n is 7, was 1"
+    runner.get("bottom")
+    assert str(runner.explain("bottom")) == "bottom: fresh: it is in memory"
+
+
+async def test_steps_that_are_coroutine_functions_are_awaited() -> None:
+    called: list[str] = []
+
+    @workflow_step(produces="slow", requires=["a"])
+    async def wait(a: str) -> str:
+        called.append("slow")
+        return f"slow({a})"
+
+    module = module_of(wait, step_of("a", called=called), step_of("c", "slow", called=called))
+    told = Told()
+    runner = WorkflowRunner(module, None)
+    runner.observe(told)
+    assert await runner.get_async("c") == "c(slow(a()))"
+    assert called == ["a", "slow", "c"]
+    assert [name for event, name in told if event == "built"] == ["a", "slow", "c"]
+    assert await runner.get_async("c") is runner.cache["c"]
+
+
+def test_without_a_loop_they_are_awaited_too() -> None:
+    @workflow_step(produces="slow")
+    async def wait() -> str:
+        return "waited"
+
+    assert WorkflowRunner(module_of(wait), None).get("slow") == "waited"
