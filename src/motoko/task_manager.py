@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.config import StudyConfig, TaskManagerConfig
+    from motoko.graph import Node
     from motoko.storage.scope import Scope
     from motoko.storage.store import Store
     from motoko.workflow import Workflow
@@ -341,6 +342,36 @@ class TaskManager:
         return RunList(self, request)
 
     createTask = create_task  # noqa: N815 - the documented second name
+
+    def node(
+        self,
+        name: str,
+        requires: Sequence[str] = (),
+        *,
+        run_params: Mapping[str, Any] | None = None,
+        replicate: int = 0,
+        **job_params: Any,
+    ) -> Node:
+        """Return a node of a step graph that is runs of this study, as ``create_task`` makes them.
+
+        It is fresh when they have ended well, whatever their labels; building it creates them, or
+        tries badly ended ones again, and waits for them. A job parameter that is a function without
+        arguments is called once the nodes ``requires`` are there, for what only they can tell.
+        """
+        from motoko.run_nodes import RunNode
+
+        return RunNode(self, name, requires, run_params, replicate, job_params).node()
+
+    def find_task(
+        self, run_params: Mapping[str, Any] | None = None, *, replicate: int = 0, **job_params: Any
+    ) -> list[Run] | None:
+        """Return the runs that ``create_task`` would give; None unless all of them are there."""
+        wanted = self._wanted(self._run_name(), run_params or {}, replicate, job_params, "")
+        with self.store.scope().view() as session:
+            table = session.tables.study(self.name)
+            found = [table.find(item.identity) for item in wanted]
+        keys = [RunKey(self.name, run_id) for run_id in found if run_id is not None]
+        return [Run(self.store, key) for key in keys] if len(keys) == len(wanted) else None
 
     def _run_name(self) -> str:
         if self.workflow.run_name is None:

@@ -177,3 +177,36 @@ def test_active_learning_gives_up_loudly(active_learning: Path) -> None:
 
     assert done.returncode != 0
     assert "6 samples, and the fits still disagree by" in done.stderr + done.stdout
+
+
+@pytest.fixture
+def extrapolation(tmp_path: Path) -> Iterator[Path]:
+    yield from copy_of("extrapolation", tmp_path)
+
+
+def built(output: str) -> set[str]:
+    """Return the nodes that were built, of all that are told of."""
+    lines = re.findall(r"^(\w+): (built|fresh)$", output, re.MULTILINE)
+    assert {name for name, _ in lines} == {"grid", "coarse", "fine", "result"}
+    return {name for name, status in lines if status == "built"}
+
+
+def test_a_graph_executes_runs_once_and_again_only_what_depends_on_a_change(
+    extrapolation: Path,
+) -> None:
+    def go(*options: str) -> str:
+        return motoko("run", "--run_name", "a", *options, cwd=extrapolation)
+
+    first = go()
+    assert built(first) == {"grid", "coarse", "fine", "result"}
+    found = re.search(r"^integral (\S+)$", first, re.MULTILINE)
+    assert found is not None
+    # Richardson's extrapolation leaves an error of the fourth order of the step.
+    assert abs(float(found[1]) - 2.0) < (math.pi / 8) ** 4 / 100
+    runs = len(list(extrapolation.glob("BD-*-runs/run-*")))
+    assert runs == 2
+    assert built(go()) == set()
+    assert built(go("--weight", "3")) == {"result"}
+    assert len(list(extrapolation.glob("BD-*-runs/run-*"))) == runs
+    assert built(go("--points", "10")) == {"grid", "coarse", "fine", "result"}
+    assert len(list(extrapolation.glob("BD-*-runs/run-*"))) == runs + 2

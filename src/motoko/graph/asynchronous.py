@@ -74,7 +74,7 @@ class _Driver:
         execution = self._execution
         step = execution.decide(node.name)
         if step is Step.ASK:
-            step = execution.answered(node.name, await _in_thread(lambda: ask(node)))
+            step = execution.answered(node.name, await _in_thread(lambda: ask(node, ready=True)))
         if step is Step.NOTHING:
             self._agenda.settled(node.name)
             return

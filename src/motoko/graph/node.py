@@ -50,6 +50,8 @@ class Node:
     things stand afterwards (otherwise the node counts as built). Without an action a node is an
     external thing, or, if it requires others, a collection of them. Nodes that share one action
     object are made by one execution of it. ``origin`` says in messages where the node comes from.
+    ``when_ready`` is asked in place of ``is_fresh`` once the requirements are there: for a node
+    whose own inputs come from them.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Node:
     is_fresh: Callable[[], Verdict] = lambda: STALE
     action: Callable[[], Any] | None = None
     origin: str = ""
+    when_ready: Callable[[], Verdict] | None = None
 
     @property
     def awaited(self) -> bool:

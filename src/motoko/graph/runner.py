@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     Ended = tuple[str, object, BaseException | None]
 
 
-def ask(node: Node) -> Verdict | Exception:
-    """Return the node's answer, or the exception that it raised instead."""
+def ask(node: Node, *, ready: bool = False) -> Verdict | Exception:
+    """Return the node's answer, or the exception that it raised instead.
+
+    ``ready``: its requirements are there.
+    """
     try:
+        if ready and node.when_ready is not None:
+            return node.when_ready()
         return node.is_fresh()
     except Exception as error:  # noqa: BLE001 - handed on: it is this node that failed
         return error
@@ -83,7 +88,7 @@ def visit(execution: Execution) -> dict[str, tuple[str, ...]]:
 def _deal(execution: Execution, name: str) -> None:
     step = execution.decide(name)
     if step is Step.ASK:
-        step = execution.answered(name, ask(execution.nodes[name]))
+        step = execution.answered(name, ask(execution.nodes[name], ready=True))
     if step is Step.ACT:
         execution.started(name)
         action = execution.nodes[name].action
@@ -144,7 +149,7 @@ def run_in_threads(execution: Execution, order: Order, threads: int) -> None:
             while at_work < threads and not execution.stopped and (name := agenda.take()):
                 step = execution.decide(name)
                 if step is Step.ASK:
-                    step = execution.answered(name, ask(execution.nodes[name]))
+                    step = execution.answered(name, ask(execution.nodes[name], ready=True))
                 if step is Step.ACT:
                     execution.started(name)
                     action = execution.nodes[name].action
