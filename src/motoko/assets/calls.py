@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any
 
 from motoko.assets.logs import Teller, header, show_graph
 from motoko.assets.nodes import Node, NodeExternal, NodeTask, NodeTasks
@@ -17,6 +16,7 @@ from motoko.graph.planner import cycle_error
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from motoko.graph import Verdict
     from motoko.graph.orders import Edges

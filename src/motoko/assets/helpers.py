@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from motoko.assets.nodes import Asset, Node
 from motoko.errors import TaskError
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def assets(node: Node | None) -> Any:
