@@ -1,4 +1,4 @@
-"""What one can ask the value that a task-function call returned."""
+"""What one can ask the value that a task-function call returned, and what logging needs."""
 
 from __future__ import annotations
 
@@ -73,6 +73,22 @@ def tasknames(obj: object) -> list[str]:
         if getattr(member, "is_task", False) is True and not abstract:
             found.append(name)
     return sorted(found)
+
+
+def logcfg(verbose: bool = False) -> None:
+    """Configure the root logger to write to standard error, with DEBUG messages if ``verbose``.
+
+    Does nothing where the root logger is configured already.
+    """
+    import logging
+    import sys
+
+    logging.basicConfig(
+        datefmt="%Y-%m-%dT%H:%M:%S",
+        format="[%(asctime)s] %(levelname)-7s %(message)s",
+        level=logging.DEBUG if verbose else logging.INFO,
+        stream=sys.stderr,
+    )
 
 
 def _is_ready(node: Node) -> bool:
