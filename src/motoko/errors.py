@@ -5,10 +5,10 @@ The first line of a message names the thing and the place; ``hint`` says what to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
 
 class MotokoError(Exception):
@@ -174,7 +174,7 @@ class StepResultError(GraphError, ValueError):
 
 
 class StepResultTypeError(GraphError, TypeError):
-    """A step with several products returned neither a dictionary nor a list or tuple of them."""
+    """What a step returned is no dictionary, nor a list or tuple where that would do."""
 
 
 class ProductError(GraphError):
@@ -191,6 +191,38 @@ class DamagedProductError(ProductError):
 
 class ReadOnlyStoreError(ProductError):
     """Nothing can be written where products are kept."""
+
+
+class UnknownPathError(GraphError, ModuleNotFoundError):
+    """A dotted path, of a model or in a reference, at which there is nothing."""
+
+
+class NotAModelError(GraphError, TypeError):
+    """Something is no model, step, workflow or state where one belongs."""
+
+
+class UnknownStateNameError(GraphError, KeyError):
+    """A name that a pipeline's state does not have."""
+
+
+class ImmutableStateError(GraphError, ValueError):
+    """A name that a state has is to be posted again, and the state is not mutable."""
+
+
+class StateStoreError(GraphError):
+    """The database of a pipeline's state cannot be used."""
+
+
+class MissingOutputError(GraphError, KeyError):
+    """A model's ``run()`` did not return what its step passes on."""
+
+
+class NotEncodableError(GraphError, ValueError):
+    """A value cannot be written as JSON so that the same can be read again."""
+
+
+class NothingToRerunError(GraphError, ValueError):
+    """A runner is to run again what it has not run yet."""
 
 
 class NoGraphvizError(GraphError, FileNotFoundError):

@@ -80,9 +80,10 @@ async def test_coroutines_go_on_together_while_functions_take_turns() -> None:
 
 
 async def test_functions_may_go_on_together_too() -> None:
-    barrier = threading.Barrier(2)
-    nodes = [Node(name, action=lambda: barrier.wait(timeout=20)) for name in "ab"]
-    assert (await Graph(nodes).build(threads=2)).complete
+    many = 40  # more than a loop has threads of its own
+    barrier = threading.Barrier(many)
+    nodes = [Node(str(i), action=lambda: barrier.wait(timeout=20)) for i in range(many)]
+    assert (await Graph(nodes).build(threads=many)).complete
 
 
 async def test_events_come_in_the_loops_thread(shop: Workshop) -> None:

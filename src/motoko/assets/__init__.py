@@ -7,9 +7,8 @@ library only.
 
 from __future__ import annotations
 
-from motoko.assets.calls import build, external, task, tasks
-from motoko.assets.helpers import assets, graph, ready, refs, requirements, tasknames
-from motoko.assets.logs import Log, logcfg
+from motoko.assets.calls import Log, build, external, task, tasks
+from motoko.assets.helpers import assets, graph, logcfg, ready, refs, requirements, tasknames
 from motoko.assets.nodes import Asset, Node, NodeExternal, NodeTask, NodeTasks, asset
 from motoko.errors import GraphError as IotaaError
 

@@ -1,13 +1,13 @@
-"""Calls of task functions: the outermost call builds, those inside it only return nodes."""
+"""Calls of task functions: the outermost call builds, those inside it only return nodes.
+
+What only a build needs is imported by the first one, so that importing tasks stays quick.
+"""
 
 from __future__ import annotations
 
-import logging
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any
 
-from motoko.assets.logs import Teller, header, show_graph
 from motoko.assets.nodes import Node, NodeExternal, NodeTask, NodeTasks
 from motoko.errors import GraphError, NoLoggerError, TaskError
 from motoko.graph import Graph, by_level
@@ -17,6 +17,8 @@ from motoko.graph.planner import cycle_error
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from logging import Logger
+    from typing import Any
 
     from motoko.graph import Verdict
     from motoko.graph.orders import Edges
@@ -33,7 +35,7 @@ class Call:
 
     __slots__ = ("discarded", "log", "nodes", "path")
 
-    def __init__(self, log: logging.Logger, nodes: dict[str, Node]) -> None:
+    def __init__(self, log: Logger, nodes: dict[str, Node]) -> None:
         self.log = log
         self.nodes = nodes
         self.path: dict[str, None] = {}  # the tasks whose requirements are being called
@@ -74,7 +76,13 @@ class Call:
 _call: ContextVar[Call | None] = ContextVar("motoko_assets_call", default=None)
 
 
-def logger_in_use(name: str) -> logging.Logger:
+def _new_call(log: Logger | None) -> Call:
+    from logging import getLogger
+
+    return Call(log or getLogger(), {})
+
+
+def logger_in_use(name: str) -> Logger:
     """Return the logger of the build in hand; NoLoggerError where there is none."""
     call = _call.get()
     if call is None:
@@ -85,6 +93,13 @@ def logger_in_use(name: str) -> logging.Logger:
     return call.log
 
 
+class Log:
+    """Stands for the logger of the build in hand: attributes are looked up there."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(logger_in_use(name), name)
+
+
 def decorated(kind: Kind, function: TaskFunction) -> Callable[..., Node]:
     """Return the function that users call instead of ``function``."""
 
@@ -92,7 +107,7 @@ def decorated(kind: Kind, function: TaskFunction) -> Callable[..., Node]:
     def task_function(
         *arguments: Any,
         dry_run: bool = False,
-        log: logging.Logger | None = None,
+        log: Logger | None = None,
         threads: int = 0,
         **options: Any,
     ) -> Node:
@@ -128,10 +143,10 @@ def _outermost(
     arguments: Any,
     options: Any,
     dry_run: bool,
-    log: logging.Logger | None,
+    log: Logger | None,
     threads: int,
 ) -> Node:
-    call = Call(log or logging.getLogger(), {})
+    call = _new_call(log)
     token = _call.set(call)
     try:
         root = _root(function, arguments, options)
@@ -194,7 +209,7 @@ async def build(
     function: Callable[..., Node],
     *arguments: Any,
     dry_run: bool = False,
-    log: logging.Logger | None = None,
+    log: Logger | None = None,
     threads: int = 1,
     **options: Any,
 ) -> Node:
@@ -204,7 +219,9 @@ async def build(
     """
     from asyncio import to_thread
 
-    call = Call(log or logging.getLogger(), {})
+    from motoko.assets.logs import Teller
+
+    call = _new_call(log)
     token = _call.set(call)
     try:
         root = await to_thread(_root, function, arguments, options)
@@ -223,6 +240,8 @@ async def build(
 
 
 def _build(call: Call, root: Node, *, dry_run: bool, threads: int) -> None:
+    from motoko.assets.logs import Teller
+
     teller = Teller(call.log, call.nodes, threads)
     try:
         root.report = _graph(call).run(
@@ -262,7 +281,11 @@ def _announced(call: Call, root: str) -> Callable[[Edges], list[str]]:
     """Return the order by level; the graph is logged when it is known, before it is built."""
 
     def order(edges: Edges) -> list[str]:
-        if call.log.isEnabledFor(logging.DEBUG):
+        from logging import DEBUG
+
+        from motoko.assets.logs import header, show_graph
+
+        if call.log.isEnabledFor(DEBUG):
             header(call.log, "Task Graph")
             for discarded in call.discarded:
                 name = discarded.rpartition(" <")[0]

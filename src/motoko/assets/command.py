@@ -13,8 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from motoko.assets.helpers import graph, tasknames
-from motoko.assets.logs import logcfg
+from motoko.assets.helpers import graph, logcfg, tasknames
 from motoko.errors import GraphError, UnknownNodeError, suggestion
 from motoko.version import __version__
 

@@ -1,11 +1,13 @@
-"""What one can ask the value that a task-function call returned."""
+"""What one can ask the value that a task-function call returned, and what logging needs."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from motoko.assets.nodes import Asset, Node
 from motoko.errors import TaskError
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def assets(node: Node | None) -> Any:
@@ -71,6 +73,22 @@ def tasknames(obj: object) -> list[str]:
         if getattr(member, "is_task", False) is True and not abstract:
             found.append(name)
     return sorted(found)
+
+
+def logcfg(verbose: bool = False) -> None:
+    """Configure the root logger to write to standard error, with DEBUG messages if ``verbose``.
+
+    Does nothing where the root logger is configured already.
+    """
+    import logging
+    import sys
+
+    logging.basicConfig(
+        datefmt="%Y-%m-%dT%H:%M:%S",
+        format="[%(asctime)s] %(levelname)-7s %(message)s",
+        level=logging.DEBUG if verbose else logging.INFO,
+        stream=sys.stderr,
+    )
 
 
 def _is_ready(node: Node) -> bool:

@@ -1,11 +1,9 @@
-"""The log: what a build says about its tasks, and the logger that tasks use."""
+"""The log: what a build says about its tasks."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import traceback
-from typing import Any
 
 from motoko.graph import Status
 
@@ -20,19 +18,6 @@ MOST_LINES = 10_000
 AVAILABLE = (Status.FRESH, Status.BUILT)
 UNDER_WAY = (Status.STALE, Status.UNDECIDED, Status.BUILDING)
 COMPLETED = {*Status} - {*UNDER_WAY, Status.FAILED}
-
-
-def logcfg(verbose: bool = False) -> None:
-    """Configure the root logger to write to standard error, with DEBUG messages if ``verbose``.
-
-    Does nothing where the root logger is configured already.
-    """
-    logging.basicConfig(
-        datefmt="%Y-%m-%dT%H:%M:%S",
-        format="[%(asctime)s] %(levelname)-7s %(message)s",
-        level=logging.DEBUG if verbose else logging.INFO,
-        stream=sys.stderr,
-    )
 
 
 class Teller:
@@ -112,12 +97,3 @@ def show_graph(log: logging.Logger, root: str, edges: Mapping[str, Sequence[str]
         if not (once and name in shown):
             stack.extend((one, depth + 1) for one in reversed(edges[name]))
         shown.add(name)
-
-
-class Log:
-    """Stands for the logger of the build in hand: attributes are looked up there."""
-
-    def __getattr__(self, name: str) -> Any:
-        from motoko.assets.calls import logger_in_use
-
-        return getattr(logger_in_use(name), name)

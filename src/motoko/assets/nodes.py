@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
 
 from motoko.errors import TaskError
 from motoko.graph import FRESH, Verdict, stale_because
@@ -12,6 +11,7 @@ from motoko.graph import FRESH, Verdict, stale_because
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from motoko.graph import Report
 

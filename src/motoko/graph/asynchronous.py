@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
 
 from motoko.errors import BuildError
@@ -27,16 +28,18 @@ async def run_in_loop(execution: Execution, order: Order, threads: int) -> None:
     coroutine functions are awaited here, as many as there are. Events are emitted in the loop.
     Cancelling it cancels the coroutines and waits for the functions at work.
     """
-    driver = _Driver(execution, Agenda(await _visited(execution), order), max(threads, 1))
-    async with asyncio.TaskGroup() as group:
-        await driver.run(group)
+    slots = max(threads, 1)
+    with ThreadPoolExecutor(slots + 1, "motoko-graph") as pool:  # one more to ask in
+        agenda = Agenda(await _visited(execution, pool), order)
+        async with asyncio.TaskGroup() as group:
+            await _Driver(execution, agenda, slots, pool).run(group)
 
 
-async def _visited(execution: Execution) -> dict[str, tuple[str, ...]]:
+async def _visited(execution: Execution, pool: Executor) -> dict[str, tuple[str, ...]]:
     events: list[Event] = []
     emit, execution.emit = execution.emit, events.append
     try:
-        edges: dict[str, tuple[str, ...]] = await _in_thread(lambda: visit(execution))
+        edges: dict[str, tuple[str, ...]] = await _in_thread(pool, lambda: visit(execution))
     finally:
         execution.emit = emit
     for event in events:
@@ -45,10 +48,11 @@ async def _visited(execution: Execution) -> dict[str, tuple[str, ...]]:
 
 
 class _Driver:
-    def __init__(self, execution: Execution, agenda: Agenda, slots: int) -> None:
+    def __init__(self, execution: Execution, agenda: Agenda, slots: int, pool: Executor) -> None:
         self._execution = execution
         self._agenda = agenda
         self._slots = slots
+        self._pool = pool
         self._at_work = 0
         self._waiting: list[str] = []
         self._ended: asyncio.Queue[Ended] = asyncio.Queue()
@@ -74,7 +78,8 @@ class _Driver:
         execution = self._execution
         step = execution.decide(node.name)
         if step is Step.ASK:
-            step = execution.answered(node.name, await _in_thread(lambda: ask(node, ready=True)))
+            answer = await _in_thread(self._pool, lambda: ask(node, ready=True))
+            step = execution.answered(node.name, answer)
         if step is Step.NOTHING:
             self._agenda.settled(node.name)
             return
@@ -91,17 +96,17 @@ class _Driver:
     async def _act(self, name: str, action: Callable[[], Any], *, awaited: bool) -> None:
         result, error = None, None
         try:
-            result = await (action() if awaited else _in_thread(action))
+            result = await (action() if awaited else _in_thread(self._pool, action))
         except BaseException as caught:  # noqa: BLE001 - handed on to the driver
             error = caught
         self._slots += not awaited
         self._ended.put_nowait((name, result, error))
 
 
-async def _in_thread(function: Callable[[], Any]) -> Any:
+async def _in_thread(pool: Executor, function: Callable[[], Any]) -> Any:
     """Return what ``function`` returns, called in a thread; if cancelled, wait for its end."""
     call = copy_context().run
-    future = asyncio.get_running_loop().run_in_executor(None, call, function)
+    future = asyncio.get_running_loop().run_in_executor(pool, call, function)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

@@ -1,0 +1,84 @@
+"""The base of models: pydantic, with a dotted path and a round trip through JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Self
+
+import pydantic
+
+from motoko.errors import NotAModelError
+from motoko.pipeline.encoding import decode, encode
+from motoko.pipeline.paths import path_of
+from motoko.pipeline.values import same
+
+
+class BaseModel(pydantic.BaseModel):
+    """A pydantic model without unknown fields, which can be written as JSON.
+
+    A model for a :class:`~motoko.pipeline.Step` has a method ``run()`` that returns a dictionary.
+    Models are equal if they are of one class and their fields have the same values, arrays and
+    data frames included.
+    """
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()
+    )
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return same(self, other)
+
+    __hash__ = None  # type: ignore[assignment]  # fields may be assigned
+
+    def compared_by(self) -> Any:
+        """Return what two models of this class are compared by: all they hold."""
+        return [self.__dict__, self.__pydantic_private__]
+
+    def written_as(self) -> dict[str, Any]:
+        """Return what is written as JSON: the values of the fields, by alias."""
+        return {
+            field.alias or name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if not field.exclude
+        }
+
+    @classmethod
+    def get_uri(cls) -> str:
+        """Return ``module.Class``."""
+        return path_of(cls)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``{"model": dotted path of the class, "contents": fields as plain JSON}``.
+
+        NotEncodableError (a ValueError) if a value in it has no counterpart in JSON.
+        """
+        made: dict[str, Any] = encode(self, type(self).__name__)
+        return made
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Return the model that :meth:`to_dict` wrote; its module is imported.
+
+        NotAModelError (a TypeError) if it is of another class than this or one derived from it.
+        """
+        made = decode(data)
+        if not isinstance(made, cls):
+            raise NotAModelError(f"this is a {type(made).__name__}, not a {cls.__name__}")
+        return made
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return :meth:`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Return the model that :meth:`to_json` wrote. Its module is imported: trust the text."""
+        return cls.from_dict(json.loads(text))
+
+    getUri = get_uri
+    toDict = to_dict
+    fromDict = from_dict
+    toJson = to_json
+    fromJson = from_json

@@ -1,0 +1,130 @@
+"""One run of a workflow on a state."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import TYPE_CHECKING, Any
+
+from motoko.graph import Graph, Node, Verdict, as_listed, undecided_because
+from motoko.pipeline.logs import LOG, be_heard
+from motoko.pipeline.outlook import check_names, node_names, requirements, verdict
+from motoko.pipeline.workflow import check_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from motoko.graph import Event
+    from motoko.pipeline.state import Interface
+    from motoko.pipeline.workflow import Workflow
+
+
+class Execution:
+    """Runs or skips each step, in list order."""
+
+    def __init__(self, workflow: Workflow, state: Interface) -> None:
+        self._workflow = workflow
+        self._state = state
+        self._asked: set[int] = set()
+        self._result: dict[str, Any] | None = None
+
+    def run(
+        self, *, keep_going: bool, observers: Iterable[Callable[[Event], object]]
+    ) -> dict[str, Any] | None:
+        """Deal with all steps; return what the last one passes on."""
+        self._check()
+        if not self._workflow.steps:
+            return None
+        be_heard()
+        graph = self._graph()
+        order = as_listed([*graph.nodes])
+        report = graph.run(order=order, keep_going=keep_going, observers=observers)
+        report.raise_failure()
+        return self._result
+
+    def _check(self) -> None:
+        """Raise what is wrong with the workflow before anything is run."""
+        workflow = self._workflow
+        check_state(self._state)
+        check_names(workflow.steps, self._state)
+        for index, step in enumerate(workflow.steps):
+            if not workflow.use_extracts or index not in workflow.model_outputs:
+                with _noted(workflow, index):
+                    step.model_class()
+
+    def _graph(self) -> Graph:
+        steps = self._workflow.steps
+        names = node_names(steps)
+        return Graph(
+            Node(
+                names[index],
+                tuple(names[one] for one in required),
+                functools.partial(self._ask, index),
+                functools.partial(self._act, index),
+                f"step {index} ({steps[index].model})",
+            )
+            for index, required in enumerate(requirements(steps))
+        )
+
+    def _ask(self, index: int) -> Verdict:
+        """Return whether the step is skipped, and if so post what the state lacks of it."""
+        if index not in self._asked:
+            self._asked.add(index)
+            return undecided_because("what it reads is looked at when it is its turn")
+        with _noted(self._workflow, index):
+            answer = verdict(self._workflow, index, self._model_input(index))
+            if answer.fresh:
+                self._skip(index)
+        return answer
+
+    def _skip(self, index: int) -> None:
+        step = self._workflow.steps[index]
+        # A copy: whoever changes it in place must not change what is kept.
+        output = self._workflow.get_model_output(index)
+        state_output = step.extract_state_output_from_model_output(output)
+        lacking = {name: one for name, one in state_output.items() if name not in self._state}
+        step.post_state_output_to_state(lacking, self._state)
+        self._workflow.steps_skipped.append(index)
+        self._passed_on(index, state_output)
+        LOG.info("Skipped Step%3d. %s.", index, step.model)
+
+    def _act(self, index: int) -> None:
+        workflow, state = self._workflow, self._state
+        step = workflow.steps[index]
+        with _noted(workflow, index):
+            state.check_postable(step.get_state_output_names())
+            LOG.info("Running Step%3d. %s...", index, step.model)
+            model_input = self._model_input(index)
+            if workflow.populate_extracts:
+                # Before the model, which may fail, and may change its input in place.
+                workflow.model_outputs.remove(index)
+                workflow.model_inputs.add(index, model_input)
+            output = step.execute(model_input)
+            state_output = step.extract_state_output_from_model_output(output)
+            kept = output if workflow.populate_extracts else None
+            step.post_state_output_to_state(state_output, state)
+            if kept is not None:
+                workflow.model_outputs.add(index, kept)
+                workflow.models[index] = step.model
+        workflow.steps_ran.append(index)
+        self._passed_on(index, state_output)
+        LOG.info("done.")
+
+    def _model_input(self, index: int) -> dict[str, Any]:
+        step = self._workflow.steps[index]
+        values = step.extract_state_input_from_state(self._state)
+        return step.extract_model_input_from_state_input(values)
+
+    def _passed_on(self, index: int, state_output: dict[str, Any]) -> None:
+        if index == len(self._workflow.steps) - 1:
+            self._result = state_output
+
+
+@contextlib.contextmanager
+def _noted(workflow: Workflow, index: int) -> Iterator[None]:
+    """Add a note that names the step to what is raised."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in step {index} ({workflow.steps[index].model}) of the workflow")
+        raise

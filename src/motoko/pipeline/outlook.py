@@ -1,0 +1,117 @@
+"""What a workflow's steps depend on, and what they would do with a state; nothing is run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from motoko.errors import UnknownStateNameError, suggestion
+from motoko.graph import Graph, Node, Verdict, fresh_because, stale_because, undecided_because
+from motoko.pipeline.workflow import check_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from motoko.pipeline.state import Interface
+    from motoko.pipeline.step import Step
+    from motoko.pipeline.workflow import Workflow
+
+
+def node_names(steps: Sequence[Step]) -> list[str]:
+    """Return a name for each step: its index and the class of its model."""
+    return [f"{index}. {step.model.rpartition('.')[2]}" for index, step in enumerate(steps)]
+
+
+def requirements(steps: Sequence[Step]) -> list[tuple[int, ...]]:
+    """Return for each step the steps that wrote last, of those before it, what it reads."""
+    writers: dict[str, int] = {}
+    found = []
+    for index, step in enumerate(steps):
+        read = (writers[name] for name in step.inputs if name in writers)
+        found.append(tuple(dict.fromkeys(read)))
+        writers.update(dict.fromkeys(step.outputs.values(), index))
+    return found
+
+
+def check_names(steps: Sequence[Step], state: Interface) -> None:
+    """Raise UnknownStateNameError for a name that neither ``state`` nor a step before provides."""
+    provided: dict[str, None] = {}
+    for index, step in enumerate(steps):
+        for name in step.inputs:
+            if name not in provided and name not in state:
+                raise _unknown(steps, index, name, [*state.names(), *provided])
+        provided.update(dict.fromkeys(step.outputs.values()))
+
+
+def _unknown(
+    steps: Sequence[Step], index: int, name: str, known: Sequence[str]
+) -> UnknownStateNameError:
+    later = [n for n, step in enumerate(steps) if n >= index and name in step.outputs.values()]
+    what = f"step {index} ({steps[index].model}) reads {name!r}, which neither the state "
+    hint = f"Step {later[0]} writes it, too late." if later else suggestion(name, known)
+    return UnknownStateNameError(f"{what}nor a step before has", hint=hint)
+
+
+def verdict(workflow: Workflow, index: int, model_input: Mapping[str, Any]) -> Verdict:
+    """Return whether a step with this input would be skipped: fresh."""
+    step = workflow.steps[index]
+    if not workflow.use_extracts:
+        return stale_because("what is kept of former runs is not used")
+    if index not in workflow.model_inputs or index not in workflow.model_outputs:
+        return stale_because("there is no output of a run before")
+    model = workflow.models.get(index, step.model)
+    if model != step.model:
+        return stale_because(f"its output was made by {model}")
+    kept = workflow.model_outputs.data[index]
+    if lacking := [key for key in step.outputs if key not in kept]:
+        return stale_because(f"its output has no {', '.join(map(repr, lacking))}")
+    changed = workflow.model_inputs.changes(index, model_input)
+    if changed:
+        return stale_because(*(f"{name} has changed" for name in changed))
+    return fresh_because("its input is the same as before")
+
+
+def graph(workflow: Workflow, state: Interface) -> Graph:
+    """Return the steps as nodes that know what they would do with ``state``."""
+    check_state(state)
+    check_names(workflow.steps, state)
+    names = node_names(workflow.steps)
+    required = requirements(workflow.steps)
+    verdicts = _verdicts(workflow, state, required)
+    return Graph(
+        Node(
+            names[index],
+            tuple(names[one] for one in required[index]),
+            _answering(verdicts[index]),
+            _not_run,
+            f"step {index} ({step.model})",
+        )
+        for index, step in enumerate(workflow.steps)
+    )
+
+
+def _verdicts(
+    workflow: Workflow, state: Interface, required: Sequence[tuple[int, ...]]
+) -> list[Verdict]:
+    found: list[Verdict] = []
+    posted: dict[str, Any] = {}  # by steps that would be skipped
+    for index, step in enumerate(workflow.steps):
+        unsure = [one for one in required[index] if not found[one].fresh]
+        if unsure:
+            found.append(undecided_because(*(f"step {one} comes first" for one in unsure)))
+            continue
+        values = {
+            name: state.extract(name) if name in state else posted[name] for name in step.inputs
+        }
+        found.append(verdict(workflow, index, step.extract_model_input_from_state_input(values)))
+        if found[index].fresh:
+            kept = workflow.model_outputs.data[index]
+            posted.update(step.extract_state_output_from_model_output(kept))
+    return found
+
+
+def _answering(answer: Verdict) -> Callable[[], Verdict]:
+    return lambda: answer
+
+
+def _not_run() -> None:
+    raise NotImplementedError("this graph says what would be done: run the workflow instead")

@@ -1,0 +1,132 @@
+"""A workflow and a state, given as they are or by reference, and what became of them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import pydantic
+
+from motoko.errors import NotAModelError, NothingToRerunError
+from motoko.pipeline.base import BaseModel
+from motoko.pipeline.paths import read
+from motoko.pipeline.state import Interface
+from motoko.pipeline.workflow import Workflow, alias
+
+T = TypeVar("T")
+
+
+class Runner(BaseModel):
+    """Runs a workflow on a state, and again.
+
+    Both may be instances, which are used as they are, or references ``python://module.NAME``,
+    which stay text: at each :meth:`run` the module is imported, again if it was before, so that
+    its objects are new ones. A reference to a function stands for what it returns without
+    arguments. ``rerun_workflow`` and ``rerun_state`` are those of the last run, None before.
+    """
+
+    workflow: Workflow | str
+    state: pydantic.SerializeAsAny[Interface] | str
+    _rerun_workflow: Workflow | None = pydantic.PrivateAttr(default=None)
+    _rerun_state: Interface | None = pydantic.PrivateAttr(default=None)
+
+    def __init__(self, workflow: Workflow | str, state: Interface | str) -> None:
+        fields: dict[str, Any] = {"workflow": workflow, "state": state}
+        super().__init__(**fields)
+
+    def compared_by(self) -> Any:
+        """Return the fields."""
+        return self.__dict__
+
+    @property
+    def rerun_workflow(self) -> Workflow | None:
+        """The workflow of the last run, None before."""
+        return self._rerun_workflow
+
+    @rerun_workflow.setter
+    def rerun_workflow(self, workflow: Workflow | None) -> None:
+        self._rerun_workflow = workflow
+
+    @property
+    def rerun_state(self) -> Interface | None:
+        """The state of the last run, None before."""
+        return self._rerun_state
+
+    @rerun_state.setter
+    def rerun_state(self, state: Interface | None) -> None:
+        self._rerun_state = state
+
+    rerunWorkflow = alias("rerun_workflow")
+    rerunState = alias("rerun_state")
+
+    def run(self, *, keep_going: bool = False) -> dict[str, Any] | None:
+        """Run the workflow and return what its last step passes on, see :meth:`Workflow.run`.
+
+        UnknownPathError (a ModuleNotFoundError) for a reference that leads nowhere,
+        NotAModelError (a TypeError) for one that leads to something else.
+        """
+        self.rerun_workflow, self.rerun_state = self.get_workflow(), self.get_state()
+        return self.rerun_workflow.run(self.rerun_state, keep_going=keep_going)
+
+    def rerun(
+        self,
+        use_extracts: bool | None = None,
+        populate_extracts: bool | None = None,
+        *,
+        useExtracts: bool | None = None,
+        populateExtracts: bool | None = None,
+    ) -> dict[str, Any] | None:
+        """Run the workflow of the last run on the state of the last run.
+
+        Flags that are given (under either name) stay on that workflow. NothingToRerunError
+        (a ValueError) before the first run.
+        """
+        workflow, state = self.get_rerun_workflow(), self.get_rerun_state()
+        flags = {"use_extracts": use_extracts, "populate_extracts": populate_extracts}
+        former = {"use_extracts": useExtracts, "populate_extracts": populateExtracts}
+        for name, value in [*flags.items(), *former.items()]:
+            if value is not None:
+                setattr(workflow, name, value)
+        return workflow.run(state)
+
+    def get_workflow(self) -> Workflow:
+        """Return the workflow: a new one if it is a reference."""
+        return _resolved(self.workflow, Workflow)
+
+    def get_state(self) -> Interface:
+        """Return the state: a new one if it is a reference."""
+        return _resolved(self.state, Interface)  # type: ignore[type-abstract]
+
+    def get_rerun_workflow(self) -> Workflow:
+        """Return the workflow of the last run; NothingToRerunError before."""
+        if self.rerun_workflow is None:
+            raise _nothing("rerunWorkflow")
+        return self.rerun_workflow
+
+    def get_rerun_state(self) -> Interface:
+        """Return the state of the last run; NothingToRerunError before."""
+        if self.rerun_state is None:
+            raise _nothing("rerunState")
+        return self.rerun_state
+
+    getWorkflow = get_workflow
+    getState = get_state
+    getRerunWorkflow = get_rerun_workflow
+    getRerunState = get_rerun_state
+
+
+def _resolved(given: T | str, kind: type[T]) -> T:
+    if not isinstance(given, str):
+        return given
+    found = read(given)
+    if callable(found) and not isinstance(found, kind):
+        found = found()
+    if not isinstance(found, kind):
+        raise NotAModelError(
+            f"{given} is a {type(found).__name__}, not a {kind.__name__}",
+            hint=f"Refer to a {kind.__name__}, or to a function that returns one.",
+        )
+    return found
+
+
+def _nothing(name: str) -> NothingToRerunError:
+    return NothingToRerunError(f"Cannot rerun workflow without a {name}", hint="Call run() first.")

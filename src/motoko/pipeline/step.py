@@ -1,0 +1,143 @@
+"""A step: a model, and which slots of a state its fields come from and its results go to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from motoko.errors import MissingOutputError, NotAModelError, StepResultTypeError, suggestion
+from motoko.pipeline.base import BaseModel
+from motoko.pipeline.paths import locate, path_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from motoko.pipeline.state import Interface
+
+
+class Step(BaseModel):
+    """One unit of work.
+
+    ``model`` is a class with ``run()``, or its dotted path; a class is kept as its path and found
+    again at each run. ``inputs`` are ``{name in the state: field of the model}``; of two names for
+    one field the last wins. ``outputs`` are ``{key of what run() returns: name in the state}``;
+    other keys go nowhere.
+    """
+
+    model: str
+    inputs: dict[str, str] = pydantic.Field(default_factory=dict)
+    outputs: dict[str, str] = pydantic.Field(default_factory=dict)
+    # A class in a function cannot be found by its path.
+    _local: type[Any] | None = pydantic.PrivateAttr(default=None)
+
+    def __init__(
+        self,
+        model: type[Any] | str,
+        inputs: Mapping[str, str] | None = None,
+        outputs: Mapping[str, str] | None = None,
+    ) -> None:
+        path = path_of(model) if isinstance(model, type) else model
+        fields: dict[str, Any] = {"model": path, "inputs": inputs or {}, "outputs": outputs or {}}
+        super().__init__(**fields)
+        if isinstance(model, type) and "<locals>" in path:
+            self._local = model
+
+    def compared_by(self) -> Any:
+        """Return the fields."""
+        return self.__dict__
+
+    def model_class(self) -> type[Any]:
+        """Return the class of the model.
+
+        UnknownPathError (a ModuleNotFoundError) if its path leads nowhere, NotAModelError (a
+        TypeError) if it leads to something else than a class with ``run()``.
+        """
+        found = self._local or locate(self.model, "model")
+        if not (isinstance(found, type) and callable(getattr(found, "run", None))):
+            raise NotAModelError(
+                f"{self.model} is no model: it is {found!r}",
+                hint="A model is a class that has fields and a method run().",
+            )
+        return found
+
+    def run(self, state: Interface) -> dict[str, Any]:
+        """Run the model on what ``state`` holds, post what it returns, and return that by name.
+
+        Raises what :meth:`execute` raises, and errors of the state.
+        """
+        state_input = self.extract_state_input_from_state(state)
+        state.check_postable(self.get_state_output_names())
+        output = self.execute(self.extract_model_input_from_state_input(state_input))
+        state_output = self.extract_state_output_from_model_output(output)
+        self.post_state_output_to_state(state_output, state)
+        return state_output
+
+    def execute(self, model_input: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the model with these fields and return what its ``run()`` does, which is checked.
+
+        What the model raises goes on: pydantic.ValidationError (a ValueError) for a field of a
+        wrong type. StepResultTypeError (a TypeError) if the result is no dictionary,
+        MissingOutputError (a KeyError) if it lacks a key of ``outputs``.
+        """
+        output = self.extract_model_from_model_input(model_input).run()
+        if not isinstance(output, dict):
+            raise StepResultTypeError(
+                f"{self.model}.run() returned a {type(output).__name__}, no dictionary",
+                hint="Return {key: value}; the step's outputs say where each value goes.",
+            )
+        for key in self.outputs:
+            if key not in output:
+                raise MissingOutputError(
+                    f"{self.model}.run() returned no {key!r}, which the step passes on",
+                    hint=suggestion(key, [*map(str, output)]),
+                )
+        return output
+
+    def get_state_input_names(self) -> list[str]:
+        """Return the names in the state that are read."""
+        return [*self.inputs]
+
+    def get_model_input_names(self) -> list[str]:
+        """Return the fields of the model that are given."""
+        return [*self.inputs.values()]
+
+    def get_model_output_names(self) -> list[str]:
+        """Return the keys of the model's result that are passed on."""
+        return [*self.outputs]
+
+    def get_state_output_names(self) -> list[str]:
+        """Return the names in the state that are written."""
+        return [*self.outputs.values()]
+
+    def extract_state_input_from_state(self, state: Interface) -> dict[str, Any]:
+        """Return what is read of the state, by name there."""
+        return {name: state.extract(name) for name in self.inputs}
+
+    def extract_model_input_from_state_input(
+        self, state_input: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return what was read of the state, by field of the model."""
+        return {field: state_input[name] for name, field in self.inputs.items()}
+
+    def extract_model_from_model_input(self, model_input: Mapping[str, Any]) -> Any:
+        """Return the model with these fields."""
+        return self.model_class()(**model_input)
+
+    def extract_state_output_from_model_output(self, output: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is passed on of a model's result, by name in the state."""
+        return {name: output[key] for key, name in self.outputs.items()}
+
+    def post_state_output_to_state(self, state_output: Mapping[str, Any], state: Interface) -> None:
+        """Post values to the state: all of them, or none if that fails."""
+        state.post_all(state_output)
+
+    getStateInputNames = get_state_input_names
+    getModelInputNames = get_model_input_names
+    getModelOutputNames = get_model_output_names
+    getStateOutputNames = get_state_output_names
+    extractStateInputFromState = extract_state_input_from_state
+    extractModelInputFromStateInput = extract_model_input_from_state_input
+    extractModelFromModelInput = extract_model_from_model_input
+    extractStateOutputFromModelOutput = extract_state_output_from_model_output
+    postStateOutputToState = post_state_output_to_state
