@@ -177,7 +177,7 @@ def test_a_server_that_cannot_be_started_again_says_why(
     kept = state.database.read_bytes()
     kill_server(state)
     state.database.write_bytes(b"not a database any more, " * 10)
-    with pytest.raises(ServerError, match=r"did not come back within 1 s: .*serve.* did not start"):
+    with pytest.raises(ServerError, match=r"did not come back within 1 s: .* is not a database"):
         increment(store)
     store.close()
     state.database.write_bytes(kept)

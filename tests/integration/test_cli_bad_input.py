@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from motoko.cli import main
 from tests.support.command_line import MAIN, Shell, finish, small_workflow, wait_until
 
 if TYPE_CHECKING:
@@ -79,20 +80,26 @@ ROWS = {
         {"motoko.yaml": "task_managers: {s: }\norchestrator: main\n"},
         first=("motoko.yaml:2:", "module.function"),
     ),
-    "no module": Row({"steps.py": None}, first=("motoko.yaml:", "steps.py")),
+    "no module": Row({"steps.py": None}, first=("motoko.yaml:3: ", "steps.py")),
     "no function": Row(
         {"steps.py": "async def mian(workflow): pass\n"},
-        first=("steps.py:", "'main'"),
+        first=("motoko.yaml:3: ", "steps.py has no function 'main'"),
         anywhere=("Did you mean 'mian'?",),
     ),
-    "not async": Row({"steps.py": "def main(workflow): pass\n"}, first=("'main' is not async",)),
+    "not async": Row({"steps.py": "\ndef main(workflow): pass\n"},
+                     first=("motoko.yaml:3: ", "function main (", "steps.py:2) is not async")),
     "import error": Row({"steps.py": "\nimport nothing_of_this_name\n" + MAIN},
                         first=("steps.py:2:", "nothing_of_this_name")),
     "syntax error": Row({"steps.py": "async def main(:\n"}, first=("steps.py:1:", "SyntaxError")),
     "option of Motoko's": Row(
         {"steps.py": "def populate_arg_parser(parser):\n    parser.add_argument('--run_name')\n"
                      + MAIN},
-        first=("populate_arg_parser", "--run_name"),
+        first=("steps.py:2: populate_arg_parser", "--run_name"),
+    ),
+    "options that cannot be added": Row(
+        {"steps.py": "def populate_arg_parser(parser):\n    parser.add_argument('--y', tipe=int)\n"
+                     + MAIN},
+        first=("steps.py:2: populate_arg_parser: TypeError: ", "'tipe'"),
     ),
     "unknown parameter": Row(
         creating(x="1", z="2"), status=1, first=("in the orchestrator function main", "'z'"),
@@ -123,7 +130,6 @@ ROWS = {
     "unknown study": Row(command=("info", "--bd_study", "t"), first=("'t'",)),
     "unknown generator": Row(command=("launcher", "--generator", "bsh"), first=("'bsh'",)),
     "empty run name": Row(command=("run", "--run_name", ""), first=("the run name is empty",)),
-    "blank run name": Row(command=("run", "--run_name", "  "), first=("the run name is empty",)),
     "long run name": Row(command=("run", "--run_name", "n" * 101), first=("101 characters",)),
     "unprintable run name": Row(command=("run", "-n", "a\nb"), first=("unprintable",)),
     "slash in a run name": Row(command=("run", "-n", "a/b"), first=("slash",)),
@@ -254,8 +260,35 @@ def test_a_server_that_cannot_start_is_said_and_its_file_stays(shell: Shell) -> 
         done = shell.run(*command)
         assert done.returncode == 1, command
         assert done.stderr.startswith("error: ")
-        assert "motoko.storage.serve" in done.stderr.splitlines()[0]
+        assert done.stderr.startswith(f"error: {database} is not a database of Motoko's\n")
+        assert "server.log" in done.stderr
     assert database.read_bytes() == b"this is no database"
+
+
+def test_a_launcher_that_cannot_start_says_why_and_leaves_no_server(
+    shell: Shell, tmp_path: Path
+) -> None:
+    shell.write({"motoko.yaml": WORKFLOW + "generator: slurm\n"})
+    shell.environment["PATH"] = str(tmp_path)
+    for options in ([], ["--do_not_detach"]):
+        done = shell.run("launcher", *options)
+        assert done.returncode == 1, done.stderr
+        problem = "error: study 's' asks for the generator 'slurm', but there is no sbatch on PATH"
+        assert problem in done.stderr.splitlines()
+        assert shell.info()["server"] is None
+    assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("command", ["info", "kill", "create", "launcher"])
+def test_a_file_in_the_place_of_the_state_directory(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_workflow(tmp_path)
+    (tmp_path / ".wf").touch()
+    assert main([command, "--workflow", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/.wf is not a directory\n  Move it out of the way.\n"
+    )
 
 
 def test_parameters_reach_the_script_unchanged_and_are_never_executed(shell: Shell) -> None:

@@ -140,12 +140,14 @@ def test_a_daemon_that_announces_a_failure_is_reported_and_ended(tmp_path: Path)
 import os, pathlib, sys, time
 from motoko.runtime.daemons import PidFile, announce_failure
 PidFile(pathlib.Path(sys.argv[1])).write()
-announce_failure("the port is taken")
+announce_failure("the port is taken\\n  Choose another.")
 time.sleep(60)
 """
     pid_file = PidFile(tmp_path / "pid")
-    with pytest.raises(LauncherError, match="did not start: the port is taken"):
+    with pytest.raises(LauncherError) as caught:
         spawn_detached(script(code, str(pid_file.path)), log=tmp_path / "log")
+    assert caught.value.message == "the port is taken"
+    assert caught.value.hint == f"Choose another.\n  The log is {tmp_path / 'log'}."
     assert pid_file.read() is not None
     assert not pid_file.owner_alive()
 

@@ -210,12 +210,29 @@ def test_verbose_may_stand_before_and_after_the_command() -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--workflow", "d", "kill"],
+        ["--workflow=d", "kill"],
+        ["--verbose", "--workflow", "d", "kill", "--stop-runs"],
+        ["kill", "--workflow", "d"],
+        ["--workflow", "d", "orchestrator", "stop", "-n", "a"],
+        ["orchestrator", "--workflow", "d", "stop"],
+    ],
+)
+def test_the_workflow_may_be_named_before_the_command(arguments: list[str]) -> None:
+    assert parse(build_parser(), arguments).workflow_dir == "d"
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["kil"], "error: motoko has no command 'kil'\n  Did you mean 'kill'?"),
         (["kill", "--stop_runs"], "error: motoko kill does not know '--stop_runs'\n  Did you mean"),
         (["clean", "--constraints"], "error: argument --constraints: expected one argument\n"),
         (["kill", "--stop"], "error: motoko kill does not know '--stop'\n"),
+        (["--workflow"], "error: argument --workflow: expected one argument\n"),
+        (["--workflow", "d"], "error: the following arguments are required: COMMAND\n"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_parsed(

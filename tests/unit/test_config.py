@@ -180,6 +180,18 @@ def test_do_it_is_a_config_file_where_it_exists(tmp_path: Path) -> None:
     assert load_study(directory).config_files == ("doIt.py", "extra.py")
 
 
+def test_a_directory_is_no_config_file(tmp_path: Path) -> None:
+    directory = make_study(tmp_path, "mult", STUDY + "config_files:\n- sub\n")
+    (directory / "sub").mkdir()
+    with pytest.raises(ConfigError, match=r"mult/sub is a directory") as caught:
+        load_study(directory)
+    assert str(caught.value).endswith("name each file in it, as sub/FILE.")
+    (directory / "launch.sh").unlink()
+    (directory / "launch.sh").mkdir()
+    with pytest.raises(ConfigError, match=r"the script .*launch\.sh is a directory"):
+        load_study(directory)
+
+
 def test_undeclared_run_fields_are_free(tmp_path: Path) -> None:
     study = study_of(tmp_path, "run_params: {colour: red, nproc: 2}\n")
     assert study.run_params == {"colour": "red", "nproc": 2}

@@ -10,7 +10,7 @@ import pytest
 from motoko.core.changes import EditRun, PushQuantities
 from motoko.core.edits import Harvest
 from motoko.core.records import RunKey
-from motoko.launcher.harvest import News, failure_until, gather, read_news
+from motoko.launcher.harvest import News, failure_until, gather, read_news, typed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +52,18 @@ def test_the_last_value_of_a_field_counts_and_points_keep_their_order() -> None:
 def test_the_last_verdict_counts(said: list[str], failed: str | None, finished: bool) -> None:
     news = gather([{"op": op, "reason": "no luck"} for op in said], 1)
     assert (news.failed, news.finished) == (failed, finished)
+
+
+def test_fields_are_converted_to_their_declared_types_where_they_can_be() -> None:
+    given = {"n": 7.0, "m": 1.5, "y": 3, "z": None, "free": None}
+    types = {"n": "int", "m": "int", "y": "float", "z": "float", "unset": "str"}
+    fields, misfits = typed(given, types, "run a.1")
+    assert fields == {"n": 7, "m": 1.5, "y": 3.0, "z": None, "free": None}
+    assert [type(fields[name]) for name in ("n", "y")] == [int, float]
+    assert misfits == {
+        "m": "run a.1: field 'm' = 1.5 is a float, not of type int",
+        "z": "run a.1: field 'z' is None",
+    }
 
 
 def test_a_failure_without_a_reason_has_one() -> None:

@@ -215,13 +215,13 @@ def test_what_a_runs_identity_is_made_of() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "with spaces", "'quoted' \"", "a:b", "state", "é", "x" * 100]
+    "name", ["a", "with spaces", " ", "'quoted' \"", "a:b", "state", "é", "x" * 100]
 )
 def test_run_names(name: str) -> None:
     assert check_run_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "  ", "x" * 101, "a/b", "a\nb", "a\x00", "\ud800", None, 3])
+@pytest.mark.parametrize("name", ["", "x" * 101, "a/b", "a\nb", "a\x00", "\ud800", None, 3])
 def test_bad_run_names(name: object) -> None:
     with pytest.raises(RunNameError):
         check_run_name(name)

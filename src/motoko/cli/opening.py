@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from motoko.errors import OrchestratorLoadError
     from motoko.storage.address import StateDirectory
     from motoko.workflow import Workflow
 
@@ -59,7 +60,7 @@ def add_orchestrator_options(parser: Any, argv: Sequence[str]) -> None:
         return
     populate = getattr(module, "populate_arg_parser", None)
     if populate is not None:
-        _populate(parser, populate, own)
+        _populate(parser, populate, Path(module.__file__), own)
     parser.set_defaults(motoko_workflow=workflow, motoko_own=frozenset(own))
 
 
@@ -76,7 +77,7 @@ def _load(argv: Sequence[str]) -> tuple[Workflow, Any]:
     return workflow, workflow.load_orchestrator_module()
 
 
-def _populate(parser: Any, populate: Any, own: set[str]) -> None:
+def _populate(parser: Any, populate: Any, file: Path, own: set[str]) -> None:
     import argparse
 
     from motoko.errors import OrchestratorLoadError
@@ -86,19 +87,28 @@ def _populate(parser: Any, populate: Any, own: set[str]) -> None:
     try:
         populate(parser)
     except argparse.ArgumentError as error:
-        raise OrchestratorLoadError(
-            f"{location(populate)}: {error}",
-            hint="Motoko has this option itself; choose another name.",
-        ) from error
+        hint = "Motoko has this option itself; choose another name."
+        raise _failed(file, str(error), error, hint=hint) from error
     except Exception as error:
-        error.add_note(f"in the function {location(populate)}")
-        raise
+        raise _failed(file, f"{type(error).__name__}: {error}", error) from error
     taken = {action.dest for action in parser._actions[known:]} & own  # noqa: SLF001
     if taken:
         raise OrchestratorLoadError(
             f"{location(populate)}: {min(taken)!r} is the name of one of Motoko's own options",
             hint="Give your option another name, or another dest=.",
         )
+
+
+def _failed(
+    file: Path, what: str, error: Exception, *, hint: str | None = None
+) -> OrchestratorLoadError:
+    """Return the error for options that could not be added, with the line that tried to."""
+    from motoko.errors import OrchestratorLoadError
+    from motoko.orchestrator.loading import line_in
+
+    return OrchestratorLoadError(
+        f"populate_arg_parser: {what}", file=str(file), line=line_in(error, file), hint=hint
+    )
 
 
 def orchestrator_params(args: argparse.Namespace) -> dict[str, Any]:

@@ -46,6 +46,7 @@ COMMANDS = {
     "backup": backup,
     "restore": restore,
 }
+WORKFLOW = "--workflow"
 ORCHESTRATOR = {"create": create, "start": start, "stop": stop, "status": status}
 
 
@@ -100,6 +101,13 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"motoko {__version__}")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
+    parser.add_argument(
+        WORKFLOW,
+        dest="workflow_dir",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="the workflow's directory; otherwise the one with a motoko.yaml, here or above",
+    )
     parser.set_defaults(motoko_parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
@@ -123,7 +131,7 @@ def _add(commands: Any, name: str, module: ModuleType) -> None:
     parser: Parser = commands.add_parser(name, help=module.HELP, description=module.__doc__)
     if module is not init:
         parser.add_argument(
-            "--workflow",
+            WORKFLOW,
             dest="workflow_dir",
             metavar="DIR",
             help="the workflow's directory; otherwise the one with a motoko.yaml, here or above",
@@ -140,8 +148,26 @@ def parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     if not argv:
         parser.print_help(sys.stderr)
         raise SystemExit(exit_status.USAGE)
-    args, unknown = parser.parse_known_args(list(argv))
+    args, unknown = parser.parse_known_args(_behind_the_command(argv))
     if unknown:
         args.motoko_parser.unknown(unknown)
     found: argparse.Namespace = args
     return found
+
+
+def _behind_the_command(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with --workflow behind the command, which alone takes it."""
+    moved: list[str] = []
+    rest = list(argv)
+    at = 0
+    while at < len(rest):
+        word = rest[at]
+        if word == WORKFLOW and at + 1 < len(rest):
+            moved += [rest.pop(at), rest.pop(at)]
+        elif word.startswith(f"{WORKFLOW}="):
+            moved.append(rest.pop(at))
+        elif word.startswith("-") or word == "orchestrator":
+            at += 1
+        else:
+            return [*rest[: at + 1], *moved, *rest[at + 1 :]]
+    return list(argv)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from os.path import isfile  # Path.is_file raises where a name is too long
+from os.path import isdir, isfile  # Path.is_file raises where a name is too long
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -264,14 +264,21 @@ def load_study(directory: Path) -> StudyConfig:
 def _check_files(written: StudyFile, directory: Path, document: Document) -> None:
     if not isfile(directory / written.exec_file):
         raise document.error(
-            f"the script {directory / written.exec_file} does not exist",
+            f"the script {directory / written.exec_file} {_instead(directory / written.exec_file)}",
             ("exec_file",),
             hint="Write it, or name another one with exec_file.",
         )
     for index, name in enumerate(written.config_files):
         if not isfile(directory / name):
+            hint = "Write it, or remove it from config_files."
+            if isdir(directory / name):
+                hint = f"Only files are copied: name each file in it, as {name}/FILE."
             raise document.error(
-                f"the file {directory / name} does not exist",
+                f"the file {directory / name} {_instead(directory / name)}",
                 ("config_files", index),
-                hint="Write it, or remove it from config_files.",
+                hint=hint,
             )
+
+
+def _instead(path: Path) -> str:
+    return "is a directory" if isdir(path) else "does not exist"

@@ -139,10 +139,10 @@ class QueueLimits:
 class WorkflowConfig:
     """A workflow's configuration.
 
-    ``path`` is the absolute path of the file, ``defaults`` are the options for runs given at its
-    top level. ``max_concurrent`` None stands for the machine's cores; ``safety_poll`` is infinite
-    where it is off. ``studies`` (by task manager) is empty if they were not asked for. Times are
-    in seconds.
+    ``path`` is the absolute path of the file, ``orchestrator_line`` the line of it that names the
+    orchestrator; ``defaults`` are the options for runs given at its top level. ``max_concurrent``
+    None stands for the machine's cores; ``safety_poll`` is infinite where it is off. ``studies``
+    (by task manager) is empty if they were not asked for. Times are in seconds.
     """
 
     path: Path
@@ -150,6 +150,7 @@ class WorkflowConfig:
     task_managers: Mapping[str, TaskManagerConfig]
     aliases: Mapping[str, str]
     orchestrator: str
+    orchestrator_line: int
     max_concurrent: int | None
     queue: QueueLimits
     poll_interval: float
@@ -200,6 +201,7 @@ def load_workflow(file: Path, *, studies: bool = True) -> WorkflowConfig:
         task_managers=written.task_managers,
         aliases=written.aliases,
         orchestrator=written.orchestrator,
+        orchestrator_line=document.line(("orchestrator",)),
         max_concurrent=written.max_concurrent,
         queue=QueueLimits(
             written.max_queued, written.array_size, written.submit_rate, written.queue_poll

@@ -28,10 +28,11 @@ class Active:
 
     ``stop``: why the launcher ends it early, CREATED if the run shall be tried again later.
     ``since``: when it started, in seconds since the epoch, None until then. ``read``: how far its
-    outbox is in the database; ``failed`` is what the outbox said of failing until there.
-    ``handle``: its process here; ``task``: what a batch scheduler has of it; ``doubted``: since
-    when the evidence of that is incomplete; ``remark``: what the scheduler last said of it.
-    ``recorded`` is set when nothing more is to be recorded.
+    outbox is in the database; ``failed`` is what the outbox said of failing until there,
+    ``misfits`` which fields it set to what is not of their declared types. ``handle``: its process
+    here; ``task``: what a batch scheduler has of it; ``doubted``: since when the evidence of that
+    is incomplete; ``remark``: what the scheduler last said of it. ``recorded`` is set when nothing
+    more is to be recorded.
     """
 
     def __init__(self, record: RunRecord, terms: Terms, place: Place) -> None:
@@ -47,6 +48,7 @@ class Active:
         self.stop: Lifecycle | None = None
         self.read = record.harvested
         self.failed: str | None = None
+        self.misfits: set[str] = set()
         self.recorded = asyncio.Event()
 
     @property

@@ -10,7 +10,7 @@ import logging
 import random
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import EditRun
@@ -20,7 +20,7 @@ from motoko.errors import ConflictError, LauncherError, UnknownRunError
 from motoko.launcher import registry
 from motoko.launcher.directory import Place
 from motoko.launcher.engine import Choice, Terms, choose, ending
-from motoko.launcher.harvest import News, read_news
+from motoko.launcher.harvest import News, read_news, typed
 from motoko.runtime import faults
 from motoko.storage.committing import transact
 from motoko.storage.scripts import scripts_digest
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 TRIES: Final = 50
 LOOK_AHEAD: Final = 64  # records read at a time while looking for runs to claim
 SHOWN: Final = 3  # damaged outbox lines that are logged, of each reading
+SHOWN_TEXT: Final = 200  # characters of what is wrong with a field: its value may be long
 
 log = logging.getLogger(__name__)
 
@@ -265,9 +266,21 @@ class Books:
         news = read_news(f"{active.place.private}/{OUTBOX}", active.read)
         for line in news.damaged[:SHOWN]:
             log.warning("run %s: a damaged line in its outbox is ignored: %s", active.key, line)
+        news = self._typed(active, news)
         draft.changes.extend(news.changes(active.key, active.token, now))
         draft.news.append((active, news))
         return news
+
+    def _typed(self, active: Active, news: News) -> News:
+        types = self._store.field_types(active.key.study)
+        fields, misfits = typed(news.fields, types, f"run {active.key}")
+        for name in sorted(misfits.keys() - active.misfits):
+            log.warning(
+                "%s; bd.yaml declares it as %s, what the script set is kept",
+                misfits[name][:SHOWN_TEXT], types[name],
+            )  # fmt: skip
+        active.misfits |= misfits.keys()
+        return replace(news, fields=fields)
 
     def _end(self, draft: _Draft, ended: Ended) -> None:
         active = ended.active

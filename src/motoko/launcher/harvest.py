@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.changes import EditRun, PushQuantities
 from motoko.core.edits import Harvest
+from motoko.core.values import coerce
+from motoko.errors import ParameterError
 from motoko.worker import read_outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from motoko.core.changes import Change
     from motoko.core.records import RunKey
@@ -97,6 +99,22 @@ def gather(records: Iterable[dict[str, Any]], consumed: int, *, more: bool = Fal
             damaged.append(record["line"])
     series = {name: tuple(pairs) for name, pairs in points.items()}
     return News(consumed, fields, label, series, failed, finished, tuple(damaged), more)
+
+
+def typed(
+    fields: Mapping[str, Any], types: Mapping[str, str], what: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the fields of the run ``what``, those of ``types`` converted where they can be.
+
+    The others are kept as they are; what is wrong with them is the second, by name.
+    """
+    converted, misfits = dict(fields), {}
+    for name in fields.keys() & types.keys():
+        try:
+            converted[name] = coerce(fields[name], types[name], f"{what}: field {name!r}")
+        except ParameterError as error:
+            misfits[name] = error.message
+    return converted, misfits
 
 
 def failure_until(path: str, end: int) -> str | None:

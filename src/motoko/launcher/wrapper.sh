@@ -1,10 +1,12 @@
 # usage: sh wrapper.sh RUN_DIRECTORY/.motoko/TOKEN COMMAND [ARGUMENT...]
 #
 # Takes the attempt's start file, runs the command in the run directory, leaves its exit status in
-# the exit record. Builtins only: an external command would double what a short run costs.
+# the exit record. Builtins only, as long as all goes well: an external command would double what a
+# short run costs.
 
 # TERM to the process group is for the command; this shell lives on to write the exit record.
-trap : HUP INT TERM
+stopped=
+trap 'stopped=1' HUP INT TERM
 
 attempt=$1
 shift
@@ -15,15 +17,32 @@ if [ -r "/proc/$$/stat" ]; then
     IFS= read -r boot </proc/sys/kernel/random/boot_id
 fi
 
+# Where there is no room to begin, the attempt counts as never started.
+not_started() {
+    rm -f "$attempt/start"
+    exit 111
+}
+
 # O_EXCL: whoever creates the start file first, this shell or a launcher that takes the attempt
 # back, decides whether the command runs.
 set -C
-{ printf 'process %s\n%s\n%s\n' "$$" "$boot" "$stat" >"$attempt/start"; } 2>/dev/null || exit 111
+{ true; } 2>/dev/null >"$attempt/start" || exit 111
 set +C
+{ printf 'process %s\n%s\n%s\n' "$$" "$boot" "$stat" >"$attempt/start"; } 2>/dev/null || not_started
 
-cd "${attempt%/.motoko/*}" || exit 111
-exec >stdout 2>stderr
-"$@"
-status=$?
-printf 'exit %s\n' "$status" >"$attempt/exit"
+cd "${attempt%/.motoko/*}" || not_started
+status=
+{
+    "$@"
+    status=$?
+} >stdout 2>stderr
+[ -n "$status" ] || not_started
+
+# On a full disk the exit record waits for room, unless somebody wants an end or the directory went.
+until { printf 'exit %s\n' "$status" >"$attempt/exit"; } 2>/dev/null; do
+    if [ -n "$stopped" ] || [ ! -d "$attempt" ]; then
+        break
+    fi
+    sleep 1
+done
 exit "$status"

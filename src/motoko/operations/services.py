@@ -197,9 +197,7 @@ def start_lasting_launcher(
 
     LauncherError says why it does not start.
     """
-    ensure_server(state)  # there may be no directory for a lock to be in
-    with _lock(state):
-        ensure_server(state)
+    with _server_for_a_launcher(state):
         running = start_launcher(
             state,
             generator=generator,
@@ -217,10 +215,8 @@ def lasting_launcher(state: StateDirectory) -> Iterator[Callable[[], None]]:
 
     Until then nobody else starts one, so that whoever comes meanwhile uses this one.
     """
-    ensure_server(state)
     with contextlib.ExitStack() as locks:
-        locks.enter_context(_lock(state))
-        ensure_server(state)
+        locks.enter_context(_server_for_a_launcher(state))
         locks.enter_context(starting(state))
 
         def ready() -> None:
@@ -228,6 +224,23 @@ def lasting_launcher(state: StateDirectory) -> Iterator[Callable[[], None]]:
             locks.close()
 
         yield ready
+
+
+@contextlib.contextmanager
+def _server_for_a_launcher(state: StateDirectory) -> Iterator[None]:
+    """Have the server run, and nobody else start or stop it; it is stopped if the block fails.
+
+    That is, if it was started here and nobody else uses it.
+    """
+    started = ensure_server(state)  # there may be no directory for a lock to be in
+    with _lock(state):
+        started = ensure_server(state) or started
+        try:
+            yield
+        except BaseException:
+            if started and not others(state) and not running_launchers(state):
+                stop_server(state)
+            raise
 
 
 def _lock(state: StateDirectory) -> FileLock:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motoko.errors import OrchestratorLoadError, nearest
+from motoko.orchestrator.actions import location
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,9 +26,9 @@ def load_module(config: WorkflowConfig) -> Any:
     directory = str(config.directory)
     path = Path(directory) / f"{name}.py"
     if not path.is_file():
-        raise OrchestratorLoadError(
+        raise _misnamed(
+            config,
             f"the orchestrator's module {path} does not exist",
-            file=str(config.path),
             hint="`orchestrator: module.function` names a .py file beside motoko.yaml.",
         )
     spec = importlib.util.spec_from_file_location(name, path)
@@ -42,7 +43,7 @@ def load_module(config: WorkflowConfig) -> Any:
         raise OrchestratorLoadError(
             f"the orchestrator cannot be imported: {type(error).__name__}: {error}",
             file=str(path),
-            line=_line_in(error, path),
+            line=line_in(error, path),
         ) from error
     return module
 
@@ -54,22 +55,27 @@ def function_of(module: Any, config: WorkflowConfig) -> Callable[..., Awaitable[
     if function is None:
         functions = [n for n, f in vars(module).items() if inspect.iscoroutinefunction(f)]
         near = nearest(name, functions)
-        raise OrchestratorLoadError(
-            f"the orchestrator's function {name!r} does not exist",
-            file=str(module.__file__),
+        raise _misnamed(
+            config,
+            f"{module.__file__} has no function {name!r}, which `orchestrator:` names",
             hint=f"Did you mean {near!r}?" if near else f"Define `async def {name}(workflow)`.",
         )
     if not inspect.iscoroutinefunction(function):
-        raise OrchestratorLoadError(
-            f"the orchestrator's function {name!r} is not async",
-            file=str(module.__file__),
+        raise _misnamed(
+            config,
+            f"the orchestrator's function {location(function)} is not async",
             hint=f"Write `async def {name}(workflow, **params)`.",
         )
     found: Callable[..., Awaitable[Any]] = function
     return found
 
 
-def _line_in(error: BaseException, path: Path) -> int | None:
+def _misnamed(config: WorkflowConfig, message: str, *, hint: str) -> OrchestratorLoadError:
+    line = config.orchestrator_line
+    return OrchestratorLoadError(message, file=str(config.path), line=line, hint=hint)
+
+
+def line_in(error: BaseException, path: Path) -> int | None:
     """Return the last line of ``path`` that an error came through."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno

@@ -55,8 +55,8 @@ def spawn_detached(
 ) -> Daemon:
     """Start ``args`` in a session of its own, output appended to ``log`` (0600), umask 077.
 
-    With ``ready_fd`` wait until it announces that it is ready. ``error`` is raised, with the
-    last lines that it logged, if it cannot be started, ends, announces a failure or is not
+    With ``ready_fd`` wait until it announces that it is ready. ``error`` is raised with the failure
+    that it announces; with the last lines that it logged, if it cannot be started, ends or is not
     ready within ``timeout`` seconds (then it is killed). Blocks: use a thread from a loop.
     """
     environment = dict(os.environ if env is None else env)
@@ -74,9 +74,11 @@ def spawn_detached(
         raise error(f"{_name(args)} cannot be started: {problem}") from problem
     if announced is not None and announced.startswith(READY) and child.process is not None:
         return Daemon(child.process, log, announced.removeprefix(READY).strip())
-    problem_text = _problem(announced, child, timeout)
+    message, *advice = _problem(announced, _name(args), child, timeout).splitlines()
     child.kill()
-    raise error(f"{_name(args)} {problem_text}", hint=_tail(log, before))
+    told = announced is not None and announced.startswith(FAILURE)
+    where = f"The log is {log}." if told else _tail(log, before)
+    raise error(message, hint="\n  ".join([*map(str.strip, advice), where]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +144,17 @@ def _read_announcement(descriptor: int, timeout: float) -> str | None:
     return None
 
 
-def _problem(announced: str | None, child: _Child, timeout: float) -> str:
+def _problem(announced: str | None, name: str, child: _Child, timeout: float) -> str:
     if announced is None:
-        return f"was not ready within {timeout:g} s and was killed"
+        return f"{name} was not ready within {timeout:g} s and was killed"
     child.reaper.join(COLLECT_SECONDS)
     if announced and not announced.startswith(READY):
-        return f"did not start: {announced.removeprefix(FAILURE).strip()}"
+        return announced.removeprefix(FAILURE).strip() or f"{name} did not start"
     status = child.popen.returncode
     if status is None:
-        return "closed its readiness pipe without a word"
+        return f"{name} closed its readiness pipe without a word"
     ended = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
-    return f"{ended} before it was ready"
+    return f"{name} {ended} before it was ready"
 
 
 def _name(args: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Retry, SetFields, SetLabel
 from motoko.core.records import RESERVED_FIELDS, RunKey
-from motoko.core.values import MISSING, plain
+from motoko.core.values import MISSING, coerce, plain
 from motoko.errors import ParameterError, UnknownNameError, suggestion
 from motoko.storage.tracked import tracked
 
@@ -280,7 +280,9 @@ class Run:
                 hint="The name is Motoko's own; choose another for your field.",
             )
         scope = self._store.scope()
-        stored = plain(value, f"run {self._key}: field {name!r}")
+        what = f"run {self._key}: field {name!r}"
+        declared = self._store.field_types(self._key.study).get(name)
+        stored = plain(value, what) if declared is None else coerce(value, declared, what)
         scope.write(EditRun(self._key, SetFields({name: stored}), blind=scope.blind))
 
     def __delattr__(self, name: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ZEO.StorageServer import StorageServer
+from ZODB.FileStorage.FileStorage import FileStorageFormatError
 from ZODB.POSException import POSError
 
 from motoko.errors import MotokoError
@@ -79,10 +80,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         serve(StateDirectory(options.state), policy)
     except (OSError, POSError, MotokoError) as error:
-        log.error("%s", error)
-        announce_failure(str(error).splitlines()[0])
+        log.error("%s: %s", type(error).__name__, error)
+        announce_failure(_reason(error, StateDirectory(options.state)))
         return 1
     return 0
+
+
+def _reason(error: Exception, state: StateDirectory) -> str:
+    """Return what is wrong, then what to do about it, on lines of their own."""
+    if isinstance(error, MotokoError):
+        return str(error)
+    if isinstance(error, FileStorageFormatError):
+        return f"{state.database} is not a database of Motoko's"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or state.database} cannot be used: {error.strerror}"
+    return f"{state.database} cannot be served: {type(error).__name__}: {error}"
 
 
 def _parser() -> argparse.ArgumentParser:

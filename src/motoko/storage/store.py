@@ -103,6 +103,11 @@ class Store:
         config = self.studies[study]
         return config.directory / f"BD-{config.study}-runs"
 
+    def field_types(self, study: str) -> Mapping[str, str]:
+        """Return the run fields that a study declares, and their types."""
+        config = self.studies.get(study)
+        return {} if config is None else config.run
+
     def wind_up(self) -> None:
         """Finish the commit under way; whoever waits for a server that has gone, fails."""
         if self._database is not None:

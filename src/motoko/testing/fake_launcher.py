@@ -18,6 +18,7 @@ from motoko.core.changes import EditRun
 from motoko.core.edits import Claim, End, Harvest, Started
 from motoko.core.states import Lifecycle
 from motoko.errors import StateError, UnknownRunError
+from motoko.launcher.harvest import typed
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
@@ -108,11 +109,13 @@ class FakeLauncher:
         self, session: Session, record: RunRecord, result: Ending | Mapping[str, Any] | None
     ) -> None:
         ending = result if isinstance(result, Ending) else Ending(fields=result or {})
+        types = self._store.field_types(record.study)
+        fields, _ = typed(ending.fields, types, f"run {record.key}")
         token, now = secrets.token_hex(4), self._store.now()
         for edit in (
             Claim("fake", token, now),
             Started(token, now, "fake launcher"),
-            Harvest(token, 1, now, ending.fields, ending.label),
+            Harvest(token, 1, now, fields, ending.label),
             End(token, ending.outcome, now, "fake launcher", ending.exit_code, ending.reason),
         ):
             session.add(EditRun(record.key, edit, blind=True))

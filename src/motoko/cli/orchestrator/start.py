@@ -123,7 +123,7 @@ def _with_services(
             with _stopping_runs(workflow, services, wanted=args.stop_runs):
                 running.execute(workflow, orchestrator_params(args), interruption, started=started)
     except Exception as error:
-        announce_failure(str(error).partition("\n")[0])  # nobody waits any more if it had started
+        announce_failure(str(error))  # nobody waits any more if it had started
         raise
     finally:
         record.remove()

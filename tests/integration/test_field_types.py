@@ -1,0 +1,113 @@
+"""The types that ``bd.yaml`` declares for run fields bind whoever sets them later."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from motoko.errors import ParameterError
+from motoko.storage.database import Database
+from motoko.storage.session import transact
+from motoko.storage.tables import initialise
+from motoko.testing.fake_launcher import FakeLauncher
+from motoko.workflow import Workflow
+from tests.support.launching import Place, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+DECLARED = {"n": "int", "y": "float", "word": "str", "many": "list", "at": "datetime"}
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Iterator[Workflow]:
+    (tmp_path / "motoko.yaml").write_text("task_managers: {s: }\norchestrator: steps.main\n")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "bd.yaml").write_text(f"job: {{x: float}}\nrun: {DECLARED}\n")
+    (tmp_path / "s" / "launch.sh").write_text("true\n")
+    database = Database.in_memory()
+    transact(database, lambda root: initialise(root, ["s"]), initialising=True)
+    workflow = Workflow(tmp_path, database=database)
+    workflow.run_name = "a"
+    yield workflow
+    workflow.close()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("n", 7.0, 7),
+        ("n", np.int64(7), 7),
+        ("y", 7, 7.0),
+        ("many", (1, 2), [1, 2]),
+        ("at", "2024-05-01", datetime(2024, 5, 1, tzinfo=UTC)),
+        ("other", 1.5, 1.5),
+        ("other", None, None),
+    ],
+)
+def test_a_value_that_is_set_is_converted(
+    workflow: Workflow, name: str, value: Any, kept: Any
+) -> None:
+    ((run, _),) = workflow.s.create_task(x=1)
+    setattr(run, name, value)
+    assert (run.fields[name], type(run.fields[name])) == (kept, type(kept))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("n", 1.5), ("n", "1"), ("n", True), ("n", None), ("y", math.nan), ("word", 3), ("at", "x")],
+)
+def test_a_value_of_another_type_is_refused(workflow: Workflow, name: str, value: Any) -> None:
+    ((run, _),) = workflow.s.create_task(x=1)
+    with pytest.raises(ParameterError, match=f"run s.1: field {name!r}"):
+        run[name] = value
+    assert name not in run
+
+
+def test_a_list_that_is_changed_in_place_stays_of_its_type(workflow: Workflow) -> None:
+    ((run, _),) = workflow.s.create_task(x=1)
+    run.many = [1]
+    run.many.append(2)
+    assert run.many == [1, 2]
+    with pytest.raises(ParameterError, match="nan"):
+        run.many.append(math.nan)
+    assert run.many == [1, 2]
+
+
+def test_the_fake_launcher_converts_as_the_launcher_does(workflow: Workflow) -> None:
+    ((run, _),) = workflow.s.create_task(x=1)
+    with FakeLauncher(workflow.store, {"s": lambda _: {"y": 2, "n": "many"}}):
+        wait_until(lambda: run.lifecycle.ended)
+    assert run.fields == {"y": 2.0, "n": "many"}
+    assert isinstance(run.y, float)
+
+
+def test_what_a_script_sets_is_converted_or_kept_with_one_warning(tmp_path: Path) -> None:
+    script = (
+        "motoko-worker set y 3; motoko-worker set n 1.5; motoko-worker set free 1.5\n"
+        "until [ -e go ]; do sleep .05; done\n"
+        "motoko-worker set n 2.5\n"
+    )
+    place = Place.make(tmp_path / "wf", {"a": script}, study_options={"run": DECLARED})
+    try:
+        place.start()
+        key = place.run()
+        wait_until(lambda: place.record(key).fields.get("n") == 1.5)
+        (place.directory_of(key) / "go").touch()
+        (record,) = place.wait([key])
+        log = place.log()
+    finally:
+        place.close()
+    assert record.fields == {"y": 3.0, "n": 2.5, "free": 1.5}
+    assert isinstance(record.fields["y"], float)
+    (warning,) = [line for line in log.splitlines() if " WARNING " in line]
+    assert "run a.1: field 'n' = 1.5 is a float, not of type int" in warning
+    assert "bd.yaml declares it as int, what the script set is kept" in warning

@@ -1,0 +1,28 @@
+"""Quantities as data frames."""
+
+from __future__ import annotations
+
+import pytest
+
+from motoko.storage.frames import quantity_frame
+from motoko.storage.handles import Quantity
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "columns"),
+    [
+        ("energy", [0.5, 1.5], ["step", "energy"]),
+        ("step", [0.5, 1.5], ["step", "value"]),
+        ("step", [[1, 2], [3, 4]], ["step", 0, 1]),
+        ("value", [0.5, 1.5], ["step", "value"]),
+    ],
+)
+def test_a_frame_has_the_steps_and_a_column_for_each_component(
+    name: str, values: list[object], columns: list[object]
+) -> None:
+    frame = quantity_frame(name, Quantity([3, 7], values))
+    assert list(frame.columns) == columns
+    assert list(frame["step"]) == [3, 7]
+    assert list(frame[columns[-1]]) == [v[-1] if isinstance(v, list) else v for v in values]
