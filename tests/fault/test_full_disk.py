@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +14,17 @@ import pytest
 from motoko.core.changes import SetVariable
 from motoko.core.values import MISSING
 from motoko.errors import ServerError, StorageError
+from motoko.launcher.generators.bash import WRAPPER
+from motoko.runtime.processes import is_alive
 from motoko.storage.address import StateDirectory
 from motoko.storage.server import create_database, ensure_server, stop_server
 from motoko.storage.session import Session
 from motoko.storage.store import Store
+from motoko.testing import invariants
 from motoko.testing.clients import commit
+from motoko.workflow import Workflow
+from tests.support.command_line import finish, small_workflow, wait_until
+from tests.support.launching import Place
 from tests.support.serving import STUDIES, add_one, increment, make, process_of, variable
 
 if TYPE_CHECKING:
@@ -148,3 +156,156 @@ def test_a_directory_that_can_only_be_read(tmp_path: Path) -> None:
     assert variable(store, "n") == 2
     store.close()
     stop_server(state)
+
+
+# -- attempts --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt's directory, and its wrapper."""
+
+    private: Path
+
+    @classmethod
+    def make(cls, place: Path) -> Attempt:
+        private = place / "run-1" / ".motoko" / "token"
+        private.mkdir(parents=True)
+        return cls(private)
+
+    def start(self, script: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            ["/bin/sh", WRAPPER, str(self.private), "sh", "-c", script], start_new_session=True
+        )
+
+    @property
+    def record(self) -> str:
+        path = self.private / "exit"
+        return path.read_text() if path.exists() else ""
+
+
+def test_where_there_is_no_room_to_begin_nothing_has_begun(small: Path, tmp_path: Path) -> None:
+    attempt = Attempt.make(small)
+    stuff = fill(small)
+    assert attempt.start(f"touch {tmp_path / 'ran'}").wait(60) == 111
+    assert list(attempt.private.iterdir()) == []
+    assert not (tmp_path / "ran").exists()
+    stuff.unlink()
+    assert attempt.start(f"touch {tmp_path / 'ran'}; exit 3").wait(60) == 3
+    assert attempt.record == "exit 3\n"
+    assert (attempt.private / "start").read_text().startswith("process ")
+
+
+def test_an_exit_record_waits_for_room(small: Path, tmp_path: Path) -> None:
+    attempt = Attempt.make(small)
+    go = tmp_path / "go"
+    process = attempt.start(f"while test ! -e {go}; do sleep 0.02; done; exit 3")
+    wait_until(lambda: (small / "run-1" / "stderr").exists(), "it has begun")
+    stuff = fill(small)
+    go.touch()
+    wait_until((attempt.private / "exit").exists, "it has ended")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    assert attempt.record == ""
+    stuff.unlink()
+    assert process.wait(60) == 3
+    assert attempt.record == "exit 3\n"
+
+
+def test_who_is_asked_to_end_waits_for_no_room(small: Path) -> None:
+    attempt = Attempt.make(small)
+    process = attempt.start(f"cat /dev/zero >{small / 'stuff'} 2>/dev/null; exit 3")
+    wait_until((attempt.private / "exit").exists, "it has ended")
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 3
+    assert attempt.record == ""
+
+
+def test_a_launcher_says_that_an_exit_record_waits(tmp_path: Path) -> None:
+    script = ': >"$MOTOKO_ATTEMPT_DIR/exit"\nexec sleep 60\n'  # as a wrapper that found no room
+    place = Place.make(tmp_path / "wf", {"a": script})
+    try:
+        launcher = place.start().process
+        place.run()
+        wait_until(lambda: not is_alive(launcher), "it has ended")
+        assert "ERROR run a.1 has ended, but its exit record cannot be written" in place.log()
+    finally:
+        place.close()
+
+
+# -- whole workflows -------------------------------------------------------------------------
+
+# Each run sets its result, says that it was executed, and waits for a file ``go``.
+SCRIPT = """\
+motoko-worker set y $((MOTOKO_JOB_X * MOTOKO_JOB_X)) || exit 1
+echo $MOTOKO_RUN_ID >>"$MOTOKO_TEST_PLACE/executed"
+while test ! -e "$MOTOKO_TEST_PLACE/go"; do sleep 0.05; done
+"""
+MAIN = """\
+async def main(workflow, **params):
+    await workflow.s.create_task(x=[1, 2, 3, 4])
+    workflow.run_vars.total = sum(run.y for run, _job in workflow.s.select())
+"""
+
+
+def wrong_with(directory: Path, run_name: str, total: int) -> list[str]:
+    workflow = Workflow(directory, look=True)
+    workflow.run_name = run_name
+    try:
+        return invariants.check(workflow, run_name, expected={"total": total})
+    finally:
+        workflow.close()
+
+
+def test_a_workflow_stops_loudly_and_goes_on_when_there_is_room(
+    small: Path, tmp_path: Path
+) -> None:
+    shell = small_workflow(small / "wf", script=SCRIPT, main=MAIN)
+    shell.write(
+        {"motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 2"}
+    )
+    shell.environment["MOTOKO_TEST_PLACE"] = str(tmp_path)
+    executed = tmp_path / "executed"
+    try:
+        process = shell.start("run", "-n", "a")
+        wait_until(
+            lambda: executed.exists() and len(executed.read_text().split()) == 2, "two runs run"
+        )
+        stuff = fill(small)
+        (tmp_path / "go").touch()
+        done = finish(process)
+        assert done.returncode == 1, done.stderr
+        first = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+        assert first.startswith(
+            "error: the launcher cannot go on: there is no room left on the disk"
+        )
+        assert "Make room, and start again what was stopped" in done.stderr
+        assert "Traceback" not in done.stderr
+        found = shell.info()
+        assert found["server"] is None
+        assert found["launchers"] == []
+        stuff.unlink()
+        shell.ok("run", "-n", "a")
+        assert shell.counts("s", "a") == {"FINISHED": 4}
+        assert sorted(executed.read_text().split()) == ["1", "2", "3", "4"]
+        assert wrong_with(small / "wf", "a", 1 + 4 + 9 + 16) == []
+    finally:
+        shell.close()
+
+
+def test_a_workflow_says_that_its_directory_can_only_be_read(tmp_path: Path) -> None:
+    shell = small_workflow(tmp_path / "wf")
+    shell.ok("create")
+    mount(shell.directory, "--bind", str(shell.directory))
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(shell.directory)], check=True)
+        for command in (["run", "-n", "a"], ["launcher"]):
+            done = shell.run(*command)
+            assert done.returncode == 1
+            first, second = done.stderr.splitlines()
+            assert first.startswith(f"error: {shell.directory / '.wf'}")
+            assert "Read-only file system" in first
+            assert second == "  It needs a directory it can write to; `motoko info` only reads."
+        assert shell.info()["studies"][0]["name"] == "s"
+    finally:
+        subprocess.run(["umount", "--lazy", str(shell.directory)], check=True)

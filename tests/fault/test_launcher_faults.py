@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.fault
 
-POINTS = sorted(name for name in faults.POINTS if name.startswith("launcher."))
+POINTS = (
+    "launcher.claimed",
+    "launcher.prepared",
+    "launcher.started",
+    "launcher.before_commit",
+    "launcher.after_commit",
+)
+# Passed only where a scheduler starts the runs: tests/fault/test_slurm_faults.py.
+ELSEWHERE = {"launcher.batch_written", "launcher.submitted", "launcher.job_noted"}
 SCRIPT = "echo start-$MOTOKO_RUN_ID >>{0}; sleep .05; echo end-$MOTOKO_RUN_ID >>{0}\n"
 
 
@@ -56,8 +64,13 @@ def check(place: Place, keys: list[RunKey], executed: Path) -> None:
     assert place.recount() == []
 
 
+def test_no_point_of_the_launcher_is_left_out() -> None:
+    points = {name for name in faults.POINTS if name.startswith("launcher.")}
+    assert points == {*POINTS, *ELSEWHERE, "launcher.taken_back"}
+
+
 @pytest.mark.parametrize("passage", [1, 2, 5])
-@pytest.mark.parametrize("point", [name for name in POINTS if name != "launcher.taken_back"])
+@pytest.mark.parametrize("point", POINTS)
 def test_killed_anywhere_nothing_is_lost_and_nothing_runs_twice(
     place: Place,
     executed: Path,
@@ -90,7 +103,7 @@ def test_killed_while_taking_back(
 
 
 @pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("point", [name for name in POINTS if name != "launcher.taken_back"])
+@pytest.mark.parametrize("point", POINTS)
 def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
     place: Place,
     executed: Path,

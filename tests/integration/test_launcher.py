@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import time
@@ -632,6 +633,16 @@ def test_without_the_programs_of_a_generator_the_launcher_does_not_start(
     assert "generator: bash" in str(caught.value)
     place.start(generator="bash")
     assert place.wait([place.run()])[0].state == "FINISHED"
+
+
+def test_a_study_that_is_new_in_motoko_yaml_gets_its_table(make: Callable[..., Place]) -> None:
+    place = make("true\n")
+    shutil.copytree(place.directory / "a", place.directory / "b")
+    text = (place.directory / "motoko.yaml").read_text()
+    (place.directory / "motoko.yaml").write_text(text.replace("  a:", "  b:\n  a:"))
+    assert place.start().studies == ("b", "a")
+    with place.store.script.view() as session:
+        assert session.tables.study_names() == ["a", "b"]
 
 
 def test_an_unknown_study_is_named(make: Callable[..., Place]) -> None:

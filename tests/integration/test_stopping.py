@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.core.edits import Cancel
+from motoko.launcher import daemon
 from motoko.launcher.daemon import running_launchers
 from motoko.operations import stopping
 from motoko.operations.overview import Progress, progress
@@ -147,6 +148,23 @@ def test_a_server_that_hangs_is_killed_and_so_is_all_else(place: Place) -> None:
     assert running_launchers(place.state) == []
     assert not PidFile(place.state.server_record).owner_alive()
     assert place.record(key).lifecycle == "START"
+
+
+def test_a_launcher_that_hangs_is_killed_and_another_stops_its_runs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "RECALL_SECONDS", 0.5)
+    monkeypatch.setattr(daemon, "STOP_GRACE", 0.2)
+    launcher = place.start()
+    key = place.run()
+    place.wait_for(key, "START")
+    os.kill(launcher.process.pid, signal.SIGSTOP)
+    stopped = stopping.kill(place.state, stop_runs=True)
+    assert stopped == ["the launcher", "1 run", "the server"]
+    assert running_launchers(place.state) == []
+    place.store.close()
+    assert place.record(key).lifecycle == "CREATED"
+    assert victims.wrappers(place.directory) == []
 
 
 def test_runs_that_had_ended_are_not_counted_as_stopped(place: Place) -> None:

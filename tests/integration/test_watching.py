@@ -22,6 +22,7 @@ pytestmark = pytest.mark.integration
 
 STARTED = "2024-05-01 12:00:00,123 INFO launcher l serves s\n"
 FULL = "2024-05-01 12:00:01,123 ERROR no space left on device\n  Make some.\n"
+CHEESE = "2024-05-01 12:00:01,123 ERROR out of cheese\n"
 CRASH = STARTED + "Traceback (most recent call last):\n  File\nValueError: out of cheese\n"
 
 
@@ -47,7 +48,7 @@ class Daemons:
         with self.log.open("a") as file:
             file.write(self.says)
         if self.fails:
-            raise LauncherError("the launcher did not start: out of cheese")
+            raise LauncherError("out of cheese", hint="Buy some.")
         return self.alive if self.lives else self.dead
 
     def watch(self) -> LauncherWatch:
@@ -95,16 +96,27 @@ def test_the_error_with_which_it_ended_is_told(
     assert record.getMessage().startswith("the launcher has ended: no space left on device (log: ")
 
 
-@pytest.mark.parametrize("fails", [False, True], ids=["it ends", "it cannot be started"])
-def test_in_vain_it_is_started_some_times_only(daemons: Daemons, fails: bool) -> None:
+def test_in_vain_it_is_started_some_times_only(daemons: Daemons) -> None:
     watch = daemons.watch()
-    daemons.fails = fails
     daemons.says = STARTED + FULL
-    with pytest.raises(LauncherError, match="its last words:   Make some") as caught:
+    expected = "^the launcher ended again and again: no space left on device\n"
+    with pytest.raises(LauncherError, match=expected) as caught:
         daemons.pass_by(watch, 1000)
     assert daemons.starts == 1 + MOST
     assert daemons.now == PAUSE * (MOST + 1)
     assert str(daemons.log) in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("says", "starts"), [(STARTED, 2), (STARTED + CHEESE, 1)])
+def test_one_that_cannot_be_started_for_the_same_reason_again_is_not(
+    daemons: Daemons, says: str, starts: int
+) -> None:
+    daemons.says = says
+    watch = daemons.watch()
+    daemons.fails = True
+    with pytest.raises(LauncherError, match="^the launcher cannot go on: out of cheese\n  Buy some"):
+        daemons.pass_by(watch, 1000)
+    assert daemons.starts == 1 + starts
 
 
 def test_deaths_far_apart_are_not_in_a_row(daemons: Daemons) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -198,6 +200,42 @@ def test_a_single_error_of_a_group_is_reported_as_itself(
     group = ExceptionGroup("g", [ExceptionGroup("h", [ConfigError("it", file="f", line=2)])])
     assert report(group, verbose=False) == exit_status.USAGE
     assert capsys.readouterr().err == "error: f:2: it\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "  Make room on the disk, and do it again: nothing is lost."),
+        (errno.EDQUOT, "  Make room on the disk, and do it again: nothing is lost."),
+        (errno.EROFS, "  It needs a directory it can write to; `motoko info` only reads."),
+        (errno.EACCES, "  It needs a directory it can write to; `motoko info` only reads."),
+    ],
+)
+def test_what_cannot_be_written_is_no_mistake_in_a_program(
+    capsys: pytest.CaptureFixture[str], number: int, advice: str
+) -> None:
+    why = os.strerror(number)
+    assert report(OSError(number, why, "/w/.wf/x"), verbose=False) == exit_status.ERROR
+    expected = [f"error: /w/.wf/x cannot be written: {why}", advice]
+    assert capsys.readouterr().err.splitlines() == expected
+    report(OSError(number, why), verbose=False)
+    assert capsys.readouterr().err.splitlines() == [f"error: {why}", advice]
+
+
+def test_in_a_users_function_it_says_where_first(capsys: pytest.CaptureFixture[str]) -> None:
+    full = noted(OSError(errno.ENOSPC, "No space left on device", "/d"), "in the action of 'e'")
+    report(full, verbose=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "error: in the action of 'e': OSError: [Errno 28] No space left on device: '/d'"
+    )
+    assert lines[1] == "OSError: [Errno 28] No space left on device: '/d'"
+
+
+def test_other_trouble_with_files_is_not_expected(capsys: pytest.CaptureFixture[str]) -> None:
+    report(FileNotFoundError(errno.ENOENT, "No such file or directory", "/d"), verbose=False)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith("error: this was not expected: FileNotFoundError")
 
 
 # -- parsing -----------------------------------------------------------------------------------

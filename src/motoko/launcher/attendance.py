@@ -182,10 +182,20 @@ class Attendance:
 
     async def _peek(self) -> None:
         """Look whether the outboxes of running attempts have grown, until cancelled."""
+        waited: set[Active] = set()
         while True:
             running = [active for active in self.pool.running() if active.recorded_start]
             if running:
                 grown = await in_thread(partial(_grown, running))
+                waiting = set(await in_thread(partial(_waiting, running)))
+                for active in waiting & waited:
+                    if active.handle is not None and not active.handle.over:
+                        raise LauncherError(
+                            f"run {active.key} has ended, but its exit record cannot be written",
+                            hint=f"Is the disk full? It waits for room in {active.place.run}; "
+                            "start the launcher again when there is some.",
+                        )
+                waited = waiting
                 self._notebook.grown.extend(a for a in grown if self.pool.has(a))
                 if grown:
                     self._notebook.stir()
@@ -267,6 +277,18 @@ def _remember(active: Active) -> None:
 
 def _grown(running: list[Active]) -> list[Active]:
     return [active for active in running if _outbox_size(active) > active.read]
+
+
+def _waiting(running: list[Active]) -> list[Active]:
+    """Return those whose wrapper has made an exit record, and found no room for what is in it."""
+    return [active for active in running if _is_empty(f"{active.place.private}/{evidence.EXIT}")]
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        return os.stat(path).st_size == 0
+    except OSError:
+        return False
 
 
 def _outbox_size(active: Active) -> int:

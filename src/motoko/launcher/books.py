@@ -25,6 +25,7 @@ from motoko.runtime import faults
 from motoko.storage.committing import transact
 from motoko.storage.scripts import scripts_digest
 from motoko.storage.session import Guard, Session
+from motoko.storage.tables import initialise
 from motoko.worker import OUTBOX
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ class Books:
 
     def open(self) -> None:
         """Take the lease and begin; LauncherError where another launcher has the work."""
+        studies = self._me.studies  # a study may be new in motoko.yaml
+        transact(self._store.database, lambda root: initialise(root, studies), initialising=True)
         self._transact(lambda tables: registry.register(tables, self._me, self._store.now()))
         guard = Guard(self._me.key, self._me.token)
         self._session = Session(self._store.database, guard=guard, source=self._me.name)

@@ -47,20 +47,22 @@ class LauncherWatch:
         self._started = clock()
         self._quick = 0
         self._read = 0
+        self._words: str | None = None  # why it could not be started, the last time
 
     def look(self) -> None:
         """Start the launcher again if it has ended. Blocks.
 
-        LauncherError, with its last words, where that was of no use several times in a row.
+        LauncherError, with its last words, where that was of no use several times in a row, or
+        where it cannot be started for the reason for which it ended, as on a full disk.
         """
         now = self._clock()
         if is_alive(self._process) or now - self._started < PAUSE:
             return
         self._quick = self._quick + 1 if now - self._started < QUICK else 1
         if self._quick > MOST:
+            words = self._words or announced(self._new_lines()) or "it does not say why"
             raise LauncherError(
-                f"the launcher ended again and again; its last words: {self._last_line()}",
-                hint=f"Its log is {self._log}.",
+                f"the launcher ended again and again: {words}", hint=f"Its log is {self._log}."
             )
         self._started = now
         words = announced(self._new_lines())
@@ -69,11 +71,17 @@ class LauncherWatch:
         try:
             self._process = self._start()
         except MotokoError as error:
+            if error.message in (words, self._words):
+                raise LauncherError(
+                    f"the launcher cannot go on: {error.message}", hint=error.hint
+                ) from error
+            self._words = error.message
             logger.warning(
                 "the launcher has ended%s (log: %s), and could not be started again: %s",
                 why, self._log, error.message,
             )  # fmt: skip
         else:
+            self._words = None
             logger.warning(
                 "the launcher has ended%s (log: %s); it was started again", why, self._log
             )
@@ -83,10 +91,6 @@ class LauncherWatch:
 
     def _new_lines(self) -> list[str]:
         return _tail(self._log, self._read)
-
-    def _last_line(self) -> str:
-        lines = _tail(self._log, 0)
-        return lines[-1] if lines else "none"
 
 
 def announced(lines: list[str]) -> str | None:
