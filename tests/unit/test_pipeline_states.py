@@ -55,9 +55,9 @@ def test_a_value_is_posted_found_and_deleted(make: Make) -> None:
 def test_a_name_is_posted_once(make: Make) -> None:
     state = make()
     state.post(1, name="a")
-    with pytest.raises(ValueError, match="^Cannot mutate key: a\n"):
+    with pytest.raises(ValueError, match=r"^Cannot mutate key: a\n"):
         state.post(2, name="a")
-    with pytest.raises(ValueError, match="^Cannot mutate key: a\n"):
+    with pytest.raises(ValueError, match=r"^Cannot mutate key: a\n"):
         state.post_all({"b": 1, "a": 2})
     assert state.names() == ["a"]
     assert state.extract("a") == 1
@@ -159,7 +159,7 @@ def test_what_is_no_database_is_said_so(tmp_path: Path) -> None:
     path.write_text("this is text, and long enough to be none" * 20)
     with pytest.raises(StateStoreError, match=r"^the state in .*state\.db cannot be used: "):
         StateWithGlueDb(path).names()
-    with pytest.raises(StateStoreError, match="no such|No such"):
+    with pytest.raises(StateStoreError, match=r"missing/state\.db cannot be used"):
         StateWithGlueDb(tmp_path / "missing" / "state.db").names()
 
 

@@ -37,7 +37,7 @@ class Outer(BaseModel):
     number: UUID = UUID(int=3)
     moment: datetime = datetime(2020, 1, 2, tzinfo=UTC)
     array: Any = None
-    modelled: dict[str, Any] = {}
+    modelled: dict[str, Any] | None = None
 
 
 def test_a_model_is_a_pydantic_model_without_further_fields() -> None:
@@ -69,7 +69,7 @@ def test_a_model_of_another_class_is_refused() -> None:
     text = AddModel(a=1, b=2).to_json()
     with pytest.raises(TypeError, match="this is a AddModel, not a Invert"):
         Invert.from_json(text)
-    with pytest.raises(TypeError, match="json.JSONDecoder is no pydantic model"):
+    with pytest.raises(TypeError, match=r"json\.JSONDecoder is no pydantic model"):
         BaseModel.from_dict({"model": "json.JSONDecoder", "contents": {}})
 
 
@@ -163,7 +163,7 @@ def test_what_a_module_raises_when_imported_goes_on(
 ) -> None:
     (tmp_path / "wrong_inside.py").write_text("import no_such_module_at_all\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="^No module named 'no_such_module_at_all'$"):
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'no_such_module_at_all'$"):
         Step("wrong_inside.Model").run(State())
 
 
