@@ -37,7 +37,7 @@ def frame(**changes: Any) -> pd.DataFrame:
         "ints": [1, 2],
         "floats": [1.5, np.nan],
         "texts": ["x", None],
-        "times": pd.to_datetime(["2020-01-01", None]),
+        "times": pd.to_datetime(np.array(["2020-01-01", "NaT"], "M8[ns]")),
         "zoned": pd.date_range("2020", periods=2, tz="Europe/Zurich"),
         "spans": pd.to_timedelta([1, 2], unit="s"),
         "objects": [[1], {"k": 1}],
@@ -113,7 +113,7 @@ def test_a_copy_of_what_cannot_be_written_is_the_same(value: Any) -> None:
         (np.arange(3), np.arange(3).reshape(3, 1)),
         (np.arange(4), np.array([0, 1, 2, 4])),
         (np.array([1, None], dtype=object), np.array([True, None], dtype=object)),
-        (np.ma.masked_array([1, 2], [0, 1]), np.ma.masked_array([1, 2], [0, 0])),
+        (np.ma.masked_array([1, 2], [False, True]), np.ma.masked_array([1, 2], [False, False])),
         (np.array([(1, 2.0)], "i4,f8"), np.array([(1, 3.0)], "i4,f8")),
         (frame(), frame(ints=[1, 3])),
         (frame(), frame(ints=[1.0, 2.0])),
@@ -128,7 +128,7 @@ def test_a_copy_of_what_cannot_be_written_is_the_same(value: Any) -> None:
         (Point(1), Point(2)),
         (Point([1]), Point([True])),
         (deque([1]), deque([2])),
-        (defaultdict(list, a=1), defaultdict(list, a=2)),
+        (defaultdict(int, a=1), defaultdict(int, a=2)),
         (Decimal("1.0"), Decimal("1.00")),
         (np.random.default_rng(1), np.random.default_rng(2)),
     ],
@@ -142,12 +142,12 @@ def test_what_cannot_be_looked_into_is_not_even_the_same_as_itself() -> None:
     lock = threading.Lock()
     assert not same(lock, lock)
     assert not same([lock], [lock])
-    generator = (one for one in ())
+    generator = iter(range(one) for one in range(3))
     assert not same(generator, generator)
 
 
 def test_a_copy_shares_no_cell_of_a_frame() -> None:
-    one = frame()
+    one: Any = frame()
     value = {"deep": [one, one["objects"]]}
     copied = snapshot(value)
     one.loc[0, "objects"].append(9)
