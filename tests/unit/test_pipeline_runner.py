@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,6 +85,17 @@ def test_a_module_is_executed_once_for_the_first_run(
     assert (tmp_path / "log").read_text() == "x"
     runner.get_workflow()
     assert (tmp_path / "log").read_text() == "xx"
+
+
+def test_what_the_main_program_has_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    main, workflow = ModuleType("__main__"), arithmetic()
+    vars(main).update(WORKFLOW=workflow, create=numbers)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    runner = Runner("python://__main__.WORKFLOW", "python://__main__.create")
+    for _ in range(2):
+        assert runner.run() == {"final": 20}
+        assert runner.get_rerun_workflow().steps_ran == [0, 1]
+    assert workflow.steps_ran == []
 
 
 def test_a_reference_to_a_function_stands_for_what_it_returns(module: str) -> None:

@@ -161,7 +161,17 @@ def test_an_unknown_kind_is_refused() -> None:
         decode({"$": "spam"})
 
 
-@pytest.mark.parametrize("value", [pd.Series(pd.period_range("2020", periods=2, freq="M"))])
+class Derived(pd.DataFrame):
+    @property
+    def _constructor(self) -> type[Derived]:
+        return Derived
+
+
+@pytest.mark.parametrize(
+    "value",
+    [pd.Series(pd.period_range("2020", periods=2, freq="M")), Derived({"a": [1]})],
+    ids=["periods", "derived"],
+)
 def test_columns_that_json_cannot_hold_are_refused(value: Any) -> None:
     assert same(snapshot(value), value)
     with pytest.raises(ValueError, match="value"):

@@ -143,6 +143,17 @@ def test_a_forced_run_on_a_populated_immutable_state_fails_to_write() -> None:
     assert workflow.steps_ran == [0, 1, 0, 1]
 
 
+def test_where_nothing_can_be_written_the_model_is_not_called() -> None:
+    value: list[Any] = []
+    workflow = Workflow([Step(Changing, {"value": "data"}, {"length": "out"})])
+    with pytest.raises(ValueError, match="Cannot mutate key: out"):
+        workflow.run(State({"value": value, "out": 1}))
+    assert value == []
+    with pytest.raises(ValueError, match="Cannot mutate key: out"):
+        workflow.steps[0].run(State({"value": value, "out": 1}))
+    assert value == []
+
+
 def test_use_extracts_false_runs_always() -> None:
     state = numbers(mutable=True)
     workflow = Workflow(arithmetic().steps, useExtracts=False)
@@ -327,10 +338,17 @@ class Uncopied(Custom):
 
 
 def test_another_model_at_the_same_place_is_not_skipped() -> None:
-    workflow = Workflow([Step(Anything, {"value": "data"}, {"data": "out"})])
+    workflow = identity()
     workflow.run(State({"value": [1]}))
-    workflow.steps[0] = Step(Changing, {"value": "data"}, {"length": "out"})
-    assert workflow.run(State({"value": [1]})) == {"out": 2}
+    workflow.steps[0] = Step(Wrapped, {"value": "data"}, {"data": "out"})
+    assert "its output was made by" in str(workflow.explain(State({"value": [1]})))
+    assert workflow.run(State({"value": [1]})) == {"out": ([1],)}
+    assert workflow.steps_ran == [0, 0]
+
+
+class Wrapped(Anything):
+    def run(self) -> dict[str, Any]:
+        return {"data": (self.data,)}
 
 
 def test_an_output_that_is_wired_later_is_passed_on_from_what_is_kept() -> None:
