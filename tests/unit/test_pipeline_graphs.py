@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from motoko.errors import GraphError
 from motoko.graph import Status
-from motoko.pipeline import State, Step, Workflow
-from tests.support.pipeline import Anything, arithmetic, numbers, state_of, workflow_of
+from motoko.pipeline import BaseModel, State, Step, Workflow
+from tests.support.pipeline import Anything, One, arithmetic, numbers, state_of, workflow_of
 from tests.support.step_graphs import ASYMMETRIC, DIAMOND, FAILING
 
 if TYPE_CHECKING:
@@ -111,6 +113,75 @@ def test_the_last_step_before_that_wrote_a_name_is_required() -> None:
     assert [graph.nodes[name].requires for name in names] == [(), (), (names[1],), (names[2],)]
     assert workflow.run(State({"a": 1}, mutable=True)) == {"b": 1}
     assert workflow.steps_ran == [0, 1, 2, 3]
+
+
+class Meeting(BaseModel):
+    """Waits until as many as `expected` are at work."""
+
+    name: str
+    expected: int
+    at_work: object
+
+    async def run(self) -> dict[str, Any]:
+        at_work = cast("list[str]", self.at_work)
+        at_work.append(self.name)
+        while len(at_work) < self.expected:  # noqa: ASYNC110 - events belong to one loop
+            await asyncio.sleep(0)
+        return {"name": self.name}
+
+
+def meeting(name: str, target: str) -> Step:
+    fields = {f"name {name}": "name", "expected": "expected", "at work": "at_work"}
+    return Step(Meeting, fields, {"name": target})
+
+
+def joined(*reads: str) -> Step:
+    fields = dict(zip(reads, ("first", "second", "third"), strict=False))
+    return Step(One, {"seed": "seed", **fields}, {"value": "z"})
+
+
+async def test_in_a_loop_coroutines_are_awaited_side_by_side() -> None:
+    workflow = Workflow([meeting("a", "x"), meeting("b", "y"), joined("x", "y")])
+    state = State({"name a": "a", "name b": "b", "expected": 2, "at work": [], "seed": "end"})
+    async with asyncio.timeout(20):
+        assert await workflow.run_async(state) == {"z": "end(a, b)"}
+    assert sorted(workflow.steps_ran) == [0, 1, 2]
+    assert workflow.steps_ran[-1] == 2
+
+
+async def test_in_a_loop_steps_that_write_one_name_keep_their_order() -> None:
+    workflow = Workflow([meeting("a", "x"), meeting("b", "x"), joined("x")])
+    at_work: list[str] = []
+    state = State(
+        {"name a": "a", "name b": "b", "expected": 1, "at work": at_work, "seed": "end"}, True
+    )
+    assert await workflow.run_async(state) == {"z": "end(b)"}
+    assert workflow.steps_ran == [0, 1, 2]
+    assert at_work == ["a", "b"]
+
+
+async def test_in_a_loop_the_same_is_skipped_and_failures_end_the_run() -> None:
+    workflow, state = workflow_of(DIAMOND), state_of(DIAMOND)
+    for _ in range(2):
+        assert await workflow.run_async(state) == {"bottom": "bottom(left(top()), right(top()))"}
+    assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 1, 2, 3], [0, 1, 2, 3])
+    workflow = workflow_of(FAILING)
+    with pytest.raises(ZeroDivisionError, match="left") as caught:
+        await workflow.run_async(state_of(FAILING), keep_going=True)
+    assert caught.value.__notes__ == ["in step 1 (tests.support.pipeline.One) of the workflow"]
+    assert ran(workflow, tuple(FAILING.requires)) == ["top", "right", "aside"]
+    assert await Workflow().run_async(State()) is None
+
+
+def test_without_a_loop_coroutines_are_awaited_one_after_the_other() -> None:
+    state = State({"name a": "a", "expected": 1, "at work": []})
+    assert Workflow(meeting("a", "x")).run(state) == {"x": "a"}
+
+
+async def test_in_a_loop_run_says_what_to_use_for_coroutines() -> None:
+    state = State({"name a": "a", "expected": 1, "at work": []})
+    with pytest.raises(GraphError, match="run_async"):
+        Workflow(meeting("a", "x")).run(state)
 
 
 def test_explain_says_what_has_changed() -> None:
