@@ -130,6 +130,12 @@ class Meeting(BaseModel):
         return {"name": self.name}
 
 
+class Slow(Meeting):
+    async def run(self) -> dict[str, Any]:
+        await asyncio.sleep(0.05)
+        return await super().run()
+
+
 def meeting(name: str, target: str) -> Step:
     fields = {f"name {name}": "name", "expected": "expected", "at work": "at_work"}
     return Step(Meeting, fields, {"name": target})
@@ -150,14 +156,21 @@ async def test_in_a_loop_coroutines_are_awaited_side_by_side() -> None:
 
 
 async def test_in_a_loop_steps_that_write_one_name_keep_their_order() -> None:
-    workflow = Workflow([meeting("a", "x"), meeting("b", "x"), joined("x")])
-    at_work: list[str] = []
-    state = State(
-        {"name a": "a", "name b": "b", "expected": 1, "at work": at_work, "seed": "end"}, True
-    )
+    first = meeting("a", "x")
+    first.model = Slow.get_uri()
+    workflow = Workflow([first, meeting("b", "x"), joined("x")])
+    state = State({"name a": "a", "name b": "b", "expected": 1, "at work": [], "seed": "end"}, True)
     assert await workflow.run_async(state) == {"z": "end(b)"}
     assert workflow.steps_ran == [0, 1, 2]
-    assert at_work == ["a", "b"]
+
+
+async def test_in_a_loop_what_is_read_is_not_overwritten_before() -> None:
+    reads = {"name a": "name", "expected": "expected", "at work": "at_work"}
+    writes = Step(Anything, {"new": "data"}, {"data": "name a"})
+    state = State({"name a": "a", "new": "b", "expected": 1, "at work": []}, True)
+    workflow = Workflow([Step(Slow, reads, {"name": "x"}), writes])
+    await workflow.run_async(state)
+    assert workflow.steps_ran == [0, 1]
 
 
 async def test_in_a_loop_the_same_is_skipped_and_failures_end_the_run() -> None:

@@ -72,7 +72,7 @@ ALIKE: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", ALIKE, ids=str)
+@pytest.mark.parametrize("value", ALIKE, ids=lambda value: type(value).__name__)
 def test_a_copy_and_what_is_read_again_are_the_same(value: Any) -> None:
     assert same(snapshot(value), value)
     assert same(decode(json.loads(json.dumps(encode(value, "value"), allow_nan=False))), value)
