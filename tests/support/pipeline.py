@@ -45,7 +45,7 @@ class Anything(BaseModel):
 class Changing(BaseModel):
     """Changes its input in place."""
 
-    data: list[Any]
+    data: Any
 
     def run(self) -> dict[str, Any]:
         self.data.append("changed")
