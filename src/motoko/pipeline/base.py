@@ -79,6 +79,14 @@ class BaseModel(pydantic.BaseModel):
 
     getUri = get_uri
     toDict = to_dict
-    fromDict = from_dict
     toJson = to_json
-    fromJson = from_json
+
+    @classmethod
+    def fromDict(cls, data: dict[str, Any]) -> Self:
+        """See :meth:`from_dict`."""
+        return cls.from_dict(data)
+
+    @classmethod
+    def fromJson(cls, text: str | bytes) -> Self:
+        """See :meth:`from_json`."""
+        return cls.from_json(text)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from motoko.graph import Graph, Node, Verdict, as_listed, undecided_because
 from motoko.pipeline.logs import LOG, be_heard
-from motoko.pipeline.outlook import check_names, node_names, requirements, verdict
+from motoko.pipeline.outlook import (
+    check_names,
+    node_names,
+    requirements,
+    requirements_side_by_side,
+    verdict,
+)
 from motoko.pipeline.workflow import check_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from motoko.graph import Event
     from motoko.pipeline.state import Interface
@@ -36,9 +43,30 @@ class Execution:
         if not self._workflow.steps:
             return None
         be_heard()
-        graph = self._graph()
+        graph = self._graph(
+            requirements(self._workflow.steps), [self._act] * len(self._workflow.steps)
+        )
         order = as_listed([*graph.nodes])
         report = graph.run(order=order, keep_going=keep_going, observers=observers)
+        report.raise_failure()
+        return self._result
+
+    async def run_in_loop(
+        self, *, keep_going: bool, observers: Iterable[Callable[[Event], object]]
+    ) -> dict[str, Any] | None:
+        """Deal with all steps without blocking the loop; return what the last one passes on."""
+        self._check()
+        steps = self._workflow.steps
+        if not steps:
+            return None
+        be_heard()
+        actions: list[Callable[[int], Any]] = [
+            self._act_async if iscoroutinefunction(step.model_class().run) else self._act
+            for step in steps
+        ]
+        graph = self._graph(requirements_side_by_side(steps), actions)
+        order = as_listed([*graph.nodes])
+        report = await graph.build(order=order, keep_going=keep_going, observers=observers)
         report.raise_failure()
         return self._result
 
@@ -52,18 +80,20 @@ class Execution:
                 with _noted(workflow, index):
                     step.model_class()
 
-    def _graph(self) -> Graph:
+    def _graph(
+        self, required: Sequence[tuple[int, ...]], actions: Sequence[Callable[[int], Any]]
+    ) -> Graph:
         steps = self._workflow.steps
         names = node_names(steps)
         return Graph(
             Node(
                 names[index],
-                tuple(names[one] for one in required),
+                tuple(names[one] for one in required[index]),
                 functools.partial(self._ask, index),
-                functools.partial(self._act, index),
+                functools.partial(action, index),
                 f"step {index} ({steps[index].model})",
             )
-            for index, required in enumerate(requirements(steps))
+            for index, action in enumerate(actions)
         )
 
     def _ask(self, index: int) -> Verdict:
@@ -89,23 +119,37 @@ class Execution:
         LOG.info("Skipped Step%3d. %s.", index, step.model)
 
     def _act(self, index: int) -> None:
-        workflow, state = self._workflow, self._state
+        with _noted(self._workflow, index):
+            model_input = self._begun(index)
+            self._ended(index, self._workflow.steps[index].execute(model_input))
+
+    async def _act_async(self, index: int) -> None:
+        with _noted(self._workflow, index):
+            model_input = self._begun(index)
+            self._ended(index, await self._workflow.steps[index].execute_async(model_input))
+
+    def _begun(self, index: int) -> dict[str, Any]:
+        """Return the input of a step that is going to run, and keep it."""
+        workflow = self._workflow
         step = workflow.steps[index]
-        with _noted(workflow, index):
-            state.check_postable(step.get_state_output_names())
-            LOG.info("Running Step%3d. %s...", index, step.model)
-            model_input = self._model_input(index)
-            if workflow.populate_extracts:
-                # Before the model, which may fail, and may change its input in place.
-                workflow.model_outputs.remove(index)
-                workflow.model_inputs.add(index, model_input)
-            output = step.execute(model_input)
-            state_output = step.extract_state_output_from_model_output(output)
-            kept = output if workflow.populate_extracts else None
-            step.post_state_output_to_state(state_output, state)
-            if kept is not None:
-                workflow.model_outputs.add(index, kept)
-                workflow.models[index] = step.model
+        self._state.check_postable(step.get_state_output_names())
+        LOG.info("Running Step%3d. %s...", index, step.model)
+        model_input = self._model_input(index)
+        if workflow.populate_extracts:
+            # Before the model, which may fail, and may change its input in place.
+            workflow.model_outputs.remove(index)
+            workflow.model_inputs.add(index, model_input)
+        return model_input
+
+    def _ended(self, index: int, output: dict[str, Any]) -> None:
+        """Post the output of a step that ran, and keep it."""
+        workflow = self._workflow
+        step = workflow.steps[index]
+        state_output = step.extract_state_output_from_model_output(output)
+        step.post_state_output_to_state(state_output, self._state)
+        if workflow.populate_extracts:
+            workflow.model_outputs.add(index, output)
+            workflow.models[index] = step.model
         workflow.steps_ran.append(index)
         self._passed_on(index, state_output)
         LOG.info("done.")

@@ -32,7 +32,7 @@ def parts(value: Any) -> list[Any] | None:
         return [value.name, value.array]
     if isinstance(value, pandas.Categorical):
         return [value.codes, value.categories, bool(value.ordered)]
-    if isinstance(value, pandas.arrays.NumpyExtensionArray):
+    if type(value) is pandas.arrays.NumpyExtensionArray:  # arrays of text are derived from it
         return [value.to_numpy()]
     if isinstance(value, pandas.api.extensions.ExtensionArray):
         return _parts_of_array(pandas, value)
@@ -105,9 +105,10 @@ def kind_of(value: Any) -> str | None:
         (pd.RangeIndex, "RangeIndex"),
         (pd.Index, "Index"),
         (pd.Categorical, "Categorical"),
-        (pd.arrays.NumpyExtensionArray, "NumpyArray"),
         (pd.api.extensions.ExtensionArray, "Array"),
     )
+    if type(value) is pd.arrays.NumpyExtensionArray:
+        return "NumpyArray"
     return next((name for kind, name in kinds if isinstance(value, kind)), None)
 
 

@@ -75,13 +75,12 @@ class StateWithGlueDb(Interface):
         if not values:
             return
         rows = {name: json.dumps(encode(value, repr(name))) for name, value in values.items()}
-        self.check_postable(rows)
         insert = INSERT_OR_UPDATE if self.mutable else INSERT
         with self._database.transaction() as connection:
             for row in rows.items():
                 try:
                     connection.execute(insert, row)
-                except sqlite3.IntegrityError:  # another process was faster
+                except sqlite3.IntegrityError:
                     raise immutable(row[0]) from None
 
     def delete(self, name: str) -> None:

@@ -32,6 +32,23 @@ def requirements(steps: Sequence[Step]) -> list[tuple[int, ...]]:
     return found
 
 
+def requirements_side_by_side(steps: Sequence[Step]) -> list[tuple[int, ...]]:
+    """Return what each step requires if independent steps are at work at the same time.
+
+    Besides :func:`requirements` these are all that read or wrote before what it writes: a mutable
+    state holds one value of a name at a time.
+    """
+    users: dict[str, list[int]] = {}
+    found = []
+    for index, (step, required) in enumerate(zip(steps, requirements(steps), strict=True)):
+        before = (one for name in step.outputs.values() for one in users.get(name, ()))
+        found.append(tuple(dict.fromkeys([*required, *before])))
+        for name in step.inputs:
+            users.setdefault(name, []).append(index)
+        users.update({name: [index] for name in step.outputs.values()})
+    return found
+
+
 def check_names(steps: Sequence[Step], state: Interface) -> None:
     """Raise UnknownStateNameError for a name that neither ``state`` nor a step before provides."""
     provided: dict[str, None] = {}

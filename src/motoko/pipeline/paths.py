@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import pkgutil
 import sys
@@ -33,7 +34,7 @@ def read(reference: str, *, reload_module: bool = True) -> Any:
     """Return what a reference ``python://module.NAME`` leads to.
 
     With ``reload_module`` the module is executed again if it was imported before, so that its
-    objects are new ones.
+    objects are new ones. The main program cannot be: then it is a copy.
     """
     if not reference.startswith(SCHEME) or reference == SCHEME:
         raise UnknownPathError(
@@ -43,9 +44,11 @@ def read(reference: str, *, reload_module: bool = True) -> Any:
     path = reference.removeprefix(SCHEME)
     before = {*sys.modules}
     module, names = _split(path, "reference")
-    if reload_module and module.__name__ in before and module.__spec__ is not None:
+    again = reload_module and module.__name__ in before
+    if again and module.__name__ != "__main__":
         module = importlib.reload(module)
-    return _follow(module, names, path, "reference")
+    found = _follow(module, names, path, "reference")
+    return copy.deepcopy(found) if again and module.__name__ == "__main__" else found
 
 
 def _split(path: str, what: str) -> tuple[ModuleType, list[str]]:

@@ -74,6 +74,7 @@ class Runner(BaseModel):
         *,
         useExtracts: bool | None = None,
         populateExtracts: bool | None = None,
+        keep_going: bool = False,
     ) -> dict[str, Any] | None:
         """Run the workflow of the last run on the state of the last run.
 
@@ -86,7 +87,7 @@ class Runner(BaseModel):
         for name, value in [*flags.items(), *former.items()]:
             if value is not None:
                 setattr(workflow, name, value)
-        return workflow.run(state)
+        return workflow.run(state, keep_going=keep_going)
 
     def get_workflow(self) -> Workflow:
         """Return the workflow: a new one if it is a reference."""

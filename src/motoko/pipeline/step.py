@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from motoko.errors import MissingOutputError, NotAModelError, StepResultTypeError, suggestion
+from motoko.errors import (
+    GraphError,
+    MissingOutputError,
+    NotAModelError,
+    StepResultTypeError,
+    suggestion,
+)
 from motoko.pipeline.base import BaseModel
 from motoko.pipeline.paths import locate, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from motoko.pipeline.state import Interface
 
@@ -78,9 +86,17 @@ class Step(BaseModel):
 
         What the model raises goes on: pydantic.ValidationError (a ValueError) for a field of a
         wrong type. StepResultTypeError (a TypeError) if the result is no dictionary,
-        MissingOutputError (a KeyError) if it lacks a key of ``outputs``.
+        MissingOutputError (a KeyError) if it lacks a key of ``outputs``. A ``run()`` that is a
+        coroutine function gets an event loop of its own.
         """
         output = self.extract_model_from_model_input(model_input).run()
+        return self._checked(_awaited(output) if inspect.iscoroutine(output) else output)
+
+    async def execute_async(self, model_input: Mapping[str, Any]) -> dict[str, Any]:
+        """Do as :meth:`execute` does with a model whose ``run()`` is a coroutine function."""
+        return self._checked(await self.extract_model_from_model_input(model_input).run())
+
+    def _checked(self, output: Any) -> dict[str, Any]:
         if not isinstance(output, dict):
             raise StepResultTypeError(
                 f"{self.model}.run() returned a {type(output).__name__}, no dictionary",
@@ -92,7 +108,8 @@ class Step(BaseModel):
                     f"{self.model}.run() returned no {key!r}, which the step passes on",
                     hint=suggestion(key, [*map(str, output)]),
                 )
-        return output
+        made: dict[str, Any] = output
+        return made
 
     def get_state_input_names(self) -> list[str]:
         """Return the names in the state that are read."""
@@ -141,3 +158,15 @@ class Step(BaseModel):
     extractModelFromModelInput = extract_model_from_model_input
     extractStateOutputFromModelOutput = extract_state_output_from_model_output
     postStateOutputToState = post_state_output_to_state
+
+
+def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    coroutine.close()
+    raise GraphError(
+        "the model's run() is a coroutine function, and this is an event loop",
+        hint="Use `await workflow.run_async(state)`.",
+    )

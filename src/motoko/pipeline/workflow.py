@@ -100,6 +100,23 @@ class Workflow(BaseModel):
 
         return Execution(self, state).run(keep_going=keep_going, observers=observers)
 
+    async def run_async(
+        self,
+        state: Interface,
+        *,
+        keep_going: bool = False,
+        observers: Iterable[Callable[[Event], object]] = (),
+    ) -> dict[str, Any] | None:
+        """Do as :meth:`run` does, in an event loop, without blocking it.
+
+        Models whose ``run()`` is a coroutine function are awaited, as many at a time as do not
+        depend on each other; others are called in a thread, one at a time.
+        """
+        from motoko.pipeline.execution import Execution
+
+        execution = Execution(self, state)
+        return await execution.run_in_loop(keep_going=keep_going, observers=observers)
+
     def graph(self, state: Interface) -> Graph:
         """Return the steps as a graph: what each would do with ``state``, and on what it depends.
 

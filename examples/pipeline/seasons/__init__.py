@@ -1,0 +1,3 @@
+"""Players who scored above the average of their season."""
+
+from __future__ import annotations

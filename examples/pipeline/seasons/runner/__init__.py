@@ -1,0 +1,3 @@
+"""Runners: a workflow and a state."""
+
+from __future__ import annotations

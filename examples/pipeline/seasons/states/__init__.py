@@ -1,0 +1,3 @@
+"""States to run workflows on."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Models, one a file."""
+
+from __future__ import annotations

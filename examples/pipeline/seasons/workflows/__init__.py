@@ -1,0 +1,3 @@
+"""Workflows made of the steps."""
+
+from __future__ import annotations

@@ -1,0 +1,227 @@
+"""The graphs that all front-ends are tried on, as pipelines: in list order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from motoko.errors import GraphError
+from motoko.graph import Status
+from motoko.pipeline import BaseModel, State, Step, Workflow
+from tests.support.pipeline import Anything, One, arithmetic, numbers, state_of, workflow_of
+from tests.support.step_graphs import ASYMMETRIC, DIAMOND, FAILING
+
+if TYPE_CHECKING:
+    from motoko.graph import Event
+
+pytestmark = pytest.mark.unit
+
+
+class Told(list[tuple[str, Status]]):
+    """What an observer was told, without what is only looked at."""
+
+    def __call__(self, event: Event) -> None:
+        if event.status is not Status.UNDECIDED:
+            self.append((event.name, event.status))
+
+
+def ran(workflow: Workflow, names: tuple[str, ...]) -> list[str]:
+    return [names[index] for index in workflow.steps_ran]
+
+
+def test_a_diamond_runs_in_list_order() -> None:
+    workflow, state, told = workflow_of(DIAMOND), state_of(DIAMOND), Told()
+    assert workflow.run(state, observers=[told]) == {"bottom": "bottom(left(top()), right(top()))"}
+    assert ran(workflow, tuple(DIAMOND.requires)) == ["top", "left", "right", "bottom"]
+    assert told == [
+        (f"{index}. One", status)
+        for index in range(4)
+        for status in (Status.STALE, Status.BUILDING, Status.BUILT)
+    ]
+    told.clear()
+    workflow.run(state, observers=[told])
+    assert told == [(f"{index}. One", Status.FRESH) for index in range(4)]
+
+
+def test_what_follows_from_a_change_in_a_diamond() -> None:
+    workflow, state = workflow_of(DIAMOND), state_of(DIAMOND, mutable=True)
+    workflow.run(state)
+    state.post("RIGHT", name="seed of right")
+    workflow.steps_ran.clear()
+    assert workflow.run(state) == {"bottom": "bottom(left(top()), RIGHT(top()))"}
+    assert workflow.steps_ran == [2, 3]
+    assert workflow.steps_skipped == [0, 1]
+
+
+def test_an_asymmetric_graph_runs_as_listed() -> None:
+    workflow = workflow_of(ASYMMETRIC)
+    assert workflow.run(state_of(ASYMMETRIC)) == {"e": "e(d(a()), c(b(a())), x())"}
+    assert ran(workflow, tuple(ASYMMETRIC.requires)) == ["a", "b", "c", "d", "x", "e"]
+
+
+def test_a_failure_ends_the_run() -> None:
+    workflow, state, told = workflow_of(FAILING), state_of(FAILING), Told()
+    with pytest.raises(ZeroDivisionError, match="left"):
+        workflow.run(state, observers=[told])
+    assert ran(workflow, tuple(FAILING.requires)) == ["top"]
+    assert told[-1] == ("1. One", Status.FAILED)
+    assert "right" not in state
+
+
+def test_with_keep_going_what_does_not_depend_on_a_failure_runs() -> None:
+    workflow, state, told = workflow_of(FAILING), state_of(FAILING), Told()
+    with pytest.raises(ZeroDivisionError, match="left"):
+        workflow.run(state, keep_going=True, observers=[told])
+    assert ran(workflow, tuple(FAILING.requires)) == ["top", "right", "aside"]
+    assert [event for event in told if event[1] in (Status.FAILED, Status.BLOCKED)] == [
+        ("1. One", Status.FAILED),
+        ("3. One", Status.BLOCKED),
+        ("5. One", Status.BLOCKED),
+    ]
+    for name in ("left", "bottom", "all"):
+        assert name not in state
+
+
+def test_with_keep_going_no_former_value_of_a_failed_step_is_used() -> None:
+    workflow, state = workflow_of(FAILING), state_of(DIAMOND, mutable=True)
+    state.post("aside", name="seed of aside")
+    state.post("all", name="seed of all")
+    workflow.run(state)
+    state.post("left!", name="seed of left")
+    state.post("BOTTOM", name="seed of bottom")
+    workflow.steps_ran.clear()
+    with pytest.raises(ZeroDivisionError):
+        workflow.run(state, keep_going=True)
+    assert workflow.steps_ran == []
+    assert state.extract("bottom") == "bottom(left(top()), right(top()))"
+    state.post("left", name="seed of left")
+    workflow.run(state)
+    assert workflow.steps_ran == [1, 3, 5]
+
+
+def test_the_last_step_before_that_wrote_a_name_is_required() -> None:
+    def passing(source: str, target: str) -> Step:
+        return Step(Anything, {source: "data"}, {"data": target})
+
+    workflow = Workflow(
+        [passing("a", "b"), passing("a", "b"), passing("b", "c"), passing("c", "b")]
+    )
+    graph = workflow.graph(State({"a": 1}, mutable=True))
+    names = [*graph.nodes]
+    assert [graph.nodes[name].requires for name in names] == [(), (), (names[1],), (names[2],)]
+    assert workflow.run(State({"a": 1}, mutable=True)) == {"b": 1}
+    assert workflow.steps_ran == [0, 1, 2, 3]
+
+
+class Meeting(BaseModel):
+    """Waits until as many as `expected` are at work."""
+
+    name: str
+    expected: int
+    at_work: object
+
+    async def run(self) -> dict[str, Any]:
+        at_work = cast("list[str]", self.at_work)
+        at_work.append(self.name)
+        while len(at_work) < self.expected:  # noqa: ASYNC110 - events belong to one loop
+            await asyncio.sleep(0)
+        return {"name": self.name}
+
+
+class Slow(Meeting):
+    async def run(self) -> dict[str, Any]:
+        await asyncio.sleep(0.05)
+        return await super().run()
+
+
+def meeting(name: str, target: str) -> Step:
+    fields = {f"name {name}": "name", "expected": "expected", "at work": "at_work"}
+    return Step(Meeting, fields, {"name": target})
+
+
+def joined(*reads: str) -> Step:
+    fields = dict(zip(reads, ("first", "second", "third"), strict=False))
+    return Step(One, {"seed": "seed", **fields}, {"value": "z"})
+
+
+async def test_in_a_loop_coroutines_are_awaited_side_by_side() -> None:
+    workflow = Workflow([meeting("a", "x"), meeting("b", "y"), joined("x", "y")])
+    state = State({"name a": "a", "name b": "b", "expected": 2, "at work": [], "seed": "end"})
+    async with asyncio.timeout(20):
+        assert await workflow.run_async(state) == {"z": "end(a, b)"}
+    assert sorted(workflow.steps_ran) == [0, 1, 2]
+    assert workflow.steps_ran[-1] == 2
+
+
+async def test_in_a_loop_steps_that_write_one_name_keep_their_order() -> None:
+    first = meeting("a", "x")
+    first.model = Slow.get_uri()
+    workflow = Workflow([first, meeting("b", "x"), joined("x")])
+    state = State({"name a": "a", "name b": "b", "expected": 1, "at work": [], "seed": "end"}, True)
+    assert await workflow.run_async(state) == {"z": "end(b)"}
+    assert workflow.steps_ran == [0, 1, 2]
+
+
+async def test_in_a_loop_what_is_read_is_not_overwritten_before() -> None:
+    reads = {"name a": "name", "expected": "expected", "at work": "at_work"}
+    writes = Step(Anything, {"new": "data"}, {"data": "name a"})
+    state = State({"name a": "a", "new": "b", "expected": 1, "at work": []}, True)
+    workflow = Workflow([Step(Slow, reads, {"name": "x"}), writes])
+    await workflow.run_async(state)
+    assert workflow.steps_ran == [0, 1]
+
+
+async def test_in_a_loop_the_same_is_skipped_and_failures_end_the_run() -> None:
+    workflow, state = workflow_of(DIAMOND), state_of(DIAMOND)
+    for _ in range(2):
+        assert await workflow.run_async(state) == {"bottom": "bottom(left(top()), right(top()))"}
+    assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 1, 2, 3], [0, 1, 2, 3])
+    workflow = workflow_of(FAILING)
+    with pytest.raises(ZeroDivisionError, match="left") as caught:
+        await workflow.run_async(state_of(FAILING), keep_going=True)
+    assert caught.value.__notes__ == ["in step 1 (tests.support.pipeline.One) of the workflow"]
+    assert ran(workflow, tuple(FAILING.requires)) == ["top", "right", "aside"]
+    assert await Workflow().run_async(State()) is None
+
+
+def test_without_a_loop_coroutines_are_awaited_one_after_the_other() -> None:
+    state = State({"name a": "a", "expected": 1, "at work": []})
+    assert Workflow(meeting("a", "x")).run(state) == {"x": "a"}
+
+
+async def test_in_a_loop_run_says_what_to_use_for_coroutines() -> None:
+    state = State({"name a": "a", "expected": 1, "at work": []})
+    with pytest.raises(GraphError, match="run_async"):
+        Workflow(meeting("a", "x")).run(state)
+
+
+def test_explain_says_what_has_changed() -> None:
+    workflow, state = arithmetic(), numbers(mutable=True)
+    assert str(workflow.explain(state)).splitlines() == [
+        "1. MultiplyModel: undecided: step 0 comes first",
+        "  0. AddModel: stale: there is no output of a run before",
+    ]
+    workflow.run(state)
+    assert str(workflow.explain(state)) == (
+        "1. MultiplyModel: fresh: its input is the same as before"
+    )
+    assert workflow.explain(numbers()).fresh  # what is kept would be posted
+    state.post(7, name="k")
+    assert str(workflow.explain(state)).startswith("1. MultiplyModel: stale: factor has changed")
+    assert workflow.explain(state, 0).fresh
+    workflow.use_extracts = False
+    assert "what is kept of former runs is not used" in str(workflow.explain(state, 0))
+    assert workflow.steps_ran == [0, 1]
+
+
+def test_a_workflow_is_drawn_and_dry_run() -> None:
+    workflow, state = arithmetic(), numbers()
+    graph = workflow.graph(state)
+    assert '"0. AddModel" -> "1. MultiplyModel"' in graph.dot()
+    report = graph.run(dry_run=True)
+    assert set(report.statuses.values()) == {Status.WOULD_BUILD}
+    workflow.run(state)
+    assert set(workflow.graph(state).run(dry_run=True).statuses.values()) == {Status.FRESH}
+    assert workflow.steps_ran == [0, 1]
