@@ -101,7 +101,7 @@ def test_test_checks_everything_and_ends_with_pytest(checkout: Checkout) -> None
         "ruff format --check .",
         "mypy ",
         "lint-imports ",
-        "python -m pytest -m unit -k two words",
+        "python -m pytest --numprocesses=3 --dist=loadscope -m unit -k two words",
     ]
 
 

@@ -200,7 +200,7 @@ def test_an_exit_record_waits_for_room(small: Path, tmp_path: Path) -> None:
     attempt = Attempt.make(small)
     go = tmp_path / "go"
     process = attempt.start(f"while test ! -e {go}; do sleep 0.02; done; exit 3")
-    wait_until(lambda: (small / "run-1" / "stderr").exists(), "it has begun")
+    wait_until((small / "run-1" / "stderr").exists, "it has begun")
     stuff = fill(small)
     go.touch()
     wait_until((attempt.private / "exit").exists, "it has ended")

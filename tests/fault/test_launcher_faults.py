@@ -102,6 +102,23 @@ def test_killed_while_taking_back(
     check(place, keys, executed)
 
 
+@pytest.mark.parametrize("point", ["storage.before_commit", "storage.after_commit"])
+def test_killed_while_it_takes_its_lease(
+    place: Place,
+    executed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    point: str,
+) -> None:
+    keys = place.create([{"x": n} for n in range(3)])
+    log = tmp_path / "log"
+    with pytest.raises(LauncherError, match=r"killed by signal 9 before it was ready"):
+        start_with(place, monkeypatch, f"{point}:kill", log)
+    assert f"{point} 1 " in log.read_text()
+    assert place.start().here
+    check(place, keys, executed)
+
+
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("point", POINTS)
 def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(

@@ -38,6 +38,9 @@ POINTS = [
     ("main.before_commit", 1),
     ("main.after_commit", 1),  # the runs are created, nothing is awaited yet
     ("main.after_commit", 3),
+    ("storage.before_commit", 1),  # the lease is taken
+    ("storage.after_commit", 1),
+    ("storage.after_commit", 3),
     ("storage.ids_reserved", 1),
     ("storage.ids_reserved", 2),
 ]

@@ -183,7 +183,7 @@ def test_a_cancelled_run_leaves_the_queue(slurm: FakeScheduler, make: Callable[.
     place.start()
     wait_until(lambda: any(True for _ in slurm.cluster.tasks()))
 
-    place.edit(key, Cancel(now(), "cancelled"))
+    place.edit(key, Cancel(now(), "user"))
 
-    assert place.wait_for(key, "CANCELLED").reason == "cancelled on request"
+    assert place.wait_for(key, "CANCELLED").reason == "cancelled by user"
     assert all(task.over for task in slurm.cluster.tasks())

@@ -180,6 +180,27 @@ async def test_killed_while_taking_an_attempt_back_the_next_launcher_does_it(
     assert stage.lifecycle is Lifecycle.FINISHED
 
 
+async def test_asked_to_end_while_nobody_knows_of_its_submission_it_is_over_at_once(
+    stage: Stage,
+) -> None:
+    stage.planned["sbatch"].append(Mishap.HANGS)
+    stage.planned["squeue"].extend([Mishap.LEAVES_OUT] * 12)
+    stage.pace = (0.5,)
+    stage.cluster.slots = 0
+    for _ in range(4):
+        await stage.step()
+    assert stage.launcher is not None
+    crew = stage.crew(stage.launcher)
+    (active,) = crew.pool.all()
+    crew.end_early(active, Lifecycle.CANCELLED)
+    stage.truths[active.key.id, 1].asked_to_end = True
+
+    await stage.until(lambda: stage.lifecycle.ended, steps=3)
+
+    assert stage.lifecycle is Lifecycle.CANCELLED
+    await stage.until(lambda: all(task.over for task in stage.cluster.tasks()))
+
+
 async def test_ended_between_its_turn_and_its_submission_it_is_over(stage: Stage) -> None:
     await stage.open()
     assert stage.launcher is not None

@@ -115,7 +115,7 @@ def test_one_that_cannot_be_started_for_the_same_reason_again_is_not(
     watch = daemons.watch()
     daemons.fails = True
     with pytest.raises(
-        LauncherError, match="^the launcher cannot go on: out of cheese\n  Buy some"
+        LauncherError, match=r"^the launcher cannot go on: out of cheese\n  Buy some"
     ):
         daemons.pass_by(watch, 1000)
     assert daemons.starts == 1 + starts

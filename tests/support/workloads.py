@@ -68,10 +68,13 @@ class Workload:
         return self.directory / GATE
 
 
-def make_fan_out(directory: Path, *, seconds: float = 0.01, gate: bool = False) -> None:
+def make_fan_out(
+    directory: Path, *, seconds: float = 0.01, gate: bool = False, database: bool = True
+) -> None:
     """Write the fan-out and fan-in; each run sleeps so many seconds.
 
-    ``gate``: all runs of ``src`` but the first wait until the file ``gate`` is there.
+    ``gate``: all runs of ``src`` but the first wait until the file ``gate`` is there. Without
+    ``database`` there is none yet.
     """
     directory.mkdir(parents=True)
     (directory / "motoko.yaml").write_text(FAN_OUT.format(retries=RETRIES))
@@ -85,7 +88,8 @@ def make_fan_out(directory: Path, *, seconds: float = 0.01, gate: bool = False) 
         (directory / study).mkdir()
         (directory / study / "bd.yaml").write_text("job:\n  x: int\n")
         (directory / study / "launch.sh").write_text(note + script)
-    create(directory)
+    if database:
+        create(directory)
 
 
 def fan_out(directory: Path, run_name: str, count: int) -> Workload:

@@ -60,9 +60,9 @@ class LauncherWatch:
             return
         self._quick = self._quick + 1 if now - self._started < QUICK else 1
         if self._quick > MOST:
-            words = self._words or announced(self._new_lines()) or "it does not say why"
+            last = self._words or announced(self._new_lines()) or "it does not say why"
             raise LauncherError(
-                f"the launcher ended again and again: {words}", hint=f"Its log is {self._log}."
+                f"the launcher ended again and again: {last}", hint=f"Its log is {self._log}."
             )
         self._started = now
         words = announced(self._new_lines())

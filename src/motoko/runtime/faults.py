@@ -44,6 +44,8 @@ POINTS: Final = frozenset(
         "orchestrator.after_commit",
         "main.before_commit",
         "main.after_commit",
+        "storage.before_commit",
+        "storage.after_commit",
         "storage.ids_reserved",
         "server.before_finish",
         "server.after_finish",

@@ -20,6 +20,7 @@ from ZODB.POSException import ConflictError as StoreConflict
 from ZODB.POSException import POSError
 
 from motoko.errors import ConflictError, StorageError
+from motoko.runtime import faults
 from motoko.storage.tables import Tables
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def commit_patiently(
         try:
             result = prepare(attempt)
             mark = _marked(database, manager, connection)
+            if mark:
+                faults.point("storage.before_commit")
             manager.commit()
         except (StoreConflict, TransientError) as error:
             end(manager)
@@ -72,6 +75,8 @@ def commit_patiently(
             end(manager)
             raise _refused(error) from error
         else:
+            if mark:
+                faults.point("storage.after_commit")
             return result
     raise AssertionError("unreachable")
 

@@ -155,6 +155,7 @@ class ScheduledCrew:
     async def look(self) -> bool:
         """Look once at everything; returns whether anything has changed."""
         changed = await self._cancel()
+        changed |= await self._give_up()
         look = await self._desk.look()
         if look is None:
             return changed
@@ -301,6 +302,18 @@ class ScheduledCrew:
             if token not in self._batches:
                 log.warning("batch %s: nobody waits for it any more", token)
                 self._to_cancel |= look.jobs[token] & look.going
+
+    async def _give_up(self) -> bool:
+        """Let go of what shall end and of which nobody knows whether the scheduler has it.
+
+        With its start file taken it never runs; should its job turn up, that is a stray.
+        """
+        unknown = [b for b in self._batches.values() if b.job is None and not b.submitting]
+        stopped = [a for batch in unknown for a in self._of(batch) if a.stop is not None]
+        taken = [active for active in stopped if await self._take_back(active)]
+        for active in taken:
+            self._over(active, None)
+        return bool(taken)
 
     def _of(self, batch: Batch) -> list[Active]:
         return [a for a in self.pool.running() if a.task is not None and a.task.batch is batch]
