@@ -232,7 +232,7 @@ def test_a_newer_database_is_refused(state: StateDirectory, store: Store) -> Non
 
     database.submit(lambda: transact(database, newer, initialising=True)).result()
     reads = f"which reads format {SCHEMA_VERSION}"
-    message = rf"format 99, written by Motoko 7\.1; this is Motoko .*, {reads}$"
+    message = rf"format 99, written by Motoko 7\.1; this is Motoko .*, {reads}\n"
     with pytest.raises(DatabaseVersionError, match=message):
         variable(store, "n")
     store.close()

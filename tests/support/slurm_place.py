@@ -87,9 +87,9 @@ class SlurmPlace:
         """Create one run."""
         return self.create(script, **more)[0]
 
-    def wait(self, keys: list[RunKey]) -> list[str]:
+    def wait(self, keys: list[RunKey], *, seconds: float = SECONDS) -> list[str]:
         """Wait until runs have ended; return their states."""
-        return [record.state for record in self.place.wait(keys, seconds=SECONDS)]
+        return [record.state for record in self.place.wait(keys, seconds=seconds)]
 
     def wait_state(self, key: RunKey, *lifecycles: str) -> None:
         """Wait until a run is in one of these places of its life."""
