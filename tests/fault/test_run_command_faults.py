@@ -95,5 +95,6 @@ def test_what_it_has_started_is_started_again(
     done = run(work, MOTOKO_FAULT=f"{point}:kill:{passage}", MOTOKO_FAULT_LOG=str(log))
     assert f"{point} {passage} " in log.read_text()
     assert done.returncode == 0, done.stderr
-    assert "it was started again" in done.stderr
+    if point.startswith("launcher."):  # a server is started again by whoever misses it first
+        assert "it was started again" in done.stderr
     check(work, tmp_path)
