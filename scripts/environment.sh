@@ -4,6 +4,9 @@
 root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
 venv="$root/.venv"
 
+# Each of the many processes that are started here would compile Motoko anew.
+unset PYTHONDONTWRITEBYTECODE
+
 # Print the first Python that is new enough; $PYTHON overrides the choice.
 find_python() {
     local candidate
