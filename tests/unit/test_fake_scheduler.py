@@ -73,7 +73,7 @@ def neutral(text: str) -> list[str]:
         (r"Scheduler=\S+", "Scheduler=S"),
         (r"\bn\d BatchHost=n\d", "NODE"),
         (r"ReqNodeList=n2", "ReqNodeList=(null)"),
-        (r"WorkDir=/work/main", "WorkDir=/"),
+        (r"WorkDir=/runs", "WorkDir=/"),
     ):
         text = re.sub(pattern, instead, text)
     return sorted(text.splitlines())
