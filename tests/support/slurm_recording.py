@@ -60,6 +60,7 @@ class Recorder:
         for pattern, instead in (
             (re.escape(str(self.testbed.place)), "/slurm"),
             (re.escape(str(self.runs)), "/runs"),
+            (rf"WorkDir={re.escape(os.getcwd())}", "WorkDir=/runs"),
             (r"AllocNode:Sid=\S+", "AllocNode:Sid=login:1"),
             (r"\b(User|Group)Id=\w+\(\d+\)", r"\1Id=user(1000)"),
             (r"= root(\(0\))?", "= slurm(64030)"),
