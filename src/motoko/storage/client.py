@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from motoko.errors import MotokoError, ServerError
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterator
 
     from motoko.storage.supervision import Supervisor
 
@@ -78,6 +80,8 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
         self._path = address
         self._patience = patience
         self._supervisor = supervisor
+        self._calls = 0
+        self._counting = threading.Lock()
         try:
             super().__init__(
                 address,
@@ -106,6 +110,13 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
         super().notify_disconnected()
         if self._supervisor is not None:
             self._supervisor.lost(self)
+            # After ZEO has noted it: who calls from then on sees that there is no server.
+            self._server.loop.call_soon(self._need_for_calls)
+
+    def _need_for_calls(self) -> None:
+        """Have the server back for calls that found it connected, and now wait for it."""
+        if self._calls:
+            self.need_server()
 
     def reconnect(self, address: str) -> None:
         """Look for the server at this address, now."""
@@ -124,8 +135,19 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
         super().close()
 
     def _call_server(self, method: str, *args: Any, **options: Any) -> Any:
-        self.need_server()
-        return self._server.call(method, *args, **options)
+        with self._calling():
+            self.need_server()
+            return self._server.call(method, *args, **options)
+
+    @contextlib.contextmanager
+    def _calling(self) -> Iterator[None]:
+        with self._counting:
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._calls -= 1
 
     def loadBefore(self, oid: bytes, tid: bytes) -> Any:  # noqa: N802 - the name is ZODB's
         """Return an object's state, waiting for the server where need be."""
@@ -150,9 +172,10 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
     def _patiently(self, call: Any, *args: Any) -> Any:
         deadline = time.monotonic() + self._patience
         while True:
-            self.need_server()
             try:
-                return call(*args)
+                with self._calling():
+                    self.need_server()
+                    return call(*args)
             except ClientDisconnected as error:
                 if self._server.is_closed() or time.monotonic() > deadline:
                     raise self.unreachable() from error
