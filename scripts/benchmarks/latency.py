@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from floors import bare_latency
 from motoko.core.changes import EditRun
 from motoko.core.edits import Claim, End, Started
 from motoko.core.records import RunKey
@@ -101,7 +102,11 @@ def _measure(workflow: Workflow) -> list[Row]:
     latencies.sort()
     median, high = statistics.median(latencies), latencies[int(len(latencies) * 0.99)]
     print(f"  after the commit returned: median {statistics.median(after) * 1000:.1f} ms")
-    text = f"median {median * 1000:.1f} ms, 99 % {high * 1000:.1f} ms"
+    bare, bare_high = bare_latency()
+    text = (
+        f"median {median * 1000:.1f} ms, 99 % {high * 1000:.1f} ms (bare ZEO, one object: "
+        f"{bare * 1000:.1f}, {bare_high * 1000:.1f}; {median / bare:.1f} times)"
+    )
     return [
         Row(
             f"commit called -> action, {RUNS} runs, 20 actions, {len(latencies)} samples",
