@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.fault
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 LEASE = 0.6
 STALLED = 4
 

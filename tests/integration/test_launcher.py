@@ -163,8 +163,11 @@ def test_children_left_behind_end_with_the_run(served: Place) -> None:
 
 
 def state_of(pid: int) -> str:
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-        return file.read().rpartition(")")[2].split()[0]
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone"
 
 
 def test_run_directories_are_private(served: Place) -> None:
@@ -428,7 +431,7 @@ def test_stopping_leaves_runs_going(make: Callable[..., Place]) -> None:
     place.wait_for(key, "START")
     began = time.monotonic()
     assert stop_launcher(place.state)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20  # and not until the run has ended
     assert running_launchers(place.state) == []
     assert place.record(key).state == "START"
     (place.directory_of(key) / "go").touch()
@@ -547,10 +550,12 @@ def test_a_wrapper_killed_alone_takes_its_script_along(make: Callable[..., Place
     key = place.run()
     process = place.wait_for(key, "START").process
     assert process is not None
-    child = int((place.directory_of(key) / "pid").read_text())
+    pid = place.directory_of(key) / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+    child = int(pid.read_text())
     os.kill(process[0], signal.SIGKILL)
     assert place.wait([key])[0].state == "LOST"
-    assert not os.path.exists(f"/proc/{child}") or state_of(child) == "Z"
+    wait_until(lambda: state_of(child) in ("gone", "Z"))
 
 
 def test_runs_that_never_started_are_taken_back(make: Callable[..., Place]) -> None:

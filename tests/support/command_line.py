@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 MODULE = (sys.executable, "-m", "motoko")
 
 MAIN = """\

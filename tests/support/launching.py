@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from motoko.core.edits import RunEdit
     from motoko.launcher.daemon import Running
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 @dataclass

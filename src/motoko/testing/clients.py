@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Connect = Callable[[], Database]
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 60.0
 
 
 def eventually(condition: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
