@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from motoko.runtime.processes import ProcessId, is_alive
+from motoko.storage.address import StateDirectory
+from motoko.storage.store import Store
 from tests.support.command_line import MODULE, Shell, finish, small_workflow, wait_until
 
 if TYPE_CHECKING:
@@ -363,16 +366,40 @@ def test_clean_lists_and_deletes_what_it_has_listed(ended: Shell) -> None:
     assert ended.info()["studies"][0]["counts"] == {}
 
 
-def test_clean_spares_what_runs(sleeping: Shell) -> None:
+def processes_of(shell: Shell) -> list[ProcessId]:
+    store = Store(StateDirectory.of(shell.directory), {}, look=True)
+    try:
+        with store.script.view() as session:
+            found = [run.process for run in session.tables.study("s").records([1, 2])]
+    finally:
+        store.close()
+    return [ProcessId(*process) for process in found if process is not None]
+
+
+@pytest.mark.parametrize("launcher", ["works", "has gone"])
+def test_clean_ends_what_it_deletes(sleeping: Shell, launcher: str) -> None:
     sleeping.ok("create")
     sleeping.ok("launcher")
     sleeping.ok("orchestrator", "start", "-d", "-n", "a")
     wait_until(lambda: sleeping.counts("s", "a") == {"START": 2}, "two runs")
     sleeping.ok("orchestrator", "stop")
-    done = sleeping.run("clean", "--delete", "--constraints", "x > 0")
-    assert done.returncode == 0
-    assert "2 runs are active and stay" in done.stderr
+    processes = processes_of(sleeping)
+    assert len(processes) == 2
+    assert all(map(is_alive, processes))
+    if launcher == "has gone":
+        sleeping.ok("kill")
+    done = sleeping.run("clean", "--delete")  # which names no runs that go on
+    assert "0 runs deleted" in done.stdout
+    assert "2 of them" not in sleeping.ok("clean")
+    assert "2 of them would be cancelled first" in sleeping.ok("clean", "--constraints", "x > 0")
     assert sleeping.counts("s", "a") == {"START": 2}
+    done = sleeping.run("clean", "--delete", "--constraints", "x > 0")
+    assert done.returncode == 0, done.stderr
+    assert "cancelling 2 runs" in done.stderr
+    assert "2 runs deleted" in done.stdout
+    assert not any(map(is_alive, processes))
+    assert sleeping.counts("s", "a") == {}
+    assert bool(sleeping.info()["launchers"]) == (launcher == "works")
 
 
 def test_clean_deletes_nothing_under_an_orchestrator(shell: Shell) -> None:

@@ -372,7 +372,10 @@ def test_cancel_and_clean(own: SlurmPlace) -> None:
     shell(own).ok("cancel", "--constraints", "id > 0", "--all")
     assert set(own.wait([running, *held])) == {"CANCELLED"}
     assert own.no_jobs_left()
-    shell(own).ok("clean", "--delete")
+    again = own.run("sleep 60")
+    own.wait_state(again, "START")
+    shell(own).ok("clean", "--delete", "--constraints", "id > 0")
+    assert own.no_jobs_left()
     assert shell(own).counts("a", "test") == {}
 
 

@@ -1,7 +1,7 @@
 """List runs that can go; with --delete, delete them and their directories.
 
-Without --constraints these are all runs that have ended. Runs that are SUBMITTED or START are
-never deleted.
+Without --constraints these are all runs that have ended. With them, runs that still go on are
+cancelled first, their scheduler jobs too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
+SHOWN = 5  # runs named in a message
 HELP = "list or delete runs and their directories"
 
 
@@ -28,18 +29,31 @@ def execute(args: argparse.Namespace) -> int:
     from motoko.cli import exit_status
     from motoko.cli.selecting import chosen, count, working
     from motoko.cli.tables import print_runs
+    from motoko.errors import MotokoError
     from motoko.operations import cleaning
 
     with working(args, writes=args.delete) as workflow:
         found = cleaning.candidates(workflow, **chosen(args))
-        if found.active:
-            print(f"{found.active} runs are active and stay", file=sys.stderr)
+        active = f"; {len(found.active)} of them would be cancelled first"
         if not args.delete:
             print_runs(found.runs, run_names=True)
-            print(f"{count(len(found.runs))} would be deleted (--delete does it)")
+            print(
+                f"{count(len(found.runs))} would be deleted (--delete does it)"
+                f"{active if found.active else ''}"
+            )
             return exit_status.OK
+        left = []
+        if found.active:
+            print(f"cancelling {count(len(found.active))}", file=sys.stderr)
+            left = cleaning.end(workflow, found.active)
         deleted = cleaning.delete(workflow, found.runs)
         for key in deleted:
             print(f"deleted {key}")
         print(f"{count(len(deleted))} deleted")
+        if left:
+            names = ", ".join(map(str, left[:SHOWN])) + (", ..." if len(left) > SHOWN else "")
+            raise MotokoError(
+                f"{count(len(left))} did not end in time, and stay: {names}",
+                hint="They are cancelled as soon as their launcher works; then clean again.",
+            )
     return exit_status.OK

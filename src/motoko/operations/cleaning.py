@@ -1,16 +1,18 @@
-"""Finding runs that can go, and deleting them with their directories."""
+"""Finding runs that can go, ending those that go on, and deleting them with their directories."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import DeleteRun, EditRun
 from motoko.core.states import ACTIVE
 from motoko.errors import ConflictError, MotokoError, UnknownRunError
-from motoko.operations import choosing
+from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
+from motoko.operations import changing, choosing
 from motoko.orchestrator.lease import holders
 from motoko.storage.session import Session
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from motoko.workflow import Workflow
 
 BATCH: Final = 500  # runs deleted in one commit
+END_SECONDS: Final = 60.0
+LOOK: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,14 @@ class _Unmoved:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Runs that would be deleted, and how many that match are spared because they are active."""
+    """Runs that would be deleted; ``active`` are those that have to be cancelled first."""
 
     runs: Sequence[RunRecord]
-    active: int
+
+    @property
+    def active(self) -> list[RunRecord]:
+        """Return the runs that are SUBMITTED or START."""
+        return [record for record in self.runs if record.lifecycle in ACTIVE]
 
 
 def candidates(
@@ -53,23 +61,54 @@ def candidates(
 ) -> Candidates:
     """Return the runs that satisfy all constraints; without any, those that have ended.
 
-    Runs that are SUBMITTED or START are spared. Raises ConstraintError, UnknownNameError.
+    Raises ConstraintError, UnknownNameError.
     """
     parsed = choosing.parse(workflow, study, constraints)
-    found: list[RunRecord] = []
-    active = 0
-    for record in choosing.matching(workflow, parsed, run_name):
-        if record.lifecycle in ACTIVE:
-            active += bool(constraints)
-        elif constraints or record.lifecycle.ended:
-            found.append(record)
-    return Candidates(found, active)
+    found = choosing.matching(workflow, parsed, run_name)
+    return Candidates([r for r in found if constraints or r.lifecycle.ended])
+
+
+def end(
+    workflow: Workflow, runs: Iterable[RunRecord], *, patience: float = END_SECONDS
+) -> list[RunKey]:
+    """Cancel runs that go on, their scheduler jobs included; returns which have not ended in time.
+
+    Where no launcher works, one is started that ends them, and stopped afterwards. MotokoError
+    where an orchestrator works with one of the run names. Blocks for ``patience`` seconds at most.
+    """
+    store = workflow.store
+    records = list(runs)
+    _check_unused(store, {record.run_name for record in records})
+    keys = changing.cancel(workflow, records, "motoko clean")
+    alone = not running_launchers(store.state)
+    if alone:
+        start_launcher(store.state, hold=True)
+    try:
+        deadline = time.monotonic() + patience
+        while (left := _going(store, keys)) and time.monotonic() < deadline:
+            time.sleep(LOOK)
+        return left
+    finally:
+        if alone:
+            stop_launcher(store.state)
+
+
+def _going(store: Store, keys: Iterable[RunKey]) -> list[RunKey]:
+    with store.script.view() as session:
+        return [key for key in keys if _is_active(session, key)]
+
+
+def _is_active(session: Session, key: RunKey) -> bool:
+    try:
+        return session.run(key).lifecycle in ACTIVE
+    except UnknownRunError:
+        return False
 
 
 def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> list[RunKey]:
     """Delete runs, then their directories; returns which were deleted.
 
-    A run that has been started meanwhile is spared. MotokoError where an orchestrator works with
+    A run that goes on is spared. MotokoError where an orchestrator works with
     one of the run names.
     """
     store = workflow.store
