@@ -355,8 +355,12 @@ class TaskManager:
         """Return a node of a step graph that is runs of this study, as ``create_task`` makes them.
 
         It is fresh when they have ended well, whatever their labels; building it creates them, or
-        tries badly ended ones again, and waits for them. A job parameter that is a function without
-        arguments is called once the nodes ``requires`` are there, for what only they can tell.
+        tries badly ended ones again, and waits for them. Its value is the run, or a list of runs
+        where a job parameter spans an axis.
+
+        A job parameter that is a function is called once the nodes ``requires`` are there, for what
+        only they can tell. In front-ends whose nodes have values its parameters name the values
+        that it is given, and a job parameter that is not given is the value of its name.
         """
         from motoko.run_nodes import RunNode
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
+import sqlite3
 import stat
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +14,9 @@ import pandas as pd
 import pytest
 
 from motoko.errors import StateStoreError
-from motoko.pipeline import Interface, State, StateWithGlueDb
+from motoko.pipeline import Interface, State, StateWithGlueDb, Step, Workflow
 from motoko.pipeline.values import same
-from tests.support.pipeline import AddModel, arithmetic
+from tests.support.pipeline import AddModel, Anything, arithmetic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,6 +164,46 @@ def test_what_is_no_database_is_said_so(tmp_path: Path) -> None:
         StateWithGlueDb(path).names()
     with pytest.raises(StateStoreError, match=r"missing/state\.db cannot be used"):
         StateWithGlueDb(tmp_path / "missing" / "state.db").names()
+
+
+def test_of_a_file_that_cannot_be_written_values_are_read_and_none_are_posted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.db"
+    StateWithGlueDb(path).post(1, name="a")
+    connect: Any = sqlite3.connect
+
+    def connect_read_only(path: Path, **options: Any) -> Any:
+        return connect(f"{path.as_uri()}?mode=ro", uri=True, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect_read_only)
+    state = StateWithGlueDb(path, mutable=True)
+    assert state.extract("a") == 1
+    assert state.names() == ["a"]
+    with pytest.raises(StateStoreError) as caught:
+        state.post(2, name="a")
+    assert str(caught.value).splitlines() == [
+        f"the state in {path} cannot be used: attempt to write a readonly database",
+        "  The path must be an SQLite database, or not be there, and be writable.",
+    ]
+    with pytest.raises(StateStoreError, match="readonly"):
+        state.delete("a")
+    state_of_workflow = StateWithGlueDb(path)
+    workflow = Workflow(Step(Anything, {"a": "data"}, {"data": "b"}))
+    with pytest.raises(StateStoreError, match="readonly"):
+        workflow.run(state_of_workflow)
+    assert workflow.steps_ran == []
+
+
+def test_a_file_that_cannot_be_made_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object, *rest: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StateStoreError, match=r"state\.db cannot be used: .*Read-only file system"):
+        StateWithGlueDb(tmp_path / "state.db").post(1, name="a")
 
 
 def test_a_copy_of_a_database_in_memory_is_another_one() -> None:

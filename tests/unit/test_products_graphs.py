@@ -175,6 +175,14 @@ def test_check_says_what_a_build_would_do_and_does_nothing(tmp_path: Path) -> No
     assert runner.cache == {}
 
 
+def test_what_no_step_produces_is_said_so() -> None:
+    runner = WorkflowRunner(module_of(step_of("c", "mesh", called=[])), None)
+    assert str(runner.explain("c")).splitlines()[1] == (
+        "  mesh: stale: no workflow step produces it"
+    )
+    assert runner.check().names(Status.MISSING) == ["mesh"]
+
+
 def test_explain_says_what_has_changed(tmp_path: Path) -> None:
     module = module_for(DIAMOND, [])
     products = WorkflowProducts(products_dir=tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -402,6 +403,35 @@ class TestReadOnly:
         with pytest.raises(ReadOnlyStoreError, match="cannot be changed"):
             products.remove("x")
         assert products.load("x") == 1
+
+    def test_a_whole_file_system_that_cannot_be_written(
+        self, products: WorkflowProducts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        products.save("x", 1)
+        place, really = products.products_dir, os.open
+
+        def refuse(*args: object, **keywords: object) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        def open_to_read(path: Any, flags: int, *rest: Any, **keywords: Any) -> int:
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                refuse()
+            return really(path, flags, *rest, **keywords)
+
+        monkeypatch.setattr(os, "open", open_to_read)
+        for name in ("replace", "unlink", "rename", "ftruncate"):
+            monkeypatch.setattr(os, name, refuse)
+        monkeypatch.setattr(os, "mkdir", refuse)
+        again = WorkflowProducts(products_dir=place)
+        assert again.load("x") == 1
+        assert again.status() == {"x": "on_disk"}
+        with pytest.raises(ReadOnlyStoreError, match="Read-only file system"):
+            again.save("x", 2)
+        with pytest.raises(ReadOnlyStoreError, match="Read-only file system"):
+            again.clear()
+        assert again.load("x") == 1
+        with pytest.raises(ReadOnlyStoreError, match="cannot be made: Read-only file system"):
+            WorkflowProducts(products_dir=place / "further")
 
     def test_these_are_no_errors_of_the_database(self) -> None:
         assert not issubclass(ReadOnlyStoreError, StorageError)

@@ -5,10 +5,11 @@ What only a build needs is imported by the first one, so that importing tasks st
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 
-from motoko.assets.nodes import Node, NodeExternal, NodeTask, NodeTasks
+from motoko.assets.nodes import Node, NodeExternal, NodeOfGraph, NodeTask, NodeTasks
 from motoko.errors import GraphError, NoLoggerError, TaskError
 from motoko.graph import Graph, by_level
 from motoko.graph import Node as GraphNode
@@ -132,7 +133,7 @@ def decorated(kind: Kind, function: TaskFunction) -> Callable[..., Node]:
                     raise _missing(what, kind, function, name)
         finally:
             del call.path[name]
-        return call.keep(kind(name, yielded, *values))
+        return call.keep(kind(name, yielded, call.nodes, *values))
 
     task_function.is_task = True  # type: ignore[attr-defined]
     return task_function
@@ -257,10 +258,16 @@ def _build(call: Call, root: Node, *, dry_run: bool, threads: int) -> None:
 
 
 def _graph(call: Call) -> Graph:
+    for node in call.nodes.values():
+        if isinstance(node, NodeOfGraph):
+            required = (call.nodes.get(name) for name in node.node.requires)
+            node.required = tuple([one for one in required if one is not None])
     return Graph(_graph_node(call, node) for node in call.nodes.values())
 
 
 def _graph_node(call: Call, node: Node) -> GraphNode:
+    if isinstance(node, NodeOfGraph):
+        return _node_of_graph(call, node)
     requires = tuple([one.taskname for one in node.required])
     action = node.action
     if action is None:
@@ -275,6 +282,39 @@ def _graph_node(call: Call, node: Node) -> GraphNode:
             _call.reset(token)
 
     return GraphNode(node.taskname, requires, node.is_fresh, act)
+
+
+def _node_of_graph(call: Call, node: NodeOfGraph) -> GraphNode:
+    def is_fresh() -> Verdict:
+        with _path_of_its_own(call):
+            return node.is_fresh()
+
+    def look() -> Verdict:
+        with _path_of_its_own(call):
+            return node.look()
+
+    async def awaited() -> Verdict:
+        with _path_of_its_own(call):
+            return node.ended(await action())
+
+    def act() -> Verdict:
+        with _path_of_its_own(call):
+            return node.ended(action())
+
+    given = node.node
+    action: Any = given.action
+    made = None if action is None else awaited if given.awaited else act
+    return GraphNode(given.name, given.requires, is_fresh, made, given.origin, look)
+
+
+@contextmanager
+def _path_of_its_own(call: Call) -> Iterator[None]:
+    """Have tasks that are called inside looked up as before, but on a path of its own."""
+    token = _call.set(Call(call.log, call.nodes))
+    try:
+        yield
+    finally:
+        _call.reset(token)
 
 
 def _announced(call: Call, root: str) -> Callable[[Edges], list[str]]:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from motoko.assets.nodes import Asset, Node
+from motoko.assets.nodes import Asset, Node, NodeOfGraph
 from motoko.errors import TaskError
+from motoko.graph import Node as GraphNode
+from motoko.graph.values import value_of
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from typing import Any
 
 
-def assets(node: Node | None) -> Any:
+def assets(node: Node | GraphNode | None) -> Any:
     """Return the asset(s) that the task yielded, in the same shape; a collection's as a list."""
     return None if node is None else _checked(node, "assets").assets
 
 
 def refs(obj: Any) -> Any:
-    """Return what identifies the asset(s) of a task, or of these assets, in the same shape."""
+    """Return what identifies the asset(s) of a task, or of these assets, in the same shape.
+
+    Of a node of a step graph the value, None where it is not there.
+    """
     found = obj.assets if isinstance(obj, Node) else obj
+    if isinstance(found, GraphNode):
+        return value_of(found)
     if found is None:
         return None
     if isinstance(found, Asset):
@@ -29,24 +36,24 @@ def refs(obj: Any) -> Any:
     return _checked(obj, "refs")
 
 
-def ready(node: Node) -> bool:
+def ready(node: Node | GraphNode) -> bool:
     """Return whether all assets of the task are ready now."""
     return bool(_checked(node, "ready").ask().fresh)
 
 
-def requirements(node: Node) -> Any:
-    """Return the task-call value(s) that the task yielded as requirements, in the same shape."""
+def requirements(node: Node | GraphNode) -> Any:
+    """Return what the task yielded as requirements, in the same shape."""
     return _checked(node, "requirements").requirements
 
 
-def graph(node: Node) -> str:
+def graph(node: Node | GraphNode) -> str:
     """Return the task and all that it requires in Graphviz's language, orange if not ready."""
     from hashlib import sha256
 
     from motoko.graph.drawing import quoted
 
-    nodes = {_checked(node, "graph").taskname: node}
-    found = [node]
+    found = [_checked(node, "graph")]
+    nodes = {one.taskname: one for one in found}
     for one in found:
         for requirement in one.required:
             if requirement.taskname not in nodes:
@@ -101,6 +108,8 @@ def _is_ready(node: Node) -> bool:
 def _checked(node: Any, helper: str) -> Node:
     if isinstance(node, Node):
         return node
+    if isinstance(node, GraphNode):
+        return NodeOfGraph(node)
     raise TaskError(
         f"{helper}() takes what the call of a task function returned, not {node!r}"
         f" of type {type(node).__name__}"

@@ -7,6 +7,8 @@ from os import PathLike
 
 from motoko.errors import TaskError
 from motoko.graph import FRESH, Verdict, stale_because
+from motoko.graph import Node as GraphNode
+from motoko.graph.values import look, value_of
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from motoko.graph import Report
 
     Yielded = Iterator[Any]
+    Nodes = dict[str, "Node"]
 
 
 @dataclass(slots=True)
@@ -93,7 +96,7 @@ class NodeExternal(Node):
     yields = ("assets",)
     usage = "An @external function yields its name, its asset(s)."
 
-    def __init__(self, taskname: str, _rest: Yielded, assets: Any) -> None:
+    def __init__(self, taskname: str, _rest: Yielded, _nodes: Nodes, assets: Any) -> None:
         super().__init__(taskname)
         self.assets = _assets(taskname, assets)
 
@@ -106,11 +109,13 @@ class NodeTask(Node):
     yields = ("assets", "requirements")
     usage = "A @task yields its name, its asset(s) or None, its requirement(s) or None."
 
-    def __init__(self, taskname: str, body: Yielded, assets: Any, requirements: Any) -> None:
+    def __init__(
+        self, taskname: str, body: Yielded, nodes: Nodes, assets: Any, requirements: Any
+    ) -> None:
         super().__init__(taskname)
         self.assets = _assets(taskname, assets)
         self.requirements = requirements
-        self.required = _required(taskname, requirements)
+        self.required = _required(taskname, requirements, nodes)
         self._body = body
         self._executed = False
 
@@ -137,6 +142,63 @@ class NodeTask(Node):
         )
 
 
+class Made(Asset):
+    """What a node of a step graph makes; ``ref`` is its value, None where it is not there."""
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node: GraphNode) -> None:
+        self._node = node
+
+    @property
+    def ref(self) -> Any:
+        """The node's value."""
+        return value_of(self._node)
+
+    def ready(self) -> bool:
+        """Whether it is fresh now."""
+        return bool(_asked(self._node).fresh)
+
+
+class NodeOfGraph(Node):
+    """A node of a step graph that a task requires, such as runs of a study.
+
+    What it requires by name are tasks of the same call.
+    """
+
+    __slots__ = ("node",)
+
+    def __init__(self, node: GraphNode) -> None:
+        super().__init__(node.name)
+        self.node = node
+        self.assets = Made(node)
+
+    def is_fresh(self) -> Verdict:
+        """Return the answer that holds for this build, asking the node if there is none yet."""
+        if self.answer is None:
+            self.answer = self.node.is_fresh()
+        return self.answer
+
+    def ask(self) -> Verdict:
+        """Ask the node, now; if need be as if what it requires were there."""
+        return _asked(self.node)
+
+    def look(self) -> Verdict:
+        """Ask the node again, now that its requirements are there."""
+        self.answer = look(self.node)
+        return self.answer
+
+    def ended(self, result: object) -> Verdict:
+        """Return what the node's action says of how things stand."""
+        self.answer = result if isinstance(result, Verdict) else FRESH
+        return self.answer
+
+
+def _asked(node: GraphNode) -> Verdict:
+    verdict = node.is_fresh()
+    return look(node) if verdict.fresh is None else verdict
+
+
 class NodeTasks(Node):
     """What a ``@tasks`` function returns: a collection, ready when all that it collects is."""
 
@@ -146,10 +208,10 @@ class NodeTasks(Node):
     usage = "A @tasks function yields its name, its requirement(s)."
     _leaves: tuple[Node, ...]
 
-    def __init__(self, taskname: str, _rest: Yielded, requirements: Any) -> None:
+    def __init__(self, taskname: str, _rest: Yielded, nodes: Nodes, requirements: Any) -> None:
         super().__init__(taskname)
         self.requirements = requirements
-        self.required = _required(taskname, requirements)
+        self.required = _required(taskname, requirements, nodes)
         self.assets = [one for node in self.required for one in flat(node.assets)]
         leaves: dict[int, Node] = {}
         for node in self.required:
@@ -182,7 +244,7 @@ def _assets(taskname: str, assets: Any) -> Any:
     for one in (assets,) if isinstance(assets, Asset) else _items(assets):
         if not isinstance(one, Asset):
             hint = "Make it with asset(ref, ready)."
-            if isinstance(one, Node):
+            if isinstance(one, Node | GraphNode):
                 hint = "This is a task: a requirement, which a @task yields after its asset(s)."
             raise _unexpected(taskname, "asset", one, "an asset() value", hint)
         if not callable(one.ready):
@@ -194,9 +256,13 @@ def _assets(taskname: str, assets: Any) -> Any:
     return assets
 
 
-def _required(taskname: str, requirements: Any) -> tuple[Node, ...]:
+def _required(taskname: str, requirements: Any, nodes: Nodes) -> tuple[Node, ...]:
+    """Return what is required as a flat tuple; of ``nodes`` there is one of a name."""
     required = (requirements,) if isinstance(requirements, Node) else (*_items(requirements),)
     for one in required:
+        if isinstance(one, GraphNode):
+            found = (_of_graph(one, nodes) for one in required)
+            return _required(taskname, [*found], nodes)
         if not isinstance(one, Node):
             hint = "Call a function decorated with @task, @tasks or @external."
             if isinstance(one, Asset):
@@ -205,6 +271,12 @@ def _required(taskname: str, requirements: Any) -> tuple[Node, ...]:
                 hint = "Yield what the call of a task function returns, not the function."
             raise _unexpected(taskname, "requirement", one, "a task-call value", hint)
     return required
+
+
+def _of_graph(one: Any, nodes: Nodes) -> Any:
+    if not isinstance(one, GraphNode):
+        return one
+    return nodes[one.name] if one.name in nodes else nodes.setdefault(one.name, NodeOfGraph(one))
 
 
 def _items(value: Any) -> list[Any]:

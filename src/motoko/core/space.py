@@ -66,13 +66,15 @@ def expand(
     return [dict(zip(types, point, strict=True)) for point in itertools.product(*axes)]
 
 
+def is_axis(value: Any, type_name: str) -> bool:
+    """Whether a value given for a parameter of this type spans an axis."""
+    if type_name == "list":
+        return False
+    return isinstance(value, list | tuple | range) or getattr(value, "ndim", 0) == 1
+
+
 def _axis(value: Any, type_name: str) -> list[Any]:
-    if type_name != "list":
-        if isinstance(value, list | tuple | range):
-            return list(value)
-        if getattr(value, "ndim", 0) == 1:
-            return list(value)
-    return [value]
+    return list(value) if is_axis(value, type_name) else [value]
 
 
 def run_values(

@@ -218,5 +218,6 @@ def _run_own_loop(execution: Execution, order: Order, threads: int) -> None:
         return
     raise GraphError(
         "the graph has actions to be awaited, and this is an event loop",
-        hint="Use `await graph.build(...)`.",
+        hint="Use `await graph.build(...)`; for products `await runner.get_async(...)`, for "
+        "pipelines `await workflow.run_async(...)`, for assets `await build(...)`.",
     )

@@ -7,7 +7,7 @@ from inspect import iscoroutinefunction
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 
@@ -52,6 +52,10 @@ class Node:
     object are made by one execution of it. ``origin`` says in messages where the node comes from.
     ``when_ready`` is asked in place of ``is_fresh`` once the requirements are there: for a node
     whose own inputs come from them.
+
+    The front-ends hand on values: ``value`` returns what was made, once it is there; ``given``
+    returns the node that is made of these values, by name; ``made_of`` says what else it is made
+    of, as plain data. The engine uses none of the three.
     """
 
     name: str
@@ -60,6 +64,9 @@ class Node:
     action: Callable[[], Any] | None = None
     origin: str = ""
     when_ready: Callable[[], Verdict] | None = None
+    value: Callable[[], Any] | None = None
+    given: Callable[[Mapping[str, Any]], Node] | None = None
+    made_of: Callable[[], Any] | None = None
 
     @property
     def awaited(self) -> bool:

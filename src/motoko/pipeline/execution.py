@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from motoko.graph import Graph, Node, Verdict, as_listed, undecided_because
 from motoko.pipeline.logs import LOG, be_heard
+from motoko.pipeline.node_models import check_given
 from motoko.pipeline.outlook import (
     check_names,
+    kept,
     node_names,
+    output_of,
     requirements,
     requirements_side_by_side,
     verdict,
 )
+from motoko.pipeline.values import same
 from motoko.pipeline.workflow import check_state
 
 if TYPE_CHECKING:
@@ -76,8 +80,11 @@ class Execution:
         check_state(self._state)
         check_names(workflow.steps, self._state)
         for index, step in enumerate(workflow.steps):
-            if not workflow.use_extracts or index not in workflow.model_outputs:
-                with _noted(workflow, index):
+            with _noted(workflow, index):
+                node = step.node()
+                if node is not None:
+                    check_given(node, step.get_model_input_names())
+                elif not workflow.use_extracts or index not in workflow.model_outputs:
                     step.model_class()
 
     def _graph(
@@ -102,21 +109,35 @@ class Execution:
             self._asked.add(index)
             return undecided_because("what it reads is looked at when it is its turn")
         with _noted(self._workflow, index):
-            answer = verdict(self._workflow, index, self._model_input(index))
+            model_input = self._model_input(index)
+            answer = verdict(self._workflow, index, model_input)
             if answer.fresh:
-                self._skip(index)
+                self._skip(index, model_input)
         return answer
 
-    def _skip(self, index: int) -> None:
-        step = self._workflow.steps[index]
-        # A copy: whoever changes it in place must not change what is kept.
-        output = self._workflow.get_model_output(index)
+    def _skip(self, index: int, model_input: dict[str, Any]) -> None:
+        workflow, step = self._workflow, self._workflow.steps[index]
+        output = output_of(workflow, index, model_input)
         state_output = step.extract_state_output_from_model_output(output)
-        lacking = {name: one for name, one in state_output.items() if name not in self._state}
+        if step.node() is None or kept(workflow, index, model_input).fresh:
+            lacking = {name: one for name, one in state_output.items() if name not in self._state}
+        else:  # a node, fresh with another input than before
+            lacking = {name: one for name, one in state_output.items() if self._differs(name, one)}
         step.post_state_output_to_state(lacking, self._state)
-        self._workflow.steps_skipped.append(index)
+        if workflow.populate_extracts and step.node() is not None:
+            self._keep(index, model_input, output)
+        workflow.steps_skipped.append(index)
         self._passed_on(index, state_output)
         LOG.info("Skipped Step%3d. %s.", index, step.model)
+
+    def _differs(self, name: str, value: Any) -> bool:
+        return name not in self._state or not same(self._state.extract(name), value)
+
+    def _keep(self, index: int, model_input: dict[str, Any], output: dict[str, Any]) -> None:
+        workflow = self._workflow
+        workflow.model_inputs.add(index, model_input)
+        workflow.model_outputs.add(index, output)
+        workflow.models[index] = workflow.steps[index].model
 
     def _act(self, index: int) -> None:
         with _noted(self._workflow, index):

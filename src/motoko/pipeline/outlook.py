@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from motoko.errors import UnknownStateNameError, suggestion
 from motoko.graph import Graph, Node, Verdict, fresh_because, stale_because, undecided_because
+from motoko.pipeline.node_models import ask, parts_of
 from motoko.pipeline.workflow import check_state
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ def _unknown(
 def verdict(workflow: Workflow, index: int, model_input: Mapping[str, Any]) -> Verdict:
     """Return whether a step with this input would be skipped: fresh."""
     step = workflow.steps[index]
+    node = step.node()
+    return kept(workflow, index, model_input) if node is None else ask(node, model_input)
+
+
+def kept(workflow: Workflow, index: int, model_input: Mapping[str, Any]) -> Verdict:
+    """Return whether there is an output that the step's model made of this input."""
+    step = workflow.steps[index]
     if not workflow.use_extracts:
         return stale_because("what is kept of former runs is not used")
     if index not in workflow.model_inputs or index not in workflow.model_outputs:
@@ -78,13 +86,22 @@ def verdict(workflow: Workflow, index: int, model_input: Mapping[str, Any]) -> V
     model = workflow.models.get(index, step.model)
     if model != step.model:
         return stale_because(f"its output was made by {model}")
-    kept = workflow.model_outputs.data[index]
-    if lacking := [key for key in step.outputs if key not in kept]:
+    output = workflow.model_outputs.data[index]
+    if lacking := [key for key in step.outputs if key not in output]:
         return stale_because(f"its output has no {', '.join(map(repr, lacking))}")
     changed = workflow.model_inputs.changes(index, model_input)
     if changed:
         return stale_because(*(f"{name} has changed" for name in changed))
     return fresh_because("its input is the same as before")
+
+
+def output_of(workflow: Workflow, index: int, model_input: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the output of a step that is fresh, as a copy of its own."""
+    step = workflow.steps[index]
+    node = step.node()
+    if node is None:
+        return workflow.get_model_output(index)
+    return parts_of(node, model_input, [*step.outputs])
 
 
 def graph(workflow: Workflow, state: Interface) -> Graph:
@@ -119,10 +136,11 @@ def _verdicts(
         values = {
             name: state.extract(name) if name in state else posted[name] for name in step.inputs
         }
-        found.append(verdict(workflow, index, step.extract_model_input_from_state_input(values)))
+        model_input = step.extract_model_input_from_state_input(values)
+        found.append(verdict(workflow, index, model_input))
         if found[index].fresh:
-            kept = workflow.model_outputs.data[index]
-            posted.update(step.extract_state_output_from_model_output(kept))
+            output = output_of(workflow, index, model_input)
+            posted.update(step.extract_state_output_from_model_output(output))
     return found
 
 

@@ -12,11 +12,14 @@ from motoko.errors import (
     GraphError,
     MissingOutputError,
     NotAModelError,
+    NotEncodableError,
     StepResultTypeError,
     suggestion,
 )
+from motoko.graph import Node
 from motoko.pipeline.base import BaseModel
-from motoko.pipeline.paths import locate, path_of
+from motoko.pipeline.node_models import model_of
+from motoko.pipeline.paths import SCHEME, locate, path_of, read
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -28,7 +31,9 @@ class Step(BaseModel):
     """One unit of work.
 
     ``model`` is a class with ``run()``, or its dotted path; a class is kept as its path and found
-    again at each run. ``inputs`` are ``{name in the state: field of the model}``; of two names for
+    again at each run. Or it is a node of a step graph, such as runs of a study, or a reference
+    ``python://module.NAME`` to one: it is given the inputs, and says itself whether it is fresh.
+    ``inputs`` are ``{name in the state: field of the model}``; of two names for
     one field the last wins. ``outputs`` are ``{key of what run() returns: name in the state}``;
     other keys go nowhere.
     """
@@ -36,36 +41,61 @@ class Step(BaseModel):
     model: str
     inputs: dict[str, str] = pydantic.Field(default_factory=dict)
     outputs: dict[str, str] = pydantic.Field(default_factory=dict)
-    # A class in a function cannot be found by its path.
-    _local: type[Any] | None = pydantic.PrivateAttr(default=None)
+    # A class in a function cannot be found by its path, nor a node by its name.
+    _local: type[Any] | Node | None = pydantic.PrivateAttr(default=None)
 
     def __init__(
         self,
-        model: type[Any] | str,
+        model: type[Any] | Node | str,
         inputs: Mapping[str, str] | None = None,
         outputs: Mapping[str, str] | None = None,
     ) -> None:
-        path = path_of(model) if isinstance(model, type) else model
+        path = model.name if isinstance(model, Node) else model
+        path = path_of(path) if isinstance(path, type) else path
         fields: dict[str, Any] = {"model": path, "inputs": inputs or {}, "outputs": outputs or {}}
         super().__init__(**fields)
-        if isinstance(model, type) and "<locals>" in path:
+        if isinstance(model, Node) or (isinstance(model, type) and "<locals>" in path):
             self._local = model
 
     def compared_by(self) -> Any:
-        """Return the fields."""
-        return self.__dict__
+        """Return the fields, and which node is the model if it is one."""
+        return [self.__dict__, id(self._local) if isinstance(self._local, Node) else None]
+
+    def written_as(self) -> dict[str, Any]:
+        """Return the fields. NotEncodableError for a node, which has no path."""
+        if isinstance(self._local, Node):
+            raise NotEncodableError(
+                f"the step {self.model} has a node for its model, which cannot be written as JSON",
+                hint="Refer to the node instead: Step(model='python://module.NAME').",
+            )
+        return super().written_as()
+
+    def node(self) -> Node | None:
+        """Return the node that is the model, None where it is a class.
+
+        UnknownPathError if a reference leads nowhere, NotAModelError if to something else.
+        """
+        if not self.model.startswith(SCHEME) or self._local is not None:
+            return self._local if isinstance(self._local, Node) else None
+        found = read(self.model, reload_module=False)
+        if not isinstance(found, Node):
+            raise NotAModelError(f"{self.model} is no node: it is {found!r}")
+        return found
 
     def model_class(self) -> type[Any]:
-        """Return the class of the model.
+        """Return the class of the model; that of a node has the node made.
 
         UnknownPathError (a ModuleNotFoundError) if its path leads nowhere, NotAModelError (a
-        TypeError) if it leads to something else than a class with ``run()``.
+        TypeError) if it leads to something else than a class with ``run()`` or a node.
         """
+        node = self.node()
+        if node is not None:
+            return model_of(node, [*self.outputs])
         found = self._local or locate(self.model, "model")
         if not (isinstance(found, type) and callable(getattr(found, "run", None))):
             raise NotAModelError(
                 f"{self.model} is no model: it is {found!r}",
-                hint="A model is a class that has fields and a method run().",
+                hint="A model is a class that has fields and a method run(), or a node.",
             )
         return found
 

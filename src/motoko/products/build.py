@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from motoko.errors import ProductWarning, ReadOnlyStoreError, UnknownNodeError, nearest
 from motoko.graph import Event, Graph, Node, Status, Verdict, fresh_because, stale_because
 from motoko.graph.planner import depth_first
+from motoko.graph.values import look
 from motoko.products.keys import as_json, expected_keys, identity_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,12 @@ class Outlook:
         """Return whether a product is in memory, or stored and as it should be."""
         if name in self.runner.cache:
             return fresh_because("it is in memory")
+        step = self.steps.producers.get(name)
+        if step is not None and step.node is not None:
+            return step.node.is_fresh()
         products = self.runner.products
+        if step is None and (products is None or not products.exists(name)):
+            return stale_because("no workflow step produces it")
         if products is None:
             return stale_because("it was not built in this session")
         key = self.keys[name]
@@ -68,15 +74,29 @@ class Outlook:
     def graph(self) -> Graph:
         """Return the graph of which a dry run and an explanation can be had."""
         return Graph(
-            Node(name, self.steps.inputs(name), self._asks(name), _never(step), _origin(step))
+            Node(
+                name,
+                self.steps.inputs(name),
+                self._asks(name),
+                self._action(step),
+                "" if step is None else step.origin,
+                None if step is None or step.node is None else self._asks(name, ready=True),
+            )
             for name, step in self._producers()
         )
 
     def _producers(self) -> Iterator[tuple[str, Step | None]]:
         return ((name, self.steps.producers.get(name)) for name in self.order)
 
-    def _asks(self, name: str) -> Callable[[], Verdict]:
-        return lambda: self.verdict(name)
+    def _asks(self, name: str, *, ready: bool = False) -> Callable[[], Verdict]:
+        return lambda: self._look(name) if ready else self.verdict(name)
+
+    def _look(self, name: str) -> Verdict:
+        """Return what the node that makes ``name`` answers when all that it requires is there."""
+        return look(self.runner.node_of(name))
+
+    def _action(self, step: Step | None) -> Callable[[], Any] | None:
+        return None if step is None else step.function
 
     def _changes(self, name: str) -> list[str]:
         recorded_of = getattr(self.runner.products, "inputs_for", None)
@@ -100,30 +120,27 @@ class Build(Outlook):
         self._loaded: set[str] = set()
         self._actions: dict[int, Callable[[], Any]] = {}
         self._story = Story(self.steps.inputs, self._source, runner.emit)
-        self._eager = any(step is not None and step.awaited for _, step in self._producers())
+        # A node may be undecided, which is no part of the story.
+        self._eager = any(
+            step is not None and (step.awaited or step.node) for _, step in self._producers()
+        )
 
     def run(self, *, keep_going: bool = False) -> Report:
         """Build the targets depth-first, in parameter order."""
         graph = self.graph()
         return graph.run(*self.targets, keep_going=keep_going, observers=[self._observer])
 
-    async def run_in_loop(self) -> Report:
+    async def run_in_loop(self, *, keep_going: bool = False) -> Report:
         """Build the targets in an event loop; all that is needed is asked first."""
         self._eager = True
-        return await self.graph().build(*self.targets, observers=[self._observer])
+        graph = self.graph()
+        return await graph.build(*self.targets, keep_going=keep_going, observers=[self._observer])
 
-    def graph(self) -> Graph:
-        """Return the graph that loads and builds."""
-        return Graph(
-            Node(name, self.steps.inputs(name), self._asks(name), self._action(step), _origin(step))
-            for name, step in self._producers()
-        )
-
-    def _asks(self, name: str) -> Callable[[], Verdict]:
+    def _asks(self, name: str, *, ready: bool = False) -> Callable[[], Verdict]:
         def ask() -> Verdict:
             if not self._eager:
                 self._story.reached(name)
-            verdict = self.verdict(name)
+            verdict = self._look(name) if ready else self.verdict(name)
             if not verdict.fresh:
                 self._warn_if_damaged(name)
                 return verdict
@@ -133,15 +150,15 @@ class Build(Outlook):
 
     def _warn_if_damaged(self, name: str) -> None:
         problem = self.problem(name)
-        if name not in self.steps.producers:
+        step = self.steps.producers.get(name)
+        if step is None:
             raise unknown_product(name, self.steps, problem)
-        if problem:
+        if problem and step.node is None:
             _warn(f"product {name!r} is built again: {problem}")
 
     def _load(self, name: str, verdict: Verdict) -> Verdict:
-        assert self.runner.products is not None
         try:
-            self.runner.cache[name] = self.runner.products.load(name)
+            self.runner.cache[name] = self.runner.peek(name)
         except Exception as error:
             if name not in self.steps.producers:
                 raise unknown_product(name, self.steps, str(error)) from error
@@ -166,7 +183,7 @@ class Build(Outlook):
             self.runner.emit(self._source(event.name), event.name)
 
     def _action(self, step: Step | None) -> Callable[[], Any] | None:
-        if step is None:
+        if step is None or (step.node is not None and step.node.action is None):
             return None
         # Products of one step share one action: the engine calls it once.
         if id(step) not in self._actions:
@@ -178,7 +195,8 @@ class Build(Outlook):
         """Keep what a step returned in memory, and store what can be stored."""
         for name, value in step.outputs(result).items():
             self.runner.cache[name] = value
-            self._save(name, value)
+            if step.node is None:
+                self._save(name, value)
 
     def _save(self, name: str, value: Any) -> None:
         products, key = self.runner.products, self.keys.get(name)
@@ -250,14 +268,6 @@ def _call(build: Build, step: Step) -> None:
 async def _call_awaited(build: Build, step: Step) -> None:
     arguments = step.arguments(build.runner.config, build.runner.cache)
     build.record(step, await step.function(**arguments))
-
-
-def _never(step: Step | None) -> Callable[[], Any] | None:
-    return None if step is None else step.function
-
-
-def _origin(step: Step | None) -> str:
-    return "" if step is None else f"produced by {step.name}()"
 
 
 def _warn(message: str) -> None:

@@ -14,17 +14,14 @@ from motoko.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from motoko.products.steps import Steps
 
 
 def nodes_of(steps: Steps) -> list[Node]:
     """Return a node for each product, which requires all that its step names."""
-    return [
-        Node(name, step.requires, origin=f"produced by {step.name}()")
-        for name, step in steps.producers.items()
-    ]
+    return [Node(name, step.requires, origin=step.origin) for name, step in steps.producers.items()]
 
 
 def diagram(
@@ -33,14 +30,15 @@ def diagram(
     *,
     title: str | None = None,
     rankdir: str = "LR",
+    nodes: Iterable[Node] = (),
 ) -> str:
-    """Return the products of a module's steps in Graphviz's language.
+    """Return the products of a module's steps, and of ``nodes``, in Graphviz's language.
 
     Coloured by what ``status_provider(name)`` returns: cached, on_disk, missing, stale, ...
     What is required and not produced is drawn dashed. The title is the module's name.
     """
     return dot(
-        {node.name: node for node in nodes_of(collect_steps(module))},
+        {node.name: node for node in nodes_of(collect_steps(module, nodes))},
         status_provider or (lambda _: "missing"),
         title=title or str(getattr(module, "__name__", module)),
         rankdir=rankdir,
@@ -54,6 +52,7 @@ def render(
     format: str | None = None,  # noqa: A002 - the documented name
     status_provider: Callable[[str], str] | None = None,
     rankdir: str = "LR",
+    nodes: Iterable[Node] = (),
 ) -> Path:
     """Draw :func:`diagram` into a file with Graphviz's ``dot`` and return its path.
 
@@ -61,7 +60,7 @@ def render(
     (NoGraphvizError) if ``dot`` is not installed, GraphError if it refuses.
     """
     path = Path(output_path)
-    text = diagram(module, status_provider, rankdir=rankdir)
+    text = diagram(module, status_provider, rankdir=rankdir, nodes=nodes)
     kind = format or path.suffix.removeprefix(".") or "png"
     try:
         done = subprocess.run(

@@ -14,7 +14,7 @@ from motoko.errors import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from motoko.products.steps import Steps
+    from motoko.products.steps import Step, Steps
 
 KEY_LENGTH: Final = 16
 ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+>")
@@ -79,9 +79,17 @@ def expected_keys(order: Iterable[str], steps: Steps, config: object) -> dict[st
         if id(step) not in by_step:
             upstream = {required: keys[required] for required in step.requires}
             known = None not in upstream.values()
-            by_step[id(step)] = cache_key(requires=upstream) if known else None
+            by_step[id(step)] = _expected_key(step, upstream, cache_key) if known else None
         keys[name] = by_step[id(step)]
     return keys
+
+
+def _expected_key(step: Step, upstream: dict[str, str | None], cache_key: Any) -> str | None:
+    if step.node is None:
+        key: str | None = cache_key(requires=upstream)
+        return key
+    made_of = None if step.node.made_of is None else step.node.made_of()
+    return key_of({"node": step.node.name, "made_of": made_of, "requires": upstream})
 
 
 def identity_of(config: object) -> dict[str, Any]:

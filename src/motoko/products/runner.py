@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from motoko.errors import ProductWarning, UnknownNodeError
+from motoko.errors import ProductError, ProductWarning, UnknownNodeError
 from motoko.graph import Graph
+from motoko.graph.values import look, value_of, with_values
 from motoko.products.build import Build, Outlook, unknown_product
 from motoko.products.drawing import diagram, nodes_of
 from motoko.products.steps import collect_steps
 from motoko.products.table import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from motoko.graph import Report
+    from motoko.graph import Node, Report
     from motoko.graph.explaining import Explanation
     from motoko.products.store import WorkflowProducts
 
@@ -27,15 +29,27 @@ class WorkflowRunner:
     one, says whether a stored product is still what it would be now. Without ``products``
     nothing is stored. ``cache`` holds what was got in this session.
 
+    Each of ``nodes`` (runs of a study, say) is a product too: its value, which is never stored. The
+    node says whether it is fresh; its key is made of what it says it is made of, and of the keys
+    of what it requires.
+
     ValueError (DuplicateNodeError) if two steps produce one name.
     """
 
-    def __init__(self, module: Any, config: Any, products: WorkflowProducts | None = None) -> None:
+    def __init__(
+        self,
+        module: Any,
+        config: Any,
+        products: WorkflowProducts | None = None,
+        *,
+        nodes: Iterable[Node] = (),
+    ) -> None:
         self.module = module
         self.config = config
         self.products = products
+        self.nodes = tuple(nodes)
         self.cache: dict[str, Any] = {}
-        self.steps = collect_steps(module)
+        self.steps = collect_steps(module, self.nodes)
         self._observers: list[Callable[[str, str], object]] = []
         self._warned: set[object] = set()
 
@@ -80,10 +94,19 @@ class WorkflowRunner:
             Build(self, leaves).run(keep_going=keep_going).raise_failure()
         return leaves
 
+    async def build_all_async(self, *, keep_going: bool = False) -> list[str]:
+        """Do as :meth:`build_all` does, without blocking the event loop; see :meth:`get_async`."""
+        leaves = self.steps.leaves()
+        if leaves:
+            build = Build(self, leaves)
+            (await build.run_in_loop(keep_going=keep_going)).raise_failure()
+        return leaves
+
     def check(self, *names: str) -> Report:
         """Return what a build of ``names`` (all products by default) would do; do nothing.
 
-        No product is loaded. In the report, statuses are fresh, would_build, and missing.
+        No product is loaded, but for what a node can only ask about when it has its values. In the
+        report, statuses are fresh, would_build, and missing.
         """
         targets = names or [*self.steps.producers]
         if not targets:
@@ -98,7 +121,15 @@ class WorkflowRunner:
         return Outlook(self, [name]).graph().explain(name)
 
     def invalidate(self, name: str) -> None:
-        """Forget a product in memory and in the store, but nothing that depends on it."""
+        """Forget a product in memory and in the store, but nothing that depends on it.
+
+        ProductError for one that a node makes: that alone says whether it is fresh.
+        """
+        if self._node(name) is not None:
+            raise ProductError(
+                f"product {name!r} is made by a node, which knows itself whether it is fresh",
+                hint="To have a run once more ask for another one: replicate=1.",
+            )
         self.cache.pop(name, None)
         products = self.products
         if products is not None and (products.exists(name) or name in products.list()):
@@ -110,9 +141,15 @@ class WorkflowRunner:
         return self.get(name)
 
     def status(self, name: str) -> str:
-        """Return ``cached``, ``on_disk`` or ``missing``; a stale one on disk is on disk."""
+        """Return ``cached``, ``on_disk`` or ``missing``; a stale one on disk is on disk.
+
+        What a node makes is on disk if the node is fresh, made of what is on disk.
+        """
         if name in self.cache:
             return "cached"
+        node = self._node(name)
+        if node is not None:
+            return "on_disk" if self._is_fresh(node) else "missing"
         if self.products is not None and self.products.exists(name):
             return "on_disk"
         return "missing"
@@ -134,7 +171,7 @@ class WorkflowRunner:
 
     def diagram(self, *, rankdir: str = "LR") -> str:
         """Return the products in Graphviz's language, coloured by status."""
-        return diagram(self.module, self.status, rankdir=rankdir)
+        return diagram(self.module, self.status, rankdir=rankdir, nodes=self.nodes)
 
     def dag(self) -> None:
         """Show the steps, what they produce and require, and the status of that.
@@ -142,6 +179,33 @@ class WorkflowRunner:
         A table in HTML in a notebook, as text elsewhere.
         """
         show(getattr(self.module, "__name__", str(self.module)), self.steps, self.status)
+
+    def peek(self, name: str) -> Any:
+        """Return a product that is there, without keeping it in memory."""
+        if name in self.cache:
+            return self.cache[name]
+        if self._node(name) is not None:
+            return value_of(self.node_of(name))
+        if self.products is None:
+            raise unknown_product(name, self.steps)
+        return self.products.load(name)
+
+    def node_of(self, name: str) -> Node:
+        """Return the node that makes a product, made of what it requires, which is there."""
+        node = self._node(name)
+        assert node is not None
+        return with_values(node, {one: self.peek(one) for one in node.requires})
+
+    def _node(self, name: str) -> Node | None:
+        step = self.steps.producers.get(name)
+        return None if step is None else step.node
+
+    def _is_fresh(self, node: Node) -> bool:
+        verdict = node.is_fresh()
+        if verdict.fresh is None:
+            with contextlib.suppress(Exception):  # where what it requires is not there
+                verdict = look(self.node_of(node.name))
+        return bool(verdict.fresh)
 
     def emit(self, event: str, name: str) -> None:
         """Tell the observers of an event."""

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from motoko.errors import DuplicateNodeError, StepResultError, StepResultTypeError
+from motoko.graph.values import maker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from motoko.graph import Node
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
@@ -93,13 +96,22 @@ def _names(names: str | Iterable[str] | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """A step as a module has it; ``parameters`` are those that are given by name."""
+    """A step as a module has it; ``parameters`` are those that are given by name.
+
+    ``node``: it stands for a node that makes its product, and knows whether it is there.
+    """
 
     function: Callable[..., Any]
     name: str
     produces: tuple[str, ...]
     requires: tuple[str, ...]
     parameters: tuple[str, ...]
+    node: Node | None = None
+
+    @property
+    def origin(self) -> str:
+        """Where its products come from, for people."""
+        return f"produced by {self.name}" + "()" * (self.node is None)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -181,16 +193,17 @@ class Steps:
         return sorted(self.producers.keys() - required)
 
 
-def collect_steps(module: object) -> Steps:
+def collect_steps(module: object, nodes: Iterable[Node] = ()) -> Steps:
     """Return the steps that ``module`` has, each once however many names it has there.
 
-    DuplicateNodeError if two of them produce one name.
+    And one for each of ``nodes``. DuplicateNodeError if two of them produce one name.
     """
     found: dict[int, Step] = {}
     for name, member in inspect.getmembers(module, callable):
         if getattr(member, "_is_workflow_step", False) is True:
             found[id(member)] = _step(member, getattr(member, "__name__", name))
-    return Steps(tuple(found.values()), _producers(found.values()))
+    steps = (*found.values(), *map(_step_of_node, nodes))
+    return Steps(steps, _producers(steps))
 
 
 def _step(function: Callable[..., Any], name: str) -> Step:
@@ -201,6 +214,21 @@ def _step(function: Callable[..., Any], name: str) -> Step:
         _names(getattr(function, "workflow_produces", None)),
         _names(getattr(function, "workflow_requires", None)),
         tuple(one.name for one in parameters if one.kind not in _TAKES_ANY),
+    )
+
+
+def _step_of_node(node: Node) -> Step:
+    make = maker(node)
+
+    async def awaited(**values: Any) -> Any:
+        return await make(values)
+
+    def called(**values: Any) -> Any:
+        return make(values)
+
+    function = awaited if node.awaited else called
+    return Step(
+        function, node.origin or node.name, (node.name,), node.requires, node.requires, node
     )
 
 

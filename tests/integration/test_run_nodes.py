@@ -1,0 +1,361 @@
+"""Nodes that are runs, in all three front-ends, on a real server and a real launcher."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.errors import GraphError, NotEncodableError, ParameterError, ProductError, RunFailed
+from motoko.graph import Graph, Node, Status
+from motoko.pipeline import State, Step
+from motoko.pipeline import Workflow as Pipeline
+from motoko.products import WorkflowProducts, WorkflowRunner, workflow_step
+from motoko.workflow import Workflow, event
+from tests.support.command_line import PATIENCE, Shell, wait_until
+from tests.support.products import Config, module_of
+from tests.support.run_nodes import (
+    FrontEnd,
+    Outcome,
+    Products,
+    Steps,
+    Tasks,
+    directory_with_study,
+    executed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+FRONT_ENDS = [Products, Steps, Tasks]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A workflow with a launcher, for all tests here: each has a run name of its own."""
+    directory = directory_with_study(tmp_path_factory.mktemp("workflow"))
+    shell = Shell(directory)
+    try:
+        shell.ok("create")
+        workflow = Workflow(directory)
+        workflow.start_launcher_daemons()
+        workflow.close()
+        yield directory
+    finally:
+        shell.close()
+
+
+@pytest.fixture
+def workflow(directory: Path, request: pytest.FixtureRequest) -> Iterator[Workflow]:
+    """The workflow, opened as a script does, with the test's name for the run name."""
+    executed(directory)
+    workflow = Workflow(directory)
+    workflow.run_name = request.node.name.replace("[", ".").strip("]")
+    yield workflow
+    workflow.close()
+
+
+@pytest.fixture(params=FRONT_ENDS)
+def front_end(
+    workflow: Workflow, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[FrontEnd]:
+    kind: type[FrontEnd] = request.param
+    yield kind(workflow, tmp_path / "made")
+    sys.modules.pop("nodes_of_the_pipeline", None)
+
+
+def test_a_second_build_executes_nothing_and_a_change_what_depends_on_it(
+    front_end: FrontEnd, directory: Path
+) -> None:
+    first = front_end.build_alone(2, 3)
+    assert first.values == {"total": 13, "same": 4}
+    assert sorted(first.called) == ["same", "total"]
+    assert executed(directory) == [2, 3]
+
+    assert front_end.build_alone(2, 3) == Outcome({"total": 13, "same": 4})
+    assert executed(directory) == []
+
+    assert front_end.build_alone(2, 4) == Outcome({"total": 20, "same": 4}, ["total"])
+    assert executed(directory) == [4]
+
+    # These runs are there already, and what was made of them in the meantime is not taken for it.
+    assert front_end.build_alone(2, 3).values == {"total": 13, "same": 4}
+    assert executed(directory) == []
+
+
+def test_what_depends_on_a_run_that_failed_is_not_built(
+    front_end: FrontEnd, directory: Path
+) -> None:
+    failed = front_end.build_alone(5, -1)
+    assert failed.values == {"same": 25}
+    assert failed.called == ["same"]
+    assert "ended FAILED with exit code 1" in failed.failure
+    assert "no square of that" in failed.failure
+    assert executed(directory) == [-1, 5]
+
+    # A run that ended badly is tried again, one that ended well is not.
+    assert "ended FAILED" in front_end.build_alone(5, -1).failure
+    assert executed(directory) == [-1]
+
+
+def test_in_an_orchestrator_the_loop_goes_on_while_runs_are_waited_for(
+    front_end: FrontEnd, workflow: Workflow, directory: Path
+) -> None:
+    (directory / "s" / "go").unlink(missing_ok=True)
+    outcomes = []
+
+    async def main(workflow: Workflow) -> None:
+        async def let_go() -> None:
+            await asyncio.to_thread(wait_until, (directory / "s" / "executed").exists, "at work")
+            (directory / "s" / "go").touch()
+
+        first, _ = await asyncio.gather(front_end.build(1000, 1001), let_go())
+        outcomes.extend([first, await front_end.build(1000, 1001), await front_end.build(2, 1)])
+        with pytest.raises(GraphError, match=r"this is an event loop\n.*`await "):
+            front_end.build_alone(3, 3)
+        assert "FAILED" in (await front_end.build(2, -7)).failure
+
+    workflow.orchestrator_function = main
+    workflow.execute()
+
+    first, again, changed = outcomes
+    assert first.values == {"total": 2002001, "same": 1000000}
+    assert again == Outcome(first.values)
+    assert changed.values == {"total": 5, "same": 4}
+    assert executed(directory) == [-7, 1, 2, 1000, 1001]
+
+
+def test_in_an_action(front_end: FrontEnd, workflow: Workflow, directory: Path) -> None:
+    outcomes = []
+
+    @event
+    async def build(workflow: Workflow, runs: Any) -> None:
+        for run, job in runs:
+            outcomes.append(await front_end.build(job.x + 1, job.x + 2))
+            run.state = "BUILT"
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("build", task="s", event="state = FINISHED and x = 70", f=build)
+        await workflow.s.create_task(x=70)
+        await workflow.s.select("state = BUILT")
+        workflow.finished = True
+
+    workflow.orchestrator_function = main
+    workflow.execute()
+
+    assert [outcome.values for outcome in outcomes] == [{"total": 71**2 + 72**2, "same": 71**2}]
+    assert executed(directory) == [70, 71, 72]
+    assert sorted(run.state for run, _ in workflow.s.select()) == ["BUILT", "FINISHED", "FINISHED"]
+
+
+SCRIPT = """\
+import json, sys
+from pathlib import Path
+from motoko.workflow import Workflow
+from tests.support.run_nodes import Products
+
+workflow = Workflow(sys.argv[1])
+workflow.run_name = "a script"
+outcome = Products(workflow, Path(sys.argv[2])).build_alone(6, 7)
+print(json.dumps([outcome.values, outcome.called]))
+"""
+
+
+def test_in_a_plain_script(directory: Path, workflow: Workflow, tmp_path: Path) -> None:
+    def run() -> Any:
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, directory, tmp_path / "made"],
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    values, called = run()
+    assert values == {"total": 85, "same": 36}
+    assert sorted(called) == ["same", "total"]
+    assert run() == [values, []]
+    assert executed(directory) == [6, 7]
+
+
+class TestProducts:
+    def runner(self, workflow: Workflow, place: Path, n: int, **nodes: Any) -> WorkflowRunner:
+        def make_grid(config: Config) -> int:
+            return config.n
+
+        def make_shown(first: Any, both: Any, grid: int) -> list[Any]:
+            return [grid, first.job.x, first.y, [run.y for run in both]]
+
+        steps = module_of(
+            workflow_step(make_grid, produces="grid"),
+            workflow_step(make_shown, produces="shown", requires=["first", "both", "grid"]),
+        )
+        study = workflow.s
+        return WorkflowRunner(
+            steps,
+            Config(n=n),
+            WorkflowProducts(products_dir=place),
+            nodes=[
+                study.node("first", ["grid"], x=lambda grid: 2 * grid),
+                study.node("both", ["first"], x=lambda first: [first.job.x, first.job.x + 1]),
+            ],
+        )
+
+    def test_job_parameters_come_from_products_and_from_other_runs(
+        self, workflow: Workflow, directory: Path, tmp_path: Path
+    ) -> None:
+        runner = self.runner(workflow, tmp_path, 11)
+        assert runner.status("first") == "missing"
+        assert runner.get("shown") == [11, 22, 484, [484, 529]]
+        assert executed(directory) == [22, 23]
+        assert (runner.status("first"), runner.status("both")) == ("cached", "cached")
+        # Runs are kept where they are.
+        assert runner.products is not None
+        assert runner.products.list() == ["grid", "shown"]
+
+        again = self.runner(workflow, tmp_path, 11)
+        assert (again.status("first"), again.status("both")) == ("on_disk", "on_disk")
+        again.invalidate("shown")
+        report = again.check("shown")
+        assert {name: status.value for name, status in report.statuses.items()} == {
+            "shown": "would_build",
+            "first": "fresh",
+            "grid": "fresh",
+            "both": "fresh",
+        }
+        assert again.cache == {}
+        assert again.get("shown") == [11, 22, 484, [484, 529]]
+        assert executed(directory) == []
+
+        other = self.runner(workflow, tmp_path, 12)
+        assert other.check("shown").names(Status.WOULD_BUILD) == ["shown", "first", "grid", "both"]
+        assert other.get("shown") == [12, 24, 576, [576, 625]]
+        assert executed(directory) == [24, 25]
+
+    def test_runs_of_another_run_name_are_others(
+        self, workflow: Workflow, directory: Path, tmp_path: Path
+    ) -> None:
+        assert self.runner(workflow, tmp_path, 13).get("shown")[0] == 13
+        workflow.run_name = "another name"
+        runner = self.runner(workflow, tmp_path, 13)
+        assert "first changed" in str(runner.explain("shown"))
+        runner.get("shown")
+        assert executed(directory) == [26, 26, 27, 27]
+
+    def test_a_run_is_not_made_once_more(self, workflow: Workflow, tmp_path: Path) -> None:
+        runner = self.runner(workflow, tmp_path, 14)
+        with pytest.raises(ProductError, match=r"'first' is made by a node.*\n.*replicate=1"):
+            runner.rebuild("first")
+
+
+class TestGiving:
+    def test_a_parameter_that_is_not_given_is_the_value_of_its_name(
+        self, workflow: Workflow
+    ) -> None:
+        node = workflow.s.node("n", ["x"])
+        assert node.is_fresh().fresh is None
+        assert node.given is not None
+        verdict = node.given({"x": 99}).is_fresh()
+        assert verdict.reasons == ("there is no such run",)
+
+    def test_what_a_function_takes_must_be_given(self, workflow: Workflow) -> None:
+        node = workflow.s.node("n", x=lambda grid: grid)
+        with pytest.raises(ParameterError, match=r"the function for 'x' takes 'grid', and there"):
+            node.is_fresh()
+
+    def test_what_is_given_must_be_known(self, workflow: Workflow) -> None:
+        node = workflow.s.node("n", x=lambda grid: grid)
+        assert node.given is not None
+        with pytest.raises(ParameterError, match=r"'n' of study 's' takes no 'gird'\n.*'grid'"):
+            node.given({"gird": 1})
+        # It would be taken for a parameter otherwise.
+        constant = workflow.s.node("n", x=1).given
+        assert constant is not None
+        with pytest.raises(ParameterError, match="takes no 'x'"):
+            constant({"x": 2})
+
+    def test_what_a_node_is_made_of_is_what_makes_the_run_another_one(
+        self, workflow: Workflow
+    ) -> None:
+        def made_of(**params: Any) -> object:
+            node = workflow.s.node("n", **params)
+            assert node.made_of is not None
+            return node.made_of()
+
+        others: list[dict[str, Any]] = [
+            {"x": 4},
+            {"x": [3]},  # a list of one run
+            {"x": 3, "replicate": 1},
+            {"x": 3, "run_params": {"y": 1}},
+        ]
+        found = [made_of(x=3), *(made_of(**other) for other in others)]
+        assert made_of(x=lambda: 3.0, run_params={"nproc": 2}) == found[0]
+        workflow.run_name = "yet another name"
+        found.append(made_of(x=3))
+        assert [found.count(one) for one in found] == [1] * 6
+
+    async def test_in_a_graph_alone_functions_take_nothing(
+        self, workflow: Workflow, directory: Path
+    ) -> None:
+        made: list[int] = []
+        nodes = [
+            Node("grid", action=lambda: made.append(31)),
+            workflow.s.node("solved", ["grid"], x=lambda factor=2: factor * made[0]),
+        ]
+        (await Graph(nodes).build("solved")).raise_failure()
+        assert executed(directory) == [62]
+
+
+class TestPipeline:
+    def test_a_node_itself_is_a_model_but_cannot_be_written(
+        self, workflow: Workflow, directory: Path
+    ) -> None:
+        step = Step(workflow.s.node("square", x=lambda side: side + 1), {"a": "side"}, {"y": "b"})
+        pipeline = Pipeline([step])
+        state = State({"a": 40}, mutable=True)
+        assert str(pipeline.explain(state)) == "0. square: stale: there is no such run"
+        assert pipeline.run(state) == {"b": 1681}
+        assert (pipeline.steps_ran, pipeline.steps_skipped) == ([0], [])
+        state.post(41, name="a")
+        assert pipeline.run(state) == {"b": 1764}
+        # Its run is there, but it is not the one that the state has the result of.
+        state.post(40, name="a")
+        assert pipeline.run(state) == {"b": 1681}
+        assert state.extract("b") == 1681
+        assert (pipeline.steps_ran, pipeline.steps_skipped) == ([0, 0], [0])
+        assert pipeline.get_model_input(0) == {"side": 40}
+        assert pipeline.get_model_output(0) == {"y": 1681}
+        assert executed(directory) == [41, 42]
+        with pytest.raises(NotEncodableError, match=r"python://module\.NAME"):
+            pipeline.to_json()
+
+    def test_names_that_lead_nowhere_are_told(self, workflow: Workflow) -> None:
+        def pipeline(node: Node, **fields: Any) -> Pipeline:
+            return Pipeline([Step(node, **fields)])
+
+        state = State({"a": 50})
+        lacking = pipeline(workflow.s.node("n", ["grid"], x=1))
+        with pytest.raises(KeyError, match="'n' requires 'grid', which the inputs"):
+            lacking.run(state)
+        unknown = pipeline(workflow.s.node("n"), inputs={"a": "y"})
+        with pytest.raises(ParameterError, match="takes no 'y'"):
+            unknown.run(state)
+        wrong = pipeline(workflow.s.node("n"), inputs={"a": "x"}, outputs={"z": "b"})
+        with pytest.raises(KeyError, match=r"(?s)'n' made has no 'z'.*run s\.\d+ has no field 'z'"):
+            wrong.run(state)
+
+
+def test_a_failure_is_raised_where_the_product_is_asked_for(
+    workflow: Workflow, tmp_path: Path
+) -> None:
+    runner = Products(workflow, tmp_path).runner(-3, 1, [])
+    with pytest.raises(RunFailed, match="no square of that"):
+        runner.get("same")
+    assert runner.status("one") == "missing"
+    assert runner.cache == {}

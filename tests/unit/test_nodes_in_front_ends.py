@@ -1,0 +1,435 @@
+"""Nodes of a step graph as products, as models of steps, and as what tasks require."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.assets import asset, graph, ready, refs, requirements, task, tasks
+from motoko.assets import build as build_assets
+from motoko.errors import BuildError, CycleError, TaskError, UnknownNodeError
+from motoko.graph import (
+    STALE,
+    Node,
+    Status,
+    Verdict,
+    fresh_because,
+    stale_because,
+    undecided_because,
+)
+from motoko.pipeline import State, Step, Workflow
+from motoko.products import WorkflowProducts, WorkflowRunner, workflow_step
+from tests.support.products import Config, module_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+pytestmark = pytest.mark.unit
+
+
+@dataclass
+class Laboratory:
+    """Makes nodes that square a number, and remembers what was squared."""
+
+    squares: dict[int, int] = field(default_factory=dict)
+    called: list[int] = field(default_factory=list)
+    awaited: bool = False
+
+    def node(
+        self, name: str, *requires: str, x: int | Callable[..., int],
+        values: Mapping[str, Any] | None = None,
+    ) -> Node:  # fmt: skip
+        """Return a node; ``x`` may be a function of what the node requires."""
+
+        def number() -> int:
+            return x if isinstance(x, int) else x(**(values or {}))
+
+        def look() -> Verdict:
+            known = number() in self.squares
+            return fresh_because("known") if known else stale_because("never squared")
+
+        def ask() -> Verdict:
+            late = not isinstance(x, int) and values is None
+            return undecided_because("later") if late else look()
+
+        def act() -> None:
+            self.called.append(number())
+            self.squares[number()] = number() ** 2
+
+        async def act_awaited() -> None:
+            await asyncio.sleep(0)
+            act()
+
+        return Node(
+            name, requires, ask, act_awaited if self.awaited else act, "laboratory", look,
+            value=lambda: {"square": self.squares[number()]},
+            given=lambda values: self.node(name, *requires, x=x, values=values),
+            made_of=lambda: x if isinstance(x, int) else "later",
+        )  # fmt: skip
+
+
+@pytest.fixture(params=[False, True], ids=["called", "awaited"])
+def laboratory(request: pytest.FixtureRequest) -> Laboratory:
+    return Laboratory(awaited=request.param)
+
+
+class TestProducts:
+    @pytest.fixture
+    def called(self) -> list[str]:
+        return []
+
+    def runner(
+        self, laboratory: Laboratory, place: Path, called: list[str], x: int = 3, y: int = 5
+    ) -> WorkflowRunner:
+        def make_base() -> int:
+            called.append("base")
+            return 2
+
+        def make_sum(small: Any, large: Any) -> int:
+            called.append("sum")
+            return int(small["square"] + large["square"])
+
+        def make_shown(small: Any) -> str:
+            called.append("shown")
+            return f"{small['square']}!"
+
+        module = module_of(
+            workflow_step(make_base, produces="base"),
+            workflow_step(make_sum, produces="sum", requires=["small", "large"]),
+            workflow_step(make_shown, produces="shown", requires="small"),
+        )
+        nodes = [
+            laboratory.node("small", x=x),
+            laboratory.node("large", "base", x=lambda base: base * y),
+            laboratory.node("aside", x=y),
+        ]
+        products = WorkflowProducts(products_dir=place)
+        return WorkflowRunner(module, Config(), products, nodes=nodes)
+
+    def test_a_value_is_got_and_never_stored(
+        self, laboratory: Laboratory, tmp_path: Path, called: list[str]
+    ) -> None:
+        runner = self.runner(laboratory, tmp_path, called)
+        told: list[tuple[str, str]] = []
+        runner.observe(lambda event, name: told.append((event, name)))
+        assert runner.get("small") == {"square": 9}
+        assert runner.get("small") is runner.get("small")
+        assert runner.get("sum") == 9 + 100
+        expected = [
+            ("building", "small"),
+            ("built", "small"),
+            *[("cached", "small")] * 2,
+            ("building", "sum"),
+            ("cached", "small"),
+            ("building", "base"),
+            ("built", "base"),
+            ("building", "large"),
+            ("built", "large"),
+            ("built", "sum"),
+        ]
+        if laboratory.awaited:  # then all nodes are asked first
+            told, expected = sorted(told), sorted(expected)
+        assert told == expected
+        assert runner.products is not None
+        assert runner.products.list() == ["base", "sum"]
+        again = self.runner(laboratory, tmp_path, called)
+        later: list[tuple[str, str]] = []
+        again.observe(lambda event, name: later.append((event, name)))
+        assert again.get("large") == {"square": 100}
+        assert later == [("loaded", "base"), ("loaded", "large")]
+        assert laboratory.called == [3, 10]
+
+    def test_what_a_node_is_made_of_changes_what_depends_on_it_and_no_more(
+        self, laboratory: Laboratory, tmp_path: Path, called: list[str]
+    ) -> None:
+        assert self.runner(laboratory, tmp_path, called).build_all() == ["aside", "shown", "sum"]
+        assert sorted(laboratory.called) == [3, 5, 10]
+        called.clear()
+        laboratory.called.clear()
+
+        runner = self.runner(laboratory, tmp_path, called, x=4)
+        key = runner.products.cache_key_for("base") if runner.products else ""
+        assert str(runner.explain("sum")).splitlines() == [
+            "sum: stale: small changed",
+            "  small: stale: never squared",
+            "  large: undecided: later",
+            f"    base: fresh: it is stored with the expected key {key}",
+        ]
+        report = runner.check()
+        assert sorted(report.names(Status.WOULD_BUILD)) == ["shown", "small", "sum"]
+        assert sorted(report.names(Status.FRESH)) == ["aside", "base", "large"]
+        assert runner.build_all() == ["aside", "shown", "sum"]
+        assert laboratory.called == [4]
+        assert sorted(called) == ["shown", "sum"]
+        called.clear()
+
+        # A function is not looked into, only its requirements.
+        self.runner(laboratory, tmp_path, called, x=4, y=6).build_all()
+        assert called == []
+        assert laboratory.called == [4, 6]
+
+    def test_without_keys_what_is_stored_is_fresh(
+        self, laboratory: Laboratory, tmp_path: Path, called: list[str]
+    ) -> None:
+        for x in (3, 4):
+            runner = self.runner(laboratory, tmp_path, called, x=x)
+            runner.config = None
+            assert runner.get("shown") == "9!"
+        assert laboratory.called == [3]
+
+    async def test_in_an_event_loop(
+        self, laboratory: Laboratory, tmp_path: Path, called: list[str]
+    ) -> None:
+        runner = self.runner(laboratory, tmp_path, called)
+        assert await runner.build_all_async() == ["aside", "shown", "sum"]
+        again = self.runner(laboratory, tmp_path, called)
+        assert await again.get_async("sum") == 109
+        assert await again.get_async("large") == {"square": 100}
+        assert sorted(laboratory.called) == [3, 5, 10]
+
+    def test_it_is_shown_as_a_step(
+        self, laboratory: Laboratory, tmp_path: Path, called: list[str],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        runner = self.runner(laboratory, tmp_path, called)
+        assert runner.what_invalidates("small") == {"sum", "shown"}
+        assert runner.what_invalidates("base") == {"large", "sum"}
+        runner.get("large")
+        again = self.runner(laboratory, tmp_path, called)
+        statuses = {name: again.status(name) for name in ("small", "large", "aside")}
+        assert statuses == {"small": "missing", "large": "on_disk", "aside": "missing"}
+        assert runner.status("large") == "cached"
+        again.dag()
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert ["laboratory", "large", "base", "on_disk"] in rows
+        assert ["laboratory", "small", "—", "missing"] in rows
+        drawing = again.diagram()
+        assert '"large" [fillcolor="#bcd7e6", tooltip="produced by laboratory"];' in drawing
+        assert '"base" -> "large";' in drawing
+        assert '"small" -> "sum";' in drawing
+        assert '"make_base()"' not in drawing
+
+    def test_a_failure_leaves_what_depends_on_it(
+        self, laboratory: Laboratory, tmp_path: Path, called: list[str]
+    ) -> None:
+        def fails(base: int) -> int:
+            raise ZeroDivisionError(base)
+
+        runner = self.runner(laboratory, tmp_path, called)
+        nodes = [laboratory.node("small", x=3), laboratory.node("large", "base", x=fails)]
+        failing = WorkflowRunner(runner.module, Config(), runner.products, nodes=nodes)
+        with pytest.raises(ZeroDivisionError):
+            failing.build_all(keep_going=True)
+        assert sorted(called) == ["base", "shown"]
+
+    def test_two_makers_of_one_name_are_named(self, laboratory: Laboratory) -> None:
+        step = workflow_step(lambda: 1, produces="a")
+        with pytest.raises(ValueError, match="produce 'a': <lambda> and laboratory"):
+            WorkflowRunner(module_of(step), None, nodes=[laboratory.node("a", x=1)])
+
+    def test_what_nothing_makes_and_what_an_action_did_not_make_are_missing(self) -> None:
+        def lazy() -> Verdict:
+            return stale_because("it was not delivered")
+
+        nodes = [Node("external"), Node("lazy", (), lambda: STALE, lazy), Node("there", (), lazy)]
+        runner = WorkflowRunner(module_of(), None, nodes=nodes)
+        with pytest.raises(BuildError, match="'external' is not there"):
+            runner.get("external")
+        with pytest.raises(BuildError, match="'lazy' is not there: it was not delivered"):
+            runner.get("lazy")
+
+
+class TestPipeline:
+    def workflow(self, laboratory: Laboratory) -> Workflow:
+        small = laboratory.node("small", x=3)
+        large = laboratory.node("large", "side", x=lambda side: side * 2)
+        return Workflow(
+            [
+                Step(small, outputs={"square": "nine"}),
+                Step(large, inputs={"nine": "side"}, outputs={"square": "out"}),
+            ]
+        )
+
+    def test_a_step_is_skipped_when_its_node_is_fresh(self, laboratory: Laboratory) -> None:
+        workflow = self.workflow(laboratory)
+        assert workflow.run(State()) == {"out": 324}
+        assert workflow.run(State()) == {"out": 324}
+        assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 1], [0, 1])
+        # In a new session too, and where what was kept is not looked at.
+        again = self.workflow(laboratory)
+        again.use_extracts = again.populate_extracts = False
+        assert again.run(State()) == {"out": 324}
+        assert (again.steps_ran, again.steps_skipped) == ([], [0, 1])
+        assert laboratory.called == [3, 18]
+        assert str(again.explain(State())) == "1. large: fresh: known"
+
+    async def test_in_an_event_loop(self, laboratory: Laboratory) -> None:
+        workflow = self.workflow(laboratory)
+        assert await workflow.run_async(State()) == {"out": 324}
+        assert await workflow.run_async(State()) == {"out": 324}
+        assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 1], [0, 1])
+
+    def test_what_the_state_holds_of_another_input_is_replaced(
+        self, laboratory: Laboratory
+    ) -> None:
+        workflow = Workflow(self.workflow(laboratory).steps[1])
+        for nine, out in ((9, 324), (8, 256)):
+            assert workflow.run(State({"nine": nine})) == {"out": out}
+        state = State({"nine": 9, "out": 256}, mutable=True)
+        assert workflow.run(state) == {"out": 324}
+        assert state.extract("out") == 324
+        with pytest.raises(ValueError, match="Cannot mutate key: out"):
+            workflow.run(State({"nine": 8, "out": 324}))
+        assert laboratory.called == [18, 16]
+
+    def test_steps_with_different_nodes_differ(self, laboratory: Laboratory) -> None:
+        node = laboratory.node("a", x=1)
+        assert Step(node) == Step(node)
+        assert Step(node) != Step(laboratory.node("a", x=2))
+        assert Step(node) != Step("a")
+
+    def test_a_reference_to_something_else_is_refused(self) -> None:
+        reference = "python://tests.support.products.Config"
+        with pytest.raises(TypeError, match=r"^python://tests\.support\.products\.Config is no n"):
+            Workflow(Step(reference)).run(State())
+
+
+class TestAssets:
+    def report(self, laboratory: Laboratory, place: Path, factor: int = 1) -> Any:
+        """Return a task that requires two nodes; one of them requires a task."""
+
+        @task
+        def base() -> Iterator[Any]:
+            path = place / "base"
+            yield "base"
+            yield asset(path, path.exists)
+            yield None
+            path.write_text("2")
+
+        def number() -> int:
+            return factor * int(refs(base()).read_text())
+
+        @task
+        def one(name: str) -> Iterator[Any]:
+            path = place / name
+            small = laboratory.node("small", x=3)
+            large = laboratory.node("large", "base", x=number)
+            yield name
+            yield asset(path, path.exists)
+            yield {"base": base(), "small": small, "large": large}
+            path.write_text(f"{refs(small)['square']} {refs(large)['square']}")
+
+        @tasks
+        def report() -> Iterator[Any]:
+            yield "report"
+            aside = laboratory.node("aside", x=7)
+            yield [one("first"), one("second"), aside, laboratory.node("large", "base", x=number)]
+
+        return report
+
+    def test_nodes_are_built_once_before_the_tasks_that_require_them(
+        self, laboratory: Laboratory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        report = self.report(laboratory, tmp_path)
+        node = report()
+        lines, levels = caplog.messages, {record.levelname for record in caplog.records}
+        assert ready(node)
+        assert sorted(laboratory.called) == [2, 3, 7]
+        first, second, made, _ = refs(node)
+        assert first.read_text() == second.read_text() == "9 4"
+        assert made == {"square": 49}
+        assert lines.index("large: Ready") < lines.index("first: Executing")
+        assert lines.index("base: Ready") < lines.index("large: Executing")
+        assert lines[-1] == "report: Ready"
+        assert levels == {"INFO"}
+
+        caplog.clear()
+        self.report(laboratory, tmp_path)()
+        assert caplog.messages[-1] == "report: Ready"
+        assert not [line for line in caplog.messages if "Executing" in line]
+        first.unlink()
+        self.report(laboratory, tmp_path)()
+        assert len(laboratory.called) == 3
+        assert first.read_text() == "9 4"
+
+    async def test_in_an_event_loop(self, laboratory: Laboratory, tmp_path: Path) -> None:
+        assert ready(await build_assets(self.report(laboratory, tmp_path)))
+        assert sorted(laboratory.called) == [2, 3, 7]
+
+    def test_a_dry_run_builds_nothing(
+        self, laboratory: Laboratory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        node = self.report(laboratory, tmp_path)(dry_run=True)
+        assert not ready(node)
+        assert laboratory.called == []
+        assert "small: SKIPPING (DRY RUN)" in caplog.messages
+        assert "large: ✖ base" in caplog.messages
+
+    def test_a_node_that_fails_is_told_of_and_what_requires_it_is_not_made(
+        self, laboratory: Laboratory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fails() -> int:
+            raise ZeroDivisionError("nothing to divide by")
+
+        path = tmp_path / "made"
+
+        @task
+        def made() -> Iterator[Any]:
+            yield "made"
+            yield asset(path, path.exists)
+            yield [laboratory.node("small", x=3), laboratory.node("large", x=fails)]
+            path.touch()
+
+        node = made()
+        assert not ready(node)
+        assert laboratory.called == [3]
+        assert any("large: Task failed" in line for line in caplog.messages)
+        assert "made: ✔ small" in caplog.messages
+        assert "made: ✖ large" in caplog.messages
+
+    def test_the_helpers_take_nodes(self, laboratory: Laboratory, tmp_path: Path) -> None:
+        node = self.report(laboratory, tmp_path)()
+        first = requirements(node)[0]
+        small = requirements(first)["small"]
+        assert isinstance(small, Node)
+        assert ready(small)
+        assert not ready(laboratory.node("other", x=100))
+        drawing = graph(node)
+        assert drawing.count("label=") == len(("report", "first", "second", "base", "small",
+                                               "large", "aside"))  # fmt: skip
+        assert drawing.count("->") == 4 + 2 * 3 + 1
+
+    def test_a_requirement_that_nobody_makes_and_a_cycle_are_told(
+        self, laboratory: Laboratory
+    ) -> None:
+        @task
+        def lacking() -> Iterator[Any]:
+            yield "lacking"
+            yield asset(None, lambda: False)
+            yield laboratory.node("small", "bass", x=3)
+
+        with pytest.raises(UnknownNodeError, match=r"'small' \(laboratory\) requires 'bass'"):
+            lacking()
+
+        @task
+        def round_() -> Iterator[Any]:
+            yield "round"
+            yield asset(None, lambda: False)
+            yield laboratory.node("small", "round", x=3)
+
+        @task
+        def asset_() -> Iterator[Any]:
+            yield "asset"
+            yield laboratory.node("small", x=3)
+            yield None
+
+        with pytest.raises(TaskError, match="This is a task: a requirement"):
+            asset_()
+        with pytest.raises(CycleError, match="'round' -> 'small' -> 'round'"):
+            round_()
