@@ -97,6 +97,10 @@ class DatabaseVersionError(StorageError):
     """The database was written by a version of Motoko that this one cannot read."""
 
 
+class DatabaseDamagedError(StorageError):
+    """The database file holds what no Motoko wrote, or not all that was written."""
+
+
 class ServerError(StorageError):
     """The database server cannot be started or reached."""
 

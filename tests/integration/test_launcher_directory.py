@@ -70,6 +70,29 @@ def test_an_attempt_that_started_is_not_taken_back(attempt: Callable[[int], Plac
     assert place.file("start").read_text() == "process 7"
 
 
+def test_an_older_attempt_than_there_is_cannot_start(attempt: Callable[[int], Place]) -> None:
+    prepare(attempt(2), INPUTS, [SCRIPT])
+    assert take_back(attempt(1), "start", b"me")
+    assert names(attempt(1)) == {"run-1"}
+    assert marked(attempt(1).run) == (2, "5.0")
+    assert not attempt(2).file("start").exists()  # which is not this launcher's to take
+
+
+def test_what_an_earlier_attempt_of_that_number_left_stays(
+    attempt: Callable[[int], Place], tmp_path: Path
+) -> None:
+    """As when a backup was restored, and a run directory was removed."""
+    for number in (1, 2):
+        kept = tmp_path / "runs" / ("run-1.attempt-1" if number == 1 else "run-1.attempt-1-2")
+        kept.mkdir(parents=True)
+        (kept / "mine").touch()
+    prepare(attempt(1), INPUTS, [SCRIPT])
+    prepare(attempt(2), INPUTS, [SCRIPT])
+    assert marked(attempt(2).run) == (2, "5.0")
+    assert marked(str(tmp_path / "runs" / "run-1.attempt-1-3")) == (1, "5.0")
+    assert all((tmp_path / "runs" / f"run-1.attempt-{n}" / "mine").exists() for n in ("1", "1-2"))
+
+
 def test_an_older_attempt_does_not_touch_a_newer_one(attempt: Callable[[int], Place]) -> None:
     prepare(attempt(2), INPUTS, [SCRIPT])
     with pytest.raises(Superseded):

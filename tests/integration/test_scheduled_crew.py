@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.launcher import evidence
-from motoko.launcher.directory import Place
+from motoko.launcher.directory import Place, marked, prepare
 from motoko.launcher.scheduled.desk import Look
 from motoko.launcher.scheduled.following import Word
 from motoko.launcher.scheduled.marks import keep_from_starting
@@ -285,3 +286,17 @@ def test_a_job_of_another_batch_that_has_the_same_id_says_nothing() -> None:
 
     assert look.word("later", "7", None) == Word("RUNNING")
     assert look.word("former", "7", None) is None
+
+
+async def test_a_directory_of_a_later_attempt_than_is_known_is_moved_aside(stage: Stage) -> None:
+    """As when a backup was restored that knows less than there was."""
+    record = stage.record(stage.keys[0])
+    later = replace(Place.of(stage.store.runs_root(record.study), record, "old"), attempt=2)
+    prepare(later, ("inputs.json", b"{}"), [])
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert stage.lifecycle is Lifecycle.FINISHED
+    assert stage.record(record.key).attempt == 3
+    assert marked(f"{later.run}.attempt-2") == (2, later.stamp)
+    assert len(stage.wrapper.executions) == 1

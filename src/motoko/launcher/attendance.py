@@ -18,7 +18,7 @@ from motoko.launcher.directory import Superseded
 from motoko.launcher.engine import Ending, Finding
 from motoko.launcher.generators.bash import clear_group
 from motoko.launcher.harvest import failure_until
-from motoko.launcher.preparing import Failed, Unfit, prepare_attempt, unfit
+from motoko.launcher.preparing import IN_THE_WAY, SOON, Failed, Unfit, prepare_attempt, unfit
 from motoko.launcher.recovery import examine
 from motoko.runtime import faults
 from motoko.storage.off_loop import in_thread
@@ -117,7 +117,10 @@ class Attendance:
         active.since = None
         if isinstance(problem, Superseded):
             log.warning("run %s: %s", active.key, problem)
-            self._forget(active)
+            self.pool.release(active)
+            self._notebook.requeued.append((active, IN_THE_WAY, SOON))
+            self._notebook.stir()
+            self._room.set()
         elif isinstance(problem, Unfit):
             reason = f"it cannot be started: {problem}"
             self._over(active, None, ending=Ending(Lifecycle.FAILED, None, reason))

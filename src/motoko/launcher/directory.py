@@ -9,6 +9,7 @@ sleep: every step is one that the other notices, so that neither spoils a direct
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 from dataclasses import dataclass
@@ -118,13 +119,15 @@ def prepare(place: Place, inputs: tuple[str, bytes], sources: Iterable[Source]) 
 def take_back(place: Place, start: str, content: bytes) -> bool:
     """Take an attempt's start file before its wrapper does; returns whether that succeeded.
 
-    The attempt's directory is made where the launcher that claimed it never came to do so.
+    The attempt's directory is made where the launcher that claimed it never came to do so. Where
+    there is that of a later attempt, this one cannot start any more.
     """
     draft = f"{place.draft}.back"
     for _ in range(TRIES):
-        if marked(place.run) == (place.attempt, place.stamp):
+        found = marked(place.run)
+        if found is not None and found[1] == place.stamp and found[0] >= place.attempt:
             shutil.rmtree(place.draft, ignore_errors=True)
-            return _take_start(place, start, content)
+            return found[0] > place.attempt or _take_start(place, start, content)
         try:
             _begin(place, draft)
             _make_room(place)
@@ -183,14 +186,18 @@ def _make_room(place: Place) -> None:
         raise Superseded(f"{place.run} holds attempt {found[0]}, not older than {place.attempt}")
     else:
         aside = f"{place.run}.attempt-{found[0]}"
-    try:
-        os.rename(place.run, aside)
-    except FileNotFoundError as error:
-        raise Superseded(f"another launcher moved {place.run} aside") from error
-    except OSError as error:
-        if error.errno in THERE_ALREADY:
-            raise Superseded(f"{aside} exists: another launcher made it") from error
-        raise
+    for number in itertools.count(1):
+        try:
+            os.rename(place.run, aside if number == 1 else f"{aside}-{number}")
+            return
+        except FileNotFoundError as error:
+            raise Superseded(f"another launcher moved {place.run} aside") from error
+        except OSError as error:
+            if error.errno not in THERE_ALREADY:
+                raise
+            # What has that name is of former times, unless another launcher moved this there.
+            if marked(place.run) != found:
+                raise Superseded(f"another launcher moved {place.run} aside") from error
 
 
 def _publish(place: Place, draft: str) -> None:

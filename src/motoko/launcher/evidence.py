@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.directory import marked
+from motoko.launcher.directory import PRIVATE, marked
 from motoko.launcher.engine import Evidence
 from motoko.runtime.files import write_atomic
 from motoko.runtime.processes import PROC, ProcessId, identify, is_alive
@@ -88,6 +90,16 @@ def stopped_for(place: Place) -> Lifecycle | None:
 def note_stop(place: Place, outcome: Lifecycle) -> None:
     """Note why the attempt is about to be ended, for whoever harvests it."""
     write_atomic(place.file(STOP), f"{outcome.value}\n".encode())
+
+
+def working_in(run: str) -> ProcessId | None:
+    """Return the living process of an attempt that a run directory holds, None if there is none."""
+    for start in Path(run, PRIVATE).glob(f"*/{START}"):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # moved meanwhile
+            process = parse_start(start.read_text(encoding="utf-8", errors="replace"))
+            if process is not None and is_alive(process):
+                return process
+    return None
 
 
 def find_by_token(token: str) -> ProcessId | None:

@@ -6,16 +6,23 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from motoko.errors import LauncherError
+from motoko.errors import LauncherError, UnknownRunError
 from motoko.launcher.directory import Superseded, prepare, read_sources
+from motoko.launcher.evidence import working_in
 from motoko.launcher.generators.base import Order
 from motoko.launcher.inputs import inputs_file, variables
 from motoko.runtime import faults
+from motoko.storage.session import Session
 
 if TYPE_CHECKING:
     from motoko.launcher.active import Active
     from motoko.storage.store import Store
 
+# What becomes of a run whose directory holds what its attempt must not touch. If the run is still
+# this launcher's, that is of another history: of the time after the backup that was restored. A
+# later attempt's number is higher than that.
+IN_THE_WAY: Final = "its directory holds another attempt"
+SOON: Final = 0.1  # seconds until it is tried again
 TOO_LONG: Final = (errno.E2BIG, errno.ENAMETOOLONG)
 
 
@@ -48,8 +55,33 @@ def prepare_attempt(store: Store, active: Active) -> Order | Failed:
     except OSError as error:
         return Failed(unfit(error))
     except Superseded as error:
-        return Failed(error)
+        return Failed(_in_the_way(store, active) or error)
     return Order(active.place, script, active.terms, given)
+
+
+def _in_the_way(store: Store, active: Active) -> Exception | None:
+    """Return what is wrong if the directory's contents are of another history, and still work.
+
+    That is so after a backup was restored that knows nothing of them.
+    """
+    process = working_in(active.place.run)
+    if process is None or not _is_ours(store, active):
+        return None
+    return LauncherError(
+        f"process {process.pid} still works in {active.place.run}, "
+        "for an attempt that the database does not know"
+    )
+
+
+def _is_ours(store: Store, active: Active) -> bool:
+    store.database.catch_up()
+    session = Session(store.database)
+    try:
+        return session.run(active.key).token == active.token
+    except UnknownRunError:
+        return False
+    finally:
+        session.close()
 
 
 def unfit(error: OSError) -> Exception:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import ACTIVE
 from motoko.errors import (
+    DatabaseDamagedError,
     LauncherError,
     LeaseHeld,
     MotokoError,
@@ -55,6 +56,18 @@ def running_orchestrators(store: Store) -> dict[str, Holder]:
         return {}
 
 
+def _known_orchestrators(state: StateDirectory) -> dict[str, Holder]:
+    """Return the living orchestrators; none where the database is damaged, which is logged."""
+    store = Store(state, {}, look=True)
+    try:
+        return running_orchestrators(store)
+    except DatabaseDamagedError as error:
+        log.warning("which orchestrators run is not known: %s", error.message)
+        return {}
+    finally:
+        store.close()
+
+
 def stalled_orchestrators(store: Store) -> dict[str, Stall]:
     """Return what living orchestrators that are stalled wait for, by run name."""
     try:
@@ -76,11 +89,7 @@ def check_free(store: Store, run_name: str) -> None:
 
 def check_idle(store: Store) -> None:
     """Raise StorageError if an orchestrator or a launcher works with the database."""
-    looking = Store(store.state, {}, look=True)
-    try:
-        orchestrators = running_orchestrators(looking)
-    finally:
-        looking.close()
+    orchestrators = _known_orchestrators(store.state)
     busy = [f"the orchestrator of run name {n!r} ({h})" for n, h in orchestrators.items()]
     launchers = running_launchers(store.state)
     busy += [f"a launcher (process {launcher.process.pid})" for launcher in launchers]
@@ -165,13 +174,8 @@ def kill(state: StateDirectory, *, stop_runs: bool = False) -> list[str]:
 
 def _end_orchestrators(state: StateDirectory, *, stop_runs: bool) -> list[str]:
     """End the orchestrators on this host; returns which. Those of ``motoko run`` see to runs."""
-    store = Store(state, {}, look=True)
-    try:
-        orchestrators = running_orchestrators(store)
-    finally:
-        store.close()
     ended = []
-    for name, holder in orchestrators.items():
+    for name, holder in _known_orchestrators(state).items():
         if holder.host != socket.gethostname() or holder.pid == os.getpid():
             continue
         process = _process(holder)
@@ -219,6 +223,9 @@ def _deserted(state: StateDirectory) -> dict[RunKey, int]:
             going = (study.records(study.ids(None, lifecycles=ACTIVE)) for study in studies)
             return {run.key: run.uncounted for records in going for run in records}
     except NoDatabaseError:
+        return {}
+    except DatabaseDamagedError as error:
+        log.warning("runs that go on are left alone: %s", error.message)
         return {}
     finally:
         store.close()

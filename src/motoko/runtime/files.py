@@ -43,7 +43,7 @@ def write_atomic(
         temporary.unlink(missing_ok=True)
         raise
     if durable:
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 @contextlib.contextmanager
@@ -115,6 +115,15 @@ def private_directory(path: Path) -> Path:
     return path
 
 
+def sync_directory(path: Path) -> None:
+    """Have what was renamed or removed in a directory survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _check_owner(path: Path, found: os.stat_result, allowed: set[int]) -> None:
     if found.st_uid not in allowed:
         raise StorageError(
@@ -127,11 +136,3 @@ def _write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import transaction
-from ZODB.FileStorage import FileStorage
-from ZODB.POSException import POSError
 
-from motoko.errors import DatabaseExistsError, StorageError
-from motoko.runtime.files import PRIVATE_FILE, give_name, private_directory
+from motoko.errors import DatabaseDamagedError, DatabaseExistsError, StorageError
+from motoko.runtime.files import PRIVATE_FILE, give_name, private_directory, sync_directory
 from motoko.storage.committing import end
+from motoko.storage.damage import examine
 from motoko.storage.database import Database
 from motoko.storage.orphans import remove_temporaries
 from motoko.storage.server import answers, server_lock
@@ -57,8 +56,6 @@ def contents(path: Path) -> Contents:
         finally:
             end(manager)
             connection.close()
-    except POSError as error:
-        raise StorageError(f"{path} is damaged: {error}") from error
     finally:
         database.close()
     return Contents(path.stat().st_size, runs)
@@ -77,7 +74,11 @@ def copy_database(source: Path, target: Path, *, replace: bool = False) -> Conte
         with _committed_part(source) as (file, size), _private_file(temporary) as copy:
             _copy(file, copy, size)
             os.fsync(copy.fileno())
-        found = contents(temporary)
+        try:
+            found = contents(temporary)
+        except DatabaseDamagedError as error:
+            message = error.message.replace(str(temporary), str(source))
+            raise DatabaseDamagedError(message, hint=error.hint) from error
         if replace:
             temporary.replace(target)
         else:
@@ -109,6 +110,7 @@ def install_database(state: StateDirectory, source: Path, *, replace: bool) -> C
         # These belong to the former file; without them they are made anew.
         for path in (state.path / "wf.db.index", state.packed_note):
             path.unlink(missing_ok=True)
+        sync_directory(state.path)
         return copy_database(source, state.database, replace=True)
 
 
@@ -135,23 +137,11 @@ def _committed_part(path: Path) -> Iterator[tuple[IO[bytes], int]]:
     """
     for _ in range(TRIES):
         with path.open("rb") as file:
-            size = _committed_size(path)
+            size = examine(path).committed
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 yield file, size
                 return
     raise StorageError(f"{path} was replaced again and again while it was copied")
-
-
-def _committed_size(path: Path) -> int:
-    storage: Any = None
-    try:
-        storage = FileStorage(str(path), read_only=True)
-        return int(storage.getSize())
-    except POSError as error:
-        raise StorageError(f"{path} is not a database that can be read: {error}") from error
-    finally:
-        if storage is not None:
-            storage.close()
 
 
 @contextlib.contextmanager

@@ -5,23 +5,28 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import secrets
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import ZODB
+from ZEO.Exceptions import ServerException
+from ZODB.Connection import Connection
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
-from ZODB.POSException import POSError
+from ZODB.POSException import StateLoadError
+from ZODB.utils import p64, u64
 
-from motoko.errors import NoDatabaseError, ServerError, StorageError
+from motoko.errors import DatabaseDamagedError, NoDatabaseError, ServerError, StorageError
+from motoko.storage.damage import CLOSED, NONSENSE, abandon, damaged, examine, told
 from motoko.storage.feed import Feed, FeedProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from motoko.storage.supervision import Supervisor
 
@@ -33,14 +38,80 @@ CACHE_BYTES: Final = 32 * 2**20
 PATIENCE: Final = 60.0
 WITHOUT_SERVER: Final = 0.5  # seconds that winding up waits for a server that has gone
 LOOK: Final = 0.05
-MAGIC: Final = b"FS30"  # what a file of FileStorage begins with
+TRIES: Final = 3
+NONSENSE_NAMES: Final = frozenset(f"{kind.__module__}.{kind.__name__}" for kind in NONSENSE)
+
+
+class _Connection(Connection):  # type: ignore[misc]
+    def setstate(self, obj: Any) -> None:
+        """Load an object; DatabaseDamagedError where its record makes no sense."""
+        try:
+            super().setstate(obj)
+        except (StateLoadError, ServerException) as error:
+            what = _what_makes_no_sense(error)
+            if what is None:
+                raise
+            file = self.db().file or Path("the database")
+            raise damaged(file, f"is damaged: an object cannot be read ({what})") from error
+
+
+def _what_makes_no_sense(error: Exception) -> str | None:
+    """Return the name of what was raised for a record, None where that says nothing of it."""
+    if isinstance(error, ServerException):
+        name, details = error.args  # of what the server met
+        if name in NONSENSE_NAMES and CLOSED not in str(details):
+            return str(name).rpartition(".")[2]
+        return None
+    # Of a pickle that makes no sense, anything may come.
+    return None if isinstance(error.__cause__, MemoryError) else type(error.__cause__).__name__
+
+
+class _File(FileStorage):  # type: ignore[misc]
+    """A file that is only read, up to the transaction ``last``."""
+
+    def __init__(self, path: Path, last: bytes) -> None:
+        try:
+            super().__init__(str(path), read_only=True, stop=p64(u64(last) + 1))
+            self._ltid = last  # it may take an unfinished one for the last
+        except BaseException:
+            abandon(self)
+            raise
+
+    def loadBefore(self, oid: bytes, tid: bytes) -> Any:  # noqa: N802 - the name is ZODB's
+        """Return an object's state."""
+        try:
+            with told(Path(self.getName())):
+                return super().loadBefore(oid, tid)
+        except DatabaseDamagedError as error:
+            self._check_same(error)
+            raise
+
+    def _check_same(self, error: Exception) -> None:
+        # It opens the file by its name again and again, and a server may have packed it meanwhile.
+        if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.getName())):
+            raise StorageError(
+                f"{self.getName()} was replaced while it was read", hint="Do it again."
+            ) from error
+
+
+class _DB(ZODB.DB):  # type: ignore[misc]
+    klass = _Connection
+    file: Path | None = None
+
+
+def _quieten() -> None:
+    for library in ("ZEO", "ZODB"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    # It takes a server that goes during a commit for a disaster; committing.py looks it up.
+    logging.getLogger("txn").setLevel(logging.CRITICAL + 1)
 
 
 class Database:
     """One database, through ZEO, in memory, or a file read without a server.
 
     ``patience``: seconds for which conflicts, and a server that has gone, are put up with.
-    ``turn_file``: by a lock on it commits take turns, those of other processes included.
+    ``turn_file``: by a lock on it commits take turns, those of other processes included. ``file``:
+    where it is stored, for messages.
     """
 
     def __init__(
@@ -50,11 +121,9 @@ class Database:
         read_only: bool = False,
         patience: float = PATIENCE,
         turn_file: Path | None = None,
+        file: Path | None = None,
     ) -> None:
-        for library in ("ZEO", "ZODB"):
-            logging.getLogger(library).setLevel(logging.CRITICAL)
-        # It takes a server that goes during a commit for a disaster; committing.py looks it up.
-        logging.getLogger("txn").setLevel(logging.CRITICAL + 1)
+        _quieten()
         self.read_only = read_only
         self.patience = patience
         self.turn_file = turn_file
@@ -65,9 +134,10 @@ class Database:
         self.index_oids: set[bytes] = set()
         register = storage.registerDB
         storage.registerDB = lambda target: register(FeedProxy(target, self.feed))
-        self._db = ZODB.DB(
+        self._db = _DB(
             storage, cache_size=CACHE_OBJECTS, cache_size_bytes=CACHE_BYTES, pool_size=20
         )
+        self._db.file = file
         self._committer = ThreadPoolExecutor(1, thread_name_prefix=COMMITTER)
         self._closed = False
 
@@ -80,6 +150,7 @@ class Database:
         patience: float = PATIENCE,
         read_only: bool = False,
         turn_file: Path | None = None,
+        file: Path | None = None,
         supervisor: Supervisor | None = None,
     ) -> Database:
         """Connect to a ZEO server on a Unix socket; ServerError if it does not answer.
@@ -89,7 +160,7 @@ class Database:
         from motoko.storage.client import PatientStorage
 
         storage = PatientStorage(address, wait=wait, patience=patience, supervisor=supervisor)
-        return cls(storage, read_only=read_only, patience=patience, turn_file=turn_file)
+        return cls(storage, read_only=read_only, patience=patience, turn_file=turn_file, file=file)
 
     @classmethod
     def in_memory(cls) -> Database:
@@ -101,20 +172,29 @@ class Database:
         """Open a database file for reading only, beside or without a server."""
         if not path.exists():
             raise NoDatabaseError(f"{path} does not exist", hint="Run `motoko create`.")
-        with path.open("rb") as file:
-            start = file.read(len(MAGIC) + 1)
-        if len(start) <= len(MAGIC):
-            raise NoDatabaseError(f"{path} is empty", hint="Run `motoko create`.")
-        if not start.startswith(MAGIC):
-            raise StorageError(f"{path} is not a database of Motoko's")
+        _quieten()
         try:
-            storage = FileStorage(str(path), read_only=True)
-        except (POSError, OSError) as error:
-            raise StorageError(f"{path} cannot be read: {error}") from error
-        if not len(storage):
-            storage.close()
-            raise NoDatabaseError(f"{path} is empty", hint="Run `motoko create`.")
-        return cls(storage, read_only=True)
+            for _ in range(TRIES):
+                before = path.stat()
+                try:
+                    return cls._read_file(path)
+                except DatabaseDamagedError:
+                    if os.path.samestat(before, path.stat()):
+                        raise
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+        raise StorageError(f"{path} was replaced again and again while it was read")
+
+    @classmethod
+    def _read_file(cls, path: Path) -> Database:
+        found = examine(path)
+        with told(path, opening=True):
+            storage = _File(path, found.last)
+            try:
+                return cls(storage, read_only=True, file=path)
+            except BaseException:
+                storage.close()
+                raise
 
     def check_writable(self) -> None:
         """Raise StorageError if this database was opened only to look."""

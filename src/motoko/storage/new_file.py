@@ -10,7 +10,7 @@ from ZODB.FileStorage import FileStorage
 
 from motoko.errors import DatabaseExistsError
 from motoko.runtime import faults
-from motoko.runtime.files import PRIVATE_FILE, give_name, private_directory
+from motoko.runtime.files import PRIVATE_FILE, give_name, private_directory, sync_directory
 from motoko.runtime.processes import signals_later
 from motoko.storage.committing import transact
 from motoko.storage.database import Database
@@ -36,6 +36,7 @@ def make_database_file(state: StateDirectory, studies: Iterable[str]) -> None:
             _fill(draft, list(studies))
         for path in (state.database.with_name("wf.db.index"), state.packed_note):
             path.unlink(missing_ok=True)  # of a file that somebody has deleted
+        sync_directory(state.path)
         faults.point("creation.before_named")
         give_name(draft, state.database)
     except FileExistsError as error:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ZEO.StorageServer import StorageServer
-from ZODB.FileStorage.FileStorage import FileStorageFormatError
 from ZODB.POSException import POSError
 
 from motoko.errors import MotokoError
 from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
 from motoko.storage.address import StateDirectory
+from motoko.storage.damage import told
 from motoko.storage.orphans import remove_orphans
 from motoko.storage.packing import Packer, Policy
 from motoko.storage.served_file import ServedFile
@@ -41,9 +41,10 @@ def serve(state: StateDirectory, policy: Policy) -> None:
         socket.unlink()
     record = PidFile(state.server_record)
     try:
-        server = StorageServer(
-            str(socket), {"1": storage}, invalidation_queue_size=INVALIDATION_QUEUE
-        )
+        with told(state.database, opening=True):
+            server = StorageServer(
+                str(socket), {"1": storage}, invalidation_queue_size=INVALIDATION_QUEUE
+            )
         loop = server.acceptor.event_loop
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, loop.stop)
@@ -90,8 +91,6 @@ def _reason(error: Exception, state: StateDirectory) -> str:
     """Return what is wrong, then what to do about it, on lines of their own."""
     if isinstance(error, MotokoError):
         return str(error)
-    if isinstance(error, FileStorageFormatError):
-        return f"{state.database} is not a database of Motoko's"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or state.database} cannot be used: {error.strerror}"
     return f"{state.database} cannot be served: {type(error).__name__}: {error}"

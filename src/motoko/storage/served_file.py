@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ZODB.FileStorage import FileStorage
 from ZODB.FileStorage.FileStorage import TempFormatter
+from ZODB.utils import z64
 
 from motoko.runtime import faults
+from motoko.runtime.files import sync_directory
+from motoko.storage import damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,21 @@ class ServedFile(FileStorage):  # type: ignore[misc]
     def __init__(self, path: Path, *, committed: Callable[[int], None] | None = None) -> None:
         self._committed = committed
         self._over = False
-        super().__init__(str(path))
+        self._new = not path.exists()
+        try:
+            with damage.told(path, opening=True):
+                super().__init__(str(path))
+                if not self._new:
+                    self.getTid(z64)  # without a root, the next client would make one
+        except BaseException:
+            damage.abandon(self)
+            raise
+
+    def _restore_index(self) -> Any:
+        # By now this process has locked the file, and has read nothing of it.
+        if not self._new:
+            damage.mend(Path(self._file_name))
+        return super()._restore_index()
 
     # -- commits ---------------------------------------------------------------------------
 
@@ -93,6 +110,7 @@ class ServedFile(FileStorage):  # type: ignore[misc]
         if self._over:
             return
         self._clear_index()  # before it would be wrong
+        sync_directory(Path(self._file_name).parent)  # an index of more than there is means damage
         faults.point("server.before_exchange")
         os.replace(f"{self._file_name}.pack", self._file_name)
         faults.point("server.after_exchange")

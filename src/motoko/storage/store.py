@@ -69,11 +69,14 @@ class Store:
         if self._look and not answers(self.state):
             return Database.read_file(self.state.database)
         if self._look:
-            return Database.connect(str(self.state.socket()), read_only=True)
+            return Database.connect(
+                str(self.state.socket()), read_only=True, file=self.state.database
+            )
         ensure_server(self.state)
         database = Database.connect(
             str(self.state.socket()),
             turn_file=self.state.turn,
+            file=self.state.database,
             supervisor=Supervisor(self.state),
         )
         try:

@@ -15,6 +15,7 @@ from motoko.launcher import evidence
 from motoko.launcher.active import Ended
 from motoko.launcher.generators.slurm.text import task_id
 from motoko.launcher.harvest import failure_until
+from motoko.launcher.preparing import IN_THE_WAY, SOON
 from motoko.launcher.scheduled.batches import Task, batch_of, note_job, read_batch
 from motoko.launcher.scheduled.following import FILES_LAG, Attempt, follow
 from motoko.launcher.scheduled.marks import keep_from_starting, note_stops, note_twins
@@ -132,7 +133,7 @@ class ScheduledCrew:
 
     def _not_begun(self, active: Active, ending: Ending | None) -> None:
         if ending is None:
-            self._forget(active)
+            self._again(active, IN_THE_WAY, later=SOON)
         else:
             self._over(active, None, ending=ending)
 

@@ -1,0 +1,498 @@
+"""A database file that is not whole: a crash's leavings are cut off, damage is said and left."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from zc.lockfile import LockError  # type: ignore[import-untyped]
+from ZEO.Exceptions import ServerException
+from ZODB.utils import p64, z64
+
+from motoko.core.changes import SetVariable
+from motoko.errors import DatabaseDamagedError, ServerError, StorageError
+from motoko.launcher.daemon import running_launchers
+from motoko.operations.backup import back_up, restore
+from motoko.operations.stopping import kill
+from motoko.runtime.processes import ProcessId, is_alive
+from motoko.storage import damage
+from motoko.storage.address import StateDirectory
+from motoko.storage.damage import HEADER, LENGTH, MAGIC, examine, mend, told
+from motoko.storage.database import Database
+from motoko.storage.served_file import ServedFile
+from motoko.storage.server import stop_server
+from motoko.storage.store import Store
+from tests.support.command_line import finish, small_workflow
+from tests.support.command_line import wait_until as eventually
+from tests.support.launching import Place, wait_until
+from tests.support.serving import kill_server, make, variable
+from tests.support.victims import left
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.fault
+
+COMMITS: Final = 5
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with some commits, each of which sets one variable; and its index."""
+    state = make(tmp_path_factory.mktemp("made") / "wf")
+    store = Store(state, {})
+    for number in range(COMMITS):
+        store.script.write(SetVariable(None, f"v{number}", f"value {number}"))
+    store.close()
+    stop_server(state)
+    return state.database
+
+
+@pytest.fixture
+def state(made: Path, tmp_path: Path) -> StateDirectory:
+    """A workflow with a copy of that file, and no index."""
+    state = StateDirectory.of(tmp_path / "wf")
+    state.logs.mkdir(parents=True)
+    shutil.copy(made, state.database)
+    return state
+
+
+def transactions(content: bytes) -> list[tuple[int, int]]:
+    """Return where each transaction begins and ends."""
+    found, position = [], len(MAGIC)
+    while position < len(content):
+        length = HEADER.unpack_from(content, position)[1]
+        found.append((position, position + length + LENGTH.size))
+        position = found[-1][1]
+    return found
+
+
+def values(path: Path) -> list[str]:
+    """Return the variables in a file."""
+    database = Database.read_file(path)
+    store = Store(StateDirectory(path.parent), {}, database=database)
+    try:
+        with store.script.view() as session:
+            names = session.tables.variable_names(None)
+            return [session.tables.variable(None, name) for name in names]
+    finally:
+        store.close()
+
+
+# -- what a crash left -----------------------------------------------------------------------
+
+
+def crashed() -> dict[str, Callable[[bytes, int, int], bytes]]:
+    """Return what may be left of the last transaction, given the file, its begin and its end."""
+
+    def status(content: bytes, begin: int) -> bytes:
+        return content[: begin + 16] + b"c" + content[begin + 17 :]
+
+    return {
+        "its first byte": lambda content, begin, _: content[: begin + 1],
+        "its header": lambda content, begin, _: content[: begin + HEADER.size],
+        "half of it": lambda content, begin, end: content[: (begin + end) // 2],
+        "all but a byte": lambda content, _, end: content[: end - 1],
+        "no length at its end": lambda content, _, end: content[: end - 8] + bytes(8),
+        "not finished": lambda content, begin, _: status(content, begin),
+        "half, not finished": lambda content, begin, end: status(content, begin)[
+            : (begin + end) // 2
+        ],
+        "zeros": lambda content, begin, end: content[:begin] + bytes(end - begin),
+        "many zeros": lambda content, begin, _: content[:begin] + bytes(100_000),
+    }
+
+
+@pytest.mark.parametrize("what", crashed())
+@pytest.mark.parametrize("indexed", [False, True], ids=["no index", "index"])
+def test_what_a_crash_left_is_cut_off(
+    state: StateDirectory, made: Path, caplog: pytest.LogCaptureFixture, what: str, indexed: bool
+) -> None:
+    content = made.read_bytes()
+    begin, end = transactions(bytes(content))[-1]
+    index = made.with_name("wf.db.index")
+    if indexed:  # the index knows of all but the last commit
+        state.database.write_bytes(content[:begin])
+        served = Store(state, {})
+        assert variable(served, "v0") == "value 0"
+        served.close()
+        stop_server(state)
+        assert index.exists()
+        assert state.database.stat().st_size == begin
+    state.database.write_bytes(crashed()[what](content, begin, end))
+    left = state.database.read_bytes()
+    expected = [f"value {number}" for number in range(COMMITS - 1)]
+
+    assert values(state.database) == expected  # looking changes nothing
+    assert state.database.read_bytes() == left
+    with caplog.at_level(logging.WARNING, "motoko"):
+        mend(state.database)
+    assert state.database.read_bytes() == content[:begin]
+    assert f"cut off {len(left) - begin} bytes" in caplog.text
+    assert values(state.database) == expected
+    mend(state.database)
+
+
+def test_a_server_goes_on_from_what_a_crash_left(state: StateDirectory, made: Path) -> None:
+    state.database.write_bytes(made.read_bytes() + bytes(1000))
+    store = Store(state, {})
+    assert variable(store, f"v{COMMITS - 1}") == f"value {COMMITS - 1}"
+    store.script.write(SetVariable(None, "w", 1))
+    store.close()
+    assert "cut off 1000 bytes at the end" in (state.logs / "server.log").read_text()
+    stop_server(state)
+    look = Store(state, {}, look=True)
+    assert variable(look, "w") == 1
+    look.close()
+
+
+def test_a_whole_file_is_left_as_it_is(state: StateDirectory, made: Path) -> None:
+    mend(state.database)
+    assert state.database.read_bytes() == made.read_bytes()
+    size = made.stat().st_size
+    found = examine(state.database)
+    assert (found.size, found.committed) == (size, size)
+    assert (
+        found.last
+        == HEADER.unpack_from(made.read_bytes(), transactions(made.read_bytes())[-1][0])[0]
+    )
+
+
+# -- damage ----------------------------------------------------------------------------------
+
+
+def test_damage_before_the_end_costs_nothing_that_follows(
+    state: StateDirectory, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FileStorage alone would cut off all that follows a length that is wrong."""
+    monkeypatch.setattr(damage, "MOMENT", 0.0)
+    content = made.read_bytes()
+    *others, (last, _) = transactions(content)
+    places = [
+        (*range(begin, begin + HEADER.size), *range(e - LENGTH.size, e)) for begin, e in others
+    ]
+    # Of the last one only the id tells damage from what a crash left.
+    for header in (*places, range(last, last + 8)):
+        for place in header:
+            for value in (0x00, 0x63, 0xFF):
+                if content[place] == value:
+                    continue
+                changed = content[:place] + bytes([value]) + content[place + 1 :]
+                state.database.write_bytes(changed)
+                with contextlib.suppress(DatabaseDamagedError):
+                    mend(state.database)
+                assert state.database.read_bytes() == changed
+
+
+def test_what_an_index_knows_of_is_missed(state: StateDirectory, made: Path) -> None:
+    content = made.read_bytes()
+    shutil.copy(made.with_name("wf.db.index"), state.path)
+    mend(state.database)
+    begin, _ = transactions(content)[-1]
+    for size in (len(content) - 1, begin, begin - 1, 100):
+        state.database.write_bytes(content[:size])
+        expected = f"of {len(content)} bytes that were committed {size} are left"
+        with pytest.raises(DatabaseDamagedError, match=expected):
+            mend(state.database)
+        assert state.database.read_bytes() == content[:size]
+
+
+def test_an_id_that_is_wrong_hides_nothing_that_follows(state: StateDirectory, made: Path) -> None:
+    content = made.read_bytes()
+    begin, _ = transactions(content)[-3]
+    state.database.write_bytes(content[:begin] + b"\xff" + content[begin + 1 :])
+    with pytest.raises(DatabaseDamagedError, match="is damaged at byte"):
+        Database.read_file(state.database)
+
+
+def test_without_a_root_no_new_one_is_made(state: StateDirectory, made: Path) -> None:
+    content = made.read_bytes()
+    for begin, _ in transactions(content):
+        number = content[begin : begin + 8]
+        content = content.replace(z64 + number, p64(99) + number)
+    state.database.write_bytes(content)
+    with pytest.raises(DatabaseDamagedError):
+        Database.read_file(state.database)
+    store = Store(state, {})
+    with pytest.raises(ServerError, match="is damaged"):
+        variable(store, "v0")
+    store.close()
+    assert state.database.read_bytes() == content
+
+
+def test_a_file_that_somebody_serves_is_not_mended(state: StateDirectory) -> None:
+    served = ServedFile(state.database)
+    content = state.database.read_bytes() + bytes(30)  # as of a commit under way
+    state.database.write_bytes(content)
+    with pytest.raises(LockError):
+        ServedFile(state.database)
+    assert state.database.read_bytes() == content
+    served.close()
+
+
+def test_a_file_that_was_replaced_is_not_taken_for_damaged(
+    state: StateDirectory, made: Path, tmp_path: Path
+) -> None:
+    store = Store(state, {}, look=True)
+    assert variable(store, "v0") == "value 0"
+    (tmp_path / "other").write_bytes(made.read_bytes()[:1000] + bytes(10000))
+    (tmp_path / "other").replace(state.database)
+    store.database._storage._files.empty()  # as when several threads read
+    with pytest.raises(StorageError, match="was replaced while it was read"):
+        variable(store, "v1")
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), KeyError("x"), TypeError(), ValueError("read of closed file")]
+)
+def test_what_says_nothing_of_the_file_is_not_called_damage(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(type(error)), told(Path("a"), opening=True):
+        raise error
+    name = f"builtins.{type(error).__name__}"
+
+    def load(self: object, oid: bytes) -> None:
+        raise ServerException(name, error.args)
+
+    database = Database.in_memory()
+    connection = database.open(None)
+    monkeypatch.setattr(connection, "_storage", SimpleNamespace(load=load.__get__(connection)))
+    with pytest.raises(ServerException):
+        connection.setstate(connection.root())
+    monkeypatch.undo()
+    connection.close()
+    database.close()
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["looked at", "served"])
+def test_an_object_that_cannot_be_read_is_damage(
+    state: StateDirectory, made: Path, served: bool
+) -> None:
+    shutil.copy(made.with_name("wf.db.index"), state.path)
+    content = bytearray(made.read_bytes())
+    begin, end = transactions(bytes(content))[-1]
+    place = content.index(b"value 4", begin)
+    content[place - 12 : place] = b"\xff" * 12  # so that its pickle makes no sense
+    assert place < end
+    state.database.write_bytes(content)
+    store = Store(state, {}, look=not served)
+    try:
+        assert variable(store, "v0") == "value 0"
+        with pytest.raises(DatabaseDamagedError) as caught:
+            variable(store, "v4")
+    finally:
+        store.close()
+        stop_server(state)
+    assert caught.value.message.startswith(f"{state.database} is damaged: an object cannot be read")
+    assert "motoko restore" in (caught.value.hint or "")
+
+
+# -- what users are told ---------------------------------------------------------------------
+
+
+def noise(content: bytes, begin: int, end: int) -> bytes:
+    """Return the content with random bytes in this range."""
+    return content[:begin] + Random(1).randbytes(end - begin) + content[end:]
+
+
+# What is made of the content, whether the index goes, and what is said then.
+DAMAGE: Final[dict[str, tuple[Callable[[bytes], bytes], bool, str]]] = {
+    "empty": (lambda _: b"", False, "is empty: it is no database"),
+    "random": (lambda found: noise(found, 0, len(found)), False, "is not a database of Motoko's"),
+    "text": (lambda _: b"hello " * 1000, False, "is not a database of Motoko's"),
+    "cut off": (lambda found: found[: len(found) // 2], False, "is cut off: of "),
+    "end": (lambda found: noise(found, len(found) // 2, len(found)), False, "is damaged"),
+    "middle": (lambda found: noise(found, 1000, len(found) // 2), False, "is damaged"),
+    "middle, no index": (lambda found: noise(found, 1000, 1100), True, "is damaged"),
+}  # fmt: skip
+REFUSED: Final = (
+    ["info"],
+    ["orchestrator", "status"],
+    ["history"],
+    ["history", "s.1"],
+    ["run", "-n", "a"],
+    ["launcher"],
+    ["retry"],
+    ["cancel", "--all"],
+    ["clean", "--delete"],
+)
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_commands_name_the_file_and_what_to_do(tmp_path: Path, what: str) -> None:
+    change, unindexed, expected = DAMAGE[what]
+    shell = small_workflow(tmp_path / "wf")
+    state = StateDirectory.of(shell.directory)
+    copy = tmp_path / "copy"
+    shell.ok("run", "-n", "a")
+    shell.ok("backup", str(copy))
+    if unindexed:
+        state.path.joinpath("wf.db.index").unlink()
+    content = change(state.database.read_bytes())
+    state.database.write_bytes(content)
+    for command in (*REFUSED, ["backup", str(tmp_path / "new")]):
+        done = shell.run(*command)
+        if what == "middle" and command != ["info"] and done.returncode == 0:
+            continue  # with the index, only who reads what is damaged will notice
+        assert done.returncode == 1, (command, done)
+        first, second, *_ = [*done.stderr.splitlines(), ""]
+        assert first.startswith(f"error: {state.database} {expected}"), (command, done.stderr)
+        assert "`motoko restore FILE --validated`" in second, (command, done.stderr)
+        assert "Traceback" not in done.stderr
+    assert what == "middle" or not (tmp_path / "new").exists()
+    asked = shell.run("create")
+    assert asked.returncode == 1
+    assert "has results already" in asked.stderr.splitlines()[0]
+    assert "Traceback" not in shell.run("kill", "--stop-runs").stderr
+    assert state.database.read_bytes().startswith(content)
+    assert what == "middle" or state.database.stat().st_size == len(content)
+    shell.ok("restore", str(copy), "--validated")
+    assert shell.counts("s", "a") == {"FINISHED": 2}
+    state.database.write_bytes(content)
+    shell.ok("create", "--validated")
+    shell.ok("run", "-n", "a")
+    assert shell.counts("s", "a") == {"FINISHED": 2}
+    shell.close()
+
+
+def test_what_runs_can_be_killed(tmp_path: Path) -> None:
+    place = Place.make(tmp_path / "wf", {"a": "true\n"})
+    good = place.state.database.read_bytes()
+    try:
+        launcher = place.start().process
+        place.store.close()
+        place.state.database.write_bytes(b"")
+        kill_server(place.state)
+        assert kill(place.state) == ["the launcher"]
+        assert running_launchers(place.state) == []
+        assert not os.path.exists(f"/proc/{launcher.pid}")
+    finally:
+        # A server that the launcher was about to start may outlive it by a moment.
+        wait_until(lambda: not left(place.state.path))
+        place.state.database.write_bytes(good)
+        place.close()
+
+
+# -- a copy of earlier times -----------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A workflow of which each run waits for a file ``go``."""
+    script = (
+        f"until [ -e {tmp_path / 'go'} ]; do sleep .02; done\nmotoko-worker set y $MOTOKO_ATTEMPT\n"
+    )
+    made = Place.make(tmp_path / "wf", {"a": script}, options={"max_concurrent": 2, "retries": 5})
+    yield made
+    made.close()
+
+
+def stopped(place: Place) -> None:
+    place.store.close()
+    kill(place.state)
+
+
+@pytest.mark.parametrize("started", [False, True], ids=["created", "started"])
+def test_runs_go_on_from_a_copy_that_knows_less_than_their_directories(
+    place: Place, tmp_path: Path, started: bool
+) -> None:
+    copy = tmp_path / "copy"
+    keys = place.create([{"x": 1}, {"x": 2}])
+    if not started:
+        back_up(place.state, copy)
+    place.start()
+    for key in keys:
+        process = place.wait_for(key, "START").process
+        assert process is not None
+        if started and not copy.exists():
+            wait_until(lambda: all(r.state == "START" for r in place.records(keys)))
+            back_up(place.state, copy)
+        os.killpg(process[0], signal.SIGKILL)  # so that there is a second attempt
+    wait_until(lambda: all(r.state == "START" and r.attempt == 2 for r in place.records(keys)))
+    (tmp_path / "go").touch()
+    place.wait(keys)
+    stopped(place)
+    restore(place.state, copy, replace=True)
+    assert {r.lifecycle for r in place.records(keys)} == {"START" if started else "CREATED"}
+
+    place.start()
+
+    for record in place.wait(keys):
+        assert record.state == "FINISHED"
+        # Two attempts had their directories already, of which the copy knows nothing.
+        assert (record.attempt, record.uncounted, record.fields) == (3, 2, {"y": 1})
+        directory = place.directory_of(record.key)
+        assert directory.with_name(f"{directory.name}.attempt-2").is_dir()  # and have them still
+
+
+def test_a_run_of_which_the_copy_knows_nothing_is_left_in_peace_while_it_goes_on(
+    place: Place, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    key = place.run()
+    back_up(place.state, copy)
+    place.start()
+    process = place.wait_for(key, "START").process
+    assert process is not None
+    stopped(place)
+    restore(place.state, copy, replace=True)
+
+    launcher = place.start().process
+    wait_until(lambda: not is_alive(launcher))
+    assert f"run {key} cannot be started: process {process[0]} still works in" in place.log()
+    assert is_alive(ProcessId(*process))
+    (tmp_path / "go").touch()
+    wait_until(lambda: not is_alive(ProcessId(*process)))
+    place.start()
+
+    assert place.wait([key])[0].state == "FINISHED"
+    assert place.record(key).attempt == 2
+    assert place.directory_of(key).with_name("run-1.attempt-1").is_dir()
+
+
+MAIN: Final = """\
+async def main(workflow, **params):
+    first = await workflow.s.create_task(x=[1, 2])
+    await workflow.s.create_task(x=[10 * run.y for run, _ in first])
+    workflow.finished = True
+"""
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["begun", "not yet created"])
+def test_a_workflow_goes_on_from_a_copy_of_earlier_times(tmp_path: Path, begun: bool) -> None:
+    log, go, copy = tmp_path / "log", tmp_path / "go", tmp_path / "copy"
+    script = (
+        f"echo $MOTOKO_JOB_X >>{log}\n"
+        f"[ $MOTOKO_JOB_X -lt 10 ] || until [ -e {go} ]; do sleep .02; done\n"
+        "motoko-worker set y $((MOTOKO_JOB_X + 1))\n"
+    )
+    shell = small_workflow(tmp_path / "wf", script=script)
+    shell.ok("run", "-n", "a")
+    if not begun:
+        shell.ok("backup", str(copy))
+    shell.write({"steps.py": MAIN})
+    process = shell.start("run", "-n", "a")
+    eventually(lambda: len(log.read_text().split()) == 4, "both pairs")
+    if begun:
+        shell.ok("backup", str(copy))
+    go.touch()
+    assert finish(process).returncode == 0
+    shell.ok("restore", str(copy), "--validated")
+    log.write_text("")
+
+    shell.ok("run", "-n", "a")
+
+    assert shell.counts("s", "a") == {"FINISHED": 4}
+    # Of those that the copy knows to have begun, the directories tell that they ended.
+    assert sorted(log.read_text().split()) == ([] if begun else ["20", "30"])
+    shell.close()
