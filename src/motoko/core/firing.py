@@ -97,6 +97,7 @@ class _EventState:
     done: set[RunKey] = field(default_factory=set)
     done_plain: bool = False
     fired: int = 0
+    changed: bool = True  # so that something may have become due since it was last looked at
 
 
 class FiringEngine:
@@ -149,6 +150,7 @@ class FiringEngine:
     def answered(self, name: str, asked: Iterable[RunKey] | str, matching: set[RunKey]) -> None:
         """Learn which of the ``asked`` runs (or of a study's runs) satisfy a condition."""
         state = self._states[name]
+        state.changed = True
         if isinstance(asked, str):
             gone = state.selected.get(asked, set()) - matching
             state.selected[asked] = set(matching)
@@ -167,6 +169,7 @@ class FiringEngine:
     def answered_plain(self, name: str, study: str, holds: bool) -> None:
         """Learn whether a condition without runs holds for a study ("" for ``f()``)."""
         state = self._states[name]
+        state.changed = True
         if holds:
             state.true_for.add(study)
         else:
@@ -176,9 +179,11 @@ class FiringEngine:
     def commit(self, touched: Touched) -> None:
         """Release the held triggers that this commit touches, unless it is their own."""
         for state in self._states.values():
-            self._release(state, touched)
+            if state.held or state.held_plain:
+                self._release(state, touched)
 
     def _release(self, state: _EventState, touched: Touched) -> None:
+        state.changed = True
         studies = {key.study for key in touched.runs}
         for key, hold in list(state.held.items()):
             reads = (
@@ -202,6 +207,7 @@ class FiringEngine:
         if state is None:
             return
         hold = _Hold(now + self._poll_interval, source, since)
+        state.changed = True
         state.busy.difference_update(firing.runs)
         for key in firing.runs:
             if key in state.matching:
@@ -218,6 +224,7 @@ class FiringEngine:
         state = self._states.get(firing.event)
         if state is None:
             return
+        state.changed = True
         state.busy.difference_update(firing.runs)
         state.matching.difference_update(firing.runs)
         for chosen in state.selected.values():
@@ -248,15 +255,19 @@ class FiringEngine:
         firings: list[Firing] = []
         for state in self._states.values():
             self._expire(state, now)
-            firings.extend(self._due(state))
+            if state.changed:
+                state.changed = False
+                firings.extend(self._due(state))
         return firings
 
     def _expire(self, state: _EventState, now: float) -> None:
         for key, hold in list(state.held.items()):
             if hold.until <= now:
+                state.changed = True
                 del state.held[key]
         for study, hold in list(state.held_plain.items()):
             if hold.until <= now:
+                state.changed = True
                 del state.held_plain[study]
 
     def _due(self, state: _EventState) -> Iterable[Firing]:

@@ -83,11 +83,11 @@ class Asker:
                     question.fully_at = time.monotonic() + wait
 
     def tick(self, now: float) -> None:
-        """Ask what is due by time."""
+        """Ask what is due by time, and nothing else: what news opened may have to wait a little."""
         for question in self._questions.values():
             if question.fully_at is not None and question.fully_at <= now:
                 question.fully, question.fully_at = True, None
-        self.ask_open()
+                self._begin(question)
 
     def next_time(self) -> float | None:
         """Return when something is to be asked by time, in monotonic seconds."""
@@ -113,12 +113,14 @@ class Asker:
 
     def ask_open(self) -> None:
         """Ask whatever is to be asked and is not being asked."""
-        if self._execution.ending:
-            return
         for question in self._questions.values():
-            if question.open and not question.asking:
-                question.asking = True
-                self._execution.start_soon(self._ask, question)
+            if question.open:
+                self._begin(question)
+
+    def _begin(self, question: _Question) -> None:
+        if not question.asking and not self._execution.ending:
+            question.asking = True
+            self._execution.start_soon(self._ask, question)
 
     async def _ask(self, question: _Question) -> None:
         try:
@@ -134,7 +136,7 @@ class Asker:
             question.asking = False
         if question.kind is ConditionKind.PLAIN:
             question.fully_at = time.monotonic() + self._poll_interval
-        self._execution.pump()
+        self._execution.pump_soon()
 
     async def _ask_once(self, question: _Question, keys: set[RunKey], *, fully: bool) -> None:
         execution = self._execution

@@ -101,6 +101,7 @@ class Execution:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._scopes: set[anyio.CancelScope] = set()
         self._in_flight = 0
+        self._pumping = False
         self._main_done = False
         self._over = asyncio.Event()
         self._observers: set[asyncio.Event] = set()
@@ -186,6 +187,16 @@ class Execution:
         else:
             self.engine.answered(answer.event, answer.asked, set(answer.matching))
 
+    def pump_soon(self) -> None:
+        """Begin what is due, once for all that ask for it at this moment."""
+        if not self._pumping:
+            self._pumping = True
+            self.start_soon(self._pumped)
+
+    async def _pumped(self) -> None:
+        self._pumping = False
+        self.pump()
+
     def pump(self) -> None:
         """Begin what is due."""
         if self._tasks is None or self.ending:
@@ -220,6 +231,7 @@ class Execution:
                 not names <= {event.name for event in self.engine.events()}
                 or self._fresh & names
                 or not self._examined >= names
+                or self._pumping
                 or not self.asker.idle_about(names)
                 or any(f.event in names and owner != own for owner, f in self.runner.flying())
             ):
@@ -230,7 +242,8 @@ class Execution:
 
     def asked_everything(self) -> bool:
         """Return whether every condition was asked since the last commit."""
-        return not self._fresh and self.dispatcher.idle and self.asker.idle
+        idle = self.dispatcher.idle and self.asker.idle and not self._pumping
+        return idle and not self._fresh
 
     def background(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run ``work`` beside everything else, without keeping the workflow from ending."""
@@ -273,7 +286,7 @@ class Execution:
 
     def _begin(self, firing: Firing, recorded: tuple[str, str, str] | None = None) -> None:
         if not self.ending:
-            self.start_soon(self.runner.fire, firing, recorded)
+            self.start_soon(self.runner.take(firing, recorded))
 
     # -- main ------------------------------------------------------------------------------
 

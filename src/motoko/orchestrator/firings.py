@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -23,6 +24,8 @@ from motoko.storage.requests import Origin
 from motoko.storage.scope import entered
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from motoko.core.firing import Firing
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.actions import Action
@@ -67,15 +70,23 @@ class FiringRunner:
         """Return the firings under way, with the name each has as an owner of awaits."""
         return list(self._flying.items())
 
-    async def fire(self, firing: Firing, recorded: tuple[str, str, str] | None) -> None:
-        """Execute a firing, again on conflict, until it is done or nothing is left of it."""
+    def take(
+        self, firing: Firing, recorded: tuple[str, str, str] | None
+    ) -> Callable[[], Awaitable[None]]:
+        """Take a firing for one under way; returns what executes it, again on conflict.
+
+        That ends when it is done or nothing is left of it.
+        """
         execution = self._execution
-        action = execution.actions[firing.event]
-        progress = _Progress(execution.run_name, action, firing)
+        progress = _Progress(execution.run_name, execution.actions[firing.event], firing)
         if recorded is not None:
             progress.id, progress.recorded = recorded, True
         self._ids.add(progress.id)
         self._flying[progress.owner] = firing
+        return partial(self._fire, progress)
+
+    async def _fire(self, progress: _Progress) -> None:
+        execution, firing = self._execution, progress.firing
         scope = self._scope(progress)
         try:
             with RightOfWay(execution.store.state.right_of_way) as right_of_way:
