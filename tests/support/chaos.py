@@ -317,8 +317,18 @@ def _look(work: Workload, tally: Tally, killed: set[str]) -> None:
         workflow.close()
 
 
-def chaos(kills: int, seed: int, place: Path, *, count: int = 200) -> Tally:
-    """Kill so many processes of both workloads in turn, and return what came of it."""
+def chaos(
+    kills: int,
+    seed: int,
+    place: Path,
+    *,
+    count: int = 200,
+    tell: Callable[[Tally], None] = lambda _: None,
+) -> Tally:
+    """Kill so many processes of both workloads in turn, and return what came of it.
+
+    ``tell`` is called after each workflow.
+    """
     rng, tally = random.Random(seed), Tally()
     fans, sums = place / "fan out", place / "arithmetic"
     make_fan_out(fans)
@@ -337,6 +347,7 @@ def chaos(kills: int, seed: int, place: Path, *, count: int = 200) -> Tally:
                     work = arithmetic(sums, f"sum-{number}", *inputs)
                 limit = kills if number != 1 else kills - kills // 5  # some are for the other one
                 play(work, rng, tally, limit, scratch)
+                tell(tally)
     finally:
         for directory in (fans, sums):
             stop_server(StateDirectory.of(directory))
@@ -365,7 +376,13 @@ def main() -> int:
     seed = random.randrange(10**6) if options.seed is None else options.seed
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         begin = time.monotonic()
-        tally = chaos(options.kills, seed, Path(name))
+
+        def tell(tally: Tally) -> None:
+            done = f"{tally.kills.total()} of {options.kills} kills"
+            line = f"{time.monotonic() - begin:.0f} s: {done}, {tally.rounds} workflows"
+            print(line, file=sys.stderr, flush=True)
+
+        tally = chaos(options.kills, seed, Path(name), tell=tell)
         print(f"seed {seed}, {time.monotonic() - begin:.0f} s\n{tally.report()}")
     return 1 if tally.problems else 0
 
