@@ -278,6 +278,33 @@ def test_a_bad_end_raises_where_it_is_awaited(workflow: Workflow) -> None:
     assert "run mult.2 ended FAILED with exit code 3: no luck" in workflow.vars.text
 
 
+@pytest.mark.parametrize("then", ["ends", "waits", "ends late"])
+def test_what_was_caught_is_handled_however_the_workflow_is_ended(
+    workflow: Workflow, then: str
+) -> None:
+    async def main(workflow: Workflow) -> None:
+        with pytest.raises(RunFailed):
+            await workflow.mult.create_task(x=1)
+        workflow.finished = True
+        if then == "ends late":
+            await asyncio.sleep(0)
+        elif then == "waits":
+            await asyncio.sleep(60)
+
+    execute(workflow, main, {"mult": lambda job: failing()})
+    assert states(workflow, "mult") == ["FAILED"]
+
+
+def test_what_nobody_caught_is_not_handled_by_finishing(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        workflow.mult.create_task(x=1)
+        await workflow.mult.select().all("state = FAILED")
+        workflow.finished = True
+
+    with pytest.raises(WorkflowFailed):
+        execute(workflow, main, {"mult": lambda job: failing()})
+
+
 def test_an_escaping_run_failed_calls_the_handlers_and_raises(workflow: Workflow) -> None:
     seen: list[Any] = []
 

@@ -146,7 +146,13 @@ class BadEnds:
             await call(handler.callback, offered)
 
     async def conclude(self) -> None:
-        """Raise WorkflowFailed if there are bad ends that nothing handled."""
+        """Raise WorkflowFailed if there are bad ends that nothing handled.
+
+        To be called when nothing has failed: what awaits raised has been caught then, also by those
+        that ``finished`` ended before they came to their end.
+        """
+        for owner in self._raised.keys() | self._abandoned.keys():
+            self.owner_ended(owner)
         records = await in_thread(self._unhandled)
         if records:
             raise bad_runs_error(self._execution, records, WorkflowFailed)
