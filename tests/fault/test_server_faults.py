@@ -151,6 +151,47 @@ def test_stopped_just_when_a_call_found_it_connected(
     storage.close()
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_killed_before_it_is_reached_it_is_started_again(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    started: list[int] = []
+
+    def start_and_lose(state: StateDirectory) -> None:
+        ensure_server(state)
+        started.append(process_of(state).pid)
+        if len(started) <= times:
+            kill_server(state)
+
+    monkeypatch.setattr("motoko.storage.store.ensure_server", start_and_lose)
+    store = Store(state, {})
+    increment(store)
+    assert variable(store, "n") == 1
+    assert len(set(started)) == times + 1
+    store.close()
+
+
+def test_who_looks_reads_the_file_where_it_goes_before_it_is_reached(
+    state: StateDirectory, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    increment(store)
+    store.close()
+    asked: list[bool] = []
+
+    def there_and_gone(state: StateDirectory) -> bool:
+        asked.append(answers(state))
+        if len(asked) == 1:
+            stop_server(state)
+        return asked[-1]
+
+    monkeypatch.setattr("motoko.storage.store.answers", there_and_gone)
+    look = Store(state, {}, look=True)
+    assert variable(look, "n") == 1
+    assert asked == [True, False]
+    look.close()
+    assert not answers(state)
+
+
 class Disconnected:
     """A client that reaches nothing."""
 

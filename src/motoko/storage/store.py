@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from motoko.errors import ServerError
 from motoko.runtime.clock import SystemClock
 from motoko.storage.committing import transact
 from motoko.storage.database import Database
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from motoko.config import StudyConfig
     from motoko.runtime.clock import Clock
     from motoko.storage.address import StateDirectory
+
+SHORT_WAITS: Final = (1.0, 2.0, 4.0)  # seconds for a server that was there to answer
+LAST_WAIT: Final = 8.0
 
 
 class Store:
@@ -66,25 +71,43 @@ class Store:
         return self._database
 
     def _connect(self) -> Database:
-        if self._look and not answers(self.state):
-            return Database.read_file(self.state.database)
         if self._look:
-            return Database.connect(
-                str(self.state.socket()), read_only=True, file=self.state.database
-            )
-        ensure_server(self.state)
-        database = Database.connect(
-            str(self.state.socket()),
-            turn_file=self.state.turn,
-            file=self.state.database,
-            supervisor=Supervisor(self.state),
-        )
+            return self._look_at()
+        database = self._reach_server()
         try:
             transact(database, upgrade, initialising=True)
         except BaseException:
             database.close()
             raise
         return database
+
+    def _look_at(self) -> Database:
+        if answers(self.state):
+            address = str(self.state.socket())
+            try:
+                return Database.connect(address, read_only=True, file=self.state.database)
+            except ServerError:
+                if answers(self.state):  # it hangs, or it would have gone
+                    raise
+        return Database.read_file(self.state.database)
+
+    def _reach_server(self) -> Database:
+        """Connect to the server, starting it; once more where it goes before it is reached."""
+        for wait in SHORT_WAITS:
+            ensure_server(self.state)
+            with contextlib.suppress(ServerError):
+                return self._dial(wait)
+        ensure_server(self.state)
+        return self._dial(LAST_WAIT)
+
+    def _dial(self, wait: float) -> Database:
+        return Database.connect(
+            str(self.state.socket()),
+            wait=wait,
+            turn_file=self.state.turn,
+            file=self.state.database,
+            supervisor=Supervisor(self.state),
+        )
 
     def scope(self) -> Scope:
         """Return the scope that reads and writes of the running code belong to."""
