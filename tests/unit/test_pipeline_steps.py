@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 from motoko.errors import GraphError
-from motoko.pipeline import BaseModel, Runner, State, Step
+from motoko.pipeline import BaseModel, Runner, State, Step, Workflow
 from tests.support.pipeline import AddModel, Anything, Invert, Returning, numbers
 
 pytestmark = pytest.mark.unit
@@ -193,6 +193,27 @@ def test_a_name_that_the_state_does_not_have() -> None:
 def test_a_value_of_a_wrong_type() -> None:
     with pytest.raises(pydantic.ValidationError, match="AddModel"):
         Step(AddModel, {"x": "a", "y": "b"}).run(State({"x": "two", "y": 3}))
+
+
+def test_a_value_of_a_wrong_type_is_named_as_in_the_state() -> None:
+    workflow = Workflow([Step(AddModel, {"x": "a", "y": "b"})])
+    with pytest.raises(pydantic.ValidationError) as caught:
+        workflow.run(State({"x": "two", "y": 3}))
+    assert caught.value.__notes__ == [
+        "a is what the state has as 'x'",
+        f"in step 0 ({HERE}.AddModel) of the workflow",
+    ]
+
+
+@pytest.mark.parametrize("model", [None, 3])
+def test_what_cannot_be_a_model_is_refused_at_once(model: Any) -> None:
+    with pytest.raises(ValueError, match=r"a class with run\(\), its dotted path, or a node"):
+        Step(model)
+
+
+def test_a_class_without_run_is_no_model() -> None:
+    with pytest.raises(TypeError, match=r"State is no model: it has no method run\(\)"):
+        Step(State).run(State())
 
 
 def test_wrong_types_are_refused_at_once() -> None:

@@ -8,6 +8,8 @@ from collections import OrderedDict, defaultdict, deque
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,10 @@ ALIKE: list[Any] = [
     [1, 2.5, None, True, "x", b"x", 2j, float("nan"), float("-inf")],
     [(1, 2), {3, 4}, frozenset({5}), {"a": {1: 2}}, {(1, 2): ()}],
     [datetime(2020, 1, 2, tzinfo=UTC), date(2020, 1, 2), time(3), timedelta(-1, 2, 3)],
+    [Decimal("1.10"), Decimal("-Infinity")],
+    [Path("a/b"), PurePosixPath("/"), PureWindowsPath("c:/")],
+    [pd.Timestamp(1), pd.Timestamp("2020-05-05", tz="Europe/Zurich"), pd.Timestamp(2, unit="s")],
+    [pd.Timestamp("2020-05-05T01:00+03:00"), pd.Timedelta(days=-1, nanoseconds=1)],
     {"$": 1},
     {"model": "x", "contents": {}},
     np.float64(2.5),
@@ -85,7 +91,7 @@ def test_a_copy_and_what_is_read_again_are_the_same(value: Any) -> None:
         Point(np.arange(3)),
         deque([1]),
         OrderedDict(a=[1]),
-        Decimal("1.0"),
+        Fraction(1, 3),
         np.random.default_rng(1),
         itself(),
         len,

@@ -81,10 +81,17 @@ def test_inputs_and_outputs_are_kept_by_index() -> None:
     assert workflow.getModelOutput(0) == {"sum": 5}
     assert workflow.getModel(1) == MultiplyModel(value=5, factor=4)
     for get in (workflow.getModelInput, workflow.getModelOutput, workflow.getModel):
-        with pytest.raises((KeyError, IndexError)):
+        with pytest.raises(KeyError, match="there is no step 7: the workflow has steps 0 to 1"):
             get(7)
-    with pytest.raises(KeyError):
+        with pytest.raises(KeyError, match="there is no step -1"):
+            get(-1)
+    with pytest.raises(KeyError, match=r"no input is kept of step 0 \(.*AddModel\)\n  It has not"):
         arithmetic().get_model(0)
+    with pytest.raises(KeyError, match="the workflow has no steps"):
+        Workflow().get_model_output(0)
+    beyond = Workflow(modelInputs={0: {"a": 2}})
+    with pytest.raises(KeyError, match="there is no step 0"):
+        beyond.get_model(0)
 
 
 def test_all_of_an_output_is_kept_what_is_not_wired_too() -> None:
@@ -421,7 +428,7 @@ def test_extracts() -> None:
     assert extracts.equal(2, {"b": np.arange(3)})
     assert not extracts.equal(2, {"b": np.arange(4)})
     assert not extracts.equal(1, {})
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="nothing is kept of step 1"):
         extracts.get(1)
     assert Extracts.from_json(extracts.to_json()) == extracts
     workflow = Workflow(

@@ -138,6 +138,23 @@ def test_a_cycle_is_reported_with_its_path() -> None:
     assert runner.what_invalidates("a") == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize("beside", [(), ("c",)])
+async def test_a_cycle_is_reported_where_all_is_built(beside: tuple[str, ...]) -> None:
+    called: list[str] = []
+    module = module_of(
+        step_of("a", "b", called=called),
+        step_of("b", "a", called=called),
+        *(step_of(name, called=called) for name in beside),
+    )
+    runner = WorkflowRunner(module, None)
+    with pytest.raises(CycleError) as caught:
+        runner.build_all(keep_going=True)
+    assert caught.value.path == ("a", "b", "a")
+    with pytest.raises(CycleError):
+        await runner.build_all_async()
+    assert called == []
+
+
 def test_a_cycle_through_a_requirement_that_is_no_parameter() -> None:
     called: list[str] = []
     module = module_of(

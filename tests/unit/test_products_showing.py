@@ -41,6 +41,17 @@ class TestStep:
         step: Any = workflow_step(lambda: 1, produces="mesh", requires="bed")
         assert (step.workflow_produces, step.workflow_requires) == (["mesh"], ["bed"])
 
+    @pytest.mark.parametrize("wrong", [5, ["a", 5]])
+    def test_what_names_no_products(self, wrong: Any) -> None:
+        with pytest.raises(TypeError, match=r"produces=.* names no products"):
+            workflow_step(lambda: 1, produces=wrong)
+        with pytest.raises(TypeError, match=r"requires=.* names no products"):
+            workflow_step(requires=wrong)(lambda: 1)
+
+    def test_a_direction_that_does_not_exist(self) -> None:
+        with pytest.raises(ValueError, match="rankdir='ZZ' is no direction\n  Use one of LR, RL"):
+            diagram(module_of(), rankdir="ZZ")
+
     def test_the_function_itself_is_left_alone(self) -> None:
         def plain() -> int:
             return 1

@@ -315,6 +315,14 @@ class TestManifest:
         there.save("c", "c")
         assert again(products).list() == ["a", "b", "c"]
 
+    def test_one_that_cannot_be_read(self, products: WorkflowProducts) -> None:
+        manifest(products).mkdir()
+        for use in (products.list, lambda: products.save("x", 1)):
+            with pytest.raises(
+                ProductError, match=r"manifest\.yaml cannot be read: Is a directory"
+            ):
+                use()
+
     @pytest.mark.parametrize("content", [b"", b"\0\xff", b"[1]", b"x: 3\n", b"a: {b: [\n"])
     def test_one_that_is_no_manifest_is_put_aside(
         self, products: WorkflowProducts, content: bytes

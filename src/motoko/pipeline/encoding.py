@@ -11,6 +11,8 @@ import io
 import math
 import sys
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Final
 
 import pydantic
@@ -60,7 +62,8 @@ def _encode(value: Any, what: str) -> Any:
     if encoded is None:
         raise NotEncodableError(
             f"could not infer type={kind} of {what}: it cannot be written as JSON",
-            hint="Use plain data, times, models, NumPy arrays or data frames.",
+            hint="Use plain data, decimal numbers, times, paths, models, NumPy arrays or data "
+            "frames.",
         )
     return encoded
 
@@ -186,7 +189,7 @@ def _encode_frame(value: Any, what: str) -> Any:
     try:
         if same(decode(encoded), value):
             return encoded
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):
         pass
     raise NotEncodableError(f"{what} is a {type(value).__name__} that JSON cannot hold")
 
@@ -224,6 +227,10 @@ COLLECTIONS: Final[dict[str, type]] = {"tuple": tuple, "set": set, "frozenset": 
 TEXTS: Final[dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]]] = {
     bytes: (lambda value: base64.b64encode(value).decode(), base64.b64decode),
     complex: (repr, complex),
+    Decimal: (str, Decimal),
+    type(Path()): (str, Path),
+    PurePosixPath: (str, PurePosixPath),
+    PureWindowsPath: (str, PureWindowsPath),
     datetime: (datetime.isoformat, datetime.fromisoformat),
     date: (date.isoformat, date.fromisoformat),
     time: (time.isoformat, time.fromisoformat),

@@ -19,6 +19,7 @@ from motoko.pipeline.outlook import (
     requirements_side_by_side,
     verdict,
 )
+from motoko.pipeline.step import new_run
 from motoko.pipeline.values import same
 from motoko.pipeline.workflow import check_state
 
@@ -110,7 +111,7 @@ class Execution:
             return undecided_because("what it reads is looked at when it is its turn")
         with _noted(self._workflow, index):
             model_input = self._model_input(index)
-            answer = verdict(self._workflow, index, model_input)
+            answer = verdict(self._workflow, index, model_input, self._state)
             if answer.fresh:
                 self._skip(index, model_input)
         return answer
@@ -119,13 +120,15 @@ class Execution:
         workflow, step = self._workflow, self._workflow.steps[index]
         output = output_of(workflow, index, model_input)
         state_output = step.extract_state_output_from_model_output(output)
-        if step.node() is None or kept(workflow, index, model_input).fresh:
+        if step.node() is None or kept(workflow, index, model_input, self._state).fresh:
             lacking = {name: one for name, one in state_output.items() if name not in self._state}
+            run = workflow.runs.setdefault(index, new_run())
         else:  # a node, fresh with another input than before
             lacking = {name: one for name, one in state_output.items() if self._differs(name, one)}
-        step.post_state_output_to_state(lacking, self._state)
+            run = new_run()
+        step.post_state_output_to_state(lacking, self._state, run)
         if workflow.populate_extracts and step.node() is not None:
-            self._keep(index, model_input, output)
+            self._keep(index, model_input, output, run)
         workflow.steps_skipped.append(index)
         self._passed_on(index, state_output)
         LOG.info("Skipped Step%3d. %s.", index, step.model)
@@ -133,11 +136,14 @@ class Execution:
     def _differs(self, name: str, value: Any) -> bool:
         return name not in self._state or not same(self._state.extract(name), value)
 
-    def _keep(self, index: int, model_input: dict[str, Any], output: dict[str, Any]) -> None:
+    def _keep(
+        self, index: int, model_input: dict[str, Any], output: dict[str, Any], run: str
+    ) -> None:
         workflow = self._workflow
         workflow.model_inputs.add(index, model_input)
         workflow.model_outputs.add(index, output)
         workflow.models[index] = workflow.steps[index].model
+        workflow.runs[index] = run
 
     def _act(self, index: int) -> None:
         with _noted(self._workflow, index):
@@ -167,10 +173,12 @@ class Execution:
         workflow = self._workflow
         step = workflow.steps[index]
         state_output = step.extract_state_output_from_model_output(output)
-        step.post_state_output_to_state(state_output, self._state)
+        run = new_run()
+        step.post_state_output_to_state(state_output, self._state, run)
         if workflow.populate_extracts:
             workflow.model_outputs.add(index, output)
             workflow.models[index] = step.model
+            workflow.runs[index] = run
         workflow.steps_ran.append(index)
         self._passed_on(index, state_output)
         LOG.info("done.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from motoko.errors import UnknownNodeError
 from motoko.pipeline.base import BaseModel
 from motoko.pipeline.values import same, snapshot
 
@@ -30,6 +31,8 @@ class Extracts(BaseModel):
 
     def get(self, index: int) -> dict[str, Any]:
         """Return a copy of what is kept. KeyError if nothing is."""
+        if index not in self.data:
+            raise UnknownNodeError(f"nothing is kept of step {index!r}")
         return _copied(self.data[index])[0]
 
     def add(self, index: int, values: Mapping[str, Any]) -> None:

@@ -11,13 +11,17 @@ if TYPE_CHECKING:
 
 
 def parts(value: Any) -> list[Any] | None:
-    """Return what a data frame, series, index or array of pandas consists of; None for others.
+    """Return what a data frame, series, index, array or time of pandas is made of; None for others.
 
     The parts are NumPy arrays, plain data, and again objects of pandas.
     """
     pandas = sys.modules.get("pandas")
     if pandas is None:
         return None
+    if type(value) is pandas.Timestamp:
+        return [int(value.asm8.astype("int64")), value.unit, value.tz and str(value.tz)]
+    if type(value) is pandas.Timedelta:
+        return [int(value.asm8.astype("int64")), value.unit]
     if isinstance(value, pandas.DataFrame):
         columns = [value.iloc[:, number].array for number in range(value.shape[1])]
         return [value.columns, value.index, value.attrs, columns]
@@ -99,6 +103,8 @@ def kind_of(value: Any) -> str | None:
     import pandas as pd
 
     kinds: tuple[tuple[type, str], ...] = (
+        (pd.Timestamp, "Timestamp"),
+        (pd.Timedelta, "Timedelta"),
         (pd.DataFrame, "DataFrame"),
         (pd.Series, "Series"),
         (pd.MultiIndex, "MultiIndex"),
@@ -110,6 +116,21 @@ def kind_of(value: Any) -> str | None:
     if type(value) is pd.arrays.NumpyExtensionArray:
         return "NumpyArray"
     return next((name for kind, name in kinds if isinstance(value, kind)), None)
+
+
+def _make_timestamp(count: int, unit: Any, zone: str | None) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    made = pd.Timestamp(np.datetime64(count, unit))
+    return made if zone is None else made.tz_localize("UTC").tz_convert(zone)
+
+
+def _make_timedelta(count: int, unit: Any) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    return pd.Timedelta(np.timedelta64(count, unit))
 
 
 def _make_frame(columns: Any, index: Any, attrs: dict[Any, Any], arrays: list[Any]) -> Any:
@@ -167,6 +188,8 @@ def _make_array(dtype: str, *parts_: Any) -> Any:
 
 
 MAKERS: Final[dict[str, Callable[..., Any]]] = {
+    "Timestamp": _make_timestamp,
+    "Timedelta": _make_timedelta,
     "DataFrame": _make_frame,
     "Series": _make_series,
     "MultiIndex": _make_multi_index,

@@ -21,8 +21,13 @@ from motoko.pipeline.state import Interface, immutable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCHEMA: Final = "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
+SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS left_by (name TEXT PRIMARY KEY, run TEXT NOT NULL)",
+)
 INSERT: Final = "INSERT INTO state VALUES (?, ?)"
+LEFT_BY: Final = "INSERT INTO left_by VALUES (?, ?)"
+FORGET: Final = "DELETE FROM left_by WHERE name = ?"
 INSERT_OR_UPDATE: Final = f"{INSERT} ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 TIMEOUT: Final = 30.0  # seconds that another process may hold the database
 
@@ -43,12 +48,14 @@ class StateWithGlueDb(Interface):
         self,
         backend: str | os.PathLike[str] | Mapping[str, Any] | None = None,
         mutable: bool = False,
+        *,
+        left_by: Mapping[str, str] | None = None,
     ) -> None:
         values = backend if isinstance(backend, Mapping) else {}
         path = None if backend is None or isinstance(backend, Mapping) else os.fspath(backend)
         super().__init__(backend=path, mutable=mutable)
         self._database = Database(self.backend)
-        self.post_all(values)
+        self._post(values, left_by or {})
 
     def compared_by(self) -> Any:
         """Return where the database is; of one in memory what it holds."""
@@ -56,8 +63,11 @@ class StateWithGlueDb(Interface):
 
     def written_as(self) -> dict[str, Any]:
         """Return where the database is; of one in memory what it holds."""
-        backend = self._in_memory() if self.backend is None else self.backend
-        return {"backend": backend, "mutable": self.mutable}
+        if self.backend is not None:
+            return {"backend": self.backend, "mutable": self.mutable}
+        left_by = dict(self._database.ask("SELECT name, run FROM left_by ORDER BY name"))
+        more = {"left_by": left_by} if left_by else {}
+        return {"backend": self._in_memory(), "mutable": self.mutable, **more}
 
     def extract(self, name: str) -> Any:
         """Return a value. UnknownStateNameError (a KeyError) if there is none of that name."""
@@ -72,6 +82,18 @@ class StateWithGlueDb(Interface):
 
     def post_all(self, values: Mapping[str, Any]) -> None:
         """Post several values in one transaction; none of them if one cannot be posted."""
+        self._post(values, {})
+
+    def post_of_step(self, values: Mapping[str, Any], run: str) -> None:
+        """Post what a step passes on, in one transaction; ``run`` names this run of the step."""
+        self._post(values, dict.fromkeys(values, run))
+
+    def left_by(self, name: str) -> str | None:
+        """Return which run of a step left the value of that name; None if none did."""
+        rows = self._database.ask("SELECT run FROM left_by WHERE name = ?", name)
+        return rows[0][0] if rows else None
+
+    def _post(self, values: Mapping[str, Any], left_by: Mapping[str, str]) -> None:
         if not values:
             return
         rows = {name: json.dumps(encode(value, repr(name))) for name, value in values.items()}
@@ -82,11 +104,14 @@ class StateWithGlueDb(Interface):
                     connection.execute(insert, row)
                 except sqlite3.IntegrityError:
                     raise immutable(row[0]) from None
+            connection.executemany(FORGET, [(name,) for name in rows])
+            connection.executemany(LEFT_BY, [*left_by.items()])
 
     def delete(self, name: str) -> None:
         """Forget a value. UnknownStateNameError (a KeyError) if there is none of that name."""
         with self._database.transaction() as connection:
             gone = connection.execute("DELETE FROM state WHERE name = ?", (name,)).rowcount
+            connection.execute(FORGET, (name,))
         if not gone:
             raise self.unknown(name)
 
@@ -114,7 +139,7 @@ class Database:
         self._kept: sqlite3.Connection | None = None
         if self._path is None:
             self._kept = sqlite3.connect(":memory:", check_same_thread=False)
-            self._kept.execute(SCHEMA)
+            _prepare(self._kept)
             weakref.finalize(self, self._kept.close)
 
     def ask(self, query: str, *values: str) -> list[tuple[Any, ...]]:
@@ -143,7 +168,7 @@ class Database:
         if not self._path.exists():
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600))
         with contextlib.closing(sqlite3.connect(self._path, timeout=TIMEOUT)) as connection:
-            connection.execute(SCHEMA)
+            _prepare(connection)
             yield connection
 
     def __deepcopy__(self, memo: object) -> Database:
@@ -154,3 +179,8 @@ class Database:
 
     def __reduce__(self) -> Any:
         raise TypeError("a connection to a database cannot be pickled; use to_json")
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    for table in SCHEMA:
+        connection.execute(table)

@@ -22,6 +22,10 @@ def model_of(node: Node, keys: Sequence[str]) -> type[Any]:
             check_given(node, values)
             self.values = values
 
+        def __repr__(self) -> str:
+            given = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
+            return f"<model of node {node.name!r}: {given}>"
+
     class Called(NodeModel):
         def run(self) -> dict[str, Any]:
             return _parts(node, make(self.values), keys)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from motoko.errors import UnknownStateNameError, suggestion
 from motoko.graph import Graph, Node, Verdict, fresh_because, stale_because, undecided_because
 from motoko.pipeline.node_models import ask, parts_of
+from motoko.pipeline.values import same
 from motoko.pipeline.workflow import check_state
 
 if TYPE_CHECKING:
@@ -69,15 +70,46 @@ def _unknown(
     return UnknownStateNameError(f"{what}nor a step before has", hint=hint)
 
 
-def verdict(workflow: Workflow, index: int, model_input: Mapping[str, Any]) -> Verdict:
+class Foreseen:
+    """A state as it would be after steps that are skipped."""
+
+    def __init__(self, state: Interface) -> None:
+        self._state = state
+        self._posted: dict[str, Any] = {}
+        self._left_by: dict[str, str] = {}
+
+    def extract(self, name: str) -> Any:
+        """Return the value that the state would have."""
+        return self._posted[name] if name in self._posted else self._state.extract(name)
+
+    def left_by(self, name: str) -> str | None:
+        """Return which run of a step would have left it."""
+        return self._left_by.get(name) or self._state.left_by(name)
+
+    def post_lacking(self, values: Mapping[str, Any], run: str) -> None:
+        """Note what a skipped step would post."""
+        lacking = [name for name in values if name not in self._posted and name not in self._state]
+        self._posted.update({name: values[name] for name in lacking})
+        self._left_by.update(dict.fromkeys(lacking, run))
+
+
+def verdict(
+    workflow: Workflow, index: int, model_input: Mapping[str, Any], state: Interface | Foreseen
+) -> Verdict:
     """Return whether a step with this input would be skipped: fresh."""
     step = workflow.steps[index]
     node = step.node()
-    return kept(workflow, index, model_input) if node is None else ask(node, model_input)
+    return kept(workflow, index, model_input, state) if node is None else ask(node, model_input)
 
 
-def kept(workflow: Workflow, index: int, model_input: Mapping[str, Any]) -> Verdict:
-    """Return whether there is an output that the step's model made of this input."""
+def kept(
+    workflow: Workflow, index: int, model_input: Mapping[str, Any], state: Interface | Foreseen
+) -> Verdict:
+    """Return whether there is an output that the step's model made of this input.
+
+    And whether ``state`` does not have what another run of a step left in its place: that would
+    be read instead. What somebody else posted is meant to be read.
+    """
     step = workflow.steps[index]
     if not workflow.use_extracts:
         return stale_because("what is kept of former runs is not used")
@@ -92,6 +124,11 @@ def kept(workflow: Workflow, index: int, model_input: Mapping[str, Any]) -> Verd
     changed = workflow.model_inputs.changes(index, model_input)
     if changed:
         return stale_because(*(f"{name} has changed" for name in changed))
+    run = workflow.runs.get(index)
+    for key, name in step.outputs.items():
+        other = state.left_by(name)
+        if other not in (None, run) and not same(state.extract(name), output[key]):
+            return stale_because(f"another run has left its {name!r} in the state")
     return fresh_because("its input is the same as before")
 
 
@@ -127,20 +164,19 @@ def _verdicts(
     workflow: Workflow, state: Interface, required: Sequence[tuple[int, ...]]
 ) -> list[Verdict]:
     found: list[Verdict] = []
-    posted: dict[str, Any] = {}  # by steps that would be skipped
+    foreseen = Foreseen(state)
     for index, step in enumerate(workflow.steps):
         unsure = [one for one in required[index] if not found[one].fresh]
         if unsure:
             found.append(undecided_because(*(f"step {one} comes first" for one in unsure)))
             continue
-        values = {
-            name: state.extract(name) if name in state else posted[name] for name in step.inputs
-        }
+        values = {name: foreseen.extract(name) for name in step.inputs}
         model_input = step.extract_model_input_from_state_input(values)
-        found.append(verdict(workflow, index, model_input))
+        found.append(verdict(workflow, index, model_input, foreseen))
         if found[index].fresh:
             output = output_of(workflow, index, model_input)
-            posted.update(step.extract_state_output_from_model_output(output))
+            posted = step.extract_state_output_from_model_output(output)
+            foreseen.post_lacking(posted, workflow.runs.get(index, f"step {index}"))
     return found
 
 

@@ -22,6 +22,13 @@ class Interface(BaseModel):
 
     backend: Any = None
     mutable: bool = False
+    # A value that a run of a step left is stale once that step's output is another one.
+    _left_by: dict[str, str] = pydantic.PrivateAttr(default_factory=dict)
+
+    def compared_by(self) -> Any:
+        """Return what two states are compared by: not which runs of steps left their values."""
+        private = self.__pydantic_private__ or {}
+        return [self.__dict__, {name: private[name] for name in private if name != "_left_by"}]
 
     @abstractmethod
     def extract(self, name: str) -> Any:
@@ -49,6 +56,15 @@ class Interface(BaseModel):
         for name, value in values.items():
             self.post(value, name=name)
 
+    def post_of_step(self, values: Mapping[str, Any], run: str) -> None:
+        """Post what a step passes on, all of it or none; ``run`` names this run of the step."""
+        self.post_all(values)
+        self._left_by.update(dict.fromkeys(values, run))
+
+    def left_by(self, name: str) -> str | None:
+        """Return which run of a step left the value of that name; None if none did."""
+        return self._left_by.get(name)
+
     def check_postable(self, names: Iterable[str]) -> None:
         """Raise ImmutableStateError if one of ``names`` is taken and must not be posted again."""
         if not self.mutable:
@@ -71,8 +87,19 @@ class State(Interface):
 
     backend: dict[str, Any] = pydantic.Field(default_factory=dict)
 
-    def __init__(self, backend: Mapping[str, Any] | None = None, mutable: bool = False) -> None:
+    def __init__(
+        self,
+        backend: Mapping[str, Any] | None = None,
+        mutable: bool = False,
+        *,
+        left_by: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(backend=dict(backend or {}), mutable=mutable)
+        self._left_by = dict(left_by or {})
+
+    def written_as(self) -> dict[str, Any]:
+        """Return the fields, and which runs of steps left values, if some did."""
+        return {**super().written_as(), **({"left_by": self._left_by} if self._left_by else {})}
 
     def extract(self, name: str) -> Any:
         """Return a value. UnknownStateNameError (a KeyError) if there is none of that name."""
@@ -84,12 +111,14 @@ class State(Interface):
         """Keep a value; ImmutableStateError (a ValueError) if the name is taken."""
         self.check_postable([name])
         self.backend[name] = data
+        self._left_by.pop(name, None)
 
     def delete(self, name: str) -> None:
         """Forget a value. UnknownStateNameError (a KeyError) if there is none of that name."""
         if name not in self.backend:
             raise self.unknown(name)
         del self.backend[name]
+        self._left_by.pop(name, None)
 
     def __contains__(self, name: object) -> bool:
         return name in self.backend

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import pydantic
@@ -57,6 +58,13 @@ class Step(BaseModel):
         if isinstance(model, Node) or (isinstance(model, type) and "<locals>" in path):
             self._local = model
 
+    @pydantic.field_validator("model", mode="before")
+    @classmethod
+    def _as_path(cls, model: Any) -> Any:
+        if isinstance(model, str):
+            return model
+        raise ValueError(f"a class with run(), its dotted path, or a node is needed, not {model!r}")
+
     def compared_by(self) -> Any:
         """Return the fields, and which node is the model if it is one."""
         return [self.__dict__, id(self._local) if isinstance(self._local, Node) else None]
@@ -93,8 +101,9 @@ class Step(BaseModel):
             return model_of(node, [*self.outputs])
         found = self._local or locate(self.model, "model")
         if not (isinstance(found, type) and callable(getattr(found, "run", None))):
+            what = "it has no method run()" if isinstance(found, type) else f"it is {found!r}"
             raise NotAModelError(
-                f"{self.model} is no model: it is {found!r}",
+                f"{self.model} is no model: {what}",
                 hint="A model is a class that has fields and a method run(), or a node.",
             )
         return found
@@ -169,15 +178,28 @@ class Step(BaseModel):
 
     def extract_model_from_model_input(self, model_input: Mapping[str, Any]) -> Any:
         """Return the model with these fields."""
-        return self.model_class()(**model_input)
+        model = self.model_class()
+        try:
+            return model(**model_input)
+        except pydantic.ValidationError as error:
+            wrong = [one["loc"][0] for one in error.errors() if one["loc"]]
+            for name, field in self.inputs.items():
+                if field in wrong:
+                    error.add_note(f"{field} is what the state has as {name!r}")
+            raise
 
     def extract_state_output_from_model_output(self, output: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is passed on of a model's result, by name in the state."""
         return {name: output[key] for key, name in self.outputs.items()}
 
-    def post_state_output_to_state(self, state_output: Mapping[str, Any], state: Interface) -> None:
-        """Post values to the state: all of them, or none if that fails."""
-        state.post_all(state_output)
+    def post_state_output_to_state(
+        self, state_output: Mapping[str, Any], state: Interface, run: str | None = None
+    ) -> None:
+        """Post values to the state: all of them, or none if that fails.
+
+        ``run`` names the run of the step that made them, a new one if not given.
+        """
+        state.post_of_step(state_output, run or new_run())
 
     getStateInputNames = get_state_input_names
     getModelInputNames = get_model_input_names
@@ -188,6 +210,11 @@ class Step(BaseModel):
     extractModelFromModelInput = extract_model_from_model_input
     extractStateOutputFromModelOutput = extract_state_output_from_model_output
     postStateOutputToState = post_state_output_to_state
+
+
+def new_run() -> str:
+    """Return a name for a run of a step, which no other run has."""
+    return secrets.token_hex(8)
 
 
 def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 from pydantic.alias_generators import to_camel
 
-from motoko.errors import NotAModelError
+from motoko.errors import NotAModelError, UnknownNodeError
 from motoko.pipeline.base import BaseModel
 from motoko.pipeline.encoding import MODEL_KEYS, decode
 from motoko.pipeline.extracts import Extracts
@@ -32,8 +32,9 @@ def alias(name: str) -> Any:
 class Workflow(BaseModel):
     """Steps that are run in order, and what went into each of them and came out.
 
-    A step whose input is the same as in its last run is skipped. ``use_extracts=False``: what is
-    kept is not looked at, all steps run; ``populate_extracts=False``: nothing more is kept.
+    A step whose input is the same as in its last run is skipped, unless another run of a step has
+    left something else in the state since. ``use_extracts=False``: what is kept is not looked at,
+    all steps run, but nodes that are fresh; ``populate_extracts=False``: nothing more is kept.
     ``steps_ran`` and ``steps_skipped`` are indices, and grow from run to run. The names of fields
     are also known as ``modelInputs``, ``useExtracts`` and so on.
     """
@@ -44,6 +45,7 @@ class Workflow(BaseModel):
     model_inputs: Extracts = pydantic.Field(default_factory=Extracts)
     model_outputs: Extracts = pydantic.Field(default_factory=Extracts)
     models: dict[int, str] = pydantic.Field(default_factory=dict)  # which made the outputs
+    runs: dict[int, str] = pydantic.Field(default_factory=dict)  # in which runs of the steps
     use_extracts: bool = True
     populate_extracts: bool = True
     steps_ran: list[int] = pydantic.Field(default_factory=list)
@@ -62,6 +64,10 @@ class Workflow(BaseModel):
         **fields: Any,
     ) -> None:
         super().__init__(**{"steps": steps, **fields})
+
+    def compared_by(self) -> Any:
+        """Return the fields but ``runs``, names that differ from run to run."""
+        return {name: value for name, value in self.__dict__.items() if name != "runs"}
 
     @pydantic.field_validator("steps", mode="before")
     @classmethod
@@ -137,15 +143,32 @@ class Workflow(BaseModel):
 
     def get_model_input(self, index: int) -> dict[str, Any]:
         """Return a copy of what the model was last given, by field. KeyError if it was not."""
-        return self.model_inputs.get(index)
+        return self._kept(self.model_inputs, index, "input")
 
     def get_model_output(self, index: int) -> dict[str, Any]:
         """Return a copy of what the model's ``run()`` last returned. KeyError if it did not."""
-        return self.model_outputs.get(index)
+        return self._kept(self.model_outputs, index, "output")
 
     def get_model(self, index: int) -> Any:
         """Return the model of a step with what it was last given. KeyError if it was not."""
-        return self.steps[index].extract_model_from_model_input(self.get_model_input(index))
+        model_input = self.get_model_input(index)
+        if index not in range(len(self.steps)):
+            raise self._unknown(index)
+        return self.steps[index].extract_model_from_model_input(model_input)
+
+    def _kept(self, extracts: Extracts, index: int, what: str) -> dict[str, Any]:
+        if index in extracts:
+            return extracts.get(index)
+        if index not in range(len(self.steps)):
+            raise self._unknown(index)
+        raise UnknownNodeError(
+            f"no {what} is kept of step {index} ({self.steps[index].model})",
+            hint="It has not run, or has failed, or populate_extracts was False.",
+        )
+
+    def _unknown(self, index: int) -> UnknownNodeError:
+        steps = f"steps 0 to {len(self.steps) - 1}" if self.steps else "no steps"
+        return UnknownNodeError(f"there is no step {index!r}: the workflow has {steps}")
 
     addStep = add_step
     getModelInput = get_model_input

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from motoko.errors import ProductWarning, ReadOnlyStoreError, UnknownNodeError, nearest
+from motoko.errors import ReadOnlyStoreError, UnknownNodeError, nearest
 from motoko.graph import Event, Graph, Node, Status, Verdict, fresh_because, stale_because
+from motoko.graph.execution import AVAILABLE
 from motoko.graph.planner import depth_first
 from motoko.graph.values import look
-from motoko.products.keys import as_json, expected_keys, identity_of
+from motoko.products.content import as_json
+from motoko.products.keys import expected_keys, identity_of
+from motoko.products.warning import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +45,7 @@ class Outlook:
             return fresh_because("it is in memory")
         step = self.steps.producers.get(name)
         if step is not None and step.node is not None:
-            return step.node.is_fresh()
+            return step.node.ask()
         products = self.runner.products
         if step is None and (products is None or not products.exists(name)):
             return stale_because("no workflow step produces it")
@@ -118,17 +121,28 @@ class Build(Outlook):
     def __init__(self, runner: WorkflowRunner, targets: Sequence[str]) -> None:
         super().__init__(runner, targets)
         self._loaded: set[str] = set()
+        self._warned: set[str] = set()
         self._actions: dict[int, Callable[[], Any]] = {}
         self._story = Story(self.steps.inputs, self._source, runner.emit)
+        steps = [step for _, step in self._producers() if step is not None]
+        self._awaits = any(step.awaited for step in steps)
         # A node may be undecided, which is no part of the story.
-        self._eager = any(
-            step is not None and (step.awaited or step.node) for _, step in self._producers()
-        )
+        self._eager = self._awaits or any(step.node for step in steps)
 
     def run(self, *, keep_going: bool = False) -> Report:
         """Build the targets depth-first, in parameter order."""
         graph = self.graph()
+        if self._awaits and _in_event_loop():
+            report = graph.run(*self.targets, dry_run=True)
+            self._awaits = any(self._has_to_be_awaited(*one) for one in report.statuses.items())
+            graph = self.graph()
         return graph.run(*self.targets, keep_going=keep_going, observers=[self._observer])
+
+    def _has_to_be_awaited(self, name: str, status: Status) -> bool:
+        step = self.steps.producers.get(name)
+        return status not in AVAILABLE and (
+            status is not Status.WOULD_BUILD or step is None or step.awaited
+        )
 
     async def run_in_loop(self, *, keep_going: bool = False) -> Report:
         """Build the targets in an event loop; all that is needed is asked first."""
@@ -154,15 +168,20 @@ class Build(Outlook):
         if step is None:
             raise unknown_product(name, self.steps, problem)
         if problem and step.node is None:
-            _warn(f"product {name!r} is built again: {problem}")
+            self._warn_once(name, problem)
+
+    def _warn_once(self, name: str, problem: str) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            warn(f"product {name!r} is built again: {problem}")
 
     def _load(self, name: str, verdict: Verdict) -> Verdict:
         try:
-            self.runner.cache[name] = self.runner.peek(name)
+            self.runner.cache.setdefault(name, self.runner.peek(name))
         except Exception as error:
             if name not in self.steps.producers:
                 raise unknown_product(name, self.steps, str(error)) from error
-            _warn(f"product {name!r} is built again: {error}")
+            self._warn_once(name, str(error))
             return stale_because(f"it cannot be loaded: {error}")
         self._loaded.add(name)
         return verdict
@@ -185,11 +204,17 @@ class Build(Outlook):
     def _action(self, step: Step | None) -> Callable[[], Any] | None:
         if step is None or (step.node is not None and step.node.action is None):
             return None
+        if step.awaited and not self._awaits:
+            return None  # it is there
         # Products of one step share one action: the engine calls it once.
         if id(step) not in self._actions:
             call = _call_awaited if step.awaited else _call
             self._actions[id(step)] = functools.partial(call, self, step)
         return self._actions[id(step)]
+
+    def has_all(self, step: Step) -> bool:
+        """Whether all that a step produces is in memory."""
+        return all(name in self.runner.cache for name in step.produces)
 
     def record(self, step: Step, result: Any) -> None:
         """Keep what a step returned in memory, and store what can be stored."""
@@ -261,17 +286,27 @@ class Story:
 
 
 def _call(build: Build, step: Step) -> None:
-    arguments = step.arguments(build.runner.config, build.runner.cache)
-    build.record(step, step.function(**arguments))
+    def call() -> None:
+        arguments = step.arguments(build.runner.config, build.runner.cache)
+        build.record(step, step.function(**arguments))
+
+    build.runner.work.once(step, functools.partial(build.has_all, step), call)
 
 
 async def _call_awaited(build: Build, step: Step) -> None:
-    arguments = step.arguments(build.runner.config, build.runner.cache)
-    build.record(step, await step.function(**arguments))
+    async def call() -> None:
+        arguments = step.arguments(build.runner.config, build.runner.cache)
+        build.record(step, await step.function(**arguments))
+
+    await build.runner.work.once_awaited(step, functools.partial(build.has_all, step), call)
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, ProductWarning, stacklevel=2)
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def unknown_product(name: str, steps: Steps, problem: str | None = None) -> UnknownNodeError:

@@ -57,7 +57,8 @@ class WorkflowConfig(BaseModel):
         """Return 16 hexadecimal digits that change with what a product depends on, or None.
 
         That is the identity fields and the keys ``requires`` of the products it requires. None
-        without identity fields. ParameterError if a field does not exist or has no lasting text.
+        without identity fields. ParameterError if a field does not exist, or if its value cannot
+        be told from others of its kind.
         """
         if self._identity_fields is None:
             return None

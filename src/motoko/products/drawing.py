@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from motoko.errors import GraphError, NoGraphvizError
+from motoko.errors import GraphError, NoGraphvizError, ParameterError
 from motoko.graph import Node
 from motoko.graph.drawing import dot
 from motoko.products.steps import collect_steps
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from motoko.products.steps import Steps
+
+
+DIRECTIONS: Final = ("LR", "RL", "TB", "BT")
 
 
 def nodes_of(steps: Steps) -> list[Node]:
@@ -36,7 +39,12 @@ def diagram(
 
     Coloured by what ``status_provider(name)`` returns: cached, on_disk, missing, stale, ...
     What is required and not produced is drawn dashed. The title is the module's name.
+    ParameterError (a ValueError) for another ``rankdir`` than LR, RL, TB, BT.
     """
+    if rankdir not in DIRECTIONS:
+        raise ParameterError(
+            f"rankdir={rankdir!r} is no direction", hint=f"Use one of {', '.join(DIRECTIONS)}."
+        )
     return dot(
         {node.name: node for node in nodes_of(collect_steps(module, nodes))},
         status_provider or (lambda _: "missing"),

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-import sys
-from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from motoko.errors import ParameterError
+from motoko.products.content import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,49 +13,14 @@ if TYPE_CHECKING:
     from motoko.products.steps import Step, Steps
 
 KEY_LENGTH: Final = 16
-ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+>")
 
 
 def key_of(value: object) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of ``value`` as sorted JSON.
 
-    ParameterError if a part of ``value`` has no lasting text.
+    ParameterError if a part of ``value`` cannot be told from others of its kind.
     """
     return hashlib.sha256(as_json(value, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
-
-
-def as_json(value: object, *, sort_keys: bool = False) -> str:
-    """Return ``value`` as JSON; what is not plain by its text, arrays by shape and digest."""
-    try:
-        return json.dumps(value, sort_keys=sort_keys, default=_plain)
-    except ParameterError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"{value!r} cannot be written as JSON: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.generic):
-        return value.item() if not isinstance(value.item(), numpy.generic) else str(value)
-    if numpy is not None and isinstance(value, numpy.ndarray):
-        # Its text leaves out what is in the middle.
-        data = str(value.tolist()).encode() if value.dtype.hasobject else value.tobytes()
-        digest = hashlib.sha256(data).hexdigest()
-        return {"shape": value.shape, "dtype": str(value.dtype), "sha256": digest}
-    if isinstance(value, (set, frozenset)):
-        return sorted(as_json(one, sort_keys=True) for one in value)
-    if callable(getattr(value, "model_dump", None)):
-        return value.model_dump()
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    text = str(value)
-    if ADDRESS.search(text):
-        raise ParameterError(
-            f"{text} cannot be part of a key: in another session it is called differently",
-            hint="Use numbers, text, paths, arrays, or lists and dictionaries of them.",
-        )
-    return text
 
 
 def expected_keys(order: Iterable[str], steps: Steps, config: object) -> dict[str, str | None]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import os
 import time
-import warnings
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import yaml
 
-from motoko.errors import ProductWarning
-from motoko.products.keys import as_json
+from motoko.errors import ProductError
+from motoko.products.content import as_json
+from motoko.products.warning import warn
 from motoko.runtime.files import write_atomic
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ class Manifest:
         self._damaged = False
 
     def entries(self) -> Mapping[str, Entry]:
-        """Return the entries by product. What is damaged is left out, with a warning."""
+        """Return the entries by product. What is damaged is left out, with a warning.
+
+        ProductError if the file cannot be read.
+        """
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
@@ -78,7 +81,14 @@ class Manifest:
 
     def _load(self) -> None:
         self._entries, self._damaged, self._to_rewrite = {}, False, True
-        data = _whole_lines(self.path)
+        try:
+            data = _whole_lines(self.path)
+        except OSError as error:
+            raise ProductError(
+                f"the manifest {self.path} cannot be read: {error.strerror or error}",
+                hint="Take it away, and all products are built again; or name another place: "
+                "products_dir=...",
+            ) from error
         if data.startswith(HEADER.encode()):
             *lines, rest = data.decode(errors="replace").split("\n")
             lines = lines[1:]
@@ -95,11 +105,7 @@ class Manifest:
             self._warn(str(error))
 
     def _warn(self, problem: str) -> None:
-        warnings.warn(
-            f"{self.path} is damaged, products that it no longer names are built again: {problem}",
-            ProductWarning,
-            stacklevel=2,
-        )
+        warn(f"{self.path} is damaged, products that it no longer names are built again: {problem}")
 
     def _append(self, line: bytes) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)

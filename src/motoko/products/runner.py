@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from motoko.errors import ProductError, ProductWarning, UnknownNodeError
+from motoko.errors import NotAModelError, ProductError, UnknownNodeError
 from motoko.graph import Graph
+from motoko.graph.planner import depth_first
 from motoko.graph.values import look, value_of, with_values
 from motoko.products.build import Build, Outlook, unknown_product
 from motoko.products.drawing import diagram, nodes_of
 from motoko.products.steps import collect_steps
 from motoko.products.table import show
+from motoko.products.warning import warn
+from motoko.products.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,18 +24,23 @@ if TYPE_CHECKING:
     from motoko.products.store import WorkflowProducts
 
 
+STORE: Final = ("load", "save")
+
+
 class WorkflowRunner:
     """Gets the products of a module's steps, in the order of what requires what.
 
     ``config`` is given to steps with such a parameter; its ``cache_key(requires=...)``, if it has
     one, says whether a stored product is still what it would be now. Without ``products``
-    nothing is stored. ``cache`` holds what was got in this session.
+    nothing is stored. ``cache`` holds what was got in this session. One runner may be used in
+    several threads and tasks at the same time: a step that is at work is waited for.
 
     Each of ``nodes`` (runs of a study, say) is a product too: its value, which is never stored. The
     node says whether it is fresh; its key is made of what it says it is made of, and of the keys
     of what it requires.
 
-    ValueError (DuplicateNodeError) if two steps produce one name.
+    ValueError (DuplicateNodeError) if two steps produce one name, TypeError (NotAModelError) if
+    ``products`` is no store.
     """
 
     def __init__(
@@ -44,12 +51,18 @@ class WorkflowRunner:
         *,
         nodes: Iterable[Node] = (),
     ) -> None:
+        if products is not None and not all(hasattr(products, one) for one in STORE):
+            raise NotAModelError(
+                f"products={products!r} is no store of products",
+                hint="Give one: WorkflowProducts(products_dir='DIRECTORY').",
+            )
         self.module = module
         self.config = config
         self.products = products
         self.nodes = tuple(nodes)
         self.cache: dict[str, Any] = {}
         self.steps = collect_steps(module, self.nodes)
+        self.work = Work()
         self._observers: list[Callable[[str, str], object]] = []
         self._warned: set[object] = set()
 
@@ -87,16 +100,16 @@ class WorkflowRunner:
         """Build the products that no step requires, and return their names, sorted.
 
         The first failure ends it; with ``keep_going`` what does not depend on a failure is built
-        before it is raised.
+        before it is raised. CycleError, before anything is built, if products require each other.
         """
-        leaves = self.steps.leaves()
+        leaves = self._leaves()
         if leaves:
             Build(self, leaves).run(keep_going=keep_going).raise_failure()
         return leaves
 
     async def build_all_async(self, *, keep_going: bool = False) -> list[str]:
         """Do as :meth:`build_all` does, without blocking the event loop; see :meth:`get_async`."""
-        leaves = self.steps.leaves()
+        leaves = self._leaves()
         if leaves:
             build = Build(self, leaves)
             (await build.run_in_loop(keep_going=keep_going)).raise_failure()
@@ -196,12 +209,17 @@ class WorkflowRunner:
         assert node is not None
         return with_values(node, {one: self.peek(one) for one in node.requires})
 
+    def _leaves(self) -> list[str]:
+        """Return the products that no step requires; CycleError where some lead to none of them."""
+        depth_first(self.steps.requires, self.steps.producers)
+        return self.steps.leaves()
+
     def _node(self, name: str) -> Node | None:
         step = self.steps.producers.get(name)
         return None if step is None else step.node
 
     def _is_fresh(self, node: Node) -> bool:
-        verdict = node.is_fresh()
+        verdict = node.ask()
         if verdict.fresh is None:
             with contextlib.suppress(Exception):  # where what it requires is not there
                 verdict = look(self.node_of(node.name))
@@ -219,7 +237,7 @@ class WorkflowRunner:
         """Warn, if this runner has not warned about the same yet."""
         if about not in self._warned:
             self._warned.add(about)
-            warnings.warn(message, ProductWarning, stacklevel=2)
+            warn(message)
 
     def _check_known(self, name: str) -> None:
         if name not in self.steps.producers and self.status(name) == "missing":

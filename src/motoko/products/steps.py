@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from motoko.errors import DuplicateNodeError, StepResultError, StepResultTypeError
+from motoko.errors import DuplicateNodeError, NotAModelError, StepResultError, StepResultTypeError
 from motoko.graph.values import maker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from motoko.graph import Node
 
@@ -65,8 +66,8 @@ def workflow_step(
     step: Any = _forwarding(fn)
     step._is_workflow_step = True  # noqa: SLF001 - the documented mark of a step
     step.workflow_description = description or inspect.getdoc(fn) or ""
-    step.workflow_produces = list(_names(produces))
-    step.workflow_requires = list(_names(requires))
+    step.workflow_produces = list(_names(produces, "produces"))
+    step.workflow_requires = list(_names(requires, "requires"))
     step.view = lambda: sys.stdout.write(inspect.getsource(fn)) and None
     return step
 
@@ -87,11 +88,19 @@ def _forwarding(fn: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-def _names(names: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Return names as given; one name alone is meant as that, not as its letters."""
+def _names(names: str | Iterable[str] | None, what: str) -> tuple[str, ...]:
+    """Return names as given; one name alone is meant as that, not as its letters.
+
+    NotAModelError (a TypeError) for something else; ``what`` names it there.
+    """
     if names is None:
         return ()
-    return (names,) if isinstance(names, str) else tuple(names)
+    found = (names,) if isinstance(names, str) else names
+    if not isinstance(found, Iterable) or not all(isinstance(name, str) for name in found):
+        raise NotAModelError(
+            f"{what}={names!r} names no products", hint="Give a name, or a list of names."
+        )
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,8 +220,8 @@ def _step(function: Callable[..., Any], name: str) -> Step:
     return Step(
         function,
         name,
-        _names(getattr(function, "workflow_produces", None)),
-        _names(getattr(function, "workflow_requires", None)),
+        _names(getattr(function, "workflow_produces", None), "produces"),
+        _names(getattr(function, "workflow_requires", None), "requires"),
         tuple(one.name for one in parameters if one.kind not in _TAKES_ANY),
     )
 

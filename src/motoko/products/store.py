@@ -16,7 +16,7 @@ from motoko.errors import (
     UnknownNodeError,
     nearest,
 )
-from motoko.products.keys import as_json
+from motoko.products.content import as_json
 from motoko.products.manifest import Manifest
 from motoko.products.serialisers import Serialiser, built_in
 from motoko.products.steps import collect_steps
