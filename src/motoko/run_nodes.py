@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from motoko.core.space import expand, is_axis, merge_defaults, run_values
-from motoko.errors import ParameterError, suggestion
+from motoko.errors import ParameterError, RunFailed, suggestion
 from motoko.graph import Node, Verdict, fresh_because, stale_because, undecided_because
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from motoko.storage.handles import Run
     from motoko.task_manager import TaskManager
@@ -30,7 +32,7 @@ class RunNode:
         self,
         manager: TaskManager,
         name: str,
-        requires: Sequence[str],
+        requires: str | Iterable[str],
         run_params: Mapping[str, Any] | None,
         replicate: int,
         job_params: Mapping[str, Any],
@@ -38,7 +40,7 @@ class RunNode:
     ) -> None:
         self._manager = manager
         self._name = name
-        self._requires = tuple(requires)
+        self._requires = (requires,) if isinstance(requires, str) else (*requires,)
         self._run_params = dict(run_params or {})
         self._replicate = replicate
         self._job_params = dict(job_params)
@@ -51,11 +53,12 @@ class RunNode:
             self._requires,
             self._ask,
             self._build,
-            origin=f"study {self._manager.name}",
+            origin=self._origin(),
             when_ready=self._look,
             value=self._value,
             given=self._given_node,
             made_of=self._made_of,
+            same=self._is_same,
         )
 
     # -- what it is made of ----------------------------------------------------------------
@@ -88,7 +91,8 @@ class RunNode:
                     f"node {self._name!r}: the function for {name!r} takes {one.name!r}, and there "
                     "is no value of that name",
                     hint="A function is given the products that the node requires, or the inputs "
-                    "of a step of a pipeline. Elsewhere it takes nothing.",
+                    "of a step of a pipeline. Elsewhere it takes nothing. There is no config here: "
+                    "use it where the node is made.",
                 )
         return function(**{one.name: values[one.name] for one in parameters if one.name in values})
 
@@ -123,6 +127,33 @@ class RunNode:
             "replicate": self._replicate,
         }
 
+    def _origin(self) -> str:
+        """Return the study and the job parameters, for messages."""
+        shown = ", ".join(f"{name}={_shown(value)}" for name, value in self._job_params.items())
+        return f"study {self._manager.name}" + (f" ({shown})" if shown else "")
+
+    def _is_same(self, other: Node) -> bool:
+        twin = getattr(other.made_of, "__self__", None)
+        return isinstance(twin, RunNode) and self._makes_the_same(twin)
+
+    def _makes_the_same(self, twin: RunNode) -> bool:
+        """Return whether another one is certain to be the same runs.
+
+        Functions among job parameters are not called for that: their code is compared, and the
+        values that it refers to.
+        """
+        if self._manager.study_dir != twin._manager.study_dir or self._requires != twin._requires:
+            return False
+        params = self._job_params, twin._job_params
+        if self._as_given() == twin._as_given() and _same_params(*params):
+            return True
+        if any(callable(value) for one in params for value in one.values()):
+            return False
+        return bool(self._made_of() == twin._made_of())
+
+    def _as_given(self) -> tuple[object, ...]:
+        return self._manager.workflow.run_name, self._run_params, self._replicate, self._given
+
     # -- whether it is there, and making it ------------------------------------------------
 
     def _find(self) -> list[Run] | None:
@@ -152,7 +183,11 @@ class RunNode:
         for run in tasks.runs:
             if run.record.lifecycle.bad:
                 run.retry()
-        await tasks
+        try:
+            await tasks
+        except RunFailed as error:
+            error.hint = f"To build {self._name!r} again tries them again."
+            raise
         return fresh_because(f"{_named(tasks.runs)} ended FINISHED")
 
     def _value(self) -> Run | list[Run] | None:
@@ -181,3 +216,41 @@ def _named(runs: Sequence[Run]) -> str:
     names = ", ".join(str(run.key) for run in runs[:SHOWN])
     more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
     return f"run {names}{more}" if len(runs) == 1 else f"runs {names}{more}"
+
+
+def _same_params(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    if one.keys() != other.keys():
+        return False
+    return all(_same_value(value, other[name]) for name, value in one.items())
+
+
+def _same_value(one: Any, other: Any) -> bool:
+    if isinstance(one, FunctionType) and isinstance(other, FunctionType):
+        return one is other or _same_function(one, other)
+    if callable(one) or callable(other):
+        return bool(one == other)
+    return bool(_plain(one) == _plain(other))
+
+
+def _same_function(one: FunctionType, other: FunctionType) -> bool:
+    try:
+        return (
+            one.__code__ == other.__code__
+            and one.__globals__ is other.__globals__
+            and (one.__defaults__, one.__kwdefaults__) == (other.__defaults__, other.__kwdefaults__)
+            and [cell.cell_contents for cell in one.__closure__ or ()]
+            == [cell.cell_contents for cell in other.__closure__ or ()]
+        )
+    except ValueError:  # a variable without a value, or arrays: it cannot be told
+        return False
+
+
+def _plain(value: Any) -> Any:
+    """Return an array as a list: arrays have no equality of their own."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _shown(value: Any) -> str:
+    if callable(value):
+        return str(getattr(value, "__name__", "a function"))
+    return reprlib.repr(_plain(value))

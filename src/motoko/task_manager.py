@@ -208,7 +208,11 @@ class TaskSelection:
         scope = manager.store.scope()
         await scope.settle()
         found: list[tuple[Run, Job]] = await wait_for_match(
-            manager.workflow.context, scope, ask, f"a run of {manager.name} with {self._wish}"
+            manager.workflow.context,
+            scope,
+            manager.name,
+            ask,
+            f"a run of {manager.name} with {self._wish}",
         )
         return found
 

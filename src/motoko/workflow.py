@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from motoko.orchestrator.execution import Execution
     from motoko.storage.database import Database
     from motoko.storage.handles import Run
+    from motoko.storage.tables import Tables
 
 __all__ = [
     "ActionRegistry",
@@ -64,6 +65,12 @@ __all__ = [
 ]
 
 logger = logging.getLogger("motoko.workflow")
+
+
+def _served(tables: Tables, now: float) -> set[str]:
+    from motoko.launcher.registry import living
+
+    return {study for launcher in living(tables, now) for study in launcher.studies}
 
 
 class Workflow:
@@ -86,7 +93,7 @@ class Workflow:
             look=look,
             database=database,
         )
-        self.context = Context(self.store)
+        self.context = Context(self.store, _served)
         self.task_managers: dict[str, TaskManager] = {
             name: TaskManager(self, name, self.config.studies[name], options)
             for name, options in self.config.task_managers.items()

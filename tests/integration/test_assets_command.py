@@ -46,6 +46,31 @@ def interrupted():
     yield None
     raise KeyboardInterrupt
 
+@task
+def inner():
+    yield "inner"
+    raise OSError('no disk')
+    yield
+
+@tasks
+def outer():
+    yield "outer"
+    yield inner()
+
+@task
+def often():
+    yield "often"
+    yield asset(1, lambda: False)
+    yield None
+    yield "more"
+
+@task
+def failing():
+    yield "failing"
+    yield asset(1, lambda: False)
+    yield None
+    raise ValueError("it failed")
+
 def plain():
     raise AssertionError
 
@@ -104,9 +129,13 @@ def test_show(application: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "Tasks in json.py:",
         "  both",
         "  broken",
+        "  failing",
+        "  inner",
         "  interrupted",
+        "  often",
         "  one",
         "    Do one thing.",
+        "  outer",
     ]
 
 
@@ -127,6 +156,9 @@ def test_without_a_function(application: Path, capsys: pytest.CaptureFixture[str
         (["json.py", "one"], ["one: missing a required argument: 'x'", "  It takes (x, y=2)."]),
         (["no.such.module", "x"], ["There is no module 'no.such.module'"]),
         (["notes.txt", "x"], ["notes.txt is not a Python module"]),
+        (["./nosuch.py", "x"], ["There is no file ./nosuch.py"]),
+        (["nosuch.py", "x"], ["There is no file nosuch.py"]),
+        (["here/nosuch", "x"], ["There is no file here/nosuch"]),
     ],
 )
 def test_bad_input_is_said_and_the_exit_status_is_one(
@@ -143,11 +175,52 @@ def test_bad_input_is_said_and_the_exit_status_is_one(
     assert len(found) > 1
 
 
-def test_what_a_module_fails_to_import_is_not_hidden(application: Path) -> None:
-    (application.parent / "importing.py").write_text("import no_such_thing\n")
-    with pytest.raises(ModuleNotFoundError, match="no_such_thing"):
-        run(["importing.py", "x"], "motoko assets")
+def test_what_a_module_fails_to_import_is_not_hidden(
+    application: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = application.parent / "importing.py"
+    path.write_text("\nimport no_such_thing\n")
+    told = "ModuleNotFoundError: No module named 'no_such_thing'"
+    assert run(["importing.py", "x"], "motoko assets") == 1
     assert "importing" not in sys.modules
+    assert said(caplog) == [
+        f"ERROR importing.py cannot be imported: {told}",
+        f"ERROR   at {path}:2, in <module>",
+    ]
+
+
+def test_a_module_with_a_syntax_error(application: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (application.parent / "broken.py").write_text("\nit is no Python\n")
+    assert run(["./broken.py", "x"], "motoko assets") == 1
+    (line,) = said(caplog)
+    assert line.startswith("ERROR ./broken.py cannot be imported: SyntaxError: ")
+    assert line.endswith("(broken.py, line 2)")
+
+
+def test_what_a_task_raises_before_its_last_yield_is_told_with_its_name(
+    application: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run([str(application), "outer"], "motoko assets") == 1
+    line = 1 + application.read_text().splitlines().index("    raise OSError('no disk')")
+    assert said(caplog) == [
+        "ERROR in the task 'inner' (json.inner): OSError: no disk",
+        f"ERROR   at {application}:{line}, in inner",
+    ]
+
+
+def test_a_task_that_yields_too_often_is_no_success(
+    application: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run([str(application), "often"], "motoko assets") == 1
+    assert "Task 'often' yields too often" in caplog.text
+    assert run([str(application), "failing"], "motoko assets") == 0
+    assert "failing: Task failed: it failed" in caplog.text
+
+
+def test_what_is_required_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["-d"], "motoko assets")
+    assert capsys.readouterr().err.endswith("the following arguments are required: module\n")
 
 
 def test_an_interrupt_is_no_success(application: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.errors import GraphError, NotEncodableError, ParameterError, ProductError, RunFailed
+from motoko.assets import asset, refs, task, tasks
+from motoko.errors import (
+    DuplicateNodeError,
+    GraphError,
+    NotEncodableError,
+    ParameterError,
+    ProductError,
+    RunFailed,
+)
 from motoko.graph import Graph, Node, Status
 from motoko.pipeline import State, Step
 from motoko.pipeline import Workflow as Pipeline
@@ -259,9 +267,9 @@ class TestGiving:
         self, workflow: Workflow
     ) -> None:
         node = workflow.s.node("n", ["x"])
-        assert node.is_fresh().fresh is None
+        assert node.ask().fresh is None
         assert node.given is not None
-        verdict = node.given({"x": 99}).is_fresh()
+        verdict = node.given({"x": 99}).ask()
         assert verdict.reasons == ("there is no such run",)
 
     def test_what_a_function_takes_must_be_given(self, workflow: Workflow) -> None:
@@ -310,6 +318,67 @@ class TestGiving:
         ]
         (await Graph(nodes).build("solved")).raise_failure()
         assert executed(directory) == [62]
+
+
+class TestNames:
+    """Nodes of one name, which tasks require."""
+
+    def build(self, *nodes: Node, task_name: str = "per") -> Any:
+        @task
+        def per(number: int) -> Iterator[Any]:
+            made: list[int] = []
+            yield f"{task_name} {number}"
+            yield asset(made, lambda: bool(made))
+            yield nodes[number]
+            made.append(refs(nodes[number]).job.x)
+
+        @tasks
+        def all_() -> Iterator[Any]:
+            yield "all"
+            yield [per(number) for number in range(len(nodes))]
+
+        return all_()
+
+    def test_other_job_parameters_are_another_node(
+        self, workflow: Workflow, directory: Path
+    ) -> None:
+        with pytest.raises(DuplicateNodeError) as caught:
+            self.build(workflow.s.node("solve", x=81), workflow.s.node("solve", x=82))
+        assert str(caught.value).splitlines()[0] == (
+            "two nodes are called 'solve': study s (x=81), required by task 'per 0', "
+            "and study s (x=82), required by task 'per 1'"
+        )
+        assert executed(directory) == []
+
+    def test_what_makes_the_same_run_is_one_node(self, workflow: Workflow, directory: Path) -> None:
+        node = self.build(
+            workflow.s.node("solve", x=83),
+            workflow.s.node("solve", x=83.0, run_params={"nproc": 1}),
+        )
+        assert refs(node) == [[83], [83]]
+        assert executed(directory) == [83]
+
+    def test_functions_are_compared_by_their_code_and_what_it_refers_to(
+        self, workflow: Workflow
+    ) -> None:
+        def node(number: int, **more: Any) -> Node:
+            return workflow.s.node("solve", "grid", x=lambda factor=2: factor * number, **more)
+
+        def same(one: Node, other: Node) -> bool:
+            assert one.same is not None
+            return one.same(other)
+
+        assert same(node(3), node(3))
+        assert not same(node(3), node(4))
+        assert not same(node(3), workflow.s.node("solve", "grid", x=lambda factor=2: factor * 3))
+        assert not same(node(3), node(3, replicate=1))
+        assert not same(node(3), workflow.s.node("solve", "grid", x=6))
+        assert not same(node(3), Node("solve", "grid"))
+        assert not same(workflow.s.node("solve", x=[3]), workflow.s.node("solve", x=3))
+
+    def test_one_name_is_one_requirement(self, workflow: Workflow) -> None:
+        assert workflow.s.node("x", "grid", x=1).requires == ("grid",)
+        assert workflow.s.node("x", ["grid", "mesh"], x=1).requires == ("grid", "mesh")
 
 
 class TestPipeline:

@@ -8,6 +8,7 @@ import logging
 import re
 import threading
 from hashlib import sha256
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -629,13 +630,26 @@ class TestHelpers:
 
             @property
             def broken(self) -> None:
-                raise AttributeError
+                raise OSError("evaluated")
 
         class Whole(Base):
             to_come = external(never)
+            apart = staticmethod(task(never))
+            of_class = classmethod(task(never))
+
+            def __init__(self) -> None:
+                self.own = task(never)
 
         assert a.tasknames(Base) == ["collected", "made"]
-        assert a.tasknames(Whole()) == ["collected", "made", "to_come"]
+        names = ["apart", "collected", "made", "of_class", "own", "to_come"]
+        assert a.tasknames(Whole()) == names
+
+    def test_tasknames_that_a_module_makes_when_it_is_asked(self) -> None:
+        module = ModuleType("lazy")
+        module.__dir__ = lambda: ["late", "nothing"]  # type: ignore[method-assign]
+        made = {"late": task(never)}
+        module.__getattr__ = made.get  # type: ignore[method-assign]
+        assert a.tasknames(module) == ["late"]
 
     def test_tasknames_of_a_module_that_has_the_log(self) -> None:
         from motoko.assets import demo

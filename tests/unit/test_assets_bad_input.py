@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,6 +111,50 @@ def test_a_function_that_does_not_yield() -> None:
     assert first_line(task(lambda: 5)).endswith("<lambda> does not yield")  # type: ignore[arg-type,return-value]
 
 
+def test_an_async_function_is_no_task_function() -> None:
+    async def awaited() -> None:
+        raise AssertionError
+
+    async def generating() -> Any:
+        yield "x"
+
+    for function in (awaited, generating):
+        with pytest.raises(TaskError, match=r"is an async function\n.*`def`, not `async def`"):
+            task(function)()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threads", [-1, "two", None, 1.5])
+async def test_threads_are_a_number(threads: Any) -> None:
+    called: list[str] = []
+
+    @task
+    def function() -> Iterator[Any]:
+        called.append("it")
+        yield from ("x", None, None)
+
+    with pytest.raises(ValueError, match="is not a number of threads") as caught:
+        function(threads=threads)
+    assert isinstance(caught.value, MotokoError)
+    with pytest.raises(ValueError, match="is not a number of threads"):
+        await a.build(function, threads=threads)
+    assert called == []
+
+
+async def test_build_takes_a_task_function() -> None:
+    box = external(yields("box", None))
+    with pytest.raises(TaskError, match=r"not what its call returned: box.*\n.*build\(function, 1"):
+        await a.build(box())  # type: ignore[arg-type]
+    with pytest.raises(TaskError, match=r"not 5\n.*decorated with @task"):
+        await a.build(5)  # type: ignore[arg-type]
+    with pytest.raises(TaskError, match=r"len returned 1: it is no task function"):
+        await a.build(len, [1])  # type: ignore[arg-type]
+    assert a.ready(await a.build(partial(box)))
+
+
+def test_helpers_take_nothing_where_nothing_was_yielded() -> None:
+    assert (a.assets(None), a.refs(None), a.requirements(None)) == (None, None, None)
+
+
 def test_helpers_take_nodes_only() -> None:
     for helper in (a.assets, a.refs, a.ready, a.requirements, a.graph):
         with pytest.raises(TaskError, match=rf"{helper.__name__}\(\) takes"):
@@ -185,7 +230,15 @@ def test_errors_of_the_function_itself_reach_the_caller() -> None:
     def function(x: int) -> Iterator[Any]:
         yield f"{1 / x}"
 
-    with pytest.raises(ZeroDivisionError):
-        function(0)
+    @tasks
+    def outer() -> Iterator[Any]:
+        yield "outer"
+        yield function(0)
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        outer()
+    # The innermost only, whose name is not known yet.
+    place = f"{__name__}.test_errors_of_the_function_itself_reach_the_caller.<locals>.function"
+    assert caught.value.__notes__ == [f"in the task {place}"]
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
         function()

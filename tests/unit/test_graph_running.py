@@ -6,11 +6,11 @@ import threading
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.errors import BuildError
+from motoko.errors import BuildError, ParameterError
 from motoko.graph import (
     FRESH,
     STALE,
@@ -166,6 +166,89 @@ class TestFreshness:
         assert report.statuses == {"all": Status.INCOMPLETE, "a": Status.BUILT}
 
 
+class TestGroups:
+    @BOTH
+    def test_a_group_is_there_when_all_that_it_requires_is(
+        self, shop: Workshop, threads: int
+    ) -> None:
+        graph = Graph([shop.node("a"), shop.node("b"), Node("all", ("a", "b"))])
+        after = shop.node("after", "all")
+        graph.add(after)
+        assert str(graph.explain("all")).startswith("all: undecided: it is fresh when all that it")
+        report = graph.run("after", threads=threads)
+        assert shop.executed == ["a", "b", "after"]
+        assert report.statuses == dict.fromkeys(["after", "all", "a", "b"], Status.BUILT)
+
+        shop.executed.clear()
+        assert graph.run("all", threads=threads).statuses == dict.fromkeys(
+            ["all", "a", "b"], Status.FRESH
+        )
+        assert shop.executed == []
+
+    @BOTH
+    def test_a_group_is_not_there_when_one_is_not(self, shop: Workshop, threads: int) -> None:
+        graph = Graph([shop.node("a", fails=True), shop.node("b"), Node("all", ("a", "b"))])
+        report = graph.run("all", threads=threads, keep_going=True)
+        assert report.statuses == {
+            "all": Status.BLOCKED,
+            "a": Status.FAILED,
+            "b": Status.BUILT,
+        }
+        dry = graph.run("all", dry_run=True, threads=threads)
+        assert dry.statuses["all"] is Status.WOULD_BUILD
+
+    def test_what_nothing_makes_says_what_can_be_done(self) -> None:
+        report = Graph([Node("box")]).run("box")
+        with pytest.raises(BuildError, match=r"'box' is not there: nothing makes it\n.*an action"):
+            report.raise_failure()
+
+
+class TestAnswers:
+    @BOTH
+    def test_true_and_false_will_do(self, shop: Workshop, threads: int) -> None:
+        made: set[str] = set()
+        node = Node("a", (), lambda: "a" in made, lambda: made.add("a"))
+        graph = Graph([node, Node("b", "a", lambda: "b" in made, lambda: made.add("b"))])
+        assert graph.run("b", threads=threads).names(Status.BUILT) == ["b", "a"]
+        assert graph.run("b", threads=threads).statuses == {"b": Status.FRESH}
+        assert str(graph.explain("a")) == "a: fresh"
+
+    @BOTH
+    @pytest.mark.parametrize("answer", [None, "yes", 1])
+    def test_anything_else_is_an_error_with_the_name(self, answer: object, threads: int) -> None:
+        node = Node("a", (), lambda: answer, lambda: None)  # type: ignore[arg-type,return-value]
+        report = Graph([node]).run(threads=threads)
+        text = rf"node 'a': is_fresh\(\) returned {answer!r}, which.*\n.*fresh_because"
+        with pytest.raises(BuildError, match=text):
+            report.raise_failure()
+        late = Node("a", (), lambda: UNDECIDED, None, "", lambda: answer)  # type: ignore[arg-type,return-value]
+        with pytest.raises(BuildError, match=r"when_ready\(\) returned"):
+            Graph([late]).run(threads=threads).raise_failure()
+
+    def test_one_name_is_one_requirement(self, shop: Workshop) -> None:
+        made: list[str] = []
+        graph = Graph(
+            [
+                shop.node("ab"),
+                Node("y", "ab", action=lambda: made.append("y")),
+                Node("z", ["ab", "y"], action=lambda: made.append("z")),
+            ]
+        )
+        assert graph.run("z").complete
+        assert shop.executed + made == ["ab", "y", "z"]
+        assert (graph.nodes["y"].requires, graph.nodes["z"].requires) == (("ab",), ("ab", "y"))
+
+
+@pytest.mark.parametrize("threads", [-1, "two", None])
+async def test_threads_are_a_number(shop: Workshop, threads: Any) -> None:
+    graph = Graph([shop.node("a")])
+    with pytest.raises(ParameterError, match=f"threads={threads!r} is not a number of threads"):
+        graph.run(threads=threads)
+    with pytest.raises(ParameterError, match="is not a number of threads"):
+        await graph.build(threads=threads)
+    assert shop.asked == []
+
+
 class TestSharedActions:
     @BOTH
     def test_one_execution_makes_all_of_them(self, shop: Workshop, threads: int) -> None:
@@ -192,6 +275,45 @@ class TestSharedActions:
         graph = Graph([Node(name, (), shop.asking(name), half) for name in "xy"])
         report = graph.run(threads=threads, order=by_level)
         assert report.statuses == {"x": Status.BUILT, "y": Status.INCOMPLETE}
+        with pytest.raises(BuildError, match="'y' is not there: never made"):
+            report.raise_failure()
+
+    def test_what_gives_no_reason_is_given_one(self) -> None:
+        def half() -> None: ...
+
+        report = Graph([Node(name, (), lambda: STALE, half) for name in "xy"]).run()
+        with pytest.raises(BuildError, match="its action was called for 'x' too, but it is not"):
+            report.raise_failure()
+
+    @BOTH
+    def test_without_an_answer_of_their_own_they_are_what_the_one_is(
+        self, shop: Workshop, threads: int
+    ) -> None:
+        both = shop.making("both")
+        graph = Graph([Node("x", action=both), Node("y", action=both), shop.node("z", "x", "y")])
+        report = graph.run("z", threads=threads, order=by_level)
+        assert shop.executed == ["both", "z"]
+        assert report.statuses == dict.fromkeys("zxy", Status.BUILT)
+
+        half = partial(stale_because, "it takes time")
+        report = Graph([Node(name, action=half) for name in "xy"]).run(
+            threads=threads, keep_going=True
+        )
+        assert report.statuses == dict.fromkeys("xy", Status.INCOMPLETE)
+        assert report.verdicts["y"].reasons == ("it takes time",)
+
+    @BOTH
+    def test_a_method_is_one_action(self, threads: int) -> None:
+        class Maker:
+            made = 0
+
+            def make(self) -> None:
+                self.made += 1
+
+        one, two = Maker(), Maker()
+        nodes = [Node("a", action=one.make), Node("b", action=one.make), Node("c", action=two.make)]
+        assert Graph(nodes).run(threads=threads).complete
+        assert (one.made, two.made) == (1, 1)
 
     @BOTH
     def test_when_it_fails_all_of_them_have_failed(self, shop: Workshop, threads: int) -> None:

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.assets import asset, graph, ready, refs, requirements, task, tasks
+from motoko.assets import asset, external, graph, ready, refs, requirements, task, tasks
 from motoko.assets import build as build_assets
-from motoko.errors import BuildError, CycleError, TaskError, UnknownNodeError
+from motoko.errors import (
+    BuildError,
+    CycleError,
+    DuplicateNodeError,
+    TaskError,
+    UnknownNodeError,
+)
 from motoko.graph import (
     STALE,
     Node,
@@ -292,6 +298,14 @@ class TestPipeline:
         assert Step(node) != Step(laboratory.node("a", x=2))
         assert Step(node) != Step("a")
 
+    def test_the_model_of_a_node_says_what_it_is(self, laboratory: Laboratory) -> None:
+        workflow = Workflow(Step(laboratory.node("a", "n", x=lambda n: n), {"n": "n"}))
+        workflow.run(State({"n": 4}))
+        assert repr(workflow.get_model(0)) == "<model of node 'a': n=4>"
+        workflow.use_extracts = False
+        workflow.run(State({"n": 4}))
+        assert workflow.steps_skipped == [0]  # the node keeps what it made
+
     def test_a_reference_to_something_else_is_refused(self) -> None:
         reference = "python://tests.support.products.Config"
         with pytest.raises(TypeError, match=r"^python://tests\.support\.products\.Config is no n"):
@@ -356,6 +370,97 @@ class TestAssets:
         self.report(laboratory, tmp_path)()
         assert len(laboratory.called) == 3
         assert first.read_text() == "9 4"
+
+    def test_a_name_is_one_node(self, laboratory: Laboratory) -> None:
+        @task
+        def per(n: int) -> Iterator[Any]:
+            yield f"per {n}"
+            yield asset(n, lambda: False)
+            yield laboratory.node("solve", x=n)
+
+        @tasks
+        def both() -> Iterator[Any]:
+            yield "both"
+            yield [per(41), per(42)]
+
+        with pytest.raises(DuplicateNodeError) as caught:
+            both()
+        assert str(caught.value).splitlines()[0] == (
+            "two nodes are called 'solve': laboratory, required by task 'per 41', "
+            "and laboratory, required by task 'per 42'"
+        )
+        assert laboratory.called == []
+
+        kept = per(41)
+
+        @tasks
+        def later() -> Iterator[Any]:
+            yield "later"
+            yield [kept, per(42)]
+
+        with pytest.raises(DuplicateNodeError, match="required by task 'per 42'"):
+            later()
+
+    @pytest.mark.parametrize("first", ["the task", "the node"])
+    def test_a_name_is_a_node_or_a_task(self, laboratory: Laboratory, first: str) -> None:
+        @task
+        def solve() -> Iterator[Any]:
+            yield "solve"
+            yield None
+            yield None
+
+        @tasks
+        def with_node() -> Iterator[Any]:
+            yield "with node"
+            yield laboratory.node("solve", x=3)
+
+        @tasks
+        def outer() -> Iterator[Any]:
+            yield "outer"
+            yield [solve(), with_node()] if first == "the task" else [with_node(), solve()]
+
+        with pytest.raises(DuplicateNodeError, match=r"two nodes are called 'solve': .*a task"):
+            outer()
+
+    def test_a_task_does_not_require_a_node_of_its_name(self, laboratory: Laboratory) -> None:
+        @tasks
+        def own() -> Iterator[Any]:
+            yield "solve"
+            yield laboratory.node("solve", x=3)
+
+        @tasks
+        def inner() -> Iterator[Any]:
+            yield "inner"
+            yield laboratory.node("other", x=3)
+
+        @tasks
+        def indirect() -> Iterator[Any]:
+            yield "other"
+            yield inner()
+
+        for function in (own, indirect):
+            with pytest.raises(DuplicateNodeError, match="two nodes are called"):
+                function()
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_a_group_is_ready_when_its_tasks_are(self, there: bool) -> None:
+        @external
+        def box() -> Iterator[Any]:
+            yield "box"
+            yield asset("box", lambda: there)
+
+        group = Node("group", "box")
+
+        @tasks
+        def outer() -> Iterator[Any]:
+            yield "outer"
+            yield [box(), group]
+
+        node = outer()
+        assert ready(node) is there
+        assert ready(node.required[1]) is there
+        # Nobody knows what its requirement is.
+        assert not ready(group)
 
     async def test_in_an_event_loop(self, laboratory: Laboratory, tmp_path: Path) -> None:
         assert ready(await build_assets(self.report(laboratory, tmp_path)))

@@ -9,11 +9,21 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 
-from motoko.assets.nodes import Node, NodeExternal, NodeOfGraph, NodeTask, NodeTasks
+from motoko.assets.nodes import (
+    Node,
+    NodeExternal,
+    NodeOfGraph,
+    NodeTask,
+    NodeTasks,
+    check_same,
+    place,
+    two_of_one_name,
+)
 from motoko.errors import GraphError, NoLoggerError, TaskError
 from motoko.graph import Graph, by_level
 from motoko.graph import Node as GraphNode
 from motoko.graph.planner import cycle_error
+from motoko.graph.runner import check_threads
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -29,6 +39,8 @@ if TYPE_CHECKING:
 
 
 MISSING = object()
+DECORATE = "A task function is one that is decorated with @task, @tasks or @external."
+IN_TASK = "in the task "  # how the note begins that says whose exception it was
 
 
 class Call:
@@ -46,6 +58,8 @@ class Call:
         """Return the node of this name, if there is one."""
         node = self.nodes.get(name)
         if node is not None:
+            if isinstance(node, NodeOfGraph):
+                raise two_of_one_name(name, "a task", place(node))
             self.discarded.append(f"{name} <{id(yielded)}>")
         return node
 
@@ -59,8 +73,11 @@ class Call:
     def keep(self, node: Node) -> Node:
         """Note the node, and nodes of earlier calls that it requires."""
         for one in node.required:
-            if one.taskname not in self.nodes:
+            if self.nodes.get(one.taskname) is not one:
                 self._adopt(one)
+        known = self.nodes.get(node.taskname)
+        if known is not None:
+            check_same(known, node)
         self.nodes[node.taskname] = node
         return node
 
@@ -68,10 +85,13 @@ class Call:
         """Take in a node of an earlier call, and what it requires."""
         found = [node]
         for one in found:
-            if one.taskname not in self.nodes:
+            known = self.nodes.get(one.taskname)
+            if known is None:
                 one.answer = None
                 self.nodes[one.taskname] = one
                 found.extend(one.required)
+            else:
+                check_same(known, one)
 
 
 _call: ContextVar[Call | None] = ContextVar("motoko_assets_call", default=None)
@@ -117,7 +137,11 @@ def decorated(kind: Kind, function: TaskFunction) -> Callable[..., Node]:
             return _outermost(task_function, arguments, options, dry_run, log, threads)
         # All here, for every function between two tasks makes the deepest possible graph less deep.
         yielded = _started(function, arguments, options)
-        first = next(yielded, MISSING)
+        try:
+            first = next(yielded, MISSING)
+        except Exception as error:
+            _note(error, function)
+            raise
         if first is MISSING:
             raise _missing("task name", kind, function)
         name = str(first)
@@ -131,6 +155,9 @@ def decorated(kind: Kind, function: TaskFunction) -> Callable[..., Node]:
                 values.append(next(yielded, MISSING))
                 if values[-1] is MISSING:
                     raise _missing(what, kind, function, name)
+        except Exception as error:
+            _note(error, function, name)
+            raise
         finally:
             del call.path[name]
         return call.keep(kind(name, yielded, call.nodes, *values))
@@ -147,6 +174,7 @@ def _outermost(
     log: Logger | None,
     threads: int,
 ) -> Node:
+    check_threads(threads)
     call = _new_call(log)
     token = _call.set(call)
     try:
@@ -159,31 +187,69 @@ def _outermost(
 
 def _root(function: Callable[..., Node], arguments: Any, options: Any) -> Node:
     try:
-        return function(*arguments, **options)
+        root: object = function(*arguments, **options)
     except RecursionError as error:
         raise GraphError(
-            f"{function.__qualname__}: task functions call each other without end,"
+            f"{getattr(function, '__qualname__', function)}: task functions call each other"
+            " without end,"
             " or deeper than Python allows",
             hint="See where they call each other in the traceback above; for a very deep graph"
             " raise sys.setrecursionlimit.",
         ) from error
+    if isinstance(root, Node):
+        return root
+    raise TaskError(
+        f"{getattr(function, '__qualname__', function)} returned {root!r}: it is no task function",
+        hint=DECORATE,
+    )
+
+
+def _check_function(function: object) -> None:
+    if isinstance(function, Node):
+        raise TaskError(
+            f"build() takes a task function, not what its call returned: {function}",
+            hint="Give the function, and its arguments after it: build(function, 1, 2).",
+        )
+    if not callable(function):
+        raise TaskError(f"build() takes a task function, not {function!r}", hint=DECORATE)
+
+
+def _note(error: Exception, function: TaskFunction, name: str | None = None) -> None:
+    """Note in an exception that is not Motoko's own in which task it was raised, once."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    if isinstance(error, GraphError) or any(note.startswith(IN_TASK) for note in notes):
+        return
+    place = _place_of(function)
+    error.add_note(IN_TASK + (place if name is None else f"{name!r} ({place})"))
+
+
+def _place_of(function: TaskFunction) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _started(function: TaskFunction, arguments: Any, options: Any) -> Iterator[Any]:
-    yielded = function(*arguments, **options)
-    if not hasattr(yielded, "__next__"):
+    yielded: Any = function(*arguments, **options)
+    if hasattr(yielded, "__next__"):
+        found: Iterator[Any] = yielded
+        return found
+    if hasattr(yielded, "__aiter__") or hasattr(yielded, "__await__"):
+        if hasattr(yielded, "close"):
+            yielded.close()  # a coroutine that nobody will await
         raise TaskError(
-            f"{function.__module__}.{function.__qualname__} does not yield",
-            hint="A task function yields its name, then its assets or what it requires.",
+            f"{_place_of(function)} is an async function",
+            hint="Task functions are plain generator functions: `def`, not `async def`.",
         )
-    return yielded
+    raise TaskError(
+        f"{_place_of(function)} does not yield",
+        hint="A task function yields its name, then its assets or what it requires.",
+    )
 
 
 def _missing(what: str, kind: Kind, function: TaskFunction, name: str | None = None) -> TaskError:
-    place = f"{function.__module__}.{function.__qualname__}"
     named = "" if name is None else f" (task {name!r})"
     return TaskError(
-        f"Failed to get {what}: Check yield statements.", hint=f"{place}{named}: {kind.usage}"
+        f"Failed to get {what}: Check yield statements.",
+        hint=f"{_place_of(function)}{named}: {kind.usage}",
     )
 
 
@@ -222,6 +288,8 @@ async def build(
 
     from motoko.assets.logs import Teller
 
+    check_threads(threads)
+    _check_function(function)
     call = _new_call(log)
     token = _call.set(call)
     try:

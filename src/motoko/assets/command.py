@@ -9,12 +9,22 @@ import importlib.util
 import inspect
 import json
 import logging
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
+from motoko.assets.calls import IN_TASK
 from motoko.assets.helpers import graph, logcfg, tasknames
-from motoko.errors import GraphError, UnknownNodeError, suggestion
+from motoko.errors import (
+    CycleError,
+    DuplicateNodeError,
+    GraphError,
+    TaskError,
+    UnknownNodeError,
+    suggestion,
+)
 from motoko.version import __version__
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
@@ -23,6 +33,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 INTERRUPTED = 130
+MODULE = "Give a module's name, or the path of its file."
+# What a task function itself is to blame for, even if it is noticed as late as in its action.
+WRONG = (CycleError, DuplicateNodeError, TaskError)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -39,10 +52,33 @@ def run(arguments: Sequence[str], prog: str) -> int:
     try:
         return _execute(options)
     except GraphError as error:
-        for line in str(error).splitlines():
-            logging.getLogger().error("%s", line)
-        logging.getLogger().debug("Raised here:", exc_info=error)
-        return 1
+        return _told(error, str(error))
+    except Exception as error:
+        places = [note for note in getattr(error, "__notes__", ()) if note.startswith(IN_TASK)]
+        if not places:
+            raise  # nobody's task
+        return _told(error, f"{places[0]}: {_described(error)}")
+
+
+def _told(error: Exception, text: str) -> int:
+    for line in text.splitlines():
+        logging.getLogger().error("%s", line)
+    logging.getLogger().debug("Raised here:", exc_info=error)
+    return 1
+
+
+def _described(error: Exception) -> str:
+    """Return the exception, and the line of code that it is from, unless it says so itself."""
+    text = f"{type(error).__name__}: {error}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_machinery(f.filename)]
+    if isinstance(error, SyntaxError) or not frames:
+        return text
+    last = frames[-1]
+    return f"{text}\n  at {last.filename}:{last.lineno}, in {last.name}"
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith(("<frozen ", str(Path(__file__).parents[1])))
 
 
 def _execute(options: argparse.Namespace) -> int:
@@ -59,7 +95,9 @@ def _execute(options: argparse.Namespace) -> int:
     root = function(*arguments, dry_run=options.dry_run, threads=options.threads)
     if options.graph:
         sys.stdout.write(graph(root) + "\n")
-    return 0 if root.report else INTERRUPTED
+    if root.report is None:
+        return INTERRUPTED
+    return int(any(isinstance(error, WRONG) for error in root.report.errors.values()))
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -71,7 +109,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     made.add_argument("module", help="application module name or path")
     made.add_argument("function", nargs="?", help="task name")
-    made.add_argument("args", nargs="*", help="task arguments")
+    made.add_argument("args", nargs="*", default=[], help="task arguments")
     option = made.add_argument_group("optional arguments").add_argument
     option("-d", "--dry-run", action="store_true", help="run in dry-run mode")
     option("-g", "--graph", action="store_true", help="emit Graphviz dot to stdout")
@@ -97,16 +135,19 @@ def _count(text: str) -> int:
 
 def _module(name: str) -> ModuleType:
     path = Path(name)
-    if path.is_file():
-        return _module_of_file(path.resolve())
     try:
+        if path.is_file():
+            return _module_of_file(path.resolve())
+        if name.startswith(".") or name.endswith(".py") or os.sep in name:
+            raise GraphError(f"There is no file {name}", hint=MODULE)
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-            raise
-        raise GraphError(
-            f"There is no module {name!r}", hint="Give a module's name, or the path of its file."
-        ) from None
+    except GraphError:
+        raise
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            raise GraphError(f"There is no module {name!r}", hint=MODULE) from None
+        raise GraphError(f"{name} cannot be imported: {_described(error)}") from error
 
 
 def _module_of_file(path: Path) -> ModuleType:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import getattr_static
+
 from motoko.assets.nodes import Asset, Node, NodeOfGraph
 from motoko.errors import TaskError
 from motoko.graph import Node as GraphNode
@@ -41,9 +43,9 @@ def ready(node: Node | GraphNode) -> bool:
     return bool(_checked(node, "ready").ask().fresh)
 
 
-def requirements(node: Node | GraphNode) -> Any:
+def requirements(node: Node | GraphNode | None) -> Any:
     """Return what the task yielded as requirements, in the same shape."""
-    return _checked(node, "requirements").requirements
+    return None if node is None else _checked(node, "requirements").requirements
 
 
 def graph(node: Node | GraphNode) -> str:
@@ -71,15 +73,23 @@ def graph(node: Node | GraphNode) -> str:
 def tasknames(obj: object) -> list[str]:
     """Return the names of the task functions among the members of a module, class or instance.
 
-    Sorted; without those that begin with ``_`` and abstract methods.
+    Sorted; without those that begin with ``_`` and abstract methods. Properties are not evaluated.
     """
     found = []
     for name in dir(obj):
-        member = getattr(obj, name, None) if not name.startswith("_") else None
+        member = None if name.startswith("_") else _member(obj, name)
         abstract = getattr(member, "__isabstractmethod__", False)
         if getattr(member, "is_task", False) is True and not abstract:
             found.append(name)
     return sorted(found)
+
+
+def _member(obj: object, name: str) -> object:
+    try:
+        found: object = getattr_static(obj, name)
+    except AttributeError:  # one that is made when it is asked for
+        return getattr(obj, name, None)
+    return found.__func__ if isinstance(found, staticmethod | classmethod) else found
 
 
 def logcfg(verbose: bool = False) -> None:

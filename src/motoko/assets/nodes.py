@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike
 
-from motoko.errors import TaskError
+from motoko.errors import DuplicateNodeError, TaskError
 from motoko.graph import FRESH, Verdict, stale_because
 from motoko.graph import Node as GraphNode
 from motoko.graph.values import look, value_of
@@ -145,19 +145,19 @@ class NodeTask(Node):
 class Made(Asset):
     """What a node of a step graph makes; ``ref`` is its value, None where it is not there."""
 
-    __slots__ = ("_node",)
+    __slots__ = ("_owner",)
 
-    def __init__(self, node: GraphNode) -> None:
-        self._node = node
+    def __init__(self, owner: NodeOfGraph) -> None:
+        self._owner = owner
 
     @property
     def ref(self) -> Any:
         """The node's value."""
-        return value_of(self._node)
+        return value_of(self._owner.node)
 
     def ready(self) -> bool:
         """Whether it is fresh now."""
-        return bool(_asked(self._node).fresh)
+        return bool(self._owner.ask().fresh)
 
 
 class NodeOfGraph(Node):
@@ -166,22 +166,32 @@ class NodeOfGraph(Node):
     What it requires by name are tasks of the same call.
     """
 
-    __slots__ = ("node",)
+    __slots__ = ("node", "required_by")
 
-    def __init__(self, node: GraphNode) -> None:
+    def __init__(self, node: GraphNode, required_by: str = "") -> None:
         super().__init__(node.name)
         self.node = node
-        self.assets = Made(node)
+        self.required_by = required_by
+        self.assets = Made(self)
 
     def is_fresh(self) -> Verdict:
         """Return the answer that holds for this build, asking the node if there is none yet."""
         if self.answer is None:
-            self.answer = self.node.is_fresh()
+            self.answer = self.node.ask()
         return self.answer
 
     def ask(self) -> Verdict:
-        """Ask the node, now; if need be as if what it requires were there."""
-        return _asked(self.node)
+        """Ask the node, now; if need be as if what it requires were there, but not of a group."""
+        verdict = self.node.ask()
+        if verdict.fresh is not None:
+            return verdict
+        if self.node.is_group:
+            there = [one.taskname for one in self.required if one.ask().fresh]
+            lacking = [name for name in self.node.requires if name not in there]
+            return (
+                stale_because(*(f"{one!r} is not ready" for one in lacking)) if lacking else FRESH
+            )
+        return look(self.node)
 
     def look(self) -> Verdict:
         """Ask the node again, now that its requirements are there."""
@@ -192,11 +202,6 @@ class NodeOfGraph(Node):
         """Return what the node's action says of how things stand."""
         self.answer = result if isinstance(result, Verdict) else FRESH
         return self.answer
-
-
-def _asked(node: GraphNode) -> Verdict:
-    verdict = node.is_fresh()
-    return look(node) if verdict.fresh is None else verdict
 
 
 class NodeTasks(Node):
@@ -261,7 +266,7 @@ def _required(taskname: str, requirements: Any, nodes: Nodes) -> tuple[Node, ...
     required = (requirements,) if isinstance(requirements, Node) else (*_items(requirements),)
     for one in required:
         if isinstance(one, GraphNode):
-            found = (_of_graph(one, nodes) for one in required)
+            found = (_of_graph(one, taskname, nodes) for one in required)
             return _required(taskname, [*found], nodes)
         if not isinstance(one, Node):
             hint = "Call a function decorated with @task, @tasks or @external."
@@ -273,10 +278,58 @@ def _required(taskname: str, requirements: Any, nodes: Nodes) -> tuple[Node, ...
     return required
 
 
-def _of_graph(one: Any, nodes: Nodes) -> Any:
+def _of_graph(one: Any, taskname: str, nodes: Nodes) -> Any:
     if not isinstance(one, GraphNode):
         return one
-    return nodes[one.name] if one.name in nodes else nodes.setdefault(one.name, NodeOfGraph(one))
+    if one.name == taskname:
+        raise two_of_one_name(taskname, "the task itself", _described_node(one, taskname))
+    node = NodeOfGraph(one, taskname)
+    known = nodes.setdefault(one.name, node)
+    check_same(known, node)
+    return known
+
+
+def check_same(known: Node, other: Node) -> None:
+    """Raise DuplicateNodeError unless one of two nodes of one name can stand for both.
+
+    Tasks are known by their name alone.
+    """
+    if known is other:
+        return
+    one, two = (getattr(node, "node", None) for node in (known, other))
+    if one is two or (one is not None and two is not None and _makes_the_same(one, two)):
+        return
+    raise two_of_one_name(known.taskname, place(known), place(other))
+
+
+def _makes_the_same(one: GraphNode, other: GraphNode) -> bool:
+    if one.same is not None:
+        return one.same(other)
+    if one == other:
+        return True
+    if one.made_of is None or other.made_of is None:
+        return False
+    return one.requires == other.requires and bool(one.made_of() == other.made_of())
+
+
+def two_of_one_name(name: str, *places: str) -> DuplicateNodeError:
+    """Return the error for two nodes, or a node and a task, of one name."""
+    return DuplicateNodeError(
+        f"two nodes are called {name!r}: {', and '.join(places)}",
+        hint="A name is one node: give each its own, such as f'solve {points}' in place of "
+        "'solve'.",
+    )
+
+
+def place(node: Node) -> str:
+    """Return where a node comes from."""
+    if isinstance(node, NodeOfGraph):
+        return _described_node(node.node, node.required_by)
+    return "a task"
+
+
+def _described_node(node: GraphNode, taskname: str) -> str:
+    return f"{node.origin or 'a node'}, required by task {taskname!r}"
 
 
 def _items(value: Any) -> list[Any]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from types import MappingProxyType, MethodType
 
 from motoko.errors import BuildError
-from motoko.graph.node import FRESH, Verdict
+from motoko.graph.node import FRESH, Verdict, never_said, stale_because
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from motoko.graph.planner import Plan
 
@@ -37,6 +39,17 @@ class Status(StrEnum):
 AVAILABLE = frozenset({Status.FRESH, Status.BUILT})
 BAD = frozenset({Status.FAILED, Status.INCOMPLETE, Status.MISSING})
 SETTLED = AVAILABLE | BAD | {Status.BLOCKED, Status.WOULD_BUILD}
+
+
+# Why something is not there, where the node itself gives no reason.
+USUAL_REASONS = MappingProxyType(
+    {
+        Status.MISSING: "nothing makes it",
+        Status.INCOMPLETE: "its action ended, but it is not fresh",
+        Status.WOULD_BUILD: "it was a dry run",
+    }
+)
+MAKE_IT = "Give the node an action that makes it, or an is_fresh() that says when it is there."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +94,10 @@ class Report:
         if self.complete:
             return
         for name in self.names(Status.MISSING, Status.INCOMPLETE, Status.WOULD_BUILD):
-            reasons = "; ".join(self.verdicts[name].reasons) or self.statuses[name].value
-            raise BuildError(f"{name!r} is not there: {reasons}")
+            status = self.statuses[name]
+            reasons = "; ".join(self.verdicts[name].reasons) or USUAL_REASONS[status]
+            hint = MAKE_IT if status is Status.MISSING else None
+            raise BuildError(f"{name!r} is not there: {reasons}", hint=hint)
 
 
 class Step(Enum):
@@ -107,7 +122,7 @@ class Execution:
         self._keep_going = keep_going
         self.emit = emit
         self._done = 0
-        self._acted: dict[int, str] = {}  # id of an action -> the node it was called for
+        self._acted: dict[object, str] = {}  # an action -> the node it was called for
         self.stopped = False
 
     def entered(self, name: str, verdict: Verdict | Exception) -> bool:
@@ -141,26 +156,32 @@ class Execution:
             self._come(name, Status.WOULD_BUILD if would_come else Status.BLOCKED, None, lacking)
             return Step.NOTHING
         if status is Status.UNDECIDED or (node.action is None and node.requires):
-            return Step.ASK
+            return Step.ASK  # now that they are there
         return self._decide_stale(name)
 
     def _decide_stale(self, name: str) -> Step:
         action = self.nodes[name].action
         verdict = self.report.verdicts[name]
+        if action is None and not self.nodes[name].requires:
+            self._come(name, Status.MISSING, verdict)
+            return Step.NOTHING
         if action is None:
-            collects = bool(self.nodes[name].requires)
-            self._come(name, Status.INCOMPLETE if collects else Status.MISSING, verdict)
+            self._incomplete(name, verdict, "all that it requires is there, but it is not fresh")
             return Step.NOTHING
         if self._dry_run:
             self._come(name, Status.WOULD_BUILD, verdict)
             return Step.NOTHING
-        maker = self._acted.get(id(action))
+        maker = self._acted.get(_identity(action))
         if maker is None:
             return Step.ACT
         if self.statuses[maker] is Status.BUILDING:
             return Step.WAIT
         if maker in self.report.errors:
             self.failed(name, self.report.errors[maker])
+            return Step.NOTHING
+        if self.nodes[name].is_fresh is never_said:
+            self._come(name, self.statuses[maker], self.report.verdicts[maker])
+            self.report.verdicts[name] = self.report.verdicts[maker]
             return Step.NOTHING
         return Step.ASK
 
@@ -173,11 +194,16 @@ class Execution:
         self.report.verdicts[name] = verdict
         node = self.nodes[name]
         if verdict.fresh:
-            built = before is Status.STALE and node.action is None
+            built = node.action is None and (
+                before is Status.STALE
+                or any(self.statuses[one] is Status.BUILT for one in node.requires)
+            )
             self._come(name, Status.BUILT if built else Status.FRESH, verdict)
             return Step.NOTHING
-        if id(node.action) in self._acted:
-            self._come(name, Status.INCOMPLETE, verdict)
+        maker = self._acted.get(_identity(node.action))
+        if maker is not None:
+            reason = f"its action was called for {maker!r} too, but it is not fresh"
+            self._incomplete(name, verdict, reason)
             return Step.NOTHING
         if before is Status.UNDECIDED:
             self._come(name, Status.STALE, verdict)
@@ -185,7 +211,7 @@ class Execution:
 
     def started(self, name: str) -> None:
         """Note that the node's action is called now."""
-        self._acted[id(self.nodes[name].action)] = name
+        self._acted[_identity(self.nodes[name].action)] = name
         self._come(name, Status.BUILDING, self.report.verdicts[name])
 
     def ended(self, name: str, result: object) -> None:
@@ -198,6 +224,12 @@ class Execution:
         """Note that asking the node, or its action, raised ``error``."""
         self.report.errors[name] = error
         self._come(name, Status.FAILED, error=error)
+
+    def _incomplete(self, name: str, verdict: Verdict, usual: str) -> None:
+        """Note that nothing more is done for a node; it is said why, if need be with ``usual``."""
+        told = verdict if verdict.reasons else stale_because(usual)
+        self.report.verdicts[name] = told
+        self._come(name, Status.INCOMPLETE, told)
 
     def _come(
         self,
@@ -214,3 +246,10 @@ class Execution:
                 self.stopped = True
         total = len(self.statuses)
         self.emit(Event(name, status, verdict, error, waits_for, self._done, total))
+
+
+def _identity(action: Any) -> object:
+    """Return what is the same for one action; each look at a method makes another object."""
+    if isinstance(action, MethodType):
+        return id(action.__self__), id(action.__func__)
+    return id(action)

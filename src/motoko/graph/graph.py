@@ -135,7 +135,7 @@ class Graph:
         can go on at a time; functions are then called in threads.
         """
         plan = self.plan(*targets)
-        execution = _execution(plan, observers, dry_run=dry_run, keep_going=keep_going)
+        execution = _execution(plan, observers, threads, dry_run=dry_run, keep_going=keep_going)
         if any(node.awaited for node in plan.nodes.values()) and not dry_run:
             _run_own_loop(execution, order or as_visited, threads)
         elif threads:
@@ -164,7 +164,7 @@ class Graph:
         from motoko.graph.asynchronous import run_in_loop
 
         plan = self.plan(*targets)
-        execution = _execution(plan, observers, dry_run=dry_run, keep_going=keep_going)
+        execution = _execution(plan, observers, threads, dry_run=dry_run, keep_going=keep_going)
         await run_in_loop(execution, order or as_visited, threads)
         return execution.report
 
@@ -183,8 +183,9 @@ class Graph:
 
 
 def _execution(
-    plan: Plan, observers: Iterable[Observer], *, dry_run: bool, keep_going: bool
+    plan: Plan, observers: Iterable[Observer], threads: int, *, dry_run: bool, keep_going: bool
 ) -> Execution:
+    runner.check_threads(threads)
     told = _Observers(observers)
     return Execution(plan, dry_run=dry_run, keep_going=keep_going, emit=told)
 

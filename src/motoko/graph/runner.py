@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from heapq import heappop, heappush
 
+from motoko.errors import ParameterError
 from motoko.graph.execution import SETTLED, Execution, Step
+from motoko.graph.node import Verdict
 from motoko.graph.orders import as_visited, dependents_of
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
@@ -14,10 +16,19 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
     from typing import Any
 
-    from motoko.graph.node import Node, Verdict
+    from motoko.graph.node import Node
     from motoko.graph.orders import Order
 
     Ended = tuple[str, object, BaseException | None]
+
+
+def check_threads(threads: object) -> None:
+    """Raise ParameterError unless this is a number of threads."""
+    if not isinstance(threads, int) or threads < 0:
+        raise ParameterError(
+            f"threads={threads!r} is not a number of threads",
+            hint="0 is the calling thread; otherwise so many actions go on at a time.",
+        )
 
 
 def ask(node: Node, *, ready: bool = False) -> Verdict | Exception:
@@ -26,9 +37,10 @@ def ask(node: Node, *, ready: bool = False) -> Verdict | Exception:
     ``ready``: its requirements are there.
     """
     try:
-        if ready and node.when_ready is not None:
-            return node.when_ready()
-        return node.is_fresh()
+        if ready:
+            return node.ask(ready=True)
+        answer = node.is_fresh()  # what ask() does, without two calls more for each node
+        return answer if isinstance(answer, Verdict) else node.verdict(answer)
     except Exception as error:  # noqa: BLE001 - handed on: it is this node that failed
         return error
 

@@ -20,7 +20,7 @@ def with_values(node: Node, values: Mapping[str, Any]) -> Node:
 
 def look(node: Node) -> Verdict:
     """Ask the node whether it is fresh, now that its requirements are there."""
-    return (node.when_ready or node.is_fresh)()
+    return node.ask(ready=True)
 
 
 def value_of(node: Node) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.errors import RunFailed
 from motoko.orchestrator.bad_ends import RETRY_HINT, describe
 from motoko.orchestrator.dispatcher import Waiter
+from motoko.orchestrator.unattended import LauncherWatch
 from motoko.storage.handles import Run
 from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.execution import Execution
+    from motoko.orchestrator.unattended import Served
     from motoko.storage.requests import Request
     from motoko.storage.scope import Scope
     from motoko.storage.store import Store
@@ -29,9 +31,10 @@ SHOWN: Final = 5
 class Context:
     """A workflow's store and, while it is executed, its execution."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, served: Served) -> None:
         self.store = store
         self.execution: Execution | None = None
+        self._launchers = LauncherWatch(store, served)
 
     @contextlib.contextmanager
     def noted(self, scope: Scope, describe: Callable[[], str]) -> Iterator[None]:
@@ -43,8 +46,8 @@ class Context:
                 yield
 
     @contextlib.contextmanager
-    def wakes(self) -> Iterator[asyncio.Event]:
-        """Lend an event that is set with every commit."""
+    def wakes(self, study: str) -> Iterator[asyncio.Event]:
+        """Lend an event that is set with every commit, to who waits for runs of ``study``."""
         if self.execution is not None:
             dispatcher = self.execution.dispatcher
             event = dispatcher.watch()
@@ -54,7 +57,7 @@ class Context:
                 dispatcher.forget(event)
             return
         event = asyncio.Event()
-        with self._feeding(event):
+        with self._feeding(event), self._launchers.waiting([study]):
             yield event
 
     @contextlib.contextmanager
@@ -68,7 +71,8 @@ class Context:
             finally:
                 dispatcher.drop(waiter)
             return
-        with self._feeding(waiter.event):
+        studies = {key.study for key in waiter.keys}
+        with self._feeding(waiter.event), self._launchers.waiting(studies):
             yield
 
     @contextlib.contextmanager
@@ -150,15 +154,22 @@ def _named(keys: Iterable[RunKey]) -> str:
 def _failed(
     context: Context, scope: Scope, bad: list[RunRecord], going: Iterable[RunKey]
 ) -> RunFailed:
+    hint = "Try them again with run.retry(), or with `motoko retry`."
     if context.execution is not None:
         context.execution.bad_ends.raised(getattr(scope, "owner", ""), bad, going)
+        hint = RETRY_HINT
     runs = [Run(context.store, record.key) for record in bad]
-    return RunFailed(describe(bad, runs), runs, hint=RETRY_HINT)
+    return RunFailed(describe(bad, runs), runs, hint=hint)
 
 
-async def wait_for_match(context: Context, scope: Scope, ask: Callable[[], Any], what: str) -> Any:
-    """Wait until ``ask()``, called in a thread after each commit, returns something true."""
-    with context.wakes() as changed:
+async def wait_for_match(
+    context: Context, scope: Scope, study: str, ask: Callable[[], Any], what: str
+) -> Any:
+    """Wait until ``ask()``, called in a thread after each commit, returns something true.
+
+    It asks for runs of ``study``.
+    """
+    with context.wakes(study) as changed:
         while True:
             found = await in_thread(ask)
             if found:

@@ -1,0 +1,122 @@
+"""In plain scripts: waiting for runs that no launcher serves is warned about, and goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.errors import RunFailed
+from motoko.graph import Graph
+from motoko.launcher.daemon import start_launcher
+from motoko.orchestrator import unattended
+from motoko.workflow import Workflow
+from tests.support.command_line import PATIENCE, Shell, wait_until
+from tests.support.run_nodes import directory_with_study
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.integration
+
+WARNING = "runs of s are waited for, and no launcher serves them: start one with `motoko launcher`"
+
+
+@pytest.fixture
+def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow]:
+    """A workflow without a launcher, opened as a script does."""
+    monkeypatch.setattr(unattended, "LOOK_SECONDS", 0.1)
+    shell = Shell(directory_with_study(tmp_path / "wf"))
+    try:
+        shell.ok("create")
+        workflow = Workflow(shell.directory)
+        workflow.run_name = "a"
+        yield workflow
+        workflow.close()
+    finally:
+        shell.close()
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    await asyncio.to_thread(wait_until, true, "what is waited for")
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
+    """Return the studies that were looked for, one entry a look."""
+    found: list[frozenset[str]] = []
+    look = unattended.LauncherWatch._look
+
+    async def counted(
+        self: unattended.LauncherWatch, before: frozenset[str], studies: frozenset[str]
+    ) -> frozenset[str]:
+        result = await look(self, before, studies)
+        found.append(studies)
+        return result
+
+    monkeypatch.setattr(unattended.LauncherWatch, "_look", counted)
+    return found
+
+
+async def test_a_node_that_waits_says_so_once_and_goes_on_with_a_launcher(
+    workflow: Workflow, looks: list[frozenset[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    # As in a plain script: an event loop of its own, in a thread.
+    building = asyncio.create_task(asyncio.to_thread(Graph([workflow.s.node("one", x=3)]).run))
+    await until(lambda: warnings(caplog))
+    seen = len(looks)
+    await until(lambda: len(looks) > seen + 3)
+    assert warnings(caplog) == [WARNING]
+    assert not building.done()
+    await asyncio.to_thread(workflow.start_launcher_daemons)
+    assert (await building).complete
+    assert warnings(caplog) == [WARNING]
+
+
+async def test_a_launcher_that_was_killed_is_told_whatever_is_waited_for(
+    workflow: Workflow, looks: list[frozenset[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    launcher = await asyncio.to_thread(start_launcher, workflow.store.state)
+    tasks = workflow.s.create_task(x=1000)
+    ended = asyncio.ensure_future(tasks)
+    await asyncio.wait_for(workflow.s.select("state = START"), PATIENCE)
+    await until(lambda: len(looks) > 3)
+    assert warnings(caplog) == []
+    waits = [ended, asyncio.ensure_future(workflow.s.select("state = FINISHED"))]
+    os.kill(launcher.process.pid, signal.SIGKILL)
+    await until(lambda: warnings(caplog))
+    assert warnings(caplog) == [WARNING]
+    # Its run goes on meanwhile; the next launcher takes it over.
+    (Path(workflow.directory) / "s" / "go").touch()
+    await asyncio.to_thread(workflow.start_launcher_daemons)
+    await asyncio.wait_for(asyncio.gather(*waits), PATIENCE)
+    assert tasks.runs[0].state == "FINISHED"
+    assert warnings(caplog) == [WARNING]
+
+
+async def test_where_no_run_is_open_there_is_nothing_for_a_launcher(
+    workflow: Workflow, looks: list[frozenset[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting = asyncio.ensure_future(workflow.s.select("state = FINISHED"))
+    await until(lambda: len(looks) > 3)
+    assert warnings(caplog) == []
+    waiting.cancel()
+
+
+async def test_a_bad_end_says_how_to_try_again(workflow: Workflow) -> None:
+    await asyncio.to_thread(workflow.start_launcher_daemons)
+    with pytest.raises(RunFailed, match=r"with run\.retry\(\), or with `motoko retry`"):
+        await workflow.s.create_task(x=-1)
+    report = await Graph([workflow.s.node("one", x=-1)]).build()
+    with pytest.raises(RunFailed, match="To build 'one' again tries them again"):
+        report.raise_failure()
