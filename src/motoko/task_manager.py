@@ -398,6 +398,11 @@ class TaskManager:
         caller: str,
     ) -> list[Wanted]:
         config, scope = self.bd_config, self.store.scope()
+        if not isinstance(run_params, Mapping):
+            raise ParameterError(
+                f"study {self.name!r}: run_params is {run_params!r}, not a dictionary",
+                hint="Job parameters are given by name: create_task(x=1.0).",
+            )
         points = expand(self.name, config.job, config.job_space, job_params)
         declared, other, resources = run_values(
             self.name, config.run, config.run_params, run_params

@@ -142,6 +142,12 @@ class Workflow:
 
     @run_name.setter
     def run_name(self, name: str | None) -> None:
+        if self.context.execution is not None and name != self._run_name:
+            raise RunNameError(
+                f"the run name of a workflow that is executed cannot be changed: {name!r}",
+                hint=f"It is {self._run_name!r} until it has ended. Another run name has an "
+                "orchestrator of its own.",
+            )
         self._run_name = None if name is None else check_run_name(name)
 
     @property

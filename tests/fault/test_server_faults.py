@@ -201,6 +201,9 @@ class Disconnected:
     def reconnect(self, address: str) -> None:
         assert address
 
+    def close(self) -> None:
+        pass
+
 
 @pytest.mark.parametrize("found", [True, False])
 def test_what_was_needed_before_it_was_stopped_does_not_count(

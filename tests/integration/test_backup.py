@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 
 from motoko.core.changes import SetVariable
 from motoko.errors import (
+    DatabaseDamagedError,
     DatabaseExistsError,
     DatabaseVersionError,
     NoDatabaseError,
@@ -235,6 +237,25 @@ def test_a_damaged_database_is_gone_back_from(
     state.database.write_bytes(b"damaged " * 100)
     restore(state, copy, replace=True)
     assert number(store) == 1
+
+
+def test_a_copy_that_was_cut_off_is_refused(
+    state: StateDirectory, store: Store, tmp_path: Path
+) -> None:
+    for value in range(1, 4):
+        store.script.write(SetVariable(None, "n", value))
+    copy = tmp_path / "copy"
+    whole = back_up(state, copy).size
+    store.script.write(SetVariable(None, "n", 9))
+    stop(store)
+    before = state.database.read_bytes()
+    for size in (whole - 1, whole - 30):  # within the last transaction
+        os.truncate(copy, size)
+        with pytest.raises(DatabaseDamagedError, match="copy is cut off") as caught:
+            restore(state, copy, replace=True)
+        assert "motoko backup" in (caught.value.hint or "")
+    assert state.database.read_bytes() == before
+    assert number(store) == 9
 
 
 # -- as a user types it ----------------------------------------------------------------------

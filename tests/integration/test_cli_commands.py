@@ -349,6 +349,131 @@ def test_kill_works_although_motoko_yaml_is_broken(shell: Shell) -> None:
     assert shell.info()["server"] is None
 
 
+# -- cancel ------------------------------------------------------------------------------------
+
+
+def start_two(shell: Shell, *arguments: str) -> list[ProcessId]:
+    """Have the two runs started, and leave them without an orchestrator."""
+    shell.ok("create")
+    shell.ok("launcher", *arguments)
+    shell.ok("orchestrator", "start", "-d", "-n", "a")
+    wait_until(lambda: shell.counts("s", "a") == {"START": 2}, "two runs")
+    shell.ok("orchestrator", "stop")
+    processes = processes_of(shell)
+    assert len(processes) == 2
+    assert all(map(is_alive, processes))
+    return processes
+
+
+def test_cancel_leaves_the_ending_to_a_launcher_that_works(sleeping: Shell) -> None:
+    processes = start_two(sleeping)
+    done = sleeping.run("cancel", "--all")
+    assert done.returncode == 0
+    assert "no launcher" not in done.stderr
+    lines = done.stdout.splitlines()
+    assert {line.split(" ", 1)[0] for line in lines[:2]} == {"s.1", "s.2"}
+    for line in lines[:2]:  # it may have been quick
+        assert line.endswith((" is to end CANCELLED", " ended CANCELLED"))
+    wait_until(lambda: sleeping.counts("s", "a") == {"CANCELLED": 2}, "both are cancelled")
+    assert not any(map(is_alive, processes))
+    assert len(sleeping.info()["launchers"]) == 1
+
+
+@pytest.mark.parametrize("machine", [(), ("--machine_name", "large")], ids=["here", "large"])
+def test_cancel_ends_what_no_launcher_attends_to(sleeping: Shell, machine: tuple[str, ...]) -> None:
+    if machine:
+        config = (sleeping.directory / "motoko.yaml").read_text()
+        sleeping.write({"motoko.yaml": config + "machine_name: large\n"})
+    processes = start_two(sleeping, *machine)
+    sleeping.ok("kill")
+    assert all(map(is_alive, processes))
+    if machine:
+        sleeping.ok("launcher")  # of this host: not for these runs
+    done = sleeping.run("cancel", "--constraints", "x = 1")
+    assert done.returncode == 0, done.stderr
+    assert "no launcher attends to 1 run: one is started to end it" in done.stderr
+    assert done.stdout.splitlines() == ["s.1 ended CANCELLED", "1 run cancelled"]
+    assert [is_alive(process) for process in processes] == [False, True]
+    assert sleeping.counts("s", "a") == {"CANCELLED": 1, "START": 1}
+    machines = [found["machines"] for found in sleeping.info()["launchers"]]
+    assert len(machines) == len(machine[:1])
+    assert "large" not in str(machines)
+    assert "cancelled by motoko cancel" in sleeping.ok("history", "s.1")
+    assert "stopped 1 run" in sleeping.ok("kill", "--stop-runs")
+    assert not any(map(is_alive, processes))
+    assert sleeping.counts("s", "a") == {"CANCELLED": 1, "CREATED": 1}
+
+
+def test_cancel_ends_what_was_executed_here_instead_of_by_slurm(
+    sleeping: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("bash", "sh", "sleep", "env", "mkdir", "mv", "cat", "rm", "ls"):
+        found = shutil.which(name)
+        if found is not None:
+            (programs / name).symlink_to(found)
+    sleeping.environment["PATH"] = str(programs)  # where there is no sbatch
+    config = (sleeping.directory / "motoko.yaml").read_text()
+    sleeping.write({"motoko.yaml": config + "generator: slurm\n"})
+    processes = start_two(sleeping, "--generator", "bash")
+    sleeping.ok("kill")
+    done = sleeping.run("cancel", "--all")
+    assert done.returncode == 0, done.stderr
+    assert "2 runs cancelled" in done.stdout
+    assert not any(map(is_alive, processes))
+
+
+def test_what_ended_when_no_launcher_worked_is_not_cancelled(tmp_path: Path) -> None:
+    main = "async def main(workflow):\n    await workflow.s.create_task(x=list(range(8)))\n"
+    script = "while [ ! -e ../../../go ]; do sleep 0.1; done\n"
+    shell = small_workflow(tmp_path / "w", script=script, main=main)
+    config = (shell.directory / "motoko.yaml").read_text()
+    shell.write({"motoko.yaml": config + "max_concurrent: 8\n"})
+    try:
+        shell.ok("create")
+        shell.ok("launcher")
+        shell.ok("orchestrator", "start", "-d", "-n", "a")
+        wait_until(lambda: shell.counts("s", "a") == {"START": 8}, "all of them")
+        shell.ok("kill")
+        shell.write({"go": ""})
+        exits = shell.directory.glob
+        wait_until(lambda: len(list(exits("s/BD-s-runs/*/.motoko/*/exit"))) == 8, "they end")
+        done = shell.run("cancel", "--all")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == "8 runs had ended before"
+        assert shell.counts("s", "a") == {"FINISHED": 8}
+    finally:
+        shell.close()
+
+
+def test_cancel_says_where_nobody_can_end_them(sleeping: Shell) -> None:
+    processes = start_two(sleeping)
+    sleeping.ok("kill")
+    log = sleeping.directory / ".wf" / "logs" / "launcher.log"
+    log.unlink()
+    log.mkdir()  # so that no launcher starts
+    done = sleeping.run("cancel", "--all")
+    log.rmdir()
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "2 runs are to end CANCELLED"
+    assert done.stderr.splitlines()[-2].startswith("error: 2 runs still to be ended: ")
+    assert "as soon as a launcher works" in done.stderr.splitlines()[-1]
+    assert all(map(is_alive, processes))
+    sleeping.ok("launcher")
+    wait_until(lambda: sleeping.counts("s", "a") == {"CANCELLED": 2}, "both are cancelled")
+
+
+@pytest.mark.parametrize("command", [("info",), ("run", "-n", "a")])
+def test_nobody_listens(shell: Shell, command: tuple[str, ...]) -> None:
+    """As programs that start others leave it: standard output is closed."""
+    shell.ok("create")
+    line = ["sh", "-c", 'exec "$@" >&-', "sh", *MODULE, *command]
+    done = subprocess.run(line, cwd=shell.directory, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "not expected" not in done.stderr
+
+
 # -- clean -------------------------------------------------------------------------------------
 
 

@@ -95,6 +95,64 @@ def test_runs_whose_scripts_have_changed_are_named(shell: Shell) -> None:
     assert shell.info()["studies"][0]["outdated"] == {"b": [3, 4]}
 
 
+# -- why runs are where they are ----------------------------------------------------------------
+
+
+def reasons(shell: Shell) -> dict[int, str]:
+    """Return what ``info --verbose`` shows last in the line of each run, by parameter."""
+    lines = [line.strip() for line in shell.ok("info", "--verbose").splitlines()]
+    rows = [re.split(r"  +", line) for line in lines if re.match(r"s\.\d+ ", line)]
+    return {int(row[2]): " ".join(row[4:]) for row in rows}
+
+
+def waits(shell: Shell) -> dict[int, str]:
+    """Return the same from JSON, of runs that have not ended."""
+    runs = shell.info("--verbose")["studies"][0]["runs"]
+    return {run["job"]["x"]: run["waits"] for run in runs if run["waits"] is not None}
+
+
+def test_why_nobody_takes_a_run_is_told(shell: Shell, workflow: Workflow) -> None:
+    shell.write({"s/launch.sh": "sleep 1000\n"})
+    for x, machine in enumerate((None, "large", "small", "large")):
+        resources = {} if machine is None else {"machine_name": machine}
+        workflow.s.create_task(run_params=resources, x=x)
+    assert reasons(shell) == waits(shell) == dict.fromkeys(range(4), "no launcher works")
+    assert "4 runs wait: no launcher works" in shell.ok("info")
+    shell.ok("launcher", "--machine_name", "small")
+    wait_until(lambda: shell.counts("s", "a")["CREATED"] == 3, "one of them is taken")
+    large, here = "no launcher for machine 'large'", "no launcher for machine 'localhost'"
+    assert waits(shell) == {0: here, 1: large, 3: large}
+    assert reasons(shell) == {2: "", **waits(shell)}
+    assert f"2 runs wait: {large}; 1 run waits: {here}" in shell.ok("info")
+
+
+def test_why_a_run_ended_badly_is_told(shell: Shell, workflow: Workflow) -> None:
+    script = "case $MOTOKO_JOB_X in 0) exit 3 ;; 1) kill -9 $$ ;; 2) sleep 1000 ;; 3) true ;;\n"
+    script += "4) motoko-worker fail 'no convergence' ;; 5) kill -9 $PPID ;; esac\n"
+    shell.write({"s/launch.sh": script})
+    workflow.s.create_task(x=[0, 1, 3, 4, 5])
+    workflow.s.create_task(run_params={"timeout": 0.5}, x=2)
+    shell.ok("launcher")
+    wait_until(lambda: sum(shell.counts("s", "a").values()) == 6, "runs")
+    wait_until(
+        lambda: not {"CREATED", "SUBMITTED", "START"} & shell.counts("s", "a").keys(), "ends"
+    )
+    expected = {
+        0: "exit code 3",
+        1: "killed by SIGKILL",
+        2: "it ran longer than its timeout of 0.5 s",
+        3: "",
+        4: "no convergence",
+        5: "its process ended without an exit record",
+    }
+    assert reasons(shell) == expected
+    assert waits(shell) == {}
+    for x, reason in expected.items():
+        *_, end = shell.ok("history", run_of(shell, x)).splitlines()
+        assert reason in end
+        assert re.search(r"launcher \S+(, .+)?$", end.strip())
+
+
 # -- history ---------------------------------------------------------------------------------
 
 SCRIPT = """\
@@ -180,7 +238,7 @@ HISTORIES = {
     1: [
         ("CREATED", 0, "main"),
         *CLAIMED,
-        ("FAILED", 1, LAUNCHER),
+        ("FAILED", 1, f"{LAUNCHER}, exit code 3"),
         ("CREATED", 1, f"{LAUNCHER}, retry 1 of 1"),
         ("SUBMITTED", 2, LAUNCHER),
         ("START", 2, LAUNCHER),
@@ -190,11 +248,11 @@ HISTORIES = {
     2: [
         ("CREATED", 0, "main"),
         *CLAIMED,
-        ("FAILED", 1, LAUNCHER),
+        ("FAILED", 1, f"{LAUNCHER}, exit code 4"),
         ("CREATED", 1, f"{LAUNCHER}, retry 1 of 1"),
         ("SUBMITTED", 2, LAUNCHER),
         ("START", 2, LAUNCHER),
-        ("FAILED", 2, LAUNCHER),
+        ("FAILED", 2, f"{LAUNCHER}, exit code 4"),
         ("CREATED", 2, "motoko retry"),
         ("SUBMITTED", 3, LAUNCHER),
         ("START", 3, LAUNCHER),
@@ -304,7 +362,8 @@ def test_status_tells_what_a_stalled_orchestrator_waits_for_until_it_goes_on(
     assert ", stalled since 20" in shell.ok("info")
     workflow.s.create_task(x=7)  # no launcher runs: it stays CREATED, but it can move
     wait_until(lambda: not stalled_orchestrators(store), "it is stalled no more")
-    assert len(shell.ok("orchestrator", "status").splitlines()) == 1
+    lines = shell.ok("orchestrator", "status").splitlines()
+    assert lines[1:] == ["  1 run waits: no launcher works"]
     assert shell.info()["orchestrators"][0]["stalled"] is None
 
 

@@ -159,7 +159,7 @@ def test_a_column_of_one_study_selects_from_that_one(two: Path) -> None:
     done = motoko(two, "retry", "--constraints", "x = 2")
     assert done.stdout.splitlines()[0] == "half.1 is CREATED again", done.stderr
     done = motoko(two, "cancel", "--constraints", "x = 2")
-    assert done.stdout.splitlines() == ["half.1 is to end CANCELLED", "1 run cancelled"]
+    assert done.stdout.splitlines() == ["half.1 ended CANCELLED", "1 run cancelled"]
     done = motoko(two, "clean", "--delete", "--constraints", "y = 1")
     assert done.stdout.splitlines() == ["deleted other.1", "1 run deleted"]
 
@@ -198,6 +198,6 @@ def test_cancel_wants_to_know_which(directory: Path) -> None:
     assert refused.returncode == 2
     assert "--constraints" in refused.stderr
     done = motoko(directory, "cancel", "--constraints", "x = 2")
-    assert done.stdout.splitlines() == ["half.2 is to end CANCELLED", "1 run cancelled"]
+    assert done.stdout.splitlines() == ["half.2 ended CANCELLED", "1 run cancelled"]
     assert motoko(directory, "history", "half.2").stdout.rstrip().endswith("motoko cancel")
     assert "CANCELLED" not in motoko(directory, "history", "half.1").stdout

@@ -155,6 +155,23 @@ def test_what_is_refused_has_failed_and_says_why(
     assert slurm.processes.begun == []
 
 
+def test_what_motoko_itself_refuses_is_not_blamed_on_sbatch(
+    slurm: FakeScheduler, make: Callable[..., Place]
+) -> None:
+    place = make("true")  # of runs that were created before options were looked at
+    keys = [place.run(slurm_options=[option]) for option in ("array=1-3", "partitoin=debug")]
+    place.start()
+
+    records = place.wait(keys)
+
+    reasons = [record.reason or "" for record in records]
+    assert [record.lifecycle for record in records] == [Lifecycle.FAILED] * 2
+    assert "'array=1-3' cannot be given: Motoko makes arrays itself" in reasons[0]
+    assert "sbatch has no option 'partitoin'. Did you mean 'partition'?" in reasons[1]
+    assert not [reason for reason in reasons if "refused" in reason]
+    assert slurm.programs.calls["sbatch"] == 0
+
+
 def test_preempted_it_is_tried_again_and_cancelled_outside_it_is_not(
     slurm: FakeScheduler, make: Callable[..., Place]
 ) -> None:

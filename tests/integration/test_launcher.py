@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -608,6 +609,23 @@ def test_a_killed_server_is_started_again_by_the_launcher(make: Callable[..., Pl
     wait_until(lambda: answers(place.state))  # before this process needs it
     assert place.wait([key])[0].fields == {"y": 1}
     assert place.record(key).attempt == 1
+
+
+def test_who_may_open_few_files_has_runs_wait(make: Callable[..., Place]) -> None:
+    """No run is to blame for what its launcher lacks."""
+    place = make("until [ -e ../../go ]; do sleep .1; done\n", options={"max_concurrent": 40})
+    keys = place.create([{"x": n} for n in range(40)])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (48, limits[1]))
+    try:
+        place.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    wait_until(lambda: [record.state for record in place.records(keys)].count("START") == 8)
+    (place.directory / "a" / "go").touch()
+    assert {record.state for record in place.wait(keys)} == {"FINISHED"}
+    assert "has to wait: " not in place.log()
+    assert "8 are left for runs" in place.log()
 
 
 def test_a_launcher_that_cannot_write_says_so_and_loses_nothing(make: Callable[..., Place]) -> None:

@@ -305,6 +305,19 @@ def test_what_nobody_caught_is_not_handled_by_finishing(workflow: Workflow) -> N
         execute(workflow, main, {"mult": lambda job: failing()})
 
 
+def test_the_run_name_stays_while_it_is_executed(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        workflow.run_name = workflow.run_name
+        with pytest.raises(RunNameError, match="cannot be changed: 'other'"):
+            workflow.run_name = "other"
+        await workflow.mult.create_task(x=1)
+
+    execute(workflow, main)
+    assert states(workflow, "mult") == ["FINISHED"]
+    workflow.run_name = "other"
+    assert len(workflow.mult.select()) == 0
+
+
 def test_an_escaping_run_failed_calls_the_handlers_and_raises(workflow: Workflow) -> None:
     seen: list[Any] = []
 

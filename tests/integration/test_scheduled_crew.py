@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -116,6 +117,24 @@ async def test_a_submission_that_comes_after_it_was_given_up_is_ended(stage: Sta
 
     assert stage.lifecycle is Lifecycle.FINISHED
     assert len(stage.wrapper.executions) == 1
+
+
+async def test_what_nobody_waits_for_is_told_once_however_long_its_end_takes(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.cluster.slots = 0
+    stage.programs.late_by = 100.0
+    stage.planned["sbatch"].append(Mishap.HEARD_LATE)
+    stage.planned["scancel"].extend([Mishap.HANGS_UNHEARD] * 3)
+    logging.disable(logging.NOTSET)
+    await stage.until(lambda: len(stage.cluster.jobs) == 2)
+
+    await stage.until(lambda: [job.tasks[0].over for job in stage.cluster.jobs] == [False, True])
+    stage.cluster.slots = 30
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert stage.programs.calls["scancel"] > 3
+    assert caplog.text.count("nobody waits for it any more") == 1
 
 
 async def test_one_that_ran_and_was_forgotten_before_it_was_found_does_not_wait_for_ever(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from motoko.core.sbatch import REFUSED, first_fault
 from motoko.workflow import Workflow
 from tests.support.command_line import Shell
 from tests.support.launching import wait_until
@@ -174,6 +176,14 @@ def test_what_sbatch_refuses_fails_with_its_words(served: SlurmPlace) -> None:
     key = served.run("true", options=["--partition=no-such"])
     assert served.wait([key]) == ["FAILED"]
     assert "invalid partition specified: no-such" in (served.place.record(key).reason or "")
+    assert "sbatch refused it" in (served.place.record(key).reason or "")
+
+
+def test_every_option_that_this_sbatch_has_is_left_to_it(slurm: Testbed) -> None:
+    listed = re.findall(r"--([a-z][a-z-]+)", slurm.command("sbatch", "--help"))
+    assert "ntasks-per-node" in listed
+    wrong = [name for name in listed if name not in REFUSED and first_fault([f"--{name}=1"])]
+    assert wrong == []
 
 
 def test_an_unknown_option_is_named_with_the_nearest(served: SlurmPlace) -> None:
@@ -255,6 +265,10 @@ def test_cancelled_outside_while_it_runs(served: SlurmPlace) -> None:
     served.slurm.command("scancel", served.job(key))
     assert served.wait([key]) == ["CANCELLED"]
     assert "cancelled outside Motoko" in (served.place.record(key).reason or "")
+    told = [line for line in shell(served).ok("info", "--verbose").splitlines() if str(key) in line]
+    assert "cancelled outside Motoko" in told[0]
+    *_, end = shell(served).ok("history", str(key)).splitlines()
+    assert "cancelled outside Motoko" in end
     wait_until((served.place.directory_of(key) / "asked").exists)
 
 
@@ -379,6 +393,30 @@ def test_cancel_and_clean(own: SlurmPlace) -> None:
     assert shell(own).counts("a", "test") == {}
 
 
+@pytest.mark.parametrize("machine", [None, "large"])
+def test_cancel_ends_scheduler_jobs_that_no_launcher_attends_to(
+    own: SlurmPlace, machine: str | None
+) -> None:
+    process = own.start(machine_name=machine)
+    resources = {} if machine is None else {"machine_name": machine}
+    running, held = own.run("sleep 60", **resources), own.create(
+        "true", "true", options=HELD, **resources
+    )  # fmt: skip
+    own.wait_state(running, "START")
+    own.job(held[0])
+    process.kill()
+    process.wait()
+    shown = shell(own).ok("info", "--verbose")
+    assert shown.count("no launcher works that sees to it") == 3
+    done = shell(own).run("cancel", "--all")
+    assert done.returncode == 0, done.stderr
+    assert "no launcher attends to 3 runs" in done.stderr
+    assert done.stdout.splitlines()[-1] == "3 runs cancelled"
+    assert own.no_jobs_left()
+    assert {own.place.record(key).state for key in (running, *held)} == {"CANCELLED"}
+    assert shell(own).info()["launchers"] == []
+
+
 @pytest.mark.parametrize("launcher", ["alive", "killed"])
 def test_kill_takes_runs_back(own: SlurmPlace, launcher: str) -> None:
     process = own.start()
@@ -407,6 +445,7 @@ def test_each_launcher_takes_the_runs_of_its_machine(own: SlurmPlace) -> None:
                   move.state == "FINISHED"}  # fmt: skip
         assert len(causes) == 1, causes
     assert own.place.record(nobody).state == "CREATED"
+    assert "no launcher for machine 'south'" in shell(own).ok("info", "--verbose")
     launchers = shell(own).info()["launchers"]
     assert sorted(found["machines"] for found in launchers) == [["east"], ["west"]]
     shell(own).ok("launcher", "--machine_name", "south")
@@ -423,4 +462,7 @@ def test_a_time_limit_ends_a_run(timed: SlurmPlace) -> None:
     record = timed.place.record(record.key)
     assert record.state == "TIMEOUT"
     assert "TimeLimit" in (record.reason or "")
+    assert "TimeLimit" in shell(timed).ok("info", "--verbose")
+    *_, end = shell(timed).ok("history", str(record.key)).splitlines()
+    assert "TIMEOUT TimeLimit" in end
     assert record.attempt == 1

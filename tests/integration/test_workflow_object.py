@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.errors import ConstraintError
+from motoko.errors import ConfigError, ConstraintError, ParameterError
 from motoko.storage.database import Database
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
@@ -15,7 +18,6 @@ from motoko.workflow import Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -115,3 +117,23 @@ def test_a_field_of_some_studies_selects_from_those(workflow: Workflow) -> None:
     action = workflow.actions["__all__"]["e"]
     assert action.constraints is not None
     assert list(action.constraints) == ["second"]
+
+
+def test_run_params_that_are_no_dictionary(workflow: Workflow) -> None:
+    manager: Any = workflow.open
+    with pytest.raises(ParameterError, match=r"study 'open': run_params is \[1\], not a dict"):
+        manager.create_task([1], x=1.0)
+
+
+def test_a_script_that_cannot_be_read(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path.name == "launch.sh":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(ConfigError, match=r"launch\.sh cannot be read: Permission denied"):
+        workflow.open.create_task(x=1.0)
+    assert len(workflow.open.select()) == 0

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -22,6 +23,7 @@ from motoko.cli.tables import (
     ordered_states,
     others_text,
     runs_table,
+    unserved_text,
     value_text,
 )
 from motoko.core.records import RunRecord
@@ -92,6 +94,19 @@ def test_runs_of_other_run_names_are_told_beside_the_progress() -> None:
     assert others_text({"a": 1}) == "1 run of 'a' also waiting or running"
     text = others_text(dict.fromkeys("hgfedcba", 2))
     assert text == "16 runs of 'a', 'b', 'c', 'd', 'e', 'f', ... also waiting or running"
+
+
+def test_runs_that_nobody_takes_are_told_with_the_reason() -> None:
+    assert unserved_text({}) == ""
+    large, small = "no launcher for machine 'large'", "no launcher for machine 'small'"
+    assert unserved_text({small: 1, large: 2}) == f"2 runs wait: {large}; 1 run waits: {small}"
+
+
+def test_why_a_run_ended_badly_is_on_one_line() -> None:
+    bad = replace(record(1), lifecycle=Lifecycle.FAILED, reason="no\n\n  convergence")
+    (row,) = [line for line in printed(runs_table([bad])).splitlines() if "s.1" in line]
+    assert row.split("FAILED")[1].strip() == "no convergence"
+    assert "reason" not in printed(runs_table([record(1)]))
 
 
 def test_runs_that_go_on_are_named_where_they_are_others() -> None:

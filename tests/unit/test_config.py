@@ -103,13 +103,13 @@ def test_options_come_from_workflow_then_task_manager_then_study(tmp_path: Path)
     text = (
         "task_managers:\n  mult:\n    nproc: 2\n    retries: 5\n    max_concurrent: 3\n"
         "orchestrator: a.b\nnproc: 1\nretries: 1\ntimeout: 10 min\ngenerator: slurmCoat\n"
-        "slurm_options: --mem=4G --comment='two words'\nmax_concurrent: 9\n"
+        "slurm_options: --mem=4G --job-name='two words'\nmax_concurrent: 9\n"
     )
     config = load_workflow(make_workflow(tmp_path, text, STUDY + "retries: 7\n"))
     options = config.options("mult")
     assert (options.nproc, options.retries, options.timeout) == (2, 7, 600.0)
     assert options.generator == "slurm"
-    assert options.slurm_options == ("--mem=4G", "--comment=two words")
+    assert options.slurm_options == ("--mem=4G", "--job-name=two words")
     assert options.bash_options is None
     assert config.max_concurrent == 9
     assert config.max_concurrent_of("mult") == 3
@@ -476,6 +476,16 @@ TAIL = "\norchestrator: a.b\n"
     machine_name=Bad(MINIMAL + "machine_name: 7\n", 4, "machine_name must be text", "quotes"),
     option=Bad(MINIMAL + "bash_options:\n  - -x\n  - 4\n", 6, "4 is not text", "quotes"),
     options=Bad(MINIMAL + "slurm_options: {a: b}\n", 4, "slurm_options must be a list of texts"),
+    slurm_option=Bad(
+        MINIMAL + "slurm_options:\n  - mem=4G\n  - partitoin=long\n",
+        6,
+        "slurm_options: 'partitoin=long' cannot be given: sbatch has no option 'partitoin'",
+        "Did you mean 'partition'?",
+    ),
+    slurm_option_inside=Bad(
+        HEAD + "slurm_options: [array=1-3]" + TAIL, 3, "'array=1-3' cannot be given: Motoko makes"
+    ),
+    slurm_options_text=Bad(MINIMAL + "slurm_options: -p long --wrap=ls\n", 4, "'--wrap=ls' cannot"),
     option_nul=Bad(MINIMAL + 'bash_options: ["a\\0b"]\n', 4, "is not text"),
     options_quote=Bad(MINIMAL + 'bash_options: "it\'s"\n', 4, "a quote that is not closed"),
     first_of_several=Bad(MINIMAL + "nproc: 0\nretries: -1\n", 4, "nproc"),
@@ -541,6 +551,11 @@ def test_no_task_manager_hides_an_attribute_of_the_workflow(tmp_path: Path, name
     params_nproc=Bad("run_params:\n  nproc: 0\n", 2, "run_params.nproc must be a whole number"),
     params_timeout=Bad("run_params:\n  timeout: x\n", 2, "run_params.timeout must be a time"),
     params_null=Bad("run_params:\n  nproc:\n", 2, "run_params.nproc has no value"),
+    params_slurm=Bad(
+        "run_params:\n  slurm_options:\n  - mem=4G\n  - wrap=ls\n",
+        4,
+        "run_params.slurm_options: 'wrap=ls' cannot be given",
+    ),
     params_option=Bad("run_params:\n  bash_options:\n  - 1\n", 3, "1 is not text"),
     script_missing=Bad("job: {}\nexec_file: go.sh\n", 2, "mult/go.sh does not exist"),
     script_outside=Bad("exec_file: ../go.sh\n", 1, "in the study's directory, not '../go.sh'"),

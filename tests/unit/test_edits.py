@@ -357,6 +357,31 @@ def test_a_retry_withdraws_a_request_to_cancel() -> None:
     assert not run.cancel_requested
 
 
+@pytest.mark.parametrize("outcome", sorted(BAD_OUTCOMES))
+def test_the_history_keeps_why_each_attempt_ended_badly(outcome: Lifecycle) -> None:
+    def ended(token: str, reason: str) -> End:
+        return End(token, outcome, 3.0, "launcher l", None, reason, retries=1)
+
+    run = done(RUNNING, ended("t1", "it reached its time limit (TIMEOUT TimeLimit)"))
+    told = [move.cause for move in run.history if move.state == outcome]
+    assert told == ["launcher l, it reached its time limit (TIMEOUT TimeLimit)"]
+    assert run.reason == "it reached its time limit (TIMEOUT TimeLimit)"
+    if outcome is not L.CANCELLED:
+        run = done(run, claim("t2"), ended("t2", "exit code 3"))
+        told = [move.cause for move in run.history if move.state == outcome]
+        assert told[1:] == ["launcher l, exit code 3"]
+
+
+def test_a_long_reason_is_one_short_line_in_the_history() -> None:
+    reason = "no convergence\n" + 200 * "residual 7\n"
+    run = End("t1", L.FAILED, 3.0, "launcher l", 0, reason).apply(RUNNING)
+    cause = run.history[-1].cause
+    assert cause.startswith("launcher l, no convergence residual 7 residual 7")
+    assert len(cause) < 250
+    assert cause.isprintable()
+    assert run.reason == reason
+
+
 # -- cancelling ----------------------------------------------------------------------------------
 
 

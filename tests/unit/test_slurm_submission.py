@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from motoko.errors import ConfigError
-from motoko.launcher.generators.slurm.options import (
+from motoko.core.sbatch import (
+    first_fault,
     option_arguments,
     user_arguments,
     with_suggestion,
 )
+from motoko.errors import ConfigError
 from motoko.launcher.generators.slurm.submission import (
     Failure,
     array_indexes,
@@ -103,6 +104,36 @@ def test_options_that_cannot_be_given_are_named(option: str) -> None:
     with pytest.raises(ConfigError, match="slurm_options: ") as caught:
         user_arguments(["mem=4G", option])
     assert repr(option) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "index", "near"),
+    [
+        (["mem=4G", "partitoin=debug"], 1, "partition"),
+        (["--ntask-per-node=4"], 0, "ntasks-per-node"),
+        (["-n", "4", "--acount physics"], 2, "account"),
+        (["jobname=x"], 0, "job-name"),
+    ],
+)
+def test_a_misspelt_option_is_told_with_the_nearest(
+    options: list[str], index: int, near: str
+) -> None:
+    fault = first_fault(options)
+    assert fault is not None
+    assert (fault.index, fault.hint) == (index, f"Did you mean {near!r}?")
+    assert repr(options[index]) in fault.message
+    with pytest.raises(ConfigError, match=f"Did you mean '{near}'"):
+        user_arguments(options)
+
+
+@pytest.mark.parametrize(
+    "option",
+    # Of later versions and of plugins; beginnings of names; values that look like something else.
+    ["container-image=a.sqsh", "container-mounts=/a:/b", "x11", "private-tmp", "a-new-option=3",
+     "part=debug", "ntask=4", "-p debug", "-Z", "signal=B:TERM@60", "gpus-per-node=2"],
+)  # fmt: skip
+def test_what_may_be_an_option_is_left_to_sbatch(option: str) -> None:
+    assert first_fault([option]) is None
 
 
 @pytest.mark.parametrize(

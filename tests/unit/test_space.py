@@ -133,6 +133,9 @@ def test_where_nothing_is_declared_any_field_may_be_given() -> None:
         ({}, {"retry_delay": math.inf}, "retry_delay cannot be inf"),
         ({}, {"generator": "bsh"}, "unknown generator 'bsh'\n  Did you mean 'bash'"),
         ({}, {"generator": "slrum"}, "unknown generator 'slrum'\n  Did you mean 'slurm'"),
+        ({}, {"slurm_options": ["array=1-3"]}, "'mult': run_params: slurm_options: 'array=1-3'"),
+        ({}, {"slurm_options": ["-n", 4, "wrap=ls"]}, "'wrap=ls' cannot be given"),
+        ({}, {"slurm_options": ["acount=a"]}, "no option 'acount'\n  Did you mean 'account'"),
     ],
 )
 def test_bad_run_fields(types: dict[str, str], given: dict[str, Any], words: str) -> None:

@@ -69,11 +69,11 @@ def _study(study: StudyOverview, *, runs: bool) -> dict[str, Any]:
     outdated = {run_name: list(ids) for run_name, ids in study.outdated.items()}
     content: dict[str, Any] = {"name": study.name, "counts": counts, "outdated": outdated}
     if runs:
-        content["runs"] = [_run(record) for record in study.runs]
+        content["runs"] = [_run(record, study.reasons.get(record.id)) for record in study.runs]
     return content
 
 
-def _run(record: RunRecord) -> dict[str, Any]:
+def _run(record: RunRecord, why: str | None) -> dict[str, Any]:
     return {
         "id": record.id,
         "job_id": record.job_id,
@@ -83,6 +83,7 @@ def _run(record: RunRecord) -> dict[str, Any]:
         "attempt": record.tries,
         "exit_code": record.exit_code,
         "reason": record.reason,
+        "waits": None if record.lifecycle.ended else why,
         "job": plain(record.job),
         "fields": plain(record.fields),
     }

@@ -1,10 +1,18 @@
-"""Cancel runs: those that wait at once, those that run through their launcher."""
+"""Cancel runs: those that wait at once, those that were started through their launcher.
+
+Where no launcher works one is started for that, and stopped when they have ended; their processes
+and scheduler jobs end too.
+"""
 
 from __future__ import annotations
+
+import sys
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     import argparse
+
+    from motoko.operations.cancelling import Cancelled
 
 HELP = "cancel runs that have not ended"
 
@@ -21,14 +29,45 @@ def execute(args: argparse.Namespace) -> int:
     """Cancel the runs, naming each."""
     from motoko.cli import exit_status
     from motoko.cli.selecting import chosen, count, working
-    from motoko.operations import changing
+    from motoko.errors import MotokoError
+    from motoko.operations import cancelling, changing
 
     if not (args.constraints or args.all):
         args.motoko_parser.error("motoko cancel needs --constraints C, or --all")
     with working(args) as workflow:
         records = changing.cancellable(workflow, **chosen(args))
-        keys = changing.cancel(workflow, records, "motoko cancel")
-    for key in keys:
+        found = cancelling.cancel(workflow, records, "motoko cancel", deserted=_tell)
+    for key, outcome in found.ended.items():
+        print(f"{key} ended {outcome}")
+    for key in found.going:
         print(f"{key} is to end CANCELLED")
-    print(f"{count(len(keys))} cancelled")
+    print(summary(found))
+    if found.trouble is not None:
+        raise MotokoError(
+            f"{count(len(found.going))} still to be ended: {found.trouble.message}",
+            hint="They are cancelled as soon as a launcher works: `motoko launcher`.",
+        )
     return exit_status.OK
+
+
+def _tell(number: int) -> None:
+    from motoko.cli.selecting import count
+
+    them = "it" if number == 1 else "them"
+    print(f"no launcher attends to {count(number)}: one is started to end {them}", file=sys.stderr)
+
+
+def summary(found: Cancelled) -> str:
+    """Return one line about what became of the runs."""
+    from motoko.cli.selecting import count
+    from motoko.core.states import Lifecycle
+
+    cancelled = sum(outcome is Lifecycle.CANCELLED for outcome in found.ended.values())
+    otherwise = len(found.ended) - cancelled
+    parts = [f"{count(cancelled)} cancelled"] if cancelled or not (otherwise or found.going) else []
+    if found.going:
+        be = "is" if len(found.going) == 1 else "are"
+        parts.append(f"{count(len(found.going))} {be} to end CANCELLED")
+    if otherwise:
+        parts.append(f"{count(otherwise)} had ended before")
+    return ", ".join(parts)

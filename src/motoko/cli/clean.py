@@ -31,6 +31,7 @@ def execute(args: argparse.Namespace) -> int:
     from motoko.cli.tables import print_runs
     from motoko.errors import MotokoError
     from motoko.operations import cleaning
+    from motoko.operations.cancelling import Cancelled
 
     with working(args, writes=args.delete) as workflow:
         found = cleaning.candidates(workflow, **chosen(args))
@@ -42,18 +43,20 @@ def execute(args: argparse.Namespace) -> int:
                 f"{active if found.active else ''}"
             )
             return exit_status.OK
-        left = []
+        cancelled = Cancelled()
         if found.active:
             print(f"cancelling {count(len(found.active))}", file=sys.stderr)
-            left = cleaning.end(workflow, found.active)
+            cancelled = cleaning.end(workflow, found.active)
         deleted = cleaning.delete(workflow, found.runs)
         for key in deleted:
             print(f"deleted {key}")
         print(f"{count(len(deleted))} deleted")
+        left, trouble = cancelled.going, cancelled.trouble
         if left:
             names = ", ".join(map(str, left[:SHOWN])) + (", ..." if len(left) > SHOWN else "")
+            why = "" if trouble is None else f" ({trouble.message})"
             raise MotokoError(
-                f"{count(len(left))} did not end in time, and stay: {names}",
+                f"{count(len(left))} did not end in time, and stay: {names}{why}",
                 hint="They are cancelled as soon as their launcher works; then clean again.",
             )
     return exit_status.OK

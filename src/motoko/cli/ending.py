@@ -34,9 +34,15 @@ def see_to_runs_after(
     Returns whether there is a server to be asked.
     """
     from motoko.errors import ServerError
+    from motoko.runtime.files import inode
     from motoko.storage.server import answers
 
-    if isinstance(error, KeyboardInterrupt) and not answers(workflow.store.state):
+    state = workflow.store.state
+    if inode(state.path) is None:
+        # Launcher and server end by themselves.
+        print(f"warning: without {state.path}, what runs goes on", file=sys.stderr)
+        return False
+    if isinstance(error, KeyboardInterrupt) and not answers(state):
         print("warning: no database server answers; what runs goes on", file=sys.stderr)
         return False
     with beside_an_error():

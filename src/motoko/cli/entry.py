@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def run(argv: Sequence[str]) -> int:
     """Parse the arguments, execute the command and report its errors."""
+    _open_closed_streams()
     _tolerate_other_encodings()
     verbose = "--verbose" in argv
     try:
@@ -81,6 +82,13 @@ def _command(argv: Sequence[str]) -> int:
     args.motoko_argv = list(argv)
     execute: Callable[..., int] = args.motoko_execute
     return execute(args)
+
+
+def _open_closed_streams() -> None:
+    """Let what is written to a stream that was closed (``>&-``) go nowhere, instead of failing."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
 
 
 def _tolerate_other_encodings() -> None:

@@ -15,7 +15,8 @@ Nothing is started by looking. --json prints one object on standard output:
   studies        list of {"name", "counts": {run name: {state: number}}, "outdated": {run name:
                  list of ids of runs whose scripts have changed}}; with --verbose also "runs": list
                  of {"id", "job_id", "run_name", "state", "lifecycle", "attempt", "exit_code",
-                 "reason", "job": {}, "fields": {}}
+                 "reason", "waits", "job": {}, "fields": {}}: "reason" is what was said of the run
+                 last, "waits" null, or why one that has not ended does not go on
 
 Times are ISO 8601 in UTC. Floats that JSON lacks are the texts "nan", "inf" and "-inf", bytes
 are hexadecimal text, sets are lists.

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from motoko.cli.tables import console, counts_line, counts_table, others_text
+from motoko.cli.tables import console, counts_line, counts_table, others_text, unserved_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,10 +32,14 @@ def _plain(start: float) -> Callable[[Progress], None]:
     def show(found: Progress) -> None:
         seconds = int(time.monotonic() - start)
         elapsed = f"{seconds // 60:02}:{seconds % 60:02}"
-        line = "; ".join(filter(None, (counts_line(found.counts), others_text(found.others))))
+        line = "; ".join(filter(None, (counts_line(found.counts), *_notes(found))))
         print(f"{elapsed} {line}", file=sys.stderr, flush=True)
 
     return show
+
+
+def _notes(found: Progress) -> tuple[str, str]:
+    return others_text(found.others), unserved_text(found.unserved)
 
 
 @contextlib.contextmanager
@@ -53,7 +57,7 @@ def _live() -> Iterator[Callable[[Progress], None]]:
     ) as live:
 
         def show(found: Progress) -> None:
-            table, others = counts_table(found.counts, "study"), others_text(found.others)
-            live.update(Group(table, Text(others)) if others else table, refresh=True)
+            notes = map(Text, filter(None, _notes(found)))
+            live.update(Group(counts_table(found.counts, "study"), *notes), refresh=True)
 
         yield show

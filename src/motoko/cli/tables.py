@@ -94,6 +94,14 @@ def others_text(others: Mapping[str, int]) -> str:
     return f"{number} {'run' if number == 1 else 'runs'} of {shown} also waiting or running"
 
 
+def unserved_text(unserved: Mapping[str, int]) -> str:
+    """Return what to say of runs that no launcher takes; empty if there are none."""
+    return "; ".join(
+        f"{number} {'run waits' if number == 1 else 'runs wait'}: {reason}"
+        for reason, number in sorted(unserved.items())
+    )
+
+
 def counts_table(counts: Mapping[str, Mapping[str, int]], first: str) -> Table:
     """Return a table of the numbers of runs, a row for each key and a column for each state."""
     table = _table(Text(first))
@@ -105,10 +113,15 @@ def counts_table(counts: Mapping[str, Mapping[str, int]], first: str) -> Table:
     return table
 
 
-def runs_table(records: Sequence[RunRecord], *, run_names: bool = False) -> Table:
+def runs_table(
+    records: Sequence[RunRecord],
+    *,
+    run_names: bool = False,
+    reasons: Mapping[int, str] | None = None,
+) -> Table:
     """Return a table of runs of one study: job values, state, fields.
 
-    Where the scheduler says something about runs that have not ended, that comes last.
+    Why runs wait or ended badly comes last: by id in ``reasons``, otherwise what each run says.
     """
     job = list(dict.fromkeys(name for record in records for name in record.job))
     fields = list(dict.fromkeys(name for record in records for name in record.fields))
@@ -120,24 +133,22 @@ def runs_table(records: Sequence[RunRecord], *, run_names: bool = False) -> Tabl
     table.add_column(Text("state"))
     for name in fields:
         table.add_column(Text(name), justify="right")
-    reasons = [_waits_for(record) for record in records]
-    if any(reasons):
+    if reasons is None:
+        reasons = {record.id: record.reason or "" for record in records}
+    shown = [" ".join(reasons.get(record.id, "").split()) for record in records]
+    if any(shown):
         table.add_column(Text("reason"))
-    for record, reason in zip(records, reasons, strict=True):
+    for record, reason in zip(records, shown, strict=True):
         cells = [Text(str(record.key))]
         if run_names:
             cells.append(Text(record.run_name))
         cells += [_cell(record.job, name) for name in job]
         cells.append(state_text(record.state))
         cells += [_cell(record.fields, name) for name in fields]
-        if any(reasons):
+        if any(shown):
             cells.append(Text(reason))
         table.add_row(*cells)
     return table
-
-
-def _waits_for(record: RunRecord) -> str:
-    return "" if record.lifecycle.ended else record.reason or ""
 
 
 def _cell(values: Mapping[str, Any], name: str) -> Text:
@@ -240,5 +251,7 @@ def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
         named = names_text(RunKey(study.name, run_id) for run_id in ids)
         what = "made with other scripts than today's (motoko retry --changed)"
         out.print(Text(f"{run_name}: {what}: {named}"))
+    if study.unserved:
+        out.print(Text(unserved_text(study.unserved)))
     if runs:
-        out.print(runs_table(study.runs, run_names=True))
+        out.print(runs_table(study.runs, run_names=True, reasons=study.reasons))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, ValidationInfo
 
 from motoko.config.sections import Problem, Section, text, whole_number
+from motoko.core.sbatch import first_fault
 from motoko.core.space import GENERATORS, OLD_GENERATORS
 from motoko.errors import ConfigError, suggestion
 
@@ -122,6 +123,15 @@ def _arguments(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _slurm_options(value: Any, info: ValidationInfo) -> tuple[str, ...]:
+    options = _arguments(value, info)
+    fault = first_fault(options)
+    if fault is not None:
+        path = () if isinstance(value, str) else (fault.index,)
+        raise Problem(fault.message, path, fault.hint)
+    return options
+
+
 def _lines(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     """Validate lines for a shell: one text of several lines, or a list of texts."""
     items = value.splitlines() if isinstance(value, str) else value
@@ -147,7 +157,7 @@ class RunOptions(Section):
     retry_delay: Annotated[float | None, BeforeValidator(delay)] = None
     machine_name: Annotated[str | None, BeforeValidator(text)] = None
     bash_options: Annotated[tuple[str, ...] | None, BeforeValidator(_arguments)] = None
-    slurm_options: Annotated[tuple[str, ...] | None, BeforeValidator(_arguments)] = None
+    slurm_options: Annotated[tuple[str, ...] | None, BeforeValidator(_slurm_options)] = None
     module: Annotated[tuple[str, ...] | None, BeforeValidator(_lines)] = None
     prologue: Annotated[tuple[str, ...] | None, BeforeValidator(_lines)] = None
 
@@ -159,7 +169,8 @@ class RunOptions(Section):
         options = {**self.given(), **other.given()}
         if self.slurm_options and other.slurm_options:
             options["slurm_options"] = (*self.slurm_options, *other.slurm_options)
-        return RunOptions(**options)
+        # Not validated again: two lists that are right by themselves are so together.
+        return RunOptions.model_construct(**options)
 
     def given(self) -> dict[str, Any]:
         """Return the run options that are given here, of whatever section this is."""

@@ -8,7 +8,7 @@ what the edit writes, so that whoever made it must look again. Times are in seco
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from motoko.core.records import Move, RunRecord
 from motoko.core.states import ACTIVE, RESERVED_LABELS, Lifecycle, check_label, check_move
@@ -17,6 +17,8 @@ from motoko.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+REASON: Final = 200  # characters of a reason in the history; the run has all of the last one
 
 
 class RunEdit(Protocol):
@@ -36,6 +38,12 @@ def _asked_to_cancel(run: RunRecord) -> str:
     if not run.cancel_requested:
         return ""
     return run.reason or "cancelled on request"
+
+
+def _shortened(reason: str) -> str:
+    """Return a reason as a history keeps it: on one line, for a script may give any text."""
+    line = " ".join(reason.split())
+    return line if len(line) <= REASON else f"{line[: REASON - 3]}..."
 
 
 def _moved(run: RunRecord, new: Lifecycle, at: float, cause: str, **changes: Any) -> RunRecord:
@@ -238,10 +246,12 @@ class End(_ByToken):
         if run.token != self.token or run.lifecycle not in ACTIVE:
             return run
         label = run.label if self.outcome is Lifecycle.FINISHED else None
-        asked = self.outcome is Lifecycle.CANCELLED and _asked_to_cancel(run)
+        asked = _asked_to_cancel(run) if self.outcome is Lifecycle.CANCELLED else ""
+        reason = asked or self.reason
+        cause = self.cause if reason is None else f"{self.cause}, {_shortened(reason)}"
         ended = _moved(
-            run, self.outcome, self.at, f"{self.cause}, {asked}" if asked else self.cause,
-            label=label, exit_code=self.exit_code, reason=asked or self.reason,
+            run, self.outcome, self.at, cause,
+            label=label, exit_code=self.exit_code, reason=reason,
         )  # fmt: skip
         again = self.outcome.bad and self.outcome is not Lifecycle.CANCELLED
         if again and not run.cancel_requested and run.tries - run.retry_base <= self.retries:

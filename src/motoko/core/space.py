@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.records import RESERVED_FIELDS, RESOURCES
+from motoko.core.sbatch import first_fault
 from motoko.core.values import coerce, plain
 from motoko.errors import ParameterError, suggestion
 
@@ -121,6 +122,11 @@ def _resource(name: str, value: Any, study: str) -> Any:
     """Return a run option that makes sense, raise ParameterError otherwise."""
     if name == "generator":
         return _generator(value, study)
+    if name == "slurm_options":
+        fault = first_fault(map(str, value))
+        if fault is None:
+            return value
+        raise ParameterError(f"study {study!r}: run_params: {fault.message}", hint=fault.hint)
     if name in LEAST and not LEAST[name] <= value < math.inf:
         hint = f"Give at least {LEAST[name]}."
     elif name == "timeout" and not 0 < value < math.inf:

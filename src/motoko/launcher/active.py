@@ -26,7 +26,8 @@ ENDS_KEPT: Final = 64
 class Active:
     """One attempt, from its claim until its end is in the database.
 
-    ``stop``: why the launcher ends it early, CREATED if the run shall be tried again later.
+    ``stop``: why the launcher ends it early, CREATED if the run shall be tried again later;
+    ``past``: it has ended already, so that nothing does.
     ``since``: when it started, in seconds since the epoch, None until then. ``read``: how far its
     outbox is in the database; ``failed`` is what the outbox said of failing until there,
     ``misfits`` which fields it set to what is not of their declared types. ``handle``: its process
@@ -46,6 +47,7 @@ class Active:
         self.remark = record.reason
         self.since: float | None = None
         self.stop: Lifecycle | None = None
+        self.past = False
         self.read = record.harvested
         self.failed: str | None = None
         self.misfits: set[str] = set()

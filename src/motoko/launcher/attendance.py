@@ -18,7 +18,16 @@ from motoko.launcher.directory import Superseded
 from motoko.launcher.engine import Ending, Finding
 from motoko.launcher.generators.bash import clear_group
 from motoko.launcher.harvest import failure_until
-from motoko.launcher.preparing import IN_THE_WAY, SOON, Failed, Unfit, prepare_attempt, unfit
+from motoko.launcher.preparing import (
+    IN_THE_WAY,
+    LATER,
+    SOON,
+    Failed,
+    Unfit,
+    is_shortage,
+    prepare_attempt,
+    unfit,
+)
 from motoko.launcher.recovery import examine
 from motoko.runtime import faults
 from motoko.storage.off_loop import in_thread
@@ -117,10 +126,10 @@ class Attendance:
         active.since = None
         if isinstance(problem, Superseded):
             log.warning("run %s: %s", active.key, problem)
-            self.pool.release(active)
-            self._notebook.requeued.append((active, IN_THE_WAY, SOON))
-            self._notebook.stir()
-            self._room.set()
+            self._again(active, IN_THE_WAY, SOON)
+        elif is_shortage(problem):
+            log.warning("run %s has to wait: %s", active.key, problem)
+            self._again(active, f"there was too little to start it: {problem}", LATER)
         elif isinstance(problem, Unfit):
             reason = f"it cannot be started: {problem}"
             self._over(active, None, ending=Ending(Lifecycle.FAILED, None, reason))
@@ -129,6 +138,12 @@ class Attendance:
                 f"run {active.key} cannot be started: {problem}",
                 hint="It stays CREATED; start the launcher again when this is put right.",
             ) from problem
+
+    def _again(self, active: Active, why: str, later: float) -> None:
+        self.pool.release(active)
+        self._notebook.requeued.append((active, why, later))
+        self._notebook.stir()
+        self._room.set()
 
     # -- watching --------------------------------------------------------------------------
 
@@ -176,6 +191,7 @@ class Attendance:
         *,
         ending: Ending | None = None,
     ) -> None:
+        active.past = True
         self.pool.release(active)
         self.pool.note_end()
         moment = self._store.now() if at is None else at
@@ -211,7 +227,7 @@ class Attendance:
 
     def end_early(self, active: Active, outcome: Lifecycle) -> None:
         """Have an attempt ended; the first reason counts. CREATED: to be tried again later."""
-        if active.stop is not None or not self.pool.has(active):
+        if active.stop is not None or not self.pool.has(active) or active.past:
             return
         active.stop = outcome
         if active.handle is not None:
@@ -254,6 +270,7 @@ class Attendance:
         if found.finding is Finding.RUNNING and found.process is not None:
             handle = active.handle = self._generator.attach(found.process)
         if handle is None:
+            active.past = found.finding is not Finding.GONE
             self._tasks.start_soon(self._see_off, active, found)
             return
         log.info("run %s: goes on", active.key)

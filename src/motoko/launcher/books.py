@@ -36,13 +36,14 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.launcher.active import Active, Ended, Notes
     from motoko.launcher.engine import Capacity, Load, Site
-    from motoko.launcher.registry import Registration
+    from motoko.launcher.registry import Registration, Report
     from motoko.storage.store import Store
     from motoko.storage.tables import Tables
 
 TRIES: Final = 50
 LOOK_AHEAD: Final = 64  # records read at a time while looking for runs to claim
 SHOWN: Final = 3  # damaged outbox lines that are logged, of each reading
+FREE: Final = "nothing holds it up any more"  # what a scheduler said before is over
 SHOWN_TEXT: Final = 200  # characters of what is wrong with a field: its value may be long
 
 log = logging.getLogger(__name__)
@@ -106,17 +107,19 @@ class Books:
 
     # -- the lease -------------------------------------------------------------------------
 
-    def open(self) -> None:
+    def open(self, report: Report | None = None) -> None:
         """Take the lease and begin; LauncherError where another launcher has the work."""
         studies = self._me.studies  # a study may be new in motoko.yaml
         transact(self._store.database, lambda root: initialise(root, studies), initialising=True)
-        self._transact(lambda tables: registry.register(tables, self._me, self._store.now()))
+        now = self._store.now()
+        self._transact(lambda tables: registry.register(tables, self._me, now, report))
         guard = Guard(self._me.key, self._me.token)
         self._session = Session(self._store.database, guard=guard, source=self._me.name)
 
-    def renew(self) -> None:
+    def renew(self, report: Report | None = None) -> None:
         """Renew the lease; Fenced if another launcher has taken over."""
-        self._transact(lambda tables: registry.renew(tables, self._me, self._store.now()))
+        now = self._store.now()
+        self._transact(lambda tables: registry.renew(tables, self._me, now, report))
 
     def close(self) -> None:
         """Give the lease back and end."""
@@ -249,7 +252,7 @@ class Books:
                 self._read(draft, active, now)
         for active, text in notes.remarks:
             if active not in leaving:
-                remark = Remark(active.token, now, text or None, text or "as it should be again")
+                remark = Remark(active.token, now, text or None, text or FREE)
                 draft.changes.append(EditRun(active.key, remark))
         for active, cause, later in notes.requeued:
             not_before = now + later if later else 0.0

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from motoko.config import load_workflow
-from motoko.errors import MotokoError
+from motoko.errors import MotokoError, ServerError
 from motoko.launcher.control import RECALL, RESUME, WAKE, Request, pending, post
 from motoko.launcher.registry import machines
 from motoko.runtime.clock import now
@@ -28,6 +28,7 @@ from motoko.runtime.daemons import PidFile, announce_failure, announce_ready, sp
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
 from motoko.runtime.processes import stop
+from motoko.storage.home import LOOK_SECONDS, Home
 from motoko.storage.off_loop import in_thread
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def serve(
     stop_runs: bool = False,
     ready: Callable[[], object] = lambda: None,
 ) -> None:
-    """Be the launcher of the workflow in ``directory``, until TERM or INT.
+    """Be the launcher of the workflow in ``directory``, until TERM or INT, or until it is moved.
 
     ``ready`` is called when it can be found. With ``stop_runs`` its runs become CREATED again at
     the end, which counts as no attempt; otherwise they go on.
@@ -180,10 +181,9 @@ def serve(
     from motoko.launcher.setup import make_launcher
 
     launcher, store = make_launcher(
-        directory, generator=generator, studies=studies, machine_name=machine_name, lease=lease
-    )
-    if hold:
-        launcher.hold()
+        directory, generator=generator, studies=studies, machine_name=machine_name, lease=lease,
+        hold=hold,
+    )  # fmt: skip
     try:
         everything = not studies and machine_name is None
         anyio.run(_serve, launcher, store, everything, stop_runs, ready)
@@ -199,6 +199,7 @@ async def _serve(
     ready: Callable[[], object],
 ) -> None:
     me, state = launcher.me, store.state
+    home = Home.of(state)
     digest = blake2b(repr((me.studies, me.machines)).encode(), digest_size=4).hexdigest()
     file = PidFile(state.path / ("launcher.json" if everything else f"launcher-{digest}.json"))
 
@@ -221,12 +222,21 @@ async def _serve(
                         tasks.start_soon(_end, launcher, store, recall)
                         recall = False  # who asks again has waited long enough
 
+            async def stay_home() -> None:
+                await _lost(home)
+                tasks.start_soon(_end, launcher, store, False)
+
             tasks.start_soon(listen)
+            tasks.start_soon(stay_home)
             tasks.start_soon(_show_life, file.path, me.lease / SIGNS_OF_LIFE)
             try:
                 await launcher.serve(found)
+            except ServerError:
+                home.check()  # which says more
+                raise
             finally:
                 file.remove()
+            home.check()
             tasks.cancel_scope.cancel()
 
 
@@ -241,6 +251,12 @@ async def _end(launcher: Launcher, store: Store, recall: bool) -> None:
 async def _wind_up(store: Store) -> None:
     await anyio.sleep(HEED_SECONDS)
     await in_thread(store.wind_up)
+
+
+async def _lost(home: Home) -> None:
+    """Wait until the state directory is moved or removed."""
+    while await in_thread(home.lost) is None:  # noqa: ASYNC110 - nobody tells of it
+        await anyio.sleep(LOOK_SECONDS)
 
 
 async def _show_life(path: Path, seconds: float) -> None:

@@ -34,7 +34,7 @@ def look(place: Place) -> tuple[Evidence, ProcessId | None]:
     if start is None:
         return Evidence(status=exit_status(place)), None
     process = parse_start(start)
-    alive = process is not None and is_alive(process)
+    alive = process is not None and works(process, place.private)
     # The exit record is read last: a process that was seen dead has left it by then, or never.
     evidence = Evidence(
         started=True,
@@ -97,9 +97,23 @@ def working_in(run: str) -> ProcessId | None:
     for start in Path(run, PRIVATE).glob(f"*/{START}"):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # moved meanwhile
             process = parse_start(start.read_text(encoding="utf-8", errors="replace"))
-            if process is not None and is_alive(process):
+            if process is not None and works(process, start.parent):
                 return process
     return None
+
+
+def works(process: ProcessId, attempt: str | Path) -> bool:
+    """Return whether a wrapper lives and is that of the attempt with this private directory.
+
+    It is another's where the directory is a copy of the one that it was started with.
+    """
+    if not is_alive(process):
+        return False
+    path = next(iter(_arguments(str(process.pid))[2:3]), b"")
+    try:
+        return not path.startswith(b"/") or os.path.samefile(path, attempt)
+    except OSError:  # it was renamed since
+        return True
 
 
 def find_by_token(token: str) -> ProcessId | None:
@@ -107,13 +121,17 @@ def find_by_token(token: str) -> ProcessId | None:
     wanted = f"/{token}".encode()
     pids = (entry.name for entry in os.scandir(PROC) if entry.name.isdigit()) if _proc() else ()
     for name in pids:
-        try:
-            arguments = (PROC / name / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if any(argument.endswith(wanted) for argument in arguments[2:3]):
+        if any(argument.endswith(wanted) for argument in _arguments(name)[2:3]):
             return identify(int(name))
     return None
+
+
+def _arguments(pid: str) -> list[bytes]:
+    """Return the arguments of a process, none where they are not known."""
+    try:
+        return (PROC / pid / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def _proc() -> bool:

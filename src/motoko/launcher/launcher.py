@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -22,7 +23,7 @@ from motoko.launcher.books import Books, Round
 from motoko.launcher.control import RECALL
 from motoko.launcher.crews import Crews
 from motoko.launcher.engine import LOCAL, SLURM
-from motoko.launcher.registry import Registration
+from motoko.launcher.registry import Registration, Report
 from motoko.launcher.scheduled.batches import batch_of
 from motoko.launcher.scheduled.crew import ScheduledCrew
 from motoko.launcher.scheduled.desk import Desk
@@ -118,7 +119,7 @@ class Launcher:
         Fenced if this one was replaced.
         """
         database = await in_thread(lambda: self._store.database)
-        await in_committer(database, self._books.open)
+        await in_committer(database, lambda: self._books.open(self._report()))
         log.info("launcher %s serves %s", self.me.name, ", ".join(self._options.studies))
         loop = asyncio.get_running_loop()
 
@@ -154,6 +155,7 @@ class Launcher:
             self._held = set() if name is None else self._held - {name}
             self._hold_all = self._hold_all and name is not None
             self._notebook.stir()
+            await self._tell()
             return
         if name is None:
             self._hold_all = True
@@ -166,6 +168,7 @@ class Launcher:
             self._crews.of(active).end_early(active, Lifecycle.CREATED)
         for active in wanted:
             await active.recorded.wait()
+        await self._tell()
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -230,7 +233,25 @@ class Launcher:
     async def _renew(self) -> None:
         while True:
             await anyio.sleep(min(registry.RENEW_SECONDS, self._options.lease / 3))
-            await in_committer(self._store.database, self._books.renew)
+            await self._renewed()
+
+    async def _tell(self) -> None:
+        """Say at once what is held; who was replaced, or ends, notices that elsewhere."""
+        with suppress(Fenced):
+            await self._renewed()
+
+    async def _renewed(self) -> None:
+        report = self._report()
+        await in_committer(self._store.database, lambda: self._books.renew(report))
+
+    def _report(self) -> Report:
+        capacities = self._options.capacities
+        return Report(
+            {name: capacity.slots for name, capacity in capacities.items()},
+            dict(capacities[LOCAL].per_study),
+            tuple(sorted(self._held)),
+            self._hold_all,
+        )
 
     async def _recover_later(self) -> None:
         while True:
@@ -243,7 +264,8 @@ class Launcher:
         for record, terms in left:
             active = Active(record, terms, self._books.place(record))
             scheduled = await in_thread(partial(batch_of, active.place)) is not None
-            generator = SLURM if scheduled else terms.generator
+            # Without a submission it is here, whatever the configuration says of new ones.
+            generator = SLURM if scheduled else LOCAL
             await self._crews.named(generator).take_over(active)
         if left:
             self._notebook.stir()

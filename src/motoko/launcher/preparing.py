@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 IN_THE_WAY: Final = "its directory holds another attempt"
 SOON: Final = 0.1  # seconds until it is tried again
 TOO_LONG: Final = (errno.E2BIG, errno.ENAMETOOLONG)
+# What a launcher or its machine has too few of just now: open files, processes, memory.
+SHORTAGE: Final = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+LATER: Final = 1.0  # seconds until a run is tried again for which there was too little
 
 
 class Unfit(LauncherError):
@@ -46,7 +49,7 @@ def prepare_attempt(store: Store, active: Active) -> Order | Failed:
         inputs = inputs_file(record, active.place, workflow)
         given = variables(record, active.place, active.terms, workflow)
     except (OSError, TypeError, ValueError) as error:
-        return Failed(Unfit(str(error)))
+        return Failed(error if is_shortage(error) else Unfit(str(error)))
     script = next(source for source in sources if source.name == study.exec_file)
     try:
         faults.point("launcher.claimed")
@@ -82,6 +85,11 @@ def _is_ours(store: Store, active: Active) -> bool:
         return False
     finally:
         session.close()
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Return whether this passes, and says nothing about the run."""
+    return isinstance(error, OSError) and error.errno in SHORTAGE
 
 
 def unfit(error: OSError) -> Exception:

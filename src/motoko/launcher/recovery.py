@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.launcher.directory import take_back
 from motoko.launcher.engine import Evidence, Finding, judge
-from motoko.launcher.evidence import START, find_by_token, look, taken_by
+from motoko.launcher.evidence import START, find_by_token, look, taken_by, works
 from motoko.runtime import faults
-from motoko.runtime.processes import is_alive
 
 if TYPE_CHECKING:
     from motoko.launcher.directory import Place
@@ -50,6 +49,6 @@ def examine(place: Place, launcher: str) -> Examined:
 def _by_arguments(place: Place) -> Examined:
     """Look for a wrapper that took its start file and did not come to write into it."""
     process = find_by_token(place.token)
-    alive = process is not None and is_alive(process)
+    alive = process is not None and works(process, place.private)
     evidence = Evidence(started=True, known=True, alive=alive, status=look(place)[0].status)
     return Examined(judge(evidence), process, evidence.status)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import Fenced, LauncherError
@@ -17,6 +17,8 @@ from motoko.runtime.clock import utc
 from motoko.runtime.processes import ProcessId
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from motoko.storage.tables import Tables
 
 PREFIX: Final = "launcher:"
@@ -77,6 +79,20 @@ class Registration:
         return f"process {self.process[0]} on {self.host}, since {since}"
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a launcher says of itself with each sign of life.
+
+    ``slots``: how much it takes at a time, by generator; ``per_study``: how many runs of a study.
+    ``held``: run names of which it claims nothing; ``held_all``: it claims nothing at all.
+    """
+
+    slots: Mapping[str, int] = field(default_factory=dict)
+    per_study: Mapping[str, int] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
+    held_all: bool = False
+
+
 def machines(machine_name: str | None) -> frozenset[str]:
     """Return the machine names by which runs for a launcher may ask; None: for this machine."""
     if machine_name is not None:
@@ -85,12 +101,12 @@ def machines(machine_name: str | None) -> frozenset[str]:
     return frozenset({"localhost", host, host.partition(".")[0]})
 
 
-def register(tables: Tables, me: Registration, now: float) -> None:
+def register(tables: Tables, me: Registration, now: float, report: Report | None = None) -> None:
     """Take the lease. LauncherError names a living launcher that serves the same runs."""
     for other in launchers(tables):
         if not me.overlaps(other):
             continue
-        if other.alive(tables.renewed_at(other.key), now):
+        if _alive(tables, other, now):
             shared = ", ".join(sorted(set(me.studies) & set(other.studies)))
             raise LauncherError(
                 f"a launcher serves {shared} already: {other}",
@@ -98,18 +114,18 @@ def register(tables: Tables, me: Registration, now: float) -> None:
             )
         tables.drop_lease(other.key)
     tables.write_lease(me.key, me.token, asdict(me))
-    tables.renew_lease(me.key, now)
+    tables.renew_lease(me.key, now, asdict(report or Report()))
 
 
-def renew(tables: Tables, me: Registration, now: float) -> None:
-    """Note that the launcher lives. Fenced if it was replaced meanwhile."""
+def renew(tables: Tables, me: Registration, now: float, report: Report | None = None) -> None:
+    """Note that the launcher lives, and what it reports. Fenced if it was replaced meanwhile."""
     lease = tables.lease(me.key)
     if lease is None or lease["token"] != me.token:
         raise Fenced(
             f"launcher {me.name} was replaced while it slept",
             hint="The other launcher goes on with its runs.",
         )
-    tables.renew_lease(me.key, now)
+    tables.renew_lease(me.key, now, None if report is None else asdict(report))
 
 
 def withdraw(tables: Tables, me: Registration) -> None:
@@ -123,19 +139,35 @@ def launchers(tables: Tables) -> list[Registration]:
     return [_registration(tables.lease(name)) for name in names]
 
 
+def report_of(tables: Tables, launcher: Registration) -> Report:
+    """Return what a launcher last said of itself; one of an older Motoko says nothing."""
+    told = tables.lease_report(launcher.key)
+    return Report(
+        dict(told.get("slots", {})),
+        dict(told.get("per_study", {})),
+        tuple(told.get("held", ())),
+        bool(told.get("held_all", False)),
+    )
+
+
 def living(tables: Tables, now: float) -> list[Registration]:
     """Return the launchers that have to be taken for alive."""
-    return [found for found in launchers(tables) if found.alive(tables.renewed_at(found.key), now)]
+    return [found for found in launchers(tables) if _alive(tables, found, now)]
 
 
 def fence(tables: Tables, name: str, now: float) -> bool:
     """Make sure that the launcher ``name`` commits nothing more; False if it is alive."""
     for found in launchers(tables):
         if found.name == name:
-            if found.alive(tables.renewed_at(found.key), now):
+            if _alive(tables, found, now):
                 return False
             tables.drop_lease(found.key)
     return True
+
+
+def _alive(tables: Tables, found: Registration, now: float) -> bool:
+    """Return whether a launcher of this database, not of one it is a copy of, may live."""
+    return tables.taken_here(found.key) and found.alive(tables.renewed_at(found.key), now)
 
 
 def _registration(lease: Any) -> Registration:

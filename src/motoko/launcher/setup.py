@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import resource
 from shutil import which
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from motoko.config import WorkflowConfig
 
 AHEAD: Final = 16  # runs claimed ahead, at most, where they are short
+OWN_FILES: Final = 40  # open files of a launcher beside one for each run
+
+log = logging.getLogger(__name__)
 
 
 def make_launcher(
@@ -33,11 +38,13 @@ def make_launcher(
     studies: Sequence[str] = (),
     machine_name: str | None = None,
     lease: float,
+    hold: bool = False,
 ) -> tuple[Launcher, Store]:
     """Return a launcher for the workflow in ``directory``, and the store it works on.
 
     ``studies``: only these; ``generator``: in place of what the configuration says.
-    ``machine_name``: only runs meant for that machine, otherwise those for this one.
+    ``machine_name``: only runs meant for that machine, otherwise those for this one. ``hold``: it
+    claims nothing, and only attends to what former launchers left.
     """
     config = load_workflow(directory)
     served = _served(config, studies)
@@ -47,7 +54,7 @@ def make_launcher(
         defaults = {name: {**given, "generator": chosen} for name, given in defaults.items()}
     limits = {name: config.max_concurrent_of(name) for name in served}
     per_study = {name: limit for name, limit in limits.items() if limit is not None}
-    local = Capacity(config.max_concurrent or cores(), AHEAD, per_study)
+    local = Capacity(_at_once(config.max_concurrent or cores()), AHEAD, per_study)
     options = Options(
         studies=served,
         site=Site(frozenset(GENERATORS), machines(machine_name)),
@@ -56,9 +63,26 @@ def make_launcher(
         defaults=defaults,
         lease=lease,
     )
-    _check_scheduler(defaults)
+    if not hold:
+        _check_scheduler(defaults)
     store = Store(StateDirectory.of(directory), config.studies)
-    return Launcher(store, options, BashGenerator(), Scheduler()), store
+    launcher = Launcher(store, options, BashGenerator(), Scheduler())
+    if hold:
+        launcher.hold()
+    return launcher, store
+
+
+def _at_once(wanted: int) -> int:
+    """Return how many of so many runs this process has files enough for."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = max(1, limit - OWN_FILES)
+    if limit != resource.RLIM_INFINITY and wanted > possible:
+        log.warning(
+            "max_concurrent is %d, but of %d files that may be open (ulimit -n) %d are left for "
+            "runs: so many run at once", wanted, limit, possible,
+        )  # fmt: skip
+        return possible
+    return wanted
 
 
 def _check_scheduler(defaults: Mapping[str, Mapping[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from motoko.operations.overview import server_process
 from motoko.operations.services import others
 from motoko.operations.stopping import running_orchestrators
 from motoko.storage.copying import Contents, contents, copy_database, install_database
+from motoko.storage.damage import check_whole
 from motoko.storage.server import explained
 from motoko.storage.store import Store
 
@@ -37,13 +38,14 @@ def restore(state: StateDirectory, source: Path, *, replace: bool = False) -> Co
     """Make the copy ``source`` the workflow's database; run directories stay as they are.
 
     Raises StorageError where anything works with the workflow or ``source`` is no database of
-    Motoko's, DatabaseVersionError where a newer Motoko wrote it, DatabaseExistsError where there
-    are results, unless ``replace``.
+    Motoko's, DatabaseDamagedError where it is damaged or cut off, DatabaseVersionError where a
+    newer Motoko wrote it, DatabaseExistsError where there are results, unless ``replace``.
     """
     if not source.is_file():
         raise StorageError(f"{source} is not a file", hint="Name one that `motoko backup` wrote.")
     with explained(state.path.parent, "restored"):
         contents(source)
+        check_whole(source)
         _check_unused(state)
         if state.database.exists() and not replace:
             raise DatabaseExistsError(

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import DeleteRun, EditRun
 from motoko.core.states import ACTIVE
 from motoko.errors import ConflictError, MotokoError, UnknownRunError
-from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
-from motoko.operations import changing, choosing
+from motoko.operations import cancelling, choosing
+from motoko.operations.cancelling import END_SECONDS
 from motoko.orchestrator.lease import holders
 from motoko.storage.session import Session
 
@@ -21,12 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.core.records import RunKey, RunRecord
+    from motoko.operations.cancelling import Cancelled
     from motoko.storage.store import Store
     from motoko.workflow import Workflow
 
 BATCH: Final = 500  # runs deleted in one commit
-END_SECONDS: Final = 60.0
-LOOK: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,39 +68,15 @@ def candidates(
 
 def end(
     workflow: Workflow, runs: Iterable[RunRecord], *, patience: float = END_SECONDS
-) -> list[RunKey]:
-    """Cancel runs that go on, their scheduler jobs included; returns which have not ended in time.
+) -> Cancelled:
+    """Cancel runs that go on, their scheduler jobs included; returns what became of them.
 
     Where no launcher works, one is started that ends them, and stopped afterwards. MotokoError
     where an orchestrator works with one of the run names. Blocks for ``patience`` seconds at most.
     """
-    store = workflow.store
     records = list(runs)
-    _check_unused(store, {record.run_name for record in records})
-    keys = changing.cancel(workflow, records, "motoko clean")
-    alone = not running_launchers(store.state)
-    if alone:
-        start_launcher(store.state, hold=True)
-    try:
-        deadline = time.monotonic() + patience
-        while (left := _going(store, keys)) and time.monotonic() < deadline:
-            time.sleep(LOOK)
-        return left
-    finally:
-        if alone:
-            stop_launcher(store.state)
-
-
-def _going(store: Store, keys: Iterable[RunKey]) -> list[RunKey]:
-    with store.script.view() as session:
-        return [key for key in keys if _is_active(session, key)]
-
-
-def _is_active(session: Session, key: RunKey) -> bool:
-    try:
-        return session.run(key).lifecycle in ACTIVE
-    except UnknownRunError:
-        return False
+    _check_unused(workflow.store, {record.run_name for record in records})
+    return cancelling.cancel(workflow, records, "motoko clean", wait=True, patience=patience)
 
 
 def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> list[RunKey]:

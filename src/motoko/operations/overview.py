@@ -10,6 +10,7 @@ from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import NoDatabaseError
 from motoko.launcher.registry import Registration, living
 from motoko.operations.chronicle import PastFiring, unregistered_firings
+from motoko.operations.reasons import Reasons, Serving
 from motoko.orchestrator.lease import Holder, Stall, holders, stalls
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import is_alive
@@ -17,7 +18,7 @@ from motoko.storage.scripts import scripts_digest
 from motoko.storage.server import answers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from motoko.core.records import RunRecord
     from motoko.storage.address import StateDirectory
@@ -35,10 +36,12 @@ class Progress:
     """How far a run name is: how many of its runs are in which state, by study.
 
     ``others``: where some of them wait, how many runs of other run names have not ended either.
+    ``unserved``: how many wait that no launcher takes, by reason.
     """
 
     counts: Counts
     others: Mapping[str, int] = field(default_factory=dict)
+    unserved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,16 @@ class StudyOverview:
     """One study: its runs by run name and state, and the runs themselves if asked for.
 
     ``outdated``: by run name, the ids of the ended runs whose scripts have changed since.
+    ``reasons``: by id, why a run waits or ended badly; ``unserved``: how many CREATED runs no
+    launcher takes, by reason.
     """
 
     name: str
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     runs: Sequence[RunRecord] = ()
     outdated: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    unserved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,8 @@ def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) ->
     try:
         with store.script.view() as session:
             tables, now = session.tables, store.now()
+            serving = Serving.of(tables, workflow.config, now)
+            reasons = Reasons(tables, serving) if runs else None
             return Overview(
                 workflow.directory,
                 database=True,
@@ -94,13 +103,15 @@ def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) ->
                 orchestrators=holders(tables, now),
                 stalls=stalls(tables, now),
                 unregistered=unregistered_firings(tables),
-                studies=[_study(workflow, tables, name, runs=runs) for name in names],
+                studies=[_study(workflow, tables, name, serving, reasons) for name in names],
             )
     except NoDatabaseError:
         return empty
 
 
-def _study(workflow: Workflow, tables: Tables, name: str, *, runs: bool) -> StudyOverview:
+def _study(
+    workflow: Workflow, tables: Tables, name: str, serving: Serving, reasons: Reasons | None
+) -> StudyOverview:
     if name not in tables.study_names():
         return StudyOverview(name)
     table = tables.study(name)
@@ -108,11 +119,15 @@ def _study(workflow: Workflow, tables: Tables, name: str, *, runs: bool) -> Stud
     counts = {run_name: table.counts(run_name) for run_name in run_names}
     digest = scripts_digest(workflow.task_managers[name].bd_config)
     outdated = {run_name: table.outdated(digest, run_name) for run_name in run_names}
+    runs = [] if reasons is None else list(table.records(table.ids(None)))
+    why = {} if reasons is None else {record.id: reasons.why(record) for record in runs}
     return StudyOverview(
         name,
         counts,
-        list(table.records(table.ids(None))) if runs else (),
+        runs,
         {run_name: ids for run_name, ids in outdated.items() if ids},
+        {run_id: reason for run_id, reason in why.items() if reason},
+        serving.unserved(tables, [name], None),
     )
 
 
@@ -129,15 +144,21 @@ def executing(session: Session, studies: Iterable[str]) -> dict[str, int]:
     return _by_run_name(session, studies, ACTIVE)
 
 
-def progress(session: Session, studies: Iterable[str], run_name: str) -> Progress:
-    """Return how far a run name is."""
+def progress(
+    session: Session,
+    studies: Iterable[str],
+    run_name: str,
+    serving: Callable[[], Serving] | None = None,
+) -> Progress:
+    """Return how far a run name is; ``serving``: says who executes runs now."""
     names = list(studies)
     counts = counts_by_state(session, names, run_name)
     if not any(Lifecycle.CREATED in states for states in counts.values()):
         return Progress(counts)
     waiting = _by_run_name(session, names, NOT_ENDED)
     waiting.pop(run_name, None)
-    return Progress(counts, waiting)
+    unserved = {} if serving is None else serving().unserved(session.tables, names, run_name)
+    return Progress(counts, waiting, unserved)
 
 
 def _by_run_name(

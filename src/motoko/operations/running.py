@@ -12,6 +12,7 @@ import anyio
 
 from motoko.errors import MotokoError, ServerError
 from motoko.operations.overview import Progress, progress
+from motoko.operations.reasons import Serving
 from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
 
@@ -123,10 +124,14 @@ async def _show_changes(
 ) -> None:
     studies, run_name = list(workflow.task_managers), workflow.run_name or ""
     last: Progress | None = None
+
+    def serving() -> Serving:
+        return Serving.of(session.tables, workflow.config, workflow.store.now())
+
     while True:
         changed.clear()
         await in_thread(session.refresh)
-        found = await in_thread(lambda: progress(session, studies, run_name))
+        found = await in_thread(lambda: progress(session, studies, run_name, serving))
         if found != last:
             last = found
             show(found)

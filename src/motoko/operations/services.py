@@ -162,7 +162,7 @@ class Services:
                 stop_server(self._state)
 
     def _lock(self) -> FileLock:
-        return _lock(self._state)
+        return services_lock(self._state)
 
     def _mark(self, what: str, note: str = "") -> bool:
         """Mark what is about to be started as temporary; returns whether it was not yet so."""
@@ -233,7 +233,7 @@ def _server_for_a_launcher(state: StateDirectory) -> Iterator[None]:
     That is, if it was started here and nobody else uses it.
     """
     started = ensure_server(state)  # there may be no directory for a lock to be in
-    with _lock(state):
+    with services_lock(state):
         started = ensure_server(state) or started
         try:
             yield
@@ -243,7 +243,8 @@ def _server_for_a_launcher(state: StateDirectory) -> Iterator[None]:
             raise
 
 
-def _lock(state: StateDirectory) -> FileLock:
+def services_lock(state: StateDirectory) -> FileLock:
+    """Return the lock of whoever starts or stops the server or a launcher."""
     return FileLock(
         state.path / "services.lock",
         timeout=LOCK_SECONDS,

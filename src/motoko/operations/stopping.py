@@ -10,6 +10,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
+from motoko.config import load_workflow
 from motoko.core.states import ACTIVE
 from motoko.errors import (
     DatabaseDamagedError,
@@ -22,11 +23,12 @@ from motoko.errors import (
 from motoko.launcher.daemon import (
     recall_runs,
     running_launchers,
-    start_launcher,
     stop_launcher,
 )
 from motoko.launcher.registry import living
+from motoko.operations.cancelling import launchers_on_hold, needed
 from motoko.operations.leaving import asked_to_leave
+from motoko.operations.reasons import Serving
 from motoko.operations.services import keep
 from motoko.orchestrator.lease import Holder, Stall, holders, stalls
 from motoko.runtime.daemons import PidFile
@@ -198,11 +200,11 @@ def _recall_deserted(state: StateDirectory) -> int:
 
     It takes a launcher to end them. What had ended meanwhile is only recorded.
     """
-    left = _deserted(state)
+    left, places = _deserted(state)
     if not left:
         return 0
-    start_launcher(state, hold=True)
-    stop_launcher(state, stop_runs=True)
+    with launchers_on_hold(state, places):
+        stop_launcher(state, stop_runs=True)
     store = Store(state, {}, look=True)
     try:
         with store.script.view() as session:
@@ -211,22 +213,28 @@ def _recall_deserted(state: StateDirectory) -> int:
         store.close()
 
 
-def _deserted(state: StateDirectory) -> dict[RunKey, int]:
-    """Return how often the runs were taken back that go on without any launcher."""
+def _deserted(state: StateDirectory) -> tuple[dict[RunKey, int], dict[str | None, list[str]]]:
+    """Return how often the runs were taken back that go on without any launcher.
+
+    And the studies that need one, by machine.
+    """
     store = Store(state, {}, look=True)
     try:
         with store.script.view() as session:
             tables = session.tables
             if living(tables, store.now()):
-                return {}
+                return {}, {}
             studies = [tables.study(name) for name in tables.study_names()]
-            going = (study.records(study.ids(None, lifecycles=ACTIVE)) for study in studies)
-            return {run.key: run.uncounted for records in going for run in records}
+            going = [r for s in studies for r in s.records(s.ids(None, lifecycles=ACTIVE))]
+            if not going:
+                return {}, {}
+            serving = Serving.of(tables, load_workflow(state.path.parent), store.now())
+            return {run.key: run.uncounted for run in going}, needed(serving, going)
     except NoDatabaseError:
-        return {}
+        return {}, {}
     except DatabaseDamagedError as error:
         log.warning("runs that go on are left alone: %s", error.message)
-        return {}
+        return {}, {}
     finally:
         store.close()
 

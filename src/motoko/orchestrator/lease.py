@@ -13,7 +13,8 @@ import anyio
 
 from motoko.errors import LeaseHeld
 from motoko.runtime.processes import ProcessId, current, is_alive
-from motoko.storage.off_loop import in_committer
+from motoko.storage.home import LOOK_SECONDS, Home
+from motoko.storage.off_loop import in_committer, in_thread
 from motoko.storage.session import Guard, transact
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Lease:
         self._run_name = run_name
         self._report = Report()
         self._news = asyncio.Event()
+        self._home: Home | None = None
         self.guard = Guard(PREFIX + run_name, secrets.token_hex(8))
 
     def say_events(self, names: Iterable[str]) -> None:
@@ -117,6 +119,7 @@ class Lease:
     async def acquire(self) -> None:
         """Take the lease; LeaseHeld names the process that has it."""
         await in_committer(self._store.database, lambda: transact(self._store.database, self._take))
+        self._home = Home.of(self._store.state)
 
     def _take(self, tables: Tables) -> None:
         now = self._store.now()
@@ -134,15 +137,23 @@ class Lease:
     async def renew_forever(self) -> None:
         """Renew the lease until cancelled, and whenever there is something to say.
 
-        Fenced where somebody else has it now.
+        Fenced where somebody else has it now; ServerError where the state directory was moved or
+        removed.
         """
         while True:
-            with anyio.move_on_after(RENEW_SECONDS):
-                await self._news.wait()
+            await self._time_to_renew()
             self._news.clear()
             await in_committer(
                 self._store.database, lambda: transact(self._store.database, self._renew)
             )
+
+    async def _time_to_renew(self) -> None:
+        with anyio.move_on_after(RENEW_SECONDS):
+            while not self._news.is_set():
+                if self._home is not None:
+                    await in_thread(self._home.check)
+                with anyio.move_on_after(LOOK_SECONDS):
+                    await self._news.wait()
 
     def _renew(self, tables: Tables) -> None:
         lease = tables.lease(self.guard.name)
@@ -164,10 +175,13 @@ class Lease:
 
 
 def current_holder(tables: Tables, run_name: str, now: float) -> Holder | None:
-    """Return who orchestrates this run name, None if nobody living does."""
+    """Return who orchestrates this run name, None if nobody living does.
+
+    Whoever does so in a database that this one is a copy of, does not do it here.
+    """
     name = PREFIX + run_name
     lease: Any = tables.lease(name)
-    if lease is None or lease["token"] is None:
+    if lease is None or lease["token"] is None or not tables.taken_here(name):
         return None
     holder = Holder(**lease["holder"])
     return holder if holder.may_live(tables.renewed_at(name), now) else None

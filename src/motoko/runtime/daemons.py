@@ -15,6 +15,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import LauncherError, MotokoError
@@ -23,7 +24,6 @@ from motoko.runtime.processes import ProcessId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 READY_FD: Final = "MOTOKO_READY_FD"
 READY: Final = "ok"
@@ -194,11 +194,15 @@ def _announce(line: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PidRecord:
-    """What a pid file says: which process, on which host, and what it told of itself."""
+    """What a pid file says: which process, on which host, and what it told of itself.
+
+    ``home``: under which name it knew the file's directory.
+    """
 
     process: ProcessId
     host: str
     info: Mapping[str, Any]
+    home: Path | None = None
 
     @property
     def elsewhere(self) -> bool:
@@ -208,7 +212,11 @@ class PidRecord:
 
 @dataclass(frozen=True, slots=True)
 class PidFile:
-    """A file in which a daemon says which process it is. Information: a lock excludes."""
+    """A file in which a daemon says which process it is. Information: a lock excludes.
+
+    It holds for the directory it was written in, whatever that is called now; a copy of it in
+    another directory says nothing.
+    """
 
     path: Path
 
@@ -218,16 +226,21 @@ class PidFile:
             "process": asdict(process or processes.current()),
             "host": os.uname().nodename,
             "info": info,
+            "home": {"path": str(self.path.parent), "inode": files.inode(self.path.parent)},
         }
         files.write_atomic(self.path, json.dumps(content).encode())
 
     def read(self) -> PidRecord | None:
-        """Return what the file says, None if there is none or it makes no sense."""
+        """Return what the file says, None if there is none, it makes no sense or is a copy."""
         try:
             content = json.loads(self.path.read_bytes())
             process = ProcessId(**content["process"])
-            return PidRecord(process, content["host"], content["info"])
-        except (FileNotFoundError, ValueError, TypeError, LookupError):
+            home = content.get("home")  # none in what an older Motoko wrote
+            if home is not None and home["inode"] != files.inode(self.path.parent):
+                return None
+            known = None if home is None else Path(home["path"])
+            return PidRecord(process, content["host"], content["info"], known)
+        except (FileNotFoundError, ValueError, TypeError, LookupError, AttributeError):
             return None
 
     def owner_alive(self) -> bool:

@@ -115,6 +115,17 @@ def private_directory(path: Path) -> Path:
     return path
 
 
+def inode(path: Path) -> int | None:
+    """Return a file's or a directory's inode number, None if it does not exist.
+
+    OSError where that cannot be told.
+    """
+    try:
+        return path.stat().st_ino
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def sync_directory(path: Path) -> None:
     """Have what was renamed or removed in a directory survive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

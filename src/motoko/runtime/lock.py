@@ -49,10 +49,15 @@ class FileLock:
         return self._descriptor is not None
 
     def acquire(self) -> None:
-        """Take the lock, or raise ``error`` when the time is over."""
+        """Take the lock; raise ``error`` when the time is over, or where there is no directory."""
         if self._descriptor is not None:
             raise self.error(f"{self.path} is locked by this very lock already")
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError as error:
+            raise self.error(
+                f"{self.path.parent} is not there any more: it was moved or removed"
+            ) from error
         try:
             self._wait(descriptor)
             self._say(descriptor, self._holder_text())

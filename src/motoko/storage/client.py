@@ -135,6 +135,8 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
         super().close()
 
     def _call_server(self, method: str, *args: Any, **options: Any) -> Any:
+        if self._server.is_closed():
+            raise ClientDisconnected("closed")
         with self._calling():
             self.need_server()
             return self._server.call(method, *args, **options)

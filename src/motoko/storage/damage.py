@@ -149,6 +149,20 @@ def _examined(path: Path, file: IO[bytes], size: int) -> Sound:
     raise damaged(path, f"is damaged at byte {end} of {size}")
 
 
+def check_whole(path: Path) -> None:
+    """Raise DatabaseDamagedError if a file, which nobody writes to, ends with half a transaction.
+
+    Such a file is not mended: nobody knows how much else it lacks.
+    """
+    found = examine(path)
+    if found.committed < found.size:
+        raise DatabaseDamagedError(
+            f"{path} is cut off: a transaction at byte {found.committed} of {found.size} is not "
+            "whole",
+            hint="Take another copy: `motoko backup` makes whole ones only. Nothing was changed.",
+        )
+
+
 def mend(path: Path) -> None:
     """Cut off what a commit that was not finished left; DatabaseDamagedError if it is damaged."""
     found = examine(path)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from motoko.errors import ConfigError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from motoko.config import StudyConfig
 
 
@@ -16,6 +20,15 @@ def scripts_digest(study: StudyConfig) -> str:
         path = study.directory / name
         digest.update(name.encode() + b"\0")
         if path.is_file():
-            digest.update(path.read_bytes())
+            digest.update(_content(path))
         digest.update(b"\0")
     return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}", hint="It is copied for each run."
+        ) from error

@@ -17,11 +17,13 @@ from motoko.errors import MotokoError
 from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
 from motoko.storage.address import StateDirectory
 from motoko.storage.damage import told
+from motoko.storage.home import LOOK_SECONDS, Home
 from motoko.storage.orphans import remove_orphans
 from motoko.storage.packing import Packer, Policy
 from motoko.storage.served_file import ServedFile
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Sequence
 
 # Clients that missed more commits than this are told that anything may have changed.
@@ -31,8 +33,9 @@ log = logging.getLogger("motoko.storage.serve")  # __name__ is __main__
 
 
 def serve(state: StateDirectory, policy: Policy) -> None:
-    """Serve the database in ``state`` until TERM or INT."""
+    """Serve the database in ``state`` until TERM or INT, or until it is moved or removed."""
     os.umask(0o077)
+    home = Home.of(state)
     packer = Packer(state.packed_note, policy)
     storage = packer.storage = ServedFile(state.database, committed=packer.consider)
     remove_orphans(state)
@@ -52,12 +55,33 @@ def serve(state: StateDirectory, policy: Policy) -> None:
         record.write(socket=str(socket))
         announce_ready()
         packer.consider(storage.getSize())
+        _watch(loop, home, storage)
         loop.run_forever()
     finally:
+        moved = home.lost() is not None
+        storage.in_place()
         storage.close()
         record.remove()
-        with contextlib.suppress(FileNotFoundError):
-            socket.unlink()
+        if not moved:  # or it may be another server's by now
+            with contextlib.suppress(FileNotFoundError):
+                socket.unlink()
+
+
+def _watch(loop: AbstractEventLoop, home: Home, storage: ServedFile) -> None:
+    """End the loop when the directory or the file is not there any more, or is another one."""
+
+    def look() -> None:
+        lost = home.lost()
+        if lost is None and storage.in_place():
+            loop.call_later(LOOK_SECONDS, look)
+            return
+        if lost is None:
+            log.error("%s was removed or replaced while it was served", storage.getName())
+        else:
+            log.error("%s", lost.message)
+        loop.stop()
+
+    loop.call_later(LOOK_SECONDS, look)
 
 
 class _Departures(logging.Filter):

@@ -34,6 +34,7 @@ class ServedFile(FileStorage):  # type: ignore[misc]
     def __init__(self, path: Path, *, committed: Callable[[int], None] | None = None) -> None:
         self._committed = committed
         self._over = False
+        self._adrift = False
         self._new = not path.exists()
         try:
             with damage.told(path, opening=True):
@@ -120,8 +121,25 @@ class ServedFile(FileStorage):  # type: ignore[misc]
         self._pos = position
 
     def _save_index(self) -> None:
-        if not self._over:
+        if not (self._over or self._adrift):
             super()._save_index()
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def in_place(self) -> bool:
+        """Return whether the file is still there under its name; if not, nothing is noted of it."""
+        with self._lock:  # a pack exchanges the files under it
+            if self._over:
+                return True
+            try:
+                found = os.stat(self._file_name)
+            except (FileNotFoundError, NotADirectoryError):
+                self._adrift = True
+            except OSError:  # it cannot be told now
+                pass
+            else:
+                self._adrift = not os.path.samestat(found, os.fstat(self._file.fileno()))
+            return not self._adrift
 
     def close(self) -> None:
         """Close the file; a pack under way comes to nothing."""

@@ -19,6 +19,7 @@ from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
 from motoko.runtime.processes import stop
 from motoko.storage.database import Database
+from motoko.storage.home import await_former
 from motoko.storage.new_file import make_database_file
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
@@ -78,9 +79,11 @@ def hangs(state: StateDirectory) -> bool:
 def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = None) -> bool:
     """Start the server unless it runs; returns whether this call started it.
 
-    ``needed`` is asked once more when nobody else can start or stop it. Raises NoDatabaseError
+    ``needed`` is asked once more when nobody else can start or stop it. Whoever knows the directory
+    under a former name is waited for. Raises NoDatabaseError
     where there is nothing to serve, ServerError where it does not start.
     """
+    await_former(state)
     if answers(state):
         return False
     _check_database(state)

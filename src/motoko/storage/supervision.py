@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from motoko.errors import MotokoError
+from motoko.storage.home import Home
 from motoko.storage.server import ensure_server
 
 if TYPE_CHECKING:
@@ -36,12 +37,17 @@ class Client(Protocol):
         """Look for the server at this address, now."""
         ...
 
+    def close(self) -> None:
+        """Disconnect for good."""
+        ...
+
 
 class Supervisor:
     """Starts the server of one workflow again, in a thread that lives while it is gone."""
 
     def __init__(self, state: StateDirectory) -> None:
         self._state = state
+        self._home = Home.of(state)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
@@ -77,6 +83,7 @@ class Supervisor:
     def _bring_back(self, client: Client) -> None:
         pause = failing = GRACE
         while not self._closed.wait(pause):
+            self._give_up(client)
             with self._lock:
                 if client.is_connected() or not self._needed():
                     self._wanted = False
@@ -88,6 +95,13 @@ class Supervisor:
                 pause = failing = 0.0
             else:
                 pause = failing = min(max(2 * failing, GRACE), LAST_PAUSE)
+
+    def _give_up(self, client: Client) -> None:
+        """Disconnect for good where the directory is gone: then nobody waits for its server."""
+        lost = None if client.is_connected() else self._home.lost()
+        if lost is not None:
+            self.problem = lost
+            client.close()
 
     def _wait_for(self, client: Client) -> None:
         deadline = time.monotonic() + CONNECT_SECONDS

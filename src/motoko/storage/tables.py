@@ -9,7 +9,8 @@ Root layout, below the key ``motoko``::
     firings    OOBTree   (run name, event, key) -> PersistentMapping
     open       OOTreeSet of the keys of open firings
     once       OOTreeSet of (run name, event, study, run id) done under once=True
-    leases     OOBTree   name -> PersistentMapping {"token", "holder"}
+    leases     OOBTree   name -> PersistentMapping {"token", "holder", "place"}
+                         place: inode number of the directory with the database it was taken in
     renewals   OOBTree   name -> PersistentMapping {"at": seconds since the epoch, "report"}
 """
 
@@ -22,12 +23,14 @@ from persistent.mapping import PersistentMapping
 
 from motoko.core.values import MISSING
 from motoko.errors import UnknownNameError, suggestion
+from motoko.runtime.files import inode
 from motoko.storage.study_table import LAST, StudyTable, new_study_table
 from motoko.storage.upgrades import SCHEMA_VERSION, upgrade
 from motoko.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from motoko.core.changes import RecordFiring
 
@@ -59,6 +62,7 @@ class Tables:
 
     def __init__(self, root: Any) -> None:
         self._root = root["motoko"]
+        self._connection = getattr(root, "_p_jar", None)
         self._studies: dict[str, StudyTable] = {}
 
     def study(self, name: str) -> StudyTable:
@@ -170,8 +174,23 @@ class Tables:
     def write_lease(self, name: str, token: str | None, holder: dict[str, Any]) -> None:
         """Give the lease to ``token`` (None: to nobody)."""
         self._root["leases"].setdefault(name, PersistentMapping()).update(
-            {"kind": "lease", "token": token, "holder": holder}
+            {"kind": "lease", "token": token, "holder": holder, "place": self._place()}
         )
+
+    def taken_here(self, name: str) -> bool:
+        """Return whether a lease was taken in this database, not in one that it is a copy of.
+
+        If that is not known, as in what an older Motoko wrote, it is taken for so.
+        """
+        lease, here = self.lease(name), self._place()
+        there = None if lease is None else lease.get("place")
+        return here is None or there is None or there == here
+
+    def _place(self) -> int | None:
+        """Return the inode number of the database's directory, None of one in memory."""
+        database = None if self._connection is None else self._connection.db()
+        file: Path | None = getattr(database, "file", None)
+        return None if file is None else inode(file.parent)
 
     def renew_lease(self, name: str, at: float, report: dict[str, Any] | None = None) -> None:
         """Note that the lease's holder was alive at ``at``, and what it says of itself."""

@@ -30,6 +30,7 @@ def execute(args: argparse.Namespace) -> int:
     from motoko.cli import exit_status
     from motoko.cli.opening import state_directory
     from motoko.operations.orchestrators import log_file, log_files
+    from motoko.operations.reasons import unserved_runs
     from motoko.operations.stopping import running_orchestrators, stalled_orchestrators
     from motoko.storage.store import Store
 
@@ -37,13 +38,18 @@ def execute(args: argparse.Namespace) -> int:
     store = Store(state, {}, look=True)
     try:
         running, stalled = running_orchestrators(store), stalled_orchestrators(store)
+        names = [name for name in sorted(running) if args.run_name in (None, name)]
+        waiting = unserved_runs(store, names)
     finally:
         store.close()
-    names = [name for name in sorted(running) if args.run_name in (None, name)]
     for name in names:
         print(f"run name {name}: {running[name]}")
         if name in stalled:
             print("\n".join(f"  {line}" for line in stall_lines(stalled[name])))
+        if waiting[name]:
+            from motoko.cli.tables import unserved_text
+
+            print(f"  {unserved_text(waiting[name])}")
     if not names:
         whose = "" if args.run_name is None else f" of run name {args.run_name!r}"
         print(f"no orchestrator{whose} runs")

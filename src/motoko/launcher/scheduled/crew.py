@@ -80,6 +80,7 @@ class ScheduledCrew:
         self._batches: dict[str, Batch] = {}
         self._to_cancel: set[str] = set()
         self._told: set[str] = set()
+        self._strays: set[str] = set()
         self._ends: dict[str, Word] = {}
 
     def run(self, tasks: TaskGroup) -> None:
@@ -291,7 +292,8 @@ class ScheduledCrew:
         return doubled
 
     async def _end_strays(self, look: Look) -> None:
-        """End the jobs that nobody waits for any more."""
+        """End the jobs that nobody waits for any more, which may take several looks."""
+        self._strays &= look.jobs.keys()
         unknown = [
             token
             for token, jobs in look.jobs.items()
@@ -301,7 +303,9 @@ class ScheduledCrew:
             return
         for token in await in_thread(partial(strays, self._root, unknown, self._owner)):
             if token not in self._batches:
-                log.warning("batch %s: nobody waits for it any more", token)
+                if token not in self._strays:
+                    log.warning("batch %s: nobody waits for it any more", token)
+                    self._strays.add(token)
                 self._to_cancel |= look.jobs[token] & look.going
 
     async def _give_up(self) -> bool:
@@ -340,6 +344,7 @@ class ScheduledCrew:
         *,
         ending: Ending | None = None,
     ) -> None:
+        active.past = True
         self.pool.release(active)
         moment = self._store.now() if at is None else at
         self._notebook.ended.append(Ended(active, status, moment, ending))
@@ -357,7 +362,7 @@ class ScheduledCrew:
 
     def end_early(self, active: Active, outcome: Lifecycle) -> None:
         """Have an attempt ended; the first reason counts. CREATED: to be tried again later."""
-        if active.stop is not None or not self.pool.has(active):
+        if active.stop is not None or not self.pool.has(active) or active.past:
             return
         active.stop = outcome
         if self.pool.waits(active):

@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from motoko.core.sbatch import with_suggestion
 from motoko.errors import ConfigError
-from motoko.launcher.generators.slurm.options import with_suggestion
 from motoko.launcher.generators.slurm.states import Condition
 from motoko.launcher.generators.slurm.submission import (
     Failure,
@@ -51,11 +51,15 @@ Key = tuple[str, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What came of a submission: the job's id, or what kind of failure it was and why."""
+    """What came of a submission: the job's id, or what kind of failure it was and why.
+
+    ``asked``: whether the scheduler was asked at all.
+    """
 
     job: str | None = None
     failure: Failure | None = None
     why: str = ""
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,8 @@ class Desk:
                 chdir=directory,
             )
         except ConfigError as error:
-            return Submitted(failure=Failure.REFUSED, why=error.message)
+            why = ". ".join(filter(None, (error.message, error.hint)))
+            return Submitted(failure=Failure.REFUSED, why=why, asked=False)
         answer = await self._scheduler.run(argv, directory=directory)
         if not answer.good:
             kind = Failure.LOST if answer.unknown else failure(answer.stderr)

@@ -125,10 +125,10 @@ class Submission:
         if result.failure is Failure.LOST:
             log.warning("batch %s: %s; it is looked for in the queue", batch.token, result.why)
             return None
-        log.warning("batch %s is refused: %s", batch.token, result.why)
+        log.warning("batch %s is not submitted: %s", batch.token, result.why)
         if result.failure is Failure.LATER:
             return Refusal(result.why, later=LATER)
-        reason = f"sbatch refused it: {result.why}"
+        reason = f"{'sbatch refused it' if result.asked else 'it is not submitted'}: {result.why}"
         return Refusal(result.why, Ending(Lifecycle.FAILED, None, reason))
 
     async def _keep_to_rate(self) -> None:

@@ -7,7 +7,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from motoko.launcher.generators.slurm.options import user_arguments
+from motoko.core.sbatch import user_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,186 @@
+"""The user's options of sbatch, in whatever form and wherever they are given."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from motoko.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# Options of sbatch that take no value as a word of its own; all others do.
+FLAGS: Final = frozenset(
+    {
+        *("contiguous", "exclusive", "get-user-env", "help", "hold", "ignore-pbs", "nice"),
+        *("no-kill", "no-requeue", "overcommit", "oversubscribe", "parsable", "propagate"),
+        *("quiet", "reboot", "requeue", "spread-job", "test-only", "usage", "use-min-nodes"),
+        *("verbose", "version", "wait"),
+    }
+)
+SHORT_FLAGS: Final = frozenset("hHkOQsvVW")
+# Long options of sbatch(1) up to 24.05. What is missing here is no error: later versions and a
+# site's plugins have others.
+KNOWN: Final = frozenset(
+    {
+        *("account", "acctg-freq", "array", "batch", "bb", "bbf", "begin", "chdir"),
+        *("cluster-constraint", "clusters", "comment", "constraint", "container", "container-id"),
+        *("contiguous", "core-spec", "cores-per-socket", "cpu-freq", "cpus-per-gpu"),
+        *("cpus-per-task", "deadline", "delay-boot", "dependency", "distribution", "error"),
+        *("exclude", "exclusive", "export", "export-file", "extra", "extra-node-info"),
+        *("get-user-env", "gid", "gpu-bind", "gpu-freq", "gpus", "gpus-per-node"),
+        *("gpus-per-socket", "gpus-per-task", "gres", "gres-flags", "help", "hint", "hold"),
+        *("ignore-pbs", "input", "job-name", "kill-on-invalid-dep", "licenses", "mail-type"),
+        *("mail-user", "mcs-label", "mem", "mem-bind", "mem-per-cpu", "mem-per-gpu", "mincpus"),
+        *("network", "nice", "no-kill", "no-requeue", "nodefile", "nodelist", "nodes", "ntasks"),
+        *("ntasks-per-core", "ntasks-per-gpu", "ntasks-per-node", "ntasks-per-socket"),
+        *("oom-kill-step", "open-mode", "output", "overcommit", "oversubscribe", "parsable"),
+        *("partition", "power", "prefer", "priority", "profile", "propagate", "qos", "quiet"),
+        *("reboot", "requeue", "reservation", "resv-ports", "segment", "signal"),
+        *("sockets-per-node", "spread-job", "stepmgr", "switches", "test-only", "thread-spec"),
+        *("threads-per-core", "time", "time-min", "tmp", "tres-bind", "tres-per-task", "uid"),
+        *("usage", "use-min-nodes", "verbose", "version", "wait", "wait-all-nodes", "wckey"),
+        "wrap",
+    }
+)
+MISSPELT: Final = 0.85  # as much like a known option is one that is taken for it misspelt
+# Options with which a submission would no longer be what the launcher takes it for.
+REFUSED: Final = MappingProxyType(
+    {
+        "array": "Motoko makes arrays itself",
+        "comment": "it carries the attempt's token",
+        "parsable": "Motoko gives it itself",
+        "wrap": "the run's own script is what is run",
+        "wait": "the launcher watches the queue itself",
+        "clusters": "runs are watched on one cluster, that of the launcher",
+        "test-only": "it submits nothing",
+        "help": "it submits nothing",
+        "usage": "it submits nothing",
+        "version": "it submits nothing",
+    }
+)
+_UNRECOGNIZED: Final = re.compile(r"unrecognized option '--([^'=]+)")
+_LONG: Final = MappingProxyType({"a": "array", "M": "clusters", "W": "wait", "h": "help",
+                                 "V": "version"})  # fmt: skip
+
+
+def option_arguments(option: str) -> tuple[str, ...]:
+    """Return the arguments for one option of a user, given with or without its dashes.
+
+    ``partition=debug``, ``--partition debug``, ``-p debug`` and ``p=debug`` are all understood.
+    ConfigError if there is none.
+    """
+    text = option.strip()
+    bare = text.lstrip("-")
+    if not bare:
+        raise ConfigError(f"slurm_options: {option!r} is not an option of sbatch")
+    dashes = text[: len(text) - len(bare)] or ("-" if len(_name(bare)) == 1 else "--")
+    if dashes == "-":
+        rest = bare[1:]
+        value = rest.lstrip(" \t=")
+        return (f"-{bare}",) if value == rest else (f"-{bare[0]}", value)
+    name = _name(bare)
+    if bare[len(name) : len(name) + 1] in ("", "="):
+        return (f"{dashes}{bare}",)
+    return (f"{dashes}{name}", bare[len(name) :].strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with the option at ``index``, in a whole sentence."""
+
+    index: int
+    message: str
+    hint: str | None = None
+
+
+def user_arguments(options: Iterable[str]) -> tuple[str, ...]:
+    """Return the arguments for all options of a user.
+
+    An option may be followed by its value: ``["-p", "debug"]``. ConfigError for one that is none
+    or that sbatch does not have, or with which a submission would not be what the launcher takes it
+    for.
+    """
+    found: list[str] = []
+    for item in _read(options):
+        if isinstance(item, Fault):
+            raise ConfigError(item.message, hint=item.hint)
+        found += item
+    return tuple(found)
+
+
+def first_fault(options: Iterable[str]) -> Fault | None:
+    """Return the first thing that is wrong with a user's options, as far as that can be told."""
+    return next((item for item in _read(options) if isinstance(item, Fault)), None)
+
+
+def _read(options: Iterable[str]) -> Iterator[tuple[str, ...] | Fault]:
+    """Yield the arguments that each option stands for, or what is wrong with it."""
+    before = ""
+    for index, option in enumerate(options):
+        if before and _is_value(option, before):
+            yield (option,)
+            before = ""
+            continue
+        try:
+            words = option_arguments(option)
+        except ConfigError as error:
+            yield Fault(index, error.message)
+            continue
+        fault = _fault(index, option, words[0])
+        yield words if fault is None else fault
+        before = words[0] if option.lstrip().startswith("-") and _takes_value(words) else ""
+
+
+def _fault(index: int, option: str, word: str) -> Fault | None:
+    why = _refusal(word)
+    if why is not None:
+        return Fault(index, f"slurm_options: {option!r} cannot be given: {why}")
+    name = _name(word[2:]) if word.startswith("--") else ""
+    # sbatch takes the beginning of a name for the name.
+    if not name or any(known.startswith(name) for known in KNOWN):
+        return None
+    near = get_close_matches(name, KNOWN, n=1, cutoff=MISSPELT)
+    if not near:
+        return None
+    message = f"slurm_options: {option!r} cannot be given: sbatch has no option {name!r}"
+    return Fault(index, message, f"Did you mean {near[0]!r}?")
+
+
+def with_suggestion(refusal: str) -> str:
+    """Return sbatch's words, with the nearest option where they complain about an unknown one."""
+    found = _UNRECOGNIZED.search(refusal)
+    near = None if found is None else nearest(found[1], KNOWN)
+    return refusal if near is None else f"{refusal}. Did you mean {near!r}?"
+
+
+def _is_value(word: str, before: str) -> bool:
+    """Return whether a word belongs to the option before it.
+
+    A long one may be a flag that came with a later version; what looks like an option is one.
+    """
+    return not before.startswith("--") or not (word.startswith("-") or "=" in word)
+
+
+def _takes_value(words: tuple[str, ...]) -> bool:
+    if len(words) != 1 or "=" in words[0]:
+        return False
+    if words[0].startswith("--"):
+        return words[0][2:] not in FLAGS
+    return len(words[0]) == 2 and words[0][1] not in SHORT_FLAGS
+
+
+def _refusal(word: str) -> str | None:
+    if not word.startswith("--"):
+        return REFUSED.get(_LONG.get(word[1], ""))
+    # sbatch takes the beginning of a name for the name.
+    name = _name(word[2:])
+    return next((why for full, why in REFUSED.items() if full.startswith(name)), None)
+
+
+def _name(bare: str) -> str:
+    return re.split(r"[=\s]", bare, maxsplit=1)[0]

@@ -1,0 +1,265 @@
+"""Workflow directories that are copied, moved or removed while processes work for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from motoko.errors import ServerError, StorageError
+from motoko.launcher.daemon import running_launchers
+from motoko.orchestrator.lease import Lease
+from motoko.runtime.daemons import PidFile
+from motoko.runtime.lock import FileLock
+from motoko.runtime.processes import ProcessId, is_alive
+from motoko.storage.address import StateDirectory
+from motoko.storage.database import Database
+from motoko.storage.home import Home
+from motoko.storage.server import answers
+from motoko.storage.session import transact
+from motoko.storage.store import Store
+from motoko.storage.tables import initialise
+from tests.support.command_line import PATIENCE, Shell, finish, small_workflow, wait_until
+from tests.support.serving import increment, make, process_of, variable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+# Runs until the file is there; what it has of it outlives any copy.
+HOLD = 'while test ! -e "$MOTOKO_TEST_GO"; do sleep 0.05; done\n'
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = small_workflow(tmp_path / "a", script=HOLD)
+    shell.environment["MOTOKO_TEST_GO"] = str(tmp_path / "go")
+    yield shell
+    (tmp_path / "go").touch()
+    shell.close()
+
+
+def copied(shell: Shell, target: Path) -> Shell:
+    """Return a copy of a workflow, with all that is in it."""
+    subprocess.run(["cp", "-a", str(shell.directory), str(target)], check=True)
+    return Shell(target, dict(shell.environment))
+
+
+def processes(shell: Shell) -> list[ProcessId]:
+    """Return the server and the launchers of a workflow."""
+    state = StateDirectory.of(shell.directory)
+    return [process_of(state), *(launcher.process for launcher in running_launchers(state))]
+
+
+def both_started(shell: Shell) -> bool:
+    return [found["counts"] for found in shell.info()["studies"]] == [{"a": {"START": 2}}]
+
+
+def log_of(shell: Shell, name: str) -> str:
+    return (shell.directory / ".wf" / "logs" / f"{name}.log").read_text()
+
+
+# -- copies ----------------------------------------------------------------------------------
+
+
+def test_nothing_of_the_original_is_touched_from_a_copy(shell: Shell, tmp_path: Path) -> None:
+    run = shell.start("run", "--run_name", "a")
+    wait_until(lambda: both_started(shell), "both runs started")
+    before = processes(shell)
+    copy = copied(shell, tmp_path / "b")
+    info = copy.info()
+    assert info["server"] is None
+    assert info["launchers"] == []
+    assert info["orchestrators"] == []
+    assert "no orchestrator runs" in copy.ok("orchestrator", "stop")
+    copy.ok("kill", "--stop-runs")
+    assert copy.counts("s", "a") == {"LOST": 2}
+    assert processes(shell) == before
+    assert shell.counts("s", "a") == {"START": 2}
+    (tmp_path / "go").touch()
+    done = finish(run)
+    assert done.returncode == 0, done.stderr
+    assert shell.counts("s", "a") == {"FINISHED": 2}
+
+
+def test_a_restored_copy_is_worked_with_beside_the_original(shell: Shell, tmp_path: Path) -> None:
+    run = shell.start("run", "--run_name", "a")
+    wait_until(lambda: both_started(shell), "both runs started")
+    shell.ok("backup", str(tmp_path / "copy.db"))
+    other = small_workflow(tmp_path / "b")
+    try:
+        other.ok("restore", str(tmp_path / "copy.db"))
+        other.ok("run", "--run_name", "b")
+        assert other.counts("s", "b") == {"FINISHED": 2}
+    finally:
+        other.close()
+    (tmp_path / "go").touch()
+    assert finish(run).returncode == 0
+
+
+def test_a_lease_says_in_which_database_it_was_taken(tmp_path: Path) -> None:
+    state = make(tmp_path / "a")
+    store = Store(state, {})
+    try:
+        transact(store.database, lambda tables: tables.write_lease("old", "t", {}))
+        transact(store.database, lambda tables: tables.write_lease("new", "t", {}))
+
+        def forget(tables: Any) -> None:
+            del tables.lease("old")["place"]  # as an older Motoko wrote it
+
+        transact(store.database, forget)
+        with store.script.view() as session:
+            assert session.tables.taken_here("new")
+        shutil.copytree(state.path, tmp_path / "b", ignore=lambda *_: ["zeo.sock"])
+        copy = Store(StateDirectory(tmp_path / "b"), {}, look=True)
+        with copy.script.view() as session:
+            assert not session.tables.taken_here("new")
+            assert session.tables.taken_here("old")
+        copy.close()
+    finally:
+        store.close()
+        os.kill(process_of(state).pid, signal.SIGTERM)
+
+
+def test_a_copy_of_a_record_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    PidFile(tmp_path / "a" / "it.json").write()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert not PidFile(tmp_path / "b" / "it.json").owner_alive()
+    (tmp_path / "a").rename(tmp_path / "c")
+    record = PidFile(tmp_path / "c" / "it.json").read()
+    assert record is not None
+    assert record.home == tmp_path / "a"
+
+
+# -- moved -----------------------------------------------------------------------------------
+
+
+def test_a_moved_workflow_is_worked_with_where_it_is(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    shell.ok("create")
+    shell.ok("launcher")
+    former = processes(shell)
+    shell.directory.rename(tmp_path / "b")
+    shell.directory = tmp_path / "b"
+    done = shell.run("run", "--run_name", "a")
+    assert done.returncode == 0, done.stderr
+    assert f"waiting for process {former[1].pid} to end" in done.stderr
+    assert shell.counts("s", "a") == {"FINISHED": 2}
+    assert not any(map(is_alive, former))
+    for name in ("server", "launcher"):
+        assert f"{tmp_path / 'a' / '.wf'} is not there any more" in log_of(shell, name)
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_orchestrator_of_a_moved_workflow_fails(shell: Shell, tmp_path: Path) -> None:
+    run = shell.start("run", "--run_name", "a")
+    wait_until(lambda: both_started(shell), "both runs started")
+    shell.directory.rename(tmp_path / "b")
+    done = finish(run)
+    assert done.returncode == 1
+    assert f"{tmp_path / 'a' / '.wf'} is not there any more: it was moved" in done.stderr
+    assert "Traceback" not in done.stderr
+    shell.directory = tmp_path / "b"
+    (tmp_path / "go").touch()
+    # What ran knows only where its directory was.
+    shell.run("run", "--run_name", "a")
+    assert shell.counts("s", "a") == {"LOST": 2}
+    shell.ok("run", "--run_name", "a", "--retry-failed")
+    assert shell.counts("s", "a") == {"FINISHED": 2}
+
+
+def test_an_orchestrator_that_has_nothing_to_commit_notices_too(tmp_path: Path) -> None:
+    database = Database.in_memory()
+    transact(database, lambda root: initialise(root, ["s"]), initialising=True)
+    (tmp_path / "x").mkdir()
+    lease = Lease(Store(StateDirectory(tmp_path / "x"), {}, database=database), "a")
+
+    async def renew() -> None:
+        await lease.acquire()
+        (tmp_path / "x").rename(tmp_path / "y")
+        with anyio.fail_after(PATIENCE):
+            await lease.renew_forever()
+
+    with pytest.raises(ServerError, match="it was moved or removed"):
+        anyio.run(renew)
+    database.close()
+
+
+# -- removed ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("working", [False, True])
+def test_nothing_outlives_its_state_directory(shell: Shell, tmp_path: Path, working: bool) -> None:
+    run = shell.start("run", "--run_name", "a") if working else None
+    if working:
+        wait_until(lambda: both_started(shell), "both runs started")
+    else:
+        shell.ok("create")
+        shell.ok("launcher")
+    left = processes(shell)
+    assert len(left) == 2
+    shutil.rmtree(shell.directory / ".wf")
+    if run is not None:
+        done = finish(run)
+        assert done.returncode == 1
+        assert f"{shell.directory / '.wf'} is not there any more" in done.stderr
+        assert "Traceback" not in done.stderr
+    wait_until(lambda: not any(map(is_alive, left)), "server and launcher have ended")
+    assert not (shell.directory / ".wf").exists()
+
+
+def test_a_database_that_was_exchanged_is_served_no_longer(tmp_path: Path) -> None:
+    state = make(tmp_path / "a")
+    store = Store(state, {})
+    increment(store)
+    store.close()
+    shutil.copy(state.database, tmp_path / "copy")
+    server = process_of(state)
+    (state.path / "wf.db.index").unlink()
+    (tmp_path / "copy").replace(state.database)
+    wait_until(lambda: not is_alive(server), "the server has ended")
+    assert "wf.db was removed or replaced" in (state.logs / "server.log").read_text()
+    assert not (state.path / "wf.db.index").exists()
+    try:
+        assert variable(store, "n") == 1
+        assert answers(state)
+    finally:
+        store.close()
+        os.kill(process_of(state).pid, signal.SIGTERM)
+
+
+def test_who_waits_for_a_server_hears_that_there_is_nothing_to_serve(tmp_path: Path) -> None:
+    state = make(tmp_path / "a")
+    store = Store(state, {})
+    increment(store)
+    server = process_of(state)
+    shutil.rmtree(state.path)
+    wait_until(lambda: not is_alive(server), "the server has ended")
+    with pytest.raises(ServerError, match="is not there any more: it was moved or removed"):
+        increment(store)
+    store.close()
+
+
+def test_a_home_that_was_never_there_is_not_missed(tmp_path: Path) -> None:
+    home = Home.of(StateDirectory(tmp_path / "x"))
+    assert home.lost() is None
+    (tmp_path / "x").mkdir()
+    assert home.lost() is None
+    home = Home.of(StateDirectory(tmp_path / "x"))
+    (tmp_path / "x").rename(tmp_path / "y")
+    (tmp_path / "x").mkdir()
+    with pytest.raises(ServerError, match="it was moved or removed"):
+        home.check()
+
+
+def test_a_lock_in_a_directory_that_has_gone(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="nowhere is not there any more"):
+        FileLock(tmp_path / "nowhere" / "a.lock").acquire()
