@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 STOP_GRACE: Final = 10.0
 RECALL_SECONDS: Final = 30.0
-LEASE_SECONDS: Final = 30.0
+LEASE_SECONDS: Final = 60.0
 HEED_SECONDS: Final = 1.0  # after which an ending launcher waits for no server any more
 SIGNS_OF_LIFE: Final = 3  # within the time of a lease
 

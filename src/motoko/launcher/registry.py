@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from motoko.storage.tables import Tables
 
 PREFIX: Final = "launcher:"
-RENEW_SECONDS: Final = 10.0
+RENEW_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,8 @@ def select(
     ids = table.ids(run_name, states=plan.states, id_min=plan.id_min, id_max=plan.id_max)
     if plan.exact:
         return [RunKey(study, run_id) for run_id in ids]
-    return [record.key for record in table.records(ids) if constraint.matches(record)]
+    found = table.records(ids, keep=False)  # often all runs there are, and seldom again
+    return [record.key for record in found if constraint.matches(record)]
 
 
 def ask_constraint(

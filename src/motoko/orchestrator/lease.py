@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from motoko.storage.tables import Tables
 
 PREFIX: Final = "orchestrator:"
-LEASE_SECONDS: Final = 30.0
-RENEW_SECONDS: Final = 10.0
+LEASE_SECONDS: Final = 60.0
+RENEW_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from motoko.storage.address import StateDirectory
 
-LOOK_SECONDS: Final = 2.0  # between two looks of a daemon
+LOOK_SECONDS: Final = 5.0  # between two looks of a daemon
 FORMER_SECONDS: Final = 15.0  # for those to end that know the directory under a former name
 PAUSE: Final = 0.05
 

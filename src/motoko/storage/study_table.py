@@ -113,13 +113,20 @@ class StudyTable:
         assert isinstance(record, RunRecord)
         return record
 
-    def records(self, ids: Iterable[int]) -> Iterator[RunRecord]:
-        """Yield the records of ``ids``, fetched together where the storage can."""
+    def records(self, ids: Iterable[int], *, keep: bool = True) -> Iterator[RunRecord]:
+        """Yield the records of ``ids``, fetched together where the storage can.
+
+        They stay in memory for whoever reads them next, unless ``keep`` is False.
+        """
         runs = self._table["runs"]
         stored = [item for item in (runs.get(run_id) for run_id in ids) if item is not None]
         self._prefetch(stored)
         for item in stored:
-            yield self._record(item)
+            new = item._p_changed is None
+            record = self._record(item)
+            if new and not keep:
+                item._p_deactivate()
+            yield record
 
     def _prefetch(self, stored: list[Any]) -> None:
         ghosts = [item for item in stored if item._p_changed is None]
