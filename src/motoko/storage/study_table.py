@@ -125,7 +125,7 @@ class StudyTable:
             new = item._p_changed is None
             record = self._record(item)
             if new and not keep:
-                item._p_deactivate()
+                item._p_deactivate()  # noqa: SLF001 - ZODB's public names begin so
             yield record
 
     def _prefetch(self, stored: list[Any]) -> None:

@@ -1,0 +1,37 @@
+"""What stays in memory of the records that were read."""
+
+from __future__ import annotations
+
+import pytest
+
+from motoko.storage.database import Database
+from motoko.storage.session import Session, transact
+from motoko.storage.tables import initialise
+from motoko.testing import add_run
+from motoko.testing.clients import commit
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_records_stay_unless_they_are_not_to_be_kept(keep: bool) -> None:
+    database = Database.in_memory()
+    transact(database, lambda root: initialise(root, ["mult"]), initialising=True)
+    session = Session(database)
+    keys = [add_run(session, "mult", {"x": float(n)}) for n in range(5)]
+    commit(database, session)
+
+    reader = Session(database)  # with a memory of its own, as the other one is open
+    table = reader.tables.study("mult")
+    before = reader.run(keys[0])  # somebody reads it already
+    found = list(table.records([key.id for key in keys], keep=keep))
+    assert [record.key for record in found] == keys
+    assert found[0] == before
+    ghosts = [table.stored_run(key.id)._p_changed is None for key in keys]
+    assert ghosts == [False] + [not keep] * 4
+    assert [record.job for record in table.records([key.id for key in keys])] == [
+        {"x": float(n)} for n in range(5)
+    ]
+    reader.close()
+    session.close()
+    database.close()
