@@ -165,6 +165,7 @@ def test_a_summary_that_cannot_be_printed(
         monkeypatch.setattr(workflow.store.script, "view", raising(OSError("no room")))
     elif failing == "_print_results":
         monkeypatch.setattr(command, "_print_results", gone)
+    workflow.store.state.path.mkdir(exist_ok=True)
     args = argparse.Namespace(
         stop_runs=True, run_name="a", motoko_own=frozenset({"stop_runs", "run_name"})
     )

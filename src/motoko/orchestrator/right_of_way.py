@@ -57,8 +57,9 @@ class RightOfWay:
         try:
             self._lock.acquire()
         except MotokoError:
-            return False
-        except OSError:  # there is no place for it: nobody else has it either
+            # Where there is no place for it, nobody else has it either.
+            return not self._path.parent.is_dir()
+        except OSError:
             return True
         # An action may go on for hours after its first commit.
         self._timer = asyncio.get_running_loop().call_later(HOLD, self._lock.release)
