@@ -14,6 +14,17 @@ from pathlib import Path
 from support import Row, best, end_all, make_workflow, opened, python, timed
 
 ROOT = Path(__file__).resolve().parents[2]
+# What wakes as often as three idle processes of a workflow do, and does nothing then.
+BARE = """
+import asyncio, sys, time
+
+async def main(seconds):
+    for _ in range(round(seconds * 1.5)):
+        await asyncio.sleep(1 / 1.5)
+
+asyncio.run(main(float(sys.argv[1])))
+print(time.process_time())
+"""
 IDLE = """
 async def act(workflow, runs):
     pass
@@ -53,14 +64,33 @@ def idle(seconds: int = 60) -> list[Row]:
             orchestrator.wait()
             stop_launcher(workflow.store.state)
     share = used / seconds * 100
+    bare = _bare(20) * 100
     return [
         Row(
             f"idle for {seconds} s, 10,000 runs",
-            f"{share:.2f} % of a core, {len(pids)} processes, {memory:.0f} MB PSS ({each})",
+            f"{share:.2f} % of a core, {len(pids)} processes, {memory:.0f} MB PSS ({each}); "
+            f"three bare loops that wake as often {bare:.2f} %",
             "<= 0.5 %, 3 processes, <= 160 MB",
             share <= 0.5 and len(pids) == 3 and memory <= 160,
         )
     ]
+
+
+def _bare(seconds: int) -> float:
+    """Return the share of a core that three bare event loops take."""
+    command = [sys.executable, "-c", BARE]
+    start = _says([*command, "0.1"])
+    processes = [
+        subprocess.Popen([*command, str(seconds)], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    used = [float(process.communicate()[0]) for process in processes]
+    return sum(max(0.0, one - start) for one in used) / seconds
+
+
+def _says(command: list[str]) -> float:
+    """Return the seconds of a core that a process says it took."""
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def _daemons(directory: Path) -> list[int]:
