@@ -18,12 +18,13 @@ from motoko.core.space import (
     run_identity,
     run_values,
 )
-from motoko.errors import ParameterError, RunNameError, UnknownRunError
+from motoko.errors import ParameterError, RunNameError
 from motoko.orchestrator.evaluation import select
 from motoko.orchestrator.waiting import wait_for_match, wait_for_runs, wait_until_committed
 from motoko.storage.handles import Job, Run, pairs
 from motoko.storage.requests import Request, Wanted
 from motoko.storage.scripts import scripts_digest
+from motoko.study_base import StudyBase
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -224,54 +225,6 @@ class TaskSelection:
         return self.constraint.text or "any state"
 
 
-class _ById(Mapping[int, Any]):
-    """Runs or jobs of all run names, by id."""
-
-    def __init__(self, ids: Any, make: Any) -> None:
-        self._ids = ids
-        self._make = make
-
-    def __getitem__(self, item: int) -> Any:
-        try:
-            return self._make(item)
-        except UnknownRunError as error:
-            raise KeyError(str(error)) from None
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._ids())
-
-    def __len__(self) -> int:
-        return len(self._ids())
-
-
-class StudyBase:
-    """A study's tables: ``runs`` and ``jobs`` by id, of every run name."""
-
-    def __init__(self, manager: TaskManager) -> None:
-        self._manager = manager
-        self.runs: Mapping[int, Run] = _ById(self._run_ids, self._run)
-        self.jobs: Mapping[int, Job] = _ById(self._job_ids, self._job)
-
-    def _run_ids(self) -> list[int]:
-        with self._manager.store.scope().view() as session:
-            return session.tables.study(self._manager.name).ids(None)
-
-    def _run(self, run_id: int) -> Run:
-        key = RunKey(self._manager.name, run_id)
-        with self._manager.store.scope().view() as session:
-            session.run(key)
-        return Run(self._manager.store, key)
-
-    def _job_ids(self) -> list[int]:
-        with self._manager.store.scope().view() as session:
-            return session.tables.study(self._manager.name).job_ids()
-
-    def _job(self, job_id: int) -> Job:
-        with self._manager.store.scope().view() as session:
-            values = session.tables.study(self._manager.name).job(job_id)
-        return Job(self._manager.store, self._manager.name, job_id, values)
-
-
 class TaskManager:
     """Creates and selects the runs of one study."""
 
@@ -319,7 +272,7 @@ class TaskManager:
     def connect(self) -> StudyBase:
         """Connect to the database; returns the study's ``runs`` and ``jobs`` by id."""
         _ = self.store.database
-        return StudyBase(self)
+        return StudyBase(self.store, self.name)
 
     # -- creating --------------------------------------------------------------------------
 

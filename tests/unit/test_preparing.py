@@ -1,0 +1,37 @@
+"""Who is to blame where an attempt cannot be prepared: its run, or the machine just now."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import defaultdict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from motoko.launcher import preparing
+from motoko.launcher.preparing import Failed, Unfit, is_shortage, prepare_attempt
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("number", "passes"),
+    [(errno.EMFILE, True), (errno.ENFILE, True), (errno.EAGAIN, True), (errno.ENOMEM, True),
+     (errno.ENOENT, False), (errno.EACCES, False)],
+)  # fmt: skip
+def test_no_run_is_to_blame_for_a_shortage(
+    monkeypatch: pytest.MonkeyPatch, number: int, passes: bool
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "launch.sh")
+
+    monkeypatch.setattr(preparing, "read_sources", refused)
+    study = SimpleNamespace(directory="a", exec_file="launch.sh", config_files=())
+    store: Any = SimpleNamespace(workflow_file="motoko.yaml", studies=defaultdict(lambda: study))
+    active: Any = SimpleNamespace(record=None, key=SimpleNamespace(study="a"))
+    found = prepare_attempt(store, active)
+    assert isinstance(found, Failed)
+    assert is_shortage(found.problem) == passes
+    assert isinstance(found.problem, Unfit) != passes
