@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -489,6 +491,71 @@ def test_clean_lists_and_deletes_what_it_has_listed(ended: Shell) -> None:
     assert "3 runs deleted" in ended.ok("clean", "--delete")
     assert list(runs.iterdir()) == []
     assert ended.info()["studies"][0]["counts"] == {}
+
+
+def run_directories(shell: Shell) -> list[str]:
+    return sorted(path.name for path in (shell.directory / "s" / "BD-s-runs").iterdir())
+
+
+@pytest.mark.parametrize("passage", [1, 3])
+@pytest.mark.parametrize("sweeper", ["clean", "launcher"])
+def test_directories_that_a_killed_clean_left_are_removed_later(
+    ended: Shell, passage: int, sweeper: str
+) -> None:
+    ended.environment["MOTOKO_FAULT"] = f"removal.before_directory:kill:{passage}"
+    assert ended.run("clean", "--delete").returncode == -signal.SIGKILL
+    ended.environment.clear()
+    assert len(run_directories(ended)) == 5 - passage
+    assert ended.info()["studies"][0]["counts"] == {}
+    assert "directories of 4 runs deleted earlier are still to be removed" in ended.ok("clean")
+    if sweeper == "clean":
+        assert "0 runs deleted" in ended.ok("clean", "--delete")
+    else:
+        ended.ok("launcher")
+        wait_until(lambda: not run_directories(ended), "the directories are removed")
+        wait_until(lambda: "still to be" not in ended.ok("clean"), "nothing is pending")
+    assert run_directories(ended) == []
+    assert "still to be removed" not in ended.ok("clean")
+
+
+def test_write_protected_directories_are_removed(ended: Shell) -> None:
+    inner = ended.directory / "s" / "BD-s-runs" / "run-1" / "results"
+    inner.mkdir()
+    (inner / "file").write_text("x")
+    (inner / "away").symlink_to(ended.directory)
+    for path in (inner, inner.parent):
+        path.chmod(0o500)
+    assert "4 runs deleted" in ended.ok("clean", "--delete")
+    assert run_directories(ended) == []
+    assert (ended.directory / "motoko.yaml").exists()
+
+
+def test_a_run_whose_directory_cannot_be_removed_is_kept(ended: Shell) -> None:
+    where = ended.directory / "s" / "BD-s-runs" / "run-2" / "mounted"
+    where.mkdir()
+    with mounted(where):
+        done = ended.run("clean", "--delete")
+        assert done.returncode != 0
+        assert "3 runs deleted" in done.stdout
+        first = done.stderr.splitlines()[0]
+        assert "1 run kept, since the directory cannot be removed: s.2 (" in first
+        assert f"{where}: is a mount point" in first
+        assert run_directories(ended) == ["run-2"]
+        assert ended.counts("s", "a") == {"FINISHED": 1}
+    assert "1 run deleted" in ended.ok("clean", "--delete")
+    assert run_directories(ended) == []
+
+
+@contextlib.contextmanager
+def mounted(where: Path) -> Iterator[None]:
+    """A file system of its own at a directory."""
+    mount = ["mount", "-t", "tmpfs", "none", str(where)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this user cannot mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(where)], check=True)
 
 
 def processes_of(shell: Shell) -> list[ProcessId]:

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+    from motoko.operations.cancelling import Cancelled
+    from motoko.operations.cleaning import Deleted
 
 SHOWN = 5  # runs named in a message
 HELP = "list or delete runs and their directories"
@@ -29,7 +33,6 @@ def execute(args: argparse.Namespace) -> int:
     from motoko.cli import exit_status
     from motoko.cli.selecting import chosen, count, working
     from motoko.cli.tables import print_runs
-    from motoko.errors import MotokoError
     from motoko.operations import cleaning
     from motoko.operations.cancelling import Cancelled
 
@@ -42,21 +45,47 @@ def execute(args: argparse.Namespace) -> int:
                 f"{count(len(found.runs))} would be deleted (--delete does it)"
                 f"{active if found.active else ''}"
             )
+            pending = cleaning.pending(workflow)
+            if pending:
+                print(f"directories of {count(pending)} deleted earlier are still to be removed")
             return exit_status.OK
         cancelled = Cancelled()
         if found.active:
             print(f"cancelling {count(len(found.active))}", file=sys.stderr)
             cancelled = cleaning.end(workflow, found.active)
         deleted = cleaning.delete(workflow, found.runs)
-        for key in deleted:
+        for key in deleted.runs:
             print(f"deleted {key}")
-        print(f"{count(len(deleted))} deleted")
-        left, trouble = cancelled.going, cancelled.trouble
-        if left:
-            names = ", ".join(map(str, left[:SHOWN])) + (", ..." if len(left) > SHOWN else "")
-            why = "" if trouble is None else f" ({trouble.message})"
-            raise MotokoError(
-                f"{count(len(left))} did not end in time, and stay: {names}{why}",
-                hint="They are cancelled as soon as their launcher works; then clean again.",
-            )
+        print(f"{count(len(deleted.runs))} deleted")
+        _check_nothing_left(cancelled, deleted)
     return exit_status.OK
+
+
+def _check_nothing_left(cancelled: Cancelled, deleted: Deleted) -> None:
+    """Raise MotokoError naming the runs or directories that stay."""
+    from motoko.cli.selecting import count
+    from motoko.errors import MotokoError
+
+    if deleted.kept:
+        places = [f"{key} ({problem})" for key, problem in deleted.kept.items()]
+        raise MotokoError(
+            f"{count(len(places))} kept, since the directory cannot be removed: {_some(places)}",
+            hint="Change what protects it, then clean again.",
+        )
+    if deleted.left:
+        raise MotokoError(
+            f"directories of deleted runs could not be removed: {_some(deleted.left)}",
+            hint="The next `motoko clean --delete` and the next launcher try again.",
+        )
+    if cancelled.going:
+        trouble = cancelled.trouble
+        why = "" if trouble is None else f" ({trouble.message})"
+        raise MotokoError(
+            f"{count(len(cancelled.going))} did not end in time, and stay: "
+            f"{_some(cancelled.going)}{why}",
+            hint="They are cancelled as soon as their launcher works; then clean again.",
+        )
+
+
+def _some(items: Sequence[object]) -> str:
+    return ", ".join(map(str, items[:SHOWN])) + (", ..." if len(items) > SHOWN else "")

@@ -29,7 +29,10 @@ class EditRun:
 
 @dataclass(frozen=True, slots=True)
 class DeleteRun:
-    """Remove a run, its quantities, and its job if no other run has it."""
+    """Remove a run, its quantities, and its job if no other run has it.
+
+    The same commit notes that the run's directories are still to be removed.
+    """
 
     key: RunKey
 

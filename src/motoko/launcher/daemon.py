@@ -13,6 +13,7 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from motoko.config import load_workflow
 from motoko.errors import MotokoError, ServerError
 from motoko.launcher.control import RECALL, RESUME, WAKE, Request, pending, post
 from motoko.launcher.registry import machines
+from motoko.launcher.removal import sweep_quietly
 from motoko.runtime.clock import now
 from motoko.runtime.daemons import PidFile, announce_failure, announce_ready, spawn_detached
 from motoko.runtime.files import private_directory
@@ -228,6 +230,7 @@ async def _serve(
 
             tasks.start_soon(listen)
             tasks.start_soon(stay_home)
+            tasks.start_soon(in_thread, partial(sweep_quietly, store))
             tasks.start_soon(_show_life, file.path, me.lease / SIGNS_OF_LIFE)
             try:
                 await launcher.serve(found)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import DeleteRun, EditRun
 from motoko.core.states import ACTIVE
 from motoko.errors import ConflictError, MotokoError, UnknownRunError
+from motoko.launcher import removal
 from motoko.operations import cancelling, choosing
 from motoko.operations.cancelling import END_SECONDS
 from motoko.orchestrator.lease import holders
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from motoko.core.records import RunKey, RunRecord
+    from motoko.launcher.removal import Obstacle
     from motoko.operations.cancelling import Cancelled
     from motoko.storage.store import Store
     from motoko.workflow import Workflow
@@ -79,24 +78,45 @@ def end(
     return cancelling.cancel(workflow, records, "motoko clean", wait=True, patience=patience)
 
 
-def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> list[RunKey]:
-    """Delete runs, then their directories; returns which were deleted.
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Which runs were deleted; ``kept`` were not, since their directories cannot be removed.
 
-    A run that goes on is spared. MotokoError where an orchestrator works with
-    one of the run names.
+    ``left`` are directories of deleted runs that could not be removed, whose removal is pending.
+    """
+
+    runs: Sequence[RunKey]
+    kept: Mapping[RunKey, Obstacle]
+    left: Sequence[Obstacle]
+
+
+def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> Deleted:
+    """Delete runs, then their directories, then what earlier deletions left of theirs.
+
+    A run that is still active is spared, and one whose directories cannot be removed.
+    MotokoError if an orchestrator works with one of the run names.
     """
     store = workflow.store
     records = list(runs)
     _check_unused(store, {record.run_name for record in records})
     deleted: list[RunKey] = []
-    for start in range(0, len(records), BATCH):
+    kept: dict[RunKey, Obstacle] = {}
+    left: list[Obstacle] = []
+    for start in range(0, len(records) or 1, BATCH):
         keys = [record.key for record in records[start : start + BATCH]]
-        gone = _delete(store, keys)
-        for key in gone:
-            for directory in directories(store, key):
-                shutil.rmtree(directory, ignore_errors=True)
-        deleted += gone
-    return deleted
+        for key in keys:
+            problem = removal.obstacle(store.runs_root(key.study), key.id)
+            if problem is not None:
+                kept[key] = problem
+        deleted += _delete(store, [key for key in keys if key not in kept])
+        left = removal.sweep(store)
+    return Deleted(deleted, kept, left)
+
+
+def pending(workflow: Workflow) -> int:
+    """Return how many deleted runs still have directories that are to be removed."""
+    with workflow.store.script.view() as session:
+        return len(session.tables.pending_removals())
 
 
 def _check_unused(store: Store, run_names: set[str]) -> None:
@@ -135,12 +155,3 @@ def _deletable(session: Session, keys: Iterable[RunKey]) -> Iterator[RunKey]:
             continue
         if record.lifecycle not in ACTIVE:
             yield key
-
-
-def directories(store: Store, key: RunKey) -> list[Path]:
-    """Return the directories of a run: the present one, and those of former attempts."""
-    root = store.runs_root(key.study)
-    ours = re.compile(rf"run-{key.id}(\.(attempt|before)-.*)?")
-    if not root.is_dir():
-        return []
-    return sorted(path for path in root.glob(f"run-{key.id}*") if ours.fullmatch(path.name))

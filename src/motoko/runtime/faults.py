@@ -37,6 +37,7 @@ POINTS: Final = frozenset(
         "launcher.batch_written",
         "launcher.submitted",
         "launcher.job_noted",
+        "removal.before_directory",
         "orchestrator.lease_taken",
         "orchestrator.confirmed",
         "orchestrator.before_commit",

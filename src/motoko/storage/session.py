@@ -172,7 +172,7 @@ class Session:
             if isinstance(change, PushQuantities):
                 table.push(replace(change, key=key))
             else:
-                table.delete(key.id)
+                tables.delete_run(key)
         return None
 
     def _now(self, key: RunKey) -> RunKey:

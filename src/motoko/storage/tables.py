@@ -12,6 +12,8 @@ Root layout, below the key ``motoko``::
     leases     OOBTree   name -> PersistentMapping {"token", "holder", "place"}
                          place: inode number of the directory with the database it was taken in
     renewals   OOBTree   name -> PersistentMapping {"at": seconds since the epoch, "report"}
+    removals   OOTreeSet of (study, id) of deleted runs whose directories may still exist; absent
+               until a run is deleted
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent.mapping import PersistentMapping
 
+from motoko.core.records import RunKey
 from motoko.core.values import MISSING
 from motoko.errors import UnknownNameError, suggestion
 from motoko.runtime.files import inode
@@ -107,6 +110,24 @@ class Tables:
             variables[key]["value"] = value
         else:
             variables[key] = PersistentMapping({"kind": "variable", "value": value})
+
+    # -- deleted runs ----------------------------------------------------------------------
+
+    def delete_run(self, key: RunKey) -> None:
+        """Delete a run, and note that its directories are still to be removed."""
+        self.study(key.study).delete(key.id)
+        self._root.setdefault("removals", OOTreeSet()).insert(tuple(key))
+
+    def pending_removals(self) -> list[RunKey]:
+        """Return the deleted runs whose directories may still exist."""
+        return [RunKey(study, run_id) for study, run_id in self._root.get("removals", ())]
+
+    def forget_removals(self, keys: Iterable[RunKey]) -> None:
+        """Note that the directories of these deleted runs are gone."""
+        pending = self._root.get("removals", ())
+        for key in keys:
+            if tuple(key) in pending:
+                pending.remove(tuple(key))
 
     # -- firings ---------------------------------------------------------------------------
 
