@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from motoko.cli.output import say
+
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +27,7 @@ def execute(args: argparse.Namespace) -> int:
 
     target = Path(args.file)
     found = back_up(state_directory(args), target, replace=args.validated)
-    print(f"copied {describe(found.size, found.runs)} to {target}")
+    say(f"copied {describe(found.size, found.runs)} to {target}")
     return exit_status.OK
 
 

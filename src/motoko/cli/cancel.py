@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from motoko.cli.output import say
+
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     import argparse
@@ -38,10 +40,10 @@ def execute(args: argparse.Namespace) -> int:
         records = changing.cancellable(workflow, **chosen(args))
         found = cancelling.cancel(workflow, records, "motoko cancel", deserted=_tell)
     for key, outcome in found.ended.items():
-        print(f"{key} ended {outcome}")
+        say(f"{key} ended {outcome}")
     for key in found.going:
-        print(f"{key} is to end CANCELLED")
-    print(summary(found))
+        say(f"{key} is to end CANCELLED")
+    say(summary(found))
     if found.trouble is not None:
         raise MotokoError(
             f"{count(len(found.going))} still to be ended: {found.trouble.message}",
@@ -54,7 +56,7 @@ def _tell(number: int) -> None:
     from motoko.cli.selecting import count
 
     them = "it" if number == 1 else "them"
-    print(f"no launcher attends to {count(number)}: one is started to end {them}", file=sys.stderr)
+    say(f"no launcher attends to {count(number)}: one is started to end {them}", file=sys.stderr)
 
 
 def summary(found: Cancelled) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from motoko.cli.output import say
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
@@ -41,22 +43,22 @@ def execute(args: argparse.Namespace) -> int:
         active = f"; {len(found.active)} of them would be cancelled first"
         if not args.delete:
             print_runs(found.runs, run_names=True)
-            print(
+            say(
                 f"{count(len(found.runs))} would be deleted (--delete does it)"
                 f"{active if found.active else ''}"
             )
             pending = cleaning.pending(workflow)
             if pending:
-                print(f"directories of {count(pending)} deleted earlier are still to be removed")
+                say(f"directories of {count(pending)} deleted earlier are still to be removed")
             return exit_status.OK
         cancelled = Cancelled()
         if found.active:
-            print(f"cancelling {count(len(found.active))}", file=sys.stderr)
+            say(f"cancelling {count(len(found.active))}", file=sys.stderr)
             cancelled = cleaning.end(workflow, found.active)
         deleted = cleaning.delete(workflow, found.runs)
         for key in deleted.runs:
-            print(f"deleted {key}")
-        print(f"{count(len(deleted.runs))} deleted")
+            say(f"deleted {key}")
+        say(f"{count(len(deleted.runs))} deleted")
         _check_nothing_left(cancelled, deleted)
     return exit_status.OK
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from motoko.cli.output import say
+
 if TYPE_CHECKING:
     import argparse
 
@@ -37,7 +39,7 @@ def execute(args: argparse.Namespace) -> int:
     workflow.close()
     workflow.create(validated=replace)
     stop_server(state)  # whoever needs it starts it
-    print(f"created {state.database}")
+    say(f"created {state.database}")
     return exit_status.OK
 
 
@@ -45,6 +47,6 @@ def _agreed(workflow: Workflow) -> bool:
     """Ask whether results may go, where there are some and somebody to ask."""
     if not workflow.store.state.database.exists() or not sys.stdin.isatty():
         return False
-    print(f"{workflow.directory} has results already.", file=sys.stderr)
-    print("Delete them? [y/N] ", end="", file=sys.stderr, flush=True)
+    say(f"{workflow.directory} has results already.", file=sys.stderr)
+    say("Delete them? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -6,6 +6,8 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
+from motoko.cli.output import say
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -23,7 +25,7 @@ def beside_an_error() -> Iterator[None]:
         yield
     except Exception as problem:  # noqa: BLE001 - whatever it is
         text = str(problem).partition("\n")[0] or type(problem).__name__
-        print(f"warning: this could not be told to its end: {text}", file=sys.stderr)
+        say(f"warning: this could not be told to its end: {text}", file=sys.stderr)
 
 
 def see_to_runs_after(
@@ -40,10 +42,10 @@ def see_to_runs_after(
     state = workflow.store.state
     if inode(state.path) is None:
         # Launcher and server end by themselves.
-        print(f"warning: without {state.path}, what runs goes on", file=sys.stderr)
+        say(f"warning: without {state.path}, what runs goes on", file=sys.stderr)
         return False
     if isinstance(error, KeyboardInterrupt) and not answers(state):
-        print("warning: no database server answers; what runs goes on", file=sys.stderr)
+        say("warning: no database server answers; what runs goes on", file=sys.stderr)
         return False
     with beside_an_error():
         if not isinstance(error, ServerError):
@@ -58,7 +60,7 @@ def see_to_runs_after(
 def _told_if_slow(what: str) -> Iterator[None]:
     import threading
 
-    timer = threading.Timer(SLOW, lambda: print(what, file=sys.stderr, flush=True))
+    timer = threading.Timer(SLOW, lambda: say(what, file=sys.stderr, flush=True))
     timer.daemon = True
     timer.start()
     try:
@@ -86,11 +88,11 @@ def see_to_runs(workflow: Workflow, services: Services, *, stop: bool) -> None:
         with workflow.store.script.view() as session:
             going = executing(session, workflow.task_managers)
     except MotokoError as error:
-        print(f"warning: whether runs go on is not known: {error.message}", file=sys.stderr)
+        say(f"warning: whether runs go on is not known: {error.message}", file=sys.stderr)
         return
     left = going if deserted else {name: going.get(name, 0)}
     if any(left.values()):
-        print(runs_that_go_on(left, name), file=sys.stderr)
+        say(runs_that_go_on(left, name), file=sys.stderr)
 
 
 def runs_that_go_on(left: Mapping[str, int], run_name: str) -> str:

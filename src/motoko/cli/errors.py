@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from motoko.cli import exit_status
+from motoko.cli.output import say
 from motoko.errors import (
     ConfigError,
     ConstraintError,
@@ -61,7 +62,7 @@ def report(error: Exception, *, verbose: bool) -> int:
         show_traceback = True
     if show_traceback:
         lines += _traceback(error, whole=verbose or not places)
-    print("\n".join(lines), file=sys.stderr)
+    say("\n".join(lines), file=sys.stderr)
     return status_of(error)
 
 

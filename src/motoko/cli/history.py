@@ -10,6 +10,8 @@ TYPE_CHECKING = False  # type checkers take it for true; importing `typing` cost
 if TYPE_CHECKING:
     import argparse
 
+    from rich.text import Text
+
     from motoko.operations.chronicle import PastFiring
 
 HELP = "show what happened to a run, or which events fired"
@@ -25,16 +27,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Print the history as a table."""
     from rich.table import Table
-    from rich.text import Text
 
     from motoko.cli import exit_status
     from motoko.cli.opening import open_workflow
-    from motoko.cli.tables import console, names_text
+    from motoko.cli.tables import console, names_text, safe_text
     from motoko.operations import chronicle
     from motoko.runtime.clock import utc
 
     def moment(at: float) -> Text:
-        return Text(utc(at).isoformat(sep=" ", timespec="milliseconds"))
+        return safe_text(utc(at).isoformat(sep=" ", timespec="milliseconds"))
 
     if args.run is not None and (args.event is not None or args.run_name is not None):
         args.motoko_parser.error("a run has neither --event nor --run_name")
@@ -44,7 +45,7 @@ def execute(args: argparse.Namespace) -> int:
             table = Table("time", "state", "attempt", "cause", box=None)
             for move in chronicle.run_record(workflow, args.run).history:
                 what = (move.state, str(move.attempt), move.cause)
-                table.add_row(moment(move.time), *map(Text, what))
+                table.add_row(moment(move.time), *map(safe_text, what))
         else:
             table = Table("time", "run name", "event", "status", "runs", box=None)
             for firing in chronicle.past_firings(
@@ -52,7 +53,7 @@ def execute(args: argparse.Namespace) -> int:
             ):
                 runs = names_text(firing.runs) or (firing.study and f"study {firing.study}")
                 columns = (firing.run_name, firing.event, _status(firing), runs)
-                table.add_row(moment(firing.opened), *map(Text, columns))
+                table.add_row(moment(firing.opened), *map(safe_text, columns))
     finally:
         workflow.close()
     console().print(table)

@@ -24,6 +24,7 @@ are hexadecimal text, sets are lists.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         from motoko.cli.as_json import overview_text
 
-        print(overview_text(found, runs=args.verbose))
+        sys.stdout.write(overview_text(found, runs=args.verbose) + "\n")
     else:
         from motoko.cli.tables import print_overview
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from motoko.cli.output import say
+
 if TYPE_CHECKING:
     import argparse
 
@@ -24,11 +26,11 @@ def execute(args: argparse.Namespace) -> int:
 
     directory = Path(args.directory)
     for name in write_workflow(directory):
-        print(directory / name)
+        say(directory / name)
     if directory.resolve() == Path.cwd():
-        print("Run it: motoko run --run_name first")
+        say("Run it: motoko run --run_name first")
     else:
         from shlex import quote
 
-        print(f"Run it: cd {quote(str(directory))} && motoko run --run_name first")
+        say(f"Run it: cd {quote(str(directory))} && motoko run --run_name first")
     return exit_status.OK

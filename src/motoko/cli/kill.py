@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from motoko.cli.output import say
+
 if TYPE_CHECKING:
     import argparse
 
@@ -28,7 +30,7 @@ def execute(args: argparse.Namespace) -> int:
 
     stopped = kill(state_directory(args), stop_runs=args.stop_runs)
     for what in stopped:
-        print(f"stopped {what}")
+        say(f"stopped {what}")
     if not stopped:
-        print("nothing runs")
+        say("nothing runs")
     return exit_status.OK

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from motoko.cli.output import say
+
 if TYPE_CHECKING:
     import argparse
 
@@ -93,6 +95,6 @@ def _start(args: argparse.Namespace, workflow: Workflow, served: Served) -> None
         stop_runs=args.stop_runs,
     )
     word = "started" if running.here else "runs already"
-    print(f"launcher {word}: process {running.process.pid}, log {log}", flush=True)
+    say(f"launcher {word}: process {running.process.pid}, log {log}", flush=True)
     if args.log:
         print_logs([log], lambda _: is_alive(running.process))

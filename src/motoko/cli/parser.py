@@ -23,6 +23,7 @@ from motoko.cli import (
     run,
 )
 from motoko.cli.orchestrator import start, status, stop
+from motoko.printable import printable
 from motoko.version import __version__
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
@@ -65,6 +66,10 @@ class Parser(argparse.ArgumentParser):
             extend, self.extend = self.extend, None
             extend(self, args)
         return super().parse_known_args(args, namespace)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Print a message, made safe for a terminal, and exit."""
+        super().exit(status, message and printable(message))
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and where help is, and exit."""

@@ -7,7 +7,15 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from motoko.cli.tables import console, counts_line, counts_table, others_text, unserved_text
+from motoko.cli.output import say
+from motoko.cli.tables import (
+    console,
+    counts_line,
+    counts_table,
+    others_text,
+    safe_text,
+    unserved_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +41,7 @@ def _plain(start: float) -> Callable[[Progress], None]:
         seconds = int(time.monotonic() - start)
         elapsed = f"{seconds // 60:02}:{seconds % 60:02}"
         line = "; ".join(filter(None, (counts_line(found.counts), *_notes(found))))
-        print(f"{elapsed} {line}", file=sys.stderr, flush=True)
+        say(f"{elapsed} {line}", file=sys.stderr, flush=True)
 
     return show
 
@@ -46,7 +54,6 @@ def _notes(found: Progress) -> tuple[str, str]:
 def _live() -> Iterator[Callable[[Progress], None]]:
     from rich.console import Group
     from rich.live import Live
-    from rich.text import Text
 
     # What user code prints goes above the table, unless it goes elsewhere anyway.
     with Live(
@@ -57,7 +64,7 @@ def _live() -> Iterator[Callable[[Progress], None]]:
     ) as live:
 
         def show(found: Progress) -> None:
-            notes = map(Text, filter(None, _notes(found)))
+            notes = map(safe_text, filter(None, _notes(found)))
             live.update(Group(counts_table(found.counts, "study"), *notes), refresh=True)
 
         yield show

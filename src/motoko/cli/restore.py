@@ -5,6 +5,8 @@ Run directories stay as they are.
 
 from __future__ import annotations
 
+from motoko.cli.output import say
+
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     import argparse
@@ -31,5 +33,5 @@ def execute(args: argparse.Namespace) -> int:
 
     source = Path(args.file)
     found = restore(state_directory(args), source, replace=args.validated)
-    print(f"restored {describe(found.size, found.runs)} from {source}")
+    say(f"restored {describe(found.size, found.runs)} from {source}")
     return exit_status.OK

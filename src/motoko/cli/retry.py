@@ -5,6 +5,8 @@ With --changed: ended runs of any outcome whose scripts have changed since they 
 
 from __future__ import annotations
 
+from motoko.cli.output import say
+
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     import argparse
@@ -32,6 +34,6 @@ def execute(args: argparse.Namespace) -> int:
         find = changing.outdated if args.changed else changing.badly_ended
         keys = changing.retry(workflow, find(workflow, **chosen(args)), "motoko retry")
     for key in keys:
-        print(f"{key} is CREATED again")
-    print(f"{count(len(keys))} to be tried again; `motoko run` or a launcher executes them")
+        say(f"{key} is CREATED again")
+    say(f"{count(len(keys))} to be tried again; `motoko run` or a launcher executes them")
     return exit_status.OK

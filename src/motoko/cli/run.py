@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from motoko.cli.output import say
+
 if TYPE_CHECKING:
     import argparse
     from typing import Any
@@ -92,7 +94,7 @@ def _run(
         if see_to_runs_after(interrupt, workflow, services, stop=not leave):
             with beside_an_error():
                 _print_results(workflow)
-        print("interrupted; the same command goes on where this one was", file=sys.stderr)
+        say("interrupted; the same command goes on where this one was", file=sys.stderr)
         raise
     except (LeaseHeld, Fenced):
         raise  # the runs are another orchestrator's

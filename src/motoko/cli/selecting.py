@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 
+from motoko.cli.output import say
+
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +41,7 @@ def working(args: argparse.Namespace, *, writes: bool = True) -> Iterator[Workfl
 
     workflow = open_workflow(args, look=not writes)
     for warning in choosing.warnings(choosing.parse(workflow, args.bd_study, args.constraints)):
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}", file=sys.stderr)
     if writes:
         with Services(workflow, temporary=True):
             yield workflow
@@ -64,4 +66,4 @@ def retry_failed(workflow: Workflow, run_name: str) -> None:
 
     records = changing.badly_ended(workflow, run_name=run_name)
     keys = changing.retry(workflow, records, "--retry-failed")
-    print(f"{count(len(keys))} to be tried again", file=sys.stderr)
+    say(f"{count(len(keys))} to be tried again", file=sys.stderr)

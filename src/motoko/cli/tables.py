@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from motoko.core.records import RunKey
 from motoko.core.states import BAD_OUTCOMES, Lifecycle
+from motoko.printable import one_line, printable
 from motoko.runtime.clock import utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from rich.console import ConsoleOptions, RenderableType
 
     from motoko.core.records import RunRecord
     from motoko.launcher.registry import Registration
@@ -25,11 +29,26 @@ if TYPE_CHECKING:
 ROWS: Final = 20
 NAMED: Final = 6  # of a number of runs
 CELL: Final = 48  # characters of one value
+REASON: Final = 500  # characters of a reason
 UNLIMITED: Final = 100_000  # columns, where the output is read by a program
 LIFECYCLE: Final = tuple(state.value for state in Lifecycle)
 
 
 class _Console(Console):
+    """Prints no control character but its own."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render as usual, with escapes for what is not safe to print."""
+        for segment in super().render(renderable, options):
+            text = segment.text
+            if segment.control or text.isprintable() or text == "\n":
+                yield segment
+            else:
+                safe = printable(text, line_limit=UNLIMITED, limit=UNLIMITED)
+                yield Segment(safe, segment.style)
+
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # as every other writer does; the entry point deals with it
 
@@ -40,11 +59,17 @@ def console(*, stderr: bool = False) -> Console:
     return _Console(stderr=stderr, markup=False, highlight=False, width=None if tty else UNLIMITED)
 
 
+def safe_text(text: str, style: str = "") -> Text:
+    """Return a text of unknown origin, made safe before its width is measured."""
+    return Text(printable(text), style)
+
+
 def state_text(state: str) -> Text:
     """Return a state in its colour."""
     if state in {outcome.value for outcome in BAD_OUTCOMES}:
-        return Text(state, "red")
-    return Text(state, {"FINISHED": "green", "START": "cyan", "SUBMITTED": "cyan"}.get(state, ""))
+        return safe_text(state, "red")
+    colours = {"FINISHED": "green", "START": "cyan", "SUBMITTED": "cyan"}
+    return safe_text(state, colours.get(state, ""))
 
 
 def value_text(value: Any) -> str:
@@ -104,12 +129,12 @@ def unserved_text(unserved: Mapping[str, int]) -> str:
 
 def counts_table(counts: Mapping[str, Mapping[str, int]], first: str) -> Table:
     """Return a table of the numbers of runs, a row for each key and a column for each state."""
-    table = _table(Text(first))
+    table = _table(safe_text(first))
     states = ordered_states(state for of_one in counts.values() for state in of_one)
     for state in states:
         table.add_column(state_text(state), justify="right")
     for name, of_one in counts.items():
-        table.add_row(Text(name), *(Text(str(of_one.get(state, 0))) for state in states))
+        table.add_row(safe_text(name), *(safe_text(str(of_one.get(state, 0))) for state in states))
     return table
 
 
@@ -125,34 +150,34 @@ def runs_table(
     """
     job = list(dict.fromkeys(name for record in records for name in record.job))
     fields = list(dict.fromkeys(name for record in records for name in record.fields))
-    table = _table(Text("run"))
+    table = _table(safe_text("run"))
     if run_names:
-        table.add_column(Text("run name"))
+        table.add_column(safe_text("run name"))
     for name in job:
-        table.add_column(Text(name), justify="right")
-    table.add_column(Text("state"))
+        table.add_column(safe_text(name), justify="right")
+    table.add_column(safe_text("state"))
     for name in fields:
-        table.add_column(Text(name), justify="right")
+        table.add_column(safe_text(name), justify="right")
     if reasons is None:
         reasons = {record.id: record.reason or "" for record in records}
-    shown = [" ".join(reasons.get(record.id, "").split()) for record in records]
+    shown = [one_line(reasons.get(record.id, ""), limit=REASON) for record in records]
     if any(shown):
-        table.add_column(Text("reason"))
+        table.add_column(safe_text("reason"))
     for record, reason in zip(records, shown, strict=True):
-        cells = [Text(str(record.key))]
+        cells = [safe_text(str(record.key))]
         if run_names:
-            cells.append(Text(record.run_name))
+            cells.append(safe_text(record.run_name))
         cells += [_cell(record.job, name) for name in job]
         cells.append(state_text(record.state))
         cells += [_cell(record.fields, name) for name in fields]
         if any(shown):
-            cells.append(Text(reason))
+            cells.append(safe_text(reason))
         table.add_row(*cells)
     return table
 
 
 def _cell(values: Mapping[str, Any], name: str) -> Text:
-    return Text(value_text(values[name]) if name in values else "")
+    return safe_text(value_text(values[name]) if name in values else "")
 
 
 def _table(first: Text) -> Table:
@@ -178,7 +203,7 @@ def print_summary(
 ) -> None:
     """Print what became of a run name: counts by state, and the first runs of each study."""
     out = console()
-    out.print(Text(f"run name {run_name}"))
+    out.print(safe_text(f"run name {run_name}"))
     out.print(counts_table(counts, "study"))
     for study, records in runs.items():
         if not records:
@@ -186,20 +211,20 @@ def print_summary(
         out.print(runs_table(records[:rows]))
         more = sum(counts.get(study, {}).values()) - len(records[:rows])
         if more > 0:
-            out.print(Text(f"... and {more} more runs of {study} (motoko info --verbose)\n"))
+            out.print(safe_text(f"... and {more} more runs of {study} (motoko info --verbose)\n"))
 
 
 def print_overview(overview: Overview, *, runs: bool) -> None:
     """Print who works for a workflow, and its runs."""
     out = console()
-    out.print(Text(f"workflow      {overview.directory}"))
-    out.print(Text(f"server        {_server(overview.server)}"))
+    out.print(safe_text(f"workflow      {overview.directory}"))
+    out.print(safe_text(f"server        {_server(overview.server)}"))
     _print_workers(out, "launcher", [_launcher(found) for found in overview.launchers])
     _print_workers(out, "orchestrator", _orchestrators(overview))
     for firing in overview.unregistered:
-        out.print(Text(f"open firing   {_unregistered(firing)}"))
+        out.print(safe_text(f"open firing   {_unregistered(firing)}"))
     if not overview.database:
-        out.print(Text("There is no database yet: motoko create, or motoko run."))
+        out.print(safe_text("There is no database yet: motoko create, or motoko run."))
     for study in overview.studies:
         _print_study(out, study, runs=runs)
 
@@ -238,20 +263,20 @@ def _launcher(found: Registration) -> str:
 
 def _print_workers(out: Console, what: str, lines: Sequence[str]) -> None:
     for line in lines or ["none runs"]:
-        out.print(Text(f"{what:<13} {line}"))
+        out.print(safe_text(f"{what:<13} {line}"))
 
 
 def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
-    out.print(Text(f"\nstudy {study.name}"))
+    out.print(safe_text(f"\nstudy {study.name}"))
     if not any(study.counts.values()):
-        out.print(Text("no runs"))
+        out.print(safe_text("no runs"))
         return
     out.print(counts_table(study.counts, "run name"))
     for run_name, ids in study.outdated.items():
         named = names_text(RunKey(study.name, run_id) for run_id in ids)
         what = "made with other scripts than today's (motoko retry --changed)"
-        out.print(Text(f"{run_name}: {what}: {named}"))
+        out.print(safe_text(f"{run_name}: {what}: {named}"))
     if study.unserved:
-        out.print(Text(unserved_text(study.unserved)))
+        out.print(safe_text(unserved_text(study.unserved)))
     if runs:
         out.print(runs_table(study.runs, run_names=True, reasons=study.reasons))

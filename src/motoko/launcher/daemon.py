@@ -29,6 +29,7 @@ from motoko.runtime.clock import now
 from motoko.runtime.daemons import PidFile, announce_failure, announce_ready, spawn_detached
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
+from motoko.runtime.logs import log_to_stderr
 from motoko.runtime.processes import stop
 from motoko.storage.home import LOOK_SECONDS, Home
 from motoko.storage.off_loop import in_thread
@@ -278,8 +279,7 @@ async def _obey(launcher: Launcher, state: StateDirectory) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon that the command line describes; return its exit status."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("motoko").setLevel(logging.INFO)
+    log_to_stderr()
     os.umask(0o077)
     try:
         serve(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from motoko.core.states import BAD_OUTCOMES
 from motoko.errors import RunFailed, WorkflowFailed
 from motoko.orchestrator.actions import is_run_filter
+from motoko.printable import one_line, printable
 from motoko.storage.handles import Job, Run
 from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("motoko.orchestrator")
 
 STDERR_LINES = 10
+STDERR_CHARACTERS = 20_000  # of the end, among which the lines are looked for
 NAMED = 5
 RETRY_HINT = "Try them again with --retry-failed."
 
@@ -222,8 +224,8 @@ def describe(records: list[RunRecord], runs: list[Run]) -> str:
         lines.append(f"... and {len(records) - NAMED} more")
     head = lines[0] if len(records) == 1 else f"{len(records)} runs ended badly"
     body = [] if len(records) == 1 else lines
-    tail = runs[0].stderr.splitlines()[-STDERR_LINES:]
-    if tail:
+    tail = printable(runs[0].stderr[-STDERR_CHARACTERS:].rstrip()).split("\n")[-STDERR_LINES:]
+    if any(tail):
         body = [*body, f"stderr of {runs[0].key} ({runs[0].directory}):", *tail]
     return "\n  ".join([head, *body])
 
@@ -231,5 +233,5 @@ def describe(records: list[RunRecord], runs: list[Run]) -> str:
 def _line(record: RunRecord) -> str:
     code = "" if record.exit_code is None else f" with exit code {record.exit_code}"
     told = not record.reason or record.reason == f"exit code {record.exit_code}"
-    why = "" if told else f": {record.reason}"
+    why = "" if told else f": {one_line(record.reason or '')}"
     return f"run {record.key} ended {record.lifecycle}{code}{why}"

@@ -15,6 +15,7 @@ from ZODB.POSException import POSError
 
 from motoko.errors import MotokoError
 from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
+from motoko.runtime.logs import log_to_stderr
 from motoko.storage.address import StateDirectory
 from motoko.storage.damage import told
 from motoko.storage.home import LOOK_SECONDS, Home
@@ -98,8 +99,7 @@ class _Departures(logging.Filter):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server that the command line describes; return its exit status."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("motoko").setLevel(logging.INFO)
+    log_to_stderr()
     logging.getLogger("ZEO.asyncio.server").addFilter(_Departures())
     policy = Policy(minimum=options.pack_minimum, keep=options.pack_keep)
     try:

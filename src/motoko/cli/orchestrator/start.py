@@ -10,6 +10,8 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
+from motoko.cli.output import say
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
@@ -66,7 +68,7 @@ def _detach(args: argparse.Namespace, workflow: Workflow) -> int:
     with Services(workflow, temporary=False):
         check_free(workflow.store, args.run_name)
         daemon = start_detached(workflow.store.state, args.run_name, args.motoko_argv)
-        print(f"orchestrator of {args.run_name!r}: process {daemon.process.pid}, log {daemon.log}")
+        say(f"orchestrator of {args.run_name!r}: process {daemon.process.pid}, log {daemon.log}")
         _hint(workflow)
     return exit_status.OK
 
@@ -75,7 +77,7 @@ def _hint(workflow: Workflow) -> None:
     from motoko.launcher.daemon import running_launchers
 
     if not running_launchers(workflow.store.state):
-        print("No launcher runs: start one with `motoko launcher`.", file=sys.stderr)
+        say("No launcher runs: start one with `motoko launcher`.", file=sys.stderr)
 
 
 def _run(args: argparse.Namespace, workflow: Workflow) -> int:

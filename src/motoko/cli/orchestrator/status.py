@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from motoko.cli.output import say
+
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
@@ -43,16 +45,16 @@ def execute(args: argparse.Namespace) -> int:
     finally:
         store.close()
     for name in names:
-        print(f"run name {name}: {running[name]}")
+        say(f"run name {name}: {running[name]}")
         if name in stalled:
-            print("\n".join(f"  {line}" for line in stall_lines(stalled[name])))
+            say("\n".join(f"  {line}" for line in stall_lines(stalled[name])))
         if waiting[name]:
             from motoko.cli.tables import unserved_text
 
-            print(f"  {unserved_text(waiting[name])}")
+            say(f"  {unserved_text(waiting[name])}")
     if not names:
         whose = "" if args.run_name is None else f" of run name {args.run_name!r}"
-        print(f"no orchestrator{whose} runs")
+        say(f"no orchestrator{whose} runs")
     if args.logs or args.follow:
         logs = log_files(state) if args.run_name is None else [log_file(state, args.run_name)]
         _print_logs([log for log in logs if log.exists()], follow=args.follow)
@@ -71,5 +73,5 @@ def _print_logs(logs: list[Path], *, follow: bool) -> None:
     from motoko.operations.orchestrators import writer_alive
 
     if not logs:
-        print("there is no log: only orchestrators started with --detach have one")
+        say("there is no log: only orchestrators started with --detach have one")
     print_logs(logs, lambda log: follow and writer_alive(log))

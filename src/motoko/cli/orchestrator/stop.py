@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from motoko.cli.output import say
+
 if TYPE_CHECKING:
     import argparse
 
@@ -34,7 +36,7 @@ def execute(args: argparse.Namespace) -> int:
     finally:
         store.close()
     for name, holder in stopped.items():
-        print(f"stopped the orchestrator of run name {name!r} (process {holder.pid})")
+        say(f"stopped the orchestrator of run name {name!r} (process {holder.pid})")
     if not stopped:
-        print("no orchestrator runs")
+        say("no orchestrator runs")
     return exit_status.OK

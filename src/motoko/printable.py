@@ -1,0 +1,64 @@
+"""Text of unknown origin, made safe to print: no control characters, and bounded.
+
+A run's fields, reasons and output, file names and run names are data of strangers. Printed raw they
+can clear the screen, set the clipboard, reorder a line or forge one in a log.
+"""
+
+from __future__ import annotations
+
+import re
+
+LINE_LIMIT = 2000  # characters of one line
+TEXT_LIMIT = 64_000  # characters of one text
+
+# C0 and C1 controls, line and paragraph separators, bidirectional controls, interlinear
+# annotations, invisible tags, and lone surrogates (bytes that are no text). Not tab, not line feed.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: str, *, line_limit: int = LINE_LIMIT, limit: int = TEXT_LIMIT) -> str:
+    """Return ``text`` with escapes such as ``\\x1b`` for what is not safe to print.
+
+    Line feeds and tabs stay. Carriage returns become line feeds. Each line has at most
+    ``line_limit`` characters and the text about ``limit``: of the rest its length is given.
+    """
+    if len(text) <= line_limit and text.isprintable():
+        return text
+    lines: list[str] = []
+    left = limit
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if left <= 0:
+            lines.append(f"... ({len(text):,} characters in all)")
+            break
+        lines.append(_line(line, min(line_limit, left)))
+        left -= len(line) + 1
+    return "\n".join(lines)
+
+
+def one_line(text: str, *, limit: int = LINE_LIMIT) -> str:
+    """Return ``text`` as a single line that is safe to print; white space becomes one space."""
+    return _line(" ".join(text[: 4 * limit].split()), limit)
+
+
+def indented(text: str, indent: str = "    ") -> str:
+    """Return ``text`` safe to print; no line but its first begins at the margin.
+
+    So no part of it can pass for another entry of a log.
+    """
+    return printable(text).replace("\n", f"\n{indent}")
+
+
+def _line(line: str, limit: int) -> str:
+    escaped = _UNSAFE.sub(_escape, line[:limit])
+    more = len(line) - limit
+    return escaped if more <= 0 else f"{escaped}... ({more:,} more characters)"
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
