@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import filecmp
 import os
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 
 from motoko.launcher import directory
-from motoko.launcher.directory import Place, Source, Superseded, marked, prepare, take_back
+from motoko.launcher.directory import (
+    Place,
+    Source,
+    SourceError,
+    Superseded,
+    marked,
+    prepare,
+    read_sources,
+    take_back,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,3 +162,44 @@ def test_a_launcher_that_sleeps_before_renaming_notices(
         prepare(second, INPUTS, [SCRIPT])
     assert marked(third.run) == (3, "5.0")
     assert names(third) == {"run-1", "run-1.attempt-1", "run-1.attempt-2"}
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Source:
+    """A file of a study that is much larger than what may be in memory."""
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mesh").write_bytes(b"0123456789abcdef" * (24 << 16))
+    (found,) = read_sources(tmp_path / "study", ["mesh"])
+    return found
+
+
+@pytest.mark.parametrize("way", ["by the system", "in pieces"])
+def test_a_large_file_is_copied_without_being_in_memory(
+    attempt: Callable[[int], Place], mesh: Source, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    if way == "in pieces":
+
+        def refused(*_: object) -> int:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+        monkeypatch.setattr(os, "copy_file_range", refused)
+    place = attempt(1)
+    tracemalloc.start()
+    try:
+        prepare(place, INPUTS, [SCRIPT, mesh])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert mesh.large is not None
+    assert filecmp.cmp(mesh.large, f"{place.run}/mesh", shallow=False)
+    assert peak < mesh.large.stat().st_size / 4
+
+
+def test_a_large_file_that_has_gone_meanwhile_is_named(
+    attempt: Callable[[int], Place], mesh: Source
+) -> None:
+    assert mesh.large is not None
+    mesh.large.unlink()
+    with pytest.raises(SourceError, match=r"mesh cannot be read: No such file"):
+        prepare(attempt(1), INPUTS, [SCRIPT, mesh])
+    assert names(attempt(1)) == set()

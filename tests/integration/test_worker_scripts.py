@@ -367,3 +367,21 @@ def test_the_command_outside_a_run() -> None:
     assert done.stderr.startswith("motoko-worker: not inside a run")
     assert python(COMMAND, None, "--help").stdout.startswith("usage: motoko-worker")
     assert python(COMMAND, None).returncode == 2
+
+
+def test_text_that_the_locale_cannot_encode_is_printed(
+    attempt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "get", "text"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "MOTOKO_ATTEMPT_DIR": str(attempt)},
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.decode()) == (0, NASTY + "\n")
+    done_script = python("from motoko.worker import job; print(job.text[-1])", attempt)
+    assert (done_script.returncode, done_script.stdout) == (0, "\\xe9\n")
+    assert python("print('é')", attempt).returncode == 1  # without the worker it is Python's error

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from motoko.launcher import preparing
-from motoko.launcher.preparing import Failed, Unfit, is_shortage, prepare_attempt
+from motoko.launcher.preparing import (
+    Failed,
+    Unfit,
+    has_windows_line_ends,
+    is_shortage,
+    prepare_attempt,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -35,3 +41,19 @@ def test_no_run_is_to_blame_for_a_shortage(
     assert isinstance(found, Failed)
     assert is_shortage(found.problem) == passes
     assert isinstance(found.problem, Unfit) != passes
+
+
+@pytest.mark.parametrize(
+    ("script", "broken"),
+    [
+        (b"#!/bin/bash\r\nset -e\r\n", True),
+        (b"set -e\r\n", True),
+        (b"\r\n", True),
+        (b"#!/bin/bash\nprintf 'a\r\n'\r\n", False),
+        (b"true", False),
+        (b"\x7fELF\0\r\n", False),
+        (b"", False),
+    ],
+)
+def test_scripts_with_windows_line_ends_are_recognised(script: bytes, broken: bool) -> None:
+    assert has_windows_line_ends(script) == broken

@@ -13,6 +13,7 @@ import itertools
 import os
 import shutil
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 PRIVATE: Final = ".motoko"
 MARKER: Final = "attempt"
 EXECUTABLE: Final = 0o100
+PIECE: Final = 1 << 20  # bytes of a study's file that are in memory at once
+LARGE_PIECE: Final = 1 << 26  # bytes that the system copies at once
+# What copy_file_range says where it cannot copy between these files.
+UNSUPPORTED: Final = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 TRIES: Final = 20
 THERE_ALREADY: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
@@ -73,13 +78,21 @@ class Place:
         return f"{self.root}/.run-{self.run_id}.new-{self.token}"
 
 
+class SourceError(LauncherError):
+    """A file of the study cannot be copied any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to be put into run directories: its name there, and its content."""
+    """A file to be put into run directories: its name there, and its content.
+
+    Of a file larger than one PIECE ``content`` is the first one, and ``large`` the file itself.
+    """
 
     name: str
     content: bytes
     executable: bool
+    large: Path | None = None
 
 
 def read_sources(study: Path, names: Iterable[str]) -> list[Source]:
@@ -88,10 +101,13 @@ def read_sources(study: Path, names: Iterable[str]) -> list[Source]:
 
 
 def _read_source(study: Path, name: str) -> Source:
-    descriptor = os.open(study / name, os.O_RDONLY | os.O_CLOEXEC)
-    with open(descriptor, "rb", buffering=0) as file:
-        executable = bool(os.fstat(descriptor).st_mode & EXECUTABLE)
-        return Source(name, file.readall(), executable)
+    path = study / name
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        executable = bool(found.st_mode & EXECUTABLE)
+        large = path if found.st_size > PIECE else None
+        return Source(name, file.read(PIECE), executable, large)
 
 
 def prepare(place: Place, inputs: tuple[str, bytes], sources: Iterable[Source]) -> None:
@@ -106,7 +122,10 @@ def prepare(place: Place, inputs: tuple[str, bytes], sources: Iterable[Source]) 
             if "/" in source.name:
                 os.makedirs(os.path.dirname(path), PRIVATE_DIRECTORY, exist_ok=True)
             mode = PRIVATE_FILE | EXECUTABLE if source.executable else PRIVATE_FILE
-            _write(path, source.content, mode)
+            if source.large is None:
+                _write(path, source.content, mode)
+            else:
+                _copy(source.large, path, mode)
         _make_room(place)
         _publish(place, draft)
     except BaseException as error:
@@ -209,10 +228,29 @@ def _publish(place: Place, draft: str) -> None:
         raise
 
 
-def _write(path: str, content: bytes, mode: int) -> None:
+def _copy(source: Path, path: str, mode: int) -> None:
+    """Copy a large file in pieces; the file system may share its blocks with the copy."""
+    try:
+        origin = open(source, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise SourceError(f"{source} cannot be read: {error.strerror}") from error
+    with origin, _new(path, mode) as copy:
+        try:
+            while os.copy_file_range(origin.fileno(), copy.fileno(), LARGE_PIECE):
+                pass
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            shutil.copyfileobj(origin, copy, PIECE)
+
+
+def _new(path: str, mode: int) -> FileIO:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(path, flags, mode)
-    with open(descriptor, "wb", buffering=0) as file:
+    return FileIO(os.open(path, flags, mode), "wb")
+
+
+def _write(path: str, content: bytes, mode: int) -> None:
+    with _new(path, mode) as file:
         rest = memoryview(content)
         while rest:
             rest = rest[file.write(rest) or 0 :]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError, UnknownRunError
-from motoko.launcher.directory import Superseded, prepare, read_sources
+from motoko.launcher.directory import SourceError, Superseded, prepare, read_sources
 from motoko.launcher.evidence import working_in
 from motoko.launcher.generators.base import Order
 from motoko.launcher.inputs import inputs_file, variables
@@ -51,15 +51,25 @@ def prepare_attempt(store: Store, active: Active) -> Order | Failed:
     except (OSError, TypeError, ValueError) as error:
         return Failed(error if is_shortage(error) else Unfit(str(error)))
     script = next(source for source in sources if source.name == study.exec_file)
+    if has_windows_line_ends(script.content):
+        return Failed(Unfit(f"{script.name} has Windows line ends: run `dos2unix {script.name}`"))
     try:
         faults.point("launcher.claimed")
         prepare(active.place, inputs, sources)
         faults.point("launcher.prepared")
     except OSError as error:
         return Failed(unfit(error))
+    except SourceError as error:
+        return Failed(Unfit(str(error)))
     except Superseded as error:
         return Failed(_in_the_way(store, active) or error)
     return Order(active.place, script, active.terms, given)
+
+
+def has_windows_line_ends(script: bytes) -> bool:
+    """Return whether no shell or ``#!`` line can run a script because of its line ends."""
+    first, ended, _ = script.partition(b"\n")
+    return bool(ended) and first.endswith(b"\r") and b"\0" not in first
 
 
 def _in_the_way(store: Store, active: Active) -> Exception | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from motoko.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from motoko.config import StudyConfig
+
+PIECE: Final = 1 << 20  # bytes read at once
 
 
 def scripts_digest(study: StudyConfig) -> str:
@@ -20,14 +23,17 @@ def scripts_digest(study: StudyConfig) -> str:
         path = study.directory / name
         digest.update(name.encode() + b"\0")
         if path.is_file():
-            digest.update(_content(path))
+            for piece in _pieces(path):
+                digest.update(piece)
         digest.update(b"\0")
     return digest.hexdigest()
 
 
-def _content(path: Path) -> bytes:
+def _pieces(path: Path) -> Iterator[bytes]:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}", hint="It is copied for each run."

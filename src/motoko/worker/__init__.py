@@ -11,7 +11,7 @@ nothing must start at once. The launcher takes the other half of the protocol fr
 
 from __future__ import annotations
 
-from motoko.worker.attempt import Attempt
+from motoko.worker.attempt import Attempt, tolerate_narrow_encodings
 from motoko.worker.handles import Job, Run
 from motoko.worker.names import WorkerError, WorkerNameError
 from motoko.worker.outbox import INPUTS, OUTBOX, VERSION, read_outbox, write_record
@@ -36,6 +36,7 @@ __all__ = [
     "write_record",
 ]
 
+tolerate_narrow_encodings()
 _here = Attempt()
 run = Run(_here)
 job = Job(_here)
@@ -47,4 +48,7 @@ def command_line() -> int:
 
     from motoko.worker.command import main
 
+    if sys.stdout is not None:
+        # Values come back as they were given, whatever the locale.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     return main(sys.argv[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from motoko.worker.names import WorkerError
 from motoko.worker.outbox import INPUTS, OUTBOX, VERSION, read_outbox, write_record
@@ -11,6 +12,15 @@ from motoko.worker.plain import decode
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from typing import Any
+
+
+def tolerate_narrow_encodings() -> None:
+    """Let a run's script print what its locale cannot encode: as an escape, not as an error."""
+    if not os.environ.get("MOTOKO_ATTEMPT_DIR"):
+        return
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) == "strict":
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 class Attempt:

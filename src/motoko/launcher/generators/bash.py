@@ -79,19 +79,19 @@ class BashGenerator:
 
 
 def command(script: Source, bash_options: tuple[str, ...] = ()) -> list[str]:
-    """Return how to run a script: by its ``#!`` line if it is executable, otherwise by bash.
+    """Return how to run a script: by its ``#!`` line, without one by bash.
 
-    ``bash_options`` make bash run it, except where the ``#!`` line names something else.
+    A script need not be executable. ``bash_options`` make bash run it, except where the ``#!`` line
+    names something else.
     """
     path = f"./{script.name}"
-    if script.executable:
-        # Its interpreter is started with it as the system would do, so that it also works where
-        # files cannot be executed, or are still being written by a process just forked.
-        interpreter = shebang(script.content)
-        if interpreter and not (bash_options and is_shell(interpreter)):
-            return [*interpreter, path]
-        if not interpreter and b"\0" in script.content[:256]:
-            return [path]
+    # Its interpreter is started with it as the system would do, so that it also works where
+    # files cannot be executed, or are still being written by a process just forked.
+    interpreter = shebang(script.content)
+    if interpreter and not (bash_options and is_shell(interpreter)):
+        return [*interpreter, path]
+    if script.executable and not interpreter and b"\0" in script.content[:256]:
+        return [path]
     return ["bash", *bash_options, path]
 
 
