@@ -65,6 +65,10 @@ class EventError(MotokoError, ValueError):
     """An event condition or action cannot be registered as given."""
 
 
+class ReplayError(MotokoError):
+    """A rerun action made other calls than its committed segments have on record."""
+
+
 class RunNameError(MotokoError, ValueError):
     """A run name is missing or is not acceptable text."""
 

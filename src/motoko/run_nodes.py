@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from motoko.core.space import expand, is_axis, merge_defaults, run_values
 from motoko.errors import ParameterError, RunFailed, suggestion
 from motoko.graph import Node, Verdict, fresh_because, stale_because, undecided_because
+from motoko.orchestrator.scopes import idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -177,17 +178,18 @@ class RunNode:
 
     async def _build(self) -> Verdict:
         """Create the runs and wait for them; RunFailed where one ends badly."""
-        tasks = self._manager.create_task(
-            self._run_params, replicate=self._replicate, **self._values()
-        )
-        for run in tasks.runs:
-            if run.record.lifecycle.bad:
-                run.retry()
-        try:
-            await tasks
-        except RunFailed as error:
-            error.hint = f"To build {self._name!r} again tries them again."
-            raise
+        with idempotent():  # where it is there already, a rerun of an action does not build it
+            tasks = self._manager.create_task(
+                self._run_params, replicate=self._replicate, **self._values()
+            )
+            for run in tasks.runs:
+                if run.record.lifecycle.bad:
+                    run.retry()
+            try:
+                await tasks
+            except RunFailed as error:
+                error.hint = f"To build {self._name!r} again tries them again."
+                raise
         return fresh_because(f"{_named(tasks.runs)} ended FINISHED")
 
     def _value(self) -> Run | list[Run] | None:

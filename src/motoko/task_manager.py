@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
@@ -20,8 +20,15 @@ from motoko.core.space import (
 )
 from motoko.errors import ParameterError, RunNameError
 from motoko.orchestrator.evaluation import select
-from motoko.orchestrator.waiting import wait_for_match, wait_for_runs, wait_until_committed
+from motoko.orchestrator.waiting import (
+    existing_records,
+    recorded,
+    wait_for_match,
+    wait_for_runs,
+    wait_until_committed,
+)
 from motoko.storage.handles import Job, Run, pairs
+from motoko.storage.off_loop import in_thread
 from motoko.storage.requests import Request, Wanted
 from motoko.storage.scripts import scripts_digest
 from motoko.study_base import StudyBase
@@ -57,7 +64,7 @@ class RunList(Sequence[tuple[Run, Job]]):
         return self._request.keys(self._manager.store.scope())
 
     def __len__(self) -> int:
-        return len(self._request.wanted)
+        return len(self._request)
 
     @overload
     def __getitem__(self, index: int) -> tuple[Run, Job]: ...
@@ -99,14 +106,25 @@ class RunList(Sequence[tuple[Run, Job]]):
 
     async def _ended(self) -> RunList:
         scope = self._manager.store.scope()
-        keys = await self._committed(scope)
-        async for _ in wait_for_runs(self._manager.workflow.context, scope, keys):
-            pass
-        await scope.renew()
-        return self
+        context = self._manager.workflow.context
+        self._request.ask_again(scope)
+
+        async def wait() -> list[RunKey]:
+            keys = await self._committed(scope)
+            async for _ in wait_for_runs(context, scope, keys):
+                pass
+            await scope.renew()
+            return keys
+
+        keys = await recorded(context, scope, self._manager.name, wait)
+        return self if keys == self._request.committed else self._of(keys)
+
+    def _of(self, keys: list[RunKey]) -> RunList:
+        request = Request(self._manager.name, self._request.wanted, self._manager.store.scope())
+        request.replays(keys)
+        return RunList(self._manager, request)
 
     async def _committed(self, scope: Scope) -> list[RunKey]:
-        self._request.ask_again(scope)
         context = self._manager.workflow.context
         with context.about_to_wait():
             await scope.settle()
@@ -116,11 +134,27 @@ class RunList(Sequence[tuple[Run, Job]]):
         """Yield the runs as they end well; a bad end raises RunFailed."""
         manager = self._manager
         scope = manager.store.scope()
-        keys = await self._committed(scope)
-        async for record in wait_for_runs(manager.workflow.context, scope, keys):
+        context = manager.workflow.context
+        self._request.ask_again(scope)
+        yielded: list[RunKey] = []
+        records: list[AsyncIterator[RunRecord]] = []
+
+        async def wait() -> list[RunKey]:
+            if records:
+                await scope.settle()
+            else:
+                keys = await self._committed(scope)
+                left = [key for key in keys if key not in yielded]
+                records.append(wait_for_runs(context, scope, left))
+            record = await anext(records[0], None)
+            if record is None:
+                return []
             await scope.renew()
-            yield Run(manager.store, record.key)
-            await scope.settle()
+            return [record.key]
+
+        while keys := await recorded(context, scope, manager.name, wait):
+            yielded += keys
+            yield Run(manager.store, keys[0])
 
 
 class TaskSelection:
@@ -204,18 +238,25 @@ class TaskSelection:
 
         return await self._matched(settled)
 
-    async def _matched(self, ask: Any) -> list[tuple[Run, Job]]:
+    async def _matched(self, ask: Callable[[], list[tuple[Run, Job]]]) -> list[tuple[Run, Job]]:
         manager = self._manager
         scope = manager.store.scope()
-        await scope.settle()
-        found: list[tuple[Run, Job]] = await wait_for_match(
-            manager.workflow.context,
-            scope,
-            manager.name,
-            ask,
-            f"a run of {manager.name} with {self._wish}",
-        )
-        return found
+        context = manager.workflow.context
+        found: list[tuple[Run, Job]] = []
+
+        async def wait() -> list[RunKey]:
+            await scope.settle()
+            wish = f"a run of {manager.name} with {self._wish}"
+            found.extend(await wait_for_match(context, scope, manager.name, ask, wish))
+            return [run.key for run, _ in found]
+
+        keys = await recorded(context, scope, manager.name, wait)
+        return found or await in_thread(lambda: self._current(keys))
+
+    def _current(self, keys: list[RunKey]) -> list[tuple[Run, Job]]:
+        store = self._manager.store
+        with store.scope().view() as session:
+            return pairs(store, existing_records(session, keys))
 
     def __repr__(self) -> str:
         return f"<runs of {self._manager.name} with {self._wish}>"

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from motoko.errors import ConflictError
-from motoko.storage.scope import entered
+from motoko.storage.scope import entered, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,7 @@ class Transaction:
 
     Inside an action, whose stretches are transactions already, the block joins its stretch.
     ConflictError where somebody else changed what the block wrote: nothing of it is committed.
+    StateError where the block awaits runs.
     """
 
     def __init__(self, outer: Scope) -> None:
@@ -51,7 +52,7 @@ class Transaction:
             self._end(scope)
 
     async def __aenter__(self) -> Self:
-        await self._outer.settle()
+        await self._outer.prepare_nested()
         self._begin()
         return self
 
@@ -74,8 +75,7 @@ class Transaction:
 
     def _begin(self) -> None:
         self._scope = self._outer.nested()
-        if self._scope is not None:
-            self._entered = entered(self._scope)
+        self._entered = joined() if self._scope is None else entered(self._scope)
         self._entered.__enter__()
 
     def _end(self, scope: StretchScope) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from motoko.core.replay import NOTHING, Entries
+
 if TYPE_CHECKING:
     from motoko.core.edits import RunEdit
     from motoko.core.records import RunKey, RunRecord
@@ -62,7 +64,8 @@ class SetVariable:
 class RecordFiring:
     """Record a firing as open or done, in the commit of its effects.
 
-    ``id`` is (run name, event, key); ``runs`` are the runs that every re-run gets.
+    ``id`` is (run name, event, key); ``runs`` are the runs that every re-run gets; ``entries`` are
+    added to its journal.
     """
 
     id: tuple[str, str, str]
@@ -71,6 +74,7 @@ class RecordFiring:
     runs: tuple[RunKey, ...]
     at: float
     once: bool = False
+    entries: Entries = NOTHING
 
 
 Change: TypeAlias = "CreateRun | EditRun | DeleteRun | PushQuantities | SetVariable | RecordFiring"

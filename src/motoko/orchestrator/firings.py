@@ -12,11 +12,13 @@ import anyio
 
 from motoko.core.changes import RecordFiring
 from motoko.core.firing import ConditionKind
-from motoko.errors import ConflictError, UnknownRunError
+from motoko.core.replay import NOTHING, Journal
+from motoko.errors import ConflictError
 from motoko.orchestrator.actions import is_event, location
 from motoko.orchestrator.evaluation import PlainAnswer, ask_function, ask_run_filter
 from motoko.orchestrator.right_of_way import RightOfWay
 from motoko.orchestrator.scopes import ActionScope, RunAgain
+from motoko.orchestrator.waiting import existing_records
 from motoko.runtime import faults
 from motoko.storage.handles import pairs
 from motoko.storage.off_loop import in_thread
@@ -45,6 +47,7 @@ class _Progress:
         self.firing = firing
         self.id = (run_name, action.id, f"{time.time_ns():020d}-{secrets.token_hex(4)}")
         self.recorded = False
+        self.attempts = 0  # since something was committed
         self.runs: tuple[RunKey, ...] = firing.runs
         self.records: list[RunRecord] = []
         self.origin = Origin(f"event {action.id}")
@@ -90,9 +93,10 @@ class FiringRunner:
         scope = self._scope(progress)
         try:
             with RightOfWay(execution.store.state.right_of_way) as right_of_way:
-                for calls in range(1, MAX_CALLS + 1):
-                    await right_of_way.wait(conflicts=calls - 1)
-                    if await self._attempt(progress, scope, last=calls == MAX_CALLS):
+                while True:
+                    await right_of_way.wait(conflicts=progress.attempts)
+                    progress.attempts += 1
+                    if await self._attempt(progress, scope):
                         break
                     scope = self._scope(progress)
         except BaseException:
@@ -125,15 +129,19 @@ class FiringRunner:
             on_commit=lambda: self._stretch_committed(progress, scope),
         )
         scope.owner = progress.owner
-        scope.before_commit = lambda session, last: self._record(progress, session, last=last)
+        scope.before_commit = lambda session, last: self._record(
+            progress, scope, session, last=last
+        )
         return scope
 
     def _stretch_committed(self, progress: _Progress, scope: ActionScope) -> None:
         progress.recorded = True
+        if scope.advanced:
+            progress.attempts = 1
         if scope.finish_requested:
             self._execution.finish()
 
-    async def _attempt(self, progress: _Progress, scope: ActionScope, *, last: bool) -> bool:
+    async def _attempt(self, progress: _Progress, scope: ActionScope) -> bool:
         """Call the action once; returns False where a conflict calls for another time."""
         action = progress.action
         problem: Exception | RunAgain | None = None
@@ -151,11 +159,11 @@ class FiringRunner:
                 problem = error
         if scope.problem is None:
             return True
-        if not is_event(action.callback):
+        if not scope.to_rerun:
             raise scope.problem
         logger.info("fire again: event %s met a conflict (%r)", action.id, problem)
         scope.close()
-        if last:
+        if progress.attempts >= MAX_CALLS:
             raise ConflictError(
                 f"the action of event {action.name!r} met conflicts {MAX_CALLS} times in a row",
                 hint="Does it write from threads of its own? Let those only compute.",
@@ -171,6 +179,7 @@ class FiringRunner:
                     return
                 faults.point("orchestrator.confirmed")
                 self._log(progress)
+                scope.start_lane()
                 await self._call(progress)
             await scope.finish(last=True)
         except Exception as error:
@@ -205,7 +214,7 @@ class FiringRunner:
     async def _confirmed(self, progress: _Progress, scope: ActionScope) -> bool:
         """Look at the trigger in the firing's own snapshot; drop runs that no longer match."""
         if progress.recorded:
-            progress.records = await in_thread(lambda: _records(scope, progress.runs))
+            await in_thread(lambda: _resume(scope, progress))
             return True
         firing, action = progress.firing, progress.action
         if not firing.runs:
@@ -248,13 +257,15 @@ class FiringRunner:
 
     # -- the record ------------------------------------------------------------------------
 
-    def _record(self, progress: _Progress, session: Session, *, last: bool) -> None:
+    def _record(
+        self, progress: _Progress, scope: ActionScope, session: Session, *, last: bool
+    ) -> None:
         """Add the firing's record to a stretch's commit; one that changed nothing has none."""
         once = progress.action.once
         if last and not (session.pending or progress.recorded or once):
             return
-        if not last and progress.recorded:
-            return
+        if not last and progress.recorded and not session.pending:
+            return  # nothing that a rerun could do twice
         trigger = progress.firing.study or ""
         if last:
             faults.point("orchestrator.before_done")
@@ -266,19 +277,23 @@ class FiringRunner:
                 runs=progress.runs,
                 at=self._execution.store.now(),
                 once=once,
+                entries=NOTHING if last else scope.entries(),
             )
         )
 
 
-def _records(scope: ActionScope, keys: tuple[RunKey, ...]) -> list[RunRecord]:
-    records: list[RunRecord] = []
+def _resume(scope: ActionScope, progress: _Progress) -> None:
+    """Learn what is committed of a firing, and read its runs as they are now."""
     with scope.view() as session:
-        for key in keys:
-            try:
-                records.append(session.run(key))
-            except UnknownRunError:
-                continue
-    return records
+        entries = session.tables.journal(progress.id)
+    name = f"the action of event {progress.action.id!r}, {progress.action.where},"
+    scope.journal = Journal(name, entries.calls, entries.written)
+    progress.records = _records(scope, progress.runs)
+
+
+def _records(scope: ActionScope, keys: tuple[RunKey, ...]) -> list[RunRecord]:
+    with scope.view() as session:
+        return existing_records(session, keys)
 
 
 def _matching(scope: ActionScope, action: Action, keys: tuple[RunKey, ...]) -> list[RunRecord]:

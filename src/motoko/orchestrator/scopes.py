@@ -7,20 +7,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from motoko.errors import ConflictError, EventError
+import anyio.lowlevel
+
+from motoko.core.replay import AWAIT, CREATE, NOTHING, ROOT, Journal
+from motoko.errors import ConflictError, EventError, ReplayError
 from motoko.runtime import faults
 from motoko.storage.off_loop import in_committer, in_thread
 from motoko.storage.requests import Origin
-from motoko.storage.scope import StretchScope
+from motoko.storage.scope import (
+    StretchScope,
+    Wait,
+    awaited_in_transaction,
+    in_joined_transaction,
+)
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
+    from typing import Any
 
     from motoko.core.changes import Change
+    from motoko.core.records import RunKey
+    from motoko.core.replay import Call, Entries, Lane
     from motoko.storage.database import Database
     from motoko.storage.requests import Request
     from motoko.storage.session import Guard
@@ -30,8 +42,32 @@ class RunAgain(asyncio.CancelledError):
     """Unwinds an ``@event`` action that met a conflict, like a cancellation: it is called again."""
 
 
+# The scope, the task that is in it, and the task's lane; a task that it starts inherits this.
+_position: ContextVar[tuple[ActionScope, asyncio.Task[Any] | None, Lane] | None] = ContextVar(
+    "motoko_lane", default=None
+)
+_idempotent: ContextVar[bool] = ContextVar("motoko_idempotent", default=False)
+
+
+@contextlib.contextmanager
+def idempotent() -> Iterator[None]:
+    """Keep what the block creates, assigns and awaits out of an action's journal.
+
+    For what looks itself whether it is done: a rerun does as much of it as is left.
+    """
+    token = _idempotent.set(True)
+    try:
+        yield
+    finally:
+        _idempotent.reset(token)
+
+
 class ActionScope(StretchScope):
-    """The scope of one execution of an action."""
+    """The scope of one execution of an action.
+
+    ``journal`` knows what is committed of it: in those segments nothing is written again.
+    ``advanced``: the last commit put calls on record.
+    """
 
     def __init__(
         self,
@@ -49,8 +85,17 @@ class ActionScope(StretchScope):
         self._on_commit = on_commit
         self.finish_requested = False
         self.owner = ""
-        self.problem: ConflictError | RunAgain | None = None
+        self.problem: BaseException | None = None
         self.unwind: Callable[[], object] = lambda: None
+        self.journal = Journal(cause)
+        self.advanced = False
+        self._entries = NOTHING
+        self._journal_lock = threading.Lock()
+
+    @property
+    def to_rerun(self) -> bool:
+        """Whether its problem is a conflict, after which an ``@event`` action is called again."""
+        return self._repeatable and isinstance(self.problem, ConflictError | RunAgain)
 
     def request_finish(self) -> None:
         """Have the workflow end with this stretch's commit."""
@@ -63,23 +108,90 @@ class ActionScope(StretchScope):
         with super().view() as session:
             yield session
 
+    # -- replaying -------------------------------------------------------------------------
+
+    def start_lane(self) -> None:
+        """Take the current task for the action itself."""
+        _position.set((self, _current_task(), self.journal.lane(ROOT)))
+
+    def _lane(self) -> Lane:
+        found, task = _position.get(), _current_task()
+        if found is None or found[0] is not self:
+            return self.journal.lane(ROOT)
+        lane = found[2]
+        if task is not None and task is not found[1]:
+            lane = self.journal.lane(lane.child_name())
+            _position.set((self, task, lane))
+        return lane
+
+    def _call(self, kind: str, study: str) -> Call:
+        try:
+            with self._journal_lock:
+                return self.journal.call(self._lane(), kind, study)
+        except ReplayError as error:
+            self.problem = error
+            raise
+
     def write(self, *changes: Change) -> None:
-        """Add changes to the stretch's commit."""
+        """Add changes to the stretch's commit; discard those that are committed already."""
         self._check_going()
-        super().write(*changes)
+        with self._lock:  # no commit comes between noting them and adding them
+            if not _idempotent.get():
+                with self._journal_lock:
+                    lane = self._lane()
+                    changes = tuple(c for c in changes if not self.journal.assigned(lane))
+            if changes:
+                super().write(*changes)
 
     def defer(self, request: Request) -> None:
         """Note a request; it is resolved at the first read or with the commit."""
         self._check_going()
-        super().defer(request)
+        with self._lock:
+            if not _idempotent.get():
+                call = self._call(CREATE, request.study)
+                if call.runs is not None:
+                    request.replays(call.runs)
+                    return
+                with self._journal_lock:
+                    self.journal.returns(call, request.requested)
+            super().defer(request)
+
+    def begin_wait(self, study: str) -> Wait:
+        """Note that an await begins, and what is on record of it."""
+        self._check_going()
+        if in_joined_transaction():
+            raise awaited_in_transaction(study)
+        return Wait() if _idempotent.get() else ActionWait(self, self._call(AWAIT, study))
+
+    async def pass_over(self) -> None:
+        """Let others have their turn, and give the snapshot back if nothing was written."""
+        with self._lock:
+            if self._session is not None and not (self._session.pending or self._requests):
+                self._session.close()
+                self._session = None
+        if self.finish_requested:
+            self._on_commit()
+        await anyio.lowlevel.checkpoint()
+
+    def returned(self, call: Call, runs: Iterable[RunKey], *, failed: bool) -> None:
+        """Note what an await returned."""
+        with self._journal_lock:
+            self.journal.returned(call, runs, failed=failed)
+
+    def entries(self) -> Entries:
+        """Return what this commit adds to the firing's journal; in the committer thread."""
+        with self._journal_lock:
+            self._entries = self.journal.entries()
+        return self._entries
+
+    # -- committing ------------------------------------------------------------------------
 
     async def settle(self) -> None:
         """Commit the stretch; a conflict has an ``@event`` action run again from its start."""
         self._check_going()
         try:
             await self.finish(last=False)
-        except ConflictError as error:
-            self.problem = error
+        except ConflictError:
             if not self._repeatable:
                 raise
             # Other awaits of this action wait for runs that will never be: all of it unwinds.
@@ -87,21 +199,67 @@ class ActionScope(StretchScope):
             raise RunAgain from None
         self._on_commit()
 
+    def _resolve(self) -> None:
+        try:
+            super()._resolve()
+        except Exception as error:
+            self.problem = error  # requests are lost that the journal knows
+            raise
+
     async def finish(self, *, last: bool) -> None:
         """Commit the stretch off the loop. ``last``: it is the final one."""
         self._check_going()
+        if last:
+            self.journal.check_done()
         await super().finish(last=last)
 
     def _check_going(self) -> None:
         # What is left of a call that met a conflict must neither write nor be taken for done.
         if self.problem is not None:
-            raise RunAgain if self._repeatable else self.problem
+            raise RunAgain if self.to_rerun else self.problem
 
     def commit(self, *, last: bool) -> None:
         """Commit the stretch; call it in the committer thread."""
         faults.point("orchestrator.before_commit")
-        super().commit(last=last)
+        with self._lock:
+            if self.problem is not None:  # what the journal notes as assigned is lost
+                raise self.problem
+            try:
+                super().commit(last=last)
+            except BaseException as error:
+                self.problem = error
+                raise
+        with self._journal_lock:
+            self.advanced = bool(self._entries.calls)
+            self.journal.recorded(self._entries)
+            self._entries = NOTHING
         faults.point("orchestrator.after_commit")
+
+
+class ActionWait(Wait):
+    """One await of an action: on record, or to be recorded with what it returns."""
+
+    def __init__(self, scope: ActionScope, call: Call) -> None:
+        self._scope = scope
+        self._call = call
+
+    async def replayed(self) -> Call | None:
+        """Return what is on record of it, None where it has to be waited for."""
+        if self._call.runs is None:
+            return None
+        await self._scope.pass_over()
+        return self._call
+
+    def returned(self, runs: Iterable[RunKey], *, failed: bool = False) -> None:
+        """Note which runs it returned, or raised RunFailed for."""
+        self._scope.returned(self._call, runs, failed=failed)
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 class AskingScope:
@@ -152,11 +310,19 @@ class AskingScope:
         """Refuse: a condition only reads."""
         self.write()
 
+    def begin_wait(self, study: str) -> Wait:
+        """Do nothing: a condition is not rerun."""
+        del study
+        return Wait()
+
     async def settle(self) -> None:
         """Do nothing: there is nothing to commit."""
 
     async def renew(self) -> None:
         """Do nothing: every read is fresh."""
+
+    async def prepare_nested(self) -> None:
+        """Do nothing: there is nothing to commit."""
 
     def nested(self) -> None:
         """Return None: there is nothing to commit."""
@@ -203,6 +369,11 @@ class MainScope(StretchScope):
         super().defer(request)
         self._schedule()
 
+    def begin_wait(self, study: str) -> Wait:
+        """Do nothing: creation is idempotent, so ``main`` needs no journal."""
+        del study
+        return Wait()
+
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
@@ -230,6 +401,10 @@ class MainScope(StretchScope):
             await in_thread(flush.result)
         await in_committer(self.database, lambda: self.commit(last=False))
         self._on_commit()
+
+    async def prepare_nested(self) -> None:
+        """Commit what was written so far."""
+        await self.settle()
 
     def nested(self) -> StretchScope:
         """Return a scope for a transaction, after all that was written so far is committed."""

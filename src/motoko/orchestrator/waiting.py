@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
-from motoko.errors import RunFailed
+from motoko.errors import RunFailed, UnknownRunError
 from motoko.orchestrator.bad_ends import RETRY_HINT, describe
 from motoko.orchestrator.dispatcher import Waiter
 from motoko.orchestrator.unattended import LauncherWatch
@@ -15,7 +15,14 @@ from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+        Sequence,
+    )
 
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.execution import Execution
@@ -98,6 +105,46 @@ class Context:
             unsubscribe()
 
 
+async def recorded(
+    context: Context, scope: Scope, study: str, wait: Callable[[], Awaitable[Iterable[RunKey]]]
+) -> list[RunKey]:
+    """Await ``wait()`` as one Motoko await of user code; returns the runs that it returns.
+
+    Where an action is rerun and the await's result is on record, that is returned at once.
+    """
+    step = scope.begin_wait(study)
+    call = await step.replayed()
+    if call is not None:
+        keys = list(call.runs or ())
+        if call.failed:
+            raise await in_thread(lambda: _failed_before(context, scope, keys))
+        return keys
+    try:
+        keys = list(await wait())
+    except RunFailed as error:
+        step.returned([run.key for run in error.runs], failed=True)
+        raise
+    step.returned(keys)
+    return keys
+
+
+def _failed_before(context: Context, scope: Scope, keys: list[RunKey]) -> RunFailed:
+    with scope.view() as session:
+        records = existing_records(session, keys)
+    if not records:
+        return RunFailed(f"{_named(keys)}: failed, and was removed since")
+    return _failed(context, scope, records, ())
+
+
+def existing_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord]:
+    """Return the records of those runs that still exist."""
+    records = []
+    for key in keys:
+        with contextlib.suppress(UnknownRunError):
+            records.append(session.run(key))
+    return records
+
+
 async def wait_until_committed(context: Context, scope: Scope, request: Request) -> list[RunKey]:
     """Return the runs of a request once whoever made it has committed them.
 
@@ -136,7 +183,7 @@ async def wait_for_runs(
     waiter = Waiter(context.store, keys, told=context.execution is not None)
     with context.telling(waiter):
         while True:
-            with context.noted(scope, lambda: _named(waiter.remaining)):
+            with context.noted(scope, lambda: f"{_named(waiter.remaining)} to end"):
                 record = await waiter.next()
             if record is None:
                 return
@@ -148,7 +195,7 @@ async def wait_for_runs(
 def _named(keys: Iterable[RunKey]) -> str:
     names = sorted(keys)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(str(key) for key in names[:SHOWN]) + more + " to end"
+    return ", ".join(str(key) for key in names[:SHOWN]) + more
 
 
 def _failed(

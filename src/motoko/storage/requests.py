@@ -82,6 +82,17 @@ class Request:
 
     # -- what becomes of it ----------------------------------------------------------------
 
+    def replays(self, keys: Iterable[RunKey]) -> None:
+        """Learn which runs it stands for: an earlier execution of the action committed it."""
+        self.committed = list(keys)
+        self._scope = None
+
+    def requested(self) -> list[RunKey] | None:
+        """Return the runs as its own transaction has them; None where that came to nothing."""
+        if self.committed is not None:
+            return self.committed
+        return None if self._scope is None else self._keys
+
     def resolved(self, keys: list[RunKey]) -> None:
         """Learn which runs were found, or are to be created."""
         self._keys = keys
@@ -156,6 +167,10 @@ class Request:
             "then",
             hint="Await them first: that waits until they are committed and have ended.",
         )
+
+    def __len__(self) -> int:
+        """Return how many runs it stands for."""
+        return len(self.wanted if self.committed is None else self.committed)
 
     def __str__(self) -> str:
         tasks = "the task" if len(self.wanted) == 1 else f"the {len(self.wanted)} tasks"

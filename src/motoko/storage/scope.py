@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from ZODB.POSException import ReadConflictError
 
-from motoko.errors import ConflictError
+from motoko.errors import ConflictError, StateError
 from motoko.storage.requests import Origin, resolve
 from motoko.storage.session import Guard, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from motoko.core.changes import Change
+    from motoko.core.records import RunKey
+    from motoko.core.replay import Call
     from motoko.storage.database import Database
     from motoko.storage.requests import Request
 
@@ -57,12 +59,20 @@ class Scope(Protocol):
         """Have a request resolved, at the latest with the scope's next commit."""
         ...
 
+    def begin_wait(self, study: str) -> Wait:
+        """Note that a Motoko await on runs of ``study`` begins; StateError in a transaction."""
+        ...
+
     async def settle(self) -> None:
         """Commit what was written so far: what every Motoko await begins with."""
         ...
 
     async def renew(self) -> None:
         """Have the next read see all that is committed: what every Motoko await ends with."""
+        ...
+
+    async def prepare_nested(self) -> None:
+        """Do beforehand, off the loop, what ``nested`` would block for."""
         ...
 
     def nested(self) -> StretchScope | None:
@@ -72,6 +82,17 @@ class Scope(Protocol):
     def was_joined(self) -> None:
         """Note that a transaction in this scope has ended."""
         ...
+
+
+class Wait:
+    """One Motoko await, as far as its scope is concerned: nothing is known of it, or kept."""
+
+    async def replayed(self) -> Call | None:
+        """Return what is on record of it where its action is rerun."""
+        return None
+
+    def returned(self, runs: Iterable[RunKey], *, failed: bool = False) -> None:
+        """Note which runs it returned, or raised RunFailed for."""
 
 
 _current: ContextVar[Scope | None] = ContextVar("motoko_scope", default=None)
@@ -90,6 +111,41 @@ def entered(scope: Scope) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+class _Block:
+    """A transaction that joined its scope; tasks that it started may outlive it."""
+
+    open = True
+
+
+_block: ContextVar[_Block | None] = ContextVar("motoko_block", default=None)
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Note that a transaction is part of the current scope."""
+    block = _Block()
+    token = _block.set(block)
+    try:
+        yield
+    finally:
+        block.open = False
+        _block.reset(token)
+
+
+def in_joined_transaction() -> bool:
+    """Return whether the running code is in a transaction that is part of its scope."""
+    block = _block.get()
+    return block is not None and block.open
+
+
+def awaited_in_transaction(study: str) -> StateError:
+    """Return the error for a Motoko await inside of a transaction."""
+    return StateError(
+        f"runs of {study} are awaited inside of a transaction, which is one commit",
+        hint="Runs are executed only once they are committed: await them after the block.",
+    )
 
 
 @contextlib.contextmanager
@@ -160,11 +216,19 @@ class ScriptScope:
                 raise
             request.was_committed(session)
 
+    def begin_wait(self, study: str) -> Wait:
+        """Do nothing: a script is not rerun."""
+        del study
+        return Wait()
+
     async def settle(self) -> None:
         """Do nothing: everything is committed already."""
 
     async def renew(self) -> None:
         """Do nothing: every read is fresh."""
+
+    async def prepare_nested(self) -> None:
+        """Do nothing: everything is committed already."""
 
     def nested(self) -> StretchScope:
         """Return a scope for a transaction."""
@@ -247,6 +311,10 @@ class StretchScope:
             resolve(self.session, requests)
             self._resolved += requests
 
+    def begin_wait(self, study: str) -> Wait:
+        """Raise StateError: a transaction is one commit."""
+        raise awaited_in_transaction(study)
+
     async def settle(self) -> None:
         """Commit the stretch; the next one begins with a fresh snapshot when it is needed."""
         await self.finish(last=False)
@@ -255,6 +323,9 @@ class StretchScope:
         """Commit what others wrote in this scope meanwhile, so that the snapshot can go."""
         if self._session is not None or self._requests:
             await self.settle()
+
+    async def prepare_nested(self) -> None:
+        """Do nothing: a transaction in a stretch is part of it."""
 
     def nested(self) -> StretchScope | None:
         """Return None: a transaction in a stretch is part of it."""

@@ -163,7 +163,7 @@ class Session:
             tables.set_variable(change.scope, change.name, change.value)
             return seen
         elif isinstance(change, RecordFiring):
-            tables.record_firing(replace(change, runs=tuple(map(self._now, change.runs))))
+            tables.record_firing(self._moved(change))
         else:
             key = self._now(change.key)
             table = tables.study(key.study)
@@ -174,6 +174,14 @@ class Session:
             else:
                 tables.delete_run(key)
         return None
+
+    def _moved(self, firing: RecordFiring) -> RecordFiring:
+        calls = tuple(
+            call if call.runs is None else replace(call, runs=tuple(map(self._now, call.runs)))
+            for call in firing.entries.calls
+        )
+        entries = replace(firing.entries, calls=calls)
+        return replace(firing, runs=tuple(map(self._now, firing.runs)), entries=entries)
 
     def _now(self, key: RunKey) -> RunKey:
         return self.moved.get(key, key)

@@ -6,7 +6,9 @@ Root layout, below the key ``motoko``::
     studies    OOBTree   study name -> study table (study_table.py)
     variables  OOBTree   (scope, name) -> PersistentMapping {"value": plain value}
                          scope "" is workflow.vars, "=NAME" is run_vars of run name NAME
-    firings    OOBTree   (run name, event, key) -> PersistentMapping
+    firings    OOBTree   (run name, event, key) -> PersistentMapping; the journal of an open one:
+                         calls: OOBTree (lane, number) -> (kind, study, runs or None, failed)
+                         written: lane -> (number of calls, assignments since the last)
     open       OOTreeSet of the keys of open firings
     once       OOTreeSet of (run name, event, study, run id) done under once=True
     leases     OOBTree   name -> PersistentMapping {"token", "holder", "place"}
@@ -18,12 +20,13 @@ Root layout, below the key ``motoko``::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent.mapping import PersistentMapping
 
 from motoko.core.records import RunKey
+from motoko.core.replay import Call, Entries
 from motoko.core.values import MISSING
 from motoko.errors import UnknownNameError, suggestion
 from motoko.runtime.files import inode
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.core.changes import RecordFiring
+
+JOURNAL: Final = ("calls", "written")
 
 
 def initialise(root: Any, studies: Iterable[str]) -> None:
@@ -146,7 +151,10 @@ class Tables:
         stored["status"] = firing.status
         if firing.status == "open":
             self._root["open"].insert(firing.id)
+            _add_entries(stored, firing.entries)
             return
+        for name in JOURNAL:
+            stored.pop(name, None)
         stored["done"] = firing.at
         if firing.id in self._root["open"]:
             self._root["open"].remove(firing.id)
@@ -158,13 +166,24 @@ class Tables:
     def firing(self, firing_id: tuple[str, str, str]) -> dict[str, Any] | None:
         """Return one recorded firing as plain data."""
         stored = self._root["firings"].get(firing_id)
-        return None if stored is None else dict(stored)
+        return None if stored is None else _plain_firing(stored)
+
+    def journal(self, firing_id: tuple[str, str, str]) -> Entries:
+        """Return what an open firing's calls have returned so far."""
+        stored = self._root["firings"].get(firing_id, {})
+        calls = tuple(
+            Call(lane, number, kind, study, _keys(runs), failed)
+            for (lane, number), (kind, study, runs, failed) in stored.get("calls", {}).items()
+        )
+        return Entries(calls, dict(stored.get("written", {})))
 
     def firings(self, run_name: str | None = None) -> list[tuple[tuple[str, str, str], Any]]:
         """Return the recorded firings (id, plain data), of one run name or of all."""
         low = None if run_name is None else (run_name, "", "")
         high = None if run_name is None else (run_name, LAST, "")
-        return [(key, dict(stored)) for key, stored in self._root["firings"].items(low, high)]
+        return [
+            (key, _plain_firing(stored)) for key, stored in self._root["firings"].items(low, high)
+        ]
 
     def open_firings(self, run_name: str, event: str | None = None) -> list[tuple[str, str, str]]:
         """Return the ids of the open firings of one run name, and of one event if given."""
@@ -233,6 +252,25 @@ class Tables:
             lease["token"] = None
             del self._root["leases"][name]
         self._root["renewals"].pop(name, None)
+
+
+def _plain_firing(stored: Any) -> dict[str, Any]:
+    return {name: value for name, value in stored.items() if name not in JOURNAL}
+
+
+def _add_entries(stored: Any, entries: Entries) -> None:
+    # A tree: an action with thousands of awaits writes only its last calls in each commit.
+    if entries.calls and "calls" not in stored:
+        stored["calls"] = OOBTree()
+    for call in entries.calls:
+        runs = None if call.runs is None else tuple(tuple(key) for key in call.runs)
+        stored["calls"][call.lane, call.number] = (call.kind, call.study, runs, call.failed)
+    if entries.written is not None:
+        stored["written"] = dict(entries.written)
+
+
+def _keys(runs: Iterable[tuple[str, int]] | None) -> tuple[RunKey, ...] | None:
+    return None if runs is None else tuple(RunKey(*key) for key in runs)
 
 
 def _scope(scope: str | None) -> str:
