@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from motoko.runtime.signals import changeable, reset_all
 from tests.support.slurm_testbed import CannotRunError, Testbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def pytest_configure() -> None:
+    """Undo what the caller set: a shell ignores SIGINT for what it runs with `&`."""
+    reset_all()
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_found() -> Iterator[None]:
+    """Fail a test that leaves signals handled, ignored or blocked in another way."""
+    before = signal_settings()
+    yield
+    assert signal_settings() == before
+
+
+def signal_settings() -> tuple[dict[int, Any], set[int]]:
+    """Return the handlers of all signals, and which are blocked."""
+    handlers = {number: signal.getsignal(number) for number in changeable()}
+    return handlers, set(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
 from motoko.runtime.logs import log_to_stderr
 from motoko.runtime.processes import stop
+from motoko.runtime.signals import reset_all
 from motoko.storage.home import LOOK_SECONDS, Home
 from motoko.storage.off_loop import in_thread
 
@@ -279,6 +280,7 @@ async def _obey(launcher: Launcher, state: StateDirectory) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon that the command line describes; return its exit status."""
     options = _parser().parse_args(arguments)
+    reset_all()
     log_to_stderr()
     os.umask(0o077)
     try:

@@ -16,6 +16,7 @@ from ZODB.POSException import POSError
 from motoko.errors import MotokoError
 from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
 from motoko.runtime.logs import log_to_stderr
+from motoko.runtime.signals import reset_all
 from motoko.storage.address import StateDirectory
 from motoko.storage.damage import told
 from motoko.storage.home import LOOK_SECONDS, Home
@@ -99,6 +100,7 @@ class _Departures(logging.Filter):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server that the command line describes; return its exit status."""
     options = _parser().parse_args(arguments)
+    reset_all()
     log_to_stderr()
     logging.getLogger("ZEO.asyncio.server").addFilter(_Departures())
     policy = Policy(minimum=options.pack_minimum, keep=options.pack_keep)

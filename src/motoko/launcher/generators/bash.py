@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.runtime.processes import ProcessId, group_members, identify, is_alive, signal_group
+from motoko.runtime.signals import changeable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,8 +65,8 @@ class BashGenerator:
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
             setsid=True,
             setsigmask=[],
-            # Python ignores these; a pipeline in a script relies on them.
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+            # Scripts rely on the default actions: a pipeline on SIGPIPE, which Python ignores.
+            setsigdef=changeable(),
         )
         return LocalProcess(pid)
 
