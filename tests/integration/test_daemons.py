@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -188,7 +189,6 @@ def test_a_pid_file_tells_its_owner(tmp_path: Path) -> None:
     assert record is not None
     assert record.process == current()
     assert record.info == {"address": "/tmp/socket"}
-    assert not record.elsewhere
     assert pid_file.owner_alive()
     assert pid_file.path.stat().st_mode & 0o777 == 0o600
 
@@ -213,10 +213,28 @@ def test_a_damaged_pid_file_says_nothing(tmp_path: Path, content: bytes) -> None
     assert not pid_file.owner_alive()
 
 
-def test_a_record_of_another_machine_is_elsewhere(tmp_path: Path) -> None:
+def test_a_process_of_another_container_lives_while_it_keeps_its_pid_file_locked(
+    tmp_path: Path,
+) -> None:
     pid_file = PidFile(tmp_path / "pid")
-    pid_file.write(replace(current(), boot="another boot"))
-    record = pid_file.read()
-    assert record is not None
-    assert not record.elsewhere  # the same host, before it was booted
-    assert replace(record, host="another host").elsewhere
+    pid_file.write()
+    content = json.loads(pid_file.path.read_bytes())
+    content["process"] |= {"namespace": 1, "pid": 2**22 + 1}
+    with pid_file.path.open("r+") as file:  # the file that is locked
+        file.write(json.dumps(content))
+        file.truncate()
+    assert PidFile(pid_file.path).owner_alive()
+    pid_file.remove()  # which is another process's, so that only the lock ends
+    assert pid_file.path.exists()
+    assert not PidFile(pid_file.path).owner_alive()
+
+
+def test_an_older_pid_file_is_read(tmp_path: Path) -> None:
+    pid_file = PidFile(tmp_path / "pid")
+    pid_file.write()
+    content = json.loads(pid_file.path.read_bytes())
+    del content["process"]["namespace"], content["process"]["host"]
+    pid_file.path.write_text(json.dumps(content))
+    assert pid_file.owner_alive()
+    pid_file.remove()
+    assert not pid_file.path.exists()

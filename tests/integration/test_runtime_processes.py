@@ -6,14 +6,26 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from motoko.errors import MotokoError
 from motoko.runtime import processes
-from motoko.runtime.processes import current, group_members, identify, is_alive, signal_group, stop
+from motoko.runtime.processes import (
+    ProcessId,
+    Standing,
+    current,
+    group_members,
+    identify,
+    is_alive,
+    keeps_lease,
+    signal_group,
+    standing,
+    stop,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +77,63 @@ def test_this_process_is_itself() -> None:
 def test_the_same_number_is_not_the_same_process() -> None:
     assert not is_alive(replace(current(), started=current().started - 1))
     assert not is_alive(replace(current(), boot="another boot"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, Standing.ALIVE),
+        ({"namespace": 0, "host": ""}, Standing.ALIVE),  # as an older Motoko recorded it
+        ({"host": "container"}, Standing.ALIVE),  # another name of this machine
+        ({"started": 1}, Standing.DEAD),
+        ({"boot": "before"}, Standing.DEAD),
+        ({"boot": "other", "host": "other"}, Standing.UNSEEN),
+        ({"boot": "other", "host": ""}, Standing.UNSEEN),
+        ({"namespace": 1}, Standing.UNSEEN),
+        ({"namespace": 1, "pid": 2**22 + 1}, Standing.UNSEEN),
+    ],
+)
+def test_what_cannot_be_seen_is_not_dead(changes: dict[str, Any], expected: Standing) -> None:
+    process = replace(current(), **changes)
+    assert standing(process) is expected
+    assert ProcessId(*process.plain()) == process
+
+
+@pytest.mark.parametrize(
+    "changes", [{"boot": "before"}, {"namespace": 1}, {"started": 1}, {"boot": "", "host": "other"}]
+)
+async def test_nothing_is_signalled_unless_all_matches(
+    children: list[Child], changes: dict[str, Any]
+) -> None:
+    child = start(SLEEP)
+    children.append(child)
+    up(child)
+    process = identify(child.pid)
+    assert process is not None
+    assert not signal_group(replace(process, **changes), signal.SIGKILL)
+    assert await stop(replace(process, **changes), grace=0)
+    assert is_alive(process)
+
+
+def test_a_lease_is_kept_by_who_lives_and_by_who_may() -> None:
+    for renewed in (True, False):
+        assert keeps_lease(current(), renewed=renewed)
+        assert not keeps_lease(replace(current(), started=1), renewed=renewed)
+        assert keeps_lease(replace(current(), namespace=1), renewed=renewed) is renewed
+
+
+def test_a_stopped_process_keeps_its_lease_only_while_it_is_renewed(children: list[Child]) -> None:
+    child = start(SLEEP)
+    children.append(child)
+    up(child)
+    os.kill(child.pid, signal.SIGSTOP)
+    process = identify(child.pid)
+    assert process is not None
+    deadline = time.monotonic() + 60
+    while keeps_lease(process, renewed=False):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert keeps_lease(process, renewed=True)
 
 
 def test_a_zombie_is_not_alive(children: list[Child]) -> None:

@@ -78,6 +78,8 @@ def test_variables_of_a_run() -> None:
     [
         # Field 22 of the line, the 20th after the name, is the start time.
         (f"process 77\nboot\n{STAT}\n", ProcessId(77, 19, "boot")),
+        (f"process 77\nboot\n{STAT}\n5\nhost\n", ProcessId(77, 19, "boot", 5, "host")),
+        (f"process 77\nboot\n{STAT}\n\nhost\n", ProcessId(77, 19, "boot", 0, "host")),
         ("", None),
         ("process 77\nboot\n77 (", None),
         (taken_by("me").decode(), None),
@@ -93,7 +95,7 @@ def test_machine_names() -> None:
 
 
 def registration(*studies: str, machine: str = "localhost", since: float = 100.0) -> Registration:
-    process = (0, 0, "no such boot")
+    process = (0, 0, "no such boot", 0, "elsewhere")
     return Registration(
         "name", "token", "elsewhere", process, since, "bash", studies, (machine,), 30.0
     )

@@ -83,7 +83,6 @@ def _serve(args: argparse.Namespace, workflow: Workflow, served: Served) -> None
 def _start(args: argparse.Namespace, workflow: Workflow, served: Served) -> None:
     from motoko.cli.logs import print_logs
     from motoko.operations.services import start_lasting_launcher
-    from motoko.runtime.processes import is_alive
 
     state = workflow.store.state
     log = state.logs / "launcher.log"
@@ -97,4 +96,4 @@ def _start(args: argparse.Namespace, workflow: Workflow, served: Served) -> None
     word = "started" if running.here else "runs already"
     say(f"launcher {word}: process {running.process.pid}, log {log}", flush=True)
     if args.log:
-        print_logs([log], lambda _: is_alive(running.process))
+        print_logs([log], lambda _: running.lives())

@@ -157,7 +157,7 @@ class Started(_ByToken):
     token: str
     at: float
     cause: str
-    process: tuple[int, int, str] | None = None
+    process: tuple[int, int, str] | tuple[int, int, str, int, str] | None = None
 
     def apply(self, run: RunRecord) -> RunRecord:
         """Return the record in START, unchanged if the attempt is another or has moved on."""

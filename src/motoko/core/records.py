@@ -68,7 +68,7 @@ class RunRecord:
     launcher: str | None = None
     not_before: float = 0.0
     harvested: int = 0
-    process: tuple[int, int, str] | None = None
+    process: tuple[int, int, str] | tuple[int, int, str, int, str] | None = None
     exit_code: int | None = None
     reason: str | None = None
     cancel_requested: bool = False

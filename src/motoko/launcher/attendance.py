@@ -30,6 +30,7 @@ from motoko.launcher.preparing import (
 )
 from motoko.launcher.recovery import examine
 from motoko.runtime import faults
+from motoko.runtime.processes import is_visible
 from motoko.storage.off_loop import in_thread
 from motoko.worker import OUTBOX
 
@@ -281,7 +282,7 @@ class Attendance:
 
     async def _see_off(self, active: Active, found: Examined) -> None:
         """Record the end of an attempt that ended when nobody watched."""
-        if found.process is not None:
+        if found.process is not None and is_visible(found.process):
             await clear_group(found.process.pid, self._grace)
         status = await in_thread(lambda: evidence.exit_status(active.place))
         at = await in_thread(lambda: evidence.file_time(active.place, evidence.EXIT))

@@ -264,7 +264,7 @@ class Books:
 
     def _started(self, active: Active, now: float) -> Change:
         process = active.handle.process if active.handle is not None else None
-        identity = None if process is None else (process.pid, process.started, process.boot)
+        identity = None if process is None else process.plain()
         at = active.since if active.since is not None else now
         return EditRun(active.key, Started(active.token, at, self._cause, identity))
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError
 from motoko.runtime.files import private_directory, write_atomic
-from motoko.runtime.processes import is_alive
+from motoko.runtime.processes import current, is_alive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from motoko.runtime.processes import ProcessId
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 WAKE: Final = signal.SIGUSR1
 RECALL: Final = "recall"
 RESUME: Final = "resume"
+END: Final = "end"
 SUFFIX: Final = ".json"
 LOOK: Final = 0.01
 
@@ -33,7 +35,7 @@ LOOK: Final = 0.01
 @dataclass(frozen=True, slots=True)
 class Request:
     """``recall``: stop the runs of a run name (None: all) and make them CREATED, claim no more of
-    them; ``resume``: claim them again.
+    them; ``resume``: claim them again; ``end``: end the launcher, and let its runs go on.
     """
 
     action: str
@@ -45,19 +47,27 @@ def requests_directory(state: StateDirectory) -> Path:
     return state.path / "launcher.requests"
 
 
-def post(state: StateDirectory, launcher: ProcessId, request: Request, *, timeout: float) -> None:
-    """Have a launcher do something and wait until it is done, or the launcher has gone.
+def post(
+    state: StateDirectory,
+    launcher: ProcessId,
+    request: Request,
+    *,
+    timeout: float,
+    lives: Callable[[], bool],
+) -> None:
+    """Have a launcher do something and wait until it is done, or the launcher no longer ``lives``.
 
+    One that cannot be signalled, as in another container, finds the request a little later.
     LauncherError if that takes longer than ``timeout`` seconds.
     """
     directory = private_directory(requests_directory(state))
-    path = directory / f"{launcher.pid}-{secrets.token_hex(6)}{SUFFIX}"
+    path = directory / f"{launcher.label}-{secrets.token_hex(6)}{SUFFIX}"
     write_atomic(path, json.dumps(asdict(request)).encode())
     deadline = time.monotonic() + timeout
     try:
         if is_alive(launcher):
             os.kill(launcher.pid, WAKE)
-        while path.exists() and is_alive(launcher):
+        while path.exists() and lives():
             if time.monotonic() > deadline:
                 raise LauncherError(
                     f"the launcher (process {launcher.pid}) did not {request.action} "
@@ -72,7 +82,7 @@ def post(state: StateDirectory, launcher: ProcessId, request: Request, *, timeou
 def pending(state: StateDirectory) -> list[tuple[Path, Request]]:
     """Return the requests to this process that were not carried out yet."""
     found: list[tuple[Path, Request]] = []
-    for path in sorted(requests_directory(state).glob(f"{os.getpid()}-*{SUFFIX}")):
+    for path in sorted(requests_directory(state).glob(f"{current().label}-*{SUFFIX}")):
         try:
             found.append((path, Request(**json.loads(path.read_bytes()))))
         except (OSError, ValueError, TypeError):

@@ -22,7 +22,7 @@ import anyio
 
 from motoko.config import load_workflow
 from motoko.errors import MotokoError, ServerError
-from motoko.launcher.control import RECALL, RESUME, WAKE, Request, pending, post
+from motoko.launcher.control import END, RECALL, RESUME, WAKE, Request, pending, post
 from motoko.launcher.registry import machines
 from motoko.launcher.removal import sweep_quietly
 from motoko.runtime.clock import now
@@ -30,7 +30,7 @@ from motoko.runtime.daemons import PidFile, announce_failure, announce_ready, sp
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
 from motoko.runtime.logs import log_to_stderr
-from motoko.runtime.processes import stop
+from motoko.runtime.processes import Standing, is_visible, standing, stop
 from motoko.runtime.signals import reset_all
 from motoko.storage.home import LOOK_SECONDS, Home
 from motoko.storage.off_loop import in_thread
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 STOP_GRACE: Final = 10.0
 RECALL_SECONDS: Final = 30.0
 LEASE_SECONDS: Final = 60.0
+REQUEST_SECONDS: Final = 1.0  # between two looks for requests of those that cannot send signals
 HEED_SECONDS: Final = 1.0  # after which an ending launcher waits for no server any more
 SIGNS_OF_LIFE: Final = 3  # within the time of a lease
 
@@ -65,6 +66,14 @@ class Running:
     machines: tuple[str, ...]
     here: bool = False
     asleep: bool = False
+    file: PidFile | None = None
+
+    def lives(self) -> bool:
+        """Return whether it still runs."""
+        found = standing(self.process)
+        if found is Standing.UNSEEN:
+            return self.file is not None and self.file.owner_alive()
+        return found is Standing.ALIVE
 
     def serves(self, study: str, machine_name: str | None) -> bool:
         """Return whether it has this study for that machine."""
@@ -72,7 +81,7 @@ class Running:
 
 
 def running_launchers(state: StateDirectory) -> list[Running]:
-    """Return the launchers of the workflow that run on this machine."""
+    """Return the launchers of the workflow that run on this machine, in whatever container."""
     found = []
     for path in sorted(state.path.glob("launcher*.json")):
         file = PidFile(path)
@@ -81,7 +90,7 @@ def running_launchers(state: StateDirectory) -> list[Running]:
             info = record.info
             asleep = now() - path.stat().st_mtime > info["lease"]
             served = tuple(info["studies"]), tuple(info["machines"])
-            found.append(Running(record.process, *served, asleep=asleep))
+            found.append(Running(record.process, *served, asleep=asleep, file=file))
     return found
 
 
@@ -135,19 +144,22 @@ def stop_launcher(
     *,
     stop_runs: bool = False,
     run_name: str | None = None,
-    spared: Collection[int] = (),
+    spared: Collection[str] = (),
 ) -> bool:
     """Stop the workflow's launchers on this machine; returns whether there were any.
 
-    ``spared``: except those with these process ids.
+    ``spared``: except those with these process labels.
     Their runs go on, unless ``stop_runs``: then those of ``run_name`` (None: all) are ended and
     become CREATED again, which counts as no attempt. Blocks until all that is done.
     """
-    found = [r for r in running_launchers(state) if r.process.pid not in spared]
+    found = [r for r in running_launchers(state) if r.process.label not in spared]
     if stop_runs:
         recall_runs(state, run_name)
     for running in found:
-        anyio.run(stop, running.process, STOP_GRACE)
+        if is_visible(running.process):
+            anyio.run(stop, running.process, STOP_GRACE)
+        else:
+            _post(state, running, Request(END))
     return bool(found)
 
 
@@ -157,13 +169,17 @@ def recall_runs(state: StateDirectory, run_name: str | None = None) -> None:
     Their launcher then leaves them alone until ``resume_runs``, or until another one is started.
     """
     for running in running_launchers(state):
-        post(state, running.process, Request(RECALL, run_name), timeout=RECALL_SECONDS)
+        _post(state, running, Request(RECALL, run_name))
 
 
 def resume_runs(state: StateDirectory, run_name: str | None = None) -> None:
     """Have the runs of ``run_name`` (None: all) claimed again, if they were recalled."""
     for running in running_launchers(state):
-        post(state, running.process, Request(RESUME, run_name), timeout=RECALL_SECONDS)
+        _post(state, running, Request(RESUME, run_name))
+
+
+def _post(state: StateDirectory, running: Running, request: Request) -> None:
+    post(state, running.process, request, timeout=RECALL_SECONDS, lives=running.lives)
 
 
 def serve(
@@ -233,6 +249,7 @@ async def _serve(
             tasks.start_soon(listen)
             tasks.start_soon(stay_home)
             tasks.start_soon(in_thread, partial(sweep_quietly, store))
+            tasks.start_soon(_look_for_requests, state)
             tasks.start_soon(_show_life, file.path, me.lease / SIGNS_OF_LIFE)
             try:
                 await launcher.serve(found)
@@ -271,9 +288,23 @@ async def _show_life(path: Path, seconds: float) -> None:
             os.utime(path)
 
 
+async def _look_for_requests(state: StateDirectory) -> None:
+    """Wake up for requests of those that cannot send signals here, as from another container."""
+    known: set[Path] = set()
+    while True:
+        await anyio.sleep(REQUEST_SECONDS)
+        found = {path for path, _ in await in_thread(partial(pending, state))}
+        if found - known:
+            signal.raise_signal(WAKE)
+        known = found
+
+
 async def _obey(launcher: Launcher, state: StateDirectory) -> None:
     for path, request in pending(state):
-        await launcher.obey(request)
+        if request.action == END:
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            await launcher.obey(request)
         path.unlink(missing_ok=True)
 
 

@@ -1,6 +1,7 @@
 """What passes between an attempt's wrapper and launchers through files, read and written.
 
-``start``: ``process PID``, boot id and the line of ``/proc/PID/stat``, by the wrapper; or
+``start``: ``process PID``, boot id, the line of ``/proc/PID/stat``, PID namespace and host, by the
+wrapper; or
 ``launcher NAME``, by one that took the attempt back. ``exit``: ``exit STATUS``, by the wrapper.
 ``stop``: the outcome for which a launcher ends the attempt, written before the first signal.
 """
@@ -62,7 +63,8 @@ def parse_start(text: str) -> ProcessId | None:
         return found or ProcessId(pid, 0, lines[1])
     # The command's name is in parentheses and may contain anything, parentheses too.
     fields = lines[2][lines[2].rindex(")") + 2 :].split()
-    return ProcessId(pid, int(fields[19]), lines[1])
+    namespace, host = lines[3:5] if len(lines) > 5 else ("", "")  # an older wrapper wrote neither
+    return ProcessId(pid, int(fields[19]), lines[1], int(namespace or 0), host)
 
 
 def exit_status(place: Place) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import Fenced, LauncherError
@@ -32,7 +32,7 @@ class Registration:
     name: str
     token: str
     host: str
-    process: tuple[int, int, str]
+    process: tuple[int, int, str, int, str]
     since: float
     generator: str
     studies: tuple[str, ...]
@@ -53,9 +53,14 @@ class Registration:
         own = processes.current()
         host, token = os.uname().nodename, secrets.token_hex(8)
         return cls(
-            f"{host}-{own.pid}-{token[:4]}", token, host, (own.pid, own.started, own.boot),
+            f"{host}-{own.pid}-{token[:4]}", token, host, own.plain(),
             now, generator, studies, machines, lease,
         )  # fmt: skip
+
+    @property
+    def identity(self) -> ProcessId:
+        """Return its process."""
+        return replace(ProcessId(*self.process), host=self.host)
 
     @property
     def key(self) -> str:
@@ -70,9 +75,8 @@ class Registration:
 
     def alive(self, renewed: float, now: float) -> bool:
         """Return whether it has to be taken for alive."""
-        if now - max(renewed, self.since) > self.lease:
-            return False
-        return self.host != os.uname().nodename or processes.is_alive(ProcessId(*self.process))
+        in_time = now - max(renewed, self.since) <= self.lease
+        return processes.keeps_lease(self.identity, renewed=in_time)
 
     def __str__(self) -> str:
         since = utc(self.since).isoformat(timespec="seconds")

@@ -12,9 +12,16 @@ attempt=$1
 shift
 stat=
 boot=
+host=
+namespace=
 if [ -r "/proc/$$/stat" ]; then
     IFS= read -r stat <"/proc/$$/stat"
     IFS= read -r boot </proc/sys/kernel/random/boot_id
+    IFS= read -r host </proc/sys/kernel/hostname
+    # The inode of the PID namespace; before Linux 5.14 this does not tell it.
+    while read -r key value; do
+        [ "$key" != ino: ] || namespace=$value
+    done 2>/dev/null 3</proc/self/ns/pid </proc/self/fdinfo/3
 fi
 
 # Where there is no room to begin, the attempt counts as never started.
@@ -28,7 +35,7 @@ not_started() {
 set -C
 { true; } 2>/dev/null >"$attempt/start" || exit 111
 set +C
-{ printf 'process %s\n%s\n%s\n' "$$" "$boot" "$stat" >"$attempt/start"; } 2>/dev/null || not_started
+{ printf 'process %s\n%s\n%s\n%s\n%s\n' "$$" "$boot" "$stat" "$namespace" "$host" >"$attempt/start"; } 2>/dev/null || not_started
 
 cd "${attempt%/.motoko/*}" || not_started
 status=

@@ -14,7 +14,6 @@ from motoko.launcher.registry import machines
 from motoko.operations import changing
 from motoko.operations.reasons import Serving
 from motoko.operations.services import services_lock
-from motoko.runtime.processes import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -91,7 +90,7 @@ def _end_deserted(
         with launchers_on_hold(state, _needed(workflow, left)) as started:
 
             def works() -> bool:
-                return not started or any(is_alive(running.process) for running in started)
+                return not started or any(running.lives() for running in started)
 
             _wait(workflow, awaited, deadline, works)
 
@@ -119,8 +118,8 @@ def launchers_on_hold(
                 started.append(running)
         yield started
     finally:
-        ours = {running.process.pid for running in started}
-        others = {running.process.pid for running in running_launchers(state)} - ours
+        ours = {running.process.label for running in started}
+        others = {running.process.label for running in running_launchers(state)} - ours
         stop_launcher(state, spared=others)
 
 

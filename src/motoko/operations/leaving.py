@@ -47,4 +47,4 @@ def is_to_leave(state: StateDirectory) -> bool:
 
 
 def _note(state: StateDirectory, process: ProcessId) -> Path:
-    return state.path / f"leave-{process.pid}-{process.started}"
+    return state.path / f"leave-{process.label}"

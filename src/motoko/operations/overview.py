@@ -13,7 +13,6 @@ from motoko.operations.chronicle import PastFiring, unregistered_firings
 from motoko.operations.reasons import Reasons, Serving
 from motoko.orchestrator.lease import Holder, Stall, holders, stalls
 from motoko.runtime.daemons import PidFile
-from motoko.runtime.processes import is_alive
 from motoko.storage.scripts import scripts_digest
 from motoko.storage.server import answers
 
@@ -183,7 +182,8 @@ def runs_of(
 
 def server_process(state: StateDirectory) -> int | None:
     """Return the pid of the server, None if none runs; 0 if one answers that left no record."""
-    record = PidFile(state.server_record).read()
-    if record is not None and is_alive(record.process):
+    file = PidFile(state.server_record)
+    record = file.read()
+    if record is not None and file.owner_alive():
         return record.process.pid
     return 0 if state.path.exists() and answers(state) else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import MotokoError, StorageError
@@ -23,7 +22,7 @@ from motoko.launcher.daemon import (
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.files import private_directory, write_atomic
 from motoko.runtime.lock import FileLock
-from motoko.runtime.processes import is_alive
+from motoko.runtime.processes import Standing, current, standing
 from motoko.storage.server import add_studies, answers, ensure_server, stop_server
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Services:
         self._state = workflow.store.state
         self._temporary = temporary
         self._create = create
-        self._user = PidFile(self._state.path / "users" / f"{os.getpid()}.json")
+        self._user = PidFile(self._state.path / "users" / f"{current().label}.json")
         self.created = False
 
     def __enter__(self) -> Self:
@@ -97,7 +96,7 @@ class Services:
         """
         with self._lock():
             # Marked before it starts, and with those that are to outlive it.
-            lasting = [str(found.process.pid) for found in running_launchers(self._state)]
+            lasting = [found.process.label for found in running_launchers(self._state)]
             marked = self._mark(LAUNCHER, " ".join(lasting))
             running = start_launcher(self._state)
             if running.here:
@@ -132,7 +131,7 @@ class Services:
         lasting = self._marked(LAUNCHER)
         if lasting is None:
             return False
-        return stop_launcher(self._state, spared=[int(pid) for pid in lasting.split()])
+        return stop_launcher(self._state, spared=lasting.split())
 
     def __exit__(
         self,
@@ -260,12 +259,14 @@ def keep(state: StateDirectory) -> None:
 
 
 def others(state: StateDirectory) -> list[int]:
-    """Return the pids of the other living processes that work with a workflow."""
+    """Return the pids of the other living processes of this machine that work with a workflow."""
     found = []
     for path in sorted((state.path / "users").glob("*.json")):
-        record = PidFile(path).read()
-        if record is None or not is_alive(record.process):
+        file = PidFile(path)
+        record = file.read()
+        if record is not None and file.owner_alive():
+            if not record.process.is_same(current()):
+                found.append(record.process.pid)
+        elif record is None or standing(record.process) is Standing.DEAD:
             path.unlink(missing_ok=True)
-        elif record.process.pid != os.getpid():
-            found.append(record.process.pid)
     return found

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +31,7 @@ from motoko.operations.reasons import Serving
 from motoko.operations.services import keep
 from motoko.orchestrator.lease import Holder, Stall, holders, stalls
 from motoko.runtime.daemons import PidFile
-from motoko.runtime.processes import ProcessId, is_alive
+from motoko.runtime.processes import current, is_alive, is_visible
 from motoko.storage.server import hangs, stop_server
 from motoko.storage.store import Store
 
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from motoko.core.records import RunKey
+    from motoko.runtime.processes import ProcessId
     from motoko.storage.address import StateDirectory
 
 log = logging.getLogger(__name__)
@@ -105,11 +105,12 @@ def check_idle(store: Store) -> None:
 def stop_orchestrators(
     store: Store, run_name: str | None = None, *, stop_runs: bool = False
 ) -> dict[str, Holder]:
-    """End the orchestrator of a run name, or all on this host; returns those that have ended.
+    """End the orchestrator of a run name, or all that are visible; returns those that have ended.
 
     With ``stop_runs`` the launcher sends their runs back to CREATED, as a ``motoko run`` does
     with its own; otherwise they go on, with the launcher and the server of a ``motoko run``.
-    MotokoError if there is none of that run name, if it is on another host, or if it does not end.
+    MotokoError if there is none of that run name, if it is on another host or in another container,
+    or if it does not end.
     """
     found = running_orchestrators(store)
     if run_name is not None:
@@ -119,17 +120,18 @@ def stop_orchestrators(
                 hint=_names(found) or "No orchestrator runs.",
             )
         found = {run_name: found[run_name]}
-    here = {name: holder for name, holder in found.items() if holder.host == socket.gethostname()}
+    here = {name: holder for name, holder in found.items() if is_visible(holder.process)}
     if run_name is not None and not here:
         raise MotokoError(
-            f"the orchestrator of {run_name!r} runs on another machine: {found[run_name]}",
+            f"the orchestrator of {run_name!r} runs on another machine or in another container: "
+            f"{found[run_name]}",
             hint=f"Stop it there: on {found[run_name].host}.",
         )
     with contextlib.ExitStack() as stack:
         for holder in here.values():
             if not stop_runs:
-                stack.enter_context(asked_to_leave(store.state, _process(holder)))
-            _signal(_process(holder), signal.SIGTERM)
+                stack.enter_context(asked_to_leave(store.state, holder.process))
+            _signal(holder.process, signal.SIGTERM)
         _check_gone(here)
     if stop_runs:
         for name in here:
@@ -139,7 +141,7 @@ def stop_orchestrators(
 
 def _check_gone(orchestrators: Mapping[str, Holder]) -> None:
     for name, holder in orchestrators.items():
-        if not _gone(_process(holder), GRACE):
+        if not _gone(holder.process, GRACE):
             raise MotokoError(
                 f"the orchestrator of {name!r} (process {holder.pid}) did not end in {GRACE:g} s",
                 hint="Perhaps an action blocks. `motoko kill` makes it end.",
@@ -178,9 +180,14 @@ def _end_orchestrators(state: StateDirectory, *, stop_runs: bool) -> list[str]:
     """End the orchestrators on this host; returns which. Those of ``motoko run`` see to runs."""
     ended = []
     for name, holder in _known_orchestrators(state).items():
-        if holder.host != socket.gethostname() or holder.pid == os.getpid():
+        process = holder.process
+        if not is_visible(process):
+            log.warning(
+                "the orchestrator of run name %r cannot be ended from here: %s", name, holder
+            )
             continue
-        process = _process(holder)
+        if process.is_same(current()):
+            continue
         with contextlib.nullcontext() if stop_runs else asked_to_leave(state, process):
             _end(process)
         ended.append(f"the orchestrator of run name {name!r} (process {holder.pid})")
@@ -237,10 +244,6 @@ def _deserted(state: StateDirectory) -> tuple[dict[RunKey, int], dict[str | None
         return {}, {}
     finally:
         store.close()
-
-
-def _process(holder: Holder) -> ProcessId:
-    return ProcessId(holder.pid, holder.started, holder.boot)
 
 
 def _end(process: ProcessId) -> None:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError, MotokoError
-from motoko.runtime.processes import is_alive
+from motoko.runtime.processes import Standing, standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,11 @@ class LauncherWatch:
         where it cannot be started for the reason for which it ended, as on a full disk.
         """
         now = self._clock()
-        if is_alive(self._process) or now - self._started < PAUSE:
+        found = standing(self._process)
+        if found is Standing.ALIVE or now - self._started < PAUSE:
+            return
+        if found is Standing.UNSEEN:  # in another container: whoever starts one finds it
+            self._process, self._started = self._start(), now
             return
         self._quick = self._quick + 1 if now - self._started < QUICK else 1
         if self._quick > MOST:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from motoko.errors import LeaseHeld
-from motoko.runtime.processes import ProcessId, current, is_alive
+from motoko.runtime.processes import ProcessId, current, keeps_lease
 from motoko.storage.home import LOOK_SECONDS, Home
 from motoko.storage.off_loop import in_committer, in_thread
 from motoko.storage.session import Guard, transact
@@ -37,22 +36,26 @@ class Holder:
     started: int
     boot: str
     since: float
+    namespace: int = 0
 
     @classmethod
     def here(cls, now: float) -> Holder:
         """Return this process as a holder since ``now``."""
-        process = current()
-        return cls(socket.gethostname(), process.pid, process.started, process.boot, now)
+        own = current()
+        return cls(own.host, own.pid, own.started, own.boot, now, own.namespace)
+
+    @property
+    def process(self) -> ProcessId:
+        """Return its process."""
+        return ProcessId(self.pid, self.started, self.boot, self.namespace, self.host)
 
     def may_live(self, renewed: float, now: float) -> bool:
         """Return whether the holder has to be taken for alive.
 
-        One that is known to be dead is not, and neither is one that sleeps past its lease.
+        One that is known to be dead is not, and neither is a stopped or unseen one whose lease
+        ran out.
         """
-        here = self.host == socket.gethostname()
-        if here and not is_alive(ProcessId(self.pid, self.started, self.boot)):
-            return False
-        return now - renewed < LEASE_SECONDS
+        return keeps_lease(self.process, renewed=now - renewed < LEASE_SECONDS)
 
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")

@@ -14,13 +14,13 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import LauncherError, MotokoError
-from motoko.runtime import faults, files, processes
-from motoko.runtime.processes import ProcessId
+from motoko.runtime import faults, files, lock, processes
+from motoko.runtime.processes import ProcessId, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -204,21 +204,20 @@ class PidRecord:
     info: Mapping[str, Any]
     home: Path | None = None
 
-    @property
-    def elsewhere(self) -> bool:
-        """Whether it was written on another machine, where alone one can tell if it lives."""
-        return self.host != os.uname().nodename and self.process.boot != processes.boot_id()
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PidFile:
     """A file in which a daemon says which process it is. Information: a lock excludes.
+
+    The process that writes it keeps it locked while it lives. So processes of the same machine
+    that cannot see it, as in another container, still know that it lives.
 
     It holds for the directory it was written in, whatever that is called now; a copy of it in
     another directory says nothing.
     """
 
     path: Path
+    _locked: int | None = field(default=None, repr=False, compare=False)
 
     def write(self, process: ProcessId | None = None, /, **info: Any) -> None:
         """Write that ``process`` (this one) is the owner, with ``info`` that JSON can hold."""
@@ -228,13 +227,18 @@ class PidFile:
             "info": info,
             "home": {"path": str(self.path.parent), "inode": files.inode(self.path.parent)},
         }
-        files.write_atomic(self.path, json.dumps(content).encode())
+        self._unlock()
+
+        def keep_locked(descriptor: int) -> None:
+            self._locked = lock.keep_locked(descriptor) if process is None else None
+
+        files.write_atomic(self.path, json.dumps(content).encode(), prepare=keep_locked)
 
     def read(self) -> PidRecord | None:
         """Return what the file says, None if there is none, it makes no sense or is a copy."""
         try:
             content = json.loads(self.path.read_bytes())
-            process = ProcessId(**content["process"])
+            process = replace(ProcessId(**content["process"]), host=content["host"])
             home = content.get("home")  # none in what an older Motoko wrote
             if home is not None and home["inode"] != files.inode(self.path.parent):
                 return None
@@ -244,12 +248,23 @@ class PidFile:
             return None
 
     def owner_alive(self) -> bool:
-        """Return whether the process that the file names runs on this machine."""
+        """Return whether the process that the file names lives on this machine."""
         record = self.read()
-        return record is not None and processes.is_alive(record.process)
+        if record is None:
+            return False
+        found = processes.standing(record.process)
+        if found is Standing.UNSEEN and record.process.boot == processes.boot_id():
+            return lock.is_locked(self.path)
+        return found is Standing.ALIVE
 
     def remove(self, process: ProcessId | None = None) -> None:
         """Remove the file if ``process`` (this one) is the one that it names."""
         record = self.read()
-        if record is not None and record.process == (process or processes.current()):
+        if record is not None and record.process.is_same(process or processes.current()):
             self.path.unlink(missing_ok=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        descriptor, self._locked = self._locked, None
+        if descriptor is not None:
+            os.close(descriptor)

@@ -12,7 +12,7 @@ from motoko.errors import StorageError
 from motoko.runtime import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PRIVATE_FILE = 0o600
@@ -20,12 +20,17 @@ PRIVATE_DIRECTORY = 0o700
 
 
 def write_atomic(
-    path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool = False
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = PRIVATE_FILE,
+    durable: bool = False,
+    prepare: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Make ``path`` hold ``data``: whoever reads sees the former content or all of this.
 
     ``durable`` waits until it would survive a power cut. OSError if it cannot be written; then
-    the former content stays.
+    the former content stays. ``prepare`` gets the descriptor of the new file before it is visible.
     """
     temporary = path.parent / f".{path.name}.{os.urandom(6).hex()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -33,6 +38,7 @@ def write_atomic(
         try:
             os.fchmod(descriptor, mode)
             _write_all(descriptor, data)
+            prepare(descriptor)
             if durable:
                 os.fsync(descriptor)
         finally:

@@ -128,6 +128,36 @@ class FileLock:
         self.release()
 
 
+def keep_locked(descriptor: int) -> int | None:
+    """Lock a file for as long as this process lives, or until the result is closed.
+
+    None where the file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return None
+    return os.dup(descriptor)  # the lock ends with the last descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a living process holds ``path`` locked, in whatever PID namespace it is.
+
+    True where that cannot be told.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def is_held(path: Path, *, at_most: float) -> bool:
     """Return whether somebody took the lock ``path`` in the last ``at_most`` seconds and has it.
 

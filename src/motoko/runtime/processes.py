@@ -1,7 +1,7 @@
 """Processes that can be told apart from later ones that got the same number.
 
-A process is its pid, its start time and the boot of its machine. So it is known only on the
-machine it runs on: elsewhere, and after a reboot, it is not alive.
+A process is its pid, its start time, the boot of its machine and its PID namespace. Only from the
+same machine and namespace can it be seen: elsewhere nothing tells whether it lives.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,16 +29,50 @@ KILL_SECONDS: Final = 5.0
 FIRST_LOOK: Final = 0.005
 LAST_LOOK: Final = 0.1
 DEAD_STATES: Final = frozenset("ZXx")
+STOPPED_STATES: Final = frozenset("Tt")
 PROC: Final = Path("/proc")
+
+
+class Standing(Enum):
+    """Whether a process lives. Nothing is known of one that cannot be seen from here."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNSEEN = "cannot be seen"
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """One process: pid, start time (clock ticks since boot, elsewhere seconds), boot id."""
+    """One process: pid, start time (clock ticks since boot, elsewhere seconds), boot id.
+
+    ``namespace``: the inode of its PID namespace, 0 where it is not known. ``host``: the name of
+    its machine, empty where it is not known.
+    """
 
     pid: int
     started: int
     boot: str
+    namespace: int = 0
+    host: str = ""
+
+    def plain(self) -> tuple[int, int, str, int, str]:
+        """Return the fields in order, for a record; ``ProcessId(*fields)`` reads them.
+
+        Records of an older Motoko have the first three only.
+        """
+        return self.pid, self.started, self.boot, self.namespace, self.host
+
+    @property
+    def label(self) -> str:
+        """Return a name for files that belong to the process; numbers alone recur in containers."""
+        return f"{self.pid}-{self.started}-{self.namespace}"
+
+    def is_same(self, other: ProcessId) -> bool:
+        """Return whether both are one process, as far as their records tell."""
+        mine, its = (self.pid, self.started, self.boot), (other.pid, other.started, other.boot)
+        return mine == its and (
+            self.namespace == other.namespace or 0 in (self.namespace, other.namespace)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +87,16 @@ def identify(pid: int) -> ProcessId | None:
     seen = _look(pid)
     if seen is None or seen.state in DEAD_STATES:
         return None
-    return ProcessId(pid, seen.started, boot_id())
+    return ProcessId(pid, seen.started, boot_id(), pid_namespace(), host())
 
 
 def current() -> ProcessId:
     """Return the identity of this process."""
+    if _has_proc() and os.readlink(PROC / "self") != str(os.getpid()):
+        raise MotokoError(
+            "/proc shows the processes of another PID namespace",
+            hint="Mount /proc in this one; `unshare` does so with --mount-proc.",
+        )
     process = identify(os.getpid())
     if process is None:
         raise MotokoError(
@@ -66,9 +106,40 @@ def current() -> ProcessId:
     return process
 
 
+def standing(process: ProcessId) -> Standing:
+    """Return whether ``process`` lives. One that awaits its parent does not."""
+    if not is_visible(process):
+        # Each boot has its id: on this machine, a process of another boot is gone.
+        rebooted = process.boot != boot_id() and process.host == host()
+        return Standing.DEAD if rebooted else Standing.UNSEEN
+    found = identify(process.pid)
+    return Standing.ALIVE if found is not None and found.is_same(process) else Standing.DEAD
+
+
 def is_alive(process: ProcessId) -> bool:
-    """Return whether ``process`` still runs here. One that awaits its parent does not."""
-    return identify(process.pid) == process
+    """Return whether ``process`` is known to live; false if it cannot be seen from here."""
+    return standing(process) is Standing.ALIVE
+
+
+def keeps_lease(process: ProcessId, *, renewed: bool) -> bool:
+    """Return whether a process still has a lease, which was ``renewed`` in time or not.
+
+    A living one keeps it however late it is, unless somebody has stopped it (SIGSTOP). Where the
+    process cannot be seen, the lease decides.
+    """
+    found = standing(process)
+    if found is Standing.ALIVE:
+        seen = _look(process.pid)
+        return renewed or (seen is not None and seen.state not in STOPPED_STATES)
+    return renewed and found is Standing.UNSEEN
+
+
+def is_visible(process: ProcessId) -> bool:
+    """Return whether the process is one of this machine's, in this process's PID namespace."""
+    if process.boot != boot_id() or process.namespace not in (0, pid_namespace()):
+        return False
+    # Without boot ids only the name tells machines apart.
+    return bool(process.boot) or process.host in ("", host())
 
 
 def signal_group(process: ProcessId, number: signal.Signals) -> bool:
@@ -77,8 +148,8 @@ def signal_group(process: ProcessId, number: signal.Signals) -> bool:
     A leader that has ended but was not yet collected counts: its children may live on. A
     process that leads no group gets the signal alone. Return whether it was sent.
     """
-    seen = _look(process.pid)
-    if seen is None or ProcessId(process.pid, seen.started, boot_id()) != process:
+    seen = _look(process.pid) if is_visible(process) else None
+    if seen is None or seen.started != process.started:
         return False
     with contextlib.suppress(ProcessLookupError):
         if seen.group == process.pid:
@@ -160,6 +231,19 @@ def boot_id() -> str:
     with contextlib.suppress(OSError):
         return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return ""
+
+
+@functools.cache
+def pid_namespace() -> int:
+    """Return the inode of this process's PID namespace, 0 where that is not known."""
+    with contextlib.suppress(OSError):
+        return (PROC / "self/ns/pid").stat().st_ino
+    return 0
+
+
+def host() -> str:
+    """Return the name of this machine, or of this container."""
+    return os.uname().nodename
 
 
 @functools.cache

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from motoko.errors import ServerError
 from motoko.runtime.daemons import PidFile, PidRecord
 from motoko.runtime.files import inode
-from motoko.runtime.processes import is_alive
+from motoko.runtime.processes import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,21 +66,22 @@ def await_former(state: StateDirectory) -> None:
     They end by themselves; after FORMER_SECONDS they are waited for no longer. Blocks.
     """
     deadline = time.monotonic() + FORMER_SECONDS
-    for record in _former(state):
-        if is_alive(record.process):
+    for file, record in _former(state):
+        if file.owner_alive():
             log.warning(
                 "waiting for process %d to end, which knows %s as %s",
                 record.process.pid, state.path, record.home,
             )  # fmt: skip
-        while is_alive(record.process) and time.monotonic() < deadline:
+        while file.owner_alive() and time.monotonic() < deadline:
             time.sleep(PAUSE)
 
 
-def _former(state: StateDirectory) -> Iterator[PidRecord]:
+def _former(state: StateDirectory) -> Iterator[tuple[PidFile, PidRecord]]:
     for path in (*state.path.glob("*.json"), *state.path.glob("users/*.json")):
-        record = PidFile(path).read()
-        if record is None or record.home is None or record.process.pid == os.getpid():
+        file = PidFile(path)
+        record = file.read()
+        if record is None or record.home is None or record.process.is_same(current()):
             continue
         # One directory may have two names, as where it is mounted twice.
         if record.home != path.parent and inode(record.home) != inode(path.parent):
-            yield record
+            yield file, record

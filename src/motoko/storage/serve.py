@@ -35,7 +35,11 @@ log = logging.getLogger("motoko.storage.serve")  # __name__ is __main__
 
 
 def serve(state: StateDirectory, policy: Policy) -> None:
-    """Serve the database in ``state`` until TERM or INT, or until it is moved or removed."""
+    """Serve the database in ``state`` until TERM or INT, or until it is moved or removed.
+
+    Also until somebody touches the mark that it is to stop: the way of another container's
+    processes, whose signals do not get here.
+    """
     os.umask(0o077)
     home = Home.of(state)
     packer = Packer(state.packed_note, policy)
@@ -57,7 +61,7 @@ def serve(state: StateDirectory, policy: Policy) -> None:
         record.write(socket=str(socket))
         announce_ready()
         packer.consider(storage.getSize())
-        _watch(loop, home, storage)
+        _watch(loop, home, storage, state.stopped_mark)
         loop.run_forever()
     finally:
         moved = home.lost() is not None
@@ -69,11 +73,18 @@ def serve(state: StateDirectory, policy: Policy) -> None:
                 socket.unlink()
 
 
-def _watch(loop: AbstractEventLoop, home: Home, storage: ServedFile) -> None:
-    """End the loop when the directory or the file is not there any more, or is another one."""
+def _watch(loop: AbstractEventLoop, home: Home, storage: ServedFile, mark: Path) -> None:
+    """End the loop when the directory or the file is not there any more, or is another one.
+
+    Also when the mark was made or touched.
+    """
+    before = _touched(mark)
 
     def look() -> None:
         lost = home.lost()
+        if lost is None and _touched(mark) not in (None, before):
+            loop.stop()
+            return
         if lost is None and storage.in_place():
             loop.call_later(LOOK_SECONDS, look)
             return
@@ -84,6 +95,12 @@ def _watch(loop: AbstractEventLoop, home: Home, storage: ServedFile) -> None:
         loop.stop()
 
     loop.call_later(LOOK_SECONDS, look)
+
+
+def _touched(path: Path) -> int | None:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime_ns
+    return None
 
 
 class _Departures(logging.Filter):

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from motoko.errors import DatabaseExistsError, NoDatabaseError, ServerError
 from motoko.runtime.daemons import PidFile, spawn_detached
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
-from motoko.runtime.processes import stop
+from motoko.runtime.processes import is_visible, stop
 from motoko.storage.database import Database
 from motoko.storage.home import await_former
 from motoko.storage.new_file import make_database_file
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 GREETING_SECONDS = 0.2
 HANG_SECONDS = 3.0  # a server that greets nobody for so long hangs
 STOP_GRACE = 5.0  # seconds between asking a server to end and making it end
+UNSEEN_SECONDS = 20.0  # for a server to see the mark that it is to end
+PAUSE = 0.05
 LOCK_PATIENCE = 40.0  # seconds: longer than a server may take to start
 _ROOM: Final = "Make room on the disk, and do it again: nothing is lost."
 _WRITABLE: Final = "It needs a directory it can write to; `motoko info` only reads."
@@ -150,9 +153,24 @@ def _stop(state: StateDirectory) -> bool:
                 hint="Find it with `ps` and stop it by hand.",
             )
         return False
-    anyio.run(stop, found.process, STOP_GRACE)
+    if is_visible(found.process):
+        anyio.run(stop, found.process, STOP_GRACE)
+    else:
+        _await_end(record, found.process.pid)
     record.remove(found.process)
     return True
+
+
+def _await_end(record: PidFile, pid: int) -> None:
+    """Wait until a server that cannot be signalled from here has seen the mark and ended."""
+    deadline = time.monotonic() + UNSEEN_SECONDS
+    while record.owner_alive():
+        if time.monotonic() > deadline:
+            raise ServerError(
+                f"the server (process {pid} of another container) did not end",
+                hint="Stop it there, with `motoko kill`.",
+            )
+        time.sleep(PAUSE)
 
 
 def create_database(
