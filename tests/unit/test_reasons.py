@@ -58,7 +58,9 @@ def launcher(
     studies: tuple[str, ...] = ("a", "b"),
     **report: Any,
 ) -> tuple[Registration, Report]:
-    found = Registration(name, "t", "here", (1, 2, "boot", 3, "here"), NOW, "", studies, machines, 30.0)
+    found = Registration(
+        name, "t", "here", (1, 2, "boot", 3, "here"), NOW, "", studies, machines, 30.0
+    )
     return found, Report(**{"slots": SLOTS, **report})
 
 
