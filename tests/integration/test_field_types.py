@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from motoko.errors import ParameterError
@@ -51,6 +52,9 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
         ("at", "2024-05-01", datetime(2024, 5, 1, tzinfo=UTC)),
         ("other", 1.5, 1.5),
         ("other", None, None),
+        ("n", None, None),
+        ("at", pd.NaT, None),
+        ("at", np.datetime64("2024-05-01", "D"), datetime(2024, 5, 1, tzinfo=UTC)),
     ],
 )
 def test_a_value_that_is_set_is_converted(
@@ -63,7 +67,7 @@ def test_a_value_that_is_set_is_converted(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n", 1.5), ("n", "1"), ("n", True), ("n", None), ("y", math.nan), ("word", 3), ("at", "x")],
+    [("n", 1.5), ("n", "1"), ("n", True), ("n", math.nan), ("y", "1"), ("word", 3), ("at", "x")],
 )
 def test_a_value_of_another_type_is_refused(workflow: Workflow, name: str, value: Any) -> None:
     ((run, _),) = workflow.s.create_task(x=1)
@@ -77,9 +81,17 @@ def test_a_list_that_is_changed_in_place_stays_of_its_type(workflow: Workflow) -
     run.many = [1]
     run.many.append(2)
     assert run.many == [1, 2]
-    with pytest.raises(ParameterError, match="nan"):
-        run.many.append(math.nan)
+    with pytest.raises(ParameterError, match="complex"):
+        run.many.append(1j)
     assert run.many == [1, 2]
+
+
+def test_a_result_may_be_nan(workflow: Workflow) -> None:
+    ((run, _),) = workflow.s.create_task(x=1)
+    run.y = math.nan
+    assert math.isnan(run.y)
+    with pytest.raises(ParameterError, match="nan"):  # but no run is found by it
+        workflow.s.create_task({"y": math.nan}, x=1)
 
 
 def test_the_fake_launcher_converts_as_the_launcher_does(workflow: Workflow) -> None:
@@ -90,24 +102,47 @@ def test_the_fake_launcher_converts_as_the_launcher_does(workflow: Workflow) -> 
     assert isinstance(run.y, float)
 
 
-def test_what_a_script_sets_is_converted_or_kept_with_one_warning(tmp_path: Path) -> None:
-    script = (
-        "motoko-worker set y 3; motoko-worker set n 1.5; motoko-worker set free 1.5\n"
-        "until [ -e go ]; do sleep .05; done\n"
-        "motoko-worker set n 2.5\n"
-    )
-    place = Place.make(tmp_path / "wf", {"a": script}, study_options={"run": DECLARED})
+SCRIPT = """
+motoko-worker set y .5; motoko-worker set word 1.10; motoko-worker set free 1.5
+motoko-worker set n 1.5 2> refused || echo $? >> refused
+cat > script.py <<'END'
+from motoko.worker import run
+import pandas
+run.at = pandas.NaT
+run.y = 3
+run.n = "7"
+END
+python script.py 2> traceback || true
+python - <<'END'
+import json, os
+with open(os.environ["MOTOKO_ATTEMPT_DIR"] + "/outbox", "a") as outbox:
+    record = {"t": 1, "op": "set", "field": "n", "value": 2.5}
+    outbox.write("\\n" + json.dumps(record) + "\\n")
+END
+"""
+
+
+def test_what_a_script_sets_is_converted_and_checked_there(tmp_path: Path) -> None:
+    place = Place.make(tmp_path / "wf", {"a": SCRIPT}, study_options={"run": DECLARED})
     try:
         place.start()
         key = place.run()
-        wait_until(lambda: place.record(key).fields.get("n") == 1.5)
-        (place.directory_of(key) / "go").touch()
         (record,) = place.wait([key])
+        directory = place.directory_of(key)
         log = place.log()
     finally:
         place.close()
-    assert record.fields == {"y": 3.0, "n": 2.5, "free": 1.5}
+    assert record.fields == {"y": 3.0, "word": "1.10", "free": 1.5, "at": None, "n": 2.5}
     assert isinstance(record.fields["y"], float)
+    assert (directory / "refused").read_text().splitlines() == [
+        "motoko-worker: run.n = '1.5' is not of type int",
+        "  Write a whole number, such as 7 or 1e3, or null for none.",
+        "1",
+    ]
+    *_, last, hint = (directory / "traceback").read_text().splitlines()
+    assert last.endswith("script.py:5: run.n = '7' is a str, not of type int")
+    assert hint == "  Text is not read as a number: convert it first, int(...)."
+    # What was written without motoko.worker is kept as it is.
     (warning,) = [line for line in log.splitlines() if " WARNING " in line]
-    assert "run a.1: field 'n' = 1.5 is a float, not of type int" in warning
+    assert "run a.1: field 'n' = 2.5 is a float, not of type int" in warning
     assert "bd.yaml declares it as int, what the script set is kept" in warning

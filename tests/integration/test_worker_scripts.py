@@ -180,7 +180,7 @@ def test_reserved_names_cannot_be_set(attempt: Path, name: str) -> None:
 
 def test_values_that_cannot_be_stored_are_named(attempt: Path) -> None:
     run = Run(Attempt(str(attempt)))
-    with pytest.raises(TypeError, match=r"^run\.y: a value of type complex cannot be stored"):
+    with pytest.raises(TypeError, match=r"\.py:\d+: run\.y is a complex, which cannot be stored"):
         run.y = 1j
     with pytest.raises(TypeError, match=r"^quantity 'E': a value of type str is not a number"):
         run.push_quantity("E", "1")

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import enum
+import json
 import math
-from datetime import UTC, date, datetime, timedelta, timezone
+import re
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +18,8 @@ import pytest
 
 from motoko.core.values import MISSING, TYPE_NAMES, coerce, plain, same
 from motoko.errors import ParameterError
+from motoko.worker import decode, encode
+from motoko.worker.values import ValueProblem, read_text
 
 pytestmark = pytest.mark.unit
 
@@ -22,6 +29,10 @@ NAN = math.nan
 
 class Level(enum.IntEnum):
     HIGH = 3
+
+
+class Plain(enum.Enum):
+    RED = 1
 
 
 class Point(NamedTuple):
@@ -61,6 +72,197 @@ def test_plain_values(value: Any, expected: Any) -> None:
     found = plain(value, "x")
     assert found == expected
     assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        date(2024, 5, 1),
+        time(12),
+        timedelta(1),
+        pd.Timedelta(1),
+        np.timedelta64(1, "ns"),
+        np.array([1, 2], "timedelta64[ns]"),
+        np.array([(1, 2.0)], dtype=[("a", int), ("b", float)]),
+        Plain.RED,
+        Level.HIGH,
+        Path("a"),
+        Decimal("0.1"),
+        Fraction(1, 3),
+        1j,
+        bytearray(b"a"),
+        memoryview(b"a"),
+        range(3),
+        b"a",
+        np.bytes_(b"a"),
+        frozenset({1}),
+        {frozenset({1})},
+        2**70,
+        math.nan,
+        -math.inf,
+        np.float32(0.1),
+        np.uint64(2**64 - 1),
+        np.array(1.5),
+        np.ma.masked,
+        np.longdouble(1),
+        pd.Timestamp("2024-05-01T14:00+02:00"),
+        pd.NaT,
+        pd.NA,
+        pd.Series([1.5, None]),
+        pd.Series([pd.Timestamp("2024-05-01"), pd.NaT]),
+        pd.Period("2024-05"),
+        pd.DataFrame({"a": [1]}),
+        object(),
+        int,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_scripts_and_the_api_agree(value: Any) -> None:
+    """The codec of scripts gives what the API stores, or refuses what it refuses."""
+    try:
+        expected = plain(value, "x")
+    except ParameterError as error:
+        with pytest.raises(TypeError, match=re.escape(error.message)):
+            encode(value, "x")
+        return
+    assert same(decode(json.loads(json.dumps(encode(value, "x")))), expected)
+
+
+MOMENT = datetime(2024, 5, 1, 12, 30, 15, 250_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("unit", ["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"])
+def test_numpys_times_of_any_unit_are_the_moment(unit: str) -> None:
+    given = np.datetime64("2024-05-01T12:30:15.250", "ms").astype(f"datetime64[{unit}]")
+    expected = datetime.fromisoformat(str(given.astype("datetime64[us]"))).replace(tzinfo=UTC)
+    assert plain(given, "x") == expected
+    assert plain(np.array([[given]]), "x") == [[expected]]
+    assert plain(np.array(given), "x") == expected
+    if unit in ("ms", "us", "ns"):
+        assert expected == MOMENT
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.datetime64("2024-05-01T12:00:00.000000001", "ns"),
+        pd.Timestamp("2024-05-01T12:00:00.000000001"),
+        np.datetime64(300_000, "Y"),
+        np.datetime64(-5_000, "Y"),
+        np.datetime64(1, "ps"),
+    ],
+)
+def test_times_that_cannot_be_kept_exactly_are_refused(value: Any) -> None:
+    with pytest.raises(ParameterError, match="no moment in whole microseconds"):
+        plain([value], "x")
+
+
+@pytest.mark.parametrize("value", [pd.NaT, pd.NA, np.datetime64("NaT"), np.datetime64("NaT", "ns")])
+def test_missing_values_are_none(value: Any) -> None:
+    assert plain(value, "x") is None
+    assert plain({"a": [value]}, "x") == {"a": [None]}
+    assert plain(np.array([value, value]), "x") == [None, None]
+
+
+def test_what_is_no_value_at_all() -> None:
+    circular: list[Any] = []
+    circular.append(circular)
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = {"a": deep}
+    for value in (circular, deep):
+        with pytest.raises(ParameterError, match="nested more than 100 deep, or contains itself"):
+            plain(value, "x")
+        with pytest.raises(ParameterError, match="nested more than 100 deep, or contains itself"):
+            coerce([value], "list", "x")
+    for digits in (5_000, 100_000):
+        with pytest.raises(ParameterError, match="x is an integer of more than 4,200 digits"):
+            coerce(10**digits, "int", "x")
+    assert plain(10**4_200, "x") == 10**4_200
+
+
+def test_keys_stay_different_ones() -> None:
+    noon = datetime(2024, 5, 1, 12)  # noqa: DTZ001 - naive on purpose
+    with pytest.raises(ParameterError, match="two keys or members"):
+        plain({noon: 1, NOON: 2}, "x")
+    with pytest.raises(ParameterError, match="two keys or members"):
+        plain({noon, NOON}, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "type_name", "expected"),
+    [
+        (".5", "float", 0.5),
+        ("+1", "float", 1.0),
+        ("5.", "float", 5.0),
+        (" 1.5\n", "float", 1.5),
+        ("1.5D+02", "float", 150.0),
+        ("-0.5d-3", "float", -0.0005),
+        ("1.5-102", "float", 1.5e-102),
+        ("-.15+100", "float", -0.15e100),
+        ("007", "float", 7.0),
+        ("-inf", "float", -math.inf),
+        ("Infinity", "float", math.inf),
+        ("null", "float", None),
+        ("+7", "int", 7),
+        ("1e3", "int", 1000),
+        ("12345678901234567890123", "int", 12345678901234567890123),
+        ("1.10", "str", "1.10"),
+        ("true", "str", "true"),
+        ('"a"', "str", "a"),
+        ("True", "bool", True),
+        ("false", "bool", False),
+        ("[1, 2]", "list", [1, 2]),
+        ('{"a": 1}', "dict", {"a": 1}),
+        ("2024-05-01T12:00:00Z", "datetime", NOON),
+        (".5", None, 0.5),
+        ("+1", None, 1),
+        ("1.5D+02", None, 150.0),
+        ("-.25", None, -0.25),
+        ("007", None, "007"),
+        ("1.2.3", None, "1.2.3"),
+        ("12D4", None, "12D4"),
+        ("1e400", None, "1e400"),
+        ("+0123", None, "+0123"),
+        ("2.5-3", None, "2.5-3"),
+        ("a.b", None, "a.b"),
+        ("", None, ""),
+        ("[1e999]", None, "[1e999]"),
+    ],
+)
+def test_what_a_shell_script_means(text: str, type_name: str | None, expected: Any) -> None:
+    found = read_text(text, type_name, "x")
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "type_name"),
+    [
+        ("", "float"),
+        ("abc", "float"),
+        ("********", "float"),
+        ("1,5", "float"),
+        ("1_000", "float"),
+        ("1.5-3", "float"),
+        ("1.5DD3", "float"),
+        ("1e400", "float"),
+        ("--5", "float"),
+        ("[1]", "float"),
+        ("true", "float"),
+        ("\u0663", "int"),
+        ("nan", "int"),
+        ("1.5", "int"),
+        ("1", "bool"),
+        ("yes", "bool"),
+        ("1", "list"),
+        ("[1]", "dict"),
+        ("noon", "datetime"),
+    ],
+)
+def test_text_of_another_type_is_refused(text: str, type_name: str) -> None:
+    with pytest.raises(ValueProblem, match=f"not of type {type_name}\n  Write "):
+        read_text(text, type_name, "x")
 
 
 def test_dates_are_kept_in_utc_and_as_datetimes() -> None:

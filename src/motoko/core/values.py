@@ -1,14 +1,17 @@
-"""Plain values: what run fields, job parameters and workflow variables may hold."""
+"""Plain values as the orchestrator's side sees them: problems are ParameterErrors."""
 
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import motoko.worker.values as codec
 from motoko.errors import ParameterError
 
-TYPE_NAMES: Final = ("int", "float", "str", "bool", "list", "dict", "datetime")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TYPE_NAMES: Final = codec.TYPE_NAMES
 
 
 class Missing:
@@ -27,47 +30,30 @@ MISSING: Final = Missing()
 
 
 def plain(value: Any, what: str) -> Any:
-    """Return ``value`` as plain data (a copy of every container).
+    """Return ``value`` as plain data, with a copy of every container.
 
-    NumPy scalars and arrays, and anything else with ``tolist``, become numbers and lists.
-    ``what`` names the value in the ParameterError raised for anything else.
+    Arrays, and anything else with ``tolist``, become numbers and lists. ``what`` names the value
+    in the ParameterError raised for anything that cannot be stored.
     """
-    if value is None or type(value) in (bool, int, float, str, bytes):
-        return value
-    if isinstance(value, datetime):
-        moment = _aware(value)
-        if moment is MISSING:
-            raise ParameterError(f"{what} = {value} is no moment in UTC's years 1 to 9999")
-        return moment
-    if isinstance(value, dict):
-        return {_key(key, what): plain(item, f"{what}[{key!r}]") for key, item in value.items()}
+    return _checked(codec.plain, value, what)
+
+
+def duplicate(value: Any) -> Any:
+    """Return plain data with a copy of every container."""
     if isinstance(value, list):
-        return [plain(item, what) for item in value]
+        return [duplicate(item) for item in value]
+    if isinstance(value, dict):
+        return {key: duplicate(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return tuple(plain(item, what) for item in value)
-    if isinstance(value, set | frozenset):
-        return {_key(item, what) for item in value}
-    for base in (int, float, str):  # subclasses: enumerations, NumPy's float64
-        if isinstance(value, base):
-            return base.__new__(base, base.__str__(value)) if base is str else base(value)
-    if hasattr(value, "tolist"):
-        given = value.tolist()
-        if type(given) is not type(value):  # NumPy's longdouble has no counterpart
-            return plain(given, what)
-    raise ParameterError(
-        f"{what} is a {type(value).__name__}, which cannot be stored",
-        hint="Store numbers, text, lists, dictionaries, dates or NumPy arrays.",
-    )
+        return tuple(duplicate(item) for item in value)
+    return set(value) if isinstance(value, set) else value
 
 
-def _key(value: Any, what: str) -> Any:
-    """Return ``value`` as plain data that can be in a set or a dictionary's key."""
-    result = plain(value, what)
+def _checked(convert: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        hash(result)
-    except TypeError:
-        raise ParameterError(f"{what}: {value!r} cannot be a key or a member of a set") from None
-    return result
+        return convert(*arguments)
+    except codec.ValueProblem as problem:
+        raise ParameterError(problem.message, hint=problem.hint) from None
 
 
 def same(one: Any, other: Any) -> bool:
@@ -89,68 +75,27 @@ def coerce(value: Any, type_name: str, what: str) -> Any:
     7 becomes 7.0 where ``float`` is declared, 7.0 becomes 7 where ``int`` is. Text is never
     read as a number. ``None`` and nan are refused, for a run must be found again by its values.
     """
-    if value is None:
+    result = coerce_result(value, type_name, what)
+    if result is None:
         raise ParameterError(f"{what} is None", hint=f"Give a value of type {type_name}.")
-    given = plain(value, what)
-    result = _convert(given, type_name)
-    if result is MISSING:
-        raise ParameterError(
-            f"{what} = {value!r} is a {type(value).__name__}, not of type {type_name}"
-        )
     _refuse_nan(result, what)
-    return result
+    return _positive_zeros(result)
 
 
-def _convert(value: Any, type_name: str) -> Any:
-    if type_name == "bool":
-        return value if isinstance(value, bool) else MISSING
-    if isinstance(value, bool):
-        return MISSING
-    if type_name == "int":
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        return value if isinstance(value, int) else MISSING
-    if type_name == "float":
-        return _float(value)
-    if type_name == "str":
-        return value if isinstance(value, str) else MISSING
-    if type_name == "list":
-        return list(value) if isinstance(value, list | tuple) else MISSING
-    if type_name == "dict":
-        return value if isinstance(value, dict) else MISSING
-    return _datetime(value)
+def coerce_result(value: Any, type_name: str, what: str) -> Any:
+    """Return ``value`` as ``coerce`` does; a result may be None or nan, too."""
+    return _checked(codec.converted, value, type_name, what)
 
 
-def _float(value: Any) -> Any:
-    if not isinstance(value, int | float):
-        return MISSING
-    try:
-        number = float(value)
-    except OverflowError:
-        return MISSING
-    return number + 0.0  # -0.0 and 0.0 are one point of the parameter space
-
-
-def _datetime(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            return MISSING
-        return _aware(moment)
-    return MISSING
-
-
-def _aware(moment: datetime) -> Any:
-    try:
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:
-        return MISSING
-    # A new one, for the class of a subclass (pandas' Timestamp) must not be stored.
-    clock = (moment.hour, moment.minute, moment.second, moment.microsecond)
-    return datetime(moment.year, moment.month, moment.day, *clock, tzinfo=UTC)
+def _positive_zeros(value: Any) -> Any:
+    """Return ``value`` with 0.0 for -0.0: the two are one point of the parameter space."""
+    if isinstance(value, float):
+        return value + 0.0
+    if isinstance(value, list | tuple):
+        return type(value)(_positive_zeros(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _positive_zeros(item) for key, item in value.items()}
+    return value
 
 
 def _refuse_nan(value: Any, what: str) -> None:

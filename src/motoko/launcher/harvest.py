@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.changes import EditRun, PushQuantities
 from motoko.core.edits import Harvest
-from motoko.core.values import coerce
+from motoko.core.values import coerce_result
 from motoko.errors import ParameterError
 from motoko.worker import read_outbox
 
@@ -111,7 +111,7 @@ def typed(
     converted, misfits = dict(fields), {}
     for name in fields.keys() & types.keys():
         try:
-            converted[name] = coerce(fields[name], types[name], f"{what}: field {name!r}")
+            converted[name] = coerce_result(fields[name], types[name], f"{what}: field {name!r}")
         except ParameterError as error:
             misfits[name] = error.message
     return converted, misfits

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 from motoko.worker import INPUTS, VERSION, as_text, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from motoko.core.records import RunRecord
     from motoko.launcher.directory import Place
     from motoko.launcher.engine import Terms
 
 
-def inputs_file(record: RunRecord, place: Place, workflow: str) -> tuple[str, bytes]:
-    """Return name and content of the file that ``motoko.worker`` reads."""
+def inputs_file(
+    record: RunRecord, place: Place, workflow: str, types: Mapping[str, str]
+) -> tuple[str, bytes]:
+    """Return name and content of the file that ``motoko.worker`` reads.
+
+    ``types`` are those that ``bd.yaml`` declares for run fields.
+    """
     inputs = {
         "v": VERSION,
         "study": record.study,
@@ -28,6 +35,7 @@ def inputs_file(record: RunRecord, place: Place, workflow: str) -> tuple[str, by
         "job": dict(record.job),
         "fields": dict(record.fields),
         "resources": dict(record.resources),
+        "types": dict(types),
     }
     return INPUTS, json.dumps(encode(inputs)).encode()
 

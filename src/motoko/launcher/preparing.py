@@ -46,7 +46,7 @@ def prepare_attempt(store: Store, active: Active) -> Order | Failed:
     workflow = str(store.workflow_file)
     try:
         sources = read_sources(study.directory, {study.exec_file, *study.config_files})
-        inputs = inputs_file(record, active.place, workflow)
+        inputs = inputs_file(record, active.place, workflow, study.run)
         given = variables(record, active.place, active.terms, workflow)
     except (OSError, TypeError, ValueError) as error:
         return Failed(error if is_shortage(error) else Unfit(str(error)))

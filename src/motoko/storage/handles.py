@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Retry, SetFields, SetLabel
 from motoko.core.records import RESERVED_FIELDS, RunKey
-from motoko.core.values import MISSING, coerce, plain
+from motoko.core.values import MISSING, coerce_result, duplicate, plain
 from motoko.errors import ParameterError, UnknownNameError, suggestion
 from motoko.storage.tracked import tracked
 
@@ -57,7 +57,7 @@ class Job(Mapping[str, Any]):
             return self._id
         if name not in self._values:
             raise KeyError(f"job {self._study}.{self._id} has no parameter {name!r}")
-        return plain(self._values[name], name)
+        return duplicate(self._values[name])
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._values:
@@ -65,7 +65,7 @@ class Job(Mapping[str, Any]):
                 f"job {self._study}.{self._id} has no parameter {name!r}",
                 hint=suggestion(name, list(self._values)),
             )
-        return plain(self._values[name], name)
+        return duplicate(self._values[name])
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_"):
@@ -183,7 +183,7 @@ class Run:
     @property
     def fields(self) -> dict[str, Any]:
         """Return a copy of all free-form fields."""
-        return {name: plain(value, name) for name, value in self.record.fields.items()}
+        return {name: duplicate(value) for name, value in self.record.fields.items()}
 
     @property
     def workflow(self) -> str:
@@ -262,8 +262,7 @@ class Run:
         record = self.record
         value = record.column(name)
         if isinstance(value, list | dict | set | tuple):
-            copy = plain(value, name)
-            whole = tracked(copy, lambda: self._set(name, whole))
+            whole = tracked(value, lambda: self._set(name, whole))
             return whole
         return value
 
@@ -282,7 +281,7 @@ class Run:
         scope = self._store.scope()
         what = f"run {self._key}: field {name!r}"
         declared = self._store.field_types(self._key.study).get(name)
-        stored = plain(value, what) if declared is None else coerce(value, declared, what)
+        stored = plain(value, what) if declared is None else coerce_result(value, declared, what)
         scope.write(EditRun(self._key, SetFields({name: stored}), blind=scope.blind))
 
     def __delattr__(self, name: str) -> None:

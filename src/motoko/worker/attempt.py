@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from motoko.worker.names import WorkerError
+from motoko.worker.names import WorkerError, field_name
 from motoko.worker.outbox import INPUTS, OUTBOX, VERSION, read_outbox, write_record
-from motoko.worker.plain import decode
+from motoko.worker.plain import decode, encode
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -55,6 +56,12 @@ class Attempt:
             self._inputs = _load(os.path.join(self.directory, INPUTS))
         return self._inputs
 
+    @property
+    def types(self) -> dict[str, str]:
+        """The types that ``bd.yaml`` declares for run fields."""
+        types: dict[str, str] = self.inputs.get("types", {})
+        return types
+
     def say(self, op: str, **content: Any) -> None:
         """Append a record to the outbox; WorkerError if that cannot be done."""
         outbox = os.path.join(self.directory, OUTBOX)
@@ -62,6 +69,12 @@ class Attempt:
             write_record(outbox, {"op": op, **content})
         except OSError as error:
             raise WorkerError(f"{outbox} cannot be written: {error.strerror or error}") from error
+
+    def set_field(self, name: object, value: Any, read: Callable[..., Any]) -> None:
+        """Set a field to what ``read`` makes of ``value`` in the field's declared type, if any."""
+        field = field_name(name)
+        content = encode(read(value, self.types.get(field), f"run.{field}"))
+        self.say("set", field=field, value=content)
 
     def said(self) -> tuple[dict[str, Any], str | None]:
         """Return the fields and the label that processes of this attempt gave so far."""

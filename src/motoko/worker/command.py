@@ -12,6 +12,7 @@ from motoko.worker.attempt import Attempt
 from motoko.worker.handles import Job, Run
 from motoko.worker.names import WorkerError
 from motoko.worker.plain import as_text
+from motoko.worker.values import converted, json_value, read_number, read_text
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ USAGE = """\
 usage: motoko-worker COMMAND ...   (inside a run)
 
   push NAME VALUE [--step N]   keep a number, or a JSON list of numbers, as a quantity
-  set [--text] FIELD VALUE     set a field of the run: JSON if VALUE is JSON, else text
+  set [--text] FIELD VALUE     set a field of the run, in the type that bd.yaml declares;
+                               without one JSON if VALUE is JSON, a number, else text
                                (--text: always as text)
   get NAME                     print a job parameter or a field of the run
                                (job.NAME, run.NAME where both have it)
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     attempt = Attempt()
     try:
-        _dispatch(arguments[0], list(arguments[1:]), Run(attempt), Job(attempt))
+        _dispatch(arguments[0], list(arguments[1:]), attempt)
     except UsageError as error:
         sys.stderr.write(f"motoko-worker: {error}\n\n{USAGE}")
         return 2
@@ -55,7 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _dispatch(command: str, rest: list[str], run: Run, job: Job) -> None:
+def _dispatch(command: str, rest: list[str], attempt: Attempt) -> None:
+    run, job = Run(attempt), Job(attempt)
     if command == "push":
         step = _take_step(rest)
         name, value = _take(command, rest, "NAME", "VALUE")
@@ -63,7 +66,7 @@ def _dispatch(command: str, rest: list[str], run: Run, job: Job) -> None:
     elif command == "set":
         as_given = rest[:1] == ["--text"]
         field, text = _take(command, rest[1:] if as_given else rest, "FIELD", "VALUE")
-        run[field] = text if as_given else _json(text, text)
+        attempt.set_field(field, text, converted if as_given else read_text)
     elif command == "get":
         (name,) = _take(command, rest, "NAME")
         sys.stdout.write(as_text(_get(name, run, job)) + "\n")
@@ -100,21 +103,12 @@ def _take_step(rest: list[str]) -> int:
     return 0
 
 
-def _json(text: str, otherwise: Any) -> Any:
-    import json
-
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return otherwise
-
-
 def _number(text: str) -> Any:
-    value = _json(text, None)
-    if value is not None:
+    value = read_number(text)
+    if not isinstance(value, str):
         return value
     try:
-        return float(text)  # what printf and awk write and JSON does not know: nan, inf, .5, +1
+        return json_value(text)
     except ValueError:
         raise UsageError(f"{text!r} is neither a number nor a JSON list of numbers") from None
 

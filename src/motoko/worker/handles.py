@@ -6,14 +6,14 @@ import os
 
 from motoko.worker.names import (
     WorkerNameError,
-    field_name,
     label_text,
     missing,
     quantity_name,
     quantity_value,
+    refused,
     whole_step,
 )
-from motoko.worker.plain import encode
+from motoko.worker.values import ValueProblem, converted
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -168,8 +168,10 @@ class Run:
         if name == "state":
             self.state = value
         else:
-            field = field_name(name)
-            self._attempt.say("set", field=field, value=encode(value, f"run.{field}"))
+            try:
+                self._attempt.set_field(name, value, converted)
+            except ValueProblem as problem:
+                raise refused(problem) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "state":

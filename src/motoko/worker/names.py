@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from motoko.worker.values import plain
+
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
+
+    from motoko.worker.values import ValueProblem
 
 MAX_NAME = 100
 # The names of motoko.core, which is not imported for its cost; a test holds them together.
@@ -35,8 +39,23 @@ class WorkerError(RuntimeError):
         return message if self.hint is None else f"{message}\n  {self.hint}"
 
 
+class WorkerValueError(WorkerError, TypeError):
+    """A value that cannot be stored, or is not of its field's declared type."""
+
+
 class WorkerNameError(WorkerError, AttributeError, KeyError):
     """A name that does not exist, or that cannot be set."""
+
+
+def refused(problem: ValueProblem) -> WorkerValueError:
+    """Return the error for a value; it names the file and line that set it."""
+    import sys
+
+    frame = sys._getframe()  # noqa: SLF001 - the cheap way; `inspect` costs milliseconds
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("motoko.worker"):
+        frame = frame.f_back
+    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return WorkerValueError(f"{place}: {problem.message}", hint=problem.hint)
 
 
 def missing(what: str, name: object, known: Sequence[str]) -> WorkerNameError:
@@ -91,17 +110,15 @@ def _printable(text: object, what: str) -> str:
 
 def quantity_value(value: Any, what: str) -> Any:
     """Return numbers, sequences and arrays as numbers and nested lists; TypeError otherwise."""
-    if type(value) in (int, float):
-        return value
-    for base in (int, float):
-        if isinstance(value, base):
-            return base(value)
+    if isinstance(value, int | float):
+        return plain(value, what)
     if isinstance(value, list | tuple | range):
         return [quantity_value(item, what) for item in value]
-    for name in ("tolist", "item"):  # NumPy and its like
-        convert = getattr(value, name, None)
-        if convert is not None and not isinstance(value, type):
-            return quantity_value(convert(), what)
+    if not isinstance(value, type):
+        if hasattr(value, "tolist"):
+            return quantity_value(plain(value, what), what)
+        if hasattr(value, "item"):
+            return quantity_value(value.item(), what)
     raise TypeError(
         f"{what}: a value of type {type(value).__name__} is not a number\n"
         "  Push numbers, sequences of numbers or arrays."

@@ -1,6 +1,8 @@
-"""Plain values as JSON and as text: one codec for workers and the launcher."""
+"""Plain values as JSON and as text, for workers and the launcher."""
 
 from __future__ import annotations
+
+from motoko.worker.values import plain
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -8,67 +10,33 @@ if TYPE_CHECKING:
 
 
 def encode(value: Any, what: str = "value") -> Any:
-    """Return ``value`` as what JSON can hold, so that ``decode`` gives it back.
+    """Return ``value`` as what JSON can hold, so that ``decode`` gives it back as plain data.
 
     What JSON does not know becomes an object with one key: ``$tuple``, ``$set``, ``$bytes``,
-    ``$datetime``, and ``$dict`` (pairs) for keys that are not text or begin with ``$``. Times
-    become aware (naive ones are taken as UTC), arrays become lists. Raise TypeError, naming
-    ``what``, for anything that is not plain data.
+    ``$datetime``, and ``$dict`` (pairs) for keys that are not text or begin with ``$``. Raise
+    ValueProblem, a TypeError that names ``what``, for anything that cannot be stored.
     """
-    if value is None or type(value) in (bool, int, float, str):
-        return value
+    return _encoded(plain(value, what))
+
+
+def _encoded(value: Any) -> Any:
     if isinstance(value, list):
-        return [encode(item, what) for item in value]
+        return [_encoded(item) for item in value]
     if isinstance(value, tuple):
-        return {"$tuple": [encode(item, what) for item in value]}
+        return {"$tuple": [_encoded(item) for item in value]}
     if isinstance(value, dict):
-        return _encode_dict(value, what)
-    if isinstance(value, set | frozenset):
-        return {"$set": _hashable([encode(item, what) for item in value], what)}
+        if all(type(key) is str and not key.startswith("$") for key in value):
+            return {key: _encoded(item) for key, item in value.items()}
+        return {"$dict": [[_encoded(key), _encoded(item)] for key, item in value.items()]}
+    if isinstance(value, set):
+        return {"$set": [_encoded(item) for item in value]}
     if isinstance(value, bytes):
         from binascii import b2a_base64
 
         return {"$bytes": b2a_base64(value, newline=False).decode()}
-    if isinstance(value, str):  # an enumeration, NumPy's text
-        return str.__str__(value)
-    for base in (int, float):
-        if isinstance(value, base):
-            return base(value)
-    return _encode_object(value, what)
-
-
-def _encode_dict(value: dict[Any, Any], what: str) -> Any:
-    if all(type(key) is str and not key.startswith("$") for key in value):
-        return {key: encode(item, what) for key, item in value.items()}
-    keys = _hashable([encode(key, what) for key in value], what)
-    items = [encode(item, what) for item in value.values()]
-    return {"$dict": [[key, item] for key, item in zip(keys, items, strict=True)]}
-
-
-def _hashable(items: list[Any], what: str) -> list[Any]:
-    """Frozen sets come back as sets, which cannot be in a set: better refused than lost."""
-    try:
-        for item in items:
-            hash(decode(item))
-    except TypeError as error:
-        raise TypeError(f"{what}: a set within a set or a key cannot be stored") from error
-    return items
-
-
-def _encode_object(value: Any, what: str) -> Any:
-    from datetime import UTC, datetime
-
-    if isinstance(value, datetime):
-        aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-        return {"$datetime": aware.isoformat()}
-    for name in ("tolist", "item"):  # NumPy and its like
-        convert = getattr(value, name, None)
-        if convert is not None and not isinstance(value, type):
-            return encode(convert(), what)
-    raise TypeError(
-        f"{what}: a value of type {type(value).__name__} cannot be stored\n"
-        "  Store numbers, text, lists, dictionaries, dates, bytes or NumPy arrays."
-    )
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return {"$datetime": value.isoformat()}
 
 
 def decode(data: Any) -> Any:

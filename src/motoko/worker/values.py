@@ -1,0 +1,354 @@
+"""Plain values: what fields, parameters and variables may hold, and how they get declared types.
+
+The one codec of scripts, launcher and API. A value is stored as it is or refused, never changed to
+another one. Scripts import this, so it imports next to nothing; the core does, so it is pure.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Any
+
+TYPE_NAMES = ("int", "float", "str", "bool", "list", "dict", "datetime")
+MAX_DEPTH = 100  # of containers in each other; what contains itself is deeper than any
+MAX_BITS = 14_000  # of an integer: Python refuses to write one of more than 4,300 digits
+SHOWN = 200  # characters of a value in a message
+STORABLE = "Store numbers, text, lists, dictionaries, times, bytes or NumPy arrays."
+
+
+class ValueProblem(TypeError):
+    """A value that cannot be stored, or is not of its declared type; ``hint`` says what to do."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
+
+
+def plain(value: Any, what: str, depth: int = 0) -> Any:
+    """Return ``value`` as plain data, with a copy of every container; ValueProblem if it is none.
+
+    Arrays, and anything else with ``tolist``, become numbers and lists; times become aware, in
+    UTC; a missing time or value of pandas and NumPy is None. ``what`` names the value in messages.
+    """
+    if value is None or type(value) in (bool, float, str, bytes):
+        return value
+    if isinstance(value, int):
+        return _whole(int.__int__(value), what)
+    if depth > MAX_DEPTH:
+        raise ValueProblem(
+            f"{what} is nested more than {MAX_DEPTH} deep, or contains itself",
+            "Store parts of it by themselves, or a file.",
+        )
+    if isinstance(value, dict):
+        return _dictionary(value, what, depth + 1)
+    if isinstance(value, list):
+        return [plain(item, what, depth + 1) for item in value]
+    if isinstance(value, tuple):
+        return tuple(plain(item, what, depth + 1) for item in value)
+    if isinstance(value, set | frozenset):
+        return set(_distinct(value, what, depth + 1))
+    # Subclasses: enumerations, NumPy's scalars.
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return bytes.__getitem__(value, slice(None))
+    return _object(value, what, depth + 1)
+
+
+def _whole(value: int, what: str) -> int:
+    if value.bit_length() > MAX_BITS:
+        raise ValueProblem(
+            f"{what} is an integer of more than 4,200 digits, which cannot be stored",
+            "Store it as text, such as hex(...).",
+        )
+    return value
+
+
+def _dictionary(value: dict[Any, Any], what: str, depth: int) -> dict[Any, Any]:
+    if all(type(key) is str for key in value):
+        return {key: plain(item, f"{what}[{key!r}]", depth) for key, item in value.items()}
+    keys = _distinct(value, what, depth)
+    items = [plain(item, f"{what}[{shown(key)}]", depth) for key, item in value.items()]
+    return dict(zip(keys, items, strict=True))
+
+
+def _distinct(values: Any, what: str, depth: int) -> list[Any]:
+    """Return keys of a dictionary or members of a set, which must stay different ones."""
+    found = [plain(item, what, depth) for item in values]
+    for item in found:
+        try:
+            hash(item)
+        except TypeError:
+            problem = f"{what}: {shown(item)} cannot be a key or a member of a set"
+            raise ValueProblem(problem) from None
+    if len(set(found)) != len(found):
+        raise ValueProblem(f"{what}: two keys or members would be stored as the same value")
+    return found
+
+
+def _object(value: Any, what: str, depth: int) -> Any:
+    from datetime import datetime
+
+    if is_a(value, "pandas", "NaTType", "NAType"):
+        return None
+    if isinstance(value, datetime):
+        return in_utc(value, what)
+    tolist = getattr(value, "tolist", None)
+    if tolist is None or isinstance(value, type | memoryview):
+        raise unstorable(value, what)
+    if is_a(value, "numpy", "generic", "ndarray"):
+        kind = value.dtype.kind
+        if kind == "M":
+            return _moments(value, what)
+        if kind in "mVgG":  # differences of times would become numbers, records lose their names
+            raise unstorable(value, what)
+    given = tolist()
+    if type(given) is type(value):  # NumPy's longdouble has no counterpart
+        raise unstorable(value, what)
+    return plain(given, what, depth)
+
+
+def unstorable(value: Any, what: str) -> ValueProblem:
+    """Return the error for a value of a type that cannot be stored."""
+    name = type(value).__name__
+    hint = STORABLE
+    if is_a(value, "pathlib", "PurePath") or is_a(value, "decimal", "Decimal"):
+        hint = f"Store it as text: str({what.rpartition('.')[2] if '.' in what else '...'})."
+    elif is_a(value, "enum", "Enum"):
+        hint = "Store its name or its value."
+    elif is_a(value, "datetime", "date"):
+        hint = "Store a datetime, or text: .isoformat()."
+    elif is_a(value, "datetime", "timedelta"):
+        hint = "Store seconds: .total_seconds()."
+    return ValueProblem(f"{what} is a {name}, which cannot be stored", hint)
+
+
+def is_a(value: Any, package: str, *names: str) -> bool:
+    """Return whether ``value`` is of one of these classes of a package, without importing it."""
+    return any(
+        base.__name__ in names and base.__module__.partition(".")[0] == package
+        for base in type(value).__mro__
+    )
+
+
+def _moments(array: Any, what: str) -> Any:
+    """Return NumPy's times, of whatever unit, as times; they must fit microseconds."""
+    try:
+        rounded = array.astype("datetime64[us]")
+        # As integers, for a missing time equals nothing.
+        exact = bool((rounded.astype(array.dtype).view("i8") == array.view("i8")).all())
+    except (OverflowError, ValueError):
+        exact = False
+    if not exact:
+        raise _inexact(what)
+
+    def moment(item: Any) -> Any:
+        if isinstance(item, list):
+            return [moment(part) for part in item]
+        if isinstance(item, int):  # before or after the years that Python knows
+            raise _inexact(what)
+        return item if item is None else in_utc(item, what)
+
+    return moment(rounded.tolist())
+
+
+def _inexact(what: str) -> ValueProblem:
+    return ValueProblem(
+        f"{what} is no moment in whole microseconds in the years 1 to 9999, as times are stored",
+        "Round it first, such as with .round('us') or .astype('datetime64[us]').",
+    )
+
+
+def in_utc(moment: datetime, what: str) -> datetime:
+    """Return a time in UTC, for which one without a zone is taken."""
+    from datetime import UTC, datetime
+
+    if getattr(moment, "nanosecond", 0):  # pandas'
+        raise _inexact(what)
+    try:
+        naive = moment.utcoffset() is None
+        moment = moment.replace(tzinfo=UTC) if naive else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueProblem(f"{what} = {moment} is no moment in UTC's years 1 to 9999") from None
+    # A new one, for the class of a subclass (pandas' Timestamp) must not be stored.
+    clock = (moment.hour, moment.minute, moment.second, moment.microsecond)
+    return datetime(moment.year, moment.month, moment.day, *clock, tzinfo=UTC)
+
+
+# -- declared types ------------------------------------------------------------------------
+
+
+def converted(value: Any, type_name: str | None, what: str) -> Any:
+    """Return ``value`` as plain data of the declared type (None: any), or raise ValueProblem.
+
+    7 becomes 7.0 where ``float`` is declared, 7.0 becomes 7 where ``int`` is. Text is never read
+    as a number. None stays None: there is no value.
+    """
+    given = _day(value) if type_name == "datetime" else value
+    given = plain(given, what)
+    if given is None or type_name is None:
+        return given
+    result = _convert(given, type_name, what)
+    if result is not None:
+        return result
+    hint = None
+    if type_name in ("int", "float") and isinstance(given, str):
+        hint = f"Text is not read as a number: convert it first, {type_name}(...)."
+    kind = type(value).__name__
+    raise ValueProblem(f"{what} = {shown(value)} is a {kind}, not of type {type_name}", hint)
+
+
+def _day(value: Any) -> Any:
+    """Return a date as the time when it begins, as its text is read; anything else as it is."""
+    from datetime import UTC, date, datetime
+
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return value
+
+
+def _convert(value: Any, type_name: str, what: str) -> Any:
+    """Return plain data as the type, None if it is not of it."""
+    if type_name == "bool" or isinstance(value, bool):
+        return value if type_name == "bool" and isinstance(value, bool) else None
+    if type_name == "int":
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value if isinstance(value, int) else None
+    if type_name == "float":
+        return _float(value)
+    if type_name == "list" and isinstance(value, tuple):
+        return list(value)
+    if type_name == "datetime" and isinstance(value, str):
+        return _read_time(value, what)
+    return value if type(value).__name__ == type_name else None
+
+
+def _float(value: Any) -> float | None:
+    if not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _read_time(text: str, what: str) -> datetime | None:
+    from datetime import datetime
+
+    try:
+        return in_utc(datetime.fromisoformat(text), what)
+    except (ValueError, ValueProblem):
+        return None
+
+
+def read_text(text: str, type_name: str | None, what: str) -> Any:
+    """Return what a shell script means by ``text``, in the declared type; ValueProblem otherwise.
+
+    Without a type: JSON if it is JSON, or a number as printf, awk and Fortran write it; else text.
+    """
+    if type_name is None:
+        try:
+            return plain(json_value(text), what)
+        except ValueError:
+            return _evident_number(text)
+    try:
+        return converted(_as_type(text, type_name), type_name, what)
+    except ValueProblem:
+        hint = _HINTS[type_name]
+        raise ValueProblem(f"{what} = {shown(text)} is not of type {type_name}", hint) from None
+
+
+def _as_type(text: str, type_name: str) -> Any:
+    if type_name in ("int", "float"):
+        return None if text.strip() == "null" else read_number(text)
+    if type_name == "bool" and text.strip().lower() in ("true", "false"):
+        return text.strip().lower() == "true"
+    if type_name == "str" and not (text[:1] == text[-1:] == '"' and len(text) > 1):
+        return text  # 1.10 is a version, not a number
+    try:
+        return json_value(text)
+    except ValueError:
+        return text
+
+
+_HINTS = {
+    "int": "Write a whole number, such as 7 or 1e3, or null for none.",
+    "float": "Write a number, such as 7, .5, 1e-3 or 1.5D+02, or null for none.",
+    "str": "Write text, or JSON text.",
+    "bool": "Write true or false.",
+    "list": "Write a list in JSON.",
+    "dict": "Write a dictionary in JSON.",
+    "datetime": "Write a time in ISO 8601, such as 2024-05-01T12:00:00+00:00.",
+}
+
+
+def json_value(text: str) -> Any:
+    """Return what JSON text says; ValueError if it is none, or has a number that is too large."""
+    import json
+
+    try:
+        return json.loads(text, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_number(text: str) -> int | float | str:
+    """Return the number that ``text`` is, as printf, awk, C and Fortran write it, or else the text.
+
+    Besides Python's forms: ``1.5D+02``, and ``1.5+102``, where Fortran has no room for the letter.
+    """
+    word = text.strip()
+    body = word[1:] if word[:1] in ("+", "-") else word
+    if not word.isascii() or "_" in word:
+        return text
+    try:
+        if body.isdigit():
+            return int(word)
+        if body[:1] not in tuple(".0123456789"):
+            return float(word) if body.isalpha() else text  # nan, inf
+        if body[-4:-3] in ("+", "-") and body[-3:].isdigit() and "." in body[:-4]:
+            word = f"{word[:-4]}e{word[-4:]}"
+        return _finite(word.lower().replace("d", "e"))
+    except ValueError:
+        return text
+
+
+def _finite(text: str) -> float:
+    """Return the number that digits are; ValueError if it is too large for one."""
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(text)
+    return number
+
+
+def _evident_number(text: str) -> Any:
+    """Return the text, or the number it must be: one with a point or a plus, and no other code."""
+    body = text[1:] if text[:1] in ("+", "-") else text
+    if body[:1] == "0" and body[1:2] not in (".", ""):
+        return text  # 007
+    if "." not in body and text[:1] != "+":
+        return text
+    fortran = body.lower().replace("d", "e")
+    mantissa, _, exponent = fortran.partition("e")
+    parts = (*mantissa.split("."), exponent.lstrip("+-"))
+    if len(parts) > 3 or not all(part.isdigit() or not part for part in parts):
+        return text
+    return read_number(text)
+
+
+def shown(value: Any) -> str:
+    """Return a value as messages show it: some of it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer too long to be written, a value too deep
+        return f"a {type(value).__name__}"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
