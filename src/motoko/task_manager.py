@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
+from weakref import ref
 
 from motoko.core.constraints import Columns, Constraint, parse
 from motoko.core.records import Move, RunKey, RunRecord
@@ -157,6 +158,33 @@ class RunList(Sequence[tuple[Run, Job]]):
             yield Run(manager.store, keys[0])
 
 
+class _Pairs(Iterator[tuple[Run, Job]]):
+    """An iteration over a selection; it queries when it is first asked for anything."""
+
+    def __init__(self, query: Callable[[], list[tuple[Run, Job]]]) -> None:
+        self._query = query
+        self._found: list[tuple[Run, Job]] | None = None
+        self._next = 0
+
+    @property
+    def started(self) -> bool:
+        return self._next > 0
+
+    def count(self) -> int:
+        return len(self._pairs())
+
+    def _pairs(self) -> list[tuple[Run, Job]]:
+        if self._found is None:
+            self._found = self._query()
+        return self._found
+
+    def __next__(self) -> tuple[Run, Job]:
+        self._next += 1
+        if self._next > len(self._pairs()):
+            raise StopIteration
+        return self._pairs()[self._next - 1]
+
+
 class TaskSelection:
     """A query over one study's runs of the current run name, asked anew at each use.
 
@@ -166,6 +194,7 @@ class TaskSelection:
     def __init__(self, manager: TaskManager, constraint: Constraint) -> None:
         self._manager = manager
         self.constraint = constraint
+        self._begun: ref[_Pairs] | None = None
 
     def _keys(self) -> list[RunKey]:
         manager = self._manager
@@ -181,9 +210,14 @@ class TaskSelection:
             return pairs(manager.store, list(table.records(key.id for key in keys)))
 
     def __iter__(self) -> Iterator[tuple[Run, Job]]:
-        return iter(self.pairs())
+        begun = _Pairs(self.pairs)
+        self._begun = ref(begun)
+        return begun
 
     def __len__(self) -> int:
+        begun = None if self._begun is None else self._begun()
+        if begun is not None and not begun.started:
+            return begun.count()  # list() asks for both
         return len(self._keys())
 
     def __bool__(self) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from motoko import task_manager
 from motoko.errors import (
     ConflictError,
     ConstraintError,
@@ -23,10 +26,13 @@ from motoko.errors import (
     ParameterError,
     RunFailed,
     RunNameError,
+    StorageError,
     WorkflowFailed,
 )
+from motoko.orchestrator import evaluation
 from motoko.orchestrator.lease import Lease
 from motoko.orchestrator.scopes import MainScope
+from motoko.storage import committing, session
 from motoko.storage.database import Database
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
@@ -916,3 +922,114 @@ def test_a_bad_end_of_an_earlier_start_counts_again(workflow: Workflow) -> None:
         with pytest.raises(RunFailed):
             execute(workflow, main, {"mult": lambda job: failing()})
     assert seen == [1, 1]
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Return what fills the disk of the database, and empties it."""
+    commit = committing.commit_patiently
+    full = False
+
+    def refusing(*args: Any, **kwargs: Any) -> Any:
+        if full:
+            raise StorageError("there is no room left on the disk")
+        return commit(*args, **kwargs)
+
+    def fill(value: bool) -> None:
+        nonlocal full
+        full = value
+
+    monkeypatch.setattr(session, "commit_patiently", refusing)
+    return fill
+
+
+@pytest.mark.parametrize("how", ["sleep", "event", "task", "thread", "runs"])
+def test_a_failed_commit_of_main_is_raised_in_main_whatever_it_awaits(
+    workflow: Workflow, full_disk: Callable[[bool], None], how: str
+) -> None:
+    raised: list[str] = []
+    done = threading.Event()
+
+    async def main(workflow: Workflow) -> None:
+        forever: Any = {
+            "sleep": lambda: asyncio.sleep(3600),
+            "event": lambda: asyncio.Event().wait(),
+            "task": lambda: asyncio.gather(asyncio.sleep(3600), asyncio.sleep(3600)),
+            "thread": lambda: asyncio.to_thread(done.wait),
+            "runs": lambda: workflow.mult.select("state = NEVER"),
+        }
+        full_disk(True)
+        workflow.run_vars.lost = 1
+        try:
+            await forever[how]()
+        except StorageError as error:
+            raised.append(error.message)
+        full_disk(False)
+        done.set()
+        await asyncio.sleep(0.01)  # main can wait as before
+        workflow.run_vars.kept = 1
+
+    execute(workflow, main)
+    assert raised == ["there is no room left on the disk"]
+    assert workflow.run_vars.keys() == ["kept"]
+
+
+def test_a_failed_commit_that_main_does_not_catch_ends_the_workflow(
+    workflow: Workflow, full_disk: Callable[[bool], None]
+) -> None:
+    async def main(workflow: Workflow) -> None:
+        full_disk(True)
+        workflow.run_vars.lost = 1
+        await asyncio.sleep(3600)
+
+    with pytest.raises(StorageError, match="there is no room left"):
+        execute(workflow, main)
+
+
+def test_commits_of_main_leave_nothing_in_memory(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    futures: weakref.WeakSet[Any] = weakref.WeakSet()
+    submit = Database.submit
+
+    def noting(self: Database, work: Any) -> Any:
+        future = submit(self, work)
+        futures.add(future)
+        return future
+
+    async def main(workflow: Workflow) -> None:
+        monkeypatch.setattr(Database, "submit", noting)
+        for n in range(100):
+            workflow.run_vars.n = n
+            await asyncio.sleep(0.001)
+        gc.collect()
+        workflow.run_vars.left = len(futures)
+
+    execute(workflow, main)
+    assert workflow.run_vars.n == 99
+    assert workflow.run_vars.left < 10
+
+
+def test_a_list_of_a_selection_is_one_query(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow.mult.create_task(x=[1, 2, 3])
+    selection = workflow.mult.select("x > 1")
+    queries: list[int] = []
+    real = evaluation.select
+
+    def counted(*args: Any) -> Any:
+        queries.append(1)
+        return real(*args)
+
+    monkeypatch.setattr(task_manager, "select", counted)
+    for read in (list, tuple, lambda pairs: [*pairs]):
+        queries.clear()
+        assert [run.id for run, _ in read(selection)] == [2, 3]
+        assert len(queries) == 1
+    begun = iter(selection)
+    next(begun)
+    workflow.mult.create_task(x=4)
+    assert len(selection) == 3
+    assert [run.id for run, _ in begun] == [3]
+    assert len(list(selection)) == 3

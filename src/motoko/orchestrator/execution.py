@@ -22,6 +22,7 @@ from motoko.orchestrator.bad_ends import BadEnds, bad_records
 from motoko.orchestrator.dispatcher import Dispatcher, News
 from motoko.orchestrator.evaluation import Answer, PlainAnswer, ask_constraint
 from motoko.orchestrator.firings import FiringRunner
+from motoko.orchestrator.interruptible import Interruptible
 from motoko.orchestrator.lease import Lease
 from motoko.orchestrator.past import Past, recall
 from motoko.orchestrator.scopes import MainScope
@@ -344,7 +345,9 @@ class Execution:
         logger.info("main %s starts for run name %r", location(main), self.run_name)
         try:
             with entered(scope):
-                await self._called(main)
+                body = Interruptible(self._called(main))
+                scope.interrupt = body.interrupt
+                await body
                 await scope.settle()
         except BaseException as error:
             error.add_note(f"in the orchestrator function {location(main)}")

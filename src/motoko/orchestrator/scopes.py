@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import anyio.lowlevel
 from motoko.core.replay import AWAIT, CREATE, NOTHING, ROOT, Journal
 from motoko.errors import ConflictError, EventError, ReplayError
 from motoko.runtime import faults
-from motoko.storage.off_loop import in_committer, in_thread
+from motoko.storage.off_loop import in_committer
 from motoko.storage.requests import Origin
 from motoko.storage.scope import (
     StretchScope,
@@ -27,7 +28,6 @@ from motoko.storage.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
     from typing import Any
 
     from motoko.core.changes import Change
@@ -339,7 +339,10 @@ class AskingScope:
 
 
 class MainScope(StretchScope):
-    """The scope of ``main``: what it writes is committed by the next turn of the loop."""
+    """The scope of ``main``: what it writes is committed by the next turn of the loop.
+
+    ``interrupt`` raises an error in ``main``; it returns False where it cannot.
+    """
 
     def __init__(
         self,
@@ -357,7 +360,14 @@ class MainScope(StretchScope):
         self._loop = asyncio.get_running_loop()
         self._on_commit = on_commit
         self._scheduled = False
-        self._flushes: list[Future[None]] = []
+        self._under_way = 0
+        self._failures: deque[Exception] = deque()
+        self.interrupt: Callable[[BaseException], bool] = lambda _: False
+
+    @property
+    def quiet(self) -> bool:
+        """Whether all that was written is committed; in the event loop."""
+        return not self._scheduled and not self._under_way
 
     def write(self, *changes: Change) -> None:
         """Add changes to the next commit."""
@@ -386,20 +396,33 @@ class MainScope(StretchScope):
 
     def _flush(self) -> None:
         self._scheduled = False
-        flush = self.database.submit(lambda: self.commit(last=False))
-        self._flushes.append(flush)
-        flush.add_done_callback(self._flushed)
+        self._under_way += 1
+        self.database.submit(self._commit_noted)
 
-    def _flushed(self, flush: Future[None]) -> None:
-        if flush.exception() is None:
-            self._loop.call_soon_threadsafe(self._on_commit)
+    def _commit_noted(self) -> None:
+        try:
+            self.commit(last=False)
+        except Exception as error:  # noqa: BLE001 - raised in main
+            self._failures.append(error)
+        finally:
+            self._loop.call_soon_threadsafe(self._flushed)
+
+    def _flushed(self) -> None:
+        self._under_way -= 1
+        if not self._failures:
+            self._on_commit()
+        elif self.interrupt(self._failures[0]):
+            self._failures.clear()  # else the next ``settle`` raises it
 
     async def settle(self) -> None:
-        """Wait for all that was written; a failed commit is raised here."""
-        while self._flushes:
-            flush = self._flushes.pop(0)
-            await in_thread(flush.result)
-        await in_committer(self.database, lambda: self.commit(last=False))
+        """Wait for all that was written; a failed commit is raised here, or in ``main`` before."""
+        try:
+            await in_committer(self.database, lambda: self.commit(last=False))
+        finally:  # what was submitted before has been committed, or has failed
+            if self._failures:
+                failure = self._failures[0]
+                self._failures.clear()
+                raise failure
         self._on_commit()
 
     async def prepare_nested(self) -> None:
