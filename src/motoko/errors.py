@@ -105,6 +105,10 @@ class DatabaseDamagedError(StorageError):
     """The database file holds what no Motoko wrote, or not all that was written."""
 
 
+class ForbiddenClassError(DatabaseDamagedError):
+    """A record of the database names a class that no Motoko stores; it was not loaded."""
+
+
 class ServerError(StorageError):
     """The database server cannot be started or reached."""
 

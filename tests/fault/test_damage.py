@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import itertools
+import json
 import logging
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -17,19 +21,24 @@ from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZEO.Exceptions import ServerException
 from ZODB.utils import p64, z64
 
+from motoko.cli.as_json import overview_text
+from motoko.cli.tables import print_overview
 from motoko.core.changes import SetVariable
 from motoko.errors import DatabaseDamagedError, ServerError, StorageError
 from motoko.launcher.daemon import running_launchers
 from motoko.operations.backup import back_up, restore
+from motoko.operations.overview import Overview
 from motoko.operations.stopping import kill
 from motoko.runtime.processes import ProcessId, is_alive
 from motoko.storage import damage
 from motoko.storage.address import StateDirectory
-from motoko.storage.damage import HEADER, LENGTH, MAGIC, examine, mend, told
+from motoko.storage.committing import transact
+from motoko.storage.damage import examine, last_cut, mend, told
 from motoko.storage.database import Database
 from motoko.storage.served_file import ServedFile
 from motoko.storage.server import stop_server
 from motoko.storage.store import Store
+from motoko.storage.transactions import HEADER, LENGTH, MAGIC
 from tests.support.command_line import finish, small_workflow
 from tests.support.command_line import wait_until as eventually
 from tests.support.launching import Place, wait_until
@@ -42,6 +51,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.fault
 
 COMMITS: Final = 5
+DATA: Final = Path(__file__).parent.parent / "data"
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +146,10 @@ def test_what_a_crash_left_is_cut_off(
     with caplog.at_level(logging.WARNING, "motoko"):
         mend(state.database)
     assert state.database.read_bytes() == content[:begin]
-    assert f"cut off {len(left) - begin} bytes" in caplog.text
+    assert f"cut off the end of {state.database}: {len(left) - begin} bytes" in caplog.text
+    cut = last_cut(state.database)
+    assert cut is not None
+    assert cut.size == len(left) - begin
     assert values(state.database) == expected
     mend(state.database)
 
@@ -147,7 +160,7 @@ def test_a_server_goes_on_from_what_a_crash_left(state: StateDirectory, made: Pa
     assert variable(store, f"v{COMMITS - 1}") == f"value {COMMITS - 1}"
     store.script.write(SetVariable(None, "w", 1))
     store.close()
-    assert "cut off 1000 bytes at the end" in (state.logs / "server.log").read_text()
+    assert "wf.db: 1000 bytes of a commit" in (state.logs / "server.log").read_text()
     stop_server(state)
     look = Store(state, {}, look=True)
     assert variable(look, "w") == 1
@@ -160,10 +173,116 @@ def test_a_whole_file_is_left_as_it_is(state: StateDirectory, made: Path) -> Non
     size = made.stat().st_size
     found = examine(state.database)
     assert (found.size, found.committed) == (size, size)
-    assert (
-        found.last
-        == HEADER.unpack_from(made.read_bytes(), transactions(made.read_bytes())[-1][0])[0]
-    )
+
+
+# -- a commit whose one fsync was interrupted -------------------------------------------------
+
+
+SECTOR: Final = 512
+LARGE: Final = "text " * 4000
+
+
+@pytest.fixture(scope="module")
+def large(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same file with one large commit at its end."""
+    state = StateDirectory.of(tmp_path_factory.mktemp("large"))
+    state.logs.mkdir(parents=True)
+    shutil.copy(made, state.database)
+    database = Database(ServedFile(state.database))
+    transact(database, lambda tables: tables.set_variable(None, "large", [LARGE, 1]))
+    database.close()
+    return state.database
+
+
+def sectors(begin: int, end: int) -> list[tuple[int, int]]:
+    """Return the parts of a transaction that a disk writes one by one."""
+    edges = [begin, *range((begin // SECTOR + 1) * SECTOR, end, SECTOR), end]
+    return list(itertools.pairwise(edges))
+
+
+def test_a_torn_commit_is_cut_off_whichever_part_is_missing(
+    state: StateDirectory, large: Path
+) -> None:
+    content = large.read_bytes()
+    begin, end = transactions(content)[-1]
+    parts = sectors(begin, end)
+    assert len(parts) > 30
+    chosen = [parts[:1], parts[1:2], parts[7:9], parts[-2:-1], parts[-1:], parts[::2], parts[1::2]]
+    for missing in chosen:
+        torn = bytearray(content)
+        for first, last in missing:
+            torn[first:last] = bytes(last - first)
+        state.database.write_bytes(torn)
+        assert examine(state.database).committed == begin, missing
+    served = ServedFile(state.database)
+    served.close()
+    assert state.database.read_bytes() == content[:begin]
+    cut = last_cut(state.database)
+    assert cut is not None
+    assert cut.size == end - begin
+    assert values(state.database) == [f"value {number}" for number in range(COMMITS)]
+
+
+def test_a_commit_that_has_only_changed_is_damage(state: StateDirectory, large: Path) -> None:
+    """It may have been acknowledged, and so it is not cut off."""
+    content = large.read_bytes()
+    begin, end = transactions(content)[-1]
+    for place in (begin + 3, begin + 12, begin + 30, begin + 200, (begin + end) // 2, end - 1):
+        changed = bytearray(content)
+        changed[place] ^= 4
+        state.database.write_bytes(changed)
+        with pytest.raises(DatabaseDamagedError, match=r"is damaged at byte") as told_so:
+            examine(state.database)
+        assert "motoko restore --salvage" in (told_so.value.hint or "")
+
+
+def test_a_torn_commit_in_the_middle_is_damage(state: StateDirectory, large: Path) -> None:
+    content = large.read_bytes()
+    begin, end = transactions(content)[-1]
+    state.database.write_bytes(content)
+    database = Database(ServedFile(state.database))
+    transact(database, lambda tables: tables.set_variable(None, "after", 1))
+    database.close()
+    (state.path / "wf.db.index").unlink()
+    torn = bytearray(state.database.read_bytes())
+    torn[begin + 1000 : end - 1000] = bytes(end - begin - 2000)
+    state.database.write_bytes(torn)
+    with pytest.raises(DatabaseDamagedError, match=f"is damaged at byte {begin}"):
+        ServedFile(state.database)
+    assert state.database.read_bytes() == torn
+
+
+def test_what_an_older_motoko_wrote_carries_no_digest_and_is_whole(tmp_path: Path) -> None:
+    state = StateDirectory.of(tmp_path)
+    state.path.mkdir()
+    state.database.write_bytes(gzip.decompress((DATA / "version-2.db.gz").read_bytes()))
+    size = state.database.stat().st_size
+    assert examine(state.database).committed == size
+
+
+def test_digests_survive_a_pack(state: StateDirectory, large: Path) -> None:
+    shutil.copy(large, state.database)
+    served = ServedFile(state.database)
+    before = served.getSize()
+    served.pack(time.time() - 0.001, None)
+    served.close()
+    size = state.database.stat().st_size
+    assert size < before
+    (state.path / "wf.db.index").unlink()
+    assert examine(state.database).committed == size
+
+
+def test_info_tells_of_what_was_cut_off(
+    state: StateDirectory, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state.database.write_bytes(made.read_bytes() + bytes(1000))
+    ServedFile(state.database).close()
+    cut = last_cut(state.database)
+    assert cut is not None
+    overview = Overview(str(state.path.parent), database=True, server=None, cut=cut)
+    print_overview(overview, runs=False)
+    assert "cut off       " in capsys.readouterr().out
+    assert json.loads(overview_text(overview, runs=False))["cut"]["bytes"] == 1000
 
 
 # -- damage ----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.operations.overview import Overview, StudyOverview
     from motoko.orchestrator.lease import Stall
+    from motoko.storage.damage import Cut
 
 
 def overview_text(overview: Overview, *, runs: bool) -> str:
@@ -22,6 +23,7 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
         "directory": overview.directory,
         "database": overview.database,
         "server": None if overview.server is None else {"pid": overview.server},
+        "cut": _cut(overview.cut),
         "launchers": [
             {
                 "name": launcher.name,
@@ -56,6 +58,13 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
         "studies": [_study(study, runs=runs) for study in overview.studies],
     }
     return json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False)
+
+
+def _cut(cut: Cut | None) -> dict[str, Any] | None:
+    if cut is None:
+        return None
+    at, last = (utc(moment).isoformat() for moment in (cut.at, cut.last))
+    return {"at": at, "bytes": cut.size, "last_commit": last}
 
 
 def _stall(stall: Stall | None) -> dict[str, Any] | None:

@@ -8,6 +8,9 @@ Nothing is started by looking. --json prints one object on standard output:
   directory      text
   database       whether there is one
   server         null, or {"pid"}
+  cut            null, or {"at", "bytes", "last_commit"}: when how much was last cut off the
+                 database file, which a commit that was not finished had left, and when the last one
+                 before it was made
   launchers      list of {"name", "host", "pid", "since", "generator", "studies", "machines"}
   orchestrators  list of {"run_name", "host", "pid", "since", "stalled"}; "stalled" is null, or
                  {"since", "waits": list of texts}

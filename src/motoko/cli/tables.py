@@ -221,6 +221,8 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
     out.print(safe_text(f"server        {_server(overview.server)}"))
     _print_workers(out, "launcher", [_launcher(found) for found in overview.launchers])
     _print_workers(out, "orchestrator", _orchestrators(overview))
+    if overview.cut is not None:
+        out.print(safe_text(f"cut off       {_moment(overview.cut.at)}: {overview.cut}"))
     for firing in overview.unregistered:
         out.print(safe_text(f"open firing   {_unregistered(firing)}"))
     if not overview.database:

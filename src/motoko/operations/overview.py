@@ -13,6 +13,7 @@ from motoko.operations.chronicle import PastFiring, unregistered_firings
 from motoko.operations.reasons import Reasons, Serving
 from motoko.orchestrator.lease import Holder, Stall, holders, stalls
 from motoko.runtime.daemons import PidFile
+from motoko.storage.damage import Cut, last_cut
 from motoko.storage.scripts import scripts_digest
 from motoko.storage.server import answers
 
@@ -65,7 +66,8 @@ class Overview:
     """A workflow as of now. ``server`` is the process that serves the database, None if none.
 
     ``stalls``: what those orchestrators wait for that are stalled, by run name. ``unregistered``:
-    open firings of events that are no longer registered.
+    open firings of events that are no longer registered. ``cut``: what was last cut off the
+    database file, which a commit that was not finished had left.
     """
 
     directory: str
@@ -76,6 +78,7 @@ class Overview:
     stalls: Mapping[str, Stall] = field(default_factory=dict)
     unregistered: Sequence[PastFiring] = ()
     studies: Sequence[StudyOverview] = ()
+    cut: Cut | None = None
 
 
 def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) -> Overview:
@@ -103,6 +106,7 @@ def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) ->
                 stalls=stalls(tables, now),
                 unregistered=unregistered_firings(tables),
                 studies=[_study(workflow, tables, name, serving, reasons) for name in names],
+                cut=last_cut(store.state.database),
             )
     except NoDatabaseError:
         return empty

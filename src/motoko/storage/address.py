@@ -60,6 +60,12 @@ class StateDirectory:
         return self.path / "wf.db.packed"
 
     @property
+    def former_notes(self) -> tuple[Path, ...]:
+        """Return the files that say something of the database file, to go when it is replaced."""
+        index, cut = (self.path / f"{self.database.name}.{kind}" for kind in ("index", "cut"))
+        return (index, self.packed_note, cut)
+
+    @property
     def right_of_way(self) -> Path:
         """Return the lock file that a firing holds before which all others stand back."""
         return self.path / "right_of_way.lock"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ZEO.asyncio.client import ClientThread
 from ZEO.ClientStorage import ClientStorage
 from ZEO.Exceptions import ClientDisconnected
+from ZODB.POSException import ConflictError as StoreConflict
 from ZODB.POSException import POSKeyError
 
 from motoko.errors import MotokoError, ServerError
@@ -162,6 +163,10 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
     def tpc_abort(self, txn: Any, timeout: float | None = 0.0) -> None:
         """Abort a transaction; a server that has gone has forgotten it, so it is not waited for."""
         super().tpc_abort(txn, timeout=timeout)
+
+    def tryToResolveConflict(self, *_: Any, **__: Any) -> Any:  # noqa: N802 - the name is ZODB's
+        """Resolve nothing: the server does, and looks at what the records name."""
+        raise StoreConflict("the server left a conflict to its client")
 
     def was_committed(self, oid: bytes, mark: str) -> bool:
         """Return whether a transaction described as ``mark`` wrote the object ``oid``."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import transaction
 
 from motoko.errors import DatabaseDamagedError, DatabaseExistsError, StorageError
 from motoko.runtime.files import PRIVATE_FILE, give_name, private_directory, sync_directory
 from motoko.storage.committing import end
-from motoko.storage.damage import examine
+from motoko.storage.damage import SENSELESS, damaged, examine
 from motoko.storage.database import Database
 from motoko.storage.orphans import remove_temporaries
 from motoko.storage.server import answers, server_lock
@@ -48,17 +48,23 @@ def contents(path: Path) -> Contents:
         connection = database.open(manager)
         manager.begin()
         try:
-            root = connection.root()
-            runs = {}
-            if check_readable(root) == SCHEMA_VERSION:
-                tables = Tables(root)
-                runs = {name: len(tables.study(name)) for name in tables.study_names()}
+            runs = _runs(path, connection.root())
         finally:
             end(manager)
             connection.close()
     finally:
         database.close()
     return Contents(path.stat().st_size, runs)
+
+
+def _runs(path: Path, root: Any) -> dict[str, int]:
+    try:
+        if check_readable(root) != SCHEMA_VERSION:
+            return {}
+        tables = Tables(root)
+        return {name: len(tables.study(name)) for name in tables.study_names()}
+    except SENSELESS as error:  # of the objects that somebody else put there
+        raise damaged(path, f"is damaged: it lacks its tables ({type(error).__name__})") from error
 
 
 def copy_database(source: Path, target: Path, *, replace: bool = False) -> Contents:
@@ -108,7 +114,7 @@ def install_database(state: StateDirectory, source: Path, *, replace: bool) -> C
             )
         _check_target(source, state.database, replace=True)
         # These belong to the former file; without them they are made anew.
-        for path in (state.path / "wf.db.index", state.packed_note):
+        for path in state.former_notes:
             path.unlink(missing_ok=True)
         sync_directory(state.path)
         return copy_database(source, state.database, replace=True)

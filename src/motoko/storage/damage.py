@@ -1,28 +1,47 @@
 """Whether a database file is whole: what a crash left at its end, and what is damage.
 
-A file of FileStorage is a sequence of transactions; each tells its length at both of its ends, and
-its status says whether it was finished. Whatever a process or a machine that died left is at the
-end, behind the last finished one: cut off, no commit is lost. Anything else is damage. FileStorage
-takes the one for the other: where a length in the middle is damaged, it cuts off all that follows.
+Whatever a process or a machine that died left is at the end, behind the last commit that was
+acknowledged: cut off, nothing is lost. Of the last commit itself the status may be written and a
+part of the contents not, for both go with one fsync. Anything else is damage. FileStorage takes the
+one for the other: where a length in the middle is damaged, it cuts off all that follows.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import pickle
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Final
 
 from ZODB.FileStorage.FileStorage import FileStorageError
 from ZODB.FileStorage.format import CorruptedDataError, CorruptedError
 from ZODB.POSException import POSError
+from ZODB.TimeStamp import TimeStamp
 
 from motoko.errors import DatabaseDamagedError
+from motoko.runtime import clock
+from motoko.runtime.files import write_atomic
+from motoko.storage.safe_file import saved_position
+from motoko.storage.transactions import (
+    HEADER,
+    LENGTH,
+    MAGIC,
+    Transaction,
+    another_begins,
+    closing_length,
+    lacks_a_sector,
+    only_zeros,
+    read_before,
+    read_header,
+    sector_end,
+    walk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,13 +49,6 @@ if TYPE_CHECKING:
 
     from ZODB.FileStorage import FileStorage
 
-MAGIC: Final = b"FS30"  # what a file of FileStorage begins with
-# Id, length, status, lengths of user, description and extension.
-HEADER: Final = struct.Struct(">8sQcHHH")
-LENGTH: Final = struct.Struct(">Q")
-FINISHED: Final = b" up"
-UNFINISHED: Final = b"c"
-CHUNK: Final = 2**20
 TRIES: Final = 3
 MOMENT: Final = 0.05
 # What FileStorage raises where bytes make no sense to it.
@@ -50,10 +62,12 @@ NONSENSE: Final = (
     ValueError,
     pickle.UnpicklingError,
 )
+# What comes of objects that are not those that Motoko put there.
+SENSELESS: Final = (*NONSENSE, TypeError, AttributeError, LookupError, AssertionError)
 CLOSED: Final = "closed"  # what a ValueError says where a file is used too late
 ADVICE: Final = (
-    "Put a copy in its place with `motoko restore FILE --validated`, or begin anew with "
-    "`motoko create --validated`."
+    "Put a copy in its place with `motoko restore FILE --validated`, keep what is whole of it with "
+    "`motoko restore --salvage`, or begin anew with `motoko create --validated`."
 )
 
 log = logging.getLogger("motoko.storage")
@@ -61,22 +75,23 @@ log = logging.getLogger("motoko.storage")
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A file of ``size`` bytes, of which ``committed`` are finished transactions.
-
-    ``last`` is the id of the last of these.
-    """
+    """A file of ``size`` bytes, of which ``committed`` are whole transactions."""
 
     size: int
     committed: int
-    last: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class _Transaction:
-    id: bytes
-    length: int
-    status: bytes
-    end: int
+class Cut:
+    """What was cut off a file: when, how many bytes, and the time of the last commit before."""
+
+    at: float
+    size: int
+    last: float
+
+    def __str__(self) -> str:
+        last = clock.utc(self.last).isoformat(timespec="seconds")
+        return f"{self.size} bytes of a commit that was not finished; the last commit is of {last}"
 
 
 def damaged(path: Path, why: str) -> DatabaseDamagedError:
@@ -137,15 +152,17 @@ def _examined(path: Path, file: IO[bytes], size: int) -> Sound:
         raise damaged(path, "is not a database of Motoko's")
     if size <= len(MAGIC):
         raise damaged(path, "is empty: it is no database")
-    known = _indexed(path)
+    known = max(saved_position(path), len(MAGIC))
     if known > size:
         raise damaged(path, f"is cut off: of {known} bytes that were committed {size} are left")
     for start in (known, len(MAGIC)):
-        end, last = _walk(file, start, size)
-        if end == size or _left_by_a_crash(file, end, size):
-            before = last or _before(file, end)
-            if before is not None:
-                return Sound(size, end, before)
+        end, last = walk(file, start, size)
+        if last is None and end > len(MAGIC):
+            last = read_before(file, end)
+            if last is None:
+                continue  # the index leads nowhere
+        if end == size or (end >= known and _is_torn(file, end, size, last)):
+            return Sound(size, end)
     raise damaged(path, f"is damaged at byte {end} of {size}")
 
 
@@ -169,93 +186,65 @@ def mend(path: Path) -> None:
     if found.committed == found.size:
         return
     with path.open("r+b") as file:
+        cut = _cut(file, found)
+        write_atomic(_note(path), json.dumps(asdict(cut)).encode(), durable=True)
         file.truncate(found.committed)
         os.fsync(file.fileno())
-    log.warning(
-        "cut off %d bytes at the end of %s, which a commit that was not finished left",
-        found.size - found.committed, path,
-    )  # fmt: skip
+    log.warning("cut off the end of %s: %s", path, cut)
 
 
-def _indexed(path: Path) -> int:
-    """Return how many bytes were committed when the index was saved, as far as is known."""
+def unfinished(path: Path, found: Sound) -> Cut | None:
+    """Return what ``mend`` would cut off a file, None if nothing."""
+    if found.committed == found.size:
+        return None
+    with path.open("rb") as file:
+        return _cut(file, found)
+
+
+def _cut(file: IO[bytes], found: Sound) -> Cut:
+    last = read_before(file, found.committed)
+    when = 0.0 if last is None else TimeStamp(last.id).timeTime()
+    return Cut(clock.now(), found.size - found.committed, when)
+
+
+def last_cut(path: Path) -> Cut | None:
+    """Return what was last cut off a file, None if nothing ever was."""
     try:
-        with path.with_name(f"{path.name}.index").open("rb") as file:
-            found = pickle.load(file)  # noqa: S301 - the server's own, in a private directory
-    except Exception:  # noqa: BLE001 - of an index that is damaged, anything; it is made anew
-        return len(MAGIC)
-    return found if isinstance(found, int) and found > len(MAGIC) else len(MAGIC)
-
-
-def _walk(file: IO[bytes], position: int, size: int) -> tuple[int, bytes]:
-    """Return where the finished transactions from ``position`` on end, and the last one's id."""
-    last = b""
-    while position < size:
-        found = _whole(file, position, size)
-        if found is None or found.status not in FINISHED or found.id <= last:
-            break
-        position, last = found.end, found.id
-    return position, last
-
-
-def _whole(file: IO[bytes], position: int, size: int) -> _Transaction | None:
-    """Return the transaction at ``position`` if both its ends tell the same length."""
-    found = _at(file, position)
-    if found is None or found.end > size or _length(file, found.end) != found.length:
+        found = json.loads(_note(path).read_bytes())
+        return Cut(float(found["at"]), int(found["size"]), float(found["last"]))
+    except (OSError, ValueError, TypeError, LookupError):
         return None
-    return found
 
 
-def _at(file: IO[bytes], position: int) -> _Transaction | None:
-    """Return what the header at ``position`` says, None if it is cut off."""
-    file.seek(position)
-    header = file.read(HEADER.size)
-    if len(header) < HEADER.size:
-        return None
-    number, length, status, *_ = HEADER.unpack(header)
-    return _Transaction(number, length, status, position + length + LENGTH.size)
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.cut")
 
 
-def _length(file: IO[bytes], end: int) -> int | None:
-    """Return how long the transaction says to be that ends at ``end``, None if it cannot be."""
-    file.seek(end - LENGTH.size)
-    found: int = LENGTH.unpack(file.read(LENGTH.size))[0]
-    return found if HEADER.size <= found <= end - LENGTH.size - len(MAGIC) else None
+def _is_torn(file: IO[bytes], start: int, size: int, last: Transaction | None) -> bool:
+    """Return whether what is at ``start`` is one commit that never was acknowledged.
 
-
-def _before(file: IO[bytes], position: int) -> bytes | None:
-    """Return the id of the transaction that ends at ``position``; zero at the file's beginning.
-
-    None if what is there is no transaction.
+    Then it is the end of the file, and its status says so, or a part of it was never written. A
+    commit that is only changed is damage: it may have been acknowledged.
     """
-    if position == len(MAGIC):
-        return bytes(8)
-    found = _last(file, position)
-    return None if found is None else found.id
-
-
-def _last(file: IO[bytes], end: int) -> _Transaction | None:
-    """Return the transaction that ends at ``end``, None if what is there is none."""
-    length = _length(file, end)
-    found = None if length is None else _whole(file, end - LENGTH.size - length, end)
-    return found if found is not None and found.end == end else None
-
-
-def _left_by_a_crash(file: IO[bytes], position: int, size: int) -> bool:
-    """Return whether what is at ``position`` is one transaction that was not finished."""
-    found = _at(file, position)
-    if found is None or _only_zeros(file, position):
+    if only_zeros(file, start, size):
         return True
-    if found.status != UNFINISHED and (found.status not in FINISHED or found.end < size):
+    if another_begins(file, start + 1, size):
         return False
-    # If something finished ends the file, it is a length, an id or a status that is wrong.
-    last = _last(file, size)
-    return last is None or last.status not in FINISHED
-
-
-def _only_zeros(file: IO[bytes], position: int) -> bool:
-    file.seek(position)
-    while chunk := file.read(CHUNK):
-        if any(chunk):
-            return False
-    return True
+    found = read_header(file, start)
+    if found is None:
+        return True
+    if not found.plausible or (last is not None and found.id <= last.id):
+        contents = start + HEADER.size
+        return only_zeros(file, contents, size) or lacks_a_sector(
+            file, start, min(size, sector_end(contents))
+        )
+    if found.end > size:
+        length = closing_length(file, size)
+        return length is None or size - LENGTH.size - length != start
+    if not found.finished:
+        return only_zeros(file, found.end, size)
+    unclosed = closing_length(file, found.end) != found.length
+    return only_zeros(file, found.end, size) and (
+        (unclosed and only_zeros(file, found.end - 1, size))
+        or lacks_a_sector(file, start, found.end)
+    )

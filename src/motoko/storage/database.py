@@ -16,19 +16,36 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import ZODB
 from ZEO.Exceptions import ServerException
 from ZODB.Connection import Connection
-from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
-from ZODB.POSException import StateLoadError
-from ZODB.utils import p64, u64
+from ZODB.POSException import POSError, StateLoadError
 
-from motoko.errors import DatabaseDamagedError, NoDatabaseError, ServerError, StorageError
-from motoko.storage.damage import CLOSED, NONSENSE, abandon, damaged, examine, told
+from motoko.errors import (
+    DatabaseDamagedError,
+    ForbiddenClassError,
+    NoDatabaseError,
+    ServerError,
+    StorageError,
+)
+from motoko.storage.classes import class_factory
+from motoko.storage.damage import (
+    CLOSED,
+    NONSENSE,
+    SENSELESS,
+    abandon,
+    damaged,
+    examine,
+    told,
+    unfinished,
+)
 from motoko.storage.feed import Feed, FeedProxy
+from motoko.storage.safe_file import SafeFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from motoko.storage.supervision import Supervisor
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -43,16 +60,39 @@ NONSENSE_NAMES: Final = frozenset(f"{kind.__module__}.{kind.__name__}" for kind 
 
 
 class _Connection(Connection):  # type: ignore[misc]
+    def get(self, oid: bytes) -> Any:
+        """Return an object; DatabaseDamagedError where its record makes no sense."""
+        try:
+            return super().get(oid)
+        except ForbiddenClassError as error:
+            raise self._forbidden(error) from error
+        except POSError:
+            raise
+        except SENSELESS as error:
+            if CLOSED in str(error):
+                raise
+            raise self._unreadable(type(error).__name__) from error
+
     def setstate(self, obj: Any) -> None:
         """Load an object; DatabaseDamagedError where its record makes no sense."""
         try:
             super().setstate(obj)
         except (StateLoadError, ServerException) as error:
+            if isinstance(error.__cause__, ForbiddenClassError):
+                raise self._forbidden(error.__cause__) from error
             what = _what_makes_no_sense(error)
             if what is None:
                 raise
-            file = self.db().file or Path("the database")
-            raise damaged(file, f"is damaged: an object cannot be read ({what})") from error
+            raise self._unreadable(what) from error
+
+    def _forbidden(self, error: ForbiddenClassError) -> ForbiddenClassError:
+        return ForbiddenClassError(f"{self._file()}: {error.message}", hint=error.hint)
+
+    def _unreadable(self, what: str) -> DatabaseDamagedError:
+        return damaged(self._file(), f"is damaged: an object cannot be read ({what})")
+
+    def _file(self) -> Path:
+        return self.db().file or Path("the database")
 
 
 def _what_makes_no_sense(error: Exception) -> str | None:
@@ -66,13 +106,12 @@ def _what_makes_no_sense(error: Exception) -> str | None:
     return None if isinstance(error.__cause__, MemoryError) else type(error.__cause__).__name__
 
 
-class _File(FileStorage):  # type: ignore[misc]
-    """A file that is only read, up to the transaction ``last``."""
+class _File(SafeFile):
+    """A file of which the first ``committed`` bytes are read."""
 
-    def __init__(self, path: Path, last: bytes) -> None:
+    def __init__(self, path: Path, committed: int) -> None:
         try:
-            super().__init__(str(path), read_only=True, stop=p64(u64(last) + 1))
-            self._ltid = last  # it may take an unfinished one for the last
+            super().__init__(path, committed=committed)
         except BaseException:
             abandon(self)
             raise
@@ -96,7 +135,11 @@ class _File(FileStorage):  # type: ignore[misc]
 
 class _DB(ZODB.DB):  # type: ignore[misc]
     klass = _Connection
-    file: Path | None = None
+    classFactory = staticmethod(class_factory)  # noqa: N815 - the name is ZODB's
+
+    def __init__(self, storage: Any, file: Path | None, **options: Any) -> None:
+        self.file = file  # before it loads the root
+        super().__init__(storage, **options)
 
 
 def _quieten() -> None:
@@ -135,9 +178,8 @@ class Database:
         register = storage.registerDB
         storage.registerDB = lambda target: register(FeedProxy(target, self.feed))
         self._db = _DB(
-            storage, cache_size=CACHE_OBJECTS, cache_size_bytes=CACHE_BYTES, pool_size=20
+            storage, file, cache_size=CACHE_OBJECTS, cache_size_bytes=CACHE_BYTES, pool_size=20
         )
-        self._db.file = file
         self._committer = ThreadPoolExecutor(1, thread_name_prefix=COMMITTER)
         self._closed = False
 
@@ -188,8 +230,11 @@ class Database:
     @classmethod
     def _read_file(cls, path: Path) -> Database:
         found = examine(path)
+        rest = unfinished(path, found)
+        if rest is not None:
+            log.warning("the end of %s is left out: %s", path, rest)
         with told(path, opening=True):
-            storage = _File(path, found.last)
+            storage = _File(path, found.committed)
             try:
                 return cls(storage, read_only=True, file=path)
             except BaseException:

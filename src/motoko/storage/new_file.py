@@ -6,8 +6,6 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from ZODB.FileStorage import FileStorage
-
 from motoko.errors import DatabaseExistsError
 from motoko.runtime import faults
 from motoko.runtime.files import PRIVATE_FILE, give_name, private_directory, sync_directory
@@ -15,6 +13,7 @@ from motoko.runtime.processes import signals_later
 from motoko.storage.committing import transact
 from motoko.storage.database import Database
 from motoko.storage.orphans import WORKSHOP
+from motoko.storage.safe_file import SafeFile
 from motoko.storage.tables import initialise
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def make_database_file(state: StateDirectory, studies: Iterable[str]) -> None:
         draft = workshop / state.database.name
         with signals_later():  # of which ZODB would make much ado
             _fill(draft, list(studies))
-        for path in (state.database.with_name("wf.db.index"), state.packed_note):
+        for path in state.former_notes:
             path.unlink(missing_ok=True)  # of a file that somebody has deleted
         sync_directory(state.path)
         faults.point("creation.before_named")
@@ -49,7 +48,7 @@ def make_database_file(state: StateDirectory, studies: Iterable[str]) -> None:
 
 
 def _fill(draft: Path, studies: list[str]) -> None:
-    database = Database(FileStorage(str(draft)))
+    database = Database(SafeFile(draft))
     try:
         database.submit(
             lambda: transact(database, lambda root: initialise(root, studies), initialising=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ZODB.FileStorage.format import CorruptedError
 from ZODB.POSException import POSError
-from ZODB.serialize import referencesf
 
 from motoko.runtime import files
+from motoko.storage.classes import references
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ class Packer:
     def _pack(self) -> None:
         before, begin = self.storage.getSize(), time.monotonic()
         try:
-            self.storage.pack(time.time() - self._policy.keep, referencesf)
+            self.storage.pack(time.time() - self._policy.keep, references)
             after = self.storage.getSize()
             files.write_atomic(self._note, str(after).encode())
         except (OSError, ValueError, POSError, CorruptedError) as error:

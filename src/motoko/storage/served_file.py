@@ -7,13 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ZODB.FileStorage import FileStorage
 from ZODB.FileStorage.FileStorage import TempFormatter
 from ZODB.utils import z64
 
 from motoko.runtime import faults
 from motoko.runtime.files import sync_directory
 from motoko.storage import damage
+from motoko.storage.classes import references
+from motoko.storage.safe_file import SafeFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,14 +22,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class ServedFile(FileStorage):  # type: ignore[misc]
-    """FileStorage, but nothing of a commit that could not be written stays in any buffer.
+class ServedFile(SafeFile):
+    """A SafeFile, but nothing of a commit that could not be written stays in any buffer.
 
     ``committed`` is called with the file's size in bytes after every commit.
     """
 
-    _file: Any
-    _tfile: Any
     _pos: int
 
     def __init__(self, path: Path, *, committed: Callable[[int], None] | None = None) -> None:
@@ -38,7 +37,7 @@ class ServedFile(FileStorage):  # type: ignore[misc]
         self._new = not path.exists()
         try:
             with damage.told(path, opening=True):
-                super().__init__(str(path))
+                super().__init__(path)
                 if not self._new:
                     self.getTid(z64)  # without a root, the next client would make one
         except BaseException:
@@ -92,9 +91,9 @@ class ServedFile(FileStorage):  # type: ignore[misc]
     # -- packing ---------------------------------------------------------------------------
 
     @staticmethod
-    def packer(storage: ServedFile, referencesf: Any, stop: bytes, gc: bool) -> None:
+    def packer(storage: ServedFile, _: Any, stop: bytes, gc: bool) -> None:
         """Pack, and exchange the files in one step: at no time is there no database file."""
-        found = FileStorage.packer(storage, referencesf, stop, gc)
+        found = SafeFile.packer(storage, references, stop, gc)
         if found is None:
             return
         position, index = found

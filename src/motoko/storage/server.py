@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import socket
@@ -19,6 +20,7 @@ from motoko.runtime.daemons import PidFile, spawn_detached
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
 from motoko.runtime.processes import is_visible, stop
+from motoko.storage.damage import last_cut
 from motoko.storage.database import Database
 from motoko.storage.home import await_former
 from motoko.storage.new_file import make_database_file
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.storage.address import StateDirectory
+
+log = logging.getLogger(__name__)
 
 GREETING_SECONDS = 0.2
 HANG_SECONDS = 3.0  # a server that greets nobody for so long hangs
@@ -96,11 +100,15 @@ def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = 
         _check_database(state)  # it may have been replaced meanwhile
         state.stopped_mark.unlink(missing_ok=True)
         private_directory(state.logs)
+        before = last_cut(state.database)
         spawn_detached(
             [sys.executable, "-m", "motoko.storage.serve", str(state.path)],
             log=state.logs / "server.log",
             error=ServerError,
         )
+        cut = last_cut(state.database)
+        if cut is not None and cut != before:
+            log.warning("cut off the end of %s: %s", state.database, cut)
     return True
 
 
