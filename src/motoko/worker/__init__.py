@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from motoko.worker.attempt import Attempt, tolerate_narrow_encodings
 from motoko.worker.handles import Job, Run
-from motoko.worker.names import WorkerError, WorkerNameError
+from motoko.worker.names import WorkerError, WorkerNameError, WorkerValueError
 from motoko.worker.outbox import INPUTS, OUTBOX, VERSION, read_outbox, write_record
 from motoko.worker.plain import as_text, decode, encode
 
@@ -26,6 +26,7 @@ __all__ = [
     "Run",
     "WorkerError",
     "WorkerNameError",
+    "WorkerValueError",
     "as_text",
     "command_line",
     "decode",
