@@ -8,6 +8,7 @@ import re
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,6 +214,34 @@ def test_exponents_need_no_dot(tmp_path: Path, written: str, value: float) -> No
     assert study.job_space == {"x": value}
 
 
+@pytest.mark.parametrize(
+    ("written", "type_name", "value"),
+    [
+        ("1_000", "int", 1000),
+        ("0x1F", "int", 31),
+        ("0o17", "int", 15),
+        ("0b11", "int", 3),
+        ("+1", "int", 1),
+        ("-0", "int", 0),
+        (".5", "float", 0.5),
+        ("5.", "float", 5.0),
+        ("-1.5E+3", "float", -1500.0),
+        ("007.5", "float", 7.5),
+        (".inf", "float", math.inf),
+        ("12:30", "str", "12:30"),
+        ("0123", "str", "0123"),
+        ("1:30.5", "str", "1:30.5"),
+    ],
+)
+def test_numbers_are_read_as_people_read_them(
+    tmp_path: Path, written: str, type_name: str, value: Any
+) -> None:
+    text = f"job: {{x: {type_name}}}\njob_space:\n  x: {written}\n"
+    file = make_workflow(tmp_path, MINIMAL, text)
+    found = load_workflow(file).studies["mult"].job_space["x"]
+    assert (found, type(found)) == (value, type(value))
+
+
 @pytest.mark.parametrize("written", ["e5", "1e", "1e5x", "x1e5"])
 def test_text_with_an_e_stays_text(tmp_path: Path, written: str) -> None:
     study = study_of(tmp_path, f"job: {{s: str}}\njob_space: {{s: {written}}}\n")
@@ -250,6 +279,20 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
         ("1:30:00", 5400.0),
         ("05:30", 330.0),
         ("'45'", 45.0),
+        ("1h30", 5400.0),
+        ("1h 30", 5400.0),
+        ("2d12", 216_000.0),
+        ("5m30", 330.0),
+        ("150:00", 9000.0),
+        ("30:00:00", 108_000.0),
+        ("1-12:00:00", 129_600.0),
+        ("'1-12:00:00'", 129_600.0),
+        ("1-12:30", 131_400.0),
+        ("1-12", 129_600.0),
+        ("1-0", 86_400.0),
+        ("0-00:10:00", 600.0),
+        ("1e3", 1000.0),
+        ("2 weeks", 1_209_600.0),
     ],
 )
 def test_times_are_seconds_or_text(tmp_path: Path, written: str, seconds: float) -> None:
@@ -464,7 +507,14 @@ TAIL = "\norchestrator: a.b\n"
     max_concurrent=Bad(MINIMAL + "max_concurrent: 0\n", 4, "max_concurrent must be a whole number"),
     timeout=Bad(MINIMAL + "timeout: soon\n", 4, "timeout must be a time, not 'soon'", "10 min"),
     timeout_unit=Bad(MINIMAL + "timeout: 5 parsecs\n", 4, "not '5 parsecs'"),
-    timeout_parts=Bad(MINIMAL + "timeout: 1h 30\n", 4, "not '1h 30'"),
+    timeout_parts=Bad(MINIMAL + "timeout: 1h 30 5\n", 4, "not '1h 30 5'"),
+    timeout_too_many=Bad(MINIMAL + "timeout: 1h75\n", 4, "not '1h75'", "1-12:00:00"),
+    timeout_clock=Bad(MINIMAL + "timeout: 1:75:00\n", 4, "not '1:75:00'", "01:30:00"),
+    timeout_iso=Bad(MINIMAL + "timeout: P1D\n", 4, "not 'P1D'"),
+    timeout_days=Bad(MINIMAL + "timeout: 1-\n", 4, "not '1-'"),
+    nproc_octal=Bad(MINIMAL + "nproc: 010\n", 4, "nproc must be a whole number", None),
+    too_large=Bad(MINIMAL + "submit_rate: 1e400\n", 4, "'1e400' is too large for a number"),
+    tagged=Bad(MINIMAL + "nproc: !!int 0123\n", 4, "'0123' is not of type int", "quotes"),
     timeout_zero=Bad(MINIMAL + "timeout: 0\n", 4, "timeout must be a time, not 0"),
     timeout_negative=Bad(MINIMAL + "timeout: -5\n", 4, "not -5"),
     timeout_nan=Bad(MINIMAL + "timeout: .nan\n", 4, "not nan"),
@@ -535,6 +585,18 @@ def test_no_task_manager_hides_an_attribute_of_the_workflow(tmp_path: Path, name
     space_no_job=Bad("job_space:\n  x: 1\n", 2, "'x', which is not a job parameter", "none"),
     space_type=Bad(STUDY + "job_space:\n  x: red\n", 4, "job_space.x = 'red' is a str"),
     space_item=Bad(STUDY + "job_space:\n  x:\n  - 1\n  - red\n", 6, "job_space.x[1] = 'red'"),
+    space_clock=Bad(
+        "job: {x: int}\njob_space:\n  x: 12:30\n", 3, "x = '12:30'", "A time is no number"
+    ),
+    space_clock_float=Bad(
+        "job: {x: float}\njob_space:\n  x: 1:30.5\n", 3, "x = '1:30.5'", "A time is no number"
+    ),
+    space_octal=Bad("job: {x: int}\njob_space:\n  x: 0123\n", 3, "x = '0123'", "in front: 123."),
+    space_zeros=Bad("job: {x: float}\njob_space:\n  x: 08\n", 3, "x = '08'", "in front: 8."),
+    space_comma=Bad("job: {x: float}\njob_space:\n  x: 1,5\n", 3, "x = '1,5'", "as in 0.5"),
+    space_fortran=Bad("job: {x: float}\njob_space:\n  x: 1d-3\n", 3, "x = '1d-3'", "1e-3"),
+    space_yes=Bad("job: {x: int}\njob_space:\n  x: yes\n", 3, "x = True is a bool"),
+    space_inf=Bad("job: {x: int}\njob_space:\n  x: .inf\n", 3, "x = inf is a float"),
     space_null=Bad(STUDY + "job_space:\n  x:\n", 4, "job_space.x is None"),
     space_nan=Bad(STUDY + "job_space:\n  x: .nan\n", 4, "job_space.x is nan"),
     space_not_text=Bad("job: {s: str}\njob_space:\n  s: no\n", 3, "is a bool", "quotes"),
@@ -613,6 +675,24 @@ def test_a_workflow_file_that_is_missing_is_named(tmp_path: Path, given: str) ->
     with pytest.raises(NotAWorkflowError) as caught:
         load_workflow(tmp_path / given)
     check(caught.value, tmp_path / given, Bad("", None, "there is no such file", "motoko init"))
+
+
+@pytest.mark.parametrize("name", ["motoko.yml", "Motoko.yaml", "motoko.yaml.txt"])
+def test_a_workflow_file_of_nearly_the_right_name_is_pointed_at(tmp_path: Path, name: str) -> None:
+    file = make_workflow(tmp_path)
+    file.rename(tmp_path / name)
+    for find in (find_workflow, load_workflow):
+        with pytest.raises(NotAWorkflowError) as caught:
+            find(tmp_path)
+        assert caught.value.hint == f"Rename {tmp_path / name} to motoko.yaml."
+
+
+def test_a_study_file_of_nearly_the_right_name_is_pointed_at(tmp_path: Path) -> None:
+    file = make_workflow(tmp_path)
+    (tmp_path / "mult" / "bd.yaml").rename(tmp_path / "mult" / "bd.yml")
+    with pytest.raises(ConfigError) as caught:
+        load_workflow(file)
+    assert caught.value.hint == f"Rename {tmp_path / 'mult' / 'bd.yml'} to bd.yaml."
 
 
 def test_messages_name_the_file_as_it_was_given(

@@ -143,6 +143,14 @@ def test_bad_run_fields(types: dict[str, str], given: dict[str, Any], words: str
         run_values("mult", types, {}, given)
 
 
+def test_times_of_a_run_may_be_text() -> None:
+    given = {"timeout": "1-12:00:00", "retry_delay": timedelta(minutes=1)}
+    assert run_values("mult", {}, {}, given)[2] == {"timeout": 129_600.0, "retry_delay": 60.0}
+    for timeout in ("soon", "0", True):
+        with pytest.raises(ParameterError, match="timeout"):
+            run_values("mult", {}, {}, {"timeout": timeout})
+
+
 def test_run_options_at_their_limits_make_sense() -> None:
     given = {"nproc": 1, "timeout": 0.001, "retries": 0, "retry_delay": 0, "generator": "bash"}
     assert run_values("mult", {}, {}, given) == ({}, {}, given)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def workflow_file(directory: str | None) -> Path:
     """Return the ``motoko.yaml`` of a directory, or the one found from here upwards."""
-    from motoko.config import WORKFLOW_FILE, find_workflow
+    from motoko.config import WORKFLOW_FILE, find_workflow, misnamed_hint
     from motoko.errors import NotAWorkflowError
 
     if directory is None:
@@ -24,7 +24,9 @@ def workflow_file(directory: str | None) -> Path:
     file = Path(directory) / WORKFLOW_FILE
     if not file.is_file():
         raise NotAWorkflowError(
-            f"{directory} has no {WORKFLOW_FILE}", hint="Make a workflow there with `motoko init`."
+            f"{directory} has no {WORKFLOW_FILE}",
+            hint=misnamed_hint(file.parent, WORKFLOW_FILE)
+            or "Make a workflow there with `motoko init`.",
         )
     return file
 

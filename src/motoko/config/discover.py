@@ -24,8 +24,21 @@ def find_workflow(start: Path) -> Path:
         # Not Path.is_file, which raises where a directory above may not be looked into.
         if os.path.isfile(file):
             return file
+    misnamed = (misnamed_hint(directory, WORKFLOW_FILE) for directory in (first, *first.parents))
     raise NotAWorkflowError(
         f"no {WORKFLOW_FILE} in {first} or any directory above it",
-        hint="Go to a workflow's directory, name one with --workflow DIR, or make one with "
+        hint=next(filter(None, misnamed), None)
+        or "Go to a workflow's directory, name one with --workflow DIR, or make one with "
         "`motoko init`.",
     )
+
+
+def misnamed_hint(directory: Path, name: str) -> str | None:
+    """Return what to do about a file that was probably meant to have this ``name``, if any."""
+    stem = name.removesuffix(".yaml")
+    capital = stem.capitalize()
+    spellings = (f"{stem}.yml", f"{name}.txt", f"{capital}.yaml", f"{capital}.yml")
+    for spelling in spellings:
+        if os.path.isfile(directory / spelling):
+            return f"Rename {directory / spelling} to {name}."
+    return None

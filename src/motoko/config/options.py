@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
-from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationInfo
 
 from motoko.config.sections import Problem, Section, text, whole_number
+from motoko.core.durations import EXAMPLES, parse_duration
 from motoko.core.sbatch import first_fault
 from motoko.core.space import GENERATORS, OLD_GENERATORS
 from motoko.errors import ConfigError, suggestion
-
-_UNITS: Final = MappingProxyType(
-    {
-        **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
-        **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
-        **dict.fromkeys(("h", "hour", "hours"), 3600.0),
-        **dict.fromkeys(("d", "day", "days"), 86400.0),
-    }
-)
-_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)\s*")
-_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-_CLOCK: Final = re.compile(r"(?:([0-9]+):)?([0-9]{1,2}):([0-9]{2})")
 
 
 def generator_name(name: str) -> str:
@@ -34,38 +21,6 @@ def generator_name(name: str) -> str:
     if known not in GENERATORS:
         raise ConfigError(f"unknown generator {name!r}", hint=suggestion(name, GENERATORS))
     return known
-
-
-def parse_duration(value: object) -> float | None:
-    """Return a time in seconds from ``90``, ``"90s"``, ``"10 min"``, ``"1h 30min"`` or
-    ``"01:30:00"``; None if it is none of these.
-    """
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return float(value) if math.isfinite(value) and value >= 0 else None
-    if not isinstance(value, str):
-        return None
-    words = value.strip()
-    if _NUMBER.fullmatch(words):
-        return float(words)
-    clock = _CLOCK.fullmatch(words)
-    if clock:
-        hours, minutes, seconds = (int(group or 0) for group in clock.groups())
-        return float(hours * 3600 + minutes * 60 + seconds)
-    return _sum_of_parts(words)
-
-
-def _sum_of_parts(words: str) -> float | None:
-    total, position = 0.0, 0
-    while position < len(words):
-        part = _PART.match(words, position)
-        unit = None if part is None else _UNITS.get(part[2].lower())
-        if part is None or unit is None:
-            return None
-        total += float(part[1]) * unit
-        position = part.end()
-    return total if position else None
 
 
 def duration(value: Any, info: ValidationInfo) -> float:
@@ -93,7 +48,7 @@ def duration_or_off(value: Any, info: ValidationInfo) -> float:
 def _no_duration(value: object, info: ValidationInfo) -> Problem:
     return Problem(
         f"{info.field_name} must be a time, not {value!r}",
-        hint="Write seconds, or text such as 90s, 10 min, 1h 30min.",
+        hint=f"Write seconds, or text such as {EXAMPLES}.",
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
-from motoko.config.discover import WORKFLOW_FILE
+from motoko.config.discover import WORKFLOW_FILE, misnamed_hint
 from motoko.config.options import RunOptions, duration, duration_or_off
 from motoko.config.sections import (
     Problem,
@@ -220,7 +220,8 @@ def _read(file: Path) -> Document:
         raise NotAWorkflowError(
             "there is no such file",
             file=str(file),
-            hint="Name a workflow's directory, or make one with `motoko init`.",
+            hint=misnamed_hint(file.parent, WORKFLOW_FILE)
+            or "Name a workflow's directory, or make one with `motoko init`.",
         ) from None
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=str(file)) from None
@@ -238,7 +239,8 @@ def _study(directory: Path, document: Document) -> StudyConfig:
         raise document.error(
             f"the study {name!r} has no {directory / STUDY_FILE}",
             ("task_managers", name),
-            hint=f"Write a {STUDY_FILE} with the study's parameters.",
+            hint=misnamed_hint(directory, STUDY_FILE)
+            or f"Write a {STUDY_FILE} with the study's parameters.",
         )
     return load_study(directory)
 

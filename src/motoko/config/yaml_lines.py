@@ -6,6 +6,7 @@ the file names no zone). Anything else is a ConfigError with file and line.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -27,16 +28,26 @@ _TEXT_TAGS: Final = (_TAG + "str", _TAG + "value")
 _SCALAR_TAGS: Final = tuple(_TAG + name for name in ("int", "float", "bool", "null", "timestamp"))
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also reads ``1e-3`` as a number."""
-
-
-# YAML 1.1 asks for a dot and a sign and makes text of 1e-3, which no scientist expects.
-_Loader.add_implicit_resolver(
-    _TAG + "float",
-    re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
+# YAML 1.1 reads 12:30 as 750, 0123 as 83 and 1e-3 as text; people do not. These are numbers, and
+# what only YAML 1.1 takes for one is text, which is no number to whoever asks for one.
+_INT: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*|0x[0-9a-fA-F]+|0o[0-7]+|0b[01]+)$")
+_FLOAT: Final = re.compile(
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:_[0-9]+)*(?:\.[0-9]*|(?=[eE])))(?:[eE][-+]?[0-9]+)?$"
+    r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
 )
+_NUMBERS: Final = {_TAG + "int": _INT, _TAG + "float": _FLOAT}
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, with numbers as people read them."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, list("-+.0123456789"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +210,19 @@ class _Builder:
         self._check_tag(node, *_SCALAR_TAGS)
         kind = node.tag.removeprefix(_TAG)
         try:
+            if node.tag in _NUMBERS and not _NUMBERS[node.tag].match(node.value):
+                raise ValueError(node.value)
             value = self._loader.construct_object(node)
         except (ValueError, LookupError, AttributeError):  # what PyYAML's constructors stumble into
             raise self._error(
                 node, f"{node.value!r} is not of type {kind}", "If it is text, put it in quotes."
             ) from None
+        if value in (math.inf, -math.inf) and "inf" not in node.value.lower():
+            raise self._error(
+                node,
+                f"{node.value!r} is too large for a number",
+                "If it is text, put it in quotes.",
+            )
         if isinstance(value, datetime):
             return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         if isinstance(value, date):

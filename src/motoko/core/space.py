@@ -10,6 +10,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from motoko.core.durations import EXAMPLES, parse_duration
 from motoko.core.records import RESERVED_FIELDS, RESOURCES
 from motoko.core.sbatch import first_fault
 from motoko.core.values import coerce, plain
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 GENERATORS: Final = ("bash", "slurm")
 OLD_GENERATORS: Final = MappingProxyType({"bashCoat": "bash", "slurmCoat": "slurm"})
+TIMES: Final = ("timeout", "retry_delay")
 LEAST: Final = MappingProxyType({"nproc": 1, "retries": 0, "retry_delay": 0})
 
 
@@ -94,7 +96,7 @@ def run_values(
     for name, value in merge_defaults(defaults, given).items():
         what = f"study {study!r}: run field {name!r}"
         if name in RESOURCES:
-            resources[name] = _resource(name, coerce(value, RESOURCES[name], what), study)
+            resources[name] = _resource(name, _option(name, value, what), study)
         elif name in RESERVED_FIELDS:
             raise ParameterError(f"{what}: the name is taken by Motoko", hint="Choose another.")
         elif name in types:
@@ -118,6 +120,14 @@ def _check_field_name(name: object, declared: Mapping[str, str], study: str) -> 
         )
 
 
+def _option(name: str, value: Any, what: str) -> Any:
+    """Return a run option in its type; a time may also be text, such as ``1h``."""
+    seconds = (
+        parse_duration(value) if name in TIMES and not isinstance(value, int | float) else None
+    )
+    return coerce(value, RESOURCES[name], what) if seconds is None else seconds
+
+
 def _resource(name: str, value: Any, study: str) -> Any:
     """Return a run option that makes sense, raise ParameterError otherwise."""
     if name == "generator":
@@ -130,7 +140,7 @@ def _resource(name: str, value: Any, study: str) -> Any:
     if name in LEAST and not LEAST[name] <= value < math.inf:
         hint = f"Give at least {LEAST[name]}."
     elif name == "timeout" and not 0 < value < math.inf:
-        hint = "Give seconds, more than 0. Without a timeout there is no limit."
+        hint = f"Give seconds, more than 0, or {EXAMPLES}. Without a timeout there is no limit."
     else:
         return value
     raise ParameterError(f"study {study!r}: {name} cannot be {value!r}", hint=hint)
