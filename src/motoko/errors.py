@@ -130,7 +130,7 @@ class LauncherError(MotokoError):
 
 
 class RunFailed(MotokoError):
-    """A run that was waited for ended badly; ``runs`` holds all bad ones so far."""
+    """Runs that were waited for failed; ``runs`` holds all of those."""
 
     def __init__(self, message: str, runs: Iterable[Any] = (), *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

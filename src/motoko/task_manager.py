@@ -23,7 +23,11 @@ from motoko.errors import ParameterError, RunNameError
 from motoko.orchestrator.evaluation import select
 from motoko.orchestrator.waiting import (
     existing_records,
+    note_returned,
     recorded,
+    recorded_records,
+    run_failed,
+    wait_for_all,
     wait_for_match,
     wait_for_runs,
     wait_until_committed,
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
     from motoko.config import StudyConfig, TaskManagerConfig
     from motoko.graph import Node
+    from motoko.orchestrator.waiting import Context
     from motoko.storage.scope import Scope
     from motoko.storage.store import Store
     from motoko.workflow import Workflow
@@ -50,14 +55,16 @@ logger = logging.getLogger("motoko.task_manager")
 class RunList(Sequence[tuple[Run, Job]]):
     """The runs that one ``create_task`` asked for, as (run, job), in list order.
 
-    ``await`` it to wait until all have ended; a bad end raises RunFailed. What another action or
-    ``main`` asked for can be awaited too: that waits until it is committed. To read it is
-    StateError before that.
+    ``await`` it to wait until all are in a terminal state; then RunFailed is raised if some failed,
+    with all of those in ``runs``. With ``fail_fast`` the first failure raises it. ``settled()``
+    never raises it. What another action or ``main`` asked for can be awaited too: that waits until
+    it is committed. To read it is StateError before that.
     """
 
-    def __init__(self, manager: TaskManager, request: Request) -> None:
+    def __init__(self, manager: TaskManager, request: Request, *, fail_fast: bool = False) -> None:
         self._manager = manager
         self._request = request
+        self._fail_fast = fail_fast
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -106,24 +113,55 @@ class RunList(Sequence[tuple[Run, Job]]):
         return self._ended().__await__()
 
     async def _ended(self) -> RunList:
-        scope = self._manager.store.scope()
-        context = self._manager.workflow.context
-        self._request.ask_again(scope)
+        context, scope = self._waiting()
 
         async def wait() -> list[RunKey]:
             keys = await self._committed(scope)
-            async for _ in wait_for_runs(context, scope, keys):
-                pass
+            failed = await wait_for_all(context, scope, keys, fail_fast=self._fail_fast)
+            if failed:
+                raise run_failed(context, scope, failed)
             await scope.renew()
             return keys
 
         keys = await recorded(context, scope, self._manager.name, wait)
+        return self._with(keys)
+
+    async def settled(self) -> RunList:
+        """Wait until all runs are in a terminal state; return them, failed ones too.
+
+        Failures are handled by this, if the caller completes.
+        """
+        context, scope = self._waiting()
+
+        async def wait() -> list[RunKey]:
+            keys = await self._committed(scope)
+            failed.append(await wait_for_all(context, scope, keys))
+            await scope.renew()
+            return keys
+
+        failed: list[list[RunRecord]] = []
+        keys = await recorded(context, scope, self._manager.name, wait)
+        if not failed:  # a rerun: the await is on record
+            failed.append(await self._recorded(scope, keys))
+        note_returned(context, scope, failed[0])
+        return self._with(keys)
+
+    @staticmethod
+    async def _recorded(scope: Scope, keys: list[RunKey]) -> list[RunRecord]:
+        return await in_thread(lambda: recorded_records(scope, keys))
+
+    def _waiting(self) -> tuple[Context, Scope]:
+        scope = self._manager.store.scope()
+        self._request.ask_again(scope)
+        return self._manager.workflow.context, scope
+
+    def _with(self, keys: list[RunKey]) -> RunList:
         return self if keys == self._request.committed else self._of(keys)
 
     def _of(self, keys: list[RunKey]) -> RunList:
         request = Request(self._manager.name, self._request.wanted, self._manager.store.scope())
         request.replays(keys)
-        return RunList(self._manager, request)
+        return RunList(self._manager, request, fail_fast=self._fail_fast)
 
     async def _committed(self, scope: Scope) -> list[RunKey]:
         context = self._manager.workflow.context
@@ -132,11 +170,11 @@ class RunList(Sequence[tuple[Run, Job]]):
         return await wait_until_committed(context, scope, self._request)
 
     async def as_completed(self) -> AsyncIterator[Run]:
-        """Yield the runs as they end well; a bad end raises RunFailed."""
-        manager = self._manager
-        scope = manager.store.scope()
-        context = manager.workflow.context
-        self._request.ask_again(scope)
+        """Yield each run as it reaches a terminal state, failed ones too.
+
+        Failures are handled by this, if the caller completes.
+        """
+        context, scope = self._waiting()
         yielded: list[RunKey] = []
         records: list[AsyncIterator[RunRecord]] = []
 
@@ -150,12 +188,15 @@ class RunList(Sequence[tuple[Run, Job]]):
             record = await anext(records[0], None)
             if record is None:
                 return []
+            note_returned(context, scope, [record])
             await scope.renew()
             return [record.key]
 
-        while keys := await recorded(context, scope, manager.name, wait):
+        while keys := await recorded(context, scope, self._manager.name, wait):
+            if not records:  # a rerun: the await is on record
+                note_returned(context, scope, await self._recorded(scope, keys))
             yielded += keys
-            yield Run(manager.store, keys[0])
+            yield Run(self._manager.store, keys[0])
 
 
 class _Pairs(Iterator[tuple[Run, Job]]):
@@ -357,13 +398,15 @@ class TaskManager:
         commit: bool = False,
         *,
         replicate: int = 0,
+        fail_fast: bool = False,
         **job_params: Any,
     ) -> RunList:
         """Ask for the runs of these job parameters; those that exist are returned, not repeated.
 
         A list of values spans an axis of the parameter space unless the parameter's type is
         ``list``. ``run_params`` holds run fields and resources (``nproc``, ``timeout``, ...);
-        ``replicate`` asks for the same calculation once more. Raises ParameterError, RunNameError.
+        ``replicate`` asks for the same calculation once more. With ``fail_fast`` an await raises
+        RunFailed at the first failure. Raises ParameterError, RunNameError.
         """
         run_name = self._run_name()
         caller = _calling_function() if self.store.scope().event_name == "" else ""
@@ -371,7 +414,7 @@ class TaskManager:
         scope = self.store.scope()
         request = Request(self.name, wanted, scope)
         scope.defer(request)
-        return RunList(self, request)
+        return RunList(self, request, fail_fast=fail_fast)
 
     createTask = create_task  # noqa: N815 - the documented second name
 

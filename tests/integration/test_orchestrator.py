@@ -761,7 +761,7 @@ def test_who_catches_a_bad_end_gives_up_the_others_too(workflow: Workflow) -> No
     async def main(workflow: Workflow) -> None:
         workflow.add_error_handler(f=lambda runs: handled.append(len(runs)))
         with pytest.raises(RunFailed):
-            await workflow.mult.create_task(x=[1, 2, 3])
+            await workflow.mult.create_task(x=[1, 2, 3], fail_fast=True)
         caught.set()
         await workflow.mult.select().all("state = FAILED")
         await workflow.add.create_task(x=1)

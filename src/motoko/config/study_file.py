@@ -35,7 +35,9 @@ DEFAULT_SCRIPT: Final = "launch.sh"
 DEFAULT_CONFIG_FILE: Final = "doIt.py"
 
 # A job's own attribute, and what create_task takes beside job parameters.
-RESERVED_JOB_PARAMETERS: Final = frozenset({"id", "self", "run_params", "commit", "replicate"})
+RESERVED_JOB_PARAMETERS: Final = frozenset(
+    {"id", "self", "run_params", "commit", "replicate", "fail_fast"}
+)
 
 
 def _types(value: Any, info: ValidationInfo) -> dict[str, str]:

@@ -90,11 +90,6 @@ class Waiter:
                     self.learn(record)
         return self._ended.pop(0)
 
-    @property
-    def bad(self) -> list[RunRecord]:
-        """Return the bad ends that are known but not returned yet."""
-        return [record for record in self._ended if record.lifecycle.bad]
-
     def _look(self, keys: tuple[RunKey, ...]) -> list[RunRecord]:
         session = Session(self._store.database)
         try:

@@ -129,11 +129,10 @@ async def recorded(
 
 
 def _failed_before(context: Context, scope: Scope, keys: list[RunKey]) -> RunFailed:
-    with scope.view() as session:
-        records = existing_records(session, keys)
+    records = recorded_records(scope, keys)
     if not records:
         return RunFailed(f"{_named(keys)}: failed, and was removed since")
-    return _failed(context, scope, records, ())
+    return run_failed(context, scope, records, ())
 
 
 def existing_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord]:
@@ -179,7 +178,7 @@ def _find(store: Store, request: Request) -> list[RunKey] | None:
 async def wait_for_runs(
     context: Context, scope: Scope, keys: Sequence[RunKey]
 ) -> AsyncIterator[RunRecord]:
-    """Yield the runs' records as they end; the first bad end raises RunFailed."""
+    """Yield the runs' records as each reaches a terminal state, failed ones too."""
     waiter = Waiter(context.store, keys, told=context.execution is not None)
     with context.telling(waiter):
         while True:
@@ -187,9 +186,38 @@ async def wait_for_runs(
                 record = await waiter.next()
             if record is None:
                 return
-            if record.lifecycle.bad:
-                raise _failed(context, scope, [record, *waiter.bad], waiter.remaining)
             yield record
+
+
+async def wait_for_all(
+    context: Context, scope: Scope, keys: Sequence[RunKey], *, fail_fast: bool = False
+) -> list[RunRecord]:
+    """Wait until all runs are in a terminal state; return the failed ones in the order of ``keys``.
+
+    With ``fail_fast`` the first failure raises RunFailed instead.
+    """
+    failed: dict[RunKey, RunRecord] = {}
+    left = set(keys)
+    async for record in wait_for_runs(context, scope, keys):
+        left.discard(record.key)
+        if record.lifecycle.bad:
+            failed[record.key] = record
+            if fail_fast:
+                raise run_failed(context, scope, [record], left)
+    return [failed[key] for key in keys if key in failed]
+
+
+def note_returned(context: Context, scope: Scope, records: Iterable[RunRecord]) -> None:
+    """Note failed runs that user code was given: they are handled if it completes."""
+    failed = [record for record in records if record.lifecycle.bad]
+    if context.execution is not None and failed:
+        context.execution.bad_ends.raised(getattr(scope, "owner", ""), failed, ())
+
+
+def recorded_records(scope: Scope, keys: Iterable[RunKey]) -> list[RunRecord]:
+    """Return the records of those runs that still exist, in the scope's snapshot."""
+    with scope.view() as session:
+        return existing_records(session, keys)
 
 
 def _named(keys: Iterable[RunKey]) -> str:
@@ -198,9 +226,10 @@ def _named(keys: Iterable[RunKey]) -> str:
     return ", ".join(str(key) for key in names[:SHOWN]) + more
 
 
-def _failed(
-    context: Context, scope: Scope, bad: list[RunRecord], going: Iterable[RunKey]
+def run_failed(
+    context: Context, scope: Scope, bad: list[RunRecord], going: Iterable[RunKey] = ()
 ) -> RunFailed:
+    """Return the error that an await raises for these failed runs, and note that it does."""
     hint = "Try them again with run.retry(), or with `motoko retry`."
     if context.execution is not None:
         context.execution.bad_ends.raised(getattr(scope, "owner", ""), bad, going)
