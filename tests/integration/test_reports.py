@@ -250,7 +250,7 @@ def test_conditions_that_are_asked_again_and_again_are_no_move(
 
     execute(workflow, main, look)
     assert len(set(since)) == 1
-    assert len([record for record in caplog.records if "stalled" in record.message]) == 1
+    assert len([record for record in caplog.records if "no run can move" in record.message]) == 1
 
 
 def test_one_that_is_stopped_or_starts_anew_is_not_stalled(workflow: Workflow) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from motoko.errors import MotokoError, WorkflowFailed, WorkflowStalled
 from motoko.storage.database import Database
+from motoko.storage.feed import Commit
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
+from motoko.testing.clients import eventually
 from motoko.testing.fake_launcher import FakeLauncher, failing
 from motoko.workflow import Workflow
 
@@ -77,7 +83,6 @@ def test_an_action_that_changes_nothing_does_not_hide_it(workflow: Workflow) -> 
     async def main(workflow: Workflow) -> None:
         workflow.add_action("idle", "mult", "state = FINISHED", f=nothing)
         workflow.add_action("never", "mult", lambda run, job: False, f=nothing)
-        workflow.add_action("no", "mult", lambda workflow, task_manager: False, f=nothing)
         await workflow.mult.create_task(x=1)
 
     with pytest.raises(WorkflowStalled, match=r"event mult\.idle waits for state = FINISHED"):
@@ -116,17 +121,156 @@ def test_who_waits_for_something_else_is_not_stalled(workflow: Workflow, how: st
     assert workflow.vars.through
 
 
-def test_with_a_polled_condition_it_says_so_and_waits(
-    workflow: Workflow, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", ["f()", "f(workflow, task_manager)"])
+def test_with_a_condition_that_may_change_it_says_once_what_it_waits_for(
+    workflow: Workflow, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     caplog.set_level(logging.WARNING)
+    outside: list[int] = []
+
+    def polled() -> bool:
+        return bool(outside)
+
+    def asked(workflow: Any, task_manager: Any) -> bool:
+        return bool(outside)
+
+    async def end(workflow: Workflow) -> None:
+        workflow.finished = True
 
     async def main(workflow: Workflow) -> None:
-        workflow.add_action("outside", event=lambda: False, f=nothing)
+        workflow.add_action("end", event=polled if kind == "f()" else asked, f=end)
+        await workflow.mult.create_task(x=1)
+        await workflow.mult.select("state = NEVER")
 
-    with pytest.raises(TimeoutError):
-        execute(workflow, main, seconds=2)
-    assert "the workflow is stalled, and waits" in caplog.text
+    def disturb() -> None:
+        """Commit what concerns nothing, after it has said what it waits for; then end it."""
+        eventually(lambda: "no run can move" in caplog.text)
+        for n in range(10):
+            workflow.vars.other = n
+            time.sleep(QUIET)
+        outside.append(1)
+        workflow.vars.other = "end"
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    execute(workflow, main, seconds=60)
+    thread.join()
+    (line,) = [line for line in caplog.messages if "no run can move" in line]
+    assert f"event end waits for {kind}: " in line
+    assert "main waits for a run of mult with state = NEVER" in line
+    assert "stalled" not in caplog.text
+
+
+async def timeout(workflow: Workflow) -> None:
+    try:
+        async with asyncio.timeout(LONG):
+            await workflow.mult.select("state = NEVER")
+    except TimeoutError:
+        await workflow.mult.create_task(x=2)
+
+
+async def move_on(workflow: Workflow) -> None:
+    with anyio.move_on_after(LONG):
+        await workflow.mult.select("state = NEVER")
+    await workflow.mult.create_task(x=2)
+
+
+async def wait_for(workflow: Workflow) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(workflow.mult.select("state = NEVER")._matched(list), LONG)
+    await workflow.mult.create_task(x=2)
+
+
+async def call_later(workflow: Workflow) -> None:
+    loop = asyncio.get_running_loop()
+    loop.call_later(LONG, lambda: workflow.mult.create_task(x=2))
+    await workflow.mult.select("x = 2")
+
+
+TIMERS = [timeout, move_on, wait_for, call_later]
+
+
+@pytest.mark.parametrize("place", ["main", "action"])
+@pytest.mark.parametrize("wait", TIMERS)
+def test_a_timeout_of_the_users_is_waited_for(workflow: Workflow, wait: Any, place: str) -> None:
+    async def act(workflow: Workflow, runs: Any) -> None:
+        for run, _ in runs:
+            run.state = "DONE"
+        await wait(workflow)
+        workflow.finished = True
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("never", "mult", "state = NEVER", f=nothing)
+        if place == "action":
+            workflow.add_action("act", "mult", "state = FINISHED and x = 1", f=act)
+            await workflow.mult.create_task(x=1)
+        else:
+            await wait(workflow)
+            workflow.finished = True
+
+    execute(workflow, main, seconds=60)
+    assert [job.x for _, job in workflow.mult.select("x = 2")] == [2.0]
+
+
+@pytest.mark.parametrize("how", ["call_later", "task", "chain"])
+def test_a_stall_after_the_last_timer_or_task_is_found(workflow: Workflow, how: str) -> None:
+    async def main(workflow: Workflow) -> None:
+        loop = asyncio.get_running_loop()
+        wait = workflow.mult.select("state = NEVER")._matched(list)
+        tasks = []
+        if how == "call_later":
+            loop.call_later(LONG, lambda: None)
+        elif how == "task":
+            tasks.append(loop.create_task(asyncio.sleep(LONG)))
+        else:
+            waiting = loop.create_task(wait)
+
+            async def chain() -> None:
+                await asyncio.sleep(LONG)
+                await waiting
+
+            await chain()
+        await wait
+
+    with pytest.raises(WorkflowStalled, match="state = NEVER"):
+        execute(workflow, main, seconds=60)
+
+
+def test_a_safety_poll_comes_whatever_else_happens(workflow: Workflow) -> None:
+    """Commits that concern nothing wake the orchestrator more often than that."""
+    workflow.config = replace(workflow.config, safety_poll=LONG, poll_interval=3600)
+    outside: list[int] = []
+    asked: list[int] = []
+    stop = threading.Event()
+
+    def ready(workflow: Any, task_manager: Any) -> bool:
+        asked.append(1)
+        return bool(outside)
+
+    async def end(workflow: Workflow) -> None:
+        workflow.finished = True
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("end", event=ready, f=end)
+        await asyncio.to_thread(asking.wait)
+        outside.append(1)
+        await asyncio.Event().wait()
+
+    asking = threading.Event()
+
+    def disturb() -> None:
+        while not stop.wait(LONG / 20):
+            if asked:
+                asking.set()
+            workflow.store.database.feed.publish(Commit())
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        execute(workflow, main, seconds=60)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_a_task_of_the_users_that_is_cancelled_is_an_error(workflow: Workflow) -> None:

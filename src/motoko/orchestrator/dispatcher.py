@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -105,7 +107,8 @@ class Dispatcher:
         self, store: Store, *, safety_poll: float | None, examiner: Examiner | None = None
     ) -> None:
         self._store = store
-        self._safety_poll = safety_poll
+        self._safety_poll = math.inf if safety_poll is None else safety_poll
+        self._safety_at = math.inf
         self._examiner = examiner
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
@@ -114,12 +117,16 @@ class Dispatcher:
         self._new: list[Waiter] = []
         self._watchers: set[asyncio.Event] = set()
         self._session: Session | None = None
+        self._passes: list[asyncio.Event] = []
+        self._looking = False
+        self._absorbed = 0
         self.last_number = 0
 
     @property
     def idle(self) -> bool:
-        """Whether every commit learnt of was looked up."""
-        return not self._commits and not self._wake.is_set()
+        """Whether every commit that this process knows of was looked up and taken in."""
+        pending = self._commits or self._wake.is_set() or self._looking
+        return not pending and self._absorbed >= self._store.database.feed.number
 
     # -- learning --------------------------------------------------------------------------
 
@@ -127,27 +134,52 @@ class Dispatcher:
         """Look up commits as they come, until cancelled."""
         unsubscribe = self._store.database.feed.subscribe(self._from_thread)
         try:
+            self._absorbed = self._store.database.feed.number
             self._arrived(Commit(everything=True))
             while True:
-                with anyio.move_on_after(self._safety_poll) as waited:
-                    await self._wake.wait()
-                if waited.cancelled_caught:
-                    self._arrived(Commit(everything=True))
-                self._wake.clear()
-                commits, self._commits = self._commits, []
-                prepared = None if self._examiner is None else self._examiner.prepare()
-                new, self._new = self._new, []
-                wanted = {key for waiter in new for key in waiter.remaining}
-                news, ended, result = await in_thread(
-                    partial(self._look, commits, prepared, wanted, tuple(self._waiting))
-                )
-                self._tell(news, ended)
-                if self._examiner is not None:
-                    self._examiner.absorb(news, result)
+                await self._woken()
+                self._looking = True
+                try:
+                    await self._pass()
+                finally:
+                    self._looking = False
         finally:
             unsubscribe()
             if self._session is not None:
                 self._session.close()
+
+    async def _woken(self) -> None:
+        """Wait for commits, until the safety poll at the latest: they do not postpone it."""
+        with anyio.move_on_after(self._safety_at - time.monotonic()):
+            await self._wake.wait()
+        if time.monotonic() >= self._safety_at:
+            self._arrived(Commit(everything=True))
+
+    async def _pass(self) -> None:
+        self._wake.clear()
+        commits, self._commits = self._commits, []
+        passes, self._passes = self._passes, []
+        if any(commit.everything for commit in commits):
+            self._safety_at = time.monotonic() + self._safety_poll
+        prepared = None if self._examiner is None else self._examiner.prepare()
+        new, self._new = self._new, []
+        wanted = {key for waiter in new for key in waiter.remaining}
+        news, ended, result = await in_thread(
+            partial(self._look, commits, prepared, wanted, tuple(self._waiting))
+        )
+        self._absorbed = max([self._absorbed, *(commit.number for commit in commits)])
+        self._tell(news, ended)
+        if self._examiner is not None:
+            self._examiner.absorb(news, result)
+        for event in passes:
+            event.set()
+
+    async def look_at_everything(self) -> None:
+        """Look at everything anew, and return when what was found is taken in."""
+        event = asyncio.Event()
+        self._passes.append(event)
+        self._arrived(Commit(everything=True))
+        await event.wait()
 
     def look_again(self) -> None:
         """Have the examiner asked once more, without news."""

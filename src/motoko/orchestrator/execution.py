@@ -26,7 +26,7 @@ from motoko.orchestrator.interruptible import Interruptible
 from motoko.orchestrator.lease import Lease
 from motoko.orchestrator.past import Past, recall
 from motoko.orchestrator.scopes import MainScope
-from motoko.orchestrator.stall import StallWatch
+from motoko.orchestrator.stall import StallWatch, active_runs
 from motoko.runtime import faults
 from motoko.storage.off_loop import in_user_thread
 from motoko.storage.scope import entered
@@ -62,12 +62,13 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a pass over the news found."""
+    """What a pass over the news found; ``active``: how many runs can move, if everything is new."""
 
     answers: list[Answer]
     past: list[Past]
     fresh: set[str]
     bad: list[RunRecord]
+    active: int | None
 
 
 class Execution:
@@ -109,6 +110,8 @@ class Execution:
         self._examined: set[str] = set()
         self._timer = asyncio.Event()
         self.stall = StallWatch(self, ends=end_when_stalled)
+        self.active = 0  # runs that can move, when everything was last looked at
+        self._main_scope: MainScope | None = None
         self.failure: BaseException | None = None
         self.ending = False
 
@@ -152,7 +155,8 @@ class Execution:
                 )
         past = [recall(session, self.run_name, action) for action in actions if action.id in fresh]
         bad = bad_records(session, self.run_name) if news.everything else []
-        return Findings(answers, past, fresh, bad)
+        active = active_runs(session, self.run_name) if news.everything else None
+        return Findings(answers, past, fresh, bad, active)
 
     def absorb(self, news: News, result: Findings) -> None:
         """Take in what commits touched and what the constraints answered."""
@@ -167,6 +171,8 @@ class Execution:
         self.bad_ends.news(news)
         self.bad_ends.found(result.bad)
         self._examined |= result.fresh - self._fresh
+        if result.active is not None:
+            self.active = result.active
         self.pump()
         if not self._single:
             self._loop.call_later(FIRST_FIRE, self.asker.ask_open)
@@ -242,9 +248,10 @@ class Execution:
             self._observers.discard(event)
 
     def asked_everything(self) -> bool:
-        """Return whether every condition was asked since the last commit."""
+        """Return whether every condition was asked since the last commit known here."""
         idle = self.dispatcher.idle and self.asker.idle and not self._pumping
-        return idle and not self._fresh
+        written = self._main_scope is None or self._main_scope.quiet
+        return idle and written and not self._fresh
 
     def background(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run ``work`` beside everything else, without keeping the workflow from ending."""
@@ -342,6 +349,7 @@ class Execution:
         scope = MainScope(
             self.store.database, guard=self.lease.guard, on_commit=lambda: self._check(scope)
         )
+        self._main_scope = scope
         logger.info("main %s starts for run name %r", location(main), self.run_name)
         try:
             with entered(scope):

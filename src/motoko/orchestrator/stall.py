@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.firing import ConditionKind
 from motoko.core.states import OUTCOMES, Lifecycle
 from motoko.errors import WorkflowStalled
+from motoko.orchestrator.actions import location
 from motoko.orchestrator.lease import Stall
 from motoko.storage.off_loop import in_thread
+from motoko.storage.scope import StretchScope, scope_in
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
@@ -23,16 +27,29 @@ logger = logging.getLogger("motoko.orchestrator")
 
 # Seconds from an event to the question whether anything can follow it.
 QUIET: Final = 0.5
+AGAIN: Final = 1.0  # seconds between looks at tasks that wait for something else
+MOMENT: Final = 0.05  # in which those who were woken for nothing wait again
+MOMENTS: Final = 20
 MAIN: Final = "main"
 SHOWN: Final = 20  # of those that wait
 UNENDED: Final = tuple(state.value for state in Lifecycle if state not in OUTCOMES)
+POLLED: Final = (ConditionKind.PLAIN, ConditionKind.WORKFLOW_FILTER)
+
+
+def active_runs(session: Session, run_name: str) -> int:
+    """Return how many runs of a run name can still move."""
+    tables = session.tables
+    return sum(
+        len(tables.study(name).ids(run_name, lifecycles=UNENDED)) for name in tables.study_names()
+    )
 
 
 class StallWatch:
     """Knows who waits in Motoko's own awaits, and looks whether anything can still happen.
 
     It errs on the side of waiting: a task that waits for anything else (a sleep, a request, a
-    thread) may still do something.
+    thread) may still do something, and so may a timeout or timer that user code has set. Before
+    the workflow is found stalled, all conditions are evaluated for the newest commit.
     """
 
     def __init__(self, execution: Execution, *, ends: bool) -> None:
@@ -41,7 +58,11 @@ class StallWatch:
         self._waits: dict[asyncio.Task[Any], tuple[str, Callable[[], str]]] = {}
         self._foreign = asyncio.all_tasks()
         self._timer: asyncio.TimerHandle | None = None
+        self._looking = False
+        self._missed = False
+        self._seen = -1  # the last commit when everything was looked at
         self._stall: Stall | None = None
+        self._told: tuple[str, ...] | None = None
 
     @contextlib.contextmanager
     def waiting(self, owner: str, describe: Callable[[], str]) -> Iterator[None]:
@@ -60,8 +81,15 @@ class StallWatch:
 
     def stir(self) -> None:
         """Note that something has happened; a little later the question is asked."""
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(QUIET, self._ask)
+        self._ask_at(asyncio.get_running_loop().time() + QUIET)
+
+    def _ask_at(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(when, self._ask, context=Context())  # no timer of the user's
 
     def close(self) -> None:
         """Ask nothing more."""
@@ -71,13 +99,24 @@ class StallWatch:
 
     def _ask(self) -> None:
         self._timer = None
-        if self._execution.ending or not self._execution.asked_everything():
+        self._missed = self._looking
+        if self._looking or self._execution.ending or not self._execution.asked_everything():
             return  # what is being asked stirs again when it is answered
-        if self._quiet():
-            self._execution.bad_ends.consider_old()
-            self._execution.background(self._look)
-        else:
+        if not self._quiet():
             self._go_on()
+            self._ask_at(asyncio.get_running_loop().time() + AGAIN)  # no task tells that it waits
+        elif (when := next_timer()) is not None:
+            self._go_on()
+            if when < math.inf:
+                self._ask_at(when + MOMENT)
+        elif self._stall is None or self._seen != self._number:
+            self._execution.bad_ends.consider_old()
+            self._looking = True
+            self._execution.background(self._look)
+
+    @property
+    def _number(self) -> int:
+        return self._execution.store.database.feed.number
 
     def _quiet(self) -> bool:
         execution = self._execution
@@ -92,7 +131,8 @@ class StallWatch:
         if self._stall is not None:
             self._stall = None
             self._execution.lease.say_stall(None)
-            logger.warning("the workflow is not stalled any more")
+            if not self._polled():
+                logger.warning("the workflow is not stalled any more")
 
     def _stuck(self, task: asyncio.Task[Any]) -> bool:
         if task in self._waits or task in self._foreign or task.done():
@@ -104,13 +144,37 @@ class StallWatch:
         return isinstance(waits_for, asyncio.Task) or hasattr(waits_for, "_children")
 
     async def _look(self) -> None:
-        moving = await in_thread(self._moving)
+        try:
+            moving = self._seen != self._number and await in_thread(self._moving)
+            stalled = not moving and await self._nothing_can_follow()
+        finally:
+            self._looking = False
+        if stalled:
+            await self._stalled()
+            return
         if moving:
             self._go_on()
-        if moving or not self._quiet():
-            return
-        waits = self._describe()
-        if self._ends and not self._polled():
+        if self._missed or not moving:  # a run that moves stirs
+            self.stir()
+
+    async def _nothing_can_follow(self) -> bool:
+        """Look at everything as of the newest commit; return whether nothing can follow it."""
+        execution = self._execution
+        if self._seen != self._number:
+            await in_thread(execution.store.database.catch_up)
+            number = self._number
+            await execution.dispatcher.look_at_everything()
+            self._seen = number
+            for _ in range(MOMENTS):
+                if self._quiet():
+                    break
+                await asyncio.sleep(MOMENT)
+        newest = self._seen == self._number and not execution.active
+        return newest and self._quiet() and next_timer() is None
+
+    async def _stalled(self) -> None:
+        waits, polled = self._describe(), self._polled()
+        if self._ends and not polled:
             await self._execution.bad_ends.conclude()  # what failed says more than what waits
             text = "\n  ".join(waits)
             raise WorkflowStalled(
@@ -120,31 +184,48 @@ class StallWatch:
         if self._stall is None or self._stall.waits != waits:
             self._stall = Stall(self._execution.store.now(), waits)
             self._execution.lease.say_stall(self._stall)
-            logger.warning("the workflow is stalled, and waits: %s", "; ".join(waits))
+        if self._told != waits:
+            self._told = waits
+            how = "no run can move; the workflow" if polled else "the workflow is stalled, and"
+            logger.warning("%s waits: %s", how, "; ".join(waits))
 
-    def _moving(self) -> int:
+    def _moving(self) -> bool:
         execution = self._execution
         session = Session(execution.store.database)
         try:
-            tables = session.tables
-            return sum(
-                len(tables.study(name).ids(execution.run_name, lifecycles=UNENDED))
-                for name in tables.study_names()
-            )
+            return active_runs(session, execution.run_name) > 0
         finally:
             session.close()
 
     def _polled(self) -> bool:
-        kinds = {event.kind for event in self._execution.engine.events()}
-        return ConditionKind.PLAIN in kinds
+        return any(event.kind in POLLED for event in self._execution.engine.events())
 
     def _describe(self) -> tuple[str, ...]:
         lines = [f"{owner} waits for {describe()}" for owner, describe in self._waits.values()]
         for action in self._execution.actions.values():
             condition = action.condition
-            shown = condition if isinstance(condition, str | list) else action.kind.value
+            shown = condition if isinstance(condition, str | list) else location(condition)
+            if action.kind in POLLED:
+                shown = f"{action.kind.value}: {shown}"
             lines.append(f"event {action.id} waits for {shown}")
         lines = list(dict.fromkeys(lines))
         if len(lines) > SHOWN:
             lines[SHOWN:] = [f"... and {len(lines) - SHOWN} more"]
         return tuple(lines) or ("main has returned",)
+
+
+def next_timer() -> float | None:
+    """Return when the first timer that user code has set is due, in the loop's time.
+
+    None if there is none; infinity where that cannot be known. A timer is the user's if it was
+    set in ``main`` or in an action.
+    """
+    handles = getattr(asyncio.get_running_loop(), "_scheduled", None)  # nothing public lists them
+    if handles is None:
+        return math.inf
+    times = [
+        handle.when()
+        for handle in handles
+        if not handle.cancelled() and isinstance(scope_in(handle._context), StretchScope)  # noqa: SLF001 - get_context: 3.12
+    ]
+    return min(times, default=None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 from ZODB.POSException import ReadConflictError
@@ -101,6 +101,11 @@ _current: ContextVar[Scope | None] = ContextVar("motoko_scope", default=None)
 def current_scope() -> Scope | None:
     """Return the scope that the running action, ``main`` or transaction has set."""
     return _current.get()
+
+
+def scope_in(context: Context) -> Scope | None:
+    """Return the current scope of code that runs in ``context``."""
+    return context.get(_current)
 
 
 @contextlib.contextmanager
