@@ -113,6 +113,10 @@ class ServerError(StorageError):
     """The database server cannot be started or reached."""
 
 
+class SharedStudyError(StorageError):
+    """The run directories of a study are those of another workflow."""
+
+
 class ConflictError(StorageError):
     """Somebody else changed what this transaction wrote or relied on."""
 

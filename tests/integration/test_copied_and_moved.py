@@ -263,3 +263,38 @@ def test_a_home_that_was_never_there_is_not_missed(tmp_path: Path) -> None:
 def test_a_lock_in_a_directory_that_has_gone(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="nowhere is not there any more"):
         FileLock(tmp_path / "nowhere" / "a.lock").acquire()
+
+
+# -- two workflows that share a study ----------------------------------------------------------
+
+
+def test_the_second_workflow_of_a_study_is_refused(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    shell.ok("run", "--run_name", "a")
+    other = small_workflow(tmp_path / "second")
+    shutil.rmtree(other.directory / "s")
+    (other.directory / "s").symlink_to(os.path.relpath(shell.directory / "s", other.directory))
+    for command in (["create"], ["run", "--run_name", "b"]):
+        done = other.run(*command)
+        assert done.returncode == 1
+        assert f"of another workflow, {shell.directory}" in done.stderr.splitlines()[0]
+        assert "Traceback" not in done.stderr
+    assert not (other.directory / ".wf" / "wf.db").exists()
+    assert (shell.directory / "s" / "BD-s-runs" / "run-1").is_dir()
+    # Where its database is older than the note of whose the run directories are:
+    note = shell.directory / "s" / ".BD-s-runs.workflow"
+    content = note.read_bytes()
+    note.unlink()
+    (other.directory / "s").unlink()
+    (other.directory / "s").mkdir()
+    for name in ("bd.yaml", "launch.sh"):
+        shutil.copy(shell.directory / "s" / name, other.directory / "s")
+    other.ok("create")
+    shutil.rmtree(other.directory / "s")
+    (other.directory / "s").symlink_to(shell.directory / "s")
+    note.write_bytes(content)
+    done = other.run("run", "--run_name", "b")
+    assert done.returncode == 1
+    assert f"of another workflow, {shell.directory}" in done.stderr
+    assert not list(shell.directory.glob("s/BD-s-runs/*before*"))
+    other.close()

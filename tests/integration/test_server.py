@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from zc.lockfile import LockError  # type: ignore[import-untyped]
 
 from motoko.core.changes import EditRun, SetVariable
 from motoko.core.edits import SetFields
@@ -32,6 +36,7 @@ from motoko.runtime.lock import FileLock
 from motoko.storage.address import MAX_SOCKET_PATH, StateDirectory
 from motoko.storage.database import Database
 from motoko.storage.handles import Run
+from motoko.storage.served_file import ServedFile
 from motoko.storage.server import answers, create_database, ensure_server, stop_server
 from motoko.storage.session import Session, transact
 from motoko.storage.store import Store
@@ -40,7 +45,7 @@ from motoko.testing import add_run, study_config
 from motoko.testing.clients import commit, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from motoko.storage.feed import Commit
 
@@ -306,6 +311,129 @@ def test_a_directory_that_others_can_enter_holds_no_socket(
     finally:
         (base / f"motoko-{os.getuid()}").rmdir()
         base.rmdir()
+
+
+# -- a server that lives and cannot be reached -------------------------------------------------
+
+
+def gone(process: processes.ProcessId) -> bool:
+    return not processes.is_alive(process)
+
+
+def take_away_the_socket(state: StateDirectory) -> None:
+    state.socket().unlink()
+
+
+def take_away_socket_and_record(state: StateDirectory) -> None:
+    state.socket().unlink()
+    state.server_record.unlink()
+
+
+def take_away_socket_and_locks(state: StateDirectory) -> None:
+    state.socket().unlink()
+    for path in state.path.glob("*.lock"):
+        path.unlink()
+
+
+def put_another_socket_there(state: StateDirectory) -> None:
+    path = str(state.socket())
+    os.unlink(path)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        take_away_the_socket,
+        take_away_socket_and_record,
+        take_away_socket_and_locks,
+        put_another_socket_there,
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_replaced(
+    state: StateDirectory, store: Store, spoil: Callable[[StateDirectory], None]
+) -> None:
+    store.script.write(SetVariable(None, "n", 1))
+    process = server_process(state)
+    spoil(state)
+    other = Store(state, {})
+    try:
+        assert variable(other, "n") == 1
+        eventually(lambda: gone(process))
+        other.script.write(SetVariable(None, "n", 2))
+        eventually(lambda: variable(store, "n") == 2)  # it follows
+        assert server_process(state) != process
+    finally:
+        other.close()
+
+
+def test_a_record_that_was_removed_is_written_again(state: StateDirectory) -> None:
+    process = server_process(state)
+    state.server_record.unlink()
+    eventually(state.server_record.exists)
+    assert server_process(state) == process
+
+
+def test_two_servers_never_serve_one_file(state: StateDirectory) -> None:
+    """Whatever became of socket, record and lock files."""
+    state.database_lock.unlink()
+    with pytest.raises(LockError):
+        ServedFile(state.database)
+    assert answers(state)
+
+
+def test_where_no_other_server_can_be_started_one_line_says_so(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motoko.storage.server.UNREACHABLE_SECONDS", 0.2)
+    process = server_process(state)
+    os.kill(process.pid, signal.SIGSTOP)  # so that it does not notice
+    try:
+        state.socket().unlink()
+        with pytest.raises(ServerError) as caught:
+            ensure_server(state)
+        assert caught.value.message.endswith(
+            f"wf.db is served by process {process.pid}, which cannot be reached"
+        )
+        assert "motoko kill" in (caught.value.hint or "")
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+        eventually(lambda: gone(process))
+    assert ensure_server(state)
+
+
+@pytest.mark.parametrize("when", ["missing", "removed"])
+def test_a_runtime_directory_that_is_not_there(
+    deep: StateDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    stop_server(deep)
+    with tempfile.TemporaryDirectory(prefix="m", dir="/tmp") as base:
+        runtime = Path(base) / "run"
+        if when == "removed":
+            runtime.mkdir()
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        ensure_server(deep)
+        assert deep.socket().is_relative_to(runtime) is (when == "removed")
+        process = server_process(deep)
+        if when == "removed":
+            shutil.rmtree(runtime)
+        store = Store(deep, {})
+        store.script.write(SetVariable(None, "n", 1))
+        assert variable(store, "n") == 1
+        store.close()
+        assert answers(deep)
+        assert gone(process) is (when == "removed")
+
+
+def test_a_record_that_leads_to_a_socket_of_others_is_not_followed(
+    deep: StateDirectory, tmp_path: Path
+) -> None:
+    right, server = deep.socket(), server_process(deep)
+    stop_server(deep)
+    (tmp_path / "open").mkdir(mode=0o777)
+    PidFile(deep.server_record).write(server, socket=str(tmp_path / "open" / "s.sock"))
+    assert deep.socket() == right
 
 
 # -- looking without a server ----------------------------------------------------------------

@@ -17,6 +17,7 @@ from motoko.launcher.generators.slurm.commands import SUBMIT, Scheduler
 from motoko.launcher.launcher import Launcher, Options
 from motoko.launcher.registry import machines
 from motoko.storage.address import StateDirectory
+from motoko.storage.ownership import claim
 from motoko.storage.store import Store
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def make_launcher(
     if not hold:
         _check_scheduler(defaults)
     store = Store(StateDirectory.of(directory), config.studies)
+    for name in served:
+        claim(store.state, store.runs_root(name))
     launcher = Launcher(store, options, BashGenerator(), Scheduler())
     if hold:
         launcher.hold()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from motoko.errors import ServerError, StorageError
 from motoko.runtime.daemons import PidFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # sockaddr_un has 108 bytes on Linux and 104 on macOS, the closing zero included.
 MAX_SOCKET_PATH: Final = 100
@@ -38,6 +42,11 @@ class StateDirectory:
     def database(self) -> Path:
         """Return the database file."""
         return self.path / "wf.db"
+
+    @property
+    def database_lock(self) -> Path:
+        """Return the file that FileStorage locks while it serves the database."""
+        return self.path / "wf.db.lock"
 
     @property
     def server_record(self) -> Path:
@@ -88,7 +97,9 @@ class StateDirectory:
         # Where it is elsewhere depends on the environment of whoever started the server.
         found = PidFile(self.server_record).read()
         if found is not None and isinstance(path := found.info.get("socket"), str):
-            return Path(path)
+            socket = Path(path)
+            if not socket.parent.exists() or _is_private(socket.parent):
+                return socket
         return self.new_socket()
 
     def new_socket(self) -> Path:
@@ -101,15 +112,37 @@ class StateDirectory:
 
 
 def _private_runtime_directory() -> Path:
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    if len(os.fsencode(base)) > MAX_SOCKET_PATH - 50:
-        base = "/tmp"  # noqa: S108 - the directory made in it is checked to be ours alone
-    directory = Path(base) / f"motoko-{os.getuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    info = directory.lstat()
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise ServerError(
-            f"{directory} is not a directory that only you can enter",
-            hint="Whoever can reach the server's socket can act as you. Remove the directory.",
-        )
-    return directory
+    """Return a private directory with a short path, made if need be, for sockets."""
+    for base in _runtime_bases():
+        directory = Path(base) / f"motoko-{os.getuid()}"
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError:  # it is gone, or nothing can be made in it
+            continue
+        if not _is_private(directory):
+            raise ServerError(
+                f"{directory} is not a directory that only you can enter",
+                hint="Whoever can reach the server's socket can act as you. Remove the directory.",
+            )
+        return directory
+    raise ServerError(
+        "there is no directory for the socket of the database server",
+        hint="Set XDG_RUNTIME_DIR or TMPDIR to a directory that you can write to.",
+    )
+
+
+def _runtime_bases() -> Iterator[str]:
+    bases = [os.environ.get("XDG_RUNTIME_DIR")]
+    with contextlib.suppress(FileNotFoundError):
+        bases.append(tempfile.gettempdir())
+    bases.append("/tmp")  # noqa: S108 - the directory made in it is checked to be ours alone
+    return (base for base in bases if base and len(os.fsencode(base)) <= MAX_SOCKET_PATH - 50)
+
+
+def _is_private(directory: Path) -> bool:
+    try:
+        found = directory.lstat()
+    except OSError:
+        return False
+    ours = found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return ours and stat.S_ISDIR(found.st_mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from motoko.storage.ownership import check, claim
 from motoko.storage.server import create_database
 
 if TYPE_CHECKING:
@@ -13,10 +14,17 @@ if TYPE_CHECKING:
 
 
 def create_workflow(store: Store, *, replace: bool) -> None:
-    """Make the database; DatabaseExistsError where there are results and not ``replace``."""
+    """Make the database; DatabaseExistsError where there are results and not ``replace``.
+
+    SharedStudyError where a study's run directories are another workflow's.
+    """
+    roots = [store.runs_root(study) for study in store.studies]
+    for runs in roots:
+        check(store.state, runs)
     create_database(store.state, store.studies, replace=replace)
-    for study in store.studies:
-        move_aside(store.runs_root(study))
+    for runs in roots:
+        claim(store.state, runs)
+        move_aside(runs)
 
 
 def move_aside(runs: Path) -> Path | None:

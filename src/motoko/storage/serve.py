@@ -7,19 +7,22 @@ import contextlib
 import logging
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZEO.StorageServer import StorageServer
 from ZODB.POSException import POSError
 
 from motoko.errors import MotokoError
 from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
+from motoko.runtime.files import inode
 from motoko.runtime.logs import log_to_stderr
 from motoko.runtime.signals import reset_all
 from motoko.storage.address import StateDirectory
 from motoko.storage.damage import told
-from motoko.storage.home import LOOK_SECONDS, Home
+from motoko.storage.home import Home
 from motoko.storage.orphans import remove_orphans
 from motoko.storage.packing import Packer, Policy
 from motoko.storage.served_file import ServedFile
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 # Clients that missed more commits than this are told that anything may have changed.
 INVALIDATION_QUEUE: Final = 5000
+LOOK_SECONDS: Final = 1.0  # between two looks whether it can be reached
 
 log = logging.getLogger("motoko.storage.serve")  # __name__ is __main__
 
@@ -49,6 +53,7 @@ def serve(state: StateDirectory, policy: Policy) -> None:
     with contextlib.suppress(FileNotFoundError):
         socket.unlink()
     record = PidFile(state.server_record)
+    listening: Listening | None = None
     try:
         with told(state.database, opening=True):
             server = StorageServer(
@@ -58,43 +63,82 @@ def serve(state: StateDirectory, policy: Policy) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, loop.stop)
         socket.chmod(0o600)
+        listening = Listening.at(socket)
         record.write(socket=str(socket))
         announce_ready()
         packer.consider(storage.getSize())
-        _watch(loop, home, storage, state.stopped_mark)
+        _watch(loop, home, storage, listening, state)
         loop.run_forever()
     finally:
         moved = home.lost() is not None
         storage.in_place()
         storage.close()
         record.remove()
-        if not moved:  # or it may be another server's by now
+        # Where it was replaced, it is another server's.
+        if not moved and listening is not None and listening.lost() is None:
             with contextlib.suppress(FileNotFoundError):
                 socket.unlink()
 
 
-def _watch(loop: AbstractEventLoop, home: Home, storage: ServedFile, mark: Path) -> None:
-    """End the loop when the directory or the file is not there any more, or is another one.
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A socket that a server listens on, as it made it."""
 
-    Also when the mark was made or touched.
+    path: Path
+    inode: int | None
+
+    @classmethod
+    def at(cls, path: Path) -> Listening:
+        """Return the socket at ``path`` as it is now."""
+        return cls(path, inode(path))
+
+    def lost(self) -> str | None:
+        """Return what became of a socket that nobody can reach any more, None if it is in place."""
+        with contextlib.suppress(OSError):
+            if inode(self.path) != self.inode:
+                return f"its socket {self.path} was removed or replaced"
+        return None
+
+
+def _watch(
+    loop: AbstractEventLoop,
+    home: Home,
+    storage: ServedFile,
+    listening: Listening,
+    state: StateDirectory,
+) -> None:
+    """End the loop when the server cannot be reached or is not wanted any more.
+
+    That is: directory, file or socket is not there any more, or is another one, or the mark that
+    it is to stop was made or touched. Whoever needs the server then starts another one.
     """
-    before = _touched(mark)
+    before = _touched(state.stopped_mark)
+    record = PidFile(state.server_record)
 
     def look() -> None:
-        lost = home.lost()
-        if lost is None and _touched(mark) not in (None, before):
+        if home.lost() is None and _touched(state.stopped_mark) not in (None, before):
             loop.stop()
             return
-        if lost is None and storage.in_place():
-            loop.call_later(LOOK_SECONDS, look)
+        why = _unreachable(home, storage, listening)
+        if why is not None:
+            log.error("%s", why)
+            loop.stop()
             return
-        if lost is None:
-            log.error("%s was removed or replaced while it was served", storage.getName())
-        else:
-            log.error("%s", lost.message)
-        loop.stop()
+        if record.read() is None:  # only who has locked the file gets here
+            record.write(socket=str(listening.path))
+        loop.call_later(LOOK_SECONDS, look)
 
     loop.call_later(LOOK_SECONDS, look)
+
+
+def _unreachable(home: Home, storage: ServedFile, listening: Listening) -> str | None:
+    """Return why nobody can reach the server or its file any more, None if that is not so."""
+    lost = home.lost()
+    if lost is not None:
+        return lost.message
+    if not storage.in_place():
+        return f"{storage.getName()} was removed or replaced while it was served"
+    return listening.lost()
 
 
 def _touched(path: Path) -> int | None:
@@ -123,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     policy = Policy(minimum=options.pack_minimum, keep=options.pack_keep)
     try:
         serve(StateDirectory(options.state), policy)
-    except (OSError, POSError, MotokoError) as error:
+    except (OSError, POSError, MotokoError, LockError) as error:
         log.error("%s: %s", type(error).__name__, error)
         announce_failure(_reason(error, StateDirectory(options.state)))
         return 1
@@ -134,6 +178,8 @@ def _reason(error: Exception, state: StateDirectory) -> str:
     """Return what is wrong, then what to do about it, on lines of their own."""
     if isinstance(error, MotokoError):
         return str(error)
+    if isinstance(error, LockError):
+        return f"{state.database} is served by another process already"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or state.database} cannot be used: {error.strerror}"
     return f"{state.database} cannot be served: {type(error).__name__}: {error}"

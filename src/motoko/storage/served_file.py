@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZODB.FileStorage.FileStorage import TempFormatter
 from ZODB.utils import z64
 
@@ -45,6 +47,7 @@ class ServedFile(SafeFile):
             raise
 
     def _restore_index(self) -> Any:
+        _lock(self._file)
         # By now this process has locked the file, and has read nothing of it.
         if not self._new:
             damage.mend(Path(self._file_name))
@@ -80,6 +83,7 @@ class ServedFile(SafeFile):
         """Cut off what was half-written; the buffer would be written as soon as there is room."""
         os.ftruncate(self._file.fileno(), self._pos)
         self._file = _exchanged(self._file, self._file_name, "r+b")
+        _lock(self._file)
 
     def _clear_temp(self) -> None:
         try:
@@ -116,6 +120,7 @@ class ServedFile(SafeFile):
         faults.point("server.after_exchange")
         self._files.empty()
         self._file = _exchanged(self._file, self._file_name, "r+b")
+        _lock(self._file)
         self._initIndex(index, self._tindex)
         self._pos = position
 
@@ -152,6 +157,17 @@ def _exchanged(file: Any, name: str, mode: str) -> Any:
     """Return the file opened anew, without what the buffer of the former one still holds."""
     file.raw.close()
     return open(name, mode)
+
+
+def _lock(file: Any) -> None:
+    """Lock the database file itself, for its lock file may be removed; LockError if it is served.
+
+    The lock ends with the file object.
+    """
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise LockError(f"{file.name} is served by another process") from error
 
 
 def _make_durable(name: str) -> None:

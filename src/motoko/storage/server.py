@@ -18,7 +18,7 @@ import anyio
 from motoko.errors import DatabaseExistsError, NoDatabaseError, ServerError
 from motoko.runtime.daemons import PidFile, spawn_detached
 from motoko.runtime.files import private_directory
-from motoko.runtime.lock import FileLock
+from motoko.runtime.lock import FileLock, is_locked
 from motoko.runtime.processes import is_visible, stop
 from motoko.storage.damage import last_cut
 from motoko.storage.database import Database
@@ -39,6 +39,8 @@ GREETING_SECONDS = 0.2
 HANG_SECONDS = 3.0  # a server that greets nobody for so long hangs
 STOP_GRACE = 5.0  # seconds between asking a server to end and making it end
 UNSEEN_SECONDS = 20.0  # for a server to see the mark that it is to end
+PAUSE = 0.05
+UNREACHABLE_SECONDS = 4.0  # for a server to notice that nobody can reach it
 PAUSE = 0.05
 LOCK_PATIENCE = 40.0  # seconds: longer than a server may take to start
 _ROOM: Final = "Make room on the disk, and do it again: nothing is lost."
@@ -97,6 +99,8 @@ def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = 
     with explained(state.path, "used"), server_lock(state):
         if answers(state) or not (needed is None or needed()):
             return False
+        if _served_again(state):
+            return False
         _check_database(state)  # it may have been replaced meanwhile
         state.stopped_mark.unlink(missing_ok=True)
         private_directory(state.logs)
@@ -110,6 +114,26 @@ def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = 
         if cut is not None and cut != before:
             log.warning("cut off the end of %s: %s", state.database, cut)
     return True
+
+
+def _served_again(state: StateDirectory) -> bool:
+    """Wait for a server that has the file and cannot be reached; returns whether it can be again.
+
+    Without a socket it ends by itself. ServerError where it does not.
+    """
+    deadline = time.monotonic() + UNREACHABLE_SECONDS
+    while is_locked(state.database_lock) or is_locked(state.database):
+        if answers(state):
+            return True
+        if time.monotonic() > deadline:
+            found = PidFile(state.server_record).read()
+            which = "another process" if found is None else f"process {found.process.pid}"
+            raise ServerError(
+                f"{state.database} is served by {which}, which cannot be reached",
+                hint="Stop it with `motoko kill`; what needs it starts another one.",
+            )
+        time.sleep(PAUSE)
+    return False
 
 
 def _check_database(state: StateDirectory) -> None:

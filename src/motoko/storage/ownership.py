@@ -1,0 +1,94 @@
+"""Whose the run directories of a study are: two workflows never share them.
+
+A study's directory may be part of several workflows, by a link or by a path that leads there. Run
+directories are named after the ids of one database, so the first workflow that makes some owns
+them, and says so in a file beside them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from motoko.errors import SharedStudyError
+from motoko.runtime.files import exclusive_create, inode, write_atomic
+
+if TYPE_CHECKING:
+    from motoko.storage.address import StateDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A workflow: its directory, and the inode numbers of its state and of the study directory.
+
+    A copied study directory has another inode, and so the copied note means nothing there.
+    """
+
+    workflow: str
+    state: int | None
+    study: int | None
+
+
+def claim(state: StateDirectory, runs: Path) -> None:
+    """Make the run directories below ``runs`` those of this workflow.
+
+    SharedStudyError, which names the other workflow, if they are another one's.
+    """
+    ours = _of(state, runs)
+    content = json.dumps(asdict(ours)).encode()
+    with contextlib.suppress(PermissionError):  # then no run directory can be made either
+        if exclusive_create(_note(runs), content):
+            return
+        check(state, runs)
+        if _read(runs) != ours:
+            write_atomic(_note(runs), content)
+
+
+def check(state: StateDirectory, runs: Path) -> None:
+    """Raise SharedStudyError if the run directories below ``runs`` are another workflow's."""
+    found, ours = _read(runs), _of(state, runs)
+    if found is None or found.workflow == ours.workflow or found.state == ours.state:
+        return
+    other = Path(found.workflow)
+    lives = _inode(other / ".wf") == found.state
+    inside = Path(os.path.realpath(runs.parent)).is_relative_to(state.path.parent)
+    if lives:
+        raise SharedStudyError(
+            f"{runs} holds the run directories of another workflow, {other}",
+            hint="Give each workflow a study directory of its own: copy it, do not link to it.",
+        )
+    if not inside and runs.is_dir() and any(runs.iterdir()):
+        raise SharedStudyError(
+            f"{runs} holds the run directories of another workflow, {other}, which is not there "
+            "any more",
+            hint=f"If nobody needs them, move {runs} away.",
+        )
+
+
+def _of(state: StateDirectory, runs: Path) -> Owner:
+    return Owner(str(state.path.parent), _inode(state.path), _inode(runs.parent))
+
+
+def _note(runs: Path) -> Path:
+    return runs.with_name(f".{runs.name}.workflow")
+
+
+def _read(runs: Path) -> Owner | None:
+    """Return what the note says, None if there is none, it makes no sense or is a copy."""
+    try:
+        content = json.loads(_note(runs).read_bytes())
+        found = Owner(str(content["workflow"]), int(content["state"]), content["study"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+    return found if found.study == _inode(runs.parent) else None
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return inode(path)
+    except OSError:  # it cannot be told now
+        return None

@@ -1,0 +1,109 @@
+"""Two workflows that share a study's directory: the second is refused, naming the first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.errors import SharedStudyError
+from motoko.storage.address import StateDirectory
+from motoko.storage.ownership import check, claim
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.unit
+
+RUNS = "BD-s-runs"
+
+
+def make(directory: Path) -> StateDirectory:
+    """Make the directories of a workflow, whatever leads to its study ``s``."""
+    (directory / ".wf").mkdir(parents=True)
+    return StateDirectory.of(directory)
+
+
+def runs_of(state: StateDirectory) -> Path:
+    return state.path.parent / "s" / RUNS
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> StateDirectory:
+    """A workflow with a run."""
+    state = make(tmp_path / "a")
+    (tmp_path / "a" / "s" / RUNS / "run-1").mkdir(parents=True)
+    claim(state, runs_of(state))
+    return state
+
+
+def test_it_stays_the_first_ones(first: StateDirectory) -> None:
+    check(first, runs_of(first))
+    claim(first, runs_of(first))
+
+
+@pytest.mark.parametrize("how", ["absolute", "relative", "chain", "nested"])
+def test_the_second_is_refused(first: StateDirectory, tmp_path: Path, how: str) -> None:
+    place = tmp_path / "a" / "inner" if how == "nested" else tmp_path / "b"
+    second = make(place)
+    study = tmp_path / "a" / "s"
+    if how == "chain":
+        (tmp_path / "link").symlink_to(tmp_path / "a")
+        study = tmp_path / "link" / "s"
+    target = study if how in ("absolute", "chain") else os.path.relpath(study, place)
+    (place / "s").symlink_to(target)
+    for work in (check, claim, claim):
+        with pytest.raises(SharedStudyError) as caught:
+            work(second, runs_of(second))
+        assert caught.value.message.endswith(f"of another workflow, {tmp_path / 'a'}")
+    check(first, runs_of(first))
+    assert (tmp_path / "a" / "s" / RUNS / "run-1").is_dir()
+
+
+def test_a_moved_workflow_keeps_its_own(first: StateDirectory, tmp_path: Path) -> None:
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = StateDirectory.of(tmp_path / "b")
+    claim(moved, runs_of(moved))
+    other = make(tmp_path / "c")
+    (tmp_path / "c" / "s").symlink_to(tmp_path / "b" / "s")
+    with pytest.raises(SharedStudyError, match=f"workflow, {tmp_path / 'b'}"):
+        claim(other, runs_of(other))
+
+
+def test_a_copy_has_its_own(first: StateDirectory, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "a", tmp_path / "b", symlinks=True)
+    copy = StateDirectory.of(tmp_path / "b")
+    claim(copy, runs_of(copy))
+    claim(first, runs_of(first))
+    claim(copy, runs_of(copy))
+
+
+def test_a_new_state_in_the_same_place_keeps_them(first: StateDirectory, tmp_path: Path) -> None:
+    first.path.rmdir()
+    (tmp_path / "other").mkdir()  # so that the inode is another one
+    first.path.mkdir()
+    claim(first, runs_of(first))
+
+
+def test_what_a_workflow_left_that_has_gone(first: StateDirectory, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    (tmp_path / "a" / "s").rename(study)
+    second = make(tmp_path / "b")  # before inode numbers can be used again
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "b" / "s").symlink_to(study)
+    with pytest.raises(SharedStudyError, match="which is not there any more"):
+        claim(second, runs_of(second))
+    (study / RUNS / "run-1").rmdir()
+    claim(second, runs_of(second))  # nothing is left that could be mixed up
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\x00", b'{"workflow": 1, "state": "x"}'])
+def test_a_note_that_makes_no_sense_is_written_anew(
+    first: StateDirectory, tmp_path: Path, content: bytes
+) -> None:
+    note = tmp_path / "a" / "s" / f".{RUNS}.workflow"
+    note.write_bytes(content)
+    claim(first, runs_of(first))
+    assert str(tmp_path / "a") in note.read_text()
