@@ -245,7 +245,7 @@ class Workflow:
     def get_orchestrator_function(self) -> Callable[..., Awaitable[Any]]:
         """Load ``module.function`` from beside ``motoko.yaml``; OrchestratorLoadError if it fails.
 
-        While the module is imported its directory is first on ``sys.path``.
+        It can import what lies beside it: its directory becomes the last of ``sys.path``.
         """
         if self.orchestrator_function is None:
             self.orchestrator_function = function_of(self.load_orchestrator_module(), self.config)

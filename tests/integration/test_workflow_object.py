@@ -126,14 +126,14 @@ def test_run_params_that_are_no_dictionary(workflow: Workflow) -> None:
 
 
 def test_a_script_that_cannot_be_read(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Path.read_bytes
+    usual = Path.open
 
-    def refused(path: Path) -> bytes:
+    def refused(path: Path, *arguments: Any, **options: Any) -> Any:
         if path.name == "launch.sh":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return read(path)
+        return usual(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr(Path, "open", refused)
     with pytest.raises(ConfigError, match=r"launch\.sh cannot be read: Permission denied"):
         workflow.open.create_task(x=1.0)
     assert len(workflow.open.select()) == 0

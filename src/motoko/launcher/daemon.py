@@ -26,7 +26,13 @@ from motoko.launcher.control import END, RECALL, RESUME, WAKE, Request, pending,
 from motoko.launcher.registry import machines
 from motoko.launcher.removal import sweep_quietly
 from motoko.runtime.clock import now
-from motoko.runtime.daemons import PidFile, announce_failure, announce_ready, spawn_detached
+from motoko.runtime.daemons import (
+    PidFile,
+    announce_failure,
+    announce_ready,
+    module_command,
+    spawn_detached,
+)
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
 from motoko.runtime.logs import log_to_stderr
@@ -121,7 +127,7 @@ def start_launcher(
                 return serving[wanted[0]]
             if serving:
                 studies = [study for study in wanted if study not in serving]
-        arguments = [sys.executable, "-m", "motoko.launcher.daemon", str(state.path.parent)]
+        arguments = module_command("motoko.launcher.daemon", str(state.path.parent))
         for option, value in (("--generator", generator), ("--machine_name", machine_name)):
             arguments += [option, value] if value is not None else []
         for study in studies or ():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from motoko.errors import MotokoError
-from motoko.runtime.daemons import Daemon, PidFile, spawn_detached
+from motoko.runtime.daemons import Daemon, PidFile, module_command, spawn_detached
 from motoko.runtime.files import private_directory
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def start_detached(state: StateDirectory, run_name: str, arguments: Sequence[str
     private_directory(state.path)
     private_directory(state.logs)
     return spawn_detached(
-        [sys.executable, "-m", "motoko", *arguments],
+        module_command("motoko", *arguments),
         log=log_file(state, run_name),
         timeout=START_SECONDS,
         error=MotokoError,

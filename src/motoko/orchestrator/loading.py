@@ -2,50 +2,111 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    PathFinder,
+    SourceFileLoader,
+)
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from motoko.errors import OrchestratorLoadError, nearest
 from motoko.orchestrator.actions import location
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from motoko.config import WorkflowConfig
+
+
+SITE: Final = ("site-packages", "dist-packages")
+
+
+class _FreshLoader(SourceFileLoader):
+    """Compiles a module from its source each time.
+
+    Python's cache takes a source that was edited within the same second for the same.
+    """
+
+    def path_stats(self, path: str) -> NoReturn:
+        """Say that nothing is known by which a cached file could be judged."""
+        raise OSError(f"{path} is compiled from its source")
 
 
 def load_module(config: WorkflowConfig) -> Any:
     """Import the module that holds the orchestrator function; OrchestratorLoadError if it fails.
 
-    Its directory goes first on ``sys.path``, so that it can import what lies beside it.
+    It is in ``sys.modules`` under its name, like any other module. Its directory goes last on
+    ``sys.path``: it can import what lies beside it, and nothing there stands for a module of
+    Python or of a package.
     """
     name = config.orchestrator_module
-    directory = str(config.directory)
-    path = Path(directory) / f"{name}.py"
+    path = config.directory / f"{name}.py"
     if not path.is_file():
         raise _misnamed(
             config,
             f"the orchestrator's module {path} does not exist",
             hint="`orchestrator: module.function` names a .py file beside motoko.yaml.",
         )
-    spec = importlib.util.spec_from_file_location(name, path)
+    _check_name(config, name)
+    _add_to_path(str(config.directory))
+    spec = spec_from_file_location(name, path, loader=_FreshLoader(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
+    module = module_from_spec(spec)
+    former = sys.modules.get(name)
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        _put_back(name, former)
         raise OrchestratorLoadError(
             f"the orchestrator cannot be imported: {type(error).__name__}: {error}",
             file=str(path),
             line=line_in(error, path),
         ) from error
     return module
+
+
+def _check_name(config: WorkflowConfig, name: str) -> None:
+    """Refuse a name under which Python or Motoko would look for another module."""
+    if name in sys.stdlib_module_names:
+        owner = "a module of Python's library"
+    elif (origin := _installed(name)) is not None:
+        owner = f"an installed package ({origin})"
+    else:
+        return
+    raise _misnamed(
+        config,
+        f"the orchestrator's module {name}.py has the name of {owner}",
+        hint="Rename the file, and the module in `orchestrator:`.",
+    )
+
+
+def _installed(name: str) -> str | None:
+    """Return where the installed module of that name is, None if there is none."""
+    spec = PathFinder.find_spec(name, [path for path in sys.path if path.endswith(SITE)])
+    return None if spec is None else spec.origin or name
+
+
+def _add_to_path(directory: str) -> None:
+    if directory not in sys.path:
+        sys.path.append(directory)
+    loaders = (ExtensionFileLoader, EXTENSION_SUFFIXES), (_FreshLoader, SOURCE_SUFFIXES)
+    sys.path_importer_cache[directory] = FileFinder(directory, *loaders)
+
+
+def _put_back(name: str, former: Any) -> None:
+    if former is None:
+        sys.modules.pop(name, None)
+    else:
+        sys.modules[name] = former
 
 
 def function_of(module: Any, config: WorkflowConfig) -> Callable[..., Awaitable[Any]]:

@@ -11,6 +11,7 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -41,6 +42,14 @@ class Daemon:
     process: ProcessId
     log: Path
     announced: str
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module with this Python.
+
+    It imports nothing from the current directory: what lies there may have any name.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def spawn_detached(

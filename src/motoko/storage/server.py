@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import socket
-import sys
 import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.errors import DatabaseExistsError, NoDatabaseError, ServerError
-from motoko.runtime.daemons import PidFile, spawn_detached
+from motoko.runtime.daemons import PidFile, module_command, spawn_detached
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock, is_locked
 from motoko.runtime.processes import is_visible, stop
@@ -106,7 +105,7 @@ def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = 
         private_directory(state.logs)
         before = last_cut(state.database)
         spawn_detached(
-            [sys.executable, "-m", "motoko.storage.serve", str(state.path)],
+            module_command("motoko.storage.serve", str(state.path)),
             log=state.logs / "server.log",
             error=ServerError,
         )
