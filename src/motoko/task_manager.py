@@ -422,6 +422,7 @@ class TaskManager:
         self,
         name: str,
         requires: Sequence[str] = (),
+        /,
         *,
         run_params: Mapping[str, Any] | None = None,
         replicate: int = 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import re
 from dataclasses import FrozenInstanceError
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from motoko import variables
 from motoko.config import (
     RESERVED_TASK_NAMES,
     RunOptions,
@@ -22,8 +24,15 @@ from motoko.config import (
     load_study,
     load_workflow,
 )
+from motoko.config.study_file import RESERVED_JOB_PARAMETERS
 from motoko.config.workflow_file import WorkflowFile
+from motoko.core.records import RESERVED_FIELDS
 from motoko.errors import ConfigError, NotAWorkflowError
+from motoko.storage import handles
+from motoko.task_manager import TaskManager
+from motoko.variables import WorkflowVars
+from motoko.worker import handles as worker_handles
+from motoko.workflow import Workflow
 
 pytestmark = pytest.mark.unit
 
@@ -552,6 +561,54 @@ def test_no_task_manager_hides_an_attribute_of_the_workflow(tmp_path: Path, name
     file = make_workflow(tmp_path, f"task_managers:\n  {name}:{TAIL}")
     with pytest.raises(ConfigError, match=f"'{name}' cannot be the name of a task manager"):
         load_workflow(file)
+
+
+def public(handle: type) -> set[str]:
+    return {name for name in dir(handle) if not name.startswith("_")}
+
+
+def keywords(method: Any) -> set[str]:
+    """Return the words that a method takes beside job parameters."""
+    taken = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(method).parameters.values()
+    return {parameter.name for parameter in parameters if parameter.kind in taken}
+
+
+@pytest.fixture(scope="module")
+def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    return Workflow(make_workflow(tmp_path_factory.mktemp("workflow")))
+
+
+def test_every_attribute_of_a_job_is_reserved() -> None:
+    taken = public(handles.Job) | public(worker_handles.Job)
+    for method in ("create_task", "createTask", "find_task", "node"):
+        taken |= keywords(getattr(TaskManager, method))
+    assert taken >= {"study", "values", "replicate"}
+    assert taken - {"job_params"} <= RESERVED_JOB_PARAMETERS
+
+
+def test_every_attribute_of_a_run_is_reserved() -> None:
+    taken = public(handles.Run) | public(worker_handles.Run) | set(worker_handles.COLUMNS)
+    assert taken >= {"record", "state", "push_quantity", "study"}
+    assert taken <= RESERVED_FIELDS
+
+
+def test_every_attribute_of_the_workflow_is_reserved(workflow: Workflow) -> None:
+    attributes = {name for name in vars(workflow) if not name.startswith("_")}
+    assert public(Workflow) | attributes <= RESERVED_TASK_NAMES
+
+
+def test_every_attribute_of_the_variables_is_reserved() -> None:
+    assert public(WorkflowVars) <= variables.RESERVED
+
+
+@pytest.mark.parametrize("name", [*sorted(RESERVED_JOB_PARAMETERS), "AND", "Or", "iN"])
+def test_no_job_parameter_has_a_reserved_name(tmp_path: Path, name: str) -> None:
+    file = make_workflow(tmp_path, MINIMAL, f"job:\n  x: int\n  {name}: str\n")
+    with pytest.raises(ConfigError) as caught:
+        load_workflow(file)
+    message = f"{name!r} cannot be the name of a job parameter"
+    check(caught.value, file.parent / "mult" / "bd.yaml", Bad("", 3, message, f"as {name}_."))
 
 
 @rows(

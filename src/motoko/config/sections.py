@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import unicodedata
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from motoko.config.yaml_lines import Document, KeyPath
+
+
+OPERATORS: Final = frozenset({"and", "or", "not", "in"})
 
 
 class Problem(ValueError):
@@ -129,11 +132,17 @@ def check_name(name: str, what: str, taken: Iterable[str]) -> None:
             (name,),
             f"Write it as {seen!r} ({codes}).",
         )
+    if name.lower() in OPERATORS:
+        raise Problem(
+            f"{name!r} cannot be the name of {what}: constraints have the word {name.lower()!r}",
+            (name,),
+            f"Choose another name, such as {name}_.",
+        )
     if name in taken:
         raise Problem(
             f"{name!r} cannot be the name of {what}: the name is taken by Motoko",
             (name,),
-            "Choose another name.",
+            f"Choose another name, such as {name}_.",
         )
 
 

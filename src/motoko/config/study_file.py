@@ -34,10 +34,12 @@ _SAFE_NAME: Final = re.compile(r"[\w-][\w.-]*")
 DEFAULT_SCRIPT: Final = "launch.sh"
 DEFAULT_CONFIG_FILE: Final = "doIt.py"
 
-# A job's own attribute, and what create_task takes beside job parameters.
-RESERVED_JOB_PARAMETERS: Final = frozenset(
-    {"id", "self", "run_params", "commit", "replicate", "fail_fast"}
-)
+# Attributes of a job, here and in its script, and what create_task takes beside job parameters. A
+# test holds them together.
+RESERVED_JOB_PARAMETERS: Final = frozenset({
+    "id", "study", "keys", "values", "items", "get",
+    "self", "run_params", "commit", "replicate", "fail_fast",
+})  # fmt: skip
 
 
 def _types(value: Any, info: ValidationInfo) -> dict[str, str]:

@@ -132,7 +132,7 @@ RUN_COLUMNS: Final[dict[str, str]] = {
 RESERVED_FIELDS: Final = frozenset(RUN_COLUMNS) | {
     "job", "study", "workflow", "directory", "history", "fields", "key", "token",
     "finish", "fail", "start", "cancel", "retry", "push_quantity", "get_quantity", "quantity",
-    "quantities", "stdout", "stderr",
+    "quantities", "stdout", "stderr", "record",
 }  # fmt: skip
 
 

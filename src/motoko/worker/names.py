@@ -23,7 +23,7 @@ RESERVED_FIELDS = frozenset({
     "slurm_options",
     "job", "study", "workflow", "directory", "history", "fields", "key", "token",
     "finish", "fail", "start", "cancel", "retry", "push_quantity", "get_quantity", "quantity",
-    "quantities", "stdout", "stderr",
+    "quantities", "stdout", "stderr", "record",
 })  # fmt: skip
 
 
