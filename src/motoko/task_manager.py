@@ -354,6 +354,7 @@ class TaskManager:
         self.columns = Columns(name, config.job, config.run)
         self._digest: str | None = None
         self._warned: set[str] = set()
+        self._compared: set[str] = set()  # run names
 
     @property
     def store(self) -> Store:
@@ -409,6 +410,8 @@ class TaskManager:
         RunFailed at the first failure. Raises ParameterError, RunNameError.
         """
         run_name = self._run_name()
+        if self.workflow.context.execution is None:
+            self.report_changes()
         caller = _calling_function() if self.store.scope().event_name == "" else ""
         wanted = self._wanted(run_name, run_params or {}, replicate, job_params, caller)
         scope = self.store.scope()
@@ -449,7 +452,7 @@ class TaskManager:
         wanted = self._wanted(self._run_name(), run_params or {}, replicate, job_params, "")
         with self.store.scope().view() as session:
             table = session.tables.study(self.name)
-            found = [table.find(item.identity) for item in wanted]
+            found = [item.find(table) for item in wanted]
         keys = [RunKey(self.name, run_id) for run_id in found if run_id is not None]
         return [Run(self.store, key) for key in keys] if len(keys) == len(wanted) else None
 
@@ -499,8 +502,36 @@ class TaskManager:
                 fields=MappingProxyType({**other, **declared}),
                 history=(move,),
             )
-            wanted.setdefault(identity, Wanted(identity, job_identity(point), record))
+            wanted.setdefault(identity, self._request(record, declared))
         return list(wanted.values())
+
+    def _request(self, record: RunRecord, declared: Mapping[str, Any]) -> Wanted:
+        job = record.job
+        literal = run_identity(
+            self.name, record.run_name, job, declared, record.replicate, literal=True
+        )
+        literal_job = job_identity(job, literal=True)
+        return Wanted(record.identity, job_identity(job), record, literal, literal_job)
+
+    def report_changes(self) -> None:
+        """Log, once, how many runs were made when ``bd.yaml`` declared other parameters. Blocks."""
+        run_name = self.workflow.run_name
+        if run_name is None or run_name in self._compared:
+            return
+        self._compared.add(run_name)
+        with self.store.scope().view() as session:
+            if self.name not in session.tables.study_names():
+                return
+            changed = session.tables.study(self.name).changed(self.bd_config.job, run_name)
+        if changed:
+            ways = "; ".join(f"{n} run{'s' * (n != 1)} {how}" for how, n in changed.items())
+            logger.warning(
+                "study %s: of run name %s there are runs with other job parameters than %s declares"
+                " now: %s. They are kept and can be selected, but no new request is for them: what "
+                "they calculated is calculated again. To keep using them, give the study its former"
+                " parameters back, and declare the new ones in a study of its own.",
+                self.name, run_name, self.bd_config.path, ways,
+            )  # fmt: skip
 
     def _scripts(self) -> str:
         if self._digest is None:

@@ -39,6 +39,7 @@ from motoko.orchestrator.bad_ends import ErrorHandler
 from motoko.orchestrator.loading import function_of, load_module
 from motoko.orchestrator.waiting import Context
 from motoko.storage.address import StateDirectory
+from motoko.storage.off_loop import in_thread
 from motoko.storage.store import Store
 from motoko.task_manager import TaskManager
 from motoko.transaction import Transaction
@@ -376,9 +377,14 @@ class Workflow:
     async def _run(self, main: Callable[..., Awaitable[Any]], params: Mapping[str, Any]) -> None:
         execution = self._execution(params)
         try:
+            await in_thread(self._report_changes)
             await execution.run(main, self.context, self._registered())
         finally:
             self._finished = execution.ending
+
+    def _report_changes(self) -> None:
+        for manager in self.task_managers.values():
+            manager.report_changes()
 
     def _execution(self, params: Mapping[str, Any], *, single: bool = False) -> Execution:
         from motoko.orchestrator.execution import Execution

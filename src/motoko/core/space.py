@@ -164,16 +164,41 @@ def check_replicate(value: object, study: str) -> int:
     return number
 
 
-def job_identity(job: Mapping[str, Any]) -> bytes:
-    """Return the digest (16 bytes) that two jobs share if they are the same point."""
-    return _digest(dict(job))
+def job_identity(job: Mapping[str, Any], *, literal: bool = False) -> bytes:
+    """Return the digest (16 bytes) that two jobs share if they are the same point.
+
+    ``literal``: as it was before numbers were normalised; databases of that time have such ones.
+    """
+    return _digest(dict(job) if literal else _normal(job))
 
 
 def run_identity(
-    study: str, run_name: str, job: Mapping[str, Any], declared: Mapping[str, Any], replicate: int
+    study: str,
+    run_name: str,
+    job: Mapping[str, Any],
+    declared: Mapping[str, Any],
+    replicate: int,
+    *,
+    literal: bool = False,
 ) -> bytes:
     """Return the digest (16 bytes) that two runs share if they are the same run."""
-    return _digest([study, run_name, dict(job), dict(declared), replicate])
+    values = [dict(job), dict(declared)]
+    return _digest([study, run_name, *(values if literal else _normal(values)), replicate])
+
+
+def _normal(value: Any) -> Any:
+    """Return plain data in which numbers that are equal are the same: 1 and 1.0, 0.0 and -0.0."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list | tuple):
+        return [_normal(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _normal(item) for key, item in value.items()}
+    return {_normal_member(item) for item in value} if isinstance(value, set) else value
+
+
+def _normal_member(item: Any) -> Any:
+    return tuple(_normal(list(item))) if isinstance(item, tuple) else _normal(item)
 
 
 def _digest(value: Any) -> bytes:

@@ -79,23 +79,12 @@ def coerce(value: Any, type_name: str, what: str) -> Any:
     if result is None:
         raise ParameterError(f"{what} is None", hint=f"Give a value of type {type_name}.")
     _refuse_nan(result, what)
-    return _positive_zeros(result)
+    return result + 0.0 if type(result) is float else result  # -0.0 and 0.0 are one point
 
 
 def coerce_result(value: Any, type_name: str, what: str) -> Any:
     """Return ``value`` as ``coerce`` does; a result may be None or nan, too."""
     return _checked(codec.converted, value, type_name, what)
-
-
-def _positive_zeros(value: Any) -> Any:
-    """Return ``value`` with 0.0 for -0.0: the two are one point of the parameter space."""
-    if isinstance(value, float):
-        return value + 0.0
-    if isinstance(value, list | tuple):
-        return type(value)(_positive_zeros(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _positive_zeros(item) for key, item in value.items()}
-    return value
 
 
 def _refuse_nan(value: Any, what: str) -> None:

@@ -19,15 +19,29 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.storage.scope import Scope
     from motoko.storage.session import Session
+    from motoko.storage.study_table import StudyTable
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A run that was asked for; its ids are filled in when it is created."""
+    """A run that was asked for; its ids are filled in when it is created.
+
+    ``literal``, ``literal_job``: the identities that they had before numbers were normalised.
+    """
 
     identity: bytes
     job_identity: bytes
     record: RunRecord
+    literal: bytes | None = None
+    literal_job: bytes | None = None
+
+    def find(self, table: StudyTable) -> int | None:
+        """Return the id of the run, by the identity that it had formerly if it is that old."""
+        return table.find(self.literal, self.identity)
+
+    def find_job(self, table: StudyTable) -> int | None:
+        """Return the id of the run's job."""
+        return table.find_job(self.literal_job, self.job_identity)
 
 
 class Origin:
@@ -151,7 +165,7 @@ class Request:
         if self.committed is not None:
             return self.committed
         table = session.tables.study(self.study)
-        ids = [table.find(item.identity) for item in self.wanted]
+        ids = [item.find(table) for item in self.wanted]
         return None if None in ids else [RunKey(self.study, n) for n in ids if n is not None]
 
     def missing(self, *, over: bool) -> StateError:
@@ -202,14 +216,14 @@ def _find_or_create(session: Session, study: str, wanted: list[Wanted]) -> dict[
     ids: dict[bytes, int] = {}
     new: list[Wanted] = []
     for item in wanted:
-        found = table.find(item.identity)
+        found = item.find(table)
         if found is None:
             new.append(item)
         else:
             ids[item.identity] = found
     if not new:
         return ids
-    jobs = {item.job_identity: table.find_job(item.job_identity) for item in new}
+    jobs = {item.job_identity: item.find_job(table) for item in new}
     unknown = [digest for digest, job_id in jobs.items() if job_id is None]
     run_id, job_id = session.reserve(study, len(new), len(unknown))
     faults.point("storage.ids_reserved")

@@ -26,6 +26,7 @@ from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 
+from motoko.core.changed_study import how_changed
 from motoko.core.records import RunRecord, from_stored, to_stored
 from motoko.core.space import job_identity
 from motoko.core.states import OUTCOMES, Lifecycle
@@ -33,7 +34,7 @@ from motoko.core.values import MISSING
 from motoko.errors import UnknownRunError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from motoko.core.changes import PushQuantities
     from motoko.core.edits import RunEdit
@@ -144,15 +145,26 @@ class StudyTable:
         """Return all job ids, ascending."""
         return list(self._table["jobs"])
 
-    def find(self, identity: bytes) -> int | None:
-        """Return the id of the run with this identity."""
-        found = self._table["by_identity"].get(identity)
-        return None if found is None else int(found)
+    def changed(self, types: Mapping[str, str], run_name: str) -> dict[str, int]:
+        """Return how many runs have jobs with other parameters than ``types``, by what differs."""
+        jobs = self._table["jobs"].items()
+        found = {job_id: how for job_id, job in jobs if (how := how_changed(types, job))}
+        if not found:
+            return {}
+        records = self.records(self.ids(run_name), keep=False)
+        return dict(Counter(found[run.job_id] for run in records if run.job_id in found))
 
-    def find_job(self, identity: bytes) -> int | None:
-        """Return the id of the job with this identity."""
-        found = self._table["by_job"].get(identity)
-        return None if found is None else int(found)
+    def find(self, *identities: bytes | None) -> int | None:
+        """Return the id of the run with the first of these identities that there is."""
+        return self._first("by_identity", identities)
+
+    def find_job(self, *identities: bytes | None) -> int | None:
+        """Return the id of the job with the first of these identities that there is."""
+        return self._first("by_job", identities)
+
+    def _first(self, index: str, identities: Iterable[bytes | None]) -> int | None:
+        found = (self._table[index].get(identity) for identity in identities if identity)
+        return next((int(number) for number in found if number is not None), None)
 
     def ids(
         self,
@@ -283,9 +295,15 @@ class StudyTable:
             table["runs_of_job"][record.job_id] = left
         else:
             del table["runs_of_job"][record.job_id]
-            del table["by_job"][job_identity(table["jobs"][record.job_id])]
+            del table["by_job"][self._job_key(record.job_id)]
             del table["jobs"][record.job_id]
         return record
+
+    def _job_key(self, job_id: int) -> bytes | None:
+        """Return the key of a job in the index of jobs, None if it is not in it."""
+        values, keys = self._table["jobs"][job_id], self._table["by_job"]
+        digests = (job_identity(values), job_identity(values, literal=True))
+        return next((digest for digest in digests if keys.get(digest) == job_id), None)
 
     def _reindex(self, old: RunRecord, new: RunRecord) -> None:
         for index, old_key, key in zip(INDEXES, _index_keys(old), _index_keys(new), strict=True):
@@ -395,7 +413,7 @@ class StudyTable:
             wrong.append(f"{self.name}: index runs_of_job differs from a recount")
         if set(self._table["jobs"]) != set(runs):
             wrong.append(f"{self.name}: there are jobs without runs")
-        jobs = {job_identity(values): job_id for job_id, values in self._table["jobs"].items()}
+        jobs = {self._job_key(job_id): job_id for job_id in self._table["jobs"]}
         if dict(self._table["by_job"]) != jobs:
             wrong.append(f"{self.name}: index by_job differs from a recount")
         return wrong

@@ -1,0 +1,35 @@
+"""How jobs differ from what ``bd.yaml`` declares by now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from motoko.core.space import job_identity
+from motoko.core.values import coerce
+from motoko.errors import ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def how_changed(types: Mapping[str, str], job: Mapping[str, Any]) -> str | None:
+    """Return how a job's parameters differ from those declared, None if they are found again."""
+    missing = [name for name in types if name not in job]
+    extra = [name for name in job if name not in types]
+    if missing or extra:
+        words = [("without", name) for name in missing] + [("with", name) for name in extra]
+        return " and ".join(f"{word} {name!r}" for word, name in words)
+    others = [
+        f"with {name!r} of type {type(value).__name__}"
+        for name, value in job.items()
+        if type(value).__name__ != types[name] and not _same_point(value, types[name])
+    ]
+    return " and ".join(others) or None
+
+
+def _same_point(value: Any, type_name: str) -> bool:
+    try:
+        converted = coerce(value, type_name, "value")
+    except ParameterError:
+        return False
+    return job_identity({"": value}) == job_identity({"": converted})

@@ -1,0 +1,177 @@
+"""A study whose parameters change: what is the same point, and what is told of the others."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.core import space
+from motoko.core.changed_study import how_changed
+from motoko.errors import ParameterError
+from motoko.storage.database import Database
+from motoko.storage.session import transact
+from motoko.storage.tables import initialise
+from motoko.workflow import Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from motoko.storage.tables import Tables
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    database = Database.in_memory()
+    transact(database, lambda root: initialise(root, ["s"]), initialising=True)
+    yield database
+    database.close()
+
+
+def opened(directory: Path, database: Database, study: str) -> Workflow:
+    """Return the workflow whose study is declared like this, in a database that there is."""
+    (directory / "motoko.yaml").write_text("task_managers: {s: }\norchestrator: steps.main\n")
+    (directory / "s").mkdir(exist_ok=True)
+    (directory / "s" / "bd.yaml").write_text(study)
+    (directory / "s" / "launch.sh").write_text("true\n")
+    workflow = Workflow(directory, database=database)
+    workflow.run_name = "a"
+    return workflow
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+
+
+def recount(workflow: Workflow) -> list[str]:
+    with workflow.store.script.view() as session:
+        return session.tables.study("s").recount()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([1, 2.0], [1.0, 2]),
+        ([-0.0], [0.0]),
+        ([[{"b": 1.0, "a": -0.0}]], [[{"a": 0, "b": 1}]]),
+        ([(1, 2)], [[1.0, 2.0]]),
+        ([{1.0, (2.0, -0.0)}], [{1, (2, 0)}]),
+        ([1e300], [int(1e300)]),
+    ],
+)
+def test_equal_numbers_within_containers_are_one_point(
+    tmp_path: Path, database: Database, one: Any, other: Any
+) -> None:
+    workflow = opened(tmp_path, database, "job: {x: list}\nrun: {y: list}\n")
+    first = workflow.s.create_task({"y": one}, x=one)
+    assert workflow.s.create_task({"y": other}, x=other).ids == first.ids == [1]
+    assert repr(workflow.s.create_task(x=one)[0][1].x) == repr(one)  # as it was given
+    assert recount(workflow) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [([True], [1]), (["1"], [1]), ([1], [[1]]), ([0.5], [0])]
+)
+def test_other_values_within_containers_are_other_points(
+    tmp_path: Path, database: Database, one: Any, other: Any
+) -> None:
+    workflow = opened(tmp_path, database, "job: {x: list}\n")
+    assert workflow.s.create_task(x=one).ids != workflow.s.create_task(x=other).ids
+
+
+def test_values_that_have_no_identity_are_refused(tmp_path: Path, database: Database) -> None:
+    workflow = opened(
+        tmp_path, database, "job: {x: list, d: dict, n: int}\njob_space: {n: 1, d: {}}"
+    )
+    circular: list[Any] = []
+    circular.append(circular)
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    for given in ({"x": circular}, {"x": [], "d": deep}, {"x": [], "n": 10**5000}):
+        with pytest.raises(ParameterError, match="job parameter"):
+            workflow.s.create_task(**given)
+
+
+def test_identities_of_existing_databases_do_not_change() -> None:
+    job = {"x": 1.0, "n": 3, "p": [1.0, -0.0, {"b": 2.5, "a": (1, 2.0)}], "s": "é"}
+    assert space.job_identity(job, literal=True).hex() == "b667cf84ce413f3bdc47f9a967dbb491"
+    run = space.run_identity("mult", "a", job, {"c": 2.0}, 1, literal=True)
+    assert run.hex() == "6cd83eb39fb065fa737820272d6a302d"
+
+
+def test_runs_of_existing_databases_are_found_and_deleted(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have identities of the time before numbers were normalised."""
+    study = "job: {x: float, p: list}\n"
+    points: list[dict[str, Any]] = [{"x": 1, "p": [1.0]}, {"x": 1, "p": [1]}, {"x": 2, "p": [-0.0]}]
+    with monkeypatch.context() as then:
+        then.setattr(space, "_normal", lambda value: value)
+        workflow = opened(tmp_path, database, study)
+        assert [workflow.s.create_task(**point).ids for point in points] == [[1], [2], [3]]
+    workflow = opened(tmp_path, database, study)
+    assert recount(workflow) == []
+    assert [workflow.s.create_task(**point).ids for point in points] == [[1], [2], [3]]
+    assert workflow.s.create_task(replicate=1, **points[0])[0][1].id == 1  # its job, too
+    assert transact(database, lambda tables: remove(tables, [1, 3, 4])) == []
+    assert workflow.s.create_task(**points[1]).ids == [2]
+
+
+def remove(tables: Tables, ids: list[int]) -> list[str]:
+    table = tables.study("s")
+    for run_id in ids:
+        table.delete(run_id)
+    return table.recount()
+
+
+@pytest.mark.parametrize(
+    ("types", "job", "how"),
+    [
+        ({"x": "float"}, {"x": 1.5}, None),
+        ({"x": "float"}, {"x": 1}, None),
+        ({"x": "int"}, {"x": 2.0}, None),
+        ({"x": "int"}, {"x": 2.5}, "with 'x' of type float"),
+        ({"x": "str"}, {"x": 1}, "with 'x' of type int"),
+        ({"x": "datetime"}, {"x": "2024-05-01"}, "with 'x' of type str"),
+        ({"x": "int", "z": "int"}, {"x": 1}, "without 'z'"),
+        ({"x": "int"}, {"x": 1, "y": 2}, "with 'y'"),
+        ({"x": "int", "z": "int"}, {"x": 1, "y": 2}, "without 'z' and with 'y'"),
+    ],
+)
+def test_how_a_job_differs(types: dict[str, str], job: dict[str, Any], how: str | None) -> None:
+    assert how_changed(types, job) == how
+
+
+def test_a_float_instead_of_an_int_is_the_same_point(
+    tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened(tmp_path, database, "job: {x: int}\n").s.create_task(x=1).ids  # noqa: B018 - resolves
+    workflow = opened(tmp_path, database, "job: {x: float}\n")
+    assert workflow.s.create_task(x=1).ids == workflow.s.create_task(x=1.0).ids == [1]
+    assert workflow.s.create_task(x=1.5).ids == [2]
+    assert warnings(caplog) == []
+
+
+def test_runs_with_other_parameters_are_reported_before_new_ones_are_made(
+    tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    workflow = opened(tmp_path, database, "job: {x: int}\n")
+    assert workflow.s.create_task(x=[1, 2]).ids == [1, 2]
+    workflow.run_name = "b"
+    assert workflow.s.create_task(x=1).ids == [3]
+    assert warnings(caplog) == []
+    workflow = opened(tmp_path, database, "job: {x: int, z: float}\njob_space: {z: 0.0}\n")
+    workflow.s.create_task(x=1)
+    (told,) = warnings(caplog)
+    assert told.startswith(
+        f"study s: of run name a there are runs with other job parameters than "
+        f"{tmp_path / 's' / 'bd.yaml'} declares now: 2 runs without 'z'. "
+    )
+    assert "give the study its former parameters back" in told
+    workflow.s.create_task(x=2)
+    assert warnings(caplog) == [told]  # once
