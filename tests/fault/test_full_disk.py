@@ -221,12 +221,16 @@ def test_who_is_asked_to_end_waits_for_no_room(small: Path) -> None:
     assert attempt.record == ""
 
 
-def test_a_launcher_says_that_an_exit_record_waits(tmp_path: Path) -> None:
-    script = ': >"$MOTOKO_ATTEMPT_DIR/exit"\nexec sleep 60\n'  # as a wrapper that found no room
-    place = Place.make(tmp_path / "wf", {"a": script})
+def test_a_launcher_says_that_an_exit_record_waits(small: Path, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    place = Place.make(tmp_path / "wf", {"a": f"until [ -e {go} ]; do sleep .02; done\n"})
+    (small / "runs").mkdir(0o700)
+    (place.directory / "a" / "BD-a-runs").symlink_to(small / "runs")
     try:
         launcher = place.start().process
-        place.run()
+        place.wait_for(place.run(), "START")
+        fill(small)
+        go.touch()
         wait_until(lambda: not is_alive(launcher), "it has ended")
         assert "ERROR run a.1 has ended, but its exit record cannot be written" in place.log()
     finally:

@@ -156,6 +156,38 @@ def test_nonsense_in_the_outbox_is_ignored(served: Place) -> None:
     assert f"run {record.key}: a damaged line" in served.log()
 
 
+A = '"$MOTOKO_ATTEMPT_DIR"'
+# What a script does to the files of its run: outcome, and a word of the reason.
+HABITS = {
+    f"mkdir {A}/exit": ("FINISHED", ""),
+    f"mkfifo {A}/exit": ("FINISHED", ""),
+    f"ln -s /dev/full {A}/exit": ("FINISHED", ""),
+    f"mkfifo {A}/exit; exit 3": ("FAILED", "exit code 3"),
+    f"mkfifo {A}/outbox": ("FAILED", "/outbox is a FIFO"),
+    f"mkdir {A}/outbox; exit 3": ("FAILED", "exit code 3"),
+    f"ln -s /dev/zero {A}/outbox": ("FAILED", "/outbox is a symbolic link"),
+    f"rm {A}/start; exit 111": ("FAILED", "exit code 111"),
+    f"rm {A}/start; mkfifo {A}/start; exit 111": ("FAILED", "exit code 111"),
+    'rm -rf "$MOTOKO_RUN_DIR"; exit 111': ("FAILED", "exit code 111"),
+    f": >{A}/exit; sleep 3; exit 4": ("FAILED", "exit code 4"),  # as where the disk is full
+    f"mkdir {A}/stop; sleep 600 # stopped": ("TIMEOUT", "its timeout"),
+    'rm -rf "$MOTOKO_RUN_DIR"; sleep 600 # stopped': ("TIMEOUT", "its timeout"),
+    "echo '999999999 1' >.motoko/attempt; exit 5": ("FAILED", "exit code 5"),
+}
+
+
+def test_what_a_script_does_to_its_files_costs_its_run_only(served: Place) -> None:
+    keys = {
+        script: served.create([{"script": script}], timeout=1.0 if "stopped" in script else None)[0]
+        for script in HABITS
+    }
+    records = dict(zip(keys, served.wait(list(keys.values())), strict=True))
+    for script, (state, word) in HABITS.items():
+        assert records[script].state == state, script
+        assert word in (records[script].reason or ""), script
+    assert run_script(served, "true").state == "FINISHED"
+
+
 def test_children_left_behind_end_with_the_run(served: Place) -> None:
     record = run_script(served, "sleep 600 & echo $! >child")
     child = int((served.directory_of(record.key) / "child").read_text())
@@ -526,6 +558,38 @@ def test_what_ended_without_a_launcher_is_harvested(make: Callable[..., Place]) 
     record = place.wait([key])[0]
     assert (record.state, record.reason, record.fields) == ("FAILED", "no luck", {"y": 1})
     assert record.history[-1].time == pytest.approx(written, abs=0.05)
+
+
+def test_a_run_that_is_recorded_as_started_is_not_executed_twice(
+    make: Callable[..., Place],
+) -> None:
+    go, log = "../../go", "../../log"
+    harm = {
+        "gone and ended": 'rm -rf "$MOTOKO_RUN_DIR"; exit 0',
+        "moved": 'mv "$MOTOKO_RUN_DIR" "$MOTOKO_RUN_DIR.mine"',
+        "start file gone": 'rm "$MOTOKO_ATTEMPT_DIR/start"',
+    }
+    cases = "".join(f'"{kind}") {what};;\n' for kind, what in harm.items())
+    script = (
+        f"until [ -e {go}1 ]; do sleep .02; done\necho $MOTOKO_RUN_ID >>{log}\n"
+        f'case "$MOTOKO_JOB_K" in\n{cases}esac\nuntil [ -e {go}2 ]; do sleep .02; done\n'
+    )
+    place = make(script, job={"k": "str"}, options={"max_concurrent": len(harm), "retries": 0})
+    place.start()
+    keys = place.create([{"k": kind} for kind in harm])
+    for key in keys:
+        place.wait_for(key, "START")
+    kill(place)
+    study = place.directory / "a"
+    (study / "go1").touch()
+    written = study / "log"
+    wait_until(lambda: written.exists() and len(written.read_text().split()) == len(keys))
+    wait_until(lambda: not any(place.directory_of(key).exists() for key in keys[:2]))
+    place.start()
+    (study / "go2").touch()
+    states = [record.state for record in place.wait(keys)]
+    assert states == ["LOST", "LOST", "FINISHED"]
+    assert len(written.read_text().split()) == len(keys)
 
 
 @pytest.mark.parametrize("retries", [0, 1])

@@ -189,7 +189,7 @@ async def test_killed_while_taking_an_attempt_back_the_next_launcher_does_it(
     stage.to_kill = "launcher.batch_written"
     stage.cluster.slots = 0
     await stage.until(lambda: stage.launcher is None)
-    for path in stage.directory.glob(".wf/slurm/*/owner"):
+    for path in stage.directory.glob(".wf/slurm/*/tasks/*"):
         path.unlink()  # as if it had died a moment earlier
     stage.to_kill = "launcher.taken_back"
     await stage.until(lambda: stage.to_kill is None)

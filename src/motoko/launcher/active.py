@@ -31,7 +31,8 @@ class Active:
     ``since``: when it started, in seconds since the epoch, None until then. ``read``: how far its
     outbox is in the database; ``failed`` is what the outbox said of failing until there,
     ``misfits`` which fields it set to what is not of their declared types. ``handle``: its process
-    here; ``task``: what a batch scheduler has of it; ``doubted``: since when the evidence of that
+    here; ``task``: what a batch scheduler has of it; ``submission``: token and index of what a
+    former launcher submitted; ``doubted``: since when the evidence of that
     is incomplete; ``remark``: what the scheduler last said of it. ``recorded`` is set when nothing
     more is to be recorded.
     """
@@ -43,6 +44,7 @@ class Active:
         self.token: str = place.token
         self.handle: Handle | None = None
         self.task: Task | None = None
+        self.submission: tuple[str, int] | None = None
         self.doubted: float | None = None
         self.remark = record.reason
         self.since: float | None = None
@@ -62,6 +64,12 @@ class Active:
     def recorded_start(self) -> bool:
         """Return whether the database knows that it started."""
         return self.record.lifecycle is Lifecycle.START
+
+
+def started_at(record: RunRecord) -> float | None:
+    """Return when the database says that the present attempt started, None if it does not."""
+    times = [m.time for m in record.history if m.attempt == record.attempt and m.state == "START"]
+    return times[-1] if times and record.lifecycle is Lifecycle.START else None
 
 
 class Pool:
@@ -153,13 +161,15 @@ class Pool:
 class Ended:
     """An attempt that is over: by its exit status, or by what is known of it already.
 
-    ``status`` None: nobody can tell. ``at`` is in seconds since the epoch.
+    ``status`` None: nobody can tell. ``at`` is in seconds since the epoch. ``fault``: what is wrong
+    with its exit record.
     """
 
     active: Active
     status: int | None
     at: float
     ending: Ending | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

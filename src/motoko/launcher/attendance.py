@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +12,7 @@ import anyio
 from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
 from motoko.launcher import evidence
-from motoko.launcher.active import Active, Ended
+from motoko.launcher.active import Active, Ended, started_at
 from motoko.launcher.directory import Superseded
 from motoko.launcher.engine import Ending, Finding
 from motoko.launcher.generators.bash import clear_group
@@ -31,6 +30,7 @@ from motoko.launcher.preparing import (
 from motoko.launcher.recovery import examine
 from motoko.runtime import faults
 from motoko.runtime.processes import is_visible
+from motoko.runtime.untrusted import trouble_writing
 from motoko.storage.off_loop import in_thread
 from motoko.worker import OUTBOX
 
@@ -168,21 +168,15 @@ class Attendance:
     async def _see_out(self, active: Active, handle: Handle, status: int | None) -> None:
         now = self._store.now()
         await handle.clear(self._grace)
-        if status == NOT_STARTED and not await in_thread(partial(evidence.ran, active.place)):
-            await self._never_started(active)
-            return
+        if status == NOT_STARTED and not active.recorded_start:
+            ending = await in_thread(partial(_not_started, active))
+            if ending is not None:
+                self._over(active, status, now, ending=ending)
+                return
+        fault = None
         if status is None or status < 0:  # only the exit record can tell
-            status = await in_thread(lambda: evidence.exit_status(active.place))
-        self._over(active, status, now)
-
-    async def _never_started(self, active: Active) -> None:
-        if not await in_thread(partial(evidence.taken_away, active.place)):
-            raise LauncherError(
-                f"run {active.key} cannot be started: {active.place.private} cannot be written",
-                hint="Is the disk full? Start the launcher again when this is put right.",
-            )
-        log.warning("run %s: another launcher took the attempt back", active.key)
-        self._forget(active)
+            status, fault = await in_thread(partial(evidence.exit_record, active.place))
+        self._over(active, status, now, fault=fault)
 
     def _over(
         self,
@@ -191,12 +185,13 @@ class Attendance:
         at: float | None = None,
         *,
         ending: Ending | None = None,
+        fault: str | None = None,
     ) -> None:
         active.past = True
         self.pool.release(active)
         self.pool.note_end()
         moment = self._store.now() if at is None else at
-        self._notebook.ended.append(Ended(active, status, moment, ending))
+        self._notebook.ended.append(Ended(active, status, moment, ending, fault))
         self._notebook.stir()
         self._room.set()
 
@@ -210,11 +205,7 @@ class Attendance:
                 waiting = set(await in_thread(partial(_waiting, running)))
                 for active in waiting & waited:
                     if active.handle is not None and not active.handle.over:
-                        raise LauncherError(
-                            f"run {active.key} has ended, but its exit record cannot be written",
-                            hint=f"Is the disk full? It waits for room in {active.place.run}; "
-                            "start the launcher again when there is some.",
-                        )
+                        await in_thread(partial(_check_room, active))
                 waited = waiting
                 self._notebook.grown.extend(a for a in grown if self.pool.has(a))
                 if grown:
@@ -254,9 +245,11 @@ class Attendance:
 
     # -- what another launcher began -------------------------------------------------------
 
-    async def take_over(self, active: Active) -> None:
-        """Go on with an attempt of a launcher that is gone."""
-        found = await in_thread(partial(examine, active.place, self._owner))
+    async def take_over(self, active: Active, *, restarted: bool = False) -> None:
+        """Go on with an attempt of a launcher that is gone; ``restarted``: so was the machine."""
+        found = await in_thread(
+            partial(examine, active.record, active.place, self._owner, restarted=restarted)
+        )
         log.info(
             "run %s: left by launcher %s, %s", active.key, active.record.launcher, found.finding
         )
@@ -284,36 +277,54 @@ class Attendance:
         """Record the end of an attempt that ended when nobody watched."""
         if found.process is not None and is_visible(found.process):
             await clear_group(found.process.pid, self._grace)
-        status = await in_thread(lambda: evidence.exit_status(active.place))
+        status, fault = await in_thread(partial(evidence.exit_record, active.place))
         at = await in_thread(lambda: evidence.file_time(active.place, evidence.EXIT))
-        self._over(active, status, at)
+        if status is None:
+            self._over(active, None, fault=fault or found.fault)
+        else:
+            self._over(active, status, at)
 
 
 def _remember(active: Active) -> None:
-    """Find out from an attempt's files what its former launcher knew."""
-    active.since = evidence.file_time(active.place, evidence.START)
+    """Find out from the attempt's record and files what its former launcher knew."""
+    active.since = started_at(active.record) or evidence.file_time(active.place, evidence.START)
     active.stop = evidence.stopped_for(active.place)
     active.failed = failure_until(f"{active.place.private}/{OUTBOX}", active.read)
 
 
+def _not_started(active: Active) -> Ending | None:
+    """Return how an attempt ended whose wrapper did not get its start file; None if it did.
+
+    Where that was another launcher's doing, nothing that this one commits is taken any more.
+    LauncherError where nothing can be written at all.
+    """
+    place = active.place
+    if evidence.ran(place):
+        return None
+    trouble = trouble_writing(place.root)
+    if trouble is not None:
+        raise LauncherError(
+            f"run {active.key} cannot be started: {place.private} cannot be written: {trouble}",
+            hint="Is the disk full? Start the launcher again when this is put right.",
+        )
+    reason = f"exit code {NOT_STARTED}, and {place.file(evidence.START)} does not exist"
+    return Ending(Lifecycle.FAILED, NOT_STARTED, reason)
+
+
+def _check_room(active: Active) -> None:
+    """Raise LauncherError if it is for lack of room that an exit record stays empty."""
+    if trouble_writing(active.place.root) is not None:
+        raise LauncherError(
+            f"run {active.key} has ended, but its exit record cannot be written",
+            hint=f"Is the disk full? It waits for room in {active.place.run}; "
+            "start the launcher again when there is some.",
+        )
+
+
 def _grown(running: list[Active]) -> list[Active]:
-    return [active for active in running if _outbox_size(active) > active.read]
+    return [active for active in running if evidence.outbox_size(active.place) > active.read]
 
 
 def _waiting(running: list[Active]) -> list[Active]:
     """Return those whose wrapper has made an exit record, and found no room for what is in it."""
-    return [active for active in running if _is_empty(f"{active.place.private}/{evidence.EXIT}")]
-
-
-def _is_empty(path: str) -> bool:
-    try:
-        return os.stat(path).st_size == 0
-    except OSError:
-        return False
-
-
-def _outbox_size(active: Active) -> int:
-    try:
-        return os.stat(f"{active.place.private}/{OUTBOX}").st_size
-    except OSError:
-        return 0
+    return [active for active in running if evidence.exit_is_empty(active.place)]

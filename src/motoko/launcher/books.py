@@ -78,6 +78,15 @@ class Result:
     lost_touch: tuple[Active, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An attempt whose launcher is gone; ``restarted``: because its machine was."""
+
+    record: RunRecord
+    terms: Terms
+    restarted: bool
+
+
 @dataclass(slots=True)
 class _Draft:
     """What is to be written, and the attempts' marks once that is done."""
@@ -305,6 +314,7 @@ class Books:
             stopped=active.stop,
             failed=_failure(active, news),
             timeout=active.terms.timeout,
+            fault=ended.fault or news.fault,
         )
         terms = active.terms
         edit = End(
@@ -321,7 +331,7 @@ class Books:
 
     # -- what others left ------------------------------------------------------------------
 
-    def orphans(self, known: frozenset[str]) -> list[tuple[RunRecord, Terms]]:
+    def orphans(self, known: frozenset[str]) -> list[Orphan]:
         """Return the attempts of launchers that are gone; from here on those commit nothing."""
         self.session.refresh()
         now = self._store.now()
@@ -334,10 +344,15 @@ class Books:
                 if record.token not in known and self._site.serves(terms):
                     found.append((record, terms))
         owners = {record.launcher or "" for record, _ in found} - {self._me.name}
+        restarted = {
+            launcher.name
+            for launcher in registry.launchers(self.session.tables)
+            if launcher.before_restart
+        }
         gone = {owner for owner in owners if self._fence(owner, now)}
         self.session.refresh()
         return [
-            (self.session.run(record.key), terms)
+            Orphan(self.session.run(record.key), terms, record.launcher in restarted)
             for record, terms in found
             if (record.launcher or "") in gone
         ]

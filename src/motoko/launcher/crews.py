@@ -38,8 +38,8 @@ class Crew(Protocol):
         """End an attempt of a run that is not this launcher's any more, and record nothing."""
         ...
 
-    async def take_over(self, active: Active) -> None:
-        """Go on with an attempt of a launcher that is gone."""
+    async def take_over(self, active: Active, *, restarted: bool = False) -> None:
+        """Go on with an attempt of a launcher that is gone; ``restarted``: so was the machine."""
         ...
 
 

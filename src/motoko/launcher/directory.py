@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from io import FileIO
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError
 from motoko.runtime.files import PRIVATE_DIRECTORY, PRIVATE_FILE
+from motoko.runtime.untrusted import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +35,11 @@ LARGE_PIECE: Final = 1 << 26  # bytes that the system copies at once
 # What copy_file_range says where it cannot copy between these files.
 UNSUPPORTED: Final = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 TRIES: Final = 20
-THERE_ALREADY: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+THERE_ALREADY: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
+# Numbers have a bounded length: Python refuses to read those of thousands of digits.
+_MARKER: Final = re.compile(r"([0-9]{1,9}) ([0-9.]{1,40})\n?")
+# A backup that was restored may know fewer attempts than the directories show, but not by far.
+MOST_AHEAD: Final = 1000
 
 
 class Superseded(LauncherError):
@@ -174,12 +180,8 @@ def _take_start(place: Place, start: str, content: bytes) -> bool:
 
 def marked(run: str) -> tuple[int, str] | None:
     """Return attempt number and stamp of what a run directory holds, None if it does not say."""
-    try:
-        with open(f"{run}/{PRIVATE}/{MARKER}", encoding="ascii") as file:
-            number, stamp = file.read().split()
-        return int(number), stamp
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
+    found = _MARKER.fullmatch(read_file(f"{run}/{PRIVATE}/{MARKER}").text)
+    return None if found is None else (int(found[1]), found[2])
 
 
 def _begin(place: Place, draft: str) -> None:
@@ -199,7 +201,7 @@ def _make_room(place: Place) -> None:
     if not os.path.lexists(place.run):
         return
     found = marked(place.run)
-    if found is None or found[1] != place.stamp:
+    if found is None or found[1] != place.stamp or found[0] > place.attempt + MOST_AHEAD:
         aside = f"{place.run}.before-{place.token}"
     elif found[0] >= place.attempt:
         raise Superseded(f"{place.run} holds attempt {found[0]}, not older than {place.attempt}")

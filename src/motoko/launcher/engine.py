@@ -209,12 +209,13 @@ def ending(
     stopped: Lifecycle | None = None,
     failed: str | None = None,
     timeout: float | None = None,
+    fault: str | None = None,
 ) -> Ending:
     """Return how an attempt ended.
 
     ``status`` is its wrapper's exit status, None if its process went without leaving one.
     ``stopped`` is why the launcher ended it, ``failed`` the reason its script gave for having
-    failed, ``timeout`` its limit in seconds.
+    failed, ``timeout`` its limit in seconds. ``fault``: what is wrong with its files.
     """
     code = None if status is None else exit_code(status)
     if stopped is Lifecycle.TIMEOUT:
@@ -223,11 +224,14 @@ def ending(
     if stopped is Lifecycle.CANCELLED:
         return Ending(Lifecycle.CANCELLED, code, "cancelled on request")
     if code is None:
-        return Ending(Lifecycle.LOST, None, "its process ended without an exit record")
+        reason = "its process ended without an exit record"
+        return Ending(Lifecycle.LOST, None, f"{reason}: {fault}" if fault else reason)
     if code < 0:
         return Ending(Lifecycle.FAILED, code, failed or f"killed by {signal_name(-code)}")
     if code or failed is not None:
         return Ending(Lifecycle.FAILED, code, failed or f"exit code {code}")
+    if fault is not None:
+        return Ending(Lifecycle.FAILED, 0, f"its results cannot be read: {fault}")
     return Ending(Lifecycle.FINISHED, 0)
 
 
@@ -247,7 +251,7 @@ class Evidence:
     """What an attempt left in its directory, and whether its process lives.
 
     ``started``: there is a start file. ``taken_back``: a launcher took it to re-queue the run.
-    ``known``: it names a process. ``status``: the exit record.
+    ``known``: it names a process. ``status``: the exit record. ``fault``: what is wrong with files.
     """
 
     started: bool = False
@@ -255,16 +259,20 @@ class Evidence:
     known: bool = False
     alive: bool = False
     status: int | None = None
+    fault: str | None = None
 
 
 def judge(evidence: Evidence) -> Finding:
-    """Return what the evidence says of an attempt."""
+    """Return what the evidence says of an attempt.
+
+    While its process lives it runs, whatever somebody wrote into its exit record.
+    """
+    if evidence.alive:
+        return Finding.RUNNING
     if evidence.status is not None:
         return Finding.ENDED
     if not evidence.started:
         return Finding.NEVER_STARTED
     if evidence.taken_back:
         return Finding.TAKEN_BACK
-    if evidence.alive:
-        return Finding.RUNNING
     return Finding.GONE if evidence.known else Finding.UNCLEAR

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +9,7 @@ from motoko.core.changes import EditRun, PushQuantities
 from motoko.core.edits import Harvest
 from motoko.core.values import coerce_result
 from motoko.errors import ParameterError
+from motoko.runtime.untrusted import read_file
 from motoko.worker import read_outbox
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 4 * 2**20  # bytes read at a time: a commit must not hold all of a huge outbox
 MAX_RECORD: Final = 256 * 2**20
+MAX_REASON: Final = 10_000  # characters of a reason that a script gives
+SHOWN_LINE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class News:
     """What an outbox says from where it was left to byte ``consumed``.
 
     ``failed``: the reason given by ``fail``; ``finished``: ``finish`` came after it, if it came.
-    ``more``: there is more to read.
+    ``more``: there is more to read. ``fault``: why it cannot be read.
     """
 
     consumed: int
@@ -38,6 +40,7 @@ class News:
     finished: bool = False
     damaged: tuple[str, ...] = ()
     more: bool = False
+    fault: str | None = None
 
     def changes(self, key: RunKey, token: str, at: float) -> list[Change]:
         """Return the changes that put these news into the database."""
@@ -56,22 +59,20 @@ class News:
 
 def read_news(path: str, offset: int, *, chunk: int = CHUNK) -> News:
     """Read what was appended to the outbox ``path`` after byte ``offset``."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= offset:
-                return News(offset)
-            file.seek(offset)
-            length = chunk
-            while True:
-                records, used = read_outbox(file.read(length))
-                if used or offset + length >= size or length >= MAX_RECORD:
-                    break
-                length *= 4  # one record larger than a chunk
-                file.seek(offset)
-    except FileNotFoundError:
-        return News(offset)
-    return gather(records, offset + used, more=offset + length < size)
+    length = chunk
+    while True:
+        found = read_file(path, offset=offset, limit=length)
+        if not found.data:
+            return News(offset, fault=found.fault)
+        records, used = read_outbox(found.data)
+        more = offset + length < found.size
+        if used or not more:
+            return gather(records, offset + used, more=more)
+        if length >= MAX_RECORD:
+            # No script may keep more than this in memory; it is passed over, piece by piece.
+            line = found.data[:SHOWN_LINE].decode(errors="replace")
+            return News(offset + len(found.data), damaged=(line,), more=True)
+        length *= 4  # one record larger than a chunk
 
 
 def gather(records: Iterable[dict[str, Any]], consumed: int, *, more: bool = False) -> News:
@@ -91,7 +92,7 @@ def gather(records: Iterable[dict[str, Any]], consumed: int, *, more: bool = Fal
         elif op == "state":
             label = record["label"]
         elif op == "fail":
-            failed = record["reason"] or "its script said that it failed"
+            failed = record["reason"][:MAX_REASON] or "its script said that it failed"
             finished = False
         elif op == "finish":
             failed, finished = None, True

@@ -24,7 +24,7 @@ from motoko.launcher.control import RECALL
 from motoko.launcher.crews import Crews
 from motoko.launcher.engine import LOCAL, SLURM
 from motoko.launcher.registry import Registration, Report
-from motoko.launcher.scheduled.batches import batch_of
+from motoko.launcher.scheduled.batches import memberships
 from motoko.launcher.scheduled.crew import ScheduledCrew
 from motoko.launcher.scheduled.desk import Desk
 from motoko.launcher.scheduled.following import FILES_LAG
@@ -261,14 +261,16 @@ class Launcher:
     async def _recover(self) -> None:
         known = frozenset(active.token for active in self._crews.attempts())
         left = await in_committer(self._store.database, lambda: self._books.orphans(known))
-        for record, terms in left:
-            active = Active(record, terms, self._books.place(record))
-            scheduled = await in_thread(partial(batch_of, active.place)) is not None
+        if not left:
+            return
+        submitted = await in_thread(partial(memberships, self._store.state.path / SLURM))
+        for orphan in left:
+            active = Active(orphan.record, orphan.terms, self._books.place(orphan.record))
+            active.submission = submitted.get(active.token)
             # Without a submission it is here, whatever the configuration says of new ones.
-            generator = SLURM if scheduled else LOCAL
-            await self._crews.named(generator).take_over(active)
-        if left:
-            self._notebook.stir()
+            generator = LOCAL if active.submission is None else SLURM
+            await self._crews.named(generator).take_over(active, restarted=orphan.restarted)
+        self._notebook.stir()
 
     async def _finish(self, *, fenced: bool) -> None:
         """Record what has ended, give back what did not start, leave the rest to others."""

@@ -12,6 +12,7 @@ from motoko.launcher.evidence import working_in
 from motoko.launcher.generators.base import Order
 from motoko.launcher.inputs import inputs_file, variables
 from motoko.runtime import faults
+from motoko.runtime.untrusted import trouble_writing
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def prepare_attempt(store: Store, active: Active) -> Order | Failed:
         prepare(active.place, inputs, sources)
         faults.point("launcher.prepared")
     except OSError as error:
-        return Failed(unfit(error))
+        return Failed(_blamed(error, active.place.root))
     except SourceError as error:
         return Failed(Unfit(str(error)))
     except Superseded as error:
@@ -80,7 +81,7 @@ def _in_the_way(store: Store, active: Active) -> Exception | None:
     process = working_in(active.place.run)
     if process is None or not _is_ours(store, active):
         return None
-    return LauncherError(
+    return Unfit(
         f"process {process.pid} still works in {active.place.run}, "
         "for an attempt that the database does not know"
     )
@@ -100,6 +101,13 @@ def _is_ours(store: Store, active: Active) -> bool:
 def is_shortage(error: BaseException) -> bool:
     """Return whether this passes, and says nothing about the run."""
     return isinstance(error, OSError) and error.errno in SHORTAGE
+
+
+def _blamed(error: OSError, root: str) -> Exception:
+    """Return the error, or an Unfit where it concerns this run's directory only."""
+    if is_shortage(error):
+        return error
+    return unfit(error) if trouble_writing(root) is not None else Unfit(str(error))
 
 
 def unfit(error: OSError) -> Exception:

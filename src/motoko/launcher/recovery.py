@@ -1,54 +1,120 @@
-"""Attempts that another launcher began: what became of them."""
+"""Attempts that another launcher began: what became of them.
+
+What the database recorded is evidence as well as what is in the run's directory: an attempt whose
+start it knows was started, whatever has become of its files.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from motoko.core.states import Lifecycle
+from motoko.errors import LauncherError
 from motoko.launcher.directory import take_back
 from motoko.launcher.engine import Evidence, Finding, judge
-from motoko.launcher.evidence import START, find_by_token, look, taken_by, works
+from motoko.launcher.evidence import (
+    START,
+    exit_record,
+    find_by_token,
+    look,
+    taken_by,
+    works,
+)
 from motoko.runtime import faults
+from motoko.runtime.processes import ProcessId, Standing, before_restart, standing
+from motoko.runtime.untrusted import trouble_writing
 
 if TYPE_CHECKING:
+    from motoko.core.records import RunRecord
     from motoko.launcher.directory import Place
-    from motoko.runtime.processes import ProcessId
 
 TRIES: Final = 40
 PAUSE: Final = 0.025  # seconds; a wrapper fills its start file at once
+RESTARTED: Final = "this machine was restarted since"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What is known of an attempt, and its process where there is one."""
+    """What is known of an attempt, its process where there is one, and what is wrong with files."""
 
     finding: Finding
     process: ProcessId | None = None
     status: int | None = None
+    fault: str | None = None
 
 
-def examine(place: Place, launcher: str) -> Examined:
+def examine(record: RunRecord, place: Place, launcher: str, *, restarted: bool = False) -> Examined:
     """Find out what became of an attempt. One that never started is taken back at once.
 
-    Blocks for up to a second where its start file is incomplete.
+    ``restarted``: the machine was, since the attempt was claimed. What was written before may be
+    lost, so that a start file that is missing tells nothing. Blocks for up to a second or two
+    where the start file is missing or incomplete.
     """
+    if record.lifecycle is Lifecycle.START:
+        recorded = None if record.process is None else ProcessId(*record.process)
+        return _started(place, recorded, None)
+    if restarted:
+        return _started(place, None, RESTARTED)
     for _ in range(TRIES):
         evidence, process = look(place)
         finding = judge(evidence)
         if finding is Finding.NEVER_STARTED:
-            if take_back(place, START, taken_by(launcher)):
-                faults.point("launcher.taken_back")
-                return Examined(Finding.TAKEN_BACK)
+            taken = _take_back(place, launcher)
+            if taken is not None:
+                return taken
         elif finding is not Finding.UNCLEAR:
-            return Examined(finding, process, evidence.status)
+            return Examined(finding, process, evidence.status, evidence.fault)
+        elif evidence.fault is not None:
+            break
         time.sleep(PAUSE)
-    return _by_arguments(place)
+    return _started(place, None, None)
 
 
-def _by_arguments(place: Place) -> Examined:
-    """Look for a wrapper that took its start file and did not come to write into it."""
-    process = find_by_token(place.token)
+def _take_back(place: Place, launcher: str) -> Examined | None:
+    """Take an attempt back; None if it starts at this moment."""
+    try:
+        if not take_back(place, START, taken_by(launcher)):
+            return None
+    except (OSError, LauncherError) as error:
+        trouble = trouble_writing(place.root)
+        if trouble is not None:
+            raise LauncherError(
+                f"attempts of former launchers cannot be taken back: {trouble}",
+                hint="Start the launcher again when this is put right.",
+            ) from error
+        # Where no launcher can take the start file, no wrapper can.
+        return Examined(Finding.GONE, fault=f"its directory cannot be used: {error}")
+    faults.point("launcher.taken_back")
+    # A wrapper that comes later does not run its script. One that lives on does so, and its start
+    # file was removed.
+    for _ in range(TRIES):
+        process = find_by_token(place.token)
+        if process is None or not works(process, place.private):
+            return Examined(Finding.TAKEN_BACK)
+        time.sleep(PAUSE)
+    log.warning("%s: its start file was removed while it runs", place.run)
+    return Examined(Finding.RUNNING, process)
+
+
+def _started(place: Place, recorded: ProcessId | None, fault: str | None) -> Examined:
+    """Judge an attempt that started, or may have, by its process and its exit record."""
+    process = recorded or look(place)[1] or find_by_token(place.token)
     alive = process is not None and works(process, place.private)
-    evidence = Evidence(started=True, known=True, alive=alive, status=look(place)[0].status)
-    return Examined(judge(evidence), process, evidence.status)
+    # Read last: a process that was seen dead has left it by then, or never.
+    status, problem = exit_record(place)
+    evidence = Evidence(started=True, known=True, alive=alive, status=status)
+    faults_seen = (problem, look(place)[0].fault, fault, _unseen(process))
+    return Examined(judge(evidence), process, status, next(filter(None, faults_seen), None))
+
+
+def _unseen(process: ProcessId | None) -> str | None:
+    """Return why nothing can be said of a process."""
+    if process is None or standing(process) is not Standing.UNSEEN:
+        return None if process is None or not before_restart(process) else RESTARTED
+    where = process.host or "another machine"
+    return f"process {process.pid} on {where}, in a container perhaps, cannot be seen from here"

@@ -78,6 +78,11 @@ class Registration:
         in_time = now - max(renewed, self.since) <= self.lease
         return processes.keeps_lease(self.identity, renewed=in_time)
 
+    @property
+    def before_restart(self) -> bool:
+        """Whether this machine was restarted since the launcher began."""
+        return processes.before_restart(self.identity)
+
     def __str__(self) -> str:
         since = utc(self.since).isoformat(timespec="seconds")
         return f"process {self.process[0]} on {self.host}, since {since}"

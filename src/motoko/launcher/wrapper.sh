@@ -45,9 +45,18 @@ status=
 } >stdout 2>stderr
 [ -n "$status" ] || not_started
 
+# A script can put anything in the place of the exit record: opening a FIFO would wait for ever.
+clear_the_way() {
+    [ -w "$attempt" ] || return 1
+    [ -L "$attempt/exit" ] || [ -e "$attempt/exit" ] || return 0
+    [ ! -L "$attempt/exit" ] && [ -f "$attempt/exit" ] && [ -w "$attempt/exit" ] && return 0
+    rm -rf "$attempt/exit" 2>/dev/null
+    [ ! -L "$attempt/exit" ] && [ ! -e "$attempt/exit" ]
+}
+
 # On a full disk the exit record waits for room, unless somebody wants an end or the directory went.
-until { printf 'exit %s\n' "$status" >"$attempt/exit"; } 2>/dev/null; do
-    if [ -n "$stopped" ] || [ ! -d "$attempt" ]; then
+until clear_the_way && { printf 'exit %s\n' "$status" >"$attempt/exit"; } 2>/dev/null; do
+    if [ -n "$stopped" ] || [ ! -d "$attempt" ] || ! clear_the_way; then
         break
     fi
     sleep 1

@@ -109,11 +109,14 @@ def current() -> ProcessId:
 def standing(process: ProcessId) -> Standing:
     """Return whether ``process`` lives. One that awaits its parent does not."""
     if not is_visible(process):
-        # Each boot has its id: on this machine, a process of another boot is gone.
-        rebooted = process.boot != boot_id() and process.host == host()
-        return Standing.DEAD if rebooted else Standing.UNSEEN
+        return Standing.DEAD if before_restart(process) else Standing.UNSEEN
     found = identify(process.pid)
     return Standing.ALIVE if found is not None and found.is_same(process) else Standing.DEAD
+
+
+def before_restart(process: ProcessId) -> bool:
+    """Return whether this machine was restarted since: each boot has its id."""
+    return process.boot != boot_id() and process.host == host()
 
 
 def is_alive(process: ProcessId) -> bool:

@@ -7,13 +7,14 @@ valid across awaits, sessions and threads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Retry, SetFields, SetLabel
 from motoko.core.records import RESERVED_FIELDS, RunKey
 from motoko.core.values import MISSING, coerce_result, duplicate, plain
 from motoko.errors import ParameterError, UnknownNameError, suggestion
+from motoko.runtime.untrusted import read_end
 from motoko.storage.tracked import tracked
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from motoko.core.records import Move, RunRecord
     from motoko.core.states import Lifecycle
     from motoko.storage.store import Store
+
+
+MOST_OUTPUT: Final = 16 * 2**20  # bytes of a run's standard output that a handle returns
 
 
 class Quantity(NamedTuple):
@@ -197,19 +201,18 @@ class Run:
 
     @property
     def stdout(self) -> str:
-        """Return what the last attempt wrote to its standard output."""
+        """Return what the last attempt wrote to its standard output, of much only the end."""
         return self._output("stdout")
 
     @property
     def stderr(self) -> str:
-        """Return what the last attempt wrote to its standard error."""
+        """Return what the last attempt wrote to its standard error, of much only the end."""
         return self._output("stderr")
 
     def _output(self, name: str) -> str:
-        try:
-            return (self.directory / name).read_text(errors="replace")
-        except FileNotFoundError:
-            return ""
+        """Return the end of one of the run's files, or what is wrong with it."""
+        found = read_end(self.directory / name, MOST_OUTPUT)
+        return found.text if found.fault is None else f"({found.fault})"
 
     def quantity(self, name: str) -> Quantity:
         """Return a series as plain steps and values; UnknownNameError if it was never pushed."""

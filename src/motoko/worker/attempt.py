@@ -105,7 +105,7 @@ def _load(path: str) -> dict[str, Any]:
             f"not inside a run: {path} cannot be read: {error.strerror}",
             hint="MOTOKO_ATTEMPT_DIR must be the attempt directory of a run.",
         ) from error
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
         raise WorkerError(f"{path} is damaged: {error}") from error
     if version != VERSION:
         raise WorkerError(

@@ -67,7 +67,10 @@ def _record(line: bytes) -> dict[str, Any]:
 
     try:
         return _checked(json.loads(line.decode()))
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, WorkerError):
+    except (
+        ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
+        WorkerError,
+    ):  # fmt: skip
         return {"op": "damaged", "line": line[:200].decode(errors="replace")}
 
 

@@ -1,34 +1,44 @@
 """The files of a submission, ``.wf/slurm/<token>/``, by which a later launcher finds what it began.
 
 ``batch.sh``: what the scheduler runs. ``tasks/<n>``: a link to the attempt's own directory, which
-holds ``task.sh``, what the script gets, and ``batch``, which names token and n. ``job``: the id
-that the scheduler gave; ``owner``: the launcher; ``slurm.log``: what the scheduler itself prints.
+holds ``task.sh``, what the script gets. ``job``: the id that the scheduler gave; ``owner``: the
+launcher, and how many tasks; ``slurm.log``: what the scheduler itself prints.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from motoko.errors import LauncherError
 from motoko.launcher.generators.bash import WRAPPER, command, passable
 from motoko.launcher.generators.slurm.script import batch_script, task_script
 from motoko.runtime.files import PRIVATE_FILE, private_directory, write_atomic
+from motoko.runtime.untrusted import read_file, trouble_writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from motoko.launcher.directory import Place
     from motoko.launcher.engine import Terms
     from motoko.launcher.generators.base import Order
 
-NAME: Final = "batch"
 JOB: Final = "job"
 OWNER: Final = "owner"
 LOG: Final = "slurm.log"
 SCRIPT: Final = "batch.sh"
 AGAIN: Final = "again"
+
+# Numbers have a bounded length: Python refuses to read those of thousands of digits.
+_INDEX: Final = re.compile(r"[0-9]{1,9}")
+_OWNER: Final = re.compile(r"([^\n]{1,400})\n([0-9]{1,9})\n")
+_JOB: Final = re.compile(r"([0-9]{1,18})\n?")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -75,11 +85,19 @@ def write_batch(root: Path, token: str, owner: str, orders: Sequence[Order], pat
     _write(directory / "wrapper.sh", Path(WRAPPER).read_text(encoding="utf-8"))
     _write(directory / SCRIPT, batch_script(str(directory), terms.module, terms.prologue))
     for index, order in enumerate(orders):
-        argv = command(order.script, terms.bash_options)
         private = Path(order.place.private)
-        _write(private / "task.sh", task_script(passable(order.variables), argv, path))
-        _write(private / NAME, f"{token} {index}\n")
         os.symlink(private, tasks / str(index))
+        try:
+            argv = command(order.script, terms.bash_options)
+            _write(private / "task.sh", task_script(passable(order.variables), argv, path))
+        except OSError as error:
+            # This task finds no script, and fails; the others are not concerned.
+            log.warning("%s cannot be written to: %s", private, error)
+            if trouble_writing(order.place.root) is not None:
+                raise LauncherError(
+                    f"{private} cannot be written: {error.strerror or error}",
+                    hint="Is the disk full? Start the launcher again when this is put right.",
+                ) from error
     return Batch(token, directory, len(orders))
 
 
@@ -89,25 +107,36 @@ def note_job(batch: Batch, job: str) -> None:
 
 
 def read_batch(root: Path, token: str) -> Batch | None:
-    """Return a submission that was written before, None if there is none."""
+    """Return a submission that was written before, None if there is none that can be read."""
     directory = root / token
-    owner = _read(directory / OWNER)
-    if owner is None:
+    owner = _OWNER.fullmatch(read_file(directory / OWNER).text)
+    try:
+        size = int(owner[2]) if owner is not None else len(os.listdir(directory / "tasks"))
+    except OSError:
         return None
-    job = _read(directory / JOB)
-    return Batch(token, directory, int(owner.split("\n")[1]), None if job is None else job.strip())
+    job = _JOB.fullmatch(read_file(directory / JOB).text)
+    return Batch(token, directory, size, None if job is None else job[1])
 
 
 def owner_of(root: Path, token: str) -> str | None:
     """Return the launcher that wrote a submission."""
-    text = _read(root / token / OWNER)
-    return None if text is None else text.split("\n")[0]
+    owner = _OWNER.fullmatch(read_file(root / token / OWNER).text)
+    return None if owner is None else owner[1]
 
 
-def batch_of(place: Place) -> tuple[str, int] | None:
-    """Return token and index of the submission that an attempt belongs to, None if to none."""
-    words = (_read(place.file(NAME)) or "").split()
-    return (words[0], int(words[1])) if len(words) == 2 else None
+def memberships(root: Path) -> dict[str, tuple[str, int]]:
+    """Return submission and index of every attempt, by its token.
+
+    The links tell: what is in an attempt's directory, its script may have removed or changed.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    for tasks in root.glob("*/tasks"):
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(tasks):
+                if _INDEX.fullmatch(entry.name) and entry.is_symlink():
+                    attempt = os.path.basename(os.readlink(entry.path))
+                    found[attempt] = tasks.parent.name, int(entry.name)
+    return found
 
 
 def remove_batch(batch: Batch) -> None:
@@ -128,10 +157,3 @@ def _write(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
     with open(descriptor, "wb", buffering=0) as file:
         file.write(os.fsencode(text))
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return None

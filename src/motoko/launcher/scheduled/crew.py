@@ -13,10 +13,11 @@ import anyio.lowlevel
 from motoko.core.states import Lifecycle
 from motoko.launcher import evidence
 from motoko.launcher.active import Ended
+from motoko.launcher.engine import Ending
 from motoko.launcher.generators.slurm.text import task_id
 from motoko.launcher.harvest import failure_until
 from motoko.launcher.preparing import IN_THE_WAY, SOON
-from motoko.launcher.scheduled.batches import Task, batch_of, note_job, read_batch
+from motoko.launcher.scheduled.batches import Task, note_job, read_batch
 from motoko.launcher.scheduled.following import FILES_LAG, Attempt, follow
 from motoko.launcher.scheduled.marks import keep_from_starting, note_stops, note_twins
 from motoko.launcher.scheduled.sights import Question, began_at, look_at
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from motoko.config import QueueLimits
     from motoko.launcher.active import Active, Notebook, Pool
-    from motoko.launcher.engine import Ending
     from motoko.launcher.scheduled.batches import Batch
     from motoko.launcher.scheduled.desk import Desk, Look
     from motoko.launcher.scheduled.following import Sight, Step, Word
@@ -249,6 +249,8 @@ class ScheduledCrew:
         self._over(active, step.status, sight.ended, ending=step.ending)
 
     async def _take_back(self, active: Active) -> bool:
+        if active.recorded_start:
+            return False  # whatever has become of its start file
         return await in_thread(partial(keep_from_starting, active.place))
 
     async def _find(self, batch: Batch, look: Look) -> bool:
@@ -400,22 +402,29 @@ class ScheduledCrew:
 
     # -- what another launcher began -------------------------------------------------------
 
-    async def take_over(self, active: Active) -> None:
-        """Go on with an attempt of a launcher that is gone."""
-        found = await in_thread(partial(batch_of, active.place))
+    async def take_over(self, active: Active, *, restarted: bool = False) -> None:
+        """Go on with an attempt of a launcher that is gone; ``restarted``: so was the machine."""
+        found = active.submission
         batch = None if found is None else await self._known_batch(found[0])
         if found is None or batch is None:
-            taken = await self._take_back(active)
-            faults.point("launcher.taken_back")
-            if taken:
-                cause = "its launcher was gone before it was submitted"
-                self._notebook.requeued.append((active, cause, 0.0))
+            await self._without_batch(active)
             return
         await in_thread(partial(_remember, active))
         active.task = Task(batch, found[1])
         self.pool.add_running(active)
         self._notebook.adopted.append(active)
         self._stirred.set()
+
+    async def _without_batch(self, active: Active) -> None:
+        """Take an attempt back of which no submission is known, unless it has started."""
+        if await self._take_back(active):
+            faults.point("launcher.taken_back")
+            cause = "its launcher was gone before it was submitted"
+            self._notebook.requeued.append((active, cause, 0.0))
+            return
+        self.pool.add_running(active)
+        reason = f"nothing in {self._root} tells its job any more"
+        self._over(active, None, ending=Ending(Lifecycle.LOST, None, reason))
 
     async def _known_batch(self, token: str) -> Batch | None:
         if token not in self._batches:
@@ -435,6 +444,6 @@ def _known(active: Active) -> Attempt:
 
 
 def _remember(active: Active) -> None:
-    active.since = began_at(active.place)
+    active.since = began_at(active)
     active.stop = evidence.stopped_for(active.place)
     active.failed = failure_until(f"{active.place.private}/{OUTBOX}", active.read)

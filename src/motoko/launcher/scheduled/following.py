@@ -105,6 +105,9 @@ def follow(attempt: Attempt, sight: Sight, now: float, *, lag: float = FILES_LAG
     any other waits for the scheduler to say whether it was the one to end the script.
     """
     word = sight.word
+    if sight.began is None and attempt.started is not None:
+        # The database knows that it began, whatever has become of its start file.
+        sight = replace(sight, began=attempt.started)
     if attempt.stop is None and sight.stop is not None:
         attempt = replace(attempt, stop=sight.stop)
     if sight.status == 0:

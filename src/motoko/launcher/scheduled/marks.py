@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from motoko.errors import LauncherError
 from motoko.launcher import evidence
 from motoko.launcher.directory import take_back
 from motoko.launcher.scheduled.batches import AGAIN
+from motoko.runtime.untrusted import trouble_writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +29,14 @@ def keep_from_starting(place: Place) -> bool:
             return True
     except LauncherError:
         log.debug("%s is a later attempt's by now", place.run)
+    except OSError as error:
+        if trouble_writing(place.root) is not None:
+            raise LauncherError(
+                f"{place.private} cannot be written: {error.strerror or error}",
+                hint="Is the disk full? Start the launcher again when this is put right.",
+            ) from error
+        log.warning("%s cannot be used: %s", place.private, error)
+        return not evidence.ran(place)  # where no launcher can take the start file, no job can
     return evidence.taken_away(place)
 
 
@@ -40,7 +50,5 @@ def note_stops(stopped: Iterable[Active]) -> None:
 def note_twins(batch: Batch) -> None:
     """Note for each task of a batch that the scheduler has it more than once."""
     for index in range(batch.size):
-        try:
+        with contextlib.suppress(OSError):  # it is over already, or its directory is damaged
             (batch.directory / "tasks" / str(index) / AGAIN).touch()
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # it is over already

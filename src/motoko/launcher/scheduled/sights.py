@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.launcher import evidence
+from motoko.launcher.active import started_at
 from motoko.launcher.generators.slurm.states import Condition
 from motoko.launcher.scheduled.batches import AGAIN
 from motoko.launcher.scheduled.following import Sight
-from motoko.worker import OUTBOX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from motoko.launcher.active import Active
-    from motoko.launcher.directory import Place
     from motoko.launcher.scheduled.following import Word
 
 # Reasons of jobs that wait for the first time: none of them has run.
@@ -45,23 +44,19 @@ def _sight(question: Question) -> Sight:
         return Sight(word, question.asked)
     place = active.place
     # The exit record is looked for last: what came after the scheduler's word may be there by now.
-    began = began_at(place)
+    began = began_at(active)
     again = evidence.file_time(place, AGAIN) is not None
     over = word is None or word.condition is Condition.CANCELLED
     stop = evidence.stopped_for(place) if over else None
-    grown = began is not None and _grown(active)
+    grown = began is not None and evidence.outbox_size(place) > active.read
     status = evidence.exit_status(place)
     ended = None if status is None else evidence.file_time(place, evidence.EXIT)
     return Sight(word, question.asked, began, status, again, stop, grown, ended)
 
 
-def _grown(active: Active) -> bool:
-    try:
-        return active.place.file(OUTBOX).stat().st_size > active.read
-    except OSError:
-        return False
-
-
-def began_at(place: Place) -> float | None:
-    """Return when the attempt's wrapper took its start file, None if it did not."""
-    return evidence.file_time(place, evidence.START) if evidence.ran(place) else None
+def began_at(active: Active) -> float | None:
+    """Return when the attempt began, None if it did not: by the database, or its start file."""
+    recorded = started_at(active.record)
+    if recorded is not None or not evidence.ran(active.place):
+        return recorded
+    return evidence.file_time(active.place, evidence.START) or active.record.history[-1].time

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from motoko.launcher.directory import PRIVATE, marked
 from motoko.launcher.evidence import START, TAKEN
 from motoko.launcher.scheduled.batches import owner_of
+from motoko.runtime.untrusted import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,7 @@ def strays(root: Path, tokens: Iterable[str], owner: str) -> list[str]:
 def _idle(directory: Path) -> bool:
     try:
         links = [os.readlink(entry.path) for entry in os.scandir(directory / "tasks")]
-    except FileNotFoundError:
+    except OSError:
         return False
     return all(map(_taken_back, links))
 
@@ -38,8 +39,4 @@ def _taken_back(attempt: str) -> bool:
     if not os.path.isdir(attempt):
         # Moved aside by a later attempt, unless it cannot be seen from here.
         return marked(attempt.rpartition(f"/{PRIVATE}/")[0]) is not None
-    try:
-        with open(f"{attempt}/{START}", encoding="utf-8", errors="replace") as file:
-            return file.read(len(TAKEN)) == TAKEN
-    except FileNotFoundError:
-        return False
+    return read_file(f"{attempt}/{START}").text.startswith(TAKEN)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SECONDS: Final = 15.0
 AT_A_TIME: Final = 4
 KILL_SECONDS: Final = 5.0
+MOST_OUTPUT: Final = 64 * 2**20  # bytes; no answer is longer
 SUBMIT: Final = "sbatch"
 # They ask for something; the others only ask, and without success they have said nothing.
 REQUESTS: Final = frozenset({SUBMIT, "scancel"})
@@ -102,6 +103,8 @@ class Scheduler:
                 where = "" if error.filename in (None, argv[0]) else f": {error.filename}"
                 reason = f"{argv[0]} cannot be run: {error.strerror or error}{where}"
                 return Answer(None, unknown=reason)
+        if max(len(stdout), len(stderr)) > MOST_OUTPUT:
+            return Answer(None, unknown=f"{argv[0]} printed more than {MOST_OUTPUT:,} bytes")
         return Answer(status, stdout, stderr, _unknown(argv[0], status, stderr, seconds))
 
 
@@ -148,7 +151,9 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 def _content(file: IO[bytes]) -> str:
     file.seek(0)
-    return file.read().decode("utf-8", "replace")
+    content = file.read(MOST_OUTPUT + 1)
+    # One character a byte where there is too much, so that it is recognised.
+    return content.decode("latin-1" if len(content) > MOST_OUTPUT else "utf-8", "replace")
 
 
 def _unknown(program: str, status: int | None, stderr: str, seconds: float) -> str | None:

@@ -11,6 +11,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+SHOWN: Final = 200  # characters of a state or a reason that are kept
+
 
 class Condition(Enum):
     """What is to be made of a job that Slurm reports in some state."""
@@ -176,7 +178,7 @@ def condition(state: str) -> Condition:
 def full_name(state: str) -> str:
     """Return the name of a state in capitals, without suffixes."""
     words = state.split(maxsplit=1)
-    name = words[0].rstrip("+").upper() if words else ""
+    name = words[0][:SHOWN].rstrip("+").upper() if words else ""
     return COMPACT.get(name, name)
 
 
@@ -225,5 +227,5 @@ def _cause(reason: str) -> str:
 
     Some are sentences, which squeue prints with spaces and scontrol with underscores.
     """
-    text = reason.strip().strip("()").partition(",")[0]
+    text = reason.strip().strip("()").partition(",")[0][:SHOWN]
     return "" if text in ("None", "N/A", "null") else "_".join(text.split())

@@ -12,7 +12,8 @@ from motoko.core.sbatch import user_arguments
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SUBMITTED: Final = re.compile(r"(\d+)(?:;\S+)?")
+SHOWN: Final = 300  # characters of what a command printed
+_SUBMITTED: Final = re.compile(r"([0-9]{1,18})(?:;\S+)?")
 # What Slurm's programs say if they do not know what the controller made of a request.
 _LOST: Final = re.compile(
     r"Unable to contact slurm controller|Socket timed out|Zero Bytes were transmitted"
@@ -101,7 +102,7 @@ def parse_submitted(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     found = _SUBMITTED.fullmatch(lines[-1]) if lines else None
     if found is None:
-        raise ValueError(f"sbatch gave no job id but {text!r}")
+        raise ValueError(f"sbatch gave no job id but {text[:SHOWN]!r}")
     return found[1]
 
 
@@ -120,4 +121,4 @@ def first_error(stderr: str) -> str:
     """Return the line for people from what a command wrote to stderr, without its own name."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     chosen = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
-    return re.sub(r"^\w+: (error: |fatal: )?", "", chosen)
+    return re.sub(r"^\w+: (error: |fatal: )?", "", chosen)[:SHOWN]

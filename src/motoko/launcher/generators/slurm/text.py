@@ -13,22 +13,29 @@ from typing import TYPE_CHECKING, Final
 from motoko.launcher.generators.slurm.states import full_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sized
 
 SEPARATOR: Final = "|"
 # The name comes last: it alone may contain the separator.
 QUEUE_FORMAT: Final = SEPARATOR.join(("%F", "%K", "%T", "%r", "%k", "%j"))
 ACCOUNTING_FIELDS: Final = ("JobID", "State", "ExitCode", "Reason")
+MOST_TASKS: Final = 100_000  # that are listed one by one for a line
+MOST_ENTRIES: Final = 1_000_000  # that an answer may have before its lines are listed as a whole
 NOTHING: Final = frozenset({"", "(null)", "N/A", "None"})
 
-_PART: Final = re.compile(r"(\d+)(?:-(\d+)(?::([1-9]\d*))?)?")
-_ACCOUNTED: Final = re.compile(r"(\d+)(?:_(\d+|\[.*\]?))?")
-_SHOWN_ID: Final = re.compile(r"JobId=(\d+)(?: ArrayJobId=(\d+) ArrayTaskId=(\S+))?(?=\s)")
+# Numbers are ASCII and of a bounded length: Python refuses to read those of thousands of digits.
+_JOB: Final = re.compile(r"[0-9]{1,18}")
+_COUNT: Final = re.compile(r"[0-9]{1,9}")
+_PART: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([1-9][0-9]{0,8}))?)?")
+_ACCOUNTED: Final = re.compile(r"([0-9]{1,18})(?:_([0-9]{1,9}|\[.*\]?))?")
+_SHOWN_ID: Final = re.compile(
+    r"JobId=([0-9]{1,18})(?: ArrayJobId=([0-9]{1,18}) ArrayTaskId=(\S+))?(?=\s)"
+)
 # With what stands before it, for a job's name may look like a state.
 _SHOWN_STATE: Final = re.compile(
     r"\sAccount=\S* QOS=\S*(?: WCKey=\S*)?\s+JobState=(\S+) Reason=(\S*) Dependency="
 )
-_EXIT: Final = re.compile(r"(\d+):(\d+)")
+_EXIT: Final = re.compile(r"([0-9]{1,5}):([0-9]{1,5})")
 _SETTING: Final = re.compile(r"([A-Za-z_]\w*)\s*=\s*(.*?)\s*")
 
 
@@ -113,21 +120,21 @@ def parse_queue(text: str) -> list[QueueEntry]:
     entries: list[QueueEntry] = []
     for line in text.splitlines():
         fields = line.split(SEPARATOR, 5)
-        if len(fields) < 6 or not fields[0].isdecimal():
+        if len(fields) < 6 or _JOB.fullmatch(fields[0]) is None:
             continue  # a job's name went on in a second line
         job, tasks, state, reason, comment, name = fields
         entries += [
             QueueEntry(job, task, full_name(state), value(reason), name, value(comment))
-            for task in tasks_of(tasks)
+            for task in tasks_of(tasks, _most(entries))
         ]
     return entries
 
 
-def tasks_of(text: str) -> tuple[int | None, ...]:
+def tasks_of(text: str, most: int = MOST_TASKS) -> tuple[int | None, ...]:
     """Return the tasks that squeue and scontrol name for one line, (None,) where there are none.
 
     ``3``, ``0-4,7,9-20%3`` and ``[0-10:2]`` name tasks. None stands after those that could be
-    read for the rest of a list that was cut short.
+    read for the rest of a list that was cut short, by Slurm or here after ``most``.
     """
     listed = text.strip().strip("[]").partition("%")[0].strip("]")
     if value(listed) == "":
@@ -140,8 +147,16 @@ def tasks_of(text: str) -> tuple[int | None, ...]:
             cut = True
             continue
         first, last, step = match.groups()
-        found += range(int(first), int(last or first) + 1, int(step or 1))
+        tasks = range(int(first), int(last or first) + 1, int(step or 1))
+        if len(found) + len(tasks) > most:
+            cut = True
+            break
+        found += tasks
     return (*found, None) if cut else tuple(found)
+
+
+def _most(entries: Sized) -> int:
+    return MOST_TASKS if len(entries) < MOST_ENTRIES else 0
 
 
 def task_id(job: str, task: int | None) -> str:
@@ -173,12 +188,12 @@ def parse_accounting(text: str) -> list[AccountingEntry]:
         if match is None or len(fields) < len(ACCOUNTING_FIELDS):
             continue
         status, signal = exit_code(fields[2])
-        restarts = int(fields[4]) if len(fields) > 4 and fields[4].isdecimal() else None
+        restarts = _count(fields[4]) if len(fields) > 4 else None
         entries += [
             AccountingEntry(
                 match[1], task, full_name(fields[1]), status, signal, value(fields[3]), restarts
             )
-            for task in tasks_of(match[2] or "")
+            for task in tasks_of(match[2] or "", _most(entries))
         ]
     return entries
 
@@ -198,7 +213,6 @@ def parse_show_job(text: str) -> list[JobEntry]:
         job, array, tasks = who.groups()
         after = part[what.end() :]  # what comes before may be anything: the job's name
         status, signal = exit_code(_shown(after, "ExitCode"))
-        restarts = _shown(after, "Restarts")
         entries += [
             JobEntry(
                 array or job,
@@ -207,10 +221,10 @@ def parse_show_job(text: str) -> list[JobEntry]:
                 value(what[2]),
                 status,
                 signal,
-                int(restarts) if restarts.isdecimal() else None,
+                _count(_shown(after, "Restarts")),
                 value(_shown(after, "NodeList")),
             )
-            for task in tasks_of(tasks or "")
+            for task in tasks_of(tasks or "", _most(entries))
         ]
     return entries
 
@@ -259,5 +273,9 @@ def parse_config(text: str) -> SiteConfig:
 
 
 def _number(text: str, before: str = "") -> int | None:
-    found = re.match(rf"{before}(\d+)", text)
+    found = re.match(rf"{before}([0-9]{{1,18}})(?![0-9])", text)
     return None if found is None else int(found[1])
+
+
+def _count(text: str) -> int | None:
+    return int(text) if _COUNT.fullmatch(text) else None

@@ -1,0 +1,316 @@
+"""Whatever is at a path of a run's directory: reading it ends, and what is wrong names the file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.core.records import Move, RunRecord
+from motoko.core.states import Lifecycle
+from motoko.launcher import evidence
+from motoko.launcher.directory import Place, marked, prepare
+from motoko.launcher.engine import Finding, ending
+from motoko.launcher.harvest import News, read_news
+from motoko.launcher.recovery import RESTARTED, examine
+from motoko.launcher.scheduled.batches import memberships, owner_of, read_batch
+from motoko.launcher.scheduled.marks import keep_from_starting
+from motoko.launcher.scheduled.strays import strays
+from motoko.runtime import untrusted
+from motoko.runtime.processes import current
+from motoko.runtime.untrusted import read_end, read_file, stat_file, trouble_writing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.unit
+
+FILES = ("start", "exit", "stop", "outbox")
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        here = os.open(path.parent, os.O_RDONLY)  # for a long path does not fit into an address
+        try:
+            bound.bind(f"/proc/self/fd/{here}/{path.name}")
+        finally:
+            os.close(here)
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "is a directory": lambda path: path.mkdir(),
+    "is a FIFO": os.mkfifo,
+    "is a socket": a_socket,
+    "is a symbolic link": lambda path: path.symlink_to("/dev/zero"),
+    "is a symbolic link ": lambda path: path.symlink_to(path.name),  # to itself
+    "is a symbolic link  ": lambda path: path.symlink_to("nowhere"),
+}
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A prepared attempt, number 2 of its run."""
+    made = Place(str(tmp_path / "runs"), 1, 2, "token", "5.0")
+    prepare(made, ("inputs.json", b"{}"), [])
+    return made
+
+
+def started(place: Place, lifecycle: Lifecycle = Lifecycle.START) -> RunRecord:
+    history: tuple[Move, ...] = (Move(5.0, "CREATED", "", 0), Move(6.0, "SUBMITTED", "", 2))
+    if lifecycle is Lifecycle.START:
+        history = (*history, Move(7.0, "START", "", 2))
+    return RunRecord(
+        "a", 1, 1, "r", b"", {}, lifecycle=lifecycle, attempt=2, token="token", history=history,
+    )  # fmt: skip
+
+
+# -- reading ---------------------------------------------------------------------------------
+
+
+def test_regular_files_are_read_as_far_as_asked(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    os.utime(path, (3.0, 4.0))
+    assert read_file(path) == untrusted.Found(b"0123456789", None, 10, 4.0)
+    assert read_file(path, offset=2, limit=3).data == b"234"
+    assert read_file(path, offset=20).data == b""
+    assert read_end(path, 4).text == "6789"
+    assert stat_file(path).size == 10
+
+
+def test_what_is_missing_is_no_fault(tmp_path: Path) -> None:
+    assert read_file(tmp_path / "nothing").missing
+    assert stat_file(tmp_path / "no" / "thing").missing
+
+
+def test_other_kinds_are_faults_that_name_the_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "file"
+    KINDS[kind](path)
+    for found in (read_file(path), read_end(path, 10), stat_file(path)):
+        assert (found.data, found.size, found.fault) == (None, 0, f"{path} {kind.strip()}")
+
+
+def test_devices_are_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "open", None)
+    assert read_file("/dev/null").fault == "/dev/null is a device"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ELOOP])
+@pytest.mark.parametrize("call", ["lstat", "open", "fstat", "pread", "close"])
+def test_errors_of_the_disk_are_faults_that_name_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, failing)
+        found = read_file(path)
+    if call == "close":
+        assert found.data == b"content"
+    else:
+        assert (found.data, found.fault) == (None, f"{path} cannot be read: {os.strerror(number)}")
+
+
+def test_a_path_through_a_file_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    found = read_file(tmp_path / "file" / "inner")
+    assert found.fault is not None
+    assert "inner cannot be read: Not a directory" in found.fault
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(-1e9, 0.0), (1e11, 4e9), (7.5, 7.5)])
+def test_absurd_times_stay_within_what_has_a_year(
+    tmp_path: Path, seconds: float, expected: float
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    os.utime(path, (seconds, seconds))
+    assert stat_file(path).modified <= expected  # a file system may not hold such a time either
+
+
+def test_the_disk_is_told_from_a_single_file(tmp_path: Path) -> None:
+    assert trouble_writing(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_bytes(b"")
+    assert isinstance(trouble_writing(tmp_path / "file"), OSError)
+    assert isinstance(trouble_writing(tmp_path / "nothing"), OSError)
+
+
+# -- evidence --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_any_kind_of_file_is_answered_for(place: Place, kind: str, name: str) -> None:
+    path = place.file(name)
+    KINDS[kind](path)
+    fault = f"{path} {kind.strip()}"
+    assert evidence.stopped_for(place) is None
+    assert evidence.outbox_size(place) == 0
+    assert not evidence.exit_is_empty(place)
+    assert evidence.working_in(place.run) is None
+    assert evidence.ran(place) is (name == "start")
+    assert evidence.exit_record(place) == (None, fault if name == "exit" else None)
+    expected = News(0, fault=fault) if name == "outbox" else News(0)
+    assert read_news(str(place.file("outbox")), 0) == expected
+    evidence.note_stop(place, Lifecycle.TIMEOUT)
+    if name != "stop" or kind != "is a directory":  # others are replaced
+        assert evidence.stopped_for(place) is Lifecycle.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "process 1\n",
+        "process ²\nboot\n1 (a) S " + "1 " * 40 + "\n",
+        "process " + "9" * 5000 + "\nboot\n1 (a) S " + "1 " * 40 + "\n",
+        "process 1\nboot\n1 (a) S " + "1 " * 18 + "9" * 5000 + "\n",
+        "process 0\nboot\n\n",
+        "process 1\nboot\n1 (a S 1\n",
+        "process 1\nboot\n1 (a) S 1 2\n",
+        "process 1\nboot\n1 (a) S " + "x " * 40 + "\n",
+        "\0" * 10,
+        "process 1\n" + "x" * 100_000,
+    ],
+)
+def test_a_garbled_start_file_names_no_process(place: Place, content: str) -> None:
+    place.file("start").write_text(content)
+    found, process = evidence.look(place)
+    assert (found.started, found.taken_back, process) == (True, False, None)
+    assert evidence.working_in(place.run) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        ("exit 3\n", 3), ("exit 0\n", 0), ("exit 255\n", 255),
+        ("exit 3", None), ("exit ²\n", None), ("exit -1\n", None), ("exit 3\nmore", None),
+        ("exit " + "1" * 5000 + "\n", None), ("\0", None), ("exit 1 1\n", None),
+    ],
+)  # fmt: skip
+def test_only_a_whole_exit_record_counts(place: Place, content: str, status: int | None) -> None:
+    place.file("exit").write_text(content)
+    damaged = f"{place.file('exit')} is damaged"
+    assert evidence.exit_record(place) == (status, None if status is not None else damaged)
+
+
+@pytest.mark.parametrize("content", ["FINISHED", "FAILED", "timeout", "²", "TIMEOUT TIMEOUT", ""])
+def test_a_stop_file_says_only_what_launchers_say(place: Place, content: str) -> None:
+    place.file("stop").write_text(content)
+    assert evidence.stopped_for(place) is None
+
+
+@pytest.mark.parametrize("content", ["² 5.0", "1" * 5000 + " 5.0", "2", "2 5.0 6.0", "x", "\0"])
+def test_a_garbled_marker_says_nothing(place: Place, content: str) -> None:
+    path = f"{place.run}/.motoko/attempt"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(content)
+    assert marked(place.run) is None
+
+
+def test_a_marker_of_an_absurd_attempt_keeps_none_from_starting(place: Place) -> None:
+    with open(f"{place.run}/.motoko/attempt", "w", encoding="ascii") as file:
+        file.write("999999999 5.0\n")
+    later = Place(place.root, 1, 3, "later", "5.0")
+    prepare(later, ("inputs.json", b"{}"), [])
+    assert marked(later.run) == (3, "5.0")
+
+
+def test_reasons_name_the_file() -> None:
+    lost = ending(None, fault="/x/exit is a FIFO")
+    assert (lost.outcome, lost.reason) == (
+        Lifecycle.LOST, "its process ended without an exit record: /x/exit is a FIFO",
+    )  # fmt: skip
+    failed = ending(0, fault="/x/outbox is a FIFO")
+    assert (failed.outcome, failed.reason) == (
+        Lifecycle.FAILED, "its results cannot be read: /x/outbox is a FIFO",
+    )  # fmt: skip
+
+
+# -- what a later launcher makes of it ---------------------------------------------------------
+
+
+def test_a_recorded_start_is_never_taken_back(place: Place) -> None:
+    found = examine(started(place), place, "me")
+    assert found.finding is Finding.GONE
+    assert not place.file("start").exists()
+    assert examine(started(place, Lifecycle.SUBMITTED), place, "me").finding is Finding.TAKEN_BACK
+
+
+def test_a_recorded_start_whose_directory_has_gone_is_lost_and_says_so(tmp_path: Path) -> None:
+    place = Place(str(tmp_path), 1, 2, "token", "5.0")
+    found = examine(started(place), place, "me")
+    assert (found.finding, found.fault) == (Finding.GONE, f"{place.private} does not exist")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(place: Place) -> None:
+    for lifecycle in (Lifecycle.SUBMITTED, Lifecycle.START):
+        record = started(place, lifecycle)
+        found = examine(record, place, "me", restarted=True)
+        assert found.finding is Finding.GONE
+    assert (
+        examine(started(place, Lifecycle.SUBMITTED), place, "me", restarted=True).fault == RESTARTED
+    )
+    place.file("exit").write_text("exit 0\n")
+    found = examine(started(place, Lifecycle.SUBMITTED), place, "me", restarted=True)
+    assert (found.finding, found.status) == (Finding.ENDED, 0)
+
+
+def test_a_process_that_is_no_wrapper_of_the_attempt_is_not_its_process(place: Place) -> None:
+    # This test's own process, named by somebody's start file or in a copied database.
+    assert not evidence.works(current(), place.private)
+
+
+@pytest.mark.parametrize("where", ["run", "private"])
+def test_a_directory_that_nobody_can_use_costs_that_run(place: Place, where: str) -> None:
+    path = getattr(place, where)
+    os.rename(path, f"{place.root}/away")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("no directory")
+    found = examine(started(place, Lifecycle.SUBMITTED), place, "me")
+    assert found.finding in (Finding.GONE, Finding.TAKEN_BACK)
+    assert found.finding is Finding.TAKEN_BACK or path in (found.fault or "")
+
+
+# -- submissions -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["", "me", "me\n²\n", "me\n" + "9" * 5000 + "\n", "\0\n\0\n"])
+def test_a_garbled_submission_is_known_by_its_links(
+    tmp_path: Path, place: Place, content: str
+) -> None:
+    tasks = tmp_path / "slurm" / "batch" / "tasks"
+    tasks.mkdir(parents=True)
+    (tasks / "0").symlink_to(place.private)
+    (tasks / ("9" * 5000)[:200]).symlink_to(place.private)
+    (tasks.parent / "owner").write_text(content)
+    (tasks.parent / "job").write_text("1" * 5000)
+    assert memberships(tmp_path / "slurm") == {"token": ("batch", 0)}
+    batch = read_batch(tmp_path / "slurm", "batch")
+    assert batch is not None
+    assert (batch.size, batch.job) == (2, None)
+    assert owner_of(tmp_path / "slurm", "batch") is None
+
+
+def test_a_start_file_of_any_kind_does_not_hold_up_the_queue(
+    tmp_path: Path, place: Place, kind: str
+) -> None:
+    KINDS[kind](place.file("start"))
+    tasks = tmp_path / "slurm" / "batch" / "tasks"
+    tasks.mkdir(parents=True)
+    (tasks / "0").symlink_to(place.private)
+    assert strays(tmp_path / "slurm", ["batch"], "me") == []
+    assert not keep_from_starting(place)
