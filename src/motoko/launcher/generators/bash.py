@@ -49,6 +49,7 @@ class BashGenerator:
         # Scripts find the system's programs, bash the first of them, whatever the launcher's PATH.
         base["PATH"] = ":".join(filter(None, (here, path, os.defpath)))
         self._base = base
+        self._preserving = preserving(base)
 
     def submit(self, order: Order) -> LocalProcess:
         """Start the attempt's wrapper."""
@@ -56,6 +57,7 @@ class BashGenerator:
             SHELL,
             WRAPPER,
             order.place.private,
+            *self._preserving,
             *command(order.script, order.terms.bash_options),
         ]
         pid = os.posix_spawn(
@@ -77,6 +79,21 @@ class BashGenerator:
             return found
         found.forget()
         return None
+
+
+def preserving(environment: Mapping[str, str]) -> list[str]:
+    """Return what begins a command, so that it gets the variables that the wrapper's shell drops.
+
+    Some shells pass no variable on whose name is none of theirs, such as those in which bash
+    exports functions.
+    """
+    odd = [f"{name}={value}" for name, value in environment.items() if not is_identifier(name)]
+    return ["env", "--", *odd] if odd else []
+
+
+def is_identifier(name: str) -> bool:
+    """Return whether a shell takes a variable of this name."""
+    return name.isascii() and name.isidentifier()
 
 
 def command(script: Source, bash_options: tuple[str, ...] = ()) -> list[str]:

@@ -65,7 +65,9 @@ def batch_script(directory: str, modules: Iterable[str], prologue: Iterable[str]
         parts += [_MODULE, *loads]
     if lines:
         parts += [_WATCH, *lines, "trap - EXIT TERM\n"]
-    parts += ['. "$attempt/task.sh"\n', f'exec /bin/sh {here}/wrapper.sh "$attempt" "$@"\n']
+    # Not sh, which may drop the functions that bash exports.
+    wrapper = f'exec /bin/bash --posix {here}/wrapper.sh "$attempt" "$@"\n'
+    parts += ['. "$attempt/task.sh"\n', wrapper]
     return "".join(parts)
 
 
