@@ -42,6 +42,8 @@ from motoko.workflow import Workflow, event
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from motoko.storage.tables import Tables
+
 pytestmark = pytest.mark.integration
 
 Main = Callable[..., Any]
@@ -775,11 +777,17 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_former_holder_fenced(
 ) -> None:
     """As when the first orchestrator's machine slept: it must not commit when it wakes."""
     name = "orchestrator:a"
+    other = Workflow(directory, database=database)
+
+    def take_over(tables: Tables) -> None:
+        # All in one transaction: the former holder may renew its lease at any time.
+        lease = tables.lease(name)
+        lease["holder"] = {**lease["holder"], "namespace": 1}  # which cannot be seen from here
+        tables.renew_lease(name, 0.0)
+        Lease(other.store, "a").take(tables)
 
     def other_takes_over() -> None:
-        transact(database, lambda t: t.renew_lease(name, time.time() - 100))
-        other = Workflow(directory, database=database)
-        asyncio.run(Lease(other.store, "a").acquire())
+        database.submit(lambda: transact(database, take_over)).result()
 
     async def main(workflow: Workflow) -> None:
         await workflow.mult.create_task(x=1)

@@ -23,6 +23,7 @@ class Time:
         return self.seconds
 
     monotonic = now
+    uptime = now
     time = now
 
 

@@ -110,6 +110,6 @@ def test_which_launchers_exclude_each_other() -> None:
 
 def test_a_launcher_elsewhere_lives_as_long_as_its_lease() -> None:
     one = registration("a")
-    assert one.alive(renewed=0.0, now=129.0)
-    assert not one.alive(renewed=0.0, now=131.0)
+    assert one.alive(renewed=100.0, now=129.0)
+    assert not one.alive(renewed=100.0, now=131.0)
     assert one.alive(renewed=120.0, now=149.0)

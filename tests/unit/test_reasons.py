@@ -144,7 +144,7 @@ def test_it_is_tried_again_later(session: Session) -> None:
     end = End(f"t{key}", Lifecycle.FAILED, NOW, "launcher", 3, "exit code 3", 1, 60.0)
     session.add(EditRun(key, end))
     assert session.run(key).lifecycle is Lifecycle.CREATED
-    words = "it is tried again at 1970-01-01T00:17:40+00:00, after: exit code 3"
+    words = "it is tried again in 60 s, after: exit code 3"
     assert why(session, key, launcher()) == words
     assert why(session, key) == "no launcher works"
 

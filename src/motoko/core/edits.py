@@ -228,7 +228,8 @@ class End(_ByToken):
     """The attempt has ended. With attempts left, a bad end makes the run CREATED again.
 
     ``retries`` and ``retry_delay`` (seconds before the first of them, twice as long before each
-    further one) are those that hold for the run, wherever they were given.
+    further one) are those that hold for the run, wherever they were given. ``steady``: when it
+    ended, on the clock that the delay follows; None: ``at``.
     """
 
     token: str
@@ -240,6 +241,7 @@ class End(_ByToken):
     retries: int = 0
     retry_delay: float = 0.0
     jitter: float = 1.0
+    steady: float | None = None
 
     def apply(self, run: RunRecord) -> RunRecord:
         """Return the ended (or re-queued) record, unchanged if the attempt is another."""
@@ -261,9 +263,10 @@ class End(_ByToken):
     def _again(self, ended: RunRecord) -> RunRecord:
         tries = ended.tries - ended.retry_base
         wait = self.retry_delay * 2.0 ** min(tries - 1, 20) * self.jitter
+        ended_at = self.at if self.steady is None else self.steady
         return _moved(
             ended, Lifecycle.CREATED, self.at, f"{self.cause}, retry {tries} of {self.retries}",
-            token=None, launcher=None, not_before=self.at + wait,
+            token=None, launcher=None, not_before=ended_at + wait,
         )  # fmt: skip
 
 
@@ -272,7 +275,7 @@ class Requeue(_ByToken):
     """Take the attempt back; it does not count against ``retries``.
 
     A run that somebody asked to cancel meanwhile is CANCELLED instead. It is not tried again before
-    ``not_before``, in seconds since the epoch.
+    ``not_before``, in seconds of the steady clock.
     """
 
     token: str

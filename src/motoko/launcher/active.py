@@ -28,7 +28,8 @@ class Active:
 
     ``stop``: why the launcher ends it early, CREATED if the run shall be tried again later;
     ``past``: it has ended already, so that nothing does.
-    ``since``: when it started, in seconds since the epoch, None until then. ``read``: how far its
+    ``since``: when it started, in seconds since the epoch, None until then; ``began``: the same as
+    uptime, None if it is not known. ``read``: how far its
     outbox is in the database; ``failed`` is what the outbox said of failing until there,
     ``misfits`` which fields it set to what is not of their declared types. ``handle``: its process
     here; ``task``: what a batch scheduler has of it; ``submission``: token and index of what a
@@ -48,6 +49,7 @@ class Active:
         self.doubted: float | None = None
         self.remark = record.reason
         self.since: float | None = None
+        self.began: float | None = None
         self.stop: Lifecycle | None = None
         self.past = False
         self.read = record.harvested

@@ -29,6 +29,7 @@ from motoko.launcher.preparing import (
 )
 from motoko.launcher.recovery import examine
 from motoko.runtime import faults
+from motoko.runtime.clock import age
 from motoko.runtime.processes import is_visible
 from motoko.runtime.untrusted import trouble_writing
 from motoko.storage.off_loop import in_thread
@@ -105,7 +106,7 @@ class Attendance:
         if isinstance(order, Failed):
             return order.problem
         try:
-            active.since = self._store.now()
+            active.since, active.began = self._store.now(), self._store.clock.uptime()
             active.handle = self._generator.submit(order)
             faults.point("launcher.started")
         except OSError as error:
@@ -149,9 +150,9 @@ class Attendance:
     # -- watching --------------------------------------------------------------------------
 
     async def _attend(self, active: Active, handle: Handle) -> None:
-        now, since = self._store.now(), active.since
         limit = math.inf if active.terms.timeout is None else active.terms.timeout
-        left = limit if since is None else max(0.0, since + limit - now)
+        passed = 0.0 if active.began is None else self._store.clock.uptime() - active.began
+        left = max(0.0, limit - passed)
         if not active.recorded_start:
             with anyio.move_on_after(min(START_DELAY, left)):
                 await handle.wait()
@@ -263,6 +264,7 @@ class Attendance:
         handle = None
         if found.finding is Finding.RUNNING and found.process is not None:
             handle = active.handle = self._generator.attach(found.process)
+            active.began = self._store.clock.uptime() - age(found.process.started)
         if handle is None:
             active.past = found.finding is not Finding.GONE
             self._tasks.start_soon(self._see_off, active, found)

@@ -120,14 +120,14 @@ class Books:
         """Take the lease and begin; LauncherError where another launcher has the work."""
         studies = self._me.studies  # a study may be new in motoko.yaml
         transact(self._store.database, lambda root: initialise(root, studies), initialising=True)
-        now = self._store.now()
+        now = self._store.steady()
         self._transact(lambda tables: registry.register(tables, self._me, now, report))
         guard = Guard(self._me.key, self._me.token)
         self._session = Session(self._store.database, guard=guard, source=self._me.name)
 
     def renew(self, report: Report | None = None) -> None:
         """Renew the lease; Fenced if another launcher has taken over."""
-        now = self._store.now()
+        now = self._store.steady()
         self._transact(lambda tables: registry.renew(tables, self._me, now, report))
 
     def close(self) -> None:
@@ -206,9 +206,10 @@ class Books:
     def _claim(self, turn: Round) -> Choice:
         if turn.loads is None:
             return Choice()
-        now = self._store.now()
+        now, steady = self._store.now(), self._store.steady()
         choices = [
-            self._chosen(generator, load, turn.held, now) for generator, load in turn.loads.items()
+            self._chosen(generator, load, turn.held, steady)
+            for generator, load in turn.loads.items()
         ]
         claims = [claim for choice in choices for claim in choice.claims]
         moments = [choice.wake_at for choice in choices if choice.wake_at is not None]
@@ -264,7 +265,7 @@ class Books:
                 remark = Remark(active.token, now, text or None, text or FREE)
                 draft.changes.append(EditRun(active.key, remark))
         for active, cause, later in notes.requeued:
-            not_before = now + later if later else 0.0
+            not_before = self._store.steady() + later if later else 0.0
             requeue = Requeue(active.token, now, cause, not_before)
             draft.changes.append(EditRun(active.key, requeue))
         for ended in notes.ended:
@@ -319,7 +320,7 @@ class Books:
         terms = active.terms
         edit = End(
             active.token, found.outcome, ended.at, self._cause, found.exit_code, found.reason,
-            terms.retries, terms.retry_delay, random.uniform(0.8, 1.2),
+            terms.retries, terms.retry_delay, random.uniform(0.8, 1.2), self._store.steady(),
         )  # fmt: skip
         draft.changes.append(EditRun(active.key, edit))
         level = logging.WARNING if found.outcome.bad else logging.INFO
@@ -334,7 +335,7 @@ class Books:
     def orphans(self, known: frozenset[str]) -> list[Orphan]:
         """Return the attempts of launchers that are gone; from here on those commit nothing."""
         self.session.refresh()
-        now = self._store.now()
+        now = self._store.steady()
         found: list[tuple[RunRecord, Terms]] = []
         for study in self._me.studies:
             table = self.session.tables.study(study)

@@ -25,7 +25,7 @@ from motoko.errors import MotokoError, ServerError
 from motoko.launcher.control import END, RECALL, RESUME, WAKE, Request, pending, post
 from motoko.launcher.registry import machines
 from motoko.launcher.removal import sweep_quietly
-from motoko.runtime.clock import now
+from motoko.runtime.clock import uptime
 from motoko.runtime.daemons import (
     PidFile,
     announce_failure,
@@ -36,7 +36,7 @@ from motoko.runtime.daemons import (
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
 from motoko.runtime.logs import log_to_stderr
-from motoko.runtime.processes import Standing, is_visible, standing, stop
+from motoko.runtime.processes import Standing, is_visible, keeps_lease, standing, stop
 from motoko.runtime.signals import reset_all
 from motoko.storage.home import LOOK_SECONDS, Home
 from motoko.storage.off_loop import in_thread
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from motoko.launcher.launcher import Launcher
+    from motoko.launcher.registry import Registration
     from motoko.runtime.processes import ProcessId
     from motoko.storage.address import StateDirectory
     from motoko.storage.store import Store
@@ -94,9 +95,16 @@ def running_launchers(state: StateDirectory) -> list[Running]:
         record = file.read()
         if record is not None and file.owner_alive():
             info = record.info
-            asleep = now() - path.stat().st_mtime > info["lease"]
+            renewed = uptime() - info.get("seen", 0.0) <= info["lease"]
             served = tuple(info["studies"]), tuple(info["machines"])
-            found.append(Running(record.process, *served, asleep=asleep, file=file))
+            found.append(
+                Running(
+                    record.process,
+                    *served,
+                    asleep=not keeps_lease(record.process, renewed=renewed),
+                    file=file,
+                )
+            )
     return found
 
 
@@ -230,7 +238,7 @@ async def _serve(
     file = PidFile(state.path / ("launcher.json" if everything else f"launcher-{digest}.json"))
 
     def found() -> None:
-        file.write(studies=me.studies, machines=me.machines, name=me.name, lease=me.lease)
+        _show_life(file, me)
         announce_ready(" ".join(me.studies))
         ready()
 
@@ -256,7 +264,7 @@ async def _serve(
             tasks.start_soon(stay_home)
             tasks.start_soon(in_thread, partial(sweep_quietly, store))
             tasks.start_soon(_look_for_requests, state)
-            tasks.start_soon(_show_life, file.path, me.lease / SIGNS_OF_LIFE)
+            tasks.start_soon(_keep_showing_life, file, me)
             try:
                 await launcher.serve(found)
             except ServerError:
@@ -287,11 +295,18 @@ async def _lost(home: Home) -> None:
         await anyio.sleep(LOOK_SECONDS)
 
 
-async def _show_life(path: Path, seconds: float) -> None:
+def _show_life(file: PidFile, me: Registration) -> None:
+    file.write(
+        studies=me.studies, machines=me.machines, name=me.name, lease=me.lease, seen=uptime()
+    )
+
+
+async def _keep_showing_life(file: PidFile, me: Registration) -> None:
     while True:
-        await anyio.sleep(seconds)
-        with suppress(FileNotFoundError):
-            os.utime(path)
+        await anyio.sleep(me.lease / SIGNS_OF_LIFE)
+        if file.read() is not None:  # it is not there any more where the directory was moved
+            with suppress(OSError):
+                _show_life(file, me)
 
 
 async def _look_for_requests(state: StateDirectory) -> None:

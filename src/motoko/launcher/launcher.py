@@ -190,7 +190,7 @@ class Launcher:
             wake_at = await self._round()
             pause = self._options.safety_poll
             if wake_at is not None:
-                pause = min(pause, max(0.0, wake_at - self._store.now()))
+                pause = min(pause, max(0.0, wake_at - self._store.steady()))
             with anyio.move_on_after(pause):
                 await self._notebook.stirred()
             # While runs wait for slots more ends come soon: one commit for all of them.

@@ -75,7 +75,7 @@ class Registration:
 
     def alive(self, renewed: float, now: float) -> bool:
         """Return whether it has to be taken for alive."""
-        in_time = now - max(renewed, self.since) <= self.lease
+        in_time = now - renewed <= self.lease
         return processes.keeps_lease(self.identity, renewed=in_time)
 
     @property

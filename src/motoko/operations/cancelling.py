@@ -127,7 +127,7 @@ def _needed(workflow: Workflow, runs: Iterable[RunRecord]) -> dict[str | None, l
     """Return which studies need a launcher, by machine; None: this one."""
     store = workflow.store
     with store.script.view() as session:
-        serving = Serving.of(session.tables, workflow.config, store.now())
+        serving = Serving.of(session.tables, workflow.config, store.steady())
     return needed(serving, runs)
 
 
@@ -147,7 +147,7 @@ def needed(serving: Serving, runs: Iterable[RunRecord]) -> dict[str | None, list
 def _deserted(workflow: Workflow, keys: Iterable[RunKey]) -> list[RunRecord]:
     store = workflow.store
     with store.script.view() as session:
-        serving = Serving.of(session.tables, workflow.config, store.now())
+        serving = Serving.of(session.tables, workflow.config, store.steady())
         return [record for record in _going(session, keys) if not serving.attended(record)]
 
 

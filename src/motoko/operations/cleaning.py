@@ -121,7 +121,7 @@ def pending(workflow: Workflow) -> int:
 
 def _check_unused(store: Store, run_names: set[str]) -> None:
     with store.script.view() as session:
-        busy = holders(session.tables, store.now())
+        busy = holders(session.tables, store.steady())
     for run_name in sorted(run_names & busy.keys()):
         raise MotokoError(
             f"run name {run_name!r} has an orchestrator: {busy[run_name]}",

@@ -94,7 +94,7 @@ def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) ->
         return empty
     try:
         with store.script.view() as session:
-            tables, now = session.tables, store.now()
+            tables, now = session.tables, store.steady()
             serving = Serving.of(tables, workflow.config, now)
             reasons = Reasons(tables, serving) if runs else None
             return Overview(

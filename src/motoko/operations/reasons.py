@@ -12,7 +12,6 @@ from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import ConfigError, NoDatabaseError
 from motoko.launcher.engine import SLURM, Terms, fits
 from motoko.launcher.registry import living, report_of
-from motoko.runtime.clock import utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -128,7 +127,7 @@ def unserved_runs(store: Store, run_names: Iterable[str]) -> dict[str, dict[str,
         return found
     with suppress(NoDatabaseError, ConfigError), store.script.view() as session:
         tables = session.tables
-        serving = Serving.of(tables, load_workflow(store.workflow_file), store.now())
+        serving = Serving.of(tables, load_workflow(store.workflow_file), store.steady())
         for name in names:
             found[name] = serving.unserved(tables, serving.known(tables), name)
     return found
@@ -166,9 +165,9 @@ class Reasons:
 
     def _created(self, record: RunRecord, terms: Terms, machine: str) -> str:
         after = f", after: {record.reason}" if record.reason else ""
-        if record.not_before > self._serving.now:
-            moment = utc(record.not_before).isoformat(timespec="seconds")
-            return f"it is tried again at {moment}{after}"
+        left = record.not_before - self._serving.now
+        if left > 0:
+            return f"it is tried again in {left:.0f} s{after}"
         found = self._serving.serving(record.study, machine)
         kept = [self._kept(launcher, report, record, terms) for launcher, report in found]
         if all(kept):

@@ -126,7 +126,7 @@ async def _show_changes(
     last: Progress | None = None
 
     def serving() -> Serving:
-        return Serving.of(session.tables, workflow.config, workflow.store.now())
+        return Serving.of(session.tables, workflow.config, workflow.store.steady())
 
     while True:
         changed.clear()

@@ -53,7 +53,7 @@ def running_orchestrators(store: Store) -> dict[str, Holder]:
     """Return the living orchestrators by run name; none where there is no database."""
     try:
         with store.script.view() as session:
-            return holders(session.tables, store.now())
+            return holders(session.tables, store.steady())
     except NoDatabaseError:
         return {}
 
@@ -74,7 +74,7 @@ def stalled_orchestrators(store: Store) -> dict[str, Stall]:
     """Return what living orchestrators that are stalled wait for, by run name."""
     try:
         with store.script.view() as session:
-            return stalls(session.tables, store.now())
+            return stalls(session.tables, store.steady())
     except NoDatabaseError:
         return {}
 
@@ -229,13 +229,13 @@ def _deserted(state: StateDirectory) -> tuple[dict[RunKey, int], dict[str | None
     try:
         with store.script.view() as session:
             tables = session.tables
-            if living(tables, store.now()):
+            if living(tables, store.steady()):
                 return {}, {}
             studies = [tables.study(name) for name in tables.study_names()]
             going = [r for s in studies for r in s.records(s.ids(None, lifecycles=ACTIVE))]
             if not going:
                 return {}, {}
-            serving = Serving.of(tables, load_workflow(state.path.parent), store.now())
+            serving = Serving.of(tables, load_workflow(state.path.parent), store.steady())
             return {run.key: run.uncounted for run in going}, needed(serving, going)
     except NoDatabaseError:
         return {}, {}

@@ -121,18 +121,21 @@ class Lease:
 
     async def acquire(self) -> None:
         """Take the lease; LeaseHeld names the process that has it."""
-        await in_committer(self._store.database, lambda: transact(self._store.database, self._take))
+        await in_committer(self._store.database, lambda: transact(self._store.database, self.take))
         self._home = Home.of(self._store.state)
 
-    def _take(self, tables: Tables) -> None:
-        now = self._store.now()
+    def take(self, tables: Tables) -> None:
+        """Take the lease in a transaction; LeaseHeld names the process that has it."""
+        now = self._store.steady()
         holder = current_holder(tables, self._run_name, now)
         if holder is not None:
             raise LeaseHeld(
                 f"run name {self._run_name!r} has an orchestrator already: {holder}",
                 hint="Stop it with `motoko orchestrator stop`, or choose another --run_name.",
             )
-        tables.write_lease(self.guard.name, self.guard.token, asdict(Holder.here(now)))
+        tables.write_lease(
+            self.guard.name, self.guard.token, asdict(Holder.here(self._store.now()))
+        )
         former = report_of(tables, self._run_name)
         self._report = Report(events=former.events)
         tables.renew_lease(self.guard.name, now, self._report.plain())
@@ -162,7 +165,7 @@ class Lease:
         lease = tables.lease(self.guard.name)
         if lease is None or lease["token"] != self.guard.token:
             raise self.guard.fenced()
-        tables.renew_lease(self.guard.name, self._store.now(), self._report.plain())
+        tables.renew_lease(self.guard.name, self._store.steady(), self._report.plain())
 
     async def release(self) -> None:
         """Give the lease back, if it is still ours."""
@@ -172,7 +175,7 @@ class Lease:
             if lease is not None and lease["token"] == self.guard.token:
                 tables.write_lease(self.guard.name, None, dict(lease["holder"]))
                 report = replace(self._report, stall=None)
-                tables.renew_lease(self.guard.name, self._store.now(), report.plain())
+                tables.renew_lease(self.guard.name, self._store.steady(), report.plain())
 
         await in_committer(self._store.database, lambda: transact(self._store.database, drop))
 

@@ -74,7 +74,7 @@ class LauncherWatch:
         session = Session(self._store.database)
         try:
             tables = session.tables
-            lacking = studies - {*self._served(tables, self._store.now())}
+            lacking = studies - {*self._served(tables, self._store.steady())}
             return frozenset(
                 name for name in lacking if len(tables.study(name).ids(None, lifecycles=UNENDED))
             )

@@ -1,7 +1,13 @@
-"""The one place that asks what time it is."""
+"""The one place that asks what time it is.
+
+The time of day is for people: it may jump. What is measured or awaited follows the time since the
+boot, which is one for all processes of a machine.
+"""
 
 from __future__ import annotations
 
+import functools
+import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +20,9 @@ class Clock(Protocol):
     def now(self) -> float:
         """Return the time in seconds since the epoch."""
 
+    def uptime(self) -> float:
+        """Return the seconds since the machine was booted, those asleep included."""
+
 
 @dataclass(frozen=True, slots=True)
 class SystemClock:
@@ -23,10 +32,50 @@ class SystemClock:
         """Return the time in seconds since the epoch."""
         return time.time()
 
+    def uptime(self) -> float:
+        """Return the seconds since the machine was booted, those asleep included."""
+        return uptime()
+
 
 def now() -> float:
     """Return the machine's time in seconds since the epoch."""
     return time.time()
+
+
+def uptime() -> float:
+    """Return the seconds since the machine was booted, on the clock of ``/proc/PID/stat``.
+
+    Where the system does not tell, it is any clock that does not jump.
+    """
+    if _uptime_file_is_true():
+        return _uptime_file()
+    try:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    except (AttributeError, OSError):
+        return time.monotonic()
+
+
+def age(started: int) -> float:
+    """Return how long ago a process was started, from field 22 of its ``/proc/PID/stat``."""
+    return uptime() - started / os.sysconf("SC_CLK_TCK")
+
+
+def _uptime_file() -> float:
+    with open("/proc/uptime", "rb") as file:
+        return float(file.read(64).split()[0])
+
+
+@functools.cache
+def _uptime_file_is_true() -> bool:
+    # In some containers the file tells when the container was started. Then this process seems to
+    # have been started in the future.
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            stat = file.read(4096)
+        started = int(stat[stat.rindex(b")") + 2 :].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return started <= _uptime_file() + 1.0
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def utc(epoch: float) -> datetime:

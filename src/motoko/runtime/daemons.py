@@ -236,12 +236,14 @@ class PidFile:
             "info": info,
             "home": {"path": str(self.path.parent), "inode": files.inode(self.path.parent)},
         }
-        self._unlock()
+        former, self._locked = self._locked, None
 
         def keep_locked(descriptor: int) -> None:
             self._locked = lock.keep_locked(descriptor) if process is None else None
 
         files.write_atomic(self.path, json.dumps(content).encode(), prepare=keep_locked)
+        if former is not None:
+            os.close(former)
 
     def read(self) -> PidRecord | None:
         """Return what the file says, None if there is none, it makes no sense or is a copy."""

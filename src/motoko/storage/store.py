@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import ServerError
+from motoko.runtime import processes
 from motoko.runtime.clock import SystemClock
 from motoko.storage.committing import transact
 from motoko.storage.database import Database
 from motoko.storage.scope import Scope, ScriptScope, current_scope
 from motoko.storage.server import answers, ensure_server
+from motoko.storage.session import Session
 from motoko.storage.supervision import Supervisor
+from motoko.storage.tables import note_boot
 from motoko.storage.upgrades import upgrade
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ class Store:
         self.clock: Clock = clock if clock is not None else SystemClock()
         self._look = look
         self._database = database
+        self._booted: float | None = None
         self._lock = threading.Lock()
         self.script = ScriptScope(lambda: self.database, cause=_author())
 
@@ -75,11 +79,15 @@ class Store:
             return self._look_at()
         database = self._reach_server()
         try:
-            transact(database, upgrade, initialising=True)
+            transact(database, self._prepare, initialising=True)
         except BaseException:
             database.close()
             raise
         return database
+
+    def _prepare(self, root: Any) -> None:
+        upgrade(root)
+        note_boot(root, processes.boot_id(), self.clock.now() - self.clock.uptime())
 
     def _look_at(self) -> Database:
         if answers(self.state):
@@ -117,8 +125,24 @@ class Store:
         return self.script
 
     def now(self) -> float:
-        """Return the present time, in seconds since the epoch."""
+        """Return the present time of day, for people, in seconds since the epoch."""
         return self.clock.now()
+
+    def steady(self) -> float:
+        """Return the present time on a clock that does not jump; the first call may block.
+
+        It is the time of day as it was when the first process of this boot used the workflow, and
+        the uptime since. So it is one for all processes of a machine, and later after a reboot.
+        """
+        if self._booted is None:
+            session = Session(self.database)
+            try:
+                noted = session.tables.booted(processes.boot_id())
+            finally:
+                session.close()
+            here = self.clock.now() - self.clock.uptime()
+            self._booted = here if noted is None else noted
+        return self._booted + self.clock.uptime()
 
     def run_directory(self, study: str, run_id: int) -> Path:
         """Return where a run's script runs."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from motoko.core.changes import RecordFiring
 
 JOURNAL: Final = ("calls", "written")
+BOOTS_KEPT: Final = 16
 
 
 def initialise(root: Any, studies: Iterable[str]) -> None:
@@ -63,6 +64,14 @@ def initialise(root: Any, studies: Iterable[str]) -> None:
     for name in studies:
         if name not in root["motoko"]["studies"]:
             root["motoko"]["studies"][name] = new_study_table()
+
+
+def note_boot(root: Any, boot: str, at: float) -> None:
+    """Note that the machine was booted at ``at``, unless that is known of this boot."""
+    tables = root["motoko"]
+    if boot and boot not in tables.get("boots", ()):
+        latest = sorted(tables.get("boots", {}).items(), key=lambda item: item[1])[1 - BOOTS_KEPT :]
+        tables["boots"] = {**dict(latest), boot: at}
 
 
 class Tables:
@@ -203,7 +212,7 @@ class Tables:
         return self._root["leases"].get(name)
 
     def renewed_at(self, name: str) -> float:
-        """Return when the lease was last renewed, in seconds since the epoch."""
+        """Return when the lease was last renewed, in seconds of the steady clock."""
         stored = self._root["renewals"].get(name)
         return 0.0 if stored is None else float(stored["at"])
 
@@ -233,7 +242,7 @@ class Tables:
         return None if file is None else inode(file.parent)
 
     def renew_lease(self, name: str, at: float, report: dict[str, Any] | None = None) -> None:
-        """Note that the lease's holder was alive at ``at``, and what it says of itself."""
+        """Note that the lease's holder was alive at ``at`` (steady), and what it says of itself."""
         renewal = self._root["renewals"].setdefault(name, PersistentMapping())
         renewal["at"] = at
         if report is not None:
@@ -243,6 +252,11 @@ class Tables:
         """Return what the last holder of the lease said of itself; empty if nothing."""
         stored = self._root["renewals"].get(name)
         return {} if stored is None else dict(stored.get("report", {}))
+
+    def booted(self, boot: str) -> float | None:
+        """Return when a boot was, as its first process knew it, in seconds since the epoch."""
+        found: float | None = self._root.get("boots", {}).get(boot)
+        return found
 
     def drop_lease(self, name: str) -> None:
         """Forget the lease; a commit of its holder that is under way fails."""

@@ -194,7 +194,7 @@ class ScheduledCrew:
         again: list[Active] = []
         for question, sight in zip(questions, sights, strict=True):
             active = question.active
-            step = follow(_known(active), sight, self._store.now(), lag=self._lag)
+            step = follow(_known(active), sight, self._store.steady(), lag=self._lag)
             changed |= await self._apply(active, step, sight)
             if step.ask and not question.asked:
                 again.append(active)

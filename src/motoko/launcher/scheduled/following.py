@@ -38,7 +38,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What is known of an attempt from before. Times are in seconds since the epoch.
+    """What is known of an attempt from before. ``doubted`` is a time of the steady clock.
 
     ``stop``: why the launcher ends it, CREATED if the run shall be tried again. ``doubted``: since
     when the evidence is incomplete. ``remark``: what was last kept of the scheduler's words.

@@ -1,0 +1,117 @@
+"""Jumps of the time of day: they end no run, hold up no retry, and lose no lease."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from glob import glob
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.core.states import Lifecycle
+from motoko.launcher.daemon import stop_launcher
+from motoko.runtime.clock import age, uptime
+from motoko.runtime.processes import current
+from motoko.storage.store import Store
+from tests.support.launching import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+FAKETIME = glob("/usr/lib*/faketime/libfaketime.so.1") + glob(
+    "/usr/lib/*/faketime/libfaketime.so.1"
+)
+# The first waits to be told to end, the second fails, all others end at once.
+SCRIPT = """
+case $MOTOKO_JOB_X in
+1) while [ ! -e ../../../go ]; do sleep 0.1; done ;;
+2) exit 1 ;;
+esac
+"""
+
+
+@dataclass
+class Jumping:
+    """A clock whose time of day may be set."""
+
+    day: float
+    up: float = 100.0
+
+    def now(self) -> float:
+        return self.day
+
+    def uptime(self) -> float:
+        return self.up
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place.make(tmp_path / "w", {"mult": SCRIPT})
+    yield place
+    place.close()
+
+
+@contextlib.contextmanager
+def jumped(monkeypatch: pytest.MonkeyPatch, offset: str) -> Iterator[None]:
+    """Have processes that are started see another time of day, and measure with it."""
+    with monkeypatch.context() as patched:
+        patched.setenv("LD_PRELOAD", FAKETIME[0])
+        patched.setenv("FAKETIME", offset)
+        patched.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")  # jumps do not move that one
+        patched.setenv("DONT_FAKE_MONOTONIC", "1")  # as older versions call it
+        yield
+
+
+def test_the_uptime_is_that_of_the_processes() -> None:
+    before = uptime()
+    assert 0 <= age(current().started) < before
+    assert abs(before - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
+    assert uptime() >= before
+
+
+def test_the_steady_clock_is_one_for_all_processes_of_a_boot(place: Place) -> None:
+    clock = Jumping(day=2e9)
+    store = Store(place.state, place.store.studies, clock=clock)
+    try:
+        # What the first process noted counts, whatever the time of day is now.
+        difference = place.store.steady() - uptime() - (store.steady() - clock.up)
+        assert abs(difference) < 1e-3
+        before = store.steady()
+        clock.day, clock.up = 0.0, 105.0
+        assert store.steady() == pytest.approx(before + 5.0)
+    finally:
+        store.close()
+
+
+@pytest.mark.skipif(not FAKETIME, reason="libfaketime is not installed")
+def test_a_launcher_of_another_time_of_day_goes_on_as_if_nothing_had_happened(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.start()
+    (long,) = place.create([{"x": 1}], timeout=3600.0)
+    (failing,) = place.create([{"x": 2}], retries=1, retry_delay=3.0)
+    place.wait_for(long, Lifecycle.START)
+    while place.record(failing).tries < 1 or place.record(failing).lifecycle != "CREATED":
+        time.sleep(0.01)
+    restart(place, monkeypatch, "-5h")
+    (failed,) = place.wait([failing])
+    assert failed.lifecycle is Lifecycle.FAILED
+    assert failed.tries == 2
+    restart(place, monkeypatch, "+5h")
+    (quick,) = place.create([{"x": 3}])
+    place.wait([quick])
+    assert place.record(long).lifecycle is Lifecycle.START
+    (place.directory / "go").touch()
+    (ended,) = place.wait([long])
+    assert (ended.lifecycle, ended.tries) == (Lifecycle.FINISHED, 1)
+
+
+def restart(place: Place, monkeypatch: pytest.MonkeyPatch, offset: str) -> None:
+    stop_launcher(place.state)
+    with jumped(monkeypatch, offset):
+        place.start()
