@@ -6,6 +6,7 @@ A request was carried out when its file is gone.
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import signal
@@ -58,16 +59,21 @@ def post(
     """Have a launcher do something and wait until it is done, or the launcher no longer ``lives``.
 
     One that cannot be signalled, as in another container, finds the request a little later.
-    LauncherError if that takes longer than ``timeout`` seconds.
+    LauncherError if that takes longer than ``timeout`` seconds, after it has done what it was asked
+    to do before.
     """
     directory = private_directory(requests_directory(state))
-    path = directory / f"{launcher.label}-{secrets.token_hex(6)}{SUFFIX}"
+    # In the order of their names they are served.
+    path = directory / f"{launcher.label}-{time.monotonic_ns():020d}-{secrets.token_hex(6)}{SUFFIX}"
     write_atomic(path, json.dumps(asdict(request)).encode())
-    deadline = time.monotonic() + timeout
+    deadline, before = math.inf, -1
     try:
         if is_alive(launcher):
             os.kill(launcher.pid, WAKE)
         while path.exists() and lives():
+            ahead = sum(other < path for other in directory.glob(f"{launcher.label}-*{SUFFIX}"))
+            if ahead != before:
+                deadline, before = time.monotonic() + timeout, ahead
             if time.monotonic() > deadline:
                 raise LauncherError(
                     f"the launcher (process {launcher.pid}) did not {request.action} "
@@ -80,7 +86,7 @@ def post(
 
 
 def pending(state: StateDirectory) -> list[tuple[Path, Request]]:
-    """Return the requests to this process that were not carried out yet."""
+    """Return the requests to this process that were not carried out yet, in the order asked."""
     found: list[tuple[Path, Request]] = []
     for path in sorted(requests_directory(state).glob(f"{current().label}-*{SUFFIX}")):
         try:

@@ -7,6 +7,7 @@ processes start it, stop it and have runs recalled through the functions here.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
 import signal
@@ -242,6 +243,7 @@ async def _serve(
         announce_ready(" ".join(me.studies))
         ready()
 
+    asked = asyncio.Event()
     numbers = (signal.SIGTERM, signal.SIGINT, WAKE)
     with anyio.open_signal_receiver(*numbers) as signals:
         async with anyio.create_task_group() as tasks:
@@ -250,7 +252,7 @@ async def _serve(
                 recall = stop_runs
                 async for number in signals:
                     if number == WAKE:
-                        tasks.start_soon(_obey, launcher, state)
+                        asked.set()
                     else:
                         log.info("asked to end by %s", signal.Signals(number).name)
                         tasks.start_soon(_end, launcher, store, recall)
@@ -261,6 +263,7 @@ async def _serve(
                 tasks.start_soon(_end, launcher, store, False)
 
             tasks.start_soon(listen)
+            tasks.start_soon(_obey, launcher, state, asked)
             tasks.start_soon(stay_home)
             tasks.start_soon(in_thread, partial(sweep_quietly, store))
             tasks.start_soon(_look_for_requests, state)
@@ -320,13 +323,18 @@ async def _look_for_requests(state: StateDirectory) -> None:
         known = found
 
 
-async def _obey(launcher: Launcher, state: StateDirectory) -> None:
-    for path, request in pending(state):
-        if request.action == END:
-            signal.raise_signal(signal.SIGTERM)
-        else:
-            await launcher.obey(request)
-        path.unlink(missing_ok=True)
+async def _obey(launcher: Launcher, state: StateDirectory, asked: asyncio.Event) -> None:
+    """Serve one request after the other, in the order asked."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        while requests := await in_thread(partial(pending, state)):
+            path, request = requests[0]
+            if request.action == END:
+                signal.raise_signal(signal.SIGTERM)
+            else:
+                await launcher.obey(request)
+            path.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

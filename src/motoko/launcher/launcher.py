@@ -91,6 +91,7 @@ class Launcher:
         self._held: set[str] = set()
         self._hold_all = False
         self._round_over = asyncio.Event()
+        self._obeying = asyncio.Lock()
         self._closing = False
 
     def _hire(self, generator: Generator, scheduler: Scheduler) -> Crews:
@@ -149,7 +150,11 @@ class Launcher:
         self._notebook.stir()
 
     async def obey(self, request: Request) -> None:
-        """Carry out a request, and return when it is done."""
+        """Carry out a request after those that came before it, and return when it is done."""
+        async with self._obeying:
+            await self._obey(request)
+
+    async def _obey(self, request: Request) -> None:
         name = request.run_name
         if request.action != RECALL:
             self._held = set() if name is None else self._held - {name}

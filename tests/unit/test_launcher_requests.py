@@ -1,0 +1,132 @@
+"""Requests to a launcher: one consumer serves them, once each, in the order asked."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.errors import LauncherError
+from motoko.launcher import control, daemon
+from motoko.launcher.control import RECALL, RESUME, Request, pending, post
+from motoko.runtime.processes import current
+from motoko.storage.address import StateDirectory
+from motoko.testing.clients import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.unit
+
+
+class SlowLauncher:
+    """Carries out a request when ``go`` is set."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.log: list[str] = []
+
+    async def obey(self, request: Request) -> None:
+        self.log.append(f"begin {request.action} {request.run_name}")
+        await self.go.wait()
+        self.log.append(f"end {request.action} {request.run_name}")
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDirectory:
+    """Return a state directory in which nobody is signalled, and random names come backwards."""
+    names = (f"{n:012x}" for n in itertools.count(10**6, -1))
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(names))
+    monkeypatch.setattr(control, "is_alive", lambda _: False)
+    (tmp_path / ".wf").mkdir()
+    return StateDirectory(tmp_path / ".wf")
+
+
+def ask(state: StateDirectory, request: Request, timeout: float = 60) -> Callable[[], None]:
+    """Post a request from a thread; returns once it is there, with what waits for its answer."""
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            post(state, current(), request, timeout=timeout, lives=lambda: True)
+        except LauncherError as error:
+            errors.append(error)
+
+    before = len(pending(state))
+    thread = threading.Thread(target=work)
+    thread.start()
+    eventually(lambda: len(pending(state)) > before or not thread.is_alive())
+
+    def answered() -> None:
+        thread.join(60)
+        assert errors == []
+
+    return answered
+
+
+def test_requests_are_served_one_by_one_in_the_order_asked(state: StateDirectory) -> None:
+    async def serve() -> list[str]:
+        launcher, asked = SlowLauncher(), asyncio.Event()
+        serving = asyncio.create_task(daemon._obey(launcher, state, asked))  # type: ignore[arg-type]
+        waits = []
+        for request in (Request(RECALL, "a"), Request(RESUME, "a"), Request(RECALL, "b")):
+            waits.append(await asyncio.to_thread(ask, state, request))
+            asked.set()
+            await asyncio.sleep(0)
+        await asyncio.to_thread(eventually, lambda: launcher.log)
+        asked.set()  # woken once more for nothing
+        launcher.go.set()
+        for answered in waits:
+            await asyncio.to_thread(answered)
+        serving.cancel()
+        return launcher.log
+
+    requests = ["recall a", "resume a", "recall b"]
+    assert asyncio.run(serve()) == [f"{step} {r}" for r in requests for step in ("begin", "end")]
+    assert pending(state) == []
+
+
+def test_the_time_for_an_answer_begins_when_those_before_are_answered(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    looks = itertools.count()
+    seen = 0
+
+    def monotonic() -> float:
+        nonlocal seen
+        seen = next(looks)
+        return now
+
+    def let_look() -> None:
+        """Wait until everybody has looked at the clock."""
+        since = seen
+        eventually(lambda: seen > since + 20)
+
+    clock = SimpleNamespace(
+        monotonic=monotonic, monotonic_ns=time.monotonic_ns, sleep=lambda _: time.sleep(0.001)
+    )
+    monkeypatch.setattr(control, "time", clock)
+    waits = [ask(state, Request(RECALL, name), timeout=1000) for name in "abc"]
+    waits.append(ask(state, Request(RESUME, "a"), timeout=10))
+    for _ in range(3):
+        let_look()
+        now += 8
+        let_look()
+        path, request = pending(state)[0]
+        assert request.action == RECALL
+        path.unlink()
+    let_look()
+    now += 8
+    let_look()
+    ((path, request),) = pending(state)  # it has waited for longer than its time
+    assert request.action == RESUME
+    path.unlink()
+    for answered in waits:
+        answered()
