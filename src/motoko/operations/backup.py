@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import shutil
 from typing import TYPE_CHECKING
 
 from motoko.errors import DatabaseExistsError, NoDatabaseError, StorageError
@@ -9,8 +12,11 @@ from motoko.launcher.daemon import running_launchers
 from motoko.operations.overview import server_process
 from motoko.operations.services import others
 from motoko.operations.stopping import running_orchestrators
+from motoko.runtime.files import private_directory
+from motoko.storage import salvage as salvaging
 from motoko.storage.copying import Contents, contents, copy_database, install_database
 from motoko.storage.damage import check_whole
+from motoko.storage.orphans import WORKSHOP
 from motoko.storage.server import explained
 from motoko.storage.store import Store
 
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.storage.address import StateDirectory
+    from motoko.storage.salvage import Salvaged
 
 
 def back_up(state: StateDirectory, target: Path, *, replace: bool = False) -> Contents:
@@ -41,18 +48,65 @@ def restore(state: StateDirectory, source: Path, *, replace: bool = False) -> Co
     Motoko's, DatabaseDamagedError where it is damaged or cut off, DatabaseVersionError where a
     newer Motoko wrote it, DatabaseExistsError where there are results, unless ``replace``.
     """
-    if not source.is_file():
-        raise StorageError(f"{source} is not a file", hint="Name one that `motoko backup` wrote.")
+    _check_is_file(source)
     with explained(state.path.parent, "restored"):
         contents(source)
         check_whole(source)
         _check_unused(state)
-        if state.database.exists() and not replace:
-            raise DatabaseExistsError(
-                f"{state.path.parent} has results already",
-                hint="To replace them say --validated; `motoko backup` keeps a copy of them.",
-            )
+        _check_replaceable(state, replace=replace)
         return install_database(state, source, replace=replace)
+
+
+def salvage(state: StateDirectory, source: Path | None, *, replace: bool = False) -> Salvaged:
+    """Make what is whole of a damaged file the workflow's database; returns what that is.
+
+    None: of its own file, which is kept beside it. Otherwise existing results go only with
+    ``replace``. Raises as ``restore`` does.
+    """
+    file = state.database if source is None else source
+    _check_is_file(file)
+    own = state.database.exists() and file.samefile(state.database)
+    with explained(state.path.parent, "restored"):
+        _check_unused(state)
+        if not own:
+            _check_replaceable(state, replace=replace)
+        private_directory(state.path)
+        workshop = private_directory(state.path / f"{WORKSHOP}{os.urandom(6).hex()}")
+        try:
+            made = workshop / state.database.name
+            found = salvaging.salvage(file, made)
+            if own:
+                _keep_aside(state.database)
+            install_database(state, made, replace=True)
+        finally:
+            shutil.rmtree(workshop, ignore_errors=True)
+    return found
+
+
+def _check_is_file(source: Path) -> None:
+    if not source.is_file():
+        raise StorageError(f"{source} is not a file", hint="Name one that `motoko backup` wrote.")
+
+
+def _check_replaceable(state: StateDirectory, *, replace: bool) -> None:
+    if state.database.exists() and not replace:
+        raise DatabaseExistsError(
+            f"{state.path.parent} has results already",
+            hint="To replace them say --validated; `motoko backup` keeps a copy of them.",
+        )
+
+
+def _keep_aside(file: Path) -> Path:
+    """Give a file a second name, under which it stays: the next free ``NAME.damaged-N``."""
+    for number in itertools.count(1):
+        aside = file.with_name(f"{file.name}.damaged-{number}")
+        if not aside.exists():
+            try:
+                aside.hardlink_to(file)
+            except OSError:  # a file system without hard links
+                shutil.copy2(file, aside)
+            return aside
+    raise AssertionError
 
 
 def _check_unused(state: StateDirectory) -> None:

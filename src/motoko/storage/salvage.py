@@ -1,0 +1,365 @@
+"""What is whole of a damaged database file, in a new one.
+
+Every whole transaction is found, also behind damage, and the newest whole state of each object is
+kept. Where the tables do not agree any more, they are built again from the records of the runs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import transaction
+from persistent.mapping import PersistentMapping
+from ZODB.Connection import TransactionMetaData
+from ZODB.POSException import POSError
+from ZODB.utils import z64
+
+from motoko.core.records import RunRecord, from_stored, stored_key
+from motoko.core.space import job_identity
+from motoko.errors import DatabaseDamagedError, MotokoError
+from motoko.storage.checking import check_file
+from motoko.storage.classes import references
+from motoko.storage.committing import end, transact
+from motoko.storage.copying import contents
+from motoko.storage.damage import SENSELESS
+from motoko.storage.database import Database
+from motoko.storage.safe_file import SafeFile
+from motoko.storage.study_table import StudyTable
+from motoko.storage.tables import initialise
+from motoko.storage.transactions import (
+    MAGIC,
+    Record,
+    Transaction,
+    find_whole,
+    read_closed,
+    records_of,
+)
+from motoko.storage.upgrades import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+UNREADABLE: Final = (MotokoError, POSError, *SENSELESS)
+BATCH: Final = 1000  # runs written in one commit
+# The record of a mapping that holds nothing, where the root of all objects is lost.
+EMPTY_ROOT: Final = (
+    b"\x80\x03cpersistent.mapping\nPersistentMapping\n.\x80\x03}X\x04\x00\x00\x00data}s."
+)
+# What is not copied: it is built again, says who works with the database, or is its own.
+INDEXES: Final = frozenset(
+    {"runs", "jobs", "runs_of_job", "by_identity", "by_job", "states", "lifecycles", "scripts",
+     "queues", "ids"}
+)  # fmt: skip
+OWN: Final = frozenset({"version", "written_by", "studies", "leases", "renewals"})
+
+
+@dataclass(slots=True)
+class Salvaged:
+    """What was recovered: whole transactions, and runs by study. ``lost``: (position, bytes).
+
+    ``rebuilt``: the tables were built again; ``notes`` say what of them could not be read.
+    """
+
+    transactions: int = 0
+    runs: dict[str, int] = field(default_factory=dict)
+    lost: list[tuple[int, int]] = field(default_factory=list)
+    rebuilt: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def salvage(source: Path, target: Path) -> Salvaged:
+    """Make ``target`` of what is whole in ``source``, in a directory that is used for nothing else.
+
+    DatabaseDamagedError where nothing is.
+    """
+    found = Salvaged()
+    image = target.with_name(f"{target.name}.image")
+    with source.open("rb") as file:
+        newest = _scan(file, source.stat().st_size, found)
+        if not newest.places:
+            raise DatabaseDamagedError(
+                f"{source} holds no whole transaction", hint="Put a copy in its place."
+            )
+    _write(newest, image)
+    wrong = check_file(image)
+    if wrong:
+        found.rebuilt = True
+        _rebuild(image, newest, target, found)
+        left = check_file(target)
+        if left:
+            raise DatabaseDamagedError(
+                f"the tables of {source} cannot be built again: {left[0]}",
+                hint="Put a copy in its place.",
+            )
+    else:
+        image.rename(target)
+        found.runs = contents(target).runs
+    return found
+
+
+# -- the transactions ------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Newest:
+    """The newest whole state of each object: the transaction that wrote it, and its data.
+
+    ``deleted``: objects of runs that a whole transaction has deleted.
+    """
+
+    places: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
+    deleted: set[bytes] = field(default_factory=set)
+
+
+def whole_transactions(
+    file: IO[bytes], size: int
+) -> Iterator[tuple[Transaction, list[Record]] | tuple[int, int]]:
+    """Yield the whole transactions of a file with their records, and (position, bytes) of gaps."""
+    position, last = 0, bytes(8)
+    if file.read(len(MAGIC)) == MAGIC:
+        position = len(MAGIC)
+    while position < size:
+        found = read_closed(file, position, size)
+        records = None
+        if found is not None and found.finished and found.id > last:
+            records = records_of(file, found)
+        if found is not None and records is not None:
+            yield found, records
+            position, last = found.end, found.id
+            continue
+        following = find_whole(file, position + 1, size, last)
+        end_of_gap = size if following is None else following.start
+        yield position, end_of_gap - position
+        position = end_of_gap
+
+
+def _scan(file: IO[bytes], size: int, found: Salvaged) -> _Newest:
+    newest = _Newest()
+    for first, second in whole_transactions(file, size):
+        if not isinstance(first, Transaction) or not isinstance(second, list):
+            assert isinstance(first, int)
+            assert isinstance(second, int)
+            found.lost.append((first, second))
+            continue
+        found.transactions += 1
+        written = {record.oid: record.data for record in second if record.data is not None}
+        newest.places.update({oid: (first.id, data) for oid, data in written.items()})
+        _note_deleted(newest, written)
+    return newest
+
+
+def _note_deleted(newest: _Newest, written: dict[bytes, bytes]) -> None:
+    """Note which runs a transaction deleted: it writes them, and the tree that lists them no more.
+
+    Their objects stay in the file until it is packed.
+    """
+    runs = [oid for oid, data in written.items() if b"PersistentMapping" in data[:60]]
+    trees = [data for data in written.values() if b"BTrees.IOBTree" in data[:60]]
+    listed = {oid for data in trees for oid in references(data)}
+    for oid in runs:
+        newest.deleted.discard(oid)
+        if trees and oid not in listed:
+            newest.deleted.add(oid)
+
+
+def _write(newest: _Newest, image: Path) -> None:
+    """Write the newest state of each object, as one transaction."""
+    storage = SafeFile(image)
+    try:
+        meta = TransactionMetaData(description="salvaged")
+        tid = max(number for number, _ in newest.places.values())
+        newest.places.setdefault(z64, (tid, EMPTY_ROOT))
+        storage.tpc_begin(meta, tid)
+        for oid, (_, data) in newest.places.items():
+            storage.restore(oid, tid, data, "", None, meta)
+        storage.tpc_vote(meta)
+        storage.tpc_finish(meta)
+    finally:
+        storage.close()
+
+
+# -- the tables ------------------------------------------------------------------------------
+
+
+def _rebuild(image: Path, newest: _Newest, target: Path, found: Salvaged) -> None:
+    """Build the tables of ``image`` again in ``target``."""
+    old = Database.read_file(image)
+    new = Database(SafeFile(target))
+    manager = transaction.TransactionManager(explicit=True)
+    connection = old.open(manager)
+    manager.begin()
+    try:
+        tables, studies = _former(connection, found)
+        runs = _runs(connection, studies, newest, found)
+        names = sorted({*studies, *(record.study for record in runs.values())})
+        transact(new, lambda root: initialise(root, names), initialising=True)
+        transact(new, lambda root: _copy(root, tables, studies, found), initialising=True)
+        ordered = [runs[key] for key in sorted(runs)]
+        for start in range(0, len(ordered), BATCH):
+            insert = functools.partial(_insert, records=ordered[start : start + BATCH])
+            transact(new, insert, initialising=True)
+        found.runs = dict(Counter(record.study for record in ordered))
+    finally:
+        end(manager)
+        connection.close()
+        old.close()
+        new.close()
+
+
+def _former(connection: Any, found: Salvaged) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return what can be read of the tables: by name, and those of each study."""
+    tables: dict[str, Any] = {}
+    studies: dict[str, dict[str, Any]] = {}
+    try:
+        tables = dict(connection.root()["motoko"])
+        version = tables.get("version")
+        if version != SCHEMA_VERSION:
+            raise DatabaseDamagedError(
+                f"the tables are of format {version}, and damaged",
+                hint="Salvage them with the Motoko that wrote them.",
+            )
+        for name, table in _items(tables["studies"], "studies", found):
+            try:
+                studies[name] = dict(table)
+            except UNREADABLE as error:
+                found.notes.append(f"the tables of study {name!r}: {type(error).__name__}")
+                studies[name] = {}
+    except DatabaseDamagedError:
+        raise
+    except UNREADABLE as error:
+        found.notes.append(f"the tables: {type(error).__name__}")
+    return tables, studies
+
+
+def _runs(
+    connection: Any, studies: dict[str, dict[str, Any]], newest: _Newest, found: Salvaged
+) -> dict[tuple[str, int], RunRecord]:
+    """Return all runs: those that the tables list, and those that no whole commit deleted."""
+    runs: dict[tuple[str, int], RunRecord] = {}
+    for name, table in studies.items():
+        for _, stored in _items(table.get("runs"), f"runs of {name}", found):
+            _take(runs, stored, found)
+    for oid in newest.places:
+        if oid not in newest.deleted and b"record" in newest.places[oid][1]:
+            try:
+                _take(runs, connection.get(oid), found)
+            except UNREADABLE:
+                continue
+    return _one_of_each_identity(runs, found)
+
+
+def _take(runs: dict[tuple[str, int], RunRecord], stored: Any, found: Salvaged) -> None:
+    try:
+        if isinstance(stored, PersistentMapping) and stored_key(stored.data) is not None:
+            record = from_stored(stored.data)
+            runs[record.study, record.id] = record
+    except UNREADABLE as error:
+        found.notes.append(f"a run: {type(error).__name__}")
+
+
+def _one_of_each_identity(
+    runs: dict[tuple[str, int], RunRecord], found: Salvaged
+) -> dict[tuple[str, int], RunRecord]:
+    """Return the runs without those that another one has taken the place of."""
+    last: dict[tuple[str, bytes], tuple[str, int]] = {}
+    for key in sorted(runs):
+        former = last.get((key[0], runs[key].identity))
+        if former is not None:
+            found.notes.append(f"run {former[0]}.{former[1]} is left out: {key[1]} is the same")
+        last[key[0], runs[key].identity] = key
+    return {key: runs[key] for key in last.values()}
+
+
+def _copy(
+    root: Any, tables: dict[str, Any], studies: dict[str, dict[str, Any]], found: Salvaged
+) -> None:
+    motoko = root["motoko"]
+    for name, table in tables.items():
+        if name not in OWN:
+            motoko[name] = _copied(table, name, found)
+    for study, parts in studies.items():
+        for name, table in parts.items():
+            if name not in INDEXES:
+                motoko["studies"][study][name] = _copied(table, f"{name} of {study}", found)
+        try:
+            ids = dict(parts.get("ids", {}))
+        except UNREADABLE:
+            ids = {}
+        for kind, number in ids.items():
+            motoko["studies"][study]["ids"][kind] = number
+
+
+def _copied(item: Any, what: str, found: Salvaged) -> Any:
+    """Return a copy of a table, or of what is in one, without what cannot be read."""
+    kind = type(item).__name__
+    if kind.endswith("BTree"):
+        made = type(item)()
+        for key, value in _items(item, what, found):
+            try:
+                made[key] = _copied(value, what, found)
+            except UNREADABLE as error:
+                found.notes.append(f"{what}: {key!r} ({type(error).__name__})")
+        return made
+    if kind.endswith("TreeSet"):
+        return type(item)([key for key, _ in _items(item, what, found)])
+    if isinstance(item, PersistentMapping):
+        return PersistentMapping(item.data)
+    return item
+
+
+def _insert(root: Any, records: list[RunRecord]) -> None:
+    for record in records:
+        stored = root["motoko"]["studies"][record.study]
+        StudyTable(record.study, stored).insert(record, job_identity(record.job))
+        for kind, number in (("run", record.id), ("job", record.job_id)):
+            stored["ids"][kind] = max(stored["ids"][kind], number)
+
+
+# -- trees with holes ------------------------------------------------------------------------
+
+
+def _items(tree: Any, what: str, found: Salvaged) -> list[tuple[Any, Any]]:
+    """Return the (key, value) of a tree or set (there None), whatever of its nodes is missing."""
+    items: dict[Any, Any] = {}
+    holes = 0
+    seen: set[int] = set()
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        try:
+            node._p_activate()
+            state = node.__getstate__()
+        except UNREADABLE:
+            holes += 1
+            continue
+        more, here = _opened(type(node).__name__, state)
+        nodes += more
+        items.update(here)
+    if holes:
+        found.notes.append(f"{what}: {holes} parts of the index")
+    return list(items.items())
+
+
+def _opened(kind: str, state: Any) -> tuple[list[Any], dict[Any, Any]]:
+    """Return the nodes that a node leads to, and what it holds."""
+    if not state:
+        return [], {}
+    mapping = kind.endswith(("BTree", "Bucket"))
+    if kind.endswith(("BTree", "TreeSet")):
+        if len(state) == 1:  # its only bucket is a part of it
+            return [], _entries(state[0][0][0], mapping=mapping)
+        return [*state[0][::2], state[1]], {}
+    return list(state[1:]), _entries(state[0], mapping=mapping)
+
+
+def _entries(flat: tuple[Any, ...], *, mapping: bool) -> dict[Any, Any]:
+    if mapping:
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+    return dict.fromkeys(flat)

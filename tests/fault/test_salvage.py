@@ -1,0 +1,203 @@
+"""``motoko restore --salvage``: what is whole of a damaged file, wherever the damage is."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.core.changes import DeleteRun, EditRun, SetVariable
+from motoko.core.edits import SetFields
+from motoko.core.records import RunKey
+from motoko.errors import DatabaseDamagedError
+from motoko.operations.backup import salvage as salvage_workflow
+from motoko.storage.address import StateDirectory
+from motoko.storage.checking import check_file, check_tables
+from motoko.storage.database import Database
+from motoko.storage.new_file import make_database_file
+from motoko.storage.salvage import Salvaged, salvage
+from motoko.storage.served_file import ServedFile
+from motoko.storage.session import Session, transact
+from motoko.storage.transactions import HEADER, LENGTH, MAGIC
+from motoko.testing import add_run
+from motoko.testing.clients import commit
+from tests.support.gadgets import RECORDS, SHAPES, plant_record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.fault
+
+RUNS = 70  # more than one bucket of an index holds
+DELETED = 5
+EDITED = 7
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file: a commit for each run, then one is deleted, one edited, a variable set."""
+    state = StateDirectory.of(tmp_path_factory.mktemp("made"))
+    state.path.mkdir(mode=0o700)
+    make_database_file(state, ["s"])
+    database = Database(ServedFile(state.database))
+    session = Session(database)
+    for number in range(1, RUNS + 1):
+        add_run(session, "s", {"x": float(number)})  # reserves ids in a commit of its own
+        commit(database, session)
+    session.add(DeleteRun(RunKey("s", DELETED)))
+    commit(database, session)
+    session.add(EditRun(RunKey("s", EDITED), SetFields({"y": 1})))
+    commit(database, session)
+    session.add(SetVariable(None, "v", "value"))
+    commit(database, session)
+    session.close()
+    database.close()
+    return state.database
+
+
+def transactions(content: bytes) -> list[tuple[int, int]]:
+    """Return where each transaction begins and ends."""
+    found, position = [], len(MAGIC)
+    while position < len(content):
+        length = HEADER.unpack_from(content, position)[1]
+        found.append((position, position + length + LENGTH.size))
+        position = found[-1][1]
+    return found
+
+
+def salvaged(content: bytes, directory: Path) -> tuple[Salvaged, dict[int, dict[str, object]]]:
+    """Salvage; return the report, and the runs that are there with their fields."""
+    directory.mkdir()
+    (directory / "source").write_bytes(content)
+    report = salvage(directory / "source", directory / "wf.db")
+    assert check_file(directory / "wf.db") == []
+    database = Database.read_file(directory / "wf.db")
+    session = Session(database)
+    try:
+        table = session.tables.study("s")
+        return report, {
+            record.id: dict(record.fields)
+            for record in table.records(table.ids(None))
+            if table.job(record.job_id) == {"x": float(record.id)}
+        }
+    finally:
+        session.close()
+        database.close()
+
+
+def creations(content: bytes) -> list[tuple[int, int]]:
+    """Return where the commits are that wrote the runs, in their order."""
+    return transactions(content)[-3 - 2 * RUNS : -3][1::2]
+
+
+def everything() -> set[int]:
+    return set(range(1, RUNS + 1)) - {DELETED}
+
+
+def test_a_whole_file_is_taken_as_it_is(made: Path, tmp_path: Path) -> None:
+    content = made.read_bytes()
+    report, runs = salvaged(content, tmp_path / "x")
+    assert set(runs) == everything()
+    assert runs[EDITED] == {"y": 1}
+    assert (report.lost, report.rebuilt) == ([], False)
+    assert report.transactions == len(transactions(content))
+    assert report.runs == {"s": RUNS - 1}
+
+
+@pytest.mark.parametrize("damage", ["zeros", "noise", "header", "length", "missing", "one bit"])
+def test_one_damaged_transaction_costs_no_other(made: Path, tmp_path: Path, damage: str) -> None:
+    """Whichever it is: what only it held is lost, and no run that it did not write."""
+    content = made.read_bytes()
+    places = transactions(content)
+    created = creations(content)
+    for index in (0, 1, 3, 15, 29, 30, 31, 45, RUNS - 1):
+        begin, end = created[index]
+        changed = bytearray(content)
+        if damage == "zeros":
+            changed[begin:end] = bytes(end - begin)
+        elif damage == "noise":
+            changed[begin:end] = b"\xa5" * (end - begin)
+        elif damage == "header":
+            changed[begin : begin + 8] = bytes(8)
+        elif damage == "length":
+            changed[begin + 12] ^= 0x20
+        elif damage == "missing":
+            del changed[begin + 10 : begin + 60]
+        else:
+            changed[(begin + end) // 2] ^= 1
+        report, runs = salvaged(bytes(changed), tmp_path / str(index))
+        lost = {index + 1} - {EDITED}
+        assert set(runs) == everything() - lost, (damage, index)
+        assert report.transactions == len(places) - 1
+        assert len(report.lost) == 1
+        assert report.lost[0][0] == begin
+
+
+def test_of_a_file_that_is_cut_off_what_is_left(made: Path, tmp_path: Path) -> None:
+    content = made.read_bytes()
+    begin, end = creations(content)[20]
+    _, runs = salvaged(content[: (begin + end) // 2], tmp_path / "x")
+    assert set(runs) == set(range(1, 21))
+
+
+def test_without_its_beginning(made: Path, tmp_path: Path) -> None:
+    """The root of all tables is lost: the runs are found all the same."""
+    content = made.read_bytes()
+    begin, _ = creations(content)[30]
+    report, runs = salvaged(b"\xff" * begin + content[begin:], tmp_path / "x")
+    assert report.rebuilt
+    assert set(runs) == {*range(31, RUNS + 1), EDITED}
+
+
+def test_nothing_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"\xff" * 10_000)
+    with pytest.raises(DatabaseDamagedError, match="holds no whole transaction"):
+        salvage(tmp_path / "source", tmp_path / "wf.db")
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_no_pickle_of_a_stranger_runs(made: Path, tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "source"
+    for shape in SHAPES:
+        shutil.copy(made, source)
+        trap = tmp_path / "ran"
+        plant_record(source, bytes(7) + b"\x01", RECORDS[kind](SHAPES[shape](str(trap))))
+        (tmp_path / shape).mkdir()
+        with contextlib.suppress(DatabaseDamagedError):
+            salvage(source, tmp_path / shape / "wf.db")
+        assert not trap.exists(), shape
+
+
+def test_a_workflow_goes_on_with_what_was_salvaged(made: Path, tmp_path: Path) -> None:
+    state = StateDirectory.of(tmp_path)
+    state.path.mkdir(mode=0o700)
+    content = bytearray(made.read_bytes())
+    begin, end = transactions(bytes(content))[-20]
+    content[begin:end] = bytes(end - begin)
+    state.database.write_bytes(content)
+    report = salvage_workflow(state, None)
+    assert report.runs == {"s": RUNS - 2}
+    assert (state.path / "wf.db.damaged-1").read_bytes() == content
+    assert check_file(state.database) == []
+
+
+def test_a_check_tells_what_disagrees(made: Path, tmp_path: Path) -> None:
+    state = StateDirectory.of(tmp_path)
+    state.path.mkdir(mode=0o700)
+    shutil.copy(made, state.database)
+    assert check_file(state.database) == []
+    database = Database(ServedFile(state.database))
+
+    def spoil(root: object) -> list[str]:
+        table = root["motoko"]["studies"]["s"]  # type: ignore[index]
+        next(iter(table["states"].values())).remove(EDITED)
+        del table["by_job"][table["by_job"].minKey()]
+        return check_tables(root)
+
+    found = transact(database, spoil, initialising=True)
+    database.close()
+    assert any("index states" in line for line in found)
+    assert any("index by_job" in line for line in found)
+    assert check_file(state.database) == found
