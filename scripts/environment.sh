@@ -1,4 +1,5 @@
-# Sourced by the other scripts: makes the virtual environment .venv and keeps it up to date.
+# Sourced by the other scripts: makes the virtual environments and keeps them up to date.
+# That of the scripts is .venv; others are .venv-3.12 and so on, one for each version of Python.
 # shellcheck shell=bash
 
 root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
@@ -20,13 +21,31 @@ find_python() {
     return 1
 }
 
+# Print a Python of version $1 that can make virtual environments: from PATH, or one of pyenv's.
+find_version() {
+    local candidate
+    for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/"python$1"; do
+        if "$candidate" -c 'import ensurepip, venv' 2>/dev/null &&
+            [ "$(version_of "$candidate")" = "$1" ]; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# Print the version of a Python, such as 3.12.
+version_of() {
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+}
+
 # ensure_environment [EXTRA]: install the package, with an extra, unless that was done already for
-# this pyproject.toml, in this place.
+# this pyproject.toml, in this place. $venv is the environment, $PYTHON makes it.
 ensure_environment() {
     local python what stamp
     if ! "$venv/bin/python" -c '' 2>/dev/null; then
         python="$(find_python)" || return
-        echo "Making the virtual environment .venv with $python ..." >&2
+        echo "Making the virtual environment ${venv##*/} with $python ..." >&2
         "$python" -m venv --clear "$venv" || {
             echo "$python cannot make virtual environments; on Debian: apt install python3-venv" >&2
             return 1
@@ -35,7 +54,7 @@ ensure_environment() {
     what="$root${1:+[$1]}"
     stamp="$venv/motoko-installed${1:+-$1}"
     if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(wanted "$what")" ]; then
-        echo "Installing Motoko${1:+ with what its '$1' extra needs} into .venv ..." >&2
+        echo "Installing Motoko${1:+ with what its '$1' extra needs} into ${venv##*/} ..." >&2
         "$venv/bin/python" -m pip install -qq --disable-pip-version-check --editable "$what" ||
             return
         wanted "$what" >"$stamp"

@@ -23,6 +23,22 @@ case "$name $1" in
 esac
 [ "$name" != "$FAILING" ]
 """
+# Makes environments of stand-ins, and knows its version.
+OTHER_PYTHON = """#!/bin/bash
+case "$1 $2" in
+    "-c "*print*) echo "${0##*python}"; exit ;;
+    "-c "*) exit ;;
+esac
+printf '%s\\n' "${0##*/} $*" >> "$CALLS"
+mkdir -p "$4/bin" && cp "${4%-*}/bin/python" "$4/bin/python"
+"""
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+
+
+def write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace("REAL", sys.executable))
+    path.chmod(0o755)
 
 
 class Checkout:
@@ -37,17 +53,28 @@ class Checkout:
             ignored = shutil.ignore_patterns(".wf", "BD-*")
             shutil.copytree(ROOT / name, self.root / name, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", self.root)
-        commands = self.root / ".venv" / "bin"
-        commands.mkdir(parents=True)
+        self.commands = place / "commands"
+        self.pyenv = place / "pyenv"
         for name in ("python", "motoko", "ruff", "mypy", "lint-imports"):
-            (commands / name).write_text(STAND_IN.replace("REAL", sys.executable))
-            (commands / name).chmod(0o755)
+            write_program(self.root / ".venv/bin" / name, STAND_IN)
+        for name in VERSIONS:  # none of this machine is found
+            self.add_python(name, self.commands, works=False)
+
+    def add_python(self, version: str, directory: Path, *, works: bool = True) -> None:
+        """Add a Python, or one that fails whatever it is asked."""
+        write_program(directory / f"python{version}", OTHER_PYTHON if works else "exit 1\n")
 
     def run(self, script: str, *arguments: str, failing: str = "") -> tuple[int, str, list[str]]:
         """Run a script from elsewhere, without a terminal: status, output, calls it made."""
         self._calls.write_text("")
         paths = (str(ROOT / "src"), os.environ.get("PYTHONPATH", ""))
-        added = {"CALLS": str(self._calls), "FAILING": failing, "TMPDIR": str(self.temporary)}
+        added = {
+            "CALLS": str(self._calls),
+            "FAILING": failing,
+            "TMPDIR": str(self.temporary),
+            "PATH": os.pathsep.join([str(self.commands), os.environ["PATH"]]),
+            "PYENV_ROOT": str(self.pyenv),
+        }
         done = subprocess.run(
             [str(self.root / script), *arguments],
             cwd=self.temporary.parent,
@@ -91,7 +118,7 @@ def test_demo_passes_options_on_and_fails_with_the_example(checkout: Checkout) -
 
 
 def test_test_checks_everything_and_ends_with_pytest(checkout: Checkout) -> None:
-    status, output, calls = checkout.run(".ci/run", "-m", "unit", "-k", "two words")
+    status, output, calls = checkout.run("scripts/test", "-m", "unit", "-k", "two words")
 
     assert status == 0, output
     (install,) = installations(calls)
@@ -113,6 +140,58 @@ def test_test_fails_if_a_check_fails(checkout: Checkout, failing: str) -> None:
 
     assert status != 0
     assert calls[-1].startswith(failing)
+
+
+ON_EACH = "--numprocesses=3 --dist=loadscope -m unit or property or contract"
+
+
+def test_other_pythons_run_the_tests_that_depend_on_the_version(checkout: Checkout) -> None:
+    own = "{}.{}".format(*sys.version_info)
+    others = [version for version in VERSIONS if version != own]
+    on_path, in_pyenv, *missing = others
+    checkout.add_python(on_path, checkout.commands)
+    checkout.add_python(in_pyenv, checkout.pyenv / "versions" / f"{in_pyenv}.7" / "bin")
+    checkout.add_python(in_pyenv, checkout.commands, works=False)  # as pyenv's shims do
+
+    status, output, calls = checkout.run("scripts/test", "--all-pythons", "-k", "two words")
+
+    assert status == 0, output
+    assert [call for call in calls if "-m pytest" in call] == [
+        f"python -m pytest {ON_EACH} -k two words"
+    ] * 3
+    made = [call for call in calls if "-m venv" in call]
+    assert made == [
+        f"python{version} -m venv --clear {checkout.root}/.venv-{version}"
+        for version in sorted([on_path, in_pyenv])
+    ]
+    assert len(installations(calls)) == 3
+    assert f"Python {own}: .venv" in output
+    for version in missing:
+        assert f"Python {version}: not found" in output
+
+    # Their environments are kept.
+    _, _, calls = checkout.run("scripts/test", "--all-pythons")
+    assert len(calls) == 3
+
+
+def test_other_pythons_fail_with_their_tests(checkout: Checkout) -> None:
+    checkout.run("scripts/test")
+
+    status, _, calls = checkout.run("scripts/test", "--all-pythons", failing="python")
+
+    assert status != 0
+    assert calls[-1] == f"python -m pytest {ON_EACH}"
+
+
+def test_integration_runs_everything_then_each_python(checkout: Checkout) -> None:
+    status, output, calls = checkout.run(".ci/run", "-x")
+
+    assert status == 0, output
+    assert [call for call in calls if "-m pytest" in call] == [
+        "python -m pytest --numprocesses=3 --dist=loadscope -x",
+        f"python -m pytest {ON_EACH}",
+    ]
+    assert "ruff check ." in calls
 
 
 def test_an_environment_is_installed_again_only_if_it_has_to_be(checkout: Checkout) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import sys
+from pathlib import PurePath
 from types import BuiltinFunctionType, EllipsisType, FunctionType, ModuleType, NoneType
 from typing import Any, Final
 
@@ -65,6 +66,9 @@ def _same_contents(one: Any, other: Any, compared: set[tuple[int, int]]) -> bool
         )
     if type(one) is dict:
         return _same([*one.items()], [*other.items()], compared)
+    if isinstance(one, PurePath):
+        # They are pickled by their parts or, from Python 3.13, as they were spelt.
+        return str(one) == str(other)
     if type(one) in (set, frozenset):
         # Members that are equal may still be of different types.
         return bool(one == other) and _kinds(one) == _kinds(other)
