@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,7 @@ def test_killed_anywhere_nothing_is_lost_and_nothing_runs_twice(
     fault = {"MOTOKO_FAULT": f"{point}:kill:{passage}", "MOTOKO_FAULT_LOG": str(log)}
     second = place.start(lease=1.0, environment=fault, ready=False)
     keys += place.create(*["0.1"] * 7)
-    second.wait(timeout=30)
+    second.wait(timeout=120)
     assert f"{point} {passage} {second.pid} " in log.read_text()
     place.start(lease=1.0)
     check(place, keys, executed)
@@ -95,7 +96,7 @@ def test_killed_while_taking_back(place: SlurmPlace, executed: Path, tmp_path: P
     # The first batch is in the queue, the second one was claimed only.
     for fault in ("launcher.submitted:kill", "launcher.taken_back:kill"):
         environment = {"MOTOKO_FAULT": fault, "MOTOKO_FAULT_LOG": str(log)}
-        place.start(lease=1.0, environment=environment, ready=False).wait(timeout=30)
+        place.start(lease=1.0, environment=environment, ready=False).wait(timeout=120)
     place.start(lease=1.0)
     check(place, keys, executed)
 
@@ -105,12 +106,12 @@ def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
     place: SlurmPlace, executed: Path, tmp_path: Path, point: str
 ) -> None:
     log = tmp_path / "log"
-    fault = {"MOTOKO_FAULT": f"{point}:sleep=4:2", "MOTOKO_FAULT_LOG": str(log)}
+    fault = {"MOTOKO_FAULT": f"{point}:stop:2", "MOTOKO_FAULT_LOG": str(log)}
     keys = place.create(*["0.5"] * 7)
     first = place.start(lease=1.0, environment=fault, ready=False)
     wait_until(lambda: log.exists() and f"{point} 2 {first.pid}" in log.read_text())
     time.sleep(1.5)  # longer than the lease
     place.start(lease=1.0)
-    first.wait(timeout=30)
-    assert first.returncode != 0
+    first.send_signal(signal.SIGCONT)
+    assert first.wait(timeout=120) != 0
     check(place, keys, executed)

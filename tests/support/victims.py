@@ -84,3 +84,12 @@ def _processes() -> list[tuple[int, list[str]]]:
                 if line:
                     found.append((int(entry.name), line.decode(errors="replace").split("\0")))
     return found
+
+
+def state(pid: int) -> str:
+    """Return the letter for what a process does: R, S, T (stopped), Z; empty if it is gone."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[0]

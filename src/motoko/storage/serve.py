@@ -21,6 +21,7 @@ from motoko.runtime.files import inode
 from motoko.runtime.logs import log_to_stderr
 from motoko.runtime.signals import reset_all
 from motoko.storage.address import StateDirectory
+from motoko.storage.commit_limit import CommitLimit
 from motoko.storage.damage import told
 from motoko.storage.home import Home
 from motoko.storage.orphans import remove_orphans
@@ -60,6 +61,7 @@ def serve(state: StateDirectory, policy: Policy) -> None:
                 str(socket), {"1": storage}, invalidation_queue_size=INVALIDATION_QUEUE
             )
         loop = server.acceptor.event_loop
+        server.lock_managers["1"].timeout = CommitLimit(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, loop.stop)
         socket.chmod(0o600)
