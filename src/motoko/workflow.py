@@ -199,14 +199,16 @@ class Workflow:
         create_workflow(self.store, replace=bool(validated))
 
     def start_launcher_daemons(self, args: argparse.Namespace | None = None) -> None:
-        """Start the launcher that runs created tasks, unless it runs already."""
+        """Start the launcher that runs created tasks, unless it runs already.
+
+        ``args`` may have ``generator`` and ``bd_study``: a study, an alias, or "all".
+        """
         from motoko.launcher.daemon import start_launcher
 
-        start_launcher(
-            self.store.state,
-            generator=getattr(args, "generator", None),
-            studies=[study] if (study := getattr(args, "bd_study", None)) else None,
-        )
+        study = getattr(args, "bd_study", None)
+        chosen = None if study in (None, "", "all") else [self.task_manager(study).name]
+        generator = getattr(args, "generator", None)
+        start_launcher(self.store.state, generator=generator, studies=chosen)
 
     def get_runs(self, run_list: Iterable[str]) -> dict[str, list[Run]]:
         """Return run handles for URIs such as ``add.1``, by task manager, in the order given."""
@@ -363,12 +365,21 @@ class Workflow:
 
             asyncio.get_running_loop()
         except RuntimeError:
-            anyio.run(lambda: self.execute_async(**params))
+            anyio.run(self._execute_alone, params)
             return
         raise MotokoError(
             "execute() was called inside a running event loop",
             hint="Use `await workflow.execute_async(...)` there.",
         )
+
+    async def _execute_alone(self, params: Mapping[str, Any]) -> None:
+        from motoko.orchestrator.abandoning import end_other_tasks
+
+        try:
+            await self.execute_async(**params)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await end_other_tasks()
 
     async def execute_async(self, **params: Any) -> None:
         """Run the orchestrator until the workflow ends, as ``execute`` does."""
@@ -416,8 +427,11 @@ class Workflow:
 
     async def check_event(
         self, event_name: str, task_manager_name: str = ALL, **params: Any
-    ) -> None:
-        """Evaluate one registered event now, and return when what it fired has ended."""
+    ) -> bool:
+        """Evaluate one registered event now, and return when what it fired has ended.
+
+        Returns whether it fired.
+        """
         names = [action.name for action in self._registered()]
         action = self.actions.get(task_manager_name, {}).get(event_name)
         if action is None and task_manager_name == ALL and names.count(event_name) == 1:
@@ -427,12 +441,12 @@ class Workflow:
                 f"task {task_manager_name!r} has no event {event_name!r}",
                 hint=suggestion(event_name, names),
             )
-        await self._check([action], params)
+        return await self._check([action], params)
 
-    async def _check(self, actions: list[Action], params: Mapping[str, Any]) -> None:
+    async def _check(self, actions: list[Action], params: Mapping[str, Any]) -> bool:
         from motoko.orchestrator.once import evaluate_once
 
-        await evaluate_once(self.context, self._execution(params, single=True), actions)
+        return await evaluate_once(self.context, self._execution(params, single=True), actions)
 
     async def loop_check_events(self, **params: Any) -> None:
         """Fire registered events as they happen until ``finished`` is set."""

@@ -88,6 +88,11 @@ ROWS = {
     ),
     "not async": Row({"steps.py": "\ndef main(workflow): pass\n"},
                      first=("motoko.yaml:3: ", "function main (", "steps.py:2) is not async")),
+    "async generator": Row(
+        {"steps.py": "\nasync def main(workflow):\n    yield 1\n"},
+        first=("motoko.yaml:3: ", "function main (", "steps.py:2) is an async generator"),
+        anywhere=("Remove the `yield`",),
+    ),
     "import error": Row({"steps.py": "\nimport nothing_of_this_name\n" + MAIN},
                         first=("steps.py:2:", "nothing_of_this_name")),
     "syntax error": Row({"steps.py": "async def main(:\n"}, first=("steps.py:1:", "SyntaxError")),

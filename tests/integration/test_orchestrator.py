@@ -880,11 +880,11 @@ def test_finished_in_main_ends_whatever_main_awaits(workflow: Workflow) -> None:
     assert workflow.vars.last == 1
 
 
-def test_sys_exit_is_not_the_end_of_a_workflow(workflow: Workflow) -> None:
+def test_sys_exit_with_a_status_is_an_error(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
-        sys.exit(0)
+        sys.exit(1)
 
-    with pytest.raises(MotokoError, match=r"sys\.exit\(0\)"):
+    with pytest.raises(MotokoError, match=r"sys\.exit\(1\)"):
         execute(workflow, main)
 
 

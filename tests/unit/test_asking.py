@@ -29,7 +29,7 @@ class Started:
     ending: bool = False
     works: list[Callable[..., Awaitable[None]]] = field(default_factory=list)
 
-    def start_soon(self, work: Callable[..., Awaitable[None]], *_args: object) -> None:
+    def start_soon(self, work: Callable[..., Awaitable[None]], *_args: object, about: str) -> None:
         self.works.append(work)
 
 

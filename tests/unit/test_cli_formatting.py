@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -215,6 +216,40 @@ def test_a_single_error_of_a_group_is_reported_as_itself(
     group = ExceptionGroup("g", [ExceptionGroup("h", [ConfigError("it", file="f", line=2)])])
     assert report(group, verbose=False) == exit_status.USAGE
     assert capsys.readouterr().err == "error: f:2: it\n"
+
+
+def test_a_group_is_reported_with_each_of_its_members(capsys: pytest.CaptureFixture[str]) -> None:
+    def raised(error: Exception) -> Exception:
+        try:
+            raise error
+        except (ValueError, KeyError) as caught:
+            return caught
+
+    members = [raised(ValueError("one")), ExceptionGroup("h", [raised(KeyError("two"))])]
+    group = noted(ExceptionGroup("g", members), "in the action of event 'e', f (o.py:3)")
+    assert report(group, verbose=False) == exit_status.ERROR
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "error: in the action of event 'e', f (o.py:3): 2 exceptions were raised"
+    assert lines[1] == "  ValueError: one"
+    assert re.fullmatch(r"    at .*test_cli_formatting\.py:\d+, in raised", lines[2])
+    assert lines[3] == "  KeyError: 'two'"
+
+
+def test_the_place_of_a_group_is_told_with_its_only_member(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    group = noted(ExceptionGroup("g", [KeyError("k")]), "in the action of event 'e', f (o.py:3)")
+    report(group, verbose=False)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == "error: in the action of event 'e', f (o.py:3): KeyError: 'k'"
+
+
+def test_failed_runs_in_a_group_have_their_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    group = ExceptionGroup("g", [RunFailed("run s.1", hint="Again."), RunFailed("run s.2")])
+    assert report(group, verbose=False) == exit_status.FAILED
+    assert capsys.readouterr().err.splitlines() == [
+        "error: 2 exceptions were raised", "  run s.1", "    Again.", "  run s.2",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

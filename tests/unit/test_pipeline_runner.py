@@ -144,6 +144,10 @@ def test_flags_of_rerun_stay_on_the_workflow() -> None:
     assert workflow.steps_skipped == [0, 1]
     runner.rerun(use_extracts=False)
     assert workflow.use_extracts is False
+    assert runner.getRerunWorkflow(useExtracts=True) is workflow
+    assert (workflow.use_extracts, workflow.populate_extracts) == (True, True)
+    runner.get_rerun_workflow(use_extracts=False)
+    assert workflow.use_extracts is False
     assert workflow.populate_extracts is True
 
 

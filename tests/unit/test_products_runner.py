@@ -46,6 +46,38 @@ class TestConstruction:
         with pytest.raises(TypeError, match="products='dir' is no store of products"):
             WorkflowRunner(module_of(), None, "dir")  # type: ignore[arg-type]
 
+    def test_a_store_needs_five_methods_only(self) -> None:
+        class Store:
+            def __init__(self) -> None:
+                self.data: dict[str, Any] = {}
+
+            def exists(self, name: str) -> bool:
+                return name in self.data
+
+            def fresh(self, name: str, key: str) -> bool:
+                return True
+
+            def load(self, name: str) -> Any:
+                return self.data[name]
+
+            def save(self, name: str, obj: Any, **more: Any) -> None:
+                self.data[name] = obj
+
+            def remove(self, name: str) -> None:
+                del self.data[name]
+
+        store: Any = Store()
+        called: list[str] = []
+        runner = WorkflowRunner(module_of(a=step_of("a", called=called)), None, store)
+        runner.get("a")
+        assert runner.status("a") == "cached"
+        runner.rebuild("a")
+        assert len(called) == 2
+        runner.invalidate("a")
+        assert store.data == {}
+        assert runner.check("a").statuses["a"].value == "would_build"
+        assert "a" in str(runner.explain("a"))
+
     def test_steps_are_what_is_marked_as_such(self) -> None:
         def marked() -> int:
             return 3

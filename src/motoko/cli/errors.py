@@ -36,15 +36,18 @@ UNWRITABLE: Final = MappingProxyType(
         errno.EACCES: _WRITABLE,
     }
 )
+MEMBERS: Final = 10  # of a group, which are named
 PLACE: Final = "in the "  # how the notes begin that say in whose code an exception was raised
 
 
 def report(error: Exception, *, verbose: bool) -> int:
     """Print the error to stderr, what is wrong first; returns the exit status that it means."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    error = _single(error)
     places = [note for note in notes(error) if note.startswith(PLACE)]
-    if isinstance(error, MotokoError):
+    if isinstance(error, ExceptionGroup):
+        lines = _group(error, places)
+        show_traceback = verbose or not all(isinstance(one, MotokoError) for one in leaves(error))
+    elif isinstance(error, MotokoError):
         lines = _own(error, places)
         show_traceback = verbose
     elif isinstance(error, OSError) and (advice := UNWRITABLE.get(error.errno or 0)) and not places:
@@ -67,7 +70,10 @@ def report(error: Exception, *, verbose: bool) -> int:
 
 
 def status_of(error: Exception) -> int:
-    """Return the exit status for an error."""
+    """Return the exit status for an error; for a group the one that all its members have."""
+    if isinstance(error, ExceptionGroup):
+        statuses = {status_of(one) for one in leaves(error)}
+        return statuses.pop() if len(statuses) == 1 else exit_status.ERROR
     if isinstance(error, RunFailed | WorkflowFailed):
         return exit_status.FAILED
     if isinstance(error, WorkflowStalled):
@@ -82,6 +88,39 @@ def status_of(error: Exception) -> int:
 def notes(error: BaseException) -> list[str]:
     """Return the notes that were added to an exception."""
     return [str(note) for note in getattr(error, "__notes__", ())]
+
+
+def leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
+    """Return the exceptions of a group and of the groups in it."""
+    found: list[Exception] = []
+    for one in group.exceptions:
+        found += leaves(one) if isinstance(one, ExceptionGroup) else [one]
+    return found
+
+
+def _single(error: Exception) -> Exception:
+    """Return the only exception of a group, which gets the notes of the group; else ``error``."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        member = error.exceptions[0]
+        for note in notes(error):
+            if note not in notes(member):
+                member.add_note(note)
+        error = member
+    return error
+
+
+def _group(error: ExceptionGroup[Exception], places: list[str]) -> list[str]:
+    members = leaves(error)
+    where = f"{places[0]}: " if places else ""
+    lines = [f"error: {where}{len(members)} exceptions were raised"]
+    for member in members[:MEMBERS]:
+        text = member.message if isinstance(member, MotokoError) else _without_module(member)
+        lines += [f"  {text}", *(f"  {line}" for line in _users_line(member.__traceback__))]
+        if isinstance(member, MotokoError) and member.hint is not None:
+            lines.append(f"    {member.hint}")
+    if len(members) > MEMBERS:
+        lines.append(f"  ... and {len(members) - MEMBERS} more")
+    return lines
 
 
 def _own(error: MotokoError, places: list[str]) -> list[str]:

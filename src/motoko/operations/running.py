@@ -13,6 +13,8 @@ import anyio
 from motoko.errors import MotokoError, ServerError
 from motoko.operations.overview import Progress, progress
 from motoko.operations.reasons import Serving
+from motoko.orchestrator.abandoning import end_other_tasks
+from motoko.orchestrator.calling import problem_of
 from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
 
@@ -61,6 +63,7 @@ def execute(
                 except Exception as error:  # noqa: BLE001 - raised below, outside the task group
                     failures.append(error)
             tasks.cancel_scope.cancel()
+        await end_other_tasks()
         if failures and not (interruption.signal and isinstance(failures[0], ServerError)):
             raise failures[0]
         if failures or scope.cancelled_caught:
@@ -69,6 +72,11 @@ def execute(
     try:
         with interruption.insisting(workflow.store.wind_up):
             anyio.run(all_of_it)
+    except SystemExit as error:
+        # In a task that user code started, which asyncio lets end the loop.
+        problem = problem_of(error)
+        problem.add_note("in the orchestrator, in a concurrent task of its own")
+        raise problem from None
     except KeyboardInterrupt:
         if interruption.signal is not None:
             logger.info("asked to end by %s", signal.Signals(interruption.signal).name)

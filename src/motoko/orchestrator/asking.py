@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.firing import ConditionKind
 from motoko.orchestrator.actions import location
+from motoko.orchestrator.calling import ends_well
 from motoko.orchestrator.evaluation import Answer, PlainAnswer, ask_function, ask_run_filter
 from motoko.orchestrator.scopes import AskingScope
 from motoko.storage.scope import entered
@@ -120,7 +121,8 @@ class Asker:
     def _begin(self, question: _Question) -> None:
         if not question.asking and not self._execution.ending:
             question.asking = True
-            self._execution.start_soon(self._ask, question)
+            about = f"the condition of event {question.action!r}"
+            self._execution.start_soon(self._ask, question, about=about)
 
     async def _ask(self, question: _Question) -> None:
         try:
@@ -154,7 +156,10 @@ class Asker:
                 )
                 found = await ask_function(action, execution.host, manager, question.study)
                 self._take(question, found)
-        except Exception as error:
+        except (Exception, SystemExit, BaseExceptionGroup) as error:
+            if isinstance(error, SystemExit) and ends_well(error):
+                execution.finish()
+                return
             where = location(action.condition)
             error.add_note(f"in the condition of event {action.name!r}, {where}")
             raise

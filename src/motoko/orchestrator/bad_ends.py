@@ -134,7 +134,7 @@ class BadEnds:
                 logger.exception("the error handler failed")
 
     async def _handle(self, handler: ErrorHandler, error: RunFailed) -> None:
-        from motoko.orchestrator.execution import call
+        from motoko.orchestrator.calling import call
 
         execution = self._execution
         runs = [(run, run.job) for run in error.runs if handler.selects(execution, run.record)]

@@ -16,9 +16,11 @@ import anyio.abc
 
 from motoko.core.firing import ConditionKind, Event, FiringEngine
 from motoko.errors import MotokoError, ParameterError, RunFailed, ServerError
+from motoko.orchestrator.abandoning import end_tasks
 from motoko.orchestrator.actions import accepted, location
 from motoko.orchestrator.asking import Asker
 from motoko.orchestrator.bad_ends import BadEnds, bad_records
+from motoko.orchestrator.calling import ends_well, problem_of
 from motoko.orchestrator.dispatcher import Dispatcher, News
 from motoko.orchestrator.evaluation import Answer, PlainAnswer, ask_constraint
 from motoko.orchestrator.firings import FiringRunner
@@ -28,7 +30,6 @@ from motoko.orchestrator.past import Past, recall
 from motoko.orchestrator.scopes import MainScope
 from motoko.orchestrator.stall import StallWatch, active_runs
 from motoko.runtime import faults
-from motoko.storage.off_loop import in_user_thread
 from motoko.storage.scope import entered
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 # Seconds by which what constraints fired goes before the asking of Python conditions.
 FIRST_FIRE: Final = 0.004
+GUARDED: Final = "motoko.orchestrator.execution.Execution._guarded"  # the name of tasks
 
 logger = logging.getLogger("motoko.orchestrator")
 
@@ -102,6 +104,8 @@ class Execution:
         self._fresh: set[str] = set()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._scopes: set[anyio.CancelScope] = set()
+        self._work: dict[asyncio.Task[None], str] = {}
+        self._closing = False
         self._in_flight = 0
         self._pumping = False
         self._main_done = False
@@ -258,33 +262,44 @@ class Execution:
         if self._tasks is not None:
             self._tasks.start_soon(self._background, work)
 
-    def start_soon(self, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        """Run ``work`` beside everything else; what it raises ends the workflow."""
+    def start_soon(
+        self, work: Callable[..., Awaitable[Any]], *args: Any, about: str = "a task of Motoko"
+    ) -> None:
+        """Run ``work`` beside everything else; what it raises ends the workflow.
+
+        ``about`` names it where it does not end. No task group waits for it: user code may swallow
+        the cancellation.
+        """
         assert self._tasks is not None
         self._in_flight += 1
-        self._tasks.start_soon(self._guarded, partial(work, *args))
+        task = self._loop.create_task(self._guarded(partial(work, *args)), name=GUARDED)
+        self._work[task] = about
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._work[task]
+        if not task.cancelled():
+            task.exception()  # a KeyboardInterrupt has ended the loop, and is no news
 
     async def _guarded(self, work: Callable[[], Awaitable[Any]]) -> None:
         try:
             with anyio.CancelScope() as scope:
                 self._scopes.add(scope)
-                if self.ending:
+                if self.ending or self._closing:
                     scope.cancel()
                 try:
                     await work()
                 finally:
                     self._scopes.discard(scope)
         except asyncio.CancelledError as error:
-            if anyio.current_effective_deadline() == -math.inf:
+            if self.ending or self._closing:
                 raise
             # Something that user code waited for was cancelled: nobody asked this task to end.
             problem = MotokoError("a task that was waited for has been cancelled")
             problem.__notes__ = getattr(error, "__notes__", [])
             await self._failed(problem)
-        except SystemExit as error:
-            problem = MotokoError(f"sys.exit({error.code!r}) was called")
-            problem.__notes__ = getattr(error, "__notes__", [])
-            await self._failed(problem)
+        except (SystemExit, BaseExceptionGroup) as error:
+            await self._failed(problem_of(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends the workflow
             await self._failed(error)
         finally:
@@ -294,7 +309,9 @@ class Execution:
 
     def _begin(self, firing: Firing, recorded: tuple[str, str, str] | None = None) -> None:
         if not self.ending:
-            self.start_soon(self.runner.take(firing, recorded))
+            action = self.actions[firing.event]
+            about = f"the action of event {action.name!r}, {action.where},"
+            self.start_soon(self.runner.take(firing, recorded), about=about)
 
     # -- main ------------------------------------------------------------------------------
 
@@ -316,8 +333,12 @@ class Execution:
                 tasks.start_soon(self._background, self.dispatcher.run)
                 tasks.start_soon(self._background, self.lease.renew_forever)
                 tasks.start_soon(self._background, self._keep_time)
-                self.start_soon(self._main, main)
-                await self._over.wait()
+                about = f"the orchestrator function {location(main)}"
+                self.start_soon(self._main, main, about=about)
+                try:
+                    await self._over.wait()
+                finally:
+                    await self._end_work()
                 tasks.cancel_scope.cancel()
         finally:
             self._tasks = None
@@ -330,6 +351,13 @@ class Execution:
             raise self.failure
         if not self._single:
             await self.bad_ends.conclude()
+
+    async def _end_work(self) -> None:
+        self._closing = True
+        for scope in tuple(self._scopes):
+            scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await end_tasks(dict(self._work))
 
     async def _release(self) -> None:
         if isinstance(self.failure, ServerError):
@@ -376,7 +404,13 @@ class Execution:
                 f"the orchestrator function cannot be called: {error}",
                 hint="Give it as an option of the command, or to execute(name=value).",
             ) from None
-        await main(self.host, **given)
+        try:
+            await main(self.host, **given)
+        except SystemExit as error:
+            if not ends_well(error):
+                raise
+            scope: Any = self.store.scope()
+            scope.request_finish()
 
     def _check(self, scope: Any) -> None:
         if scope.finish_requested:
@@ -393,8 +427,8 @@ class Execution:
         self._maybe_over()
 
     def _maybe_over(self) -> None:
-        nothing_left = self._main_done and not self.actions
-        if self._in_flight == 0 and (self.ending or nothing_left):
+        nothing_left = self._main_done and not self.actions and self._in_flight == 0
+        if self.ending or nothing_left:
             self._over.set()
 
     async def _failed(self, error: BaseException) -> None:
@@ -425,13 +459,3 @@ class Execution:
             self._begin(firing)
         self.bad_ends.consider()
         self._notice()  # a trigger that waits no more may have been all that was to come
-
-
-async def call(function: Any, offered: Mapping[str, Any]) -> Any:
-    """Call a user's callback with what its signature takes: a sync one in a thread."""
-    kwargs = accepted(function, offered)
-    if inspect.iscoroutinefunction(function):
-        return await function(**kwargs)
-    result = await in_user_thread(lambda: function(**kwargs))
-    # Not whatever can be awaited: a selection that is returned is an answer, not a wait.
-    return await result if inspect.iscoroutine(result) else result

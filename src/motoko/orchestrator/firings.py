@@ -15,6 +15,7 @@ from motoko.core.firing import ConditionKind
 from motoko.core.replay import NOTHING, Journal
 from motoko.errors import ConflictError
 from motoko.orchestrator.actions import is_event, location
+from motoko.orchestrator.calling import ends_well
 from motoko.orchestrator.evaluation import PlainAnswer, ask_function, ask_run_filter
 from motoko.orchestrator.right_of_way import RightOfWay
 from motoko.orchestrator.scopes import ActionScope, RunAgain
@@ -180,9 +181,14 @@ class FiringRunner:
                 faults.point("orchestrator.confirmed")
                 self._log(progress)
                 scope.start_lane()
-                await self._call(progress)
+                try:
+                    await self._call(progress)
+                except SystemExit as error:
+                    if not ends_well(error):
+                        raise
+                    scope.request_finish()
             await scope.finish(last=True)
-        except Exception as error:
+        except (Exception, SystemExit, BaseExceptionGroup) as error:
             error.add_note(f"in the action of event {action.name!r}, {action.where}")
             raise
 
@@ -197,7 +203,7 @@ class FiringRunner:
         )  # fmt: skip
 
     async def _call(self, progress: _Progress) -> None:
-        from motoko.orchestrator.execution import call
+        from motoko.orchestrator.calling import call
 
         execution, action = self._execution, progress.action
         offered: dict[str, Any] = {**execution.params, "workflow": execution.host}

@@ -122,13 +122,25 @@ def function_of(module: Any, config: WorkflowConfig) -> Callable[..., Awaitable[
             hint=f"Did you mean {near!r}?" if near else f"Define `async def {name}(workflow)`.",
         )
     if not inspect.iscoroutinefunction(function):
+        problem, hint = _why_not_a_coroutine(function)
         raise _misnamed(
             config,
-            f"the orchestrator's function {location(function)} is not async",
-            hint=f"Write `async def {name}(workflow, **params)`.",
+            f"the orchestrator's function {location(function)} is {problem}",
+            hint=f"{hint} `async def {name}(workflow, **params)`.",
         )
     found: Callable[..., Awaitable[Any]] = function
     return found
+
+
+def _why_not_a_coroutine(function: Any) -> tuple[str, str]:
+    """Return what a function is that is no async function, and how the hint begins."""
+    if inspect.isasyncgenfunction(function):
+        return "an async generator: it has a `yield`", "Remove the `yield`: write"
+    if inspect.isgeneratorfunction(function):
+        return "a generator, not async: it has a `yield`", "Remove the `yield`, and write"
+    if not callable(function):
+        return f"a {type(function).__name__}, not a function", "Write"
+    return "not async", "Write"
 
 
 def _misnamed(config: WorkflowConfig, message: str, *, hint: str) -> OrchestratorLoadError:

@@ -15,19 +15,33 @@ if TYPE_CHECKING:
     from motoko.orchestrator.waiting import Context
 
 
-async def evaluate_once(context: Context, execution: Execution, actions: Iterable[Action]) -> None:
-    """Ask these actions' conditions once, fire what holds, and return when that has ended."""
+async def evaluate_once(context: Context, execution: Execution, actions: Iterable[Action]) -> bool:
+    """Ask these actions' conditions once, fire what holds, and return when that has ended.
+
+    Returns whether something fired.
+    """
     wanted = list(actions)
     if context.execution is not None:
-        await context.execution.settled(wanted)
-        return
+        return await _fired(context.execution, wanted)
+    fired: list[bool] = []
 
     async def check(workflow: Any) -> None:
         del workflow
-        await execution.settled(wanted)
+        fired.append(await _fired(execution, wanted))
         execution.finish()
 
     await execution.run(check, context, wanted)
+    return any(fired)
+
+
+async def _fired(execution: Execution, actions: list[Action]) -> bool:
+    def count() -> int:
+        known = {event.name for event in execution.engine.events()}
+        return sum(execution.engine.fired(a.id) for a in actions if a.id in known)
+
+    before = count()
+    await execution.settled(actions)
+    return count() > before
 
 
 async def fire_now(
@@ -45,7 +59,7 @@ async def fire_now(
 
     @functools.wraps(callback)
     async def remembering(**kwargs: Any) -> None:
-        from motoko.orchestrator.execution import call
+        from motoko.orchestrator.calling import call
 
         results.append(await call(callback, kwargs))
 

@@ -81,13 +81,13 @@ class Runner(BaseModel):
         Flags that are given (under either name) stay on that workflow. NothingToRerunError
         (a ValueError) before the first run.
         """
-        workflow, state = self.get_rerun_workflow(), self.get_rerun_state()
-        flags = {"use_extracts": use_extracts, "populate_extracts": populate_extracts}
-        former = {"use_extracts": useExtracts, "populate_extracts": populateExtracts}
-        for name, value in [*flags.items(), *former.items()]:
-            if value is not None:
-                setattr(workflow, name, value)
-        return workflow.run(state, keep_going=keep_going)
+        workflow = self.get_rerun_workflow(
+            use_extracts,
+            populate_extracts,
+            useExtracts=useExtracts,
+            populateExtracts=populateExtracts,
+        )
+        return workflow.run(self.get_rerun_state(), keep_going=keep_going)
 
     def get_workflow(self) -> Workflow:
         """Return the workflow: a new one if it is a reference."""
@@ -97,11 +97,27 @@ class Runner(BaseModel):
         """Return the state: a new one if it is a reference."""
         return _resolved(self.state, Interface)  # type: ignore[type-abstract]
 
-    def get_rerun_workflow(self) -> Workflow:
-        """Return the workflow of the last run; NothingToRerunError before."""
-        if self.rerun_workflow is None:
+    def get_rerun_workflow(
+        self,
+        use_extracts: bool | None = None,
+        populate_extracts: bool | None = None,
+        *,
+        useExtracts: bool | None = None,
+        populateExtracts: bool | None = None,
+    ) -> Workflow:
+        """Return the workflow of the last run; NothingToRerunError before the first run.
+
+        Flags that are given (under either name) stay on that workflow.
+        """
+        workflow = self.rerun_workflow
+        if workflow is None:
             raise _nothing("rerunWorkflow")
-        return self.rerun_workflow
+        flags = {"use_extracts": use_extracts, "populate_extracts": populate_extracts}
+        former = {"use_extracts": useExtracts, "populate_extracts": populateExtracts}
+        for name, value in [*flags.items(), *former.items()]:
+            if value is not None:
+                setattr(workflow, name, value)
+        return workflow
 
     def get_rerun_state(self) -> Interface:
         """Return the state of the last run; NothingToRerunError before."""

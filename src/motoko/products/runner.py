@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from motoko.graph.explaining import Explanation
     from motoko.products.store import WorkflowProducts
 
-
 STORE: Final = ("load", "save")
 
 
@@ -40,7 +39,7 @@ class WorkflowRunner:
     of what it requires.
 
     ValueError (DuplicateNodeError) if two steps produce one name, TypeError (NotAModelError) if
-    ``products`` is no store.
+    ``products`` is no store. A store needs exists, fresh, load, save and remove, nothing else.
     """
 
     def __init__(
@@ -145,7 +144,10 @@ class WorkflowRunner:
             )
         self.cache.pop(name, None)
         products = self.products
-        if products is not None and (products.exists(name) or name in products.list()):
+        if products is None:
+            return
+        listed = getattr(products, "list", tuple)  # a damaged product is listed, but does not exist
+        if products.exists(name) or name in listed():
             products.remove(name)
 
     def rebuild(self, name: str) -> Any:

@@ -1,0 +1,244 @@
+"""Actions that exit, do not end or raise several exceptions at once, and what a check returns."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.errors import MotokoError
+from motoko.launcher import daemon
+from motoko.orchestrator import abandoning
+from motoko.storage.database import Database
+from motoko.storage.session import transact
+from motoko.storage.tables import initialise
+from motoko.testing.fake_launcher import FakeLauncher
+from motoko.workflow import Workflow, event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow]:
+    """A workflow of one study, in which user code may take half a second to end."""
+    patience = abandoning.end_tasks.__defaults__
+    assert patience == (abandoning.PATIENCE,)
+    monkeypatch.setattr(abandoning.end_tasks, "__defaults__", (0.5,))
+    (tmp_path / "motoko.yaml").write_text(
+        "task_managers: {mult: }\naliases: {times: mult}\norchestrator: steps.main\n"
+        "poll_interval: 0.1\n"
+    )
+    (tmp_path / "mult").mkdir()
+    (tmp_path / "mult" / "bd.yaml").write_text("job: {x: float}\n")
+    (tmp_path / "mult" / "launch.sh").write_text("true\n")
+    database = Database.in_memory()
+    transact(database, lambda root: initialise(root, ["mult"]), initialising=True)
+    workflow = Workflow(tmp_path, database=database)
+    workflow.run_name = "a"
+    yield workflow
+    workflow.close()
+    database.close()
+
+
+def execute(workflow: Workflow, main: Any) -> None:
+    workflow.orchestrator_function = main
+
+    async def limited() -> None:
+        async with asyncio.timeout(60):
+            await workflow.execute_async()
+
+    with FakeLauncher(workflow.store, {"mult": lambda job: {}}):
+        asyncio.run(limited())
+
+
+def acting(callback: Any) -> Any:
+    """Return a main whose only action is ``callback``."""
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("act", "mult", "state = FINISHED", f=callback)
+        await workflow.mult.create_task(x=1)
+
+    return main
+
+
+# -- exits -----------------------------------------------------------------------------------
+
+
+async def exits(workflow: Workflow, runs: Any) -> None:
+    workflow.vars.lost = True
+    sys.exit(3)
+
+
+def exits_in_a_thread(workflow: Workflow, runs: Any) -> None:
+    sys.exit(3)
+
+
+@pytest.mark.parametrize("callback", [exits, event(exits), exits_in_a_thread])
+def test_an_exit_with_a_status_names_the_action(workflow: Workflow, callback: Any) -> None:
+    with pytest.raises(MotokoError, match=r"sys\.exit\(3\) was called") as caught:
+        execute(workflow, acting(callback))
+    places = [n for n in caught.value.__notes__ if n.startswith("in the action of event 'act', ")]
+    assert len(places) == 1
+    assert "test_exits.py:" in places[0]
+    assert "lost" not in workflow.vars
+
+
+@pytest.mark.parametrize("status", [0, None])
+def test_an_exit_with_success_commits_and_ends_the_workflow(
+    workflow: Workflow, status: int | None
+) -> None:
+    async def act(workflow: Workflow, runs: Any) -> None:
+        workflow.vars.seen = [run.id for run, _ in runs]
+        sys.exit(status)
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("act", "mult", "state = FINISHED", f=act)
+        workflow.mult.create_task(x=1)
+        await asyncio.sleep(600)
+
+    execute(workflow, main)
+    assert workflow.vars.seen == [1]
+    assert workflow.finished
+
+
+def test_main_and_conditions_may_exit_with_success(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        workflow.vars.main = True
+        sys.exit()
+
+    async def waiting(workflow: Workflow) -> None:
+        workflow.add_action("never", event=lambda: sys.exit(0))
+        await asyncio.sleep(600)
+
+    execute(workflow, main)
+    assert workflow.vars.main is True
+    execute(workflow, waiting)
+    assert workflow.finished
+
+
+# -- several exceptions ----------------------------------------------------------------------
+
+
+async def fails(text: str) -> None:
+    raise ValueError(text)
+
+
+async def raises_two(workflow: Workflow, runs: Any) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(fails("one"))
+        tasks.create_task(fails("two"))
+
+
+def test_a_group_of_exceptions_names_the_action_that_raised_it(workflow: Workflow) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        execute(workflow, acting(raises_two))
+    assert [str(one) for one in caught.value.exceptions] == ["one", "two"]
+    assert any(note.startswith("in the action of event 'act'") for note in caught.value.__notes__)
+
+
+# -- what does not end -----------------------------------------------------------------------
+
+
+async def swallows(workflow: Workflow, runs: Any) -> None:
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            workflow.vars.late = True
+
+
+async def swallows_all(workflow: Workflow, runs: Any) -> None:
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                raise
+
+
+@pytest.mark.parametrize("callback", [swallows, swallows_all])
+def test_an_action_that_swallows_its_cancellation_is_named_and_left(
+    workflow: Workflow, callback: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    began = asyncio.Event()
+
+    async def act(workflow: Workflow, runs: Any) -> None:
+        began.set()
+        await callback(workflow, runs)
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("act", "mult", "state = FINISHED", f=act)
+        await workflow.mult.create_task(x=1)
+        await began.wait()
+        workflow.finished = True
+
+    with caplog.at_level(logging.WARNING, "motoko.orchestrator"):
+        execute(workflow, main)
+    told = [r.getMessage() for r in caplog.records if "is left" in r.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("the action of event 'act', ")
+    assert "did not end within 0.5 s after it was cancelled, and is left at " in told[0]
+    assert "test_exits.py:" in told[0].partition("is left at ")[2]
+    assert "late" not in workflow.vars
+
+
+def test_children_that_swallow_their_cancellation_are_left_where_the_loop_is_motokos(
+    workflow: Workflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def stubborn() -> None:
+        while True:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                continue
+
+    async def main(workflow: Workflow) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(stubborn(), name="child")
+            await asyncio.sleep(0.1)
+            workflow.finished = True
+
+    workflow.orchestrator_function = main
+    with caplog.at_level(logging.WARNING, "motoko.orchestrator"):
+        workflow.execute()
+    told = " ".join(r.getMessage() for r in caplog.records)
+    assert "the orchestrator function " in told
+    assert "task child did not end" in told
+
+
+# -- what a check returns --------------------------------------------------------------------
+
+
+def test_a_check_of_an_event_says_whether_it_fired(workflow: Workflow) -> None:
+    async def act(workflow: Workflow, runs: Any) -> None:
+        """Change nothing."""
+
+    async def check() -> list[bool]:
+        first = await workflow.check_event("act", "mult")
+        await workflow.mult.create_task(x=1)
+        return [first, await workflow.check_event("act", "mult")]
+
+    workflow.add_action("act", "mult", "state = FINISHED", f=act)
+    with FakeLauncher(workflow.store, {"mult": lambda job: {}}):
+        assert asyncio.run(check()) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("given", "studies"),
+    [("all", None), (None, None), ("mult", ["mult"]), ("times", ["mult"])],
+)
+def test_a_launcher_is_started_for_all_studies_or_for_one(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch, given: str | None, studies: Any
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(daemon, "start_launcher", lambda _, **options: asked.append(options))
+    workflow.start_launcher_daemons(argparse.Namespace(bd_study=given))
+    assert [options["studies"] for options in asked] == [studies]
