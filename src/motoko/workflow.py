@@ -201,10 +201,13 @@ class Workflow:
     def start_launcher_daemons(self, args: argparse.Namespace | None = None) -> None:
         """Start the launcher that runs created tasks, unless it runs already.
 
+        A workflow without a database gets an empty one.
         ``args`` may have ``generator`` and ``bd_study``: a study, an alias, or "all".
         """
         from motoko.launcher.daemon import start_launcher
 
+        if not self.store.connected and not self.store.state.database.exists():
+            self.create()
         study = getattr(args, "bd_study", None)
         chosen = None if study in (None, "", "all") else [self.task_manager(study).name]
         generator = getattr(args, "generator", None)
@@ -281,10 +284,9 @@ class Workflow:
         """
         callback = no_action if f is None else f
         check_callback(event_name, callback)
-        if get_params is not None and not callable(get_params):
-            raise EventError(f"event {event_name!r}: get_params is not a function")
+        self._check_get_params(f"event {event_name!r}", get_params)
         kind = condition_kind(event_name, event)
-        studies = tuple(self.task_managers) if task == ALL else (self.task_manager(task).name,)
+        studies = self._studies_of(task)
         action = Action(
             event_name,
             task if task == ALL else studies[0],
@@ -299,6 +301,14 @@ class Workflow:
         self.actions.setdefault(action.task, {})[event_name] = action
         if self.context.execution is not None:
             self.context.execution.register(action)
+
+    @staticmethod
+    def _check_get_params(what: str, get_params: Any) -> None:
+        if get_params is not None and not callable(get_params):
+            raise EventError(f"{what}: get_params is not a function")
+
+    def _studies_of(self, task: str) -> tuple[str, ...]:
+        return tuple(self.task_managers) if task == ALL else (self.task_manager(task).name,)
 
     def _constraints(
         self, event_name: str, studies: tuple[str, ...], condition: Any
@@ -319,22 +329,28 @@ class Workflow:
         self,
         event: EventCondition = "state = FAILED",
         f: EventCallback = no_action,
+        *,
+        task: str = ALL,
+        get_params: Callable[[], Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Register what is called with runs that ended badly and that nothing handles.
+        """Register what is called with failed runs that nothing handles.
 
-        The default condition stands for every bad end. After the handlers the workflow ends and
-        ``execute`` raises. ``kwargs`` are passed on to ``f``, beside ``workflow`` and ``runs``.
+        The default condition stands for every failure. After the handlers the workflow ends and
+        ``execute`` raises. ``task`` and ``get_params`` are as in ``add_action``. ``kwargs`` are
+        passed on to ``f``, beside ``workflow`` and ``runs``.
         """
         check_callback("error handler", f)
+        self._check_get_params("error handler", get_params)
+        studies = self._studies_of(task)
         constraints = None
         if not is_run_filter(event):
-            constraints = self._constraints("error handler", tuple(self.task_managers), event)
+            constraints = self._constraints("error handler", studies, event)
             if constraints is None:
                 raise EventError(
                     "an error handler's condition must be a constraint or a function f(run, job)"
                 )
-        handler = ErrorHandler(event, constraints, f, kwargs)
+        handler = ErrorHandler(event, studies, constraints, f, get_params, kwargs)
         if self.context.execution is not None:
             self.context.execution.bad_ends.handlers.append(handler)
         else:

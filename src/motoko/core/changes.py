@@ -60,12 +60,16 @@ class SetVariable:
     blind: bool = False
 
 
+# A run and the number of the attempt that failed.
+Failure: TypeAlias = "tuple[RunKey, int]"
+
+
 @dataclass(frozen=True, slots=True)
 class RecordFiring:
     """Record a firing as open or done, in the commit of its effects.
 
     ``id`` is (run name, event, key); ``runs`` are the runs that every re-run gets; ``entries`` are
-    added to its journal.
+    added to its journal; ``handled`` are the failures that it has handled when it is done.
     """
 
     id: tuple[str, str, str]
@@ -75,6 +79,7 @@ class RecordFiring:
     at: float
     once: bool = False
     entries: Entries = NOTHING
+    handled: tuple[Failure, ...] = ()
 
 
 Change: TypeAlias = "CreateRun | EditRun | DeleteRun | PushQuantities | SetVariable | RecordFiring"

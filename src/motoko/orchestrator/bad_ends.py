@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 from motoko.core.states import BAD_OUTCOMES
 from motoko.errors import RunFailed, WorkflowFailed
 from motoko.orchestrator.actions import is_run_filter
+from motoko.orchestrator.calling import call
 from motoko.printable import one_line, printable
-from motoko.storage.handles import Job, Run
+from motoko.storage.handles import Job, Run, pairs
 from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from motoko.core.changes import Failure
+    from motoko.core.constraints import Constraint
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.dispatcher import News
     from motoko.orchestrator.execution import Execution
@@ -39,8 +42,7 @@ class BadEnds:
         self._old: dict[RunKey, RunRecord] = {}
         self._raised: dict[str, set[tuple[RunKey, int]]] = {}
         self._handled: set[tuple[RunKey, int]] = set()
-        self._abandoned: dict[str, set[RunKey]] = {}
-        self._expected: set[RunKey] = set()
+        self._reported: set[tuple[RunKey, int]] = set()
         self._about_to_wait = 0
         self.handlers: list[ErrorHandler] = []
 
@@ -76,20 +78,19 @@ class BadEnds:
             self._about_to_wait -= 1
             asyncio.get_running_loop().call_soon(self.consider)
 
-    def raised(self, owner: str, records: Iterable[RunRecord], going: Iterable[RunKey]) -> None:
-        """Note that an await of ``owner`` raised these runs' bad end.
-
-        Who catches it gives up waiting for those that are still ``going``: however they end, that
-        is handled too.
-        """
+    def raised(self, owner: str, records: Iterable[RunRecord]) -> None:
+        """Note that an await of ``owner`` raised or returned these failed runs."""
         noted = self._raised.setdefault(owner, set())
         noted.update((record.key, record.attempt) for record in records)
-        self._abandoned.setdefault(owner, set()).update(going)
+
+    def handled_by(self, owner: str, records: Iterable[RunRecord]) -> tuple[Failure, ...]:
+        """Return which failures a firing with these runs has handled when it is done."""
+        selected = {(r.key, r.attempt) for r in records if r.lifecycle.bad}
+        return tuple(sorted(selected | self._raised.get(owner, set())))
 
     def owner_ended(self, owner: str) -> None:
         """Learn that an action or ``main`` ended well: what it caught is handled."""
         self._handled |= self._raised.pop(owner, set())
-        self._expected |= self._abandoned.pop(owner, set())
 
     def fired_with(self, records: Iterable[RunRecord]) -> None:
         """Learn of the runs of a done firing: those selected as badly ended are handled."""
@@ -102,16 +103,13 @@ class BadEnds:
             return
         if self._about_to_wait:  # perhaps for one of these, which was quick to fail
             return
-        raised = {key for noted in self._raised.values() for key, _ in noted}
-        raised.update(*self._abandoned.values())
-        handled = {key for key, _ in self._handled} | self._expected
+        known = self._handled.union(self._reported, *self._raised.values())
         orphans = [
             record
             for key, record in self._suspects.items()
             if not execution.dispatcher.awaited(key)
             and not execution.engine.claims(key)
-            and key not in raised
-            and key not in handled
+            and (key, record.attempt) not in known
         ]
         self._suspects.clear()
         orphans = [r for r in orphans if any(h.selects(execution, r) for h in self.handlers)]
@@ -119,12 +117,15 @@ class BadEnds:
             execution.start_soon(self._orphaned, orphans)
 
     async def _orphaned(self, records: list[RunRecord]) -> None:
-        raise bad_runs_error(self._execution, records, RunFailed)
+        records = await in_thread(lambda: self._not_on_record(records))
+        if records:
+            raise bad_runs_error(self._execution, records, RunFailed)
 
-    async def report(self, error: RunFailed) -> None:
+    async def report(self, error: RunFailed | WorkflowFailed) -> None:
         """Call the error handlers with the runs of an error that ends the workflow.
 
-        Where one fails, that error stays the one that is raised.
+        No failure is reported twice. Where a handler fails, ``error`` is still the one that is
+        raised.
         """
         for handler in self.handlers:
             try:
@@ -132,46 +133,65 @@ class BadEnds:
             except (Exception, SystemExit) as problem:
                 error.add_note(f"the error handler failed too: {problem!r}")
                 logger.exception("the error handler failed")
+        self._reported |= {(run.key, run.record.attempt) for run in error.runs}
 
-    async def _handle(self, handler: ErrorHandler, error: RunFailed) -> None:
-        from motoko.orchestrator.calling import call
-
+    async def _handle(self, handler: ErrorHandler, error: RunFailed | WorkflowFailed) -> None:
         execution = self._execution
-        runs = [(run, run.job) for run in error.runs if handler.selects(execution, run.record)]
-        if runs:
+        records = [r for r in (run.record for run in error.runs) if self._is_new(r)]
+        chosen = [record for record in records if handler.selects(execution, record)]
+        if chosen:
             offered = {
                 **execution.params,
                 **handler.kwargs,
                 "workflow": execution.host,
-                "runs": runs,
+                "runs": pairs(execution.store, chosen),
             }
+            if handler.get_params is not None:
+                offered["params"] = handler.get_params()
             await call(handler.callback, offered)
 
-    async def conclude(self) -> None:
-        """Raise WorkflowFailed if there are bad ends that nothing handled.
+    def _is_new(self, record: RunRecord) -> bool:
+        return (record.key, record.attempt) not in self._reported
 
-        To be called when nothing has failed: what awaits raised has been caught then, also by those
+    async def conclude(self) -> None:
+        """Report the failures that nothing handled to the error handlers; raise WorkflowFailed.
+
+        Call it when nothing runs any more: an await's error has been caught then, also by actions
         that ``finished`` ended before they came to their end.
         """
-        for owner in self._raised.keys() | self._abandoned.keys():
-            self.owner_ended(owner)
+        if self._execution.failure is None:
+            for owner in tuple(self._raised):
+                self.owner_ended(owner)
         records = await in_thread(self._unhandled)
         if records:
-            raise bad_runs_error(self._execution, records, WorkflowFailed)
+            error = bad_runs_error(self._execution, records, WorkflowFailed)
+            await self.report(error)
+            raise error
 
     def _unhandled(self) -> list[RunRecord]:
         execution = self._execution
         session = Session(execution.store.database)
         try:
             found = bad_records(session, execution.run_name)
-            return [
-                record
-                for record in found
-                if (record.key, record.attempt) not in self._handled
-                and record.key not in self._expected
-            ]
+            left = [r for r in found if (r.key, r.attempt) not in self._handled]
+            return _without_recorded(session, execution.run_name, left)
         finally:
             session.close()
+
+    def _not_on_record(self, records: list[RunRecord]) -> list[RunRecord]:
+        session = Session(self._execution.store.database)
+        try:
+            return _without_recorded(session, self._execution.run_name, records)
+        finally:
+            session.close()
+
+
+def _without_recorded(session: Session, run_name: str, records: list[RunRecord]) -> list[RunRecord]:
+    """Return the failed runs that no done firing of an earlier start has handled."""
+    if not records:
+        return records
+    handled = session.tables.handled_failures(run_name)
+    return [r for r in records if (r.key.study, r.key.id, r.attempt) not in handled]
 
 
 def bad_records(session: Session, run_name: str) -> list[RunRecord]:
@@ -190,15 +210,25 @@ class ErrorHandler:
     """
 
     def __init__(
-        self, condition: Any, constraints: Any, callback: Any, kwargs: dict[str, Any]
+        self,
+        condition: Any,
+        studies: tuple[str, ...],
+        constraints: Mapping[str, Constraint] | None,
+        callback: Any,
+        get_params: Callable[[], Any] | None,
+        kwargs: dict[str, Any],
     ) -> None:
         self._condition = condition
-        self._constraints = constraints
+        self._studies = studies
+        self._constraints = constraints or {}
         self.callback = callback
+        self.get_params = get_params
         self.kwargs = kwargs
 
     def selects(self, execution: Execution, record: RunRecord) -> bool:
         """Return whether this handler is for this run."""
+        if record.study not in self._studies:
+            return False
         if self._condition == "state = FAILED":
             return True
         if is_run_filter(self._condition):

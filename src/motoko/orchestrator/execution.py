@@ -15,7 +15,14 @@ import anyio
 import anyio.abc
 
 from motoko.core.firing import ConditionKind, Event, FiringEngine
-from motoko.errors import MotokoError, ParameterError, RunFailed, ServerError
+from motoko.errors import (
+    Fenced,
+    MotokoError,
+    ParameterError,
+    RunFailed,
+    StorageError,
+    WorkflowFailed,
+)
 from motoko.orchestrator.abandoning import end_tasks
 from motoko.orchestrator.actions import accepted, location
 from motoko.orchestrator.asking import Asker
@@ -25,6 +32,7 @@ from motoko.orchestrator.dispatcher import Dispatcher, News
 from motoko.orchestrator.evaluation import Answer, PlainAnswer, ask_constraint
 from motoko.orchestrator.firings import FiringRunner
 from motoko.orchestrator.interruptible import Interruptible
+from motoko.orchestrator.last_runs import report_left, wait_for_last_runs
 from motoko.orchestrator.lease import Lease
 from motoko.orchestrator.past import Past, recall
 from motoko.orchestrator.scopes import MainScope
@@ -109,6 +117,8 @@ class Execution:
         self._in_flight = 0
         self._pumping = False
         self._main_done = False
+        self._runs_ended = False
+        self._context: Context | None = None
         self._over = asyncio.Event()
         self._observers: set[asyncio.Event] = set()
         self._examined: set[str] = set()
@@ -324,7 +334,7 @@ class Execution:
         """Execute ``main`` and ``actions`` until the workflow has ended; raises what failed."""
         await self.lease.acquire()
         faults.point("orchestrator.lease_taken")
-        context.execution = self
+        context.execution, self._context = self, context
         try:
             for action in actions:
                 self.register(action)
@@ -339,6 +349,8 @@ class Execution:
                     await self._over.wait()
                 finally:
                     await self._end_work()
+                if not self._single:
+                    await self._conclude()
                 tasks.cancel_scope.cancel()
         finally:
             self._tasks = None
@@ -349,8 +361,6 @@ class Execution:
                 await self._release()
         if self.failure is not None:
             raise self.failure
-        if not self._single:
-            await self.bad_ends.conclude()
 
     async def _end_work(self) -> None:
         self._closing = True
@@ -359,8 +369,19 @@ class Execution:
         with anyio.CancelScope(shield=True):
             await end_tasks(dict(self._work))
 
+    async def _conclude(self) -> None:
+        """Report what is left: runs that still move, and failures that nothing handled."""
+        if isinstance(self.failure, StorageError | Fenced):
+            return  # nothing can be read, or the runs are another orchestrator's
+        try:
+            if self.failure is None and self.ending:
+                await report_left(self)
+            await self.bad_ends.conclude()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the workflow
+            self.failure = self.failure or error
+
     async def _release(self) -> None:
-        if isinstance(self.failure, ServerError):
+        if isinstance(self.failure, StorageError):
             return  # nor would it be there for this; a lease runs out
         try:
             await self.lease.release()
@@ -427,14 +448,23 @@ class Execution:
         self._maybe_over()
 
     def _maybe_over(self) -> None:
-        nothing_left = self._main_done and not self.actions and self._in_flight == 0
-        if self.ending or nothing_left:
+        if self.ending:
             self._over.set()
+        elif self._main_done and not self.actions and self._in_flight == 0:
+            if self._single or self._runs_ended:
+                self._over.set()
+            else:
+                self.start_soon(self._last_runs)
+
+    async def _last_runs(self) -> None:
+        assert self._context is not None
+        await wait_for_last_runs(self, self._context)
+        self._runs_ended = True
 
     async def _failed(self, error: BaseException) -> None:
         if self.failure is None:
             self.failure = error
-            if isinstance(error, RunFailed):
+            if isinstance(error, RunFailed | WorkflowFailed):
                 with anyio.CancelScope(shield=True):
                     await self.bad_ends.report(error)
         self._finish()

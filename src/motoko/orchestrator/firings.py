@@ -284,6 +284,9 @@ class FiringRunner:
                 at=self._execution.store.now(),
                 once=once,
                 entries=NOTHING if last else scope.entries(),
+                handled=self._execution.bad_ends.handled_by(progress.owner, progress.records)
+                if last
+                else (),
             )
         )
 

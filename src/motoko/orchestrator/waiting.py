@@ -82,6 +82,10 @@ class Context:
         with self._feeding(waiter.event), self._launchers.waiting(studies):
             yield
 
+    def attended(self, studies: Iterable[str]) -> contextlib.AbstractContextManager[None]:
+        """Warn, in the block, if no launcher serves runs of these studies."""
+        return self._launchers.waiting(studies)
+
     @contextlib.contextmanager
     def about_to_wait(self) -> Iterator[None]:
         """Have no bad end taken for nobody's until the caller comes to wait for it."""
@@ -132,7 +136,7 @@ def _failed_before(context: Context, scope: Scope, keys: list[RunKey]) -> RunFai
     records = recorded_records(scope, keys)
     if not records:
         return RunFailed(f"{_named(keys)}: failed, and was removed since")
-    return run_failed(context, scope, records, ())
+    return run_failed(context, scope, records)
 
 
 def existing_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord]:
@@ -197,13 +201,11 @@ async def wait_for_all(
     With ``fail_fast`` the first failure raises RunFailed instead.
     """
     failed: dict[RunKey, RunRecord] = {}
-    left = set(keys)
     async for record in wait_for_runs(context, scope, keys):
-        left.discard(record.key)
         if record.lifecycle.bad:
             failed[record.key] = record
             if fail_fast:
-                raise run_failed(context, scope, [record], left)
+                raise run_failed(context, scope, [record])
     return [failed[key] for key in keys if key in failed]
 
 
@@ -211,7 +213,7 @@ def note_returned(context: Context, scope: Scope, records: Iterable[RunRecord]) 
     """Note failed runs that user code was given: they are handled if it completes."""
     failed = [record for record in records if record.lifecycle.bad]
     if context.execution is not None and failed:
-        context.execution.bad_ends.raised(getattr(scope, "owner", ""), failed, ())
+        context.execution.bad_ends.raised(getattr(scope, "owner", ""), failed)
 
 
 def recorded_records(scope: Scope, keys: Iterable[RunKey]) -> list[RunRecord]:
@@ -226,13 +228,11 @@ def _named(keys: Iterable[RunKey]) -> str:
     return ", ".join(str(key) for key in names[:SHOWN]) + more
 
 
-def run_failed(
-    context: Context, scope: Scope, bad: list[RunRecord], going: Iterable[RunKey] = ()
-) -> RunFailed:
+def run_failed(context: Context, scope: Scope, bad: list[RunRecord]) -> RunFailed:
     """Return the error that an await raises for these failed runs, and note that it does."""
     hint = "Try them again with run.retry(), or with `motoko retry`."
     if context.execution is not None:
-        context.execution.bad_ends.raised(getattr(scope, "owner", ""), bad, going)
+        context.execution.bad_ends.raised(getattr(scope, "owner", ""), bad)
         hint = RETRY_HINT
     runs = [Run(context.store, record.key) for record in bad]
     return RunFailed(describe(bad, runs), runs, hint=hint)

@@ -165,6 +165,8 @@ class Tables:
         for name in JOURNAL:
             stored.pop(name, None)
         stored["done"] = firing.at
+        if firing.handled:
+            stored["handled"] = [(key.study, key.id, attempt) for key, attempt in firing.handled]
         if firing.id in self._root["open"]:
             self._root["open"].remove(firing.id)
         if firing.once:
@@ -193,6 +195,11 @@ class Tables:
         return [
             (key, _plain_firing(stored)) for key, stored in self._root["firings"].items(low, high)
         ]
+
+    def handled_failures(self, run_name: str) -> set[tuple[str, int, int]]:
+        """Return (study, run id, attempt) of the failures that done firings have handled."""
+        firings = self._root["firings"].values((run_name, "", ""), (run_name, LAST, ""))
+        return {tuple(one) for stored in firings for one in stored.get("handled", ())}
 
     def open_firings(self, run_name: str, event: str | None = None) -> list[tuple[str, str, str]]:
         """Return the ids of the open firings of one run name, and of one event if given."""
