@@ -59,7 +59,7 @@ class BaseModel(pydantic.BaseModel):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Return the model that :meth:`to_dict` wrote; its module is imported.
+        """Return the model that :meth:`to_dict` wrote; its module must be imported.
 
         NotAModelError (a TypeError) if it is of another class than this or one derived from it.
         """
@@ -74,7 +74,7 @@ class BaseModel(pydantic.BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Return the model that :meth:`to_json` wrote. Its module is imported: trust the text."""
+        """Return the model that :meth:`to_json` wrote; its module must be imported."""
         return cls.from_dict(json.loads(text))
 
     getUri = get_uri

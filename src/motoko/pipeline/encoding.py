@@ -19,7 +19,7 @@ import pydantic
 
 from motoko.errors import NotAModelError, NotEncodableError
 from motoko.pipeline import frames
-from motoko.pipeline.paths import locate, path_of
+from motoko.pipeline.paths import loaded, path_of
 from motoko.pipeline.values import same
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _encode(value: Any, what: str) -> Any:
 
 
 def decode(data: Any) -> Any:
-    """Return the value that :func:`encode` wrote. Classes of models are imported."""
+    """Return the value that :func:`encode` wrote; of models the classes must be imported."""
     if isinstance(data, list):
         return [decode(one) for one in data]
     if not isinstance(data, dict):
@@ -79,7 +79,7 @@ def decode(data: Any) -> Any:
     if KIND not in data:
         return {key: decode(one) for key, one in data.items()}
     kind = data[KIND]
-    reader = _readers().get(kind)
+    reader = _readers().get(kind) if isinstance(kind, str) else None
     if reader is None:
         raise NotEncodableError(f"nothing is known of values of kind {kind!r}")
     return reader(data)
@@ -136,7 +136,7 @@ def _as_pydantic_writes(value: pydantic.BaseModel, name: str) -> Any:
 
 
 def _decode_model(path: Any, contents: Any) -> Any:
-    found = locate(path, "model")
+    found = loaded(path, "model")
     if not (isinstance(found, type) and issubclass(found, pydantic.BaseModel)):
         raise NotAModelError(f"{path} is no pydantic model")
     return found.model_validate(decode(contents))

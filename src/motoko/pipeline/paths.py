@@ -6,12 +6,10 @@ import copy
 import importlib
 import pkgutil
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from types import ModuleType
+from typing import Any, Final
 
 from motoko.errors import UnknownPathError, nearest
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 SCHEME: Final = "python://"
 
@@ -28,6 +26,25 @@ def locate(path: str, what: str = "path") -> Any:
     """
     module, names = _split(path, what)
     return _follow(module, names, path, what)
+
+
+def loaded(path: object, what: str = "path") -> Any:
+    """Return what is at a dotted path in the modules that are imported already.
+
+    For what comes from a file, which may be anybody's: nothing is imported, and no code of the
+    modules runs. UnknownPathError if there is nothing.
+    """
+    names = path.split(".") if isinstance(path, str) else []
+    for number in range(len(names) - 1, 0, -1):
+        found: Any = sys.modules.get(".".join(names[:number]))
+        for name in names[number:]:
+            found = vars(found).get(name) if isinstance(found, type | ModuleType) else None
+        if found is not None:
+            return found
+    raise UnknownPathError(
+        f"{what} {path!r}: no module that is imported has it",
+        hint="Import its module before you read this, if you trust whoever wrote it.",
+    )
 
 
 def read(reference: str, *, reload_module: bool = True) -> Any:

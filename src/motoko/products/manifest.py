@@ -8,8 +8,10 @@ one name the last one holds, here and for YAML readers. Reading the lines as JSO
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -108,7 +110,7 @@ class Manifest:
         warn(f"{self.path} is damaged, products that it no longer names are built again: {problem}")
 
     def _append(self, line: bytes) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             size = os.fstat(descriptor).st_size
             try:
@@ -184,10 +186,19 @@ def _signature(found: os.stat_result) -> tuple[int, int, int]:
 
 def _whole_lines(path: Path) -> bytes:
     """Return what the file holds; where somebody is appending a line, with that line."""
-    data = path.read_bytes()
+    data = _content(path)
     for _ in range(RETRIES):
         if data.endswith(b"\n"):
             break
         time.sleep(RETRY_SECONDS)
-        data = path.read_bytes()
+        data = _content(path)
     return data
+
+
+def _content(path: Path) -> bytes:
+    """Return what a regular file holds; OSError for a link, which leads out of the store."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with open(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return file.read()

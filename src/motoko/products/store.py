@@ -28,6 +28,7 @@ from motoko.products.stored import (
     paths_of,
     record_of,
     stem_of,
+    strays,
 )
 from motoko.runtime import clock
 from motoko.runtime.files import replacing
@@ -132,8 +133,10 @@ class WorkflowProducts:
     def exists(self, name: str) -> bool:
         """Whether a product is in the manifest, and its files on disk."""
         entry = self._manifest.entries().get(name)
-        return entry is not None and all(
-            os.path.exists(os.path.join(self._place, one)) for one in entry["files"]
+        return (
+            entry is not None
+            and strays(entry) is None
+            and all(os.path.exists(os.path.join(self._place, one)) for one in entry["files"])
         )
 
     def problem(self, name: str) -> str | None:

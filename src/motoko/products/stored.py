@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -49,22 +50,45 @@ def paths_of(entry: Entry, directory: Path) -> list[Path]:
 
 def own_paths(entry: Entry, directory: Path) -> list[Path]:
     """Return those files of an entry that the store wrote; a file product is the user's."""
-    if entry.get("type") == FILE:
+    if entry.get("type") == FILE or strays(entry) is not None:
         return []
-    return [directory / name for name in entry["files"] if Path(name).name == name]
+    return paths_of(entry, directory)
+
+
+def strays(entry: Entry) -> str | None:
+    """Return what an entry names that is not a file the store could have written, None if nothing.
+
+    A manifest may be anybody's. Of a file product only the place is recorded: it is the user's.
+    """
+    for name in entry["files"]:
+        path = Path(name)
+        outside = ".." in path.parts or "\0" in name
+        if outside or (
+            entry.get("type") != FILE and (not name or path.name != name or name.startswith("."))
+        ):
+            return f"the manifest names {name!r}, which is not a file of the store"
+    return None
 
 
 def damage(entry: Entry, directory: str) -> str | None:
     """Return what is wrong with the files of an entry, as far as looking at them tells."""
+    stray = strays(entry)
+    if stray is not None:
+        return stray
+    own = entry.get("type") != FILE
     for name in entry["files"]:
         path = os.path.join(directory, name)
         try:
-            size = os.stat(path).st_size
+            # A link in the store leads elsewhere; the user's own file may be one.
+            found = os.stat(path, follow_symlinks=not own)
         except OSError as error:
             gone = isinstance(error, FileNotFoundError)
             return f"its file {path} {'is gone' if gone else f'cannot be read: {error.strerror}'}"
-        if entry.get("size") not in (None, size):
-            return f"its file {path} has {size} bytes, not the {entry['size']} that were saved"
+        if not (stat.S_ISREG(found.st_mode) or (stat.S_ISDIR(found.st_mode) and not own)):
+            return f"its file {path} is not a regular file"
+        if entry.get("size") not in (None, found.st_size):
+            size = entry["size"]
+            return f"its file {path} has {found.st_size} bytes, not the {size} that were saved"
     return None
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FIRST_TRY: Final = 0.005
 LAST_TRY: Final = 0.1
+# Through a link the text of the holder would be written into whatever file it leads to.
+FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 BUSY: Final = (errno.EAGAIN, errno.EACCES)
 
 
@@ -53,11 +55,15 @@ class FileLock:
         if self._descriptor is not None:
             raise self.error(f"{self.path} is locked by this very lock already")
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.path, FLAGS, 0o600)
         except FileNotFoundError as error:
             raise self.error(
                 f"{self.path.parent} is not there any more: it was moved or removed"
             ) from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise self.error(f"{self.path} is a link", hint="Remove it.") from error
+            raise
         try:
             self._wait(descriptor)
             self._say(descriptor, self._holder_text())
