@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from motoko.core.changes import SetVariable
-from motoko.core.values import MISSING, plain
-from motoko.errors import ParameterError, StorageError, UnknownNameError, suggestion
+from motoko.core.values import MISSING
+from motoko.errors import (
+    DatabaseExistsError,
+    NoDatabaseError,
+    ParameterError,
+    StorageError,
+    UnknownNameError,
+    suggestion,
+)
+from motoko.storage.creation import create_workflow
 from motoko.storage.tracked import tracked
+from motoko.storage.variable_values import kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from motoko.storage.store import Store
+    from motoko.storage.tables import Tables
 
+T = TypeVar("T")
 RESERVED: Final = frozenset({"db_fname", "db", "conn", "root", "get", "keys"})
 
 
 class Variables:
     """Values by name, read and written as attributes; kept in the workflow's database.
 
-    A value is plain data: numbers, text, lists, dictionaries, dates, arrays (kept as lists). Lists
-    and dictionaries may be changed in place.
+    A value keeps its type, or is refused: numbers, text, lists, dictionaries, times, dates, paths,
+    NumPy arrays. Lists and dictionaries may be changed in place, arrays may not. The first value
+    that is set makes the database if there is none.
     """
 
     __slots__ = ("_scope_name", "_store")
@@ -37,21 +50,20 @@ class Variables:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        with self._store.scope().view() as session:
-            value = session.tables.variable(self._scope_name, name)
+        value = self._read(lambda tables: tables.variable(self._scope_name, name), MISSING)
         if value is MISSING:
             raise UnknownNameError(
                 f"there is no workflow variable {name!r}", hint=suggestion(name, self.keys())
             )
         if isinstance(value, list | dict | set | tuple):
-            whole = tracked(plain(value, name), lambda: setattr(self, name, whole))
+            whole = tracked(value, lambda: setattr(self, name, whole))
             return whole
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in RESERVED or name.startswith("_"):
             raise ParameterError(f"{name!r} cannot be the name of a workflow variable")
-        self._write(name, plain(value, f"workflow variable {name!r}"))
+        self._write(name, kept(value, f"workflow variable {name!r}"))
 
     def __delattr__(self, name: str) -> None:
         getattr(self, name)
@@ -59,7 +71,23 @@ class Variables:
 
     def _write(self, name: str, value: Any) -> None:
         scope = self._store.scope()
-        scope.write(SetVariable(self._scope_name, name, value, blind=scope.blind))
+        change = SetVariable(self._scope_name, name, value, blind=scope.blind)
+        try:
+            scope.write(change)
+        except NoDatabaseError:
+            if self._store.look or self._store.state.database.exists():
+                raise
+            with suppress(DatabaseExistsError):  # somebody else was faster
+                create_workflow(self._store, replace=False)
+            scope.write(change)
+
+    def _read(self, read: Callable[[Tables], T], otherwise: T) -> T:
+        """Return what is read from the database, ``otherwise`` where there is none yet."""
+        try:
+            with self._store.scope().view() as session:
+                return read(session.tables)
+        except NoDatabaseError:
+            return otherwise
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a variable, or ``default`` if it was never set."""
@@ -70,8 +98,7 @@ class Variables:
 
     def keys(self) -> list[str]:
         """Return the names of all variables, sorted."""
-        with self._store.scope().view() as session:
-            return session.tables.variable_names(self._scope_name)
+        return self._read(lambda tables: tables.variable_names(self._scope_name), [])
 
     def __contains__(self, name: object) -> bool:
         return name in self.keys()

@@ -106,6 +106,8 @@ class Workflow:
         self.actions: ActionRegistry = {}
         self._error_handlers: list[ErrorHandler] = []
         self._run_name: str | None = None
+        self._vars: WorkflowVars | None = None
+        self._run_vars: tuple[str, Variables] | None = None
         self._finished = False
         self.end_when_stalled = False
 
@@ -154,7 +156,9 @@ class Workflow:
     @property
     def vars(self) -> WorkflowVars:
         """Return the workflow's variables, shared by all run names."""
-        return WorkflowVars(str(self.store.state.database), store=self.store)
+        if self._vars is None:
+            self._vars = WorkflowVars(str(self.store.state.database), store=self.store)
+        return self._vars
 
     @property
     def run_vars(self) -> Variables:
@@ -164,7 +168,9 @@ class Workflow:
                 "run_vars belong to a run name, and there is none",
                 hint="Set workflow.run_name first.",
             )
-        return Variables(self.store, self._run_name)
+        if self._run_vars is None or self._run_vars[0] != self._run_name:
+            self._run_vars = self._run_name, Variables(self.store, self._run_name)
+        return self._run_vars[1]
 
     @property
     def finished(self) -> bool:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.errors import ConfigError, ConstraintError, ParameterError
+from motoko.errors import ConfigError, ConstraintError, ParameterError, UnknownNameError
 from motoko.storage.database import Database
+from motoko.storage.server import stop_server
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
 from motoko.workflow import Workflow
@@ -137,3 +138,28 @@ def test_a_script_that_cannot_be_read(workflow: Workflow, monkeypatch: pytest.Mo
     with pytest.raises(ConfigError, match=r"launch\.sh cannot be read: Permission denied"):
         workflow.open.create_task(x=1.0)
     assert len(workflow.open.select()) == 0
+
+
+def test_variables_need_no_create(tmp_path: Path) -> None:
+    (tmp_path / "motoko.yaml").write_text("task_managers: {s: }\norchestrator: steps.main\n")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "bd.yaml").write_text("job: {x: float}\n")
+    (tmp_path / "s" / "launch.sh").write_text("true\n")
+    workflow = Workflow(tmp_path)
+    try:
+        assert workflow.vars.get("n", 7) == 7
+        assert list(workflow.vars) == []
+        with pytest.raises(UnknownNameError):
+            _ = workflow.vars.n
+        assert not workflow.store.state.database.exists()  # by looking
+        workflow.vars.n = Path("a")
+        assert workflow.vars.n == Path("a")
+        workflow.run_name = "a"
+        assert workflow.s.create_task(x=1).ids == [1]
+        workflow.close()
+        again = Workflow(tmp_path)  # another client, whose reading the allow-list of classes guards
+        assert again.vars.n == Path("a")
+        again.close()
+    finally:
+        workflow.close()
+        stop_server(workflow.store.state)

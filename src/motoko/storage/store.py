@@ -49,7 +49,7 @@ class Store:
         self.state = state
         self.studies = studies
         self.clock: Clock = clock if clock is not None else SystemClock()
-        self._look = look
+        self.look = look
         self._database = database
         self._booted: float | None = None
         self._lock = threading.Lock()
@@ -75,7 +75,7 @@ class Store:
         return self._database
 
     def _connect(self) -> Database:
-        if self._look:
+        if self.look:
             return self._look_at()
         database = self._reach_server()
         try:

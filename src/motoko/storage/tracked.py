@@ -10,6 +10,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final
 
+from yaml.representer import Representer, SafeRepresenter
+
+from motoko.storage.variable_values import MARK, revived
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -102,17 +106,24 @@ def _adopt(container: Any, changed: Callable[[], None]) -> None:
 
 
 def tracked(value: Any, changed: Callable[[], None]) -> Any:
-    """Return ``value`` with every list, dictionary and set in it replaced by one that tells."""
+    """Return a stored ``value``; every list, dictionary and set in it tells of changes."""
     made: Any
     if isinstance(value, list):
         made = TrackedList(tracked(item, changed) for item in value)
     elif isinstance(value, dict):
-        made = TrackedDict({key: tracked(item, changed) for key, item in value.items()})
+        made = TrackedDict({revived(key): tracked(item, changed) for key, item in value.items()})
     elif isinstance(value, set):
-        made = TrackedSet(value)
-    elif type(value) is tuple:
+        made = TrackedSet(map(revived, value))
+    elif type(value) is tuple and value[:1] != (MARK,):
         return tuple(tracked(item, changed) for item in value)
     else:
-        return value
+        return revived(value)
     made._changed = changed  # noqa: SLF001 - set here so that filling it is not a change
     return made
+
+
+# PyYAML goes by the exact class, and has no other way to learn that these are what they are.
+for _representer in (SafeRepresenter, Representer):
+    _representer.add_representer(TrackedList, SafeRepresenter.represent_list)
+    _representer.add_representer(TrackedDict, SafeRepresenter.represent_dict)
+    _representer.add_representer(TrackedSet, SafeRepresenter.represent_set)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from typing import Any
 
@@ -30,11 +31,14 @@ class ValueProblem(TypeError):
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
 
 
-def plain(value: Any, what: str, depth: int = 0) -> Any:
+def plain(
+    value: Any, what: str, depth: int = 0, special: Callable[[Any, str], Any] | None = None
+) -> Any:
     """Return ``value`` as plain data, with a copy of every container; ValueProblem if it is none.
 
     Arrays, and anything else with ``tolist``, become numbers and lists; times become aware, in
     UTC; a missing time or value of pandas and NumPy is None. ``what`` names the value in messages.
+    ``special``: what makes other things of all that is no plain value.
     """
     if value is None or type(value) in (bool, float, str, bytes):
         return value
@@ -46,13 +50,13 @@ def plain(value: Any, what: str, depth: int = 0) -> Any:
             "Store parts of it by themselves, or a file.",
         )
     if isinstance(value, dict):
-        return _dictionary(value, what, depth + 1)
+        return _dictionary(value, what, depth + 1, special)
     if isinstance(value, list):
-        return [plain(item, what, depth + 1) for item in value]
+        return [plain(item, what, depth + 1, special) for item in value]
     if isinstance(value, tuple):
-        return tuple(plain(item, what, depth + 1) for item in value)
+        return tuple(plain(item, what, depth + 1, special) for item in value)
     if isinstance(value, set | frozenset):
-        return set(_distinct(value, what, depth + 1))
+        return set(_distinct(value, what, depth + 1, special))
     # Subclasses: enumerations, NumPy's scalars.
     if isinstance(value, float):
         return float.__float__(value)
@@ -60,7 +64,7 @@ def plain(value: Any, what: str, depth: int = 0) -> Any:
         return str.__str__(value)
     if isinstance(value, bytes):
         return bytes.__getitem__(value, slice(None))
-    return _object(value, what, depth + 1)
+    return _object(value, what, depth + 1) if special is None else special(value, what)
 
 
 def _whole(value: int, what: str) -> int:
@@ -72,17 +76,16 @@ def _whole(value: int, what: str) -> int:
     return value
 
 
-def _dictionary(value: dict[Any, Any], what: str, depth: int) -> dict[Any, Any]:
-    if all(type(key) is str for key in value):
-        return {key: plain(item, f"{what}[{key!r}]", depth) for key, item in value.items()}
-    keys = _distinct(value, what, depth)
-    items = [plain(item, f"{what}[{shown(key)}]", depth) for key, item in value.items()]
+def _dictionary(value: dict[Any, Any], what: str, depth: int, special: Any) -> dict[Any, Any]:
+    names = all(type(key) is str for key in value)
+    keys = value.keys() if names else _distinct(value, what, depth, special)
+    items = (plain(item, f"{what}[{shown(key)}]", depth, special) for key, item in value.items())
     return dict(zip(keys, items, strict=True))
 
 
-def _distinct(values: Any, what: str, depth: int) -> list[Any]:
+def _distinct(values: Any, what: str, depth: int, special: Any) -> list[Any]:
     """Return keys of a dictionary or members of a set, which must stay different ones."""
-    found = [plain(item, what, depth) for item in values]
+    found = [plain(item, what, depth, special) for item in values]
     for item in found:
         try:
             hash(item)

@@ -1,0 +1,127 @@
+"""What workflow variables hold beside plain values, and how that is stored.
+
+A variable keeps the type that it was given, or is refused. Times, dates, differences of times and
+complex numbers are stored as they are. What would name a class of another package in the database,
+an array or a path, is stored as a tuple that begins with MARK.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.errors import ParameterError
+from motoko.worker.values import ValueProblem, is_a, plain, unstorable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+MARK: Final = "\0motoko"
+KINDS: Final = "biufcmMSU"  # of NumPy's arrays; others hold objects, or differ between machines
+PATHS: Final = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+
+
+def kept(value: Any, what: str) -> Any:
+    """Return ``value`` in its stored form; ParameterError if its type cannot be kept."""
+    try:
+        return plain(value, what, special=_stored)
+    except ValueProblem as problem:
+        raise ParameterError(problem.message, hint=problem.hint) from None
+
+
+def revived(value: Any) -> Any:
+    """Return a part of a stored value, not a container, as it was given."""
+    if type(value) is not tuple:
+        return value
+    if value[:1] != (MARK,):
+        return tuple(revived(item) for item in value)
+    _, kind, *content = value
+    revive: dict[str, Callable[..., Any]] = {"path": _path, "array": _array, "zoned": _zoned}
+    return revive[kind](*content)
+
+
+def _stored(value: Any, what: str) -> Any:
+    from datetime import date, datetime, time, timedelta
+
+    if is_a(value, "pandas", "NaTType", "NAType"):
+        return None
+    if getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0):  # pandas'
+        raise ValueProblem(f"{what} has nanoseconds, which are not kept", "Round it: .round('us').")
+    if isinstance(value, datetime):
+        return _time_of_day(value, what)
+    if isinstance(value, date):
+        return date(value.year, value.month, value.day)
+    if isinstance(value, time):
+        _check_zone(value.tzinfo, value, what)
+        return value if type(value) is time else _refuse(value, what)
+    if isinstance(value, timedelta):
+        return timedelta(value.days, value.seconds, value.microseconds)
+    if isinstance(value, complex):
+        return complex(value)
+    if type(value).__name__ in PATHS and is_a(value, "pathlib", *PATHS):
+        return MARK, "path", type(value).__name__, str(value)
+    if is_a(value, "numpy", "generic", "ndarray"):
+        return _numpy(value, what)
+    return _refuse(value, what)
+
+
+def _refuse(value: Any, what: str) -> Any:
+    problem = unstorable(value, what)
+    if hasattr(value, "tolist"):
+        problem.hint = "Store it as a list (.tolist()) or as a NumPy array (.to_numpy())."
+    raise problem
+
+
+def _time_of_day(moment: datetime, what: str) -> Any:
+    from datetime import datetime
+
+    clock = (moment.hour, moment.minute, moment.second, moment.microsecond)
+    naive = datetime(moment.year, moment.month, moment.day, *clock, fold=moment.fold)  # noqa: DTZ001
+    if is_a(moment.tzinfo, "zoneinfo", "ZoneInfo") and getattr(moment.tzinfo, "key", None):
+        return MARK, "zoned", naive, str(moment.tzinfo)
+    _check_zone(moment.tzinfo, moment, what)
+    return naive.replace(tzinfo=moment.tzinfo)
+
+
+def _check_zone(zone: object, value: object, what: str) -> None:
+    from datetime import timezone
+
+    if zone is not None and type(zone) is not timezone:
+        hint = "Use zoneinfo.ZoneInfo or datetime.timezone for times of a day, or .astimezone(UTC)."
+        raise ValueProblem(f"{what} = {value} has a time zone that cannot be stored", hint)
+
+
+def _zoned(naive: datetime, key: str) -> datetime:
+    from zoneinfo import ZoneInfo
+
+    return naive.replace(tzinfo=ZoneInfo(key))
+
+
+def _path(kind: str, text: str) -> Any:
+    import pathlib
+
+    return getattr(pathlib, kind)(text)
+
+
+def _numpy(value: Any, what: str) -> Any:
+    """Return an array, or a scalar that is no number of Python's, as its bytes."""
+    import numpy as np
+
+    if value.dtype.kind not in KINDS or value.dtype.char in "gG":
+        return _refuse(value, what)
+    scalar = isinstance(value, np.generic)
+    if scalar and value.dtype.kind in "biuf":
+        return value.item()
+    if not scalar and type(value) is not np.ndarray:
+        return _refuse(value, what)
+    return MARK, "array", value.dtype.str, value.shape, value.tobytes(), scalar
+
+
+def _array(kind: str, shape: tuple[int, ...], data: bytes, scalar: bool) -> Any:
+    """Return an array, read-only: a change in place would not be stored."""
+    import numpy as np
+
+    if not np.dtype(kind).itemsize:
+        return np.empty(shape, kind)
+    array = np.frombuffer(data, kind).reshape(shape)
+    return array[()] if scalar else array
