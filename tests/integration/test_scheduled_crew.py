@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from motoko.launcher.scheduled.following import Word
 from motoko.launcher.scheduled.marks import keep_from_starting
 from motoko.testing.fake_scheduler.cluster import RUNNING
 from motoko.testing.fake_scheduler.mishaps import Mishap
-from tests.support.slurm_simulation import LAG, World
+from tests.support.slurm_simulation import LAG, STUDY, World
 from tests.support.slurm_wrapper import Execution
 
 if TYPE_CHECKING:
@@ -197,6 +198,27 @@ async def test_killed_while_taking_an_attempt_back_the_next_launcher_does_it(
 
     await stage.until(lambda: stage.lifecycle.ended)
 
+    assert stage.lifecycle is Lifecycle.FINISHED
+
+
+@pytest.mark.parametrize("gone", ["start file", "directory", "workflow's note of it"])
+async def test_what_goes_while_it_runs_does_not_make_it_run_twice(stage: Stage, gone: str) -> None:
+    await stage.until(lambda: stage.lifecycle is Lifecycle.START)
+    assert stage.launcher is not None
+    await stage._bury(stage.launcher)
+    run = stage.store.run_directory(STUDY, stage.keys[0].id)
+    if gone == "directory":
+        shutil.rmtree(run)
+    else:
+        paths = {"start file": run.glob(".motoko/*/start")}
+        found = paths.get(gone, stage.directory.glob(".wf/slurm/*/[oj]*"))
+        for path in found:
+            path.unlink()
+
+    await stage.until(lambda: stage.lifecycle.ended)
+
+    assert len(stage.wrapper.executions) == 1
+    assert [attempt for attempt, state in stage.states() if state == "START"] == [1]
     assert stage.lifecycle is Lifecycle.FINISHED
 
 
