@@ -98,7 +98,10 @@ def test_an_option_and_its_value(options: list[str], expected: tuple[str, ...]) 
 @pytest.mark.parametrize(
     "option",
     ["array=1-3", "--array=1-3", "-a 1-3", "-a1", "--arr=1", "comment=x", "wrap=ls", "--wait",
-     "-W", "M=other", "--clusters=a,b", "test-only", "-h", "-V", "parsable", "", "--", " - "],
+     "-W", "M=other", "--clusters=a,b", "test-only", "-h", "-V", "parsable", "", "--", " - ",
+     # A flag has no value: what follows it would be an option, or the script.
+     "--hold --wrap=ls", "hold --array=1-3", "mem --wrap=ls", "-H --wrap=ls", "-Ha1-3",
+     "--exclusive user", "-H other.sh"],
 )  # fmt: skip
 def test_options_that_cannot_be_given_are_named(option: str) -> None:
     with pytest.raises(ConfigError, match="slurm_options: ") as caught:

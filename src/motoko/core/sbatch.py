@@ -131,7 +131,7 @@ def _read(options: Iterable[str]) -> Iterator[tuple[str, ...] | Fault]:
         except ConfigError as error:
             yield Fault(index, error.message)
             continue
-        fault = _fault(index, option, words[0])
+        fault = _fault(index, option, words[0]) or _surplus(index, option, words)
         yield words if fault is None else fault
         before = words[0] if option.lstrip().startswith("-") and _takes_value(words) else ""
 
@@ -149,6 +149,21 @@ def _fault(index: int, option: str, word: str) -> Fault | None:
         return None
     message = f"slurm_options: {option!r} cannot be given: sbatch has no option {name!r}"
     return Fault(index, message, f"Did you mean {near[0]!r}?")
+
+
+def _surplus(index: int, option: str, words: tuple[str, ...]) -> Fault | None:
+    """Return what is wrong with a value that sbatch would take for something else."""
+    if len(words) == 1:
+        return None
+    first, value = words
+    what = f"slurm_options: {option!r} cannot be given"
+    if value.startswith("-") and _refusal(value) is not None:
+        return Fault(index, f"{what}: {_refusal(value)}")
+    flag = first[2:] in FLAGS if first.startswith("--") else set(first[1:]) <= SHORT_FLAGS
+    if not flag:
+        return None
+    # sbatch would run a file of that name instead of the run's script.
+    return Fault(index, f"{what}: {first} takes no value", "Give one option in each entry.")
 
 
 def with_suggestion(refusal: str) -> str:
@@ -176,10 +191,18 @@ def _takes_value(words: tuple[str, ...]) -> bool:
 
 def _refusal(word: str) -> str | None:
     if not word.startswith("--"):
-        return REFUSED.get(_LONG.get(word[1], ""))
+        return next(filter(None, (REFUSED.get(_LONG.get(s, "")) for s in _short(word))), None)
     # sbatch takes the beginning of a name for the name.
     name = _name(word[2:])
     return next((why for full, why in REFUSED.items() if full.startswith(name)), None)
+
+
+def _short(word: str) -> Iterator[str]:
+    """Yield the short options in a word such as ``-Hn4``: flags, and one that takes the rest."""
+    for letter in word[1:]:
+        yield letter
+        if letter not in SHORT_FLAGS:
+            return
 
 
 def _name(bare: str) -> str:
