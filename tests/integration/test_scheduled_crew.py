@@ -15,7 +15,8 @@ from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.launcher import evidence
 from motoko.launcher.directory import Place, marked, prepare
-from motoko.launcher.scheduled.desk import Look
+from motoko.launcher.generators.slurm.commands import Answer
+from motoko.launcher.scheduled.desk import Desk, Look
 from motoko.launcher.scheduled.following import Word
 from motoko.launcher.scheduled.marks import keep_from_starting
 from motoko.testing.fake_scheduler.cluster import RUNNING
@@ -24,7 +25,7 @@ from tests.support.slurm_simulation import LAG, STUDY, World
 from tests.support.slurm_wrapper import Execution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from motoko.testing.fake_scheduler.cluster import Task
@@ -341,3 +342,23 @@ async def test_a_directory_of_a_later_attempt_than_is_known_is_moved_aside(stage
     assert stage.record(record.key).attempt == 3
     assert marked(f"{later.run}.attempt-2") == (2, later.stamp)
     assert len(stage.wrapper.executions) == 1
+
+
+@pytest.mark.parametrize(
+    ("comment", "known"), [("motoko:mark:token", True), ("", True), ("motoko:mark:x", False)]
+)
+async def test_what_is_said_of_another_job_of_the_same_id_is_ignored(
+    comment: str, known: bool
+) -> None:
+    class Says:
+        async def run(self, argv: Sequence[str], **_: object) -> Answer:
+            shown = (
+                "JobId=1 JobName=n UserId=u(1) Account=a QOS=q JobState=FAILED Reason=None "
+                f"Dependency=(null) Restarts=0 ExitCode=3:0 NodeList=n1 Comment={comment} Power= "
+            )
+            printed = {"scontrol": shown, "sacct": "1|FAILED|3:0|None|0\n"}
+            return Answer(0, "" if argv[1:] == ("show", "config") else printed[argv[0]])
+
+    found, asked = await Desk(Says(), "mark").ask({"1": "token"})  # type: ignore[arg-type]
+    assert asked == {"1"}
+    assert found == ({("1", None): Word("FAILED", "", 3)} if known else {})

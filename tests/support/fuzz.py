@@ -299,7 +299,7 @@ class Readers:
             look = await desk.look()
             for jobs in (look.jobs if look is not None else {}).values():
                 sorted(jobs, key=int)
-            await desk.ask(["123", "124"])
+            await desk.ask({"123": "token", "124": "b"})
             await desk.cancel(["123"])
 
         self.loop.run(ask())

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from motoko.core.records import RunKey, RunRecord
+    from motoko.runtime.processes import ProcessId
     from motoko.storage.store import Store
     from motoko.testing.fake_scheduler.cluster import Task
 
@@ -73,6 +74,10 @@ MISHAPS = {
 
 class KilledError(BaseException):
     """The launcher was killed."""
+
+
+def _by_time(_: ProcessId, *, renewed: bool) -> bool:
+    return renewed
 
 
 class Commands:
@@ -145,6 +150,8 @@ class World:
         self._stack.enter_context(patch("motoko.launcher.launcher.in_committer", _committed))
         self._stack.enter_context(patch("motoko.runtime.faults.point", self._point))
         self._stack.enter_context(patch("motoko.launcher.books.time", _NoTime))
+        # All launchers are in this process: one that sleeps is like one that somebody has stopped.
+        self._stack.enter_context(patch("motoko.runtime.processes.keeps_lease", _by_time))
         logging.disable(logging.CRITICAL)
         return self
 

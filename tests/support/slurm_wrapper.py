@@ -68,6 +68,7 @@ class Wrapper:
             os.close(os.open(f"{attempt}/start", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
             return
+        os.utime(f"{attempt}/start", (self._time.seconds, self._time.seconds))
         private = os.path.dirname(attempt)
         with open(f"{private}/attempt", encoding="ascii") as file:
             number = int(file.read().split()[0])

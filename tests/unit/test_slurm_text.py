@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,8 @@ from motoko.launcher.generators.slurm.text import (
 from tests.support.slurm_corpus import Case, load, names
 
 pytestmark = pytest.mark.unit
+
+COMMENT = "motoko:0123456789abcdef"  # with which all recorded jobs were submitted
 
 Seen = list[tuple[str, str, str]]
 
@@ -178,14 +181,14 @@ def shown(case: Case, about: str) -> list[JobEntry]:
     ],
 )
 def test_what_a_job_was_described_as(name: str, about: str, expected: JobEntry) -> None:
-    assert shown(load(name), f"job, {about}") == [expected]
+    assert shown(load(name), f"job, {about}") == [replace(expected, comment=COMMENT)]
 
 
 def test_an_array_as_described() -> None:
     assert shown(load("array_outcomes"), "job, ended") == [
-        JobEntry("1", 0, "COMPLETED", "", 0, 0, 0, "n1"),
-        JobEntry("1", 1, "FAILED", "NonZeroExitCode", 1, 0, 0, "n1"),
-        JobEntry("1", 2, "FAILED", "NonZeroExitCode", 2, 0, 0, "n1"),
+        JobEntry("1", 0, "COMPLETED", "", 0, 0, 0, "n1", COMMENT),
+        JobEntry("1", 1, "FAILED", "NonZeroExitCode", 1, 0, 0, "n1", COMMENT),
+        JobEntry("1", 2, "FAILED", "NonZeroExitCode", 2, 0, 0, "n1", COMMENT),
     ]
     pending = shown(load("throttled"), "job, pending")
     assert [(entry.task, entry.state) for entry in pending] == [

@@ -204,8 +204,9 @@ class ScheduledCrew:
 
     async def _ask(self, actives: list[Active]) -> bool:
         tasks = [(active, active.task) for active in actives if active.task is not None]
-        jobs = {task.batch.job for _, task in tasks if task.batch.job is not None}
-        found, asked = await self._desk.ask(sorted(jobs))
+        batches = [task.batch for _, task in tasks]
+        jobs = {batch.job: batch.token for batch in batches if batch.job is not None}
+        found, asked = await self._desk.ask(jobs)
         questions = [
             Question(active, self._word(active, found.get(task.key)), asked=True)
             for active, task in tasks

@@ -34,7 +34,7 @@ from motoko.launcher.scheduled.batches import LOG, SCRIPT
 from motoko.launcher.scheduled.following import Word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from motoko.launcher.engine import Terms
     from motoko.launcher.generators.slurm.commands import Scheduler
@@ -144,18 +144,22 @@ class Desk:
             log.warning("the queue answers again")
         self._silent = trouble is not None
 
-    async def ask(self, jobs: Iterable[str]) -> tuple[dict[Key, Word], set[str]]:
-        """Ask all other sources about jobs that the queue does not list.
+    async def ask(self, jobs: Mapping[str, str]) -> tuple[dict[Key, Word], set[str]]:
+        """Ask all other sources about jobs, with the tokens of their batches, that are not listed.
 
         Returns what they say, and the jobs of which every source gave an answer.
         """
         found: dict[Key, Word] = {}
         asked: set[str] = set()
-        for job in jobs:
+        others: set[str] = set()
+        for job, token in sorted(jobs.items()):
             answer = await self._scheduler.run(show_job_command(job))
             if answer.good or GONE in answer.stderr:
                 asked.add(job)
             for entry in parse_show_job(answer.stdout):
+                if entry.comment not in ("", self._mark + token):
+                    others.add(entry.job)  # another job has its id by now
+                    continue
                 found[entry.job, entry.task] = Word(
                     entry.state, entry.reason, entry.status, entry.restarts or 0
                 )
@@ -166,7 +170,7 @@ class Desk:
                 return found, set()
             for record in parse_accounting(answer.stdout):
                 word = Word(record.state, record.reason, record.status, record.restarts or 0)
-                if word.condition is not Condition.UNKNOWN:
+                if word.condition is not Condition.UNKNOWN and record.job not in others:
                     found.setdefault((record.job, record.task), word)
         return found, asked
 

@@ -212,6 +212,8 @@ def _unlisted(attempt: Attempt, sight: Sight, now: float, lag: float) -> Step:
             return Step(ask=True, doubted=attempt.doubted or now)
         if sight.again:
             return Step(requeue="the scheduler had started it a second time")
+        if attempt.stop is not None:  # perhaps noted by a launcher that was replaced since
+            return _cancelled(attempt, Word("CANCELLED"), never_began=False)
         return Step(status=sight.status)
     if sight.began is None and sight.asked and attempt.doubted is not None:
         # A task of an array that is cancelled before its turn is listed nowhere.

@@ -89,6 +89,7 @@ class JobEntry:
     signal: int | None
     restarts: int | None
     nodes: str
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +224,7 @@ def parse_show_job(text: str) -> list[JobEntry]:
                 signal,
                 _count(_shown(after, "Restarts")),
                 value(_shown(after, "NodeList")),
+                value(_shown(after, "Comment")),
             )
             for task in tasks_of(tasks or "", _most(entries))
         ]
