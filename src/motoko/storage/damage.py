@@ -176,7 +176,8 @@ def check_whole(path: Path) -> None:
         raise DatabaseDamagedError(
             f"{path} is cut off: a transaction at byte {found.committed} of {found.size} is not "
             "whole",
-            hint="Take another copy: `motoko backup` makes whole ones only. Nothing was changed.",
+            hint="Take another copy: `motoko backup` makes whole ones only. Or keep what is whole "
+            "of it: `motoko restore --salvage FILE`. Nothing was changed.",
         )
 
 
