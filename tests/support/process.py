@@ -68,7 +68,7 @@ def record_first() -> None:
 
 def no_start_file() -> None:
     """A launcher takes every attempt back, as if none had a start file."""
-    vars(attendance)["examine"] = lambda *_args: Examined(Finding.TAKEN_BACK)
+    vars(attendance)["examine"] = lambda *_args, **_options: Examined(Finding.TAKEN_BACK)
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

@@ -33,6 +33,10 @@ class Tally:
     duplicates: int = 0
     bad_attempts: int = 0
     rounds: int = 0
+    moments: int = 0
+    removed: int = 0
+    jumps: int = 0
+    seen: int = 0
     problems: list[str] = field(default_factory=list)
 
     def report(self) -> str:
@@ -43,6 +47,11 @@ class Tally:
             f"{kills} kills ({_shown(self.kills)}), {busy} ({share}) of a busy process",
             f"{sum(self.stops.values())} stops ({_shown(self.stops)})",
             f"{self.rounds} workflows, {self.runs} runs, {self.bad_attempts} attempts killed",
+            (
+                f"everything at once {self.moments} times; {self.removed} run directories removed; "
+                f"the clock set {self.jumps} times"
+            ),
+            f"{self.seen} attempts seen in /proc",
             f"{self.lost} lost, {self.duplicates} duplicates",
             f"starts: {_shown(self.starts)}; refused or fenced: {_shown(self.refused) or 'none'}",
         ]

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import signal
@@ -53,14 +53,22 @@ def send_group(pid: int, number: signal.Signals) -> bool:
     return False
 
 
-def wrappers(directory: Path) -> list[tuple[int, str]]:
-    """Return the pids of a workflow's run wrappers, and the tokens of their attempts."""
+class Wrapper(NamedTuple):
+    """The process around a run's script, the token of the attempt and the run's directory."""
+
+    pid: int
+    token: str
+    directory: Path
+
+
+def wrappers(directory: Path) -> list[Wrapper]:
+    """Return the wrappers of a workflow's runs."""
     found = []
     for pid, arguments in _processes():
         if len(arguments) > 2 and arguments[1].endswith("/wrapper.sh"):
-            private = arguments[2]
-            if private.startswith(f"{directory}/"):
-                found.append((pid, private.rsplit("/", 1)[1]))
+            private = Path(arguments[2])
+            if private.is_relative_to(directory):
+                found.append(Wrapper(pid, private.name, private.parent.parent))
     return found
 
 

@@ -1,0 +1,50 @@
+"""The time of day of all Python processes of a workflow, which may be set while they run."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+HOURS = (-5, 0, 5)
+# Every Python imports this when it starts. (libfaketime breaks Python's sleeps.)
+CUSTOMISED = """\
+import time
+
+def shifted(real=time.time, path={path!r}):
+    with open(path) as file:
+        return real() + 3600 * int(file.read())
+
+time.time = shifted
+"""
+
+
+class Clock:
+    """Sets the time of day of the processes that are started with its ``environment``."""
+
+    def __init__(self, place: Path, *, jumping: bool) -> None:
+        self._file = place / "hours"
+        self._hours = 0
+        self.environment: dict[str, str] = {}
+        if jumping:
+            place.mkdir()
+            self._set(0)
+            text = CUSTOMISED.format(path=str(self._file))
+            (place / "sitecustomize.py").write_text(text)
+            paths = [str(place), *filter(None, [os.environ.get("PYTHONPATH")])]
+            self.environment = {"PYTHONPATH": os.pathsep.join(paths)}
+
+    def jump(self, rng: random.Random) -> bool:
+        """Set another time of day; return whether that is wanted."""
+        if self.environment:
+            self._set(rng.choice([hours for hours in HOURS if hours != self._hours]))
+        return bool(self.environment)
+
+    def _set(self, hours: int) -> None:
+        self._hours = hours
+        new = self._file.with_name("new")
+        new.write_text(str(hours))
+        new.replace(self._file)

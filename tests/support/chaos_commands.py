@@ -1,0 +1,93 @@
+"""Commands that are killed while others work, on runs that nothing else needs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from motoko.workflow import Workflow
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+SPARE = "spare"
+RUNS = 12
+FAR = 1_000_000  # their jobs are none of the workload's
+LONGEST = 1.5  # seconds until a command is killed, most end sooner
+PATIENCE = 180.0
+FREE = ("-n", SPARE, "--constraints", "id > 0")
+COMMANDS = (
+    ("create",),
+    ("info", "--json"),
+    ("info", "-n", SPARE),
+    ("history", "-n", SPARE),
+    ("retry", *FREE),
+    ("cancel", *FREE),
+    ("clean", "--delete", *FREE),
+    ("backup", "{backup}", "--validated"),
+)
+
+
+class Commands:
+    """Starts commands on one workflow; ``study`` gets the spare runs."""
+
+    def __init__(self, directory: Path, study: str, scratch: Path, rng: random.Random) -> None:
+        self._directory = directory
+        self._study = study
+        self._rng = rng
+        self._backup = scratch / f"{directory.name}.backup"
+        self._output = scratch / "commands.log"
+
+    def add_runs(self) -> None:
+        """Create the runs that the commands may change."""
+        workflow = Workflow(self._directory)
+        workflow.run_name = SPARE
+        try:
+            first = FAR + self._rng.randrange(FAR)
+            workflow.task_manager(self._study).create_task(x=list(range(first, first + RUNS)))
+        finally:
+            workflow.close()
+
+    def kill_one(self) -> bool:
+        """Start a command and kill it; return whether it was still running."""
+        process = self._start(self._rng.choice(COMMANDS))
+        time.sleep(self._rng.uniform(0, LONGEST))
+        running = process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return running
+
+    def finish(self) -> list[str]:
+        """Run to their ends the commands that clear up; return what is wrong afterwards."""
+        wrong = []
+        for command in (("clean", "--delete", *FREE), COMMANDS[-1], ("info", "--json")):
+            status = self._start(command).wait(PATIENCE)
+            if status != 0:
+                text = self._output.read_text(errors="replace")[-1500:]
+                wrong.append(f"motoko {' '.join(command)} ended with status {status}:\n{text}")
+        workflow = Workflow(self._directory)
+        workflow.run_name = SPARE
+        try:
+            left = workflow.task_manager(self._study).select().runs
+        finally:
+            workflow.close()
+        wrong += [f"{run} is left" for run in left]
+        return wrong
+
+    def _start(self, command: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        arguments = [word.format(backup=self._backup) for word in command]
+        with self._output.open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "motoko", *arguments],
+                cwd=self._directory,
+                env=os.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
