@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 
 from motoko.core.records import RunRecord
+from motoko.errors import Fenced
 from motoko.launcher.directory import Place, Source
 from motoko.launcher.engine import Terms
 from motoko.launcher.evidence import parse_start, taken_by
 from motoko.launcher.generators.bash import command, passable
 from motoko.launcher.inputs import variables
-from motoko.launcher.registry import Registration, machines
+from motoko.launcher.registry import (
+    Registration,
+    Report,
+    change,
+    launchers,
+    machines,
+    register,
+    report_of,
+)
 from motoko.runtime.processes import ProcessId
+from motoko.storage.committing import transact
+from motoko.testing.memory import empty_database
 
 pytestmark = pytest.mark.unit
 
@@ -113,3 +127,21 @@ def test_a_launcher_elsewhere_lives_as_long_as_its_lease() -> None:
     assert one.alive(renewed=100.0, now=129.0)
     assert not one.alive(renewed=100.0, now=131.0)
     assert one.alive(renewed=120.0, now=149.0)
+
+
+def test_a_study_that_is_added_goes_to_one_launcher_only() -> None:
+    database = empty_database(["a", "b", "c"])
+    one = replace(registration("a"), name="one", token="1")
+    two = replace(registration("b"), name="two", token="2")
+    far = replace(registration("c", machine="cluster"), name="far", token="3")
+    for launcher in (one, two, far):
+        transact(database, partial(register, me=launcher, now=100.0))
+    wanted = replace(one, studies=("a", "b", "c"))
+    report = Report({"bash": 3})
+    changed = transact(database, lambda tables: change(tables, wanted, 110.0, report))
+    assert changed.studies == ("a", "c")
+    found = transact(database, lambda tables: {it.name: it for it in launchers(tables)})
+    assert found == {"one": changed, "two": two, "far": far}
+    assert transact(database, lambda tables: report_of(tables, changed)) == report
+    with pytest.raises(Fenced):
+        transact(database, lambda tables: change(tables, replace(wanted, token="4"), 111.0, report))

@@ -33,6 +33,8 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
                 "generator": launcher.generator,
                 "studies": list(launcher.studies),
                 "machines": list(launcher.machines),
+                "differs": list(overview.environments.get(launcher.name, ())),
+                "problem": overview.problems.get(launcher.name) or None,
             }
             for launcher in overview.launchers
         ],

@@ -11,7 +11,9 @@ Nothing is started by looking. --json prints one object on standard output:
   cut            null, or {"at", "bytes", "last_commit"}: when how much was last cut off the
                  database file, which a commit that was not finished had left, and when the last one
                  before it was made
-  launchers      list of {"name", "host", "pid", "since", "generator", "studies", "machines"}
+  launchers      list of {"name", "host", "pid", "since", "generator", "studies", "machines",
+                 "differs", "problem"}: "differs" names what of its environment is not as here,
+                 "problem" is null, or what is wrong with its configuration
   orchestrators  list of {"run_name", "host", "pid", "since", "stalled"}; "stalled" is null, or
                  {"since", "waits": list of texts}
   unregistered   the open firings named above: list of {"run_name", "event", "opened", "runs"}

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from motoko.core.records import RunKey
 from motoko.core.states import BAD_OUTCOMES, Lifecycle
+from motoko.launcher.daemon import RESTART, differing
 from motoko.printable import one_line, printable
 from motoko.runtime.clock import utc
 
@@ -219,7 +220,7 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
     out = console()
     out.print(safe_text(f"workflow      {overview.directory}"))
     out.print(safe_text(f"server        {_server(overview.server)}"))
-    _print_workers(out, "launcher", [_launcher(found) for found in overview.launchers])
+    _print_workers(out, "launcher", _launchers(overview))
     _print_workers(out, "orchestrator", _orchestrators(overview))
     if overview.cut is not None:
         out.print(safe_text(f"cut off       {_moment(overview.cut.at)}: {overview.cut}"))
@@ -256,6 +257,18 @@ def _server(pid: int | None) -> str:
     if pid is None:
         return "does not run"
     return f"process {pid}" if pid else "runs, but nothing says as which process"
+
+
+def _launchers(overview: Overview) -> list[str]:
+    lines = []
+    for found in overview.launchers:
+        lines.append(_launcher(found))
+        if names := overview.environments.get(found.name):
+            lines.append(f"  it has another environment than this command: {differing(names)}")
+            lines.append(f"  {RESTART}")
+        if problem := overview.problems.get(found.name):
+            lines.append(f"  it starts no run: {problem}")
+    return lines
 
 
 def _launcher(found: Registration) -> str:

@@ -38,6 +38,7 @@ from motoko.worker import OUTBOX
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
+    from motoko.config import QueueLimits
     from motoko.launcher.active import Notebook, Pool
     from motoko.launcher.generators.base import Generator, Handle
     from motoko.launcher.recovery import Examined
@@ -242,6 +243,11 @@ class Attendance:
 
     def _forget(self, active: Active) -> None:
         self.pool.remove(active)
+        self._room.set()
+
+    def limit(self, slots: int, limits: QueueLimits) -> None:
+        """Keep to other limits from here on."""
+        self.pool.slots = slots
         self._room.set()
 
     # -- what another launcher began -------------------------------------------------------

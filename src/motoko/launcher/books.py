@@ -130,6 +130,23 @@ class Books:
         now = self._store.steady()
         self._transact(lambda tables: registry.renew(tables, self._me, now, report))
 
+    def change(
+        self,
+        me: Registration,
+        capacities: Mapping[str, Capacity],
+        defaults: Mapping[str, Mapping[str, Any]],
+        report: Report,
+    ) -> Registration:
+        """Work by a changed configuration; return the registration with the studies served."""
+        studies = me.studies
+        transact(self._store.database, lambda root: initialise(root, studies), initialising=True)
+        now = self._store.steady()
+        self._me = transact(
+            self._store.database, lambda tables: registry.change(tables, me, now, report)
+        )
+        self._capacities, self._defaults = capacities, defaults
+        return self._me
+
     def close(self) -> None:
         """Give the lease back and end."""
         if self._session is not None:

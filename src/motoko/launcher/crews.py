@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from motoko.config import QueueLimits
     from motoko.core.states import Lifecycle
     from motoko.launcher.active import Active, Pool
     from motoko.launcher.engine import Load
@@ -42,6 +43,10 @@ class Crew(Protocol):
         """Go on with an attempt of a launcher that is gone; ``restarted``: so was the machine."""
         ...
 
+    def limit(self, slots: int, limits: QueueLimits) -> None:
+        """Keep to other limits from here on."""
+        ...
+
 
 class Crews:
     """All crews of a launcher, by generator."""
@@ -72,6 +77,16 @@ class Crews:
     def remove(self, active: Active) -> None:
         """Forget an attempt."""
         self.of(active).pool.remove(active)
+
+    def waiting(self) -> list[Active]:
+        """Return the attempts that wait for a slot."""
+        pools = [crew.pool for crew in self._crews.values()]
+        return [active for pool in pools for active in pool.all() if pool.waits(active)]
+
+    def limit(self, slots: Mapping[str, int], limits: QueueLimits) -> None:
+        """Have all of them keep to other limits; ``slots`` by generator."""
+        for name, crew in self._crews.items():
+            crew.limit(slots[name], limits)
 
     def loads(self) -> dict[str, Load]:
         """Return what is claimed already, by generator."""

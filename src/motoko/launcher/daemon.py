@@ -34,6 +34,7 @@ from motoko.runtime.daemons import (
     module_command,
     spawn_detached,
 )
+from motoko.runtime.environment import differences
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
 from motoko.runtime.logs import log_to_stderr
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from motoko.storage.store import Store
 
 STOP_GRACE: Final = 10.0
+RESTART: Final = "`motoko kill && motoko launcher` restarts it with this one"
+NAMED: Final = 8  # differences that are named
 RECALL_SECONDS: Final = 30.0
 LEASE_SECONDS: Final = 60.0
 REQUEST_SECONDS: Final = 1.0  # between two looks for requests of those that cannot send signals
@@ -66,6 +69,7 @@ log = logging.getLogger("motoko.launcher.daemon")
 class Running:
     """A launcher that runs on this machine.
 
+    ``everything``: it serves all studies, those that are added to the workflow later, too.
     ``here``: this call started it. ``asleep``: it gave no sign of life for longer than its lease.
     """
 
@@ -74,6 +78,7 @@ class Running:
     machines: tuple[str, ...]
     here: bool = False
     asleep: bool = False
+    everything: bool = False
     file: PidFile | None = None
 
     def lives(self) -> bool:
@@ -83,9 +88,20 @@ class Running:
             return self.file is not None and self.file.owner_alive()
         return found is Standing.ALIVE
 
+    def environment_remark(self) -> str:
+        """Return what is to be said if its environment is not this process's, else nothing."""
+        names = differences(self.process)
+        return (
+            f"the launcher (process {self.process.pid}) has another environment than this command: "
+            f"{differing(names)}. Its runs get that one; {RESTART}"
+            if names
+            else ""
+        )
+
     def serves(self, study: str, machine_name: str | None) -> bool:
         """Return whether it has this study for that machine."""
-        return study in self.studies and not machines(machine_name).isdisjoint(self.machines)
+        known = self.everything or study in self.studies
+        return known and not machines(machine_name).isdisjoint(self.machines)
 
 
 def running_launchers(state: StateDirectory) -> list[Running]:
@@ -103,6 +119,7 @@ def running_launchers(state: StateDirectory) -> list[Running]:
                     record.process,
                     *served,
                     asleep=not keeps_lease(record.process, renewed=renewed),
+                    everything=info.get("everything", False),
                     file=file,
                 )
             )
@@ -132,6 +149,9 @@ def start_launcher(
         if awake:
             wanted = studies or list(load_workflow(state.path.parent).task_managers)
             serving = {s: r for r in awake for s in wanted if r.serves(s, machine_name)}
+            if not hold:
+                for remark in sorted({r.environment_remark() for r in serving.values()} - {""}):
+                    log.warning("%s", remark)
             if len(serving) == len(wanted):
                 return serving[wanted[0]]
             if serving:
@@ -147,6 +167,12 @@ def start_launcher(
         daemon = spawn_detached(arguments, log=state.logs / "launcher.log")
     served = tuple(daemon.announced.split()), tuple(sorted(machines(machine_name)))
     return Running(daemon.process, *served, here=True)
+
+
+def differing(names: Sequence[str]) -> str:
+    """Return the names of what differs between two environments, not all if they are many."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def starting(state: StateDirectory) -> FileLock:
@@ -239,8 +265,8 @@ async def _serve(
     file = PidFile(state.path / ("launcher.json" if everything else f"launcher-{digest}.json"))
 
     def found() -> None:
-        _show_life(file, me)
-        announce_ready(" ".join(me.studies))
+        _show_life(file, launcher.me, everything)
+        announce_ready(" ".join(launcher.me.studies))
         ready()
 
     asked = asyncio.Event()
@@ -267,7 +293,7 @@ async def _serve(
             tasks.start_soon(stay_home)
             tasks.start_soon(in_thread, partial(sweep_quietly, store))
             tasks.start_soon(_look_for_requests, state)
-            tasks.start_soon(_keep_showing_life, file, me)
+            tasks.start_soon(_keep_showing_life, file, launcher, everything)
             try:
                 await launcher.serve(found)
             except ServerError:
@@ -298,18 +324,23 @@ async def _lost(home: Home) -> None:
         await anyio.sleep(LOOK_SECONDS)
 
 
-def _show_life(file: PidFile, me: Registration) -> None:
+def _show_life(file: PidFile, me: Registration, everything: bool) -> None:
     file.write(
-        studies=me.studies, machines=me.machines, name=me.name, lease=me.lease, seen=uptime()
+        studies=me.studies,
+        machines=me.machines,
+        everything=everything,
+        name=me.name,
+        lease=me.lease,
+        seen=uptime(),
     )
 
 
-async def _keep_showing_life(file: PidFile, me: Registration) -> None:
+async def _keep_showing_life(file: PidFile, launcher: Launcher, everything: bool) -> None:
     while True:
-        await anyio.sleep(me.lease / SIGNS_OF_LIFE)
+        await anyio.sleep(launcher.me.lease / SIGNS_OF_LIFE)
         if file.read() is not None:  # it is not there any more where the directory was moved
             with suppress(OSError):
-                _show_life(file, me)
+                _show_life(file, launcher.me, everything)
 
 
 async def _look_for_requests(state: StateDirectory) -> None:

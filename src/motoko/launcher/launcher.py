@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
@@ -33,16 +33,19 @@ from motoko.storage.off_loop import in_committer, in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from motoko.config import StudyConfig
     from motoko.launcher.control import Request
     from motoko.launcher.engine import Capacity, Site
     from motoko.launcher.generators.base import Generator
     from motoko.launcher.generators.slurm.commands import Scheduler
+    from motoko.launcher.reloading import Reloader
     from motoko.storage.feed import Commit
     from motoko.storage.store import Store
 
 SAFETY_SECONDS: Final = 30.0
 STOP_GRACE: Final = 5.0
 GATHER_SECONDS: Final = 0.02
+CORRECTED_SECONDS: Final = 1.0  # between two looks at a configuration that is wrong
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,12 @@ class Options:
     files_lag: float = FILES_LAG
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    studies: Mapping[str, StudyConfig]
+    options: Options
+
+
 class Launcher:
     """One launcher. Everything here happens in the event loop; what blocks is in threads."""
 
@@ -93,6 +102,9 @@ class Launcher:
         self._round_over = asyncio.Event()
         self._obeying = asyncio.Lock()
         self._closing = False
+        self._reloader: Reloader | None = None
+        self._changed: _Change | None = None
+        self._problem = ""
 
     def _hire(self, generator: Generator, scheduler: Scheduler) -> Crews:
         store, options, notebook = self._store, self._options, self._notebook
@@ -139,6 +151,14 @@ class Launcher:
             unsubscribe()
             with anyio.CancelScope(shield=True):
                 await self._finish(fenced=fenced)
+
+    def reload_by(self, reloader: Reloader) -> None:
+        """Have the configuration looked at before runs are claimed."""
+        self._reloader = reloader
+
+    def prepare_change(self, studies: Mapping[str, StudyConfig], options: Options) -> None:
+        """Note what the next round is to work by. A reloader calls this, in a thread."""
+        self._changed = _Change(studies, options)
 
     def hold(self) -> None:
         """Claim nothing, and only attend to what former launchers left."""
@@ -193,7 +213,7 @@ class Launcher:
     async def _rounds(self) -> None:
         while not self._closing:
             wake_at = await self._round()
-            pause = self._options.safety_poll
+            pause = CORRECTED_SECONDS if self._problem else self._options.safety_poll
             if wake_at is not None:
                 pause = min(pause, max(0.0, wake_at - self._store.steady()))
             with anyio.move_on_after(pause):
@@ -208,13 +228,48 @@ class Launcher:
             self._notebook.stir()
             await self._round_over.wait()
 
+    async def _reload(self) -> None:
+        """Work by the configuration as it is now."""
+        if self._reloader is None:
+            return
+        await in_thread(self._reloader.check)
+        change, self._changed = self._changed, None
+        if change is not None:
+            await self._apply(change)
+        if self._problem != self._reloader.problem:
+            self._problem = self._reloader.problem
+            await self._renewed()
+
+    async def _apply(self, change: _Change) -> None:
+        options = change.options
+        # Runs of a study that is not there any more may still be under way.
+        self._store.studies = {**self._store.studies, **change.studies}
+        self._options = options
+        wanted = replace(self.me, studies=options.studies)
+        report = self._report()
+        self.me = await in_committer(
+            self._store.database,
+            lambda: self._books.change(wanted, options.capacities, options.defaults, report),
+        )
+        self._crews.limit(
+            {name: capacity.slots for name, capacity in options.capacities.items()}, options.limits
+        )
+        # They were claimed by the former configuration and have not begun.
+        for active in self._crews.waiting():
+            self._crews.of(active).end_early(active, Lifecycle.CREATED)
+        log.info("the configuration has changed; it serves %s", ", ".join(self.me.studies))
+
     async def _round(self, *, claim: bool = True) -> float | None:
+        if claim:
+            await self._reload()
         notes = self._notebook.take()
         leaving = notes.leaving
         turn = Round(
             notes,
             going=tuple(active for active in self._crews.attempts() if active not in leaving),
-            loads=self._crews.loads() if claim and not self._hold_all else None,
+            loads=self._crews.loads()
+            if claim and not self._hold_all and not self._problem
+            else None,
             held=frozenset(self._held),
         )
         result = await in_committer(self._store.database, lambda: self._books.settle(turn))
@@ -256,6 +311,7 @@ class Launcher:
             dict(capacities[LOCAL].per_study),
             tuple(sorted(self._held)),
             self._hold_all,
+            self._problem,
         )
 
     async def _recover_later(self) -> None:

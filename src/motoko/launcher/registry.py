@@ -94,12 +94,14 @@ class Report:
 
     ``slots``: how much it takes at a time, by generator; ``per_study``: how many runs of a study.
     ``held``: run names of which it claims nothing; ``held_all``: it claims nothing at all.
+    ``problem``: what is wrong with its configuration; it claims nothing until that is corrected.
     """
 
     slots: Mapping[str, int] = field(default_factory=dict)
     per_study: Mapping[str, int] = field(default_factory=dict)
     held: tuple[str, ...] = ()
     held_all: bool = False
+    problem: str = ""
 
 
 def machines(machine_name: str | None) -> frozenset[str]:
@@ -137,6 +139,21 @@ def renew(tables: Tables, me: Registration, now: float, report: Report | None = 
     tables.renew_lease(me.key, now, None if report is None else asdict(report))
 
 
+def change(tables: Tables, me: Registration, now: float, report: Report) -> Registration:
+    """Register a launcher whose studies have changed; return it with those that are left to it.
+
+    A study that another living launcher serves remains with that one.
+    """
+    renew(tables, me, now, report)
+    others = [other for other in living(tables, now) if other.name != me.name]
+    alone = (
+        s for s in me.studies if not any(replace(me, studies=(s,)).overlaps(o) for o in others)
+    )
+    changed = replace(me, studies=tuple(alone))
+    tables.write_lease(me.key, me.token, asdict(changed))
+    return changed
+
+
 def withdraw(tables: Tables, me: Registration) -> None:
     """Give the lease back."""
     tables.drop_lease(me.key)
@@ -156,6 +173,7 @@ def report_of(tables: Tables, launcher: Registration) -> Report:
         dict(told.get("per_study", {})),
         tuple(told.get("held", ())),
         bool(told.get("held_all", False)),
+        str(told.get("problem", "")),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+from functools import partial
 from shutil import which
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,9 +17,10 @@ from motoko.launcher.generators.bash import BashGenerator
 from motoko.launcher.generators.slurm.commands import SUBMIT, Scheduler
 from motoko.launcher.launcher import Launcher, Options
 from motoko.launcher.registry import machines
+from motoko.launcher.reloading import Reloader
 from motoko.storage.address import StateDirectory
 from motoko.storage.ownership import claim
-from motoko.storage.store import Store
+from motoko.storage.store import Store, runs_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +49,42 @@ def make_launcher(
     ``machine_name``: only runs meant for that machine, otherwise those for this one. ``hold``: it
     claims nothing, and only attends to what former launchers left.
     """
+
+    def options_of(config: WorkflowConfig) -> Options:
+        options = make_options(
+            config, generator=generator, studies=studies, machine_name=machine_name, lease=lease
+        )
+        if not hold:
+            _check_scheduler(options.defaults)
+        for name in options.studies:
+            claim(store.state, runs_directory(config.studies[name]))
+        return options
+
     config = load_workflow(directory)
+    store = Store(StateDirectory.of(directory), config.studies)
+    launcher = Launcher(store, options_of(config), BashGenerator(), Scheduler())
+    launcher.reload_by(
+        Reloader(
+            config,
+            partial(load_workflow, directory),
+            lambda found: launcher.prepare_change(found.studies, options_of(found)),
+            store.clock,
+        )
+    )
+    if hold:
+        launcher.hold()
+    return launcher, store
+
+
+def make_options(
+    config: WorkflowConfig,
+    *,
+    generator: str | None = None,
+    studies: Sequence[str] = (),
+    machine_name: str | None = None,
+    lease: float,
+) -> Options:
+    """Return what a launcher serves by a configuration."""
     served = _served(config, studies)
     defaults = {name: config.options(name).given() for name in served}
     if generator is not None:
@@ -56,7 +93,7 @@ def make_launcher(
     limits = {name: config.max_concurrent_of(name) for name in served}
     per_study = {name: limit for name, limit in limits.items() if limit is not None}
     local = Capacity(_at_once(config.max_concurrent or cores()), AHEAD, per_study)
-    options = Options(
+    return Options(
         studies=served,
         site=Site(frozenset(GENERATORS), machines(machine_name)),
         capacities={LOCAL: local, SLURM: Capacity(config.queue.max_queued, 0, per_study)},
@@ -64,15 +101,6 @@ def make_launcher(
         defaults=defaults,
         lease=lease,
     )
-    if not hold:
-        _check_scheduler(defaults)
-    store = Store(StateDirectory.of(directory), config.studies)
-    for name in served:
-        claim(store.state, store.runs_root(name))
-    launcher = Launcher(store, options, BashGenerator(), Scheduler())
-    if hold:
-        launcher.hold()
-    return launcher, store
 
 
 def _at_once(wanted: int) -> int:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import NoDatabaseError
-from motoko.launcher.registry import Registration, living
 from motoko.operations.chronicle import PastFiring, unregistered_firings
 from motoko.operations.reasons import Reasons, Serving
 from motoko.orchestrator.lease import Holder, Stall, holders, stalls
 from motoko.runtime.daemons import PidFile
+from motoko.runtime.environment import differences
 from motoko.storage.damage import Cut, last_cut
 from motoko.storage.scripts import scripts_digest
 from motoko.storage.server import answers
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from motoko.core.records import RunRecord
+    from motoko.launcher.registry import Registration
     from motoko.storage.address import StateDirectory
     from motoko.storage.session import Session
     from motoko.storage.tables import Tables
@@ -67,7 +68,9 @@ class Overview:
 
     ``stalls``: what those orchestrators wait for that are stalled, by run name. ``unregistered``:
     open firings of events that are no longer registered. ``cut``: what was last cut off the
-    database file, which a commit that was not finished had left.
+    database file, which a commit that was not finished had left. By launcher: ``environments``:
+    what of its environment is not as in this process's; ``problems``: what is wrong with its
+    configuration.
     """
 
     directory: str
@@ -79,6 +82,8 @@ class Overview:
     unregistered: Sequence[PastFiring] = ()
     studies: Sequence[StudyOverview] = ()
     cut: Cut | None = None
+    environments: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) -> Overview:
@@ -97,16 +102,19 @@ def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) ->
             tables, now = session.tables, store.steady()
             serving = Serving.of(tables, workflow.config, now)
             reasons = Reasons(tables, serving) if runs else None
+            launchers = [launcher for launcher, _ in serving.launchers]
             return Overview(
                 workflow.directory,
                 database=True,
                 server=server,
-                launchers=living(tables, now),
+                launchers=launchers,
                 orchestrators=holders(tables, now),
                 stalls=stalls(tables, now),
                 unregistered=unregistered_firings(tables),
                 studies=[_study(workflow, tables, name, serving, reasons) for name in names],
                 cut=last_cut(store.state.database),
+                environments={found.name: differences(found.identity) for found in launchers},
+                problems={found.name: report.problem for found, report in serving.launchers},
             )
     except NoDatabaseError:
         return empty

@@ -150,8 +150,7 @@ class Store:
 
     def runs_root(self, study: str) -> Path:
         """Return the directory of all run directories of a study."""
-        config = self.studies[study]
-        return config.directory / f"BD-{config.study}-runs"
+        return runs_directory(self.studies[study])
 
     def field_types(self, study: str) -> Mapping[str, str]:
         """Return the run fields that a study declares, and their types."""
@@ -170,6 +169,11 @@ class Store:
             if self._database is not None:
                 self._database.close()
                 self._database = None
+
+
+def runs_directory(study: StudyConfig) -> Path:
+    """Return the directory of all run directories of a study."""
+    return study.directory / f"BD-{study.study}-runs"
 
 
 def _author() -> str:

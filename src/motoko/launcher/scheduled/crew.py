@@ -372,6 +372,12 @@ class ScheduledCrew:
             self._over(active, None)
         self._stirred.set()
 
+    def limit(self, slots: int, limits: QueueLimits) -> None:
+        """Keep to other limits from here on."""
+        self.pool.slots = slots
+        self._limits = self._submission.limits = limits
+        self._room.set()
+
     def let_go(self, active: Active) -> None:
         """End an attempt of a run that is not this launcher's any more, and record nothing."""
         if active.task is not None:

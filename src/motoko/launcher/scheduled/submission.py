@@ -57,7 +57,7 @@ class Submission:
     ) -> None:
         self._store = store
         self._desk = desk
-        self._limits = limits
+        self.limits = limits
         self._owner = owner
         self._root = root
         self._next = 0.0
@@ -91,7 +91,7 @@ class Submission:
 
     async def _array_size(self) -> int:
         site = await self._desk.site()
-        wanted = self._limits.array_size
+        wanted = self.limits.array_size
         most = None if site is None else site.max_array_size
         return max(1, wanted if most is None else min(wanted, most))
 
@@ -133,7 +133,7 @@ class Submission:
 
     async def _keep_to_rate(self) -> None:
         """Wait for this submission's turn: so many a minute."""
-        gap = 60.0 / self._limits.submit_rate
+        gap = 60.0 / self.limits.submit_rate
         now = time.monotonic()
         # After a pause a few may follow each other at once, no more than belong to BURST seconds.
         self._next = max(self._next, now - BURST) + gap

@@ -1,0 +1,80 @@
+"""The configuration that a launcher works by, read again when its files have changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from motoko.config import STUDY_FILE
+from motoko.errors import MotokoError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from motoko.config import WorkflowConfig
+    from motoko.runtime.clock import Clock
+
+    Stamps: TypeAlias = tuple[tuple[int, ...], ...]
+
+FRESH_SECONDS: Final = 1.0  # a file written so lately may change again under the same times
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Reloader:
+    """Reads ``motoko.yaml`` and every ``bd.yaml`` again when one of them has changed.
+
+    ``read`` reads them, and raises MotokoError where they are wrong. ``apply`` is called with a
+    configuration that differs from ``config``; it may raise MotokoError, too. ``problem`` is then
+    what is wrong: no run is to be started until it is corrected.
+    """
+
+    config: WorkflowConfig
+    read: Callable[[], WorkflowConfig]
+    apply: Callable[[WorkflowConfig], object]
+    clock: Clock
+    problem: str = ""
+    _seen: Stamps | None = field(default=None, init=False)
+
+    def check(self) -> bool:
+        """Return whether there is a new configuration, which was applied. Blocks."""
+        stamps = self._stamps()
+        if not self.problem and stamps == self._seen:
+            return False
+        try:
+            found = self.read()
+            changed = found != self.config
+            if changed:
+                self.apply(found)
+        except MotokoError as error:
+            self._refuse(str(error))
+            return False
+        self.config, self.problem = found, ""
+        self._seen = None if self._is_fresh(stamps) else stamps
+        return changed
+
+    def _refuse(self, problem: str) -> None:
+        if problem != self.problem:
+            log.error("no run is started until the configuration is correct: %s", problem)
+        self.problem = problem
+
+    def _stamps(self) -> Stamps:
+        directories = [self.config.directory / name for name in self.config.task_managers]
+        files = [self.config.path, *directories, *(path / STUDY_FILE for path in directories)]
+        return tuple(map(_stamp, map(str, files)))
+
+    def _is_fresh(self, stamps: Stamps) -> bool:
+        now = self.clock.now()
+        return any(abs(now - stamp[0] / 1e9) < FRESH_SECONDS for stamp in stamps if stamp)
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """Return what changes with a file; empty if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,102 @@
+"""What is said of a process with another environment."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.launcher.daemon import differing
+from motoko.runtime.environment import differences
+from motoko.runtime.processes import ProcessId, identify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = [
+    pytest.mark.unit,
+    pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="needs /proc"),
+]
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., ProcessId]]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(python: str = sys.executable, **options: Any) -> ProcessId:
+        command = [python, "-c", "print(flush=True); input()"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        process: subprocess.Popen[bytes] = subprocess.Popen(command, **pipes, **options)
+        started.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = identify(process.pid)
+        assert found is not None
+        return found
+
+    yield begin
+    for process in started:
+        process.communicate()
+
+
+def test_the_same_environment_does_not_differ(start: Callable[..., ProcessId]) -> None:
+    assert differences(start()) == ()
+
+
+def test_variables_are_named_and_where_a_person_works_is_not(
+    start: Callable[..., ProcessId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GONE", "1")
+    monkeypatch.setenv("SAME", "1")
+    monkeypatch.setenv("BASH_FUNC_module%%", "() { echo 1; }")
+    changed = {
+        "PATH": os.environ["PATH"] + ":/nowhere",
+        "OTHER": "2",
+        "BASH_FUNC_module%%": "() { echo 2; }",
+        "PWD": "/",
+        "SSH_CLIENT": "1.2.3.4",
+        "MOTOKO_READY_FD": "7",
+    }
+    environment = {**os.environ, **changed}
+    del environment["GONE"]
+    found = differences(start(env=environment))
+    assert found == ("PATH", "BASH_FUNC_module%%", "GONE", "OTHER")
+
+
+def test_values_that_are_no_text_are_compared(
+    start: Callable[..., ProcessId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environb, b"ODD", b"\xff\xfe\n")
+    assert differences(start()) == ()
+    assert differences(start(env={**os.environb, b"ODD": b"\xff"})) == ("ODD",)
+
+
+def test_another_python_and_other_limits_are_named(
+    start: Callable[..., ProcessId], tmp_path: Any
+) -> None:
+    (tmp_path / "python").symlink_to(sys.executable)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def fewer() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (57, hard))
+
+    process = start(python=str(tmp_path / "python"), preexec_fn=fewer)
+    assert differences(process) == ("python", "ulimit -n")
+
+
+def test_nothing_is_said_of_a_process_that_cannot_be_seen(
+    start: Callable[..., ProcessId],
+) -> None:
+    process = start(env={"OTHER": "1"})
+    assert differences(process) != ()
+    assert differences(replace(process, boot="another")) == ()
+
+
+def test_of_many_differences_some_are_named() -> None:
+    assert differing(["PATH"]) == "PATH"
+    assert differing([f"V{n}" for n in range(10)]).endswith("V7 and 2 more")
