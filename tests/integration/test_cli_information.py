@@ -206,7 +206,7 @@ async def main(workflow, **params):
     workflow.add_action("note", "s", ended, f=note)
     workflow.s.create_task(x=[1, 2, 3, 4, 5])
     await workflow.s.select("x in (1, 5, 6, 7, 104)").all("state = SEEN")
-    await workflow.s.select("x = 4").all("state = ASKED")
+    await workflow.s.select("x = 4").all("state in (ASKED, LAST)")
     await workflow.s.select("x = 3").all("state = CANCELLED")
     await workflow.s.select("x = 2").all("state = FAILED", "attempt = 2")
     while not workflow.run_vars.get("noted"):

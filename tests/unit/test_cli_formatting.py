@@ -163,7 +163,9 @@ def test_runs_are_in_the_json_only_if_asked_for() -> None:
     study = StudyOverview("s", {"a": {"SEEN": 1}}, [record(1, label="SEEN", y=math.inf)])
     overview = Overview("/w", database=True, server=None, studies=[study])
     short = json.loads(overview_text(overview, runs=False))
-    assert short["studies"] == [{"name": "s", "counts": {"a": {"SEEN": 1}}, "outdated": {}}]
+    assert short["studies"] == [
+        {"name": "s", "counts": {"a": {"SEEN": 1}}, "outdated": {}, "remarks": {}}
+    ]
     assert short["server"] is None
     run = json.loads(overview_text(overview, runs=True))["studies"][0]["runs"][0]
     assert (run["state"], run["lifecycle"]) == ("SEEN", "FINISHED")

@@ -78,7 +78,17 @@ def _stall(stall: Stall | None) -> dict[str, Any] | None:
 def _study(study: StudyOverview, *, runs: bool) -> dict[str, Any]:
     counts = {run_name: dict(states) for run_name, states in study.counts.items()}
     outdated = {run_name: list(ids) for run_name, ids in study.outdated.items()}
-    content: dict[str, Any] = {"name": study.name, "counts": counts, "outdated": outdated}
+    remarks = {
+        run_name: {what: list(ids) for what, ids in found.items()}
+        for run_name, found in study.remarks.items()
+        if found
+    }
+    content: dict[str, Any] = {
+        "name": study.name,
+        "counts": counts,
+        "outdated": outdated,
+        "remarks": remarks,
+    }
     if runs:
         content["runs"] = [_run(record, study.reasons.get(record.id)) for record in study.runs]
     return content

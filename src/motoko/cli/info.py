@@ -18,7 +18,8 @@ Nothing is started by looking. --json prints one object on standard output:
                  {"since", "waits": list of texts}
   unregistered   the open firings named above: list of {"run_name", "event", "opened", "runs"}
   studies        list of {"name", "counts": {run name: {state: number}}, "outdated": {run name:
-                 list of ids of runs whose scripts have changed}}; with --verbose also "runs": list
+                 list of ids of runs whose scripts have changed}, "remarks": {run name: {what is to
+                 be said of FINISHED runs: list of their ids}}}; with --verbose also "runs": list
                  of {"id", "job_id", "run_name", "state", "lifecycle", "attempt", "exit_code",
                  "reason", "waits", "job": {}, "fields": {}}: "reason" is what was said of the run
                  last, "waits" null, or why one that has not ended does not go on

@@ -129,11 +129,13 @@ def _execute(
 
 
 def _print_results(workflow: Workflow) -> None:
-    from motoko.cli.tables import ROWS, print_summary
-    from motoko.operations.overview import counts_by_state, runs_of
+    from motoko.cli.tables import ROWS, print_remarks, print_summary
+    from motoko.operations.overview import counts_by_state, remarks_of, runs_of
 
     name = workflow.run_name or ""
     with workflow.store.script.view() as session:
         counts = counts_by_state(session, workflow.task_managers, name)
         runs = runs_of(session, workflow.task_managers, name, ROWS)
+        remarks = remarks_of(session, workflow.task_managers, name)
     print_summary(name, counts, runs)
+    print_remarks(name, remarks)

@@ -215,6 +215,19 @@ def print_summary(
             out.print(safe_text(f"... and {more} more runs of {study} (motoko info --verbose)\n"))
 
 
+def print_remarks(
+    run_name: str,
+    remarks: Mapping[str, Mapping[str, Sequence[int]]],
+    to: Console | None = None,
+) -> None:
+    """Print what is to be said of FINISHED runs, by study, and which runs these are."""
+    out = console() if to is None else to
+    for study, of_study in remarks.items():
+        for what, run_ids in of_study.items():
+            named = names_text(RunKey(study, run_id) for run_id in run_ids)
+            out.print(safe_text(f"{run_name}: FINISHED, but {what}: {named}"))
+
+
 def print_overview(overview: Overview, *, runs: bool) -> None:
     """Print who works for a workflow, and its runs."""
     out = console()
@@ -291,6 +304,8 @@ def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
         named = names_text(RunKey(study.name, run_id) for run_id in ids)
         what = "made with other scripts than today's (motoko retry --changed)"
         out.print(safe_text(f"{run_name}: {what}: {named}"))
+    for run_name, remarks in study.remarks.items():
+        print_remarks(run_name, {study.name: remarks}, to=out)
     if study.unserved:
         out.print(safe_text(unserved_text(study.unserved)))
     if runs:

@@ -217,6 +217,7 @@ class StudyFile(RunOptions):
     )
     exec_file: Annotated[str, BeforeValidator(_script)] = DEFAULT_SCRIPT
     config_files: Annotated[tuple[str, ...], BeforeValidator(_files)] = ()
+    require_fields: bool = False
     max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
 
 
@@ -240,6 +241,7 @@ class StudyConfig:
     run_params: Mapping[str, Any]
     exec_file: str
     config_files: tuple[str, ...]
+    require_fields: bool
     max_concurrent: int | None
     options: RunOptions
 
@@ -259,6 +261,7 @@ class StudyConfig:
             run_params=written.run_params,
             exec_file=written.exec_file,
             config_files=tuple(config_files),
+            require_fields=written.require_fields,
             max_concurrent=written.max_concurrent,
             options=RunOptions(**written.given()),
         )

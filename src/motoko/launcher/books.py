@@ -19,8 +19,8 @@ from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import ConflictError, LauncherError, UnknownRunError
 from motoko.launcher import registry
 from motoko.launcher.directory import Place
-from motoko.launcher.engine import Choice, Terms, choose, ending
-from motoko.launcher.harvest import News, read_news, typed
+from motoko.launcher.engine import Choice, Terms, choose, ending, with_fields_checked
+from motoko.launcher.harvest import News, lost_results, read_news, typed
 from motoko.runtime import faults
 from motoko.storage.committing import transact
 from motoko.storage.scripts import scripts_digest
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from motoko.core.changes import Change
     from motoko.core.records import RunRecord
     from motoko.launcher.active import Active, Ended, Notes
-    from motoko.launcher.engine import Capacity, Load, Site
+    from motoko.launcher.engine import Capacity, Ending, Load, Site
     from motoko.launcher.registry import Registration, Report
     from motoko.storage.store import Store
     from motoko.storage.tables import Tables
@@ -296,13 +296,17 @@ class Books:
         return EditRun(active.key, Started(active.token, at, self._cause, identity))
 
     def _read(self, draft: _Draft, active: Active, now: float) -> News:
-        news = read_news(f"{active.place.private}/{OUTBOX}", active.read)
+        news = read_news(self._outbox(active), active.read)
         for line in news.damaged[:SHOWN]:
             log.warning("run %s: a damaged line in its outbox is ignored: %s", active.key, line)
         news = self._typed(active, news)
         draft.changes.extend(news.changes(active.key, active.token, now))
         draft.news.append((active, news))
         return news
+
+    @staticmethod
+    def _outbox(active: Active) -> str:
+        return f"{active.place.private}/{OUTBOX}"
 
     def _typed(self, active: Active, news: News) -> News:
         types = self._store.field_types(active.key.study)
@@ -332,16 +336,26 @@ class Books:
             stopped=active.stop,
             failed=_failure(active, news),
             timeout=active.terms.timeout,
-            fault=ended.fault or news.fault,
+            fault=ended.fault or news.fault or lost_results(self._outbox(active), active.read),
         )
+        found = self._checked(active, found, news)
         terms = active.terms
         edit = End(
             active.token, found.outcome, ended.at, self._cause, found.exit_code, found.reason,
             terms.retries, terms.retry_delay, random.uniform(0.8, 1.2), self._store.steady(),
         )  # fmt: skip
         draft.changes.append(EditRun(active.key, edit))
-        level = logging.WARNING if found.outcome.bad else logging.INFO
+        level = logging.WARNING if found.reason else logging.INFO
         log.log(level, "run %s: %s %s", active.key, found.outcome, found.reason or "")
+
+    def _checked(self, active: Active, found: Ending, news: News) -> Ending:
+        study = self._store.studies[active.key.study]
+        if found.outcome is not Lifecycle.FINISHED or not study.run:
+            return found
+        table = self.session.tables.study(active.key.study)
+        known = table.run(active.key.id).fields if table.has_run(active.key.id) else {}
+        given = known.keys() | news.fields.keys()
+        return with_fields_checked(found, study.run, given, required=study.require_fields)
 
     @property
     def _cause(self) -> str:

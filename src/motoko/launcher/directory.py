@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from motoko.errors import LauncherError
 from motoko.runtime.files import PRIVATE_DIRECTORY, PRIVATE_FILE
 from motoko.runtime.untrusted import read_file
+from motoko.worker import HEADER, OUTBOX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,6 +124,7 @@ def prepare(place: Place, inputs: tuple[str, bytes], sources: Iterable[Source]) 
         _begin(place, draft)
         name, content = inputs
         _write(f"{draft}/{PRIVATE}/{place.token}/{name}", content, PRIVATE_FILE)
+        _write(f"{draft}/{PRIVATE}/{place.token}/{OUTBOX}", HEADER, PRIVATE_FILE)
         for source in sources:
             path = f"{draft}/{source.name}"
             if "/" in source.name:

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.states import Lifecycle
+from motoko.errors import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 SLURM: Final = "slurm"
 LOCAL: Final = "bash"  # the generator whose runs take this machine's cores
 LAST_SIGNAL: Final = 64
+NAMED: Final = 5  # run fields in a remark
 SHELL_SIGNAL: Final = 128  # a shell's exit code for "killed by signal n" is this plus n
 
 
@@ -233,6 +235,35 @@ def ending(
     if fault is not None:
         return Ending(Lifecycle.FAILED, 0, f"its results cannot be read: {fault}")
     return Ending(Lifecycle.FINISHED, 0)
+
+
+def with_fields_checked(
+    found: Ending, declared: Iterable[str], given: Iterable[str], *, required: bool
+) -> Ending:
+    """Return the ending with a remark on run fields that were not set, or are not declared.
+
+    It applies to a run that finished, if the study declares fields. ``required``: a declared field
+    that was not set makes the run FAILED.
+    """
+    missing, unknown = set(declared) - set(given), set(given) - set(declared)
+    if found.outcome is not Lifecycle.FINISHED or not declared or not (missing or unknown):
+        return found
+    remarks = []
+    if missing:
+        remarks.append(f"it did not set {_listed(missing)}")
+    if unknown:
+        near = [(name, nearest(name, missing or declared)) for name in sorted(unknown)]
+        meant = ", ".join(dict.fromkeys(repr(other) for _, other in near if other))
+        question = f" (did you mean {meant}?)" if meant else ""
+        remarks.append(f"it set {_listed(unknown)}, not declared in bd.yaml{question}")
+    failed = required and bool(missing)
+    outcome = Lifecycle.FAILED if failed else Lifecycle.FINISHED
+    return Ending(outcome, found.exit_code, "; ".join(remarks))
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = [repr(name) for name in sorted(names)]
+    return ", ".join([*shown[:NAMED], "..."] if len(shown) > NAMED else shown)
 
 
 class Finding(Enum):

@@ -10,7 +10,7 @@ from motoko.core.edits import Harvest
 from motoko.core.values import coerce_result
 from motoko.errors import ParameterError
 from motoko.runtime.untrusted import read_file
-from motoko.worker import read_outbox
+from motoko.worker import HEADER, read_outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,6 +73,21 @@ def read_news(path: str, offset: int, *, chunk: int = CHUNK) -> News:
             line = found.data[:SHOWN_LINE].decode(errors="replace")
             return News(offset + len(found.data), damaged=(line,), more=True)
         length *= 4  # one record larger than a chunk
+
+
+def lost_results(path: str, read: int) -> str | None:
+    """Return what became of the outbox ``path`` of which ``read`` bytes were read, if it is gone.
+
+    A script can remove it, or put another file in its place, with results that nobody has read.
+    """
+    found = read_file(path, limit=len(HEADER))
+    if found.fault is not None:
+        return found.fault
+    if found.missing:
+        return f"{path} was removed"
+    if found.data != HEADER:
+        return f"{path} was replaced"
+    return f"{path} was cut" if found.size < read else None
 
 
 def gather(records: Iterable[dict[str, Any]], consumed: int, *, more: bool = False) -> News:

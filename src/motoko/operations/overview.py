@@ -50,6 +50,7 @@ class StudyOverview:
     """One study: its runs by run name and state, and the runs themselves if asked for.
 
     ``outdated``: by run name, the ids of the ended runs whose scripts have changed since.
+    ``remarks``: by run name, what is to be said of FINISHED runs, and the ids of those.
     ``reasons``: by id, why a run waits or ended badly; ``unserved``: how many CREATED runs no
     launcher takes, by reason.
     """
@@ -60,6 +61,7 @@ class StudyOverview:
     outdated: Mapping[str, Sequence[int]] = field(default_factory=dict)
     reasons: Mapping[int, str] = field(default_factory=dict)
     unserved: Mapping[str, int] = field(default_factory=dict)
+    remarks: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ def _study(
         {run_name: ids for run_name, ids in outdated.items() if ids},
         {run_id: reason for run_id, reason in why.items() if reason},
         serving.unserved(tables, [name], None),
+        {run_name: table.remarks(run_name) for run_name in run_names},
     )
 
 
@@ -179,6 +182,13 @@ def _by_run_name(
     for name in studies:
         counts.update(session.tables.study(name).counts_by_run_name(lifecycles))
     return dict(counts)
+
+
+def remarks_of(
+    session: Session, studies: Iterable[str], run_name: str
+) -> dict[str, dict[str, list[int]]]:
+    """Return what is to be said of FINISHED runs of a run name, by study, and their ids."""
+    return {name: session.tables.study(name).remarks(run_name) for name in studies}
 
 
 def runs_of(

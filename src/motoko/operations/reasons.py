@@ -153,9 +153,9 @@ class Reasons:
         self._studies[launcher, terms.generator, record.study] += 1
 
     def why(self, record: RunRecord) -> str:
-        """Return why a run waits or ended badly; empty where there is nothing to say."""
+        """Return why a run waits or failed, or a remark; empty where there is nothing to say."""
         if record.lifecycle.ended:
-            return (record.reason or "") if record.lifecycle.bad else ""
+            return record.reason or ""
         terms = self._serving.terms(record)
         machine = terms.machine_name or LOCALHOST
         nobody = self._serving.nobody(record.study, machine)

@@ -12,6 +12,8 @@ Layout (all keys plain, so that no class path of ours is stored)::
     scripts       OOBTree   (digest of the scripts, run name) -> IITreeSet of run ids
     queues        OOBTree   (generator, machine name) -> IITreeSet of the ids of CREATED runs that
                             say where they are to run; "" for what such a run leaves open
+    remarks       OOBTree   (reason, run name) -> IITreeSet of ids of FINISHED runs with a reason;
+                            absent until there is one
     quantities    OOBTree   (run id, name, chunk) -> PersistentMapping {"points": [(step, value)]}
     ids           PersistentMapping {"run": last id, "job": last id}
 """
@@ -69,6 +71,13 @@ def queue(record: RunRecord) -> tuple[str, str] | None:
         return None
     places = (record.resources.get("generator"), record.resources.get("machine_name"))
     return (str(places[0] or ""), str(places[1] or "")) if any(places) else None
+
+
+def remark(record: RunRecord) -> tuple[str, str] | None:
+    """Return what is to be said of a FINISHED run, and its run name; None for most."""
+    if record.lifecycle is not Lifecycle.FINISHED or not record.reason:
+        return None
+    return record.reason, record.run_name
 
 
 class StudyTable:
@@ -220,6 +229,11 @@ class StudyTable:
         ended = self._sets("lifecycles", OUTCOMES, run_name)
         return list(intersection(multiunion(others), multiunion(ended)))
 
+    def remarks(self, run_name: str) -> dict[str, list[int]]:
+        """Return the FINISHED runs that something is to be said of, by what it is."""
+        trees = self._table.get("remarks", {}).items()
+        return {text: list(ids) for (text, name), ids in trees if name == run_name and ids}
+
     def waiting(self, served: Callable[[str, str], bool]) -> list[int]:
         """Return the ids of CREATED runs that are ``served``, ascending.
 
@@ -264,6 +278,7 @@ class StudyTable:
         for index, key in zip(INDEXES, _index_keys(record), strict=True):
             self._index(index, key, record)
         self._requeue(None, record)
+        self._note_remark(None, record)
 
     def edit(self, run_id: int, edit: RunEdit) -> tuple[RunRecord, RunRecord]:
         """Apply one edit; returns the records before and after."""
@@ -285,6 +300,7 @@ class StudyTable:
         for index, key in zip(INDEXES, _index_keys(record), strict=True):
             self._unindex(index, key, record)
         self._requeue(record, None)
+        self._note_remark(record, None)
         self._drop_quantities(run_id)
         # Written once more, so that an edit under way elsewhere conflicts and others are told.
         table["runs"][run_id]._p_changed = True
@@ -311,6 +327,19 @@ class StudyTable:
                 self._unindex(index, old_key, old)
                 self._index(index, key, new)
         self._requeue(old, new)
+        self._note_remark(old, new)
+
+    def _note_remark(self, old: RunRecord | None, new: RunRecord | None) -> None:
+        was, becomes = (None if record is None else remark(record) for record in (old, new))
+        if was == becomes:
+            return
+        remarks = self._table.setdefault("remarks", OOBTree())
+        if old is not None and was is not None:
+            remarks[was].remove(old.id)
+        if new is not None and becomes is not None:
+            if becomes not in remarks:
+                remarks[becomes] = IITreeSet()
+            remarks[becomes].insert(new.id)
 
     def _requeue(self, old: RunRecord | None, new: RunRecord | None) -> None:
         was, becomes = (None if record is None else queue(record) for record in (old, new))

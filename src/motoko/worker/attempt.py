@@ -24,6 +24,9 @@ def tolerate_narrow_encodings() -> None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
+EXIT = "exit"  # the wrapper's record of how the script ended
+
+
 class Attempt:
     """One attempt's inputs, read at first use, and what its outbox says so far."""
 
@@ -63,12 +66,21 @@ class Attempt:
         return types
 
     def say(self, op: str, **content: Any) -> None:
-        """Append a record to the outbox; WorkerError if that cannot be done."""
+        """Append a record to the outbox; WorkerError if that cannot be done, or is too late."""
         outbox = os.path.join(self.directory, OUTBOX)
         try:
-            write_record(outbox, {"op": op, **content})
+            if not self._over():
+                write_record(outbox, {"op": op, **content})
         except OSError as error:
             raise WorkerError(f"{outbox} cannot be written: {error.strerror or error}") from error
+        if self._over():
+            raise WorkerError(
+                "the run has ended, so this is not part of its results",
+                hint="Wait in the script for all that it starts (`wait` in a shell).",
+            )
+
+    def _over(self) -> bool:
+        return os.path.exists(os.path.join(self.directory, EXIT))
 
     def set_field(self, name: object, value: Any, read: Callable[..., Any]) -> None:
         """Set a field to what ``read`` makes of ``value`` in the field's declared type, if any."""

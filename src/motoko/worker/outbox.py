@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 VERSION = 1
 INPUTS = "inputs.json"
 OUTBOX = "outbox"
+HEADER = b'{"t":0,"op":"start"}\n'  # what the launcher begins an outbox with: it knows it again
 TRIES_TO_WRITE = 3
 
 

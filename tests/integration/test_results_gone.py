@@ -1,0 +1,140 @@
+"""Results that are gone, or that are not those that were declared, are reported."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.command_line import Shell, small_workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+WORKER = (
+    sys.executable, "-c", "import sys; from motoko.worker import command_line as c; sys.exit(c())",
+)  # fmt: skip
+PYTHON = (sys.executable, "-c")
+MAIN = """
+async def main(workflow, **params):
+    await workflow.s.create_task(x=list(range(7))).settled()
+"""
+# By x: what a script does to its results after it has set a field.
+SCRIPT = """\
+motoko-worker set y 1
+outbox=$MOTOKO_ATTEMPT_DIR/outbox
+case $MOTOKO_JOB_X in
+    0) ;;
+    1) cd /; rm -rf "$MOTOKO_RUN_DIR" ;;
+    2) rm -rf .[a-z]* ;;
+    3) rm "$outbox" ;;
+    4) rm "$outbox"; motoko-worker set z 2 || true ;;
+    5) : >"$outbox" ;;
+    6) rm "$outbox"; mkdir "$outbox" ;;
+esac
+exit 0
+"""
+FIELDS = """\
+case $MOTOKO_JOB_X in
+    1) motoko-worker set stress 1.5 ;;
+    2) motoko-worker set strss 1.5 ;;
+    3) ;;
+esac
+"""
+
+
+@pytest.fixture(scope="module")
+def tampered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    made = small_workflow(tmp_path_factory.mktemp("w") / "w", script=SCRIPT, main=MAIN)
+    made.run("run", "--run_name", "a")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (1, "was removed"),
+        (2, "was removed"),
+        (3, "was removed"),
+        (4, "was replaced"),
+        (5, "was replaced"),
+        (6, "is a directory"),
+    ],
+)
+def test_a_run_whose_results_are_gone_is_failed_and_says_so(
+    tampered: Shell, x: int, words: str
+) -> None:
+    run = tampered.info("--verbose")["studies"][0]["runs"][x]
+    assert (run["job"]["x"], run["state"]) == (x, "FAILED")
+    assert "its results cannot be read" in run["reason"]
+    assert f"outbox {words}" in run["reason"]
+
+
+def test_a_run_that_leaves_its_results_alone_is_finished(tampered: Shell) -> None:
+    run = tampered.info("--verbose")["studies"][0]["runs"][0]
+    assert (run["state"], run["fields"], run["reason"]) == ("FINISHED", {"y": 1}, None)
+
+
+def declared(directory: Path, more: str = "") -> Shell:
+    main = MAIN.replace("list(range(7))", "[1, 2, 3]")
+    made = small_workflow(directory, script=FIELDS, main=main)
+    made.write({"s/bd.yaml": f"job: {{x: int}}\nrun: {{stress: float}}\n{more}"})
+    return made
+
+
+def test_fields_that_are_missing_or_not_declared_are_reported(tmp_path: Path) -> None:
+    shell = declared(tmp_path / "w")
+    try:
+        done = shell.run("run", "--run_name", "a")
+        assert done.returncode == 0, done.stderr
+        misspelt = (
+            "it did not set 'stress'; it set 'strss', not declared in bd.yaml "
+            "(did you mean 'stress'?)"
+        )
+        for shown in (done.stdout, shell.ok("info")):
+            assert f"a: FINISHED, but {misspelt}: s.2" in shown
+            assert "a: FINISHED, but it did not set 'stress': s.3" in shown
+            assert "s.1" not in "".join(line for line in shown.splitlines() if "but" in line)
+        assert misspelt in shell.ok("history", "s.2")
+        assert shell.info()["studies"][0]["remarks"]["a"][misspelt] == [2]
+        shell.ok("clean", "--delete")
+        assert "but" not in shell.ok("info")
+    finally:
+        shell.close()
+
+
+def test_required_fields_that_are_missing_make_a_run_failed(tmp_path: Path) -> None:
+    shell = declared(tmp_path / "w", "require_fields: true\n")
+    try:
+        assert shell.run("run", "--run_name", "a").returncode == 0
+        runs = shell.info("--verbose")["studies"][0]["runs"]
+        assert [run["state"] for run in runs] == ["FINISHED", "FAILED", "FAILED"]
+        assert runs[2]["reason"] == "it did not set 'stress'"
+    finally:
+        shell.close()
+
+
+def test_what_is_said_after_the_end_of_a_run_is_refused(tmp_path: Path) -> None:
+    late = """\
+motoko-worker set y 1
+echo "$MOTOKO_ATTEMPT_DIR" >attempt
+"""
+    shell = small_workflow(tmp_path / "w", script=late)
+    try:
+        assert shell.run("run", "--run_name", "a").returncode == 0
+        run = shell.directory / "s" / "BD-s-runs" / "run-1"
+        attempt = (run / "attempt").read_text().strip()
+        shell.environment["MOTOKO_ATTEMPT_DIR"] = attempt
+        done = shell.anew("set", "late", "1", program=WORKER)
+        assert done.returncode == 1
+        assert done.stderr.startswith("motoko-worker: the run has ended")
+        done = shell.anew("from motoko.worker import run; run.late = 1", program=PYTHON)
+        assert done.returncode == 1
+        assert "WorkerError: the run has ended" in done.stderr
+    finally:
+        shell.close()
