@@ -175,3 +175,18 @@ def test_runs_with_other_parameters_are_reported_before_new_ones_are_made(
     assert "give the study its former parameters back" in told
     workflow.s.create_task(x=2)
     assert warnings(caplog) == [told]  # once
+    workflow.run_name = "new"
+    workflow.s.create_task(x=1)
+    assert warnings(caplog) == [told]
+
+
+def test_runs_of_the_only_run_name_are_counted(
+    tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    workflow = opened(tmp_path, database, "job: {x: int}\n")
+    for replicate in range(3):
+        workflow.s.create_task(x=[1, 2], replicate=replicate)
+    workflow = opened(tmp_path, database, "job: {y: int}\n")
+    workflow.s.create_task(y=1)
+    (told,) = warnings(caplog)
+    assert ": 6 runs without 'y' and with 'x'. " in told

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 def how_changed(types: Mapping[str, str], job: Mapping[str, Any]) -> str | None:
     """Return how a job's parameters differ from those declared, None if they are found again."""
+    if job.keys() == types.keys() and all(
+        type(value).__name__ == types[name] for name, value in job.items()
+    ):
+        return None
     missing = [name for name in types if name not in job]
     extra = [name for name in job if name not in types]
     if missing or extra:

@@ -156,12 +156,19 @@ class StudyTable:
 
     def changed(self, types: Mapping[str, str], run_name: str) -> dict[str, int]:
         """Return how many runs have jobs with other parameters than ``types``, by what differs."""
-        jobs = self._table["jobs"].items()
+        run_names = self.run_names()
+        jobs = self._table["jobs"].items() if run_name in run_names else ()
         found = {job_id: how for job_id, job in jobs if (how := how_changed(types, job))}
+        counts: Counter[str] = Counter()
         if not found:
             return {}
-        records = self.records(self.ids(run_name), keep=False)
-        return dict(Counter(found[run.job_id] for run in records if run.job_id in found))
+        if run_names == {run_name}:
+            for job_id, how in found.items():
+                counts[how] += self._table["runs_of_job"][job_id]
+        else:
+            records = self.records(self.ids(run_name), keep=False)
+            counts.update(found[run.job_id] for run in records if run.job_id in found)
+        return dict(counts)
 
     def find(self, *identities: bytes | None) -> int | None:
         """Return the id of the run with the first of these identities that there is."""
