@@ -208,7 +208,7 @@ async def main(workflow, **params):
     await workflow.s.select("x in (1, 5, 6, 7, 104)").all("state = SEEN")
     await workflow.s.select("x = 4").all("state in (ASKED, LAST)")
     await workflow.s.select("x = 3").all("state = CANCELLED")
-    await workflow.s.select("x = 2").all("state = FAILED", "attempt = 2")
+    await workflow.s.select("x = 2").all("state in (FAILED, FINISHED)", "attempt >= 2")
     while not workflow.run_vars.get("noted"):
         await workflow.s.select("x = 1")
     workflow.s.select("x = 4").runs[0].state = "LAST"
