@@ -1,0 +1,251 @@
+"""Firings that follow each other while nothing else is alive: none may be found stalled too early.
+
+``python -m tests.support.stalls --firings 100000`` (``scripts/stall``). Each campaign fires some
+actions and then none: what is found stalled before is a false verdict, and what is not found
+stalled after that is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motoko.errors import WorkflowStalled
+from motoko.orchestrator import stall
+from motoko.storage.database import Database
+from motoko.storage.session import transact
+from motoko.storage.tables import initialise
+from motoko.testing.fake_launcher import FakeLauncher
+from motoko.workflow import Workflow, event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LENGTH = 10  # events of a ring, runs of a chain, leaves of a fan-out
+PATIENCE = 600.0  # seconds without a firing, after which a stall counts as missed
+
+
+@dataclass
+class Campaign:
+    """One workload: how many firings it is to make, and what came of it."""
+
+    kind: str
+    wanted: int
+    fired: int = 0
+    last: float = field(default_factory=time.monotonic)
+    found_after: float | None = None
+
+    def more(self) -> bool:
+        """Count a firing; return whether another one is to follow."""
+        self.fired += 1
+        self.last = time.monotonic()
+        return self.fired < self.wanted
+
+    @property
+    def problem(self) -> str | None:
+        """Return what is wrong, None if nothing is."""
+        if self.found_after is None:
+            return f"{self.kind}: not found stalled after {self.fired} firings"
+        if self.fired < self.wanted:
+            return f"{self.kind}: found stalled after {self.fired} of {self.wanted} firings"
+        return None
+
+
+def ring(workflow: Any, campaign: Campaign) -> None:
+    """Hand the label of one run from event to event."""
+
+    def handing(to: str) -> Any:
+        @event
+        async def hand(workflow: Any, runs: Any) -> None:
+            for run, _ in runs:
+                run.state = to if campaign.more() else "END"
+
+        return hand
+
+    for n in range(LENGTH):
+        to = f"R{(n + 1) % LENGTH}"
+        workflow.add_action(f"ring-{n}", "s", f"state = R{n}", f=handing(to))
+    workflow.s.select("x = 0").runs[0].state = "R0"
+
+
+def filter_ring(workflow: Any, campaign: Campaign) -> None:
+    """Do the same with conditions ``f(run, job)``, and with an await in each action."""
+
+    def handing(n: int) -> tuple[Any, Any]:
+        def condition(run: Any, job: Any) -> bool:
+            return bool(run.state == f"R{n}")
+
+        @event
+        async def hand(workflow: Any, runs: Any) -> None:
+            to = f"R{(n + 1) % LENGTH}" if campaign.more() else "END"
+            runs[0][0].handed = to
+            await workflow.s.create_task(x=1)  # has ended long ago
+            runs[0][0].state = to
+
+        return condition, hand
+
+    for n in range(LENGTH):
+        condition, hand = handing(n)
+        workflow.add_action(f"filter-{n}", "s", condition, f=hand)
+    workflow.s.select("x = 0").runs[0].state = "R0"
+
+
+def chain(workflow: Any, campaign: Campaign) -> None:
+    """Hand the turn from run to run of one event."""
+
+    @event
+    async def hand(workflow: Any, runs: Any) -> None:
+        for run, job in runs:
+            run.state = "WAITING"
+            if campaign.more():
+                workflow.s.select(f"x = {(job.x + 1) % LENGTH}").runs[0].state = "TURN"
+
+    workflow.add_action("chain", "s", "state = TURN", f=hand)
+    workflow.s.select("x = 0").runs[0].state = "TURN"
+
+
+def fan_out(workflow: Any, campaign: Campaign) -> None:
+    """Label many runs from one, let each be fired for alone, and gather them again."""
+
+    @event
+    async def spread(workflow: Any, runs: Any) -> None:
+        for run, _ in runs:
+            run.state = "SPREAD"
+        if campaign.more():
+            for run, _ in workflow.s.select("x > 0"):
+                run.state = "OUT"
+
+    def returning() -> Any:
+        @event
+        async def back(workflow: Any, runs: Any) -> None:
+            for run, _ in runs:
+                run.state = "BACK"
+            campaign.more()
+
+        return back
+
+    @event
+    async def gather(workflow: Any, runs: Any) -> None:  # not counted: conflicts repeat it
+        for run, _ in runs:
+            run.state = "HOME"
+        hub = workflow.s.select("x = 0").runs[0]
+        hub.home += len(runs)
+        if hub.home == LENGTH - 1 and campaign.fired < campaign.wanted:
+            hub.home = 0
+            hub.state = "HUB"
+
+    workflow.add_action("spread", "s", "state = HUB", f=spread)
+    workflow.add_action("gather", "s", "state = BACK", f=gather)
+    for n in range(1, LENGTH):
+        workflow.add_action(f"back-{n}", "s", f"state = OUT and x = {n}", f=returning())
+    hub = workflow.s.select("x = 0").runs[0]
+    hub.home = 0
+    hub.state = "HUB"
+
+
+KINDS: dict[str, Callable[[Any, Campaign], None]] = {
+    "ring": ring, "filters": filter_ring, "chain": chain, "fan-out": fan_out,
+}  # fmt: skip
+
+
+def run(directory: Path, campaign: Campaign) -> None:
+    """Execute a campaign in a new database in memory."""
+    directory.mkdir()
+    (directory / "motoko.yaml").write_text("task_managers: {s: }\norchestrator: steps.main\n")
+    (directory / "s").mkdir()
+    (directory / "s" / "bd.yaml").write_text("job: {x: int}\n")
+    (directory / "s" / "launch.sh").write_text("true\n")
+    database = Database.in_memory()
+    transact(database, lambda root: initialise(root, ["s"]), initialising=True)
+    workflow = Workflow(directory, database=database)
+    workflow.run_name = "a"
+    workflow.end_when_stalled = True
+
+    async def create(workflow: Any) -> None:
+        await workflow.s.create_task(x=list(range(LENGTH)))
+
+    async def main(workflow: Any) -> None:
+        KINDS[campaign.kind](workflow, campaign)
+        if campaign.wanted % 2:
+            await workflow.s.select("state = NEVER")
+
+    with FakeLauncher(workflow.store, {"s": lambda job: {}}):
+        workflow.orchestrator_function = create
+        workflow.execute()
+    workflow.orchestrator_function = main
+    try:
+        asyncio.run(_limited(workflow, campaign))
+    except WorkflowStalled:
+        campaign.found_after = time.monotonic() - campaign.last
+    finally:
+        workflow.close()
+        database.close()
+
+
+async def _limited(workflow: Workflow, campaign: Campaign) -> None:
+    campaign.last = time.monotonic()
+    executing = asyncio.ensure_future(workflow.execute_async())
+    while not executing.done():
+        await asyncio.wait([executing], timeout=1.0)
+        if time.monotonic() > campaign.last + PATIENCE:
+            executing.cancel()
+    if not executing.cancelled():
+        executing.result()
+
+
+def count_looks() -> Counter[str]:
+    """Count how often a workflow is asked, and how often everything is looked at."""
+    counts: Counter[str] = Counter()
+    watch: Any = stall.StallWatch
+    quiet, look = watch._quiet, watch._nothing_can_follow
+
+    def counted_quiet(self: Any) -> bool:
+        counts["asked"] += 1
+        return bool(quiet(self))
+
+    async def counted_look(self: Any) -> bool:
+        counts["looked"] += 1
+        return bool(await look(self))
+
+    watch._quiet, watch._nothing_can_follow = counted_quiet, counted_look
+    return counts
+
+
+def main(arguments: list[str]) -> int:
+    """Run one campaign of each kind, and report."""
+    parser = argparse.ArgumentParser(prog="scripts/stall", description=__doc__)
+    parser.add_argument("--firings", type=int, default=2000, help="in all campaigns together")
+    parser.add_argument("--quiet", type=float, help="seconds from an event to the question")
+    options = parser.parse_args(arguments)
+    if options.quiet is not None:
+        stall.QUIET = options.quiet  # type: ignore[misc]
+    counts = count_looks()
+    problems = []
+    with tempfile.TemporaryDirectory() as place:
+        for number, kind in enumerate(KINDS):
+            campaign = Campaign(kind, options.firings // len(KINDS) + number % 2)
+            since = time.monotonic()
+            run(Path(place, kind), campaign)
+            seconds = time.monotonic() - since
+            found = campaign.found_after
+            print(
+                f"{kind}: {campaign.fired} firings in {seconds:.0f} s; stalled "
+                + ("never" if found is None else f"{found:.2f} s after the last"),
+                flush=True,
+            )
+            if campaign.problem is not None:
+                problems.append(campaign.problem)
+    print(f"asked {counts['asked']} times, looked at everything {counts['looked']} times")
+    print("\n".join(f"WRONG: {problem}" for problem in problems) or "no false verdict, none missed")
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
