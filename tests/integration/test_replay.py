@@ -315,3 +315,42 @@ def test_a_transaction_in_an_action_is_no_commit_point(workflow: Workflow) -> No
     with pytest.raises(ZeroDivisionError):
         execute(workflow, main)
     assert workflow.vars.keys() == []
+
+
+@pytest.mark.parametrize("late", ["assign", "create", "await"])
+def test_a_task_that_outlives_its_action_cannot_write(workflow: Workflow, late: str) -> None:
+    """What it wrote would be lost without a word, or open the firing again."""
+    seen: list[Any] = []
+
+    async def main(workflow: Workflow) -> None:
+        done = asyncio.Event()
+
+        async def write(run: Any) -> None:
+            await done.wait()
+            seen.append(run.state)
+            if late == "assign":
+                workflow.vars.late = 1
+            elif late == "create":
+                workflow.add.create_task(x=5)
+            else:
+                await workflow.mult.select()
+
+        tasks: list[Any] = []
+
+        async def act(workflow: Workflow, runs: Any) -> None:
+            for run, _ in runs:
+                run.state = "DONE"
+                tasks.append(asyncio.get_running_loop().create_task(write(run)))
+
+        workflow.add_action("act", "mult", "state = FINISHED", f=act)
+        await workflow.mult.create_task(x=1)
+        await workflow.mult.select("state = DONE")
+        done.set()
+        with pytest.raises(StateError, match=r"event mult\.act is done"):
+            await tasks[0]
+        workflow.finished = True
+
+    execute(workflow, main)
+    assert seen == ["DONE"]
+    assert "late" not in workflow.vars
+    assert transact(workflow.store.database, lambda tables: tables.open_firings("a")) == []

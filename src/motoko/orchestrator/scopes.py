@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio.lowlevel
 
 from motoko.core.replay import AWAIT, CREATE, NOTHING, ROOT, Journal
-from motoko.errors import ConflictError, EventError, ReplayError
+from motoko.errors import ConflictError, EventError, ReplayError, StateError
 from motoko.runtime import faults
 from motoko.storage.off_loop import in_committer
 from motoko.storage.requests import Origin
@@ -89,6 +89,7 @@ class ActionScope(StretchScope):
         self.unwind: Callable[[], object] = lambda: None
         self.journal = Journal(cause)
         self.advanced = False
+        self._over = False
         self._entries = NOTHING
         self._journal_lock = threading.Lock()
 
@@ -104,6 +105,10 @@ class ActionScope(StretchScope):
     @contextlib.contextmanager
     def view(self) -> Iterator[Session]:
         """Lend the session, with all requests so far resolved."""
+        if self._over:
+            with contextlib.closing(Session(self.database)) as session:
+                yield session
+            return
         self._check_going()
         with super().view() as session:
             yield session
@@ -134,8 +139,8 @@ class ActionScope(StretchScope):
 
     def write(self, *changes: Change) -> None:
         """Add changes to the stretch's commit; discard those that are committed already."""
-        self._check_going()
         with self._lock:  # no commit comes between noting them and adding them
+            self._check_going()
             if not _idempotent.get():
                 with self._journal_lock:
                     lane = self._lane()
@@ -145,8 +150,8 @@ class ActionScope(StretchScope):
 
     def defer(self, request: Request) -> None:
         """Note a request; it is resolved at the first read or with the commit."""
-        self._check_going()
         with self._lock:
+            self._check_going()
             if not _idempotent.get():
                 call = self._call(CREATE, request.study)
                 if call.runs is not None:
@@ -217,6 +222,11 @@ class ActionScope(StretchScope):
         # What is left of a call that met a conflict must neither write nor be taken for done.
         if self.problem is not None:
             raise RunAgain if self.to_rerun else self.problem
+        if self._over:
+            raise StateError(
+                f"{self.cause} is done, so nothing more can be written, created or awaited in it",
+                hint="Await every task that an action starts before it returns.",
+            )
 
     def commit(self, *, last: bool) -> None:
         """Commit the stretch; call it in the committer thread."""
@@ -229,6 +239,7 @@ class ActionScope(StretchScope):
             except BaseException as error:
                 self.problem = error
                 raise
+            self._over = self._over or last
         with self._journal_lock:
             self.advanced = bool(self._entries.calls)
             self.journal.recorded(self._entries)
