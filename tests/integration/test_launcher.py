@@ -20,7 +20,9 @@ from motoko.errors import LauncherError
 from motoko.launcher.daemon import recall_runs, resume_runs, running_launchers, stop_launcher
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import is_alive
+from motoko.storage.committing import transact
 from motoko.storage.server import answers
+from motoko.storage.tables import ORCHESTRATOR
 from tests.support.launching import Place, wait_until
 
 if TYPE_CHECKING:
@@ -512,6 +514,23 @@ def test_recalled_runs_wait_until_they_are_resumed(make: Callable[..., Place]) -
     assert (record.state, record.attempt, record.uncounted) == ("FINISHED", 2, 1)
     assert (place.directory_of(mine) / "stdout").read_text() == "1\n1\n"
     assert place.record(other).state == "START"
+
+
+def test_an_orchestrator_that_ends_leaves_the_runs_of_its_successor(
+    make: Callable[..., Place],
+) -> None:
+    """Its request to stop the runs comes when the next one has the run name already."""
+    place = make("sleep 600\n")
+    place.start()
+    (run,) = place.create([{"x": 1}], run_name="mine")
+    place.wait_for(run, "START")
+    database = place.store.database
+    transact(database, lambda tables: tables.write_lease(ORCHESTRATOR + "mine", "token", {}))
+    recall_runs(place.state, "mine", unless_orchestrated=True)
+    assert place.record(run).state == "START"
+    transact(database, lambda tables: tables.write_lease(ORCHESTRATOR + "mine", None, {}))
+    recall_runs(place.state, "mine", unless_orchestrated=True)
+    assert place.record(run).state == "CREATED"
 
 
 def test_runs_survive_the_death_of_their_launcher(make: Callable[..., Place]) -> None:

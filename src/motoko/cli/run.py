@@ -8,12 +8,14 @@ it was.
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from motoko.cli.output import say
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from typing import Any
 
     from motoko.operations.interruption import Interruption
@@ -86,7 +88,15 @@ def _run(
 
     try:
         watch = _launcher(workflow, services)
-        _execute(workflow, orchestrator_params(args), interruption, watch)
+        ours = threading.Event()
+
+        def look() -> None:
+            if ours.is_set():  # an orchestrator that ended just before may have had runs stopped
+                ours.clear()
+                services.resume(args.run_name)
+            watch.look()
+
+        _execute(workflow, orchestrator_params(args), interruption, ours.set, look)
     except KeyboardInterrupt as interrupt:
         leave = is_to_leave(workflow.store.state)
         if leave:
@@ -117,14 +127,24 @@ def _launcher(workflow: Workflow, services: Services) -> LauncherWatch:
 
 
 def _execute(
-    workflow: Workflow, params: dict[str, Any], interruption: Interruption, watch: LauncherWatch
+    workflow: Workflow,
+    params: dict[str, Any],
+    interruption: Interruption,
+    started: Callable[[], object],
+    look: Callable[[], object],
 ) -> None:
     from motoko.cli.progress import progress
     from motoko.operations.running import execute as execute_workflow
 
     with progress() as (show, interval):
         execute_workflow(
-            workflow, params, interruption, show=show, interval=interval, look_after=watch.look
+            workflow,
+            params,
+            interruption,
+            started=started,
+            show=show,
+            interval=interval,
+            look_after=look,
         )
 
 

@@ -37,10 +37,13 @@ LOOK: Final = 0.01
 class Request:
     """``recall``: stop the runs of a run name (None: all) and make them CREATED, claim no more of
     them; ``resume``: claim them again; ``end``: end the launcher, and let its runs go on.
+
+    ``unless_orchestrated``: leave the run name alone if an orchestrator has it again by then.
     """
 
     action: str
     run_name: str | None = None
+    unless_orchestrated: bool = False
 
 
 def requests_directory(state: StateDirectory) -> Path:

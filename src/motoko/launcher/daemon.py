@@ -204,13 +204,16 @@ def stop_launcher(
     return bool(found)
 
 
-def recall_runs(state: StateDirectory, run_name: str | None = None) -> None:
+def recall_runs(
+    state: StateDirectory, run_name: str | None = None, *, unless_orchestrated: bool = False
+) -> None:
     """Have the runs of ``run_name`` (None: all) ended and made CREATED again.
 
     Their launcher then leaves them alone until ``resume_runs``, or until another one is started.
+    ``unless_orchestrated``: except where an orchestrator has taken the run name meanwhile.
     """
     for running in running_launchers(state):
-        _post(state, running, Request(RECALL, run_name))
+        _post(state, running, Request(RECALL, run_name, unless_orchestrated))
 
 
 def resume_runs(state: StateDirectory, run_name: str | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from contextlib import suppress
@@ -29,6 +30,8 @@ from motoko.launcher.scheduled.crew import ScheduledCrew
 from motoko.launcher.scheduled.desk import Desk
 from motoko.launcher.scheduled.following import FILES_LAG
 from motoko.storage.off_loop import in_committer, in_thread
+from motoko.storage.session import Session
+from motoko.storage.tables import ORCHESTRATOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -184,6 +187,8 @@ class Launcher:
             return
         if name is None:
             self._hold_all = True
+        elif request.unless_orchestrated and await in_thread(lambda: self._orchestrated(name)):
+            return
         else:
             self._held.add(name)
         # What is being claimed at this moment is there after the next round.
@@ -194,6 +199,13 @@ class Launcher:
         for active in wanted:
             await active.recorded.wait()
         await self._tell()
+
+    def _orchestrated(self, run_name: str) -> bool:
+        database = self._store.database
+        database.catch_up()
+        with contextlib.closing(Session(database)) as session:
+            lease = session.tables.lease(ORCHESTRATOR + run_name)
+            return lease is not None and lease["token"] is not None
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -111,8 +111,11 @@ class Services:
         resume_runs(self._state, run_name)
 
     def recall(self, run_name: str) -> None:
-        """Have the runs of a run name ended and made CREATED, which counts as no attempt."""
-        recall_runs(self._state, run_name)
+        """Have the runs of a run name ended and made CREATED, which counts as no attempt.
+
+        Runs that another orchestrator has taken up meanwhile are its own.
+        """
+        recall_runs(self._state, run_name, unless_orchestrated=True)
 
     def keep(self) -> None:
         """Have server and launcher go on when this ends."""

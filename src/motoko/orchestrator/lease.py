@@ -15,6 +15,7 @@ from motoko.runtime.processes import ProcessId, current, keeps_lease
 from motoko.storage.home import LOOK_SECONDS, Home
 from motoko.storage.off_loop import in_committer, in_thread
 from motoko.storage.session import Guard, transact
+from motoko.storage.tables import ORCHESTRATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from motoko.storage.store import Store
     from motoko.storage.tables import Tables
 
-PREFIX: Final = "orchestrator:"
 LEASE_SECONDS: Final = 60.0
 RENEW_SECONDS: Final = 20.0
 
@@ -104,7 +104,7 @@ class Lease:
         self._report = Report()
         self._news = asyncio.Event()
         self._home: Home | None = None
-        self.guard = Guard(PREFIX + run_name, secrets.token_hex(8))
+        self.guard = Guard(ORCHESTRATOR + run_name, secrets.token_hex(8))
 
     def say_events(self, names: Iterable[str]) -> None:
         """Have others know which events are registered; from the event loop."""
@@ -185,7 +185,7 @@ def current_holder(tables: Tables, run_name: str, now: float) -> Holder | None:
 
     Whoever does so in a database that this one is a copy of, does not do it here.
     """
-    name = PREFIX + run_name
+    name = ORCHESTRATOR + run_name
     lease: Any = tables.lease(name)
     if lease is None or lease["token"] is None or not tables.taken_here(name):
         return None
@@ -195,13 +195,13 @@ def current_holder(tables: Tables, run_name: str, now: float) -> Holder | None:
 
 def report_of(tables: Tables, run_name: str) -> Report:
     """Return what the orchestrator of a run name, the present or the last one, says of itself."""
-    return Report.of(tables.lease_report(PREFIX + run_name))
+    return Report.of(tables.lease_report(ORCHESTRATOR + run_name))
 
 
 def run_names(tables: Tables) -> list[str]:
     """Return the run names that ever had an orchestrator, sorted."""
     names = tables.lease_names()
-    return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+    return [name.removeprefix(ORCHESTRATOR) for name in names if name.startswith(ORCHESTRATOR)]
 
 
 def holders(tables: Tables, now: float) -> dict[str, Holder]:

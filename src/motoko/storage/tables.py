@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from motoko.core.changes import RecordFiring
 
 JOURNAL: Final = ("calls", "written")
+ORCHESTRATOR: Final = "orchestrator:"  # before a run name: the name of its orchestrator's lease
 BOOTS_KEPT: Final = 16
 
 
