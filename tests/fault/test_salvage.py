@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.cli.entry import run as run_command
-from motoko.core.changes import DeleteRun, EditRun, SetVariable
+from motoko.core.changes import DeleteRun, EditRun, RecordFiring, SetVariable
 from motoko.core.edits import SetFields
 from motoko.core.records import RunKey
 from motoko.errors import DatabaseDamagedError
@@ -182,6 +182,39 @@ def test_a_workflow_goes_on_with_what_was_salvaged(made: Path, tmp_path: Path) -
     assert report.runs == {"s": RUNS - 2}
     assert (state.path / "wf.db.damaged-1").read_bytes() == content
     assert check_file(state.database) == []
+
+
+def test_a_firing_whose_end_is_lost_is_not_fired_again(made: Path, tmp_path: Path) -> None:
+    """The index of open firings was written by a later commit, and so it is right."""
+    state = StateDirectory.of(tmp_path)
+    state.path.mkdir(mode=0o700)
+    shutil.copy(made, state.database)
+    database = Database(ServedFile(state.database))
+    session = Session(database)
+    runs = (RunKey("s", 1),)
+    for record in (
+        RecordFiring(("r", "event", "first"), "open", "s", runs, at=1.0),
+        RecordFiring(("r", "event", "first"), "done", "s", runs, at=1.0),
+        RecordFiring(("r", "event", "second"), "open", "s", runs, at=1.0),
+    ):
+        session.add(record)
+        commit(database, session)
+    session.close()
+    database.close()
+    content = bytearray(state.database.read_bytes())
+    begin, end = transactions(bytes(content))[-2]
+    content[begin:end] = bytes(end - begin)
+    salvaged(bytes(content), tmp_path / "x")
+    database = Database.read_file(tmp_path / "x" / "wf.db")
+    session = Session(database)
+    try:
+        assert session.tables.open_firings("r") == [("r", "event", "second")]
+        firing = session.tables.firing(("r", "event", "first"))
+        assert firing is not None
+        assert firing["status"] == "done"
+    finally:
+        session.close()
+        database.close()
 
 
 def test_the_command_says_what_was_lost(

@@ -72,7 +72,7 @@ def _salvage(args: argparse.Namespace, source: Path | None) -> int:
     if found.rebuilt:
         say("the indexes were built again from the records of the runs")
     for note in found.notes[:SHOWN]:
-        say(f"could not be read: {note}")
+        say(f"problem: {note}")
     if len(found.notes) > SHOWN:
-        say(f"could not be read: {len(found.notes) - SHOWN} more")
+        say(f"problems: {len(found.notes) - SHOWN} more")
     return exit_status.OK

@@ -89,12 +89,7 @@ def salvage(source: Path, target: Path) -> Salvaged:
     if wrong:
         found.rebuilt = True
         _rebuild(image, newest, target, found)
-        left = check_file(target)
-        if left:
-            raise DatabaseDamagedError(
-                f"the tables of {source} cannot be built again: {left[0]}",
-                hint="Put a copy in its place.",
-            )
+        found.notes += [f"still wrong: {problem}" for problem in check_file(target)]
     else:
         image.rename(target)
         found.runs = contents(target).runs
@@ -281,6 +276,7 @@ def _copy(
     for name, table in tables.items():
         if name not in OWN:
             motoko[name] = _copied(table, name, found)
+    _close_firings(motoko)
     for study, parts in studies.items():
         for name, table in parts.items():
             if name not in INDEXES:
@@ -291,6 +287,21 @@ def _copy(
             ids = {}
         for kind, number in ids.items():
             motoko["studies"][study]["ids"][kind] = number
+
+
+def _close_firings(motoko: Any) -> None:
+    """Have the index of open firings and their records agree.
+
+    A commit that opens a firing writes both, and so does the one that ends it. Where only the
+    record says that it is open, the commit that ended it is lost, and a later one wrote the index.
+    """
+    firings, listed = motoko["firings"], motoko["open"]
+    for key in list(listed):
+        if key not in firings or firings[key]["status"] != "open":
+            listed.remove(key)
+    for key, stored in firings.items():
+        if stored["status"] == "open" and key not in listed:
+            stored.update({"status": "done", "done": stored["opened"]})
 
 
 def _copied(item: Any, what: str, found: Salvaged) -> Any:
