@@ -27,6 +27,7 @@ from motoko.orchestrator.abandoning import end_tasks
 from motoko.orchestrator.actions import accepted, location
 from motoko.orchestrator.asking import Asker
 from motoko.orchestrator.bad_ends import BadEnds, bad_records
+from motoko.orchestrator.blocking import LoopWatch
 from motoko.orchestrator.calling import ends_well, problem_of
 from motoko.orchestrator.dispatcher import Dispatcher, News
 from motoko.orchestrator.evaluation import Answer, PlainAnswer, ask_constraint
@@ -346,7 +347,8 @@ class Execution:
                 about = f"the orchestrator function {location(main)}"
                 self.start_soon(self._main, main, about=about)
                 try:
-                    await self._over.wait()
+                    with LoopWatch(self._work):
+                        await self._over.wait()
                 finally:
                     await self._end_work()
                 if not self._single:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
-
 from motoko.errors import LeaseHeld
 from motoko.runtime.processes import ProcessId, current, keeps_lease
 from motoko.storage.home import LOOK_SECONDS, Home
-from motoko.storage.off_loop import in_committer, in_thread
+from motoko.storage.off_loop import in_committer
 from motoko.storage.session import Guard, transact
 from motoko.storage.tables import ORCHESTRATOR
 
@@ -102,7 +103,8 @@ class Lease:
         self._store = store
         self._run_name = run_name
         self._report = Report()
-        self._news = asyncio.Event()
+        self._news = threading.Event()
+        self._ended = False
         self._home: Home | None = None
         self.guard = Guard(ORCHESTRATOR + run_name, secrets.token_hex(8))
 
@@ -143,23 +145,42 @@ class Lease:
     async def renew_forever(self) -> None:
         """Renew the lease until cancelled, and whenever there is something to say.
 
-        Fenced where somebody else has it now; ServerError where the state directory was moved or
-        removed.
+        A thread does it, so that a blocked event loop does not lose the lease. Fenced where
+        somebody else has it now; ServerError where the state directory was moved or removed.
         """
-        while True:
-            await self._time_to_renew()
-            self._news.clear()
-            await in_committer(
-                self._store.database, lambda: transact(self._store.database, self._renew)
-            )
+        loop = asyncio.get_running_loop()
+        failure: asyncio.Future[None] = loop.create_future()
 
-    async def _time_to_renew(self) -> None:
-        with anyio.move_on_after(RENEW_SECONDS):
-            while not self._news.is_set():
-                if self._home is not None:
-                    await in_thread(self._home.check)
-                with anyio.move_on_after(LOOK_SECONDS):
-                    await self._news.wait()
+        def fail(error: Exception) -> None:
+            if not failure.done():
+                failure.set_exception(error)
+
+        def renew() -> None:
+            try:
+                self._renew_until_ended()
+            except Exception as error:  # noqa: BLE001 - raised in the loop
+                with suppress(RuntimeError):  # which may be closed by now
+                    loop.call_soon_threadsafe(fail, error)
+
+        threading.Thread(target=renew, name="motoko-lease", daemon=True).start()
+        try:
+            await failure
+        finally:
+            self._ended = True
+            self._news.set()
+
+    def _renew_until_ended(self) -> None:
+        database, renewed = self._store.database, time.monotonic()
+        while True:
+            news = self._news.wait(min(LOOK_SECONDS, RENEW_SECONDS))
+            if self._ended:
+                return
+            if self._home is not None:
+                self._home.check()
+            if news or time.monotonic() - renewed >= RENEW_SECONDS:
+                self._news.clear()
+                renewed = time.monotonic()
+                database.submit(lambda: transact(database, self._renew)).result()
 
     def _renew(self, tables: Tables) -> None:
         lease = tables.lease(self.guard.name)

@@ -1,0 +1,89 @@
+"""An event loop that the user's code blocks: its lease is renewed, and who blocks it is named."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.errors import LeaseHeld
+from motoko.orchestrator import lease
+from motoko.orchestrator.blocking import LoopWatch
+from motoko.orchestrator.lease import Lease
+from motoko.storage.session import Session, transact
+from motoko.testing import memory_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.unit
+
+PATIENCE = 60.0
+
+
+def block_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+async def test_a_lease_is_renewed_while_the_loop_is_blocked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.01)
+    store = memory_store({}, directory=tmp_path)
+    session = Session(store.database)
+    mine = Lease(store, "a")
+
+    def renewed_at() -> float:
+        session.refresh()
+        return session.tables.renewed_at(mine.guard.name)
+
+    await mine.acquire()
+    before = renewed_at()
+    renewing = asyncio.ensure_future(mine.renew_forever())
+    await asyncio.sleep(0)
+    block_until(lambda: renewed_at() > before)
+    renewing.cancel()
+    await mine.release()
+    session.close()
+    store.close()
+
+
+async def test_a_living_process_keeps_its_lease_however_late_it_is(tmp_path: Path) -> None:
+    store = memory_store({}, directory=tmp_path)
+    mine = Lease(store, "a")
+    await mine.acquire()
+    store.database.submit(
+        lambda: transact(store.database, lambda t: t.renew_lease(mine.guard.name, -1e9))
+    ).result()
+    with pytest.raises(LeaseHeld):
+        await Lease(store, "a").acquire()
+    await mine.release()
+    await Lease(store, "a").acquire()
+    store.close()
+
+
+async def test_who_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def blocker() -> None:
+        block_until(lambda: "blocked for" in caplog.text)
+
+    task = asyncio.ensure_future(blocker())
+    work = {task: "the action of event 'sum', steps.py:3,"}
+    with caplog.at_level(logging.WARNING), LoopWatch(work, patience=0.05):
+        await task
+    assert "by the action of event 'sum', steps.py:3, at " in caplog.text
+    assert re.search(rf"at {re.escape(__file__)}:\d+ in ", caplog.text)
+
+
+async def test_a_loop_that_turns_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), LoopWatch({}, patience=PATIENCE):
+        await asyncio.sleep(0.1)
+    assert "has been blocked" not in caplog.text
