@@ -15,8 +15,9 @@ from motoko.launcher import evidence
 from motoko.launcher.active import Active, Ended, started_at
 from motoko.launcher.directory import Superseded
 from motoko.launcher.engine import Ending, Finding
-from motoko.launcher.generators.bash import clear_group
+from motoko.launcher.generators.bash import LocalProcess, clear_group
 from motoko.launcher.harvest import failure_until
+from motoko.launcher.leftovers import Leftovers
 from motoko.launcher.preparing import (
     IN_THE_WAY,
     LATER,
@@ -70,6 +71,7 @@ class Attendance:
         self._generator = generator
         self._owner = owner
         self._grace = grace
+        self._leftovers = Leftovers(grace)
         self._tasks: TaskGroup
         self._room = anyio.Event()
         self._busy = anyio.Event()
@@ -170,6 +172,7 @@ class Attendance:
     async def _see_out(self, active: Active, handle: Handle, status: int | None) -> None:
         now = self._store.now()
         await handle.clear(self._grace)
+        await self._end_leftovers(active, child=status is not None)
         if status == NOT_STARTED and not active.recorded_start:
             ending = await in_thread(partial(_not_started, active))
             if ending is not None:
@@ -179,6 +182,14 @@ class Attendance:
         if status is None or status < 0:  # only the exit record can tell
             status, fault = await in_thread(partial(evidence.exit_record, active.place))
         self._over(active, status, now, fault=fault)
+
+    async def _end_leftovers(self, active: Active, *, child: bool) -> None:
+        private, children = active.place.private, self._children()
+        await self._leftovers.end(active.key, private, children, child=child)
+
+    def _children(self) -> set[int]:
+        found = (active.handle for active in self.pool.running())
+        return {handle.pid for handle in found if isinstance(handle, LocalProcess)}
 
     def _over(
         self,
@@ -212,6 +223,7 @@ class Attendance:
                 self._notebook.grown.extend(a for a in grown if self.pool.has(a))
                 if grown:
                     self._notebook.stir()
+            self._leftovers.collect(self._children())
             if not self.pool.running():
                 self._busy = anyio.Event()
                 await self._busy.wait()
@@ -285,6 +297,7 @@ class Attendance:
         """Record the end of an attempt that ended when nobody watched."""
         if found.process is not None and is_visible(found.process):
             await clear_group(found.process.pid, self._grace)
+        await self._end_leftovers(active, child=False)
         status, fault = await in_thread(partial(evidence.exit_record, active.place))
         at = await in_thread(lambda: evidence.file_time(active.place, evidence.EXIT))
         if status is None:

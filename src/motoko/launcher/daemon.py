@@ -34,6 +34,7 @@ from motoko.runtime.daemons import (
     module_command,
     spawn_detached,
 )
+from motoko.runtime.descendants import become_subreaper
 from motoko.runtime.environment import differences
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock
@@ -244,6 +245,7 @@ def serve(
     """
     from motoko.launcher.setup import make_launcher
 
+    become_subreaper()
     launcher, store = make_launcher(
         directory, generator=generator, studies=studies, machine_name=machine_name, lease=lease,
         hold=hold,

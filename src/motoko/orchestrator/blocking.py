@@ -11,8 +11,6 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import motoko
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
@@ -88,5 +86,5 @@ def _is_users(filename: str) -> bool:
     libraries = (
         sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
     )
-    places = [*libraries, str(Path(motoko.__file__).parent)]
+    places = [*libraries, str(Path(__file__).parent.parent)]
     return not filename.startswith(("<", *(f"{place}/" for place in places)))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import LauncherError, MotokoError
 from motoko.runtime import faults, files, lock, processes
+from motoko.runtime.descendants import ATTEMPT
 from motoko.runtime.processes import ProcessId, Standing
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ def spawn_detached(
     ready within ``timeout`` seconds (then it is killed). Blocks: use a thread from a loop.
     """
     environment = dict(os.environ if env is None else env)
-    environment.pop(READY_FD, None)
+    # A daemon that a run's script starts outlives the run, and is not taken for a part of it.
+    for name in (READY_FD, ATTEMPT):
+        environment.pop(name, None)
     before = 0
     try:
         with open(log, "ab", opener=_open_private) as output:

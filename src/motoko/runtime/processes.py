@@ -228,6 +228,12 @@ def group_members(group: int) -> list[int]:
     ]
 
 
+def state_of(pid: int) -> str:
+    """Return the letter of a process's state, empty if there is none of this number."""
+    seen = _look(pid)
+    return "" if seen is None else seen.state
+
+
 @functools.cache
 def boot_id() -> str:
     """Return what differs after each boot of this machine; empty where that is not known."""

@@ -1,0 +1,102 @@
+"""Processes that leave their run's process group end with their attempt."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.core.states import Lifecycle
+from motoko.launcher.daemon import recall_runs
+from motoko.runtime.processes import is_alive, state_of
+from tests.support.launching import Place, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+# Starts a process in a session of its own, by way of one that ends, and one that this starts.
+# The first ignores TERM. Their numbers are in a file of the workflow's directory for each attempt.
+SCRIPT = """
+pids=../../../pids-$MOTOKO_JOB_X-$MOTOKO_ATTEMPT
+case $MOTOKO_JOB_X in 1) ignored=TERM ;; *) ignored= ;; esac
+(setsid sh -c "trap '' $ignored; sleep 1000 & echo \\$\\$ \\$! >$pids; wait; sleep 1000" &)
+until [ -s $pids ]; do sleep 0.02; done
+for pid in $(cat ../../../pids-$MOTOKO_JOB_X-1); do
+    [ $MOTOKO_ATTEMPT = 1 ] || ! kill -0 $pid || echo $pid >>../../../overlap
+done
+case $MOTOKO_JOB_X in
+1) exit 0 ;;
+2) exit 1 ;;
+5) until [ -e ../../../go ]; do sleep 0.02; done ;;
+*) sleep 1000 ;;
+esac
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place.make(tmp_path / "w", {"mult": SCRIPT}, options={"max_concurrent": 4})
+    yield place
+    place.close()
+
+
+def pids(place: Place, x: int, attempt: int = 1) -> list[int]:
+    path = place.directory / f"pids-{x}-{attempt}"
+    wait_until(lambda: path.exists() and path.read_text().endswith("\n"))
+    return [int(word) for word in path.read_text().split()]
+
+
+def living(found: list[int]) -> list[int]:
+    return [pid for pid in found if state_of(pid) not in ("", "Z", "X")]
+
+
+def test_processes_that_left_the_group_end_with_their_attempt(place: Place) -> None:
+    place.start()
+    (good,) = place.create([{"x": 1}])
+    (bad,) = place.create([{"x": 2}], retries=1)
+    (late,) = place.create([{"x": 3}], timeout=2.0)
+    (recalled,) = place.create([{"x": 4}])
+    assert len(living(pids(place, 4))) == 2
+    states = [record.lifecycle for record in place.wait([good, bad, late])]
+    assert states == [Lifecycle.FINISHED, Lifecycle.FAILED, Lifecycle.TIMEOUT]
+    for x, attempt in ((1, 1), (2, 1), (2, 2), (3, 1)):
+        assert living(pids(place, x, attempt)) == []
+    assert not (place.directory / "overlap").exists()
+    assert len(living(pids(place, 4))) == 2
+    recall_runs(place.state)
+    assert place.record(recalled).lifecycle is Lifecycle.CREATED
+    assert living(pids(place, 4)) == []
+    assert "run mult.1: ending what it left behind: process" in place.log()
+
+
+def test_so_do_those_of_an_attempt_that_another_launcher_started(place: Place) -> None:
+    first = place.start()
+    (key,) = place.create([{"x": 5}])
+    left = pids(place, 5)
+    place.wait_for(key, Lifecycle.START)
+    os.kill(first.process.pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(first.process))
+    place.start()
+    assert len(living(left)) == 2
+    (place.directory / "go").touch()
+    assert place.wait([key])[0].lifecycle is Lifecycle.FINISHED
+    assert living(left) == []
+
+
+def test_a_launcher_collects_orphans_that_end_by_themselves(tmp_path: Path) -> None:
+    script = "(setsid sh -c 'exec sleep 0.3' & echo $! >../../../pid); sleep 1000\n"
+    place = Place.make(tmp_path / "w", {"mult": script})
+    try:
+        launcher = place.start()
+        place.run()
+        path = place.directory / "pid"
+        wait_until(lambda: path.exists() and path.read_text().endswith("\n"))
+        wait_until(lambda: state_of(int(path.read_text())) == "")
+        assert is_alive(launcher.process)
+    finally:
+        place.close()
