@@ -13,6 +13,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import os
 import pickle
 import random
@@ -43,6 +44,7 @@ from motoko.core.states import Lifecycle
 from motoko.errors import MotokoError
 from motoko.launcher import evidence
 from motoko.launcher.active import Active
+from motoko.launcher.daemon import running_launchers
 from motoko.launcher.directory import Place, Superseded, marked, prepare
 from motoko.launcher.engine import Terms, ending
 from motoko.launcher.generators.slurm import states, submission, text
@@ -52,6 +54,9 @@ from motoko.launcher.recovery import examine
 from motoko.launcher.scheduled import batches, marks, sights, strays
 from motoko.launcher.scheduled.desk import Desk
 from motoko.launcher.scheduled.following import Attempt, Sight, Word, follow
+from motoko.runtime.daemons import PidFile
+from motoko.runtime.processes import current
+from motoko.storage.address import StateDirectory
 from motoko.worker import encode
 from motoko.worker.attempt import Attempt as WorkerAttempt
 from motoko.worker.names import WorkerError
@@ -66,9 +71,11 @@ if TYPE_CHECKING:
 SHARES: Final = {
     "files of a run": 30, "kinds of files": 4, "outbox": 20, "inputs of a script": 4,
     "submission": 5, "squeue, scontrol, sacct": 20, "answers of a scheduler": 6, "sbatch": 10,
-    "sbatch options": 8, "motoko.yaml": 2, "bd.yaml": 3, "constraints": 4, "command line": 3,
+    "sbatch options": 8, "files of daemons": 4, "motoko.yaml": 2, "bd.yaml": 3, "constraints": 4,
+    "command line": 3,
 }  # fmt: skip
-SECONDS: Final = 5.0  # that reading one input may take
+SECONDS: Final = 5.0  # of the processor that reading one input may take
+PATIENCE: Final = 120.0  # seconds after which it waits for ever
 MEMORY: Final = 4 << 30  # bytes that all of it may take
 SHOWN: Final = 300
 
@@ -156,6 +163,7 @@ class Readers:
         stat = Path("/proc/self/stat").read_text()
         self.start = f"process {os.getpid()}\nboot\n{stat}4026531836\nhost\n"
         self.count = 0
+        self.daemon = ""
         self.loop = asyncio.Runner()
         self.parser = build_parser()
 
@@ -175,6 +183,7 @@ class Readers:
             "answers of a scheduler": self.scheduler_answers,
             "sbatch": self.sbatch,
             "sbatch options": self.sbatch_options,
+            "files of daemons": self.daemons,
             "motoko.yaml": self.motoko_yaml,
             "bd.yaml": self.bd_yaml,
             "constraints": self.constraints,
@@ -223,8 +232,9 @@ class Readers:
                     os.rename(path, root / f"away-{len(os.listdir(root))}")
                 rng.choice(KINDS)(path)
         record = _record(rng)
-        with contextlib.suppress(OSError):
-            Path(place.private, "start").write_text("process 1\n") if rng.random() < 0.3 else None
+        start = Path(place.private, "start")
+        if rng.random() < 0.3 and os.path.isdir(place.private) and not os.path.lexists(start):
+            start.write_text("process 1\n")
         evidence.note_stop(place, Lifecycle.TIMEOUT)
         if record.lifecycle is Lifecycle.START or not evidence.look(place)[0].started:
             examine(record, place, "me")
@@ -319,6 +329,17 @@ class Readers:
             taken = user_arguments([given])
             names = {word.partition("=")[0] for word in taken}
             assert not names & {"--wrap", "--array", "--test-only", "--parsable"}, (given, taken)
+
+    def daemons(self, rng: random.Random) -> None:
+        path = self.directory / ".wf" / "launcher.json"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            info = {"studies": ["a"], "machines": ["m"], "name": "n", "lease": 30.0, "seen": 1.0}
+            PidFile(path).write(current(), **info)
+            self.daemon = path.read_text()
+        path.write_bytes(spoilt(self.daemon, rng))
+        for running in running_launchers(StateDirectory.of(self.directory)):
+            assert running.process.pid > 0
 
     # -- what a user writes ------------------------------------------------------------------
 
@@ -473,18 +494,22 @@ COMMANDS: Final = (
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Bound the time that one input may take, where this is the main thread."""
+    """Bound the time that one input may take: that of the processor, and that of waiting."""
 
     def late(_: int, __: FrameType | None) -> None:
-        raise TimeoutError(f"it took more than {SECONDS:g} s")
+        raise TimeoutError(f"it took {SECONDS:g} s of the processor, or {PATIENCE:g} s in all")
 
-    former = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signals = (signal.SIGPROF, signal.SIGALRM)
+    former = [signal.signal(number, late) for number in signals]
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
+        for number, handler in zip(signals, former, strict=True):
+            signal.signal(number, handler)
 
 
 class Faults:
@@ -503,8 +528,13 @@ class Faults:
         self.examples.setdefault(kind, f"seed {seed!r}: {str(error)[:SHOWN]!r}")
 
 
-def fuzz(inputs: int, seed: str, only: str | None = None) -> tuple[Counter[str], Faults]:
-    """Give readers so many inputs; return how many each got, and what went wrong."""
+def fuzz(
+    inputs: int, seed: str, only: str | None = None, seconds: float = math.inf
+) -> tuple[Counter[str], Faults]:
+    """Give readers so many inputs, or as many as that time is enough for.
+
+    Return how many each got, and what went wrong.
+    """
     done: Counter[str] = Counter()
     faults = Faults()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -525,6 +555,8 @@ def fuzz(inputs: int, seed: str, only: str | None = None) -> tuple[Counter[str],
             except Exception as error:  # noqa: BLE001 - they are what is looked for
                 faults.note(kind, own, error)
             done[kind] += 1
+            if time.monotonic() - started > seconds:
+                break
             if time.monotonic() - told > 30:
                 told = time.monotonic()
                 rate = (number + 1) / (told - started)
@@ -540,13 +572,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", default=str(time.time_ns()), help="repeat what gave a fault")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="end after that time")
     parser.add_argument("--only", choices=SHARES, help="one kind of input only")
     given = parser.parse_args(arguments)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
     logging.disable()  # what is logged of damaged input is of no interest here
     print(f"seed {given.seed}", flush=True)
-    done, faults = fuzz(given.inputs, given.seed, given.only)
+    done, faults = fuzz(given.inputs, given.seed, given.only, given.seconds)
     for kind, count in done.most_common():
         bad = sum(n for where, n in faults.counts.items() if where.startswith(f"{kind}: "))
         print(f"{kind:28} {count:>10,} inputs {bad:>8,} tracebacks")

@@ -113,8 +113,11 @@ def running_launchers(state: StateDirectory) -> list[Running]:
         record = file.read()
         if record is not None and file.owner_alive():
             info = record.info
-            renewed = uptime() - info.get("seen", 0.0) <= info["lease"]
-            served = tuple(info["studies"]), tuple(info["machines"])
+            try:
+                renewed = uptime() - info.get("seen", 0.0) <= info["lease"]
+                served = tuple(info["studies"]), tuple(info["machines"])
+            except (LookupError, TypeError, AttributeError):
+                continue  # the file is damaged; the database knows the launcher
             found.append(
                 Running(
                     record.process,

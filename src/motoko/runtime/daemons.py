@@ -23,6 +23,7 @@ from motoko.errors import LauncherError, MotokoError
 from motoko.runtime import faults, files, lock, processes
 from motoko.runtime.descendants import ATTEMPT
 from motoko.runtime.processes import ProcessId, Standing
+from motoko.runtime.untrusted import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -251,14 +252,16 @@ class PidFile:
     def read(self) -> PidRecord | None:
         """Return what the file says, None if there is none, it makes no sense or is a copy."""
         try:
-            content = json.loads(self.path.read_bytes())
-            process = replace(ProcessId(**content["process"]), host=content["host"])
+            content = json.loads(read_file(self.path).text)
+            process = replace(ProcessId(**content["process"]), host=str(content["host"]))
+            if not all(isinstance(n, int) for n in (process.pid, process.started)):
+                return None
             home = content.get("home")  # none in what an older Motoko wrote
             if home is not None and home["inode"] != files.inode(self.path.parent):
                 return None
             known = None if home is None else Path(home["path"])
             return PidRecord(process, content["host"], content["info"], known)
-        except (FileNotFoundError, ValueError, TypeError, LookupError, AttributeError):
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None
 
     def owner_alive(self) -> bool:
