@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.runtime.signals import changeable, reset_all
+from tests.support.blocking import LoopGuard
 from tests.support.slurm_testbed import CannotRunError, Testbed
 
 if TYPE_CHECKING:
@@ -27,6 +28,25 @@ def _signals_as_found() -> Iterator[None]:
     before = signal_settings()
     yield
     assert signal_settings() == before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loop_guard() -> Iterator[LoopGuard]:
+    """Fail tests in whose process Motoko blocks an event loop."""
+    guard = LoopGuard()
+    guard.activate()
+    yield guard
+    guard.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def _blocking_on_purpose(request: pytest.FixtureRequest, loop_guard: LoopGuard) -> Iterator[None]:
+    """Leave alone a test whose own code blocks the loop, to see what Motoko does."""
+    if request.node.get_closest_marker("blocks_loop") is None:
+        yield
+        return
+    with loop_guard.suspended():
+        yield
 
 
 def signal_settings() -> tuple[dict[int, Any], set[int]]:

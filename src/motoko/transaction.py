@@ -53,7 +53,7 @@ class Transaction:
 
     async def __aenter__(self) -> Self:
         await self._outer.prepare_nested()
-        self._begin()
+        self._begin(prepared=True)
         return self
 
     async def __aexit__(
@@ -73,8 +73,8 @@ class Transaction:
         finally:
             self._end(scope)
 
-    def _begin(self) -> None:
-        self._scope = self._outer.nested()
+    def _begin(self, *, prepared: bool = False) -> None:
+        self._scope = self._outer.nested(prepared=prepared)
         self._entered = joined() if self._scope is None else entered(self._scope)
         self._entered.__enter__()
 

@@ -39,7 +39,7 @@ from motoko.storage.served_file import ServedFile
 from motoko.storage.server import stop_server
 from motoko.storage.store import Store
 from motoko.storage.transactions import HEADER, LENGTH, MAGIC
-from tests.support.command_line import finish, small_workflow
+from tests.support.command_line import Shell, finish, small_workflow
 from tests.support.command_line import wait_until as eventually
 from tests.support.launching import Place, wait_until
 from tests.support.serving import kill_server, make, variable
@@ -447,14 +447,24 @@ REFUSED: Final = (
 )
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workflow that has ended, ``wf``, and its backup, ``copy``."""
+    place = tmp_path_factory.mktemp("finished")
+    shell = small_workflow(place / "wf")
+    shell.ok("run", "-n", "a")
+    shell.ok("backup", str(place / "copy"))
+    shell.close()
+    return place
+
+
 @pytest.mark.parametrize("what", DAMAGE)
-def test_commands_name_the_file_and_what_to_do(tmp_path: Path, what: str) -> None:
+def test_commands_name_the_file_and_what_to_do(tmp_path: Path, finished: Path, what: str) -> None:
     change, unindexed, expected = DAMAGE[what]
-    shell = small_workflow(tmp_path / "wf")
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    shell = Shell(tmp_path / "wf")
     state = StateDirectory.of(shell.directory)
     copy = tmp_path / "copy"
-    shell.ok("run", "-n", "a")
-    shell.ok("backup", str(copy))
     if unindexed:
         state.path.joinpath("wf.db.index").unlink()
     content = change(state.database.read_bytes())

@@ -335,7 +335,7 @@ class AskingScope:
     async def prepare_nested(self) -> None:
         """Do nothing: there is nothing to commit."""
 
-    def nested(self) -> None:
+    def nested(self, *, prepared: bool = False) -> None:
         """Return None: there is nothing to commit."""
 
     def was_joined(self) -> None:
@@ -440,9 +440,10 @@ class MainScope(StretchScope):
         """Commit what was written so far."""
         await self.settle()
 
-    def nested(self) -> StretchScope:
+    def nested(self, *, prepared: bool = False) -> StretchScope:
         """Return a scope for a transaction, after all that was written so far is committed."""
-        self.database.submit(lambda: self.commit(last=False)).result()
+        if not prepared:
+            self.database.submit(lambda: self.commit(last=False)).result()
         return StretchScope(
             self.database, cause=self.cause, event_name=self.event_name, guard=self._guard
         )

@@ -75,8 +75,11 @@ class Scope(Protocol):
         """Do beforehand, off the loop, what ``nested`` would block for."""
         ...
 
-    def nested(self) -> StretchScope | None:
-        """Return a new scope for a transaction in this one, None if it joins this one."""
+    def nested(self, *, prepared: bool = False) -> StretchScope | None:
+        """Return a new scope for a transaction in this one, None if it joins this one.
+
+        It blocks unless ``prepare_nested`` was awaited (``prepared``).
+        """
         ...
 
     def was_joined(self) -> None:
@@ -235,7 +238,7 @@ class ScriptScope:
     async def prepare_nested(self) -> None:
         """Do nothing: everything is committed already."""
 
-    def nested(self) -> StretchScope:
+    def nested(self, *, prepared: bool = False) -> StretchScope:
         """Return a scope for a transaction."""
         return StretchScope(self.database, cause=self.cause)
 
@@ -332,7 +335,7 @@ class StretchScope:
     async def prepare_nested(self) -> None:
         """Do nothing: a transaction in a stretch is part of it."""
 
-    def nested(self) -> StretchScope | None:
+    def nested(self, *, prepared: bool = False) -> StretchScope | None:
         """Return None: a transaction in a stretch is part of it."""
         return None
 
