@@ -211,6 +211,7 @@ class Workflow:
         ``args`` may have ``generator`` and ``bd_study``: a study, an alias, or "all".
         """
         from motoko.launcher.daemon import start_launcher
+        from motoko.launcher.users import keep
 
         if not self.store.connected and not self.store.state.database.exists():
             self.create()
@@ -218,6 +219,7 @@ class Workflow:
         chosen = None if study in (None, "", "all") else [self.task_manager(study).name]
         generator = getattr(args, "generator", None)
         start_launcher(self.store.state, generator=generator, studies=chosen)
+        keep(self.store.state)
 
     def get_runs(self, run_list: Iterable[str]) -> dict[str, list[Run]]:
         """Return run handles for URIs such as ``add.1``, by task manager, in the order given."""

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from motoko.launcher.daemon import running_launchers
+from motoko.runtime.daemons import PidFile
+from motoko.storage.address import StateDirectory
 from tests.support.command_line import MODULE, Shell, finish, small_workflow, wait_until
 
 if TYPE_CHECKING:
@@ -114,29 +117,72 @@ def test_what_an_ascii_terminal_lacks_is_escaped(place: Path) -> None:
     assert done.stdout.isascii()
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
-)
-def test_a_signal_stops_everything_and_the_runs_are_created_again(
-    waiting: Shell, number: signal.Signals, status: int
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_stops_the_orchestrator_and_leaves_its_runs_going(
+    waiting: Shell, name: str
 ) -> None:
+    number = signal.Signals[name]
     process = waiting.start("run", "-n", "a")
     wait_until(lambda: _both_run(waiting, process), "two runs have started")
     process.send_signal(number)
     done = finish(process)
-    assert done.returncode == status, done.stderr
-    assert "interrupted" in done.stderr
-    runs = waiting.info("--verbose")["studies"][0]["runs"]
-    assert [run["lifecycle"] for run in runs] == ["CREATED", "CREATED"]
+    assert done.returncode == 128 + number, done.stderr
+    assert "the orchestrator has stopped; 2 runs go on\n" in done.stderr
+    assert "`motoko cancel --all --run_name a`" in done.stderr
+    assert ("Ctrl-C once more" in done.stderr) == (name == "SIGINT")
+    found = waiting.info()
+    assert found["orchestrators"] == []
+    assert len(found["launchers"]) == 1
+    assert waiting.counts("s", "a") == {"START": 2}
+    (waiting.directory / "go").touch()
+    wait_until(lambda: _services_ended(waiting), "launcher and server have ended by themselves")
+    assert waiting.counts("s", "a") == {"FINISHED": 2}
+
+
+def _services_ended(shell: Shell) -> bool:
+    """Return whether no launcher and no server runs, without connecting to the server."""
+    state = StateDirectory.of(shell.directory)
+    return not running_launchers(state) and not PidFile(state.server_record).owner_alive()
+
+
+def test_runs_that_wait_are_executed_without_their_orchestrator(waiting: Shell) -> None:
+    waiting.write(
+        {"motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 1\n"}
+    )
+    process = waiting.start("run", "-n", "a")
+
+    def one_runs() -> bool:
+        found = waiting.info()
+        counts = found["studies"][0]["counts"] if found["database"] else {}
+        return bool(counts.get("a") == {"START": 1, "CREATED": 1})
+
+    wait_until(one_runs, "one run has started")
+    process.send_signal(signal.SIGTERM)
+    assert "1 run goes on and 1 run waits to start\n" in finish(process).stderr
+    (waiting.directory / "go").touch()
+    wait_until(lambda: _services_ended(waiting), "launcher and server have ended by themselves")
+    assert waiting.counts("s", "a") == {"FINISHED": 2}
+
+
+def test_a_second_ctrl_c_cancels_the_runs(waiting: Shell) -> None:
+    process = waiting.start("run", "-n", "a")
+    wait_until(lambda: _both_run(waiting, process), "two runs have started")
+    process.send_signal(signal.SIGINT)
+    wait_until(lambda: "Ctrl-C once more" in process.errors(), "it says what a second one does")
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert done.returncode == 130, done.stderr
+    assert "cancelled 2 of 2 runs; `motoko run --run_name a --retry-failed`" in done.stderr
+    assert waiting.counts("s", "a") == {"CANCELLED": 2}
     assert nothing_runs(waiting)
     (waiting.directory / "go").touch()
-    waiting.ok("run", "-n", "a")
+    waiting.ok("run", "-n", "a", "--retry-failed")
     assert waiting.counts("s", "a") == {"FINISHED": 2}
 
 
 def test_an_interruption_counts_as_no_attempt(waiting: Shell) -> None:
     waiting.write({"s/launch.sh": WAIT + "exit 1\n", "s/bd.yaml": "job: {x: int}\nretries: 1\n"})
-    process = waiting.start("run", "-n", "a")
+    process = waiting.start("run", "-n", "a", "--stop-runs")
     wait_until(lambda: _both_run(waiting, process), "two runs have started")
     process.send_signal(signal.SIGINT)
     finish(process)
@@ -168,7 +214,7 @@ def test_the_last_of_two_stops_what_the_first_has_started(waiting: Shell) -> Non
     (waiting.directory / "go").touch()
     done = finish(second)
     assert done.returncode == 0, done.stderr
-    assert waiting.counts("s", "a") == {"CREATED": 2}  # nobody runs what was interrupted
+    assert waiting.counts("s", "a") == {"FINISHED": 2}  # they went on, too
     assert waiting.counts("s", "b") == {"FINISHED": 2}
     assert nothing_runs(waiting)
 

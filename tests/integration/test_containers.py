@@ -11,7 +11,7 @@ import pytest
 
 from motoko.core.states import Lifecycle
 from motoko.launcher.daemon import recall_runs, running_launchers, stop_launcher
-from motoko.operations.services import others
+from motoko.launcher.users import others
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import ProcessId, Standing, standing
 from motoko.storage.server import answers, stop_server

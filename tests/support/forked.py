@@ -76,6 +76,11 @@ class Forked:
         """Return the exit status, None while it runs."""
         return self._process.exitcode
 
+    def errors(self) -> str:
+        """Return what it has printed to its standard error so far; it has no ``output``."""
+        with open(self._kept[1].name, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
     def poll(self) -> int | None:
         """Return the exit status, None while it runs."""
         return self.returncode

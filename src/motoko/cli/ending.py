@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+import signal
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from motoko.cli.output import say
@@ -11,11 +14,13 @@ from motoko.cli.output import say
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from motoko.operations.interruption import Interruption
     from motoko.operations.services import Services
     from motoko.workflow import Workflow
 
 
 SLOW = 1.0  # seconds
+AGAIN_SECONDS = 5.0  # in which a further Ctrl-C cancels the runs
 
 
 @contextlib.contextmanager
@@ -36,16 +41,8 @@ def see_to_runs_after(
     Returns whether there is a server to be asked.
     """
     from motoko.errors import ServerError
-    from motoko.runtime.files import inode
-    from motoko.storage.server import answers
 
-    state = workflow.store.state
-    if inode(state.path) is None:
-        # Launcher and server end by themselves.
-        say(f"warning: without {state.path}, what runs goes on", file=sys.stderr)
-        return False
-    if isinstance(error, KeyboardInterrupt) and not answers(state):
-        say("warning: no database server answers; what runs goes on", file=sys.stderr)
+    if not _reachable(workflow, after_signal=isinstance(error, KeyboardInterrupt)):
         return False
     with beside_an_error():
         if not isinstance(error, ServerError):
@@ -54,6 +51,93 @@ def see_to_runs_after(
         if stop:
             services.recall(workflow.run_name or "")
     return False
+
+
+def _reachable(workflow: Workflow, *, after_signal: bool) -> bool:
+    from motoko.runtime.files import inode
+    from motoko.storage.server import answers
+
+    state = workflow.store.state
+    if inode(state.path) is None:
+        # Launcher and server end by themselves.
+        say(f"warning: without {state.path}, what runs goes on", file=sys.stderr)
+        return False
+    if after_signal and not answers(state):
+        say("warning: no database server answers; what runs goes on", file=sys.stderr)
+        return False
+    return True
+
+
+def leave_runs(workflow: Workflow, services: Services, interruption: Interruption) -> bool:
+    """Say which runs go on without their orchestrator; a further Ctrl-C cancels them.
+
+    Returns whether there is a server to be asked. The terminal may be gone.
+    """
+    from motoko.errors import MotokoError
+
+    services.left = True  # whatever fails from here on
+    cancels = interruption.signal == signal.SIGINT
+    if cancels:
+        interruption.expect_another()
+    try:
+        with contextlib.suppress(KeyboardInterrupt), contextlib.suppress(OSError):
+            if not _reachable(workflow, after_signal=True):
+                return False
+            services.left = _say_what_goes_on(workflow, cancels=cancels)
+        if cancels and services.left and interruption.comes_again(AGAIN_SECONDS):
+            services.left = not _cancel(workflow)
+    except MotokoError as error:
+        say(f"warning: whether runs go on is not known: {error.message}", file=sys.stderr)
+        return False
+    return True
+
+
+def _say_what_goes_on(workflow: Workflow, *, cancels: bool) -> bool:
+    from motoko.core.states import Lifecycle
+    from motoko.orchestrator.last_runs import count_moving
+
+    name = workflow.run_name or ""
+    workflow.store.database.catch_up()
+    counts = Counter[Lifecycle]()
+    for numbers in count_moving(workflow.store, name).values():
+        counts.update(numbers)
+    if not counts:
+        return False
+    waiting = counts.pop(Lifecycle.CREATED, 0)
+    say(left_without_orchestrator(counts.total(), waiting, name), file=sys.stderr)
+    if cancels:
+        say(f"  Ctrl-C once more within {AGAIN_SECONDS:g} s cancels them", file=sys.stderr)
+    return True
+
+
+def left_without_orchestrator(active: int, waiting: int, run_name: str) -> str:
+    """Return what to say of runs that go on when their orchestrator has stopped."""
+    parts = []
+    if active:
+        parts.append("1 run goes on" if active == 1 else f"{active} runs go on")
+    if waiting:
+        parts.append("1 run waits to start" if waiting == 1 else f"{waiting} runs wait to start")
+    name = shlex.quote(run_name)
+    return (
+        f"the orchestrator has stopped; {' and '.join(parts)}\n"
+        f"  follow them with `motoko info`, stop them with `motoko cancel --all --run_name {name}`"
+    )
+
+
+def _cancel(workflow: Workflow) -> bool:
+    """Cancel the runs of the run name; return whether all have ended."""
+    from motoko.operations import cancelling, changing
+
+    name = workflow.run_name or ""
+    with _told_if_slow("waiting for runs to end; what ignores TERM is killed after 5 s"):
+        records = changing.cancellable(workflow, run_name=name)
+        found = cancelling.cancel(workflow, records, "Ctrl-C of motoko run", wait=True)
+    say(
+        f"cancelled {len(found.ended)} of {len(records)} runs; "
+        f"`motoko run --run_name {shlex.quote(name)} --retry-failed` runs them again",
+        file=sys.stderr,
+    )
+    return not found.going
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
 """Do everything here, in the foreground: database, server, launcher, orchestrator, results.
 
-Ctrl-C stops it cleanly; the runs under way go back to CREATED. `motoko orchestrator stop` stops it,
-too, and leaves runs and launcher going. Start it again with the same run name, and it goes on where
-it was.
+Ctrl-C stops the orchestrator; runs go on, with a launcher that ends when none is left. Ctrl-C once
+more cancels them. A hang-up (a closed terminal), TERM and `motoko orchestrator stop` leave runs
+going, too. Start it again with the same run name, and it goes on where it was.
 """
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -40,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stop-runs",
         action="store_true",
-        help="stop runs too where it ends with an error, as Ctrl-C does; otherwise they go on",
+        help="stop runs too where it ends with an error or by Ctrl-C; otherwise they go on",
     )
     parser.extend = add_orchestrator_options  # type: ignore[attr-defined]
 
@@ -81,10 +83,9 @@ def _with_services(args: argparse.Namespace, interruption: Interruption) -> None
 def _run(
     args: argparse.Namespace, workflow: Workflow, services: Services, interruption: Interruption
 ) -> None:
-    from motoko.cli.ending import beside_an_error, see_to_runs, see_to_runs_after
+    from motoko.cli.ending import beside_an_error, leave_runs, see_to_runs, see_to_runs_after
     from motoko.cli.opening import orchestrator_params
     from motoko.errors import Fenced, LeaseHeld
-    from motoko.operations.leaving import is_to_leave
 
     try:
         watch = _launcher(workflow, services)
@@ -96,15 +97,21 @@ def _run(
                 services.resume(args.run_name)
             watch.look()
 
-        _execute(workflow, orchestrator_params(args), interruption, ours.set, look)
+        try:
+            _execute(workflow, orchestrator_params(args), interruption, ours.set, look)
+        except OSError:
+            interruption.check()  # it was the terminal, which has gone: a hang-up
+            raise
     except KeyboardInterrupt as interrupt:
-        leave = is_to_leave(workflow.store.state)
-        if leave:
-            services.keep()
-        if see_to_runs_after(interrupt, workflow, services, stop=not leave):
-            with beside_an_error():
-                _print_results(workflow)
-        say("interrupted; the same command goes on where this one was", file=sys.stderr)
+        if args.stop_runs and interruption.signal == signal.SIGINT:
+            reached = see_to_runs_after(interrupt, workflow, services, stop=True)
+        else:
+            reached = leave_runs(workflow, services, interruption)
+        with contextlib.suppress(OSError):  # a terminal that has gone
+            if reached:
+                with beside_an_error():
+                    _print_results(workflow)
+            say("interrupted; the same command goes on where this one was", file=sys.stderr)
         raise
     except (LeaseHeld, Fenced):
         raise  # the runs are another orchestrator's

@@ -36,6 +36,7 @@ BAD_OUTCOMES: Final = frozenset(
 )
 OUTCOMES: Final = BAD_OUTCOMES | {Lifecycle.FINISHED}
 ACTIVE: Final = frozenset({Lifecycle.SUBMITTED, Lifecycle.START})
+NOT_ENDED: Final = ACTIVE | {Lifecycle.CREATED}
 
 MOVES: Final[dict[Lifecycle, frozenset[Lifecycle]]] = {
     Lifecycle.CREATED: frozenset({Lifecycle.SUBMITTED, Lifecycle.CANCELLED}),

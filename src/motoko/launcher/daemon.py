@@ -1,6 +1,7 @@
 """The launcher's process: ``python -m motoko.launcher.daemon WORKFLOW_DIRECTORY``.
 
-TERM or Ctrl-C end it and leave its runs going; the next launcher goes on with them. Other
+TERM or Ctrl-C end it and leave its runs going; the next launcher goes on with them. One that a
+``motoko run`` started ends by itself when nobody works with the workflow and no run is left. Other
 processes start it, stop it and have runs recalled through the functions here.
 """
 
@@ -12,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -26,6 +27,7 @@ from motoko.errors import MotokoError, ServerError
 from motoko.launcher.control import END, RECALL, RESUME, WAKE, Request, pending, post
 from motoko.launcher.registry import machines
 from motoko.launcher.removal import sweep_quietly
+from motoko.launcher.users import SERVER, is_deserted, keep, mark_file, others, services_lock
 from motoko.runtime.clock import uptime
 from motoko.runtime.daemons import (
     PidFile,
@@ -43,6 +45,7 @@ from motoko.runtime.processes import Standing, is_visible, keeps_lease, standing
 from motoko.runtime.signals import reset_all
 from motoko.storage.home import LOOK_SECONDS, Home
 from motoko.storage.off_loop import in_thread
+from motoko.storage.server import stop_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -60,6 +63,7 @@ RECALL_SECONDS: Final = 30.0
 LEASE_SECONDS: Final = 60.0
 REQUEST_SECONDS: Final = 1.0  # between two looks for requests of those that cannot send signals
 HEED_SECONDS: Final = 1.0  # after which an ending launcher waits for no server any more
+IDLE_SECONDS: Final = 2.0  # between two looks whether a temporary launcher is needed
 SIGNS_OF_LIFE: Final = 3  # within the time of a lease
 
 # Not __name__: this module runs as __main__.
@@ -253,11 +257,12 @@ def serve(
         directory, generator=generator, studies=studies, machine_name=machine_name, lease=lease,
         hold=hold,
     )  # fmt: skip
-    try:
-        everything = not studies and machine_name is None
-        anyio.run(_serve, launcher, store, everything, stop_runs, ready)
-    finally:
-        store.close()
+    with ExitStack() as retirement:
+        try:
+            everything = not studies and machine_name is None
+            anyio.run(_serve, launcher, store, everything, stop_runs, ready, retirement)
+        finally:
+            store.close()
 
 
 async def _serve(
@@ -266,6 +271,7 @@ async def _serve(
     everything: bool,
     stop_runs: bool,
     ready: Callable[[], object],
+    retirement: ExitStack,
 ) -> None:
     me, state = launcher.me, store.state
     home = Home.of(state)
@@ -301,6 +307,7 @@ async def _serve(
             tasks.start_soon(stay_home)
             tasks.start_soon(in_thread, partial(sweep_quietly, store))
             tasks.start_soon(_look_for_requests, state)
+            tasks.start_soon(_retire, launcher, state, retirement)
             tasks.start_soon(_keep_showing_life, file, launcher, everything)
             try:
                 await launcher.serve(found)
@@ -311,6 +318,38 @@ async def _serve(
                 file.remove()
             home.check()
             tasks.cancel_scope.cancel()
+
+
+async def _retire(launcher: Launcher, state: StateDirectory, retirement: ExitStack) -> None:
+    """Close a temporary launcher when nobody needs it; ``retirement`` stops the server then.
+
+    The lock is held until that is done, so that whoever comes meanwhile starts both anew.
+    """
+
+    async def is_needed() -> bool:
+        return not await in_thread(partial(is_deserted, state)) or await launcher.is_busy()
+
+    while True:
+        await anyio.sleep(IDLE_SECONDS)
+        if await is_needed():
+            continue
+        lock = services_lock(state, timeout=0)
+        with suppress(MotokoError):  # somebody starts or stops something at this moment
+            await in_thread(lock.acquire)
+        if lock.held and not await is_needed():
+            break
+        lock.release()
+    retirement.callback(lock.release)
+    retirement.callback(_stop_temporary_server, state)
+    log.info("no run is left and nobody works with the workflow: the launcher ends")
+    launcher.close()
+
+
+def _stop_temporary_server(state: StateDirectory) -> None:
+    temporary = mark_file(state, SERVER).exists()
+    keep(state)
+    if temporary and not others(state) and not running_launchers(state):
+        stop_server(state)
 
 
 async def _end(launcher: Launcher, store: Store, recall: bool) -> None:

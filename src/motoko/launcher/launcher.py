@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from motoko.config import QueueLimits
-from motoko.core.states import Lifecycle
+from motoko.core.states import NOT_ENDED, Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher import registry
 from motoko.launcher.active import Active, Notebook, Pool
@@ -171,6 +171,25 @@ class Launcher:
         """Finish the commit under way and end; what runs goes on."""
         self._closing = True
         self._notebook.stir()
+
+    async def is_busy(self) -> bool:
+        """Return whether it attends to attempts, or runs wait that it may claim."""
+        if self._crews.attempts():
+            return True
+        held = None if self._hold_all else frozenset(self._held)
+        return held is not None and await in_thread(lambda: self._waiting(held))
+
+    def _waiting(self, held: frozenset[str]) -> bool:
+        session = Session(self._store.database)
+        try:
+            tables = [session.tables.study(name) for name in self.me.studies]
+            return any(
+                len(table.ids(None, lifecycles=NOT_ENDED))
+                > sum(len(table.ids(name, lifecycles=NOT_ENDED)) for name in held)
+                for table in tables
+            )
+        finally:
+            session.close()
 
     async def obey(self, request: Request) -> None:
         """Carry out a request after those that came before it, and return when it is done."""

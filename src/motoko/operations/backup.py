@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from motoko.errors import DatabaseExistsError, NoDatabaseError, StorageError
 from motoko.launcher.daemon import running_launchers
+from motoko.launcher.users import others
 from motoko.operations.overview import server_process
-from motoko.operations.services import others
 from motoko.operations.stopping import running_orchestrators
 from motoko.runtime.files import private_directory
 from motoko.storage import salvage as salvaging

@@ -11,9 +11,9 @@ from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import LauncherError, UnknownRunError
 from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
 from motoko.launcher.registry import machines
+from motoko.launcher.users import services_lock
 from motoko.operations import changing
 from motoko.operations.reasons import Serving
-from motoko.operations.services import services_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

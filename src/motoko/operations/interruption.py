@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.runtime.processes import ENDING_SIGNALS
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 HEED_SECONDS: Final = 1.0  # that user code may take to end, once it was cancelled
 MOMENT: Final = 0.05  # seconds until a signal is taken for unnoticed, a wait for ended
 AGAIN_SECONDS: Final = 0.5  # then it is interrupted as often as that
+DOUBLE_SECONDS: Final = 0.3  # a signal that comes so soon after the first is the same one
 
 logger = logging.getLogger("motoko.operations")
 
@@ -28,11 +30,14 @@ logger = logging.getLogger("motoko.operations")
 class Interruption:
     """Turns signals into a clean end: the first cancels, a further one interrupts at once.
 
-    ``signal`` is the first one, None so far.
+    ``signal`` is the first one, None so far. ``again`` is set if Ctrl-C came after the first.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.again = False
+        self._first_at = 0.0
+        self._expected = False
         self._cancel: Callable[[], object] | None = None
         self._came_first = threading.Event()
         self._executing = False
@@ -88,7 +93,11 @@ class Interruption:
         first = self.signal is None
         if first:
             self.signal = number
+            self._first_at = time.monotonic()
             self._came_first.set()
+        elif number == signal.SIGINT:
+            late = time.monotonic() - self._first_at > DOUBLE_SECONDS
+            self.again = self.again or self._expected or late
         if not first or self._cancel is None:
             raise KeyboardInterrupt(self.signal)
         self._cancel()
@@ -100,6 +109,18 @@ class Interruption:
         """
         if self.signal is not None:
             raise KeyboardInterrupt(self.signal)
+
+    def expect_another(self) -> None:
+        """Count a further Ctrl-C from now on, however soon after the first it comes."""
+        self._expected = True
+
+    def comes_again(self, seconds: float) -> bool:
+        """Wait for Ctrl-C after the first signal; return whether it has come by then."""
+        deadline = time.monotonic() + seconds
+        while not self.again and (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(KeyboardInterrupt):
+                time.sleep(min(left, MOMENT))
+        return self.again
 
     @contextlib.contextmanager
     def cancelling(self, scope: anyio.CancelScope) -> Iterator[None]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from motoko.core.states import ACTIVE, Lifecycle
+from motoko.core.states import ACTIVE, NOT_ENDED, Lifecycle
 from motoko.errors import NoDatabaseError
 from motoko.operations.chronicle import PastFiring, unregistered_firings
 from motoko.operations.reasons import Reasons, Serving
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from motoko.workflow import Workflow
 
 Counts: TypeAlias = "dict[str, dict[str, int]]"  # study -> state -> runs
-
-NOT_ENDED: Final = ACTIVE | {Lifecycle.CREATED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from motoko.errors import MotokoError, StorageError
+from motoko.errors import MotokoError
 from motoko.launcher.daemon import (
     recall_runs,
     resume_runs,
@@ -19,34 +19,31 @@ from motoko.launcher.daemon import (
     starting,
     stop_launcher,
 )
+from motoko.launcher.users import LAUNCHER, SERVER, keep, mark_file, others, services_lock
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.files import private_directory, write_atomic
-from motoko.runtime.lock import FileLock
-from motoko.runtime.processes import Standing, current, standing
+from motoko.runtime.processes import current
 from motoko.storage.server import add_studies, answers, ensure_server, stop_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     from motoko.launcher.daemon import Running
+    from motoko.runtime.lock import FileLock
     from motoko.runtime.processes import ProcessId
     from motoko.storage.address import StateDirectory
     from motoko.workflow import Workflow
 
 log = logging.getLogger(__name__)
 
-LOCK_SECONDS: Final = 120.0
-SERVER: Final = "server"
-LAUNCHER: Final = "launcher"
-
 
 class Services:
     """Has a workflow's server run within a ``with`` block, and a launcher if asked for.
 
-    ``temporary``: what this starts ends with its last user.
+    ``temporary``: what this starts ends with its last user. Where that one sets ``left``, it ends
+    by itself when no run is left to be executed.
     """
 
     def __init__(self, workflow: Workflow, *, temporary: bool, create: bool = False) -> None:
@@ -56,6 +53,7 @@ class Services:
         self._create = create
         self._user = PidFile(self._state.path / "users" / f"{current().label}.json")
         self.created = False
+        self.left = False
 
     def __enter__(self) -> Self:
         """Start the server unless it runs; NoDatabaseError if there is nothing to serve."""
@@ -117,11 +115,6 @@ class Services:
         """
         recall_runs(self._state, run_name, unless_orchestrated=True)
 
-    def keep(self) -> None:
-        """Have server and launcher go on when this ends."""
-        with self._lock():
-            keep(self._state)
-
     def stop_launcher(self) -> bool:
         """Stop the launcher that was started for the time being, if nobody else uses it.
 
@@ -159,7 +152,8 @@ class Services:
             self._user.remove()
             if others(self._state):
                 return
-            self._stop_launcher()
+            if not self.left:
+                self._stop_launcher()
             if not running_launchers(self._state) and self._marked(SERVER) is not None:
                 stop_server(self._state)
 
@@ -168,23 +162,19 @@ class Services:
 
     def _mark(self, what: str, note: str = "") -> bool:
         """Mark what is about to be started as temporary; returns whether it was not yet so."""
-        if not self._temporary or _mark_file(self._state, what).exists():
+        if not self._temporary or mark_file(self._state, what).exists():
             return False
-        write_atomic(_mark_file(self._state, what), note.encode())
+        write_atomic(mark_file(self._state, what), note.encode())
         return True
 
     def _marked(self, what: str) -> str | None:
         """Take a mark away; returns its note, None if there was none."""
         try:
-            note = _mark_file(self._state, what).read_text()
+            note = mark_file(self._state, what).read_text()
         except FileNotFoundError:
             return None
-        _mark_file(self._state, what).unlink(missing_ok=True)
+        mark_file(self._state, what).unlink(missing_ok=True)
         return note
-
-
-def _mark_file(state: StateDirectory, what: str) -> Path:
-    return state.path / f"temporary-{what}"
 
 
 def start_lasting_launcher(
@@ -243,33 +233,3 @@ def _server_for_a_launcher(state: StateDirectory) -> Iterator[None]:
             if started and not others(state) and not running_launchers(state):
                 stop_server(state)
             raise
-
-
-def services_lock(state: StateDirectory) -> FileLock:
-    """Return the lock of whoever starts or stops the server or a launcher."""
-    return FileLock(
-        state.path / "services.lock",
-        timeout=LOCK_SECONDS,
-        purpose="starting or stopping the server and the launcher",
-        error=StorageError,
-    )
-
-
-def keep(state: StateDirectory) -> None:
-    """Have server and launcher outlive those that use them now."""
-    for what in (SERVER, LAUNCHER):
-        _mark_file(state, what).unlink(missing_ok=True)
-
-
-def others(state: StateDirectory) -> list[int]:
-    """Return the pids of the other living processes of this machine that work with a workflow."""
-    found = []
-    for path in sorted((state.path / "users").glob("*.json")):
-        file = PidFile(path)
-        record = file.read()
-        if record is not None and file.owner_alive():
-            if not record.process.is_same(current()):
-                found.append(record.process.pid)
-        elif record is None or standing(record.process) is Standing.DEAD:
-            path.unlink(missing_ok=True)
-    return found

@@ -25,10 +25,9 @@ from motoko.launcher.daemon import (
     stop_launcher,
 )
 from motoko.launcher.registry import living
+from motoko.launcher.users import keep
 from motoko.operations.cancelling import launchers_on_hold, needed
-from motoko.operations.leaving import asked_to_leave
 from motoko.operations.reasons import Serving
-from motoko.operations.services import keep
 from motoko.orchestrator.lease import Holder, Stall, holders, stalls
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import current, is_alive, is_visible
@@ -107,8 +106,8 @@ def stop_orchestrators(
 ) -> dict[str, Holder]:
     """End the orchestrator of a run name, or all that are visible; returns those that have ended.
 
-    With ``stop_runs`` the launcher sends their runs back to CREATED, as a ``motoko run`` does
-    with its own; otherwise they go on, with the launcher and the server of a ``motoko run``.
+    With ``stop_runs`` the launcher sends their runs back to CREATED; otherwise they go on, with the
+    launcher and the server of a ``motoko run``.
     MotokoError if there is none of that run name, if it is on another host or in another container,
     or if it does not end.
     """
@@ -127,12 +126,9 @@ def stop_orchestrators(
             f"{found[run_name]}",
             hint=f"Stop it there: on {found[run_name].host}.",
         )
-    with contextlib.ExitStack() as stack:
-        for holder in here.values():
-            if not stop_runs:
-                stack.enter_context(asked_to_leave(store.state, holder.process))
-            _signal(holder.process, signal.SIGTERM)
-        _check_gone(here)
+    for holder in here.values():
+        _signal(holder.process, signal.SIGTERM)
+    _check_gone(here)
     if stop_runs:
         for name in here:
             recall_runs(store.state, name)
@@ -161,7 +157,7 @@ def kill(state: StateDirectory, *, stop_runs: bool = False) -> list[str]:
     if served and hangs(state):
         # First: everybody waits for it. Who cannot end without one starts another.
         stop_server(state)
-    stopped = _end_orchestrators(state, stop_runs=stop_runs)
+    stopped = _end_orchestrators(state)
     try:
         if _end_launchers(state, stop_runs=stop_runs):
             stopped.append("the launcher")
@@ -176,8 +172,8 @@ def kill(state: StateDirectory, *, stop_runs: bool = False) -> list[str]:
     return stopped
 
 
-def _end_orchestrators(state: StateDirectory, *, stop_runs: bool) -> list[str]:
-    """End the orchestrators on this host; returns which. Those of ``motoko run`` see to runs."""
+def _end_orchestrators(state: StateDirectory) -> list[str]:
+    """End the orchestrators on this host, which leave their runs going; returns which."""
     ended = []
     for name, holder in _known_orchestrators(state).items():
         process = holder.process
@@ -188,8 +184,7 @@ def _end_orchestrators(state: StateDirectory, *, stop_runs: bool) -> list[str]:
             continue
         if process.is_same(current()):
             continue
-        with contextlib.nullcontext() if stop_runs else asked_to_leave(state, process):
-            _end(process)
+        _end(process)
         ended.append(f"the orchestrator of run name {name!r} (process {holder.pid})")
     return ended
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from motoko.core.states import OUTCOMES, Lifecycle
+from motoko.core.states import NOT_ENDED
 from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
+    from motoko.core.states import Lifecycle
     from motoko.orchestrator.execution import Execution
     from motoko.orchestrator.waiting import Context
     from motoko.storage.store import Store
-
-MOVING: Final = tuple(state for state in Lifecycle if state not in OUTCOMES)
 
 logger = logging.getLogger("motoko.orchestrator")
 
@@ -27,7 +26,7 @@ def count_moving(store: Store, run_name: str) -> dict[str, dict[Lifecycle, int]]
         found: dict[str, dict[Lifecycle, int]] = {}
         for study in tables.study_names():
             table = tables.study(study)
-            numbers = {state: len(table.ids(run_name, lifecycles=[state])) for state in MOVING}
+            numbers = {state: len(table.ids(run_name, lifecycles=[state])) for state in NOT_ENDED}
             if any(numbers.values()):
                 found[study] = {state: number for state, number in numbers.items() if number}
         return found

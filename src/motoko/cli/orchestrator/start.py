@@ -7,6 +7,7 @@ was.
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,7 @@ def _with_services(
                 retry_failed(workflow, args.run_name)
             services.resume(args.run_name)
             interruption.check()
-            with _stopping_runs(workflow, services, wanted=args.stop_runs):
+            with _stopping_runs(workflow, services, interruption, wanted=args.stop_runs):
                 running.execute(workflow, orchestrator_params(args), interruption, started=started)
     except Exception as error:
         announce_failure(str(error))  # nobody waits any more if it had started
@@ -135,7 +136,9 @@ def _with_services(
 
 
 @contextlib.contextmanager
-def _stopping_runs(workflow: Workflow, services: Services, *, wanted: bool) -> Iterator[None]:
+def _stopping_runs(
+    workflow: Workflow, services: Services, interruption: Interruption, *, wanted: bool
+) -> Iterator[None]:
     from motoko.cli.ending import see_to_runs_after
     from motoko.errors import Fenced, LeaseHeld
 
@@ -144,6 +147,6 @@ def _stopping_runs(workflow: Workflow, services: Services, *, wanted: bool) -> I
     except (LeaseHeld, Fenced):
         raise  # the runs are another orchestrator's
     except (Exception, KeyboardInterrupt) as error:
-        if wanted:
+        if wanted and interruption.signal != signal.SIGHUP:
             see_to_runs_after(error, workflow, services, stop=True)
         raise

@@ -1,0 +1,67 @@
+"""Who works with a workflow, and what was started only for as long as somebody needs it.
+
+Whoever works with a workflow registers in ``.wf/users``. A server or a launcher that ``motoko run``
+started is marked as temporary in ``.wf``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from motoko.errors import StorageError
+from motoko.runtime.daemons import PidFile
+from motoko.runtime.lock import FileLock
+from motoko.runtime.processes import Standing, current, standing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from motoko.storage.address import StateDirectory
+
+LOCK_SECONDS: Final = 120.0
+SERVER: Final = "server"
+LAUNCHER: Final = "launcher"
+
+
+def services_lock(state: StateDirectory, *, timeout: float = LOCK_SECONDS) -> FileLock:
+    """Return the lock of whoever starts or stops the server or a launcher."""
+    return FileLock(
+        state.path / "services.lock",
+        timeout=timeout,
+        purpose="starting or stopping the server and the launcher",
+        error=StorageError,
+    )
+
+
+def mark_file(state: StateDirectory, what: str) -> Path:
+    """Return the file that exists while the server or the launcher is temporary."""
+    return state.path / f"temporary-{what}"
+
+
+def keep(state: StateDirectory) -> None:
+    """Have server and launcher outlive those that use them now."""
+    for what in (SERVER, LAUNCHER):
+        mark_file(state, what).unlink(missing_ok=True)
+
+
+def others(state: StateDirectory) -> list[int]:
+    """Return the pids of the other living processes of this machine that work with a workflow."""
+    found = []
+    for path in sorted((state.path / "users").glob("*.json")):
+        file = PidFile(path)
+        record = file.read()
+        if record is not None and file.owner_alive():
+            if not record.process.is_same(current()):
+                found.append(record.process.pid)
+        elif record is None or standing(record.process) is Standing.DEAD:
+            path.unlink(missing_ok=True)
+    return found
+
+
+def is_deserted(state: StateDirectory) -> bool:
+    """Return whether this launcher is temporary and nobody works with the workflow any more."""
+    try:
+        lasting = mark_file(state, LAUNCHER).read_text()
+    except FileNotFoundError:
+        return False
+    return current().label not in lasting.split() and not others(state)
