@@ -75,7 +75,7 @@ SHARES: Final = {
     "command line": 3,
 }  # fmt: skip
 SECONDS: Final = 5.0  # of the processor that reading one input may take
-PATIENCE: Final = 120.0  # seconds after which it waits for ever
+PATIENCE: Final = 600.0  # seconds after which it waits for ever
 MEMORY: Final = 4 << 30  # bytes that all of it may take
 SHOWN: Final = 300
 
