@@ -122,7 +122,7 @@ def test_four_invocations(kitchen: Kitchen) -> None:
         *TEA,
     ]
     assert kitchen.files() == ["box-of-tea-bags", "cup", "cup/tea-bag", "cup/water", "spoon"]
-    kitchen.wait(20)
+    kitchen.wait(120)
     assert kitchen.make() == third()
     whole = ["box-of-tea-bags", "cup", "cup/sugar", "cup/tea-bag", "cup/water", "spoon"]
     assert kitchen.files() == whole
@@ -151,7 +151,7 @@ def test_part_of_the_graph(kitchen: Kitchen) -> None:
         f"INFO {kitchen.box}: Ready",
         *POURED,
     ]
-    kitchen.wait(20)
+    kitchen.wait(120)
     assert kitchen.make(function="steeped_tea") == ["INFO Steeped tea: Ready"]
     assert kitchen.files() == ["box-of-tea-bags", "cup", "cup/tea-bag", "cup/water"]
 
@@ -205,7 +205,7 @@ def test_in_threads_it_is_the_same_tea(kitchen: Kitchen) -> None:
     kitchen.make("-t", "3")
     kitchen.buy_tea()
     kitchen.make("-t", "3")
-    kitchen.wait(20)
+    kitchen.wait(120)
     assert kitchen.make("-t", "3")[-1] == "INFO The perfect cup of tea: Ready"
 
 

@@ -61,7 +61,7 @@ def execute(workflow: Workflow, main: Any) -> None:
     workflow.orchestrator_function = main
 
     async def limited() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await workflow.execute_async()
 
     with FakeLauncher(workflow.store, {"mult": lambda job: failing()}):

@@ -464,9 +464,7 @@ def test_stopping_leaves_runs_going(make: Callable[..., Place]) -> None:
     place.start()
     key = place.run()
     place.wait_for(key, "START")
-    began = time.monotonic()
-    assert stop_launcher(place.state)
-    assert time.monotonic() - began < 20  # and not until the run has ended
+    assert stop_launcher(place.state)  # does not wait for the run, which has no end yet
     assert running_launchers(place.state) == []
     assert place.record(key).state == "START"
     (place.directory_of(key) / "go").touch()

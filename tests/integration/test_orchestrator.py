@@ -89,7 +89,7 @@ def execute(
     launcher = FakeLauncher(workflow.store, {**default, **(scripts or {})})
 
     async def limited() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await workflow.execute_async(**params)
 
     with launcher:

@@ -589,12 +589,10 @@ def test_a_server_that_does_not_come_back(state: StateDirectory) -> None:
     session, reader = Session(database), Session(database)
     session.add(SetVariable(None, "n", 1))
     kill_server(state)
-    begin = time.monotonic()
     with pytest.raises(ServerError, match=r"did not come back within 0\.5 s"):
         commit(database, session)
     with pytest.raises(ServerError, match="did not come back"):
         reader.tables.study("mult").ids(None)
-    assert time.monotonic() - begin < 10
     assert not session.pending
     session.close()
     reader.close()

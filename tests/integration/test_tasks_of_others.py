@@ -45,7 +45,7 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
 
 def run(workflow: Workflow, work: Callable[[], Any]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await work()
 
     with FakeLauncher(workflow.store, {name: lambda job: {"y": 2 * job["x"]} for name in STUDIES}):

@@ -415,7 +415,7 @@ class TestReservedWords:
             yield name
             yield asset(met, lambda: bool(met))
             yield None
-            met.append(barrier.wait(timeout=20))
+            met.append(barrier.wait(timeout=120))
 
         @tasks
         def both() -> Iterator[Any]:
@@ -713,6 +713,6 @@ class TestBuild:
             yield asset(told, told.is_set)
             yield None
             loop.call_soon_threadsafe(told.set)
-            assert told.wait(timeout=20)
+            assert told.wait(timeout=120)
 
         assert a.ready(await a.build(function))

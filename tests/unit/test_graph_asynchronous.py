@@ -47,7 +47,7 @@ async def test_the_loop_is_not_blocked_by_asking_nor_by_acting(shop: Workshop) -
         # Comes back only if the loop turns while we wait here.
         told.clear()
         loop.call_soon_threadsafe(told.set)
-        assert told.wait(timeout=20)
+        assert told.wait(timeout=120)
 
     def is_fresh() -> object:
         turn_the_loop()
@@ -68,7 +68,7 @@ async def test_coroutines_go_on_together_while_functions_take_turns() -> None:
             met.append("two functions at a time")
 
     async def meet() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await both.wait()
 
     # Each node has an action of its own: nodes that share one are executed once.
@@ -82,7 +82,7 @@ async def test_coroutines_go_on_together_while_functions_take_turns() -> None:
 async def test_functions_may_go_on_together_too() -> None:
     many = 40  # more than a loop has threads of its own
     barrier = threading.Barrier(many)
-    nodes = [Node(str(i), action=lambda: barrier.wait(timeout=20)) for i in range(many)]
+    nodes = [Node(str(i), action=lambda: barrier.wait(timeout=120)) for i in range(many)]
     assert (await Graph(nodes).build(threads=many)).complete
 
 
@@ -124,7 +124,7 @@ async def test_cancelling_cancels_coroutines_and_waits_for_functions() -> None:
             ended.append("coroutine")
 
     def function() -> None:
-        assert release.wait(timeout=20)
+        assert release.wait(timeout=120)
         ended.append("function")
 
     nodes = [Node("f", action=function), Node("c", action=coroutine)]

@@ -441,7 +441,7 @@ class TestThreads:
     def test_actions_go_on_at_the_same_time(self) -> None:
         # Each waits for the other: one after the other would break the barrier.
         barrier = threading.Barrier(2)
-        graph = Graph([Node(name, action=lambda: barrier.wait(timeout=20)) for name in "ab"])
+        graph = Graph([Node(name, action=lambda: barrier.wait(timeout=120)) for name in "ab"])
         assert graph.run(threads=2).complete
 
     def test_no_more_than_so_many(self) -> None:
