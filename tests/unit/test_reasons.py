@@ -83,17 +83,6 @@ def test_who_would_have_to_take_it(session: Session) -> None:
     )
 
 
-def test_a_launcher_with_a_wrong_configuration_takes_nothing(session: Session) -> None:
-    waiting, claimed = add(session), claim(session, add(session))
-    wrong = launcher(problem="bd.yaml:2: nonsense")
-    reason = "the configuration is wrong: bd.yaml:2: nonsense"
-    assert why(session, waiting, wrong) == reason
-    assert why(session, claimed, wrong) == ""
-    assert why(session, waiting, wrong, launcher("l-other")) == ""
-    serving = Serving([wrong], {"a": {}, "b": {}}, NOW)
-    assert serving.unserved(session.tables, ["a"], None) == {reason: 1}
-
-
 def test_how_many_nobody_takes(session: Session) -> None:
     for machine in ("large", "large", "small"):
         add(session, machine_name=machine)

@@ -280,7 +280,7 @@ def _launchers(overview: Overview) -> list[str]:
             lines.append(f"  it has another environment than this command: {differing(names)}")
             lines.append(f"  {RESTART}")
         if problem := overview.problems.get(found.name):
-            lines.append(f"  it starts no run: {problem}")
+            lines.append(f"  it works by a former configuration: {problem}")
     return lines
 
 

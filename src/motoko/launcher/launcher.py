@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 SAFETY_SECONDS: Final = 30.0
 STOP_GRACE: Final = 5.0
 GATHER_SECONDS: Final = 0.02
-CORRECTED_SECONDS: Final = 1.0  # between two looks at a configuration that is wrong
 
 log = logging.getLogger(__name__)
 
@@ -244,7 +243,7 @@ class Launcher:
     async def _rounds(self) -> None:
         while not self._closing:
             wake_at = await self._round()
-            pause = CORRECTED_SECONDS if self._problem else self._options.safety_poll
+            pause = self._options.safety_poll
             if wake_at is not None:
                 pause = min(pause, max(0.0, wake_at - self._store.steady()))
             with anyio.move_on_after(pause):
@@ -298,9 +297,7 @@ class Launcher:
         turn = Round(
             notes,
             going=tuple(active for active in self._crews.attempts() if active not in leaving),
-            loads=self._crews.loads()
-            if claim and not self._hold_all and not self._problem
-            else None,
+            loads=self._crews.loads() if claim and not self._hold_all else None,
             held=frozenset(self._held),
         )
         result = await in_committer(self._store.database, lambda: self._books.settle(turn))

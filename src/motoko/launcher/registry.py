@@ -94,7 +94,7 @@ class Report:
 
     ``slots``: how much it takes at a time, by generator; ``per_study``: how many runs of a study.
     ``held``: run names of which it claims nothing; ``held_all``: it claims nothing at all.
-    ``problem``: what is wrong with its configuration; it claims nothing until that is corrected.
+    ``problem``: what is wrong with the present configuration; it works by the former one.
     """
 
     slots: Mapping[str, int] = field(default_factory=dict)

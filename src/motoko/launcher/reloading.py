@@ -29,7 +29,7 @@ class Reloader:
 
     ``read`` reads them, and raises MotokoError where they are wrong. ``apply`` is called with a
     configuration that differs from ``config``; it may raise MotokoError, too. ``problem`` is then
-    what is wrong: no run is to be started until it is corrected.
+    what is wrong: the former one holds until it is corrected, as for whoever read it before.
     """
 
     config: WorkflowConfig
@@ -58,7 +58,7 @@ class Reloader:
 
     def _refuse(self, problem: str) -> None:
         if problem != self.problem:
-            log.error("no run is started until the configuration is correct: %s", problem)
+            log.error("the former configuration holds until the new one is corrected: %s", problem)
         self.problem = problem
 
     def _stamps(self) -> Stamps:

@@ -58,10 +58,8 @@ class Serving:
 
     def nobody(self, study: str, machine: str) -> str | None:
         """Return why no launcher takes runs of a study for a machine, None if one does."""
-        found = self.serving(study, machine)
-        if found:
-            problems = [report.problem for _, report in found]
-            return f"the configuration is wrong: {problems[0]}" if all(problems) else None
+        if self.serving(study, machine):
+            return None
         if not self.launchers:
             return "no launcher works"
         if not any(study in launcher.studies for launcher, _ in self.launchers):
