@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ from motoko.workflow import Workflow, event
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SHORT = 250  # firings of a campaign: a run's history grows with each label
 LENGTH = 10  # events of a ring, runs of a chain, leaves of a fan-out
 PATIENCE = 600.0  # seconds without a firing, after which a stall counts as missed
 
@@ -56,6 +58,27 @@ class Campaign:
         if self.fired < self.wanted:
             return f"{self.kind}: found stalled after {self.fired} of {self.wanted} firings"
         return None
+
+
+@dataclass
+class Total:
+    """What came of all campaigns of one kind."""
+
+    campaigns: int = 0
+    fired: int = 0
+    slowest: float = 0.0
+
+    def add(self, campaign: Campaign) -> None:
+        """Count a campaign."""
+        self.campaigns += 1
+        self.fired += campaign.fired
+        self.slowest = max(self.slowest, campaign.found_after or 0.0)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.fired} firings in {self.campaigns} campaigns; stalled at the latest "
+            f"{self.slowest:.2f} s after the last"
+        )
 
 
 def ring(workflow: Any, campaign: Campaign) -> None:
@@ -219,7 +242,7 @@ def count_looks() -> Counter[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one campaign of each kind, and report."""
+    """Run campaigns of each kind in turn, and report."""
     parser = argparse.ArgumentParser(prog="scripts/stall", description=__doc__)
     parser.add_argument("--firings", type=int, default=2000, help="in all campaigns together")
     parser.add_argument("--quiet", type=float, help="seconds from an event to the question")
@@ -227,23 +250,24 @@ def main(arguments: list[str]) -> int:
     if options.quiet is not None:
         stall.QUIET = options.quiet  # type: ignore[misc]
     counts = count_looks()
-    problems = []
+    totals = {kind: Total() for kind in KINDS}
+    problems: list[str] = []
     with tempfile.TemporaryDirectory() as place:
-        for number, kind in enumerate(KINDS):
-            campaign = Campaign(kind, options.firings // len(KINDS) + number % 2)
-            since = time.monotonic()
-            run(Path(place, kind), campaign)
-            seconds = time.monotonic() - since
-            found = campaign.found_after
-            print(
-                f"{kind}: {campaign.fired} firings in {seconds:.0f} s; stalled "
-                + ("never" if found is None else f"{found:.2f} s after the last"),
-                flush=True,
-            )
+        for number in itertools.count():
+            kind = list(KINDS)[number % len(KINDS)]
+            fired = sum(total.fired for total in totals.values())
+            if fired >= options.firings:
+                break
+            campaign = Campaign(kind, SHORT + number // len(KINDS) % 2)
+            run(Path(place, str(number)), campaign)
+            totals[kind].add(campaign)
             if campaign.problem is not None:
                 problems.append(campaign.problem)
+                print(f"WRONG: {campaign.problem}", flush=True)
+    for kind, total in totals.items():
+        print(f"{kind}: {total}")
     print(f"asked {counts['asked']} times, looked at everything {counts['looked']} times")
-    print("\n".join(f"WRONG: {problem}" for problem in problems) or "no false verdict, none missed")
+    print(f"{len(problems)} wrong" if problems else "no false verdict, none missed")
     return bool(problems)
 
 
