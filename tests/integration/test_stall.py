@@ -281,3 +281,28 @@ def test_a_task_of_the_users_that_is_cancelled_is_an_error(workflow: Workflow) -
 
     with pytest.raises(MotokoError, match="has been cancelled"):
         execute(workflow, main)
+
+
+def test_who_was_woken_and_has_not_run_yet_is_not_stalled(workflow: Workflow) -> None:
+    """The last look at everything wakes those for whom it has found something."""
+    found: list[bool] = []
+
+    async def main(workflow: Workflow) -> None:
+        watch = workflow.context.execution.stall  # type: ignore[union-attr]
+        event = asyncio.Event()
+
+        async def wait() -> None:
+            with watch.waiting("main", lambda: "an event"):
+                await event.wait()
+
+        task = asyncio.get_running_loop().create_task(wait())
+        group = asyncio.gather(task)
+        await asyncio.sleep(0)
+        found.append(watch._stuck(task))
+        event.set()
+        found.append(watch._stuck(task))
+        await group
+        workflow.finished = True
+
+    execute(workflow, main)
+    assert found == [True, False]

@@ -135,13 +135,16 @@ class StallWatch:
                 logger.warning("the workflow is not stalled any more")
 
     def _stuck(self, task: asyncio.Task[Any]) -> bool:
-        if task in self._waits or task in self._foreign or task.done():
+        if task in self._foreign or task.done():
             return True
-        name = task.get_name()
-        if name.startswith("motoko.") and not name.endswith("_guarded"):
-            return True
-        waits_for = getattr(task, "_fut_waiter", None)  # what it waits for: tasks, asked too
-        return isinstance(waits_for, asyncio.Task) or hasattr(waits_for, "_children")
+        waits_for = getattr(task, "_fut_waiter", None)
+        if task not in self._waits:
+            name = task.get_name()
+            if name.startswith("motoko.") and not name.endswith("_guarded"):
+                return True
+            if not (isinstance(waits_for, asyncio.Task) or hasattr(waits_for, "_children")):
+                return False  # what it waits for is no task, which would be asked too
+        return waits_for is not None and not waits_for.done()  # else it is about to go on
 
     async def _look(self) -> None:
         try:
@@ -166,9 +169,9 @@ class StallWatch:
             await execution.dispatcher.look_at_everything()
             self._seen = number
             for _ in range(MOMENTS):
+                await asyncio.sleep(MOMENT)
                 if self._quiet():
                     break
-                await asyncio.sleep(MOMENT)
         newest = self._seen == self._number and not execution.active
         return newest and self._quiet() and next_timer() is None
 
