@@ -159,6 +159,19 @@ def test_a_further_signal_interrupts_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert time.monotonic() - begin < LONG / 2
 
 
+def test_further_hangups_interrupt_nothing() -> None:
+    """A terminal that is closed may send several."""
+    interruption = Interruption()
+    with interruption.caught():
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(LONG)
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+    assert interruption.signal == signal.SIGHUP
+    assert not interruption.again
+
+
 def test_what_was_swallowed_before_is_not_forgotten() -> None:
     interruption = Interruption()
     begun = []

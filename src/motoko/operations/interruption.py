@@ -95,6 +95,8 @@ class Interruption:
             self.signal = number
             self._first_at = time.monotonic()
             self._came_first.set()
+        elif number == signal.SIGHUP:
+            return  # a terminal that is closed may send several
         elif number == signal.SIGINT:
             late = time.monotonic() - self._first_at > DOUBLE_SECONDS
             self.again = self.again or self._expected or late
