@@ -136,10 +136,12 @@ def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
     wait_until(lambda: f"{point} 2 {pid}" in (tmp_path / "log").read_text())
     try:
         time.sleep(1.2)
-        assert place.start(lease=1.0).here
+        heir = place.start(lease=1.0)
+        assert heir.here
         if late:
             place.wait(keys)
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: not is_alive(old))
+    assert [running.process for running in running_launchers(place.state)] == [heir.process]
     check(place, keys, executed)

@@ -385,7 +385,9 @@ def _show_life(file: PidFile, me: Registration, everything: bool) -> None:
 async def _keep_showing_life(file: PidFile, launcher: Launcher, everything: bool) -> None:
     while True:
         await anyio.sleep(launcher.me.lease / SIGNS_OF_LIFE)
-        if file.read() is not None:  # it is not there any more where the directory was moved
+        # It does not exist where the directory was moved, and is another launcher's where that
+        # one has replaced this one while it slept.
+        if file.is_own():
             with suppress(OSError):
                 _show_life(file, launcher.me, everything)
 

@@ -274,10 +274,14 @@ class PidFile:
             return lock.is_locked(self.path)
         return found is Standing.ALIVE
 
+    def is_own(self, process: ProcessId | None = None) -> bool:
+        """Return whether ``process`` (this one) is the one that the file names."""
+        record = self.read()
+        return record is not None and record.process.is_same(process or processes.current())
+
     def remove(self, process: ProcessId | None = None) -> None:
         """Remove the file if ``process`` (this one) is the one that it names."""
-        record = self.read()
-        if record is not None and record.process.is_same(process or processes.current()):
+        if self.is_own(process):
             self.path.unlink(missing_ok=True)
         self._unlock()
 
