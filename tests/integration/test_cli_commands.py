@@ -194,7 +194,9 @@ def test_info_of_one_study(shell: Shell) -> None:
 def test_a_study_that_was_added_later_is_empty_until_it_runs(shell: Shell) -> None:
     shell.ok("create")
     add_study(shell)
-    assert shell.info()["studies"][1] == {"name": "t", "counts": {}, "outdated": {}}
+    assert shell.info()["studies"][1] == {
+        "name": "t", "counts": {}, "outdated": {}, "remarks": {},
+    }  # fmt: skip
     shell.ok("run", "-n", "a")
     assert shell.counts("t", "a") == {"FINISHED": 1}
 
