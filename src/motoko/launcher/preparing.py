@@ -54,6 +54,9 @@ def prepare_attempt(store: Store, active: Active) -> Order | Failed:
     script = next(source for source in sources if source.name == study.exec_file)
     if has_windows_line_ends(script.content):
         return Failed(Unfit(f"{script.name} has Windows line ends: run `dos2unix {script.name}`"))
+    in_the_way = _in_the_way(store, active)
+    if in_the_way is not None:
+        return Failed(in_the_way)
     try:
         faults.point("launcher.claimed")
         prepare(active.place, inputs, sources)
@@ -63,7 +66,7 @@ def prepare_attempt(store: Store, active: Active) -> Order | Failed:
     except SourceError as error:
         return Failed(Unfit(str(error)))
     except Superseded as error:
-        return Failed(_in_the_way(store, active) or error)
+        return Failed(error)
     return Order(active.place, script, active.terms, given)
 
 
@@ -74,9 +77,10 @@ def has_windows_line_ends(script: bytes) -> bool:
 
 
 def _in_the_way(store: Store, active: Active) -> Exception | None:
-    """Return what is wrong if the directory's contents are of another history, and still work.
+    """Return what is wrong if a process of an earlier attempt still works in the directory.
 
-    That is so after a backup was restored that knows nothing of them.
+    That is so after a backup was restored that knows nothing of it. Two attempts of one run must
+    not overlap.
     """
     process = working_in(active.place.run)
     if process is None or not _is_ours(store, active):
