@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from motoko.launcher.daemon import running_launchers
 from motoko.launcher.registry import machines
+from motoko.launcher.scheduled.batches import memberships, read_batch
 from tests.support.launching import Place, wait_until
 
 if TYPE_CHECKING:
@@ -110,16 +111,12 @@ class SlurmPlace:
         return self._job(key) or ""
 
     def _job(self, key: RunKey) -> str | None:
-        record = self.place.record(key)
-        private = self.place.directory_of(key) / ".motoko" / (record.token or "-")
-        try:
-            token, index = (private / "batch").read_text().split()
-            batch = self.place.state.path / "slurm" / token
-            job = (batch / "job").read_text().strip()
-            size = int((batch / "owner").read_text().split("\n")[1])
-        except (FileNotFoundError, NotADirectoryError):
+        root = self.place.state.path / "slurm"
+        token, index = memberships(root).get(self.place.record(key).token or "", ("", 0))
+        batch = read_batch(root, token) if token else None
+        if batch is None or batch.job is None:
             return None
-        return f"{job}_{index}" if size > 1 else job
+        return f"{batch.job}_{index}" if batch.size > 1 else batch.job
 
     def jobs(self, *states: str) -> list[str]:
         """Return the scheduler jobs of this workflow, those in these states (none: all)."""
