@@ -210,6 +210,7 @@ async def test_what_goes_while_it_runs_does_not_make_it_run_twice(stage: Stage, 
     run = stage.store.run_directory(STUDY, stage.keys[0].id)
     if gone == "directory":
         shutil.rmtree(run)
+        stage.truths[stage.keys[0].id, 1].results_gone = True
     else:
         paths = {"start file": run.glob(".motoko/*/start")}
         found = paths.get(gone, stage.directory.glob(".wf/slurm/*/[oj]*"))
@@ -220,7 +221,8 @@ async def test_what_goes_while_it_runs_does_not_make_it_run_twice(stage: Stage, 
 
     assert len(stage.wrapper.executions) == 1
     assert [attempt for attempt, state in stage.states() if state == "START"] == [1]
-    assert stage.lifecycle is Lifecycle.FINISHED
+    expected = Lifecycle.FAILED if gone == "directory" else Lifecycle.FINISHED
+    assert stage.lifecycle is expected
 
 
 async def test_asked_to_end_while_nobody_knows_of_its_submission_it_is_over_at_once(

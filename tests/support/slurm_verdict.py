@@ -31,6 +31,7 @@ class Truth:
     limit: bool = False
     memory: bool = False
     dropped: bool = False
+    results_gone: bool = False
 
     @property
     def unlisted(self) -> bool:
@@ -97,7 +98,8 @@ class Verdict:
             case Lifecycle.TIMEOUT:
                 return not well and (truth.limit or (done is not None and _reached_limit(done)))
             case Lifecycle.FAILED:
-                return not well and self._failed(record, attempt, done, truth)
+                failed = not well and self._failed(record, attempt, done, truth)
+                return truth.results_gone or failed
             case Lifecycle.LOST:
                 return self._lost(at, done, truth)
         return True
