@@ -21,7 +21,7 @@ WORKER = (
 PYTHON = (sys.executable, "-c")
 MAIN = """
 async def main(workflow, **params):
-    await workflow.s.create_task(x=list(range(7))).settled()
+    await workflow.s.create_task(x=list(range(8))).settled()
 """
 # By x: what a script does to its results after it has set a field.
 SCRIPT = """\
@@ -35,6 +35,7 @@ case $MOTOKO_JOB_X in
     4) rm "$outbox"; motoko-worker set z 2 || true ;;
     5) : >"$outbox" ;;
     6) rm "$outbox"; mkdir "$outbox" ;;
+    7) echo nonsense >>"$outbox"; head -c 3 /dev/zero >>"$outbox"; echo >>"$outbox" ;;
 esac
 exit 0
 """
@@ -80,8 +81,15 @@ def test_a_run_that_leaves_its_results_alone_is_finished(tampered: Shell) -> Non
     assert (run["state"], run["fields"], run["reason"]) == ("FINISHED", {"y": 1}, None)
 
 
+def test_damaged_results_are_reported(tampered: Shell) -> None:
+    run = tampered.info("--verbose")["studies"][0]["runs"][7]
+    words = "2 lines of its outbox are damaged and not among its results"
+    assert (run["state"], run["fields"], run["reason"]) == ("FINISHED", {"y": 1}, words)
+    assert f"a: FINISHED, but {words}: s.8" in tampered.ok("info")
+
+
 def declared(directory: Path, more: str = "") -> Shell:
-    main = MAIN.replace("list(range(7))", "[1, 2, 3]")
+    main = MAIN.replace("list(range(8))", "[1, 2, 3]")
     made = small_workflow(directory, script=FIELDS, main=main)
     made.write({"s/bd.yaml": f"job: {{x: int}}\nrun: {{stress: float}}\n{more}"})
     return made

@@ -19,7 +19,14 @@ from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import ConflictError, LauncherError, UnknownRunError
 from motoko.launcher import registry
 from motoko.launcher.directory import Place
-from motoko.launcher.engine import Choice, Terms, choose, ending, with_fields_checked
+from motoko.launcher.engine import (
+    Choice,
+    Terms,
+    choose,
+    ending,
+    with_damage,
+    with_fields_checked,
+)
 from motoko.launcher.harvest import News, lost_results, read_news, typed
 from motoko.runtime import faults
 from motoko.storage.committing import transact
@@ -299,6 +306,7 @@ class Books:
         news = read_news(self._outbox(active), active.read)
         for line in news.damaged[:SHOWN]:
             log.warning("run %s: a damaged line in its outbox is ignored: %s", active.key, line)
+        active.damaged += len(news.damaged)
         news = self._typed(active, news)
         draft.changes.extend(news.changes(active.key, active.token, now))
         draft.news.append((active, news))
@@ -349,13 +357,16 @@ class Books:
         log.log(level, "run %s: %s %s", active.key, found.outcome, found.reason or "")
 
     def _checked(self, active: Active, found: Ending, news: News) -> Ending:
+        """Return the ending with what is to be said of the results of a run that finished."""
         study = self._store.studies[active.key.study]
-        if found.outcome is not Lifecycle.FINISHED or not study.run:
+        if found.outcome is not Lifecycle.FINISHED:
             return found
-        table = self.session.tables.study(active.key.study)
-        known = table.run(active.key.id).fields if table.has_run(active.key.id) else {}
-        given = known.keys() | news.fields.keys()
-        return with_fields_checked(found, study.run, given, required=study.require_fields)
+        if study.run:
+            table = self.session.tables.study(active.key.study)
+            known = table.run(active.key.id).fields if table.has_run(active.key.id) else {}
+            given = known.keys() | news.fields.keys()
+            found = with_fields_checked(found, study.run, given, required=study.require_fields)
+        return with_damage(found, active.damaged)
 
     @property
     def _cause(self) -> str:

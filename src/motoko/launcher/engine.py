@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -259,6 +259,15 @@ def with_fields_checked(
     failed = required and bool(missing)
     outcome = Lifecycle.FAILED if failed else Lifecycle.FINISHED
     return Ending(outcome, found.exit_code, "; ".join(remarks))
+
+
+def with_damage(found: Ending, lines: int) -> Ending:
+    """Return the ending with a remark on lines of the outbox that are no records."""
+    if not lines:
+        return found
+    what = "1 line of its outbox is" if lines == 1 else f"{lines} lines of its outbox are"
+    remark = f"{what} damaged and not among its results"
+    return replace(found, reason=f"{found.reason}; {remark}" if found.reason else remark)
 
 
 def _listed(names: Iterable[str]) -> str:
