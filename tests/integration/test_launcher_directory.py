@@ -21,6 +21,7 @@ from motoko.launcher.directory import (
     read_sources,
     take_back,
 )
+from motoko.worker import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ def test_each_attempt_has_a_clean_directory(attempt: Callable[[int], Place]) -> 
     prepare(second, INPUTS, [SCRIPT])
     assert names(second) == {"run-1", "run-1.attempt-1"}
     assert marked(second.run) == (2, "5.0")
-    assert not second.file("outbox").exists()
+    assert second.file("outbox").read_bytes() == HEADER
 
 
 def test_what_was_there_is_moved_aside(attempt: Callable[[int], Place], tmp_path: Path) -> None:
