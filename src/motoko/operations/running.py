@@ -119,8 +119,10 @@ async def _watch(workflow: Workflow, show: Callable[[Progress], object], interva
             await _show_changes(workflow, session, show, changed, interval)
     except ServerError as error:
         logger.warning("the progress cannot be shown any more: %s", error.message)
-    except Exception:
-        logger.exception("the progress cannot be shown any more")
+    except Exception as error:  # noqa: BLE001 - the workflow itself says what went wrong, if it did
+        name = type(error).__name__
+        logger.warning("the progress cannot be shown any more: %s: %s", name, error)
+        logger.debug("it was read here", exc_info=error)
 
 
 async def _show_changes(

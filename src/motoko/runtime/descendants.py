@@ -89,8 +89,8 @@ def _belongs(pid: int, private: str) -> bool:
             path = variable.removeprefix(start)
             try:  # a copy of a workflow has attempts of the same tokens
                 return path == os.fsencode(private) or os.path.samefile(path, private)
-            except OSError:  # it was renamed since
-                return True
+            except OSError:  # renamed since, if it is not where it was; else another's
+                return not os.path.exists(path)
     return False
 
 
