@@ -119,7 +119,7 @@ async def _watch(workflow: Workflow, show: Callable[[Progress], object], interva
             await _show_changes(workflow, session, show, changed, interval)
     except ServerError as error:
         logger.warning("the progress cannot be shown any more: %s", error.message)
-    except Exception as error:  # noqa: BLE001 - the workflow itself says what went wrong, if it did
+    except Exception as error:
         name = type(error).__name__
         logger.warning("the progress cannot be shown any more: %s: %s", name, error)
         logger.debug("it was read here", exc_info=error)
