@@ -37,7 +37,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     made.environment["MOTOKO_TEST_GO"] = str(tmp_path / "go")
     yield made
     made.run("kill", "--stop-runs")
-    assert victims.left(tmp_path) == []
+    wait_until(lambda: victims.left(tmp_path) == [], "all processes have ended")
 
 
 def states(shell: Shell, run_name: str = "a") -> dict[str, int]:
@@ -88,7 +88,8 @@ def test_runs_are_stopped_with_their_foreground_orchestrator_if_that_is_asked_fo
     shell.ok("orchestrator", "stop", "-n", "a", "--stop-runs")
     assert finish(process).returncode == 143
     assert states(shell) == {"CREATED": 2}
-    assert shell.info()["launchers"] == []
+    records = shell.directory / ".wf"
+    wait_until(lambda: not list(records.glob("launcher*.json")), "the launcher ended")
 
 
 # -- runs of other run names ---------------------------------------------------------------------

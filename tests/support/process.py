@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 import motoko.launcher.daemon
 from motoko.cli import main as command_line
 from motoko.core.changes import RecordFiring
-from motoko.launcher import attendance, launcher, setup
-from motoko.launcher.engine import Finding
-from motoko.launcher.recovery import Examined
+from motoko.launcher import launcher, setup
 from motoko.launcher.scheduled import crew
 from motoko.orchestrator import execution, lease
 from motoko.orchestrator.firings import FiringRunner
@@ -66,16 +64,10 @@ def record_first() -> None:
     FiringRunner._record = lambda *_args, **_kwargs: None  # type: ignore[method-assign]
 
 
-def no_start_file() -> None:
-    """A launcher takes every attempt back, as if none had a start file."""
-    vars(attendance)["examine"] = lambda *_args, **_options: Examined(Finding.TAKEN_BACK)
-
-
 MUTANTS: dict[str, Callable[[], None]] = {
     "no_fence": no_fence,
     "no_once": no_once,
     "record_first": record_first,
-    "no_start_file": no_start_file,
 }
 
 

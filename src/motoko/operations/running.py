@@ -100,6 +100,8 @@ async def _look_again(
             failures.append(error)
             scope.cancel()
             return
+        except OSError as error:  # such as a full disk: whoever cannot go on says so
+            logger.warning("the launcher could not be looked after: %s", error)
 
 
 async def _watch(workflow: Workflow, show: Callable[[Progress], object], interval: float) -> None:
