@@ -77,7 +77,7 @@ def test_who_only_waits_for_news_has_it_started_too(state: StateDirectory, store
 # Adds one to the counter, and is stopped when the server has accepted the commit and waits for its
 # end.
 STOPPED_IN_A_COMMIT = """\
-import os, signal, sys
+import signal, sys, threading
 from pathlib import Path
 from motoko.storage.address import StateDirectory
 from motoko.storage.client import PatientStorage
@@ -88,7 +88,8 @@ finish = PatientStorage.tpc_finish
 
 def stop_first(storage, *args):
     PatientStorage.tpc_finish = finish
-    os.kill(os.getpid(), signal.SIGSTOP)
+    # Sent to this thread: sent to the process, another one may stop it, but later.
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     return finish(storage, *args)
 
 PatientStorage.tpc_finish = stop_first

@@ -14,6 +14,7 @@ import functools
 import itertools
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -76,7 +77,8 @@ class Fault:
         if self.action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif self.action == "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # Sent to this thread: sent to the process, another one may stop it, but later.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         elif self.action == "sleep":
             time.sleep(self.seconds)
         else:
