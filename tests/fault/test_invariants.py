@@ -133,7 +133,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made.close()
     wait_until(lambda: not victims.wrappers(directory))
     stop_server(StateDirectory.of(directory))
-    assert victims.left(tmp_path) == []
+    victims.wait_until_none_left(tmp_path)
 
 
 @pytest.mark.parametrize("mutant", ["", "no_once"])

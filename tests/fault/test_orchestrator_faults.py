@@ -59,7 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     finally:
         stop_launcher(state, stop_runs=True)
         stop_server(state)
-    assert victims.left(place) == []
+    victims.wait_until_none_left(place)
 
 
 def orchestrate(work: Workload, **environment: str) -> subprocess.CompletedProcess[str]:

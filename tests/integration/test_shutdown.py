@@ -48,7 +48,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     made.environment["MOTOKO_TEST_PLACE"] = str(tmp_path)
     yield made
     made.close()
-    assert victims.left(tmp_path) == []
+    victims.wait_until_none_left(tmp_path)
 
 
 def started(shell: Shell) -> None:

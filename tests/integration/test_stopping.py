@@ -37,7 +37,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     made.environment["MOTOKO_TEST_GO"] = str(tmp_path / "go")
     yield made
     made.run("kill", "--stop-runs")
-    wait_until(lambda: victims.left(tmp_path) == [], "all processes have ended")
+    victims.wait_until_none_left(tmp_path)
 
 
 def states(shell: Shell, run_name: str = "a") -> dict[str, int]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PROC = Path("/proc")
 WINDOW = 0.004
+PATIENCE = 90.0
 
 
 def cpu_time(pid: int) -> int:
@@ -101,3 +102,11 @@ def state(pid: int) -> str:
     except OSError:
         return ""
     return stat.rpartition(")")[2].split()[0]
+
+
+def wait_until_none_left(directory: Path) -> None:
+    """Wait until no process of a workflow below ``directory`` lives: a last one may be ending."""
+    deadline = time.monotonic() + PATIENCE
+    while found := left(directory):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
