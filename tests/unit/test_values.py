@@ -157,7 +157,9 @@ def test_times_that_cannot_be_kept_exactly_are_refused(value: Any) -> None:
         plain([value], "x")
 
 
-@pytest.mark.parametrize("value", [pd.NaT, pd.NA, np.datetime64("NaT"), np.datetime64("NaT", "ns")])
+@pytest.mark.parametrize(
+    "value", [pd.NaT, pd.NA, np.datetime64("NaT", "s"), np.datetime64("NaT", "ns")]
+)
 def test_missing_values_are_none(value: Any) -> None:
     assert plain(value, "x") is None
     assert plain({"a": [value]}, "x") == {"a": [None]}
