@@ -141,12 +141,8 @@ class RunFailed(MotokoError):
         self.runs = list(runs)
 
 
-class WorkflowFailed(MotokoError):
-    """The workflow ended with bad runs that nothing handled; ``runs`` holds them."""
-
-    def __init__(self, message: str, runs: Iterable[Any] = (), *, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.runs = list(runs)
+class WorkflowFailed(RunFailed):
+    """The workflow ended with failed runs that nothing handled; ``runs`` holds them."""
 
 
 class WorkflowStalled(MotokoError):

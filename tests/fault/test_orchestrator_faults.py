@@ -93,7 +93,8 @@ def test_killed_anywhere_it_goes_on_and_comes_to_the_same(
     log = tmp_path / "points"
     killed = orchestrate(work, MOTOKO_FAULT=f"{point}:kill:{passage}", MOTOKO_FAULT_LOG=str(log))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert log.read_text().splitlines()[-1].startswith(f"{point} {passage} ")
+    # Not always the last line: another thread may pass a point before the signal arrives.
+    assert any(line.startswith(f"{point} {passage} ") for line in log.read_text().splitlines())
     assert check(work) != []
 
     again = orchestrate(work)

@@ -457,6 +457,42 @@ def test_looking_starts_no_server(state: StateDirectory, store: Store) -> None:
         look.close()
 
 
+@pytest.mark.parametrize("how", ["stopped", "killed", "hangs"])
+def test_what_is_looked_at_is_read_from_the_file_once_the_server_has_gone(
+    state: StateDirectory, store: Store, how: str
+) -> None:
+    store.script.write(SetVariable(None, "n", 1))
+    look = Store(state, {}, look=True)
+    server = PidFile(state.server_record).read()
+    assert server is not None
+    with look.script.view() as session:  # has read nothing but the root
+        store.script.write(SetVariable(None, "n", 2))
+        if how == "stopped":
+            stop_server(state)
+        else:
+            signals = {"killed": signal.SIGKILL, "hangs": signal.SIGSTOP}
+            os.kill(server.process.pid, signals[how])
+        try:
+            assert session.tables.variable(None, "n") == 1
+            again = Store(state, {}, look=True)
+            assert variable(again, "n") == 2
+            again.close()
+        finally:
+            if how == "hangs":
+                os.kill(server.process.pid, signal.SIGCONT)
+    look.close()
+
+
+def test_a_read_of_a_closed_database_is_a_server_error(store: Store) -> None:
+    """As when the directory is removed, which closes it while a thread reads."""
+    storage = store.database._storage
+    root, now = b"\0" * 8, storage.lastTransaction()
+    storage.loadBefore(root, now)
+    storage.close()
+    with pytest.raises(ServerError, match="has gone"):
+        storage.loadBefore(root, now)
+
+
 def test_looking_at_nothing(tmp_path: Path) -> None:
     look = Store(StateDirectory.of(tmp_path), {}, look=True)
     with pytest.raises(NoDatabaseError):

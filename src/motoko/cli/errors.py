@@ -17,7 +17,6 @@ from motoko.errors import (
     RunFailed,
     RunNameError,
     UnknownNameError,
-    WorkflowFailed,
     WorkflowStalled,
 )
 
@@ -74,7 +73,7 @@ def status_of(error: Exception) -> int:
     if isinstance(error, ExceptionGroup):
         statuses = {status_of(one) for one in leaves(error)}
         return statuses.pop() if len(statuses) == 1 else exit_status.ERROR
-    if isinstance(error, RunFailed | WorkflowFailed):
+    if isinstance(error, RunFailed):
         return exit_status.FAILED
     if isinstance(error, WorkflowStalled):
         return exit_status.STALLED

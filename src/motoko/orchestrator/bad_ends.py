@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from motoko.core.states import BAD_OUTCOMES
-from motoko.errors import RunFailed, WorkflowFailed
+from motoko.errors import WorkflowFailed
 from motoko.orchestrator.actions import is_run_filter
 from motoko.orchestrator.calling import call
 from motoko.printable import one_line, printable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from motoko.core.changes import Failure
     from motoko.core.constraints import Constraint
     from motoko.core.records import RunKey, RunRecord
+    from motoko.errors import RunFailed
     from motoko.orchestrator.dispatcher import News
     from motoko.orchestrator.execution import Execution
 
@@ -119,9 +120,9 @@ class BadEnds:
     async def _orphaned(self, records: list[RunRecord]) -> None:
         records = await in_thread(lambda: self._not_on_record(records))
         if records:
-            raise bad_runs_error(self._execution, records, RunFailed)
+            raise unhandled_error(self._execution, records)
 
-    async def report(self, error: RunFailed | WorkflowFailed) -> None:
+    async def report(self, error: RunFailed) -> None:
         """Call the error handlers with the runs of an error that ends the workflow.
 
         No failure is reported twice. Where a handler fails, ``error`` is still the one that is
@@ -135,7 +136,7 @@ class BadEnds:
                 logger.exception("the error handler failed")
         self._reported |= {(run.key, run.record.attempt) for run in error.runs}
 
-    async def _handle(self, handler: ErrorHandler, error: RunFailed | WorkflowFailed) -> None:
+    async def _handle(self, handler: ErrorHandler, error: RunFailed) -> None:
         execution = self._execution
         records = [r for r in (run.record for run in error.runs) if self._is_new(r)]
         chosen = [record for record in records if handler.selects(execution, record)]
@@ -164,7 +165,7 @@ class BadEnds:
                 self.owner_ended(owner)
         records = await in_thread(self._unhandled)
         if records:
-            error = bad_runs_error(self._execution, records, WorkflowFailed)
+            error = unhandled_error(self._execution, records)
             await self.report(error)
             raise error
 
@@ -239,12 +240,10 @@ class ErrorHandler:
         return constraint is not None and bool(constraint.matches(record))
 
 
-def bad_runs_error(
-    execution: Execution, records: list[RunRecord], kind: type[RunFailed | WorkflowFailed]
-) -> RunFailed | WorkflowFailed:
+def unhandled_error(execution: Execution, records: list[RunRecord]) -> WorkflowFailed:
     """Return the error that names these runs, what each ended as, and how to try again."""
     runs = [Run(execution.store, record.key) for record in records]
-    return kind(describe(records, runs), runs, hint=RETRY_HINT)
+    return WorkflowFailed(describe(records, runs), runs, hint=RETRY_HINT)
 
 
 def describe(records: list[RunRecord], runs: list[Run]) -> str:

@@ -21,7 +21,6 @@ from motoko.errors import (
     ParameterError,
     RunFailed,
     StorageError,
-    WorkflowFailed,
 )
 from motoko.orchestrator.abandoning import end_tasks
 from motoko.orchestrator.actions import accepted, location
@@ -466,7 +465,7 @@ class Execution:
     async def _failed(self, error: BaseException) -> None:
         if self.failure is None:
             self.failure = error
-            if isinstance(error, RunFailed | WorkflowFailed):
+            if isinstance(error, RunFailed):
                 with anyio.CancelScope(shield=True):
                     await self.bad_ends.report(error)
         self._finish()

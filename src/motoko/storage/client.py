@@ -18,14 +18,17 @@ from motoko.errors import MotokoError, ServerError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from motoko.storage.supervision import Supervisor
 
 RECONNECT_POLL: Final = 0.2  # seconds between attempts to reach a server that has gone
 REGISTER_POLL: Final = 0.2  # the same for one that went while a client introduced itself
+LOOK_PATIENCE: Final = 5.0  # seconds that a look waits for an answer before it reads the file
 PAUSE: Final = 0.05
 CACHE_BYTES: Final = 20 * 2**20
+# What reading from ZEO's cache raises while another thread closes it.
+OF_A_CLOSED_CACHE: Final = (AttributeError, ValueError)
 # How far back a commit in doubt is looked for among the revisions of an object it wrote.
 REVISIONS: Final = 1000
 
@@ -183,9 +186,11 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
                 with self._calling():
                     self.need_server()
                     return call(*args)
-            except ClientDisconnected as error:
+            except (ClientDisconnected, *OF_A_CLOSED_CACHE) as error:
                 if self._server.is_closed() or time.monotonic() > deadline:
                     raise self.unreachable() from error
+                if not isinstance(error, ClientDisconnected):
+                    raise
                 time.sleep(PAUSE)
 
     def catch_up(self) -> None:
@@ -206,6 +211,70 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
             hint="Start again what was interrupted: that starts a server; what was committed is "
             "kept.",
         )
+
+
+class LookingStorage(PatientStorage):
+    """Reads from the server, and from the database file where the server has gone or hangs.
+
+    ``open_file`` opens the file for reading. Both have every state that a snapshot asks for.
+    """
+
+    def __init__(self, address: str, *, wait: float, open_file: Callable[[], Any]) -> None:
+        self._open_file = open_file
+        self._file: Any = None
+        self._losses = self._losses_at_opening = 0
+        self._hangs = False
+        self._reading = threading.Lock()
+        super().__init__(address, wait=wait, patience=LOOK_PATIENCE)
+
+    def notify_disconnected(self) -> None:
+        """Learn, from ZEO, that the server has gone."""
+        super().notify_disconnected()
+        self._losses += 1
+        self._hangs = False
+
+    def loadBefore(self, oid: bytes, tid: bytes) -> Any:  # noqa: N802 - the name is ZODB's
+        """Return an object's state."""
+        if self._served():
+            with contextlib.suppress(ClientDisconnected):
+                return self._cache.loadBefore(oid, tid) or self._ask(
+                    self._server.load_before_co(oid, tid, LOOK_PATIENCE)
+                )
+        with self._reading:
+            if self._file is None or self._losses_at_opening != self._losses:
+                self._close_file()
+                self._losses_at_opening = self._losses
+                self._file = self._open_file()
+            return self._file.loadBefore(oid, tid)
+
+    def catch_up(self) -> None:
+        """Wait until all is known that was committed before this call, if a server answers."""
+        if self._served():
+            with contextlib.suppress(ClientDisconnected):
+                self._ask(self._server.call_sync_co("ping", (), LOOK_PATIENCE))
+
+    def close(self) -> None:
+        """Disconnect for good."""
+        super().close()
+        with self._reading:
+            self._close_file()
+
+    def _served(self) -> bool:
+        return bool(self.is_connected()) and not self._hangs
+
+    def _ask(self, request: Coroutine[Any, Any, Any]) -> Any:
+        # ZEO waits without a limit for the answer of a server that is connected.
+        asked = self._server.io_call(request, wait=False)
+        try:
+            return asked.result(LOOK_PATIENCE)
+        except TimeoutError:
+            self._hangs = True
+            raise ClientDisconnected("the server does not answer") from None
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 def _text(description: Any) -> str:

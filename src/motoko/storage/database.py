@@ -190,7 +190,6 @@ class Database:
         *,
         wait: float = 10.0,
         patience: float = PATIENCE,
-        read_only: bool = False,
         turn_file: Path | None = None,
         file: Path | None = None,
         supervisor: Supervisor | None = None,
@@ -202,7 +201,21 @@ class Database:
         from motoko.storage.client import PatientStorage
 
         storage = PatientStorage(address, wait=wait, patience=patience, supervisor=supervisor)
-        return cls(storage, read_only=read_only, patience=patience, turn_file=turn_file, file=file)
+        return cls(storage, patience=patience, turn_file=turn_file, file=file)
+
+    @classmethod
+    def look(cls, address: str, file: Path, *, wait: float = 5.0) -> Database:
+        """Read through a ZEO server, and from the database ``file`` once the server has gone.
+
+        ServerError if no server answers within ``wait`` seconds.
+        """
+        from motoko.storage.client import LookingStorage
+
+        def open_file() -> _File:
+            return _File(file, examine(file).committed)
+
+        storage = LookingStorage(address, wait=wait, open_file=open_file)
+        return cls(storage, read_only=True, file=file)
 
     @classmethod
     def in_memory(cls) -> Database:

@@ -92,11 +92,8 @@ class Store:
     def _look_at(self) -> Database:
         if answers(self.state):
             address = str(self.state.socket())
-            try:
-                return Database.connect(address, read_only=True, file=self.state.database)
-            except ServerError:
-                if answers(self.state):  # it hangs, or it would have gone
-                    raise
+            with contextlib.suppress(ServerError):  # it has gone, or it hangs
+                return Database.look(address, self.state.database)
         return Database.read_file(self.state.database)
 
     def _reach_server(self) -> Database:
