@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -16,10 +16,22 @@ from tests.support.slurm_testbed import CannotRunError, Testbed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LONGEST_FIRST: Final = ("fault", "integration", "docs", "property", "contract", "unit")
+
 
 def pytest_configure() -> None:
     """Undo what the caller set: a shell ignores SIGINT for what it runs with `&`."""
     reset_all()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take long, so that short ones are left to fill all processes."""
+    items.sort(key=lambda item: min(map(LONGEST_FIRST.index, marks(item)), default=0))
+
+
+def marks(item: pytest.Item) -> set[str]:
+    """Return by what a test needs it is marked."""
+    return {mark.name for mark in item.iter_markers()} & set(LONGEST_FIRST)
 
 
 @pytest.fixture(autouse=True)

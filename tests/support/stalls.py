@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SHORT = 250  # firings of a campaign: a run's history grows with each label
 LENGTH = 10  # events of a ring, runs of a chain, leaves of a fan-out
+PROGRESS = 20  # campaigns between two lines of progress
 PATIENCE = 600.0  # seconds without a firing, after which a stall counts as missed
 
 
@@ -261,6 +262,8 @@ def main(arguments: list[str]) -> int:
             campaign = Campaign(kind, SHORT + number // len(KINDS) % 2)
             run(Path(place, str(number)), campaign)
             totals[kind].add(campaign)
+            if number % PROGRESS == PROGRESS - 1:
+                print(f"{fired + campaign.fired} firings, {len(problems)} wrong", flush=True)
             if campaign.problem is not None:
                 problems.append(campaign.problem)
                 print(f"WRONG: {campaign.problem}", flush=True)
