@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.errors import LauncherError, ServerError
+from motoko.errors import LauncherError, ServerError, StorageError
 from motoko.runtime.daemons import (
     READY_FD,
     Daemon,
@@ -22,6 +22,7 @@ from motoko.runtime.daemons import (
     announce_ready,
     spawn_detached,
 )
+from motoko.runtime.lock import FileLock
 from motoko.runtime.processes import current, identify, is_alive, signal_group, stop
 
 if TYPE_CHECKING:
@@ -98,6 +99,43 @@ PidFile(directory / "pid").write(daemon.process)
     assert record is not None
     started.append(Daemon(record.process, tmp_path / "log", ""))
     assert is_alive(record.process)
+
+
+def test_a_daemon_holds_its_starters_lock_until_it_is_ready(
+    tmp_path: Path, started: list[Daemon]
+) -> None:
+    """Whoever is killed while it starts a daemon leaves it to nobody to start another one."""
+    daemon = """
+import os, sys, time
+from motoko.runtime.daemons import PidFile, announce_ready
+from pathlib import Path
+place = Path(sys.argv[1])
+PidFile(place / "pid").write()
+while not (place / "go").exists():
+    time.sleep(0.01)
+announce_ready()
+time.sleep(60)
+"""
+    starter = """
+import pathlib, sys
+from motoko.runtime.daemons import spawn_detached
+from motoko.runtime.lock import FileLock
+place = pathlib.Path(sys.argv[1])
+with FileLock(place / "lock") as lock:
+    command = [sys.executable, "-c", sys.argv[2], sys.argv[1]]
+    spawn_detached(command, log=place / "log", holding=lock)
+"""
+    with subprocess.Popen(script(starter, str(tmp_path), daemon)) as starting:
+        wait_for(tmp_path / "pid")
+        starting.kill()
+    record = PidFile(tmp_path / "pid").read()
+    assert record is not None
+    started.append(Daemon(record.process, tmp_path / "log", ""))
+    with pytest.raises(StorageError, match="is held by"):
+        FileLock(tmp_path / "lock", timeout=0).acquire()
+    (tmp_path / "go").touch()
+    with FileLock(tmp_path / "lock", timeout=60):
+        assert is_alive(record.process)
 
 
 def test_without_a_readiness_pipe_nobody_waits(tmp_path: Path, started: list[Daemon]) -> None:

@@ -61,6 +61,7 @@ RESTART: Final = "`motoko kill && motoko launcher` restarts it with this one"
 NAMED: Final = 8  # differences that are named
 RECALL_SECONDS: Final = 30.0
 LEASE_SECONDS: Final = 60.0
+STARTING_SECONDS: Final = 40.0  # longer than a launcher may take to be ready
 REQUEST_SECONDS: Final = 1.0  # between two looks for requests of those that cannot send signals
 HEED_SECONDS: Final = 1.0  # after which an ending launcher waits for no server any more
 IDLE_SECONDS: Final = 2.0  # between two looks whether a temporary launcher is needed
@@ -151,7 +152,7 @@ def start_launcher(
     its runs before it ends. LauncherError says why it does not start. Blocks until it is ready.
     """
     private_directory(state.logs)
-    with starting(state):
+    with starting(state) as lock:
         # One that sleeps too long is replaced; the database decides whether it may be.
         awake = [running for running in running_launchers(state) if not running.asleep]
         if awake:
@@ -172,7 +173,7 @@ def start_launcher(
         arguments += ["--lease", str(lease)] if lease is not None else []
         arguments += ["--hold"] if hold else []
         arguments += ["--stop-runs"] if stop_runs else []
-        daemon = spawn_detached(arguments, log=state.logs / "launcher.log")
+        daemon = spawn_detached(arguments, log=state.logs / "launcher.log", holding=lock)
     served = tuple(daemon.announced.split()), tuple(sorted(machines(machine_name)))
     return Running(daemon.process, *served, here=True)
 
@@ -184,8 +185,13 @@ def differing(names: Sequence[str]) -> str:
 
 
 def starting(state: StateDirectory) -> FileLock:
-    """Return the lock that whoever starts a launcher holds until it can be found."""
-    return FileLock(state.path / "launcher.lock", purpose="starting a launcher")
+    """Return the lock that whoever starts a launcher holds until it can be found.
+
+    The launcher holds it too: whoever starts it may be killed before.
+    """
+    return FileLock(
+        state.path / "launcher.lock", purpose="starting a launcher", timeout=STARTING_SECONDS
+    )
 
 
 def stop_launcher(

@@ -1,7 +1,8 @@
 """Processes that go on when the one that started them has ended, and how to find them.
 
 A daemon that was started with ``ready_fd`` tells when it is ready through a pipe, whose number
-is in ``MOTOKO_READY_FD``: ``announce_ready`` and ``announce_failure`` are its side.
+is in ``MOTOKO_READY_FD``: ``announce_ready`` and ``announce_failure`` are its side. A second number
+there is the descriptor of a lock that it holds until then.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from motoko.runtime.untrusted import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from motoko.runtime.lock import FileLock
 
 READY_FD: Final = "MOTOKO_READY_FD"
 READY: Final = "ok"
@@ -61,6 +64,7 @@ def spawn_detached(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     ready_fd: bool = True,
+    holding: FileLock | None = None,
     timeout: float = 30.0,
     error: type[MotokoError] = LauncherError,
 ) -> Daemon:
@@ -68,7 +72,8 @@ def spawn_detached(
 
     With ``ready_fd`` wait until it announces that it is ready. ``error`` is raised with the failure
     that it announces; with the last lines that it logged, if it cannot be started, ends or is not
-    ready within ``timeout`` seconds (then it is killed). Blocks: use a thread from a loop.
+    ready within ``timeout`` seconds (then it is killed). ``holding``: a lock that the daemon holds
+    too until it is ready, in case that this process ends before. Blocks: use a thread from a loop.
     """
     environment = dict(os.environ if env is None else env)
     # A daemon that a run's script starts outlives the run, and is not taken for a part of it.
@@ -80,7 +85,7 @@ def spawn_detached(
             before = output.tell()
             options = {"stdout": output, "stderr": output, "env": environment, "cwd": cwd}
             if ready_fd:
-                child, announced = _start_and_wait(args, options, timeout)
+                child, announced = _start_and_wait(args, options, timeout, holding)
             else:
                 child, announced = _start(args, options), READY
     except OSError as problem:
@@ -117,16 +122,18 @@ def _start(args: Sequence[str], options: dict[str, Any]) -> _Child:
 
 
 def _start_and_wait(
-    args: Sequence[str], options: dict[str, Any], timeout: float
+    args: Sequence[str], options: dict[str, Any], timeout: float, holding: FileLock | None
 ) -> tuple[_Child, str | None]:
     """Start the child and return it with what it announced, None if that did not come in time."""
     read_end, write_end = os.pipe()
+    locked = None if holding is None else holding.descriptor
+    passed = (write_end,) if locked is None else (write_end, locked)
     child: _Child | None = None
     try:
         with processes.signals_later():
             try:
-                options["env"][READY_FD] = str(write_end)
-                child = _start(args, {**options, "pass_fds": (write_end,)})
+                options["env"][READY_FD] = ",".join(map(str, passed))
+                child = _start(args, {**options, "pass_fds": passed})
             finally:
                 os.close(write_end)  # or the pipe would not end with the child
         return child, _read_announcement(read_end, timeout)
@@ -197,12 +204,12 @@ def announce_failure(reason: str) -> None:
 
 
 def _announce(line: str) -> None:
-    number = os.environ.pop(READY_FD, "")
-    if not number:
-        return
-    with suppress(BrokenPipeError):  # who started us has gone: a daemon goes on
-        os.write(int(number), line.encode() + b"\n")
-    os.close(int(number))
+    numbers = [int(number) for number in os.environ.pop(READY_FD, "").split(",") if number]
+    if numbers:
+        with suppress(BrokenPipeError):  # who started us has gone: a daemon goes on
+            os.write(numbers[0], line.encode() + b"\n")
+    for number in numbers:
+        os.close(number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,11 @@ class FileLock:
         """Whether this object holds the lock."""
         return self._descriptor is not None
 
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor that is locked; a process that inherits it holds the lock too."""
+        return self._descriptor
+
     def acquire(self) -> None:
         """Take the lock; raise ``error`` when the time is over, or where there is no directory."""
         if self._descriptor is not None:

@@ -95,7 +95,7 @@ def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = 
     if answers(state):
         return False
     _check_database(state)
-    with explained(state.path, "used"), server_lock(state):
+    with explained(state.path, "used"), server_lock(state) as lock:
         if answers(state) or not (needed is None or needed()):
             return False
         if _served_again(state):
@@ -107,6 +107,7 @@ def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = 
         spawn_detached(
             module_command("motoko.storage.serve", str(state.path)),
             log=state.logs / "server.log",
+            holding=lock,
             error=ServerError,
         )
         cut = last_cut(state.database)
