@@ -13,11 +13,9 @@ import pytest
 from motoko.errors import MotokoError
 from motoko.launcher import daemon
 from motoko.orchestrator import abandoning
-from motoko.storage.database import Database
-from motoko.storage.session import transact
-from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow, event
+from tests.support.orchestrating import execute, memory_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,31 +30,11 @@ def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workfl
     patience = abandoning.end_tasks.__defaults__
     assert patience == (abandoning.PATIENCE,)
     monkeypatch.setattr(abandoning.end_tasks, "__defaults__", (0.5,))
-    (tmp_path / "motoko.yaml").write_text(
-        "task_managers: {mult: }\naliases: {times: mult}\norchestrator: steps.main\n"
-        "poll_interval: 0.1\n"
-    )
-    (tmp_path / "mult").mkdir()
-    (tmp_path / "mult" / "bd.yaml").write_text("job: {x: float}\n")
-    (tmp_path / "mult" / "launch.sh").write_text("true\n")
-    database = Database.in_memory()
-    transact(database, lambda root: initialise(root, ["mult"]), initialising=True)
-    workflow = Workflow(tmp_path, database=database)
-    workflow.run_name = "a"
-    yield workflow
-    workflow.close()
-    database.close()
+    with memory_workflow(tmp_path, ["mult"], "aliases: {times: mult}") as made:
+        yield made
 
 
-def execute(workflow: Workflow, main: Any) -> None:
-    workflow.orchestrator_function = main
-
-    async def limited() -> None:
-        async with asyncio.timeout(60):
-            await workflow.execute_async()
-
-    with FakeLauncher(workflow.store, {"mult": lambda job: {}}):
-        asyncio.run(limited())
+SCRIPTS: dict[str, Any] = {"mult": lambda job: {}}
 
 
 def acting(callback: Any) -> Any:
@@ -84,7 +62,7 @@ def exits_in_a_thread(workflow: Workflow, runs: Any) -> None:
 @pytest.mark.parametrize("callback", [exits, event(exits), exits_in_a_thread])
 def test_an_exit_with_a_status_names_the_action(workflow: Workflow, callback: Any) -> None:
     with pytest.raises(MotokoError, match=r"sys\.exit\(3\) was called") as caught:
-        execute(workflow, acting(callback))
+        execute(workflow, acting(callback), SCRIPTS)
     places = [n for n in caught.value.__notes__ if n.startswith("in the action of event 'act', ")]
     assert len(places) == 1
     assert "test_exits.py:" in places[0]
@@ -104,7 +82,7 @@ def test_an_exit_with_success_commits_and_ends_the_workflow(
         workflow.mult.create_task(x=1)
         await asyncio.sleep(600)
 
-    execute(workflow, main)
+    execute(workflow, main, SCRIPTS)
     assert workflow.vars.seen == [1]
     assert workflow.finished
 
@@ -118,9 +96,9 @@ def test_main_and_conditions_may_exit_with_success(workflow: Workflow) -> None:
         workflow.add_action("never", event=lambda: sys.exit(0))
         await asyncio.sleep(600)
 
-    execute(workflow, main)
+    execute(workflow, main, SCRIPTS)
     assert workflow.vars.main is True
-    execute(workflow, waiting)
+    execute(workflow, waiting, SCRIPTS)
     assert workflow.finished
 
 
@@ -139,7 +117,7 @@ async def raises_two(workflow: Workflow, runs: Any) -> None:
 
 def test_a_group_of_exceptions_names_the_action_that_raised_it(workflow: Workflow) -> None:
     with pytest.raises(ExceptionGroup) as caught:
-        execute(workflow, acting(raises_two))
+        execute(workflow, acting(raises_two), SCRIPTS)
     assert [str(one) for one in caught.value.exceptions] == ["one", "two"]
     assert any(note.startswith("in the action of event 'act'") for note in caught.value.__notes__)
 
@@ -181,7 +159,7 @@ def test_an_action_that_swallows_its_cancellation_is_named_and_left(
         workflow.finished = True
 
     with caplog.at_level(logging.WARNING, "motoko.orchestrator"):
-        execute(workflow, main)
+        execute(workflow, main, SCRIPTS)
     told = [r.getMessage() for r in caplog.records if "is left" in r.getMessage()]
     assert len(told) == 1
     assert told[0].startswith("the action of event 'act', ")

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.errors import ReplayError, RunFailed, StateError
-from motoko.storage.database import Database
 from motoko.storage.session import transact
-from motoko.storage.tables import initialise
-from motoko.testing.fake_launcher import FakeLauncher, failing
+from motoko.testing.fake_launcher import failing
 from motoko.workflow import Workflow, event
+from tests.support.orchestrating import execute, memory_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,35 +25,15 @@ STUDIES = ("mult", "add")
 
 @pytest.fixture
 def workflow(tmp_path: Path) -> Iterator[Workflow]:
-    (tmp_path / "motoko.yaml").write_text(
-        "task_managers: {mult: , add: }\norchestrator: steps.main\npoll_interval: 0.1\n"
-    )
-    for name in STUDIES:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "bd.yaml").write_text("job: {x: float}\n")
-        (tmp_path / name / "launch.sh").write_text("true\n")
-    database = Database.in_memory()
-    transact(database, lambda root: initialise(root, STUDIES), initialising=True)
-    workflow = Workflow(tmp_path, database=database)
-    workflow.run_name = "a"
-    yield workflow
-    workflow.close()
-    database.close()
+    with memory_workflow(tmp_path, STUDIES) as made:
+        yield made
 
 
 def result(job: Any) -> Any:
     return failing() if job["x"] < 0 else {"y": 2 * job["x"]}
 
 
-def execute(workflow: Workflow, main: Any) -> None:
-    workflow.orchestrator_function = main
-
-    async def limited() -> None:
-        async with asyncio.timeout(60):
-            await workflow.execute_async()
-
-    with FakeLauncher(workflow.store, dict.fromkeys(STUDIES, result)):
-        asyncio.run(limited())
+SCRIPTS = dict.fromkeys(STUDIES, result)
 
 
 def elsewhere(work: Callable[[], Any]) -> None:
@@ -105,8 +84,8 @@ def run_through(workflow: Workflow, how: str, act: Any) -> Fault:
 
     if how == "crash":
         with pytest.raises(Crash):
-            execute(workflow, main)
-    execute(workflow, main)
+            execute(workflow, main, SCRIPTS)
+    execute(workflow, main, SCRIPTS)
     assert fault.met
     return fault
 
@@ -294,7 +273,7 @@ def test_runs_cannot_be_awaited_in_a_transaction(workflow: Workflow, place: str,
         if place == "script":
             asyncio.run(body(workflow))
         else:
-            execute(workflow, main)
+            execute(workflow, main, SCRIPTS)
 
     with pytest.raises(StateError, match="runs of add are awaited inside of a transaction"):
         work()
@@ -314,7 +293,7 @@ def test_a_transaction_in_an_action_is_no_commit_point(workflow: Workflow) -> No
         await workflow.mult.create_task(x=1)
 
     with pytest.raises(ZeroDivisionError):
-        execute(workflow, main)
+        execute(workflow, main, SCRIPTS)
     assert workflow.vars.keys() == []
 
 
@@ -351,7 +330,7 @@ def test_a_task_that_outlives_its_action_cannot_write(workflow: Workflow, late: 
             await tasks[0]
         workflow.finished = True
 
-    execute(workflow, main)
+    execute(workflow, main, SCRIPTS)
     assert seen == ["DONE"]
     assert "late" not in workflow.vars
     assert transact(workflow.store.database, lambda tables: tables.open_firings("a")) == []

@@ -14,17 +14,17 @@ import anyio
 import pytest
 
 from motoko.errors import MotokoError, WorkflowFailed, WorkflowStalled
-from motoko.storage.database import Database
 from motoko.storage.feed import Commit
-from motoko.storage.session import transact
-from motoko.storage.tables import initialise
 from motoko.testing.clients import eventually
-from motoko.testing.fake_launcher import FakeLauncher, failing
-from motoko.workflow import Workflow
+from motoko.testing.fake_launcher import failing
+from tests.support import orchestrating
+from tests.support.orchestrating import memory_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from motoko.workflow import Workflow
 
 pytestmark = pytest.mark.integration
 
@@ -40,30 +40,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def workflow(tmp_path: Path) -> Iterator[Workflow]:
-    (tmp_path / "motoko.yaml").write_text(
-        "task_managers: {mult: }\norchestrator: steps.main\npoll_interval: 0.1\n"
-    )
-    (tmp_path / "mult").mkdir()
-    (tmp_path / "mult" / "bd.yaml").write_text("job: {x: float}\n")
-    (tmp_path / "mult" / "launch.sh").write_text("true\n")
-    database = Database.in_memory()
-    transact(database, lambda root: initialise(root, ["mult"]), initialising=True)
-    workflow = Workflow(tmp_path, database=database)
-    workflow.run_name = "a"
-    workflow.end_when_stalled = True
-    yield workflow
-    workflow.close()
+    with memory_workflow(tmp_path, ["mult"]) as made:
+        made.end_when_stalled = True
+        yield made
 
 
-def execute(workflow: Workflow, main: Any, seconds: float = 20, script: Any = None) -> None:
-    workflow.orchestrator_function = main
-
-    async def limited() -> None:
-        async with asyncio.timeout(seconds):
-            await workflow.execute_async()
-
-    with FakeLauncher(workflow.store, {"mult": script or (lambda job: {})}):
-        asyncio.run(limited())
+def execute(workflow: Workflow, main: Any, script: Any = None) -> None:
+    orchestrating.execute(workflow, main, {"mult": script or (lambda job: {})})
 
 
 async def nothing(workflow: Workflow, runs: Any = None) -> None:
@@ -153,7 +136,7 @@ def test_with_a_condition_that_may_change_it_says_once_what_it_waits_for(
 
     thread = threading.Thread(target=disturb)
     thread.start()
-    execute(workflow, main, seconds=60)
+    execute(workflow, main)
     thread.join()
     (line,) = [line for line in caplog.messages if "no run can move" in line]
     assert f"event end waits for {kind}: " in line
@@ -208,7 +191,7 @@ def test_a_timeout_of_the_users_is_waited_for(workflow: Workflow, wait: Any, pla
             await wait(workflow)
             workflow.finished = True
 
-    execute(workflow, main, seconds=60)
+    execute(workflow, main)
     assert [job.x for _, job in workflow.mult.select("x = 2")] == [2.0]
 
 
@@ -233,7 +216,7 @@ def test_a_stall_after_the_last_timer_or_task_is_found(workflow: Workflow, how: 
         await wait
 
     with pytest.raises(WorkflowStalled, match="state = NEVER"):
-        execute(workflow, main, seconds=60)
+        execute(workflow, main)
 
 
 def test_a_safety_poll_comes_whatever_else_happens(workflow: Workflow) -> None:
@@ -267,7 +250,7 @@ def test_a_safety_poll_comes_whatever_else_happens(workflow: Workflow) -> None:
     thread = threading.Thread(target=disturb)
     thread.start()
     try:
-        execute(workflow, main, seconds=60)
+        execute(workflow, main)
     finally:
         stop.set()
         thread.join()
