@@ -33,6 +33,7 @@ printf '%s\\n' "${0##*/} $*" >> "$CALLS"
 mkdir -p "$4/bin" && cp "${4%-*}/bin/python" "$4/bin/python"
 """
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+PYTEST = "--numprocesses=3 --dist=loadscope --no-loadscope-reorder"
 
 
 def write_program(path: Path, text: str) -> None:
@@ -128,7 +129,7 @@ def test_test_checks_everything_and_ends_with_pytest(checkout: Checkout) -> None
         "ruff format --check .",
         "mypy ",
         "lint-imports ",
-        "python -m pytest --numprocesses=3 --dist=loadscope -m unit -k two words",
+        f"python -m pytest {PYTEST} -m unit -k two words",
     ]
 
 
@@ -142,7 +143,7 @@ def test_test_fails_if_a_check_fails(checkout: Checkout, failing: str) -> None:
     assert calls[-1].startswith(failing)
 
 
-ON_EACH = "--numprocesses=3 --dist=loadscope -m unit or property or contract"
+ON_EACH = f"{PYTEST} -m unit or property or contract"
 
 
 def test_other_pythons_run_the_tests_that_depend_on_the_version(checkout: Checkout) -> None:
@@ -183,12 +184,15 @@ def test_other_pythons_fail_with_their_tests(checkout: Checkout) -> None:
     assert calls[-1] == f"python -m pytest {ON_EACH}"
 
 
-def test_integration_runs_everything_then_each_python(checkout: Checkout) -> None:
+def test_integration_runs_everything_then_each_other_python(checkout: Checkout) -> None:
+    other = next(version for version in VERSIONS if version != "{}.{}".format(*sys.version_info))
+    checkout.add_python(other, checkout.commands)
+
     status, output, calls = checkout.run(".ci/run", "-x")
 
     assert status == 0, output
     assert [call for call in calls if "-m pytest" in call] == [
-        "python -m pytest --numprocesses=3 --dist=loadscope -x",
+        f"python -m pytest {PYTEST} -x",
         f"python -m pytest {ON_EACH}",
     ]
     assert "ruff check ." in calls
