@@ -21,7 +21,7 @@ WORKER = (
 PYTHON = (sys.executable, "-c")
 MAIN = """
 async def main(workflow, **params):
-    await workflow.s.create_task(x=list(range(8))).settled()
+    await workflow.s.create_task(x=list(range(10))).settled()
 """
 # By x: what a script does to its results after it has set a field.
 SCRIPT = """\
@@ -36,6 +36,9 @@ case $MOTOKO_JOB_X in
     5) : >"$outbox" ;;
     6) rm "$outbox"; mkdir "$outbox" ;;
     7) echo nonsense >>"$outbox"; head -c 3 /dev/zero >>"$outbox"; echo >>"$outbox" ;;
+    8) truncate -s 500G "$outbox" ;;
+    9) { printf '"'; head -c 9000000 /dev/zero | tr '\\0' 1; echo '"'; } >text
+       python -c 'from motoko.worker import run; run.z = open("text").read()' || exit 4 ;;
 esac
 exit 0
 """
@@ -88,8 +91,18 @@ def test_damaged_results_are_reported(tampered: Shell) -> None:
     assert f"a: FINISHED, but {words}: s.8" in tampered.ok("info")
 
 
+def test_results_that_are_too_large_are_reported_and_hold_up_nobody(tampered: Shell) -> None:
+    endless, large = tampered.info("--verbose")["studies"][0]["runs"][8:]
+    words = "1 line of its outbox is damaged and not among its results"
+    assert (endless["state"], endless["fields"]) == ("FINISHED", {"y": 1})
+    assert endless["reason"] == words
+    assert (large["state"], large["exit_code"], large["fields"]) == ("FAILED", 4, {"y": 1})
+    said = (tampered.directory / "s/BD-s-runs/run-10/stderr").read_text()
+    assert "a value of 8.6 MiB is too large: at most 8 MiB are kept" in said
+
+
 def declared(directory: Path, more: str = "") -> Shell:
-    main = MAIN.replace("list(range(8))", "[1, 2, 3]")
+    main = MAIN.replace("list(range(10))", "[1, 2, 3]")
     made = small_workflow(directory, script=FIELDS, main=main)
     made.write({"s/bd.yaml": f"job: {{x: int}}\nrun: {{stress: float}}\n{more}"})
     return made

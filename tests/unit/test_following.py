@@ -158,6 +158,11 @@ def test_a_job_that_found_its_script_started_says_nothing_of_it() -> None:
     late = Attempt(started=9.0, doubted=NOW - LAG)
     found = step(Sight(Word("FAILED", status=111), asked=True, began=9.0), late)
     assert found.requeue is not None
+    # A script that ends so leaves an exit record, unless it removes the directory.
+    word = Word("FAILED", status=111)
+    removed = Sight(word, asked=True, began=9.0, fault="/r/.motoko/t does not exist", gone=True)
+    reason = f"it left no exit record: it {word}: /r/.motoko/t does not exist"
+    assert ending(removed, late) == Ending(Lifecycle.FAILED, 111, reason)
 
 
 def test_what_another_launcher_ended_was_not_cancelled_outside() -> None:
@@ -199,6 +204,8 @@ def test_not_listed_is_lost_only_after_every_source_was_asked_and_a_while() -> N
     assert not step(Sight(None, asked=True, began=9.0)).over
     lost = ending(Sight(None, asked=True, began=9.0), late)
     assert (lost.outcome, lost.exit_code) == (Lifecycle.LOST, None)
+    named = ending(Sight(None, asked=True, began=9.0, fault="/x/exit is a FIFO"), late)
+    assert named.reason == f"{lost.reason}: /x/exit is a FIFO"
     assert not step(Sight(None, asked=True)).over
     never = step(Sight(None, asked=True), Attempt(doubted=NOW))
     assert never.take_back

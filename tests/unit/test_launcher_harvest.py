@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from motoko.core.changes import EditRun, PushQuantities
 from motoko.core.edits import Harvest
 from motoko.core.records import RunKey
-from motoko.launcher.harvest import News, failure_until, gather, read_news, typed
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from motoko.launcher import books, harvest
+from motoko.launcher.active import Active, Ended, Notes
+from motoko.launcher.books import Round
+from motoko.launcher.engine import Capacity, Load, Site
+from motoko.launcher.harvest import News, failure_until, fitting, gather, read_news, typed
+from motoko.launcher.registry import Registration
+from motoko.storage.session import Session
+from motoko.testing.memory import add_run, memory_store, study_config
+from motoko.worker import HEADER, OUTBOX
 
 pytestmark = pytest.mark.unit
 
@@ -114,6 +120,68 @@ def test_a_long_outbox_is_read_in_parts(tmp_path: Path) -> None:
     assert fields == {"long": "x" * 5000}
     assert (offset, news.damaged) == (box.stat().st_size, ())
     assert parts > 5
+
+
+def test_a_record_that_is_too_large_is_passed_over_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harvest, "MAX_RECORD", 1000)
+    monkeypatch.setattr(harvest, "MAX_SEARCH", 4000)
+    box = tmp_path / "outbox"
+    box.write_bytes(b"y" * 3000 + b"\n" + line("set", field="z", value=3))
+    large = read_news(str(box), 0, chunk=300)
+    assert (large.consumed, large.damaged) == (3001, ("y" * 200,))
+    rest = read_news(str(box), large.consumed, chunk=300)
+    assert (rest.fields, rest.damaged, rest.more) == ({"z": 3}, (), False)
+    box.write_bytes(b"y" * 9000 + line("set", field="z", value=3))  # its end is not looked for
+    endless = read_news(str(box), 0, chunk=300)
+    assert (endless.consumed, len(endless.damaged)) == (box.stat().st_size, 1)
+
+
+def test_fields_for_which_a_run_has_no_room_are_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harvest, "MAX_FIELDS", 100)
+    known = {"a": "x" * 60, "b": 1}
+    said = gather([{"op": "set", "field": "c", "value": "y" * 60}], 200)
+    found = fitting(said, known)
+    assert found.fields == {}
+    assert found.damaged == ("field 'c': there is no room for it",)
+    assert fitting(said, {"a": "x" * 60, "c": 1}).fields == {}
+    assert fitting(said, {"c": "x" * 60}).fields == {"c": "y" * 60}
+    assert fitting(gather([{"op": "set", "field": "c", "value": 1}], 200), known).fields == {"c": 1}
+
+
+def test_a_commit_takes_so_much_and_leaves_the_rest_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books, "MAX_ROUND", 500)
+    store = memory_store({"a": study_config("a", {"x": "int"})}, directory=tmp_path)
+    me = Registration.here(
+        0.0, generator="bash", studies=("a",), machines=("localhost",), lease=30.0
+    )
+    site = Site(frozenset({"bash"}), frozenset({"localhost"}))
+    book = books.Books(store, me, site, {"bash": Capacity(9)}, {"a": {}})
+    session = Session(store.database)
+    for x in range(3):
+        add_run(session, "a", {"x": x})
+    session.commit()
+    session.close()
+    book.open()
+    claims = book.settle(Round(Notes(), loads={"bash": Load()})).claims
+    left = [Active(record, terms, book.place(record)) for record, terms in claims]
+    for active in left:
+        Path(active.place.private).mkdir(parents=True)
+        active.place.file(OUTBOX).write_bytes(HEADER + line("set", field="y", value="z" * 600))
+    rounds = []
+    while left:
+        result = book.settle(Round(Notes(ended=tuple(Ended(a, 0, 1.0) for a in left))))
+        rounds.append(len(left) - len(result.unfinished))
+        left = list(result.unfinished)
+    assert rounds == [1, 1, 1]
+    book.session.refresh()
+    runs = book.session.tables.study("a").records([1, 2, 3])
+    assert [(run.state, run.fields) for run in runs] == [("FINISHED", {"y": "z" * 600})] * 3
+    book.close()
+    store.close()
 
 
 def test_what_was_said_before_is_found_again(tmp_path: Path) -> None:

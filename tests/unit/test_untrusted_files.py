@@ -166,6 +166,8 @@ def test_any_kind_of_file_is_answered_for(place: Place, kind: str, name: str) ->
     assert evidence.working_in(place.run) is None
     assert evidence.ran(place) is (name == "start")
     assert evidence.exit_record(place) == (None, fault if name == "exit" else None)
+    named = fault if name == "exit" else f"{place.file('exit')} does not exist"
+    assert evidence.record_missing(place) == named
     expected = News(0, fault=fault) if name == "outbox" else News(left)
     assert read_news(str(place.file("outbox")), 0) == expected
     evidence.note_stop(place, Lifecycle.TIMEOUT)

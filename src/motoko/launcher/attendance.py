@@ -301,7 +301,7 @@ class Attendance:
         status, fault = await in_thread(partial(evidence.exit_record, active.place))
         at = await in_thread(lambda: evidence.file_time(active.place, evidence.EXIT))
         if status is None:
-            self._over(active, None, fault=fault or found.fault)
+            self._over(active, None, fault=found.fault or fault)
         else:
             self._over(active, status, at)
 

@@ -27,7 +27,8 @@ from motoko.launcher.engine import (
     with_damage,
     with_fields_checked,
 )
-from motoko.launcher.harvest import News, lost_results, read_news, typed
+from motoko.launcher.evidence import record_missing
+from motoko.launcher.harvest import MAX_FIELDS, News, fitting, lost_results, read_news, typed
 from motoko.runtime import faults
 from motoko.storage.committing import transact
 from motoko.storage.scripts import scripts_digest
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 TRIES: Final = 50
 LOOK_AHEAD: Final = 64  # records read at a time while looking for runs to claim
+# What the outboxes and the runs they belong to may hold for one commit; others wait for it.
+MAX_ROUND: Final = 8 * 2**20
 SHOWN: Final = 3  # damaged outbox lines that are logged, of each reading
 FREE: Final = "nothing holds it up any more"  # what a scheduler said before is over
 SHOWN_TEXT: Final = 200  # characters of what is wrong with a field: its value may be long
@@ -101,6 +104,12 @@ class _Draft:
     changes: list[Change] = field(default_factory=list)
     news: list[tuple[Active, News]] = field(default_factory=list)
     unfinished: list[Active] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether outboxes that were not read yet have to wait for the next commit."""
+        return self.size > MAX_ROUND
 
 
 class Books:
@@ -282,7 +291,7 @@ class Books:
             if active not in leaving:
                 draft.changes.append(self._started(active, now))
         for active in notes.grown:
-            if active not in leaving:
+            if active not in leaving and not draft.full:
                 self._read(draft, active, now)
         for active, text in notes.remarks:
             if active not in leaving:
@@ -303,7 +312,8 @@ class Books:
         return EditRun(active.key, Started(active.token, at, self._cause, identity))
 
     def _read(self, draft: _Draft, active: Active, now: float) -> News:
-        news = read_news(self._outbox(active), active.read)
+        news = fitting(read_news(self._outbox(active), active.read), active.record.fields)
+        draft.size += news.consumed - active.read + min(active.read, MAX_FIELDS)
         for line in news.damaged[:SHOWN]:
             log.warning("run %s: a damaged line in its outbox is ignored: %s", active.key, line)
         active.damaged += len(news.damaged)
@@ -329,6 +339,9 @@ class Books:
 
     def _end(self, draft: _Draft, ended: Ended) -> None:
         active = ended.active
+        if draft.full:
+            draft.unfinished.append(active)
+            return
         if not active.recorded_start and active.since is not None:
             draft.changes.append(self._started(active, ended.at))
         if active.stop is Lifecycle.CREATED:
@@ -339,12 +352,15 @@ class Books:
         if news.more:
             draft.unfinished.append(active)
             return
+        fault = ended.fault or news.fault or lost_results(self._outbox(active), active.read)
+        if fault is None and ended.status is None:
+            fault = record_missing(active.place)
         found = ended.ending or ending(
             ended.status,
             stopped=active.stop,
             failed=_failure(active, news),
             timeout=active.terms.timeout,
-            fault=ended.fault or news.fault or lost_results(self._outbox(active), active.read),
+            fault=fault,
         )
         found = self._checked(active, found, news)
         terms = active.terms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.changes import EditRun, PushQuantities
@@ -10,7 +10,7 @@ from motoko.core.edits import Harvest
 from motoko.core.values import coerce_result
 from motoko.errors import ParameterError
 from motoko.runtime.untrusted import read_file
-from motoko.worker import HEADER, read_outbox
+from motoko.worker import HEADER, MAX_RECORD, read_outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from motoko.core.changes import Change
     from motoko.core.records import RunKey
 
-CHUNK: Final = 4 * 2**20  # bytes read at a time: a commit must not hold all of a huge outbox
-MAX_RECORD: Final = 256 * 2**20
+CHUNK: Final = 2**20  # bytes read at a time: other runs wait for the commit of what they hold
+MAX_FIELDS: Final = 16 * 2**20  # characters of all fields of a run: a commit writes them together
+MAX_SEARCH: Final = 256 * 2**20  # bytes of a record too large in which its end is looked for
 MAX_REASON: Final = 10_000  # characters of a reason that a script gives
 SHOWN_LINE: Final = 200
 
@@ -69,10 +70,20 @@ def read_news(path: str, offset: int, *, chunk: int = CHUNK) -> News:
         if used or not more:
             return gather(records, offset + used, more=more)
         if length >= MAX_RECORD:
-            # No script may keep more than this in memory; it is passed over, piece by piece.
             line = found.data[:SHOWN_LINE].decode(errors="replace")
-            return News(offset + len(found.data), damaged=(line,), more=True)
+            return News(_end_of_line(path, offset + length, found.size), damaged=(line,), more=True)
         length *= 4  # one record larger than a chunk
+
+
+def _end_of_line(path: str, offset: int, size: int) -> int:
+    """Return where the line ends that ``offset`` is in; the file's ``size`` if that is far."""
+    for start in range(offset, offset + MAX_SEARCH, MAX_RECORD):
+        data = read_file(path, offset=start, limit=MAX_RECORD).data or b""
+        if b"\n" in data:
+            return start + data.index(b"\n") + 1
+        if len(data) < MAX_RECORD:
+            break
+    return size
 
 
 def lost_results(path: str, read: int) -> str | None:
@@ -131,6 +142,23 @@ def typed(
         except ParameterError as error:
             misfits[name] = error.message
     return converted, misfits
+
+
+def fitting(news: News, known: Mapping[str, Any]) -> News:
+    """Return the news without the fields for which a run that has the fields ``known`` has no room.
+
+    They count as damaged.
+    """
+    if news.consumed <= MAX_FIELDS:
+        return news  # nothing larger than all of the outbox can come from it
+    sizes = {name: len(repr(value)) for name, value in {**known, **news.fields}.items()}
+    dropped: list[str] = []
+    while sum(sizes.values()) > MAX_FIELDS and (new := sizes.keys() & news.fields.keys()):
+        dropped.append(max(new, key=sizes.__getitem__))
+        del sizes[dropped[-1]]
+    fields = {name: value for name, value in news.fields.items() if name not in dropped}
+    said = (f"field {name!r}: there is no room for it" for name in dropped)
+    return replace(news, fields=fields, damaged=(*news.damaged, *said))
 
 
 def failure_until(path: str, end: int) -> str | None:

@@ -108,7 +108,7 @@ def _started(place: Place, recorded: ProcessId | None, fault: str | None) -> Exa
     # Read last: a process that was seen dead has left it by then, or never.
     status, problem = exit_record(place)
     evidence = Evidence(started=True, known=True, alive=alive, status=status)
-    faults_seen = (problem, look(place)[0].fault, fault, _unseen(process))
+    faults_seen = (fault, _unseen(process), problem, look(place)[0].fault)
     return Examined(judge(evidence), process, status, next(filter(None, faults_seen), None))
 
 

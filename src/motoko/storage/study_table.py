@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from motoko.core.changes import PushQuantities
     from motoko.core.edits import RunEdit
 
-CHUNK: Final = 500  # points of a series in one object: a push rewrites at most these
+CHUNK: Final = 500  # numbers of a series in one object: a push rewrites at most these
 LAST: Final = "\U0010ffff"
 INDEXES: Final = ("states", "lifecycles", "scripts")  # by a text and the run name
 
@@ -384,14 +384,18 @@ class StudyTable:
         points = list(push.points)
         if chunk >= 0:
             last = tree[(run_id, name, chunk)]
-            room = CHUNK - len(last["points"])
-            if room > 0:
-                last["points"] = [*last["points"], *points[:room]]
-                points = points[room:]
-        for start in range(0, len(points), CHUNK):
+            room, count = CHUNK - sum(map(_numbers, last["points"])), 0
+            for point in points:
+                room -= _numbers(point)
+                if room < 0:
+                    break
+                count += 1
+            if count:
+                last["points"] = [*last["points"], *points[:count]]
+                points = points[count:]
+        for part in _parts(points):
             chunk += 1
-            part = PersistentMapping({"points": points[start : start + CHUNK]})
-            tree[(run_id, name, chunk)] = part
+            tree[(run_id, name, chunk)] = PersistentMapping({"points": part})
 
     def quantity(self, run_id: int, name: str) -> list[tuple[Any, Any]] | None:
         """Return a series as (step, value) pairs in the order pushed, None if there is none."""
@@ -457,6 +461,30 @@ class StudyTable:
     def _recount_quantities(self) -> list[str]:
         orphans = {run_id for run_id, _, _ in self._table["quantities"]} - set(self._table["runs"])
         return [f"{self.name}: quantities of runs that are gone: {orphans}"] if orphans else []
+
+
+def _numbers(point: tuple[Any, Any]) -> int:
+    """Return how many numbers a point has: 1, or those of a vector or matrix."""
+
+    def count(value: Any) -> int:
+        return sum(map(count, value)) if isinstance(value, list | tuple) else 1
+
+    return max(1, count(point[1]))
+
+
+def _parts(points: list[tuple[Any, Any]]) -> Iterator[list[tuple[Any, Any]]]:
+    """Split points so that each part has CHUNK numbers at most, or is one point."""
+    part: list[tuple[Any, Any]] = []
+    room = CHUNK
+    for point in points:
+        numbers = _numbers(point)
+        if part and numbers > room:
+            yield part
+            part, room = [], CHUNK
+        part.append(point)
+        room -= numbers
+    if part:
+        yield part
 
 
 def _index_keys(record: RunRecord) -> tuple[str, str, str]:

@@ -14,12 +14,21 @@ from __future__ import annotations
 from motoko.worker.attempt import Attempt, tolerate_narrow_encodings
 from motoko.worker.handles import Job, Run
 from motoko.worker.names import WorkerError, WorkerNameError, WorkerValueError
-from motoko.worker.outbox import HEADER, INPUTS, OUTBOX, VERSION, read_outbox, write_record
+from motoko.worker.outbox import (
+    HEADER,
+    INPUTS,
+    MAX_RECORD,
+    OUTBOX,
+    VERSION,
+    read_outbox,
+    write_record,
+)
 from motoko.worker.plain import as_text, decode, encode
 
 __all__ = [
     "HEADER",
     "INPUTS",
+    "MAX_RECORD",
     "OUTBOX",
     "VERSION",
     "Attempt",

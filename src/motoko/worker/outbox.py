@@ -30,15 +30,25 @@ VERSION = 1
 INPUTS = "inputs.json"
 OUTBOX = "outbox"
 HEADER = b'{"t":0,"op":"start"}\n'  # what the launcher begins an outbox with: it knows it again
+MAX_RECORD = 8 * 2**20  # bytes of a record: every commit of a run writes all of its fields
 TRIES_TO_WRITE = 3
 
 
 def write_record(outbox: str, record: dict[str, Any]) -> None:
-    """Append one record, in encoded form, to the file ``outbox``; OSError if that fails."""
+    """Append one record, in encoded form, to the file ``outbox``; OSError if that fails.
+
+    WorkerError if the record is too large for the database.
+    """
     import json
 
     content = json.dumps({"t": time.time(), **record}, separators=(",", ":"))
     line = b"\n" + content.encode() + b"\n"
+    if len(line) > MAX_RECORD:
+        raise WorkerError(
+            f"a value of {len(line) / 2**20:.1f} MiB is too large: at most "
+            f"{MAX_RECORD // 2**20} MiB are kept",
+            hint="Write it to a file in the run's directory, and set a field to the file's name.",
+        )
     # Opened for each record: nothing is shared with threads or forked processes.
     descriptor = os.open(outbox, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

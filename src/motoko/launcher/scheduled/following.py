@@ -12,7 +12,9 @@ from motoko.launcher.generators.slurm.states import Condition, condition, explai
 # A file written on another node may be seen here only after so many seconds: by default NFS
 # clients keep the attributes of a directory for up to a minute.
 FILES_LAG: Final = 60.0
-NOT_RUN: Final = 111  # with which batch script and wrapper end that find the start file taken
+# With which batch script and wrapper end that find the start file taken. A script that ends with it
+# leaves an exit record, unless it removes the directory.
+NOT_RUN: Final = 111
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Sight:
     ``began``: when its start file was taken, ``status``: the exit record. ``again``: it was started
     a second time under the same token. ``stop``: why a launcher, perhaps another one, ends it.
     ``grown``: its outbox holds more than what was read; ``ended``: when the exit record was
-    written.
+    written. ``fault``: what is wrong with the exit record, if it is wanted and not complete;
+    ``gone``: so is the attempt's directory.
     """
 
     word: Word | None
@@ -70,6 +73,8 @@ class Sight:
     stop: Lifecycle | None = None
     grown: bool = False
     ended: float | None = None
+    fault: str | None = None
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +205,9 @@ def _by_itself(attempt: Attempt, sight: Sight, word: Word, now: float, lag: floa
         return Step(started=_newly(attempt, sight), doubted=attempt.doubted or now)
     if word.condition is Condition.ENDED_WELL:
         return Step(status=0)
-    if word.status == NOT_RUN:
+    if word.status == NOT_RUN and not sight.gone:
         return Step(requeue="the scheduler had started it a second time")
-    reason = f"it left no exit record: it {word}"
+    reason = f"it left no exit record: it {word}{_naming(sight)}"
     return Step(ending=Ending(Lifecycle.FAILED, word.status or None, reason))
 
 
@@ -225,7 +230,11 @@ def _unlisted(attempt: Attempt, sight: Sight, now: float, lag: float) -> Step:
     if attempt.stop is not None:
         return _cancelled(attempt, Word("CANCELLED"), never_began=False)
     reason = "it left no exit record, and the scheduler does not know it any more"
-    return Step(ending=Ending(Lifecycle.LOST, None, reason))
+    return Step(ending=Ending(Lifecycle.LOST, None, reason + _naming(sight)))
+
+
+def _naming(sight: Sight) -> str:
+    return "" if sight.fault is None else f": {sight.fault}"
 
 
 def _vanished(attempt: Attempt) -> Step:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from motoko.launcher import evidence
@@ -49,9 +50,17 @@ def _sight(question: Question) -> Sight:
     over = word is None or word.condition is Condition.CANCELLED
     stop = evidence.stopped_for(place) if over else None
     grown = began is not None and evidence.outbox_size(place) > active.read
-    status = evidence.exit_status(place)
-    ended = None if status is None else evidence.file_time(place, evidence.EXIT)
-    return Sight(word, question.asked, began, status, again, stop, grown, ended)
+    seen = Sight(word, question.asked, began, None, again, stop, grown)
+    status, _ = evidence.exit_record(place)
+    if status is None:
+        if word is not None and not word.condition.is_end:
+            return seen
+        gone = not os.path.isdir(place.private)
+        return replace(seen, fault=evidence.record_missing(place), gone=gone)
+    # Whatever somebody wrote into its exit record. Processes of other machines are not seen.
+    if evidence.look(place)[0].alive:
+        return seen
+    return replace(seen, status=status, ended=evidence.file_time(place, evidence.EXIT))
 
 
 def began_at(active: Active) -> float | None:
