@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 from weakref import ref
 
+from motoko.core.changed_study import changed_text
 from motoko.core.constraints import Columns, Constraint, parse
 from motoko.core.records import Move, RunKey, RunRecord
 from motoko.core.space import (
@@ -524,13 +525,12 @@ class TaskManager:
                 return
             changed = session.tables.study(self.name).changed(self.bd_config.job, run_name)
         if changed:
-            ways = "; ".join(f"{n} run{'s' * (n != 1)} {how}" for how, n in changed.items())
             logger.warning(
-                "study %s: of run name %s there are runs with other job parameters than %s declares"
-                " now: %s. They are kept and can be selected, but no new request is for them: what "
-                "they calculated is calculated again. To keep using them, give the study its former"
-                " parameters back, and declare the new ones in a study of its own.",
-                self.name, run_name, self.bd_config.path, ways,
+                "study %s: the job parameters in %s have changed since runs of run name %s were "
+                "made: %s. Requests no longer find these runs: what they calculated is calculated "
+                "again. They are kept and can be selected. To go on using them, undo the change, "
+                "and give the changed parameters a study of their own.",
+                self.name, self.bd_config.path, run_name, changed_text(changed),
             )  # fmt: skip
 
     def _scripts(self) -> str:

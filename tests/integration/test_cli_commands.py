@@ -195,7 +195,7 @@ def test_a_study_that_was_added_later_is_empty_until_it_runs(shell: Shell) -> No
     shell.ok("create")
     add_study(shell)
     assert shell.info()["studies"][1] == {
-        "name": "t", "counts": {}, "outdated": {}, "remarks": {},
+        "name": "t", "counts": {}, "outdated": {}, "remarks": {}, "changed": {},
     }  # fmt: skip
     shell.ok("run", "-n", "a")
     assert shell.counts("t", "a") == {"FINISHED": 1}
@@ -510,6 +510,8 @@ def test_directories_that_a_killed_clean_left_are_removed_later(
     assert len(run_directories(ended)) == 5 - passage
     assert ended.info()["studies"][0]["counts"] == {}
     assert "directories of 4 runs deleted earlier are still to be removed" in ended.ok("clean")
+    assert "to remove     directories of 4 deleted runs" in ended.ok("info")
+    assert ended.info()["removals"] == 4
     if sweeper == "clean":
         assert "0 runs deleted" in ended.ok("clean", "--delete")
     else:
@@ -518,6 +520,7 @@ def test_directories_that_a_killed_clean_left_are_removed_later(
         wait_until(lambda: "still to be" not in ended.ok("clean"), "nothing is pending")
     assert run_directories(ended) == []
     assert "still to be removed" not in ended.ok("clean")
+    assert "to remove" not in ended.ok("info")
 
 
 def test_write_protected_directories_are_removed(ended: Shell) -> None:

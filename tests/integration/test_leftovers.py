@@ -6,16 +6,23 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
+from anyio import to_thread
 
 from motoko.core.states import Lifecycle
+from motoko.launcher import attendance, leftovers
 from motoko.launcher.daemon import recall_runs
+from motoko.launcher.generators import bash
+from motoko.launcher.setup import make_launcher
 from motoko.runtime.processes import is_alive, state_of
 from tests.support.launching import Place, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from motoko.core.records import RunKey
 
 pytestmark = pytest.mark.integration
 
@@ -100,3 +107,44 @@ def test_a_launcher_collects_orphans_that_end_by_themselves(tmp_path: Path) -> N
         assert is_alive(launcher.process)
     finally:
         place.close()
+
+
+def test_the_reason_names_processes_that_cannot_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here signals do not reach them, as if they were another user's."""
+    script = "sleep 1000 & echo $! >../../../member\nsetsid sleep 1000 & echo $! >../../../left\n"
+    place = Place.make(tmp_path / "w", {"mult": script})
+    monkeypatch.setattr(leftovers, "KILL_SECONDS", 0.1)
+    monkeypatch.setattr(attendance, "Leftovers", lambda _: leftovers.Leftovers(0.1))
+    monkeypatch.setattr(leftovers, "_signal", lambda *_: None)
+    monkeypatch.setattr(bash, "_signal_group", lambda *_: False)
+    found: list[int] = []
+    try:
+        key = place.run()
+        serve_until_ended(place, key)
+        found = [int((place.directory / name).read_text()) for name in ("member", "left")]
+        record = place.record(key)
+        names = ", ".join(f"process {pid} (sleep)" for pid in sorted(found))
+        assert record.lifecycle is Lifecycle.FINISHED
+        assert record.reason == f"it left what cannot be ended: {names}"
+    finally:
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+        place.close()
+
+
+def serve_until_ended(place: Place, key: RunKey) -> None:
+    """Run a launcher in this process until a run has ended."""
+    launcher, store = make_launcher(place.directory, lease=30.0)
+
+    async def serve() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(launcher.serve)
+            await to_thread.run_sync(place.wait, [key])
+            launcher.close()
+
+    try:
+        anyio.run(serve)
+    finally:
+        store.close()

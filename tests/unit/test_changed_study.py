@@ -135,12 +135,16 @@ def remove(tables: Tables, ids: list[int]) -> list[str]:
         ({"x": "float"}, {"x": 1.5}, None),
         ({"x": "float"}, {"x": 1}, None),
         ({"x": "int"}, {"x": 2.0}, None),
-        ({"x": "int"}, {"x": 2.5}, "with 'x' of type float"),
-        ({"x": "str"}, {"x": 1}, "with 'x' of type int"),
-        ({"x": "datetime"}, {"x": "2024-05-01"}, "with 'x' of type str"),
-        ({"x": "int", "z": "int"}, {"x": 1}, "without 'z'"),
-        ({"x": "int"}, {"x": 1, "y": 2}, "with 'y'"),
-        ({"x": "int", "z": "int"}, {"x": 1, "y": 2}, "without 'z' and with 'y'"),
+        ({"x": "int"}, {"x": 2.5}, "with 'x' of type float (declared as int now)"),
+        ({"x": "str"}, {"x": 1}, "with 'x' of type int (declared as str now)"),
+        ({"x": "datetime"}, {"x": "2024-05-01"}, "with 'x' of type str (declared as datetime now)"),
+        ({"x": "int", "z": "int"}, {"x": 1}, "without 'z' (declared now)"),
+        ({"x": "int"}, {"x": 1, "y": 2}, "with 'y' (no longer declared)"),
+        (
+            {"x": "int", "z": "int"},
+            {"x": 1, "y": 2},
+            "without 'z' (declared now) and with 'y' (no longer declared)",
+        ),
     ],
 )
 def test_how_a_job_differs(types: dict[str, str], job: dict[str, Any], how: str | None) -> None:
@@ -169,10 +173,10 @@ def test_runs_with_other_parameters_are_reported_before_new_ones_are_made(
     workflow.s.create_task(x=1)
     (told,) = warnings(caplog)
     assert told.startswith(
-        f"study s: of run name a there are runs with other job parameters than "
-        f"{tmp_path / 's' / 'bd.yaml'} declares now: 2 runs without 'z'. "
+        f"study s: the job parameters in {tmp_path / 's' / 'bd.yaml'} have changed since runs of "
+        "run name a were made: 2 runs without 'z' (declared now). "
     )
-    assert "give the study its former parameters back" in told
+    assert "undo the change" in told
     workflow.s.create_task(x=2)
     assert warnings(caplog) == [told]  # once
     workflow.run_name = "new"
@@ -189,4 +193,25 @@ def test_runs_of_the_only_run_name_are_counted(
     workflow = opened(tmp_path, database, "job: {y: int}\n")
     workflow.s.create_task(y=1)
     (told,) = warnings(caplog)
-    assert ": 6 runs without 'y' and with 'x'. " in told
+    assert ": 6 runs without 'y' (declared now) and with 'x' (no longer declared). " in told
+
+
+def test_runs_of_all_run_names_are_counted_for_info(tmp_path: Path, database: Database) -> None:
+    workflow = opened(tmp_path, database, "job: {x: int}\n")
+    for name in ("a", "b"):
+        workflow.run_name = name
+        workflow.s.create_task(x=[1, 2]).ids  # noqa: B018 - resolves
+    assert changes(workflow) == {}
+    workflow = opened(tmp_path, database, "job: {x: int, z: int}\njob_space: {z: 0}\n")
+    assert changes(workflow) == {"without 'z' (declared now)": 4}
+    workflow.s.create_task(x=1).ids  # noqa: B018 - resolves
+    assert changes(workflow) == {"without 'z' (declared now)": 4}
+    workflow = opened(tmp_path, database, "job: {x: int}\n")  # the change is undone
+    assert changes(workflow) == {"with 'z' (no longer declared)": 1}
+
+
+def changes(workflow: Workflow) -> dict[str, int]:
+    types = workflow.s.bd_config.job
+    with workflow.store.script.view() as session:
+        table = session.tables.study("s")
+        return table.changed(types) if table.seems_changed(types) else {}

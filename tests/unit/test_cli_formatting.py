@@ -164,7 +164,7 @@ def test_runs_are_in_the_json_only_if_asked_for() -> None:
     overview = Overview("/w", database=True, server=None, studies=[study])
     short = json.loads(overview_text(overview, runs=False))
     assert short["studies"] == [
-        {"name": "s", "counts": {"a": {"SEEN": 1}}, "outdated": {}, "remarks": {}}
+        {"name": "s", "counts": {"a": {"SEEN": 1}}, "outdated": {}, "remarks": {}, "changed": {}}
     ]
     assert short["server"] is None
     run = json.loads(overview_text(overview, runs=True))["studies"][0]["runs"][0]

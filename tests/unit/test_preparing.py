@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from motoko.launcher import preparing
+from motoko.launcher.directory import Source
 from motoko.launcher.preparing import (
     Failed,
     Unfit,
     has_windows_line_ends,
     is_shortage,
     prepare_attempt,
+    unfit_script,
 )
 
 pytestmark = pytest.mark.unit
@@ -57,3 +59,24 @@ def test_no_run_is_to_blame_for_a_shortage(
 )
 def test_scripts_with_windows_line_ends_are_recognised(script: bytes, broken: bool) -> None:
     assert has_windows_line_ends(script) == broken
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "executable", "hint"),
+    [
+        ("p.py", b"import math\n", False, "#!/usr/bin/env python3"),
+        ("p.py", b"import math\n", True, "#!/usr/bin/env python3"),
+        ("p.R", b"x <- 1\n", False, "#!/usr/bin/env Rscript"),
+        ("p.py", b"#!/usr/bin/env python3\nimport math\n", False, None),
+        ("p.py", b"#!/bin/bash\ntrue\n", False, None),
+        ("p.py", b"\x7fELF\0", True, None),
+        ("launch.sh", b"true\n", False, None),
+        ("launch", b"true\n", False, None),
+        ("launch.sh", b"true\r\n", False, "dos2unix launch.sh"),
+    ],
+)
+def test_a_script_that_bash_would_run_by_mistake_is_refused(
+    name: str, content: bytes, executable: bool, hint: str | None
+) -> None:
+    problem = unfit_script(Source(name, content, executable))
+    assert problem == hint or (hint is not None and f"`{hint}`" in str(problem))

@@ -24,6 +24,7 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
         "database": overview.database,
         "server": None if overview.server is None else {"pid": overview.server},
         "cut": _cut(overview.cut),
+        "removals": overview.removals,
         "launchers": [
             {
                 "name": launcher.name,
@@ -88,6 +89,7 @@ def _study(study: StudyOverview, *, runs: bool) -> dict[str, Any]:
         "counts": counts,
         "outdated": outdated,
         "remarks": remarks,
+        "changed": dict(study.changed),
     }
     if runs:
         content["runs"] = [_run(record, study.reasons.get(record.id)) for record in study.runs]

@@ -1,7 +1,8 @@
 """Show who works for the workflow, and how many runs are in which state.
 
-It names the open firings of events that main does not register any more, which go on when it does,
-and the ended runs whose scripts have changed since, which `motoko retry --changed` tries again.
+It names the open firings of events that main does not register any more, which continue when it
+does; the ended runs whose scripts have changed since, which `motoko retry --changed` tries again;
+and how many runs were made when bd.yaml declared other parameters, which new requests do not find.
 
 Nothing is started by looking. --json prints one object on standard output:
 
@@ -11,6 +12,7 @@ Nothing is started by looking. --json prints one object on standard output:
   cut            null, or {"at", "bytes", "last_commit"}: when how much was last cut off the
                  database file, which a commit that was not finished had left, and when the last one
                  before it was made
+  removals       number of deleted runs with directories that are still to be removed
   launchers      list of {"name", "host", "pid", "since", "generator", "studies", "machines",
                  "differs", "problem"}: "differs" names what of its environment is not as here,
                  "problem" is null, or what is wrong with its configuration
@@ -19,10 +21,11 @@ Nothing is started by looking. --json prints one object on standard output:
   unregistered   the open firings named above: list of {"run_name", "event", "opened", "runs"}
   studies        list of {"name", "counts": {run name: {state: number}}, "outdated": {run name:
                  list of ids of runs whose scripts have changed}, "remarks": {run name: {what is to
-                 be said of FINISHED runs: list of their ids}}}; with --verbose also "runs": list
+                 be said of FINISHED runs: list of their ids}}, "changed": {how their parameters
+                 differ from those declared now: number of runs}}; with --verbose also "runs": list
                  of {"id", "job_id", "run_name", "state", "lifecycle", "attempt", "exit_code",
                  "reason", "waits", "job": {}, "fields": {}}: "reason" is what was said of the run
-                 last, "waits" null, or why one that has not ended does not go on
+                 last, "waits" null, or why one that has not ended does not run
 
 Times are ISO 8601 in UTC. Floats that JSON lacks are the texts "nan", "inf" and "-inf", bytes
 are hexadecimal text, sets are lists.

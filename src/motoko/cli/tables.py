@@ -11,6 +11,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from motoko.core.changed_study import changed_text
 from motoko.core.records import RunKey
 from motoko.core.states import BAD_OUTCOMES, Lifecycle
 from motoko.launcher.daemon import RESTART, differing
@@ -237,6 +238,9 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
     _print_workers(out, "orchestrator", _orchestrators(overview))
     if overview.cut is not None:
         out.print(safe_text(f"cut off       {_moment(overview.cut.at)}: {overview.cut}"))
+    if overview.removals:
+        runs_text = f"{overview.removals} deleted run{'s' * (overview.removals != 1)}"
+        out.print(safe_text(f"to remove     directories of {runs_text} (motoko clean --delete)"))
     for firing in overview.unregistered:
         out.print(safe_text(f"open firing   {_unregistered(firing)}"))
     if not overview.database:
@@ -300,6 +304,9 @@ def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
         out.print(safe_text("no runs"))
         return
     out.print(counts_table(study.counts, "run name"))
+    if study.changed:
+        what = "made with other job parameters than bd.yaml declares now"
+        out.print(safe_text(f"{what}: {changed_text(study.changed)}"))
     for run_name, ids in study.outdated.items():
         named = names_text(RunKey(study.name, run_id) for run_id in ids)
         what = "made with other scripts than today's (motoko retry --changed)"

@@ -21,14 +21,20 @@ def how_changed(types: Mapping[str, str], job: Mapping[str, Any]) -> str | None:
     missing = [name for name in types if name not in job]
     extra = [name for name in job if name not in types]
     if missing or extra:
-        words = [("without", name) for name in missing] + [("with", name) for name in extra]
-        return " and ".join(f"{word} {name!r}" for word, name in words)
+        words = [f"without {name!r} (declared now)" for name in missing]
+        words += [f"with {name!r} (no longer declared)" for name in extra]
+        return " and ".join(words)
     others = [
-        f"with {name!r} of type {type(value).__name__}"
+        f"with {name!r} of type {type(value).__name__} (declared as {types[name]} now)"
         for name, value in job.items()
         if type(value).__name__ != types[name] and not _same_point(value, types[name])
     ]
     return " and ".join(others) or None
+
+
+def changed_text(changed: Mapping[str, int]) -> str:
+    """Return how many runs differ how, for people."""
+    return "; ".join(f"{n} run{'s' * (n != 1)} {how}" for how, n in changed.items())
 
 
 def _same_point(value: Any, type_name: str) -> bool:

@@ -29,13 +29,13 @@ class Active:
     ``stop``: why the launcher ends it early, CREATED if the run shall be tried again later;
     ``past``: it has ended already, so that nothing does.
     ``since``: when it started, in seconds since the epoch, None until then; ``began``: the same as
-    uptime, None if it is not known. ``read``: how far its
-    outbox is in the database; ``failed`` is what the outbox said of failing until there,
-    ``damaged`` how many lines of it are no records, ``misfits`` which fields it set to what is not
-    of their declared types. ``handle``: its process here; ``task``: what a batch scheduler has of
-    it; ``submission``: token and index of what a former launcher submitted; ``doubted``: since when
-    the evidence of that is incomplete; ``remark``: what the scheduler last said of it.
-    ``recorded`` is set when nothing more is to be recorded.
+    uptime, None if it is not known. ``read``: how far its outbox is in the database; ``failed`` is
+    what the outbox said of failing until there, ``damaged`` how many lines of it are no records,
+    ``misfits`` which fields it set to what is not of their declared types, ``left`` its processes
+    that cannot be ended. ``handle``: its process here; ``task``: what a batch scheduler has of it;
+    ``submission``: token and index of what a former launcher submitted; ``doubted``: since when the
+    evidence of that is incomplete; ``remark``: what the scheduler last said of it. ``recorded`` is
+    set when nothing more is to be recorded.
     """
 
     def __init__(self, record: RunRecord, terms: Terms, place: Place) -> None:
@@ -56,6 +56,7 @@ class Active:
         self.failed: str | None = None
         self.misfits: set[str] = set()
         self.damaged = 0
+        self.left: tuple[str, ...] = ()
         self.recorded = asyncio.Event()
 
     @property

@@ -31,6 +31,7 @@ from motoko.launcher.preparing import (
 from motoko.launcher.recovery import examine
 from motoko.runtime import faults
 from motoko.runtime.clock import age
+from motoko.runtime.descendants import name_of
 from motoko.runtime.processes import is_visible
 from motoko.runtime.untrusted import trouble_writing
 from motoko.storage.off_loop import in_thread
@@ -171,8 +172,8 @@ class Attendance:
 
     async def _see_out(self, active: Active, handle: Handle, status: int | None) -> None:
         now = self._store.now()
-        await handle.clear(self._grace)
-        await self._end_leftovers(active, child=status is not None)
+        left = await handle.clear(self._grace)
+        await self._end_leftovers(active, left, child=status is not None)
         if status == NOT_STARTED and not active.recorded_start:
             ending = await in_thread(partial(_not_started, active))
             if ending is not None:
@@ -183,9 +184,11 @@ class Attendance:
             status, fault = await in_thread(partial(evidence.exit_record, active.place))
         self._over(active, status, now, fault=fault)
 
-    async def _end_leftovers(self, active: Active, *, child: bool) -> None:
+    async def _end_leftovers(self, active: Active, members: list[int], *, child: bool) -> None:
+        """End what left the attempt's group; note it with the ``members`` that did not end."""
         private, children = active.place.private, self._children()
-        await self._leftovers.end(active.key, private, children, child=child)
+        others = await self._leftovers.end(active.key, private, children, child=child)
+        active.left = tuple(name_of(pid) for pid in sorted({*members, *others}))
 
     def _children(self) -> set[int]:
         found = (active.handle for active in self.pool.running())
@@ -295,9 +298,10 @@ class Attendance:
 
     async def _see_off(self, active: Active, found: Examined) -> None:
         """Record the end of an attempt that ended when nobody watched."""
+        left: list[int] = []
         if found.process is not None and is_visible(found.process):
-            await clear_group(found.process.pid, self._grace)
-        await self._end_leftovers(active, child=False)
+            left = await clear_group(found.process.pid, self._grace)
+        await self._end_leftovers(active, left, child=False)
         status, fault = await in_thread(partial(evidence.exit_record, active.place))
         at = await in_thread(lambda: evidence.file_time(active.place, evidence.EXIT))
         if status is None:

@@ -26,6 +26,7 @@ from motoko.launcher.engine import (
     ending,
     with_damage,
     with_fields_checked,
+    with_processes_left,
 )
 from motoko.launcher.evidence import record_missing
 from motoko.launcher.harvest import MAX_FIELDS, News, fitting, lost_results, read_news, typed
@@ -362,7 +363,7 @@ class Books:
             timeout=active.terms.timeout,
             fault=fault,
         )
-        found = self._checked(active, found, news)
+        found = with_processes_left(self._checked(active, found, news), active.left)
         terms = active.terms
         edit = End(
             active.token, found.outcome, ended.at, self._cause, found.exit_code, found.reason,

@@ -266,7 +266,18 @@ def with_damage(found: Ending, lines: int) -> Ending:
     if not lines:
         return found
     what = "1 line of its outbox is" if lines == 1 else f"{lines} lines of its outbox are"
-    remark = f"{what} damaged and not among its results"
+    return _with_remark(found, f"{what} damaged and not among its results")
+
+
+def with_processes_left(found: Ending, names: Sequence[str]) -> Ending:
+    """Return the ending with a remark on processes that cannot be ended."""
+    if not names:
+        return found
+    shown = ", ".join([*names[:NAMED], "..."] if len(names) > NAMED else names)
+    return _with_remark(found, f"it left what cannot be ended: {shown}")
+
+
+def _with_remark(found: Ending, remark: str) -> Ending:
     return replace(found, reason=f"{found.reason}; {remark}" if found.reason else remark)
 
 

@@ -47,8 +47,10 @@ class Leftovers:
         self._adopts = is_subreaper()
         self._ended: set[int] = set()
 
-    async def end(self, key: RunKey, private: str, known: Collection[int], *, child: bool) -> None:
-        """End what an attempt left behind: TERM, then KILL. What cannot be ended is logged.
+    async def end(
+        self, key: RunKey, private: str, known: Collection[int], *, child: bool
+    ) -> list[int]:
+        """End what an attempt left behind: TERM, then KILL. Return what cannot be ended.
 
         ``private``: the attempt's private directory. ``known``: the wrappers that are children of
         this process. ``child``: the attempt's wrapper was one.
@@ -56,14 +58,14 @@ class Leftovers:
         if child and self._adopts:
             orphans = adopted(known)
             if not orphans or not of_attempt(private, orphans):
-                return
+                return []
         left = await in_thread(partial(of_attempt, private))
         if left:
-            log.info("run %s: ending what it left behind: %s", key, _names(left))
+            names = ", ".join(name_of(process.pid) for process in left)
+            log.info("run %s: ending what it left behind: %s", key, names)
         for number, seconds in ((signal.SIGTERM, self._grace), (signal.SIGKILL, KILL_SECONDS)):
             left = await self._end(private, left, number, seconds)
-        if left:
-            log.warning("run %s: what it left behind cannot be ended: %s", key, _names(left))
+        return [process.pid for process in left]
 
     async def _end(
         self, private: str, left: list[ProcessId], number: signal.Signals, seconds: float
@@ -90,10 +92,6 @@ class Leftovers:
         ended = ended_among(adopted(known)) if self._adopts else set[int]()
         collect(ended & self._ended)
         self._ended = ended
-
-
-def _names(processes: list[ProcessId]) -> str:
-    return ", ".join(map(name_of, processes))
 
 
 def _signal(process: ProcessId, number: signal.Signals) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ from motoko.errors import LauncherError, UnknownRunError
 from motoko.launcher.directory import SourceError, Superseded, prepare, read_sources
 from motoko.launcher.evidence import working_in
 from motoko.launcher.generators.base import Order
+from motoko.launcher.generators.bash import command
 from motoko.launcher.inputs import inputs_file, variables
 from motoko.runtime import faults
 from motoko.runtime.untrusted import trouble_writing
@@ -17,6 +19,7 @@ from motoko.storage.session import Session
 
 if TYPE_CHECKING:
     from motoko.launcher.active import Active
+    from motoko.launcher.directory import Source
     from motoko.storage.store import Store
 
 # What becomes of a run whose directory holds what its attempt must not touch. If the run is still
@@ -27,6 +30,18 @@ SOON: Final = 0.1  # seconds until it is tried again
 TOO_LONG: Final = (errno.E2BIG, errno.ENAMETOOLONG)
 # What a launcher or its machine has too few of just now: open files, processes, memory.
 SHORTAGE: Final = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+# What runs scripts of these names; without a ``#!`` line that would be bash.
+INTERPRETERS: Final = {
+    ".py": "python3",
+    ".pl": "perl",
+    ".rb": "ruby",
+    ".R": "Rscript",
+    ".r": "Rscript",
+    ".jl": "julia",
+    ".m": "octave",
+    ".js": "node",
+    ".lua": "lua",
+}
 LATER: Final = 1.0  # seconds until a run is tried again for which there was too little
 
 
@@ -52,8 +67,9 @@ def prepare_attempt(store: Store, active: Active) -> Order | Failed:
     except (OSError, TypeError, ValueError) as error:
         return Failed(error if is_shortage(error) else Unfit(str(error)))
     script = next(source for source in sources if source.name == study.exec_file)
-    if has_windows_line_ends(script.content):
-        return Failed(Unfit(f"{script.name} has Windows line ends: run `dos2unix {script.name}`"))
+    problem = unfit_script(script)
+    if problem is not None:
+        return Failed(Unfit(problem))
     in_the_way = _in_the_way(store, active)
     if in_the_way is not None:
         return Failed(in_the_way)
@@ -68,6 +84,17 @@ def prepare_attempt(store: Store, active: Active) -> Order | Failed:
     except Superseded as error:
         return Failed(error)
     return Order(active.place, script, active.terms, given)
+
+
+def unfit_script(script: Source) -> str | None:
+    """Return why a script would not be run as its author expects, None if it would."""
+    if has_windows_line_ends(script.content):
+        return f"{script.name} has Windows line ends: run `dos2unix {script.name}`"
+    interpreter = INTERPRETERS.get(os.path.splitext(script.name)[1])
+    if interpreter is not None and command(script)[0] == "bash":
+        line = f"#!/usr/bin/env {interpreter}"
+        return f"bash would run {script.name}, which has no `#!` line: begin it with `{line}`"
+    return None
 
 
 def has_windows_line_ends(script: bytes) -> bool:

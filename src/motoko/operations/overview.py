@@ -49,6 +49,7 @@ class StudyOverview:
 
     ``outdated``: by run name, the ids of the ended runs whose scripts have changed since.
     ``remarks``: by run name, what is to be said of FINISHED runs, and the ids of those.
+    ``changed``: how many runs were made with other job parameters than declared now, by how.
     ``reasons``: by id, why a run waits or ended badly; ``unserved``: how many CREATED runs no
     launcher takes, by reason.
     """
@@ -60,6 +61,7 @@ class StudyOverview:
     reasons: Mapping[int, str] = field(default_factory=dict)
     unserved: Mapping[str, int] = field(default_factory=dict)
     remarks: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    changed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class Overview:
 
     ``stalls``: what those orchestrators wait for that are stalled, by run name. ``unregistered``:
     open firings of events that are no longer registered. ``cut``: what was last cut off the
-    database file, which a commit that was not finished had left. By launcher: ``environments``:
+    database file, which a commit that was not finished had left. ``removals``: how many deleted
+    runs have directories that are still to be removed. By launcher: ``environments``:
     what of its environment is not as in this process's; ``problems``: what is wrong with its
     configuration.
     """
@@ -82,6 +85,7 @@ class Overview:
     unregistered: Sequence[PastFiring] = ()
     studies: Sequence[StudyOverview] = ()
     cut: Cut | None = None
+    removals: int = 0
     environments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
 
@@ -113,6 +117,7 @@ def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) ->
                 unregistered=unregistered_firings(tables),
                 studies=[_study(workflow, tables, name, serving, reasons) for name in names],
                 cut=last_cut(store.state.database),
+                removals=len(tables.pending_removals()),
                 environments={found.name: differences(found.identity) for found in launchers},
                 problems={found.name: report.problem for found, report in serving.launchers},
             )
@@ -128,7 +133,8 @@ def _study(
     table = tables.study(name)
     run_names = sorted(table.run_names())
     counts = {run_name: table.counts(run_name) for run_name in run_names}
-    digest = scripts_digest(workflow.task_managers[name].bd_config)
+    study = workflow.task_managers[name].bd_config
+    digest = scripts_digest(study)
     outdated = {run_name: table.outdated(digest, run_name) for run_name in run_names}
     runs = [] if reasons is None else list(table.records(table.ids(None)))
     why = {} if reasons is None else {record.id: reasons.why(record) for record in runs}
@@ -140,6 +146,7 @@ def _study(
         {run_id: reason for run_id, reason in why.items() if reason},
         serving.unserved(tables, [name], None),
         {run_name: table.remarks(run_name) for run_name in run_names},
+        table.changed(study.job) if table.seems_changed(study.job) else {},
     )
 
 

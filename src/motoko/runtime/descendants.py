@@ -94,13 +94,13 @@ def _belongs(pid: int, private: str) -> bool:
     return False
 
 
-def name_of(process: ProcessId) -> str:
+def name_of(pid: int) -> str:
     """Return what people know a process by: its pid and its command's name."""
     try:
-        name = (PROC / str(process.pid) / "comm").read_text(encoding="utf-8", errors="replace")
+        name = (PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return f"process {process.pid}"
-    return f"process {process.pid} ({name.strip()})"
+        return f"process {pid}"
+    return f"process {pid} ({name.strip()})"
 
 
 def ended_among(pids: Collection[int]) -> set[int]:

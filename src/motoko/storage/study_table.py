@@ -154,15 +154,24 @@ class StudyTable:
         """Return all job ids, ascending."""
         return list(self._table["jobs"])
 
-    def changed(self, types: Mapping[str, str], run_name: str) -> dict[str, int]:
-        """Return how many runs have jobs with other parameters than ``types``, by what differs."""
+    def seems_changed(self, types: Mapping[str, str]) -> bool:
+        """Return whether the oldest or the newest job has other parameters than ``types``."""
+        jobs = self._table["jobs"]
+        ends = (jobs[jobs.minKey()], jobs[jobs.maxKey()]) if jobs else ()
+        return any(how_changed(types, job) for job in ends)
+
+    def changed(self, types: Mapping[str, str], run_name: str | None = None) -> dict[str, int]:
+        """Return how many runs have jobs with other parameters than ``types``, by what differs.
+
+        ``run_name`` None: of all run names.
+        """
         run_names = self.run_names()
-        jobs = self._table["jobs"].items() if run_name in run_names else ()
+        jobs = self._table["jobs"].items() if run_name is None or run_name in run_names else ()
         found = {job_id: how for job_id, job in jobs if (how := how_changed(types, job))}
         counts: Counter[str] = Counter()
         if not found:
             return {}
-        if run_names == {run_name}:
+        if run_name is None or run_names == {run_name}:
             for job_id, how in found.items():
                 counts[how] += self._table["runs_of_job"][job_id]
         else:

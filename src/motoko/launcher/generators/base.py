@@ -47,8 +47,8 @@ class Handle(Protocol):
         """End it: ask, wait up to ``grace`` seconds, then make it end. Waits for the end."""
         ...
 
-    async def clear(self, grace: float) -> None:
-        """End what it left running, in the same way."""
+    async def clear(self, grace: float) -> list[int]:
+        """End what it left running, in the same way; return the processes that do not end."""
         ...
 
     def forget(self) -> None:

@@ -226,24 +226,40 @@ class LocalProcess:
         if not self.over and process is not None:
             signal_group(process, number)
 
-    async def clear(self, grace: float) -> None:
+    async def clear(self, grace: float) -> list[int]:
         """End what is left of the group. Its number is nobody else's while it has a member."""
-        await clear_group(self.pid, grace)
+        return await clear_group(self.pid, grace)
 
 
-async def clear_group(group: int, grace: float) -> None:
-    """End the members of a process group whose leader has ended: TERM, then KILL."""
-    if not _signal_group(group, 0) or not _members(group):
-        return
+async def clear_group(group: int, grace: float) -> list[int]:
+    """End the members of a process group whose leader has ended: TERM, then KILL.
+
+    Return those that do not end, such as processes of another user.
+    """
+    if not _group_exists(group):
+        return []
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILL_SECONDS)):
+        if not _members(group):
+            return []
         if not _signal_group(group, number):
-            return
+            break
         pause = FIRST_LOOK
         with anyio.move_on_after(seconds):
             while _members(group):
                 await anyio.sleep(pause)
                 pause = min(2 * pause, LAST_LOOK)
-            return
+            return []
+    return _members(group)
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _members(group: int) -> list[int]:
