@@ -92,7 +92,12 @@ def test_values_that_have_no_identity_are_refused(tmp_path: Path, database: Data
     deep: dict[str, Any] = {}
     for _ in range(5000):
         deep = {"a": deep}
-    for given in ({"x": circular}, {"x": [], "d": deep}, {"x": [], "n": 10**5000}):
+    for given in (
+        {"x": circular},
+        {"x": [], "d": deep},
+        {"x": [], "d": circular},
+        {"x": [], "n": 10**5000},
+    ):
         with pytest.raises(ParameterError, match="job parameter"):
             workflow.s.create_task(**given)
 

@@ -649,6 +649,15 @@ def test_no_job_parameter_has_a_reserved_name(tmp_path: Path, name: str) -> None
         "job: {x: float}\njob_space:\n  x: 1:30.5\n", 3, "x = '1:30.5'", "A time is no number"
     ),
     space_octal=Bad("job: {x: int}\njob_space:\n  x: 0123\n", 3, "x = '0123'", "in front: 123."),
+    space_octal_below=Bad("job: {x: int}\njob_space:\n  x: -017\n", 3, "x = '-017'", "front: -17."),
+    space_inf_text=Bad("job: {x: int}\njob_space:\n  x: inf\n", 3, "x = 'inf'", "as in 1000"),
+    space_inexact=Bad("job: {x: int}\njob_space:\n  x: 1e23\n", 3, "no exact integer", "digits"),
+    space_nanoseconds=Bad(
+        "job: {t: datetime}\njob_space:\n  t: 2024-05-01T12:00:00.123456789\n",
+        3,
+        "no time in whole microseconds",
+        "Round it",
+    ),
     space_zeros=Bad("job: {x: float}\njob_space:\n  x: 08\n", 3, "x = '08'", "in front: 8."),
     space_comma=Bad("job: {x: float}\njob_space:\n  x: 1,5\n", 3, "x = '1,5'", "as in 0.5"),
     space_fortran=Bad("job: {x: float}\njob_space:\n  x: 1d-3\n", 3, "x = '1d-3'", "1e-3"),

@@ -202,6 +202,9 @@ def test_keys_stay_different_ones() -> None:
         ("-0.5d-3", "float", -0.0005),
         ("1.5-102", "float", 1.5e-102),
         ("-.15+100", "float", -0.15e100),
+        ("1.5E+102", "float", 1.5e102),
+        ("-6.626E-134", "float", -6.626e-134),
+        ("1.5D+102", None, 1.5e102),
         ("007", "float", 7.0),
         ("-inf", "float", -math.inf),
         ("Infinity", "float", math.inf),
@@ -265,6 +268,38 @@ def test_what_a_shell_script_means(text: str, type_name: str | None, expected: A
 def test_text_of_another_type_is_refused(text: str, type_name: str) -> None:
     with pytest.raises(ValueProblem, match=f"not of type {type_name}\n  Write "):
         read_text(text, type_name, "x")
+
+
+@pytest.mark.parametrize(
+    ("value", "type_name"),
+    [
+        (1e23, "int"),
+        (2.0**53, "int"),
+        (-1e300, "int"),
+        ("2024-05-01T12:00:00.123456789", "datetime"),
+        ("2024-05-01T12:00:00,0000001Z", "datetime"),
+    ],
+)
+def test_values_that_would_be_stored_as_others_are_refused(value: Any, type_name: str) -> None:
+    with pytest.raises(ParameterError, match=r"^x = .* no (exact integer|moment in whole micro)"):
+        coerce(value, type_name, "x")
+    with pytest.raises(ValueProblem, match=r"^x = .* no (exact integer|moment in whole micro)"):
+        read_text(str(value), type_name, "x")
+
+
+def test_text_of_times_may_have_zeros_at_its_end_but_no_stray_digits() -> None:
+    assert coerce("2024-05-01T12:00:00.000000000Z", "datetime", "x") == NOON
+    for text in ("1" * 21, "20240501112000012"):
+        with pytest.raises(ParameterError, match="not of type datetime"):
+            coerce(text, "datetime", "x")
+
+
+def test_a_message_about_what_is_nested_deeply_stays_short() -> None:
+    circular: dict[str, Any] = {}
+    circular["key"] = circular
+    with pytest.raises(ParameterError, match=r"^x\['key'\].*\[\.\.\.\] is nested more") as caught:
+        plain(circular, "x")
+    assert len(caught.value.message) < 300
 
 
 def test_dates_are_kept_in_utc_and_as_datetimes() -> None:

@@ -164,6 +164,7 @@ class Zone(tzinfo):
         pd.DataFrame({"a": [1]}),
         pd.Timedelta(1, "ns"),
         pd.Timestamp("2024-05-01T12:00:00.000000001"),
+        pd.date_range("2024-05-01", periods=2),
         array("d", [1.0]),
         datetime(2026, 1, 1, tzinfo=Zone()),
         time(12, tzinfo=ZURICH),

@@ -159,10 +159,11 @@ def _number_hint(text: str, type_name: str) -> str:
     if ":" in text:
         return "A time is no number: write seconds, or declare the parameter as str."
     digits = text.lstrip("+-")
-    if digits.lower() in ("inf", "infinity"):
+    if digits.lower() in ("inf", "infinity") and type_name == "float":
         return "Write .inf."
-    if digits.isdigit() and digits.isascii():
-        return f"Write it without quotes and without zeros in front: {digits.lstrip('0') or 0}."
+    if digits.isdigit() and digits.isascii() and len(text) <= len(digits) + 1:
+        number = ("-" if text[0] == "-" else "") + (digits.lstrip("0") or "0")
+        return f"Write it without quotes and without zeros in front: {number}."
     example = "1000, -5 or 1e3" if type_name == "int" else "0.5, -5 or 1e-3"
     return f"Write it without quotes and units, as in {example}."
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import yaml
 
 from motoko.errors import ConfigError
+from motoko.worker.values import finer_than_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -224,6 +225,12 @@ class _Builder:
                 "If it is text, put it in quotes.",
             )
         if isinstance(value, datetime):
+            if finer_than_microseconds(node.value):  # which PyYAML cuts off
+                raise self._error(
+                    node,
+                    f"{node.value!r} is no time in whole microseconds",
+                    "Round it; if it is text, put it in quotes.",
+                )
             return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         if isinstance(value, date):
             return datetime(value.year, value.month, value.day, tzinfo=UTC)

@@ -37,7 +37,11 @@ def _over(default: Any, given: Any) -> Any:
     if not isinstance(default, dict):
         return given
     if isinstance(given, list):  # an axis of dictionaries
-        return [_over(default, item) for item in given]
+        return [_updated(default, item) for item in given]
+    return _updated(default, given)
+
+
+def _updated(default: dict[Any, Any], given: Any) -> Any:
     return {**default, **given} if isinstance(given, dict) else given
 
 

@@ -45,7 +45,8 @@ def _stored(value: Any, what: str) -> Any:
 
     if is_a(value, "pandas", "NaTType", "NAType"):
         return None
-    if getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0):  # pandas'
+    finer = ("nanosecond", "nanoseconds")  # pandas'
+    if isinstance(value, datetime | timedelta) and any(getattr(value, n, 0) for n in finer):
         raise ValueProblem(f"{what} has nanoseconds, which are not kept", "Round it: .round('us').")
     if isinstance(value, datetime):
         return _time_of_day(value, what)

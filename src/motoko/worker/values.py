@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TYPE_NAMES = ("int", "float", "str", "bool", "list", "dict", "datetime")
 MAX_DEPTH = 100  # of containers in each other; what contains itself is deeper than any
 MAX_BITS = 14_000  # of an integer: Python refuses to write one of more than 4,300 digits
+MAX_EXACT = 2**53  # from here on a float stands for several integers
 SHOWN = 200  # characters of a value in a message
 STORABLE = "Store numbers, text, lists, dictionaries, times, bytes or NumPy arrays."
 
@@ -29,6 +30,10 @@ class ValueProblem(TypeError):
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
+
+
+class InexactValue(ValueProblem):
+    """A value that could only be stored as another one."""
 
 
 def plain(
@@ -79,8 +84,16 @@ def _whole(value: int, what: str) -> int:
 def _dictionary(value: dict[Any, Any], what: str, depth: int, special: Any) -> dict[Any, Any]:
     names = all(type(key) is str for key in value)
     keys = value.keys() if names else _distinct(value, what, depth, special)
-    items = (plain(item, f"{what}[{shown(key)}]", depth, special) for key, item in value.items())
+    items = (plain(item, _part(what, key), depth, special) for key, item in value.items())
     return dict(zip(keys, items, strict=True))
+
+
+def _part(what: str, key: Any) -> str:
+    """Return the name of an item, which stays readable however deep that is."""
+    name = f"{what}[{shown(key)}]"
+    if len(name) <= SHOWN:
+        return name
+    return what if what.endswith("[...]") else f"{what}[...]"
 
 
 def _distinct(values: Any, what: str, depth: int, special: Any) -> list[Any]:
@@ -163,8 +176,8 @@ def _moments(array: Any, what: str) -> Any:
     return moment(rounded.tolist())
 
 
-def _inexact(what: str) -> ValueProblem:
-    return ValueProblem(
+def _inexact(what: str) -> InexactValue:
+    return InexactValue(
         f"{what} is no moment in whole microseconds in the years 1 to 9999, as times are stored",
         "Round it first, such as with .round('us') or .astype('datetime64[us]').",
     )
@@ -224,6 +237,9 @@ def _convert(value: Any, type_name: str, what: str) -> Any:
         return value if type_name == "bool" and isinstance(value, bool) else None
     if type_name == "int":
         if isinstance(value, float) and value.is_integer():
+            if abs(value) >= MAX_EXACT:
+                hint = "Give it as an integer, with all its digits."
+                raise InexactValue(f"{what} = {value} is a float that is no exact integer", hint)
             return int(value)
         return value if isinstance(value, int) else None
     if type_name == "float":
@@ -245,12 +261,25 @@ def _float(value: Any) -> float | None:
 
 
 def _read_time(text: str, what: str) -> datetime | None:
+    import re
     from datetime import datetime
 
+    if re.search("[0-9]{9}", re.sub("[.,][0-9]+", "", text)):  # `fromisoformat` makes sense of it
+        return None
     try:
-        return in_utc(datetime.fromisoformat(text), what)
+        moment = in_utc(datetime.fromisoformat(text), what)
     except (ValueError, ValueProblem):
         return None
+    if finer_than_microseconds(text):  # which `fromisoformat` cuts off
+        raise _inexact(f"{what} = {shown(text)}")
+    return moment
+
+
+def finer_than_microseconds(text: str) -> bool:
+    """Return whether a time in ISO 8601 has digits beyond those of microseconds."""
+    import re
+
+    return re.search("[.,][0-9]{6}0*[1-9]", text) is not None
 
 
 def read_text(text: str, type_name: str | None, what: str) -> Any:
@@ -265,6 +294,8 @@ def read_text(text: str, type_name: str | None, what: str) -> Any:
             return _evident_number(text)
     try:
         return converted(_as_type(text, type_name), type_name, what)
+    except InexactValue:
+        raise
     except ValueProblem:
         hint = _HINTS[type_name]
         raise ValueProblem(f"{what} = {shown(text)} is not of type {type_name}", hint) from None
@@ -318,7 +349,9 @@ def read_number(text: str) -> int | float | str:
             return int(word)
         if body[:1] not in tuple(".0123456789"):
             return float(word) if body.isalpha() else text  # nan, inf
-        if body[-4:-3] in ("+", "-") and body[-3:].isdigit() and "." in body[:-4]:
+        mantissa, sign, exponent = body[:-4], body[-4:-3], body[-3:]
+        plain_mantissa = "." in mantissa and mantissa.replace(".", "", 1).isdigit()
+        if sign in ("+", "-") and exponent.isdigit() and plain_mantissa:
             word = f"{word[:-4]}e{word[-4:]}"
         return _finite(word.lower().replace("d", "e"))
     except ValueError:
