@@ -62,6 +62,71 @@ def test_an_await_that_nothing_can_satisfy(workflow: Workflow) -> None:
         execute(workflow, main)
 
 
+async def awaited(value: Any) -> Any:
+    return await value
+
+
+async def in_task_group(*waits: Any) -> None:
+    async with asyncio.TaskGroup() as group:
+        for wait in waits:
+            group.create_task(awaited(wait))
+
+
+async def in_anyio_group(*waits: Any) -> None:
+    async with anyio.create_task_group() as group:
+        for wait in waits:
+            group.start_soon(awaited, wait)
+
+
+async def in_wait(*waits: Any) -> None:
+    await asyncio.wait([asyncio.ensure_future(wait) for wait in waits])
+
+
+async def in_as_completed(*waits: Any) -> None:
+    for found in asyncio.as_completed([asyncio.ensure_future(wait) for wait in waits]):
+        await found
+
+
+async def in_shields(*waits: Any) -> None:
+    await asyncio.gather(*[asyncio.shield(wait) for wait in waits])
+
+
+TOGETHER = [in_task_group, in_anyio_group, in_wait, in_as_completed, in_shields]
+
+
+@pytest.mark.parametrize("place", ["main", "action"])
+@pytest.mark.parametrize("wait", TOGETHER)
+def test_awaits_side_by_side_that_nothing_can_satisfy(
+    workflow: Workflow, wait: Any, place: str
+) -> None:
+    async def part(workflow: Workflow, runs: Any = None) -> None:
+        never = workflow.mult.select("state = NEVER")
+        await wait(*[awaited(never) for _ in range(2)])
+
+    async def main(workflow: Workflow) -> None:
+        if place == "action":
+            workflow.add_action("act", "mult", "state = FINISHED", f=part, once=True)
+        await workflow.mult.create_task(x=1)
+        await (part(workflow) if place == "main" else workflow.mult.select("state = NEVER"))
+
+    with pytest.raises(WorkflowStalled, match="a run of mult with state = NEVER"):
+        execute(workflow, main)
+
+
+@pytest.mark.parametrize("wait", [asyncio.gather, *TOGETHER[2:]])
+def test_a_thread_is_waited_for_beside_awaits(workflow: Workflow, wait: Any) -> None:
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("never", "mult", "state = NEVER", f=nothing)
+        loop = asyncio.get_running_loop()
+        done = workflow.mult.create_task(x=1)
+        await wait(awaited(done), loop.run_in_executor(None, time.sleep, LONG))
+        workflow.vars.through = True
+        workflow.finished = True
+
+    execute(workflow, main)
+    assert workflow.vars.through
+
+
 def test_an_action_that_changes_nothing_does_not_hide_it(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.add_action("idle", "mult", "state = FINISHED", f=nothing)
@@ -264,6 +329,19 @@ def test_a_task_of_the_users_that_is_cancelled_is_an_error(workflow: Workflow) -
 
     with pytest.raises(MotokoError, match="has been cancelled"):
         execute(workflow, main)
+
+
+def test_an_action_that_is_cancelled_from_within_is_named(workflow: Workflow) -> None:
+    async def cancelled(workflow: Workflow, runs: Any) -> None:
+        raise asyncio.CancelledError
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("act", "mult", "state = FINISHED", f=cancelled)
+        await workflow.mult.create_task(x=1)
+
+    with pytest.raises(MotokoError, match="has been cancelled") as caught:
+        execute(workflow, main)
+    assert "in the action of event 'act'" in caught.value.__notes__[0]
 
 
 def test_who_was_woken_and_has_not_run_yet_is_not_stalled(workflow: Workflow) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -188,7 +189,9 @@ class FiringRunner:
                         raise
                     scope.request_finish()
             await scope.finish(last=True)
-        except (Exception, SystemExit, BaseExceptionGroup) as error:
+        except (
+            Exception, SystemExit, BaseExceptionGroup, asyncio.CancelledError,
+        ) as error:  # fmt: skip
             error.add_note(f"in the action of event {action.name!r}, {action.where}")
             raise
 

@@ -17,6 +17,11 @@ class Interruptible:
         self._task: asyncio.Task[Any] | None = None
         self._error: BaseException | None = None
 
+    @property
+    def coroutine(self) -> Coroutine[Any, Any, Any]:
+        """Return what is awaited."""
+        return self._coroutine
+
     def interrupt(self, error: BaseException) -> bool:
         """Raise ``error`` in the coroutine, in this turn of the loop or the next.
 

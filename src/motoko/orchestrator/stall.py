@@ -14,6 +14,7 @@ from motoko.core.states import OUTCOMES, Lifecycle
 from motoko.errors import WorkflowStalled
 from motoko.orchestrator.actions import location
 from motoko.orchestrator.lease import Stall
+from motoko.orchestrator.task_waits import waits_for_tasks
 from motoko.storage.off_loop import in_thread
 from motoko.storage.scope import StretchScope, scope_in
 from motoko.storage.session import Session
@@ -142,8 +143,8 @@ class StallWatch:
             name = task.get_name()
             if name.startswith("motoko.") and not name.endswith("_guarded"):
                 return True
-            if not (isinstance(waits_for, asyncio.Task) or hasattr(waits_for, "_children")):
-                return False  # what it waits for is no task, which would be asked too
+            if not waits_for_tasks(task):  # which are asked too
+                return False
         return waits_for is not None and not waits_for.done()  # else it is about to go on
 
     async def _look(self) -> None:

@@ -261,10 +261,10 @@ def _float(value: Any) -> float | None:
 
 
 def _read_time(text: str, what: str) -> datetime | None:
-    import re
     from datetime import datetime
 
-    if re.search("[0-9]{9}", re.sub("[.,][0-9]+", "", text)):  # `fromisoformat` makes sense of it
+    whole = text.replace(",", ".").partition(".")[0]
+    if whole[:9].isdigit() or whole[-9:].isdigit():  # which `fromisoformat` makes sense of
         return None
     try:
         moment = in_utc(datetime.fromisoformat(text), what)
@@ -277,9 +277,9 @@ def _read_time(text: str, what: str) -> datetime | None:
 
 def finer_than_microseconds(text: str) -> bool:
     """Return whether a time in ISO 8601 has digits beyond those of microseconds."""
-    import re
-
-    return re.search("[.,][0-9]{6}0*[1-9]", text) is not None
+    fraction = text.replace(",", ".").partition(".")[2]
+    digits = fraction[: len(fraction) - len(fraction.lstrip("0123456789"))]
+    return digits[6:].strip("0") != ""
 
 
 def read_text(text: str, type_name: str | None, what: str) -> Any:
