@@ -49,9 +49,8 @@ def _is_in_group(task: asyncio.Task[Any], waited: Any) -> bool:
     if name == "asyncio.tasks._wait":
         return all(map(_ends_with_tasks, variables["fs"]))
     if name == "asyncio.queues.Queue.get" and len(frames) > 1:
-        known = (
-            frames[-2][0].startswith("asyncio.tasks.") and "as_completed" in frames[-2][0].lower()
-        )
+        caller = frames[-2][0]
+        known = caller.startswith("asyncio.tasks.") and caller.endswith("._wait_for_one")
         unfinished = _unfinished(variables["self"]) if known else ()
         return bool(unfinished) and all(map(_ends_with_tasks, unfinished))
     # asyncio's and anyio's task groups: their own tasks only
