@@ -30,6 +30,8 @@ GIVEN = {
     "QUOTES": """a 'b' "c" $(d) `e` \\""",
     "EMPTY": "",
     "LARGE": "x" * 100_000,
+    **dict.fromkeys(("attempt", "boot", "host", "key", "namespace", "stat", "status"), "own"),
+    **dict.fromkeys(("stopped", "task", "value"), "own"),
 }
 
 

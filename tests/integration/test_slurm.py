@@ -135,6 +135,9 @@ def test_a_thousand_runs_go_in_arrays(served: SlurmPlace) -> None:
         ("kill -TERM $$", "FAILED", -15, "killed by SIGTERM"),
         ("motoko-worker fail 'no convergence'", "FAILED", 0, "no convergence"),
         ("kill -9 $PPID; sleep 60", "FAILED", None, "left no exit record"),
+        (': >"$MOTOKO_ATTEMPT_DIR/again"; exit 3', "FAILED", 3, "exit code 3"),
+        ('echo exit 0 >"$MOTOKO_ATTEMPT_DIR/exit"; sleep 3; exit 4', "FAILED", 4, "exit code 4"),
+        ('cd /; rm -rf "$MOTOKO_RUN_DIR"; exit 111', "FAILED", None, "left no exit record"),
     ],
 )
 def test_ends_are_told(

@@ -60,10 +60,10 @@ class Wrapper:
         directory = task.job.script.rpartition("/")[0]
         attempt = os.path.realpath(f"{directory}/tasks/{task.index or 0}")
         self._of[task] = None
+        if task.restarts:
+            self._write(f"{directory}/again.{task.index or 0}", "")
         if not os.path.isdir(attempt):
             return
-        if task.restarts:
-            self._write(f"{attempt}/again", "")
         try:
             os.close(os.open(f"{attempt}/start", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:

@@ -158,7 +158,7 @@ def works(process: ProcessId, attempt: str | Path) -> bool:
     arguments = _arguments(str(process.pid))
     if not arguments:
         return True  # they are not known here
-    path = os.fsdecode(next(iter(arguments[2:3]), b""))
+    path = _attempt_of(arguments)
     if not path.startswith("/"):
         return False
     if path == str(attempt):
@@ -169,12 +169,19 @@ def works(process: ProcessId, attempt: str | Path) -> bool:
         return not os.path.exists(path)
 
 
+def _attempt_of(arguments: list[bytes]) -> str:
+    """Return which attempt a wrapper was started for, empty if these are not its arguments."""
+    # `sh wrapper.sh ATTEMPT ...`, or `bash --posix wrapper.sh ATTEMPT ...`
+    names = (os.fsdecode(argument) for argument in arguments[2:4])
+    return next((name for name in names if f"/{PRIVATE}/" in name), "")
+
+
 def find_by_token(token: str) -> ProcessId | None:
     """Return the wrapper process that was started for an attempt, by its arguments."""
-    wanted = f"/{token}".encode()
+    wanted = f"/{PRIVATE}/{token}"
     pids = (entry.name for entry in os.scandir(PROC) if entry.name.isdigit()) if _proc() else ()
     for name in pids:
-        if any(argument.endswith(wanted) for argument in _arguments(name)[2:3]):
+        if _attempt_of(_arguments(name)).endswith(wanted):
             return identify(int(name))
     return None
 

@@ -1,8 +1,8 @@
 """Ending what attempts leave behind outside of their process groups, as ``setsid`` does.
 
 A process that loses its parent becomes the launcher's child, so that a look at those tells whether
-there is anything. Whose it is its environment tells. For an attempt that an earlier launcher
-started, all processes are looked through.
+there is anything. Whose it is its environment tells, or where it prints to. For an attempt that an
+earlier launcher started, all processes are looked through.
 """
 
 from __future__ import annotations

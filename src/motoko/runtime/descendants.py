@@ -69,13 +69,24 @@ def of_attempt(private: str, pids: Collection[int] | None = None) -> list[Proces
     """Return the living processes, of these or of all, that an attempt's environment was given to.
 
     ``private`` is the attempt's private directory. A process that was started with another
-    environment is not found.
+    environment is found as long as it has the attempt's standard output or errors.
     """
     own = os.getpid()
     if pids is None:
         pids = [int(entry.name) for entry in os.scandir(PROC) if entry.name.isdigit()]
     found = (identify(pid) for pid in pids if pid != own and _belongs(pid, private))
     return [process for process in found if process is not None]
+
+
+def _writes_output(pid: int, private: str) -> bool:
+    """Return whether a process has the files that an attempt's script prints to, as its own."""
+    run = os.path.dirname(os.path.dirname(private))
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        with contextlib.suppress(OSError):
+            path = os.readlink(PROC / str(pid) / "fd" / str(number))
+            if os.path.basename(path) == name and os.path.dirname(path) == os.path.realpath(run):
+                return True
+    return False
 
 
 def _belongs(pid: int, private: str) -> bool:
@@ -91,7 +102,7 @@ def _belongs(pid: int, private: str) -> bool:
                 return path == os.fsencode(private) or os.path.samefile(path, private)
             except OSError:  # renamed since, if it is not where it was; else another's
                 return not os.path.exists(path)
-    return False
+    return _writes_output(pid, private)
 
 
 def name_of(pid: int) -> str:

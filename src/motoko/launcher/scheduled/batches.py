@@ -2,7 +2,8 @@
 
 ``batch.sh``: what the scheduler runs. ``tasks/<n>``: a link to the attempt's own directory, which
 holds ``task.sh``, what the script gets. ``job``: the id that the scheduler gave; ``owner``: the
-launcher, and how many tasks; ``slurm.log``: what the scheduler itself prints.
+launcher, and how many tasks; ``again.<n>``: the scheduler has started or got the task twice;
+``slurm.log``: what the scheduler itself prints.
 """
 
 from __future__ import annotations
@@ -101,6 +102,11 @@ def write_batch(root: Path, token: str, owner: str, orders: Sequence[Order], pat
     return Batch(token, directory, len(orders))
 
 
+def again_file(directory: Path, index: int) -> Path:
+    """Return the file that tells that a task was started twice, out of its script's reach."""
+    return directory / f"{AGAIN}.{index}"
+
+
 def note_job(batch: Batch, job: str) -> None:
     """Note the id that the scheduler gave. Blocks."""
     write_atomic(batch.directory / JOB, f"{job}\n".encode())
@@ -143,6 +149,7 @@ def remove_batch(batch: Batch) -> None:
     """Remove the links of a submission of which nothing is left; what explains it stays."""
     for index in range(batch.size):
         (batch.directory / "tasks" / str(index)).unlink(missing_ok=True)
+        again_file(batch.directory, index).unlink(missing_ok=True)
 
 
 def alike(terms: Terms) -> tuple[object, ...]:

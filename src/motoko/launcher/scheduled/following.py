@@ -199,7 +199,8 @@ def _by_itself(attempt: Attempt, sight: Sight, word: Word, now: float, lag: floa
         return Step(status=sight.status)
     if sight.began is None and attempt.doubted is not None:
         # No need to wait: if the start file can be taken, the script was never started.
-        reason = f"its script was not started: it {word}"
+        what = "it left no exit record" if sight.gone else "its script was not started"
+        reason = f"{what}: it {word}{_naming(sight) if sight.gone else ''}"
         return Step(ending=Ending(Lifecycle.FAILED, word.status, reason), take_back=True)
     if not _late(attempt, now, lag):
         return Step(started=_newly(attempt, sight), doubted=attempt.doubted or now)

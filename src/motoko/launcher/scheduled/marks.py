@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from motoko.errors import LauncherError
 from motoko.launcher import evidence
 from motoko.launcher.directory import take_back
-from motoko.launcher.scheduled.batches import AGAIN
+from motoko.launcher.scheduled.batches import again_file
 from motoko.runtime.untrusted import trouble_writing
 
 if TYPE_CHECKING:
@@ -50,5 +50,5 @@ def note_stops(stopped: Iterable[Active]) -> None:
 def note_twins(batch: Batch) -> None:
     """Note for each task of a batch that the scheduler has it more than once."""
     for index in range(batch.size):
-        with contextlib.suppress(OSError):  # it is over already, or its directory is damaged
-            (batch.directory / "tasks" / str(index) / AGAIN).touch()
+        with contextlib.suppress(OSError):  # it is over already
+            again_file(batch.directory, index).touch()

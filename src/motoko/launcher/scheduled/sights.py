@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from motoko.launcher import evidence
 from motoko.launcher.active import started_at
 from motoko.launcher.generators.slurm.states import Condition
-from motoko.launcher.scheduled.batches import AGAIN
+from motoko.launcher.scheduled.batches import again_file
 from motoko.launcher.scheduled.following import Sight
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def _sight(question: Question) -> Sight:
     place = active.place
     # The exit record is looked for last: what came after the scheduler's word may be there by now.
     began = began_at(active)
-    again = evidence.file_time(place, AGAIN) is not None
+    task = active.task
+    again = task is not None and again_file(task.batch.directory, task.index).exists()
     over = word is None or word.condition is Condition.CANCELLED
     stop = evidence.stopped_for(place) if over else None
     grown = began is not None and evidence.outbox_size(place) > active.read

@@ -17,20 +17,21 @@ if ! type module >/dev/null 2>&1; then
     done
 fi
 """
+TASK: Final = '"${SLURM_ARRAY_TASK_ID:-0}"'
 # What went wrong before the run's own script is told as the run's failure, at once.
 _GIVE_UP: Final = """\
 give_up() {
     trap - EXIT
     set -C
-    { printf 'process %s\\n\\n\\n' "$$" >"$attempt/start"; } 2>/dev/null || exit 111
+    { printf 'process %s\\n\\n\\n' "$$" >"$motoko_attempt/start"; } 2>/dev/null || exit 111
     set +C
     printf '%s\\n' "$1"
-    cat "$attempt/prologue" >>"${attempt%/.motoko/*}/stderr"
-    printf '\\n{"t":0,"op":"fail","reason":%s}\\n' "$2" >>"$attempt/outbox"
-    printf 'exit 1\\n' >"$attempt/exit"
+    cat "$motoko_attempt/prologue" >>"${motoko_attempt%/.motoko/*}/stderr"
+    printf '\\n{"t":0,"op":"fail","reason":%s}\\n' "$2" >>"$motoko_attempt/outbox"
+    printf 'exit 1\\n' >"$motoko_attempt/exit"
     exit 1
 }
-exec >"$attempt/prologue" 2>&1
+exec >"$motoko_attempt/prologue" 2>&1
 """
 # A job that is ended meanwhile did not fail; perhaps it comes again.
 _WATCH: Final = """\
@@ -55,9 +56,9 @@ def batch_script(directory: str, modules: Iterable[str], prologue: Iterable[str]
     lines = [f"{line}\n" for line in prologue]
     parts = [
         "#!/bin/bash\n",
-        f'cd -P {here}/tasks/"${{SLURM_ARRAY_TASK_ID:-0}}" || exit 111\n',
-        "attempt=$PWD\n",
-        'if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then : >"$attempt/again"; fi\n',
+        f'[ "${{SLURM_RESTART_COUNT:-0}}" = 0 ] || : >{here}/again.{TASK}\n',
+        f"cd -P {here}/tasks/{TASK} || exit 111\n",
+        "motoko_attempt=$PWD\n",
     ]
     if loads or lines:
         parts.append(_GIVE_UP)
@@ -66,8 +67,8 @@ def batch_script(directory: str, modules: Iterable[str], prologue: Iterable[str]
     if lines:
         parts += [_WATCH, *lines, "trap - EXIT TERM\n"]
     # Not sh, which may drop the functions that bash exports.
-    wrapper = f'exec /bin/bash --posix {here}/wrapper.sh "$attempt" "$@"\n'
-    parts += ['. "$attempt/task.sh"\n', wrapper]
+    wrapper = f'exec /bin/bash --posix {here}/wrapper.sh "$motoko_attempt" "$@"\n'
+    parts += ['. "$motoko_attempt/task.sh"\n', wrapper]
     return "".join(parts)
 
 
