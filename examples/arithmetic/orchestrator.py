@@ -43,7 +43,7 @@ async def compare(workflow, runs):
 
 @event
 async def multiply_results(workflow, runs):
-    """Give both numbers back to mult. Without a place these runs match no condition."""
+    """Give both numbers back to mult. These runs have the place -1: they match no condition."""
     for run, _job in runs:
         workflow.mult.create_task(x=[run.sum_of_squares, run.root], run_params={"role": "result"})
         run.state = "FORWARDED"

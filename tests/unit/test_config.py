@@ -521,7 +521,9 @@ TAIL = "\norchestrator: a.b\n"
     timeout_clock=Bad(MINIMAL + "timeout: 1:75:00\n", 4, "not '1:75:00'", "01:30:00"),
     timeout_iso=Bad(MINIMAL + "timeout: P1D\n", 4, "not 'P1D'"),
     timeout_days=Bad(MINIMAL + "timeout: 1-\n", 4, "not '1-'"),
-    nproc_octal=Bad(MINIMAL + "nproc: 010\n", 4, "nproc must be a whole number", None),
+    nproc_octal=Bad(
+        MINIMAL + "nproc: 010\n", 4, "nproc must be a whole number", "zeros in front: 10"
+    ),
     too_large=Bad(MINIMAL + "submit_rate: 1e400\n", 4, "'1e400' is too large for a number"),
     tagged=Bad(MINIMAL + "nproc: !!int 0123\n", 4, "'0123' is not of type int", "quotes"),
     timeout_zero=Bad(MINIMAL + "timeout: 0\n", 4, "timeout must be a time, not 0"),
@@ -531,7 +533,9 @@ TAIL = "\norchestrator: a.b\n"
     timeout_bool=Bad(MINIMAL + "timeout: on\n", 4, "not True"),
     retry_delay=Bad(MINIMAL + "retry_delay: [1]\n", 4, "retry_delay must be a time, not [1]"),
     poll_interval=Bad(MINIMAL + "poll_interval: 0\n", 4, "poll_interval must be a time"),
-    safety_poll=Bad(MINIMAL + "safety_poll: on\n", 4, "safety_poll must be a time, not True"),
+    safety_poll=Bad(
+        MINIMAL + "safety_poll: on\n", 4, "safety_poll must be a time, not True", "`off`"
+    ),
     machine_name=Bad(MINIMAL + "machine_name: 7\n", 4, "machine_name must be text", "quotes"),
     option=Bad(MINIMAL + "bash_options:\n  - -x\n  - 4\n", 6, "4 is not text", "quotes"),
     options=Bad(MINIMAL + "slurm_options: {a: b}\n", 4, "slurm_options must be a list of texts"),
@@ -668,6 +672,7 @@ def test_no_job_parameter_has_a_reserved_name(tmp_path: Path, name: str) -> None
     space_not_text=Bad("job: {s: str}\njob_space:\n  s: no\n", 3, "is a bool", "quotes"),
     space_not_a_list=Bad("job: {s: list}\njob_space:\n  s: 1\n", 3, "not of type list"),
     space_list_of_dict=Bad("job: {s: dict}\njob_space:\n  s: [a]\n", 3, "not of type dict"),
+    require_fields=Bad("require_fields: maybe\n", 1, "cannot be 'maybe'", "true or false"),
     params_list=Bad("run_params: [1]\n", 1, "run_params must be a mapping"),
     params_unknown=Bad(
         "run: {factor: float}\nrun_params:\n  facter: 1\n", 3, "'facter'", "Did you mean 'factor'"

@@ -1,4 +1,4 @@
-"""Stop the workflow's orchestrators, its launcher and its server. Nothing is lost."""
+"""Stop the workflow's orchestrators, its launcher and its server. Runs go on; nothing is lost."""
 
 from __future__ import annotations
 

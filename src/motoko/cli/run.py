@@ -1,8 +1,8 @@
 """Do everything here, in the foreground: database, server, launcher, orchestrator, results.
 
 Ctrl-C stops the orchestrator; runs go on, with a launcher that ends when none is left. Ctrl-C once
-more cancels them. A hang-up (a closed terminal), TERM and `motoko orchestrator stop` leave runs
-going, too. Start it again with the same run name, and it goes on where it was.
+more within 5 s cancels them. A hang-up (a closed terminal), TERM and `motoko orchestrator stop`
+leave runs going, too. Start it again with the same run name, and it goes on where it was.
 """
 
 from __future__ import annotations

@@ -41,8 +41,14 @@ def delay(value: Any, info: ValidationInfo) -> float:
 
 def duration_or_off(value: Any, info: ValidationInfo) -> float:
     """Validate a time in seconds; ``off`` is a time that never comes."""
-    off = value is False or value in ("off", math.inf)
-    return math.inf if off else duration(value, info)
+    if value is False or value in ("off", math.inf):
+        return math.inf
+    try:
+        return duration(value, info)
+    except Problem as problem:
+        raise Problem(
+            problem.message, problem.path, f"{problem.hint} `off` stands for never."
+        ) from None
 
 
 def _no_duration(value: object, info: ValidationInfo) -> Problem:

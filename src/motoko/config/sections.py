@@ -75,7 +75,8 @@ def _in_words(
     key = ".".join(str(step) for step in place)
     if kind == "missing":
         return f"the key {key!r} is missing or has no value", place, None
-    return f"{key} cannot be {value!r}", place, None
+    hint = "Write true or false." if kind == "bool_type" else None
+    return f"{key} cannot be {value!r}", place, hint
 
 
 def whole_number(minimum: int) -> Callable[[Any, ValidationInfo], int]:
@@ -84,11 +85,26 @@ def whole_number(minimum: int) -> Callable[[Any, ValidationInfo], int]:
     def check(value: Any, info: ValidationInfo) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise Problem(
-                f"{info.field_name} must be a whole number of at least {minimum}, not {value!r}"
+                f"{info.field_name} must be a whole number of at least {minimum}, not {value!r}",
+                hint=number_hint(value, "int") if isinstance(value, str) else None,
             )
         return value
 
     return check
+
+
+def number_hint(text: str, type_name: str) -> str:
+    """Return how a number is written that somebody wrote otherwise."""
+    if ":" in text:
+        return "A time is no number: write seconds, or declare the parameter as str."
+    digits = text.lstrip("+-")
+    if digits.lower() in ("inf", "infinity") and type_name == "float":
+        return "Write .inf."
+    if digits.isdigit() and digits.isascii() and len(text) <= len(digits) + 1:
+        number = ("-" if text[0] == "-" else "") + (digits.lstrip("0") or "0")
+        return f"Write it without quotes and without zeros in front: {number}."
+    example = "1000, -5 or 1e3" if type_name == "int" else "0.5, -5 or 1e-3"
+    return f"Write it without quotes and units, as in {example}."
 
 
 def text(value: Any, info: ValidationInfo) -> str:

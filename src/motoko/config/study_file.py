@@ -15,6 +15,7 @@ from motoko.config.sections import (
     Problem,
     check_name,
     mapping,
+    number_hint,
     problems,
     text,
     validate,
@@ -150,22 +151,8 @@ def _fit(value: Any, type_name: str, what: str, path: tuple[str | int, ...]) -> 
         if type_name == "str" and value is not None:
             hint = "Put it in quotes if it is text."
         elif type_name in ("int", "float") and isinstance(value, str):
-            hint = _number_hint(value, type_name)
+            hint = number_hint(value, type_name)
         raise Problem(error.message, path, hint) from None
-
-
-def _number_hint(text: str, type_name: str) -> str:
-    """Return how a number is written that somebody wrote otherwise."""
-    if ":" in text:
-        return "A time is no number: write seconds, or declare the parameter as str."
-    digits = text.lstrip("+-")
-    if digits.lower() in ("inf", "infinity") and type_name == "float":
-        return "Write .inf."
-    if digits.isdigit() and digits.isascii() and len(text) <= len(digits) + 1:
-        number = ("-" if text[0] == "-" else "") + (digits.lstrip("0") or "0")
-        return f"Write it without quotes and without zeros in front: {number}."
-    example = "1000, -5 or 1e3" if type_name == "int" else "0.5, -5 or 1e-3"
-    return f"Write it without quotes and units, as in {example}."
 
 
 def _inner_path(value: str, what: str, path: tuple[str | int, ...] = ()) -> str:

@@ -13,7 +13,7 @@ from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Retry, SetFields, SetLabel
 from motoko.core.records import RESERVED_FIELDS, RunKey
 from motoko.core.values import MISSING, coerce_result, duplicate, plain
-from motoko.errors import ParameterError, UnknownNameError, suggestion
+from motoko.errors import ParameterError, UnknownNameError, nearest, suggestion
 from motoko.runtime.untrusted import read_end
 from motoko.storage.tracked import tracked
 
@@ -256,10 +256,18 @@ class Run:
         value = self._read(name)
         if value is MISSING:
             raise UnknownNameError(
-                f"run {self._key} has no field {name!r}",
-                hint=suggestion(name, list(self.record.fields)),
+                f"run {self._key} has no field {name!r}", hint=self._field_hint(name)
             )
         return value
+
+    def _field_hint(self, name: str) -> str:
+        record, declared = self.record, self._store.field_types(self._key.study)
+        if name in declared or nearest(name, record.fields) is None:
+            if not record.lifecycle.ended:
+                return f"It is {record.lifecycle}: await the run before you read its results."
+            if name in declared:
+                return "bd.yaml declares it, but the run did not set it."
+        return suggestion(name, list(record.fields))
 
     def _read(self, name: str) -> Any:
         record = self.record
