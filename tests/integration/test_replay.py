@@ -218,6 +218,36 @@ def test_concurrent_tasks_of_an_action_are_replayed_each(workflow: Workflow, how
     ]
 
 
+@pytest.mark.parametrize("fails_before", [True, False])
+def test_what_is_left_of_an_action_that_failed_commits_nothing_more(
+    workflow: Workflow, fails_before: bool
+) -> None:
+    """Tasks beside one that fails go on; what was dropped with the action must come again."""
+    workflow.vars.total = 0
+    failed: list[bool] = []
+
+    async def act(workflow: Workflow, fault: Fault) -> None:
+        async def part(n: int) -> None:
+            if n == (0 if fails_before else 2):
+                await fault.strike()
+            workflow.vars.total += 1
+            await workflow.add.create_task(x=n + 1)
+            workflow.vars.total += 1
+            await workflow.add.create_task(x=n + 10)
+            workflow.vars.total += 1
+
+        others = [asyncio.ensure_future(part(n)) for n in range(3)]
+        try:
+            await asyncio.gather(*others)
+        except Crash:
+            failed.append(True)
+            raise
+
+    run_through(workflow, "crash", act)
+    assert failed == [True]
+    assert workflow.vars.total == 9
+
+
 @pytest.mark.parametrize("change", ["study", "fewer", "more"])
 def test_a_rerun_that_calls_for_something_else_is_an_error_that_names_it(
     workflow: Workflow, change: str
@@ -326,7 +356,7 @@ def test_a_task_that_outlives_its_action_cannot_write(workflow: Workflow, late: 
         await workflow.mult.create_task(x=1)
         await workflow.mult.select("state = DONE")
         done.set()
-        with pytest.raises(StateError, match=r"event mult\.act is done"):
+        with pytest.raises(StateError, match=r"event mult\.act has ended"):
             await tasks[0]
         workflow.finished = True
 

@@ -107,7 +107,7 @@ class FiringRunner:
         finally:
             self._ids.discard(progress.id)
             self._flying.pop(progress.owner, None)
-            scope.close()
+            scope.end()
             progress.origin.end()
         if progress.runs or firing.study is not None:
             execution.bad_ends.fired_with(progress.records)

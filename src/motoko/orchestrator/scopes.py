@@ -223,10 +223,22 @@ class ActionScope(StretchScope):
         if self.problem is not None:
             raise RunAgain if self.to_rerun else self.problem
         if self._over:
-            raise StateError(
-                f"{self.cause} is done, so nothing more can be written, created or awaited in it",
-                hint="Await every task that an action starts before it returns.",
-            )
+            raise self._has_ended()
+
+    def _has_ended(self) -> StateError:
+        return StateError(
+            f"{self.cause} has ended, so nothing more can be written, created or awaited in it",
+            hint="Await every task that an action starts before it returns.",
+        )
+
+    def end(self) -> None:
+        """Drop what is not committed; what is left of the action's tasks commits nothing more.
+
+        Their journal would put assignments on record that were dropped.
+        """
+        with self._lock:
+            self._over = True
+            self.close()
 
     def commit(self, *, last: bool) -> None:
         """Commit the stretch; call it in the committer thread."""
@@ -234,6 +246,8 @@ class ActionScope(StretchScope):
         with self._lock:
             if self.problem is not None:  # what the journal notes as assigned is lost
                 raise self.problem
+            if self._over:
+                raise self._has_ended()
             try:
                 super().commit(last=last)
             except BaseException as error:
