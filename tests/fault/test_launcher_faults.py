@@ -87,6 +87,30 @@ def test_killed_anywhere_nothing_is_lost_and_nothing_runs_twice(
     check(place, keys, executed)
 
 
+@pytest.mark.parametrize(
+    "removal",
+    [
+        'cd /; rm -rf "$MOTOKO_RUN_DIR"',
+        "rm -rf .motoko",
+        'mv "$MOTOKO_RUN_DIR" "$MOTOKO_RUN_DIR.x"',
+    ],
+)
+def test_what_removes_its_directory_before_its_start_is_recorded_runs_once(
+    place: Place, executed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, removal: str
+) -> None:
+    script = f"{removal}\necho once >>{executed}\n"
+    (place.directory / "a" / "launch.sh").write_text(script, encoding="utf-8")
+    pid = start_with(place, monkeypatch, "launcher.started:kill:1", tmp_path / "log")
+    key = place.run()
+    wait_until(lambda: executed.exists() and not os.path.exists(f"/proc/{pid}"))
+    assert place.record(key).state == "SUBMITTED"
+    place.start()
+    (record,) = place.wait([key])
+    assert (record.state, record.attempt) == ("LOST", 1)
+    assert "does not exist" in (record.reason or "")
+    assert executed.read_text() == "once\n"
+
+
 def test_killed_while_taking_back(
     place: Place, executed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

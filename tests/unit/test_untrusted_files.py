@@ -11,7 +11,7 @@ import pytest
 
 from motoko.core.records import Move, RunRecord
 from motoko.core.states import Lifecycle
-from motoko.launcher import evidence
+from motoko.launcher import evidence, starts
 from motoko.launcher.directory import Place, marked, prepare
 from motoko.launcher.engine import Finding, ending
 from motoko.launcher.harvest import News, read_news
@@ -19,6 +19,7 @@ from motoko.launcher.recovery import RESTARTED, examine
 from motoko.launcher.scheduled.batches import memberships, owner_of, read_batch
 from motoko.launcher.scheduled.marks import keep_from_starting
 from motoko.launcher.scheduled.strays import strays
+from motoko.launcher.starts import Starts
 from motoko.runtime import untrusted
 from motoko.runtime.processes import current
 from motoko.runtime.untrusted import read_end, read_file, stat_file, trouble_writing
@@ -259,6 +260,35 @@ def test_a_recorded_start_whose_directory_has_gone_is_lost_and_says_so(tmp_path:
     found = examine(started(place), place, "me")
     assert (found.finding, found.fault) == (Finding.GONE, f"{place.private} does not exist")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_noted_start_a_directory_that_is_missing_tells_nothing(tmp_path: Path) -> None:
+    place = Place(str(tmp_path), 1, 2, "token", "5.0")
+    record = started(place, Lifecycle.SUBMITTED)
+    found = examine(record, place, "me", begun=True)
+    assert (found.finding, found.fault) == (Finding.GONE, f"{place.private} does not exist")
+    assert list(tmp_path.iterdir()) == []
+    prepare(place, ("inputs.json", b"{}"), [])
+    assert examine(record, place, "me", begun=True).finding is Finding.TAKEN_BACK
+
+
+def test_notes_of_starts_are_kept_as_long_as_they_are_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, its = Starts(tmp_path, "mine"), Starts(tmp_path, "its")
+    assert not mine.has("mine", "a")
+    assert mine.others() == set()
+    mine.note("a")
+    mine.note("b")
+    mine.trim(["b"])
+    assert mine.has("mine", "a")
+    monkeypatch.setattr(starts, "MOST", 3)
+    mine.trim(["b"])
+    assert not its.has("mine", "a")
+    assert its.has("mine", "b")
+    assert its.others() == {"mine"}
+    its.forget(its.others())
+    assert not its.has("mine", "b")
 
 
 def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(place: Place) -> None:

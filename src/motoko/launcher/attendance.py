@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from functools import partial
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from motoko.launcher.active import Notebook, Pool
     from motoko.launcher.generators.base import Generator, Handle
     from motoko.launcher.recovery import Examined
+    from motoko.launcher.starts import Starts
     from motoko.storage.store import Store
 
 START_DELAY: Final = 0.2  # seconds; the start of a run that ends sooner is recorded with its end
@@ -65,6 +67,7 @@ class Attendance:
         *,
         owner: str,
         grace: float,
+        starts: Starts,
     ) -> None:
         self.pool = pool
         self._store = store
@@ -72,6 +75,7 @@ class Attendance:
         self._generator = generator
         self._owner = owner
         self._grace = grace
+        self._starts = starts
         self._leftovers = Leftovers(grace)
         self._tasks: TaskGroup
         self._room = anyio.Event()
@@ -97,11 +101,17 @@ class Attendance:
             self._room = anyio.Event()
             batch = self.pool.start()
             if batch:
-                problems = await in_thread(partial(self._begin_all, batch))
+                others = set(self.pool.running()).difference(batch)
+                wanted = [a.token for a in others if not a.recorded_start]
+                problems = await in_thread(partial(self._begin_all, batch, wanted))
                 for active, problem in zip(batch, problems, strict=True):
                     self._begun(active, problem)
 
-    def _begin_all(self, batch: list[Active]) -> list[Exception | None]:
+    def _begin_all(self, batch: list[Active], wanted: list[str]) -> list[Exception | None]:
+        try:
+            self._starts.trim(wanted)
+        except OSError as error:
+            return [unfit(error)] * len(batch)
         return [self._begin(active) for active in batch]
 
     def _begin(self, active: Active) -> Exception | None:
@@ -110,6 +120,7 @@ class Attendance:
         if isinstance(order, Failed):
             return order.problem
         try:
+            self._starts.note(active.token)
             active.since, active.began = self._store.now(), self._store.clock.uptime()
             active.handle = self._generator.submit(order)
             faults.point("launcher.started")
@@ -269,9 +280,7 @@ class Attendance:
 
     async def take_over(self, active: Active, *, restarted: bool = False) -> None:
         """Go on with an attempt of a launcher that is gone; ``restarted``: so was the machine."""
-        found = await in_thread(
-            partial(examine, active.record, active.place, self._owner, restarted=restarted)
-        )
+        found = await in_thread(partial(self._examine, active, restarted=restarted))
         log.info(
             "run %s: left by launcher %s, %s", active.key, active.record.launcher, found.finding
         )
@@ -295,6 +304,14 @@ class Attendance:
         self._tasks.start_soon(self._attend, active, handle)
         if active.stop is not None:
             self._tasks.start_soon(self._stop, active, handle, active.stop)
+
+    def _examine(self, active: Active, *, restarted: bool) -> Examined:
+        begun = self._starts.has(active.record.launcher or "", active.token)
+        found = examine(active.record, active.place, self._owner, restarted=restarted, begun=begun)
+        if begun and found.finding is not Finding.TAKEN_BACK:
+            with contextlib.suppress(OSError):  # it is for a launcher after this one
+                self._starts.note(active.token)
+        return found
 
     async def _see_off(self, active: Active, found: Examined) -> None:
         """Record the end of an attempt that ended when nobody watched."""

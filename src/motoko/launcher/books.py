@@ -417,6 +417,17 @@ class Books:
             if (record.launcher or "") in gone
         ]
 
+    def answerable(self) -> set[str]:
+        """Return the launchers that work, and those that attempts which have not ended name."""
+        self.session.refresh()
+        tables = self.session.tables
+        names = {launcher.name for launcher in registry.launchers(tables)}
+        for study in tables.study_names():
+            table = tables.study(study)
+            ids = table.ids(None, lifecycles=[state.value for state in ACTIVE])
+            names.update(record.launcher or "" for record in table.records(ids))
+        return names
+
     def _fence(self, name: str, now: float) -> bool:
         return bool(
             transact(self._store.database, lambda tables: registry.fence(tables, name, now))

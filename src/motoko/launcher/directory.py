@@ -180,6 +180,11 @@ def _take_start(place: Place, start: str, content: bytes) -> bool:
     return True
 
 
+def is_whole(place: Place) -> bool:
+    """Return whether the run directory is this attempt's, and holds the attempt's own."""
+    return marked(place.run) == (place.attempt, place.stamp) and os.path.isdir(place.private)
+
+
 def marked(run: str) -> tuple[int, str] | None:
     """Return attempt number and stamp of what a run directory holds, None if it does not say."""
     found = _MARKER.fullmatch(read_file(f"{run}/{PRIVATE}/{MARKER}").text)

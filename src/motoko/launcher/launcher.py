@@ -29,6 +29,7 @@ from motoko.launcher.scheduled.batches import memberships
 from motoko.launcher.scheduled.crew import ScheduledCrew
 from motoko.launcher.scheduled.desk import Desk
 from motoko.launcher.scheduled.following import FILES_LAG
+from motoko.launcher.starts import Starts
 from motoko.storage.off_loop import in_committer, in_thread
 from motoko.storage.session import Session
 from motoko.storage.tables import ORCHESTRATOR
@@ -98,6 +99,7 @@ class Launcher:
         )
         self._books = Books(store, self.me, options.site, options.capacities, options.defaults)
         self._notebook = Notebook()
+        self._starts = Starts(store.state.path, self.me.name)
         self._crews = self._hire(generator, scheduler)
         self._held: set[str] = set()
         self._hold_all = False
@@ -116,7 +118,8 @@ class Launcher:
         return Crews(
             {
                 LOCAL: Attendance(
-                    store, local, notebook, generator, owner=self.me.name, grace=options.stop_grace
+                    store, local, notebook, generator, owner=self.me.name,
+                    grace=options.stop_grace, starts=self._starts,
                 ),
                 SLURM: ScheduledCrew(
                     store, slurm, notebook, Desk(scheduler, mark), options.limits,
@@ -351,6 +354,7 @@ class Launcher:
         known = frozenset(active.token for active in self._crews.attempts())
         left = await in_committer(self._store.database, lambda: self._books.orphans(known))
         if not left:
+            await self._forget_starts()
             return
         submitted = await in_thread(partial(memberships, self._store.state.path / SLURM))
         for orphan in left:
@@ -360,6 +364,12 @@ class Launcher:
             generator = LOCAL if active.submission is None else SLURM
             await self._crews.named(generator).take_over(active, restarted=orphan.restarted)
         self._notebook.stir()
+
+    async def _forget_starts(self) -> None:
+        others = await in_thread(self._starts.others)
+        if others:
+            used = await in_committer(self._store.database, self._books.answerable)
+            await in_thread(partial(self._starts.forget, others - used))
 
     async def _finish(self, *, fenced: bool) -> None:
         """Record what has ended, give back what did not start, leave the rest to others."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
-from motoko.launcher.directory import take_back
+from motoko.launcher.directory import is_whole, take_back
 from motoko.launcher.engine import Evidence, Finding, judge
 from motoko.launcher.evidence import (
     START,
@@ -48,12 +48,20 @@ class Examined:
     fault: str | None = None
 
 
-def examine(record: RunRecord, place: Place, launcher: str, *, restarted: bool = False) -> Examined:
+def examine(
+    record: RunRecord,
+    place: Place,
+    launcher: str,
+    *,
+    restarted: bool = False,
+    begun: bool = False,
+) -> Examined:
     """Find out what became of an attempt. One that never started is taken back at once.
 
     ``restarted``: the machine was, since the attempt was claimed. What was written before may be
-    lost, so that a start file that is missing tells nothing. Blocks for up to a second or two
-    where the start file is missing or incomplete.
+    lost, so that a start file that is missing tells nothing. ``begun``: the attempt's launcher
+    noted that it starts it, so that a directory that is missing was removed since. Blocks for up to
+    a second or two where the start file is missing or incomplete.
     """
     if record.lifecycle is Lifecycle.START:
         recorded = None if record.process is None else ProcessId(*record.process)
@@ -63,6 +71,8 @@ def examine(record: RunRecord, place: Place, launcher: str, *, restarted: bool =
     for _ in range(TRIES):
         evidence, process = look(place)
         finding = judge(evidence)
+        if finding is Finding.NEVER_STARTED and begun and not is_whole(place):
+            break
         if finding is Finding.NEVER_STARTED:
             taken = _take_back(place, launcher)
             if taken is not None:
