@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.errors import MotokoError
+from motoko.errors import MotokoError, RunFailed
 from motoko.launcher import daemon
 from motoko.orchestrator import abandoning
-from motoko.testing.fake_launcher import FakeLauncher
+from motoko.testing.fake_launcher import FakeLauncher, failing
 from motoko.workflow import Workflow, event
 from tests.support.orchestrating import execute, memory_workflow
 
@@ -120,6 +120,53 @@ def test_a_group_of_exceptions_names_the_action_that_raised_it(workflow: Workflo
         execute(workflow, acting(raises_two), SCRIPTS)
     assert [str(one) for one in caught.value.exceptions] == ["one", "two"]
     assert any(note.startswith("in the action of event 'act'") for note in caught.value.__notes__)
+
+
+# -- exceptions of other kinds ---------------------------------------------------------------
+
+
+class Unusual(BaseException):
+    """As what ``pytest.fail()`` raises."""
+
+
+def unusual(*args: Any, **kwargs: Any) -> Any:
+    raise Unusual("on purpose")
+
+
+async def unusual_in_the_loop(workflow: Workflow, runs: Any) -> None:
+    unusual()
+
+
+@pytest.mark.parametrize(
+    ("callback", "condition", "place"),
+    [
+        (lambda workflow, runs: unusual(), "state = FINISHED", "in the action of event 'act'"),
+        (unusual_in_the_loop, "state = FINISHED", "in the action of event 'act'"),
+        (event(unusual_in_the_loop), "state = FINISHED", "in the action of event 'act'"),
+        (exits, lambda run, job: unusual(), "in the condition of event 'act'"),
+    ],
+)
+def test_an_error_that_is_no_exception_ends_the_workflow(
+    workflow: Workflow, callback: Any, condition: Any, place: str
+) -> None:
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("act", "mult", condition, f=callback)
+        await workflow.mult.create_task(x=1)
+        await workflow.mult.select("state = NEVER")
+
+    with pytest.raises(Unusual, match="on purpose") as caught:
+        execute(workflow, main, SCRIPTS)
+    assert any(note.startswith(place) for note in caught.value.__notes__)
+
+
+def test_an_error_handler_that_fails_with_one_ends_the_workflow(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> None:
+        workflow.add_error_handler(f=unusual)
+        await workflow.mult.create_task(x=1)
+
+    with pytest.raises(RunFailed) as caught:
+        execute(workflow, main, {"mult": lambda job: failing()})
+    assert any("handler failed too: Unusual" in note for note in caught.value.__notes__)
 
 
 # -- what does not end -----------------------------------------------------------------------

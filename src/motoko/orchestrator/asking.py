@@ -156,7 +156,7 @@ class Asker:
                 )
                 found = await ask_function(action, execution.host, manager, question.study)
                 self._take(question, found)
-        except (Exception, SystemExit, BaseExceptionGroup) as error:
+        except BaseException as error:
             if isinstance(error, SystemExit) and ends_well(error):
                 execution.finish()
                 return

@@ -131,7 +131,9 @@ class BadEnds:
         for handler in self.handlers:
             try:
                 await self._handle(handler, error)
-            except (Exception, SystemExit) as problem:
+            except (KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
+                raise
+            except BaseException as problem:
                 error.add_note(f"the error handler failed too: {problem!r}")
                 logger.exception("the error handler failed")
         self._reported |= {(run.key, run.record.attempt) for run in error.runs}

@@ -310,7 +310,9 @@ class Execution:
             await self._failed(problem)
         except (SystemExit, BaseExceptionGroup) as error:
             await self._failed(problem_of(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the workflow
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, such as pytest's Failed
             await self._failed(error)
         finally:
             self._in_flight -= 1
@@ -463,12 +465,14 @@ class Execution:
         self._runs_ended = True
 
     async def _failed(self, error: BaseException) -> None:
-        if self.failure is None:
-            self.failure = error
-            if isinstance(error, RunFailed):
-                with anyio.CancelScope(shield=True):
-                    await self.bad_ends.report(error)
-        self._finish()
+        try:
+            if self.failure is None:
+                self.failure = error
+                if isinstance(error, RunFailed):
+                    with anyio.CancelScope(shield=True):
+                        await self.bad_ends.report(error)
+        finally:
+            self._finish()
 
     # -- time ------------------------------------------------------------------------------
 

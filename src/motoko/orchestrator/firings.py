@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import time
@@ -189,9 +188,7 @@ class FiringRunner:
                         raise
                     scope.request_finish()
             await scope.finish(last=True)
-        except (
-            Exception, SystemExit, BaseExceptionGroup, asyncio.CancelledError,
-        ) as error:  # fmt: skip
+        except BaseException as error:
             error.add_note(f"in the action of event {action.name!r}, {action.where}")
             raise
 
