@@ -120,7 +120,9 @@ def test_the_example_runs_with_one_line_more(slurm: Testbed, tmp_path: Path) -> 
 def test_a_thousand_runs_go_in_arrays(served: SlurmPlace) -> None:
     before = served.arrays()
     keys = served.create(*["true"] * 1000)
-    assert set(served.wait(keys, seconds=240.0)) == {"FINISHED"}
+    ends = served.wait(keys, seconds=240.0)
+    assert served.reasons(keys) == {}
+    assert set(ends) == {"FINISHED"}
     assert len(served.arrays() - before) <= 5
     assert served.completed() >= 1000
 

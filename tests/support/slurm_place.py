@@ -101,6 +101,11 @@ class SlurmPlace:
         wait_until(lambda: words in (self.place.record(key).reason or ""), SECONDS)
         return self.place.record(key).reason or ""
 
+    def reasons(self, keys: list[RunKey]) -> dict[RunKey, str]:
+        """Return why runs did not end well, where a reason is recorded."""
+        records = map(self.place.record, keys)
+        return {record.key: record.reason for record in records if record.reason}
+
     def causes(self, key: RunKey) -> list[str]:
         """Return the causes in a run's history."""
         return [move.cause for move in self.place.record(key).history]

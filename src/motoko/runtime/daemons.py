@@ -205,11 +205,12 @@ def announce_failure(reason: str) -> None:
 
 def _announce(line: str) -> None:
     numbers = [int(number) for number in os.environ.pop(READY_FD, "").split(",") if number]
-    if numbers:
+    for locked in numbers[1:]:  # first: who started us holds the lock until this is announced
+        os.close(locked)
+    for pipe in numbers[:1]:
         with suppress(BrokenPipeError):  # who started us has gone: a daemon goes on
-            os.write(numbers[0], line.encode() + b"\n")
-    for number in numbers:
-        os.close(number)
+            os.write(pipe, line.encode() + b"\n")
+        os.close(pipe)
 
 
 @dataclass(frozen=True, slots=True)
