@@ -72,12 +72,15 @@ def test_runs_go_on_when_their_foreground_orchestrator_is_stopped_from_elsewhere
     out = shell.ok("kill")
     assert "stopped the orchestrator of run name 'a'" in out
     assert "stopped the launcher" in out
+    assert "1 run goes on (1 of 'a'); `motoko kill --stop-runs` stops it" in out
     assert finish(process).returncode == 143
     assert len(victims.wrappers(shell.directory)) == 1
     assert states(shell) == {"START": 1, "CREATED": 1}
     assert "recalled" not in causes(shell)
+    assert shell.ok("kill").startswith("1 run goes on (1 of 'a')")
     assert "stopped 1 run\n" in shell.ok("kill", "--stop-runs")
     assert states(shell) == {"CREATED": 2}
+    assert shell.ok("kill") == "nothing runs\n"
 
 
 def test_runs_are_stopped_with_their_foreground_orchestrator_if_that_is_asked_for(

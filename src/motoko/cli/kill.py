@@ -25,12 +25,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Stop everything, and say what was stopped."""
     from motoko.cli import exit_status
+    from motoko.cli.ending import runs_that_go_on
     from motoko.cli.opening import state_directory
-    from motoko.operations.stopping import kill
+    from motoko.operations.stopping import kill, left_going
 
-    stopped = kill(state_directory(args), stop_runs=args.stop_runs)
+    state = state_directory(args)
+    stopped = kill(state, stop_runs=args.stop_runs)
     for what in stopped:
         say(f"stopped {what}")
-    if not stopped:
+    left = {} if args.stop_runs else left_going(state)
+    if left:
+        say(runs_that_go_on(left, ""))
+    elif not stopped:
         say("nothing runs")
     return exit_status.OK

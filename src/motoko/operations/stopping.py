@@ -27,6 +27,7 @@ from motoko.launcher.daemon import (
 from motoko.launcher.registry import living
 from motoko.launcher.users import keep
 from motoko.operations.cancelling import launchers_on_hold, needed
+from motoko.operations.overview import executing
 from motoko.operations.reasons import Serving
 from motoko.orchestrator.lease import Holder, Stall, holders, stalls
 from motoko.runtime.daemons import PidFile
@@ -170,6 +171,19 @@ def kill(state: StateDirectory, *, stop_runs: bool = False) -> list[str]:
             stopped.append("the server")
         keep(state)  # what is started from now on is nobody's yet
     return stopped
+
+
+def left_going(state: StateDirectory) -> dict[str, int]:
+    """Return how many runs go on, by run name; none if the database cannot tell."""
+    store = Store(state, {}, look=True)
+    try:
+        with store.script.view() as session:
+            return executing(session, session.tables.study_names())
+    except StorageError as error:
+        log.debug("the runs cannot be counted: %s", error.message)
+        return {}
+    finally:
+        store.close()
 
 
 def _end_orchestrators(state: StateDirectory) -> list[str]:
