@@ -130,3 +130,8 @@ def test_the_time_for_an_answer_begins_when_those_before_are_answered(
     path.unlink()
     for answered in waits:
         answered()
+
+
+def test_by_default_the_process_tells_whether_a_launcher_lives(state: StateDirectory) -> None:
+    post(state, current(), Request(RECALL, "a"), timeout=60)  # here it counts as dead
+    assert pending(state) == []

@@ -57,14 +57,15 @@ def post(
     request: Request,
     *,
     timeout: float,
-    lives: Callable[[], bool],
+    lives: Callable[[], bool] | None = None,
 ) -> None:
     """Have a launcher do something and wait until it is done, or the launcher no longer ``lives``.
 
-    One that cannot be signalled, as in another container, finds the request a little later.
+    By default its process tells whether it does. One that cannot be signalled, as in another container, finds the request a little later.
     LauncherError if that takes longer than ``timeout`` seconds, after it has done what it was asked
     to do before.
     """
+    lives = lives or (lambda: is_alive(launcher))
     directory = private_directory(requests_directory(state))
     # In the order of their names they are served.
     path = directory / f"{launcher.label}-{time.monotonic_ns():020d}-{secrets.token_hex(6)}{SUFFIX}"
