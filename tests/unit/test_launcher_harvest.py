@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from motoko.core.changes import EditRun, PushQuantities
 from motoko.core.edits import Harvest
 from motoko.core.records import RunKey
+from motoko.core.states import Lifecycle
 from motoko.launcher import books, harvest
 from motoko.launcher.active import Active, Ended, Notes
 from motoko.launcher.books import Round
@@ -20,6 +21,9 @@ from motoko.launcher.registry import Registration
 from motoko.storage.session import Session
 from motoko.testing.memory import add_run, memory_store, study_config
 from motoko.worker import HEADER, OUTBOX
+
+if TYPE_CHECKING:
+    from motoko.storage.store import Store
 
 pytestmark = pytest.mark.unit
 
@@ -154,22 +158,8 @@ def test_a_commit_takes_so_much_and_leaves_the_rest_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(books, "MAX_ROUND", 500)
-    store = memory_store({"a": study_config("a", {"x": "int"})}, directory=tmp_path)
-    me = Registration.here(
-        0.0, generator="bash", studies=("a",), machines=("localhost",), lease=30.0
-    )
-    site = Site(frozenset({"bash"}), frozenset({"localhost"}))
-    book = books.Books(store, me, site, {"bash": Capacity(9)}, {"a": {}})
-    session = Session(store.database)
-    for x in range(3):
-        add_run(session, "a", {"x": x})
-    session.commit()
-    session.close()
-    book.open()
-    claims = book.settle(Round(Notes(), loads={"bash": Load()})).claims
-    left = [Active(record, terms, book.place(record)) for record, terms in claims]
+    book, left, store = claimed(tmp_path, 3)
     for active in left:
-        Path(active.place.private).mkdir(parents=True)
         active.place.file(OUTBOX).write_bytes(HEADER + line("set", field="y", value="z" * 600))
     rounds = []
     while left:
@@ -182,6 +172,42 @@ def test_a_commit_takes_so_much_and_leaves_the_rest_to_the_next(
     assert [(run.state, run.fields) for run in runs] == [("FINISHED", {"y": "z" * 600})] * 3
     book.close()
     store.close()
+
+
+def test_the_end_of_what_was_cancelled_does_not_wait_for_all_of_its_outbox(tmp_path: Path) -> None:
+    book, (active,), store = claimed(tmp_path, 1)
+    active.stop = Lifecycle.CANCELLED
+    said = line("set", field="y", value=1)
+    active.place.file(OUTBOX).write_bytes(HEADER + said * (2 * harvest.CHUNK // len(said)))
+    result = book.settle(Round(Notes(ended=(Ended(active, 143, 1.0),))))
+    assert result.unfinished == ()
+    book.session.refresh()
+    run = book.session.tables.study("a").run(1)
+    assert (run.state, run.fields) == ("CANCELLED", {"y": 1})
+    assert run.reason == "cancelled on request; its outbox was not read to its end"
+    book.close()
+    store.close()
+
+
+def claimed(tmp_path: Path, runs: int) -> tuple[books.Books, list[Active], Store]:
+    """Return the books of a launcher, and runs that it has claimed, with their directories."""
+    store = memory_store({"a": study_config("a", {"x": "int"})}, directory=tmp_path)
+    me = Registration.here(
+        0.0, generator="bash", studies=("a",), machines=("localhost",), lease=30.0
+    )
+    site = Site(frozenset({"bash"}), frozenset({"localhost"}))
+    book = books.Books(store, me, site, {"bash": Capacity(9)}, {"a": {}})
+    session = Session(store.database)
+    for x in range(runs):
+        add_run(session, "a", {"x": x})
+    session.commit()
+    session.close()
+    book.open()
+    claims = book.settle(Round(Notes(), loads={"bash": Load()})).claims
+    left = [Active(record, terms, book.place(record)) for record, terms in claims]
+    for active in left:
+        Path(active.place.private).mkdir(parents=True)
+    return book, left, store
 
 
 def test_what_was_said_before_is_found_again(tmp_path: Path) -> None:

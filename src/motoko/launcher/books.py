@@ -53,6 +53,7 @@ TRIES: Final = 50
 LOOK_AHEAD: Final = 64  # records read at a time while looking for runs to claim
 # What the outboxes and the runs they belong to may hold for one commit; others wait for it.
 MAX_ROUND: Final = 8 * 2**20
+CUT_SHORT: Final = "its outbox was not read to its end"
 SHOWN: Final = 3  # damaged outbox lines that are logged, of each reading
 FREE: Final = "nothing holds it up any more"  # what a scheduler said before is over
 SHOWN_TEXT: Final = 200  # characters of what is wrong with a field: its value may be long
@@ -350,7 +351,7 @@ class Books:
             draft.changes.append(EditRun(active.key, Requeue(active.token, ended.at, cause)))
             return
         news = self._read(draft, active, ended.at)
-        if news.more:
+        if news.more and active.stop is None:
             draft.unfinished.append(active)
             return
         fault = ended.fault or news.fault or lost_results(self._outbox(active), active.read)
@@ -363,6 +364,8 @@ class Books:
             timeout=active.terms.timeout,
             fault=fault,
         )
+        if news.more:  # who asked for its end does not wait for all that it may have written
+            found = replace(found, reason=f"{found.reason}; {CUT_SHORT}")
         found = with_processes_left(self._checked(active, found, news), active.left)
         terms = active.terms
         edit = End(

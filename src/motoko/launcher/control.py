@@ -61,9 +61,9 @@ def post(
 ) -> None:
     """Have a launcher do something and wait until it is done, or the launcher no longer ``lives``.
 
-    By default its process tells whether it does. One that cannot be signalled, as in another container, finds the request a little later.
-    LauncherError if that takes longer than ``timeout`` seconds, after it has done what it was asked
-    to do before.
+    By default its process tells whether it does. One that cannot be signalled, as in another
+    container, finds the request a little later. LauncherError if that takes longer than ``timeout``
+    seconds, after it has done what it was asked to do before.
     """
     lives = lives or (lambda: is_alive(launcher))
     directory = private_directory(requests_directory(state))
