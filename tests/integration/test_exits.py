@@ -6,13 +6,15 @@ import argparse
 import asyncio
 import logging
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.errors import MotokoError, RunFailed
+from motoko.errors import EventError, MotokoError, RunFailed
 from motoko.launcher import daemon
 from motoko.orchestrator import abandoning
+from motoko.orchestrator.loading import function_of
 from motoko.testing.fake_launcher import FakeLauncher, failing
 from motoko.workflow import Workflow, event
 from tests.support.orchestrating import execute, memory_workflow
@@ -120,6 +122,56 @@ def test_a_group_of_exceptions_names_the_action_that_raised_it(workflow: Workflo
         execute(workflow, acting(raises_two), SCRIPTS)
     assert [str(one) for one in caught.value.exceptions] == ["one", "two"]
     assert any(note.startswith("in the action of event 'act'") for note in caught.value.__notes__)
+
+
+# -- what may be called ----------------------------------------------------------------------
+
+
+async def is_two(run: Any, job: Any) -> bool:
+    return bool(job.x == 2)
+
+
+class IsTwo:
+    async def __call__(self, run: Any, job: Any) -> bool:
+        return await is_two(run, job)
+
+
+def begins_to_ask(run: Any, job: Any) -> Any:
+    return is_two(run, job)
+
+
+@pytest.mark.parametrize("condition", [is_two, IsTwo(), begins_to_ask])
+def test_the_answer_of_a_condition_is_awaited(workflow: Workflow, condition: Any) -> None:
+    @event
+    async def act(workflow: Workflow, runs: Any) -> None:
+        workflow.vars.seen = [job.x for _, job in runs]
+        workflow.finished = True
+
+    async def main(workflow: Workflow) -> None:
+        workflow.add_action("act", "mult", condition, f=act)
+        await workflow.mult.create_task(x=[1, 2, 3])
+        await workflow.mult.select("state = NEVER")
+
+    execute(workflow, main, SCRIPTS)
+    assert workflow.vars.seen == [2.0]
+
+
+def test_a_condition_that_yields_is_refused(workflow: Workflow) -> None:
+    async def condition(run: Any, job: Any) -> Any:
+        yield True
+
+    with pytest.raises(EventError, match=r"'act': the condition .* is a generator function"):
+        workflow.add_action("act", "mult", condition, f=exits)
+
+
+def test_main_may_be_an_object_that_is_called_as_an_async_function(workflow: Workflow) -> None:
+    class Main:
+        async def __call__(self, workflow: Workflow) -> None:
+            workflow.vars.called = True
+
+    function = function_of(SimpleNamespace(main=Main()), workflow.config)
+    execute(workflow, function, SCRIPTS)
+    assert workflow.vars.called is True
 
 
 # -- exceptions of other kinds ---------------------------------------------------------------

@@ -246,6 +246,29 @@ def test_the_place_of_a_group_is_told_with_its_only_member(
     assert first == "error: in the action of event 'e', f (o.py:3): KeyError: 'k'"
 
 
+def test_an_error_that_is_no_exception_is_reported_as_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Stop(BaseException):
+        pass
+
+    group = BaseExceptionGroup("g", [Stop("bye")])
+    group.add_note("in the action of event 'e', f (o.py:3)")
+    assert report(group, verbose=False) == exit_status.ERROR
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == "error: in the action of event 'e', f (o.py:3): Stop was raised: bye"
+
+
+def test_an_exception_without_a_text_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    report(noted(Mute(), "in the action of event 'e', f (o.py:3)"), verbose=False)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == "error: in the action of event 'e', f (o.py:3): Mute: (it cannot be printed)"
+
+
 def test_failed_runs_in_a_group_have_their_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     group = ExceptionGroup("g", [RunFailed("run s.1", hint="Again."), RunFailed("run s.2")])
     assert report(group, verbose=False) == exit_status.FAILED

@@ -30,7 +30,9 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt as interrupt:
         number = interrupt.args[0] if interrupt.args else 2
         return _leave(exit_status.of_signal(number))
-    except Exception as error:  # noqa: BLE001 - this is where all of them are reported
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - this is where all of them are reported
         from motoko.cli.errors import report
 
         return report(error, verbose=verbose)

@@ -19,6 +19,7 @@ from motoko.errors import (
     UnknownNameError,
     WorkflowStalled,
 )
+from motoko.orchestrator.calling import problem_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,9 +40,10 @@ MEMBERS: Final = 10  # of a group, which are named
 PLACE: Final = "in the "  # how the notes begin that say in whose code an exception was raised
 
 
-def report(error: Exception, *, verbose: bool) -> int:
+def report(raised: BaseException, *, verbose: bool) -> int:
     """Print the error to stderr, what is wrong first; returns the exit status that it means."""
-    error = _single(error)
+    single = _single(raised)
+    error = single if isinstance(single, Exception) else problem_of(single)
     places = [note for note in notes(error) if note.startswith(PLACE)]
     if isinstance(error, ExceptionGroup):
         lines = _group(error, places)
@@ -97,9 +99,9 @@ def leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
     return found
 
 
-def _single(error: Exception) -> Exception:
+def _single(error: BaseException) -> BaseException:
     """Return the only exception of a group, which gets the notes of the group; else ``error``."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         member = error.exceptions[0]
         for note in notes(error):
             if note not in notes(member):
@@ -134,7 +136,10 @@ def _own(error: MotokoError, places: list[str]) -> list[str]:
 
 
 def _without_module(error: Exception) -> str:
-    text = str(error).splitlines()
+    try:
+        text = str(error).splitlines()
+    except Exception:  # noqa: BLE001 - the user's
+        text = ["(it cannot be printed)"]
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 

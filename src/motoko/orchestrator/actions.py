@@ -107,10 +107,23 @@ def is_no_param_func(f: Any) -> bool:
     return _parameter_names(f) == []
 
 
+def is_async(function: Any) -> bool:
+    """Return whether this is an async function, or an object that is called as one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    called = getattr(type(function), "__call__", None)  # noqa: B004 - not whether, but how
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+
+
 def condition_kind(name: str, condition: Any) -> ConditionKind:
     """Return what kind of condition this is; EventError if it is none."""
     if isinstance(condition, str | list | tuple):
         return ConditionKind.CONSTRAINT
+    if inspect.isgeneratorfunction(condition) or inspect.isasyncgenfunction(condition):
+        raise EventError(
+            f"event {name!r}: the condition {location(condition)} is a generator function",
+            hint="Return true or false; a condition may await, but not yield.",
+        )
     if is_run_filter(condition):
         return ConditionKind.RUN_FILTER
     if is_workflow_filter(condition):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from motoko.core.firing import ConditionKind
 from motoko.core.records import RunKey
-from motoko.orchestrator.actions import as_runs
+from motoko.orchestrator.actions import as_runs, is_async
 from motoko.storage.handles import pairs
 from motoko.storage.off_loop import in_thread, in_user_thread
 
@@ -78,7 +78,7 @@ def ask_constraint(
 
 async def _call(condition: Any, *args: Any) -> Any:
     """Call a condition: a sync one off the loop, an async one on it."""
-    if inspect.iscoroutinefunction(condition):
+    if is_async(condition):
         return await condition(*args)
     result = await in_user_thread(lambda: condition(*args))
     # Not whatever can be awaited: a selection that is returned is an answer, not a wait.
@@ -89,14 +89,16 @@ async def ask_run_filter(
     condition: Any, store: Store, records: Callable[[], list[RunRecord]]
 ) -> frozenset[RunKey]:
     """Return the keys of those ``records()`` for which ``f(run, job)`` is true."""
-    if inspect.iscoroutinefunction(condition):
+    if is_async(condition):
         found = await in_thread(lambda: pairs(store, records()))
         return frozenset([run.key for run, job in found if await condition(run, job)])
 
-    def work() -> frozenset[RunKey]:
-        return frozenset(run.key for run, job in pairs(store, records()) if condition(run, job))
+    def work() -> list[tuple[RunKey, Any]]:
+        answers = [(run.key, condition(run, job)) for run, job in pairs(store, records())]
+        return [(key, a if inspect.iscoroutine(a) else bool(a)) for key, a in answers]
 
-    return await in_user_thread(work)
+    answers = await in_user_thread(work)
+    return frozenset([key for key, a in answers if (await a if inspect.iscoroutine(a) else a)])
 
 
 async def ask_function(

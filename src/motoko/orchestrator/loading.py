@@ -16,7 +16,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from motoko.errors import OrchestratorLoadError, nearest
-from motoko.orchestrator.actions import location
+from motoko.orchestrator.actions import is_async, location
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -121,7 +121,7 @@ def function_of(module: Any, config: WorkflowConfig) -> Callable[..., Awaitable[
             f"{module.__file__} has no function {name!r}, which `orchestrator:` names",
             hint=f"Did you mean {near!r}?" if near else f"Define `async def {name}(workflow)`.",
         )
-    if not inspect.iscoroutinefunction(function):
+    if not is_async(function):
         problem, hint = _why_not_a_coroutine(function)
         raise _misnamed(
             config,
