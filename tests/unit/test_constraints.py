@@ -296,7 +296,7 @@ def test_nothing_is_all(nothing: Any) -> None:
         ("jobs.nn = 3", 1, ["jobs have no field 'nn'", "Did you mean 'n'?"]),
         ("study = mult", 1, ["unknown column 'study'"]),
         ("x = 3 and x = abc", 15, ["'x' is a float", "the text 'abc'", "a number"]),
-        ("n = '3'", 5, ["'n' is a int", "without quotes"]),
+        ("n = '3'", 5, ["'n' is an int", "without quotes"]),
         ("x < n", 5, ["columns cannot be compared with each other"]),
         ("x in (1, a)", 10, ["'x' is a float"]),
         ("name = 3", 8, ["'name' is a str", 'Put it in quotes: "3"']),

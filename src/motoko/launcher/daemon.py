@@ -99,7 +99,7 @@ class Running:
         names = differences(self.process)
         return (
             f"the launcher (process {self.process.pid}) has another environment than this command: "
-            f"{differing(names)}. Its runs get that one; {RESTART}"
+            f"{differing(names)}. Its runs get the launcher's; {RESTART}"
             if names
             else ""
         )

@@ -84,10 +84,10 @@ class Checker:
 def _operator_fault(column: Column, written: Written) -> Fault | None:
     sign = written.operator
     if column.type in ("list", "dict"):
-        what = f"column {written.name!r} is a {column.type}, which cannot be compared"
+        what = f"column {written.name!r} is {_article(column.type)}, which cannot be compared"
         return Fault(written.at, what, "Use a run filter, a Python function f(run, job), instead.")
     if sign in SEARCHES and column.type not in ("str", None):
-        what = f"{sign} searches in text, and column {written.name!r} is a {column.type}"
+        what = f"{sign} searches in text, and column {written.name!r} is {_article(column.type)}"
         return Fault(written.at, what, "Use =, !=, <, <=, > or >=.")
     return None
 
@@ -121,7 +121,7 @@ def _number(given: Given) -> int | float | Fault:
 def _misfit(column: Column, given: Given) -> Fault:
     shown = given.text if len(given.text) <= 60 else f"{given.text[:60]}..."
     shown = f"the number {shown}" if given.kind == "number" else f"the text {shown!r}"
-    what = f"column {column.shown!r} is a {column.type} and cannot be compared with {shown}"
+    what = f"column {column.shown!r} is {_article(column.type)} and cannot be compared with {shown}"
     if column.type == "str":
         return Fault(given.at, what, f'Put it in quotes: "{given.text}".')
     assert column.type is not None
@@ -141,3 +141,7 @@ def _pattern(column: Column, given: Given) -> str | Fault:
     except (re.error, OverflowError, RecursionError, Warning) as bad:
         return Fault(given.at, f"bad regular expression: {bad}", "Escape special signs with \\.")
     return given.text
+
+
+def _article(type_name: str | None) -> str:
+    return f"an {type_name}" if type_name == "int" else f"a {type_name}"
