@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.errors import EventError, MotokoError, RunFailed
+from motoko.errors import EventError, MotokoError, ParameterError, RunFailed
 from motoko.launcher import daemon
 from motoko.orchestrator import abandoning
 from motoko.orchestrator.loading import function_of
@@ -172,6 +172,14 @@ def test_main_may_be_an_object_that_is_called_as_an_async_function(workflow: Wor
     function = function_of(SimpleNamespace(main=Main()), workflow.config)
     execute(workflow, function, SCRIPTS)
     assert workflow.vars.called is True
+
+
+def test_a_main_that_yields_is_named_where_it_was_assigned(workflow: Workflow) -> None:
+    async def main(workflow: Workflow) -> Any:
+        yield 1
+
+    with pytest.raises(ParameterError, match=r"test_exits\.py:\d+\) is an async generator: it has"):
+        execute(workflow, main, SCRIPTS)
 
 
 # -- exceptions of other kinds ---------------------------------------------------------------

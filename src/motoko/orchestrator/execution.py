@@ -34,6 +34,7 @@ from motoko.orchestrator.firings import FiringRunner
 from motoko.orchestrator.interruptible import Interruptible
 from motoko.orchestrator.last_runs import report_left, wait_for_last_runs
 from motoko.orchestrator.lease import Lease
+from motoko.orchestrator.loading import why_not_async
 from motoko.orchestrator.past import Past, recall
 from motoko.orchestrator.scopes import MainScope
 from motoko.orchestrator.stall import StallWatch, active_runs
@@ -429,7 +430,14 @@ class Execution:
                 hint="Give it as an option of the command, or to execute(name=value).",
             ) from None
         try:
-            await main(self.host, **given)
+            called = main(self.host, **given)
+            if not inspect.isawaitable(called):
+                problem, hint = why_not_async(main)
+                raise ParameterError(
+                    f"the orchestrator's function {location(main)} is {problem}",
+                    hint=f"{hint} `async def main(workflow, **params)`.",
+                )
+            await called
         except SystemExit as error:
             if not ends_well(error):
                 raise

@@ -122,7 +122,7 @@ def function_of(module: Any, config: WorkflowConfig) -> Callable[..., Awaitable[
             hint=f"Did you mean {near!r}?" if near else f"Define `async def {name}(workflow)`.",
         )
     if not is_async(function):
-        problem, hint = _why_not_a_coroutine(function)
+        problem, hint = why_not_async(function)
         raise _misnamed(
             config,
             f"the orchestrator's function {location(function)} is {problem}",
@@ -132,7 +132,7 @@ def function_of(module: Any, config: WorkflowConfig) -> Callable[..., Awaitable[
     return found
 
 
-def _why_not_a_coroutine(function: Any) -> tuple[str, str]:
+def why_not_async(function: Any) -> tuple[str, str]:
     """Return what a function is that is no async function, and how the hint begins."""
     if inspect.isasyncgenfunction(function):
         return "an async generator: it has a `yield`", "Remove the `yield`: write"
