@@ -230,3 +230,9 @@ def test_a_failure_without_a_word_means_nothing() -> None:
 def test_the_line_for_people(stderr: str, expected: str) -> None:
     assert first_error(stderr).startswith(expected)
     assert bool(first_error(stderr)) == bool(expected)
+
+
+@pytest.mark.parametrize("option", ["--account=a\0b", "-A a\0b", "--account=\ud800"])
+def test_what_no_program_can_be_given_is_refused(option: str) -> None:
+    with pytest.raises(ConfigError, match="is not an option of sbatch"):
+        user_arguments([option])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -76,7 +77,8 @@ def option_arguments(option: str) -> tuple[str, ...]:
     """
     text = option.strip()
     bare = text.lstrip("-")
-    if not bare:
+    # No program can be given a NUL, or a character that has no bytes.
+    if not bare or "\0" in option or not _has_bytes(option):
         raise ConfigError(f"slurm_options: {option!r} is not an option of sbatch")
     dashes = text[: len(text) - len(bare)] or ("-" if len(_name(bare)) == 1 else "--")
     if dashes == "-":
@@ -87,6 +89,13 @@ def option_arguments(option: str) -> tuple[str, ...]:
     if bare[len(name) : len(name) + 1] in ("", "="):
         return (f"{dashes}{bare}",)
     return (f"{dashes}{name}", bare[len(name) :].strip())
+
+
+def _has_bytes(text: str) -> bool:
+    try:
+        return bool(os.fsencode(text))
+    except UnicodeEncodeError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
