@@ -640,6 +640,18 @@ def test_a_wrapper_killed_alone_takes_its_script_along(make: Callable[..., Place
     wait_until(lambda: state_of(child) in ("gone", "Z"))
 
 
+def test_options_that_no_program_can_be_given_cost_their_run_alone(
+    make: Callable[..., Place],
+) -> None:
+    place = make("exit 0\n")
+    place.start()
+    bad = [place.run(bash_options=[option]) for option in ("-x\0", "-x\ud800")]
+    good = place.run(bash_options=["-x"])
+    states = [record.state for record in place.wait([*bad, good])]
+    assert states == ["FAILED", "FAILED", "FINISHED"]
+    assert "it cannot be started: embedded null byte" in (place.record(bad[0]).reason or "")
+
+
 def test_runs_that_never_started_are_taken_back(make: Callable[..., Place]) -> None:
     from motoko.core.changes import EditRun
     from motoko.core.edits import Claim

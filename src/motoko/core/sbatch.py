@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -93,7 +92,7 @@ def option_arguments(option: str) -> tuple[str, ...]:
 
 def _has_bytes(text: str) -> bool:
     try:
-        return bool(os.fsencode(text))
+        return bool(text.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
         return False
 

@@ -126,6 +126,8 @@ class Attendance:
             faults.point("launcher.started")
         except OSError as error:
             return unfit(error)
+        except ValueError as error:  # no program can be given its options
+            return Unfit(str(error))
         return None
 
     def _begun(self, active: Active, problem: Exception | None) -> None:

@@ -91,12 +91,12 @@ def write_batch(root: Path, token: str, owner: str, orders: Sequence[Order], pat
         try:
             argv = command(order.script, terms.bash_options)
             _write(private / "task.sh", task_script(passable(order.variables), argv, path))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: no file can hold its options
             # This task finds no script, and fails; the others are not concerned.
             log.warning("%s cannot be written to: %s", private, error)
             if trouble_writing(order.place.root) is not None:
                 raise LauncherError(
-                    f"{private} cannot be written: {error.strerror or error}",
+                    f"{private} cannot be written: {error}",
                     hint="Is the disk full? Start the launcher again when this is put right.",
                 ) from error
     return Batch(token, directory, len(orders))
