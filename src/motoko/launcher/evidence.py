@@ -98,6 +98,11 @@ def exit_record(place: Place) -> tuple[int | None, str | None]:
     return None, f"{place.file(EXIT)} is damaged"
 
 
+def exit_status(place: Place) -> int | None:
+    """Return the exit record's status, None if there is no complete one."""
+    return exit_record(place)[0]
+
+
 def record_missing(place: Place) -> str:
     """Return what is to be said of an exit record that is not complete, and names the file."""
     _, fault = exit_record(place)

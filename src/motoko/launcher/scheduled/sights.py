@@ -52,7 +52,7 @@ def _sight(question: Question) -> Sight:
     stop = evidence.stopped_for(place) if over else None
     grown = began is not None and evidence.outbox_size(place) > active.read
     seen = Sight(word, question.asked, began, None, again, stop, grown)
-    status, _ = evidence.exit_record(place)
+    status = evidence.exit_status(place)
     if status is None:
         if word is not None and not word.condition.is_end:
             return seen
