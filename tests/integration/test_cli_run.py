@@ -180,6 +180,31 @@ def test_a_second_ctrl_c_cancels_the_runs(waiting: Shell) -> None:
     assert waiting.counts("s", "a") == {"FINISHED": 2}
 
 
+def test_a_second_ctrl_c_leaves_the_runs_of_an_earlier_command(waiting: Shell) -> None:
+    process = waiting.start("run", "-n", "a")
+    wait_until(lambda: _both_run(waiting, process), "two runs have started")
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    waiting.write(
+        {
+            "motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 3\n",
+            "steps.py": "async def main(workflow):\n    await workflow.s.create_task(x=[1, 2, 3])",
+        }
+    )
+    process = waiting.start("run", "-n", "a")
+    wait_until(lambda: waiting.counts("s", "a") == {"START": 3}, "a third run has started")
+    process.send_signal(signal.SIGINT)
+    wait_until(lambda: "Ctrl-C once more" in process.errors(), "it says what a second one does")
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert "cancelled 1 of 1 runs" in done.stderr
+    assert "2 runs go on: an earlier command started them" in done.stderr
+    assert waiting.counts("s", "a") == {"START": 2, "CANCELLED": 1}
+    (waiting.directory / "go").touch()
+    wait_until(lambda: _services_ended(waiting), "launcher and server have ended by themselves")
+    assert waiting.counts("s", "a") == {"FINISHED": 2, "CANCELLED": 1}
+
+
 def test_an_interruption_counts_as_no_attempt(waiting: Shell) -> None:
     waiting.write({"s/launch.sh": WAIT + "exit 1\n", "s/bd.yaml": "job: {x: int}\nretries: 1\n"})
     process = waiting.start("run", "-n", "a", "--stop-runs")

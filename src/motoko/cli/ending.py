@@ -68,10 +68,13 @@ def _reachable(workflow: Workflow, *, after_signal: bool) -> bool:
     return True
 
 
-def leave_runs(workflow: Workflow, services: Services, interruption: Interruption) -> bool:
+def leave_runs(
+    workflow: Workflow, services: Services, interruption: Interruption, earlier: frozenset[str]
+) -> bool:
     """Say which runs go on without their orchestrator; a further Ctrl-C cancels them.
 
-    Returns whether there is a server to be asked. The terminal may be gone.
+    It leaves the attempts with the tokens ``earlier``: this command did not start them. Returns
+    whether there is a server to be asked. The terminal may be gone.
     """
     from motoko.errors import MotokoError
 
@@ -85,7 +88,7 @@ def leave_runs(workflow: Workflow, services: Services, interruption: Interruptio
                 return False
             services.left = _say_what_goes_on(workflow, cancels=cancels)
         if cancels and services.left and interruption.comes_again(AGAIN_SECONDS):
-            services.left = not _cancel(workflow)
+            services.left = not _cancel(workflow, earlier)
     except MotokoError as error:
         say(f"warning: whether runs go on is not known: {error.message}", file=sys.stderr)
         return False
@@ -106,7 +109,8 @@ def _say_what_goes_on(workflow: Workflow, *, cancels: bool) -> bool:
     waiting = counts.pop(Lifecycle.CREATED, 0)
     say(left_without_orchestrator(counts.total(), waiting, name), file=sys.stderr)
     if cancels:
-        say(f"  Ctrl-C once more within {AGAIN_SECONDS:g} s cancels them", file=sys.stderr)
+        within = f"within {AGAIN_SECONDS:g} s"
+        say(f"  Ctrl-C once more {within} cancels what this command started", file=sys.stderr)
     return True
 
 
@@ -114,7 +118,7 @@ def left_without_orchestrator(active: int, waiting: int, run_name: str) -> str:
     """Return what to say of runs that go on when their orchestrator has stopped."""
     parts = []
     if active:
-        parts.append("1 run goes on" if active == 1 else f"{active} runs go on")
+        parts.append(runs_of(active))
     if waiting:
         parts.append("1 run waits to start" if waiting == 1 else f"{waiting} runs wait to start")
     name = shlex.quote(run_name)
@@ -124,20 +128,30 @@ def left_without_orchestrator(active: int, waiting: int, run_name: str) -> str:
     )
 
 
-def _cancel(workflow: Workflow) -> bool:
-    """Cancel the runs of the run name; return whether all have ended."""
+def runs_of(number: int) -> str:
+    """Return what to say of so many runs that go on."""
+    return "1 run goes on" if number == 1 else f"{number} runs go on"
+
+
+def _cancel(workflow: Workflow, earlier: frozenset[str]) -> bool:
+    """Cancel the runs of the run name, except these attempts; return whether all have ended."""
+    from motoko.core.states import ACTIVE
     from motoko.operations import cancelling, changing
 
     name = workflow.run_name or ""
     with _told_if_slow("waiting for runs to end; what ignores TERM is killed after 5 s"):
-        records = changing.cancellable(workflow, run_name=name)
+        going = changing.cancellable(workflow, run_name=name)
+        records = [r for r in going if r.token not in earlier or r.lifecycle not in ACTIVE]
         found = cancelling.cancel(workflow, records, "Ctrl-C of motoko run", wait=True)
     say(
         f"cancelled {len(found.ended)} of {len(records)} runs; "
         f"`motoko run --run_name {shlex.quote(name)} --retry-failed` runs them again",
         file=sys.stderr,
     )
-    return not found.going
+    if len(records) < len(going):
+        left = runs_of(len(going) - len(records))
+        say(f"{left}: an earlier command started them", file=sys.stderr)
+    return not found.going and len(records) == len(going)
 
 
 @contextlib.contextmanager

@@ -86,7 +86,9 @@ def _run(
     from motoko.cli.ending import beside_an_error, leave_runs, see_to_runs, see_to_runs_after
     from motoko.cli.opening import orchestrator_params
     from motoko.errors import Fenced, LeaseHeld
+    from motoko.operations.changing import attempts_under_way
 
+    earlier = attempts_under_way(workflow, args.run_name)
     try:
         watch = _launcher(workflow, services)
         ours = threading.Event()
@@ -106,7 +108,7 @@ def _run(
         if args.stop_runs and interruption.signal == signal.SIGINT:
             reached = see_to_runs_after(interrupt, workflow, services, stop=True)
         else:
-            reached = leave_runs(workflow, services, interruption)
+            reached = leave_runs(workflow, services, interruption, earlier)
         with contextlib.suppress(OSError):  # a terminal that has gone
             if reached:
                 with beside_an_error():

@@ -61,6 +61,12 @@ def cancellable(
     return [record for record in found if record.lifecycle in waiting]
 
 
+def attempts_under_way(workflow: Workflow, run_name: str) -> frozenset[str]:
+    """Return the tokens of the attempts of a run name that have not ended."""
+    found = _matching(workflow, None, (), run_name)
+    return frozenset(r.token for r in found if r.lifecycle in ACTIVE and r.token is not None)
+
+
 def retry(workflow: Workflow, records: Iterable[RunRecord], cause: str) -> list[RunKey]:
     """Send these runs back to CREATED; returns those that were not there already."""
     return _change(workflow, records, Retry(workflow.store.now(), cause, again=True))
