@@ -33,7 +33,7 @@ printf '%s\\n' "${0##*/} $*" >> "$CALLS"
 mkdir -p "$4/bin" && cp "${4%-*}/bin/python" "$4/bin/python"
 """
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
-PYTEST = "--numprocesses=3 --dist=loadscope --no-loadscope-reorder"
+PYTEST = "--numprocesses=4 --dist=loadscope --no-loadscope-reorder"
 
 
 def write_program(path: Path, text: str) -> None:

@@ -162,7 +162,13 @@ def test_a_summary_that_cannot_be_printed(
     monkeypatch.setattr(command, "_execute", raising(error))
     monkeypatch.setattr(command, "_print_results", lambda _: None)
     if failing == "see_to_runs":
-        monkeypatch.setattr(workflow.store.script, "view", raising(OSError("no room")))
+        unreadable = raising(OSError("no room"))
+
+        def execute_and_lose(*_: Any) -> None:
+            monkeypatch.setattr(workflow.store.script, "view", unreadable)
+            raise error
+
+        monkeypatch.setattr(command, "_execute", execute_and_lose)
     elif failing == "_print_results":
         monkeypatch.setattr(command, "_print_results", gone)
     workflow.store.state.path.mkdir(exist_ok=True)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 TOGETHER = 14  # runs of a workflow of which everything is killed at once
+KINDS = {"orchestrator", "launcher", "server", "script", "command", "everything"}
+MOST_FOR_KINDS = 30  # workflows, after which it is not waited for that each kind is hit
 MOMENT = 6  # so many processes at least, whatever was killed before
 DUPLICATES = (
     "one identity",
@@ -127,22 +129,23 @@ def chaos(
     number = 0
     try:
         with _environment({"MOTOKO_FAULT_LOG": str(scratch / POINTS), **clock.environment}):
-            while not tally.problems and (tally.kills.total() < kills or number < 3):
+            while not tally.problems and _to_do(tally, kills, number):
                 number += 1
+                most = max(kills, tally.kills.total() + MOMENT)
                 if number % 3 == 0:
                     work = fan_out(together, f"run-{number}", TOGETHER)
                     with Onlooker(together, tally):
-                        killed = play_together(work, rng, tally, scratch, kills + MOMENT)
+                        killed = play_together(work, rng, tally, scratch, most + MOMENT)
                     tally.rounds += 1
                     _look(work, tally, killed)
                 elif number % 3 == 1:
                     work = fan_out(fans, f"fan-{number}", count)
-                    limit = kills if number != 1 else kills - kills // 3  # some for the others
+                    limit = most if number != 1 else most - most // 3  # some for the others
                     play(work, rng, tally, limit, scratch, tools[fans])
                 else:
                     inputs = round(rng.uniform(-5, 5), 3), round(rng.uniform(-5, 5), 3)
                     work = arithmetic(sums, f"sum-{number}", *inputs)
-                    play(work, rng, tally, kills, scratch, tools[sums])
+                    play(work, rng, tally, most, scratch, tools[sums])
                 tell(tally)
     finally:
         for directory in (fans, sums, together):
@@ -150,6 +153,12 @@ def chaos(
             stop_server(StateDirectory.of(directory))
     tally.problems += [f"left: {line}" for line in victims.left(place)]
     return tally
+
+
+def _to_do(tally: Tally, kills: int, number: int) -> bool:
+    """Return whether more is to be killed, after so many workflows: enough, and of each kind."""
+    every_kind = set(tally.kills) >= KINDS or number >= MOST_FOR_KINDS
+    return tally.kills.total() < kills or not every_kind
 
 
 @contextlib.contextmanager

@@ -30,12 +30,12 @@ def play_together(
     """Execute one workflow with ``motoko run``; return the tokens of the attempts that died."""
     killed: set[str] = set()
     output = scratch / f"run-{work.run_name}.log"
-    for _ in range(rng.randint(1, MOST)):
+    for number in range(rng.randint(1, MOST)):
         if tally.kills.total() >= kills:
             break
         process = _run(work, output)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(rng.uniform(0.2, 6.0))
+            process.wait(rng.uniform(0.2, 6.0 if number else 1.5))  # not finished at first
             break  # it has finished
         _kill_all(work.directory, process, rng, tally, killed)
     status = _run(work, output).wait(PATIENCE)

@@ -246,6 +246,8 @@ class Launcher:
     async def _rounds(self) -> None:
         while not self._closing:
             wake_at = await self._round()
+            if self._closing:  # which may have stirred before the round began
+                return
             pause = self._options.safety_poll
             if wake_at is not None:
                 pause = min(pause, max(0.0, wake_at - self._store.steady()))
