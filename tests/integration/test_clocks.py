@@ -15,10 +15,11 @@ from motoko.launcher.daemon import stop_launcher
 from motoko.runtime.clock import age, uptime
 from motoko.runtime.processes import current
 from motoko.storage.store import Store
+from tests.support.chaos_clock import Clock
 from tests.support.launching import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
@@ -88,30 +89,52 @@ def test_the_steady_clock_is_one_for_all_processes_of_a_boot(place: Place) -> No
         store.close()
 
 
+@pytest.mark.parametrize("restarting", [False, True])
+def test_jumps_of_the_time_of_day_change_nothing(
+    restarting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(tmp_path / "clock", jumping=True)
+    for name, value in clock.environment.items():
+        monkeypatch.setenv(name, value)
+    place = Place.make(tmp_path / "w", {"mult": SCRIPT})
+
+    def jump(hours: int) -> None:
+        clock.set(hours)
+        if restarting:
+            stop_launcher(place.state)
+            place.start()
+
+    with contextlib.closing(place):
+        goes_on_as_if_nothing_had_happened(place, jump)
+
+
 @pytest.mark.skipif(not FAKETIME, reason="libfaketime is not installed")
-def test_a_launcher_of_another_time_of_day_goes_on_as_if_nothing_had_happened(
+def test_nor_does_a_launcher_of_another_time_of_day(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def jump(hours: int) -> None:
+        stop_launcher(place.state)
+        with jumped(monkeypatch, f"{hours:+}h"):
+            place.start()
+
+    goes_on_as_if_nothing_had_happened(place, jump)
+
+
+def goes_on_as_if_nothing_had_happened(place: Place, jump: Callable[[int], None]) -> None:
     place.start()
     (long,) = place.create([{"x": 1}], timeout=3600.0)
     (failing,) = place.create([{"x": 2}], retries=1, retry_delay=3.0)
     place.wait_for(long, Lifecycle.START)
     while place.record(failing).tries < 1 or place.record(failing).lifecycle != "CREATED":
         time.sleep(0.01)
-    restart(place, monkeypatch, "-5h")
+    jump(-5)
     (failed,) = place.wait([failing])
     assert failed.lifecycle is Lifecycle.FAILED
     assert failed.tries == 2
-    restart(place, monkeypatch, "+5h")
+    jump(5)
     (quick,) = place.create([{"x": 3}])
     place.wait([quick])
     assert place.record(long).lifecycle is Lifecycle.START
     (place.directory / "go").touch()
     (ended,) = place.wait([long])
     assert (ended.lifecycle, ended.tries) == (Lifecycle.FINISHED, 1)
-
-
-def restart(place: Place, monkeypatch: pytest.MonkeyPatch, offset: str) -> None:
-    stop_launcher(place.state)
-    with jumped(monkeypatch, offset):
-        place.start()

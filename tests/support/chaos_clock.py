@@ -31,7 +31,7 @@ class Clock:
         self.environment: dict[str, str] = {}
         if jumping:
             place.mkdir()
-            self._set(0)
+            self.set(0)
             text = CUSTOMISED.format(path=str(self._file))
             (place / "sitecustomize.py").write_text(text)
             paths = [str(place), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -40,10 +40,11 @@ class Clock:
     def jump(self, rng: random.Random) -> bool:
         """Set another time of day; return whether that is wanted."""
         if self.environment:
-            self._set(rng.choice([hours for hours in HOURS if hours != self._hours]))
+            self.set(rng.choice([hours for hours in HOURS if hours != self._hours]))
         return bool(self.environment)
 
-    def _set(self, hours: int) -> None:
+    def set(self, hours: int) -> None:
+        """Move the time of day by ``hours`` from the real one."""
         self._hours = hours
         new = self._file.with_name("new")
         new.write_text(str(hours))
