@@ -110,10 +110,10 @@ class Monkey:
             self._tally.busy[kind] += 1
         self._supervisor.hits.append((time.time(), f"kill {kind}" if kill else f"stop {kind}"))
 
-    def _executing(self) -> victims.Wrapper | None:
+    def _executing(self) -> victims.Attempt | None:
         """Return one of the attempts that are executed."""
         for _ in range(20):  # they are short: look often
-            found = victims.wrappers(self._supervisor.work.directory)
+            found = victims.attempts(self._supervisor.work.directory)
             if found:
                 return self._rng.choice(found)
             if self._supervisor.over.is_set():

@@ -37,7 +37,7 @@ class Onlooker:
     def _look(self) -> None:
         while not self._over.wait(SECONDS):
             # Two looks: a process may end, and the next one begin, in the middle of one.
-            first, second = (set(victims.wrappers(self._directory)) for _ in range(2))
+            first, second = (set(victims.attempts(self._directory)) for _ in range(2))
             tokens: dict[Path, set[str]] = {}
             for _, token, place in first & second:
                 tokens.setdefault(place, set()).add(token)

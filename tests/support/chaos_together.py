@@ -64,7 +64,7 @@ def _kill_all(
     """Kill command and daemons, half the time their runs too."""
     records = [PidFile(path).read() for path in (directory / ".wf").glob("**/*.json")]
     pids = {r.process.pid for r in records if r is not None and is_alive(r.process)}
-    scripts = victims.wrappers(directory) if rng.random() < 0.5 else []
+    scripts = victims.attempts(directory) if rng.random() < 0.5 else []
     for pid in (process.pid, *pids):
         tally.kills["everything"] += victims.send(pid, signal.SIGKILL)
     for script in scripts:

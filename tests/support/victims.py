@@ -54,22 +54,27 @@ def send_group(pid: int, number: signal.Signals) -> bool:
     return False
 
 
-class Wrapper(NamedTuple):
-    """The process around a run's script, the token of the attempt and the run's directory."""
+class Attempt(NamedTuple):
+    """An attempt that is executed: its wrapper's process, its token and the run's directory."""
 
     pid: int
     token: str
     directory: Path
 
 
-def wrappers(directory: Path) -> list[Wrapper]:
-    """Return the wrappers of a workflow's runs."""
+def wrappers(directory: Path) -> list[tuple[int, str]]:
+    """Return the wrappers of a workflow's runs, with the tokens of the attempts."""
+    return [(attempt.pid, attempt.token) for attempt in attempts(directory)]
+
+
+def attempts(directory: Path) -> list[Attempt]:
+    """Return the attempts of a workflow's runs that are executed."""
     found = []
     for pid, arguments in _processes():
         if len(arguments) > 2 and arguments[1].endswith("/wrapper.sh"):
             private = Path(arguments[2])
             if private.is_relative_to(directory):
-                found.append(Wrapper(pid, private.name, private.parent.parent))
+                found.append(Attempt(pid, private.name, private.parent.parent))
     return found
 
 
