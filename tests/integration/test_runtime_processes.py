@@ -44,6 +44,18 @@ child.stdout.readline()
 print(child.pid, flush=True)
 child.wait()
 """
+# Has a child in its group that it ends itself on TERM, and tells how that ended.
+GENTLE = """
+import signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+def end(*_):
+    child.communicate(b"end")
+    print(child.returncode, flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("up", flush=True)
+signal.pause()
+"""
 
 
 def start(script: str) -> Child:
@@ -194,6 +206,16 @@ async def test_stop_ends_children_that_outlive_their_leader(children: list[Child
     assert await stop(process, grace=0.2)
     assert child.wait(120) == -signal.SIGTERM
     assert not is_alive(grandchild)
+
+
+async def test_stop_leaves_children_to_a_leader_that_ends(children: list[Child]) -> None:
+    child = start(GENTLE)
+    children.append(child)
+    up(child)
+    process = identify(child.pid)
+    assert process is not None
+    assert await stop(process, grace=60)
+    assert (child.wait(120), up(child)) == (0, "0")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from motoko.errors import MotokoError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KILL_SECONDS: Final = 5.0
@@ -152,13 +152,26 @@ def signal_group(process: ProcessId, number: signal.Signals) -> bool:
     process that leads no group gets the signal alone. Return whether it was sent.
     """
     seen = _look(process.pid) if is_visible(process) else None
+    leads = seen is not None and seen.group == process.pid
+    return _signal(process, seen, number, os.killpg if leads else os.kill)
+
+
+def signal_process(process: ProcessId, number: signal.Signals) -> bool:
+    """Send a signal to ``process`` alone, if it is still that process; return whether it was."""
+    seen = _look(process.pid) if is_visible(process) else None
+    return _signal(process, seen, number, os.kill)
+
+
+def _signal(
+    process: ProcessId,
+    seen: _Seen | None,
+    number: signal.Signals,
+    send: Callable[[int, int], None],
+) -> bool:
     if seen is None or seen.started != process.started:
         return False
     with contextlib.suppress(ProcessLookupError):
-        if seen.group == process.pid:
-            os.killpg(process.pid, number)
-        else:
-            os.kill(process.pid, number)
+        send(process.pid, number)
         return True
     return False
 
@@ -186,27 +199,35 @@ def signals_later() -> Iterator[None]:
 
 
 async def stop(process: ProcessId, grace: float) -> bool:
-    """End ``process`` and its group: TERM, up to ``grace`` seconds, then KILL.
+    """End ``process``, then what it leaves of its group: TERM, ``grace`` seconds, then KILL.
 
-    Return whether nothing of it is left, which is so at once if it was not alive.
+    The group is not sent TERM with its leader: a run that a launcher is just starting belongs to
+    it, and would end before its script. Return whether nothing of it is left, which is so at
+    once if it was not alive.
     """
-    if not signal_group(process, signal.SIGTERM):
+    if not signal_process(process, signal.SIGTERM):
         return True
-    if await _gone(process, grace):
-        return True
-    # The leader may have gone since, and left children that ignore TERM. While a group has a
-    # member the system gives its number to nobody else.
+    if await _gone(process, grace, group=False):
+        _signal_orphans(process, signal.SIGTERM)
+        if await _gone(process, grace):
+            return True
     if not signal_group(process, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _signal_orphans(process, signal.SIGKILL)
     return await _gone(process, KILL_SECONDS)
 
 
-async def _gone(process: ProcessId, seconds: float) -> bool:
+def _signal_orphans(leader: ProcessId, number: signal.Signals) -> None:
+    # While a group has a member the system gives its number to nobody else.
+    if identify(leader.pid) is None and group_members(leader.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader.pid, number)
+
+
+async def _gone(process: ProcessId, seconds: float, *, group: bool = True) -> bool:
     import anyio  # takes longer to import than everything else here
 
     pause, deadline = FIRST_LOOK, time.monotonic() + seconds
-    while is_alive(process) or group_members(process.pid):
+    while is_alive(process) or (group and group_members(process.pid)):
         left = deadline - time.monotonic()
         if left <= 0:
             return False
