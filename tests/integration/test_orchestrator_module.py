@@ -109,7 +109,15 @@ def test_an_edit_of_the_same_second_and_size_is_seen(shell: Shell) -> None:
     assert "two 2" in shell.anew("run", "--run_name", "a", program=MOTOKO).stdout
 
 
-@pytest.mark.parametrize(("name", "owner"), [("queue", "Python's library"), ("yaml", "installed")])
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [
+        ("queue", "Python's library"),
+        ("yaml", "installed"),
+        ("motoko", "Motoko's own"),
+        ("__main__", "Motoko's own"),
+    ],
+)
 def test_a_name_that_another_module_has_is_refused(shell: Shell, name: str, owner: str) -> None:
     config = (shell.directory / "motoko.yaml").read_text().replace("steps.", f"{name}.")
     shell.write({"motoko.yaml": config, f"{name}.py": "async def main(workflow): pass\n"})

@@ -38,6 +38,21 @@ async def main(workflow, **params):
     workflow.add_action("act", task="s", event="state = FINISHED", f=act)
     await workflow.s.create_task(x=[1, 2])
 """
+SWALLOWING = """\
+import asyncio
+
+async def act(workflow, runs):
+    open("began", "w").close()
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            pass
+
+async def main(workflow, **params):
+    workflow.add_action("act", task="s", event="state = FINISHED", f=act)
+    await workflow.s.create_task(x=[1, 2])
+"""
 
 
 @pytest.fixture
@@ -126,6 +141,22 @@ def test_one_in_the_background_does_so_unless_told_otherwise(shell: Shell) -> No
         assert wrappers(shell) == (0 if option else 2)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_action_that_swallows_its_cancellation_is_named(
+    shell: Shell, number: signal.Signals
+) -> None:
+    shell.write({"steps.py": SWALLOWING, "s/launch.sh": "true\n"})
+    process = shell.start("run", "-n", "a")
+    wait_until((shell.directory / "began").exists, "the action waits")
+    process.send_signal(number)
+    done = finish(process)
+    assert done.returncode == 128 + number, done.stderr
+    assert "the action of event 'act', act" in done.stderr
+    assert "did not end within 5 s after it was cancelled, and is left at" in done.stderr
+    assert "steps.py:7" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_what_an_action_blocks_is_left(shell: Shell) -> None:
     shell.write({"steps.py": BLOCKING, "s/launch.sh": "true\n"})
     process = shell.start("run", "-n", "a")
@@ -133,7 +164,8 @@ def test_what_an_action_blocks_is_left(shell: Shell) -> None:
     process.send_signal(signal.SIGTERM)
     done = finish(process)
     assert done.returncode == 143, done.stderr
-    assert "what did not end within 1 s after the signal is left where it was" in done.stderr
+    assert "the action of event 'act', act" in done.stderr
+    assert "did not end within 5 s after it was cancelled, and is left" in done.stderr
     assert "Traceback" not in done.stderr
     workflow = Workflow(shell.directory, look=True)
     assert "done" not in workflow.vars

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from motoko.orchestrator.abandoning import PATIENCE
 from motoko.runtime.processes import ENDING_SIGNALS
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     import anyio
 
-HEED_SECONDS: Final = 1.0  # that user code may take to end, once it was cancelled
+HEED_SECONDS: Final = 1.0  # that user code may take to end which blocks the event loop
 MOMENT: Final = 0.05  # seconds until a signal is taken for unnoticed, a wait for ended
 AGAIN_SECONDS: Final = 0.5  # then it is interrupted as often as that
 DOUBLE_SECONDS: Final = 0.3  # a signal that comes so soon after the first is the same one
@@ -39,6 +40,7 @@ class Interruption:
         self._first_at = 0.0
         self._expected = False
         self._cancel: Callable[[], object] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._came_first = threading.Event()
         self._executing = False
         self._insisted = False
@@ -130,7 +132,7 @@ class Interruption:
 
         One that comes when the block has ended is only noted: nothing but cleaning up is left.
         """
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._note)
         self._cancel = lambda: loop.call_soon_threadsafe(scope.cancel)
         if self.signal is not None:
@@ -150,21 +152,27 @@ class Interruption:
     def insisting(self, wind_up: Callable[[], object]) -> Iterator[None]:
         """Interrupt what is still in the block HEED_SECONDS after the first signal.
 
-        That is user code that blocks the event loop or a thread, which no cancelling reaches.
+        That is user code that blocks the event loop, which no cancelling reaches. Where the loop
+        turns, the execution has PATIENCE more, in which it names what swallows its cancellation.
         ``wind_up`` is called before; it waits for the commit under way.
         """
         over = threading.Event()
 
         def insist() -> None:
             self._came_first.wait()
-            if over.wait(HEED_SECONDS):
+            given, turned = HEED_SECONDS, self._turned()
+            if over.wait(given):
                 return
+            if turned.is_set():
+                given += PATIENCE
+                if over.wait(PATIENCE):
+                    return
             wind_up()
             if over.wait(MOMENT):
                 return
             logger.warning(
                 "what did not end within %g s after the signal is left where it was; nothing "
-                "of its stretch is committed", HEED_SECONDS,
+                "of its stretch is committed", given,
             )  # fmt: skip
             while not over.is_set():
                 self._interrupt()
@@ -178,6 +186,14 @@ class Interruption:
             self._executing = False
             over.set()
             self._came_first.set()
+
+    def _turned(self) -> threading.Event:
+        """Return what is set once the event loop turns."""
+        turned = threading.Event()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it was closed
+                self._loop.call_soon_threadsafe(turned.set)
+        return turned
 
     def _interrupt(self) -> None:
         if self.signal is not None:

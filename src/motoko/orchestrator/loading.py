@@ -76,7 +76,9 @@ def load_module(config: WorkflowConfig) -> Any:
 
 def _check_name(config: WorkflowConfig, name: str) -> None:
     """Refuse a name under which Python or Motoko would look for another module."""
-    if name in sys.stdlib_module_names:
+    if name in ("motoko", "__main__"):
+        owner = "a module of Motoko's own"
+    elif name in sys.stdlib_module_names:
         owner = "a module of Python's library"
     elif (origin := _installed(name)) is not None:
         owner = f"an installed package ({origin})"
