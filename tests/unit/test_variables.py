@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import json
 from array import array
@@ -53,6 +54,16 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
     database.close()
 
 
+def loaded(workflow: Workflow) -> Any:
+    """Return the variable as another process loads it from the database."""
+    other = Workflow(workflow.directory, database=workflow.store.database)
+    other.run_name = "a"
+    try:
+        return copy.deepcopy(other.vars.a)
+    finally:
+        other.close()
+
+
 def alike(one: Any, other: Any) -> bool:
     """Return whether two values are the same in type, zone and content."""
     if type(one) is not type(other):
@@ -73,6 +84,8 @@ def alike(one: Any, other: Any) -> bool:
         datetime(2026, 1, 1, 12, tzinfo=UTC),
         datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=5, minutes=30), "IST")),
         datetime(2026, 10, 25, 2, 30, tzinfo=ZURICH, fold=1),
+        datetime(2026, 10, 25, 2, 30, fold=1),  # noqa: DTZ001 - naive on purpose
+        time(2, 30, fold=1),
         date(2026, 1, 1),
         time(12, 30),
         time(12, 30, tzinfo=UTC),
@@ -106,6 +119,7 @@ def test_types_are_kept(workflow: Workflow, value: Any) -> None:
     workflow.vars.a.append(value)
     assert alike(workflow.vars.a[1], value)
     assert alike(workflow.vars.a[0]["b"], value)
+    assert alike(loaded(workflow)[0]["b"], value)
 
 
 @pytest.mark.parametrize(

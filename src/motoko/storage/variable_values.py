@@ -36,7 +36,12 @@ def revived(value: Any) -> Any:
     if value[:1] != (MARK,):
         return tuple(revived(item) for item in value)
     _, kind, *content = value
-    revive: dict[str, Callable[..., Any]] = {"path": _path, "array": _array, "zoned": _zoned}
+    revive: dict[str, Callable[..., Any]] = {
+        "path": _path,
+        "array": _array,
+        "zoned": _zoned,
+        "folded": _folded,
+    }
     return revive[kind](*content)
 
 
@@ -48,6 +53,8 @@ def _stored(value: Any, what: str) -> Any:
     finer = ("nanosecond", "nanoseconds")  # pandas'
     if isinstance(value, datetime | timedelta) and any(getattr(value, n, 0) for n in finer):
         raise ValueProblem(f"{what} has nanoseconds, which are not kept", "Round it: .round('us').")
+    if getattr(value, "fold", 0):  # pickles of ZODB's protocol leave it out
+        return MARK, "folded", _stored(value.replace(fold=0), what)
     if isinstance(value, datetime):
         return _time_of_day(value, what)
     if isinstance(value, date):
@@ -77,7 +84,7 @@ def _time_of_day(moment: datetime, what: str) -> Any:
     from datetime import datetime
 
     clock = (moment.hour, moment.minute, moment.second, moment.microsecond)
-    naive = datetime(moment.year, moment.month, moment.day, *clock, fold=moment.fold)  # noqa: DTZ001
+    naive = datetime(moment.year, moment.month, moment.day, *clock)  # noqa: DTZ001
     if is_a(moment.tzinfo, "zoneinfo", "ZoneInfo") and getattr(moment.tzinfo, "key", None):
         return MARK, "zoned", naive, str(moment.tzinfo)
     _check_zone(moment.tzinfo, moment, what)
@@ -96,6 +103,11 @@ def _zoned(naive: datetime, key: str) -> datetime:
     from zoneinfo import ZoneInfo
 
     return naive.replace(tzinfo=ZoneInfo(key))
+
+
+def _folded(stored: Any) -> Any:
+    """Return the later of two times that a clock shows twice."""
+    return revived(stored).replace(fold=1)
 
 
 def _path(kind: str, text: str) -> Any:
