@@ -55,7 +55,8 @@ class ParameterError(MotokoError, ValueError):
 class ConstraintError(MotokoError, ValueError):
     """A constraint cannot be parsed or names an unknown column.
 
-    ``nearness``: how much an unknown name is like one of the study's, 1 where no name is unknown.
+    ``nearness``: how much an unknown name is like one of the study's, 1 where no name is unknown,
+    2 where one is ambiguous.
     """
 
     nearness: float = 1.0

@@ -29,6 +29,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import uuid4
 
 from motoko.cli import entry, history, info
 from motoko.cli.parser import build_parser, parse
@@ -77,6 +78,7 @@ SHARES: Final = {
 SECONDS: Final = 5.0  # of the processor that reading one input may take
 PATIENCE: Final = 600.0  # seconds after which it waits for ever
 MEMORY: Final = 4 << 30  # bytes that all of it may take
+TOKEN: Final = uuid4().hex  # that no process of the machine has
 SHOWN: Final = 300
 
 PIECES: Final = (
@@ -155,7 +157,7 @@ class Readers:
         (directory / "a" / "bd.yaml").write_text(f"{declared}run:\n  y: float\n  d: dict\n")
         study = load_study(directory / "a")
         self.columns = Columns("a", study.job, study.run)
-        self.place = Place(str(directory / "runs"), 1, 1, "token", "1.000000")
+        self.place = Place(str(directory / "runs"), 1, 1, TOKEN, "1.000000")
         prepare(self.place, ("inputs.json", b"{}"), [])
         tasks = directory / "slurm" / "batch" / "tasks"
         tasks.mkdir(parents=True)
@@ -220,7 +222,7 @@ class Readers:
         """Any kind of file at any path of a run, before or after another attempt is prepared."""
         self.count += 1
         root = self.directory / "kinds" / str(self.count)
-        place = Place(str(root), 1, 1, "token", "1.000000")
+        place = Place(str(root), 1, 1, TOKEN, "1.000000")
         prepare(place, ("inputs.json", b"{}"), [])
         names = ("start", "exit", "stop", "outbox", "inputs.json")
         paths = [Path(place.private, name) for name in names]
@@ -254,7 +256,7 @@ class Readers:
         while True:
             news = read_news(str(path), offset, chunk=chunk)
             fields, _ = typed(news.fields, {"y": "float", "z": "dict", "w": "datetime"}, "run")
-            for change in news.changes(record.key, "token", 0.0):
+            for change in news.changes(record.key, TOKEN, 0.0):
                 if isinstance(change, EditRun):
                     record = change.edit.apply(record)
             pickle.dumps(fields)
@@ -263,7 +265,7 @@ class Readers:
             offset = news.consumed
         failed = failure_until(str(path), offset)
         found = ending(0, failed=failed)
-        record = End("token", found.outcome, 1.0, "me", 0, found.reason).apply(record)
+        record = End(TOKEN, found.outcome, 1.0, "me", 0, found.reason).apply(record)
         stored = pickle.loads(pickle.dumps(to_stored(record)))
         assert from_stored(stored).history == record.history
 
@@ -283,7 +285,7 @@ class Readers:
         assert batch is not None
         assert batch.job is None or batch.job.isdigit()
         batches.owner_of(root, "batch")
-        assert batches.memberships(root) == {"token": ("batch", 0)}
+        assert batches.memberships(root) == {TOKEN: ("batch", 0)}
         strays.strays(root, ["batch"], "me")
 
     # -- schedulers ------------------------------------------------------------------------
@@ -309,7 +311,7 @@ class Readers:
             look = await desk.look()
             for jobs in (look.jobs if look is not None else {}).values():
                 sorted(jobs, key=int)
-            await desk.ask({"123": "token", "124": "b"})
+            await desk.ask({"123": TOKEN, "124": "b"})
             await desk.cancel(["123"])
 
         self.loop.run(ask())
@@ -412,7 +414,7 @@ def _record(rng: random.Random) -> RunRecord:
         history = (*history, Move(3.0, "START", "", 1))
     return RunRecord(
         "a", 1, 1, "r", b"x", {}, lifecycle=Lifecycle.START if started else Lifecycle.SUBMITTED,
-        attempt=1, token="token", history=history,
+        attempt=1, token=TOKEN, history=history,
         process=rng.choice((None, (2**22 - 1, 1, "boot"), (1, 1, "boot", 5, "host"))),
     )  # fmt: skip
 

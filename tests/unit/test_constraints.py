@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from motoko.core.constraints import ALL, Columns, Constraint, Plan, parse
+from motoko.core.constraints import ALL, Columns, Constraint, Plan, parse, parse_each
 from motoko.core.records import RunRecord
 from motoko.core.states import Lifecycle
 from motoko.errors import ConstraintError
@@ -337,6 +337,13 @@ def test_undeclared_name_is_refused_where_run_fields_are_declared() -> None:
     assert "Did you mean 'energy'?" in refusal("enery < 0", DECLARED)
     assert "Known: energy, id, seed, state, x." in refusal("zz = 0", DECLARED)
     assert "Did you mean" in refusal("runs.sed = 0", DECLARED)
+
+
+def test_no_study_is_left_out_for_a_name_that_is_ambiguous_in_it() -> None:
+    studies = [Columns("s", {"nproc": "int"}, {"y": "int"}), Columns("t", {"x": "int"}, {})]
+    assert list(parse_each("x = 1", studies)) == ["t"]
+    with pytest.raises(ConstraintError, match="'nproc' is ambiguous"):
+        parse_each("nproc = 1", studies)
 
 
 def test_name_of_both_job_and_run_is_ambiguous() -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.unit
 
+# No process of the machine has it among its arguments, not even one of another suite.
+TOKEN = uuid4().hex
 FILES = ("start", "exit", "stop", "outbox")
 
 
@@ -61,7 +64,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """A prepared attempt, number 2 of its run."""
-    made = Place(str(tmp_path / "runs"), 1, 2, "token", "5.0")
+    made = Place(str(tmp_path / "runs"), 1, 2, TOKEN, "5.0")
     prepare(made, ("inputs.json", b"{}"), [])
     return made
 
@@ -71,7 +74,7 @@ def started(place: Place, lifecycle: Lifecycle = Lifecycle.START) -> RunRecord:
     if lifecycle is Lifecycle.START:
         history = (*history, Move(7.0, "START", "", 2))
     return RunRecord(
-        "a", 1, 1, "r", b"", {}, lifecycle=lifecycle, attempt=2, token="token", history=history,
+        "a", 1, 1, "r", b"", {}, lifecycle=lifecycle, attempt=2, token=TOKEN, history=history,
     )  # fmt: skip
 
 
@@ -256,14 +259,14 @@ def test_a_recorded_start_is_never_taken_back(place: Place) -> None:
 
 
 def test_a_recorded_start_whose_directory_has_gone_is_lost_and_says_so(tmp_path: Path) -> None:
-    place = Place(str(tmp_path), 1, 2, "token", "5.0")
+    place = Place(str(tmp_path), 1, 2, TOKEN, "5.0")
     found = examine(started(place), place, "me")
     assert (found.finding, found.fault) == (Finding.GONE, f"{place.private} does not exist")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_of_a_noted_start_a_directory_that_is_missing_tells_nothing(tmp_path: Path) -> None:
-    place = Place(str(tmp_path), 1, 2, "token", "5.0")
+    place = Place(str(tmp_path), 1, 2, TOKEN, "5.0")
     record = started(place, Lifecycle.SUBMITTED)
     found = examine(record, place, "me", begun=True)
     assert (found.finding, found.fault) == (Finding.GONE, f"{place.private} does not exist")
@@ -333,7 +336,7 @@ def test_a_garbled_submission_is_known_by_its_links(
     (tasks / ("9" * 5000)[:200]).symlink_to(place.private)
     (tasks.parent / "owner").write_text(content)
     (tasks.parent / "job").write_text("1" * 5000)
-    assert memberships(tmp_path / "slurm") == {"token": ("batch", 0)}
+    assert memberships(tmp_path / "slurm") == {TOKEN: ("batch", 0)}
     batch = read_batch(tmp_path / "slurm", "batch")
     assert batch is not None
     assert (batch.size, batch.job) == (2, None)

@@ -22,7 +22,7 @@ from motoko.config.sections import (
     whole_number,
 )
 from motoko.config.yaml_lines import Document, read_document
-from motoko.core.records import RESERVED_FIELDS, RESOURCES
+from motoko.core.records import RESERVED_FIELDS, RESOURCES, RUN_COLUMNS
 from motoko.core.values import TYPE_NAMES, coerce, plain
 from motoko.errors import ConfigError, ParameterError, suggestion
 
@@ -36,10 +36,12 @@ DEFAULT_SCRIPT: Final = "launch.sh"
 DEFAULT_CONFIG_FILE: Final = "doIt.py"
 
 # Attributes of a job, here and in its script, and what create_task takes beside job parameters. A
-# test holds them together.
+# test holds them together. Then the columns of runs, which constraints name without `runs.`;
+# resources may be declared, as BlackDynamite's files do.
 RESERVED_JOB_PARAMETERS: Final = frozenset({
     "id", "study", "keys", "values", "items", "get",
     "self", "run_params", "commit", "replicate", "fail_fast",
+    *(RUN_COLUMNS.keys() - RESOURCES.keys()),
 })  # fmt: skip
 
 

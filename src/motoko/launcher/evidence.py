@@ -184,8 +184,7 @@ def _attempt_of(arguments: list[bytes]) -> str:
 def find_by_token(token: str) -> ProcessId | None:
     """Return the wrapper process that was started for an attempt, by its arguments."""
     wanted = f"/{PRIVATE}/{token}"
-    pids = (entry.name for entry in os.scandir(PROC) if entry.name.isdigit()) if _proc() else ()
-    for name in pids:
+    for name in filter(str.isdigit, os.listdir(PROC) if _proc() else ()):
         if _attempt_of(_arguments(name)).endswith(wanted):
             return identify(int(name))
     return None

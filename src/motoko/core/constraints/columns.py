@@ -60,7 +60,7 @@ class Columns:
         of_run = name in self.run or name in RUN_COLUMNS
         if name in self.job and of_run:
             what = f"column {name!r} is ambiguous: jobs and runs both have it"
-            return Fault(at, what, f"Write jobs.{name} or runs.{name}.")
+            return Fault(at, what, f"Write jobs.{name} or runs.{name}.", nearness=2.0)
         return self._of_job(name, at) if name in self.job else self._of_run(name, at)
 
     def _of_job(self, name: str, at: int) -> Column | Fault:

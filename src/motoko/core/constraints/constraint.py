@@ -76,7 +76,7 @@ def parse_each(
     """Return the constraint for each of the studies for which it has sense, by their names.
 
     A field that only some studies have selects from those. ConstraintError where it has sense for
-    none: that of the study for which it comes nearest to it.
+    none, that of the study for which it comes nearest to it, and where a name is ambiguous.
     """
     parsed: dict[str, Constraint] = {}
     problems: list[ConstraintError] = []
@@ -84,6 +84,8 @@ def parse_each(
         try:
             parsed[columns.study] = parse(constraints, columns)
         except ConstraintError as problem:
+            if problem.nearness > 1:
+                raise
             problems.append(problem)
     if problems and not parsed:
         raise max(problems, key=lambda problem: problem.nearness)

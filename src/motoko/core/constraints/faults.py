@@ -14,7 +14,8 @@ _SHOWN: Final = 100
 class Fault:
     """Something wrong at character ``at`` (from 0) of a constraint's text.
 
-    ``nearness``: how much an unknown name is like one of the study's, 1 where no name is unknown.
+    ``nearness``: how much an unknown name is like one of the study's, 1 where no name is unknown,
+    2 where one is ambiguous.
     """
 
     at: int
