@@ -127,6 +127,43 @@ def test_a_thread_is_waited_for_beside_awaits(workflow: Workflow, wait: Any) -> 
     assert workflow.vars.through
 
 
+@pytest.mark.parametrize("timer", [False, True])
+def test_a_thread_of_the_users_is_waited_for(workflow: Workflow, timer: bool) -> None:
+    async def main(workflow: Workflow) -> None:
+        loop = asyncio.get_running_loop()
+
+        async def create() -> None:
+            await workflow.mult.create_task(x=1)
+
+        def later() -> None:
+            time.sleep(0 if timer else LONG)
+            asyncio.run_coroutine_threadsafe(create(), loop)
+
+        thread = threading.Timer(LONG, later) if timer else threading.Thread(target=later)
+        thread.start()
+        await workflow.mult.select("state = FINISHED")
+        workflow.vars.through = True
+        workflow.finished = True
+
+    execute(workflow, main)
+    assert workflow.vars.through
+
+
+def test_threads_of_pools_and_daemons_are_not_waited_for(workflow: Workflow) -> None:
+    over = threading.Event()
+
+    async def main(workflow: Workflow) -> None:
+        await asyncio.to_thread(time.sleep, 0)
+        threading.Thread(target=over.wait, daemon=True).start()
+        await workflow.mult.select("state = FINISHED")
+
+    try:
+        with pytest.raises(WorkflowStalled):
+            execute(workflow, main)
+    finally:
+        over.set()
+
+
 def test_an_action_that_changes_nothing_does_not_hide_it(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.add_action("idle", "mult", "state = FINISHED", f=nothing)

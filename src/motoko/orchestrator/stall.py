@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import threading
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,7 +50,8 @@ class StallWatch:
     """Knows who waits in Motoko's own awaits, and looks whether anything can still happen.
 
     It errs on the side of waiting: a task that waits for anything else (a sleep, a request, a
-    thread) may still do something, and so may a timeout or timer that user code has set. Before
+    thread) may still do something, and so may a timeout or timer that user code has set, or a
+    thread that it has started, unless that is a daemon's. Before
     the workflow is found stalled, all conditions are evaluated for the newest commit.
     """
 
@@ -58,6 +60,7 @@ class StallWatch:
         self._ends = ends
         self._waits: dict[asyncio.Task[Any], tuple[str, Callable[[], str]]] = {}
         self._foreign = asyncio.all_tasks()
+        self._foreign_threads = frozenset(threading.enumerate())
         self._timer: asyncio.TimerHandle | None = None
         self._looking = False
         self._missed = False
@@ -126,6 +129,19 @@ class StallWatch:
             and execution.asked_everything()
             and execution.engine.exhausted(execution.dispatcher.last_number)
             and all(self._stuck(task) for task in asyncio.all_tasks())
+            and not self._users_threads()
+        )
+
+    def _users_threads(self) -> bool:
+        """Return whether threads live that user code has started to do something of its own.
+
+        Those of a pool may only wait for work; what they do is awaited, or a daemon's.
+        """
+        return any(
+            isinstance(thread, threading.Timer)
+            or (type(thread) is threading.Thread and _target(thread) != "concurrent.futures.thread")
+            for thread in threading.enumerate()
+            if not thread.daemon and thread not in self._foreign_threads
         )
 
     def _go_on(self) -> None:
@@ -216,6 +232,11 @@ class StallWatch:
         if len(lines) > SHOWN:
             lines[SHOWN:] = [f"... and {len(lines) - SHOWN} more"]
         return tuple(lines) or ("main has returned",)
+
+
+def _target(thread: threading.Thread) -> str:
+    """Return the module of the function that a thread runs; nothing public tells."""
+    return getattr(getattr(thread, "_target", None), "__module__", "")
 
 
 def next_timer() -> float | None:
