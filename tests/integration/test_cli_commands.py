@@ -535,16 +535,72 @@ def test_write_protected_directories_are_removed(ended: Shell) -> None:
     assert (ended.directory / "motoko.yaml").exists()
 
 
-def test_a_run_whose_directory_cannot_be_removed_is_kept(ended: Shell) -> None:
-    where = ended.directory / "s" / "BD-s-runs" / "run-2" / "mounted"
-    where.mkdir()
+@pytest.mark.parametrize("name", ["run-1", "run-1.attempt-1", "run-1/inner"])
+def test_clean_enters_no_link(ended: Shell, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "elsewhere"
+    (target / "below").mkdir(parents=True)
+    (target / "below" / "file").write_text("x")
+    for path in (target / "below", target):
+        path.chmod(0o500)
+    link = ended.directory / "s" / "BD-s-runs" / name
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.symlink_to(target)
+    assert "4 runs deleted" in ended.ok("clean", "--delete")
+    assert run_directories(ended) == []
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (target, target / "below")]
+    assert modes == [0o500, 0o500]
+    assert (target / "below" / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("kind", ["file", "FIFO", "socket", "dangling link"])
+def test_what_is_no_directory_is_removed(ended: Shell, kind: str) -> None:
+    path = ended.directory / "s" / "BD-s-runs" / "run-1"
+    shutil.rmtree(path)
+    if kind == "file":
+        path.write_text("x")
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "socket":
+        os.mknod(path, stat.S_IFSOCK | 0o600)
+    else:
+        path.symlink_to("nowhere")
+    assert "4 runs deleted" in ended.ok("clean", "--delete")
+    assert run_directories(ended) == []
+
+
+def test_directories_nested_deeper_than_python_recurses(ended: Shell) -> None:
+    runs = ended.directory / "s" / "BD-s-runs"
+    for _ in range(11):  # from within: a path has a length limit, too
+        top = runs / "top"
+        (top / "/".join("d" * 100)).mkdir(parents=True)
+        bottom = top / "/".join("d" * 100)
+        if (runs / "run-1" / "d").exists():
+            (runs / "run-1" / "d").rename(bottom / "d")
+        (top / "d").rename(runs / "run-1" / "d")
+        top.rmdir()
+    done = ended.run("clean", "--delete")
+    assert "4 runs deleted" in done.stdout
+    assert "not expected" not in done.stderr
+    assert run_directories(ended) in ([], ["run-1"])  # as deep as this Python can
+    if run_directories(ended):
+        assert f"{runs / 'run-1'}" in done.stderr
+        assert subprocess.run(["rm", "-r", str(runs / "run-1")], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("below", ["mounted", "."])
+def test_a_run_whose_directory_cannot_be_removed_is_kept(ended: Shell, below: str) -> None:
+    where = ended.directory / "s" / "BD-s-runs" / "run-2" / below
+    where.mkdir(exist_ok=True)
     with mounted(where):
+        (where / "inner").mkdir(mode=0o500)
         done = ended.run("clean", "--delete")
         assert done.returncode != 0
         assert "3 runs deleted" in done.stdout
         first = done.stderr.splitlines()[0]
         assert "1 run kept, since the directory cannot be removed: s.2 (" in first
         assert f"{where}: is a mount point" in first
+        assert stat.S_IMODE((where / "inner").stat().st_mode) == 0o500
         assert run_directories(ended) == ["run-2"]
         assert ended.counts("s", "a") == {"FINISHED": 1}
     assert "1 run deleted" in ended.ok("clean", "--delete")

@@ -6,6 +6,7 @@ forgotten in a later commit: whoever is killed in between leaves the rest to the
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -98,8 +99,10 @@ def _remove(root: Path, run_id: int) -> Iterator[Obstacle]:
     for path in directories(root, run_id):
         faults.point("removal.before_directory")
         try:
-            if path.is_dir() and not path.is_symlink():
-                list(_obstacles(path))  # opens what is write-protected
+            problems = list(_obstacles(path))
+            if problems:
+                yield from problems
+            elif path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
@@ -108,39 +111,46 @@ def _remove(root: Path, run_id: int) -> Iterator[Obstacle]:
                 shutil.rmtree(path, ignore_errors=True)
         except OSError as error:
             yield Obstacle(str(error.filename or path), error.strerror or str(error))
+        except RecursionError:
+            yield Obstacle(str(path), "is nested too deeply")
 
 
 def _obstacles(path: Path) -> Iterator[Obstacle]:
-    """Yield what in a directory cannot be removed; open what only its mode protects."""
-    device = os.lstat(path).st_dev
-    problems: list[OSError] = []
-    for name, inner, files in os.walk(_opened(str(path)), onerror=problems.append):
-        for child in inner:
-            found = os.lstat(_opened(f"{name}/{child}"))
-            if stat.S_ISDIR(found.st_mode) and found.st_dev != device:
-                yield Obstacle(f"{name}/{child}", "is a mount point")
-        if not os.access(name, os.R_OK | os.W_OK | os.X_OK):
-            yield Obstacle(name, _reason(name))
-        if os.geteuid() == 0:  # to whom only what is immutable says no
-            for file in files:
-                if not os.access(f"{name}/{file}", os.W_OK, follow_symlinks=False):
-                    yield Obstacle(f"{name}/{file}", _reason(f"{name}/{file}"))
-    for problem in problems:
-        if not isinstance(problem, FileNotFoundError):
-            yield Obstacle(str(problem.filename), problem.strerror or str(problem))
+    """Yield what keeps a path from being removed; open directories that only their mode protects.
 
-
-def _opened(path: str) -> str:
-    """Give the owner all rights on a directory of this user that lacks them."""
-    found = os.lstat(path)
-    mode = stat.S_IMODE(found.st_mode)
-    mine = found.st_uid == os.geteuid()
-    if stat.S_ISDIR(found.st_mode) and mine and mode & OWNER_MAY_ALL != OWNER_MAY_ALL:
+    Enters real directories only, of the file system of the directory that holds ``path``: no links
+    and no mount points. Nothing beyond them is removed, either.
+    """
+    device = os.stat(path.parent).st_dev
+    waiting = [str(path)]
+    while waiting:
+        name = waiting.pop()
         try:
-            os.chmod(path, mode | OWNER_MAY_ALL)
-        except OSError:
-            return path  # reported by whoever looks at the rights
-    return path
+            found = os.lstat(name)
+            if not stat.S_ISDIR(found.st_mode):
+                # Root may remove whatever is not immutable; of others the directory is asked.
+                if os.geteuid() == 0 and not os.access(name, os.W_OK, follow_symlinks=False):
+                    yield Obstacle(name, _reason(name))
+            elif found.st_dev != device:
+                yield Obstacle(name, "is a mount point")
+            else:
+                _open(name, found)
+                if os.access(name, os.R_OK | os.W_OK | os.X_OK):
+                    waiting += (f"{name}/{child}" for child in os.listdir(name))
+                else:
+                    yield Obstacle(name, _reason(name))
+        except FileNotFoundError:
+            continue  # it has gone meanwhile
+        except OSError as error:
+            yield Obstacle(name, error.strerror or str(error))
+
+
+def _open(directory: str, found: os.stat_result) -> None:
+    """Give the owner all rights on a directory of this user that lacks them."""
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid == os.geteuid() and mode & OWNER_MAY_ALL != OWNER_MAY_ALL:
+        with contextlib.suppress(OSError):  # reported by whoever looks at the rights
+            os.chmod(directory, mode | OWNER_MAY_ALL)
 
 
 def _reason(path: str) -> str:
