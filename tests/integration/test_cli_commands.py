@@ -571,21 +571,21 @@ def test_what_is_no_directory_is_removed(ended: Shell, kind: str) -> None:
 
 def test_directories_nested_deeper_than_python_recurses(ended: Shell) -> None:
     runs = ended.directory / "s" / "BD-s-runs"
-    for _ in range(11):  # from within: a path has a length limit, too
-        top = runs / "top"
-        (top / "/".join("d" * 100)).mkdir(parents=True)
-        bottom = top / "/".join("d" * 100)
-        if (runs / "run-1" / "d").exists():
-            (runs / "run-1" / "d").rename(bottom / "d")
-        (top / "d").rename(runs / "run-1" / "d")
-        top.rmdir()
-    done = ended.run("clean", "--delete")
-    assert "4 runs deleted" in done.stdout
-    assert "not expected" not in done.stderr
-    assert run_directories(ended) in ([], ["run-1"])  # as deep as this Python can
-    if run_directories(ended):
-        assert f"{runs / 'run-1'}" in done.stderr
-        assert subprocess.run(["rm", "-r", str(runs / "run-1")], check=False).returncode == 0
+    piece = "/".join("d" * 100)
+    try:
+        for _ in range(11):  # the innermost first: a path has a length limit, too
+            (runs / "top" / piece).mkdir(parents=True)
+            if (runs / "run-1" / "d").exists():
+                (runs / "run-1" / "d").rename(runs / "top" / piece / "d")
+            (runs / "top" / "d").rename(runs / "run-1" / "d")
+        (runs / "top").rmdir()
+        done = ended.run("clean", "--delete")
+        assert "4 runs deleted" in done.stdout
+        assert "not expected" not in done.stderr
+        assert run_directories(ended) in ([], ["run-1"])  # as deep as this Python can
+        assert bool(run_directories(ended)) == (f"{runs / 'run-1'}" in done.stderr)
+    finally:
+        subprocess.run(["rm", "-rf", str(runs)], check=True)
 
 
 @pytest.mark.parametrize("below", ["mounted", "."])
@@ -603,6 +603,18 @@ def test_a_run_whose_directory_cannot_be_removed_is_kept(ended: Shell, below: st
         assert stat.S_IMODE((where / "inner").stat().st_mode) == 0o500
         assert run_directories(ended) == ["run-2"]
         assert ended.counts("s", "a") == {"FINISHED": 1}
+    assert "1 run deleted" in ended.ok("clean", "--delete")
+    assert run_directories(ended) == []
+
+
+def test_every_directory_that_keeps_a_run_is_named(ended: Shell) -> None:
+    runs = ended.directory / "s" / "BD-s-runs"
+    former = runs / "run-2.attempt-1"
+    former.mkdir()
+    with mounted(runs / "run-2"), mounted(former):
+        first = ended.run("clean", "--delete").stderr.splitlines()[0]
+    reason = "is a mount point"
+    assert f"s.2 ({runs / 'run-2'}: {reason}, {former}: {reason})" in first
     assert "1 run deleted" in ended.ok("clean", "--delete")
     assert run_directories(ended) == []
 

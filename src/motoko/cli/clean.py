@@ -69,7 +69,7 @@ def _check_nothing_left(cancelled: Cancelled, deleted: Deleted) -> None:
     from motoko.errors import MotokoError
 
     if deleted.kept:
-        places = [f"{key} ({problem})" for key, problem in deleted.kept.items()]
+        places = [f"{key} ({_some(problems)})" for key, problems in deleted.kept.items()]
         raise MotokoError(
             f"{count(len(places))} kept, since the directory cannot be removed: {_some(places)}",
             hint="Change what protects it, then clean again.",

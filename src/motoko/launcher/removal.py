@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from motoko.runtime import faults
@@ -51,15 +52,15 @@ def directories(root: Path, run_id: int) -> list[Path]:
     return sorted(path for path in root.glob(f"run-{run_id}*") if ours.fullmatch(path.name))
 
 
-def obstacle(root: Path, run_id: int) -> Obstacle | None:
-    """Return what would keep the directories of a run from being removed.
+def obstacles(root: Path, run_id: int) -> list[Obstacle]:
+    """Return what would keep the directories of a run from being removed, one of each directory.
 
     Directories of this user that are write-protected are opened, so they are no obstacle.
     """
     found = directories(root, run_id)
     if found and not os.access(root, os.W_OK | os.X_OK):
-        return Obstacle(str(root), _reason(str(root)))
-    return next((fault for path in found for fault in _obstacles(path)), None)
+        return [Obstacle(str(root), _reason(str(root)))]
+    return [fault for path in found for fault in islice(_obstacles(path), 1)]
 
 
 def sweep(store: Store) -> list[Obstacle]:

@@ -86,7 +86,7 @@ class Deleted:
     """
 
     runs: Sequence[RunKey]
-    kept: Mapping[RunKey, Obstacle]
+    kept: Mapping[RunKey, Sequence[Obstacle]]
     left: Sequence[Obstacle]
 
 
@@ -100,14 +100,14 @@ def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> Deleted:
     records = list(runs)
     _check_unused(store, {record.run_name for record in records})
     deleted: list[RunKey] = []
-    kept: dict[RunKey, Obstacle] = {}
+    kept: dict[RunKey, Sequence[Obstacle]] = {}
     left: list[Obstacle] = []
     for start in range(0, len(records) or 1, BATCH):
         keys = [record.key for record in records[start : start + BATCH]]
         for key in keys:
-            problem = removal.obstacle(store.runs_root(key.study), key.id)
-            if problem is not None:
-                kept[key] = problem
+            problems = removal.obstacles(store.runs_root(key.study), key.id)
+            if problems:
+                kept[key] = problems
         deleted += _delete(store, [key for key in keys if key not in kept])
         left = removal.sweep(store)
     return Deleted(deleted, kept, left)
