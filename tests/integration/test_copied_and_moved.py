@@ -298,3 +298,29 @@ def test_the_second_workflow_of_a_study_is_refused(shell: Shell, tmp_path: Path)
     assert f"of another workflow, {shell.directory}" in done.stderr
     assert not list(shell.directory.glob("s/BD-s-runs/*before*"))
     other.close()
+
+
+def test_a_workflow_in_the_place_of_a_renamed_one_is_refused(shell: Shell, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    (shell.directory / "s").rename(study)
+    (shell.directory / "s").symlink_to(study)
+    first = shell.start("run", "--run_name", "a")
+    wait_until(lambda: both_started(shell), "two runs")
+    shell.ok("kill")
+    finish(first)
+    former = Shell(tmp_path / "a.old", dict(shell.environment))
+    shell.directory.rename(former.directory)
+    shell.directory.mkdir()
+    for name in ("motoko.yaml", "steps.py"):
+        shutil.copy(former.directory / name, shell.directory)
+    (shell.directory / "s").symlink_to(study)
+    for command in (["create"], ["run", "--run_name", "b"]):
+        done = shell.run(*command)
+        assert done.returncode == 1
+        assert f"of another workflow, {former.directory}" in done.stderr
+    assert sorted(p.name for p in study.glob("BD*")) == ["BD-s-runs"]
+    assert not (shell.directory / ".wf" / "wf.db").exists()
+    (tmp_path / "go").touch()
+    former.ok("run", "--run_name", "a")
+    assert former.counts("s", "a") == {"FINISHED": 2}
+    former.close()

@@ -87,6 +87,48 @@ def test_a_new_state_in_the_same_place_keeps_them(first: StateDirectory, tmp_pat
     claim(first, runs_of(first))
 
 
+@pytest.fixture
+def renamed(first: StateDirectory, tmp_path: Path) -> StateDirectory:
+    """Another workflow in the place of the first, which was renamed; a study linked into both."""
+    (tmp_path / "a" / "s").rename(tmp_path / "study")
+    (tmp_path / "a" / "s").symlink_to(tmp_path / "study")
+    (tmp_path / "a").rename(tmp_path / "a.old")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "s").symlink_to(tmp_path / "study")
+    return StateDirectory.of(tmp_path / "a")
+
+
+@pytest.mark.parametrize("when", ["before its state is made", "later"])
+def test_another_workflow_in_the_place_of_a_renamed_one(
+    renamed: StateDirectory, tmp_path: Path, when: str
+) -> None:
+    if when == "later":
+        renamed.path.mkdir()
+    for runs in (runs_of(renamed), tmp_path / "study" / RUNS):
+        for work in (check, claim):
+            with pytest.raises(SharedStudyError) as caught:
+                work(renamed, runs)
+            assert caught.value.message.endswith(f"of another workflow, {tmp_path / 'a.old'}")
+    former = StateDirectory.of(tmp_path / "a.old")
+    claim(former, runs_of(former))
+
+
+def test_a_new_state_for_a_linked_study(renamed: StateDirectory, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "a.old")
+    renamed.path.mkdir()
+    claim(renamed, runs_of(renamed))
+
+
+def test_another_workflow_has_the_inode_number_of_a_removed_state(
+    first: StateDirectory, tmp_path: Path
+) -> None:
+    first.path.rename(tmp_path / "state")
+    (tmp_path / "other" / "s").mkdir(parents=True)
+    (tmp_path / "state").rename(tmp_path / "other" / ".wf")
+    first.path.mkdir()
+    claim(first, runs_of(first))
+
+
 def test_what_a_workflow_left_that_has_gone(first: StateDirectory, tmp_path: Path) -> None:
     study = tmp_path / "study"
     (tmp_path / "a" / "s").rename(study)

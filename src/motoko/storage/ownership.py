@@ -51,22 +51,39 @@ def claim(state: StateDirectory, runs: Path) -> None:
 def check(state: StateDirectory, runs: Path) -> None:
     """Raise SharedStudyError if the run directories below ``runs`` are another workflow's."""
     found, ours = _read(runs), _of(state, runs)
-    if found is None or found.workflow == ours.workflow or found.state == ours.state:
+    if found is None or found.state == ours.state:
         return
-    other = Path(found.workflow)
-    lives = _inode(other / ".wf") == found.state
-    inside = Path(os.path.realpath(runs.parent)).is_relative_to(state.path.parent)
-    if lives:
+    other = _whereabouts(found)
+    if other is not None:
         raise SharedStudyError(
             f"{runs} holds the run directories of another workflow, {other}",
             hint="Give each workflow a study directory of its own: copy it, do not link to it.",
         )
+    if found.workflow == ours.workflow:  # its state was removed and made anew
+        return
+    inside = Path(os.path.realpath(runs.parent)).is_relative_to(state.path.parent)
     if not inside and runs.is_dir() and any(runs.iterdir()):
         raise SharedStudyError(
-            f"{runs} holds the run directories of another workflow, {other}, which is not there "
-            "any more",
+            f"{runs} holds the run directories of another workflow, {found.workflow}, which is not "
+            "there any more",
             hint=f"If nobody needs them, move {runs} away.",
         )
+
+
+def _whereabouts(owner: Owner) -> Path | None:
+    """Return where a workflow is that owns a study, None if it is not known.
+
+    It may have been renamed since. A directory beside it is it if both inode numbers are there:
+    that of a state which was removed may be another workflow's now.
+    """
+    noted = Path(owner.workflow)
+    if _inode(noted / ".wf") == owner.state:
+        return noted
+    with contextlib.suppress(OSError):
+        for path in noted.parent.iterdir():
+            if _inode(path / ".wf") == owner.state and owner.study in map(_inode, path.iterdir()):
+                return path
+    return None
 
 
 def _of(state: StateDirectory, runs: Path) -> Owner:
