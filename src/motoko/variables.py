@@ -16,7 +16,7 @@ from motoko.errors import (
     UnknownNameError,
     suggestion,
 )
-from motoko.storage.creation import create_workflow
+from motoko.launcher.creation import create_workflow
 from motoko.storage.tracked import tracked
 from motoko.storage.variable_values import kept
 

@@ -199,7 +199,7 @@ class Workflow:
         Run directories of former runs are moved aside. DatabaseExistsError where there are
         results and nobody said that they may go.
         """
-        from motoko.storage.creation import create_workflow
+        from motoko.launcher.creation import create_workflow
 
         self.store.close()
         create_workflow(self.store, replace=bool(validated))

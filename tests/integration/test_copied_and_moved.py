@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -29,7 +31,6 @@ from tests.support.serving import increment, make, process_of, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -263,6 +264,33 @@ def test_a_home_that_was_never_there_is_not_missed(tmp_path: Path) -> None:
 def test_a_lock_in_a_directory_that_has_gone(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="nowhere is not there any more"):
         FileLock(tmp_path / "nowhere" / "a.lock").acquire()
+
+
+# -- a new database --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["there", "removed"])
+def test_no_directory_is_moved_aside_in_which_a_run_works(shell: Shell, state: str) -> None:
+    first = shell.start("run", "--run_name", "a")
+    wait_until(lambda: both_started(shell), "two runs")
+    shell.ok("kill")
+    finish(first)
+    if state == "removed":
+        shutil.rmtree(shell.directory / ".wf")
+    runs = shell.directory / "s" / "BD-s-runs"
+    done = shell.run("create", "--validated")
+    assert done.returncode == 1
+    found = re.search(rf"process ([0-9]+) still works in {runs}/run-[12]", done.stderr)
+    assert found is not None, done.stderr
+    assert (shell.directory / ".wf" / "wf.db").exists() == (state == "there")
+    if state == "there":
+        assert shell.counts("s", "a") == {"START": 2}
+        assert "stopped 2 runs" in shell.ok("kill", "--stop-runs")
+    else:
+        Path(shell.environment["MOTOKO_TEST_GO"]).touch()
+        wait_until(lambda: len(list(runs.glob("run-*/.motoko/*/exit"))) == 2, "both end")
+    wait_until(lambda: shell.run("create", "--validated").returncode == 0, "a new database")
+    assert [path.name for path in runs.parent.glob("BD-*")] == ["BD-s-runs.old-1"]
 
 
 # -- two workflows that share a study ----------------------------------------------------------

@@ -27,6 +27,7 @@ IMPORTS = (
     "motoko.cli.entry",
     "motoko.cli.progress",
     "motoko.cli.tables",
+    "motoko.launcher.creation",
     "motoko.launcher.launcher",
     "motoko.operations.backup",
     "motoko.operations.changing",
@@ -36,7 +37,6 @@ IMPORTS = (
     "motoko.operations.running",
     "motoko.operations.watching",
     "motoko.orchestrator.execution",
-    "motoko.storage.creation",
     "motoko.workflow",
     "tests.support.process",
 )
