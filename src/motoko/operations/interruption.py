@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import anyio
 
-HEED_SECONDS: Final = 1.0  # that user code may take to end which blocks the event loop
+HEED_SECONDS: Final = 2.0  # that user code may take to end which blocks the event loop
 MOMENT: Final = 0.05  # seconds until a signal is taken for unnoticed, a wait for ended
 AGAIN_SECONDS: Final = 0.5  # then it is interrupted as often as that
 DOUBLE_SECONDS: Final = 0.3  # a signal that comes so soon after the first is the same one
