@@ -28,7 +28,7 @@ from tests.support.launching import Place
 from tests.support.serving import STUDIES, add_one, increment, make, process_of, variable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.fault
@@ -173,9 +173,9 @@ class Attempt:
         private.mkdir(parents=True)
         return cls(private)
 
-    def start(self, script: str) -> subprocess.Popen[bytes]:
+    def start(self, script: str, shell: Sequence[str] = ("/bin/sh",)) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            ["/bin/sh", WRAPPER, str(self.private), "sh", "-c", script], start_new_session=True
+            [*shell, WRAPPER, str(self.private), "sh", "-c", script], start_new_session=True
         )
 
     @property
@@ -219,6 +219,16 @@ def test_who_is_asked_to_end_waits_for_no_room(small: Path) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(60) == 3
     assert attempt.record == ""
+
+
+@pytest.mark.parametrize("shell", [["/bin/sh"], ["/bin/bash", "--posix"]], ids=["bash", "slurm"])
+@pytest.mark.parametrize("target", ["/proc/self/fd", "/proc/1/task", "/sys/kernel", "nowhere"])
+def test_an_exit_record_that_no_room_would_help_is_not_waited_for(
+    tmp_path: Path, target: str, shell: list[str]
+) -> None:
+    attempt = Attempt.make(tmp_path)
+    script = f"rm -rf {attempt.private}; ln -s {target} {attempt.private}; exit 3"
+    assert attempt.start(script, shell).wait(60) == 3
 
 
 def test_a_launcher_says_that_an_exit_record_waits(small: Path, tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ def test_nonsense_in_the_outbox_is_ignored(served: Place) -> None:
 
 
 A = '"$MOTOKO_ATTEMPT_DIR"'
+GONE = 'rm -rf "$MOTOKO_RUN_DIR"'
 # What a script does to the files of its run: outcome, and a word of the reason.
 HABITS = {
     f"mkdir {A}/exit": ("FINISHED", ""),
@@ -170,10 +171,14 @@ HABITS = {
     f"ln -sf /dev/zero {A}/outbox": ("FAILED", "/outbox is a symbolic link"),
     f"rm {A}/start; exit 111": ("FAILED", "exit code 111"),
     f"rm {A}/start; mkfifo {A}/start; exit 111": ("FAILED", "exit code 111"),
-    'rm -rf "$MOTOKO_RUN_DIR"; exit 111': ("FAILED", "exit code 111"),
+    f"{GONE}; exit 111": ("FAILED", "exit code 111"),
     f": >{A}/exit; sleep 3; exit 4": ("FAILED", "exit code 4"),  # as where the disk is full
+    f"rm -rf {A}; ln -s /proc/self/fd {A}; exit 5": ("FAILED", "/outbox was removed"),
+    f"rm -rf {A}; ln -s /proc/1/task {A}": ("FAILED", "/outbox was removed"),
+    "rm -rf .motoko; ln -s /proc/self/fd .motoko; exit 5": ("FAILED", "/outbox was removed"),
+    f'{GONE}; ln -s /proc/self/fd "$MOTOKO_RUN_DIR"; exit 5': ("FAILED", "/outbox was removed"),
     f"mkdir {A}/stop; sleep 600 # stopped": ("TIMEOUT", "its timeout"),
-    'rm -rf "$MOTOKO_RUN_DIR"; sleep 600 # stopped': ("TIMEOUT", "its timeout"),
+    f"{GONE}; sleep 600 # stopped": ("TIMEOUT", "its timeout"),
     "echo '999999999 1' >.motoko/attempt; exit 5": ("FAILED", "exit code 5"),
 }
 

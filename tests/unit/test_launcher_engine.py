@@ -154,6 +154,11 @@ def test_a_site_serves_its_generator_and_machines(terms: Terms, served: bool) ->
         (0, {"failed": "oh"}, Ending(Lifecycle.FAILED, 0, "oh")),
         (3, {}, Ending(Lifecycle.FAILED, 3, "exit code 3")),
         (3, {"failed": "oh"}, Ending(Lifecycle.FAILED, 3, "oh")),
+        (
+            3,
+            {"fault": "x is a FIFO"},
+            Ending(Lifecycle.FAILED, 3, "exit code 3; its results cannot be read: x is a FIFO"),
+        ),
         (128, {}, Ending(Lifecycle.FAILED, 128, "exit code 128")),
         (137, {}, Ending(Lifecycle.FAILED, -9, "killed by SIGKILL")),
         (192, {}, Ending(Lifecycle.FAILED, -64, "killed by SIGRTMAX")),

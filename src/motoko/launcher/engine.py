@@ -228,13 +228,12 @@ def ending(
     if code is None:
         reason = "its process ended without an exit record"
         return Ending(Lifecycle.LOST, None, f"{reason}: {fault}" if fault else reason)
-    if code < 0:
-        return Ending(Lifecycle.FAILED, code, failed or f"killed by {signal_name(-code)}")
+    reasons = [f"its results cannot be read: {fault}"] if fault else []
     if code or failed is not None:
-        return Ending(Lifecycle.FAILED, code, failed or f"exit code {code}")
-    if fault is not None:
-        return Ending(Lifecycle.FAILED, 0, f"its results cannot be read: {fault}")
-    return Ending(Lifecycle.FINISHED, 0)
+        told = f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
+        reasons.insert(0, failed or told)
+    outcome = Lifecycle.FAILED if reasons else Lifecycle.FINISHED
+    return Ending(outcome, code, "; ".join(reasons) or None)
 
 
 def with_fields_checked(

@@ -55,9 +55,18 @@ clear_the_way() {
     [ ! -L "$motoko_attempt/exit" ] && [ ! -e "$motoko_attempt/exit" ]
 }
 
+# Whether it is for lack of room that there is no exit record; dd says so, the shell may not.
+no_room() {
+    motoko_words=$({ printf 'exit %s\n' "$motoko_status" | LC_ALL=C dd of="$motoko_attempt/exit"; } 2>&1)
+    case $motoko_words in
+    *"No space left"* | *"uota exceeded"*) return 0 ;;
+    esac
+    return 1
+}
+
 # On a full disk the exit record waits for room, unless somebody wants an end or the directory went.
 until clear_the_way && { printf 'exit %s\n' "$motoko_status" >"$motoko_attempt/exit"; } 2>/dev/null; do
-    if [ -n "$motoko_stopped" ] || [ ! -d "$motoko_attempt" ] || ! clear_the_way; then
+    if [ -n "$motoko_stopped" ] || [ ! -d "$motoko_attempt" ] || ! clear_the_way || ! no_room; then
         break
     fi
     sleep 1
