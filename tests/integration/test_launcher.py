@@ -195,6 +195,35 @@ def test_what_a_script_does_to_its_files_costs_its_run_only(served: Place) -> No
     assert run_script(served, "true").state == "FINISHED"
 
 
+@pytest.mark.parametrize(
+    ("file", "deed", "word"),
+    [
+        ("launch.sh", "mkfifo $file", "it is a FIFO"),
+        ("mesh", "mkfifo $file", "it is a FIFO"),
+        ("mesh", "mkdir $file", "Is a directory"),
+        ("launch.sh", "ln -s /dev/zero $file", "it is a device"),
+        ("launch.sh", "ln -s /proc/self/mem $file", "Input/output error"),
+    ],
+)
+def test_what_a_script_does_to_its_study_costs_the_runs_of_that_study(
+    make: Callable[..., Place], file: str, deed: str, word: str
+) -> None:
+    script = f'file="$PWD/../../{file}"; rm "$file"; {deed}\n'
+    place = make(script, "true\n", options={"max_concurrent": 1})
+    (place.directory / "a" / "mesh").touch()
+    (place.directory / "a" / "bd.yaml").write_text("{job: {x: int}, config_files: [mesh]}")
+    place.start()
+    first = place.run(study="a")
+    assert place.wait([first])[0].state == "FINISHED"
+    others = place.create([{"x": n} for n in range(3)], study="b")
+    later = place.run(study="a")
+    (failed,) = place.wait([later])
+    assert failed.state == "FAILED"
+    assert word in (failed.reason or "")
+    assert f"a/{file}" in (failed.reason or "")
+    assert [record.state for record in place.wait(others)] == ["FINISHED"] * 3
+
+
 def test_children_left_behind_end_with_the_run(served: Place) -> None:
     record = run_script(served, "sleep 600 & echo $! >child")
     child = int((served.directory_of(record.key) / "child").read_text())

@@ -196,11 +196,27 @@ def test_a_large_file_is_copied_without_being_in_memory(
     assert peak < mesh.large.stat().st_size / 4
 
 
+@pytest.mark.parametrize("instead", ["No such file", "it is a FIFO", "it is a device"])
 def test_a_large_file_that_has_gone_meanwhile_is_named(
-    attempt: Callable[[int], Place], mesh: Source
+    attempt: Callable[[int], Place], mesh: Source, instead: str
 ) -> None:
     assert mesh.large is not None
     mesh.large.unlink()
-    with pytest.raises(SourceError, match=r"mesh cannot be read: No such file"):
+    if "FIFO" in instead:
+        os.mkfifo(mesh.large)
+    elif "device" in instead:
+        mesh.large.symlink_to("/dev/zero")
+    with pytest.raises(SourceError, match=f"mesh cannot be read: {instead}"):
         prepare(attempt(1), INPUTS, [SCRIPT, mesh])
     assert names(attempt(1)) == set()
+
+
+def test_a_link_to_a_large_file_is_followed(
+    attempt: Callable[[int], Place], mesh: Source, tmp_path: Path
+) -> None:
+    assert mesh.large is not None
+    (tmp_path / "study" / "link").symlink_to(mesh.large)
+    place = attempt(1)
+    prepare(place, INPUTS, [SCRIPT, *read_sources(tmp_path / "study", ["link"])])
+    assert not os.path.islink(f"{place.run}/link")
+    assert filecmp.cmp(mesh.large, f"{place.run}/link", shallow=False)

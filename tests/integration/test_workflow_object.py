@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.errors import ConfigError, ConstraintError, ParameterError, UnknownNameError
+from motoko.storage import scripts
 from motoko.storage.database import Database
 from motoko.storage.server import stop_server
 from motoko.storage.session import transact
@@ -127,14 +128,10 @@ def test_run_params_that_are_no_dictionary(workflow: Workflow) -> None:
 
 
 def test_a_script_that_cannot_be_read(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = Path.open
+    def refused(path: Path) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    def refused(path: Path, *arguments: Any, **options: Any) -> Any:
-        if path.name == "launch.sh":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return usual(path, *arguments, **options)
-
-    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr(scripts, "open_regular", refused)
     with pytest.raises(ConfigError, match=r"launch\.sh cannot be read: Permission denied"):
         workflow.open.create_task(x=1.0)
     assert len(workflow.open.select()) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
 import re
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime
@@ -739,6 +740,39 @@ def test_a_study_without_its_file_is_named_with_its_line(tmp_path: Path) -> None
         load_workflow(file)
     message = f"the study 'mult' has no {tmp_path / 'mult' / 'bd.yaml'}"
     check(caught.value, file, Bad("", 2, message))
+
+
+@pytest.mark.parametrize("name", ["motoko.yaml", "mult/bd.yaml"])
+@pytest.mark.parametrize("kind", ["it is a FIFO", "Is a directory", "it is a device"])
+def test_a_file_of_another_kind_is_named(tmp_path: Path, name: str, kind: str) -> None:
+    make_workflow(tmp_path)
+    file = tmp_path / name
+    file.unlink()
+    if "FIFO" in kind:
+        os.mkfifo(file)
+    elif "device" in kind:
+        file.symlink_to("/dev/zero")
+    else:
+        file.mkdir()
+    with pytest.raises(ConfigError, match=f"{name}: cannot be read: {kind}"):
+        load_workflow(tmp_path)
+
+
+def test_a_file_that_is_too_large_is_named(tmp_path: Path) -> None:
+    make_workflow(tmp_path)
+    os.truncate(tmp_path / "mult" / "bd.yaml", 1 << 40)
+    with pytest.raises(ConfigError, match=r"bd\.yaml:1: the file is larger than 64 MiB"):
+        load_workflow(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["launch.sh", "mesh"])
+def test_a_file_to_copy_of_another_kind_is_named(tmp_path: Path, file: str) -> None:
+    directory = make_study(tmp_path, text="config_files: [mesh]\n")
+    (directory / "mesh").touch()
+    (directory / file).unlink()
+    os.mkfifo(directory / file)
+    with pytest.raises(ConfigError, match=f"{file} is no regular file"):
+        load_study(directory)
 
 
 @pytest.mark.parametrize("given", ["motoko.yaml", "nowhere/motoko.yaml"])

@@ -13,6 +13,7 @@ from motoko.storage.address import StateDirectory
 from motoko.storage.ownership import check, claim
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.unit
@@ -40,6 +41,17 @@ def first(tmp_path: Path) -> StateDirectory:
 
 
 def test_it_stays_the_first_ones(first: StateDirectory) -> None:
+    check(first, runs_of(first))
+    claim(first, runs_of(first))
+
+
+@pytest.mark.parametrize("make_it", [os.mkfifo, os.mkdir])
+def test_a_note_that_is_no_file_holds_up_nobody(
+    first: StateDirectory, make_it: Callable[[Path], None]
+) -> None:
+    note = runs_of(first).with_name(f".{RUNS}.workflow")
+    note.unlink()
+    make_it(note)
     check(first, runs_of(first))
     claim(first, runs_of(first))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from os.path import isdir, isfile  # Path.is_file raises where a name is too long
+from os.path import exists, isdir, isfile  # Path.is_file raises where a name is too long
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -293,4 +293,6 @@ def _check_files(written: StudyFile, directory: Path, document: Document) -> Non
 
 
 def _instead(path: Path) -> str:
-    return "is a directory" if isdir(path) else "does not exist"
+    if isdir(path):
+        return "is a directory"
+    return "is no regular file" if exists(path) else "does not exist"

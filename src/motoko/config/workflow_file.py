@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from os.path import isdir, isfile  # Path.is_dir raises where a name is too long
+from os.path import exists, isdir  # Path.is_dir raises where a name is too long
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationInfo
@@ -235,7 +235,7 @@ def _study(directory: Path, document: Document) -> StudyConfig:
             ("task_managers", name),
             hint=_siblings(directory),
         )
-    if not isfile(directory / STUDY_FILE):
+    if not exists(directory / STUDY_FILE):
         raise document.error(
             f"the study {name!r} has no {directory / STUDY_FILE}",
             ("task_managers", name),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import yaml
 
 from motoko.errors import ConfigError
+from motoko.worker.regular import open_regular
 from motoko.worker.values import finer_than_microseconds
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 KeyPath: TypeAlias = "tuple[str | int, ...]"
 
 MAX_NODES: Final = 1_000_000
+LARGEST: Final = 64 << 20  # bytes of a file
 _TAG: Final = "tag:yaml.org,2002:"
 _TEXT_TAGS: Final = (_TAG + "str", _TAG + "value")
 _SCALAR_TAGS: Final = tuple(_TAG + name for name in ("int", "float", "bool", "null", "timestamp"))
@@ -78,7 +80,11 @@ class Document:
 def read_document(file: Path) -> Document:
     """Read the YAML mapping in ``file``; ConfigError if it is not one. OSError passes through."""
     name = str(file)
-    text = _decode(file.read_bytes(), name)
+    with open_regular(file) as opened:
+        data = opened.read(LARGEST + 1) or b""  # None where there is nothing yet
+    if len(data) > LARGEST:
+        raise ConfigError(f"the file is larger than {LARGEST >> 20} MiB", file=name, line=1)
+    text = _decode(data, name)
     try:
         loader = _Loader(text)
         try:

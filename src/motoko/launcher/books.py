@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from motoko.core.changes import EditRun
 from motoko.core.edits import Adopt, Claim, End, Remark, Requeue, Started
 from motoko.core.states import ACTIVE, Lifecycle
-from motoko.errors import ConflictError, LauncherError, UnknownRunError
+from motoko.errors import ConfigError, ConflictError, LauncherError, UnknownRunError
 from motoko.launcher import registry
 from motoko.launcher.directory import Place
 from motoko.launcher.engine import (
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
+    from motoko.config import StudyConfig
     from motoko.core.changes import Change
     from motoko.core.records import RunRecord
     from motoko.launcher.active import Active, Ended, Notes
@@ -249,7 +250,7 @@ class Books:
         claims = [claim for choice in choices for claim in choice.claims]
         moments = [choice.wake_at for choice in choices if choice.wake_at is not None]
         studies = {record.study for record, _ in claims}
-        scripts = {study: scripts_digest(self._store.studies[study]) for study in studies}
+        scripts = {study: _digest(self._store.studies[study]) for study in studies}
         for record, _ in claims:
             claim = Claim(self._me.name, secrets.token_hex(8), now, scripts[record.study])
             self.session.add(EditRun(record.key, claim))
@@ -439,6 +440,13 @@ class Books:
     def place(self, record: RunRecord) -> Place:
         """Return where a run's present attempt is."""
         return Place.of(self._store.runs_root(record.study), record)
+
+
+def _digest(study: StudyConfig) -> str:
+    try:
+        return scripts_digest(study)
+    except ConfigError:  # the attempt fails, and says which file it is
+        return ""
 
 
 def _failure(active: Active, news: News) -> str | None:

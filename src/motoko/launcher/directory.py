@@ -22,6 +22,7 @@ from motoko.errors import LauncherError
 from motoko.runtime.files import PRIVATE_DIRECTORY, PRIVATE_FILE
 from motoko.runtime.untrusted import read_file
 from motoko.worker import HEADER, OUTBOX
+from motoko.worker.regular import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,12 +110,14 @@ def read_sources(study: Path, names: Iterable[str]) -> list[Source]:
 
 def _read_source(study: Path, name: str) -> Source:
     path = study / name
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        executable = bool(found.st_mode & EXECUTABLE)
-        large = path if found.st_size > PIECE else None
-        return Source(name, file.read(PIECE), executable, large)
+    try:
+        with open_regular(path) as file:
+            found = os.fstat(file.fileno())
+            content = file.read(PIECE) or b""  # None where there is nothing yet, as in /proc/kmsg
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    large = path if found.st_size > PIECE else None
+    return Source(name, content, bool(found.st_mode & EXECUTABLE), large)
 
 
 def prepare(place: Place, inputs: tuple[str, bytes], sources: Iterable[Source]) -> None:
@@ -240,7 +243,7 @@ def _publish(place: Place, draft: str) -> None:
 def _copy(source: Path, path: str, mode: int) -> None:
     """Copy a large file in pieces; the file system may share its blocks with the copy."""
     try:
-        origin = open(source, "rb")  # noqa: SIM115 - closed below
+        origin = open_regular(source)
     except OSError as error:
         raise SourceError(f"{source} cannot be read: {error.strerror}") from error
     with origin, _new(path, mode) as copy:

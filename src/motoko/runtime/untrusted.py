@@ -9,26 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from motoko.worker.regular import FLAGS, kind
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SMALL: Final = 64 * 2**10  # bytes; more than any file that Motoko writes into a run's directory
 _PIECE: Final = 4 * 2**20  # bytes that are asked for at once
-# A link is not followed, and opening a FIFO does not wait for its other end.
-_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 _LATEST: Final = 4e9  # seconds since the epoch; a time far beyond has no year
-_KINDS: Final = (
-    (stat.S_ISDIR, "a directory"),
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISLNK, "a symbolic link"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +55,15 @@ def read_file(path: str | Path, *, offset: int = 0, limit: int = SMALL) -> Found
     if seen.missing or seen.fault is not None:
         return seen  # a device must not even be opened
     try:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(path, FLAGS | os.O_NOFOLLOW)
     except FileNotFoundError:
         return _MISSING
     except OSError as error:
         return _unreadable(path, error)
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            return _wrong_kind(path, found)
+        if (other := kind(found.st_mode)) is not None:
+            return _wrong_kind(path, other, found)
         data = _read(descriptor, offset, limit)
         return Found(data, None, found.st_size, _moment(found))
     except OSError as error:
@@ -96,8 +87,8 @@ def stat_file(path: str | Path) -> Found:
         return _MISSING
     except OSError as error:
         return _unreadable(path, error)
-    if not stat.S_ISREG(found.st_mode):
-        return _wrong_kind(path, found)
+    if (other := kind(found.st_mode)) is not None:
+        return _wrong_kind(path, other, found)
     return Found(b"", None, found.st_size, _moment(found))
 
 
@@ -110,9 +101,8 @@ def _read(descriptor: int, offset: int, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def _wrong_kind(path: str | Path, found: os.stat_result) -> Found:
-    kind = next((name for holds, name in _KINDS if holds(found.st_mode)), "no regular file")
-    return Found(None, f"{path} is {kind}", 0, _moment(found))
+def _wrong_kind(path: str | Path, other: str, found: os.stat_result) -> Found:
+    return Found(None, f"{path} is {other}", 0, _moment(found))
 
 
 def _unreadable(path: str | Path, error: OSError) -> Found:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from motoko.errors import SharedStudyError
 from motoko.runtime.files import exclusive_create, inode, write_atomic
+from motoko.runtime.untrusted import read_file
 
 if TYPE_CHECKING:
     from motoko.storage.address import StateDirectory
@@ -40,7 +41,8 @@ def claim(state: StateDirectory, runs: Path) -> None:
     """
     ours = _of(state, runs)
     content = json.dumps(asdict(ours)).encode()
-    with contextlib.suppress(PermissionError):  # then no run directory can be made either
+    # Without permission no run directory can be made either; a directory is a script's doing.
+    with contextlib.suppress(PermissionError, IsADirectoryError):
         if exclusive_create(_note(runs), content):
             return
         check(state, runs)
@@ -97,7 +99,7 @@ def _note(runs: Path) -> Path:
 def _read(runs: Path) -> Owner | None:
     """Return what the note says, None if there is none, it makes no sense or is a copy."""
     try:
-        content = json.loads(_note(runs).read_bytes())
+        content = json.loads(read_file(_note(runs)).data or b"")
         found = Owner(str(content["workflow"]), int(content["state"]), content["study"])
     except (OSError, ValueError, TypeError, LookupError):
         return None

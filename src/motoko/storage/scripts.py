@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import ConfigError
+from motoko.worker.regular import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ def scripts_digest(study: StudyConfig) -> str:
 
 def _pieces(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while piece := file.read(PIECE):
                 yield piece
     except OSError as error:

@@ -8,6 +8,7 @@ import sys
 from motoko.worker.names import WorkerError, field_name
 from motoko.worker.outbox import INPUTS, OUTBOX, VERSION, read_outbox, write_record
 from motoko.worker.plain import decode, encode
+from motoko.worker.regular import open_regular
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -91,12 +92,15 @@ class Attempt:
     def said(self) -> tuple[dict[str, Any], str | None]:
         """Return the fields and the label that processes of this attempt gave so far."""
         seen, fields, label = self._said
+        outbox = os.path.join(self.directory, OUTBOX)
         try:
-            with open(os.path.join(self.directory, OUTBOX), "rb") as file:
+            with open_regular(outbox) as file:
                 file.seek(seen)
                 records, used = read_outbox(file.read())
         except FileNotFoundError:
             return fields, label
+        except OSError as error:
+            raise WorkerError(f"{outbox} cannot be read: {error.strerror or error}") from error
         news = {record["field"]: record["value"] for record in records if record["op"] == "set"}
         for record in records:
             label = record.get("label", label)
@@ -109,7 +113,7 @@ def _load(path: str) -> dict[str, Any]:
     import json
 
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_regular(path) as file:
             inputs = decode(json.load(file))
         version = inputs["v"]
     except OSError as error:

@@ -50,7 +50,8 @@ def write_record(outbox: str, record: dict[str, Any]) -> None:
             hint="Write it to a file in the run's directory, and set a field to the file's name.",
         )
     # Opened for each record: nothing is shared with threads or forked processes.
-    descriptor = os.open(outbox, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(outbox, flags, 0o600)  # a FIFO in its place is not waited for
     try:
         for _ in range(TRIES_TO_WRITE):
             written = os.write(descriptor, line)

@@ -1,0 +1,72 @@
+"""Files that a script reads or writes: another kind of file is an error, and not waited for."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from motoko.worker import WorkerError
+from motoko.worker.attempt import Attempt
+from motoko.worker.regular import open_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.unit
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "it is a FIFO": os.mkfifo,
+    "Is a directory": os.mkdir,
+    "it is a device": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_other_kinds_are_errors(tmp_path: Path, kind: str) -> None:
+    KINDS[kind](tmp_path / "file")
+    with pytest.raises(OSError, match=kind):
+        open_regular(tmp_path / "file")
+
+
+def test_what_became_another_kind_at_the_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    former = os.stat(tmp_path / "file")
+    (tmp_path / "file").unlink()
+    os.mkfifo(tmp_path / "file")
+    monkeypatch.setattr(os, "stat", lambda _: former)
+    with pytest.raises(OSError, match="it is a FIFO"):
+        open_regular(tmp_path / "file")
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    with open_regular(tmp_path / "link") as file:
+        assert file.read() == b"content"
+
+
+def test_inputs_of_another_kind(tmp_path: Path, kind: str) -> None:
+    KINDS[kind](tmp_path / "inputs.json")
+    with pytest.raises(WorkerError, match=f"inputs.json cannot be read: {kind}"):
+        _ = Attempt(str(tmp_path)).inputs
+
+
+def test_an_outbox_of_another_kind(tmp_path: Path, kind: str) -> None:
+    KINDS[kind](tmp_path / "outbox")
+    with pytest.raises(WorkerError, match=f"outbox cannot be read: {kind}"):
+        Attempt(str(tmp_path)).said()
+
+
+def test_a_fifo_that_nobody_reads_is_not_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "outbox")
+    with pytest.raises(WorkerError, match="outbox cannot be written"):
+        Attempt(str(tmp_path)).say("state", label="X")
