@@ -140,14 +140,25 @@ def test_required_fields_that_are_missing_make_a_run_failed(tmp_path: Path) -> N
         shell.close()
 
 
-def test_what_is_said_after_the_end_of_a_run_is_refused(tmp_path: Path) -> None:
-    late = """\
-motoko-worker set y 1
-echo "$MOTOKO_ATTEMPT_DIR" >attempt
-"""
-    shell = small_workflow(tmp_path / "w", script=late)
+@pytest.mark.parametrize(
+    ("ending", "state"),
+    [
+        ("true", "FINISHED"),
+        ("kill -9 $PPID", "LOST"),
+        ("trap '' TERM INT HUP; while :; do sleep .2; done", "TIMEOUT"),
+    ],
+)
+def test_what_is_said_after_the_end_of_a_run_is_refused(
+    tmp_path: Path, ending: str, state: str
+) -> None:
+    late = f'echo "$MOTOKO_ATTEMPT_DIR" >attempt\n{ending}\n'
+    shell = small_workflow(tmp_path / "w", script=late, main=MAIN.replace("list(range(10))", "1"))
+    if state == "TIMEOUT":
+        shell.write({"s/bd.yaml": "job: {x: int}\ntimeout: 4\n"})
     try:
         assert shell.run("run", "--run_name", "a").returncode == 0
+        (found,) = shell.info("--verbose")["studies"][0]["runs"]
+        assert (found["state"], found["fields"]) == (state, {})
         run = shell.directory / "s" / "BD-s-runs" / "run-1"
         attempt = (run / "attempt").read_text().strip()
         shell.environment["MOTOKO_ATTEMPT_DIR"] = attempt

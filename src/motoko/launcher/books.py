@@ -28,7 +28,7 @@ from motoko.launcher.engine import (
     with_fields_checked,
     with_processes_left,
 )
-from motoko.launcher.evidence import record_missing
+from motoko.launcher.evidence import note_end, record_missing
 from motoko.launcher.harvest import MAX_FIELDS, News, fitting, lost_results, read_news, typed
 from motoko.runtime import faults
 from motoko.storage.committing import transact
@@ -347,6 +347,7 @@ class Books:
             return
         if not active.recorded_start and active.since is not None:
             draft.changes.append(self._started(active, ended.at))
+        note_end(active.place)
         if active.stop is Lifecycle.CREATED:
             cause = f"recalled by launcher {self._me.name}"
             draft.changes.append(EditRun(active.key, Requeue(active.token, ended.at, cause)))

@@ -4,10 +4,12 @@
 wrapper; or
 ``launcher NAME``, by one that took the attempt back. ``exit``: ``exit STATUS``, by the wrapper.
 ``stop``: the outcome for which a launcher ends the attempt, written before the first signal.
+``over``: left by a launcher that found the attempt ended without ``exit``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -17,10 +19,11 @@ from typing import TYPE_CHECKING, Final
 from motoko.core.states import Lifecycle
 from motoko.launcher.directory import PRIVATE, marked
 from motoko.launcher.engine import Evidence
-from motoko.runtime.files import write_atomic
+from motoko.runtime.files import exclusive_create, write_atomic
 from motoko.runtime.processes import PROC, ProcessId, identify, is_alive
 from motoko.runtime.untrusted import read_file, stat_file
 from motoko.worker import OUTBOX
+from motoko.worker.attempt import OVER
 
 if TYPE_CHECKING:
     from motoko.launcher.directory import Place
@@ -141,6 +144,17 @@ def note_stop(place: Place, outcome: Lifecycle) -> None:
         write_atomic(place.file(STOP), f"{outcome.value}\n".encode())
     except OSError as error:
         log.warning("%s cannot be written: %s", place.file(STOP), error.strerror or error)
+
+
+def note_end(place: Place) -> None:
+    """Mark an attempt as over where it left no exit record, as far as that is possible.
+
+    Processes of it that live on are told that what they say comes too late. To be called before
+    its outbox is read for the last time.
+    """
+    if not os.path.exists(place.file(EXIT)):
+        with contextlib.suppress(OSError):
+            exclusive_create(place.file(OVER))
 
 
 def working_in(run: str) -> ProcessId | None:

@@ -26,6 +26,7 @@ def tolerate_narrow_encodings() -> None:
 
 
 EXIT = "exit"  # the wrapper's record of how the script ended
+OVER = "over"  # a launcher's mark of an end that left no such record
 
 
 class Attempt:
@@ -81,7 +82,7 @@ class Attempt:
             )
 
     def _over(self) -> bool:
-        return os.path.exists(os.path.join(self.directory, EXIT))
+        return any(os.path.exists(os.path.join(self.directory, name)) for name in (EXIT, OVER))
 
     def set_field(self, name: object, value: Any, read: Callable[..., Any]) -> None:
         """Set a field to what ``read`` makes of ``value`` in the field's declared type, if any."""
