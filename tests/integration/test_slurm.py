@@ -140,6 +140,7 @@ def test_a_thousand_runs_go_in_arrays(served: SlurmPlace) -> None:
         (': >"$MOTOKO_ATTEMPT_DIR/again"; exit 3', "FAILED", 3, "exit code 3"),
         ('echo exit 0 >"$MOTOKO_ATTEMPT_DIR/exit"; sleep 3; exit 4', "FAILED", 4, "exit code 4"),
         ('cd /; rm -rf "$MOTOKO_RUN_DIR"; exit 111', "FAILED", None, "left no exit record"),
+        ("A=$MOTOKO_ATTEMPT_DIR; rm -r $A; ln -s /proc/1/fd $A; exit 3", "FAILED", None, "/exit"),
     ],
 )
 def test_ends_are_told(

@@ -56,7 +56,7 @@ def _sight(question: Question) -> Sight:
     if status is None:
         if word is not None and not word.condition.is_end:
             return seen
-        gone = not os.path.isdir(place.private)
+        gone = os.path.islink(place.private) or not os.path.isdir(place.private)
         return replace(seen, fault=evidence.record_missing(place), gone=gone)
     # Whatever somebody wrote into its exit record. Processes of other machines are not seen.
     if evidence.look(place)[0].alive:
