@@ -342,15 +342,58 @@ def put_another_socket_there(state: StateDirectory) -> None:
         other.bind(path)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        take_away_the_socket,
-        take_away_socket_and_record,
-        take_away_socket_and_locks,
-        put_another_socket_there,
-    ],
-)
+def put_an_empty_directory_there(state: StateDirectory) -> None:
+    path = state.socket()
+    path.unlink()
+    path.mkdir()
+
+
+def put_a_directory_there(state: StateDirectory) -> None:
+    put_an_empty_directory_there(state)
+    (state.socket() / "file").write_text("kept")
+
+
+def put_a_link_to_itself_there(state: StateDirectory) -> None:
+    path = state.socket()
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def put_a_link_to_no_possible_name_there(state: StateDirectory) -> None:
+    path = state.socket()
+    path.unlink()
+    path.symlink_to("n" * 300)
+
+
+def put_a_fifo_there(state: StateDirectory) -> None:
+    path = state.socket()
+    path.unlink()
+    os.mkfifo(path)
+
+
+def put_its_directory_elsewhere(state: StateDirectory) -> None:
+    """As far as that is the socket's own, where it cannot be in ``.wf``."""
+    directory = state.socket().parent
+    if directory == state.path:
+        pytest.skip("the socket is in .wf")
+    directory.rename(directory.with_name("elsewhere"))
+    directory.symlink_to(directory.name)
+
+
+SPOILT = [
+    take_away_the_socket,
+    take_away_socket_and_record,
+    take_away_socket_and_locks,
+    put_another_socket_there,
+    put_an_empty_directory_there,
+    put_a_directory_there,
+    put_a_link_to_itself_there,
+    put_a_link_to_no_possible_name_there,
+    put_a_fifo_there,
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
 def test_a_server_that_cannot_be_reached_is_replaced(
     state: StateDirectory, store: Store, spoil: Callable[[StateDirectory], None]
 ) -> None:
@@ -366,6 +409,33 @@ def test_a_server_that_cannot_be_reached_is_replaced(
         assert server_process(state) != process
     finally:
         other.close()
+
+
+@pytest.mark.parametrize("spoil", [*SPOILT, put_its_directory_elsewhere])
+def test_so_is_one_whose_socket_is_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[StateDirectory], None]
+) -> None:
+    directory = tmp_path / ("deep directory" * 5) / ("deeper" * 5)
+    directory.mkdir(parents=True)
+    state = StateDirectory.of(directory)
+    with tempfile.TemporaryDirectory(prefix="m", dir="/tmp") as base:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", base)
+        create_database(state, STUDIES)
+        try:
+            process = server_process(state)
+            assert state.socket().parent.parent == Path(base)
+            spoil(state)
+            python(SETTER, directory, "n", 3)
+            assert server_process(state) != process
+        finally:
+            stop_server(state)
+
+
+def test_a_directory_in_the_place_of_the_socket_is_kept(state: StateDirectory) -> None:
+    put_a_directory_there(state)
+    python(SETTER, state.path.parent, "n", 3)
+    (kept,) = state.path.glob("zeo.sock.*/file")
+    assert kept.read_text() == "kept"
 
 
 def test_a_record_that_was_removed_is_written_again(state: StateDirectory) -> None:

@@ -121,15 +121,20 @@ def private_directory(path: Path) -> Path:
     return path
 
 
-def inode(path: Path) -> int | None:
+def inode(path: Path, *, follow: bool = True) -> int | None:
     """Return a file's or a directory's inode number, None if it does not exist.
 
-    OSError where that cannot be told.
+    That of what a link leads to, or with ``follow=False`` of the link itself. OSError where that
+    cannot be told.
     """
     try:
-        return path.stat().st_ino
+        return path.stat(follow_symlinks=follow).st_ino
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # links that lead nowhere
+            return None
+        raise
 
 
 def sync_directory(path: Path) -> None:

@@ -49,10 +49,9 @@ def serve(state: StateDirectory, policy: Policy) -> None:
     home = Home.of(state)
     packer = Packer(state.packed_note, policy)
     storage = packer.storage = ServedFile(state.database, committed=packer.consider)
-    remove_orphans(state)
     socket = state.new_socket()
-    with contextlib.suppress(FileNotFoundError):
-        socket.unlink()
+    _clear(socket)
+    remove_orphans(state)
     record = PidFile(state.server_record)
     listening: Listening | None = None
     try:
@@ -82,6 +81,18 @@ def serve(state: StateDirectory, policy: Policy) -> None:
                 socket.unlink()
 
 
+def _clear(socket: Path) -> None:
+    """Make room for a socket; a directory is moved aside, whatever is in it."""
+    try:
+        socket.unlink(missing_ok=True)
+    except OSError:
+        if socket.is_symlink() or not socket.is_dir():
+            raise
+        aside = socket.with_name(f"{socket.name}.{os.urandom(6).hex()}")
+        socket.rename(aside)
+        log.warning("%s was a directory; it was moved to %s", socket, aside)
+
+
 @dataclass(frozen=True, slots=True)
 class Listening:
     """A socket that a server listens on, as it made it."""
@@ -92,12 +103,12 @@ class Listening:
     @classmethod
     def at(cls, path: Path) -> Listening:
         """Return the socket at ``path`` as it is now."""
-        return cls(path, inode(path))
+        return cls(path, inode(path, follow=False))
 
     def lost(self) -> str | None:
         """Return what became of a socket that nobody can reach any more, None if it is in place."""
         with contextlib.suppress(OSError):
-            if inode(self.path) != self.inode:
+            if inode(self.path, follow=False) != self.inode:
                 return f"its socket {self.path} was removed or replaced"
         return None
 
