@@ -454,23 +454,73 @@ def test_two_servers_never_serve_one_file(state: StateDirectory) -> None:
 
 
 def test_where_no_other_server_can_be_started_one_line_says_so(
-    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    stopped: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("motoko.storage.server.UNREACHABLE_SECONDS", 0.2)
-    process = server_process(state)
-    os.kill(process.pid, signal.SIGSTOP)  # so that it does not notice
+    record = PidFile(stopped.server_record)
+    record.write()  # this process has the file, and no socket
+    file = ServedFile(stopped.database)
     try:
-        state.socket().unlink()
         with pytest.raises(ServerError) as caught:
-            ensure_server(state)
+            ensure_server(stopped)
         assert caught.value.message.endswith(
-            f"wf.db is served by process {process.pid}, which cannot be reached"
+            f"wf.db is served by process {os.getpid()}, which cannot be reached"
         )
         assert "motoko kill" in (caught.value.hint or "")
     finally:
-        os.kill(process.pid, signal.SIGCONT)
-        eventually(lambda: gone(process))
-    assert ensure_server(state)
+        file.close()
+        record.remove()
+    assert ensure_server(stopped)
+
+
+@pytest.mark.parametrize("socket_too", [False, True])
+def test_a_server_that_somebody_stopped_is_replaced(
+    state: StateDirectory, store: Store, socket_too: bool
+) -> None:
+    store.script.write(SetVariable(None, "n", 1))
+    process = server_process(state)
+    os.kill(process.pid, signal.SIGSTOP)
+    if socket_too:
+        state.socket().unlink()
+    python(SETTER, state.path.parent, "n", 2)
+    assert gone(process)
+    assert server_process(state) != process
+    eventually(lambda: variable(store, "n") == 2)  # its clients follow
+
+
+def test_a_server_that_only_takes_long_is_waited_for(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motoko.storage.server._greeting", lambda _: b"")
+    process = server_process(state)
+    assert not ensure_server(state)
+    assert processes.is_alive(process)
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_stranger_that_listens_in_its_place_is_put_aside(
+    state: StateDirectory, served: bool
+) -> None:
+    """It takes connections and says nothing; another one who has the socket is no server."""
+    if not served:
+        stop_server(state)
+    path = state.socket()
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.bind(str(path))
+        stranger.listen()
+        python(SETTER, state.path.parent, "n", 3)
+        look = Store(state, {}, look=True)
+        assert variable(look, "n") == 3
+        look.close()
+
+
+def test_a_stranger_that_listens_is_nothing_to_stop(stopped: StateDirectory) -> None:
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.bind(str(stopped.socket()))
+        stranger.listen()
+        assert not answers(stopped)
+        assert not stop_server(stopped)
 
 
 @pytest.mark.parametrize("when", ["missing", "removed"])

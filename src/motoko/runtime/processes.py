@@ -124,6 +124,14 @@ def is_alive(process: ProcessId) -> bool:
     return standing(process) is Standing.ALIVE
 
 
+def is_stopped(process: ProcessId) -> bool:
+    """Return whether somebody has stopped (SIGSTOP) a process that can be seen from here."""
+    seen = _look(process.pid) if is_visible(process) else None
+    if seen is None or seen.started != process.started:
+        return False
+    return seen.state in STOPPED_STATES
+
+
 def keeps_lease(process: ProcessId, *, renewed: bool) -> bool:
     """Return whether a process still has a lease, which was ``renewed`` in time or not.
 

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import shutil
+import signal
 import socket
 import time
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from motoko.errors import DatabaseExistsError, NoDatabaseError, ServerError
 from motoko.runtime.daemons import PidFile, module_command, spawn_detached
 from motoko.runtime.files import private_directory
 from motoko.runtime.lock import FileLock, is_locked
-from motoko.runtime.processes import is_visible, stop
+from motoko.runtime.processes import is_stopped, is_visible, signal_process, stop
 from motoko.storage.damage import last_cut
 from motoko.storage.database import Database
 from motoko.storage.home import await_former
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from motoko.runtime.processes import ProcessId
     from motoko.storage.address import StateDirectory
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,6 @@ GREETING_SECONDS = 0.2
 HANG_SECONDS = 3.0  # a server that greets nobody for so long hangs
 STOP_GRACE = 5.0  # seconds between asking a server to end and making it end
 UNSEEN_SECONDS = 20.0  # for a server to see the mark that it is to end
-PAUSE = 0.05
 UNREACHABLE_SECONDS = 4.0  # for a server to notice that nobody can reach it
 PAUSE = 0.05
 LOCK_PATIENCE = 40.0  # seconds: longer than a server may take to start
@@ -56,18 +57,42 @@ _ADVICE: Final = MappingProxyType(
 
 
 def answers(state: StateDirectory) -> bool:
-    """Return whether a server listens for this workflow."""
+    """Return whether the server of this workflow's database listens."""
+    return _greeting(state) is not None and _is_served(state)
+
+
+def _reachable(state: StateDirectory) -> bool:
+    """Return whether a server listens, be it slow; one that was stopped (SIGSTOP) is not slow."""
+    greeting = _greeting(state)
+    if greeting is None or not _is_served(state):
+        return False
+    return bool(greeting) or _stopped_server(state) is None
+
+
+def _greeting(state: StateDirectory) -> bytes | None:
+    """Return what whoever listens says at once, perhaps nothing; None if nobody listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2.0)
         try:
             probe.connect(str(state.socket()))
         except OSError:
-            return False
+            return None
         # Hearing it out spares its log the complaint that nobody listened.
         probe.settimeout(GREETING_SECONDS)
         with contextlib.suppress(OSError):
-            probe.recv(64)
-    return True
+            return probe.recv(64)
+    return b""
+
+
+def _is_served(state: StateDirectory) -> bool:
+    """Return whether a server has the database; without one, whoever listens is a stranger."""
+    return is_locked(state.database_lock) or is_locked(state.database)
+
+
+def _stopped_server(state: StateDirectory) -> ProcessId | None:
+    """Return the server if it is one of this machine that somebody has stopped (SIGSTOP)."""
+    found = PidFile(state.server_record).read()
+    return found.process if found is not None and is_stopped(found.process) else None
 
 
 def hangs(state: StateDirectory) -> bool:
@@ -92,11 +117,11 @@ def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = 
     where there is nothing to serve, ServerError where it does not start.
     """
     await_former(state)
-    if answers(state):
+    if _reachable(state):
         return False
     _check_database(state)
     with explained(state.path, "used"), server_lock(state) as lock:
-        if answers(state) or not (needed is None or needed()):
+        if _reachable(state) or not (needed is None or needed()):
             return False
         if _served_again(state):
             return False
@@ -119,12 +144,15 @@ def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = 
 def _served_again(state: StateDirectory) -> bool:
     """Wait for a server that has the file and cannot be reached; returns whether it can be again.
 
-    Without a socket it ends by itself. ServerError where it does not.
+    Without a socket it ends by itself; one that was stopped is killed. ServerError where it stays.
     """
     deadline = time.monotonic() + UNREACHABLE_SECONDS
-    while is_locked(state.database_lock) or is_locked(state.database):
-        if answers(state):
+    while _is_served(state):
+        if _reachable(state):
             return True
+        stopped = _stopped_server(state)
+        if stopped is not None and signal_process(stopped, signal.SIGKILL):
+            log.warning("killed the database server: process %d had been stopped", stopped.pid)
         if time.monotonic() > deadline:
             found = PidFile(state.server_record).read()
             which = "another process" if found is None else f"process {found.process.pid}"
