@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from motoko.config import load_workflow
+from motoko.config import StudyConfig, load_workflow
 from motoko.core.constraints import parse_each
 from motoko.core.firing import ConditionKind
 from motoko.core.space import check_run_name
@@ -80,12 +80,19 @@ class Workflow:
     ``workflow.<name>`` is the task manager of a study or alias. Set ``run_name`` before creating
     or selecting tasks; ``execute()`` runs the orchestrator. ``look``: never start the database
     server, read the file where none runs. ``database``: use this one, open already.
+    ``tolerant``: studies may be wrong, to look at what there is of them, or to cancel it; see
+    ``config.faults``.
     """
 
     def __init__(
-        self, filename: str | Path, *, look: bool = False, database: Database | None = None
+        self,
+        filename: str | Path,
+        *,
+        look: bool = False,
+        database: Database | None = None,
+        tolerant: bool = False,
     ) -> None:
-        self.config = load_workflow(Path(filename))
+        self.config = load_workflow(Path(filename), tolerant=tolerant)
         self.config_path = str(self.config.path)
         self.directory = str(self.config.directory)
         self.store = Store(
@@ -96,7 +103,7 @@ class Workflow:
         )
         self.context = Context(self.store, _served)
         self.task_managers: dict[str, TaskManager] = {
-            name: TaskManager(self, name, self.config.studies[name], options)
+            name: TaskManager(self, name, self._study(name), options)
             for name, options in self.config.task_managers.items()
         }
         self.aliases: dict[str, str] = dict(self.config.aliases)
@@ -110,6 +117,10 @@ class Workflow:
         self._run_vars: tuple[str, Variables] | None = None
         self._finished = False
         self.end_when_stalled = False
+
+    def _study(self, name: str) -> StudyConfig:
+        found = self.config.studies.get(name)
+        return StudyConfig.unread(self.config.directory / name) if found is None else found
 
     # -- what it is made of ----------------------------------------------------------------
 

@@ -36,7 +36,7 @@ def execute(args: argparse.Namespace) -> int:
 
     if not (args.constraints or args.all):
         args.motoko_parser.error("motoko cancel needs --constraints C, or --all")
-    with working(args) as workflow:
+    with working(args, tolerant=True) as workflow:
         records = changing.cancellable(workflow, **chosen(args))
         found = cancelling.cancel(workflow, records, "motoko cancel", deserted=_tell)
     for key, outcome in found.ended.items():

@@ -38,7 +38,7 @@ def execute(args: argparse.Namespace) -> int:
     from motoko.operations import cleaning
     from motoko.operations.cancelling import Cancelled
 
-    with working(args, writes=args.delete) as workflow:
+    with working(args, writes=args.delete, tolerant=not args.delete) as workflow:
         found = cleaning.candidates(workflow, **chosen(args))
         active = f"; {len(found.active)} of them would be cancelled first"
         if not args.delete:

@@ -39,7 +39,7 @@ def execute(args: argparse.Namespace) -> int:
 
     if args.run is not None and (args.event is not None or args.run_name is not None):
         args.motoko_parser.error("a run has neither --event nor --run_name")
-    workflow = open_workflow(args, look=True)
+    workflow = open_workflow(args, look=True, tolerant=True)
     try:
         if args.run is not None:
             table = Table("time", "state", "attempt", "cause", box=None)

@@ -54,7 +54,7 @@ def execute(args: argparse.Namespace) -> int:
     from motoko.cli.opening import open_workflow
     from motoko.operations.overview import look
 
-    workflow = open_workflow(args, look=True)
+    workflow = open_workflow(args, look=True, tolerant=True)
     try:
         found = look(workflow, study=args.bd_study, runs=args.verbose)
     finally:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from motoko.cli.output import say
 
 if TYPE_CHECKING:
     import argparse
@@ -31,11 +34,19 @@ def workflow_file(directory: str | None) -> Path:
     return file
 
 
-def open_workflow(args: argparse.Namespace, *, look: bool = False) -> Workflow:
-    """Return the workflow that a command is about; ``look``: never start a server."""
+def open_workflow(
+    args: argparse.Namespace, *, look: bool = False, tolerant: bool = False
+) -> Workflow:
+    """Return the workflow that a command is about; ``look``: never start a server.
+
+    ``tolerant``: studies may be wrong, which is said.
+    """
     from motoko.workflow import Workflow
 
-    return Workflow(workflow_file(args.workflow_dir), look=look)
+    workflow = Workflow(workflow_file(args.workflow_dir), look=look, tolerant=tolerant)
+    for fault in workflow.config.faults.values():
+        say(f"warning: {fault}", file=sys.stderr)
+    return workflow
 
 
 def state_directory(args: argparse.Namespace) -> StateDirectory:

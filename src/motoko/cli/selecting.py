@@ -30,16 +30,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def working(args: argparse.Namespace, *, writes: bool = True) -> Iterator[Workflow]:
+def working(
+    args: argparse.Namespace, *, writes: bool = True, tolerant: bool = False
+) -> Iterator[Workflow]:
     """Open the workflow, having looked whether the constraints make sense.
 
     With ``writes`` its server runs meanwhile, and is stopped afterwards if that is what started it.
+    ``tolerant``: studies may be wrong, which is said.
     """
     from motoko.cli.opening import open_workflow
     from motoko.operations import choosing
     from motoko.operations.services import Services
 
-    workflow = open_workflow(args, look=not writes)
+    workflow = open_workflow(args, look=not writes, tolerant=tolerant)
     for warning in choosing.warnings(choosing.parse(workflow, args.bd_study, args.constraints)):
         say(f"warning: {warning}", file=sys.stderr)
     if writes:

@@ -256,9 +256,17 @@ class StudyConfig:
             options=RunOptions(**written.given()),
         )
 
+    @classmethod
+    def unread(cls, directory: Path) -> StudyConfig:
+        """Return what stands for a study whose ``bd.yaml`` cannot be read: nothing is declared."""
+        return cls.of(StudyFile(), directory.name, directory, ())
 
-def load_study(directory: Path) -> StudyConfig:
-    """Read the study in ``directory``; ConfigError names file and line of what is wrong there."""
+
+def load_study(directory: Path, *, files: bool = True) -> StudyConfig:
+    """Read the study in ``directory``; ConfigError names file and line of what is wrong there.
+
+    Without ``files`` it does not matter whether its scripts are there.
+    """
     file = directory / STUDY_FILE
     try:
         document = read_document(file)
@@ -266,11 +274,12 @@ def load_study(directory: Path) -> StudyConfig:
         raise ConfigError(f"cannot be read: {error.strerror}", file=str(file)) from None
     written = validate(StudyFile, document)
     resolved = directory.resolve()
-    _check_files(written, resolved, document)
-    files = written.config_files
-    if DEFAULT_CONFIG_FILE not in files and isfile(resolved / DEFAULT_CONFIG_FILE):
-        files = (DEFAULT_CONFIG_FILE, *files)
-    return StudyConfig.of(written, directory.name, resolved, files)
+    if files:
+        _check_files(written, resolved, document)
+    copied = written.config_files
+    if DEFAULT_CONFIG_FILE not in copied and isfile(resolved / DEFAULT_CONFIG_FILE):
+        copied = (DEFAULT_CONFIG_FILE, *copied)
+    return StudyConfig.of(written, directory.name, resolved, copied)
 
 
 def _check_files(written: StudyFile, directory: Path, document: Document) -> None:

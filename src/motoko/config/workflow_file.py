@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from os.path import exists, isdir  # Path.is_dir raises where a name is too long
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -24,7 +25,7 @@ from motoko.config.yaml_lines import Document, read_document
 from motoko.errors import ConfigError, NotAWorkflowError, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 # Attributes of Workflow: a task manager of such a name could not be reached as workflow.<name>.
@@ -142,7 +143,9 @@ class WorkflowConfig:
     ``path`` is the absolute path of the file, ``orchestrator_line`` the line of it that names the
     orchestrator; ``defaults`` are the options for runs given at its top level. ``max_concurrent``
     None stands for the machine's cores; ``safety_poll`` is infinite where it is off. ``studies``
-    (by task manager) is empty if they were not asked for. Times are in seconds.
+    (by task manager) is empty if they were not asked for. ``faults``: what is wrong with a study,
+    where that was tolerated; one whose ``bd.yaml`` is wrong is not among ``studies``. Times are in
+    seconds.
     """
 
     path: Path
@@ -157,6 +160,12 @@ class WorkflowConfig:
     safety_poll: float
     defaults: RunOptions
     studies: Mapping[str, StudyConfig]
+    faults: Mapping[str, ConfigError] = field(default_factory=dict)
+
+    @property
+    def unread(self) -> Mapping[str, ConfigError]:
+        """What is wrong with the studies of which nothing is known, by task manager."""
+        return {name: fault for name, fault in self.faults.items() if name not in self.studies}
 
     @property
     def orchestrator_module(self) -> str:
@@ -181,8 +190,10 @@ class WorkflowConfig:
         return self.task_managers[name].max_concurrent
 
 
-def load_workflow(file: Path, *, studies: bool = True) -> WorkflowConfig:
+def load_workflow(file: Path, *, studies: bool = True, tolerant: bool = False) -> WorkflowConfig:
     """Read the ``motoko.yaml`` at ``file`` (or in the directory ``file``) and its studies.
+
+    ``tolerant``: what is wrong with a study is kept in ``faults``.
 
     Raises ConfigError with file and line for the first thing that is wrong, NotAWorkflowError if
     there is no such file. Paths in messages start as ``file`` was given.
@@ -191,9 +202,9 @@ def load_workflow(file: Path, *, studies: bool = True) -> WorkflowConfig:
         file = file / WORKFLOW_FILE
     document = _read(file)
     written = validate(WorkflowFile, document)
-    found = {}
-    if studies:
-        found = {name: _study(file.parent / name, document) for name in written.task_managers}
+    names = written.task_managers if studies else ()
+    faults: dict[str, ConfigError] | None = {} if tolerant else None
+    found = dict(_studies(file.parent, names, document, faults))
     directory = file.parent.resolve()
     return WorkflowConfig(
         path=directory / file.name,
@@ -210,6 +221,7 @@ def load_workflow(file: Path, *, studies: bool = True) -> WorkflowConfig:
         safety_poll=written.safety_poll,
         defaults=RunOptions(**written.given()),
         studies=found,
+        faults=faults or {},
     )
 
 
@@ -225,6 +237,21 @@ def _read(file: Path) -> Document:
         ) from None
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=str(file)) from None
+
+
+def _studies(
+    parent: Path, names: Iterable[str], document: Document, faults: dict[str, ConfigError] | None
+) -> Iterator[tuple[str, StudyConfig]]:
+    """Read the studies; what is wrong is added to ``faults``, or raised where these are None."""
+    for name in names:
+        try:
+            yield name, _study(parent / name, document)
+        except ConfigError as error:
+            if faults is None:
+                raise
+            faults[name] = error
+            with suppress(ConfigError):
+                yield name, load_study(parent / name, files=False)
 
 
 def _study(directory: Path, document: Document) -> StudyConfig:

@@ -47,7 +47,8 @@ def make_launcher(
 
     ``studies``: only these; ``generator``: in place of what the configuration says.
     ``machine_name``: only runs meant for that machine, otherwise those for this one. ``hold``: it
-    claims nothing, and only attends to what former launchers left.
+    claims nothing, and only attends to what former launchers left; what it does not serve may be
+    wrong, and scripts may be missing.
     """
 
     def options_of(config: WorkflowConfig) -> Options:
@@ -60,7 +61,7 @@ def make_launcher(
             claim(store.state, runs_directory(config.studies[name]))
         return options
 
-    config = load_workflow(directory)
+    config = load_workflow(directory, tolerant=hold)
     store = Store(StateDirectory.of(directory), config.studies)
     launcher = Launcher(store, options_of(config), BashGenerator(), Scheduler())
     launcher.reload_by(

@@ -86,13 +86,18 @@ def _end_deserted(
     # Whoever comes meanwhile finds no launcher that is about to stop.
     with services_lock(state):
         deadline = time.monotonic() + patience
-        left = _deserted(workflow, keys)
-        with launchers_on_hold(state, _needed(workflow, left)) as started:
+        left, unread = _deserted(workflow, keys), workflow.config.unread
+        known = [record for record in left if record.study not in unread]
+        awaited = [key for key in awaited if key.study not in unread]
+        with launchers_on_hold(state, _needed(workflow, known)) as started:
 
             def works() -> bool:
                 return not started or any(running.lives() for running in started)
 
             _wait(workflow, awaited, deadline, works)
+    for record in left:
+        if record.study in unread:
+            raise LauncherError(unread[record.study].message)
 
 
 def _wait(

@@ -21,9 +21,16 @@ def parse(
     """Return the constraints by study, typed for it; ``study`` None: all for which they have sense.
 
     A column that only some studies have selects from those. ConstraintError where no study
-    accepts the constraints, UnknownNameError where there is no such study.
+    accepts the constraints, UnknownNameError where there is no such study. Of a study whose
+    ``bd.yaml`` is wrong no column is known, so that constraints have no sense for it.
     """
     managers = workflow.task_managers.values() if study is None else [workflow.task_manager(study)]
+    unread = workflow.config.unread
+    if constraints and unread:
+        known = [manager for manager in managers if manager.name not in unread]
+        if not known:
+            raise next(unread[manager.name] for manager in managers)
+        managers = known
     return parse_each(list(constraints), [manager.columns for manager in managers])
 
 

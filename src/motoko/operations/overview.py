@@ -134,8 +134,9 @@ def _study(
     run_names = sorted(table.run_names())
     counts = {run_name: table.counts(run_name) for run_name in run_names}
     study = workflow.task_managers[name].bd_config
-    digest = scripts_digest(study)
-    outdated = {run_name: table.outdated(digest, run_name) for run_name in run_names}
+    right = name not in workflow.config.faults
+    digest = scripts_digest(study) if right else ""
+    outdated = {n: table.outdated(digest, n) for n in run_names if right}
     runs = [] if reasons is None else list(table.records(table.ids(None)))
     why = {} if reasons is None else {record.id: reasons.why(record) for record in runs}
     return StudyOverview(
@@ -146,7 +147,7 @@ def _study(
         {run_id: reason for run_id, reason in why.items() if reason},
         serving.unserved(tables, [name], None),
         {run_name: table.remarks(run_name) for run_name in run_names},
-        table.changed(study.job) if table.seems_changed(study.job) else {},
+        table.changed(study.job) if right and table.seems_changed(study.job) else {},
     )
 
 

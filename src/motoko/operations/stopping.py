@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from motoko.config import load_workflow
 from motoko.core.states import ACTIVE
 from motoko.errors import (
+    ConfigError,
     DatabaseDamagedError,
     LauncherError,
     LeaseHeld,
@@ -153,23 +154,32 @@ def kill(state: StateDirectory, *, stop_runs: bool = False) -> list[str]:
     """End orchestrators, launchers and server, by force if need be; returns what was ended.
 
     Runs go on, or with ``stop_runs`` go back to CREATED. What runs on other hosts is left alone.
+    LauncherError says why runs go on that were to be stopped, when all else has ended.
     """
     served = PidFile(state.server_record).owner_alive()
     if served and hangs(state):
         # First: everybody waits for it. Who cannot end without one starts another.
         stop_server(state)
     stopped = _end_orchestrators(state)
+    trouble: MotokoError | None = None
     try:
         if _end_launchers(state, stop_runs=stop_runs):
             stopped.append("the launcher")
-        recalled = _recall_deserted(state) if stop_runs else 0
-        if recalled:
-            stopped.append("1 run" if recalled == 1 else f"{recalled} runs")
+        if stop_runs:
+            recalled, trouble = _recall_deserted(state)
+            if recalled:
+                stopped.append("1 run" if recalled == 1 else f"{recalled} runs")
     finally:
         stop_server(state)
         if served:
             stopped.append("the server")
         keep(state)  # what is started from now on is nobody's yet
+    if trouble is not None:
+        raise LauncherError(
+            f"runs go on that no launcher can attend to: {trouble.message}",
+            hint=f"Stopped: {', '.join(stopped) or 'nothing'}. Correct that, then say "
+            "`motoko kill --stop-runs` again.",
+        )
     return stopped
 
 
@@ -211,46 +221,57 @@ def _end_launchers(state: StateDirectory, *, stop_runs: bool) -> bool:
         return stop_launcher(state)
 
 
-def _recall_deserted(state: StateDirectory) -> int:
+def _recall_deserted(state: StateDirectory) -> tuple[int, MotokoError | None]:
     """Take back the runs that go on and that no launcher attends to; returns how many it were.
 
-    It takes a launcher to end them. What had ended meanwhile is only recorded.
+    And why not all. It takes a launcher to end them. What had ended meanwhile is only recorded.
     """
-    left, places = _deserted(state)
-    if not left:
-        return 0
-    with launchers_on_hold(state, places):
-        stop_launcher(state, stop_runs=True)
+    try:
+        left, places, trouble = _deserted(state)
+        if not left:
+            return 0, trouble
+        with launchers_on_hold(state, places):
+            stop_launcher(state, stop_runs=True)
+    except (ConfigError, LauncherError) as error:
+        return 0, error
     store = Store(state, {}, look=True)
     try:
         with store.script.view() as session:
-            return sum(session.run(key).uncounted > before for key, before in left.items())
+            found = (session.run(key).uncounted > before for key, before in left.items())
+            return sum(found), trouble
     finally:
         store.close()
 
 
-def _deserted(state: StateDirectory) -> tuple[dict[RunKey, int], dict[str | None, list[str]]]:
+def _deserted(
+    state: StateDirectory,
+) -> tuple[dict[RunKey, int], dict[str | None, list[str]], ConfigError | None]:
     """Return how often the runs were taken back that go on without any launcher.
 
-    And the studies that need one, by machine.
+    And the studies that need one, by machine; and what is wrong with one for which there can be
+    none, whose runs are left out.
     """
     store = Store(state, {}, look=True)
     try:
         with store.script.view() as session:
             tables = session.tables
             if living(tables, store.steady()):
-                return {}, {}
+                return {}, {}, None
             studies = [tables.study(name) for name in tables.study_names()]
             going = [r for s in studies for r in s.records(s.ids(None, lifecycles=ACTIVE))]
             if not going:
-                return {}, {}
-            serving = Serving.of(tables, load_workflow(state.path.parent), store.steady())
-            return {run.key: run.uncounted for run in going}, needed(serving, going)
+                return {}, {}, None
+            config = load_workflow(state.path.parent, tolerant=True)
+            serving = Serving.of(tables, config, store.steady())
+            wrong = [config.unread[run.study] for run in going if run.study in config.unread]
+            going = [run for run in going if run.study not in config.unread]
+            counts = {run.key: run.uncounted for run in going}
+            return counts, needed(serving, going), next(iter(wrong), None)
     except NoDatabaseError:
-        return {}, {}
+        return {}, {}, None
     except DatabaseDamagedError as error:
         log.warning("runs that go on are left alone: %s", error.message)
-        return {}, {}
+        return {}, {}, None
     finally:
         store.close()
 
