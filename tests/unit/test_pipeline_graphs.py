@@ -177,12 +177,14 @@ async def test_in_a_loop_the_same_is_skipped_and_failures_end_the_run() -> None:
     workflow, state = workflow_of(DIAMOND), state_of(DIAMOND)
     for _ in range(2):
         assert await workflow.run_async(state) == {"bottom": "bottom(left(top()), right(top()))"}
-    assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 1, 2, 3], [0, 1, 2, 3])
+    for steps in (workflow.steps_ran, workflow.steps_skipped):
+        assert sorted(steps) == [0, 1, 2, 3]
+        assert (steps[0], steps[3]) == (0, 3)  # those between them take turns as they like
     workflow = workflow_of(FAILING)
     with pytest.raises(ZeroDivisionError, match="left") as caught:
         await workflow.run_async(state_of(FAILING), keep_going=True)
     assert caught.value.__notes__ == ["in step 1 (tests.support.pipeline.One) of the workflow"]
-    assert ran(workflow, tuple(FAILING.requires)) == ["top", "right", "aside"]
+    assert sorted(ran(workflow, tuple(FAILING.requires))) == ["aside", "right", "top"]
     assert await Workflow().run_async(State()) is None
 
 
