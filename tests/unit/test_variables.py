@@ -150,6 +150,12 @@ class Colour(enum.Enum):
     RED = 1
 
 
+class Sheep:
+    """No time, though it has a fold."""
+
+    fold = 1
+
+
 class Zone(tzinfo):
     """A zone of some other package."""
 
@@ -180,6 +186,7 @@ class Zone(tzinfo):
         pd.Timestamp("2024-05-01T12:00:00.000000001"),
         pd.date_range("2024-05-01", periods=2),
         array("d", [1.0]),
+        Sheep(),
         datetime(2026, 1, 1, tzinfo=Zone()),
         time(12, tzinfo=ZURICH),
         range(3),

@@ -258,14 +258,14 @@ class StudyConfig:
 
     @classmethod
     def unread(cls, directory: Path) -> StudyConfig:
-        """Return what stands for a study whose ``bd.yaml`` cannot be read: nothing is declared."""
+        """Return a stand-in, without declarations, for a study with an unreadable ``bd.yaml``."""
         return cls.of(StudyFile(), directory.name, directory, ())
 
 
 def load_study(directory: Path, *, files: bool = True) -> StudyConfig:
     """Read the study in ``directory``; ConfigError names file and line of what is wrong there.
 
-    Without ``files`` it does not matter whether its scripts are there.
+    Without ``files`` its scripts need not exist.
     """
     file = directory / STUDY_FILE
     try:

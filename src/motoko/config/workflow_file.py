@@ -164,7 +164,7 @@ class WorkflowConfig:
 
     @property
     def unread(self) -> Mapping[str, ConfigError]:
-        """What is wrong with the studies of which nothing is known, by task manager."""
+        """The errors of studies whose ``bd.yaml`` is unreadable, by task manager."""
         return {name: fault for name, fault in self.faults.items() if name not in self.studies}
 
     @property
@@ -193,7 +193,7 @@ class WorkflowConfig:
 def load_workflow(file: Path, *, studies: bool = True, tolerant: bool = False) -> WorkflowConfig:
     """Read the ``motoko.yaml`` at ``file`` (or in the directory ``file``) and its studies.
 
-    ``tolerant``: what is wrong with a study is kept in ``faults``.
+    ``tolerant``: collect the errors of studies in ``faults`` instead of raising them.
 
     Raises ConfigError with file and line for the first thing that is wrong, NotAWorkflowError if
     there is no such file. Paths in messages start as ``file`` was given.
@@ -242,7 +242,7 @@ def _read(file: Path) -> Document:
 def _studies(
     parent: Path, names: Iterable[str], document: Document, faults: dict[str, ConfigError] | None
 ) -> Iterator[tuple[str, StudyConfig]]:
-    """Read the studies; what is wrong is added to ``faults``, or raised where these are None."""
+    """Read the studies; add their errors to ``faults``, or raise the first if that is None."""
     for name in names:
         try:
             yield name, _study(parent / name, document)

@@ -149,8 +149,8 @@ def note_stop(place: Place, outcome: Lifecycle) -> None:
 def note_end(place: Place) -> None:
     """Mark an attempt as over where it left no exit record, as far as that is possible.
 
-    Processes of it that live on are told that what they say comes too late. To be called before
-    its outbox is read for the last time.
+    `motoko-worker` then refuses records of processes that are still alive. Call this before the
+    outbox is read for the last time.
     """
     if not os.path.exists(place.file(EXIT)):
         with contextlib.suppress(OSError):

@@ -154,7 +154,7 @@ def kill(state: StateDirectory, *, stop_runs: bool = False) -> list[str]:
     """End orchestrators, launchers and server, by force if need be; returns what was ended.
 
     Runs go on, or with ``stop_runs`` go back to CREATED. What runs on other hosts is left alone.
-    LauncherError says why runs go on that were to be stopped, when all else has ended.
+    LauncherError names the reason if runs could not be stopped; all else has ended by then.
     """
     served = PidFile(state.server_record).owner_alive()
     if served and hangs(state):

@@ -133,9 +133,9 @@ class StallWatch:
         )
 
     def _users_threads(self) -> bool:
-        """Return whether threads live that user code has started to do something of its own.
+        """Return whether a thread of user code is alive.
 
-        Those of a pool may only wait for work; what they do is awaited, or a daemon's.
+        Threads of a pool do not count: they may be idle, and tasks await their work.
         """
         return any(
             isinstance(thread, threading.Timer)
@@ -235,7 +235,7 @@ class StallWatch:
 
 
 def _target(thread: threading.Thread) -> str:
-    """Return the module of the function that a thread runs; nothing public tells."""
+    """Return the module of the function that a thread runs; no public attribute has it."""
     return getattr(getattr(thread, "_target", None), "__module__", "")
 
 

@@ -125,7 +125,7 @@ def is_alive(process: ProcessId) -> bool:
 
 
 def is_stopped(process: ProcessId) -> bool:
-    """Return whether somebody has stopped (SIGSTOP) a process that can be seen from here."""
+    """Return whether a process is stopped (SIGSTOP); False if it cannot be seen from here."""
     seen = _look(process.pid) if is_visible(process) else None
     if seen is None or seen.started != process.started:
         return False

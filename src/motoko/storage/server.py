@@ -70,7 +70,7 @@ def _reachable(state: StateDirectory) -> bool:
 
 
 def _greeting(state: StateDirectory) -> bytes | None:
-    """Return what whoever listens says at once, perhaps nothing; None if nobody listens."""
+    """Return the first bytes of the listening process, perhaps none; None without a listener."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2.0)
         try:
@@ -85,12 +85,12 @@ def _greeting(state: StateDirectory) -> bytes | None:
 
 
 def _is_served(state: StateDirectory) -> bool:
-    """Return whether a server has the database; without one, whoever listens is a stranger."""
+    """Return whether a server holds the lock on the database; no other process listens for it."""
     return is_locked(state.database_lock) or is_locked(state.database)
 
 
 def _stopped_server(state: StateDirectory) -> ProcessId | None:
-    """Return the server if it is one of this machine that somebody has stopped (SIGSTOP)."""
+    """Return the server if it is a stopped process (SIGSTOP) of this machine."""
     found = PidFile(state.server_record).read()
     return found.process if found is not None and is_stopped(found.process) else None
 

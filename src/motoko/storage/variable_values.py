@@ -53,7 +53,7 @@ def _stored(value: Any, what: str) -> Any:
     finer = ("nanosecond", "nanoseconds")  # pandas'
     if isinstance(value, datetime | timedelta) and any(getattr(value, n, 0) for n in finer):
         raise ValueProblem(f"{what} has nanoseconds, which are not kept", "Round it: .round('us').")
-    if getattr(value, "fold", 0):  # pickles of ZODB's protocol leave it out
+    if isinstance(value, datetime | time) and value.fold:  # ZODB's pickles leave it out
         return MARK, "folded", _stored(value.replace(fold=0), what)
     if isinstance(value, datetime):
         return _time_of_day(value, what)

@@ -1,4 +1,4 @@
-"""Open a file that is one: whatever else is at its path is an error, and never waited for."""
+"""Open regular files only: FIFOs, devices and directories raise OSError and never block."""
 
 from __future__ import annotations
 
