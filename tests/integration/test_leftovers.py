@@ -68,7 +68,7 @@ def test_processes_that_left_the_group_end_with_their_attempt(place: Place) -> N
     place.start()
     (good,) = place.create([{"x": 1}])
     (bad,) = place.create([{"x": 2}], retries=1)
-    (late,) = place.create([{"x": 3}], timeout=2.0)
+    (late,) = place.create([{"x": 3}], timeout=5.0)
     (recalled,) = place.create([{"x": 4}])
     assert len(living(pids(place, 4))) == 2
     states = [record.lifecycle for record in place.wait([good, bad, late])]

@@ -167,8 +167,8 @@ def test_a_lock_is_waited_for(tmp_path: Path) -> None:
     first = FileLock(tmp_path / "lock")
     first.acquire()
     timer = threading.Timer(0.1, first.release)
-    timer.start()
     began = time.monotonic()
+    timer.start()
     with FileLock(tmp_path / "lock", timeout=30):
         assert time.monotonic() - began >= 0.09
     timer.join()

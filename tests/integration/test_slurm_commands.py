@@ -90,9 +90,9 @@ async def test_one_that_hangs_is_killed_with_what_it_started(programs: Programs)
     pid_file = programs.place / "pid"
     programs.add("squeue", f"trap '' TERM; echo started; sleep 600 & echo $! > {pid_file}; wait")
 
-    answer = await programs.scheduler().run(["squeue"], seconds=1)
+    answer = await programs.scheduler().run(["squeue"], seconds=3)
 
-    assert answer == Answer(None, "started\n", "", "squeue gave no answer within 1 s")
+    assert answer == Answer(None, "started\n", "", "squeue gave no answer within 3 s")
     await _dies(int(pid_file.read_text()))
 
 
