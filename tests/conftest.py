@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from motoko.runtime.signals import changeable, reset_all
 from tests.support.blocking import LoopGuard
@@ -16,12 +18,22 @@ from tests.support.slurm_testbed import CannotRunError, Testbed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Of the caller's: they change what commands print, and how many processes scripts ask for.
+SETTINGS: Final = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "MOTOKO_TEST_PROCESSES")
 LONGEST_FIRST: Final = ("fault", "integration", "docs", "property", "contract", "unit")
 
 
 def pytest_configure() -> None:
-    """Undo what the caller set: a shell ignores SIGINT for what it runs with `&`."""
+    """Undo what the caller set: a shell ignores SIGINT for what it runs with `&`.
+
+    No example of a property has a deadline: a machine at work may take a while over any of them.
+    """
     reset_all()
+    for name in SETTINGS:
+        os.environ.pop(name, None)
+    slow = [HealthCheck.too_slow]
+    settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=slow)
+    settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

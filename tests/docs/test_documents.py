@@ -210,9 +210,10 @@ def test_an_orchestrator_of_the_how_to_survives_being_killed(reader: Reader) -> 
     for block in document:
         if block.title is not None:
             reader.write(block)
-    # Long enough for the kill to find an action that waits.
-    script = reader.here / "solve" / "launch.sh"
-    script.write_text(script.read_text() + "sleep 1\n")
+    # The kill finds an action that waits.
+    script, go = reader.here / "solve" / "launch.sh", reader.here / "go"
+    held = f"[ $MOTOKO_JOB_N -lt 10 ] || until [ -e '{go}' ]; do sleep .05; done\n"
+    script.write_text(script.read_text() + held)
     motoko = [sys.executable, "-m", "motoko"]
     directory = reader.here
 
@@ -237,6 +238,7 @@ def test_an_orchestrator_of_the_how_to_survives_being_killed(reader: Reader) -> 
         orchestrator.kill()
         orchestrator.wait()
         workflow.close()
+        go.touch()
     reader.run([*motoko, "run", "--run_name", "killed"])
 
     workflow = Workflow(directory / "motoko.yaml", look=True)

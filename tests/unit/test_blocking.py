@@ -73,11 +73,12 @@ async def test_a_living_process_keeps_its_lease_however_late_it_is(tmp_path: Pat
 
 async def test_who_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) -> None:
     async def blocker() -> None:
-        block_until(lambda: "blocked for" in caplog.text)
+        with LoopWatch(work, patience=0.05):
+            block_until(lambda: "blocked for" in caplog.text)
 
     task = asyncio.ensure_future(blocker())
     work = {task: "the action of event 'sum', steps.py:3,"}
-    with caplog.at_level(logging.WARNING), LoopWatch(work, patience=0.05):
+    with caplog.at_level(logging.WARNING):
         await task
     assert "by the action of event 'sum', steps.py:3, at " in caplog.text
     assert re.search(rf"at {re.escape(__file__)}:\d+ in ", caplog.text)

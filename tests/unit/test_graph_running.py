@@ -176,7 +176,8 @@ class TestGroups:
         graph.add(after)
         assert str(graph.explain("all")).startswith("all: undecided: it is fresh when all that it")
         report = graph.run("after", threads=threads)
-        assert shop.executed == ["a", "b", "after"]
+        assert sorted(shop.executed[:2]) == ["a", "b"]
+        assert shop.executed[2:] == ["after"]
         assert report.statuses == dict.fromkeys(["after", "all", "a", "b"], Status.BUILT)
 
         shop.executed.clear()
