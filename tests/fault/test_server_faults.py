@@ -284,15 +284,15 @@ def test_a_server_that_cannot_be_started_again_says_why(
     state: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Long enough for a server to be started, and to fail, on a busy machine.
-    monkeypatch.setattr("motoko.storage.database.PATIENCE", 5.0)
+    monkeypatch.setattr("motoko.storage.database.PATIENCE", 20.0)
     store = Store(state, {})
-    store.database.patience = store.database._storage._patience = 5.0
-    store.database._storage._server.timeout = 5.0
+    store.database.patience = store.database._storage._patience = 20.0
+    store.database._storage._server.timeout = 20.0
     increment(store)
     kept = state.database.read_bytes()
     kill_server(state)
     state.database.write_bytes(b"not a database any more, " * 10)
-    with pytest.raises(ServerError, match=r"did not come back within 5 s: .* is not a database"):
+    with pytest.raises(ServerError, match=r"did not come back within 20 s: .* is not a database"):
         increment(store)
     store.close()
     state.database.write_bytes(kept)

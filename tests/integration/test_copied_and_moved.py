@@ -53,6 +53,11 @@ def copied(shell: Shell, target: Path) -> Shell:
     return Shell(target, dict(shell.environment))
 
 
+def remove(directory: Path) -> None:
+    """Remove a directory in which a server may be just writing."""
+    shutil.rmtree(directory.rename(directory.with_name("removed")))
+
+
 def processes(shell: Shell) -> list[ProcessId]:
     """Return the server and the launchers of a workflow."""
     state = StateDirectory.of(shell.directory)
@@ -148,11 +153,15 @@ def test_a_moved_workflow_is_worked_with_where_it_is(shell: Shell, tmp_path: Pat
     shell.ok("create")
     shell.ok("launcher")
     former = processes(shell)
+    os.kill(former[1].pid, signal.SIGSTOP)  # or it might end before it is waited for
     shell.directory.rename(tmp_path / "b")
     shell.directory = tmp_path / "b"
-    done = shell.run("run", "--run_name", "a")
+    process = shell.start("run", "--run_name", "a")
+    words = f"waiting for process {former[1].pid} to end"
+    wait_until(lambda: words in process.errors(), words)
+    os.kill(former[1].pid, signal.SIGCONT)
+    done = finish(process)
     assert done.returncode == 0, done.stderr
-    assert f"waiting for process {former[1].pid} to end" in done.stderr
     assert shell.counts("s", "a") == {"FINISHED": 2}
     assert not any(map(is_alive, former))
     for name in ("server", "launcher"):
@@ -207,7 +216,7 @@ def test_nothing_outlives_its_state_directory(shell: Shell, tmp_path: Path, work
         shell.ok("launcher")
     left = processes(shell)
     assert len(left) == 2
-    shutil.rmtree(shell.directory / ".wf")
+    remove(shell.directory / ".wf")
     if run is not None:
         done = finish(run)
         assert done.returncode == 1
@@ -242,7 +251,7 @@ def test_who_waits_for_a_server_hears_that_there_is_nothing_to_serve(tmp_path: P
     store = Store(state, {})
     increment(store)
     server = process_of(state)
-    shutil.rmtree(state.path)
+    remove(state.path)
     wait_until(lambda: not is_alive(server), "the server has ended")
     with pytest.raises(ServerError, match="is not there any more: it was moved or removed"):
         increment(store)

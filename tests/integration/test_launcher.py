@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import stat
@@ -17,8 +16,9 @@ import pytest
 from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
+from motoko.launcher import daemon
 from motoko.launcher.daemon import recall_runs, resume_runs, running_launchers, stop_launcher
-from motoko.runtime.daemons import PidFile
+from motoko.runtime.daemons import PidFile, module_command
 from motoko.runtime.processes import is_alive
 from motoko.storage.committing import transact
 from motoko.storage.server import answers
@@ -395,14 +395,14 @@ def test_runs_for_another_machine_are_left_alone(make: Callable[..., Place]) -> 
 def test_a_run_that_takes_too_long_ends_timeout(make: Callable[..., Place]) -> None:
     place = make("trap 'echo asked; exit 0' TERM; sleep 600 & wait\n")
     place.start()
-    key = place.run(timeout=0.3)
+    key = place.run(timeout=3.0)
     record = place.wait([key])[0]
     assert record.state == "TIMEOUT"
-    assert record.reason == "it ran longer than its timeout of 0.3 s"
+    assert record.reason == "it ran longer than its timeout of 3 s"
     assert (place.directory_of(key) / "stdout").read_text() == "asked\n"
     # START is recorded a little later than the process started; the claim came before it.
     times = {move.state: move.time for move in record.history}
-    assert times["TIMEOUT"] - times["SUBMITTED"] >= 0.28  # a process's start is known to 0.01 s
+    assert times["TIMEOUT"] - times["SUBMITTED"] >= 2.98  # a process's start is known to 0.01 s
 
 
 def test_a_run_that_ignores_term_is_killed(make: Callable[..., Place]) -> None:
@@ -422,6 +422,8 @@ def test_cancelled_runs_end_and_are_not_tried_again(
     place = make("echo x >>here; sleep 600\n", options={"max_concurrent": 1, "retries": retries})
     place.start()
     first, second = place.create([{"x": 1}, {"x": 2}])
+    here = place.directory_of(first) / "here"
+    wait_until(lambda: here.exists() and here.read_text() == "x\n")
     place.wait_for(first, "START")
     for key in (second, first):  # or its place would be free for a moment
         place.edit(key, Cancel(time.time(), "test"))
@@ -544,6 +546,9 @@ def test_recalled_runs_wait_until_they_are_resumed(make: Callable[..., Place]) -
     assert [r.state for r in place.records([mine, other])] == ["CREATED", "START"]
     time.sleep(0.2)
     assert place.record(mine).state == "CREATED"
+    output = place.directory_of(other) / "stdout"
+    wait_until(lambda: output.read_text().count("\n") == 2)  # the next that it does is looking
+    time.sleep(0.2)
     (place.directory / "a" / "go").touch()
     resume_runs(place.state, "mine")
     record = place.wait([mine])[0]
@@ -742,16 +747,19 @@ def test_a_killed_server_is_started_again_by_the_launcher(make: Callable[..., Pl
     assert place.record(key).attempt == 1
 
 
-def test_who_may_open_few_files_has_runs_wait(make: Callable[..., Place]) -> None:
+def test_who_may_open_few_files_has_runs_wait(
+    make: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No run is to blame for what its launcher lacks."""
     place = make("until [ -e ../../go ]; do sleep .1; done\n", options={"max_concurrent": 40})
     keys = place.create([{"x": n} for n in range(40)])
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (48, limits[1]))
-    try:
-        place.start()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    command = module_command
+
+    def limited(*arguments: str) -> list[str]:
+        return ["sh", "-c", 'ulimit -Sn 48; exec "$@"', "sh", *command(*arguments)]
+
+    monkeypatch.setattr(daemon, "module_command", limited)
+    place.start()
     wait_until(lambda: [record.state for record in place.records(keys)].count("START") == 8)
     (place.directory / "a" / "go").touch()
     assert {record.state for record in place.wait(keys)} == {"FINISHED"}

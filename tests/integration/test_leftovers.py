@@ -115,7 +115,11 @@ def test_the_reason_names_processes_that_cannot_be_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here signals do not reach them, as if they were another user's."""
-    script = "sleep 1000 & echo $! >../../../member\nsetsid sleep 1000 & echo $! >../../../left\n"
+    script = (
+        "sleep 1000 & echo $! >../../../member\nsetsid sleep 1000 & echo $! >../../../left\n"
+        'for f in member left; do until [ "$(cat /proc/$(cat ../../../$f)/comm)" = sleep ]; do '
+        "sleep .02; done; done\n"
+    )
     place = Place.make(tmp_path / "w", {"mult": script})
     monkeypatch.setattr(leftovers, "KILL_SECONDS", 0.1)
     monkeypatch.setattr(attendance, "Leftovers", lambda _: leftovers.Leftovers(0.1))

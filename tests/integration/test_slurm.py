@@ -266,8 +266,11 @@ def test_old_spellings_and_the_override_of_all(slurm: Testbed, tmp_path: Path) -
 
 
 def test_cancelled_outside_while_it_runs(served: SlurmPlace) -> None:
-    key = served.run("trap 'echo asked >asked; exit 1' TERM; sleep 60 & wait", retries=3)
+    key = served.run(
+        "trap 'echo asked >asked; exit 1' TERM; touch ready; sleep 60 & wait", retries=3
+    )
     served.wait_state(key, "START")
+    wait_until((served.place.directory_of(key) / "ready").exists)
     served.slurm.command("scancel", served.job(key))
     assert served.wait([key]) == ["CANCELLED"]
     assert "cancelled outside Motoko" in (served.place.record(key).reason or "")
@@ -351,8 +354,9 @@ def test_suspended_and_resumed(served: SlurmPlace) -> None:
 
 @pytest.mark.parametrize("how", ["gone", "hangs"])
 def test_the_scheduler_is_away_for_a_while(served: SlurmPlace, how: str) -> None:
-    ends = served.place.directory / f"ends-{how}"
-    script = f"sleep 2; echo $MOTOKO_RUN_ID >>'{ends}'; exit $MOTOKO_RUN_CODE"
+    ends, go = (served.place.directory / f"{name}-{how}" for name in ("ends", "go"))
+    wait = f"until [ -e '{go}' ]; do sleep 0.1; done"
+    script = f"{wait}; echo $MOTOKO_RUN_ID >>'{ends}'; exit $MOTOKO_RUN_CODE"
     first = [served.run(script, fields={"code": code}) for code in (0, 3)]
     for key in first:
         served.wait_state(key, "START")
@@ -364,6 +368,7 @@ def test_the_scheduler_is_away_for_a_while(served: SlurmPlace, how: str) -> None
         os.kill(pid, signal.SIGSTOP)
     try:
         second = [served.run(script, fields={"code": code}) for code in (0, 3)]
+        go.touch()
         wait_until(lambda: ends.exists() and len(ends.read_text().split()) == 2)
         time.sleep(6)
         # The exit record of a good end is enough; nothing else may be guessed.

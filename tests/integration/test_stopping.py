@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from motoko.core.edits import Cancel
-from motoko.launcher import daemon
+from motoko.launcher import control, daemon
 from motoko.launcher.daemon import running_launchers
 from motoko.operations import stopping
 from motoko.operations.overview import Progress, progress
@@ -23,6 +23,8 @@ from tests.support.launching import Place
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from motoko.runtime.processes import ProcessId
 
 pytestmark = pytest.mark.integration
 
@@ -134,7 +136,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A workflow whose runs wait for a file ``go`` in their study's directory."""
     monkeypatch.setattr(server, "HANG_SECONDS", 0.5)
     monkeypatch.setattr(server, "STOP_GRACE", 0.2)
-    made = Place.make(tmp_path / "wf", {"a": "until [ -e ../../go ]; do sleep .05; done\n"})
+    made = Place.make(
+        tmp_path / "wf",
+        {"a": "until [ -e ../../go ]; do sleep .05; done\n"},
+        options={"max_concurrent": 2},
+    )
     yield made
     made.close()
 
@@ -156,12 +162,21 @@ def test_a_server_that_hangs_is_killed_and_so_is_all_else(place: Place) -> None:
 def test_a_launcher_that_hangs_is_killed_and_another_stops_its_runs(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "RECALL_SECONDS", 0.5)
     monkeypatch.setattr(daemon, "STOP_GRACE", 0.2)
     launcher = place.start()
     key = place.run()
     place.wait_for(key, "START")
     os.kill(launcher.process.pid, signal.SIGSTOP)
+    post = control.post
+
+    def impatient(
+        state: StateDirectory, process: ProcessId, *arguments: Any, **options: Any
+    ) -> None:
+        if process == launcher.process:
+            options["timeout"] = 0.5
+        post(state, process, *arguments, **options)
+
+    monkeypatch.setattr(daemon, "post", impatient)
     stopped = stopping.kill(place.state, stop_runs=True)
     assert stopped == ["the launcher", "1 run", "the server"]
     assert running_launchers(place.state) == []
@@ -184,7 +199,8 @@ def test_runs_that_had_ended_are_not_counted_as_stopped(place: Place) -> None:
     assert [run.lifecycle for run in place.records([key, other])] == ["FINISHED"] * 2
 
 
-def test_a_server_that_answers_does_not_hang(place: Place) -> None:
+def test_a_server_that_answers_does_not_hang(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HANG_SECONDS", 60.0)
     assert not server.hangs(place.state)
     server.stop_server(place.state)
     assert not server.hangs(place.state)

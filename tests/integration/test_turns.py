@@ -111,17 +111,19 @@ def edit(session: Session, keys: list[RunKey], **fields: int) -> None:
 class Intruder:
     """Commits to the same runs whenever the large commit is about to be made, if it may."""
 
-    def __init__(self, database: Database, key: RunKey) -> None:
+    def __init__(self, database: Database, key: RunKey, turn: Path | None) -> None:
         self._database = database
         self._key = key
+        self._turn = turn  # whose holder goes first
         self._threads: list[threading.Thread] = []
         self._numbers = itertools.count(1)
 
     def intrude(self) -> None:
         thread = threading.Thread(target=self._commit, args=(next(self._numbers),))
         self._threads.append(thread)
+        gives_way = self._turn is not None and is_held(self._turn, at_most=turns.HOLD)
         thread.start()
-        thread.join(0.3)
+        thread.join(0.3 if gives_way else 60.0)
 
     def _commit(self, number: int) -> None:
         session = Session(self._database)
@@ -137,11 +139,11 @@ class Intruder:
 
 
 def test_a_commit_that_met_conflicts_goes_first(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, state: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = create(store, 3)
-    store.database.patience = 2.0
-    intruder = Intruder(store.database, keys[0])
+    store.database.patience = 60.0
+    intruder = Intruder(store.database, keys[0], state.turn)
     session = Session(store.database)
     edit(session, keys, mark=1)
     with monkeypatch.context() as patch:
@@ -159,7 +161,7 @@ def test_thousands_of_runs_beside_a_process_that_commits_all_the_time(
     store: Store, state: StateDirectory
 ) -> None:
     keys = create(store, MANY)
-    store.database.patience = 20.0
+    store.database.patience = 100.0
     with editing(state) as editor:
         session = Session(store.database)
         for value in (1, 2):
@@ -253,7 +255,7 @@ def test_conflicts_are_still_an_error_where_nobody_gives_way(
     keys = create(store, 1)
     store.database.patience = 0.5
     monkeypatch.setattr(turns, "is_held", lambda path, at_most: False)
-    intruder = Intruder(store.database, keys[0])
+    intruder = Intruder(store.database, keys[0], None)
     session = Session(store.database)
     edit(session, keys, mark=1)
     with monkeypatch.context() as patch:

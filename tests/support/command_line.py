@@ -106,7 +106,7 @@ def small_workflow(
     shell = Shell(directory)
     shell.write(
         {
-            "motoko.yaml": "task_managers:\n  s:\norchestrator: steps.main\n",
+            "motoko.yaml": "task_managers:\n  s:\norchestrator: steps.main\nmax_concurrent: 2\n",
             "s/bd.yaml": f"job: {job}\n",
             "s/launch.sh": script,
             "steps.py": main,

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 LIVING = frozenset({"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED"})
 OPTIONS = {"generator": "slurm", "queue_poll": "1s", "submit_rate": 6000}
 SCRIPT = 'eval "$MOTOKO_JOB_DO"\n'
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 @dataclass
