@@ -433,7 +433,7 @@ def test_what_ended_when_no_launcher_worked_is_not_cancelled(tmp_path: Path) -> 
     script = "while [ ! -e ../../../go ]; do sleep 0.1; done\n"
     shell = small_workflow(tmp_path / "w", script=script, main=main)
     config = (shell.directory / "motoko.yaml").read_text()
-    shell.write({"motoko.yaml": config + "max_concurrent: 8\n"})
+    shell.write({"motoko.yaml": config.replace("max_concurrent: 2", "max_concurrent: 8")})
     try:
         shell.ok("create")
         shell.ok("launcher")

@@ -228,13 +228,15 @@ def test_it_says_since_when_and_what_waits_and_stops_when_it_goes_on(
     assert messages[1] == "the workflow is not stalled any more"
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.1])
 def test_conditions_that_are_asked_again_and_again_are_no_move(
-    workflow: Workflow, caplog: pytest.LogCaptureFixture
+    workflow: Workflow, caplog: pytest.LogCaptureFixture, seconds: float
 ) -> None:
     caplog.set_level(logging.WARNING)
 
     async def idle(workflow: Workflow) -> None:
-        """Change nothing."""
+        """Change nothing, and take a moment for it."""
+        await asyncio.sleep(seconds)
 
     async def main(workflow: Workflow) -> None:
         workflow.add_action("false", event=lambda: False, f=idle)

@@ -64,6 +64,7 @@ class StallWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._looking = False
         self._missed = False
+        self._doubts = 0  # how often in succession tasks were at work
         self._seen = -1  # the last commit when everything was looked at
         self._stall: Stall | None = None
         self._told: tuple[str, ...] | None = None
@@ -107,9 +108,10 @@ class StallWatch:
         if self._looking or self._execution.ending or not self._execution.asked_everything():
             return  # what is being asked stirs again when it is answered
         if not self._quiet():
-            self._go_on()
-            self._ask_at(asyncio.get_running_loop().time() + AGAIN)  # no task tells that it waits
-        elif (when := next_timer()) is not None:
+            self._doubt()
+            return
+        self._doubts = 0
+        if (when := next_timer()) is not None:
             self._go_on()
             if when < math.inf:
                 self._ask_at(when + MOMENT)
@@ -117,6 +119,17 @@ class StallWatch:
             self._execution.bad_ends.consider_old()
             self._looking = True
             self._execution.background(self._look)
+
+    def _doubt(self) -> None:
+        """Ask again; the stall ends unless this is over in moments, as an action that does nothing.
+
+        No task reports that it waits for something else.
+        """
+        self._doubts += 1
+        doubtful = self._stall is not None and self._doubts < MOMENTS
+        if not doubtful:
+            self._go_on()
+        self._ask_at(asyncio.get_running_loop().time() + (MOMENT if doubtful else AGAIN))
 
     @property
     def _number(self) -> int:
