@@ -51,3 +51,18 @@ TestOnFile = OnFile.TestCase
 TestOnFile.settings = settings(
     max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=SLOW
 )
+
+
+def test_a_run_is_deleted_and_created_again_in_one_transaction() -> None:
+    machine = InMemory()
+    try:
+        run = machine.create(who=0, x=0, name="a", replicate=0)
+        machine.commit(who=0)
+        machine.delete(who=0, run=run)
+        assert machine.create(who=0, x=0, name="a", replicate=0) != run
+        machine.commit(who=0)
+        machine.views_are_as_modelled()
+        machine.what_is_committed_is_as_modelled()
+        assert len(machine.committed) == 1
+    finally:
+        machine.teardown()

@@ -75,7 +75,7 @@ class Client:
     def __init__(self, database: Database) -> None:
         self.session = Session(database)
         self.view: Table = {}
-        self.steps: list[Step] = []
+        self.steps: list[Step | int] = []  # in their order; of a creation the id
         self.created: dict[int, tuple[Any, ...]] = {}
 
     def start(self, committed: Table) -> None:
@@ -96,6 +96,13 @@ def apply(table: Table, step: Step) -> None:
         table.pop(step.run_id, None)
     else:
         step.effect(table[step.run_id])
+
+
+def created(identity: tuple[Any, ...]) -> Row:
+    return {
+        "identity": identity, "lifecycle": "CREATED", "label": None, "attempt": 0, "token": None,
+        "fields": {}, "harvested": 0, "series": [], "cancel": False, "uncounted": 0, "base": 0,
+    }  # fmt: skip
 
 
 class RunTableMachine(RuleBasedStateMachine):
@@ -150,11 +157,8 @@ class RunTableMachine(RuleBasedStateMachine):
         assert key.id not in self.given, "an id was given twice"
         self.given.add(key.id)
         client.created[key.id] = identity
-        client.view[key.id] = {
-            "identity": identity, "lifecycle": "CREATED", "label": None, "attempt": 0,
-            "token": None, "fields": {}, "harvested": 0, "series": [], "cancel": False,
-            "uncounted": 0, "base": 0,
-        }  # fmt: skip
+        client.steps.append(key.id)
+        client.view[key.id] = created(identity)
         return key.id
 
     @rule(who=clients, run=runs, name=st.sampled_from("yz"), blind=st.booleans())
@@ -370,17 +374,15 @@ class RunTableMachine(RuleBasedStateMachine):
         """Return what the table is after a commit, None if it must be refused."""
         table = copy.deepcopy(self.committed)
         moved: dict[int, int] = {}
-        for run, identity in client.created.items():
-            existing = [i for i, row in table.items() if row["identity"] == identity]
-            if existing:
-                moved[run] = existing[0]
-            else:
-                table[run] = {
-                    **client.view[run], "lifecycle": "CREATED", "label": None, "attempt": 0,
-                    "token": None, "fields": {}, "harvested": 0, "series": [], "cancel": False,
-                    "uncounted": 0, "base": 0,
-                }  # fmt: skip
         for step in client.steps:
+            if isinstance(step, int):
+                identity = client.created[step]
+                existing = [i for i, row in table.items() if row["identity"] == identity]
+                if existing:
+                    moved[step] = existing[0]
+                else:
+                    table[step] = created(identity)
+                continue
             run = moved.get(step.run_id, step.run_id)
             row = table.get(run)
             if row is None:
