@@ -535,7 +535,10 @@ def test_stopping_with_the_runs_puts_them_back(make: Callable[..., Place]) -> No
 
 
 def test_recalled_runs_wait_until_they_are_resumed(make: Callable[..., Place]) -> None:
-    script = "echo $MOTOKO_ATTEMPT; motoko-worker get attempt; [ -e ../../go ] || sleep 600\n"
+    script = (
+        "echo $MOTOKO_ATTEMPT; motoko-worker get attempt\n"
+        "[ -e ../../go ] || { echo sleeps; sleep 600; }\n"
+    )
     place = make(script, options={"max_concurrent": 2})
     place.start()
     (mine,) = place.create([{"x": 1}], run_name="mine")
@@ -547,8 +550,7 @@ def test_recalled_runs_wait_until_they_are_resumed(make: Callable[..., Place]) -
     time.sleep(0.2)
     assert place.record(mine).state == "CREATED"
     output = place.directory_of(other) / "stdout"
-    wait_until(lambda: output.read_text().count("\n") == 2)  # the next that it does is looking
-    time.sleep(0.2)
+    wait_until(lambda: output.read_text().endswith("sleeps\n"))
     (place.directory / "a" / "go").touch()
     resume_runs(place.state, "mine")
     record = place.wait([mine])[0]
