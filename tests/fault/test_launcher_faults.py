@@ -23,15 +23,21 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.fault
 
+# All of one attempt come before its script is executed.
+BEFORE_A_START = ("launcher.claimed", "launcher.prepared", "launcher.noted")
 POINTS = (
-    "launcher.claimed",
-    "launcher.prepared",
+    *BEFORE_A_START,
     "launcher.started",
     "launcher.before_commit",
     "launcher.after_commit",
 )
 # Passed only where a scheduler starts the runs: tests/fault/test_slurm_faults.py.
 ELSEWHERE = {"launcher.batch_written", "launcher.submitted", "launcher.job_noted"}
+REMOVALS = (
+    'cd /; rm -rf "$MOTOKO_RUN_DIR"',
+    "rm -rf .motoko",
+    'mv "$MOTOKO_RUN_DIR" "$MOTOKO_RUN_DIR.x"',
+)
 SCRIPT = "echo start-$MOTOKO_RUN_ID >>{0}; sleep .05; echo end-$MOTOKO_RUN_ID >>{0}\n"
 
 
@@ -90,14 +96,7 @@ def test_killed_anywhere_nothing_is_lost_and_nothing_runs_twice(
     check(place, keys, executed)
 
 
-@pytest.mark.parametrize(
-    "removal",
-    [
-        'cd /; rm -rf "$MOTOKO_RUN_DIR"',
-        "rm -rf .motoko",
-        'mv "$MOTOKO_RUN_DIR" "$MOTOKO_RUN_DIR.x"',
-    ],
-)
+@pytest.mark.parametrize("removal", REMOVALS)
 def test_what_removes_its_directory_before_its_start_is_recorded_runs_once(
     place: Place, executed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, removal: str
 ) -> None:
@@ -172,3 +171,31 @@ def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
     wait_until(lambda: not is_alive(old))
     assert [running.process for running in running_launchers(place.state)] == [heir.process]
     check(place, keys, executed)
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+@pytest.mark.parametrize("point", BEFORE_A_START)
+def test_woken_after_a_later_attempt_removed_its_directory_a_launcher_starts_nothing(
+    place: Place,
+    executed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    point: str,
+    removal: str,
+) -> None:
+    script = f"{removal}\necho $MOTOKO_RUN_ID >>{executed}\n"
+    (place.directory / "a" / "launch.sh").write_text(script, encoding="utf-8")
+    log = tmp_path / "log"
+    pid = start_with(place, monkeypatch, f"{point}:stop:1", log)
+    keys = place.create([{"x": n} for n in range(4)])
+    old = running_launchers(place.state)[0].process
+    wait_until(lambda: log.exists() and f"{point} 1 {pid}" in log.read_text())
+    try:
+        time.sleep(1.2)  # longer than its lease
+        assert place.start(lease=1.0).here
+        place.wait(keys)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not is_alive(old))
+    assert sorted(executed.read_text().split()) == sorted(str(key.id) for key in keys)
+    assert not any("before-" in found.name for found in place.store.runs_root("a").iterdir())

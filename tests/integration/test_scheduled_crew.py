@@ -6,13 +6,14 @@ import logging
 import shutil
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
+from motoko.errors import Fenced
 from motoko.launcher import evidence
 from motoko.launcher.directory import Place, marked, prepare
 from motoko.launcher.generators.slurm.commands import Answer
@@ -21,7 +22,7 @@ from motoko.launcher.scheduled.following import Word
 from motoko.launcher.scheduled.marks import keep_from_starting
 from motoko.testing.fake_scheduler.cluster import RUNNING
 from motoko.testing.fake_scheduler.mishaps import Mishap
-from tests.support.slurm_simulation import LAG, STUDY, World
+from tests.support.slurm_simulation import LAG, LEASE, STUDY, World
 from tests.support.slurm_wrapper import Execution
 
 if TYPE_CHECKING:
@@ -279,6 +280,52 @@ async def test_a_replaced_launcher_leaves_later_attempts_alone(stage: Stage) -> 
     assert keep_from_starting(former)
     assert not keep_from_starting(place)
     await stage.until(lambda: stage.lifecycle.ended)
+
+
+@pytest.mark.parametrize("when", ["claimed", "prepared", "written"])
+async def test_a_replaced_launcher_submits_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    await stage.open()
+    old = stage.launcher
+    assert old is not None
+    crew = stage.crew(old)
+    await old._round()
+
+    async def replaced() -> None:
+        stage.time.seconds += LEASE + 1
+        await stage.open()
+        # A script of a later attempt may have removed its directory, and all signs with it.
+        for path in stage.store.runs_root(STUDY).iterdir():
+            shutil.rmtree(path)
+
+    async def prepare(*given: Any) -> Any:
+        groups = await prepare_now(*given)
+        await replaced()
+        return groups
+
+    async def write(*given: Any) -> Any:
+        batch = await write_now(*given)
+        await replaced()
+        return batch
+
+    submission = crew._submission
+    prepare_now, write_now = submission.prepare, submission.write
+    with monkeypatch.context() as patch:
+        match when:
+            case "claimed":
+                await replaced()
+            case "prepared":
+                patch.setattr(submission, "prepare", prepare)
+            case _:
+                patch.setattr(submission, "write", write)
+        with pytest.raises(Fenced):
+            await crew.submit()
+    assert stage.programs.calls["sbatch"] == 0
+    stage.asleep.append(old)
+    await stage.until(lambda: stage.lifecycle.ended)
+    assert stage.lifecycle is Lifecycle.FINISHED
+    assert len(stage.wrapper.executions) == 1
 
 
 async def test_late_files_are_waited_for(stage: Stage) -> None:

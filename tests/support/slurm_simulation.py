@@ -229,6 +229,7 @@ class World:
     async def open(self) -> None:
         launcher = self._new()
         await _committed(self.store.database, launcher._books.open)
+        launcher._starts.open()
         self.launcher = launcher
         await self._alive(launcher._recover)
 

@@ -39,7 +39,8 @@ def test_no_run_is_to_blame_for_a_shortage(
     study = SimpleNamespace(directory="a", exec_file="launch.sh", config_files=())
     store: Any = SimpleNamespace(workflow_file="motoko.yaml", studies=defaultdict(lambda: study))
     active: Any = SimpleNamespace(record=None, key=SimpleNamespace(study="a"))
-    found = prepare_attempt(store, active)
+    starts: Any = None  # it does not come to that
+    found = prepare_attempt(store, active, starts)
     assert isinstance(found, Failed)
     assert is_shortage(found.problem) == passes
     assert isinstance(found.problem, Unfit) != passes

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
 from motoko.core.records import Move, RunRecord
 from motoko.core.states import Lifecycle
+from motoko.errors import Fenced, LauncherError, StorageError
 from motoko.launcher import evidence, starts
 from motoko.launcher.directory import Place, marked, prepare
 from motoko.launcher.engine import Finding, ending
@@ -279,8 +280,10 @@ def test_notes_of_starts_are_kept_as_long_as_they_are_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, its = Starts(tmp_path, "mine"), Starts(tmp_path, "its")
+    mine.open()
+    its.open()
     assert not mine.has("mine", "a")
-    assert mine.others() == set()
+    assert mine.others() == {"its"}
     mine.note("a")
     mine.note("b")
     mine.trim(["b"])
@@ -290,8 +293,68 @@ def test_notes_of_starts_are_kept_as_long_as_they_are_wanted(
     assert not its.has("mine", "a")
     assert its.has("mine", "b")
     assert its.others() == {"mine"}
+    its.take({"mine", "", "..", "unknown"})
+    assert its.has("mine", "b")
+    assert its.others() == {"mine"}
     its.forget(its.others())
+    assert its.others() == set()
     assert not its.has("mine", "b")
+
+
+def test_a_launcher_whose_attempts_were_taken_starts_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, its = Starts(tmp_path, "mine"), Starts(tmp_path, "its")
+    mine.open()
+    its.open()
+    mine.note("a")
+    mine.check()
+    monkeypatch.setattr(starts, "MOST", 0)
+    its.take({"mine"})
+    forbidden: list[Callable[[], object]] = [
+        mine.check, lambda: mine.note("b"), lambda: mine.trim(["a"])
+    ]  # fmt: skip
+    for work in forbidden:
+        with pytest.raises(Fenced, match="launcher mine was replaced"):
+            work()
+    its.note("c")
+    its.take({"mine"})  # a launcher after this one does so too
+    assert (its.has("mine", "a"), its.has("mine", "b")) == (True, False)
+    its.forget({"mine"})
+    for work in forbidden:
+        with pytest.raises(Fenced, match="launcher mine was replaced"):
+            work()
+
+
+def test_a_note_that_comes_with_the_taking_over_keeps_its_attempt_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, its = Starts(tmp_path, "mine"), Starts(tmp_path, "its")
+    mine.open()
+    its.open()
+    opened = os.open
+
+    def take_meanwhile(*given: Any, **named: Any) -> int:
+        found = opened(*given, **named)
+        its.take({"mine"})
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", take_meanwhile)
+        with pytest.raises(Fenced):
+            mine.note("a")
+    assert its.has("mine", "a")
+
+
+def test_former_launchers_that_cannot_be_kept_from_starting_are_not_replaced(
+    tmp_path: Path,
+) -> None:
+    mine = Starts(tmp_path, "mine")
+    (tmp_path / "starts").write_text("no directory")
+    with pytest.raises(StorageError, match="starts is not a directory"):
+        mine.open()
+    with pytest.raises(LauncherError, match="cannot be taken over"):
+        mine.take({"its"})
 
 
 def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(place: Place) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.core.states import Lifecycle
-from motoko.errors import LauncherError
+from motoko.errors import Fenced, LauncherError
 from motoko.launcher import evidence
 from motoko.launcher.active import Active, Ended, started_at
 from motoko.launcher.directory import Superseded
@@ -112,15 +112,18 @@ class Attendance:
             self._starts.trim(wanted)
         except OSError as error:
             return [unfit(error)] * len(batch)
+        except Fenced as error:
+            return [error] * len(batch)
         return [self._begin(active) for active in batch]
 
     def _begin(self, active: Active) -> Exception | None:
         """Make the run directory and submit the attempt, in a thread; return what went wrong."""
-        order = prepare_attempt(self._store, active)
+        order = prepare_attempt(self._store, active, self._starts)
         if isinstance(order, Failed):
             return order.problem
         try:
             self._starts.note(active.token)
+            faults.point("launcher.noted")
             active.since, active.began = self._store.now(), self._store.clock.uptime()
             active.handle = self._generator.submit(order)
             faults.point("launcher.started")
@@ -128,6 +131,8 @@ class Attendance:
             return unfit(error)
         except ValueError as error:  # no program can be given its options
             return Unfit(str(error))
+        except Fenced as error:
+            return error
         return None
 
     def _begun(self, active: Active, problem: Exception | None) -> None:
@@ -152,6 +157,8 @@ class Attendance:
         elif isinstance(problem, Unfit):
             reason = f"it cannot be started: {problem}"
             self._over(active, None, ending=Ending(Lifecycle.FAILED, None, reason))
+        elif isinstance(problem, Fenced):
+            raise problem
         else:
             raise LauncherError(
                 f"run {active.key} cannot be started: {problem}",

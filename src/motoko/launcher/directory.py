@@ -25,7 +25,7 @@ from motoko.worker import HEADER, OUTBOX
 from motoko.worker.regular import open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from motoko.core.records import RunRecord
 
@@ -120,8 +120,17 @@ def _read_source(study: Path, name: str) -> Source:
     return Source(name, content, bool(found.st_mode & EXECUTABLE), large)
 
 
-def prepare(place: Place, inputs: tuple[str, bytes], sources: Iterable[Source]) -> None:
-    """Make the clean run directory of an attempt. Superseded if it is not this one's turn."""
+def prepare(
+    place: Place,
+    inputs: tuple[str, bytes],
+    sources: Iterable[Source],
+    check: Callable[[], object] = lambda: None,
+) -> None:
+    """Make the clean run directory of an attempt. Superseded if it is not this one's turn.
+
+    ``check`` is called before a former directory is moved aside, and raises where that is another
+    launcher's by now.
+    """
     draft = place.draft
     try:
         _begin(place, draft)
@@ -137,6 +146,7 @@ def prepare(place: Place, inputs: tuple[str, bytes], sources: Iterable[Source]) 
                 _write(path, source.content, mode)
             else:
                 _copy(source.large, path, mode)
+        check()
         _make_room(place)
         _publish(place, draft)
     except BaseException as error:

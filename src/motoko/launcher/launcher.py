@@ -123,7 +123,8 @@ class Launcher:
                 ),
                 SLURM: ScheduledCrew(
                     store, slurm, notebook, Desk(scheduler, mark), options.limits,
-                    owner=self.me.name, root=store.state.path / SLURM, lag=options.files_lag,
+                    owner=self.me.name, root=store.state.path / SLURM,
+                    starts=self._starts, lag=options.files_lag,
                 ),
             }
         )  # fmt: skip
@@ -231,6 +232,7 @@ class Launcher:
     # -- inside ----------------------------------------------------------------------------
 
     async def _work(self, ready: Callable[[], object]) -> None:
+        await in_thread(self._starts.open)
         try:
             async with anyio.create_task_group() as tasks:
                 self._crews.run(tasks)
@@ -358,6 +360,10 @@ class Launcher:
         if not left:
             await self._forget_starts()
             return
+        # From here on they start nothing either. What they have begun, their notes and submissions
+        # tell, which must not be read before.
+        former = {orphan.record.launcher or "" for orphan in left}
+        await in_thread(partial(self._starts.take, former))
         submitted = await in_thread(partial(memberships, self._store.state.path / SLURM))
         for orphan in left:
             active = Active(orphan.record, orphan.terms, self._books.place(orphan.record))

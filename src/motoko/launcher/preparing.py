@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from motoko.errors import LauncherError, UnknownRunError
+from motoko.errors import Fenced, LauncherError, UnknownRunError
 from motoko.launcher.directory import SourceError, Superseded, prepare, read_sources
 from motoko.launcher.evidence import working_in
 from motoko.launcher.generators.base import Order
@@ -20,6 +20,7 @@ from motoko.storage.session import Session
 if TYPE_CHECKING:
     from motoko.launcher.active import Active
     from motoko.launcher.directory import Source
+    from motoko.launcher.starts import Starts
     from motoko.storage.store import Store
 
 # What becomes of a run whose directory holds what its attempt must not touch. If the run is still
@@ -56,7 +57,7 @@ class Failed:
     problem: Exception
 
 
-def prepare_attempt(store: Store, active: Active) -> Order | Failed:
+def prepare_attempt(store: Store, active: Active, starts: Starts) -> Order | Failed:
     """Make the attempt's clean run directory; return how it is to be run. Blocks."""
     record, study = active.record, store.studies[active.key.study]
     workflow = str(store.workflow_file)
@@ -75,13 +76,13 @@ def prepare_attempt(store: Store, active: Active) -> Order | Failed:
         return Failed(in_the_way)
     try:
         faults.point("launcher.claimed")
-        prepare(active.place, inputs, sources)
+        prepare(active.place, inputs, sources, starts.check)
         faults.point("launcher.prepared")
     except OSError as error:
         return Failed(_blamed(error, active.place.root))
     except SourceError as error:
         return Failed(Unfit(str(error)))
-    except Superseded as error:
+    except (Superseded, Fenced) as error:
         return Failed(error)
     return Order(active.place, script, active.terms, given)
 

@@ -31,6 +31,7 @@ POINTS: Final = frozenset(
         "daemons.before_ready",
         "launcher.claimed",
         "launcher.prepared",
+        "launcher.noted",
         "launcher.started",
         "launcher.before_commit",
         "launcher.after_commit",

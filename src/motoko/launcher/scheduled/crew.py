@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from motoko.launcher.scheduled.batches import Batch
     from motoko.launcher.scheduled.desk import Desk, Look
     from motoko.launcher.scheduled.following import Sight, Step, Word
+    from motoko.launcher.starts import Starts
     from motoko.storage.store import Store
 
 QUICK: Final = 0.5  # seconds between looks while things change
@@ -64,6 +65,7 @@ class ScheduledCrew:
         *,
         owner: str,
         root: Path,
+        starts: Starts,
         lag: float = FILES_LAG,
     ) -> None:
         self.pool = pool
@@ -74,7 +76,7 @@ class ScheduledCrew:
         self._root = root
         self._owner = owner
         self._lag = lag
-        self._submission = Submission(store, desk, limits, owner=owner, root=root)
+        self._submission = Submission(store, desk, limits, owner=owner, root=root, starts=starts)
         self._room = anyio.Event()
         self._stirred = anyio.Event()
         self._batches: dict[str, Batch] = {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.core.states import Lifecycle
-from motoko.errors import LauncherError
+from motoko.errors import Fenced, LauncherError
 from motoko.launcher.directory import Superseded
 from motoko.launcher.engine import Ending
 from motoko.launcher.generators.slurm.submission import Failure
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from motoko.launcher.generators.base import Order
     from motoko.launcher.scheduled.batches import Batch
     from motoko.launcher.scheduled.desk import Desk
+    from motoko.launcher.starts import Starts
     from motoko.storage.store import Store
 
 LATER: Final = 30.0  # seconds until runs that the scheduler would not take now are tried again
@@ -53,13 +54,21 @@ class Submission:
     """Prepares and submits, keeping to the limits of the site and of ``motoko.yaml``."""
 
     def __init__(
-        self, store: Store, desk: Desk, limits: QueueLimits, *, owner: str, root: Path
+        self,
+        store: Store,
+        desk: Desk,
+        limits: QueueLimits,
+        *,
+        owner: str,
+        root: Path,
+        starts: Starts,
     ) -> None:
         self._store = store
         self._desk = desk
         self.limits = limits
         self._owner = owner
         self._root = root
+        self._starts = starts
         self._next = 0.0
         self._orders: dict[str, Order] = {}
 
@@ -69,11 +78,12 @@ class Submission:
         """Make the run directories; return the attempts in groups, a group for each submission.
 
         ``failed`` is called with those that cannot be submitted, with None for those that another
-        launcher has taken. LauncherError where nothing can be written.
+        launcher has taken. LauncherError where nothing can be written, Fenced where this launcher
+        was replaced.
         """
         if not actives:
             return []
-        results = await in_thread(partial(_prepare_all, self._store, actives))
+        results = await in_thread(partial(_prepare_all, self._store, actives, self._starts))
         groups: dict[tuple[object, ...], list[Active]] = {}
         for active, result in zip(actives, results, strict=True):
             if isinstance(result, Failed):
@@ -106,10 +116,15 @@ class Submission:
         return batch
 
     async def submit(self, batch: Batch, group: Sequence[Active]) -> Refusal | None:
-        """Submit a batch. None if the scheduler has it, or may have it."""
+        """Submit a batch. None if the scheduler has it, or may have it.
+
+        Fenced where this launcher was replaced. The next one knows the batch if it was written
+        before that, and of any other nothing is submitted.
+        """
         batch.submitting = True
         try:
             await self._keep_to_rate()
+            await in_thread(self._starts.check)
             result = await self._desk.submit(batch, group[0].terms, _name(group))
             faults.point("launcher.submitted")
             batch.since = time.monotonic()
@@ -141,8 +156,8 @@ class Submission:
             await anyio.sleep(self._next - gap - now)
 
 
-def _prepare_all(store: Store, actives: Sequence[Active]) -> list[Order | Failed]:
-    return [prepare_attempt(store, active) for active in actives]
+def _prepare_all(store: Store, actives: Sequence[Active], starts: Starts) -> list[Order | Failed]:
+    return [prepare_attempt(store, active, starts) for active in actives]
 
 
 def _judge(active: Active, problem: Exception) -> Ending | None:
@@ -151,6 +166,8 @@ def _judge(active: Active, problem: Exception) -> Ending | None:
         return None
     if isinstance(problem, Unfit):
         return Ending(Lifecycle.FAILED, None, f"it cannot be started: {problem}")
+    if isinstance(problem, Fenced):
+        raise problem
     raise LauncherError(
         f"run {active.key} cannot be started: {problem}",
         hint="It stays CREATED; start the launcher again when this is put right.",
