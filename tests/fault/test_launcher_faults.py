@@ -31,6 +31,8 @@ POINTS = (
     "launcher.before_commit",
     "launcher.after_commit",
 )
+# Passed by a launcher that takes over attempts, before it is ready.
+TAKING_OVER = ("launcher.takes_over", "launcher.taken_back")
 # Passed only where a scheduler starts the runs: tests/fault/test_slurm_faults.py.
 ELSEWHERE = {"launcher.batch_written", "launcher.submitted", "launcher.job_noted"}
 REMOVALS = (
@@ -75,7 +77,7 @@ def check(place: Place, keys: list[RunKey], executed: Path) -> None:
 
 def test_no_point_of_the_launcher_is_left_out() -> None:
     points = {name for name in faults.POINTS if name.startswith("launcher.")}
-    assert points == {*POINTS, *ELSEWHERE, "launcher.taken_back"}
+    assert points == {*POINTS, *ELSEWHERE, *TAKING_OVER}
 
 
 @pytest.mark.parametrize("passage", [1, 2, 5])
@@ -113,17 +115,17 @@ def test_what_removes_its_directory_before_its_start_is_recorded_runs_once(
     assert executed.read_text() == "once\n"
 
 
-def test_killed_while_taking_back(
-    place: Place, executed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("point", TAKING_OVER)
+def test_killed_while_taking_over(
+    place: Place, executed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, point: str
 ) -> None:
     keys = place.create([{"x": n} for n in range(3)])
     log = tmp_path / "log"
     pid = start_with(place, monkeypatch, "launcher.claimed:kill:2", log)
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
-    # It takes back before it is ready.
     with pytest.raises(LauncherError, match=r"killed by signal 9 before it was ready"):
-        start_with(place, monkeypatch, "launcher.taken_back:kill", log)
-    assert "launcher.taken_back 1 " in log.read_text()
+        start_with(place, monkeypatch, f"{point}:kill", log)
+    assert f"{point} 1 " in log.read_text()
     place.start()
     check(place, keys, executed)
 

@@ -32,7 +32,7 @@ PASSAGES = {
     "launcher.before_commit": (1, 2, 3),
     "launcher.after_commit": (1, 2, 3),
 }
-ELSEWHERE = {"launcher.noted", "launcher.started", "launcher.taken_back"}
+ELSEWHERE = {"launcher.noted", "launcher.started", "launcher.takes_over", "launcher.taken_back"}
 
 
 @pytest.fixture

@@ -86,6 +86,7 @@ def test_nothing_of_the_original_is_touched_from_a_copy(shell: Shell, tmp_path: 
     assert info["orchestrators"] == []
     assert "no orchestrator runs" in copy.ok("orchestrator", "stop")
     copy.ok("kill", "--stop-runs")
+    # They had ended, as far as the copy knows, before they were asked to.
     assert copy.counts("s", "a") == {"LOST": 2}
     assert processes(shell) == before
     assert shell.counts("s", "a") == {"START": 2}

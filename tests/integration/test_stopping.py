@@ -97,6 +97,33 @@ def test_runs_are_stopped_with_their_foreground_orchestrator_if_that_is_asked_fo
     wait_until(lambda: not list(records.glob("launcher*.json")), "the launcher ended")
 
 
+def test_a_launcher_stays_until_it_has_taken_over_what_another_left(shell: Shell) -> None:
+    process = shell.start("run", "-n", "a")
+    wait_until_it_runs(shell)
+    (launcher,) = running_launchers(StateDirectory.of(shell.directory))
+    process.kill()
+    finish(process)
+    os.kill(launcher.process.pid, signal.SIGKILL)
+    # It is as temporary as the one before, nobody works with the workflow, and this takes longer
+    # than it waits until it looks whether it is needed.
+    slow = f"launcher.takes_over:sleep={2.5 * daemon.IDLE_SECONDS}"
+    armed = {**shell.environment, "MOTOKO_FAULT": slow}
+    assert "stopped 1 run\n" in Shell(shell.directory, armed).ok("kill", "--stop-runs")
+    assert states(shell) == {"CREATED": 2}
+
+
+def test_runs_that_a_launcher_could_not_stop_are_reported(shell: Shell) -> None:
+    process = shell.start("run", "-n", "a")
+    wait_until_it_runs(shell)
+    shell.ok("kill")
+    assert finish(process).returncode == 143
+    armed = {**shell.environment, "MOTOKO_FAULT": "launcher.before_commit:kill"}
+    done = Shell(shell.directory, armed).run("kill", "--stop-runs")
+    assert done.returncode == 1, done.stdout
+    assert "the launcher ended before it had stopped 1 run" in done.stderr
+    assert "stopped 1 run\n" in shell.ok("kill", "--stop-runs")
+
+
 # -- runs of other run names ---------------------------------------------------------------------
 
 

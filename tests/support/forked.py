@@ -14,12 +14,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from typing import IO, TYPE_CHECKING
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from multiprocessing.context import ForkServerContext
-    from pathlib import Path
 
 # What Motoko imports while it runs; nothing that starts threads.
 IMPORTS = (
@@ -60,8 +61,9 @@ class Forked:
         session: bool = False,
     ) -> None:
         self.args = list(arguments)
-        self._kept = [] if output else [_kept_until_read(), _kept_until_read()]
-        outputs = [str(output)] * 2 if output else [kept.name for kept in self._kept]
+        # No file is kept open: collected with this, in whatever order, it would warn.
+        self._kept = [] if output else [_kept_until_read(self), _kept_until_read(self)]
+        outputs = [str(output)] * 2 if output else [str(kept) for kept in self._kept]
         self._process = _context().Process(
             target=_run,
             args=(main, self.args, str(directory), dict(environment), outputs, session),
@@ -78,8 +80,7 @@ class Forked:
 
     def errors(self) -> str:
         """Return what it has printed to its standard error so far; it has no ``output``."""
-        with open(self._kept[1].name, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        return self._kept[1].read_text(encoding="utf-8", errors="replace")
 
     def poll(self) -> int | None:
         """Return the exit status, None while it runs."""
@@ -96,9 +97,7 @@ class Forked:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Wait for its end, and return what it printed: standard output, standard error."""
         self.wait(timeout)
-        out, err = (kept.read() for kept in self._kept)
-        for kept in self._kept:
-            kept.close()
+        out, err = (kept.read_text(encoding="utf-8") for kept in self._kept)
         return out, err
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -115,8 +114,12 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def _kept_until_read() -> IO[str]:
-    return tempfile.NamedTemporaryFile("r")
+def _kept_until_read(process: Forked) -> Path:
+    """Return a file for output that is removed with the process's object."""
+    descriptor, name = tempfile.mkstemp()
+    os.close(descriptor)
+    weakref.finalize(process, Path(name).unlink, missing_ok=True)
+    return Path(name)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""A launcher ends as soon as it is closed, whatever it does at that moment."""
+"""What a launcher does at its beginning and its end: what was left, and being closed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from motoko.core.changes import EditRun
+from motoko.core.edits import Cancel, Claim, Started
+from motoko.core.states import Lifecycle
 from motoko.launcher import registry
 from motoko.launcher.engine import LOCAL, SLURM, Capacity, Site
 from motoko.launcher.generators.bash import BashGenerator
 from motoko.launcher.generators.slurm.commands import Scheduler
 from motoko.launcher.launcher import Launcher, Options
-from motoko.testing import memory_store, study_config
+from motoko.storage.session import Session
+from motoko.testing import add_run, memory_store, study_config
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from motoko.core.edits import RunEdit
+    from motoko.launcher.active import Active
     from motoko.launcher.reloading import Reloader
+    from motoko.storage.store import Store
 
 pytestmark = pytest.mark.unit
 
@@ -39,8 +47,17 @@ class SlowReloader:
         return False
 
 
-async def test_one_that_is_closed_while_it_looks_at_its_configuration_ends(tmp_path: Path) -> None:
-    store = memory_store({"s": study_config("s", {"x": "int"})}, directory=tmp_path)
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = memory_store(
+        {"s": study_config("s", {"x": "int"}, directory=tmp_path)}, directory=tmp_path
+    )
+    (tmp_path / ".wf").mkdir()
+    yield made
+    made.close()
+
+
+def launcher_of(store: Store) -> Launcher:
     options = Options(
         studies=("s",),
         site=Site(frozenset({LOCAL, SLURM}), registry.machines(None)),
@@ -48,7 +65,11 @@ async def test_one_that_is_closed_while_it_looks_at_its_configuration_ends(tmp_p
         defaults={"s": {"generator": LOCAL}},
         safety_poll=NEVER,
     )
-    launcher, reloader = Launcher(store, options, BashGenerator(), Scheduler()), SlowReloader()
+    return Launcher(store, options, BashGenerator(), Scheduler())
+
+
+async def test_one_that_is_closed_while_it_looks_at_its_configuration_ends(store: Store) -> None:
+    launcher, reloader = launcher_of(store), SlowReloader()
     launcher.reload_by(cast("Reloader", reloader))
     async with asyncio.timeout(60):
         serving = asyncio.create_task(launcher.serve())
@@ -56,4 +77,39 @@ async def test_one_that_is_closed_while_it_looks_at_its_configuration_ends(tmp_p
         launcher.close()
         reloader.go_on.set()
         await serving
-    store.close()
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "outcome"), [(False, Lifecycle.LOST), (True, Lifecycle.CANCELLED)]
+)
+async def test_what_had_ended_before_it_was_taken_over_is_not_recalled(
+    store: Store, *, cancelled: bool, outcome: Lifecycle
+) -> None:
+    session = Session(store.database)
+    key = add_run(session, "s", {"x": 1})
+    store.database.submit(session.commit).result()
+    session.close()
+    edits: list[RunEdit] = [Claim("former", "token", 0.0), Started("token", 0.0, "former")]
+    if cancelled:
+        edits.append(Cancel(0.0, "test"))
+    store.script.write(*(EditRun(key, edit, blind=True) for edit in edits))
+    launcher = launcher_of(store)
+    taken_over: list[Active] = []
+    ready = asyncio.Event()
+
+    def recall() -> None:
+        taken_over.extend(launcher._crews.attempts())
+        for active in taken_over:
+            launcher._crews.of(active).end_early(active, Lifecycle.CREATED)
+        ready.set()
+
+    async with asyncio.timeout(60):
+        assert await launcher.is_busy()  # for it does not know yet what there is
+        serving = asyncio.create_task(launcher.serve(recall))
+        await ready.wait()
+        await taken_over[0].recorded.wait()
+        assert not await launcher.is_busy()
+        launcher.close()
+        await serving
+    with store.script.view() as session:
+        assert session.run(key).lifecycle is outcome

@@ -305,7 +305,7 @@ class Attendance:
             handle = active.handle = self._generator.attach(found.process)
             active.began = self._store.clock.uptime() - age(found.process.started)
         if handle is None:
-            active.past = found.finding is not Finding.GONE
+            active.past = True
             self._tasks.start_soon(self._see_off, active, found)
             return
         log.info("run %s: goes on", active.key)
@@ -340,6 +340,8 @@ def _remember(active: Active) -> None:
     """Find out from the attempt's record and files what its former launcher knew."""
     active.since = started_at(active.record) or evidence.file_time(active.place, evidence.START)
     active.stop = evidence.stopped_for(active.place)
+    if active.stop is None and active.record.cancel_requested:
+        active.stop = Lifecycle.CANCELLED
     active.failed = failure_until(f"{active.place.private}/{OUTBOX}", active.read)
 
 

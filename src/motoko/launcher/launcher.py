@@ -106,6 +106,7 @@ class Launcher:
         self._round_over = asyncio.Event()
         self._obeying = asyncio.Lock()
         self._closing = False
+        self._recovered = False
         self._reloader: Reloader | None = None
         self._changed: _Change | None = None
         self._problem = ""
@@ -176,8 +177,11 @@ class Launcher:
         self._notebook.stir()
 
     async def is_busy(self) -> bool:
-        """Return whether it attends to attempts, or runs wait that it may claim."""
-        if self._crews.attempts():
+        """Return whether it attends to attempts, or runs wait that it may claim.
+
+        So it does until it has taken over what former launchers left.
+        """
+        if not self._recovered or self._crews.attempts():
             return True
         held = None if self._hold_all else frozenset(self._held)
         return held is not None and await in_thread(lambda: self._waiting(held))
@@ -237,6 +241,7 @@ class Launcher:
             async with anyio.create_task_group() as tasks:
                 self._crews.run(tasks)
                 await self._recover()
+                self._recovered = True
                 tasks.start_soon(self._renew)
                 tasks.start_soon(self._recover_later)
                 ready()

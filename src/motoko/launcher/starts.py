@@ -20,6 +20,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import Fenced, LauncherError
+from motoko.runtime import faults
 from motoko.runtime.files import PRIVATE_FILE, private_directory, write_atomic
 from motoko.runtime.untrusted import read_file
 
@@ -100,6 +101,7 @@ class Starts:
 
     def take(self, launchers: Collection[str]) -> None:
         """Keep former launchers from starting anything; LauncherError if that cannot be done."""
+        faults.point("launcher.takes_over")
         try:
             for name in set(os.listdir(self._directory)).intersection(launchers):
                 with contextlib.suppress(FileNotFoundError):

@@ -238,9 +238,14 @@ def _recall_deserted(state: StateDirectory) -> tuple[int, MotokoError | None]:
     try:
         with store.script.view() as session:
             found = (session.run(key).uncounted > before for key, before in left.items())
-            return sum(found), trouble
+            recalled = sum(found)
     finally:
         store.close()
+    missed = len(_deserted(state)[0].keys() & left.keys())
+    if missed:
+        runs = "1 run" if missed == 1 else f"{missed} runs"
+        return recalled, LauncherError(f"the launcher ended before it had stopped {runs}")
+    return recalled, trouble
 
 
 def _deserted(

@@ -35,6 +35,7 @@ POINTS: Final = frozenset(
         "launcher.started",
         "launcher.before_commit",
         "launcher.after_commit",
+        "launcher.takes_over",
         "launcher.taken_back",
         "launcher.batch_written",
         "launcher.submitted",
