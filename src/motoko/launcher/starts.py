@@ -62,8 +62,9 @@ class Starts:
         """Raise Fenced if another launcher has taken over the owner's attempts."""
         if not self._own.is_dir():
             raise Fenced(
-                f"launcher {self._owner} was replaced: {self._own} does not exist",
-                hint="If no other launcher goes on with its runs, start one: `motoko launcher`.",
+                f"launcher {self._owner} was replaced while it slept",
+                hint="The other launcher goes on with its runs. If there is none, start one: "
+                f"{self._own} was removed, without which a launcher starts nothing.",
             )
 
     def trim(self, wanted: Collection[str]) -> None:
