@@ -306,6 +306,8 @@ class Attendance:
             active.began = self._store.clock.uptime() - age(found.process.started)
         if handle is None:
             active.past = True
+            if found.finding is Finding.GONE and active.record.cancel_requested:
+                active.stop = active.stop or Lifecycle.CANCELLED
             self._tasks.start_soon(self._see_off, active, found)
             return
         log.info("run %s: goes on", active.key)
@@ -340,8 +342,6 @@ def _remember(active: Active) -> None:
     """Find out from the attempt's record and files what its former launcher knew."""
     active.since = started_at(active.record) or evidence.file_time(active.place, evidence.START)
     active.stop = evidence.stopped_for(active.place)
-    if active.stop is None and active.record.cancel_requested:
-        active.stop = Lifecycle.CANCELLED
     active.failed = failure_until(f"{active.place.private}/{OUTBOX}", active.read)
 
 
