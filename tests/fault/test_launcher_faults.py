@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +12,7 @@ from motoko.errors import LauncherError
 from motoko.launcher.daemon import running_launchers
 from motoko.runtime import faults
 from motoko.runtime.processes import is_alive
-from tests.support.launching import Place, wait_until
+from tests.support.launching import Place, wait_until, wait_until_replaceable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +162,7 @@ def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
     assert old.pid == pid
     wait_until(lambda: f"{point} 2 {pid}" in (tmp_path / "log").read_text())
     try:
-        time.sleep(1.2)
+        wait_until_replaceable(place.store)
         heir = place.start(lease=1.0)
         assert heir.here
         if late:
@@ -193,7 +192,7 @@ def test_woken_after_a_later_attempt_removed_its_directory_a_launcher_starts_not
     old = running_launchers(place.state)[0].process
     wait_until(lambda: log.exists() and f"{point} 1 {pid}" in log.read_text())
     try:
-        time.sleep(1.2)  # longer than its lease
+        wait_until_replaceable(place.store)
         assert place.start(lease=1.0).here
         place.wait(keys)
     finally:

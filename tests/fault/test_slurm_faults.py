@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from motoko.runtime import faults
-from tests.support.launching import wait_until
+from tests.support.launching import wait_until, wait_until_replaceable
 from tests.support.slurm_place import LIVING, SlurmPlace
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
     keys = place.create(*["0.5"] * 7)
     first = place.start(lease=1.0, environment=fault, ready=False)
     wait_until(lambda: log.exists() and f"{point} 2 {first.pid}" in log.read_text())
-    time.sleep(1.5)  # longer than the lease
+    wait_until_replaceable(place.place.store)
     place.start(lease=1.0)
     first.send_signal(signal.SIGCONT)
     assert first.wait(timeout=120) != 0

@@ -14,6 +14,7 @@ from motoko.core.changes import Change, CreateRun, EditRun
 from motoko.core.records import Move, RunKey, RunRecord
 from motoko.core.space import job_identity, run_identity
 from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
+from motoko.launcher.registry import living
 from motoko.runtime.processes import ProcessId, signal_group
 from motoko.storage.address import StateDirectory
 from motoko.storage.server import create_database, stop_server
@@ -179,3 +180,14 @@ def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
     while not true():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.01)
+
+
+def wait_until_replaceable(store: Store) -> None:
+    """Wait until the leases of all launchers have run out, and they are known to sleep."""
+
+    def replaceable() -> bool:
+        with store.script.view() as session:
+            alive = living(session.tables, store.steady())
+        return not alive and all(running.asleep for running in running_launchers(store.state))
+
+    wait_until(replaceable)

@@ -276,12 +276,17 @@ def test_of_a_noted_start_a_directory_that_is_missing_tells_nothing(tmp_path: Pa
     assert examine(record, place, "me", begun=True).finding is Finding.TAKEN_BACK
 
 
+def two_launchers(state: Path) -> tuple[Starts, Starts]:
+    mine, its = Starts(state, "mine"), Starts(state, "its")
+    mine.open()
+    its.open()
+    return mine, its
+
+
 def test_notes_of_starts_are_kept_as_long_as_they_are_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine, its = Starts(tmp_path, "mine"), Starts(tmp_path, "its")
-    mine.open()
-    its.open()
+    mine, its = two_launchers(tmp_path)
     assert not mine.has("mine", "a")
     assert mine.others() == {"its"}
     mine.note("a")
@@ -304,9 +309,7 @@ def test_notes_of_starts_are_kept_as_long_as_they_are_wanted(
 def test_a_launcher_whose_attempts_were_taken_starts_nothing_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine, its = Starts(tmp_path, "mine"), Starts(tmp_path, "its")
-    mine.open()
-    its.open()
+    mine, its = two_launchers(tmp_path)
     mine.note("a")
     mine.check()
     monkeypatch.setattr(starts, "MOST", 0)
@@ -329,9 +332,7 @@ def test_a_launcher_whose_attempts_were_taken_starts_nothing_more(
 def test_a_note_that_comes_with_the_taking_over_keeps_its_attempt_from_starting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine, its = Starts(tmp_path, "mine"), Starts(tmp_path, "its")
-    mine.open()
-    its.open()
+    mine, its = two_launchers(tmp_path)
     opened = os.open
 
     def take_meanwhile(*given: Any, **named: Any) -> int:

@@ -365,8 +365,8 @@ class Launcher:
         if not left:
             await self._forget_starts()
             return
-        # From here on they start nothing either. What they have begun, their notes and submissions
-        # tell, which must not be read before.
+        # From here on they start nothing either. Their notes and submissions show what they began,
+        # so both are read after this.
         former = {orphan.record.launcher or "" for orphan in left}
         await in_thread(partial(self._starts.take, former))
         submitted = await in_thread(partial(memberships, self._store.state.path / SLURM))

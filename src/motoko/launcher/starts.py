@@ -63,8 +63,8 @@ class Starts:
         if not self._own.is_dir():
             raise Fenced(
                 f"launcher {self._owner} was replaced while it slept",
-                hint="The other launcher goes on with its runs. If there is none, start one: "
-                f"{self._own} was removed, without which a launcher starts nothing.",
+                hint="The other launcher serves its runs. If there is none, start one: "
+                f"{self._own} was removed, and a launcher starts nothing without it.",
             )
 
     def trim(self, wanted: Collection[str]) -> None:
@@ -129,7 +129,7 @@ class Starts:
         return {name.removesuffix(TAKEN) for name in found} - {self._owner}
 
     def forget(self, launchers: Collection[str]) -> None:
-        """Remove the notes of launchers whose attempts have all ended; those start no more."""
+        """Remove the notes of launchers without active attempts; these start no more."""
         for name in launchers:
             for directory in (name, f"{name}{TAKEN}"):
                 shutil.rmtree(self._directory / directory, ignore_errors=True)
