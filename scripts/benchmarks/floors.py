@@ -15,8 +15,8 @@ import transaction
 import ZODB
 from ZEO.ClientStorage import ClientStorage
 
-from motoko.storage.address import StateDirectory
-from motoko.storage.server import create_database, stop_server
+from motoko.server.lifecycle import create_database, stop_server
+from motoko.server.state_dir import StateDirectory
 
 SAMPLES = 300
 PAUSE = 0.02  # seconds between samples

@@ -102,7 +102,7 @@ def _daemons(directory: Path) -> list[int]:
             except OSError:
                 continue
             if any(
-                module in line for module in (b"motoko.storage.serve", b"motoko.launcher.daemon")
+                module in line for module in (b"motoko.server.main", b"motoko.launcher.daemon")
             ) and any(os.fsencode(directory) in word for word in line):
                 found.append(int(entry.name))
     return found

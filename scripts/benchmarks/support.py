@@ -47,7 +47,7 @@ def make_workflow(directory: Path, studies: tuple[str, ...], orchestrator: str) 
 @contextmanager
 def opened(directory: Path, run_name: str = "bench") -> Iterator[Workflow]:
     """Create and open a workflow; its server is stopped at the end."""
-    from motoko.storage.server import stop_server
+    from motoko.server.lifecycle import stop_server
 
     workflow = Workflow(directory)
     workflow.create(validated=True)

@@ -21,7 +21,7 @@ from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZEO.Exceptions import ServerException
 from ZODB.utils import p64, z64
 
-from motoko.cli.as_json import overview_text
+from motoko.cli.json_output import overview_text
 from motoko.cli.tables import print_overview
 from motoko.core.changes import SetVariable
 from motoko.core.edits import Retry
@@ -29,17 +29,17 @@ from motoko.errors import DatabaseDamagedError, ServerError, StorageError
 from motoko.launcher.daemon import running_launchers
 from motoko.operations.backup import back_up, restore
 from motoko.operations.overview import Overview
-from motoko.operations.stopping import kill
+from motoko.operations.shutdown import kill
 from motoko.runtime.processes import ProcessId, is_alive
-from motoko.storage import damage
-from motoko.storage.address import StateDirectory
-from motoko.storage.committing import transact
-from motoko.storage.damage import examine, last_cut, mend, told
+from motoko.server import integrity
+from motoko.server.file_storage import ServedFile
+from motoko.server.integrity import examine, last_cut, mend, told
+from motoko.server.lifecycle import stop_server
+from motoko.server.state_dir import StateDirectory
+from motoko.storage.commit import transact
 from motoko.storage.database import Database
-from motoko.storage.served_file import ServedFile
-from motoko.storage.server import stop_server
 from motoko.storage.store import Store
-from motoko.storage.transactions import HEADER, LENGTH, MAGIC
+from motoko.server.transaction_file import HEADER, LENGTH, MAGIC
 from tests.support.command_line import Shell, finish, small_workflow
 from tests.support.command_line import wait_until as eventually
 from tests.support.launching import Place, wait_until
@@ -293,7 +293,7 @@ def test_damage_before_the_end_costs_nothing_that_follows(
     state: StateDirectory, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FileStorage alone would cut off all that follows a length that is wrong."""
-    monkeypatch.setattr(damage, "MOMENT", 0.0)
+    monkeypatch.setattr(integrity, "MOMENT", 0.0)
     content = made.read_bytes()
     *others, (last, _) = transactions(content)
     places = [

@@ -14,10 +14,10 @@ import pytest
 from motoko.core.changes import SetVariable
 from motoko.core.values import MISSING
 from motoko.errors import ServerError, StorageError
-from motoko.launcher.generators.bash import WRAPPER
+from motoko.launcher.executors.local_process import WRAPPER
 from motoko.runtime.processes import is_alive
-from motoko.storage.address import StateDirectory
-from motoko.storage.server import create_database, ensure_server, stop_server
+from motoko.server.lifecycle import create_database, ensure_server, stop_server
+from motoko.server.state_dir import StateDirectory
 from motoko.storage.session import Session
 from motoko.storage.store import Store
 from motoko.testing import invariants

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.launcher.daemon import running_launchers
-from motoko.storage.address import StateDirectory
-from motoko.storage.server import stop_server
+from motoko.server.lifecycle import stop_server
+from motoko.server.state_dir import StateDirectory
 from motoko.testing import invariants
 from motoko.workflow import Workflow
 from tests.support import victims

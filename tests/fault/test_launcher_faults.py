@@ -10,7 +10,7 @@ import pytest
 
 from motoko.errors import LauncherError
 from motoko.launcher.daemon import running_launchers
-from motoko.runtime import faults
+from motoko.runtime import fault_points
 from motoko.runtime.processes import is_alive
 from tests.support.launching import Place, wait_until, wait_until_replaceable
 
@@ -75,7 +75,7 @@ def check(place: Place, keys: list[RunKey], executed: Path) -> None:
 
 
 def test_no_point_of_the_launcher_is_left_out() -> None:
-    points = {name for name in faults.POINTS if name.startswith("launcher.")}
+    points = {name for name in fault_points.POINTS if name.startswith("launcher.")}
     assert points == {*POINTS, *ELSEWHERE, *TAKING_OVER}
 
 

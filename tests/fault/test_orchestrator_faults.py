@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.launcher.daemon import start_launcher, stop_launcher
-from motoko.runtime import faults
-from motoko.storage.address import StateDirectory
-from motoko.storage.server import stop_server
+from motoko.runtime import fault_points
+from motoko.server.lifecycle import stop_server
+from motoko.server.state_dir import StateDirectory
 from motoko.testing import invariants
 from motoko.workflow import Workflow
 from tests.support import victims
@@ -81,7 +81,9 @@ def check(work: Workload) -> list[str]:
 
 
 def test_no_point_of_the_orchestrator_is_left_out() -> None:
-    wanted = {n for n in faults.POINTS if n.split(".")[0] in ("orchestrator", "main", "storage")}
+    wanted = {
+        n for n in fault_points.POINTS if n.split(".")[0] in ("orchestrator", "main", "storage")
+    }
     assert {name for name, _ in POINTS} == wanted
 
 

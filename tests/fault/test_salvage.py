@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.cli.entry import run as run_command
+from motoko.cli.main import run as run_command
 from motoko.core.changes import DeleteRun, EditRun, RecordFiring, SetVariable
 from motoko.core.edits import SetFields
 from motoko.core.records import RunKey
 from motoko.errors import DatabaseDamagedError
 from motoko.operations.backup import salvage as salvage_workflow
-from motoko.storage.address import StateDirectory
-from motoko.storage.checking import check_file, check_tables
+from motoko.server.create import make_database_file
+from motoko.server.file_storage import ServedFile
+from motoko.server.state_dir import StateDirectory
+from motoko.storage.commit_checks import check_file, check_tables
 from motoko.storage.database import Database
-from motoko.storage.new_file import make_database_file
 from motoko.storage.salvage import Salvaged, salvage
-from motoko.storage.served_file import ServedFile
 from motoko.storage.session import Session, transact
-from motoko.storage.transactions import HEADER, LENGTH, MAGIC
+from motoko.server.transaction_file import HEADER, LENGTH, MAGIC
 from motoko.testing import add_run
 from motoko.testing.clients import commit
 from tests.support.gadgets import RECORDS, SHAPES, plant_record

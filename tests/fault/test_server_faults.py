@@ -20,10 +20,10 @@ from motoko.core.changes import SetVariable
 from motoko.core.values import MISSING
 from motoko.errors import ServerError
 from motoko.runtime.daemons import PidFile
-from motoko.storage.client import PatientStorage
-from motoko.storage.server import answers, ensure_server, stop_server
+from motoko.server.client import PatientStorage
+from motoko.server.lifecycle import answers, ensure_server, stop_server
+from motoko.server.watchdog import GRACE, Supervisor
 from motoko.storage.store import Store
-from motoko.storage.supervision import GRACE, Supervisor
 from motoko.testing.clients import eventually
 from tests.support import victims
 from tests.support.serving import increment, kill_server, make, process_of, variable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from motoko.storage.address import StateDirectory
+    from motoko.server.state_dir import StateDirectory
 
 pytestmark = pytest.mark.fault
 
@@ -79,8 +79,8 @@ def test_who_only_waits_for_news_has_it_started_too(state: StateDirectory, store
 STOPPED_IN_A_COMMIT = """\
 import signal, sys, threading
 from pathlib import Path
-from motoko.storage.address import StateDirectory
-from motoko.storage.client import PatientStorage
+from motoko.server.state_dir import StateDirectory
+from motoko.server.client import PatientStorage
 from motoko.storage.store import Store
 from tests.support.serving import increment
 
@@ -378,7 +378,7 @@ def test_a_commit_that_was_not_finished_is_no_longer_there(
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from motoko.storage.address import StateDirectory\n"
+        "from motoko.server.state_dir import StateDirectory\n"
         "from motoko.storage.database import Database\n"
         "from motoko.storage.session import Session\n"
         "from motoko.core.changes import SetVariable\n"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.runtime import faults
+from motoko.runtime import fault_points
 from tests.support.launching import wait_until, wait_until_replaceable
 from tests.support.slurm_place import LIVING, SlurmPlace
 
@@ -63,7 +63,7 @@ def check(place: SlurmPlace, keys: list[RunKey], executed: Path) -> None:
 
 
 def test_all_points_are_killed_at() -> None:
-    points = {name for name in faults.POINTS if name.startswith("launcher.")}
+    points = {name for name in fault_points.POINTS if name.startswith("launcher.")}
     assert points - ELSEWHERE == PASSAGES.keys()
 
 

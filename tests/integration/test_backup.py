@@ -20,9 +20,9 @@ from motoko.errors import (
 )
 from motoko.operations.backup import back_up, restore
 from motoko.runtime.daemons import PidFile
-from motoko.storage.address import StateDirectory
+from motoko.server.lifecycle import answers, create_database, stop_server
+from motoko.server.state_dir import StateDirectory
 from motoko.storage.database import Database
-from motoko.storage.server import answers, create_database, stop_server
 from motoko.storage.session import Session, transact
 from motoko.storage.store import Store
 from motoko.testing import add_run

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.runtime.processes import ProcessId, is_alive
-from motoko.storage.address import StateDirectory
+from motoko.server.state_dir import StateDirectory
 from motoko.storage.store import Store
 from tests.support.command_line import MODULE, Shell, finish, small_workflow, wait_until
 

@@ -11,8 +11,8 @@ import pytest
 
 from motoko.core.changes import RecordFiring
 from motoko.core.records import RunKey
-from motoko.operations.stopping import running_orchestrators, stalled_orchestrators
-from motoko.orchestrator.lease import Report
+from motoko.operations.shutdown import running_orchestrators, stalled_orchestrators
+from motoko.storage.leases import Report
 from motoko.storage.session import transact
 from motoko.workflow import Workflow
 from tests.support.command_line import Shell, small_workflow, wait_until

@@ -11,7 +11,7 @@ import pytest
 
 from motoko.launcher.daemon import running_launchers
 from motoko.runtime.daemons import PidFile
-from motoko.storage.address import StateDirectory
+from motoko.server.state_dir import StateDirectory
 from tests.support.command_line import MODULE, Shell, finish, small_workflow, wait_until
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from motoko.launcher.daemon import recall_runs, running_launchers, stop_launcher
 from motoko.launcher.users import others
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import ProcessId, Standing, standing
-from motoko.storage.server import answers, stop_server
+from motoko.server.lifecycle import answers, stop_server
 from tests.support.launching import Place, wait_until
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_launcher_and_server_of_another_container_are_used_and_stopped(place: Place) -> None:
     state = place.state
     stop_server(state)
-    server = in_container("motoko.storage.serve", str(state.path))
+    server = in_container("motoko.server.main", str(state.path))
     wait_until(lambda: PidFile(state.server_record).read() is not None)
     launcher = in_container("motoko.launcher.daemon", str(place.directory))
     wait_until(lambda: bool(running_launchers(state)))

@@ -15,14 +15,14 @@ import pytest
 
 from motoko.errors import ServerError, StorageError
 from motoko.launcher.daemon import running_launchers
-from motoko.orchestrator.lease import Lease
 from motoko.runtime.daemons import PidFile
-from motoko.runtime.lock import FileLock
+from motoko.runtime.file_lock import FileLock
 from motoko.runtime.processes import ProcessId, is_alive
-from motoko.storage.address import StateDirectory
+from motoko.server.lifecycle import answers
+from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir_guard import Home
 from motoko.storage.database import Database
-from motoko.storage.home import Home
-from motoko.storage.server import answers
+from motoko.storage.leases import Lease
 from motoko.storage.session import transact
 from motoko.storage.store import Store
 from motoko.storage.tables import initialise

@@ -22,7 +22,7 @@ from motoko.runtime.daemons import (
     announce_ready,
     spawn_detached,
 )
-from motoko.runtime.lock import FileLock
+from motoko.runtime.file_lock import FileLock
 from motoko.runtime.processes import current, identify, is_alive, signal_group, stop
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ time.sleep(60)
     starter = """
 import pathlib, sys
 from motoko.runtime.daemons import spawn_detached
-from motoko.runtime.lock import FileLock
+from motoko.runtime.file_lock import FileLock
 place = pathlib.Path(sys.argv[1])
 with FileLock(place / "lock") as lock:
     command = [sys.executable, "-c", sys.argv[2], sys.argv[1]]

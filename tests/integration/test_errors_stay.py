@@ -11,11 +11,11 @@ import pytest
 
 from motoko.cli import run as command
 from motoko.errors import RunFailed, ServerError, StorageError
-from motoko.operations import running
-from motoko.operations.interruption import Interruption
+from motoko.operations import execute as execute_operation
 from motoko.operations.services import Services
-from motoko.orchestrator.lease import Lease
+from motoko.operations.signals import Interruption
 from motoko.storage.database import Database
+from motoko.storage.leases import Lease
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher, failing
@@ -123,9 +123,9 @@ def test_a_lease_is_not_asked_for_where_the_server_has_gone(
 
 def test_progress_that_cannot_be_shown(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
     workflow.orchestrator_function = users_error
-    monkeypatch.setattr(running, "Session", gone)
+    monkeypatch.setattr(execute_operation, "Session", gone)
     with pytest.raises(UsersError):
-        running.execute(workflow, {}, Interruption(), show=lambda counts: None)
+        execute_operation.execute(workflow, {}, Interruption(), show=lambda counts: None)
 
 
 def test_services_that_cannot_be_stopped(

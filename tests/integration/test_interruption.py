@@ -17,8 +17,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from motoko.operations import interruption as module
-from motoko.operations.interruption import Interruption
+from motoko.operations import signals as module
+from motoko.operations.signals import Interruption
 from motoko.runtime.processes import signals_later
 
 if TYPE_CHECKING:

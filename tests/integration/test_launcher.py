@@ -20,8 +20,8 @@ from motoko.launcher import daemon
 from motoko.launcher.daemon import recall_runs, resume_runs, running_launchers, stop_launcher
 from motoko.runtime.daemons import PidFile, module_command
 from motoko.runtime.processes import is_alive
-from motoko.storage.committing import transact
-from motoko.storage.server import answers
+from motoko.server.lifecycle import answers
+from motoko.storage.commit import transact
 from motoko.storage.tables import ORCHESTRATOR
 from tests.support.launching import Place, wait_until
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.launcher import directory
-from motoko.launcher.directory import (
+from motoko.launcher import run_directory
+from motoko.launcher.run_directory import (
     Place,
     Source,
     SourceError,
@@ -123,7 +123,7 @@ def test_a_launcher_that_sleeps_at_any_step_starts_nothing(
     if earlier:
         prepare(attempt(1), INPUTS, [SCRIPT])
     second, third = attempt(2), attempt(3)
-    original = getattr(directory, step)
+    original = getattr(run_directory, step)
     slept: list[bool] = []
 
     def sleep_first(*args: object) -> None:
@@ -133,7 +133,7 @@ def test_a_launcher_that_sleeps_at_any_step_starts_nothing(
             prepare(third, INPUTS, [SCRIPT])
         original(*args)
 
-    monkeypatch.setattr(directory, step, sleep_first)
+    monkeypatch.setattr(run_directory, step, sleep_first)
     with pytest.raises(Superseded):
         prepare(second, INPUTS, [SCRIPT])
     assert slept

@@ -11,10 +11,10 @@ import pytest
 from anyio import to_thread
 
 from motoko.core.states import Lifecycle
-from motoko.launcher import attendance, leftovers
+from motoko.launcher import leftovers
+from motoko.launcher.composition import make_launcher
 from motoko.launcher.daemon import recall_runs
-from motoko.launcher.generators import bash
-from motoko.launcher.setup import make_launcher
+from motoko.launcher.executors import local, local_process
 from motoko.runtime.processes import is_alive, state_of
 from tests.support.launching import Place, wait_until
 
@@ -122,9 +122,9 @@ def test_the_reason_names_processes_that_cannot_be_ended(
     )
     place = Place.make(tmp_path / "w", {"mult": script})
     monkeypatch.setattr(leftovers, "KILL_SECONDS", 0.1)
-    monkeypatch.setattr(attendance, "Leftovers", lambda _: leftovers.Leftovers(0.1))
+    monkeypatch.setattr(local, "Leftovers", lambda _: leftovers.Leftovers(0.1))
     monkeypatch.setattr(leftovers, "_signal", lambda *_: None)
-    monkeypatch.setattr(bash, "_signal_group", lambda *_: False)
+    monkeypatch.setattr(local_process, "_signal_group", lambda *_: False)
     found: list[int] = []
     try:
         key = place.run()

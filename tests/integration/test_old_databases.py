@@ -15,9 +15,9 @@ from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.errors import DatabaseVersionError
 from motoko.runtime.files import private_directory
-from motoko.storage import upgrades
-from motoko.storage.address import StateDirectory
-from motoko.storage.server import stop_server
+from motoko.server.lifecycle import stop_server
+from motoko.server.state_dir import StateDirectory
+from motoko.storage import schema
 from motoko.storage.store import Store
 from motoko.testing import add_run
 from tests.support.sample_database import VARIABLES
@@ -78,7 +78,7 @@ def check_contents(session: Session) -> None:
 
 
 def test_there_is_a_database_of_every_format() -> None:
-    expected = [f"version-{n}.db.gz" for n in range(1, upgrades.SCHEMA_VERSION + 1)]
+    expected = [f"version-{n}.db.gz" for n in range(1, schema.SCHEMA_VERSION + 1)]
     assert sorted(expected) == [path.name for path in VERSIONS]
 
 
@@ -107,7 +107,7 @@ def test_it_can_be_looked_at_and_gone_on_with(state: StateDirectory) -> None:
 
 def next_format(monkeypatch: pytest.MonkeyPatch) -> int:
     """Pretend that this Motoko writes a format two steps on, and has the steps to it."""
-    now = upgrades.SCHEMA_VERSION
+    now = schema.SCHEMA_VERSION
 
     def first(tables: Any) -> None:
         tables["variables"]["", "number"]["value"] += 100
@@ -115,8 +115,8 @@ def next_format(monkeypatch: pytest.MonkeyPatch) -> int:
     def second(tables: Any) -> None:
         tables["variables"]["", "number"]["value"] *= 2
 
-    monkeypatch.setattr(upgrades, "SCHEMA_VERSION", now + 2)
-    monkeypatch.setattr(upgrades, "STEPS", {**upgrades.STEPS, now: first, now + 1: second})
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", now + 2)
+    monkeypatch.setattr(schema, "STEPS", {**schema.STEPS, now: first, now + 1: second})
     return now
 
 
@@ -152,7 +152,7 @@ def test_a_step_that_fails_changes_nothing(
         tables["variables"].clear()
         raise LookupError("no such table")
 
-    monkeypatch.setattr(upgrades, "STEPS", {**upgrades.STEPS, now + 1: failing})
+    monkeypatch.setattr(schema, "STEPS", {**schema.STEPS, now + 1: failing})
     with pytest.raises(LookupError):
         _ = Store(state, {}).database
     monkeypatch.undo()
@@ -164,7 +164,7 @@ def test_a_step_that_fails_changes_nothing(
 
 def test_the_message_names_both(state: StateDirectory) -> None:
     with pytest.raises(DatabaseVersionError) as caught:
-        upgrades.check_version({"motoko": {"version": 7, "written_by": "3.2"}})
+        schema.check_version({"motoko": {"version": 7, "written_by": "3.2"}})
     assert re.fullmatch(
         r"the workflow's database has format 7, written by Motoko 3\.2; this is Motoko \S+, "
         r"which reads format \d+",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko import task_manager
+from motoko.api import task_manager
 from motoko.errors import (
     ConflictError,
     ConstraintError,
@@ -29,11 +29,11 @@ from motoko.errors import (
     StorageError,
     WorkflowFailed,
 )
-from motoko.orchestrator import evaluation
-from motoko.orchestrator.lease import Lease
+from motoko.orchestrator import conditions
 from motoko.orchestrator.scopes import MainScope
-from motoko.storage import committing, session
+from motoko.storage import commit, session
 from motoko.storage.database import Database
+from motoko.storage.leases import Lease
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher, failing
@@ -917,13 +917,13 @@ def test_a_bad_end_of_an_earlier_start_counts_again(workflow: Workflow) -> None:
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Return what fills the disk of the database, and empties it."""
-    commit = committing.commit_patiently
+    commit_patiently = commit.commit_patiently
     full = False
 
     def refusing(*args: Any, **kwargs: Any) -> Any:
         if full:
             raise StorageError("there is no room left on the disk")
-        return commit(*args, **kwargs)
+        return commit_patiently(*args, **kwargs)
 
     def fill(value: bool) -> None:
         nonlocal full
@@ -1008,7 +1008,7 @@ def test_a_list_of_a_selection_is_one_query(
     workflow.mult.create_task(x=[1, 2, 3])
     selection = workflow.mult.select("x > 1")
     queries: list[int] = []
-    real = evaluation.select
+    real = conditions.select
 
     def counted(*args: Any) -> Any:
         queries.append(1)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-DAEMONS = ("motoko.launcher.daemon", "motoko.storage.serve", "motoko.cli.run", "motoko.workflow")
+DAEMONS = ("motoko.launcher.daemon", "motoko.server.main", "motoko.cli.run", "motoko.api.workflow")
 MOTOKO = (str(Path(sys.executable).with_name("motoko")),)
 
 MODULE = """\

@@ -17,11 +17,11 @@ from motoko.core.edits import SetFields
 from motoko.errors import ConflictError
 from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile, spawn_detached
-from motoko.storage.address import StateDirectory
+from motoko.server.file_storage import ServedFile
+from motoko.server.lifecycle import create_database, stop_server
+from motoko.server.packing import Packer, Policy
+from motoko.server.state_dir import StateDirectory
 from motoko.storage.database import Database
-from motoko.storage.packing import Packer, Policy
-from motoko.storage.served_file import ServedFile
-from motoko.storage.server import create_database, stop_server
 from motoko.storage.session import Session
 from motoko.storage.store import Store
 from motoko.testing import add_run
@@ -50,7 +50,7 @@ def state(tmp_path: Path) -> Iterator[StateDirectory]:
 def serve(state: StateDirectory, *options: str) -> processes.ProcessId:
     """Start a server that packs early."""
     return spawn_detached(
-        [sys.executable, "-m", "motoko.storage.serve", str(state.path),
+        [sys.executable, "-m", "motoko.server.main", str(state.path),
          "--pack-minimum", str(MINIMUM), *options],
         log=state.logs / "server.log",
     ).process  # fmt: skip

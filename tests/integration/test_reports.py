@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.operations.chronicle import unregistered_firings
-from motoko.orchestrator.lease import Lease, Report, Stall, report_of, stalls
+from motoko.operations.history import unregistered_firings
 from motoko.storage.database import Database
+from motoko.storage.leases import Lease, Report, Stall, report_of, stalls
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from motoko.operations.chronicle import PastFiring
+    from motoko.operations.history import PastFiring
     from motoko.storage.tables import Tables
 
 pytestmark = pytest.mark.integration

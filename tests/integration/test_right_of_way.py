@@ -12,7 +12,7 @@ import pytest
 
 from motoko.orchestrator import right_of_way
 from motoko.orchestrator.right_of_way import HOLD, URGENT, RightOfWay
-from motoko.runtime.lock import FileLock, is_held
+from motoko.runtime.file_lock import FileLock, is_held
 
 if TYPE_CHECKING:
     from pathlib import Path

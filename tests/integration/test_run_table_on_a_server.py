@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, settings
 
-from motoko.storage.address import StateDirectory
+from motoko.server.lifecycle import create_database, stop_server
+from motoko.server.state_dir import StateDirectory
 from motoko.storage.database import Database
-from motoko.storage.server import create_database, stop_server
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
 from motoko.testing.clients import eventually

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.errors import LauncherError, StorageError
+from motoko.runtime.file_lock import FileLock
 from motoko.runtime.files import exclusive_create, private_directory, write_atomic
-from motoko.runtime.lock import FileLock
 
 if TYPE_CHECKING:
     from pathlib import Path

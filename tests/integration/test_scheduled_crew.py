@@ -14,14 +14,14 @@ from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
-from motoko.launcher import evidence
-from motoko.launcher.directory import Place, marked, prepare
-from motoko.launcher.generators.slurm.commands import Answer
-from motoko.launcher.scheduled.desk import Desk, Look
-from motoko.launcher.scheduled.following import Word
-from motoko.launcher.scheduled.marks import keep_from_starting
+from motoko.launcher import attempt_files
+from motoko.launcher.executors.batch.decide import Word
+from motoko.launcher.executors.batch.queue_client import Desk, Look
+from motoko.launcher.executors.batch.submission_marks import keep_from_starting
+from motoko.launcher.run_directory import Place, marked, prepare
+from motoko.launcher.schedulers.slurm.commands import Answer
 from motoko.testing.fake_scheduler.cluster import RUNNING
-from motoko.testing.fake_scheduler.mishaps import Mishap
+from motoko.testing.fake_scheduler.failure_modes import Mishap
 from tests.support.slurm_simulation import LAG, LEASE, STUDY, World
 from tests.support.slurm_wrapper import Execution
 
@@ -349,7 +349,7 @@ async def test_what_is_left_of_an_ended_attempt_is_forgotten(stage: Stage) -> No
 async def test_what_another_launcher_noted_before_it_ended_an_attempt_counts(stage: Stage) -> None:
     await stage.until(lambda: stage.lifecycle is Lifecycle.START)
     place = stage.launcher._books.place(stage.record(stage.keys[0]))  # type: ignore[union-attr]
-    evidence.note_stop(place, Lifecycle.CREATED)
+    attempt_files.note_stop(place, Lifecycle.CREATED)
     stage.cluster.cancel(stage.task.job.id)
 
     await stage.until(lambda: stage.lifecycle.ended)

@@ -30,17 +30,17 @@ from motoko.errors import (
     ServerError,
     StorageError,
 )
+from motoko.handles.run import Run
 from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile
-from motoko.runtime.lock import FileLock
-from motoko.storage.address import MAX_SOCKET_PATH, StateDirectory
+from motoko.runtime.file_lock import FileLock
+from motoko.server.file_storage import ServedFile
+from motoko.server.lifecycle import answers, create_database, ensure_server, stop_server
+from motoko.server.state_dir import MAX_SOCKET_PATH, StateDirectory
 from motoko.storage.database import Database
-from motoko.storage.handles import Run
-from motoko.storage.served_file import ServedFile
-from motoko.storage.server import answers, create_database, ensure_server, stop_server
+from motoko.storage.schema import SCHEMA_VERSION
 from motoko.storage.session import Session, transact
 from motoko.storage.store import Store
-from motoko.storage.upgrades import SCHEMA_VERSION
 from motoko.testing import add_run, study_config
 from motoko.testing.clients import commit, eventually
 
@@ -57,7 +57,7 @@ SETTER = """
 import sys
 from pathlib import Path
 from motoko.core.changes import SetVariable
-from motoko.storage.address import StateDirectory
+from motoko.server.state_dir import StateDirectory
 from motoko.storage.store import Store
 store = Store(StateDirectory.of(Path(sys.argv[1])), {})
 store.script.write(SetVariable(None, sys.argv[2], int(sys.argv[3])))
@@ -66,7 +66,7 @@ store.close()
 RESERVER = """
 import sys
 from pathlib import Path
-from motoko.storage.address import StateDirectory
+from motoko.server.state_dir import StateDirectory
 from motoko.storage.store import Store
 store = Store(StateDirectory.of(Path(sys.argv[1])), {})
 with store.script.view() as session:
@@ -77,8 +77,8 @@ store.close()
 STARTER = """
 import sys
 from pathlib import Path
-from motoko.storage.address import StateDirectory
-from motoko.storage.server import ensure_server
+from motoko.server.state_dir import StateDirectory
+from motoko.server.lifecycle import ensure_server
 print(ensure_server(StateDirectory.of(Path(sys.argv[1]))))
 """
 
@@ -455,7 +455,7 @@ def test_two_servers_never_serve_one_file(state: StateDirectory) -> None:
 def test_where_no_other_server_can_be_started_one_line_says_so(
     stopped: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("motoko.storage.server.UNREACHABLE_SECONDS", 0.2)
+    monkeypatch.setattr("motoko.server.lifecycle.UNREACHABLE_SECONDS", 0.2)
     record = PidFile(stopped.server_record)
     record.write()  # this process has the file, and no socket
     file = ServedFile(stopped.database)
@@ -490,7 +490,7 @@ def test_a_server_that_somebody_stopped_is_replaced(
 def test_a_server_that_only_takes_long_is_waited_for(
     state: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("motoko.storage.server._greeting", lambda _: b"")
+    monkeypatch.setattr("motoko.server.lifecycle._greeting", lambda _: b"")
     process = server_process(state)
     assert not ensure_server(state)
     assert processes.is_alive(process)

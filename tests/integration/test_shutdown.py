@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.storage.address import StateDirectory
-from motoko.storage.server import answers
+from motoko.server.lifecycle import answers
+from motoko.server.state_dir import StateDirectory
 from motoko.workflow import Workflow
 from tests.support import victims
 from tests.support.command_line import MAIN, Shell, finish, small_workflow, wait_until

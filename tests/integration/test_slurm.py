@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.core.sbatch import REFUSED, first_fault
+from motoko.core.sbatch_options import REFUSED, first_fault
 from motoko.workflow import Workflow
 from tests.support.command_line import Shell
 from tests.support.launching import wait_until

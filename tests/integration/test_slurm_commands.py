@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from motoko.errors import LauncherError
-from motoko.launcher.generators.slurm.commands import (
+from motoko.launcher.schedulers.slurm.commands import (
     Answer,
     Scheduler,
     submission_environment,

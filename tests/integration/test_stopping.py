@@ -11,11 +11,11 @@ import pytest
 from motoko.core.edits import Cancel
 from motoko.launcher import control, daemon
 from motoko.launcher.daemon import running_launchers
-from motoko.operations import stopping
+from motoko.operations import shutdown
 from motoko.operations.overview import Progress, progress
 from motoko.runtime.daemons import PidFile
-from motoko.storage import server
-from motoko.storage.address import StateDirectory
+from motoko.server import lifecycle
+from motoko.server.state_dir import StateDirectory
 from tests.support import victims
 from tests.support.command_line import Shell, finish, small_workflow, wait_until
 from tests.support.launching import Place
@@ -161,8 +161,8 @@ def test_progress_names_others_whose_runs_have_not_ended(place: Place) -> None:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A workflow whose runs wait for a file ``go`` in their study's directory."""
-    monkeypatch.setattr(server, "HANG_SECONDS", 0.5)
-    monkeypatch.setattr(server, "STOP_GRACE", 0.2)
+    monkeypatch.setattr(lifecycle, "HANG_SECONDS", 0.5)
+    monkeypatch.setattr(lifecycle, "STOP_GRACE", 0.2)
     made = Place.make(
         tmp_path / "wf",
         {"a": "until [ -e ../../go ]; do sleep .05; done\n"},
@@ -180,7 +180,7 @@ def test_a_server_that_hangs_is_killed_and_so_is_all_else(place: Place) -> None:
     record = PidFile(place.state.server_record).read()
     assert record is not None
     os.kill(record.process.pid, signal.SIGSTOP)
-    assert stopping.kill(place.state) == ["the launcher", "the server"]
+    assert shutdown.kill(place.state) == ["the launcher", "the server"]
     assert running_launchers(place.state) == []
     assert not PidFile(place.state.server_record).owner_alive()
     assert place.record(key).lifecycle == "START"
@@ -204,7 +204,7 @@ def test_a_launcher_that_hangs_is_killed_and_another_stops_its_runs(
         post(state, process, *arguments, **options)
 
     monkeypatch.setattr(daemon, "post", impatient)
-    stopped = stopping.kill(place.state, stop_runs=True)
+    stopped = shutdown.kill(place.state, stop_runs=True)
     assert stopped == ["the launcher", "1 run", "the server"]
     assert running_launchers(place.state) == []
     place.store.close()
@@ -217,18 +217,18 @@ def test_runs_that_had_ended_are_not_counted_as_stopped(place: Place) -> None:
     key, other = place.run(), place.run()
     place.wait_for(other, "START")
     place.wait_for(key, "START")
-    assert stopping.kill(place.state) == ["the launcher", "the server"]
+    assert shutdown.kill(place.state) == ["the launcher", "the server"]
     exits = [place.directory_of(k) / ".motoko" for k in (key, other)]
     (place.directory / "a" / "go").touch()
     wait_until(lambda: all(list(path.glob("*/exit")) for path in exits), "both have ended")
-    assert stopping.kill(place.state, stop_runs=True) == []
+    assert shutdown.kill(place.state, stop_runs=True) == []
     place.store.close()  # to look anew: its server has gone twice
     assert [run.lifecycle for run in place.records([key, other])] == ["FINISHED"] * 2
 
 
 def test_a_server_that_answers_does_not_hang(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HANG_SECONDS", 60.0)
-    assert not server.hangs(place.state)
-    server.stop_server(place.state)
-    assert not server.hangs(place.state)
-    assert not server.hangs(StateDirectory.of(place.directory / "nowhere"))
+    monkeypatch.setattr(lifecycle, "HANG_SECONDS", 60.0)
+    assert not lifecycle.hangs(place.state)
+    lifecycle.stop_server(place.state)
+    assert not lifecycle.hangs(place.state)
+    assert not lifecycle.hangs(StateDirectory.of(place.directory / "nowhere"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.operations.stopping import running_orchestrators
+from motoko.operations.shutdown import running_orchestrators
 from motoko.storage.database import Database
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise

@@ -15,15 +15,15 @@ import pytest
 
 from motoko.core.changes import CreateRun, EditRun
 from motoko.core.edits import SetFields
+from motoko.core.parameter_space import job_identity, run_identity
 from motoko.core.records import RunKey, RunRecord
-from motoko.core.space import job_identity, run_identity
 from motoko.errors import ConflictError
-from motoko.runtime.lock import is_held
-from motoko.storage import turns
-from motoko.storage.server import stop_server
+from motoko.runtime.file_lock import is_held
+from motoko.server.lifecycle import stop_server
+from motoko.storage import contention
+from motoko.storage.contention import Turn
 from motoko.storage.session import Session
 from motoko.storage.store import Store
-from motoko.storage.turns import Turn
 from motoko.testing import study_config
 from tests.support.serving import make
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from motoko.storage.address import StateDirectory
+    from motoko.server.state_dir import StateDirectory
     from motoko.storage.database import Database
 
 pytestmark = pytest.mark.integration
@@ -44,7 +44,7 @@ from pathlib import Path
 from motoko.core.changes import EditRun
 from motoko.core.edits import SetFields
 from motoko.core.records import RunKey
-from motoko.storage.address import StateDirectory
+from motoko.server.state_dir import StateDirectory
 from motoko.storage.session import Session
 from motoko.storage.store import Store
 database = Store(StateDirectory.of(Path(sys.argv[1])), {}).database
@@ -62,7 +62,7 @@ while True:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from motoko.storage.turns import CONFLICTS, Turn
+from motoko.storage.contention import CONFLICTS, Turn
 turn = Turn(Path(sys.argv[1]))
 turn.wait(CONFLICTS)
 print("taken", flush=True)
@@ -121,7 +121,7 @@ class Intruder:
     def intrude(self) -> None:
         thread = threading.Thread(target=self._commit, args=(next(self._numbers),))
         self._threads.append(thread)
-        gives_way = self._turn is not None and is_held(self._turn, at_most=turns.HOLD)
+        gives_way = self._turn is not None and is_held(self._turn, at_most=contention.HOLD)
         thread.start()
         thread.join(0.3 if gives_way else 60.0)
 
@@ -151,7 +151,7 @@ def test_a_commit_that_met_conflicts_goes_first(
         patch.setattr(session, "_check_guard", intruder.intrude)
         session.commit()
     commits = intruder.finish()
-    assert commits == turns.CONFLICTS + 1
+    assert commits == contention.CONFLICTS + 1
     session.refresh()
     assert session.run(keys[0]).fields == {"mark": 1, "intruder": commits}
     session.close()
@@ -208,7 +208,7 @@ def waiting(path: Path, conflicts: int) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("conflicts", [0, turns.CONFLICTS])
+@pytest.mark.parametrize("conflicts", [0, contention.CONFLICTS])
 def test_a_turn_ends_with_the_process_that_has_it(
     holder: subprocess.Popen[str], tmp_path: Path, conflicts: int
 ) -> None:
@@ -216,16 +216,16 @@ def test_a_turn_ends_with_the_process_that_has_it(
     thread.join(0.2)
     assert thread.is_alive()
     holder.kill()
-    thread.join(turns.HOLD / 2)
+    thread.join(contention.HOLD / 2)
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("conflicts", [0, turns.CONFLICTS])
+@pytest.mark.parametrize("conflicts", [0, contention.CONFLICTS])
 @pytest.mark.usefixtures("holder")
 def test_nobody_waits_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflicts: int
 ) -> None:
-    monkeypatch.setattr(turns, "HOLD", 0.3)
+    monkeypatch.setattr(contention, "HOLD", 0.3)
     thread = waiting(tmp_path / "turn", conflicts)
     thread.join(5)
     assert not thread.is_alive()
@@ -235,18 +235,18 @@ def test_a_turn_that_cannot_be_had_is_done_without(tmp_path: Path) -> None:
     for path in (tmp_path / "missing" / "turn", tmp_path):
         with Turn(path) as turn:
             turn.wait(0)
-            turn.wait(turns.CONFLICTS)
+            turn.wait(contention.CONFLICTS)
 
 
 def test_each_attempt_is_waited_for_anew(tmp_path: Path) -> None:
     path = tmp_path / "turn"
-    long_ago = time.time() - 2 * turns.HOLD
+    long_ago = time.time() - 2 * contention.HOLD
     with Turn(path) as turn:
-        for conflicts in range(turns.CONFLICTS, turns.CONFLICTS + 3):
+        for conflicts in range(contention.CONFLICTS, contention.CONFLICTS + 3):
             turn.wait(conflicts)
-            assert is_held(path, at_most=turns.HOLD)
+            assert is_held(path, at_most=contention.HOLD)
             os.utime(path, (long_ago, long_ago))
-            assert not is_held(path, at_most=turns.HOLD)
+            assert not is_held(path, at_most=contention.HOLD)
 
 
 def test_conflicts_are_still_an_error_where_nobody_gives_way(
@@ -254,7 +254,7 @@ def test_conflicts_are_still_an_error_where_nobody_gives_way(
 ) -> None:
     keys = create(store, 1)
     store.database.patience = 0.5
-    monkeypatch.setattr(turns, "is_held", lambda path, at_most: False)
+    monkeypatch.setattr(contention, "is_held", lambda path, at_most: False)
     intruder = Intruder(store.database, keys[0], None)
     session = Session(store.database)
     edit(session, keys, mark=1)

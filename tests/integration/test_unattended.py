@@ -14,7 +14,7 @@ import pytest
 from motoko.errors import RunFailed
 from motoko.graph import Graph
 from motoko.launcher.daemon import start_launcher
-from motoko.orchestrator import unattended
+from motoko.orchestrator import unserved_runs
 from motoko.workflow import Workflow
 from tests.support.command_line import PATIENCE, Shell, wait_until
 from tests.support.run_nodes import directory_with_study
@@ -30,7 +30,7 @@ WARNING = "runs of s are waited for, and no launcher serves them: start one with
 @pytest.fixture
 def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow]:
     """A workflow without a launcher, opened as a script does."""
-    monkeypatch.setattr(unattended, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(unserved_runs, "LOOK_SECONDS", 0.1)
     shell = Shell(directory_with_study(tmp_path / "wf"))
     try:
         shell.ok("create")
@@ -55,16 +55,16 @@ async def until(true: Callable[[], object]) -> None:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
     """Return the studies that were looked for, one entry a look."""
     found: list[frozenset[str]] = []
-    look = unattended.LauncherWatch._look
+    look = unserved_runs.LauncherWatch._look
 
     async def counted(
-        self: unattended.LauncherWatch, before: frozenset[str], studies: frozenset[str]
+        self: unserved_runs.LauncherWatch, before: frozenset[str], studies: frozenset[str]
     ) -> frozenset[str]:
         result = await look(self, before, studies)
         found.append(studies)
         return result
 
-    monkeypatch.setattr(unattended.LauncherWatch, "_look", counted)
+    monkeypatch.setattr(unserved_runs.LauncherWatch, "_look", counted)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.errors import LauncherError
-from motoko.operations.watching import MOST, PAUSE, QUICK, LauncherWatch, announced
+from motoko.operations.launcher_supervisor import MOST, PAUSE, QUICK, LauncherWatch, announced
 from motoko.runtime import processes
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.errors import ConfigError, ConstraintError, ParameterError, UnknownNameError
+from motoko.server.lifecycle import stop_server
 from motoko.storage import scripts
 from motoko.storage.database import Database
-from motoko.storage.server import stop_server
 from motoko.storage.session import transact
 from motoko.storage.tables import initialise
 from motoko.workflow import Workflow

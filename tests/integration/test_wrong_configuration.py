@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.runtime.daemons import PidFile
-from motoko.storage.address import StateDirectory
+from motoko.server.state_dir import StateDirectory
 from tests.support import victims
 from tests.support.command_line import Shell, small_workflow, wait_until
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motoko.launcher.generators.slurm.submission import array_indexes
-from motoko.launcher.generators.slurm.text import parse_queue, tasks_of
+from motoko.launcher.schedulers.slurm.queries import parse_queue, tasks_of
+from motoko.launcher.schedulers.slurm.submit import array_indexes
 
 pytestmark = pytest.mark.property
 

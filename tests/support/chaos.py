@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motoko.launcher.daemon import stop_launcher
-from motoko.storage.address import StateDirectory
-from motoko.storage.server import ensure_server, stop_server
+from motoko.server.lifecycle import ensure_server, stop_server
+from motoko.server.state_dir import StateDirectory
 from motoko.testing import invariants
 from motoko.workflow import Workflow
 from tests.support import victims

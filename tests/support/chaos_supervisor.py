@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from motoko.errors import MotokoError
-from motoko.storage.address import StateDirectory
-from motoko.storage.server import ensure_server
+from motoko.server.lifecycle import ensure_server
+from motoko.server.state_dir import StateDirectory
 from tests.support import victims
 from tests.support.workloads import ROOT, Workload
 

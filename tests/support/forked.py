@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 # What Motoko imports while it runs; nothing that starts threads.
 IMPORTS = (
     "anyio._backends._asyncio",
-    "motoko.cli.entry",
+    "motoko.cli.main",
     "motoko.cli.progress",
     "motoko.cli.tables",
     "motoko.launcher.creation",
     "motoko.launcher.launcher",
     "motoko.operations.backup",
-    "motoko.operations.changing",
-    "motoko.operations.chronicle",
-    "motoko.operations.cleaning",
+    "motoko.operations.bulk_edit",
+    "motoko.operations.history",
+    "motoko.operations.clean",
     "motoko.operations.overview",
-    "motoko.operations.running",
-    "motoko.operations.watching",
+    "motoko.operations.execute",
+    "motoko.operations.launcher_supervisor",
     "motoko.orchestrator.execution",
-    "motoko.workflow",
+    "motoko.api.workflow",
     "tests.support.process",
 )
 

@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import uuid4
 
-from motoko.cli import entry, history, info
+from motoko.cli import history, info
+from motoko.cli import main as command_line
 from motoko.cli.parser import build_parser, parse
 from motoko.config import load_workflow
 from motoko.config.study_file import load_study
@@ -40,27 +41,27 @@ from motoko.core.constraints import Columns
 from motoko.core.constraints import parse as parse_constraint
 from motoko.core.edits import End
 from motoko.core.records import Move, RunRecord, from_stored, to_stored
-from motoko.core.sbatch import first_fault, user_arguments
+from motoko.core.sbatch_options import first_fault, user_arguments
 from motoko.core.states import Lifecycle
 from motoko.errors import MotokoError
-from motoko.launcher import evidence
-from motoko.launcher.active import Active
+from motoko.launcher import attempt_files
+from motoko.launcher.attempts import Active
+from motoko.launcher.claiming import Terms, ending
 from motoko.launcher.daemon import running_launchers
-from motoko.launcher.directory import Place, Superseded, marked, prepare
-from motoko.launcher.engine import Terms, ending
-from motoko.launcher.generators.slurm import states, submission, text
-from motoko.launcher.generators.slurm.commands import Answer, Scheduler
+from motoko.launcher.executors.batch import observe, orphan_jobs, submission_files, submission_marks
+from motoko.launcher.executors.batch.decide import Attempt, Sight, Word, follow
+from motoko.launcher.executors.batch.queue_client import Desk
 from motoko.launcher.harvest import failure_until, read_news, typed
 from motoko.launcher.recovery import examine
-from motoko.launcher.scheduled import batches, marks, sights, strays
-from motoko.launcher.scheduled.desk import Desk
-from motoko.launcher.scheduled.following import Attempt, Sight, Word, follow
+from motoko.launcher.run_directory import Place, Superseded, marked, prepare
+from motoko.launcher.schedulers.slurm import queries, states, submit
+from motoko.launcher.schedulers.slurm.commands import Answer, Scheduler
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import current
-from motoko.storage.address import StateDirectory
+from motoko.server.state_dir import StateDirectory
 from motoko.worker import encode
-from motoko.worker.attempt import Attempt as WorkerAttempt
-from motoko.worker.names import WorkerError
+from motoko.worker.attempt_context import Attempt as WorkerAttempt
+from motoko.worker.validation import WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -204,17 +205,17 @@ class Readers:
             Path(self.place.private, name).write_bytes(spoilt(rng.choice(contents[name]), rng))
         Path(self.place.run, ".motoko", "attempt").write_bytes(spoilt("1 1.000000\n", rng))
         record = _record(rng)
-        found, process = evidence.look(self.place)
+        found, process = attempt_files.look(self.place)
         assert process is None or process.pid > 0
-        status, _ = evidence.exit_record(self.place)
+        status, _ = attempt_files.exit_record(self.place)
         assert status is None or 0 <= status < 1000
-        assert evidence.stopped_for(self.place) in (
+        assert attempt_files.stopped_for(self.place) in (
             None, Lifecycle.TIMEOUT, Lifecycle.CANCELLED, Lifecycle.CREATED,
         )  # fmt: skip
-        ending(status, stopped=evidence.stopped_for(self.place), fault=found.fault)
+        ending(status, stopped=attempt_files.stopped_for(self.place), fault=found.fault)
         marked(self.place.run)
-        evidence.working_in(self.place.run)
-        sights.began_at(Active(record, Terms(), self.place))
+        attempt_files.working_in(self.place.run)
+        observe.began_at(Active(record, Terms(), self.place))
         if record.lifecycle is Lifecycle.START and rng.random() < 0.05:  # it looks at all of /proc
             examine(record, self.place, "me", restarted=rng.random() < 0.5)
 
@@ -237,10 +238,10 @@ class Readers:
         start = Path(place.private, "start")
         if rng.random() < 0.3 and os.path.isdir(place.private) and not os.path.lexists(start):
             start.write_text("process 1\n")
-        evidence.note_stop(place, Lifecycle.TIMEOUT)
-        if record.lifecycle is Lifecycle.START or not evidence.look(place)[0].started:
+        attempt_files.note_stop(place, Lifecycle.TIMEOUT)
+        if record.lifecycle is Lifecycle.START or not attempt_files.look(place)[0].started:
             examine(record, place, "me")
-        marks.keep_from_starting(place)
+        submission_marks.keep_from_starting(place)
         read_news(f"{place.private}/outbox", 0)
         later = Place(str(root), 1, 2, "later", "1.000000")
         with contextlib.suppress(Superseded):
@@ -281,23 +282,23 @@ class Readers:
         root = self.directory / "slurm"
         for name, content in (("owner", "me\n3\n"), ("job", "12\n")):
             (root / "batch" / name).write_bytes(spoilt(content, rng))
-        batch = batches.read_batch(root, "batch")
+        batch = submission_files.read_batch(root, "batch")
         assert batch is not None
         assert batch.job is None or batch.job.isdigit()
-        batches.owner_of(root, "batch")
-        assert batches.memberships(root) == {TOKEN: ("batch", 0)}
-        strays.strays(root, ["batch"], "me")
+        submission_files.owner_of(root, "batch")
+        assert submission_files.memberships(root) == {TOKEN: ("batch", 0)}
+        orphan_jobs.strays(root, ["batch"], "me")
 
     # -- schedulers ------------------------------------------------------------------------
 
     def scheduler_texts(self, rng: random.Random) -> None:
         given = damaged(rng.choice(SLURM_TEXTS), rng)
         words = [
-            *(Word(entry.state, entry.reason) for entry in text.parse_queue(given)),
-            *(_word(entry) for entry in text.parse_accounting(given)),
-            *(_word(entry) for entry in text.parse_show_job(given)),
+            *(Word(entry.state, entry.reason) for entry in queries.parse_queue(given)),
+            *(_word(entry) for entry in queries.parse_accounting(given)),
+            *(_word(entry) for entry in queries.parse_show_job(given)),
         ]
-        text.parse_config(given)
+        queries.parse_config(given)
         for word in words[:5]:
             assert len(str(word)) < 2000
             attempt = Attempt(started=rng.choice((None, 5.0)), doubted=rng.choice((None, 1.0)))
@@ -319,9 +320,9 @@ class Readers:
     def sbatch(self, rng: random.Random) -> None:
         given = damaged(rng.choice(("123;cluster\n", "77\n", SLURM_TEXTS[-1])), rng)
         with contextlib.suppress(ValueError):
-            assert int(submission.parse_submitted(given)) >= 0
-        submission.failure(given)
-        submission.first_error(given)
+            assert int(submit.parse_submitted(given)) >= 0
+        submit.failure(given)
+        submit.first_error(given)
         states.explain(given, given)
         states.never_starts(given)
 
@@ -389,7 +390,9 @@ class Readers:
                 pass
 
 
-assert entry  # what `motoko` itself runs: imported so that its modules are loaded at the start
+assert (
+    command_line_module
+)  # what `motoko` itself runs: imported so that its modules are loaded at the start
 
 
 class _Garbling:

@@ -11,13 +11,13 @@ import yaml
 
 from motoko.config import load_workflow
 from motoko.core.changes import Change, CreateRun, EditRun
+from motoko.core.parameter_space import job_identity, run_identity
 from motoko.core.records import Move, RunKey, RunRecord
-from motoko.core.space import job_identity, run_identity
 from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
-from motoko.launcher.registry import living
 from motoko.runtime.processes import ProcessId, signal_group
-from motoko.storage.address import StateDirectory
-from motoko.storage.server import create_database, stop_server
+from motoko.server.lifecycle import create_database, stop_server
+from motoko.server.state_dir import StateDirectory
+from motoko.storage.launcher_leases import living
 from motoko.storage.session import Session
 from motoko.storage.store import Store
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import motoko.launcher.daemon
 from motoko.cli import main as command_line
 from motoko.core.changes import RecordFiring
-from motoko.launcher import launcher, setup
-from motoko.launcher.scheduled import crew
-from motoko.orchestrator import execution, lease
-from motoko.orchestrator.firings import FiringRunner
-from motoko.orchestrator.past import Past
-from motoko.storage.off_loop import in_committer
+from motoko.launcher import composition, launcher
+from motoko.launcher.executors.batch import executor
+from motoko.orchestrator import execution
+from motoko.orchestrator.firing_executor import FiringRunner
+from motoko.orchestrator.firing_history import Past
+from motoko.storage import leases
 from motoko.storage.session import Session
+from motoko.storage.threads import in_committer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 def no_fence() -> None:
     """A process commits although its lease is somebody else's."""
     Session._check_guard = lambda self: None  # type: ignore[method-assign]
-    lease.Lease._renew = lambda self, tables: None  # type: ignore[method-assign]
+    leases.Lease._renew = lambda self, tables: None  # type: ignore[method-assign]
 
 
 def no_once() -> None:
@@ -73,14 +74,14 @@ MUTANTS: dict[str, Callable[[], None]] = {
 
 def hurry(seconds: float) -> None:
     """A launcher soon gives up on submissions that nobody has seen, and on files that are late."""
-    crew.IN_DOUBT = seconds  # type: ignore[misc]
-    vars(setup)["Options"] = partial(launcher.Options, files_lag=seconds)
+    executor.IN_DOUBT = seconds  # type: ignore[misc]
+    vars(composition)["Options"] = partial(launcher.Options, files_lag=seconds)
 
 
 def main(arguments: list[str]) -> int:
     """Be one of Motoko's processes."""
-    seconds = float(os.environ.get("MOTOKO_TEST_LEASE", lease.LEASE_SECONDS))
-    lease.LEASE_SECONDS, lease.RENEW_SECONDS = seconds, seconds / 3  # type: ignore[misc]
+    seconds = float(os.environ.get("MOTOKO_TEST_LEASE", leases.LEASE_SECONDS))
+    leases.LEASE_SECONDS, leases.RENEW_SECONDS = seconds, seconds / 3  # type: ignore[misc]
     mutant = os.environ.get("MOTOKO_TEST_MUTANT")
     if mutant:
         MUTANTS[mutant]()

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from motoko.core.changes import EditRun, PushQuantities, RecordFiring, SetVariable
 from motoko.core.edits import Cancel, Claim, End, Harvest, SetFields, SetLabel, Started
 from motoko.core.states import Lifecycle
-from motoko.storage.address import StateDirectory
-from motoko.storage.copying import copy_database
-from motoko.storage.server import create_database, stop_server
+from motoko.server.lifecycle import create_database, stop_server
+from motoko.server.state_dir import StateDirectory
+from motoko.storage.backup import copy_database
+from motoko.storage.schema import SCHEMA_VERSION
 from motoko.storage.session import Session, transact
 from motoko.storage.store import Store
-from motoko.storage.upgrades import SCHEMA_VERSION
 from motoko.testing import add_run
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from motoko.core.values import MISSING
 from motoko.errors import ConflictError
 from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile
-from motoko.storage.address import StateDirectory
-from motoko.storage.server import create_database
+from motoko.server.lifecycle import create_database
+from motoko.server.state_dir import StateDirectory
 from motoko.storage.session import Session
 from motoko.testing.clients import commit, eventually
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motoko.launcher.daemon import running_launchers
-from motoko.launcher.registry import machines
-from motoko.launcher.scheduled.batches import memberships, read_batch
+from motoko.launcher.executors.batch.submission_files import memberships, read_batch
+from motoko.storage.launcher_leases import machines
 from tests.support.launching import Place, wait_until
 
 if TYPE_CHECKING:

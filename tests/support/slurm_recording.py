@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motoko.launcher.generators.slurm import text
-from motoko.launcher.generators.slurm.commands import Scheduler
-from motoko.launcher.generators.slurm.submission import submit_command
+from motoko.launcher.schedulers.slurm import queries
+from motoko.launcher.schedulers.slurm.commands import Scheduler
+from motoko.launcher.schedulers.slurm.submit import submit_command
 from tests.support.slurm_corpus import CORPUS, Case, Step
 from tests.support.slurm_testbed import Testbed
 
@@ -101,8 +101,8 @@ class Recorder:
             time.sleep(0.05)
 
     def look(self, moment: str, job: str = "1") -> None:
-        self.record(f"queue, {moment}", text.queue_command())
-        self.record(f"job, {moment}", text.show_job_command(job))
+        self.record(f"queue, {moment}", queries.queue_command())
+        self.record(f"job, {moment}", queries.show_job_command(job))
 
 
 @case
@@ -114,8 +114,8 @@ def single(slurm: Recorder) -> None:
     (slurm.runs / "go").touch()
     slurm.until("COMPLETED .*")
     slurm.look("ended")
-    slurm.record("cancel, ended", text.cancel_command(["1"]))
-    slurm.record("cancel, ended and missing", text.cancel_command(["1", "77"]))
+    slurm.record("cancel, ended", queries.cancel_command(["1"]))
+    slurm.record("cancel, ended and missing", queries.cancel_command(["1", "77"]))
 
 
 @case
@@ -144,9 +144,9 @@ def arrays(slurm: Recorder) -> None:
     slurm.until("(RUNNING|PENDING (Resources|Priority|JobHeldUser)|CANCELLED) ?.*")
     time.sleep(2)
     slurm.look("pending")
-    slurm.record("job, a task", text.show_job_command("1_0"))
-    slurm.record("job, a cancelled task", text.show_job_command("2_5"))
-    slurm.record("cancel, a task and an array", text.cancel_command(["1_4", "2", "3"]))
+    slurm.record("job, a task", queries.show_job_command("1_0"))
+    slurm.record("job, a cancelled task", queries.show_job_command("2_5"))
+    slurm.record("cancel, a task and an array", queries.cancel_command(["1_4", "2", "3"]))
     slurm.testbed.command("scancel", "1")
     slurm.until("CANCELLED .*")
     slurm.look("ended")
@@ -165,8 +165,8 @@ def long_array(slurm: Recorder) -> None:
     """A pending array of which every third task was cancelled, and its list cut short."""
     slurm.submit(LONG, "hold", array=range(100))
     slurm.testbed.command("scancel", *(f"1_{task}" for task in range(0, 100, 3)))
-    slurm.record("queue, whole", text.queue_command())
-    slurm.record("queue, cut", ("env", "LC_ALL=C", "SLURM_BITSTR_LEN=64", *text.queue_command()))
+    slurm.record("queue, whole", queries.queue_command())
+    slurm.record("queue, cut", ("env", "LC_ALL=C", "SLURM_BITSTR_LEN=64", *queries.queue_command()))
 
 
 @case
@@ -184,7 +184,7 @@ def cancelled_pending(slurm: Recorder) -> None:
     slurm.submit(LONG, "begin=now+1hour")
     slurm.until("PENDING BeginTime")
     slurm.look("pending")
-    slurm.record("cancel", text.cancel_command(["1"]))
+    slurm.record("cancel", queries.cancel_command(["1"]))
     slurm.until("CANCELLED .*")
     slurm.look("ended")
 
@@ -195,7 +195,7 @@ def cancelled_running(slurm: Recorder) -> None:
     slurm.submit("trap : TERM\n" + "sleep 0.5\n" * 100)
     slurm.until("RUNNING .*")
     time.sleep(1)
-    slurm.record("cancel", text.cancel_command(["1"]))
+    slurm.record("cancel", queries.cancel_command(["1"]))
     slurm.look("ending")
     slurm.until("CANCELLED .*")
     slurm.look("ended")
@@ -348,7 +348,7 @@ def launch_failure(slurm: Recorder) -> None:
     slurm.record("submit, interpreter", ("sbatch", "--parsable", "-o", "/dev/null", str(path)))
     slurm.until("(COMPLETED|FAILED|PENDING launch.*) ?.*")
     slurm.look("ended")
-    slurm.record("job, ended, interpreter", text.show_job_command("2"))
+    slurm.record("job, ended, interpreter", queries.show_job_command("2"))
 
 
 @case
@@ -361,7 +361,7 @@ def strange_names(slurm: Recorder) -> None:
     slurm.record("submit 3", (*common, "--comment=x y", "--array=0-3", script))
     slurm.look("held")
     for number in (2, 3, 4):
-        slurm.record(f"job {number}", text.show_job_command(str(number)))
+        slurm.record(f"job {number}", queries.show_job_command(str(number)))
 
 
 @case
@@ -371,19 +371,19 @@ def missing(slurm: Recorder) -> None:
     slurm.record("queue, one", ("squeue", "--noheader", "--jobs=77"))
     slurm.record("queue, two", ("squeue", "--noheader", "--jobs=77,78"))
     slurm.record("queue, one of two", ("squeue", "--noheader", "--jobs=1,77", "--format=%F"))
-    slurm.record("job", text.show_job_command("77"))
-    slurm.record("job, a task", text.show_job_command("1_5"))
-    slurm.record("cancel", text.cancel_command(["77"]))
-    slurm.record("cancel, nonsense", text.cancel_command(["nonsense"]))
+    slurm.record("job", queries.show_job_command("77"))
+    slurm.record("job, a task", queries.show_job_command("1_5"))
+    slurm.record("cancel", queries.cancel_command(["77"]))
+    slurm.record("cancel, nonsense", queries.cancel_command(["nonsense"]))
 
 
 @case
 def empty(slurm: Recorder) -> None:
     """A site without jobs and without accounting: its configuration."""
-    slurm.record("queue", text.queue_command())
-    slurm.record("accounting", text.accounting_command(["1"]))
-    slurm.record("accounting, restarts", text.accounting_command(["1"], restarts=True))
-    slurm.record("config", text.config_command())
+    slurm.record("queue", queries.queue_command())
+    slurm.record("accounting", queries.accounting_command(["1"]))
+    slurm.record("accounting, restarts", queries.accounting_command(["1"], restarts=True))
+    slurm.record("config", queries.config_command())
 
 
 @case
@@ -393,7 +393,7 @@ def forgotten(slurm: Recorder) -> None:
     slurm.submit(LONG, about="submit, another")
     slurm.until("RUNNING .*", 90)
     slurm.look("forgotten")
-    slurm.record("cancel", text.cancel_command(["1"]))
+    slurm.record("cancel", queries.cancel_command(["1"]))
 
 
 @case
@@ -405,9 +405,9 @@ def controller_away(slurm: Recorder) -> None:
     time.sleep(0.5)
     slurm.look("away")
     slurm.submit(LONG, about="submit, away")
-    slurm.record("cancel, away", text.cancel_command(["1"]))
-    slurm.record("config, away", text.config_command())
-    slurm.record("accounting, away", text.accounting_command(["1"]))
+    slurm.record("cancel, away", queries.cancel_command(["1"]))
+    slurm.record("config, away", queries.config_command())
+    slurm.record("accounting, away", queries.accounting_command(["1"]))
     slurm.testbed.start()
     slurm.until("RUNNING .*")
     slurm.look("back")
@@ -421,7 +421,7 @@ def controller_frozen(slurm: Recorder) -> None:
     pid = slurm.testbed.pid("slurmctld")
     os.kill(pid, signal.SIGSTOP)
     try:
-        slurm.record("queue, frozen", text.queue_command(), 60)
+        slurm.record("queue, frozen", queries.queue_command(), 60)
         slurm.submit(LONG, about="submit, frozen")
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -434,7 +434,7 @@ def munge_away(slurm: Recorder) -> None:
     """Nobody vouches for who asks."""
     os.kill(slurm.testbed.pid("munged"), signal.SIGKILL)
     time.sleep(0.5)
-    slurm.record("queue, away", text.queue_command(), 60)
+    slurm.record("queue, away", queries.queue_command(), 60)
     slurm.submit(LONG, about="submit, away")
 
 

@@ -23,18 +23,18 @@ from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
-from motoko.launcher import registry
-from motoko.launcher.engine import LOCAL, SLURM, Capacity, Site
-from motoko.launcher.generators.bash import BashGenerator
-from motoko.launcher.generators.slurm.commands import SECONDS, Answer, _unknown
+from motoko.launcher.claiming import LOCAL, SLURM, Capacity, Site
+from motoko.launcher.executors.batch.executor import ScheduledCrew
+from motoko.launcher.executors.local_process import BashGenerator
 from motoko.launcher.launcher import Launcher, Options
-from motoko.launcher.scheduled.crew import ScheduledCrew
-from motoko.storage.committing import transact
+from motoko.launcher.schedulers.slurm.commands import SECONDS, Answer, _unknown
+from motoko.storage import launcher_leases
+from motoko.storage.commit import transact
 from motoko.storage.session import Session
 from motoko.testing import add_run, memory_store, study_config
 from motoko.testing.fake_scheduler.cluster import PENDING, RUNNING, SUSPENDED, Cluster
-from motoko.testing.fake_scheduler.mishaps import Mishap
-from motoko.testing.fake_scheduler.programs import Programs
+from motoko.testing.fake_scheduler.commands import Programs
+from motoko.testing.fake_scheduler.failure_modes import Mishap
 from tests.support.slurm_verdict import LIMIT, Truth, Verdict
 from tests.support.slurm_wrapper import Time, Wrapper
 
@@ -142,14 +142,14 @@ class World:
     # -- the stage -------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        package = "motoko.launcher.scheduled"
+        package = "motoko.launcher.executors.batch"
         for module in ("crew", "desk", "submission"):
             self._stack.enter_context(patch(f"{package}.{module}.time", self.time))
         for module in ("scheduled.crew", "scheduled.submission", "launcher"):
             self._stack.enter_context(patch(f"motoko.launcher.{module}.in_thread", _here))
         self._stack.enter_context(patch("motoko.launcher.launcher.in_committer", _committed))
-        self._stack.enter_context(patch("motoko.runtime.faults.point", self._point))
-        self._stack.enter_context(patch("motoko.launcher.books.time", _NoTime))
+        self._stack.enter_context(patch("motoko.runtime.fault_points.point", self._point))
+        self._stack.enter_context(patch("motoko.launcher.store_sync.time", _NoTime))
         # All launchers are in this process: one that sleeps is like one that somebody has stopped.
         self._stack.enter_context(patch("motoko.runtime.processes.keeps_lease", _by_time))
         logging.disable(logging.CRITICAL)
@@ -217,7 +217,7 @@ class World:
     def _new(self) -> Launcher:
         options = Options(
             studies=(STUDY,),
-            site=Site(frozenset({LOCAL, SLURM}), registry.machines(None)),
+            site=Site(frozenset({LOCAL, SLURM}), launcher_leases.machines(None)),
             capacities={LOCAL: Capacity(4), SLURM: Capacity(1000)},
             limits=QueueLimits(array_size=self.random.choice((1, 4, 40)), submit_rate=1e9),
             defaults={STUDY: {"generator": SLURM}},
@@ -250,7 +250,7 @@ class World:
         database = self.store.database
         await _committed(database, launcher._books.session.close)
         transact_here = lambda: transact(  # noqa: E731
-            database, lambda tables: registry.withdraw(tables, launcher.me)
+            database, lambda tables: launcher_leases.withdraw(tables, launcher.me)
         )
         await _committed(database, transact_here)
         self.launcher = None

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from motoko.launcher.generators.slurm.commands import submission_environment
+from motoko.launcher.schedulers.slurm.commands import submission_environment
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "slurm-testbed"
 CANNOT_RUN = 77

@@ -10,8 +10,8 @@ import pytest
 
 from motoko.core.firing import ConditionKind, Event, Touched
 from motoko.core.records import RunKey
-from motoko.orchestrator.asking import Asker
-from motoko.orchestrator.dispatcher import News
+from motoko.orchestrator.change_listener import News
+from motoko.orchestrator.condition_poller import Asker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.errors import LeaseHeld
-from motoko.orchestrator import lease
 from motoko.orchestrator.blocking import LoopWatch
-from motoko.orchestrator.lease import Lease
+from motoko.storage import leases
+from motoko.storage.leases import Lease
 from motoko.storage.session import Session, transact
 from motoko.testing import memory_store
 
@@ -36,8 +36,8 @@ def block_until(true: Callable[[], bool]) -> None:
 async def test_a_lease_is_renewed_while_the_loop_is_blocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
-    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "LOOK_SECONDS", 0.01)
     store = memory_store({}, directory=tmp_path)
     session = Session(store.database)
     mine = Lease(store, "a")

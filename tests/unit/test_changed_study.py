@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.core import space
+from motoko.core import parameter_space
 from motoko.core.changed_study import how_changed
 from motoko.errors import ParameterError
 from motoko.storage.database import Database
@@ -104,8 +104,10 @@ def test_values_that_have_no_identity_are_refused(tmp_path: Path, database: Data
 
 def test_identities_of_existing_databases_do_not_change() -> None:
     job = {"x": 1.0, "n": 3, "p": [1.0, -0.0, {"b": 2.5, "a": (1, 2.0)}], "s": "é"}
-    assert space.job_identity(job, literal=True).hex() == "b667cf84ce413f3bdc47f9a967dbb491"
-    run = space.run_identity("mult", "a", job, {"c": 2.0}, 1, literal=True)
+    assert (
+        parameter_space.job_identity(job, literal=True).hex() == "b667cf84ce413f3bdc47f9a967dbb491"
+    )
+    run = parameter_space.run_identity("mult", "a", job, {"c": 2.0}, 1, literal=True)
     assert run.hex() == "6cd83eb39fb065fa737820272d6a302d"
 
 
@@ -116,7 +118,7 @@ def test_runs_of_existing_databases_are_found_and_deleted(
     study = "job: {x: float, p: list}\n"
     points: list[dict[str, Any]] = [{"x": 1, "p": [1.0]}, {"x": 1, "p": [1]}, {"x": 2, "p": [-0.0]}]
     with monkeypatch.context() as then:
-        then.setattr(space, "_normal", lambda value: value)
+        then.setattr(parameter_space, "_normal", lambda value: value)
         workflow = opened(tmp_path, database, study)
         assert [workflow.s.create_task(**point).ids for point in points] == [[1], [2], [3]]
     workflow = opened(tmp_path, database, study)

@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 
 from motoko.cli import exit_status
-from motoko.cli.as_json import overview_text, plain
-from motoko.cli.ending import runs_that_go_on
-from motoko.cli.errors import report, status_of
+from motoko.cli.error_report import report, status_of
+from motoko.cli.json_output import overview_text, plain
 from motoko.cli.parser import build_parser, parse
+from motoko.cli.remaining_runs import runs_that_go_on
 from motoko.cli.tables import (
     counts_line,
     counts_table,
@@ -38,7 +38,7 @@ from motoko.errors import (
     RunNameError,
     WorkflowFailed,
 )
-from motoko.operations.orchestrators import file_stem
+from motoko.operations.orchestrator_process import file_stem
 from motoko.operations.overview import Overview, StudyOverview
 
 pytestmark = pytest.mark.unit

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from motoko import variables
+from motoko.api import variables
+from motoko.api.task_manager import TaskManager
+from motoko.api.variables import WorkflowVars
 from motoko.config import (
     RESERVED_TASK_NAMES,
     RunOptions,
@@ -29,9 +31,7 @@ from motoko.config.study_file import RESERVED_JOB_PARAMETERS
 from motoko.config.workflow_file import WorkflowFile
 from motoko.core.records import RESERVED_FIELDS
 from motoko.errors import ConfigError, NotAWorkflowError
-from motoko.storage import handles
-from motoko.task_manager import TaskManager
-from motoko.variables import WorkflowVars
+from motoko.handles import run
 from motoko.worker import handles as worker_handles
 from motoko.workflow import Workflow
 
@@ -585,7 +585,7 @@ def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
 
 
 def test_every_attribute_of_a_job_is_reserved() -> None:
-    taken = public(handles.Job) | public(worker_handles.Job)
+    taken = public(run.Job) | public(worker_handles.Job)
     for method in ("create_task", "createTask", "find_task", "node"):
         taken |= keywords(getattr(TaskManager, method))
     assert taken >= {"study", "values", "replicate"}
@@ -593,7 +593,7 @@ def test_every_attribute_of_a_job_is_reserved() -> None:
 
 
 def test_every_attribute_of_a_run_is_reserved() -> None:
-    taken = public(handles.Run) | public(worker_handles.Run) | set(worker_handles.COLUMNS)
+    taken = public(run.Run) | public(worker_handles.Run) | set(worker_handles.COLUMNS)
     assert taken >= {"record", "state", "push_quantity", "study"}
     assert taken <= RESERVED_FIELDS
 

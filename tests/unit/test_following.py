@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.engine import Ending
-from motoko.launcher.scheduled.following import Attempt, Sight, Step, Word, follow
+from motoko.launcher.claiming import Ending
+from motoko.launcher.executors.batch.decide import Attempt, Sight, Step, Word, follow
 
 pytestmark = pytest.mark.unit
 

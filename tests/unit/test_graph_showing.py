@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from motoko.graph import UNDECIDED, Graph, Node, fresh_because, stale_because
-from motoko.graph.drawing import COLOURS, UNPRODUCED
+from motoko.graph.diagram import COLOURS, UNPRODUCED
 from tests.support.step_graphs import DIAMOND, Workshop
 
 pytestmark = pytest.mark.unit

@@ -11,11 +11,11 @@ import pytest
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Claim, Started
 from motoko.core.states import Lifecycle
-from motoko.launcher import registry
-from motoko.launcher.engine import LOCAL, SLURM, Capacity, Site
-from motoko.launcher.generators.bash import BashGenerator
-from motoko.launcher.generators.slurm.commands import Scheduler
+from motoko.launcher.claiming import LOCAL, SLURM, Capacity, Site
+from motoko.launcher.executors.local_process import BashGenerator
 from motoko.launcher.launcher import Launcher, Options
+from motoko.launcher.schedulers.slurm.commands import Scheduler
+from motoko.storage import launcher_leases
 from motoko.storage.session import Session
 from motoko.testing import add_run, memory_store, study_config
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.core.edits import RunEdit
-    from motoko.launcher.active import Active
+    from motoko.launcher.attempts import Active
     from motoko.launcher.reloading import Reloader
     from motoko.storage.store import Store
 
@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def launcher_of(store: Store) -> Launcher:
     options = Options(
         studies=("s",),
-        site=Site(frozenset({LOCAL, SLURM}), registry.machines(None)),
+        site=Site(frozenset({LOCAL, SLURM}), launcher_leases.machines(None)),
         capacities={LOCAL: Capacity(1), SLURM: Capacity(1)},
         defaults={"s": {"generator": LOCAL}},
         safety_poll=NEVER,

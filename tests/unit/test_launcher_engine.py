@@ -9,7 +9,7 @@ import pytest
 
 from motoko.core.records import RunRecord
 from motoko.core.states import Lifecycle
-from motoko.launcher.engine import (
+from motoko.launcher.claiming import (
     Capacity,
     Choice,
     Ending,

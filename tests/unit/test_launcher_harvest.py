@@ -12,12 +12,12 @@ from motoko.core.changes import EditRun, PushQuantities
 from motoko.core.edits import Harvest
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
-from motoko.launcher import books, harvest
-from motoko.launcher.active import Active, Ended, Notes
-from motoko.launcher.books import Round
-from motoko.launcher.engine import Capacity, Load, Site
+from motoko.launcher import harvest, store_sync
+from motoko.launcher.attempts import Active, Ended, Notes
+from motoko.launcher.claiming import Capacity, Load, Site
 from motoko.launcher.harvest import News, failure_until, fitting, gather, read_news, typed
-from motoko.launcher.registry import Registration
+from motoko.launcher.store_sync import Round
+from motoko.storage.launcher_leases import Registration
 from motoko.storage.session import Session
 from motoko.testing.memory import add_run, memory_store, study_config
 from motoko.worker import HEADER, OUTBOX
@@ -157,7 +157,7 @@ def test_fields_for_which_a_run_has_no_room_are_damaged(monkeypatch: pytest.Monk
 def test_a_commit_takes_so_much_and_leaves_the_rest_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(books, "MAX_ROUND", 500)
+    monkeypatch.setattr(store_sync, "MAX_ROUND", 500)
     book, left, store = claimed(tmp_path, 3)
     for active in left:
         active.place.file(OUTBOX).write_bytes(HEADER + line("set", field="y", value="z" * 600))
@@ -189,14 +189,14 @@ def test_the_end_of_what_was_cancelled_does_not_wait_for_all_of_its_outbox(tmp_p
     store.close()
 
 
-def claimed(tmp_path: Path, runs: int) -> tuple[books.Books, list[Active], Store]:
+def claimed(tmp_path: Path, runs: int) -> tuple[store_sync.Books, list[Active], Store]:
     """Return the books of a launcher, and runs that it has claimed, with their directories."""
     store = memory_store({"a": study_config("a", {"x": "int"})}, directory=tmp_path)
     me = Registration.here(
         0.0, generator="bash", studies=("a",), machines=("localhost",), lease=30.0
     )
     site = Site(frozenset({"bash"}), frozenset({"localhost"}))
-    book = books.Books(store, me, site, {"bash": Capacity(9)}, {"a": {}})
+    book = store_sync.Books(store, me, site, {"bash": Capacity(9)}, {"a": {}})
     session = Session(store.database)
     for x in range(runs):
         add_run(session, "a", {"x": x})

@@ -9,12 +9,14 @@ import pytest
 
 from motoko.core.records import RunRecord
 from motoko.errors import Fenced
-from motoko.launcher.directory import Place, Source
-from motoko.launcher.engine import Terms
-from motoko.launcher.evidence import parse_start, taken_by
-from motoko.launcher.generators.bash import command, passable
+from motoko.launcher.attempt_files import parse_start, taken_by
+from motoko.launcher.claiming import Terms
+from motoko.launcher.executors.local_process import command, passable
 from motoko.launcher.inputs import variables
-from motoko.launcher.registry import (
+from motoko.launcher.run_directory import Place, Source
+from motoko.runtime.processes import ProcessId
+from motoko.storage.commit import transact
+from motoko.storage.launcher_leases import (
     Registration,
     Report,
     change,
@@ -23,8 +25,6 @@ from motoko.launcher.registry import (
     register,
     report_of,
 )
-from motoko.runtime.processes import ProcessId
-from motoko.storage.committing import transact
 from motoko.testing.memory import empty_database
 
 pytestmark = pytest.mark.unit

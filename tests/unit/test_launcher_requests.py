@@ -15,7 +15,7 @@ from motoko.errors import LauncherError
 from motoko.launcher import control, daemon
 from motoko.launcher.control import RECALL, RESUME, Request, pending, post
 from motoko.runtime.processes import current
-from motoko.storage.address import StateDirectory
+from motoko.server.state_dir import StateDirectory
 from motoko.testing.clients import eventually
 
 if TYPE_CHECKING:

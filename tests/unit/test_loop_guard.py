@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from blockbuster import BlockingError
 
-from motoko.storage.off_loop import in_thread
+from motoko.storage.threads import in_thread
 from motoko.testing.clients import eventually
 
 pytestmark = pytest.mark.unit

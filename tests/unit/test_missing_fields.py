@@ -17,7 +17,7 @@ from tests.support.launching import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from motoko.storage.handles import Run
+    from motoko.handles.run import Run
 
 pytestmark = pytest.mark.unit
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from motoko.pipeline.encoding import decode, encode
+from motoko.pipeline.json_codec import decode, encode
 from motoko.pipeline.values import same, snapshot
 
 pytestmark = pytest.mark.unit

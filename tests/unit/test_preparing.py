@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from motoko.launcher import preparing
-from motoko.launcher.directory import Source
-from motoko.launcher.preparing import (
+from motoko.launcher import preparation
+from motoko.launcher.preparation import (
     Failed,
     Unfit,
     has_windows_line_ends,
@@ -20,6 +19,7 @@ from motoko.launcher.preparing import (
     prepare_attempt,
     unfit_script,
 )
+from motoko.launcher.run_directory import Source
 
 pytestmark = pytest.mark.unit
 
@@ -35,7 +35,7 @@ def test_no_run_is_to_blame_for_a_shortage(
     def refused(*_: object) -> None:
         raise OSError(number, os.strerror(number), "launch.sh")
 
-    monkeypatch.setattr(preparing, "read_sources", refused)
+    monkeypatch.setattr(preparation, "read_sources", refused)
     study = SimpleNamespace(directory="a", exec_file="launch.sh", config_files=())
     store: Any = SimpleNamespace(workflow_file="motoko.yaml", studies=defaultdict(lambda: study))
     active: Any = SimpleNamespace(record=None, key=SimpleNamespace(study="a"))

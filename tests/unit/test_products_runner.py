@@ -366,7 +366,7 @@ class TestOutputs:
         def full(*args: object, **keywords: object) -> None:
             raise OSError(30, "Read-only file system")
 
-        monkeypatch.setattr("motoko.runtime.lock.os.open", full)
+        monkeypatch.setattr("motoko.runtime.file_lock.os.open", full)
         module = module_of(step_of("a", called=called), step_of("b", "a", called=called))
         runner = WorkflowRunner(module, Config(), products)
         with pytest.warns(ProductWarning, match="memory only.*Read-only file system") as seen:

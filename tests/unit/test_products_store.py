@@ -400,7 +400,7 @@ class TestReadOnly:
         def refuse(*args: object, **keywords: object) -> None:
             raise OSError(30, "Read-only file system")
 
-        monkeypatch.setattr("motoko.runtime.lock.os.open", refuse)
+        monkeypatch.setattr("motoko.runtime.file_lock.os.open", refuse)
         with pytest.raises(ReadOnlyStoreError) as caught:
             products.save("y", 2)
         place = products.products_dir

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from motoko.storage.frames import quantity_frame
-from motoko.storage.handles import Quantity
+from motoko.handles.data_frames import quantity_frame
+from motoko.handles.run import Quantity
 
 pytestmark = pytest.mark.unit
 

@@ -11,8 +11,8 @@ from motoko.core.changes import CreateRun, EditRun
 from motoko.core.edits import Cancel, Claim, End, Remark
 from motoko.core.records import RunKey, RunRecord
 from motoko.core.states import Lifecycle
-from motoko.launcher.registry import Registration, Report, report_of
-from motoko.operations.reasons import Reasons, Serving
+from motoko.operations.explain import Reasons, Serving
+from motoko.storage.launcher_leases import Registration, Report, report_of
 from motoko.storage.session import Session
 from motoko.testing import memory_store, study_config
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.worker import WorkerError
-from motoko.worker.attempt import Attempt
+from motoko.worker.attempt_context import Attempt
 from motoko.worker.regular import open_regular
 
 if TYPE_CHECKING:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 
 from motoko.errors import MotokoError
-from motoko.runtime import faults
+from motoko.runtime import fault_points
 
 pytestmark = pytest.mark.unit
 
 
 def test_what_the_environment_may_say() -> None:
-    assert faults.parse("files.before_rename:kill") == (
-        faults.Fault("files.before_rename", "kill", 1),
+    assert fault_points.parse("files.before_rename:kill") == (
+        fault_points.Fault("files.before_rename", "kill", 1),
     )
-    assert faults.parse("files.before_rename:raise:3, daemons.before_ready:sleep=0.2:2") == (
-        faults.Fault("files.before_rename", "raise", 3),
-        faults.Fault("daemons.before_ready", "sleep", 2, 0.2),
+    assert fault_points.parse("files.before_rename:raise:3, daemons.before_ready:sleep=0.2:2") == (
+        fault_points.Fault("files.before_rename", "raise", 3),
+        fault_points.Fault("daemons.before_ready", "sleep", 2, 0.2),
     )
-    assert faults.parse("") == ()
+    assert fault_points.parse("") == ()
 
 
 @pytest.mark.parametrize(
@@ -33,19 +33,19 @@ def test_what_the_environment_may_say() -> None:
 )
 def test_what_makes_no_sense_is_refused(text: str, message: str) -> None:
     with pytest.raises(MotokoError, match=f"^MOTOKO_FAULT={text}: ") as caught:
-        faults.parse(text)
+        fault_points.parse(text)
     assert message in str(caught.value)
 
 
 def test_a_point_nobody_declared_is_an_error_even_unarmed() -> None:
     with pytest.raises(MotokoError, match=r"there is no fault point 'files\.rename'"):
-        faults.point("files.rename")
+        fault_points.point("files.rename")
 
 
 def test_a_plan_acts_at_the_nth_passage_only() -> None:
-    plan = faults.Plan(faults.parse("files.before_rename:raise:2"), None)
+    plan = fault_points.Plan(fault_points.parse("files.before_rename:raise:2"), None)
     plan.passed("files.before_rename")
     plan.passed("daemons.before_ready")
-    with pytest.raises(faults.InjectedFault, match=r"files\.before_rename"):
+    with pytest.raises(fault_points.InjectedFault, match=r"files\.before_rename"):
         plan.passed("files.before_rename")
     plan.passed("files.before_rename")

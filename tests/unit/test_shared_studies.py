@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.errors import SharedStudyError
-from motoko.storage.address import StateDirectory
+from motoko.server.state_dir import StateDirectory
 from motoko.storage.ownership import check, claim
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from motoko.launcher.generators.slurm.states import (
+from motoko.launcher.schedulers.slurm.states import (
     COMPACT,
     CONDITIONS,
     Condition,

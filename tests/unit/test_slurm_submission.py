@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from motoko.core.sbatch import (
+from motoko.core.sbatch_options import (
     first_fault,
     option_arguments,
     user_arguments,
     with_suggestion,
 )
 from motoko.errors import ConfigError
-from motoko.launcher.generators.slurm.submission import (
+from motoko.launcher.schedulers.slurm.submit import (
     Failure,
     array_indexes,
     failure,

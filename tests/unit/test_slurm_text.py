@@ -7,14 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from motoko.launcher.generators.slurm.states import Condition, condition, never_starts
-from motoko.launcher.generators.slurm.submission import (
-    Failure,
-    failure,
-    first_error,
-    parse_submitted,
-)
-from motoko.launcher.generators.slurm.text import (
+from motoko.launcher.schedulers.slurm.queries import (
     AccountingEntry,
     JobEntry,
     QueueEntry,
@@ -27,6 +20,13 @@ from motoko.launcher.generators.slurm.text import (
     queue_command,
     show_job_command,
     tasks_of,
+)
+from motoko.launcher.schedulers.slurm.states import Condition, condition, never_starts
+from motoko.launcher.schedulers.slurm.submit import (
+    Failure,
+    failure,
+    first_error,
+    parse_submitted,
 )
 from tests.support.slurm_corpus import Case, load, names
 

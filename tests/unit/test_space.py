@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motoko.core.space import (
+from motoko.core.parameter_space import (
     check_replicate,
     check_run_name,
     expand,

@@ -16,7 +16,7 @@ from motoko.pipeline import StateWithGlueDb, Workflow
 from motoko.pipeline.base import BaseModel
 from motoko.products import WorkflowProducts
 from motoko.products.manifest import HEADER
-from motoko.runtime.lock import FileLock
+from motoko.runtime.file_lock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,13 +20,13 @@ from ZODB.utils import z64
 
 from motoko.errors import DatabaseDamagedError, ForbiddenClassError, MotokoError
 from motoko.operations.backup import back_up, restore
-from motoko.storage.address import StateDirectory
-from motoko.storage.copying import contents
-from motoko.storage.damage import examine
+from motoko.server.create import make_database_file
+from motoko.server.file_storage import ServedFile
+from motoko.server.integrity import examine
+from motoko.server.safe_file import SafeFile, saved_index, saved_position
+from motoko.server.state_dir import StateDirectory
+from motoko.storage.backup import contents
 from motoko.storage.database import Database
-from motoko.storage.new_file import make_database_file
-from motoko.storage.safe_file import SafeFile, saved_index, saved_position
-from motoko.storage.served_file import ServedFile
 from tests.support.gadgets import MODULE, RECORDS, SHAPES, plant_extension, plant_record, run, whole
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.core.values import plain
-from motoko.storage.tracked import tracked
+from motoko.handles.tracked import tracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,18 +13,18 @@ import pytest
 from motoko.core.records import Move, RunRecord
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError, StorageError
-from motoko.launcher import evidence, starts
-from motoko.launcher.directory import Place, marked, prepare
-from motoko.launcher.engine import Finding, ending
+from motoko.launcher import attempt_files, starts
+from motoko.launcher.claiming import Finding, ending
+from motoko.launcher.executors.batch.orphan_jobs import strays
+from motoko.launcher.executors.batch.submission_files import memberships, owner_of, read_batch
+from motoko.launcher.executors.batch.submission_marks import keep_from_starting
 from motoko.launcher.harvest import News, read_news
 from motoko.launcher.recovery import RESTARTED, examine
-from motoko.launcher.scheduled.batches import memberships, owner_of, read_batch
-from motoko.launcher.scheduled.marks import keep_from_starting
-from motoko.launcher.scheduled.strays import strays
+from motoko.launcher.run_directory import Place, marked, prepare
 from motoko.launcher.starts import Starts
-from motoko.runtime import untrusted
+from motoko.runtime import untrusted_files
 from motoko.runtime.processes import current
-from motoko.runtime.untrusted import read_end, read_file, stat_file, trouble_writing
+from motoko.runtime.untrusted_files import read_end, read_file, stat_file, trouble_writing
 from motoko.worker import HEADER
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def test_regular_files_are_read_as_far_as_asked(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     os.utime(path, (3.0, 4.0))
-    assert read_file(path) == untrusted.Found(b"0123456789", None, 10, 4.0)
+    assert read_file(path) == untrusted_files.Found(b"0123456789", None, 10, 4.0)
     assert read_file(path, offset=2, limit=3).data == b"234"
     assert read_file(path, offset=20).data == b""
     assert read_end(path, 4).text == "6789"
@@ -164,20 +164,20 @@ def test_any_kind_of_file_is_answered_for(place: Place, kind: str, name: str) ->
     path.unlink(missing_ok=True)
     KINDS[kind](path)
     fault = f"{path} {kind.strip()}"
-    assert evidence.stopped_for(place) is None
+    assert attempt_files.stopped_for(place) is None
     left = 0 if name == "outbox" else len(HEADER)
-    assert evidence.outbox_size(place) == left
-    assert not evidence.exit_is_empty(place)
-    assert evidence.working_in(place.run) is None
-    assert evidence.ran(place) is (name == "start")
-    assert evidence.exit_record(place) == (None, fault if name == "exit" else None)
+    assert attempt_files.outbox_size(place) == left
+    assert not attempt_files.exit_is_empty(place)
+    assert attempt_files.working_in(place.run) is None
+    assert attempt_files.ran(place) is (name == "start")
+    assert attempt_files.exit_record(place) == (None, fault if name == "exit" else None)
     named = fault if name == "exit" else f"{place.file('exit')} does not exist"
-    assert evidence.record_missing(place) == named
+    assert attempt_files.record_missing(place) == named
     expected = News(0, fault=fault) if name == "outbox" else News(left)
     assert read_news(str(place.file("outbox")), 0) == expected
-    evidence.note_stop(place, Lifecycle.TIMEOUT)
+    attempt_files.note_stop(place, Lifecycle.TIMEOUT)
     if name != "stop" or kind != "is a directory":  # others are replaced
-        assert evidence.stopped_for(place) is Lifecycle.TIMEOUT
+        assert attempt_files.stopped_for(place) is Lifecycle.TIMEOUT
 
 
 @pytest.mark.parametrize(
@@ -197,9 +197,9 @@ def test_any_kind_of_file_is_answered_for(place: Place, kind: str, name: str) ->
 )
 def test_a_garbled_start_file_names_no_process(place: Place, content: str) -> None:
     place.file("start").write_text(content)
-    found, process = evidence.look(place)
+    found, process = attempt_files.look(place)
     assert (found.started, found.taken_back, process) == (True, False, None)
-    assert evidence.working_in(place.run) is None
+    assert attempt_files.working_in(place.run) is None
 
 
 @pytest.mark.parametrize(
@@ -213,13 +213,13 @@ def test_a_garbled_start_file_names_no_process(place: Place, content: str) -> No
 def test_only_a_whole_exit_record_counts(place: Place, content: str, status: int | None) -> None:
     place.file("exit").write_text(content)
     damaged = f"{place.file('exit')} is damaged"
-    assert evidence.exit_record(place) == (status, None if status is not None else damaged)
+    assert attempt_files.exit_record(place) == (status, None if status is not None else damaged)
 
 
 @pytest.mark.parametrize("content", ["FINISHED", "FAILED", "timeout", "²", "TIMEOUT TIMEOUT", ""])
 def test_a_stop_file_says_only_what_launchers_say(place: Place, content: str) -> None:
     place.file("stop").write_text(content)
-    assert evidence.stopped_for(place) is None
+    assert attempt_files.stopped_for(place) is None
 
 
 @pytest.mark.parametrize("content", ["² 5.0", "1" * 5000 + " 5.0", "2", "2 5.0 6.0", "x", "\0"])
@@ -373,7 +373,7 @@ def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(place: Pl
 
 def test_a_process_that_is_no_wrapper_of_the_attempt_is_not_its_process(place: Place) -> None:
     # This test's own process, named by somebody's start file or in a copied database.
-    assert not evidence.works(current(), place.private)
+    assert not attempt_files.works(current(), place.private)
 
 
 @pytest.mark.parametrize("where", ["run", "private"])

@@ -13,7 +13,7 @@ import pytest
 from motoko.core import states
 from motoko.core.records import RESERVED_FIELDS
 from motoko.worker import WorkerError, WorkerNameError, as_text, decode, encode, read_outbox
-from motoko.worker import names as worker_names
+from motoko.worker import validation as worker_names
 from motoko.worker.handles import COLUMNS, Run
 
 pytestmark = pytest.mark.unit

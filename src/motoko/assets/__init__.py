@@ -7,7 +7,7 @@ library only.
 
 from __future__ import annotations
 
-from motoko.assets.calls import Log, build, external, task, tasks
+from motoko.assets.build_context import Log, build, external, task, tasks
 from motoko.assets.helpers import assets, graph, logcfg, ready, refs, requirements, tasknames
 from motoko.assets.nodes import Asset, Node, NodeExternal, NodeTask, NodeTasks, asset
 from motoko.errors import GraphError as IotaaError

@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from motoko.assets.calls import IN_TASK
+from motoko.assets.build_context import IN_TASK
 from motoko.assets.helpers import graph, logcfg, tasknames
 from motoko.errors import (
     CycleError,

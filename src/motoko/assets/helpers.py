@@ -7,7 +7,7 @@ from inspect import getattr_static
 from motoko.assets.nodes import Asset, Node, NodeOfGraph
 from motoko.errors import TaskError
 from motoko.graph import Node as GraphNode
-from motoko.graph.values import value_of
+from motoko.graph.value_nodes import value_of
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def graph(node: Node | GraphNode) -> str:
     """Return the task and all that it requires in Graphviz's language, orange if not ready."""
     from hashlib import sha256
 
-    from motoko.graph.drawing import quoted
+    from motoko.graph.diagram import quoted
 
     found = [_checked(node, "graph")]
     nodes = {one.taskname: one for one in found}

@@ -8,7 +8,7 @@ from os import PathLike
 from motoko.errors import DuplicateNodeError, TaskError
 from motoko.graph import FRESH, Verdict, stale_because
 from motoko.graph import Node as GraphNode
-from motoko.graph.values import look, value_of
+from motoko.graph.value_nodes import look, value_of
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:

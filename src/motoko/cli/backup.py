@@ -22,7 +22,7 @@ def execute(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from motoko.cli import exit_status
-    from motoko.cli.opening import state_directory
+    from motoko.cli.workflow_arguments import state_directory
     from motoko.operations.backup import back_up
 
     target = Path(args.file)
@@ -33,6 +33,6 @@ def execute(args: argparse.Namespace) -> int:
 
 def describe(size: int, runs: dict[str, int]) -> str:
     """Return in words what is in a database."""
-    from motoko.cli.selecting import count
+    from motoko.cli.selection_arguments import count
 
     return f"{count(sum(runs.values()))} ({size / 2**20:.1f} MB)"

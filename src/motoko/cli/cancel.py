@@ -14,14 +14,14 @@ TYPE_CHECKING = False  # type checkers take it for true; importing `typing` cost
 if TYPE_CHECKING:
     import argparse
 
-    from motoko.operations.cancelling import Cancelled
+    from motoko.operations.cancel import Cancelled
 
 HELP = "cancel runs that have not ended"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    from motoko.cli.selecting import add_options
+    from motoko.cli.selection_arguments import add_options
 
     add_options(parser)
     parser.add_argument("--all", action="store_true", help="allow cancelling without --constraints")
@@ -30,15 +30,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Cancel the runs, naming each."""
     from motoko.cli import exit_status
-    from motoko.cli.selecting import chosen, count, working
+    from motoko.cli.selection_arguments import chosen, count, working
     from motoko.errors import MotokoError
-    from motoko.operations import cancelling, changing
+    from motoko.operations import bulk_edit, cancel
 
     if not (args.constraints or args.all):
         args.motoko_parser.error("motoko cancel needs --constraints C, or --all")
     with working(args, tolerant=True) as workflow:
-        records = changing.cancellable(workflow, **chosen(args))
-        found = cancelling.cancel(workflow, records, "motoko cancel", deserted=_tell)
+        records = bulk_edit.cancellable(workflow, **chosen(args))
+        found = cancel.cancel(workflow, records, "motoko cancel", deserted=_tell)
     for key, outcome in found.ended.items():
         say(f"{key} ended {outcome}")
     for key in found.going:
@@ -53,7 +53,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _tell(number: int) -> None:
-    from motoko.cli.selecting import count
+    from motoko.cli.selection_arguments import count
 
     them = "it" if number == 1 else "them"
     say(f"no launcher attends to {count(number)}: one is started to end {them}", file=sys.stderr)
@@ -61,7 +61,7 @@ def _tell(number: int) -> None:
 
 def summary(found: Cancelled) -> str:
     """Return one line about what became of the runs."""
-    from motoko.cli.selecting import count
+    from motoko.cli.selection_arguments import count
     from motoko.core.states import Lifecycle
 
     cancelled = sum(outcome is Lifecycle.CANCELLED for outcome in found.ended.values())

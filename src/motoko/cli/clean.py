@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from motoko.operations.cancelling import Cancelled
-    from motoko.operations.cleaning import Deleted
+    from motoko.operations.cancel import Cancelled
+    from motoko.operations.clean import Deleted
 
 SHOWN = 5  # runs named in a message
 HELP = "list or delete runs and their directories"
@@ -24,7 +24,7 @@ HELP = "list or delete runs and their directories"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    from motoko.cli.selecting import add_options
+    from motoko.cli.selection_arguments import add_options
 
     parser.add_argument("--delete", action="store_true", help="delete what would be listed")
     add_options(parser)
@@ -33,13 +33,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """List the runs, and delete them if asked to."""
     from motoko.cli import exit_status
-    from motoko.cli.selecting import chosen, count, working
+    from motoko.cli.selection_arguments import chosen, count, working
     from motoko.cli.tables import print_runs
-    from motoko.operations import cleaning
-    from motoko.operations.cancelling import Cancelled
+    from motoko.operations import clean
+    from motoko.operations.cancel import Cancelled
 
     with working(args, writes=args.delete, tolerant=not args.delete) as workflow:
-        found = cleaning.candidates(workflow, **chosen(args))
+        found = clean.candidates(workflow, **chosen(args))
         active = f"; {len(found.active)} of them would be cancelled first"
         if not args.delete:
             print_runs(found.runs, run_names=True)
@@ -47,15 +47,15 @@ def execute(args: argparse.Namespace) -> int:
                 f"{count(len(found.runs))} would be deleted (--delete does it)"
                 f"{active if found.active else ''}"
             )
-            pending = cleaning.pending(workflow)
+            pending = clean.pending(workflow)
             if pending:
                 say(f"directories of {count(pending)} deleted earlier are still to be removed")
             return exit_status.OK
         cancelled = Cancelled()
         if found.active:
             say(f"cancelling {count(len(found.active))}", file=sys.stderr)
-            cancelled = cleaning.end(workflow, found.active)
-        deleted = cleaning.delete(workflow, found.runs)
+            cancelled = clean.end(workflow, found.active)
+        deleted = clean.delete(workflow, found.runs)
         for key in deleted.runs:
             say(f"deleted {key}")
         say(f"{count(len(deleted.runs))} deleted")
@@ -65,7 +65,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def _check_nothing_left(cancelled: Cancelled, deleted: Deleted) -> None:
     """Raise MotokoError naming the runs or directories that stay."""
-    from motoko.cli.selecting import count
+    from motoko.cli.selection_arguments import count
     from motoko.errors import MotokoError
 
     if deleted.kept:

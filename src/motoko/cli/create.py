@@ -10,7 +10,7 @@ from motoko.cli.output import say
 if TYPE_CHECKING:
     import argparse
 
-    from motoko.workflow import Workflow
+    from motoko.api.workflow import Workflow
 
 HELP = "make the workflow's database, new and empty"
 
@@ -26,9 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Create the database; results go only if the user said so."""
     from motoko.cli import exit_status
-    from motoko.cli.opening import open_workflow
-    from motoko.operations.stopping import check_idle
-    from motoko.storage.server import stop_server
+    from motoko.cli.workflow_arguments import open_workflow
+    from motoko.operations.shutdown import check_idle
+    from motoko.server.lifecycle import stop_server
 
     args.workflow_dir = args.directory or args.workflow_dir
     workflow = open_workflow(args)

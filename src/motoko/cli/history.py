@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from motoko.operations.chronicle import PastFiring
+    from motoko.operations.history import PastFiring
 
 HELP = "show what happened to a run, or which events fired"
 
@@ -29,9 +29,9 @@ def execute(args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from motoko.cli import exit_status
-    from motoko.cli.opening import open_workflow
     from motoko.cli.tables import console, names_text, safe_text
-    from motoko.operations import chronicle
+    from motoko.cli.workflow_arguments import open_workflow
+    from motoko.operations import history
     from motoko.runtime.clock import utc
 
     def moment(at: float) -> Text:
@@ -43,14 +43,12 @@ def execute(args: argparse.Namespace) -> int:
     try:
         if args.run is not None:
             table = Table("time", "state", "attempt", "cause", box=None)
-            for move in chronicle.run_record(workflow, args.run).history:
+            for move in history.run_record(workflow, args.run).history:
                 what = (move.state, str(move.attempt), move.cause)
                 table.add_row(moment(move.time), *map(safe_text, what))
         else:
             table = Table("time", "run name", "event", "status", "runs", box=None)
-            for firing in chronicle.past_firings(
-                workflow, event=args.event, run_name=args.run_name
-            ):
+            for firing in history.past_firings(workflow, event=args.event, run_name=args.run_name):
                 runs = names_text(firing.runs) or (firing.study and f"study {firing.study}")
                 columns = (firing.run_name, firing.event, _status(firing), runs)
                 table.add_row(moment(firing.opened), *map(safe_text, columns))

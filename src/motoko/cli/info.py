@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Look at the workflow and print what is there."""
     from motoko.cli import exit_status
-    from motoko.cli.opening import open_workflow
+    from motoko.cli.workflow_arguments import open_workflow
     from motoko.operations.overview import look
 
     workflow = open_workflow(args, look=True, tolerant=True)
@@ -60,7 +60,7 @@ def execute(args: argparse.Namespace) -> int:
     finally:
         workflow.close()
     if args.json:
-        from motoko.cli.as_json import overview_text
+        from motoko.cli.json_output import overview_text
 
         sys.stdout.write(overview_text(found, runs=args.verbose) + "\n")
     else:

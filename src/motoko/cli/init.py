@@ -22,7 +22,7 @@ def execute(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from motoko.cli import exit_status
-    from motoko.operations.templates import write_workflow
+    from motoko.operations.workflow_template import write_workflow
 
     directory = Path(args.directory)
     for name in write_workflow(directory):

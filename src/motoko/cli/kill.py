@@ -25,9 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Stop everything, and say what was stopped."""
     from motoko.cli import exit_status
-    from motoko.cli.ending import runs_that_go_on
-    from motoko.cli.opening import state_directory
-    from motoko.operations.stopping import kill, left_going
+    from motoko.cli.remaining_runs import runs_that_go_on
+    from motoko.cli.workflow_arguments import state_directory
+    from motoko.operations.shutdown import kill, left_going
 
     state = state_directory(args)
     stopped = kill(state, stop_runs=args.stop_runs)

@@ -12,7 +12,7 @@ from motoko.cli.output import say
 if TYPE_CHECKING:
     import argparse
 
-    from motoko.workflow import Workflow
+    from motoko.api.workflow import Workflow
 
 HELP = "start the launcher, which runs created tasks"
 
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Start a launcher here or in the background."""
     from motoko.cli import exit_status
-    from motoko.cli.opening import open_workflow
+    from motoko.cli.workflow_arguments import open_workflow
     from motoko.config import generator_name
 
     workflow = open_workflow(args)

@@ -41,7 +41,7 @@ def execute(args: argparse.Namespace) -> int:
 
     from motoko.cli import exit_status
     from motoko.cli.backup import describe
-    from motoko.cli.opening import state_directory
+    from motoko.cli.workflow_arguments import state_directory
     from motoko.errors import ConfigError
     from motoko.operations.backup import restore
 
@@ -59,8 +59,8 @@ def execute(args: argparse.Namespace) -> int:
 
 def _salvage(args: argparse.Namespace, source: Path | None) -> int:
     from motoko.cli import exit_status
-    from motoko.cli.opening import state_directory
-    from motoko.cli.selecting import count
+    from motoko.cli.selection_arguments import count
+    from motoko.cli.workflow_arguments import state_directory
     from motoko.operations.backup import salvage
 
     found = salvage(state_directory(args), source, replace=args.validated)

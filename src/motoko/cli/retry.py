@@ -16,7 +16,7 @@ HELP = "try badly ended runs again"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    from motoko.cli.selecting import add_options
+    from motoko.cli.selection_arguments import add_options
 
     add_options(parser)
     parser.add_argument(
@@ -27,12 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Send the runs back, naming each."""
     from motoko.cli import exit_status
-    from motoko.cli.selecting import chosen, count, working
-    from motoko.operations import changing
+    from motoko.cli.selection_arguments import chosen, count, working
+    from motoko.operations import bulk_edit
 
     with working(args) as workflow:
-        find = changing.outdated if args.changed else changing.badly_ended
-        keys = changing.retry(workflow, find(workflow, **chosen(args)), "motoko retry")
+        find = bulk_edit.outdated if args.changed else bulk_edit.badly_ended
+        keys = bulk_edit.retry(workflow, find(workflow, **chosen(args)), "motoko retry")
     for key in keys:
         say(f"{key} is CREATED again")
     say(f"{count(len(keys))} to be tried again; `motoko run` or a launcher executes them")

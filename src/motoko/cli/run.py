@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from motoko.operations.interruption import Interruption
+    from motoko.api.workflow import Workflow
+    from motoko.operations.launcher_supervisor import LauncherWatch
     from motoko.operations.services import Services
-    from motoko.operations.watching import LauncherWatch
+    from motoko.operations.signals import Interruption
     from motoko.runtime.processes import ProcessId
-    from motoko.workflow import Workflow
 
 HELP = "run a workflow from its start to its results"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options; those of the orchestrator follow when the workflow is known."""
-    from motoko.cli.opening import add_orchestrator_options
+    from motoko.cli.workflow_arguments import add_orchestrator_options
 
     parser.add_argument(
         "--run_name", "-n", required=True, metavar="N", help="the name of this execution"
@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the workflow, show how far it is, and print what came of it."""
     from motoko.cli import exit_status
-    from motoko.operations.interruption import Interruption
+    from motoko.operations.signals import Interruption
 
     interruption = Interruption()
     with interruption.caught():  # from the beginning: there is much to be imported
@@ -62,9 +62,9 @@ def _with_services(args: argparse.Namespace, interruption: Interruption) -> None
     import logging
 
     from motoko.cli import logs
-    from motoko.cli.selecting import retry_failed
+    from motoko.cli.selection_arguments import retry_failed
     from motoko.operations.services import Services
-    from motoko.operations.stopping import check_free
+    from motoko.operations.shutdown import check_free
 
     logs.show(logging.INFO if args.verbose else logging.WARNING)
     workflow: Workflow = args.motoko_workflow
@@ -83,10 +83,15 @@ def _with_services(args: argparse.Namespace, interruption: Interruption) -> None
 def _run(
     args: argparse.Namespace, workflow: Workflow, services: Services, interruption: Interruption
 ) -> None:
-    from motoko.cli.ending import beside_an_error, leave_runs, see_to_runs, see_to_runs_after
-    from motoko.cli.opening import orchestrator_params
+    from motoko.cli.remaining_runs import (
+        beside_an_error,
+        leave_runs,
+        see_to_runs,
+        see_to_runs_after,
+    )
+    from motoko.cli.workflow_arguments import orchestrator_params
     from motoko.errors import Fenced, LeaseHeld
-    from motoko.operations.changing import attempts_under_way
+    from motoko.operations.bulk_edit import attempts_under_way
 
     earlier = attempts_under_way(workflow, args.run_name)
     try:
@@ -127,7 +132,7 @@ def _run(
 
 
 def _launcher(workflow: Workflow, services: Services) -> LauncherWatch:
-    from motoko.operations.watching import LauncherWatch
+    from motoko.operations.launcher_supervisor import LauncherWatch
 
     def start() -> ProcessId:
         return services.start_launcher(workflow.run_name or "")
@@ -143,7 +148,7 @@ def _execute(
     look: Callable[[], object],
 ) -> None:
     from motoko.cli.progress import progress
-    from motoko.operations.running import execute as execute_workflow
+    from motoko.operations.execute import execute as execute_workflow
 
     with progress() as (show, interval):
         execute_workflow(

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
 
     from motoko.core.records import RunRecord
-    from motoko.launcher.registry import Registration
-    from motoko.operations.chronicle import PastFiring
+    from motoko.operations.history import PastFiring
     from motoko.operations.overview import Counts, Overview, StudyOverview
+    from motoko.storage.launcher_leases import Registration
 
 ROWS: Final = 20
 NAMED: Final = 6  # of a number of runs

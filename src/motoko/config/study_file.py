@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo
 
-from motoko.config.options import RunOptions
-from motoko.config.sections import (
+from motoko.config.option_models import RunOptions
+from motoko.config.validation import (
     Problem,
     check_name,
     mapping,
@@ -21,7 +21,7 @@ from motoko.config.sections import (
     validate,
     whole_number,
 )
-from motoko.config.yaml_lines import Document, read_document
+from motoko.config.yaml_document import Document, read_document
 from motoko.core.records import RESERVED_FIELDS, RESOURCES, RUN_COLUMNS
 from motoko.core.values import TYPE_NAMES, coerce, plain
 from motoko.errors import ConfigError, ParameterError, suggestion

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import BeforeValidator, Field, ValidationInfo
 
 from motoko.config.discover import WORKFLOW_FILE, misnamed_hint
-from motoko.config.options import RunOptions, duration, duration_or_off
-from motoko.config.sections import (
+from motoko.config.option_models import RunOptions, duration, duration_or_off
+from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
+from motoko.config.validation import (
     Problem,
     check_name,
     mapping,
@@ -20,8 +21,7 @@ from motoko.config.sections import (
     validate,
     whole_number,
 )
-from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
-from motoko.config.yaml_lines import Document, read_document
+from motoko.config.yaml_document import Document, read_document
 from motoko.errors import ConfigError, NotAWorkflowError, suggestion
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from motoko.core.space import job_identity
+from motoko.core.parameter_space import job_identity
 from motoko.core.values import coerce
 from motoko.errors import ParameterError
 

@@ -6,7 +6,7 @@ Three front-ends stand on it: :mod:`motoko.products`, :mod:`motoko.pipeline`,
 
 from __future__ import annotations
 
-from motoko.graph.execution import Event, Report, Status
+from motoko.graph.build_state import Event, Report, Status
 from motoko.graph.graph import Graph
 from motoko.graph.node import (
     FRESH,
@@ -19,7 +19,7 @@ from motoko.graph.node import (
     undecided_because,
 )
 from motoko.graph.orders import as_listed, as_visited, by_level
-from motoko.graph.planner import Plan, plan
+from motoko.graph.plan import Plan, plan
 
 __all__ = [
     "FRESH",

@@ -5,19 +5,19 @@ from __future__ import annotations
 import warnings
 
 from motoko.errors import DuplicateNodeError, GraphError
-from motoko.graph import planner, runner
-from motoko.graph.execution import Event, Execution, Report
+from motoko.graph import plan, thread_driver
+from motoko.graph.build_state import Event, Execution, Report
 from motoko.graph.orders import as_visited
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from motoko.graph.drawing import StatusOf
-    from motoko.graph.explaining import Explanation
+    from motoko.graph.diagram import StatusOf
+    from motoko.graph.explain import Explanation
     from motoko.graph.node import Node
     from motoko.graph.orders import Order
-    from motoko.graph.planner import Plan
+    from motoko.graph.plan import Plan
 
     Observer = Callable[[Event], object]
 
@@ -52,7 +52,7 @@ class Graph:
         Raises :class:`UnknownNodeError` for a target or a requirement that no node is called, and
         :class:`CycleError` where nodes require each other.
         """
-        return planner.plan(self.nodes, targets or self.nodes)
+        return plan.plan(self.nodes, targets or self.nodes)
 
     def check(self) -> None:
         """Raise what :meth:`plan` raises for all nodes."""
@@ -63,7 +63,7 @@ class Graph:
         self._known(name)
         if not transitive:
             return [*dict.fromkeys(self.nodes[name].requires)]
-        return planner.reachable(self._requires, name)
+        return plan.reachable(self._requires, name)
 
     def dependents(self, name: str, *, transitive: bool = True) -> list[str]:
         """Return what requires ``name``, nearest first; ``transitive``: and what requires that.
@@ -80,11 +80,11 @@ class Graph:
         known = self._dependents
         if not transitive:
             return [*known.get(name, ())]
-        return planner.reachable(lambda one: known.get(one, ()), name)
+        return plan.reachable(lambda one: known.get(one, ()), name)
 
     def explain(self, name: str) -> Explanation:
         """Return why ``name`` is fresh or stale, and the same of what it requires if it is not."""
-        from motoko.graph.explaining import explain
+        from motoko.graph.explain import explain
 
         return explain(self.plan(name), name)
 
@@ -99,15 +99,15 @@ class Graph:
 
         Without ``status_of`` the nodes are asked whether they are fresh.
         """
-        from motoko.graph import drawing
+        from motoko.graph import diagram
 
-        return drawing.dot(self.nodes, status_of or self._asked, title=title, rankdir=rankdir)
+        return diagram.dot(self.nodes, status_of or self._asked, title=title, rankdir=rankdir)
 
     def mermaid(self, status_of: StatusOf | None = None, *, rankdir: str = "LR") -> str:
         """Return the graph as a Mermaid flow chart, coloured as in :meth:`dot`."""
-        from motoko.graph import drawing
+        from motoko.graph import diagram
 
-        return drawing.mermaid(self.nodes, status_of or self._asked, rankdir=rankdir)
+        return diagram.mermaid(self.nodes, status_of or self._asked, rankdir=rankdir)
 
     def run(
         self,
@@ -139,11 +139,11 @@ class Graph:
         if any(node.awaited for node in plan.nodes.values()) and not dry_run:
             _run_own_loop(execution, order or as_visited, threads)
         elif threads:
-            runner.run_in_threads(execution, order or as_visited, threads)
+            thread_driver.run_in_threads(execution, order or as_visited, threads)
         elif order is None:
-            runner.run_depth_first(execution)
+            thread_driver.run_depth_first(execution)
         else:
-            runner.run_in_order(execution, order)
+            thread_driver.run_in_order(execution, order)
         return execution.report
 
     async def build(
@@ -161,7 +161,7 @@ class Graph:
         all that can go on at a time; functions are called in at most ``threads`` threads.
         Cancelling it cancels the coroutines, and waits for functions at work.
         """
-        from motoko.graph.asynchronous import run_in_loop
+        from motoko.graph.async_driver import run_in_loop
 
         plan = self.plan(*targets)
         execution = _execution(plan, observers, threads, dry_run=dry_run, keep_going=keep_going)
@@ -174,18 +174,18 @@ class Graph:
 
     def _known(self, name: str) -> None:
         if name not in self.nodes:
-            raise planner.unknown(name, self.nodes)
+            raise plan.unknown(name, self.nodes)
 
     def _asked(self, name: str) -> str:
-        from motoko.graph import drawing
+        from motoko.graph import diagram
 
-        return drawing.status_of_verdict(runner.ask(self.nodes[name]))
+        return diagram.status_of_verdict(thread_driver.ask(self.nodes[name]))
 
 
 def _execution(
     plan: Plan, observers: Iterable[Observer], threads: int, *, dry_run: bool, keep_going: bool
 ) -> Execution:
-    runner.check_threads(threads)
+    thread_driver.check_threads(threads)
     told = _Observers(observers)
     return Execution(plan, dry_run=dry_run, keep_going=keep_going, emit=told)
 
@@ -210,7 +210,7 @@ class _Observers:
 def _run_own_loop(execution: Execution, order: Order, threads: int) -> None:
     import asyncio
 
-    from motoko.graph.asynchronous import run_in_loop
+    from motoko.graph.async_driver import run_in_loop
 
     try:
         asyncio.get_running_loop()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.runtime.processes import ProcessId
-    from motoko.storage.address import StateDirectory
+    from motoko.server.state_dir import StateDirectory
 
 WAKE: Final = signal.SIGUSR1
 RECALL: Final = "recall"

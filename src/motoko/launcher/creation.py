@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from motoko.errors import StorageError
-from motoko.launcher.evidence import working_in
+from motoko.launcher.attempt_files import working_in
+from motoko.server.lifecycle import create_database
 from motoko.storage.ownership import check, claim
-from motoko.storage.server import create_database
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,7 +25,6 @@ import anyio
 from motoko.config import load_workflow
 from motoko.errors import MotokoError, ServerError
 from motoko.launcher.control import END, RECALL, RESUME, WAKE, Request, pending, post
-from motoko.launcher.registry import machines
 from motoko.launcher.removal import sweep_quietly
 from motoko.launcher.users import SERVER, is_deserted, keep, mark_file, others, services_lock
 from motoko.runtime.clock import uptime
@@ -38,22 +37,23 @@ from motoko.runtime.daemons import (
 )
 from motoko.runtime.descendants import become_subreaper
 from motoko.runtime.environment import differences
+from motoko.runtime.file_lock import FileLock
 from motoko.runtime.files import private_directory
-from motoko.runtime.lock import FileLock
 from motoko.runtime.logs import log_to_stderr
 from motoko.runtime.processes import Standing, is_visible, keeps_lease, standing, stop
 from motoko.runtime.signals import reset_all
-from motoko.storage.home import LOOK_SECONDS, Home
-from motoko.storage.off_loop import in_thread
-from motoko.storage.server import stop_server
+from motoko.server.lifecycle import stop_server
+from motoko.server.state_dir_guard import LOOK_SECONDS, Home
+from motoko.storage.launcher_leases import machines
+from motoko.storage.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from motoko.launcher.launcher import Launcher
-    from motoko.launcher.registry import Registration
     from motoko.runtime.processes import ProcessId
-    from motoko.storage.address import StateDirectory
+    from motoko.server.state_dir import StateDirectory
+    from motoko.storage.launcher_leases import Registration
     from motoko.storage.store import Store
 
 STOP_GRACE: Final = 10.0
@@ -256,7 +256,7 @@ def serve(
     ``ready`` is called when it can be found. With ``stop_runs`` its runs become CREATED again at
     the end, which counts as no attempt; otherwise they go on.
     """
-    from motoko.launcher.setup import make_launcher
+    from motoko.launcher.composition import make_launcher
 
     become_subreaper()
     launcher, store = make_launcher(

@@ -9,7 +9,7 @@ from motoko.core.changes import EditRun, PushQuantities
 from motoko.core.edits import Harvest
 from motoko.core.values import coerce_result
 from motoko.errors import ParameterError
-from motoko.runtime.untrusted import read_file
+from motoko.runtime.untrusted_files import read_file
 from motoko.worker import HEADER, MAX_RECORD, read_outbox
 
 if TYPE_CHECKING:

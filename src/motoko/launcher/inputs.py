@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from motoko.core.records import RunRecord
-    from motoko.launcher.directory import Place
-    from motoko.launcher.engine import Terms
+    from motoko.launcher.claiming import Terms
+    from motoko.launcher.run_directory import Place
 
 
 def inputs_file(

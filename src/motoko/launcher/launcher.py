@@ -17,32 +17,32 @@ import anyio
 from motoko.config import QueueLimits
 from motoko.core.states import NOT_ENDED, Lifecycle
 from motoko.errors import Fenced
-from motoko.launcher import registry
-from motoko.launcher.active import Active, Notebook, Pool
-from motoko.launcher.attendance import Attendance
-from motoko.launcher.books import Books, Round
+from motoko.launcher.attempts import Active, Notebook, Pool
+from motoko.launcher.claiming import LOCAL, SLURM
 from motoko.launcher.control import RECALL
-from motoko.launcher.crews import Crews
-from motoko.launcher.engine import LOCAL, SLURM
-from motoko.launcher.registry import Registration, Report
-from motoko.launcher.scheduled.batches import memberships
-from motoko.launcher.scheduled.crew import ScheduledCrew
-from motoko.launcher.scheduled.desk import Desk
-from motoko.launcher.scheduled.following import FILES_LAG
+from motoko.launcher.executors.base import Crews
+from motoko.launcher.executors.batch.decide import FILES_LAG
+from motoko.launcher.executors.batch.executor import ScheduledCrew
+from motoko.launcher.executors.batch.queue_client import Desk
+from motoko.launcher.executors.batch.submission_files import memberships
+from motoko.launcher.executors.local import Attendance
 from motoko.launcher.starts import Starts
-from motoko.storage.off_loop import in_committer, in_thread
+from motoko.launcher.store_sync import Books, Round
+from motoko.storage import launcher_leases
+from motoko.storage.launcher_leases import Registration, Report
 from motoko.storage.session import Session
 from motoko.storage.tables import ORCHESTRATOR
+from motoko.storage.threads import in_committer, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from motoko.config import StudyConfig
+    from motoko.launcher.claiming import Capacity, Site
     from motoko.launcher.control import Request
-    from motoko.launcher.engine import Capacity, Site
-    from motoko.launcher.generators.base import Generator
-    from motoko.launcher.generators.slurm.commands import Scheduler
+    from motoko.launcher.executors.process_handle import Generator
     from motoko.launcher.reloading import Reloader
+    from motoko.launcher.schedulers.slurm.commands import Scheduler
     from motoko.storage.feed import Commit
     from motoko.storage.store import Store
 
@@ -332,7 +332,7 @@ class Launcher:
 
     async def _renew(self) -> None:
         while True:
-            await anyio.sleep(min(registry.RENEW_SECONDS, self._options.lease / 3))
+            await anyio.sleep(min(launcher_leases.RENEW_SECONDS, self._options.lease / 3))
             await self._renewed()
 
     async def _tell(self) -> None:

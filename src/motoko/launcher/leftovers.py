@@ -24,7 +24,7 @@ from motoko.runtime.descendants import (
     of_attempt,
 )
 from motoko.runtime.processes import is_alive
-from motoko.storage.off_loop import in_thread
+from motoko.storage.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Collection

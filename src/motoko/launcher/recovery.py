@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
-from motoko.launcher.directory import is_whole, take_back
-from motoko.launcher.engine import Evidence, Finding, judge
-from motoko.launcher.evidence import (
+from motoko.launcher.attempt_files import (
     START,
     exit_record,
     find_by_token,
@@ -23,13 +21,15 @@ from motoko.launcher.evidence import (
     taken_by,
     works,
 )
-from motoko.runtime import faults
+from motoko.launcher.claiming import Evidence, Finding, judge
+from motoko.launcher.run_directory import is_whole, take_back
+from motoko.runtime import fault_points
 from motoko.runtime.processes import ProcessId, Standing, before_restart, standing
-from motoko.runtime.untrusted import trouble_writing
+from motoko.runtime.untrusted_files import trouble_writing
 
 if TYPE_CHECKING:
     from motoko.core.records import RunRecord
-    from motoko.launcher.directory import Place
+    from motoko.launcher.run_directory import Place
 
 TRIES: Final = 40
 PAUSE: Final = 0.025  # seconds; a wrapper fills its start file at once
@@ -99,7 +99,7 @@ def _take_back(place: Place, launcher: str) -> Examined | None:
             ) from error
         # Where no launcher can take the start file, no wrapper can.
         return Examined(Finding.GONE, fault=f"its directory cannot be used: {error}")
-    faults.point("launcher.taken_back")
+    fault_points.point("launcher.taken_back")
     # A wrapper that comes later does not run its script. One that lives on does so, and its start
     # file was removed.
     for _ in range(TRIES):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from motoko.runtime import faults
+from motoko.runtime import fault_points
 from motoko.storage.session import transact
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _forgetting(store: Store, gone: list[RunKey]) -> Callable[[], None]:
 
 def _remove(root: Path, run_id: int) -> Iterator[Obstacle]:
     for path in directories(root, run_id):
-        faults.point("removal.before_directory")
+        fault_points.point("removal.before_directory")
         try:
             problems = list(_obstacles(path))
             if problems:

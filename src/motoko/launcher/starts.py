@@ -20,9 +20,9 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import Fenced, LauncherError
-from motoko.runtime import faults
+from motoko.runtime import fault_points
 from motoko.runtime.files import PRIVATE_FILE, private_directory, write_atomic
-from motoko.runtime.untrusted import read_file
+from motoko.runtime.untrusted_files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -102,7 +102,7 @@ class Starts:
 
     def take(self, launchers: Collection[str]) -> None:
         """Keep former launchers from starting anything; LauncherError if that cannot be done."""
-        faults.point("launcher.takes_over")
+        fault_points.point("launcher.takes_over")
         try:
             for name in set(os.listdir(self._directory)).intersection(launchers):
                 with contextlib.suppress(FileNotFoundError):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.errors import StorageError
 from motoko.runtime.daemons import PidFile
-from motoko.runtime.lock import FileLock
+from motoko.runtime.file_lock import FileLock
 from motoko.runtime.processes import Standing, current, standing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from motoko.storage.address import StateDirectory
+    from motoko.server.state_dir import StateDirectory
 
 LOCK_SECONDS: Final = 120.0
 SERVER: Final = "server"

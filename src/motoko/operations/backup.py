@@ -11,19 +11,19 @@ from motoko.errors import DatabaseExistsError, NoDatabaseError, StorageError
 from motoko.launcher.daemon import running_launchers
 from motoko.launcher.users import others
 from motoko.operations.overview import server_process
-from motoko.operations.stopping import running_orchestrators
+from motoko.operations.shutdown import running_orchestrators
 from motoko.runtime.files import private_directory
+from motoko.server.integrity import check_whole
+from motoko.server.lifecycle import explained
+from motoko.server.temp_files import WORKSHOP
 from motoko.storage import salvage as salvaging
-from motoko.storage.copying import Contents, contents, copy_database, install_database
-from motoko.storage.damage import check_whole
-from motoko.storage.orphans import WORKSHOP
-from motoko.storage.server import explained
+from motoko.storage.backup import Contents, contents, copy_database, install_database
 from motoko.storage.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from motoko.storage.address import StateDirectory
+    from motoko.server.state_dir import StateDirectory
     from motoko.storage.salvage import Salvaged
 
 

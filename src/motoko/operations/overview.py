@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from motoko.core.states import ACTIVE, NOT_ENDED, Lifecycle
 from motoko.errors import NoDatabaseError
-from motoko.operations.chronicle import PastFiring, unregistered_firings
-from motoko.operations.reasons import Reasons, Serving
-from motoko.orchestrator.lease import Holder, Stall, holders, stalls
+from motoko.operations.explain import Reasons, Serving
+from motoko.operations.history import PastFiring, unregistered_firings
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.environment import differences
-from motoko.storage.damage import Cut, last_cut
+from motoko.server.integrity import Cut, last_cut
+from motoko.server.lifecycle import answers
+from motoko.storage.leases import Holder, Stall, holders, stalls
 from motoko.storage.scripts import scripts_digest
-from motoko.storage.server import answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from motoko.api.workflow import Workflow
     from motoko.core.records import RunRecord
-    from motoko.launcher.registry import Registration
-    from motoko.storage.address import StateDirectory
+    from motoko.server.state_dir import StateDirectory
+    from motoko.storage.launcher_leases import Registration
     from motoko.storage.session import Session
     from motoko.storage.tables import Tables
-    from motoko.workflow import Workflow
 
 Counts: TypeAlias = "dict[str, dict[str, int]]"  # study -> state -> runs
 

@@ -23,18 +23,18 @@ from motoko.launcher.users import LAUNCHER, SERVER, keep, mark_file, others, ser
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.files import private_directory, write_atomic
 from motoko.runtime.processes import current
-from motoko.storage.server import add_studies, answers, ensure_server, stop_server
+from motoko.server.lifecycle import add_studies, answers, ensure_server, stop_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
+    from motoko.api.workflow import Workflow
     from motoko.launcher.daemon import Running
-    from motoko.runtime.lock import FileLock
+    from motoko.runtime.file_lock import FileLock
     from motoko.runtime.processes import ProcessId
-    from motoko.storage.address import StateDirectory
-    from motoko.workflow import Workflow
+    from motoko.server.state_dir import StateDirectory
 
 log = logging.getLogger(__name__)
 

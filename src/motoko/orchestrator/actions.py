@@ -168,7 +168,7 @@ def as_runs(result: Any) -> list[Any] | None:
 
     A selection, a run list, and any list or tuple of runs or of (run, job) count as runs.
     """
-    from motoko.storage.handles import Run
+    from motoko.handles.run import Run
 
     if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
         return None

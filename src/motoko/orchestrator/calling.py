@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from motoko.errors import MotokoError
 from motoko.orchestrator.actions import accepted
-from motoko.storage.off_loop import in_user_thread
+from motoko.storage.threads import in_user_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,23 +22,23 @@ from motoko.errors import (
     RunFailed,
     StorageError,
 )
-from motoko.orchestrator.abandoning import end_tasks
 from motoko.orchestrator.actions import accepted, location
-from motoko.orchestrator.asking import Asker
-from motoko.orchestrator.bad_ends import BadEnds, bad_records
 from motoko.orchestrator.blocking import LoopWatch
 from motoko.orchestrator.calling import ends_well, problem_of
-from motoko.orchestrator.dispatcher import Dispatcher, News
-from motoko.orchestrator.evaluation import Answer, PlainAnswer, ask_constraint
-from motoko.orchestrator.firings import FiringRunner
+from motoko.orchestrator.cancellation import end_tasks
+from motoko.orchestrator.change_listener import Dispatcher, News
+from motoko.orchestrator.condition_poller import Asker
+from motoko.orchestrator.conditions import Answer, PlainAnswer, ask_constraint
+from motoko.orchestrator.failures import BadEnds, bad_records
+from motoko.orchestrator.firing_executor import FiringRunner
+from motoko.orchestrator.firing_history import Past, recall
 from motoko.orchestrator.interruptible import Interruptible
 from motoko.orchestrator.last_runs import report_left, wait_for_last_runs
-from motoko.orchestrator.lease import Lease
 from motoko.orchestrator.loading import why_not_async
-from motoko.orchestrator.past import Past, recall
 from motoko.orchestrator.scopes import MainScope
 from motoko.orchestrator.stall import StallWatch, active_runs
-from motoko.runtime import faults
+from motoko.runtime import fault_points
+from motoko.storage.leases import Lease
 from motoko.storage.scope import entered
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from motoko.core.firing import Firing
     from motoko.core.records import RunRecord
     from motoko.orchestrator.actions import Action
-    from motoko.orchestrator.waiting import Context
+    from motoko.orchestrator.awaiting import Context
     from motoko.storage.session import Session
     from motoko.storage.store import Store
 
@@ -336,7 +336,7 @@ class Execution:
     ) -> None:
         """Execute ``main`` and ``actions`` until the workflow has ended; raises what failed."""
         await self.lease.acquire()
-        faults.point("orchestrator.lease_taken")
+        fault_points.point("orchestrator.lease_taken")
         context.execution, self._context = self, context
         try:
             for action in actions:

@@ -6,13 +6,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from motoko.core.states import NOT_ENDED
-from motoko.storage.off_loop import in_thread
 from motoko.storage.session import Session
+from motoko.storage.threads import in_thread
 
 if TYPE_CHECKING:
     from motoko.core.states import Lifecycle
+    from motoko.orchestrator.awaiting import Context
     from motoko.orchestrator.execution import Execution
-    from motoko.orchestrator.waiting import Context
     from motoko.storage.store import Store
 
 logger = logging.getLogger("motoko.orchestrator")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.errors import MotokoError
-from motoko.runtime.lock import FileLock, is_held
+from motoko.runtime.file_lock import FileLock, is_held
 
 if TYPE_CHECKING:
     from pathlib import Path

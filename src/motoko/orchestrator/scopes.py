@@ -15,9 +15,8 @@ import anyio.lowlevel
 
 from motoko.core.replay import AWAIT, CREATE, NOTHING, ROOT, Journal
 from motoko.errors import ConflictError, EventError, ReplayError, StateError
-from motoko.runtime import faults
-from motoko.storage.off_loop import in_committer
-from motoko.storage.requests import Origin
+from motoko.runtime import fault_points
+from motoko.storage.run_requests import Origin
 from motoko.storage.scope import (
     StretchScope,
     Wait,
@@ -25,6 +24,7 @@ from motoko.storage.scope import (
     in_joined_transaction,
 )
 from motoko.storage.session import Session
+from motoko.storage.threads import in_committer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunKey
     from motoko.core.replay import Call, Entries, Lane
     from motoko.storage.database import Database
-    from motoko.storage.requests import Request
+    from motoko.storage.run_requests import Request
     from motoko.storage.session import Guard
 
 
@@ -242,7 +242,7 @@ class ActionScope(StretchScope):
 
     def commit(self, *, last: bool) -> None:
         """Commit the stretch; call it in the committer thread."""
-        faults.point("orchestrator.before_commit")
+        fault_points.point("orchestrator.before_commit")
         with self._lock:
             if self.problem is not None:  # what the journal notes as assigned is lost
                 raise self.problem
@@ -258,7 +258,7 @@ class ActionScope(StretchScope):
             self.advanced = bool(self._entries.calls)
             self.journal.recorded(self._entries)
             self._entries = NOTHING
-        faults.point("orchestrator.after_commit")
+        fault_points.point("orchestrator.after_commit")
 
 
 class ActionWait(Wait):
@@ -468,6 +468,6 @@ class MainScope(StretchScope):
 
     def commit(self, *, last: bool) -> None:
         """Commit what was written; call it in the committer thread."""
-        faults.point("main.before_commit")
+        fault_points.point("main.before_commit")
         super().commit(last=last)
-        faults.point("main.after_commit")
+        fault_points.point("main.after_commit")

@@ -14,11 +14,11 @@ from motoko.core.firing import ConditionKind
 from motoko.core.states import OUTCOMES, Lifecycle
 from motoko.errors import WorkflowStalled
 from motoko.orchestrator.actions import location
-from motoko.orchestrator.lease import Stall
 from motoko.orchestrator.task_waits import waits_for_tasks
-from motoko.storage.off_loop import in_thread
+from motoko.storage.leases import Stall
 from motoko.storage.scope import StretchScope, scope_in
 from motoko.storage.session import Session
+from motoko.storage.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,8 +8,8 @@ from typing import Any, Self
 import pydantic
 
 from motoko.errors import NotAModelError
-from motoko.pipeline.encoding import decode, encode
-from motoko.pipeline.paths import path_of
+from motoko.pipeline.import_paths import path_of
+from motoko.pipeline.json_codec import decode, encode
 from motoko.pipeline.values import same
 
 

@@ -8,9 +8,7 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from motoko.graph import Graph, Node, Verdict, as_listed, undecided_because
-from motoko.pipeline.logs import LOG, be_heard
-from motoko.pipeline.node_models import check_given
-from motoko.pipeline.outlook import (
+from motoko.pipeline.dry_run import (
     check_names,
     kept,
     node_names,
@@ -19,6 +17,8 @@ from motoko.pipeline.outlook import (
     requirements_side_by_side,
     verdict,
 )
+from motoko.pipeline.logs import LOG, be_heard
+from motoko.pipeline.node_adapters import check_given
 from motoko.pipeline.step import new_run
 from motoko.pipeline.values import same
 from motoko.pipeline.workflow import check_state

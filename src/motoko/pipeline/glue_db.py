@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pydantic
 
 from motoko.errors import StateStoreError
-from motoko.pipeline.encoding import decode, encode
+from motoko.pipeline.json_codec import decode, encode
 from motoko.pipeline.state import Interface, immutable
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pydantic
 
 from motoko.errors import NotAModelError, NothingToRerunError
 from motoko.pipeline.base import BaseModel
-from motoko.pipeline.paths import read
+from motoko.pipeline.import_paths import read
 from motoko.pipeline.state import Interface
 from motoko.pipeline.workflow import Workflow, alias
 

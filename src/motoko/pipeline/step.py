@@ -19,8 +19,8 @@ from motoko.errors import (
 )
 from motoko.graph import Node
 from motoko.pipeline.base import BaseModel
-from motoko.pipeline.node_models import model_of
-from motoko.pipeline.paths import SCHEME, locate, path_of, read
+from motoko.pipeline.import_paths import SCHEME, locate, path_of, read
+from motoko.pipeline.node_adapters import model_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping

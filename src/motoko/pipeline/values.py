@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pydantic
 
-from motoko.pipeline import frames
+from motoko.pipeline import pandas_parts
 
 ATOMS: Final = (NoneType, bool, int, str, bytes, EllipsisType)
 BY_IDENTITY: Final = (type, FunctionType, BuiltinFunctionType, ModuleType)
@@ -23,9 +23,9 @@ def snapshot(value: Any) -> Any:
     Raises what the value's own way of copying raises, such as TypeError for a generator.
     """
     memo: dict[int, Any] = {}
-    for frame in frames.within(value):
+    for frame in pandas_parts.within(value):
         # pandas' own deep copy shares the Python objects in the cells.
-        memo[id(frame)] = frames.deep_copy(frame)
+        memo[id(frame)] = pandas_parts.deep_copy(frame)
     return copy.deepcopy(value, memo)
 
 
@@ -75,7 +75,7 @@ def _same_contents(one: Any, other: Any, compared: set[tuple[int, int]]) -> bool
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(one, numpy.ndarray):
         return _same_array(one, other, compared)
-    parts = frames.parts(one), frames.parts(other)
+    parts = pandas_parts.parts(one), pandas_parts.parts(other)
     if parts[0] is not None:
         return _same(*parts, compared)
     return _same_object(one, other, compared)

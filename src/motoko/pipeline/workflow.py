@@ -10,15 +10,15 @@ from pydantic.alias_generators import to_camel
 
 from motoko.errors import NotAModelError, UnknownNodeError
 from motoko.pipeline.base import BaseModel
-from motoko.pipeline.encoding import MODEL_KEYS, decode
 from motoko.pipeline.extracts import Extracts
+from motoko.pipeline.json_codec import MODEL_KEYS, decode
 from motoko.pipeline.step import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from motoko.graph import Event, Graph
-    from motoko.graph.explaining import Explanation
+    from motoko.graph.explain import Explanation
     from motoko.pipeline.state import Interface
 
 
@@ -128,7 +128,7 @@ class Workflow(BaseModel):
 
         Its nodes are called ``0. Class`` and so on. It can be drawn, explained, and dry-run.
         """
-        from motoko.pipeline.outlook import graph
+        from motoko.pipeline.dry_run import graph
 
         return graph(self, state)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from motoko.errors import ProductWarning
 from motoko.products.config import WorkflowConfig
-from motoko.products.drawing import diagram, render
+from motoko.products.diagram import diagram, render
 from motoko.products.runner import WorkflowRunner
 from motoko.products.serialisers import Serialiser
 from motoko.products.steps import workflow_step

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from motoko.errors import ReadOnlyStoreError, UnknownNodeError, nearest
 from motoko.graph import Event, Graph, Node, Status, Verdict, fresh_because, stale_because
-from motoko.graph.execution import AVAILABLE
-from motoko.graph.planner import depth_first
-from motoko.graph.values import look
-from motoko.products.content import as_json
+from motoko.graph.build_state import AVAILABLE
+from motoko.graph.plan import depth_first
+from motoko.graph.value_nodes import look
+from motoko.products.canonical_json import as_json
 from motoko.products.keys import expected_keys, identity_of
 from motoko.products.warning import warn
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from motoko.config.yaml_lines import read_document
+from motoko.config.yaml_document import read_document
 from motoko.errors import ConfigError, ParameterError, suggestion
 from motoko.products.keys import key_of
 from motoko.runtime.files import write_atomic

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
-from motoko.products.content import as_json
+from motoko.products.canonical_json import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

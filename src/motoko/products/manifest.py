@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import yaml
 
 from motoko.errors import ProductError
-from motoko.products.content import as_json
+from motoko.products.canonical_json import as_json
 from motoko.products.warning import warn
 from motoko.runtime.files import write_atomic
 

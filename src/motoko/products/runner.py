@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import NotAModelError, ProductError, UnknownNodeError
 from motoko.graph import Graph
-from motoko.graph.planner import depth_first
-from motoko.graph.values import look, value_of, with_values
+from motoko.graph.plan import depth_first
+from motoko.graph.value_nodes import look, value_of, with_values
 from motoko.products.build import Build, Outlook, unknown_product
-from motoko.products.drawing import diagram, nodes_of
+from motoko.products.diagram import diagram, nodes_of
+from motoko.products.shared_calls import Work
+from motoko.products.status_table import show
 from motoko.products.steps import collect_steps
-from motoko.products.table import show
 from motoko.products.warning import warn
-from motoko.products.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from motoko.graph import Node, Report
-    from motoko.graph.explaining import Explanation
+    from motoko.graph.explain import Explanation
     from motoko.products.store import WorkflowProducts
 
 STORE: Final = ("load", "save")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from motoko.errors import DuplicateNodeError, NotAModelError, StepResultError, StepResultTypeError
-from motoko.graph.values import maker
+from motoko.graph.value_nodes import maker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

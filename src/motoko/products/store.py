@@ -16,7 +16,7 @@ from motoko.errors import (
     UnknownNodeError,
     nearest,
 )
-from motoko.products.content import as_json
+from motoko.products.canonical_json import as_json
 from motoko.products.manifest import Manifest
 from motoko.products.serialisers import Serialiser, built_in
 from motoko.products.steps import collect_steps
@@ -31,8 +31,8 @@ from motoko.products.stored import (
     strays,
 )
 from motoko.runtime import clock
+from motoko.runtime.file_lock import FileLock
 from motoko.runtime.files import replacing
-from motoko.runtime.lock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import LauncherError, MotokoError
-from motoko.runtime import faults, files, lock, processes
+from motoko.runtime import fault_points, file_lock, files, processes
 from motoko.runtime.descendants import ATTEMPT
 from motoko.runtime.processes import ProcessId, Standing
-from motoko.runtime.untrusted import read_file
+from motoko.runtime.untrusted_files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from motoko.runtime.lock import FileLock
+    from motoko.runtime.file_lock import FileLock
 
 READY_FD: Final = "MOTOKO_READY_FD"
 READY: Final = "ok"
@@ -194,7 +194,7 @@ def _tail(log: Path, start: int) -> str:
 
 def announce_ready(message: str = "") -> None:
     """Tell who started this daemon that it is ready; nothing happens if nobody waits."""
-    faults.point("daemons.before_ready")
+    fault_points.point("daemons.before_ready")
     _announce(f"{READY} {message}".strip())
 
 
@@ -251,7 +251,7 @@ class PidFile:
         former, self._locked = self._locked, None
 
         def keep_locked(descriptor: int) -> None:
-            self._locked = lock.keep_locked(descriptor) if process is None else None
+            self._locked = file_lock.keep_locked(descriptor) if process is None else None
 
         files.write_atomic(self.path, json.dumps(content).encode(), prepare=keep_locked)
         if former is not None:
@@ -279,7 +279,7 @@ class PidFile:
             return False
         found = processes.standing(record.process)
         if found is Standing.UNSEEN and record.process.boot == processes.boot_id():
-            return lock.is_locked(self.path)
+            return file_lock.is_locked(self.path)
         return found is Standing.ALIVE
 
     def is_own(self, process: ProcessId | None = None) -> bool:

@@ -9,7 +9,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from motoko.errors import StorageError
-from motoko.runtime import faults
+from motoko.runtime import fault_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def write_atomic(
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        faults.point("files.before_rename")
+        fault_points.point("files.before_rename")
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -63,7 +63,7 @@ def replacing(path: Path, *, mode: int = PRIVATE_FILE) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(mode)
-        faults.point("files.before_rename")
+        fault_points.point("files.before_rename")
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

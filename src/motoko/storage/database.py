@@ -26,8 +26,8 @@ from motoko.errors import (
     ServerError,
     StorageError,
 )
-from motoko.storage.classes import class_factory
-from motoko.storage.damage import (
+from motoko.server.class_allow_list import class_factory
+from motoko.server.integrity import (
     CLOSED,
     NONSENSE,
     SENSELESS,
@@ -37,13 +37,13 @@ from motoko.storage.damage import (
     told,
     unfinished,
 )
+from motoko.server.safe_file import SafeFile
 from motoko.storage.feed import Feed, FeedProxy
-from motoko.storage.safe_file import SafeFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from motoko.storage.supervision import Supervisor
+    from motoko.server.watchdog import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ class Database:
 
         ``supervisor`` starts the server again when it has gone.
         """
-        from motoko.storage.client import PatientStorage
+        from motoko.server.client import PatientStorage
 
         storage = PatientStorage(address, wait=wait, patience=patience, supervisor=supervisor)
         return cls(storage, patience=patience, turn_file=turn_file, file=file)
@@ -209,7 +209,7 @@ class Database:
 
         ServerError if no server answers within ``wait`` seconds.
         """
-        from motoko.storage.client import LookingStorage
+        from motoko.server.client import LookingStorage
 
         def open_file() -> _File:
             return _File(file, examine(file).committed)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from motoko.errors import SharedStudyError
 from motoko.runtime.files import exclusive_create, inode, write_atomic
-from motoko.runtime.untrusted import read_file
+from motoko.runtime.untrusted_files import read_file
 
 if TYPE_CHECKING:
-    from motoko.storage.address import StateDirectory
+    from motoko.server.state_dir import StateDirectory
 
 
 @dataclass(frozen=True, slots=True)

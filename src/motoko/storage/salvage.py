@@ -17,19 +17,20 @@ from ZODB.Connection import TransactionMetaData
 from ZODB.POSException import POSError
 from ZODB.utils import z64
 
+from motoko.core.parameter_space import job_identity
 from motoko.core.records import RunRecord, from_stored, stored_key
-from motoko.core.space import job_identity
 from motoko.errors import DatabaseDamagedError, MotokoError
-from motoko.storage.checking import check_file
-from motoko.storage.classes import references
-from motoko.storage.committing import end, transact
-from motoko.storage.copying import contents
-from motoko.storage.damage import SENSELESS
+from motoko.server.class_allow_list import references
+from motoko.server.integrity import SENSELESS
+from motoko.server.safe_file import SafeFile
+from motoko.storage.backup import contents
+from motoko.storage.commit import end, transact
+from motoko.storage.commit_checks import check_file
 from motoko.storage.database import Database
-from motoko.storage.safe_file import SafeFile
+from motoko.storage.schema import SCHEMA_VERSION
 from motoko.storage.study_table import StudyTable
 from motoko.storage.tables import initialise
-from motoko.storage.transactions import (
+from motoko.server.transaction_file import (
     MAGIC,
     Record,
     Transaction,
@@ -37,7 +38,6 @@ from motoko.storage.transactions import (
     read_closed,
     records_of,
 )
-from motoko.storage.upgrades import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from ZODB.POSException import ReadConflictError
 
 from motoko.errors import ConflictError, StateError
-from motoko.storage.requests import Origin, resolve
+from motoko.storage.run_requests import Origin, resolve
 from motoko.storage.session import Guard, Session
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunKey
     from motoko.core.replay import Call
     from motoko.storage.database import Database
-    from motoko.storage.requests import Request
+    from motoko.storage.run_requests import Request
 
 
 class Scope(Protocol):
@@ -344,7 +344,7 @@ class StretchScope:
 
     async def finish(self, *, last: bool) -> None:
         """Commit the stretch off the loop. ``last``: it is the final one."""
-        from motoko.storage.off_loop import in_committer, in_thread
+        from motoko.storage.threads import in_committer, in_thread
 
         if self._requests:
             await in_thread(self._resolve_all)

@@ -27,11 +27,11 @@ from motoko.core.changes import (
 from motoko.core.records import RunKey, RunRecord, stored_key
 from motoko.core.values import same
 from motoko.errors import ConflictError, Fenced
-from motoko.storage.committing import commit_patiently, end, transact
+from motoko.storage.commit import commit_patiently, end, transact
+from motoko.storage.contention import Turn
 from motoko.storage.feed import Commit
+from motoko.storage.schema import check_version
 from motoko.storage.tables import Tables
-from motoko.storage.turns import Turn
-from motoko.storage.upgrades import check_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.errors import ServerError
 from motoko.runtime import processes
 from motoko.runtime.clock import SystemClock
-from motoko.storage.committing import transact
+from motoko.server.lifecycle import answers, ensure_server
+from motoko.server.watchdog import Supervisor
+from motoko.storage.commit import transact
 from motoko.storage.database import Database
+from motoko.storage.schema import upgrade
 from motoko.storage.scope import Scope, ScriptScope, current_scope
-from motoko.storage.server import answers, ensure_server
 from motoko.storage.session import Session
-from motoko.storage.supervision import Supervisor
 from motoko.storage.tables import note_boot
-from motoko.storage.upgrades import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from motoko.config import StudyConfig
     from motoko.runtime.clock import Clock
-    from motoko.storage.address import StateDirectory
+    from motoko.server.state_dir import StateDirectory
 
 SHORT_WAITS: Final = (1.0, 2.0, 4.0)  # seconds for a server that was there to answer
 LAST_WAIT: Final = 8.0

@@ -29,8 +29,8 @@ from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 
 from motoko.core.changed_study import how_changed
+from motoko.core.parameter_space import job_identity
 from motoko.core.records import RunRecord, from_stored, to_stored
-from motoko.core.space import job_identity
 from motoko.core.states import OUTCOMES, Lifecycle
 from motoko.core.values import MISSING
 from motoko.errors import UnknownRunError

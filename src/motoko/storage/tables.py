@@ -30,8 +30,8 @@ from motoko.core.replay import Call, Entries
 from motoko.core.values import MISSING
 from motoko.errors import UnknownNameError, suggestion
 from motoko.runtime.files import inode
+from motoko.storage.schema import SCHEMA_VERSION, upgrade
 from motoko.storage.study_table import LAST, StudyTable, new_study_table
-from motoko.storage.upgrades import SCHEMA_VERSION, upgrade
 from motoko.version import __version__
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
+    from motoko.api.workflow import Workflow
     from motoko.core.records import RunRecord
     from motoko.storage.tables import Tables
-    from motoko.workflow import Workflow
 
 START: Final = "start"
 END: Final = "end"

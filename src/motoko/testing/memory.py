@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from motoko.config.study_file import StudyConfig, StudyFile
 from motoko.core.changes import CreateRun
+from motoko.core.parameter_space import job_identity, run_identity
 from motoko.core.records import Move, RunKey, RunRecord
-from motoko.core.space import job_identity, run_identity
-from motoko.storage.address import StateDirectory
+from motoko.server.state_dir import StateDirectory
 from motoko.storage.database import Database
 from motoko.storage.session import transact
 from motoko.storage.store import Store

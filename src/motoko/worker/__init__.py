@@ -11,9 +11,9 @@ nothing must start at once. The launcher takes the other half of the protocol fr
 
 from __future__ import annotations
 
-from motoko.worker.attempt import Attempt, tolerate_narrow_encodings
+from motoko.worker.attempt_context import Attempt, tolerate_narrow_encodings
 from motoko.worker.handles import Job, Run
-from motoko.worker.names import WorkerError, WorkerNameError, WorkerValueError
+from motoko.worker.json_codec import as_text, decode, encode
 from motoko.worker.outbox import (
     HEADER,
     INPUTS,
@@ -23,7 +23,7 @@ from motoko.worker.outbox import (
     read_outbox,
     write_record,
 )
-from motoko.worker.plain import as_text, decode, encode
+from motoko.worker.validation import WorkerError, WorkerNameError, WorkerValueError
 
 __all__ = [
     "HEADER",

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 
-from motoko.worker.attempt import Attempt
+from motoko.worker.attempt_context import Attempt
 from motoko.worker.handles import Job, Run
-from motoko.worker.names import WorkerError
-from motoko.worker.plain import as_text
+from motoko.worker.json_codec import as_text
+from motoko.worker.validation import WorkerError
 from motoko.worker.values import converted, json_value, read_number, read_text
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from motoko.worker.names import (
+from motoko.worker.validation import (
     WorkerNameError,
     label_text,
     missing,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from motoko.worker.attempt import Attempt
+    from motoko.worker.attempt_context import Attempt
 
 COLUMNS = ("id", "job_id", "run_name", "study", "replicate", "attempt", "workflow")
 PROPERTIES = ("directory", "fields", "job", "state")

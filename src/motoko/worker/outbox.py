@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import time
 
-from motoko.worker.names import (
+from motoko.worker.json_codec import decode
+from motoko.worker.validation import (
     WorkerError,
     field_name,
     label_text,
@@ -20,7 +21,6 @@ from motoko.worker.names import (
     quantity_value,
     whole_step,
 )
-from motoko.worker.plain import decode
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from motoko.operations.interruption import Interruption
+    from motoko.api.workflow import Workflow
     from motoko.operations.services import Services
-    from motoko.workflow import Workflow
+    from motoko.operations.signals import Interruption
 
 HELP = "run the orchestrator"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options; those of the orchestrator follow when the workflow is known."""
-    from motoko.cli.opening import add_orchestrator_options
+    from motoko.cli.workflow_arguments import add_orchestrator_options
 
     parser.add_argument(
         "--run_name", "-n", required=True, metavar="N", help="the name of this execution"
@@ -62,9 +62,9 @@ def execute(args: argparse.Namespace) -> int:
 
 def _detach(args: argparse.Namespace, workflow: Workflow) -> int:
     from motoko.cli import exit_status
-    from motoko.operations.orchestrators import start_detached
+    from motoko.operations.orchestrator_process import start_detached
     from motoko.operations.services import Services
-    from motoko.operations.stopping import check_free
+    from motoko.operations.shutdown import check_free
 
     with Services(workflow, temporary=False):
         check_free(workflow.store, args.run_name)
@@ -86,7 +86,7 @@ def _hint(workflow: Workflow) -> None:
 
 def _run(args: argparse.Namespace, workflow: Workflow) -> int:
     from motoko.cli import exit_status
-    from motoko.operations.interruption import Interruption
+    from motoko.operations.signals import Interruption
 
     interruption = Interruption()
     with interruption.caught():  # from the beginning: there is much to be imported
@@ -100,12 +100,12 @@ def _with_services(
     import logging
 
     from motoko.cli import logs
-    from motoko.cli.opening import orchestrator_params
-    from motoko.cli.selecting import retry_failed
-    from motoko.operations import running
-    from motoko.operations.orchestrators import pid_file
+    from motoko.cli.selection_arguments import retry_failed
+    from motoko.cli.workflow_arguments import orchestrator_params
+    from motoko.operations import execute
+    from motoko.operations.orchestrator_process import pid_file
     from motoko.operations.services import Services
-    from motoko.operations.stopping import check_free
+    from motoko.operations.shutdown import check_free
     from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
 
     logs.show(logging.INFO)
@@ -127,7 +127,7 @@ def _with_services(
             services.resume(args.run_name)
             interruption.check()
             with _stopping_runs(workflow, services, interruption, wanted=args.stop_runs):
-                running.execute(workflow, orchestrator_params(args), interruption, started=started)
+                execute.execute(workflow, orchestrator_params(args), interruption, started=started)
     except Exception as error:
         announce_failure(str(error))  # nobody waits any more if it had started
         raise
@@ -139,7 +139,7 @@ def _with_services(
 def _stopping_runs(
     workflow: Workflow, services: Services, interruption: Interruption, *, wanted: bool
 ) -> Iterator[None]:
-    from motoko.cli.ending import see_to_runs_after
+    from motoko.cli.remaining_runs import see_to_runs_after
     from motoko.errors import Fenced, LeaseHeld
 
     try:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from motoko.orchestrator.lease import Stall
+    from motoko.storage.leases import Stall
 
 HELP = "show which orchestrators run"
 
@@ -30,10 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Print who orchestrates, and logs if asked for."""
     from motoko.cli import exit_status
-    from motoko.cli.opening import state_directory
-    from motoko.operations.orchestrators import log_file, log_files
-    from motoko.operations.reasons import unserved_runs
-    from motoko.operations.stopping import running_orchestrators, stalled_orchestrators
+    from motoko.cli.workflow_arguments import state_directory
+    from motoko.operations.explain import unserved_runs
+    from motoko.operations.orchestrator_process import log_file, log_files
+    from motoko.operations.shutdown import running_orchestrators, stalled_orchestrators
     from motoko.storage.store import Store
 
     state = state_directory(args)
@@ -70,7 +70,7 @@ def stall_lines(stall: Stall) -> list[str]:
 
 def _print_logs(logs: list[Path], *, follow: bool) -> None:
     from motoko.cli.logs import print_logs
-    from motoko.operations.orchestrators import writer_alive
+    from motoko.operations.orchestrator_process import writer_alive
 
     if not logs:
         say("there is no log: only orchestrators started with --detach have one")

@@ -26,8 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Stop them and say which."""
     from motoko.cli import exit_status
-    from motoko.cli.opening import state_directory
-    from motoko.operations.stopping import stop_orchestrators
+    from motoko.cli.workflow_arguments import state_directory
+    from motoko.operations.shutdown import stop_orchestrators
     from motoko.storage.store import Store
 
     store = Store(state_directory(args), {}, look=True)

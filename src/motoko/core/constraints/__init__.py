@@ -17,6 +17,6 @@ from __future__ import annotations
 
 from motoko.core.constraints.columns import Columns
 from motoko.core.constraints.constraint import ALL, Constraint, parse, parse_each
-from motoko.core.constraints.plan import Plan
+from motoko.core.constraints.index_plan import Plan
 
 __all__ = ["ALL", "Columns", "Constraint", "Plan", "parse", "parse_each"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.constraints.faults import Fault
-from motoko.core.constraints.tree import Column
+from motoko.core.constraints.syntax_tree import Column
 from motoko.core.records import RESERVED_FIELDS, RUN_COLUMNS
 from motoko.core.values import TYPE_NAMES
 from motoko.errors import likeness, nearest, suggestion

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, Final
 
-from motoko.core.constraints.check import Checker
 from motoko.core.constraints.evaluate import compiled
 from motoko.core.constraints.faults import Fault, error
-from motoko.core.constraints.plan import planned
-from motoko.core.constraints.tree import And, conjunction, convert, render
+from motoko.core.constraints.index_plan import planned
+from motoko.core.constraints.syntax_tree import And, conjunction, convert, render
+from motoko.core.constraints.typing import Checker
 from motoko.errors import ConstraintError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from motoko.core.constraints.columns import Columns
     from motoko.core.constraints.evaluate import Check
-    from motoko.core.constraints.plan import Plan
-    from motoko.core.constraints.tree import Comparison, Tree
+    from motoko.core.constraints.index_plan import Plan
+    from motoko.core.constraints.syntax_tree import Comparison, Tree
     from motoko.core.records import RunRecord
 
 

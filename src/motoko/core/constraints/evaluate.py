@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from motoko.core.constraints.tree import And, Column, Comparison, Not, Or, Tree, moment
+from motoko.core.constraints.syntax_tree import And, Column, Comparison, Not, Or, Tree, moment
 from motoko.core.records import RESOURCES
 from motoko.core.values import MISSING
 

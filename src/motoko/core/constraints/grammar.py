@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from motoko.core.constraints.faults import Fault
-from motoko.core.constraints.tree import (
+from motoko.core.constraints.syntax_tree import (
     NAME,
     WORD,
     Given,

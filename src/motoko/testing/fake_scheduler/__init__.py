@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 from motoko.testing.fake_scheduler.cluster import Cluster, Executor, Job, Task
-from motoko.testing.fake_scheduler.mishaps import Mishap
-from motoko.testing.fake_scheduler.programs import Programs
+from motoko.testing.fake_scheduler.commands import Programs
+from motoko.testing.fake_scheduler.failure_modes import Mishap
 from motoko.testing.fake_scheduler.service import FakeScheduler
 
 __all__ = ["Cluster", "Executor", "FakeScheduler", "Job", "Mishap", "Programs", "Task"]

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from motoko.runtime.processes import identify
 from motoko.testing.fake_scheduler.cluster import Cluster
-from motoko.testing.fake_scheduler.programs import NAMES, Programs
+from motoko.testing.fake_scheduler.commands import NAMES, Programs
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from motoko.testing.fake_scheduler.cluster import Task
-    from motoko.testing.fake_scheduler.programs import Printed
+    from motoko.testing.fake_scheduler.commands import Printed
 
 PROGRAM: Final = Path(__file__).with_name("program.sh")
 TICK: Final = 0.02  # seconds

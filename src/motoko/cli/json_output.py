@@ -1,0 +1,129 @@
+"""An overview as JSON, as the help of ``motoko info`` describes it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from motoko.runtime.clock import utc
+
+if TYPE_CHECKING:
+    from motoko.core.records import RunRecord
+    from motoko.operations.overview import Overview, StudyOverview
+    from motoko.server.integrity import Cut
+    from motoko.storage.leases import Stall
+
+
+def overview_text(overview: Overview, *, runs: bool) -> str:
+    """Return the overview as JSON text."""
+    content = {
+        "directory": overview.directory,
+        "database": overview.database,
+        "server": None if overview.server is None else {"pid": overview.server},
+        "cut": _cut(overview.cut),
+        "removals": overview.removals,
+        "launchers": [
+            {
+                "name": launcher.name,
+                "host": launcher.host,
+                "pid": launcher.process[0],
+                "since": utc(launcher.since).isoformat(),
+                "generator": launcher.generator,
+                "studies": list(launcher.studies),
+                "machines": list(launcher.machines),
+                "differs": list(overview.environments.get(launcher.name, ())),
+                "problem": overview.problems.get(launcher.name) or None,
+            }
+            for launcher in overview.launchers
+        ],
+        "orchestrators": [
+            {
+                "run_name": name,
+                "host": holder.host,
+                "pid": holder.pid,
+                "since": utc(holder.since).isoformat(),
+                "stalled": _stall(overview.stalls.get(name)),
+            }
+            for name, holder in overview.orchestrators.items()
+        ],
+        "unregistered": [
+            {
+                "run_name": firing.run_name,
+                "event": firing.event,
+                "opened": utc(firing.opened).isoformat(),
+                "runs": [str(key) for key in firing.runs],
+            }
+            for firing in overview.unregistered
+        ],
+        "studies": [_study(study, runs=runs) for study in overview.studies],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False)
+
+
+def _cut(cut: Cut | None) -> dict[str, Any] | None:
+    if cut is None:
+        return None
+    at, last = (utc(moment).isoformat() for moment in (cut.at, cut.last))
+    return {"at": at, "bytes": cut.size, "last_commit": last}
+
+
+def _stall(stall: Stall | None) -> dict[str, Any] | None:
+    if stall is None:
+        return None
+    return {"since": utc(stall.since).isoformat(), "waits": list(stall.waits)}
+
+
+def _study(study: StudyOverview, *, runs: bool) -> dict[str, Any]:
+    counts = {run_name: dict(states) for run_name, states in study.counts.items()}
+    outdated = {run_name: list(ids) for run_name, ids in study.outdated.items()}
+    remarks = {
+        run_name: {what: list(ids) for what, ids in found.items()}
+        for run_name, found in study.remarks.items()
+        if found
+    }
+    content: dict[str, Any] = {
+        "name": study.name,
+        "counts": counts,
+        "outdated": outdated,
+        "remarks": remarks,
+        "changed": dict(study.changed),
+    }
+    if runs:
+        content["runs"] = [_run(record, study.reasons.get(record.id)) for record in study.runs]
+    return content
+
+
+def _run(record: RunRecord, why: str | None) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "job_id": record.job_id,
+        "run_name": record.run_name,
+        "state": record.state,
+        "lifecycle": record.lifecycle.value,
+        "attempt": record.tries,
+        "exit_code": record.exit_code,
+        "reason": record.reason,
+        "waits": None if record.lifecycle.ended else why,
+        "job": plain(record.job),
+        "fields": plain(record.fields),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return a stored value as something that JSON has."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=str)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return value

@@ -1,0 +1,152 @@
+"""What the indexes can say about a constraint: a superset of the runs that match."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from motoko.core.constraints.syntax_tree import And, Comparison, Not, Or, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Runs in one of ``states`` (None: in any) with an id from ``id_min`` to ``id_max``.
+
+    Both bounds are included, None is no bound. ``exact``: these are the matching runs and no
+    record must be loaded; otherwise they may be too many, never too few.
+    """
+
+    states: frozenset[str] | None
+    id_min: int | None
+    id_max: int | None
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _States:
+    """The states in ``names``, or (``others``) all but these."""
+
+    names: frozenset[str]
+    others: bool = False
+
+    def inverse(self) -> _States:
+        return _States(self.names, not self.others)
+
+    def __and__(self, other: _States) -> _States:
+        if self.others and other.others:
+            return _States(self.names | other.names, True)
+        if self.others:
+            return _States(other.names - self.names)
+        return _States(self.names - other.names if other.others else self.names & other.names)
+
+    def __or__(self, other: _States) -> _States:
+        return (self.inverse() & other.inverse()).inverse()
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """States times ids from ``low`` to ``high`` (whole, or infinite)."""
+
+    states: _States
+    low: float = -math.inf
+    high: float = math.inf
+    exact: bool = True
+
+    def __and__(self, other: _Region) -> _Region:
+        low, high = max(self.low, other.low), min(self.high, other.high)
+        states = self.states & other.states
+        if low > high or states == _NONE:
+            return _NOTHING
+        return _Region(states, low, high, self.exact and other.exact)
+
+    def __or__(self, other: _Region) -> _Region:
+        if _NOTHING in (self, other):
+            return other if self == _NOTHING else self
+        return _Region(
+            self.states | other.states,
+            min(self.low, other.low),
+            max(self.high, other.high),
+            self.exact and other.exact and self._joins(other),
+        )
+
+    def _joins(self, other: _Region) -> bool:
+        """Return whether the union is a region without anything in it that is in neither."""
+        if self._within(other) or other._within(self):
+            return True
+        same_ids = (self.low, self.high) == (other.low, other.high)
+        touching = max(self.low, other.low) <= min(self.high, other.high) + 1
+        return same_ids or (self.states == other.states and touching)
+
+    def _within(self, other: _Region) -> bool:
+        ids = other.low <= self.low and self.high <= other.high
+        return ids and self.states & other.states == self.states
+
+
+_NONE: Final = _States(frozenset())
+_NOTHING: Final = _Region(_NONE, 0, 0)
+_EVERYTHING: Final = _Region(_States(frozenset(), True))
+_UNKNOWN: Final = _Region(_States(frozenset(), True), exact=False)
+
+_INVERSE: Final = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+_ID_RANGES: Final[dict[str, Callable[[float], tuple[float, float]]]] = {
+    "<": lambda bound: (-math.inf, math.ceil(bound) - 1),
+    "<=": lambda bound: (-math.inf, math.floor(bound)),
+    ">": lambda bound: (math.floor(bound) + 1, math.inf),
+    ">=": lambda bound: (math.ceil(bound), math.inf),
+}
+
+
+def planned(tree: Tree[Comparison]) -> Plan:
+    """Return the narrowest plan that indexes of states and ids allow."""
+    region = _region(tree, negated=False)
+    return Plan(
+        states=None if region.states.others else region.states.names,
+        id_min=None if region.low == -math.inf else int(region.low),
+        id_max=None if region.high == math.inf else int(region.high),
+        exact=region.exact and (not region.states.others or not region.states.names),
+    )
+
+
+def _region(tree: Tree[Comparison], negated: bool) -> _Region:
+    if isinstance(tree, Not):
+        return _region(tree.item, not negated)
+    if isinstance(tree, And | Or):
+        regions = [_region(item, negated) for item in tree.items]
+        if isinstance(tree, And) != negated:
+            result = _EVERYTHING
+            for region in regions:
+                result &= region
+        else:
+            result = _NOTHING
+            for region in regions:
+                result |= region
+        return result
+    return _of_comparison(tree, negated != tree.negated)
+
+
+def _of_comparison(test: Comparison, negated: bool) -> _Region:
+    # A run always has an id and a state, so these comparisons are never unknown.
+    if test.column.source != "own":
+        return _UNKNOWN
+    if test.column.name == "state" and test.operator in ("=", "in"):
+        return _Region(_States(frozenset(test.values), negated))
+    if test.column.name == "id":
+        return _of_id(test, negated)
+    return _UNKNOWN
+
+
+def _of_id(test: Comparison, negated: bool) -> _Region:
+    if test.operator in _INVERSE:
+        sign = _INVERSE[test.operator] if negated else test.operator
+        return _Region(_EVERYTHING.states, *_ID_RANGES[sign](test.values[0]))
+    ids = {int(value) for value in test.values if value == int(value)}
+    if negated:
+        return _UNKNOWN if ids else _EVERYTHING
+    if not ids:
+        return _NOTHING
+    low, high = min(ids), max(ids)
+    return _Region(_EVERYTHING.states, low, high, exact=high - low + 1 == len(ids))

@@ -1,0 +1,237 @@
+"""The parameter space of a study: from what a caller gives to points with an identity."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.core.durations import EXAMPLES, parse_duration
+from motoko.core.records import RESERVED_FIELDS, RESOURCES
+from motoko.core.sbatch_options import first_fault
+from motoko.core.values import coerce, plain
+from motoko.errors import ParameterError, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GENERATORS: Final = ("bash", "slurm")
+OLD_GENERATORS: Final = MappingProxyType({"bashCoat": "bash", "slurmCoat": "slurm"})
+TIMES: Final = ("timeout", "retry_delay")
+LEAST: Final = MappingProxyType({"nproc": 1, "retries": 0, "retry_delay": 0})
+
+
+def merge_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``defaults`` overridden by ``given``; dictionaries are merged, not replaced."""
+    merged = dict(defaults)
+    for name, value in given.items():
+        merged[name] = _over(merged.get(name), value)
+    return merged
+
+
+def _over(default: Any, given: Any) -> Any:
+    if not isinstance(default, dict):
+        return given
+    if isinstance(given, list):  # an axis of dictionaries
+        return [_updated(default, item) for item in given]
+    return _updated(default, given)
+
+
+def _updated(default: dict[Any, Any], given: Any) -> Any:
+    return {**default, **given} if isinstance(given, dict) else given
+
+
+def expand(
+    study: str, types: Mapping[str, str], defaults: Mapping[str, Any], given: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the points that ``given`` over ``defaults`` spans, coerced, in list order.
+
+    A list value spans an axis unless its type is ``list``; the last named axis varies fastest.
+    Raises ParameterError for an unknown, missing or mistyped parameter.
+    """
+    for name in given:
+        if name not in types:
+            raise ParameterError(
+                f"study {study!r} has no job parameter {name!r}",
+                hint=suggestion(name, list(types)),
+            )
+    merged = merge_defaults(defaults, given)
+    axes: list[list[Any]] = []
+    for name, type_name in types.items():
+        if name not in merged:
+            raise ParameterError(
+                f"study {study!r}: job parameter {name!r} is missing",
+                hint=f"Give {name}= (of type {type_name}), or a default in job_space of bd.yaml.",
+            )
+        what = f"study {study!r}: job parameter {name!r}"
+        values = _axis(merged[name], type_name)
+        axes.append([coerce(value, type_name, what) for value in values])
+    return [dict(zip(types, point, strict=True)) for point in itertools.product(*axes)]
+
+
+def is_axis(value: Any, type_name: str) -> bool:
+    """Whether a value given for a parameter of this type spans an axis."""
+    if type_name == "list":
+        return False
+    return isinstance(value, list | tuple | range) or getattr(value, "ndim", 0) == 1
+
+
+def _axis(value: Any, type_name: str) -> list[Any]:
+    return list(value) if is_axis(value, type_name) else [value]
+
+
+def run_values(
+    study: str,
+    types: Mapping[str, str],
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return (declared fields, other fields, resources) of a run to be created.
+
+    Declared fields are part of the run's identity. Raises ParameterError.
+    """
+    declared: dict[str, Any] = {}
+    other: dict[str, Any] = {}
+    resources: dict[str, Any] = {}
+    for name, value in merge_defaults(defaults, given).items():
+        what = f"study {study!r}: run field {name!r}"
+        if name in RESOURCES:
+            resources[name] = _resource(name, _option(name, value, what), study)
+        elif name in RESERVED_FIELDS:
+            raise ParameterError(f"{what}: the name is taken by Motoko", hint="Choose another.")
+        elif name in types:
+            declared[name] = coerce(value, types[name], what)
+        else:
+            _check_field_name(name, types, study)
+            other[name] = plain(value, what)
+    return declared, other, resources
+
+
+def _check_field_name(name: object, declared: Mapping[str, str], study: str) -> None:
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        raise ParameterError(
+            f"study {study!r}: {name!r} cannot be the name of a run field",
+            hint="Use letters, digits and underscores, beginning with a letter.",
+        )
+    if declared:
+        raise ParameterError(
+            f"study {study!r} declares no run field {name!r}",
+            hint=suggestion(name, [*declared, *RESOURCES]),
+        )
+
+
+def _option(name: str, value: Any, what: str) -> Any:
+    """Return a run option in its type; a time may also be text, such as ``1h``."""
+    seconds = (
+        parse_duration(value) if name in TIMES and not isinstance(value, int | float) else None
+    )
+    return coerce(value, RESOURCES[name], what) if seconds is None else seconds
+
+
+def _resource(name: str, value: Any, study: str) -> Any:
+    """Return a run option that makes sense, raise ParameterError otherwise."""
+    if name == "generator":
+        return _generator(value, study)
+    if name == "slurm_options":
+        fault = first_fault(map(str, value))
+        if fault is None:
+            return value
+        raise ParameterError(f"study {study!r}: run_params: {fault.message}", hint=fault.hint)
+    if name in LEAST and not LEAST[name] <= value < math.inf:
+        hint = f"Give at least {LEAST[name]}."
+    elif name == "timeout" and not 0 < value < math.inf:
+        hint = f"Give seconds, more than 0, or {EXAMPLES}. Without a timeout there is no limit."
+    else:
+        return value
+    raise ParameterError(f"study {study!r}: {name} cannot be {value!r}", hint=hint)
+
+
+def _generator(value: str, study: str) -> str:
+    name = OLD_GENERATORS.get(value, value)
+    if name not in GENERATORS:
+        raise ParameterError(
+            f"study {study!r}: unknown generator {value!r}", hint=suggestion(value, GENERATORS)
+        )
+    return name
+
+
+def check_replicate(value: object, study: str) -> int:
+    """Return ``value`` if it is a whole number of at least 0, raise ParameterError otherwise."""
+    what = f"study {study!r}: replicate"
+    number: int = coerce(value, "int", what)
+    if number < 0:
+        raise ParameterError(f"{what} cannot be {number}", hint="Count replicates from 0.")
+    return number
+
+
+def job_identity(job: Mapping[str, Any], *, literal: bool = False) -> bytes:
+    """Return the digest (16 bytes) that two jobs share if they are the same point.
+
+    ``literal``: as it was before numbers were normalised; databases of that time have such ones.
+    """
+    return _digest(dict(job) if literal else _normal(job))
+
+
+def run_identity(
+    study: str,
+    run_name: str,
+    job: Mapping[str, Any],
+    declared: Mapping[str, Any],
+    replicate: int,
+    *,
+    literal: bool = False,
+) -> bytes:
+    """Return the digest (16 bytes) that two runs share if they are the same run."""
+    values = [dict(job), dict(declared)]
+    return _digest([study, run_name, *(values if literal else _normal(values)), replicate])
+
+
+def _normal(value: Any) -> Any:
+    """Return plain data in which numbers that are equal are the same: 1 and 1.0, 0.0 and -0.0."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list | tuple):
+        return [_normal(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _normal(item) for key, item in value.items()}
+    return {_normal_member(item) for item in value} if isinstance(value, set) else value
+
+
+def _normal_member(item: Any) -> Any:
+    return tuple(_normal(list(item))) if isinstance(item, tuple) else _normal(item)
+
+
+def _digest(value: Any) -> bytes:
+    text = json.dumps(value, sort_keys=True, default=_tagged, separators=(",", ":"))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _tagged(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return {"$datetime": value.isoformat()}
+    if isinstance(value, bytes):
+        return {"$bytes": value.hex()}
+    if isinstance(value, set):
+        return {"$set": sorted(repr(item) for item in value)}
+    raise ParameterError(f"{value!r} cannot be part of a run's identity")
+
+
+def check_run_name(run_name: object) -> str:
+    """Return ``run_name`` if it is printable text of 1 to 100 characters without a slash."""
+    from motoko.errors import RunNameError
+
+    if not isinstance(run_name, str):
+        raise RunNameError(f"a run name must be text, not {run_name!r}")
+    if not run_name:
+        raise RunNameError("the run name is empty", hint="Give --run_name NAME.")
+    if len(run_name) > 100:
+        raise RunNameError(f"the run name has {len(run_name)} characters; at most 100 are allowed")
+    if not run_name.isprintable():
+        raise RunNameError(f"the run name {run_name!r} has unprintable characters")
+    if "/" in run_name:
+        raise RunNameError(f"the run name {run_name!r} has a slash", hint="Use '-' or '_'.")
+    return run_name

@@ -1,0 +1,3 @@
+"""Handles on runs, jobs and quantities, and the collections in their fields."""
+
+from __future__ import annotations

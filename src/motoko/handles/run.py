@@ -1,0 +1,336 @@
+"""Handles: the light ``run`` and ``job`` objects that users hold.
+
+A handle is (store, study, id) and resolves in the current scope each time it is used, so it stays
+valid across awaits, sessions and threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from motoko.core.changes import EditRun
+from motoko.core.edits import Cancel, Retry, SetFields, SetLabel
+from motoko.core.records import RESERVED_FIELDS, RunKey
+from motoko.core.values import MISSING, coerce_result, duplicate, plain
+from motoko.errors import ParameterError, UnknownNameError, nearest, suggestion
+from motoko.handles.tracked import tracked
+from motoko.runtime.untrusted_files import read_end
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from motoko.core.records import Move, RunRecord
+    from motoko.core.states import Lifecycle
+    from motoko.storage.store import Store
+
+
+MOST_OUTPUT: Final = 16 * 2**20  # bytes of a run's standard output that a handle returns
+
+
+class Quantity(NamedTuple):
+    """A named series: ``values[i]`` (a number or nested lists) was pushed for ``steps[i]``."""
+
+    steps: list[Any]
+    values: list[Any]
+
+
+class Job(Mapping[str, Any]):
+    """A point of the parameter space; ``job.x`` and ``job["x"]`` are its values."""
+
+    __slots__ = ("_id", "_store", "_study", "_values")
+
+    def __init__(self, store: Store, study: str, job_id: int, values: Mapping[str, Any]) -> None:
+        self._store = store
+        self._study = study
+        self._id = job_id
+        self._values = values
+
+    @property
+    def id(self) -> int:
+        """Return the job's id within its study."""
+        return self._id
+
+    @property
+    def study(self) -> str:
+        """Return the name of the job's study."""
+        return self._study
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "id" and name not in self._values:
+            return self._id
+        if name not in self._values:
+            raise KeyError(f"job {self._study}.{self._id} has no parameter {name!r}")
+        return duplicate(self._values[name])
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._values:
+            raise UnknownNameError(
+                f"job {self._study}.{self._id} has no parameter {name!r}",
+                hint=suggestion(name, list(self._values)),
+            )
+        return duplicate(self._values[name])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            raise ParameterError(
+                f"job {self._study}.{self._id}: {name!r} cannot be set",
+                hint="A job is a point of the parameter space; create another one instead.",
+            )
+        object.__setattr__(self, name, value)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[Any, ...]:
+        return (self._store.state.path, self._study, self._id)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self._values.items())
+        return f"<job {self._study}.{self._id} {values}>"
+
+
+class Run:
+    """One execution of a job. Fields are attributes: ``run.y``, ``run.y = 3``, ``run["y"]``."""
+
+    __slots__ = ("_key", "_store")
+
+    _key: RunKey
+    _store: Store
+
+    def __init__(self, store: Store, key: RunKey) -> None:
+        object.__setattr__(self, "_store", store)
+        object.__setattr__(self, "_key", key)
+
+    @property
+    def record(self) -> RunRecord:
+        """Return all that is known of the run now, as a frozen record."""
+        with self._store.scope().view() as session:
+            return session.run(self._key)
+
+    @property
+    def key(self) -> RunKey:
+        """Return study and id."""
+        return self._key
+
+    @property
+    def id(self) -> int:
+        """Return the run's id within its study."""
+        return self._key.id
+
+    @property
+    def study(self) -> str:
+        """Return the name of the run's study."""
+        return self._key.study
+
+    @property
+    def run_name(self) -> str:
+        """Return the run name that the run belongs to."""
+        return self.record.run_name
+
+    @property
+    def state(self) -> str:
+        """Return the run's label, or else its lifecycle; assigning labels an ended run."""
+        return self.record.state
+
+    @state.setter
+    def state(self, label: str) -> None:
+        scope = self._store.scope()
+        edit = SetLabel(label, self._store.now(), scope.cause)
+        scope.write(EditRun(self._key, edit, blind=scope.blind))
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """Return where the run is, whatever its label."""
+        return self.record.lifecycle
+
+    @property
+    def label(self) -> str | None:
+        """Return the run's label, None if it has none."""
+        return self.record.label
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return the exit code of the last attempt; negative: killed by that signal."""
+        return self.record.exit_code
+
+    @property
+    def reason(self) -> str | None:
+        """Return why the run ended badly."""
+        return self.record.reason
+
+    @property
+    def attempt(self) -> int:
+        """Return the number of attempts begun, without those that were taken back (Ctrl-C)."""
+        return self.record.tries
+
+    @property
+    def history(self) -> tuple[Move, ...]:
+        """Return every lifecycle move and label with time, cause and attempt."""
+        return self.record.history
+
+    @property
+    def job(self) -> Job:
+        """Return the run's job."""
+        record = self.record
+        return Job(self._store, self._key.study, record.job_id, record.job)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return a copy of all free-form fields."""
+        return {name: duplicate(value) for name, value in self.record.fields.items()}
+
+    @property
+    def workflow(self) -> str:
+        """Return the path of the workflow's ``motoko.yaml``."""
+        return str(self._store.workflow_file)
+
+    @property
+    def directory(self) -> Path:
+        """Return the directory in which the run's script runs."""
+        return self._store.run_directory(self._key.study, self._key.id)
+
+    @property
+    def stdout(self) -> str:
+        """Return what the last attempt wrote to its standard output, of much only the end."""
+        return self._output("stdout")
+
+    @property
+    def stderr(self) -> str:
+        """Return what the last attempt wrote to its standard error, of much only the end."""
+        return self._output("stderr")
+
+    def _output(self, name: str) -> str:
+        """Return the end of one of the run's files, or what is wrong with it."""
+        found = read_end(self.directory / name, MOST_OUTPUT)
+        return found.text if found.fault is None else f"({found.fault})"
+
+    def quantity(self, name: str) -> Quantity:
+        """Return a series as plain steps and values; UnknownNameError if it was never pushed."""
+        with self._store.scope().view() as session:
+            table = session.tables.study(self._key.study)
+            points = table.quantity(self._key.id, name)
+            known = table.quantity_names(self._key.id)
+        if points is None:
+            raise UnknownNameError(
+                f"run {self._key} has no quantity {name!r}", hint=suggestion(name, known)
+            )
+        return Quantity([step for step, _ in points], [value for _, value in points])
+
+    def quantities(self) -> list[str]:
+        """Return the names of the run's series, sorted."""
+        with self._store.scope().view() as session:
+            return session.tables.study(self._key.study).quantity_names(self._key.id)
+
+    def get_quantity(self, name: str) -> Any:
+        """Return a series as a pandas DataFrame: ``step``, then one column a component."""
+        from motoko.handles.data_frames import quantity_frame
+
+        return quantity_frame(name, self.quantity(name))
+
+    def retry(self) -> None:
+        """Send a run that ended badly back to CREATED; StateError for any other."""
+        scope = self._store.scope()
+        edit = Retry(self._store.now(), scope.cause)
+        scope.write(EditRun(self._key, edit, blind=scope.blind))
+
+    def cancel(self) -> None:
+        """Cancel the run: at once if it is CREATED, otherwise through its launcher."""
+        scope = self._store.scope()
+        scope.write(EditRun(self._key, Cancel(self._store.now(), scope.cause), blind=True))
+
+    # -- fields ----------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        value = self._read(name)
+        if value is MISSING:
+            raise UnknownNameError(
+                f"run {self._key} has no field {name!r}", hint=self._field_hint(name)
+            )
+        return value
+
+    def _field_hint(self, name: str) -> str:
+        record, declared = self.record, self._store.field_types(self._key.study)
+        if name in declared or nearest(name, record.fields) is None:
+            if not record.lifecycle.ended:
+                return f"It is {record.lifecycle}: await the run before you read its results."
+            if name in declared:
+                return "bd.yaml declares it, but the run did not set it."
+        return suggestion(name, list(record.fields))
+
+    def _read(self, name: str) -> Any:
+        record = self.record
+        value = record.column(name)
+        if isinstance(value, list | dict | set | tuple):
+            whole = tracked(value, lambda: self._set(name, whole))
+            return whole
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "state":
+            Run.state.__set__(self, value)  # type: ignore[attr-defined]
+        else:
+            self._set(name, value)
+
+    def _set(self, name: str, value: Any) -> None:
+        if name in RESERVED_FIELDS or name.startswith("_") or not name.isidentifier():
+            raise ParameterError(
+                f"run {self._key}: {name!r} cannot be set",
+                hint="The name is Motoko's own; choose another for your field.",
+            )
+        scope = self._store.scope()
+        what = f"run {self._key}: field {name!r}"
+        declared = self._store.field_types(self._key.study).get(name)
+        stored = plain(value, what) if declared is None else coerce_result(value, declared, what)
+        scope.write(EditRun(self._key, SetFields({name: stored}), blind=scope.blind))
+
+    def __delattr__(self, name: str) -> None:
+        if self.record.fields.get(name, MISSING) is MISSING:
+            raise UnknownNameError(f"run {self._key} has no field {name!r}")
+        scope = self._store.scope()
+        scope.write(EditRun(self._key, SetFields({name: MISSING}), blind=scope.blind))
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "state":
+            return self.state
+        value = self._read(name)
+        if value is MISSING:
+            raise KeyError(f"run {self._key} has no field {name!r}")
+        return value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.record.column(name) is not MISSING
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[Any, ...]:
+        return (self._store.state.path, self._key)
+
+    def __repr__(self) -> str:
+        return f"<run {self._key}>"
+
+
+def pairs(store: Store, records: list[RunRecord]) -> list[tuple[Run, Job]]:
+    """Return (run, job) handles for these records."""
+    return [
+        (Run(store, record.key), Job(store, record.study, record.job_id, record.job))
+        for record in records
+    ]

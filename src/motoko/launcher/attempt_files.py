@@ -1,0 +1,231 @@
+"""What passes between an attempt's wrapper and launchers through files, read and written.
+
+``start``: ``process PID``, boot id, the line of ``/proc/PID/stat``, PID namespace and host, by the
+wrapper; or
+``launcher NAME``, by one that took the attempt back. ``exit``: ``exit STATUS``, by the wrapper.
+``stop``: the outcome for which a launcher ends the attempt, written before the first signal.
+``over``: left by a launcher that found the attempt ended without ``exit``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from motoko.core.states import Lifecycle
+from motoko.launcher.claiming import Evidence
+from motoko.launcher.run_directory import PRIVATE, marked
+from motoko.runtime.files import exclusive_create, write_atomic
+from motoko.runtime.processes import PROC, ProcessId, identify, is_alive
+from motoko.runtime.untrusted_files import read_file, stat_file
+from motoko.worker import OUTBOX
+from motoko.worker.attempt_context import OVER
+
+if TYPE_CHECKING:
+    from motoko.launcher.run_directory import Place
+    from motoko.runtime.untrusted_files import Found
+
+START: Final = "start"
+EXIT: Final = "exit"
+STOP: Final = "stop"
+# For which a launcher ends an attempt. No other word in that file is a launcher's.
+STOPS: Final = frozenset({"TIMEOUT", "CANCELLED", "CREATED"})
+TAKEN: Final = "launcher "
+
+# Numbers have a bounded length: Python refuses to read those of thousands of digits.
+_START: Final = re.compile(
+    r"process ([0-9]{1,9})\n([^\n]{0,200})\n([^\n]{0,4096})\n(?:([0-9]{0,20})\n([^\n]{0,300})\n)?"
+)
+_STAT: Final = re.compile(r".*\) \S(?: -?[0-9]+){18} ([0-9]{1,19})(?: .*)?")
+_EXIT: Final = re.compile(r"exit ([0-9]{1,3})\n")
+
+log = logging.getLogger(__name__)
+
+
+def look(place: Place) -> tuple[Evidence, ProcessId | None]:
+    """Return what there is to know of an attempt now, and its process if that is known."""
+    start = _read(place, START)
+    if start.missing:
+        status, fault = exit_record(place)
+        return Evidence(status=status, fault=fault), None
+    process = parse_start(start.text)
+    alive = process is not None and works(process, place.private)
+    # The exit record is read last: a process that was seen dead has left it by then, or never.
+    status, fault = exit_record(place)
+    evidence = Evidence(
+        started=True,
+        taken_back=start.text.startswith(TAKEN),
+        known=process is not None,
+        alive=alive,
+        status=status,
+        fault=fault or start.fault,
+    )
+    return evidence, process
+
+
+def taken_by(launcher: str) -> bytes:
+    """Return what a launcher writes into the start file of an attempt that it takes back."""
+    return f"{TAKEN}{launcher}\n".encode()
+
+
+def parse_start(text: str) -> ProcessId | None:
+    """Return the process that a start file names, None if it names none or is incomplete."""
+    found = _START.match(text)
+    if found is None or int(found[1]) < 1:
+        return None
+    pid, boot, line = int(found[1]), found[2], found[3]
+    if not line:  # no /proc here: the pid alone has to do
+        return identify(pid) or ProcessId(pid, 0, boot)
+    # The command's name is in parentheses and may contain anything, parentheses too.
+    stat = _STAT.fullmatch(line)
+    if stat is None:
+        return None
+    # An older wrapper wrote neither PID namespace nor host.
+    return ProcessId(pid, int(stat[1]), boot, int(found[4] or 0), found[5] or "")
+
+
+def exit_record(place: Place) -> tuple[int | None, str | None]:
+    """Return the exit record's status, None if there is no complete one, and what is wrong then."""
+    found = _read(place, EXIT)
+    record = _EXIT.fullmatch(found.text)
+    if record is not None:
+        return int(record[1]), None
+    if found.missing and not os.path.isdir(place.private):
+        return None, f"{place.private} does not exist"
+    if not found.data:
+        return None, found.fault
+    return None, f"{place.file(EXIT)} is damaged"
+
+
+def exit_status(place: Place) -> int | None:
+    """Return the exit record's status, None if there is no complete one."""
+    return exit_record(place)[0]
+
+
+def record_missing(place: Place) -> str:
+    """Return what is to be said of an exit record that is not complete, and names the file."""
+    _, fault = exit_record(place)
+    what = "is empty" if exit_is_empty(place) else "does not exist"
+    return fault or f"{place.file(EXIT)} {what}"
+
+
+def exit_is_empty(place: Place) -> bool:
+    """Return whether there is an exit record without content."""
+    found = stat_file(place.file(EXIT))
+    return found.data is not None and found.size == 0
+
+
+def outbox_size(place: Place) -> int:
+    """Return how many bytes the attempt's outbox has, 0 if there is none to be read."""
+    return stat_file(place.file(OUTBOX)).size
+
+
+def file_time(place: Place, name: str) -> float | None:
+    """Return when a file of the attempt was written, in seconds since the epoch."""
+    return stat_file(place.file(name)).modified or None
+
+
+def stopped_for(place: Place) -> Lifecycle | None:
+    """Return the outcome for which a launcher ended the attempt, CREATED if it was recalled."""
+    word = _read(place, STOP).text.strip()
+    return Lifecycle(word) if word in STOPS else None
+
+
+def note_stop(place: Place, outcome: Lifecycle) -> None:
+    """Note why the attempt is about to be ended, for whoever harvests it, where that is possible.
+
+    It is ended in any case, whatever has become of its directory.
+    """
+    try:
+        write_atomic(place.file(STOP), f"{outcome.value}\n".encode())
+    except OSError as error:
+        log.warning("%s cannot be written: %s", place.file(STOP), error.strerror or error)
+
+
+def note_end(place: Place) -> None:
+    """Mark an attempt as over where it left no exit record, as far as that is possible.
+
+    `motoko-worker` then refuses records of processes that are still alive. Call this before the
+    outbox is read for the last time.
+    """
+    if not os.path.exists(place.file(EXIT)):
+        with contextlib.suppress(OSError):
+            exclusive_create(place.file(OVER))
+
+
+def working_in(run: str) -> ProcessId | None:
+    """Return the living process of an attempt that a run directory holds, None if there is none."""
+    for start in Path(run, PRIVATE).glob(f"*/{START}"):
+        process = parse_start(read_file(start).text)
+        if process is not None and works(process, start.parent):
+            return process
+    return None
+
+
+def works(process: ProcessId, attempt: str | Path) -> bool:
+    """Return whether a process lives and is the wrapper of the attempt in this private directory.
+
+    It is another's where the directory is a copy of the one that it was started with, or where
+    the process was named by somebody else than the wrapper.
+    """
+    if not is_alive(process):
+        return False
+    arguments = _arguments(str(process.pid))
+    if not arguments:
+        return True  # they are not known here
+    path = _attempt_of(arguments)
+    if not path.startswith("/"):
+        return False
+    if path == str(attempt):
+        return True
+    try:
+        return os.path.samefile(path, attempt)
+    except OSError:  # one of them was moved or removed since
+        return not os.path.exists(path)
+
+
+def _attempt_of(arguments: list[bytes]) -> str:
+    """Return which attempt a wrapper was started for, empty if these are not its arguments."""
+    # `sh wrapper.sh ATTEMPT ...`, or `bash --posix wrapper.sh ATTEMPT ...`
+    names = (os.fsdecode(argument) for argument in arguments[2:4])
+    return next((name for name in names if f"/{PRIVATE}/" in name), "")
+
+
+def find_by_token(token: str) -> ProcessId | None:
+    """Return the wrapper process that was started for an attempt, by its arguments."""
+    wanted = f"/{PRIVATE}/{token}"
+    for name in filter(str.isdigit, os.listdir(PROC) if _proc() else ()):
+        if _attempt_of(_arguments(name)).endswith(wanted):
+            return identify(int(name))
+    return None
+
+
+def _arguments(pid: str) -> list[bytes]:
+    """Return the arguments of a process, none where they are not known."""
+    try:
+        return (PROC / pid / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _proc() -> bool:
+    return (PROC / "self/cmdline").exists()
+
+
+def _read(place: Place, name: str) -> Found:
+    return read_file(place.file(name))
+
+
+def taken_away(place: Place) -> bool:
+    """Return whether an attempt that did not start never will: another launcher has seen to it."""
+    return look(place)[0].taken_back or marked(place.run) != (place.attempt, place.stamp)
+
+
+def ran(place: Place) -> bool:
+    """Return whether the attempt's wrapper took its start file, whatever has become of that."""
+    start = _read(place, START)
+    return not start.missing and not start.text.startswith(TAKEN)

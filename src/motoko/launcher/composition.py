@@ -1,0 +1,153 @@
+"""A launcher for a workflow's configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+from functools import partial
+from shutil import which
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.config import generator_name, load_workflow
+from motoko.core.parameter_space import GENERATORS
+from motoko.errors import ConfigError, LauncherError, suggestion
+from motoko.launcher.claiming import LOCAL, SLURM, Capacity, Site
+from motoko.launcher.executors.local_process import BashGenerator
+from motoko.launcher.launcher import Launcher, Options
+from motoko.launcher.reloading import Reloader
+from motoko.launcher.schedulers.slurm.commands import SUBMIT, Scheduler
+from motoko.server.state_dir import StateDirectory
+from motoko.storage.launcher_leases import machines
+from motoko.storage.ownership import claim
+from motoko.storage.store import Store, runs_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from motoko.config import WorkflowConfig
+
+AHEAD: Final = 16  # runs claimed ahead, at most, where they are short
+OWN_FILES: Final = 40  # open files of a launcher beside one for each run
+
+log = logging.getLogger(__name__)
+
+
+def make_launcher(
+    directory: Path,
+    *,
+    generator: str | None = None,
+    studies: Sequence[str] = (),
+    machine_name: str | None = None,
+    lease: float,
+    hold: bool = False,
+) -> tuple[Launcher, Store]:
+    """Return a launcher for the workflow in ``directory``, and the store it works on.
+
+    ``studies``: only these; ``generator``: in place of what the configuration says.
+    ``machine_name``: only runs meant for that machine, otherwise those for this one. ``hold``: it
+    claims nothing, and only attends to what former launchers left; what it does not serve may be
+    wrong, and scripts may be missing.
+    """
+
+    def options_of(config: WorkflowConfig) -> Options:
+        options = make_options(
+            config, generator=generator, studies=studies, machine_name=machine_name, lease=lease
+        )
+        if not hold:
+            _check_scheduler(options.defaults)
+        for name in options.studies:
+            claim(store.state, runs_directory(config.studies[name]))
+        return options
+
+    config = load_workflow(directory, tolerant=hold)
+    store = Store(StateDirectory.of(directory), config.studies)
+    launcher = Launcher(store, options_of(config), BashGenerator(), Scheduler())
+    launcher.reload_by(
+        Reloader(
+            config,
+            partial(load_workflow, directory),
+            lambda found: launcher.prepare_change(found.studies, options_of(found)),
+            store.clock,
+        )
+    )
+    if hold:
+        launcher.hold()
+    return launcher, store
+
+
+def make_options(
+    config: WorkflowConfig,
+    *,
+    generator: str | None = None,
+    studies: Sequence[str] = (),
+    machine_name: str | None = None,
+    lease: float,
+) -> Options:
+    """Return what a launcher serves by a configuration."""
+    served = _served(config, studies)
+    defaults = {name: config.options(name).given() for name in served}
+    if generator is not None:
+        chosen = _generator(generator)
+        defaults = {name: {**given, "generator": chosen} for name, given in defaults.items()}
+    limits = {name: config.max_concurrent_of(name) for name in served}
+    per_study = {name: limit for name, limit in limits.items() if limit is not None}
+    local = Capacity(_at_once(config.max_concurrent or cores()), AHEAD, per_study)
+    return Options(
+        studies=served,
+        site=Site(frozenset(GENERATORS), machines(machine_name)),
+        capacities={LOCAL: local, SLURM: Capacity(config.queue.max_queued, 0, per_study)},
+        limits=config.queue,
+        defaults=defaults,
+        lease=lease,
+    )
+
+
+def _at_once(wanted: int) -> int:
+    """Return how many of so many runs this process has files enough for."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = max(1, limit - OWN_FILES)
+    if limit != resource.RLIM_INFINITY and wanted > possible:
+        log.warning(
+            "max_concurrent is %d, but of %d files that may be open (ulimit -n) %d are left for "
+            "runs: so many run at once", wanted, limit, possible,
+        )  # fmt: skip
+        return possible
+    return wanted
+
+
+def _check_scheduler(defaults: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise LauncherError where a study needs Slurm and there is none."""
+    for name, given in defaults.items():
+        if given.get("generator") == SLURM and which(SUBMIT) is None:
+            raise LauncherError(
+                f"study {name!r} asks for the generator 'slurm', but there is no sbatch on PATH",
+                hint="Start the launcher where Slurm's commands are on PATH (`module load slurm` "
+                "on some sites), or use `generator: bash`.",
+            )
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _served(config: WorkflowConfig, studies: Sequence[str]) -> tuple[str, ...]:
+    names = [config.aliases.get(study, study) for study in studies]
+    for name in names:
+        if name not in config.task_managers:
+            raise LauncherError(
+                f"{config.path} has no study {name!r}",
+                hint=suggestion(name, [*config.task_managers, *config.aliases]),
+            )
+    return tuple(dict.fromkeys(names)) or tuple(config.task_managers)
+
+
+def _generator(given: str) -> str:
+    try:
+        return generator_name(given)
+    except ConfigError as error:
+        raise LauncherError(error.message, hint=error.hint) from None

@@ -1,0 +1,3 @@
+"""Executors: how attempts are executed, locally or through a batch scheduler."""
+
+from __future__ import annotations

@@ -1,0 +1,54 @@
+"""What a crew writes into the directories of attempts, for wrappers and later launchers. Blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from motoko.errors import LauncherError
+from motoko.launcher import attempt_files
+from motoko.launcher.executors.batch.submission_files import again_file
+from motoko.launcher.run_directory import take_back
+from motoko.runtime.untrusted_files import trouble_writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from motoko.launcher.attempts import Active
+    from motoko.launcher.executors.batch.submission_files import Batch
+    from motoko.launcher.run_directory import Place
+
+log = logging.getLogger(__name__)
+
+
+def keep_from_starting(place: Place) -> bool:
+    """Make sure that an attempt never starts; returns False if it has started."""
+    try:
+        if take_back(place, attempt_files.START, attempt_files.taken_by("that saw it end")):
+            return True
+    except LauncherError:
+        log.debug("%s is a later attempt's by now", place.run)
+    except OSError as error:
+        if trouble_writing(place.root) is not None:
+            raise LauncherError(
+                f"{place.private} cannot be written: {error.strerror or error}",
+                hint="Is the disk full? Start the launcher again when this is put right.",
+            ) from error
+        log.warning("%s cannot be used: %s", place.private, error)
+        return not attempt_files.ran(place)  # where no launcher can take the start file, no job can
+    return attempt_files.taken_away(place)
+
+
+def note_stops(stopped: Iterable[Active]) -> None:
+    """Note why attempts are about to be ended."""
+    for active in stopped:
+        if active.stop is not None:
+            attempt_files.note_stop(active.place, active.stop)
+
+
+def note_twins(batch: Batch) -> None:
+    """Note for each task of a batch that the scheduler has it more than once."""
+    for index in range(batch.size):
+        with contextlib.suppress(OSError):  # it is over already
+            again_file(batch.directory, index).touch()

@@ -1,0 +1,278 @@
+"""Run directories: a clean one for each attempt, published whole, former ones moved aside.
+
+``run-<id>/`` holds what the script sees; ``run-<id>/.motoko/<token>/`` what passes between the
+attempt and launchers: inputs, outbox, start file, exit record. ``run-<id>/.motoko/attempt`` says
+whose contents these are. Two launchers may work on one run at a time, one of them woken from a long
+sleep: every step is one that the other notices, so that neither spoils a directory in use.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from motoko.errors import LauncherError
+from motoko.runtime.files import PRIVATE_DIRECTORY, PRIVATE_FILE
+from motoko.runtime.untrusted_files import read_file
+from motoko.worker import HEADER, OUTBOX
+from motoko.worker.regular import open_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from motoko.core.records import RunRecord
+
+PRIVATE: Final = ".motoko"
+MARKER: Final = "attempt"
+EXECUTABLE: Final = 0o100
+PIECE: Final = 1 << 20  # bytes of a study's file that are in memory at once
+LARGE_PIECE: Final = 1 << 26  # bytes that the system copies at once
+# What copy_file_range says where it cannot copy between these files.
+UNSUPPORTED: Final = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
+TRIES: Final = 20
+THERE_ALREADY: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
+# Numbers have a bounded length: Python refuses to read those of thousands of digits.
+_MARKER: Final = re.compile(r"([0-9]{1,9}) ([0-9.]{1,40})\n?")
+# A backup that was restored may know fewer attempts than the directories show, but not by far.
+MOST_AHEAD: Final = 1000
+
+
+class Superseded(LauncherError):
+    """The attempt was taken back by another launcher, or a later one has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one attempt of a run is: ``stamp`` tells apart runs of the same id."""
+
+    root: str
+    run_id: int
+    attempt: int
+    token: str
+    stamp: str
+
+    @classmethod
+    def of(cls, root: Path, record: RunRecord, token: str | None = None) -> Place:
+        """Return the place of a run's attempt; with ``token``, of the next one under it."""
+        number = record.attempt if token is None else record.attempt + 1
+        created = record.history[0].time if record.history else 0.0
+        stamp = f"{created:.6f}"
+        return cls(str(root), record.id, number, token or record.token or "", stamp)
+
+    @property
+    def run(self) -> str:
+        """Return the run directory."""
+        return f"{self.root}/run-{self.run_id}"
+
+    @property
+    def private(self) -> str:
+        """Return the attempt's own directory."""
+        return f"{self.run}/{PRIVATE}/{self.token}"
+
+    def file(self, name: str) -> Path:
+        """Return a file of the attempt's own directory."""
+        return Path(self.private, name)
+
+    @property
+    def draft(self) -> str:
+        """Return where the directory is filled before it is published."""
+        return f"{self.root}/.run-{self.run_id}.new-{self.token}"
+
+
+class SourceError(LauncherError):
+    """A file of the study cannot be copied any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to be put into run directories: its name there, and its content.
+
+    Of a file larger than one PIECE ``content`` is the first one, and ``large`` the file itself.
+    """
+
+    name: str
+    content: bytes
+    executable: bool
+    large: Path | None = None
+
+
+def read_sources(study: Path, names: Iterable[str]) -> list[Source]:
+    """Read a study's files; OSError if one cannot be read."""
+    return [_read_source(study, name) for name in names]
+
+
+def _read_source(study: Path, name: str) -> Source:
+    path = study / name
+    try:
+        with open_regular(path) as file:
+            found = os.fstat(file.fileno())
+            content = file.read(PIECE) or b""  # None where there is nothing yet, as in /proc/kmsg
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    large = path if found.st_size > PIECE else None
+    return Source(name, content, bool(found.st_mode & EXECUTABLE), large)
+
+
+def prepare(
+    place: Place,
+    inputs: tuple[str, bytes],
+    sources: Iterable[Source],
+    check: Callable[[], object] = lambda: None,
+) -> None:
+    """Make the clean run directory of an attempt. Superseded if it is not this one's turn.
+
+    ``check`` is called before a former directory is moved aside, and raises where that is another
+    launcher's by now.
+    """
+    draft = place.draft
+    try:
+        _begin(place, draft)
+        name, content = inputs
+        _write(f"{draft}/{PRIVATE}/{place.token}/{name}", content, PRIVATE_FILE)
+        _write(f"{draft}/{PRIVATE}/{place.token}/{OUTBOX}", HEADER, PRIVATE_FILE)
+        for source in sources:
+            path = f"{draft}/{source.name}"
+            if "/" in source.name:
+                os.makedirs(os.path.dirname(path), PRIVATE_DIRECTORY, exist_ok=True)
+            mode = PRIVATE_FILE | EXECUTABLE if source.executable else PRIVATE_FILE
+            if source.large is None:
+                _write(path, source.content, mode)
+            else:
+                _copy(source.large, path, mode)
+        check()
+        _make_room(place)
+        _publish(place, draft)
+    except BaseException as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(error, FileNotFoundError):
+            raise Superseded(f"another launcher removed {draft}") from error
+        raise
+
+
+def take_back(place: Place, start: str, content: bytes) -> bool:
+    """Take an attempt's start file before its wrapper does; returns whether that succeeded.
+
+    The attempt's directory is made where the launcher that claimed it never came to do so. Where
+    there is that of a later attempt, this one cannot start any more.
+    """
+    draft = f"{place.draft}.back"
+    for _ in range(TRIES):
+        found = marked(place.run)
+        if found is not None and found[1] == place.stamp and found[0] >= place.attempt:
+            shutil.rmtree(place.draft, ignore_errors=True)
+            return found[0] > place.attempt or _take_start(place, start, content)
+        try:
+            _begin(place, draft)
+            _make_room(place)
+            _publish(place, draft)
+        except Superseded:  # the other launcher did the same step at the same time
+            continue
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    raise LauncherError(
+        f"{place.run} belongs to another attempt", hint="Move the directory out of the way."
+    )
+
+
+def _take_start(place: Place, start: str, content: bytes) -> bool:
+    os.makedirs(place.private, PRIVATE_DIRECTORY, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(f"{place.private}/{start}", flags, PRIVATE_FILE)
+    except FileExistsError:
+        return False
+    with open(descriptor, "wb", buffering=0) as file:
+        file.write(content)
+    return True
+
+
+def is_whole(place: Place) -> bool:
+    """Return whether the run directory is this attempt's, and holds the attempt's own."""
+    return marked(place.run) == (place.attempt, place.stamp) and os.path.isdir(place.private)
+
+
+def marked(run: str) -> tuple[int, str] | None:
+    """Return attempt number and stamp of what a run directory holds, None if it does not say."""
+    found = _MARKER.fullmatch(read_file(f"{run}/{PRIVATE}/{MARKER}").text)
+    return None if found is None else (int(found[1]), found[2])
+
+
+def _begin(place: Place, draft: str) -> None:
+    os.makedirs(place.root, PRIVATE_DIRECTORY, exist_ok=True)
+    try:
+        os.mkdir(draft, PRIVATE_DIRECTORY)
+    except FileExistsError as error:
+        raise Superseded(f"another launcher prepares {place.run}") from error
+    os.mkdir(f"{draft}/{PRIVATE}", PRIVATE_DIRECTORY)
+    os.mkdir(f"{draft}/{PRIVATE}/{place.token}", PRIVATE_DIRECTORY)
+    marker = f"{place.attempt} {place.stamp}\n".encode()
+    _write(f"{draft}/{PRIVATE}/{MARKER}", marker, PRIVATE_FILE)
+
+
+def _make_room(place: Place) -> None:
+    """Move what is in the way aside, to a name that only contents of that attempt get."""
+    if not os.path.lexists(place.run):
+        return
+    found = marked(place.run)
+    if found is None or found[1] != place.stamp or found[0] > place.attempt + MOST_AHEAD:
+        aside = f"{place.run}.before-{place.token}"
+    elif found[0] >= place.attempt:
+        raise Superseded(f"{place.run} holds attempt {found[0]}, not older than {place.attempt}")
+    else:
+        aside = f"{place.run}.attempt-{found[0]}"
+    for number in itertools.count(1):
+        try:
+            os.rename(place.run, aside if number == 1 else f"{aside}-{number}")
+            return
+        except FileNotFoundError as error:
+            raise Superseded(f"another launcher moved {place.run} aside") from error
+        except OSError as error:
+            if error.errno not in THERE_ALREADY:
+                raise
+            # What has that name is of former times, unless another launcher moved this there.
+            if marked(place.run) != found:
+                raise Superseded(f"another launcher moved {place.run} aside") from error
+
+
+def _publish(place: Place, draft: str) -> None:
+    try:
+        os.rename(draft, place.run)
+    except OSError as error:
+        if error.errno in THERE_ALREADY:
+            raise Superseded(f"another launcher prepared {place.run}") from error
+        raise
+
+
+def _copy(source: Path, path: str, mode: int) -> None:
+    """Copy a large file in pieces; the file system may share its blocks with the copy."""
+    try:
+        origin = open_regular(source)
+    except OSError as error:
+        raise SourceError(f"{source} cannot be read: {error.strerror}") from error
+    with origin, _new(path, mode) as copy:
+        try:
+            while os.copy_file_range(origin.fileno(), copy.fileno(), LARGE_PIECE):
+                pass
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            shutil.copyfileobj(origin, copy, PIECE)
+
+
+def _new(path: str, mode: int) -> FileIO:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return FileIO(os.open(path, flags, mode), "wb")
+
+
+def _write(path: str, content: bytes, mode: int) -> None:
+    with _new(path, mode) as file:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) or 0 :]

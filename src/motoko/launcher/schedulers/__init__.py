@@ -1,0 +1,3 @@
+"""Batch schedulers behind one interface."""
+
+from __future__ import annotations

@@ -1,0 +1,80 @@
+"""What has happened: the moves of a run, and the firings of an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from motoko.core.records import RunKey
+from motoko.errors import UnknownNameError, UnknownRunError, suggestion
+from motoko.storage.leases import report_of, run_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from motoko.api.workflow import Workflow
+    from motoko.core.records import RunRecord
+    from motoko.orchestrator.firing_history import FiringId
+    from motoko.storage.tables import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class PastFiring:
+    """A recorded firing. Times are in seconds since the epoch; ``done`` is None while open.
+
+    ``study``: the one that it is about where it has no runs, empty if none in particular.
+    """
+
+    run_name: str
+    event: str
+    opened: float
+    done: float | None
+    runs: Sequence[RunKey]
+    study: str = ""
+
+
+def run_record(workflow: Workflow, uri: str) -> RunRecord:
+    """Return the record of the run called ``study.id``; UnknownRunError if there is none."""
+    study, _, number = uri.rpartition(".")
+    if not study or not number.isdecimal():
+        raise UnknownRunError(f"{uri!r} does not name a run", hint="Write STUDY.ID, such as add.1.")
+    key = RunKey(workflow.task_manager(study).name, int(number))
+    with workflow.store.script.view() as session:
+        return session.run(key)
+
+
+def past_firings(
+    workflow: Workflow, *, event: str | None = None, run_name: str | None = None
+) -> list[PastFiring]:
+    """Return the recorded firings in order of time; UnknownNameError for an event without any."""
+    with workflow.store.script.view() as session:
+        found = [_past(*firing) for firing in session.tables.firings(run_name)]
+    if event is not None:
+        names = sorted({firing.event for firing in found})
+        found = [f for f in found if event in (f.event, f.event.rpartition(".")[2])]
+        if not found:
+            raise UnknownNameError(f"no firing of event {event!r}", hint=suggestion(event, names))
+    return sorted(found, key=lambda firing: firing.opened)
+
+
+def unregistered_firings(tables: Tables) -> list[PastFiring]:
+    """Return the open firings of events that the orchestrator of their run name did not register.
+
+    The present one, or the last one where none runs. They go on when the event is registered again.
+    """
+    found: list[PastFiring] = []
+    for run_name in run_names(tables):
+        still_open = tables.open_firings(run_name)
+        registered = report_of(tables, run_name).events if still_open else None
+        if registered is not None:
+            left = [firing_id for firing_id in still_open if firing_id[1] not in registered]
+            found += [_past(firing_id, tables.firing(firing_id) or {}) for firing_id in left]
+    return sorted(found, key=lambda firing: firing.opened)
+
+
+def _past(firing_id: FiringId, stored: Mapping[str, Any]) -> PastFiring:
+    run_name, event, _ = firing_id
+    runs = [RunKey(*key) for key in stored["runs"]]
+    study = "" if runs else stored["trigger"]
+    return PastFiring(run_name, event, stored["opened"], stored.get("done"), runs, study)

@@ -1,0 +1,64 @@
+"""Orchestrators that run by themselves: their logs, and starting one in the background."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from motoko.errors import MotokoError
+from motoko.runtime.daemons import Daemon, PidFile, module_command, spawn_detached
+from motoko.runtime.files import private_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from motoko.server.state_dir import StateDirectory
+
+LONGEST: Final = 150  # bytes of a run name in a file's name
+START_SECONDS: Final = 60.0
+
+
+def file_stem(run_name: str) -> str:
+    """Return the part of a file's name that stands for a run name, whatever is in it."""
+    quoted = quote(run_name, safe=" ")
+    if len(quoted) <= LONGEST:
+        return quoted
+    digest = hashlib.blake2b(run_name.encode(), digest_size=8).hexdigest()
+    return f"{quoted[:LONGEST]}-{digest}"
+
+
+def log_file(state: StateDirectory, run_name: str) -> Path:
+    """Return the log of the detached orchestrators of a run name."""
+    return state.logs / f"orchestrator-{file_stem(run_name)}.log"
+
+
+def pid_file(state: StateDirectory, run_name: str) -> Path:
+    """Return the file in which the detached orchestrator of a run name says who it is."""
+    return state.path / f"orchestrator-{file_stem(run_name)}.json"
+
+
+def start_detached(state: StateDirectory, run_name: str, arguments: Sequence[str]) -> Daemon:
+    """Start ``motoko`` with these arguments in the background, until it says that it is ready.
+
+    MotokoError, with the end of its log, if it does not get so far.
+    """
+    private_directory(state.path)
+    private_directory(state.logs)
+    return spawn_detached(
+        module_command("motoko", *arguments),
+        log=log_file(state, run_name),
+        timeout=START_SECONDS,
+        error=MotokoError,
+    )
+
+
+def log_files(state: StateDirectory) -> list[Path]:
+    """Return the logs of all orchestrators that were ever detached here."""
+    return sorted(state.logs.glob("orchestrator-*.log"))
+
+
+def writer_alive(log: Path) -> bool:
+    """Return whether the orchestrator that writes a log runs."""
+    return PidFile(log.parent.parent / f"{log.stem}.json").owner_alive()

@@ -1,0 +1,86 @@
+"""Drawings of what produces and requires what."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.errors import GraphError, NoGraphvizError, ParameterError
+from motoko.graph import Node
+from motoko.graph.diagram import dot
+from motoko.products.steps import collect_steps
+from motoko.runtime.files import write_atomic
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable
+
+    from motoko.products.steps import Steps
+
+
+DIRECTIONS: Final = ("LR", "RL", "TB", "BT")
+
+
+def nodes_of(steps: Steps) -> list[Node]:
+    """Return a node for each product, which requires all that its step names."""
+    return [Node(name, step.requires, origin=step.origin) for name, step in steps.producers.items()]
+
+
+def diagram(
+    module: Any,
+    status_provider: Callable[[str], str] | None = None,
+    *,
+    title: str | None = None,
+    rankdir: str = "LR",
+    nodes: Iterable[Node] = (),
+) -> str:
+    """Return the products of a module's steps, and of ``nodes``, in Graphviz's language.
+
+    Coloured by what ``status_provider(name)`` returns: cached, on_disk, missing, stale, ...
+    What is required and not produced is drawn dashed. The title is the module's name.
+    ParameterError (a ValueError) for another ``rankdir`` than LR, RL, TB, BT.
+    """
+    if rankdir not in DIRECTIONS:
+        raise ParameterError(
+            f"rankdir={rankdir!r} is no direction", hint=f"Use one of {', '.join(DIRECTIONS)}."
+        )
+    return dot(
+        {node.name: node for node in nodes_of(collect_steps(module, nodes))},
+        status_provider or (lambda _: "missing"),
+        title=title or str(getattr(module, "__name__", module)),
+        rankdir=rankdir,
+    )
+
+
+def render(
+    module: Any,
+    output_path: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002 - the documented name
+    status_provider: Callable[[str], str] | None = None,
+    rankdir: str = "LR",
+    nodes: Iterable[Node] = (),
+) -> Path:
+    """Draw :func:`diagram` into a file with Graphviz's ``dot`` and return its path.
+
+    ``format`` is the path's suffix if not given, png if that has none. FileNotFoundError
+    (NoGraphvizError) if ``dot`` is not installed, GraphError if it refuses.
+    """
+    path = Path(output_path)
+    text = diagram(module, status_provider, rankdir=rankdir, nodes=nodes)
+    kind = format or path.suffix.removeprefix(".") or "png"
+    try:
+        done = subprocess.run(
+            ["dot", f"-T{kind}"], input=text.encode(), capture_output=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise NoGraphvizError(
+            "the program dot is not installed, which draws diagrams",
+            hint="Install Graphviz, or use diagram(), which returns the text.",
+        ) from error
+    if done.returncode:
+        problem = done.stderr.decode(errors="replace").strip()
+        raise GraphError(f"{path} cannot be drawn: {problem}")
+    write_atomic(path, done.stdout)
+    return path

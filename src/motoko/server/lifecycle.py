@@ -1,0 +1,282 @@
+"""Starting, finding and stopping the one server of a workflow's database."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import signal
+import socket
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from motoko.errors import DatabaseExistsError, NoDatabaseError, ServerError
+from motoko.runtime.daemons import PidFile, module_command, spawn_detached
+from motoko.runtime.file_lock import FileLock, is_locked
+from motoko.runtime.files import private_directory
+from motoko.runtime.processes import is_stopped, is_visible, signal_process, stop
+from motoko.server.create import make_database_file
+from motoko.server.integrity import last_cut
+from motoko.server.state_dir_guard import await_former
+from motoko.storage.database import Database
+from motoko.storage.session import transact
+from motoko.storage.tables import initialise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from motoko.runtime.processes import ProcessId
+    from motoko.server.state_dir import StateDirectory
+
+log = logging.getLogger(__name__)
+
+GREETING_SECONDS = 0.2
+HANG_SECONDS = 3.0  # a server that greets nobody for so long hangs
+STOP_GRACE = 5.0  # seconds between asking a server to end and making it end
+UNSEEN_SECONDS = 20.0  # for a server to see the mark that it is to end
+UNREACHABLE_SECONDS = 4.0  # for a server to notice that nobody can reach it
+PAUSE = 0.05
+LOCK_PATIENCE = 40.0  # seconds: longer than a server may take to start
+_ROOM: Final = "Make room on the disk, and do it again: nothing is lost."
+_WRITABLE: Final = "It needs a directory it can write to; `motoko info` only reads."
+_ADVICE: Final = MappingProxyType(
+    {
+        errno.ENOSPC: _ROOM,
+        errno.EDQUOT: _ROOM,
+        errno.EROFS: _WRITABLE,
+        errno.EACCES: _WRITABLE,
+        errno.EPERM: _WRITABLE,
+    }
+)
+
+
+def answers(state: StateDirectory) -> bool:
+    """Return whether the server of this workflow's database listens."""
+    return _greeting(state) is not None and _is_served(state)
+
+
+def _reachable(state: StateDirectory) -> bool:
+    """Return whether a server listens, be it slow; one that was stopped (SIGSTOP) is not slow."""
+    greeting = _greeting(state)
+    if greeting is None or not _is_served(state):
+        return False
+    return bool(greeting) or _stopped_server(state) is None
+
+
+def _greeting(state: StateDirectory) -> bytes | None:
+    """Return the first bytes of the listening process, perhaps none; None without a listener."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2.0)
+        try:
+            probe.connect(str(state.socket()))
+        except OSError:
+            return None
+        # Hearing it out spares its log the complaint that nobody listened.
+        probe.settimeout(GREETING_SECONDS)
+        with contextlib.suppress(OSError):
+            return probe.recv(64)
+    return b""
+
+
+def _is_served(state: StateDirectory) -> bool:
+    """Return whether a server holds the lock on the database; no other process listens for it."""
+    return is_locked(state.database_lock) or is_locked(state.database)
+
+
+def _stopped_server(state: StateDirectory) -> ProcessId | None:
+    """Return the server if it is a stopped process (SIGSTOP) of this machine."""
+    found = PidFile(state.server_record).read()
+    return found.process if found is not None and is_stopped(found.process) else None
+
+
+def hangs(state: StateDirectory) -> bool:
+    """Return whether a server has the socket and greets nobody; blocks for HANG_SECONDS if so."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(HANG_SECONDS)
+        try:
+            probe.connect(str(state.socket()))  # the system does this for a server that hangs
+            probe.recv(64)
+        except (TimeoutError, BlockingIOError):  # the latter: nobody takes connections any more
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = None) -> bool:
+    """Start the server unless it runs; returns whether this call started it.
+
+    ``needed`` is asked once more when nobody else can start or stop it. Whoever knows the directory
+    under a former name is waited for. Raises NoDatabaseError
+    where there is nothing to serve, ServerError where it does not start.
+    """
+    await_former(state)
+    if _reachable(state):
+        return False
+    _check_database(state)
+    with explained(state.path, "used"), server_lock(state) as lock:
+        if _reachable(state) or not (needed is None or needed()):
+            return False
+        if _served_again(state):
+            return False
+        _check_database(state)  # it may have been replaced meanwhile
+        state.stopped_mark.unlink(missing_ok=True)
+        private_directory(state.logs)
+        before = last_cut(state.database)
+        spawn_detached(
+            module_command("motoko.server.main", str(state.path)),
+            log=state.logs / "server.log",
+            holding=lock,
+            error=ServerError,
+        )
+        cut = last_cut(state.database)
+        if cut is not None and cut != before:
+            log.warning("cut off the end of %s: %s", state.database, cut)
+    return True
+
+
+def _served_again(state: StateDirectory) -> bool:
+    """Wait for a server that has the file and cannot be reached; returns whether it can be again.
+
+    Without a socket it ends by itself; one that was stopped is killed. ServerError where it stays.
+    """
+    deadline = time.monotonic() + UNREACHABLE_SECONDS
+    while _is_served(state):
+        if _reachable(state):
+            return True
+        stopped = _stopped_server(state)
+        if stopped is not None and signal_process(stopped, signal.SIGKILL):
+            log.warning("killed the database server: process %d had been stopped", stopped.pid)
+        if time.monotonic() > deadline:
+            found = PidFile(state.server_record).read()
+            which = "another process" if found is None else f"process {found.process.pid}"
+            raise ServerError(
+                f"{state.database} is served by {which}, which cannot be reached",
+                hint="Stop it with `motoko kill`; what needs it starts another one.",
+            )
+        time.sleep(PAUSE)
+    return False
+
+
+def _check_database(state: StateDirectory) -> None:
+    if not state.database.exists():
+        raise NoDatabaseError(
+            f"{state.path.parent} has no database yet",
+            hint="Create it with `motoko create`, or create and run with `motoko run`.",
+        )
+
+
+def server_lock(state: StateDirectory) -> FileLock:
+    """Return the lock under which the server is started and stopped, and its file replaced."""
+    return FileLock(state.server_lock, timeout=LOCK_PATIENCE, error=ServerError)
+
+
+@contextlib.contextmanager
+def explained(where: Path, what: str) -> Iterator[None]:
+    """Have what the system refuses (no room, read-only) raised as a ServerError that says so."""
+    try:
+        yield
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        raise ServerError(
+            f"{where} cannot be {what}: {error.strerror}{place}",
+            hint=_ADVICE.get(error.errno or 0),
+        ) from error
+
+
+def stop_server(state: StateDirectory) -> bool:
+    """Stop the server if it runs; returns whether it did.
+
+    It stays stopped until somebody needs it.
+    """
+    if not state.path.exists():
+        return False
+    with explained(state.path, "used"), server_lock(state):
+        return _stop(state)
+
+
+def _stop(state: StateDirectory) -> bool:
+    state.stopped_mark.touch(mode=0o600)  # first, or who loses the server would start another
+    record = PidFile(state.server_record)
+    found = record.read()
+    if found is None or not record.owner_alive():
+        if answers(state):
+            raise ServerError(
+                f"a server answers at {state.socket()}, but {state.server_record} does not "
+                "say which process it is",
+                hint="Find it with `ps` and stop it by hand.",
+            )
+        return False
+    if is_visible(found.process):
+        anyio.run(stop, found.process, STOP_GRACE)
+    else:
+        _await_end(record, found.process.pid)
+    record.remove(found.process)
+    return True
+
+
+def _await_end(record: PidFile, pid: int) -> None:
+    """Wait until a server that cannot be signalled from here has seen the mark and ended."""
+    deadline = time.monotonic() + UNSEEN_SECONDS
+    while record.owner_alive():
+        if time.monotonic() > deadline:
+            raise ServerError(
+                f"the server (process {pid} of another container) did not end",
+                hint="Stop it there, with `motoko kill`.",
+            )
+        time.sleep(PAUSE)
+
+
+def create_database(
+    state: StateDirectory, studies: Iterable[str], *, replace: bool = False
+) -> None:
+    """Make a new empty database; DatabaseExistsError where there is one, unless ``replace``."""
+    if state.database.exists() and not replace:
+        raise DatabaseExistsError(
+            f"{state.path.parent} has results already",
+            hint="To delete them and begin anew say --validated.",
+        )
+    with explained(state.path, "made"):
+        if state.database.exists():
+            _discard(state)
+        stop_server(state)  # which may serve a file that somebody has deleted
+        private_directory(state.path)
+        private_directory(state.logs)
+        make_database_file(state, studies)
+    ensure_server(state)
+
+
+def _discard(state: StateDirectory) -> None:
+    """Stop the server and delete what its directory holds, except the locks.
+
+    Who waits for a lock waits for that very file: with another of that name nobody would exclude
+    anybody.
+    """
+    doomed = private_directory(state.path.with_name(f"{state.path.name}.{os.urandom(6).hex()}"))
+    with server_lock(state):
+        _stop(state)
+        state.database.rename(doomed / state.database.name)  # first: nobody takes a half for it
+        for path in state.path.iterdir():
+            if path.suffix != ".lock":
+                path.rename(doomed / path.name)
+    shutil.rmtree(doomed)
+
+
+def add_studies(state: StateDirectory, studies: Iterable[str]) -> None:
+    """Add the tables of studies that the database does not have yet."""
+    from motoko.server.watchdog import Supervisor  # which needs this module
+
+    names = list(studies)
+    database = Database.connect(str(state.socket()), supervisor=Supervisor(state))
+    try:
+        database.submit(
+            lambda: transact(database, lambda root: initialise(root, names), initialising=True)
+        ).result()
+    finally:
+        database.close()

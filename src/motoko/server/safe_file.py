@@ -1,0 +1,197 @@
+"""FileStorage that runs no pickle of a stranger, and writes a digest with each transaction.
+
+FileStorage itself unpickles what it finds beside a file (``.index``) and in a transaction's
+extension, and imports whatever the records name that it resolves a conflict of.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from ZODB.FileStorage import FileStorage
+from ZODB.fsIndex import fsIndex
+from ZODB.POSException import ConflictError
+
+from motoko.server.class_allow_list import check_record
+from motoko.server import transaction_file
+from motoko.server.transaction_file import RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STATE: Final = ".wf"  # how the directory is called whose index the server wrote
+OTHERS_WRITE: Final = 0o022
+
+log = logging.getLogger("motoko.storage")
+
+
+class SafeFile(FileStorage):  # type: ignore[misc]
+    """A FileStorage; ``committed``: only so many bytes of the file are read, and none written."""
+
+    _file: Any
+    _tfile: Any
+    _ude: Any
+    _view: int | None = None
+
+    def __init__(self, path: Path, *, committed: int | None = None) -> None:
+        self._view = committed
+        super().__init__(str(path), read_only=committed is not None)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def _restore_index(self) -> Any:
+        """Return the index that the server saved; None has FileStorage read the whole file."""
+        if self._view is not None:
+            self._file = _Committed(self._file, self._view)
+        found = saved_index(Path(self._file_name))
+        if found is None:
+            return None
+        position, index = found
+        try:
+            tid = self._sane(index, position)
+        except Exception:  # noqa: BLE001 - of an index that is wrong, anything
+            return None
+        return (index, position, tid) if tid else None
+
+    def _read_txn_header(self, pos: int, tid: bytes | None = None) -> Any:
+        header = super()._read_txn_header(pos, tid)
+        header.ext = b""  # which FileStorage would unpickle
+        return header
+
+    def tryToResolveConflict(  # noqa: N802 - the name is ZODB's
+        self,
+        oid: bytes,
+        committedSerial: bytes,  # noqa: N803
+        oldSerial: bytes,  # noqa: N803
+        newpickle: bytes,
+        committedData: bytes = b"",  # noqa: N803
+    ) -> Any:
+        """Resolve a conflict, unless a record names a class that Motoko never stores."""
+        committed = committedData or self.loadSerial(oid, committedSerial)
+        try:
+            for data in (newpickle, committed, self.loadSerial(oid, oldSerial)):
+                check_record(data)
+        except Exception as error:  # noqa: BLE001 - of a pickle that makes no sense, anything
+            log.error("a conflict was not resolved: %s", error)
+            serials = (committedSerial, oldSerial)
+            # Without the data, of which ZODB would load the class for its message.
+            raise ConflictError(oid=oid, serials=serials) from None
+        return super().tryToResolveConflict(oid, committedSerial, oldSerial, newpickle, committed)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def _begin(self, tid: bytes, user: bytes, description: bytes, extension: bytes) -> None:
+        extension = transaction_file.label()
+        self._ude = user, description, extension
+        super()._begin(tid, user, description, extension)
+
+    def tpc_vote(self, transaction: Any) -> Any:
+        """Write a transaction with the digest of its contents."""
+        with self._lock:
+            if transaction is self._transaction:
+                user, description, _ = self._ude
+                digest = transaction_file.digest_of(description, self._new_records())
+                self._ude = user, description, transaction_file.label(digest)
+        return super().tpc_vote(transaction)
+
+    def _new_records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (oid, data) of what the transaction in hand has stored."""
+        size, position = self._tfile.tell(), 0
+        while position < size:
+            self._tfile.seek(position)
+            oid, *_, length = RECORD.unpack(self._tfile.read(RECORD.size))
+            if length:
+                yield oid, self._tfile.read(length)
+            position += RECORD.size + (length or transaction_file.LENGTH.size)
+        self._tfile.seek(size)
+
+
+class _Committed:
+    """The first ``size`` bytes of a file."""
+
+    def __init__(self, file: Any, size: int) -> None:
+        self._file = file
+        self._size = size
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            offset += self._size
+            whence = os.SEEK_SET
+        return int(self._file.seek(offset, whence))
+
+    def read(self, size: int) -> bytes:
+        found: bytes = self._file.read(max(0, min(size, self._size - self._file.tell())))
+        return found
+
+
+# -- the index -------------------------------------------------------------------------------
+
+
+class _NoClasses(pickle.Unpickler):
+    """Reads a saved index: numbers, bytes and pairs of them."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"an index names {module}.{name}")
+
+
+def saved_position(path: Path) -> int:
+    """Return how many bytes of a file were committed when its index was saved; 0 if unknown."""
+    try:
+        with _own_index(path) as file:
+            found = _NoClasses(file).load()
+    except Exception:  # noqa: BLE001 - of an index that is damaged, anything; it is made anew
+        return 0
+    return found if type(found) is int and found > 0 else 0
+
+
+def saved_index(path: Path) -> tuple[int, fsIndex] | None:
+    """Return the index that the server saved, None if there is none or it makes no sense."""
+    index: dict[bytes, Any] = {}
+    try:
+        with _own_index(path) as file:
+            unpickler = _NoClasses(file)
+            position = unpickler.load()
+            if type(position) is not int:
+                return None
+            while pair := unpickler.load():
+                prefix, bucket = pair
+                index[prefix] = bucket
+            return position, _index_of(index)
+    except Exception:  # noqa: BLE001 - see above
+        return None
+
+
+def _index_of(buckets: dict[bytes, bytes]) -> fsIndex:
+    made = fsIndex()
+    made.__setstate__({"state_version": 1, "_data": list(buckets.items())})
+    return made
+
+
+@contextmanager
+def _own_index(path: Path) -> Iterator[IO[bytes]]:
+    """Open the index of a file, if it is the server's own: in a private state directory.
+
+    OSError where it is not: an index beside a backup may be anybody's.
+    """
+    directory = path.parent.stat()
+    descriptor = os.open(
+        f"{path}.index", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    )
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        ours = all(
+            one.st_uid == os.getuid() and not one.st_mode & OTHERS_WRITE
+            for one in (directory, found)
+        )
+        if path.parent.name != STATE or not ours or not stat.S_ISREG(found.st_mode):
+            raise PermissionError(f"{path}.index is not the server's own")
+        yield file

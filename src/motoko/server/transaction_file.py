@@ -1,0 +1,290 @@
+"""The transactions in a database file, read without loading any object.
+
+A file of FileStorage is a sequence of transactions. Each tells its length at both of its ends, and
+its status says whether it was finished. Its records repeat its id and its position. Motoko adds a
+digest of the contents, for the one fsync of a commit may leave the status written and a page of
+the contents not.
+"""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+import re
+import struct
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import IO, TYPE_CHECKING, Final
+
+from motoko.server.class_allow_list import references
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MAGIC: Final = b"FS30"  # what a file of FileStorage begins with
+# Id, length, status, lengths of user, description and extension.
+HEADER: Final = struct.Struct(">8sQcHHH")
+# Object id, transaction id, position of the former record and of the transaction, 0, length.
+RECORD: Final = struct.Struct(">8s8sQQHQ")
+LENGTH: Final = struct.Struct(">Q")
+FINISHED: Final = b" up"
+PACKED: Final = b"p"  # packing may have dropped records of it
+UNFINISHED: Final = b"c"
+CHUNK: Final = 2**20
+SECTOR: Final = 512  # bytes that a disk writes whole or not at all
+
+# The extension of a transaction: a pickled dictionary, so that ZODB's own tools read it as well.
+_DIGEST_BYTES: Final = 8
+_BLANK: Final = bytes(_DIGEST_BYTES)
+_LABEL: Final = pickle.dumps({"blake2b": _BLANK}, 3)
+_BEFORE, _AFTER = _LABEL.split(_BLANK)
+# What may be a header: an id of this century or the next few, a length below 2**40, a status.
+_HEADER_LIKE: Final = re.compile(rb"(?=[\x03-\x0f].{7}\x00\x00\x00.{5}[ up])", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What the header of a transaction says; it ends, its second length included, at ``end``."""
+
+    start: int
+    id: bytes
+    length: int
+    status: bytes
+    texts: tuple[int, int, int]
+
+    @property
+    def end(self) -> int:
+        """Return where the next transaction begins."""
+        return self.start + self.length + LENGTH.size
+
+    @property
+    def finished(self) -> bool:
+        """Whether its status says that it was finished."""
+        return self.status in FINISHED
+
+    @property
+    def plausible(self) -> bool:
+        """Whether its status is one that exists, and its length room for its header."""
+        room = self.length >= HEADER.size + sum(self.texts)
+        return room and (self.finished or self.status == UNFINISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One object as a transaction wrote it; ``data`` is None where it points to a former record."""
+
+    oid: bytes
+    data: bytes | None
+    back: int = 0
+
+
+def label(digest: bytes = _BLANK) -> bytes:
+    """Return the extension that carries a digest; its length is always the same."""
+    return _BEFORE + digest + _AFTER
+
+
+def digest_of(description: bytes, records: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the digest of a transaction: of its description, and (oid, data) of its records."""
+    found = blake2b(description, digest_size=_DIGEST_BYTES)
+    for oid, data in records:
+        found.update(oid)
+        found.update(data)
+    return found.digest()
+
+
+def read_header(file: IO[bytes], position: int) -> Transaction | None:
+    """Return what the header at ``position`` says, None if it is cut off."""
+    file.seek(position)
+    header = file.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    number, length, status, *texts = HEADER.unpack(header)
+    return Transaction(position, number, length, status, (texts[0], texts[1], texts[2]))
+
+
+def read_closed(file: IO[bytes], position: int, size: int) -> Transaction | None:
+    """Return the transaction at ``position`` if both its ends tell the same length."""
+    found = read_header(file, position)
+    if found is None or found.end > size or closing_length(file, found.end) != found.length:
+        return None
+    return found
+
+
+def read_before(file: IO[bytes], end: int) -> Transaction | None:
+    """Return the transaction that ends at ``end``, None if what is there is none."""
+    length = closing_length(file, end)
+    found = None if length is None else read_closed(file, end - LENGTH.size - length, end)
+    return found if found is not None and found.end == end else None
+
+
+def closing_length(file: IO[bytes], end: int) -> int | None:
+    """Return how long the transaction says to be that ends at ``end``, None if it cannot be."""
+    file.seek(end - LENGTH.size)
+    found: int = LENGTH.unpack(file.read(LENGTH.size))[0]
+    return found if HEADER.size <= found <= end - LENGTH.size - len(MAGIC) else None
+
+
+def walk(file: IO[bytes], position: int, size: int) -> tuple[int, Transaction | None]:
+    """Return where the intact transactions from ``position`` on end, and the last one."""
+    last: Transaction | None = None
+    while position < size:
+        found = read_closed(file, position, size)
+        if found is None or (last is not None and found.id <= last.id):
+            break
+        if not is_intact(file, found):
+            break
+        position, last = found.end, found
+    return position, last
+
+
+def read_records(
+    file: IO[bytes], transaction: Transaction, *, moved: int = 0
+) -> list[Record] | None:
+    """Return the records of a transaction, None where they do not add up to it.
+
+    ``moved``: by how many bytes the transaction is not where it was written.
+    """
+    position = transaction.start + HEADER.size + sum(transaction.texts)
+    last = transaction.end - LENGTH.size
+    found: list[Record] = []
+    file.seek(position)
+    while position < last:
+        header = file.read(RECORD.size)
+        if len(header) < RECORD.size:
+            return None
+        oid, number, former, start, version, length = RECORD.unpack(header)
+        position += RECORD.size + (length or LENGTH.size)
+        if (
+            number != transaction.id
+            or start != transaction.start - moved
+            or version
+            or former >= transaction.start - moved + transaction.length
+            or position > last
+        ):
+            return None
+        data = file.read(length or LENGTH.size)
+        back = 0 if length else LENGTH.unpack(data)[0]
+        found.append(Record(oid, data if length else None, back))
+    return found if position == last else None
+
+
+def is_intact(file: IO[bytes], transaction: Transaction) -> bool:
+    """Return whether the contents of a finished transaction are those that were written.
+
+    Where it carries no digest, as those of an older Motoko, whether they make sense.
+    """
+    return intact_records(file, transaction) is not None
+
+
+def intact_records(
+    file: IO[bytes], transaction: Transaction, *, moved: int = 0
+) -> list[Record] | None:
+    """Return the records of a transaction whose contents are intact, else None."""
+    if not (transaction.finished and transaction.plausible):
+        return None
+    records = read_records(file, transaction, moved=moved)
+    if records is None:
+        return None
+    description, digest = _described(file, transaction)
+    pairs = [(record.oid, record.data) for record in records if record.data is not None]
+    # Packing drops records; of those that point to others the digest says nothing either.
+    if digest is not None and transaction.status != PACKED and len(pairs) == len(records):
+        return records if digest_of(description, pairs) == digest else None
+    return records if all(_makes_sense(data) for _, data in pairs) else None
+
+
+def _described(file: IO[bytes], transaction: Transaction) -> tuple[bytes, bytes | None]:
+    """Return a transaction's description, and its digest if it carries one."""
+    user, description, extension = transaction.texts
+    file.seek(transaction.start + HEADER.size + user)
+    text, extra = file.read(description), file.read(extension)
+    if len(extra) != len(_LABEL):
+        return text, None
+    if not (extra.startswith(_BEFORE) and extra.endswith(_AFTER)) and any(extra):
+        return text, None
+    return text, extra[len(_BEFORE) : len(_BEFORE) + _DIGEST_BYTES]
+
+
+def _makes_sense(data: bytes) -> bool:
+    """Return whether a record is two pickles. Nothing that they name is looked up."""
+    try:
+        references(data)
+    except Exception:  # noqa: BLE001 - of a pickle that makes no sense, anything may come
+        return False
+    return True
+
+
+def find_whole(file: IO[bytes], position: int, size: int, after: bytes) -> Transaction | None:
+    """Return the next whole transaction from ``position`` on, where the file is out of step.
+
+    ``after``: the id of the last transaction before. A transaction says where it was written; one
+    that is elsewhere, as where bytes are missing before it, counts only if its digest is right.
+    """
+    for start in _header_like(file, position, size):
+        found = read_closed(file, start, size)
+        if found is None or not found.plausible or not found.finished or found.id <= after:
+            continue
+        if records_of(file, found) is not None:
+            return found
+    return None
+
+
+def another_begins(file: IO[bytes], position: int, size: int) -> bool:
+    """Return whether a transaction begins at ``position`` or later, be it whole or not."""
+    for start in _header_like(file, position, size):
+        found = read_header(file, start)
+        if found is not None and found.plausible:
+            file.seek(start + HEADER.size + sum(found.texts))
+            header = file.read(RECORD.size)
+            if len(header) == RECORD.size:
+                _, number, _, place, *_ = RECORD.unpack(header)
+                if (number, place) == (found.id, start):
+                    return True
+    return False
+
+
+def records_of(file: IO[bytes], transaction: Transaction) -> list[Record] | None:
+    """Return the records of a transaction that is whole, wherever it was written; else None."""
+    records = intact_records(file, transaction)
+    if records is not None or _described(file, transaction)[1] is None:
+        return records
+    file.seek(transaction.start + HEADER.size + sum(transaction.texts))
+    header = file.read(RECORD.size)
+    if len(header) < RECORD.size or transaction.status == PACKED:
+        return None
+    moved = transaction.start - RECORD.unpack(header)[3]
+    return intact_records(file, transaction, moved=moved)
+
+
+def _header_like(file: IO[bytes], position: int, size: int) -> Iterator[int]:
+    if position >= size:
+        return
+    with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
+        for match in _HEADER_LIKE.finditer(content, position):
+            yield match.start()
+
+
+def only_zeros(file: IO[bytes], position: int, end: int) -> bool:
+    """Return whether all bytes from ``position`` to ``end`` are zero."""
+    file.seek(position)
+    while position < end:
+        chunk = file.read(min(CHUNK, end - position))
+        if not chunk or any(chunk):
+            return not chunk
+        position += len(chunk)
+    return True
+
+
+def sector_end(position: int) -> int:
+    """Return where the sector ends that holds the byte before ``position``."""
+    return -(-position // SECTOR) * SECTOR
+
+
+def lacks_a_sector(file: IO[bytes], position: int, end: int) -> bool:
+    """Return whether a sector of the disk was never written between ``position`` and ``end``."""
+    while position < end:
+        following = min(end, sector_end(position + 1))
+        if only_zeros(file, position, following):
+            return True
+        position = following
+    return False
