@@ -16,7 +16,7 @@ import ZODB
 from ZEO.ClientStorage import ClientStorage
 
 from motoko.server.lifecycle import create_database, stop_server
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 
 SAMPLES = 300
 PAUSE = 0.02  # seconds between samples
@@ -43,7 +43,7 @@ def bare_latency() -> tuple[float, float]:
     same disk, with its own way of writing.
     """
     with tempfile.TemporaryDirectory() as name:
-        state = StateDirectory.of(Path(name) / "wf")
+        state = StateDir.of(Path(name) / "wf")
         state.path.parent.mkdir()
         create_database(state, [])
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from floors import bare_latency
 from motoko.core.changes import EditRun
-from motoko.core.edits import Claim, End, Started
+from motoko.core.edits import Claim, EndAttempt, MarkStarted
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.storage.database import Database
@@ -34,8 +34,8 @@ def writer(socket: str) -> None:
         session.refresh()
         key, token = RunKey("mult", run_id), f"t{run_id}"
         session.add(EditRun(key, Claim("bench", token, 1.0)))
-        session.add(EditRun(key, Started(token, 1.0, "bench")))
-        session.add(EditRun(key, End(token, Lifecycle.FINISHED, 1.0, "bench", 0)))
+        session.add(EditRun(key, MarkStarted(token, 1.0, "bench")))
+        session.add(EditRun(key, EndAttempt(token, Lifecycle.FINISHED, 1.0, "bench", 0)))
         begin = time.time()
         database.submit(session.commit).result()
         print(run_id, begin, time.time(), flush=True)

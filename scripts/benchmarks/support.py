@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from motoko.core.changes import EditRun
-from motoko.core.edits import Claim, End
+from motoko.core.edits import Claim, EndAttempt
 from motoko.core.states import Lifecycle
 from motoko.workflow import Workflow
 
@@ -65,7 +65,7 @@ def end_all(workflow: Workflow) -> None:
     for run in workflow.mult.select().runs:
         token = f"t{run.id}"
         changes.append(EditRun(run.key, Claim("bench", token, 1.0)))
-        changes.append(EditRun(run.key, End(token, Lifecycle.FINISHED, 1.0, "bench", 0)))
+        changes.append(EditRun(run.key, EndAttempt(token, Lifecycle.FINISHED, 1.0, "bench", 0)))
     workflow.store.script.write(*changes)
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from motoko.core.changes import EditRun
-from motoko.core.edits import Claim, End
+from motoko.core.edits import Claim, EndAttempt
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.workflow import Workflow, event
@@ -141,7 +141,7 @@ def select() -> list[Row]:
                 key, token = RunKey("mult", run_id), f"t{run_id}"
                 workflow.store.script.write(
                     EditRun(key, Claim("bench", token, 1.0)),
-                    EditRun(key, End(token, Lifecycle.FINISHED, 1.0, "bench", 0)),
+                    EditRun(key, EndAttempt(token, Lifecycle.FINISHED, 1.0, "bench", 0)),
                 )
             selection = workflow.mult.select(["state = FINISHED"])
             assert len(list(selection)) == 100

@@ -8,9 +8,9 @@ import pytest
 from ZODB.FileStorage import FileStorage
 
 from motoko.server.lifecycle import create_database, stop_server
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 from motoko.testing import empty_database
 from motoko.testing.storage_contract import StorageContract
@@ -48,8 +48,8 @@ def _anew(root: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateDirectory]:
-    state = StateDirectory.of(tmp_path_factory.mktemp("workflow"))
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateDir]:
+    state = StateDir.of(tmp_path_factory.mktemp("workflow"))
     create_database(state, STUDIES)
     yield state
     stop_server(state)
@@ -57,7 +57,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateDirectory]
 
 class TestThroughAServer(StorageContract):
     @pytest.fixture
-    def connect(self, server: StateDirectory) -> Iterator[Connect]:
+    def connect(self, server: StateDir) -> Iterator[Connect]:
         opened: list[Database] = []
 
         def connect() -> Database:
@@ -65,7 +65,7 @@ class TestThroughAServer(StorageContract):
             return opened[-1]
 
         database = connect()
-        database.submit(lambda: transact(database, _anew, initialising=True)).result()
+        database.submit(lambda: run_transaction(database, _anew, initialising=True)).result()
         yield connect
         for database in opened:
             database.close()

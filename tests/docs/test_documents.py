@@ -26,7 +26,7 @@ import pytest
 
 from motoko.cli.parser import COMMANDS as COMMANDS_OF_MOTOKO
 from motoko.config.study_file import StudyFile
-from motoko.config.workflow_file import TaskManagerConfig, WorkflowFile
+from motoko.config.workflow_file import TaskManagerSettings, WorkflowFile
 from motoko.core.constraints import Columns, parse
 from motoko.core.records import RESOURCES, RUN_COLUMNS
 from motoko.workflow import Workflow
@@ -193,7 +193,7 @@ def test_constraints_of_the_reference_are_accepted() -> None:
 def test_the_reference_names_every_key_and_command() -> None:
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     example = (ROOT / "motoko.yaml.example").read_text(encoding="utf-8")
-    keys = {*WorkflowFile.model_fields, *TaskManagerConfig.model_fields}
+    keys = {*WorkflowFile.model_fields, *TaskManagerSettings.model_fields}
 
     for key in {*keys, *StudyFile.model_fields}:
         assert f"`{key}`" in text, key

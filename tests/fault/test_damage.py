@@ -30,16 +30,16 @@ from motoko.launcher.daemon import running_launchers
 from motoko.operations.backup import back_up, restore
 from motoko.operations.overview import Overview
 from motoko.operations.shutdown import kill
-from motoko.runtime.processes import ProcessId, is_alive
+from motoko.runtime.processes import ProcessIdentity, is_alive
 from motoko.server import integrity
-from motoko.server.file_storage import ServedFile
-from motoko.server.integrity import examine, last_cut, mend, told
+from motoko.server.file_storage import AtomicFileStorage
+from motoko.server.integrity import check_file, cut_torn_tail, last_cut, translate_errors
 from motoko.server.lifecycle import stop_server
-from motoko.server.state_dir import StateDirectory
-from motoko.storage.commit import transact
-from motoko.storage.database import Database
-from motoko.storage.store import Store
+from motoko.server.state_dir import StateDir
 from motoko.server.transaction_file import HEADER, LENGTH, MAGIC
+from motoko.storage.commit import run_transaction
+from motoko.storage.database import Database
+from motoko.storage.store import WorkflowStore
 from tests.support.command_line import Shell, finish, small_workflow
 from tests.support.command_line import wait_until as eventually
 from tests.support.launching import Place, wait_until
@@ -59,7 +59,7 @@ DATA: Final = Path(__file__).parent.parent / "data"
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database file with some commits, each of which sets one variable; and its index."""
     state = make(tmp_path_factory.mktemp("made") / "wf")
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     for number in range(COMMITS):
         store.script.write(SetVariable(None, f"v{number}", f"value {number}"))
     store.close()
@@ -68,9 +68,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def state(made: Path, tmp_path: Path) -> StateDirectory:
+def state(made: Path, tmp_path: Path) -> StateDir:
     """A workflow with a copy of that file, and no index."""
-    state = StateDirectory.of(tmp_path / "wf")
+    state = StateDir.of(tmp_path / "wf")
     state.logs.mkdir(parents=True)
     shutil.copy(made, state.database)
     return state
@@ -89,7 +89,7 @@ def transactions(content: bytes) -> list[tuple[int, int]]:
 def values(path: Path) -> list[str]:
     """Return the variables in a file."""
     database = Database.read_file(path)
-    store = Store(StateDirectory(path.parent), {}, database=database)
+    store = WorkflowStore(StateDir(path.parent), {}, database=database)
     try:
         with store.script.view() as session:
             names = session.tables.variable_names(None)
@@ -125,14 +125,14 @@ def crashed() -> dict[str, Callable[[bytes, int, int], bytes]]:
 @pytest.mark.parametrize("what", crashed())
 @pytest.mark.parametrize("indexed", [False, True], ids=["no index", "index"])
 def test_what_a_crash_left_is_cut_off(
-    state: StateDirectory, made: Path, caplog: pytest.LogCaptureFixture, what: str, indexed: bool
+    state: StateDir, made: Path, caplog: pytest.LogCaptureFixture, what: str, indexed: bool
 ) -> None:
     content = made.read_bytes()
     begin, end = transactions(bytes(content))[-1]
     index = made.with_name("wf.db.index")
     if indexed:  # the index knows of all but the last commit
         state.database.write_bytes(content[:begin])
-        served = Store(state, {})
+        served = WorkflowStore(state, {})
         assert variable(served, "v0") == "value 0"
         served.close()
         stop_server(state)
@@ -145,34 +145,34 @@ def test_what_a_crash_left_is_cut_off(
     assert values(state.database) == expected  # looking changes nothing
     assert state.database.read_bytes() == left
     with caplog.at_level(logging.WARNING, "motoko"):
-        mend(state.database)
+        cut_torn_tail(state.database)
     assert state.database.read_bytes() == content[:begin]
     assert f"cut off the end of {state.database}: {len(left) - begin} bytes" in caplog.text
     cut = last_cut(state.database)
     assert cut is not None
     assert cut.size == len(left) - begin
     assert values(state.database) == expected
-    mend(state.database)
+    cut_torn_tail(state.database)
 
 
-def test_a_server_goes_on_from_what_a_crash_left(state: StateDirectory, made: Path) -> None:
+def test_a_server_goes_on_from_what_a_crash_left(state: StateDir, made: Path) -> None:
     state.database.write_bytes(made.read_bytes() + bytes(1000))
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     assert variable(store, f"v{COMMITS - 1}") == f"value {COMMITS - 1}"
     store.script.write(SetVariable(None, "w", 1))
     store.close()
     assert "wf.db: 1000 bytes of a commit" in (state.logs / "server.log").read_text()
     stop_server(state)
-    look = Store(state, {}, look=True)
+    look = WorkflowStore(state, {}, look=True)
     assert variable(look, "w") == 1
     look.close()
 
 
-def test_a_whole_file_is_left_as_it_is(state: StateDirectory, made: Path) -> None:
-    mend(state.database)
+def test_a_whole_file_is_left_as_it_is(state: StateDir, made: Path) -> None:
+    cut_torn_tail(state.database)
     assert state.database.read_bytes() == made.read_bytes()
     size = made.stat().st_size
-    found = examine(state.database)
+    found = check_file(state.database)
     assert (found.size, found.committed) == (size, size)
 
 
@@ -186,11 +186,11 @@ LARGE: Final = "text " * 4000
 @pytest.fixture(scope="module")
 def large(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same file with one large commit at its end."""
-    state = StateDirectory.of(tmp_path_factory.mktemp("large"))
+    state = StateDir.of(tmp_path_factory.mktemp("large"))
     state.logs.mkdir(parents=True)
     shutil.copy(made, state.database)
-    database = Database(ServedFile(state.database))
-    transact(database, lambda tables: tables.set_variable(None, "large", [LARGE, 1]))
+    database = Database(AtomicFileStorage(state.database))
+    run_transaction(database, lambda tables: tables.set_variable(None, "large", [LARGE, 1]))
     database.close()
     return state.database
 
@@ -201,9 +201,7 @@ def sectors(begin: int, end: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def test_a_torn_commit_is_cut_off_whichever_part_is_missing(
-    state: StateDirectory, large: Path
-) -> None:
+def test_a_torn_commit_is_cut_off_whichever_part_is_missing(state: StateDir, large: Path) -> None:
     content = large.read_bytes()
     begin, end = transactions(content)[-1]
     parts = sectors(begin, end)
@@ -214,8 +212,8 @@ def test_a_torn_commit_is_cut_off_whichever_part_is_missing(
         for first, last in missing:
             torn[first:last] = bytes(last - first)
         state.database.write_bytes(torn)
-        assert examine(state.database).committed == begin, missing
-    served = ServedFile(state.database)
+        assert check_file(state.database).committed == begin, missing
+    served = AtomicFileStorage(state.database)
     served.close()
     assert state.database.read_bytes() == content[:begin]
     cut = last_cut(state.database)
@@ -224,7 +222,7 @@ def test_a_torn_commit_is_cut_off_whichever_part_is_missing(
     assert values(state.database) == [f"value {number}" for number in range(COMMITS)]
 
 
-def test_a_commit_that_has_only_changed_is_damage(state: StateDirectory, large: Path) -> None:
+def test_a_commit_that_has_only_changed_is_damage(state: StateDir, large: Path) -> None:
     """It may have been acknowledged, and so it is not cut off."""
     content = large.read_bytes()
     begin, end = transactions(content)[-1]
@@ -233,51 +231,51 @@ def test_a_commit_that_has_only_changed_is_damage(state: StateDirectory, large: 
         changed[place] ^= 4
         state.database.write_bytes(changed)
         with pytest.raises(DatabaseDamagedError, match=r"is damaged at byte") as told_so:
-            examine(state.database)
+            check_file(state.database)
         assert "motoko restore --salvage" in (told_so.value.hint or "")
 
 
-def test_a_torn_commit_in_the_middle_is_damage(state: StateDirectory, large: Path) -> None:
+def test_a_torn_commit_in_the_middle_is_damage(state: StateDir, large: Path) -> None:
     content = large.read_bytes()
     begin, end = transactions(content)[-1]
     state.database.write_bytes(content)
-    database = Database(ServedFile(state.database))
-    transact(database, lambda tables: tables.set_variable(None, "after", 1))
+    database = Database(AtomicFileStorage(state.database))
+    run_transaction(database, lambda tables: tables.set_variable(None, "after", 1))
     database.close()
     (state.path / "wf.db.index").unlink()
     torn = bytearray(state.database.read_bytes())
     torn[begin + 1000 : end - 1000] = bytes(end - begin - 2000)
     state.database.write_bytes(torn)
     with pytest.raises(DatabaseDamagedError, match=f"is damaged at byte {begin}"):
-        ServedFile(state.database)
+        AtomicFileStorage(state.database)
     assert state.database.read_bytes() == torn
 
 
 def test_what_an_older_motoko_wrote_carries_no_digest_and_is_whole(tmp_path: Path) -> None:
-    state = StateDirectory.of(tmp_path)
+    state = StateDir.of(tmp_path)
     state.path.mkdir()
     state.database.write_bytes(gzip.decompress((DATA / "version-2.db.gz").read_bytes()))
     size = state.database.stat().st_size
-    assert examine(state.database).committed == size
+    assert check_file(state.database).committed == size
 
 
-def test_digests_survive_a_pack(state: StateDirectory, large: Path) -> None:
+def test_digests_survive_a_pack(state: StateDir, large: Path) -> None:
     shutil.copy(large, state.database)
-    served = ServedFile(state.database)
+    served = AtomicFileStorage(state.database)
     before = served.getSize()
     served.pack(time.time() - 0.001, None)
     served.close()
     size = state.database.stat().st_size
     assert size < before
     (state.path / "wf.db.index").unlink()
-    assert examine(state.database).committed == size
+    assert check_file(state.database).committed == size
 
 
 def test_info_tells_of_what_was_cut_off(
-    state: StateDirectory, made: Path, capsys: pytest.CaptureFixture[str]
+    state: StateDir, made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state.database.write_bytes(made.read_bytes() + bytes(1000))
-    ServedFile(state.database).close()
+    AtomicFileStorage(state.database).close()
     cut = last_cut(state.database)
     assert cut is not None
     overview = Overview(str(state.path.parent), database=True, server=None, cut=cut)
@@ -290,7 +288,7 @@ def test_info_tells_of_what_was_cut_off(
 
 
 def test_damage_before_the_end_costs_nothing_that_follows(
-    state: StateDirectory, made: Path, monkeypatch: pytest.MonkeyPatch
+    state: StateDir, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FileStorage alone would cut off all that follows a length that is wrong."""
     monkeypatch.setattr(integrity, "MOMENT", 0.0)
@@ -308,24 +306,24 @@ def test_damage_before_the_end_costs_nothing_that_follows(
                 changed = content[:place] + bytes([value]) + content[place + 1 :]
                 state.database.write_bytes(changed)
                 with contextlib.suppress(DatabaseDamagedError):
-                    mend(state.database)
+                    cut_torn_tail(state.database)
                 assert state.database.read_bytes() == changed
 
 
-def test_what_an_index_knows_of_is_missed(state: StateDirectory, made: Path) -> None:
+def test_what_an_index_knows_of_is_missed(state: StateDir, made: Path) -> None:
     content = made.read_bytes()
     shutil.copy(made.with_name("wf.db.index"), state.path)
-    mend(state.database)
+    cut_torn_tail(state.database)
     begin, _ = transactions(content)[-1]
     for size in (len(content) - 1, begin, begin - 1, 100):
         state.database.write_bytes(content[:size])
         expected = f"of {len(content)} bytes that were committed {size} are left"
         with pytest.raises(DatabaseDamagedError, match=expected):
-            mend(state.database)
+            cut_torn_tail(state.database)
         assert state.database.read_bytes() == content[:size]
 
 
-def test_an_id_that_is_wrong_hides_nothing_that_follows(state: StateDirectory, made: Path) -> None:
+def test_an_id_that_is_wrong_hides_nothing_that_follows(state: StateDir, made: Path) -> None:
     content = made.read_bytes()
     begin, _ = transactions(content)[-3]
     state.database.write_bytes(content[:begin] + b"\xff" + content[begin + 1 :])
@@ -333,7 +331,7 @@ def test_an_id_that_is_wrong_hides_nothing_that_follows(state: StateDirectory, m
         Database.read_file(state.database)
 
 
-def test_without_a_root_no_new_one_is_made(state: StateDirectory, made: Path) -> None:
+def test_without_a_root_no_new_one_is_made(state: StateDir, made: Path) -> None:
     content = made.read_bytes()
     for begin, _ in transactions(content):
         number = content[begin : begin + 8]
@@ -341,27 +339,27 @@ def test_without_a_root_no_new_one_is_made(state: StateDirectory, made: Path) ->
     state.database.write_bytes(content)
     with pytest.raises(DatabaseDamagedError):
         Database.read_file(state.database)
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     with pytest.raises(ServerError, match="is damaged"):
         variable(store, "v0")
     store.close()
     assert state.database.read_bytes() == content
 
 
-def test_a_file_that_somebody_serves_is_not_mended(state: StateDirectory) -> None:
-    served = ServedFile(state.database)
+def test_a_file_that_somebody_serves_is_not_mended(state: StateDir) -> None:
+    served = AtomicFileStorage(state.database)
     content = state.database.read_bytes() + bytes(30)  # as of a commit under way
     state.database.write_bytes(content)
     with pytest.raises(LockError):
-        ServedFile(state.database)
+        AtomicFileStorage(state.database)
     assert state.database.read_bytes() == content
     served.close()
 
 
 def test_a_file_that_was_replaced_is_not_taken_for_damaged(
-    state: StateDirectory, made: Path, tmp_path: Path
+    state: StateDir, made: Path, tmp_path: Path
 ) -> None:
-    store = Store(state, {}, look=True)
+    store = WorkflowStore(state, {}, look=True)
     assert variable(store, "v0") == "value 0"
     (tmp_path / "other").write_bytes(made.read_bytes()[:1000] + bytes(10000))
     (tmp_path / "other").replace(state.database)
@@ -377,7 +375,7 @@ def test_a_file_that_was_replaced_is_not_taken_for_damaged(
 def test_what_says_nothing_of_the_file_is_not_called_damage(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(type(error)), told(Path("a"), opening=True):
+    with pytest.raises(type(error)), translate_errors(Path("a"), opening=True):
         raise error
     name = f"builtins.{type(error).__name__}"
 
@@ -395,9 +393,7 @@ def test_what_says_nothing_of_the_file_is_not_called_damage(
 
 
 @pytest.mark.parametrize("served", [False, True], ids=["looked at", "served"])
-def test_an_object_that_cannot_be_read_is_damage(
-    state: StateDirectory, made: Path, served: bool
-) -> None:
+def test_an_object_that_cannot_be_read_is_damage(state: StateDir, made: Path, served: bool) -> None:
     shutil.copy(made.with_name("wf.db.index"), state.path)
     content = bytearray(made.read_bytes())
     begin, end = transactions(bytes(content))[-1]
@@ -405,7 +401,7 @@ def test_an_object_that_cannot_be_read_is_damage(
     content[place - 12 : place] = b"\xff" * 12  # so that its pickle makes no sense
     assert place < end
     state.database.write_bytes(content)
-    store = Store(state, {}, look=not served)
+    store = WorkflowStore(state, {}, look=not served)
     try:
         assert variable(store, "v0") == "value 0"
         with pytest.raises(DatabaseDamagedError) as caught:
@@ -464,7 +460,7 @@ def test_commands_name_the_file_and_what_to_do(tmp_path: Path, finished: Path, w
     change, unindexed, expected = DAMAGE[what]
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     shell = Shell(tmp_path / "wf")
-    state = StateDirectory.of(shell.directory)
+    state = StateDir.of(shell.directory)
     copy = tmp_path / "copy"
     if unindexed:
         state.path.joinpath("wf.db.index").unlink()
@@ -585,9 +581,9 @@ def test_a_run_of_which_the_copy_knows_nothing_is_left_in_peace_while_it_goes_on
     record = place.wait([key])[0]
     assert record.state == "FAILED"
     assert f"process {process[0]} still works in" in (record.reason or "")
-    assert is_alive(ProcessId(*process))
+    assert is_alive(ProcessIdentity(*process))
     (tmp_path / "go").touch()
-    wait_until(lambda: not is_alive(ProcessId(*process)))
+    wait_until(lambda: not is_alive(ProcessIdentity(*process)))
     place.edit(key, Retry(place.store.now(), "the test"))
 
     wait_until(lambda: place.record(key).state == "FINISHED")

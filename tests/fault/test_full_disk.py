@@ -17,9 +17,9 @@ from motoko.errors import ServerError, StorageError
 from motoko.launcher.executors.local_process import WRAPPER
 from motoko.runtime.processes import is_alive
 from motoko.server.lifecycle import create_database, ensure_server, stop_server
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.storage.session import Session
-from motoko.storage.store import Store
+from motoko.storage.store import WorkflowStore
 from motoko.testing import invariants
 from motoko.testing.clients import commit
 from motoko.workflow import Workflow
@@ -41,7 +41,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     place.mkdir()
     mount(place, "-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs")
     yield place
-    stop_server(StateDirectory.of(place / "wf"))
+    stop_server(StateDir.of(place / "wf"))
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
@@ -68,7 +68,7 @@ def fill(place: Path) -> Path:
     return stuff
 
 
-def write_until_refused(store: Store) -> tuple[StorageError, int]:
+def write_until_refused(store: WorkflowStore) -> tuple[StorageError, int]:
     for number in range(1000):
         session = Session(store.database)
         try:
@@ -84,7 +84,7 @@ def write_until_refused(store: Store) -> tuple[StorageError, int]:
 
 def test_a_full_disk_stops_loudly_and_is_gone_on_from(small: Path) -> None:
     state = make(small / "wf")
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     stuff = small / "stuff"
     stuff.write_bytes(b"\1" * 1_000_000)
     error, done = write_until_refused(store)
@@ -103,7 +103,7 @@ def test_a_full_disk_stops_loudly_and_is_gone_on_from(small: Path) -> None:
     assert variable(store, "n") == done + 2
     store.close()
     stop_server(state)
-    look = Store(state, {}, look=True)
+    look = WorkflowStore(state, {}, look=True)
     assert variable(look, "n") == done + 2
     assert variable(look, f"v{done - 1}") == "x" * 50_000
     look.close()
@@ -113,7 +113,7 @@ def test_a_full_disk_stops_loudly_and_is_gone_on_from(small: Path) -> None:
 
 def test_no_room_to_start_in(small: Path) -> None:
     state = make(small / "wf")
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     increment(store)
     store.close()
     stop_server(state)
@@ -122,7 +122,7 @@ def test_no_room_to_start_in(small: Path) -> None:
     with pytest.raises(ServerError, match="No space left on device") as caught:
         ensure_server(state)
     assert "\n" not in caught.value.message
-    look = Store(state, {}, look=True)
+    look = WorkflowStore(state, {}, look=True)
     assert variable(look, "n") == 1
     look.close()
     stuff.unlink()
@@ -133,7 +133,7 @@ def test_no_room_to_start_in(small: Path) -> None:
 
 def test_a_directory_that_can_only_be_read(tmp_path: Path) -> None:
     state = make(tmp_path / "wf")
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     increment(store)
     store.close()
     stop_server(state)
@@ -147,7 +147,7 @@ def test_a_directory_that_can_only_be_read(tmp_path: Path) -> None:
             create_database(state, STUDIES, replace=True)
         with pytest.raises(ServerError, match="Read-only file system"):
             stop_server(state)
-        look = Store(state, {}, look=True)
+        look = WorkflowStore(state, {}, look=True)
         assert variable(look, "n") == 1
         look.close()
     finally:

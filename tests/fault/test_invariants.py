@@ -12,7 +12,7 @@ import pytest
 
 from motoko.launcher.daemon import running_launchers
 from motoko.server.lifecycle import stop_server
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.testing import invariants
 from motoko.workflow import Workflow
 from tests.support import victims
@@ -60,7 +60,7 @@ class Stage:
         )  # fmt: skip
         self.started.append(process)
         if kind == "launcher":
-            state = StateDirectory.of(self.work.directory)
+            state = StateDir.of(self.work.directory)
             wait_until(lambda: process.pid in {r.process.pid for r in running_launchers(state)})
         return process
 
@@ -132,7 +132,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     yield made
     made.close()
     wait_until(lambda: not victims.wrappers(directory))
-    stop_server(StateDirectory.of(directory))
+    stop_server(StateDir.of(directory))
     victims.wait_until_none_left(tmp_path)
 
 

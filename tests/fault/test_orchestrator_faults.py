@@ -10,7 +10,7 @@ import pytest
 from motoko.launcher.daemon import start_launcher, stop_launcher
 from motoko.runtime import fault_points
 from motoko.server.lifecycle import stop_server
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.testing import invariants
 from motoko.workflow import Workflow
 from tests.support import victims
@@ -51,7 +51,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A workflow with a server and a launcher; every test has a run name of its own there."""
     place = tmp_path_factory.mktemp("served")
     directory = place / "wf"
-    state = StateDirectory.of(directory)
+    state = StateDir.of(directory)
     try:
         make_fan_out(directory)
         start_launcher(state)

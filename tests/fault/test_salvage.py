@@ -14,14 +14,14 @@ from motoko.core.edits import SetFields
 from motoko.core.records import RunKey
 from motoko.errors import DatabaseDamagedError
 from motoko.operations.backup import salvage as salvage_workflow
-from motoko.server.create import make_database_file
-from motoko.server.file_storage import ServedFile
-from motoko.server.state_dir import StateDirectory
-from motoko.storage.commit_checks import check_file, check_tables
+from motoko.server.create import create_database_file
+from motoko.server.file_storage import AtomicFileStorage
+from motoko.server.state_dir import StateDir
+from motoko.server.transaction_file import HEADER, LENGTH, MAGIC
+from motoko.storage.commit_checks import check_database_file, check_tables
 from motoko.storage.database import Database
 from motoko.storage.salvage import Salvaged, salvage
-from motoko.storage.session import Session, transact
-from motoko.server.transaction_file import HEADER, LENGTH, MAGIC
+from motoko.storage.session import Session, run_transaction
 from motoko.testing import add_run
 from motoko.testing.clients import commit
 from tests.support.gadgets import RECORDS, SHAPES, plant_record
@@ -39,10 +39,10 @@ EDITED = 7
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database file: a commit for each run, then one is deleted, one edited, a variable set."""
-    state = StateDirectory.of(tmp_path_factory.mktemp("made"))
+    state = StateDir.of(tmp_path_factory.mktemp("made"))
     state.path.mkdir(mode=0o700)
-    make_database_file(state, ["s"])
-    database = Database(ServedFile(state.database))
+    create_database_file(state, ["s"])
+    database = Database(AtomicFileStorage(state.database))
     session = Session(database)
     for number in range(1, RUNS + 1):
         add_run(session, "s", {"x": float(number)})  # reserves ids in a commit of its own
@@ -73,7 +73,7 @@ def salvaged(content: bytes, directory: Path) -> tuple[Salvaged, dict[int, dict[
     directory.mkdir()
     (directory / "source").write_bytes(content)
     report = salvage(directory / "source", directory / "wf.db")
-    assert check_file(directory / "wf.db") == []
+    assert check_database_file(directory / "wf.db") == []
     database = Database.read_file(directory / "wf.db")
     session = Session(database)
     try:
@@ -172,7 +172,7 @@ def test_no_pickle_of_a_stranger_runs(made: Path, tmp_path: Path, kind: str) -> 
 
 
 def test_a_workflow_goes_on_with_what_was_salvaged(made: Path, tmp_path: Path) -> None:
-    state = StateDirectory.of(tmp_path)
+    state = StateDir.of(tmp_path)
     state.path.mkdir(mode=0o700)
     content = bytearray(made.read_bytes())
     begin, end = transactions(bytes(content))[-20]
@@ -181,15 +181,15 @@ def test_a_workflow_goes_on_with_what_was_salvaged(made: Path, tmp_path: Path) -
     report = salvage_workflow(state, None)
     assert report.runs == {"s": RUNS - 2}
     assert (state.path / "wf.db.damaged-1").read_bytes() == content
-    assert check_file(state.database) == []
+    assert check_database_file(state.database) == []
 
 
 def test_a_firing_whose_end_is_lost_is_not_fired_again(made: Path, tmp_path: Path) -> None:
     """The index of open firings was written by a later commit, and so it is right."""
-    state = StateDirectory.of(tmp_path)
+    state = StateDir.of(tmp_path)
     state.path.mkdir(mode=0o700)
     shutil.copy(made, state.database)
-    database = Database(ServedFile(state.database))
+    database = Database(AtomicFileStorage(state.database))
     session = Session(database)
     runs = (RunKey("s", 1),)
     for record in (
@@ -220,7 +220,7 @@ def test_a_firing_whose_end_is_lost_is_not_fired_again(made: Path, tmp_path: Pat
 def test_the_command_says_what_was_lost(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state = StateDirectory.of(tmp_path)
+    state = StateDir.of(tmp_path)
     state.path.mkdir(mode=0o700)
     (tmp_path / "motoko.yaml").write_text("task_managers: {s: }\norchestrator: steps.main\n")
     content = bytearray(made.read_bytes())
@@ -242,11 +242,11 @@ def test_the_command_says_what_was_lost(
 
 
 def test_a_check_tells_what_disagrees(made: Path, tmp_path: Path) -> None:
-    state = StateDirectory.of(tmp_path)
+    state = StateDir.of(tmp_path)
     state.path.mkdir(mode=0o700)
     shutil.copy(made, state.database)
-    assert check_file(state.database) == []
-    database = Database(ServedFile(state.database))
+    assert check_database_file(state.database) == []
+    database = Database(AtomicFileStorage(state.database))
 
     def spoil(root: object) -> list[str]:
         table = root["motoko"]["studies"]["s"]  # type: ignore[index]
@@ -254,8 +254,8 @@ def test_a_check_tells_what_disagrees(made: Path, tmp_path: Path) -> None:
         del table["by_job"][table["by_job"].minKey()]
         return check_tables(root)
 
-    found = transact(database, spoil, initialising=True)
+    found = run_transaction(database, spoil, initialising=True)
     database.close()
     assert any("index states" in line for line in found)
     assert any("index by_job" in line for line in found)
-    assert check_file(state.database) == found
+    assert check_database_file(state.database) == found

@@ -20,10 +20,10 @@ from motoko.core.changes import SetVariable
 from motoko.core.values import MISSING
 from motoko.errors import ServerError
 from motoko.runtime.daemons import PidFile
-from motoko.server.client import PatientStorage
-from motoko.server.lifecycle import answers, ensure_server, stop_server
-from motoko.server.watchdog import GRACE, Supervisor
-from motoko.storage.store import Store
+from motoko.server.client import ReconnectingStorage
+from motoko.server.lifecycle import ensure_server, is_responding, stop_server
+from motoko.server.watchdog import GRACE, ServerWatchdog
+from motoko.storage.store import WorkflowStore
 from motoko.testing.clients import eventually
 from tests.support import victims
 from tests.support.serving import increment, kill_server, make, process_of, variable
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
 pytestmark = pytest.mark.fault
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateDirectory]:
+def state(tmp_path: Path) -> Iterator[StateDir]:
     state = make(tmp_path / "wf")
     yield state
     stop_server(state)
 
 
 @pytest.fixture
-def store(state: StateDirectory) -> Iterator[Store]:
-    store = Store(state, {})
+def store(state: StateDir) -> Iterator[WorkflowStore]:
+    store = WorkflowStore(state, {})
     yield store
     store.close()
 
@@ -55,7 +55,7 @@ def store(state: StateDirectory) -> Iterator[Store]:
 
 
 def test_a_killed_server_is_started_again_by_who_uses_it(
-    state: StateDirectory, store: Store, caplog: pytest.LogCaptureFixture
+    state: StateDir, store: WorkflowStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     increment(store)
     caplog.set_level(logging.WARNING, "motoko")
@@ -66,10 +66,10 @@ def test_a_killed_server_is_started_again_by_who_uses_it(
     assert "it was started again" in caplog.text
 
 
-def test_who_only_waits_for_news_has_it_started_too(state: StateDirectory, store: Store) -> None:
+def test_who_only_waits_for_news_has_it_started_too(state: StateDir, store: WorkflowStore) -> None:
     increment(store)
     kill_server(state)
-    eventually(lambda: answers(state))
+    eventually(lambda: is_responding(state))
     increment(store)
     assert variable(store, "n") == 2
 
@@ -100,7 +100,7 @@ store.close()
 
 
 def test_a_client_stopped_in_a_commit_holds_up_nobody_and_repeats_it(
-    state: StateDirectory, store: Store
+    state: StateDir, store: WorkflowStore
 ) -> None:
     increment(store)
     with subprocess.Popen([sys.executable, "-c", STOPPED_IN_A_COMMIT, state.path]) as client:
@@ -115,8 +115,8 @@ def test_a_client_stopped_in_a_commit_holds_up_nobody_and_repeats_it(
     assert variable(store, "n") == 3
 
 
-def test_of_many_clients_one_starts_it(state: StateDirectory) -> None:
-    stores = [Store(state, {}) for _ in range(4)]
+def test_of_many_clients_one_starts_it(state: StateDir) -> None:
+    stores = [WorkflowStore(state, {}) for _ in range(4)]
     increment(stores[0])
     for store in stores:
         variable(store, "n")
@@ -134,9 +134,9 @@ def test_of_many_clients_one_starts_it(state: StateDirectory) -> None:
     assert "LockError" not in (state.logs / "server.log").read_text()
 
 
-def test_no_id_of_an_object_is_used_twice(state: StateDirectory, store: Store) -> None:
+def test_no_id_of_an_object_is_used_twice(state: StateDir, store: WorkflowStore) -> None:
     """A client has ids for new objects in reserve, which the next server knows nothing of."""
-    other = Store(state, {})
+    other = WorkflowStore(state, {})
     names: list[str] = []
     for turn in range(3):
         for name, writer in (("a", store), ("b", other)):
@@ -150,27 +150,27 @@ def test_no_id_of_an_object_is_used_twice(state: StateDirectory, store: Store) -
 
 
 def test_a_server_that_was_stopped_stays_stopped_until_it_is_needed(
-    state: StateDirectory, store: Store
+    state: StateDir, store: WorkflowStore
 ) -> None:
     increment(store)
     assert stop_server(state)
     time.sleep(10 * GRACE)
-    assert not answers(state)
+    assert not is_responding(state)
     assert state.stopped_mark.exists()
     increment(store)  # who waits for it needs it
     assert variable(store, "n") == 2
     assert not state.stopped_mark.exists()
     kill_server(state)  # and from then on it is watched over again
-    eventually(lambda: answers(state))
+    eventually(lambda: is_responding(state))
 
 
 @pytest.mark.parametrize("reading", [True, False])
 def test_stopped_just_when_a_call_found_it_connected(
-    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, reading: bool
+    state: StateDir, monkeypatch: pytest.MonkeyPatch, reading: bool
 ) -> None:
     """Such a call needs the server as much as one that saw that it had gone."""
-    storage = PatientStorage(
-        str(state.socket()), wait=30.0, patience=30.0, supervisor=Supervisor(state)
+    storage = ReconnectingStorage(
+        str(state.socket()), wait=30.0, patience=30.0, supervisor=ServerWatchdog(state)
     )
     look = storage.need_server
     looks: list[bool] = []
@@ -194,18 +194,18 @@ def test_stopped_just_when_a_call_found_it_connected(
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_killed_before_it_is_reached_it_is_started_again(
-    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, times: int
+    state: StateDir, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     started: list[int] = []
 
-    def start_and_lose(state: StateDirectory) -> None:
+    def start_and_lose(state: StateDir) -> None:
         ensure_server(state)
         started.append(process_of(state).pid)
         if len(started) <= times:
             kill_server(state)
 
     monkeypatch.setattr("motoko.storage.store.ensure_server", start_and_lose)
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     increment(store)
     assert variable(store, "n") == 1
     assert len(set(started)) == times + 1
@@ -213,23 +213,23 @@ def test_killed_before_it_is_reached_it_is_started_again(
 
 
 def test_who_looks_reads_the_file_where_it_goes_before_it_is_reached(
-    state: StateDirectory, store: Store, monkeypatch: pytest.MonkeyPatch
+    state: StateDir, store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     increment(store)
     store.close()
     asked: list[bool] = []
 
-    def there_and_gone(state: StateDirectory) -> bool:
-        asked.append(answers(state))
+    def there_and_gone(state: StateDir) -> bool:
+        asked.append(is_responding(state))
         stop_server(state)
         return asked[-1]
 
-    monkeypatch.setattr("motoko.storage.store.answers", there_and_gone)
-    look = Store(state, {}, look=True)
+    monkeypatch.setattr("motoko.storage.store.is_responding", there_and_gone)
+    look = WorkflowStore(state, {}, look=True)
     assert variable(look, "n") == 1
     assert asked == [True]
     look.close()
-    assert not answers(state)
+    assert not is_responding(state)
 
 
 class Disconnected:
@@ -246,46 +246,44 @@ class Disconnected:
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_what_was_needed_before_it_was_stopped_does_not_count(
-    state: StateDirectory, found: bool
-) -> None:
+def test_what_was_needed_before_it_was_stopped_does_not_count(state: StateDir, found: bool) -> None:
     stop_server(state)
-    supervisor = Supervisor(state)
+    supervisor = ServerWatchdog(state)
     supervisor.need(Disconnected())
     if found:
         supervisor.found()
         time.sleep(10 * GRACE)
-        assert not answers(state)
+        assert not is_responding(state)
     else:
-        eventually(lambda: answers(state))
+        eventually(lambda: is_responding(state))
     supervisor.close()
 
 
-def test_a_closed_store_starts_nothing(state: StateDirectory, store: Store) -> None:
+def test_a_closed_store_starts_nothing(state: StateDir, store: WorkflowStore) -> None:
     increment(store)
     store.close()
     kill_server(state)
     time.sleep(10 * GRACE)
-    assert not answers(state)
+    assert not is_responding(state)
 
 
-def test_who_only_looks_starts_nothing(state: StateDirectory, store: Store) -> None:
+def test_who_only_looks_starts_nothing(state: StateDir, store: WorkflowStore) -> None:
     increment(store)
     store.close()
-    look = Store(state, {}, look=True)
+    look = WorkflowStore(state, {}, look=True)
     assert variable(look, "n") == 1
     kill_server(state)
     time.sleep(10 * GRACE)
-    assert not answers(state)
+    assert not is_responding(state)
     look.close()
 
 
 def test_a_server_that_cannot_be_started_again_says_why(
-    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Long enough for a server to be started, and to fail, on a busy machine.
     monkeypatch.setattr("motoko.storage.database.PATIENCE", 20.0)
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     store.database.patience = store.database._storage._patience = 20.0
     store.database._storage._server.timeout = 20.0
     increment(store)
@@ -306,7 +304,7 @@ def test_a_server_that_cannot_be_started_again_says_why(
 @pytest.mark.parametrize("point", ["server.before_finish", "server.after_finish"])
 @pytest.mark.parametrize("passage", [1, 3])
 def test_killed_in_the_middle_of_a_commit_it_is_applied_once(
-    state: StateDirectory,
+    state: StateDir,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     point: str,
@@ -319,7 +317,7 @@ def test_killed_in_the_middle_of_a_commit_it_is_applied_once(
         patch.setenv("MOTOKO_FAULT_LOG", str(log))
         ensure_server(state)
     pid = process_of(state).pid
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     for _ in range(4):
         increment(store)
         with store.script.view() as session:
@@ -333,12 +331,12 @@ def test_killed_in_the_middle_of_a_commit_it_is_applied_once(
     store.close()
 
 
-def test_killed_again_and_again_it_loses_no_increment(state: StateDirectory) -> None:
+def test_killed_again_and_again_it_loses_no_increment(state: StateDir) -> None:
     chance, enough = random.Random(3), threading.Event()
-    stores = [Store(state, {}) for _ in range(2)]
+    stores = [WorkflowStore(state, {}) for _ in range(2)]
     increment(stores[0])
 
-    def work(store: Store) -> int:
+    def work(store: WorkflowStore) -> int:
         done = 0
         while not enough.is_set():
             increment(store)
@@ -347,7 +345,7 @@ def test_killed_again_and_again_it_loses_no_increment(state: StateDirectory) -> 
 
     def killed() -> bool:
         time.sleep(chance.uniform(0.05, 0.3))
-        if answers(state) and PidFile(state.server_record).owner_alive():
+        if is_responding(state) and PidFile(state.server_record).owner_alive():
             kill_server(state)
             return True
         return False
@@ -368,7 +366,7 @@ def test_killed_again_and_again_it_loses_no_increment(state: StateDirectory) -> 
 
 
 def test_a_commit_that_was_not_finished_is_no_longer_there(
-    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody is left to try it again: the client dies with the server."""
     stop_server(state)
@@ -394,7 +392,7 @@ def test_a_commit_that_was_not_finished_is_no_longer_there(
     assert done.returncode == 1
     assert "did not come back" in done.stderr
     assert state.database.stat().st_size > 100_000
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     assert variable(store, "n") is MISSING
     increment(store)
     assert variable(store, "n") == 1
@@ -405,7 +403,7 @@ def test_a_commit_that_was_not_finished_is_no_longer_there(
 # -- what killed processes leave -------------------------------------------------------------
 
 
-def test_orphans_are_removed_when_a_server_starts(state: StateDirectory) -> None:
+def test_orphans_are_removed_when_a_server_starts(state: StateDir) -> None:
     stop_server(state)
     hexadecimal = "0123456789ab"
     old = [

@@ -20,11 +20,11 @@ from motoko.errors import (
 )
 from motoko.operations.backup import back_up, restore
 from motoko.runtime.daemons import PidFile
-from motoko.server.lifecycle import answers, create_database, stop_server
-from motoko.server.state_dir import StateDirectory
+from motoko.server.lifecycle import create_database, is_responding, stop_server
+from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
-from motoko.storage.session import Session, transact
-from motoko.storage.store import Store
+from motoko.storage.session import Session, run_transaction
+from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run
 from tests.support.command_line import Shell, small_workflow
 
@@ -37,27 +37,27 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateDirectory]:
+def state(tmp_path: Path) -> Iterator[StateDir]:
     (tmp_path / "wf").mkdir()
-    state = StateDirectory.of(tmp_path / "wf")
+    state = StateDir.of(tmp_path / "wf")
     create_database(state, ["mult"])
     yield state
     stop_server(state)
 
 
 @pytest.fixture
-def store(state: StateDirectory) -> Iterator[Store]:
-    store = Store(state, {})
+def store(state: StateDir) -> Iterator[WorkflowStore]:
+    store = WorkflowStore(state, {})
     yield store
     store.close()
 
 
-def stop(store: Store) -> None:
+def stop(store: WorkflowStore) -> None:
     store.close()
     stop_server(store.state)
 
 
-def number(store: Store) -> Any:
+def number(store: WorkflowStore) -> Any:
     with store.script.view() as session:
         return session.tables.variable(None, "n")
 
@@ -67,7 +67,7 @@ def number(store: Store) -> Any:
 
 @pytest.mark.parametrize("served", [True, False])
 def test_a_copy_can_be_gone_back_to(
-    state: StateDirectory, store: Store, tmp_path: Path, served: bool
+    state: StateDir, store: WorkflowStore, tmp_path: Path, served: bool
 ) -> None:
     with store.script.view() as session:
         add_run(session, "mult", {"x": 1.0})
@@ -79,19 +79,19 @@ def test_a_copy_can_be_gone_back_to(
     made = back_up(state, copy)
     assert made.runs == {"mult": 1}
     assert made.size == copy.stat().st_size
-    assert answers(state) is served
+    assert is_responding(state) is served
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     store.script.write(SetVariable(None, "n", 2))
     stop(store)
     assert restore(state, copy, replace=True) == made
-    assert not answers(state)
+    assert not is_responding(state)
     assert number(store) == 1
     store.script.write(SetVariable(None, "n", 3))
     assert number(store) == 3
 
 
 def test_what_is_written_meanwhile_is_there_whole_or_not_at_all(
-    state: StateDirectory, store: Store, tmp_path: Path
+    state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     """Two variables are always equal; so they are in every copy, and later copies have more."""
     done = threading.Event()
@@ -137,7 +137,7 @@ def look_into(copy: Path) -> dict[str, int]:
 
 
 def test_no_file_is_overwritten_unasked(
-    state: StateDirectory, store: Store, tmp_path: Path
+    state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     store.script.write(SetVariable(None, "n", 1))
     target = tmp_path / "letter"
@@ -162,7 +162,7 @@ def test_no_file_is_overwritten_unasked(
 
 def test_nothing_to_copy(tmp_path: Path) -> None:
     with pytest.raises(NoDatabaseError, match="has no database yet"):
-        back_up(StateDirectory.of(tmp_path), tmp_path / "copy")
+        back_up(StateDir.of(tmp_path), tmp_path / "copy")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -170,7 +170,7 @@ def test_nothing_to_copy(tmp_path: Path) -> None:
 
 
 def test_it_is_refused_while_anything_works(
-    state: StateDirectory, store: Store, tmp_path: Path
+    state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
     back_up(state, copy)
@@ -189,7 +189,7 @@ def test_it_is_refused_while_anything_works(
 
 
 def test_only_what_motoko_can_read_is_taken(
-    state: StateDirectory, store: Store, tmp_path: Path
+    state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     store.script.write(SetVariable(None, "n", 1))
 
@@ -207,10 +207,10 @@ def test_only_what_motoko_can_read_is_taken(
         (foreign, NoDatabaseError, "is empty"),
     ):
         (tmp_path / message[:9]).mkdir()
-        other = StateDirectory.of(tmp_path / message[:9])
+        other = StateDir.of(tmp_path / message[:9])
         restore(other, copy)
-        changed = Store(other, {})
-        transact(changed.database, change, initialising=True)
+        changed = WorkflowStore(other, {})
+        run_transaction(changed.database, change, initialising=True)
         stop(changed)
         with pytest.raises(error, match=message):
             restore(state, other.database, replace=True)
@@ -228,7 +228,7 @@ def test_only_what_motoko_can_read_is_taken(
 
 
 def test_a_damaged_database_is_gone_back_from(
-    state: StateDirectory, store: Store, tmp_path: Path
+    state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     store.script.write(SetVariable(None, "n", 1))
     copy = tmp_path / "copy"
@@ -240,7 +240,7 @@ def test_a_damaged_database_is_gone_back_from(
 
 
 def test_a_copy_that_was_cut_off_is_refused(
-    state: StateDirectory, store: Store, tmp_path: Path
+    state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     for value in range(1, 4):
         store.script.write(SetVariable(None, "n", value))

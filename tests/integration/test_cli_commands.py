@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.runtime.processes import ProcessId, is_alive
-from motoko.server.state_dir import StateDirectory
-from motoko.storage.store import Store
+from motoko.runtime.processes import ProcessIdentity, is_alive
+from motoko.server.state_dir import StateDir
+from motoko.storage.store import WorkflowStore
 from tests.support.command_line import MODULE, Shell, finish, small_workflow, wait_until
 
 if TYPE_CHECKING:
@@ -356,7 +356,7 @@ def test_kill_works_although_motoko_yaml_is_broken(shell: Shell) -> None:
 # -- cancel ------------------------------------------------------------------------------------
 
 
-def start_two(shell: Shell, *arguments: str) -> list[ProcessId]:
+def start_two(shell: Shell, *arguments: str) -> list[ProcessIdentity]:
     """Have the two runs started, and leave them without an orchestrator."""
     shell.ok("create")
     shell.ok("launcher", *arguments)
@@ -631,14 +631,14 @@ def mounted(where: Path) -> Iterator[None]:
         subprocess.run(["umount", str(where)], check=True)
 
 
-def processes_of(shell: Shell) -> list[ProcessId]:
-    store = Store(StateDirectory.of(shell.directory), {}, look=True)
+def processes_of(shell: Shell) -> list[ProcessIdentity]:
+    store = WorkflowStore(StateDir.of(shell.directory), {}, look=True)
     try:
         with store.script.view() as session:
             found = [run.process for run in session.tables.study("s").records([1, 2])]
     finally:
         store.close()
-    return [ProcessId(*process) for process in found if process is not None]
+    return [ProcessIdentity(*process) for process in found if process is not None]
 
 
 @pytest.mark.parametrize("launcher", ["works", "has gone"])

@@ -12,8 +12,8 @@ import pytest
 from motoko.core.changes import RecordFiring
 from motoko.core.records import RunKey
 from motoko.operations.shutdown import running_orchestrators, stalled_orchestrators
-from motoko.storage.leases import Report
-from motoko.storage.session import transact
+from motoko.storage.leases import OrchestratorReport
+from motoko.storage.session import run_transaction
 from motoko.workflow import Workflow
 from tests.support.command_line import Shell, small_workflow, wait_until
 
@@ -59,14 +59,16 @@ def leave_open(tables: Tables) -> None:
         tables.record_firing(RecordFiring(("a", event, f"{n}"), "open", "s", runs, 86_400.0 + n))
     tables.record_firing(RecordFiring(("a", "s.old", "9"), "done", "s", (), 1.0))
     tables.write_lease("orchestrator:a", None, {})
-    tables.renew_lease("orchestrator:a", 1.0, Report(events=("s.kept", "s.new")).plain())
+    tables.renew_lease(
+        "orchestrator:a", 1.0, OrchestratorReport(events=("s.kept", "s.new")).plain()
+    )
 
 
 def test_open_firings_of_events_that_are_no_longer_registered_are_named(
     shell: Shell, workflow: Workflow
 ) -> None:
     assert shell.info()["unregistered"] == []
-    transact(workflow.store.database, leave_open)
+    run_transaction(workflow.store.database, leave_open)
     (named,) = shell.info()["unregistered"]
     assert named == {
         "run_name": "a",

@@ -11,7 +11,7 @@ import pytest
 
 from motoko.launcher.daemon import running_launchers
 from motoko.runtime.daemons import PidFile
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from tests.support.command_line import MODULE, Shell, finish, small_workflow, wait_until
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def test_a_signal_stops_the_orchestrator_and_leaves_its_runs_going(
 
 def _services_ended(shell: Shell) -> bool:
     """Return whether no launcher and no server runs, without connecting to the server."""
-    state = StateDirectory.of(shell.directory)
+    state = StateDir.of(shell.directory)
     return not running_launchers(state) and not PidFile(state.server_record).owner_alive()
 
 

@@ -14,7 +14,7 @@ from motoko.core.states import Lifecycle
 from motoko.launcher.daemon import stop_launcher
 from motoko.runtime.clock import age, uptime
 from motoko.runtime.processes import current
-from motoko.storage.store import Store
+from motoko.storage.store import WorkflowStore
 from tests.support.chaos_clock import Clock
 from tests.support.launching import Place, wait_until
 
@@ -79,7 +79,7 @@ def test_the_uptime_is_that_of_the_processes() -> None:
 
 def test_the_steady_clock_is_one_for_all_processes_of_a_boot(place: Place) -> None:
     clock = Jumping(day=2e9)
-    store = Store(place.state, place.store.studies, clock=clock)
+    store = WorkflowStore(place.state, place.store.studies, clock=clock)
     try:
         # What the first process noted counts, whatever the time of day is now.
         before, steady, after = uptime(), place.store.steady(), uptime()

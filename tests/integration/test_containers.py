@@ -13,8 +13,8 @@ from motoko.core.states import Lifecycle
 from motoko.launcher.daemon import recall_runs, running_launchers, stop_launcher
 from motoko.launcher.users import others
 from motoko.runtime.daemons import PidFile
-from motoko.runtime.processes import ProcessId, Standing, standing
-from motoko.server.lifecycle import answers, stop_server
+from motoko.runtime.processes import ProcessIdentity, Standing, standing
+from motoko.server.lifecycle import is_responding, stop_server
 from tests.support.launching import Place, wait_until
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def test_launcher_and_server_of_another_container_are_used_and_stopped(place: Pl
     place.wait_for(key, Lifecycle.FINISHED)
     process = place.wait_for(long, Lifecycle.START).process
     assert process is not None
-    assert standing(ProcessId(*process)) is Standing.UNSEEN
+    assert standing(ProcessIdentity(*process)) is Standing.UNSEEN
     recall_runs(state)
     assert place.record(long).lifecycle is Lifecycle.CREATED
     assert others(state) == []
@@ -66,4 +66,4 @@ def test_launcher_and_server_of_another_container_are_used_and_stopped(place: Pl
     assert launcher.wait(90) == 0
     assert stop_server(state)
     assert server.wait(90) == 0
-    assert not answers(state)
+    assert not is_responding(state)

@@ -17,14 +17,14 @@ from motoko.errors import ServerError, StorageError
 from motoko.launcher.daemon import running_launchers
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.file_lock import FileLock
-from motoko.runtime.processes import ProcessId, is_alive
-from motoko.server.lifecycle import answers
-from motoko.server.state_dir import StateDirectory
-from motoko.server.state_dir_guard import Home
+from motoko.runtime.processes import ProcessIdentity, is_alive
+from motoko.server.lifecycle import is_responding
+from motoko.server.state_dir import StateDir
+from motoko.server.state_dir_guard import StateDirGuard
 from motoko.storage.database import Database
 from motoko.storage.leases import Lease
-from motoko.storage.session import transact
-from motoko.storage.store import Store
+from motoko.storage.session import run_transaction
+from motoko.storage.store import WorkflowStore
 from motoko.storage.tables import initialise
 from tests.support.command_line import PATIENCE, Shell, finish, small_workflow, wait_until
 from tests.support.serving import increment, make, process_of, variable
@@ -58,9 +58,9 @@ def remove(directory: Path) -> None:
     shutil.rmtree(directory.rename(directory.with_name("removed")))
 
 
-def processes(shell: Shell) -> list[ProcessId]:
+def processes(shell: Shell) -> list[ProcessIdentity]:
     """Return the server and the launchers of a workflow."""
-    state = StateDirectory.of(shell.directory)
+    state = StateDir.of(shell.directory)
     return [process_of(state), *(launcher.process for launcher in running_launchers(state))]
 
 
@@ -113,19 +113,19 @@ def test_a_restored_copy_is_worked_with_beside_the_original(shell: Shell, tmp_pa
 
 def test_a_lease_says_in_which_database_it_was_taken(tmp_path: Path) -> None:
     state = make(tmp_path / "a")
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     try:
-        transact(store.database, lambda tables: tables.write_lease("old", "t", {}))
-        transact(store.database, lambda tables: tables.write_lease("new", "t", {}))
+        run_transaction(store.database, lambda tables: tables.write_lease("old", "t", {}))
+        run_transaction(store.database, lambda tables: tables.write_lease("new", "t", {}))
 
         def forget(tables: Any) -> None:
             del tables.lease("old")["place"]  # as an older Motoko wrote it
 
-        transact(store.database, forget)
+        run_transaction(store.database, forget)
         with store.script.view() as session:
             assert session.tables.taken_here("new")
         shutil.copytree(state.path, tmp_path / "b", ignore=lambda *_: ["zeo.sock"])
-        copy = Store(StateDirectory(tmp_path / "b"), {}, look=True)
+        copy = WorkflowStore(StateDir(tmp_path / "b"), {}, look=True)
         with copy.script.view() as session:
             assert not session.tables.taken_here("new")
             assert session.tables.taken_here("old")
@@ -189,9 +189,9 @@ def test_the_orchestrator_of_a_moved_workflow_fails(shell: Shell, tmp_path: Path
 
 def test_an_orchestrator_that_has_nothing_to_commit_notices_too(tmp_path: Path) -> None:
     database = Database.in_memory()
-    transact(database, lambda root: initialise(root, ["s"]), initialising=True)
+    run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
     (tmp_path / "x").mkdir()
-    lease = Lease(Store(StateDirectory(tmp_path / "x"), {}, database=database), "a")
+    lease = Lease(WorkflowStore(StateDir(tmp_path / "x"), {}, database=database), "a")
 
     async def renew() -> None:
         await lease.acquire()
@@ -229,7 +229,7 @@ def test_nothing_outlives_its_state_directory(shell: Shell, tmp_path: Path, work
 
 def test_a_database_that_was_exchanged_is_served_no_longer(tmp_path: Path) -> None:
     state = make(tmp_path / "a")
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     increment(store)
     store.close()
     shutil.copy(state.database, tmp_path / "copy")
@@ -241,7 +241,7 @@ def test_a_database_that_was_exchanged_is_served_no_longer(tmp_path: Path) -> No
     assert not (state.path / "wf.db.index").exists()
     try:
         assert variable(store, "n") == 1
-        assert answers(state)
+        assert is_responding(state)
     finally:
         store.close()
         os.kill(process_of(state).pid, signal.SIGTERM)
@@ -249,7 +249,7 @@ def test_a_database_that_was_exchanged_is_served_no_longer(tmp_path: Path) -> No
 
 def test_who_waits_for_a_server_hears_that_there_is_nothing_to_serve(tmp_path: Path) -> None:
     state = make(tmp_path / "a")
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     increment(store)
     server = process_of(state)
     remove(state.path)
@@ -260,11 +260,11 @@ def test_who_waits_for_a_server_hears_that_there_is_nothing_to_serve(tmp_path: P
 
 
 def test_a_home_that_was_never_there_is_not_missed(tmp_path: Path) -> None:
-    home = Home.of(StateDirectory(tmp_path / "x"))
+    home = StateDirGuard.of(StateDir(tmp_path / "x"))
     assert home.lost() is None
     (tmp_path / "x").mkdir()
     assert home.lost() is None
-    home = Home.of(StateDirectory(tmp_path / "x"))
+    home = StateDirGuard.of(StateDir(tmp_path / "x"))
     (tmp_path / "x").rename(tmp_path / "y")
     (tmp_path / "x").mkdir()
     with pytest.raises(ServerError, match="it was moved or removed"):

@@ -23,7 +23,7 @@ from motoko.runtime.daemons import (
     spawn_detached,
 )
 from motoko.runtime.file_lock import FileLock
-from motoko.runtime.processes import current, identify, is_alive, signal_group, stop
+from motoko.runtime.processes import current, identify, is_alive, signal_group, terminate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ async def test_a_daemon_is_ready_detached_and_private(
     assert made.stat().st_mode & 0o777 == 0o600  # umask 077
     assert log.read_text() == "earlier\nsaid on stdout\nsaid on stderr\n"
     assert log.stat().st_mode & 0o777 == 0o600
-    assert await stop(daemon.process, grace=30)
+    assert await terminate(daemon.process, grace=30)
 
 
 def test_a_daemon_outlives_who_started_it(tmp_path: Path, started: list[Daemon]) -> None:

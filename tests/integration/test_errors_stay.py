@@ -13,10 +13,10 @@ from motoko.cli import run as command
 from motoko.errors import RunFailed, ServerError, StorageError
 from motoko.operations import execute as execute_operation
 from motoko.operations.services import Services
-from motoko.operations.signals import Interruption
+from motoko.operations.signals import SignalHandler
 from motoko.storage.database import Database
 from motoko.storage.leases import Lease
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher, failing
 from motoko.workflow import Workflow
@@ -49,7 +49,7 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
     (tmp_path / "mult" / "bd.yaml").write_text("job: {x: float}\n")
     (tmp_path / "mult" / "launch.sh").write_text("true\n")
     database = Database.in_memory()
-    transact(database, lambda root: initialise(root, ["mult"]), initialising=True)
+    run_transaction(database, lambda root: initialise(root, ["mult"]), initialising=True)
     workflow = Workflow(tmp_path, database=database)
     workflow.run_name = "a"
     yield workflow
@@ -125,7 +125,7 @@ def test_progress_that_cannot_be_shown(workflow: Workflow, monkeypatch: pytest.M
     workflow.orchestrator_function = users_error
     monkeypatch.setattr(execute_operation, "Session", gone)
     with pytest.raises(UsersError):
-        execute_operation.execute(workflow, {}, Interruption(), show=lambda counts: None)
+        execute_operation.execute(workflow, {}, SignalHandler(), show=lambda counts: None)
 
 
 def test_services_that_cannot_be_stopped(
@@ -176,7 +176,7 @@ def test_a_summary_that_cannot_be_printed(
         stop_runs=True, run_name="a", motoko_own=frozenset({"stop_runs", "run_name"})
     )
     with contextlib.closing(workflow), pytest.raises(type(error)) as caught:
-        command._run(args, workflow, NoServices(), Interruption())  # type: ignore[arg-type]
+        command._run(args, workflow, NoServices(), SignalHandler())  # type: ignore[arg-type]
     assert caught.value is error
     told = capsys.readouterr().err
     asked = failing == "recall" or not isinstance(error, ServerError)

@@ -14,7 +14,7 @@ import pytest
 from motoko.errors import EventError, MotokoError, ParameterError, RunFailed
 from motoko.launcher import daemon
 from motoko.orchestrator import cancellation
-from motoko.orchestrator.loading import function_of
+from motoko.orchestrator.loading import load_function
 from motoko.testing.fake_launcher import FakeLauncher, failing
 from motoko.workflow import Workflow, event
 from tests.support.orchestrating import execute, memory_workflow
@@ -169,7 +169,7 @@ def test_main_may_be_an_object_that_is_called_as_an_async_function(workflow: Wor
         async def __call__(self, workflow: Workflow) -> None:
             workflow.vars.called = True
 
-    function = function_of(SimpleNamespace(main=Main()), workflow.config)
+    function = load_function(SimpleNamespace(main=Main()), workflow.config)
     execute(workflow, function, SCRIPTS)
     assert workflow.vars.called is True
 

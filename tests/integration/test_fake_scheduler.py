@@ -12,7 +12,7 @@ import pytest
 from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.runtime.clock import now
-from motoko.testing.fake_scheduler import FakeScheduler, Mishap
+from motoko.testing.fake_scheduler import FailureMode, FakeScheduler
 from motoko.workflow import Workflow
 from tests.support.command_line import Shell
 from tests.support.launching import Place, wait_until
@@ -20,7 +20,7 @@ from tests.support.launching import Place, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from motoko.testing.fake_scheduler import Task
+    from motoko.testing.fake_scheduler import FakeTask
 
 pytestmark = pytest.mark.integration
 
@@ -56,7 +56,7 @@ def jobs(count: int) -> list[dict[str, Any]]:
     return [{"x": number} for number in range(count)]
 
 
-def running(slurm: FakeScheduler) -> list[Task]:
+def running(slurm: FakeScheduler) -> list[FakeTask]:
     with slurm.lock:
         return [task for task in slurm.cluster.tasks() if task.going]
 
@@ -107,10 +107,11 @@ def test_the_example_runs_with_one_line_more(slurm: FakeScheduler, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "mishap", [Mishap.SILENT, Mishap.TIMED_OUT, Mishap.CUT_SHORT, Mishap.REPEATS]
+    "mishap",
+    [FailureMode.SILENT, FailureMode.TIMED_OUT, FailureMode.CUT_SHORT, FailureMode.REPEATS],
 )
 def test_a_submission_is_not_repeated_whatever_sbatch_says(
-    slurm: FakeScheduler, make: Callable[..., Place], mishap: Mishap
+    slurm: FakeScheduler, make: Callable[..., Place], mishap: FailureMode
 ) -> None:
     slurm.programs.plan("sbatch", mishap)
     place = make("echo once >> ../../../seen; sleep 0.2")
@@ -120,7 +121,7 @@ def test_a_submission_is_not_repeated_whatever_sbatch_says(
     records = place.wait(keys)
 
     assert {record.lifecycle for record in records} == {Lifecycle.FINISHED}
-    if mishap is not Mishap.REPEATS:  # of two jobs both may have had a part of it
+    if mishap is not FailureMode.REPEATS:  # of two jobs both may have had a part of it
         assert slurm.programs.calls["sbatch"] == 1
         assert (place.directory / "seen").read_text() == "once\n" * 3
 
@@ -130,7 +131,13 @@ def test_a_queue_that_does_not_answer_changes_nothing(
 ) -> None:
     place = make("exit 3")
     keys = place.create(jobs(2))
-    mishaps = [Mishap.AWAY, Mishap.FAILS, Mishap.CUT_SHORT, Mishap.STRANGE_STATES, Mishap.TIMED_OUT]
+    mishaps = [
+        FailureMode.AWAY,
+        FailureMode.FAILS,
+        FailureMode.CUT_SHORT,
+        FailureMode.STRANGE_STATES,
+        FailureMode.TIMED_OUT,
+    ]
     slurm.programs.plan("squeue", *mishaps)
     place.start()
 
@@ -143,7 +150,7 @@ def test_a_queue_that_does_not_answer_changes_nothing(
 def test_what_is_refused_has_failed_and_says_why(
     slurm: FakeScheduler, make: Callable[..., Place]
 ) -> None:
-    slurm.programs.plan("sbatch", Mishap.REFUSED_YET_LISTED)
+    slurm.programs.plan("sbatch", FailureMode.REFUSED_YET_LISTED)
     place = make("true")
     key = place.run()
     place.start()

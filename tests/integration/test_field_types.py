@@ -12,7 +12,7 @@ import pytest
 
 from motoko.errors import ParameterError
 from motoko.storage.database import Database
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow
@@ -34,7 +34,7 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
     (tmp_path / "s" / "bd.yaml").write_text(f"job: {{x: float}}\nrun: {DECLARED}\n")
     (tmp_path / "s" / "launch.sh").write_text("true\n")
     database = Database.in_memory()
-    transact(database, lambda root: initialise(root, ["s"]), initialising=True)
+    run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
     workflow = Workflow(tmp_path, database=database)
     workflow.run_name = "a"
     yield workflow

@@ -18,8 +18,8 @@ import anyio.to_thread
 import pytest
 
 from motoko.operations import signals as module
-from motoko.operations.signals import Interruption
-from motoko.runtime.processes import signals_later
+from motoko.operations.signals import SignalHandler
+from motoko.runtime.processes import defer_signals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -63,7 +63,7 @@ def run(
     work: Callable[[], Awaitable[None]], *, wind_up: Callable[[], object] = lambda: None
 ) -> int:
     """Do ``work`` as an execution does, until a signal ends it; returns that signal's number."""
-    interruption = Interruption()
+    interruption = SignalHandler()
 
     async def all_of_it() -> None:
         with anyio.CancelScope() as scope, interruption.cancelling(scope):
@@ -166,7 +166,7 @@ def test_a_further_signal_interrupts_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_further_hangups_interrupt_nothing() -> None:
     """A terminal that is closed may send several."""
-    interruption = Interruption()
+    interruption = SignalHandler()
     with interruption.caught():
         with contextlib.suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGHUP)
@@ -178,7 +178,7 @@ def test_further_hangups_interrupt_nothing() -> None:
 
 
 def test_what_was_swallowed_before_is_not_forgotten() -> None:
-    interruption = Interruption()
+    interruption = SignalHandler()
     begun = []
 
     async def all_of_it() -> None:
@@ -195,7 +195,7 @@ def test_what_was_swallowed_before_is_not_forgotten() -> None:
 
 
 def test_at_the_end_a_first_signal_disturbs_no_cleaning_up() -> None:
-    interruption = Interruption()
+    interruption = SignalHandler()
 
     async def all_of_it() -> None:
         with anyio.CancelScope() as scope, interruption.cancelling(scope):
@@ -215,7 +215,7 @@ def test_at_the_end_a_first_signal_disturbs_no_cleaning_up() -> None:
 
 
 def test_ignored_signals_stay_ignored() -> None:
-    interruption = Interruption()
+    interruption = SignalHandler()
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with interruption.caught():
@@ -230,7 +230,7 @@ def test_signals_wait_while_a_process_is_started() -> None:
     came: list[str] = []
     former = signal.signal(signal.SIGTERM, lambda *_: came.append("signal"))
     try:
-        with signals_later():
+        with defer_signals():
             terminate()
             time.sleep(0.01)
             came.append("started")

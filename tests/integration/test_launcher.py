@@ -20,8 +20,8 @@ from motoko.launcher import daemon
 from motoko.launcher.daemon import recall_runs, resume_runs, running_launchers, stop_launcher
 from motoko.runtime.daemons import PidFile, module_command
 from motoko.runtime.processes import is_alive
-from motoko.server.lifecycle import answers
-from motoko.storage.commit import transact
+from motoko.server.lifecycle import is_responding
+from motoko.storage.commit import run_transaction
 from motoko.storage.tables import ORCHESTRATOR
 from tests.support.launching import Place, wait_until
 
@@ -568,10 +568,10 @@ def test_an_orchestrator_that_ends_leaves_the_runs_of_its_successor(
     (run,) = place.create([{"x": 1}], run_name="mine")
     place.wait_for(run, "START")
     database = place.store.database
-    transact(database, lambda tables: tables.write_lease(ORCHESTRATOR + "mine", "token", {}))
+    run_transaction(database, lambda tables: tables.write_lease(ORCHESTRATOR + "mine", "token", {}))
     recall_runs(place.state, "mine", unless_orchestrated=True)
     assert place.record(run).state == "START"
-    transact(database, lambda tables: tables.write_lease(ORCHESTRATOR + "mine", None, {}))
+    run_transaction(database, lambda tables: tables.write_lease(ORCHESTRATOR + "mine", None, {}))
     recall_runs(place.state, "mine", unless_orchestrated=True)
     assert place.record(run).state == "CREATED"
 
@@ -744,7 +744,7 @@ def test_a_killed_server_is_started_again_by_the_launcher(make: Callable[..., Pl
     assert server is not None
     os.kill(server.process.pid, signal.SIGKILL)
     (place.directory_of(key) / "go").touch()
-    wait_until(lambda: answers(place.state))  # before this process needs it
+    wait_until(lambda: is_responding(place.state))  # before this process needs it
     assert place.wait([key])[0].fields == {"y": 1}
     assert place.record(key).attempt == 1
 

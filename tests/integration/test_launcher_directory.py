@@ -12,14 +12,14 @@ import pytest
 
 from motoko.launcher import run_directory
 from motoko.launcher.run_directory import (
-    Place,
-    Source,
+    AttemptPaths,
+    AttemptSuperseded,
+    ScriptFile,
     SourceError,
-    Superseded,
-    marked,
-    prepare,
+    create,
+    read_marker,
     read_sources,
-    take_back,
+    reclaim_start_file,
 )
 from motoko.worker import HEADER
 
@@ -30,98 +30,109 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 INPUTS = ("inputs.json", b"{}")
-SCRIPT = Source("launch.sh", b"true", executable=False)
+SCRIPT = ScriptFile("launch.sh", b"true", executable=False)
 
 
 @pytest.fixture
-def attempt(tmp_path: Path) -> Callable[[int], Place]:
-    return lambda number: Place(str(tmp_path / "runs"), 1, number, f"t{number}", "5.0")
+def attempt(tmp_path: Path) -> Callable[[int], AttemptPaths]:
+    return lambda number: AttemptPaths(str(tmp_path / "runs"), 1, number, f"t{number}", "5.0")
 
 
-def names(place: Place) -> set[str]:
+def names(place: AttemptPaths) -> set[str]:
     from pathlib import Path
 
     return {path.name for path in Path(place.root).iterdir()}
 
 
-def test_each_attempt_has_a_clean_directory(attempt: Callable[[int], Place]) -> None:
+def test_each_attempt_has_a_clean_directory(attempt: Callable[[int], AttemptPaths]) -> None:
     first, second = attempt(1), attempt(2)
-    prepare(first, INPUTS, [SCRIPT])
+    create(first, INPUTS, [SCRIPT])
     (first.file("outbox")).write_text("said")
-    prepare(second, INPUTS, [SCRIPT])
+    create(second, INPUTS, [SCRIPT])
     assert names(second) == {"run-1", "run-1.attempt-1"}
-    assert marked(second.run) == (2, "5.0")
+    assert read_marker(second.run) == (2, "5.0")
     assert second.file("outbox").read_bytes() == HEADER
 
 
-def test_what_was_there_is_moved_aside(attempt: Callable[[int], Place], tmp_path: Path) -> None:
+def test_what_was_there_is_moved_aside(
+    attempt: Callable[[int], AttemptPaths], tmp_path: Path
+) -> None:
     (tmp_path / "runs" / "run-1").mkdir(parents=True)
     (tmp_path / "runs" / "run-1" / "mine").touch()
     place = attempt(1)
-    prepare(place, INPUTS, [SCRIPT])
+    create(place, INPUTS, [SCRIPT])
     assert (tmp_path / "runs" / "run-1.before-t1" / "mine").exists()
     # A run of the same number in another database.
-    other = Place(place.root, 1, 1, "u1", "6.0")
-    prepare(other, INPUTS, [SCRIPT])
+    other = AttemptPaths(place.root, 1, 1, "u1", "6.0")
+    create(other, INPUTS, [SCRIPT])
     assert names(place) == {"run-1", "run-1.before-t1", "run-1.before-u1"}
 
 
-def test_an_attempt_taken_back_is_not_prepared_again(attempt: Callable[[int], Place]) -> None:
+def test_an_attempt_taken_back_is_not_prepared_again(
+    attempt: Callable[[int], AttemptPaths],
+) -> None:
     place = attempt(1)
-    assert take_back(place, "start", b"me")
-    with pytest.raises(Superseded):
-        prepare(place, INPUTS, [SCRIPT])
+    assert reclaim_start_file(place, "start", b"me")
+    with pytest.raises(AttemptSuperseded):
+        create(place, INPUTS, [SCRIPT])
     assert place.file("start").read_bytes() == b"me"
     assert names(place) == {"run-1"}
 
 
-def test_an_attempt_that_started_is_not_taken_back(attempt: Callable[[int], Place]) -> None:
+def test_an_attempt_that_started_is_not_taken_back(attempt: Callable[[int], AttemptPaths]) -> None:
     place = attempt(1)
-    prepare(place, INPUTS, [SCRIPT])
+    create(place, INPUTS, [SCRIPT])
     place.file("start").write_text("process 7")
-    assert not take_back(place, "start", b"me")
+    assert not reclaim_start_file(place, "start", b"me")
     assert place.file("start").read_text() == "process 7"
 
 
-def test_an_older_attempt_than_there_is_cannot_start(attempt: Callable[[int], Place]) -> None:
-    prepare(attempt(2), INPUTS, [SCRIPT])
-    assert take_back(attempt(1), "start", b"me")
+def test_an_older_attempt_than_there_is_cannot_start(
+    attempt: Callable[[int], AttemptPaths],
+) -> None:
+    create(attempt(2), INPUTS, [SCRIPT])
+    assert reclaim_start_file(attempt(1), "start", b"me")
     assert names(attempt(1)) == {"run-1"}
-    assert marked(attempt(1).run) == (2, "5.0")
+    assert read_marker(attempt(1).run) == (2, "5.0")
     assert not attempt(2).file("start").exists()  # which is not this launcher's to take
 
 
 def test_what_an_earlier_attempt_of_that_number_left_stays(
-    attempt: Callable[[int], Place], tmp_path: Path
+    attempt: Callable[[int], AttemptPaths], tmp_path: Path
 ) -> None:
     """As when a backup was restored, and a run directory was removed."""
     for number in (1, 2):
         kept = tmp_path / "runs" / ("run-1.attempt-1" if number == 1 else "run-1.attempt-1-2")
         kept.mkdir(parents=True)
         (kept / "mine").touch()
-    prepare(attempt(1), INPUTS, [SCRIPT])
-    prepare(attempt(2), INPUTS, [SCRIPT])
-    assert marked(attempt(2).run) == (2, "5.0")
-    assert marked(str(tmp_path / "runs" / "run-1.attempt-1-3")) == (1, "5.0")
+    create(attempt(1), INPUTS, [SCRIPT])
+    create(attempt(2), INPUTS, [SCRIPT])
+    assert read_marker(attempt(2).run) == (2, "5.0")
+    assert read_marker(str(tmp_path / "runs" / "run-1.attempt-1-3")) == (1, "5.0")
     assert all((tmp_path / "runs" / f"run-1.attempt-{n}" / "mine").exists() for n in ("1", "1-2"))
 
 
-def test_an_older_attempt_does_not_touch_a_newer_one(attempt: Callable[[int], Place]) -> None:
-    prepare(attempt(2), INPUTS, [SCRIPT])
-    with pytest.raises(Superseded):
-        prepare(attempt(1), INPUTS, [SCRIPT])
+def test_an_older_attempt_does_not_touch_a_newer_one(
+    attempt: Callable[[int], AttemptPaths],
+) -> None:
+    create(attempt(2), INPUTS, [SCRIPT])
+    with pytest.raises(AttemptSuperseded):
+        create(attempt(1), INPUTS, [SCRIPT])
     assert names(attempt(1)) == {"run-1"}
-    assert marked(attempt(1).run) == (2, "5.0")
+    assert read_marker(attempt(1).run) == (2, "5.0")
 
 
 @pytest.mark.parametrize("step", ["_begin", "_write", "_make_room", "_publish"])
 @pytest.mark.parametrize("earlier", [False, True])
 def test_a_launcher_that_sleeps_at_any_step_starts_nothing(
-    attempt: Callable[[int], Place], monkeypatch: pytest.MonkeyPatch, step: str, earlier: bool
+    attempt: Callable[[int], AttemptPaths],
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    earlier: bool,
 ) -> None:
     """It claims attempt 2, sleeps, attempt 2 is taken back, attempt 3 begins; then it wakes."""
     if earlier:
-        prepare(attempt(1), INPUTS, [SCRIPT])
+        create(attempt(1), INPUTS, [SCRIPT])
     second, third = attempt(2), attempt(3)
     original = getattr(run_directory, step)
     slept: list[bool] = []
@@ -129,24 +140,24 @@ def test_a_launcher_that_sleeps_at_any_step_starts_nothing(
     def sleep_first(*args: object) -> None:
         if not slept:
             slept.append(True)
-            assert take_back(second, "start", b"me")
-            prepare(third, INPUTS, [SCRIPT])
+            assert reclaim_start_file(second, "start", b"me")
+            create(third, INPUTS, [SCRIPT])
         original(*args)
 
     monkeypatch.setattr(run_directory, step, sleep_first)
-    with pytest.raises(Superseded):
-        prepare(second, INPUTS, [SCRIPT])
+    with pytest.raises(AttemptSuperseded):
+        create(second, INPUTS, [SCRIPT])
     assert slept
-    assert marked(third.run) == (3, "5.0")
+    assert read_marker(third.run) == (3, "5.0")
     assert names(third) == {"run-1", "run-1.attempt-2"} | (
         {"run-1.attempt-1"} if earlier else set()
     )
 
 
 def test_a_launcher_that_sleeps_before_renaming_notices(
-    attempt: Callable[[int], Place], monkeypatch: pytest.MonkeyPatch
+    attempt: Callable[[int], AttemptPaths], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare(attempt(1), INPUTS, [SCRIPT])
+    create(attempt(1), INPUTS, [SCRIPT])
     second, third = attempt(2), attempt(3)
     original = os.rename
     slept: list[bool] = []
@@ -154,19 +165,19 @@ def test_a_launcher_that_sleeps_before_renaming_notices(
     def sleep_first(source: str, target: str) -> None:
         if not slept:
             slept.append(True)
-            assert take_back(second, "start", b"me")
-            prepare(third, INPUTS, [SCRIPT])
+            assert reclaim_start_file(second, "start", b"me")
+            create(third, INPUTS, [SCRIPT])
         original(source, target)
 
     monkeypatch.setattr(os, "rename", sleep_first)
-    with pytest.raises(Superseded):
-        prepare(second, INPUTS, [SCRIPT])
-    assert marked(third.run) == (3, "5.0")
+    with pytest.raises(AttemptSuperseded):
+        create(second, INPUTS, [SCRIPT])
+    assert read_marker(third.run) == (3, "5.0")
     assert names(third) == {"run-1", "run-1.attempt-1", "run-1.attempt-2"}
 
 
 @pytest.fixture
-def mesh(tmp_path: Path) -> Source:
+def mesh(tmp_path: Path) -> ScriptFile:
     """A file of a study that is much larger than what may be in memory."""
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "mesh").write_bytes(b"0123456789abcdef" * (24 << 16))
@@ -176,7 +187,10 @@ def mesh(tmp_path: Path) -> Source:
 
 @pytest.mark.parametrize("way", ["by the system", "in pieces"])
 def test_a_large_file_is_copied_without_being_in_memory(
-    attempt: Callable[[int], Place], mesh: Source, monkeypatch: pytest.MonkeyPatch, way: str
+    attempt: Callable[[int], AttemptPaths],
+    mesh: ScriptFile,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
 ) -> None:
     if way == "in pieces":
 
@@ -187,7 +201,7 @@ def test_a_large_file_is_copied_without_being_in_memory(
     place = attempt(1)
     tracemalloc.start()
     try:
-        prepare(place, INPUTS, [SCRIPT, mesh])
+        create(place, INPUTS, [SCRIPT, mesh])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -198,7 +212,7 @@ def test_a_large_file_is_copied_without_being_in_memory(
 
 @pytest.mark.parametrize("instead", ["No such file", "it is a FIFO", "it is a device"])
 def test_a_large_file_that_has_gone_meanwhile_is_named(
-    attempt: Callable[[int], Place], mesh: Source, instead: str
+    attempt: Callable[[int], AttemptPaths], mesh: ScriptFile, instead: str
 ) -> None:
     assert mesh.large is not None
     mesh.large.unlink()
@@ -207,16 +221,16 @@ def test_a_large_file_that_has_gone_meanwhile_is_named(
     elif "device" in instead:
         mesh.large.symlink_to("/dev/zero")
     with pytest.raises(SourceError, match=f"mesh cannot be read: {instead}"):
-        prepare(attempt(1), INPUTS, [SCRIPT, mesh])
+        create(attempt(1), INPUTS, [SCRIPT, mesh])
     assert names(attempt(1)) == set()
 
 
 def test_a_link_to_a_large_file_is_followed(
-    attempt: Callable[[int], Place], mesh: Source, tmp_path: Path
+    attempt: Callable[[int], AttemptPaths], mesh: ScriptFile, tmp_path: Path
 ) -> None:
     assert mesh.large is not None
     (tmp_path / "study" / "link").symlink_to(mesh.large)
     place = attempt(1)
-    prepare(place, INPUTS, [SCRIPT, *read_sources(tmp_path / "study", ["link"])])
+    create(place, INPUTS, [SCRIPT, *read_sources(tmp_path / "study", ["link"])])
     assert not os.path.islink(f"{place.run}/link")
     assert filecmp.cmp(mesh.large, f"{place.run}/link", shallow=False)

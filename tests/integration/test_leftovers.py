@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from motoko.core.states import Lifecycle
 from motoko.launcher import leftovers
-from motoko.launcher.composition import make_launcher
+from motoko.launcher.composition import build_launcher
 from motoko.launcher.daemon import recall_runs
 from motoko.launcher.executors import local, local_process
 from motoko.runtime.processes import is_alive, state_of
@@ -142,7 +142,7 @@ def test_the_reason_names_processes_that_cannot_be_ended(
 
 def serve_until_ended(place: Place, key: RunKey) -> None:
     """Run a launcher in this process until a run has ended."""
-    launcher, store = make_launcher(place.directory, lease=30.0)
+    launcher, store = build_launcher(place.directory, lease=30.0)
 
     async def serve() -> None:
         async with anyio.create_task_group() as tasks:

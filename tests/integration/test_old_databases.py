@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.core.changes import EditRun, SetVariable
-from motoko.core.edits import End
+from motoko.core.edits import EndAttempt
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.errors import DatabaseVersionError
 from motoko.runtime.files import private_directory
 from motoko.server.lifecycle import stop_server
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.storage import schema
-from motoko.storage.store import Store
+from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run
 from tests.support.sample_database import VARIABLES
 
@@ -34,9 +34,9 @@ VERSIONS = sorted(DATA.glob("version-*.db.gz"))
 
 
 @pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
-def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateDirectory]:
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateDir]:
     """A workflow whose database was written by a Motoko of then."""
-    state = StateDirectory.of(tmp_path)
+    state = StateDir.of(tmp_path)
     private_directory(state.path)
     state.database.write_bytes(gzip.decompress(request.param.read_bytes()))
     yield state
@@ -82,18 +82,20 @@ def test_there_is_a_database_of_every_format() -> None:
     assert sorted(expected) == [path.name for path in VERSIONS]
 
 
-def test_it_can_be_looked_at_and_gone_on_with(state: StateDirectory) -> None:
-    store = Store(state, {})
+def test_it_can_be_looked_at_and_gone_on_with(state: StateDir) -> None:
+    store = WorkflowStore(state, {})
     with store.script.view() as session:
         check_contents(session)
         new = add_run(session, "mult", {"x": 7.0, "mesh": "fine"}, run_name="first")
-        session.add(EditRun(RunKey("mult", 3), End("t3", Lifecycle.FINISHED, 20.0, "launcher", 0)))
+        session.add(
+            EditRun(RunKey("mult", 3), EndAttempt("t3", Lifecycle.FINISHED, 20.0, "launcher", 0))
+        )
         session.add(SetVariable("first", "rounds", 3))
         store.database.submit(session.commit).result()
     assert new == RunKey("mult", 7)
     store.close()
     stop_server(state)
-    look = Store(state, {}, look=True)
+    look = WorkflowStore(state, {}, look=True)
     with look.script.view() as session:
         assert session.tables.study("mult").run(3).lifecycle is Lifecycle.FINISHED
         assert session.tables.study("mult").ids("first") == [1, 2, 3, 4, 5, 7]
@@ -121,21 +123,21 @@ def next_format(monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def test_an_older_one_is_brought_up_to_date_when_it_is_opened_for_writing(
-    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = next_format(monkeypatch)
-    look = Store(state, {}, look=True)
+    look = WorkflowStore(state, {}, look=True)
     with pytest.raises(DatabaseVersionError, match="has format") as caught, look.script.view():
         pass
     assert "brings it up to date" in str(caught.value)
     look.close()
     for _ in range(2):  # once only
-        store = Store(state, {})
+        store = WorkflowStore(state, {})
         with store.script.view() as session:
             assert session.tables.variable(None, "number") == (3 + 100) * 2
         store.close()
     monkeypatch.undo()
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     message = f"has format {now + 2}, written by Motoko .*; this is Motoko .* format {now}"
     with pytest.raises(DatabaseVersionError, match=message), store.script.view():
         pass
@@ -144,7 +146,7 @@ def test_an_older_one_is_brought_up_to_date_when_it_is_opened_for_writing(
 
 
 def test_a_step_that_fails_changes_nothing(
-    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = next_format(monkeypatch)
 
@@ -154,15 +156,15 @@ def test_a_step_that_fails_changes_nothing(
 
     monkeypatch.setattr(schema, "STEPS", {**schema.STEPS, now + 1: failing})
     with pytest.raises(LookupError):
-        _ = Store(state, {}).database
+        _ = WorkflowStore(state, {}).database
     monkeypatch.undo()
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     with store.script.view() as session:
         check_contents(session)
     store.close()
 
 
-def test_the_message_names_both(state: StateDirectory) -> None:
+def test_the_message_names_both(state: StateDir) -> None:
     with pytest.raises(DatabaseVersionError) as caught:
         schema.check_version({"motoko": {"version": 7, "written_by": "3.2"}})
     assert re.fullmatch(

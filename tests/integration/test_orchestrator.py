@@ -34,7 +34,7 @@ from motoko.orchestrator.scopes import MainScope
 from motoko.storage import commit, session
 from motoko.storage.database import Database
 from motoko.storage.leases import Lease
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher, failing
 from motoko.workflow import Workflow, event
@@ -67,7 +67,7 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def database() -> Iterator[Database]:
     database = Database.in_memory()
-    transact(database, lambda root: initialise(root, STUDIES), initialising=True)
+    run_transaction(database, lambda root: initialise(root, STUDIES), initialising=True)
     yield database
     database.close()
 
@@ -116,7 +116,7 @@ def test_actions_create_runs_downstream_and_label(workflow: Workflow) -> None:
             run.state = "FORWARDED"
 
     def ready(workflow: Workflow, task_manager: Any) -> Any:
-        done = list(task_manager.select("state = FINISHED"))
+        done = list(task_manager.select_runs("state = FINISHED"))
         return done if len(done) == 3 else False
 
     async def finish(workflow: Workflow, runs: Any) -> None:
@@ -484,7 +484,7 @@ def test_stretches_are_committed_one_by_one(workflow: Workflow) -> None:
         await workflow.mult.create_task(x=1)
 
     def look(job: Mapping[str, Any]) -> dict[str, Any]:
-        seen.append(transact(workflow.store.database, lambda t: t.variable(None, "stage")))
+        seen.append(run_transaction(workflow.store.database, lambda t: t.variable(None, "stage")))
         return {}
 
     execute(workflow, main, {"add": look, "norm": look})
@@ -496,7 +496,7 @@ def test_stretches_are_committed_one_by_one(workflow: Workflow) -> None:
 
 
 def open_firings(workflow: Workflow) -> list[Any]:
-    found: list[Any] = transact(workflow.store.database, lambda t: t.open_firings("a"))
+    found: list[Any] = run_transaction(workflow.store.database, lambda t: t.open_firings("a"))
     return found
 
 
@@ -636,7 +636,7 @@ def test_the_script_api_commits_every_call(workflow: Workflow, database: Databas
         run.state = "X"
     workflow.vars.deep = {"a": [1]}
     workflow.vars.deep["a"].append(2)
-    assert transact(database, lambda t: t.variable(None, "deep")) == {"a": [1, 2]}
+    assert run_transaction(database, lambda t: t.variable(None, "deep")) == {"a": [1, 2]}
     assert workflow.plus is workflow.add
     assert workflow.get_runs(["mult.2", "mult.1"]) == {"mult": [runs[1][0], runs[0][0]]}
     assert not workflow.is_empty()
@@ -660,7 +660,7 @@ def test_a_transaction_is_all_or_nothing(workflow: Workflow, database: Database)
     with workflow.transaction():
         workflow.mult.create_task(x=1)
         workflow.vars.a = 1
-        assert transact(database, lambda t: t.variable_names(None)) == []
+        assert run_transaction(database, lambda t: t.variable_names(None)) == []
     assert workflow.vars.a == 1
     assert len(workflow.mult.select()) == 1
 
@@ -673,7 +673,7 @@ def test_in_main_a_transaction_loses_no_increment(
     workflow.vars.n = 0
 
     def other_adds() -> None:
-        transact(database, lambda t: t.set_variable(None, "n", 10))
+        run_transaction(database, lambda t: t.set_variable(None, "n", 10))
 
     async def add_one(meanwhile: Callable[[], None] | None) -> None:
         transaction = workflow.transaction()
@@ -707,7 +707,7 @@ def test_a_condition_may_return_a_selection(workflow: Workflow, directory: Path)
     """An empty one means that it does not hold: it is an answer, and nothing to wait for."""
 
     def ended(workflow: Workflow, task_manager: Any) -> Any:
-        return task_manager.select("state = FINISHED")
+        return task_manager.select_runs("state = FINISHED")
 
     @event
     async def count(workflow: Workflow, runs: list[Any]) -> None:
@@ -728,7 +728,7 @@ def test_a_condition_may_return_a_selection(workflow: Workflow, directory: Path)
         execute(again, main)
         assert again.finished
     assert workflow.vars.counted == 3
-    opened = transact(workflow.store.database, lambda t: t.open_firings("a"))
+    opened = run_transaction(workflow.store.database, lambda t: t.open_firings("a"))
     assert opened == []
 
 
@@ -769,7 +769,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_former_holder_fenced(
         Lease(other.store, "a").take(tables)
 
     def other_takes_over() -> None:
-        database.submit(lambda: transact(database, take_over)).result()
+        database.submit(lambda: run_transaction(database, take_over)).result()
 
     async def main(workflow: Workflow) -> None:
         await workflow.mult.create_task(x=1)
@@ -917,7 +917,7 @@ def test_a_bad_end_of_an_earlier_start_counts_again(workflow: Workflow) -> None:
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Return what fills the disk of the database, and empties it."""
-    commit_patiently = commit.commit_patiently
+    commit_patiently = commit.commit_with_retry
     full = False
 
     def refusing(*args: Any, **kwargs: Any) -> Any:
@@ -929,7 +929,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         nonlocal full
         full = value
 
-    monkeypatch.setattr(session, "commit_patiently", refusing)
+    monkeypatch.setattr(session, "commit_with_retry", refusing)
     return fill
 
 
@@ -1008,13 +1008,13 @@ def test_a_list_of_a_selection_is_one_query(
     workflow.mult.create_task(x=[1, 2, 3])
     selection = workflow.mult.select("x > 1")
     queries: list[int] = []
-    real = conditions.select
+    real = conditions.select_runs
 
     def counted(*args: Any) -> Any:
         queries.append(1)
         return real(*args)
 
-    monkeypatch.setattr(task_manager, "select", counted)
+    monkeypatch.setattr(task_manager, "select_runs", counted)
     for read in (list, tuple, lambda pairs: [*pairs]):
         queries.clear()
         assert [run.id for run, _ in read(selection)] == [2, 3]

@@ -17,13 +17,13 @@ from motoko.core.edits import SetFields
 from motoko.errors import ConflictError
 from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile, spawn_detached
-from motoko.server.file_storage import ServedFile
+from motoko.server.file_storage import AtomicFileStorage
 from motoko.server.lifecycle import create_database, stop_server
-from motoko.server.packing import Packer, Policy
-from motoko.server.state_dir import StateDirectory
+from motoko.server.packing import Packer, PackPolicy
+from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
 from motoko.storage.session import Session
-from motoko.storage.store import Store
+from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run
 from motoko.testing.clients import commit, eventually
 
@@ -38,8 +38,8 @@ PATIENCE = 120.0
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateDirectory]:
-    state = StateDirectory.of(tmp_path / "wf")
+def state(tmp_path: Path) -> Iterator[StateDir]:
+    state = StateDir.of(tmp_path / "wf")
     (tmp_path / "wf").mkdir()
     create_database(state, ["mult"])
     stop_server(state)
@@ -47,7 +47,7 @@ def state(tmp_path: Path) -> Iterator[StateDirectory]:
     stop_server(state)
 
 
-def serve(state: StateDirectory, *options: str) -> processes.ProcessId:
+def serve(state: StateDir, *options: str) -> processes.ProcessIdentity:
     """Start a server that packs early."""
     return spawn_detached(
         [sys.executable, "-m", "motoko.server.main", str(state.path),
@@ -56,19 +56,19 @@ def serve(state: StateDirectory, *options: str) -> processes.ProcessId:
     ).process  # fmt: skip
 
 
-def log(state: StateDirectory) -> str:
+def log(state: StateDir) -> str:
     return (state.logs / "server.log").read_text()
 
 
-def grow(store: Store, by: int) -> None:
+def grow(store: WorkflowStore, by: int) -> None:
     """Write the same variable until the file has grown by so many bytes."""
     for number in range(by // 10_000):
         store.script.write(SetVariable(None, "n", (number, "x" * 10_000)))
 
 
-def test_the_server_packs_and_says_so(state: StateDirectory) -> None:
+def test_the_server_packs_and_says_so(state: StateDir) -> None:
     serve(state, "--pack-keep", "0")
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     session = Session(store.database)
     key = add_run(session, "mult", {"x": 1.0}, y=2)
     commit(store.database, session)
@@ -88,15 +88,15 @@ def test_the_server_packs_and_says_so(state: StateDirectory) -> None:
     assert not [
         path.name for path in state.path.glob("wf.db.*") if path.suffix in (".pack", ".old")
     ]
-    look = Store(state, {}, look=True)
+    look = WorkflowStore(state, {}, look=True)
     with look.script.view() as session:
         assert session.tables.variable(None, "m") == 1
     look.close()
 
 
-def test_a_killed_server_goes_on_with_the_packed_file(state: StateDirectory) -> None:
+def test_a_killed_server_goes_on_with_the_packed_file(state: StateDir) -> None:
     process = serve(state, "--pack-keep", "0")
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     grow(store, MINIMUM + 50_000)
     eventually(lambda: "packed the database" in log(state))
     store.script.write(SetVariable(None, "m", 1))
@@ -113,13 +113,13 @@ def test_a_killed_server_goes_on_with_the_packed_file(state: StateDirectory) -> 
 @pytest.mark.fault
 @pytest.mark.parametrize("point", ["server.before_exchange", "server.after_exchange"])
 def test_killed_while_the_files_are_exchanged(
-    state: StateDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+    state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("MOTOKO_FAULT", f"{point}:kill")
         patch.setenv("MOTOKO_FAULT_LOG", str(tmp_path / "faults"))
         process = serve(state, "--pack-keep", "0")
-    store = Store(state, {})
+    store = WorkflowStore(state, {})
     count = 0
     while processes.is_alive(process):
         count += 1
@@ -139,9 +139,9 @@ def test_killed_while_the_files_are_exchanged(
 class Served:
     """A file as its server holds it, without a server."""
 
-    def __init__(self, state: StateDirectory, policy: Policy) -> None:
+    def __init__(self, state: StateDir, policy: PackPolicy) -> None:
         self.packer = Packer(state.packed_note, policy)
-        self.storage = self.packer.storage = ServedFile(
+        self.storage = self.packer.storage = AtomicFileStorage(
             state.database, committed=self.packer.consider
         )
         self.database = Database(self.storage)
@@ -159,15 +159,13 @@ class Served:
 
 
 @pytest.fixture
-def served(state: StateDirectory) -> Iterator[Served]:
-    served = Served(state, Policy(minimum=MINIMUM, keep=0))
+def served(state: StateDir) -> Iterator[Served]:
+    served = Served(state, PackPolicy(minimum=MINIMUM, keep=0))
     yield served
     served.database.close()
 
 
-def test_it_is_packed_when_it_has_doubled_and_not_before(
-    state: StateDirectory, served: Served
-) -> None:
+def test_it_is_packed_when_it_has_doubled_and_not_before(state: StateDir, served: Served) -> None:
     session = Session(served.database)
     session.add(SetVariable(None, "large", os.urandom(150_000)))
     commit(served.database, session)
@@ -181,7 +179,7 @@ def test_it_is_packed_when_it_has_doubled_and_not_before(
     served.packer.wait()
     assert served.storage.getSize() < 190_000
     served.database.close()
-    again = Served(state, Policy(minimum=1, keep=0))  # who comes later knows the size after it
+    again = Served(state, PackPolicy(minimum=1, keep=0))  # who comes later knows the size after it
     again.write(10)
     again.packer.wait()
     assert again.storage.getSize() > packed
@@ -189,8 +187,8 @@ def test_it_is_packed_when_it_has_doubled_and_not_before(
 
 
 @pytest.mark.parametrize("keep", [600.0, 0.0])
-def test_a_snapshot_in_use_stays_readable(state: StateDirectory, keep: float) -> None:
-    served = Served(state, Policy(minimum=MINIMUM, keep=keep))
+def test_a_snapshot_in_use_stays_readable(state: StateDir, keep: float) -> None:
+    served = Served(state, PackPolicy(minimum=MINIMUM, keep=keep))
     served.write()
     reader = Session(served.database)
     seen = reader.tables.variable(None, "n")
@@ -208,7 +206,7 @@ def test_a_snapshot_in_use_stays_readable(state: StateDirectory, keep: float) ->
     served.database.close()
 
 
-def test_commits_go_on_while_it_is_packed(state: StateDirectory, served: Served) -> None:
+def test_commits_go_on_while_it_is_packed(state: StateDir, served: Served) -> None:
     session = Session(served.database)
     keys = [add_run(session, "mult", {"x": float(n)}) for n in range(300)]
     commit(served.database, session)
@@ -235,7 +233,7 @@ def test_commits_go_on_while_it_is_packed(state: StateDirectory, served: Served)
 
 
 def test_a_pack_without_room_is_given_up(
-    state: StateDirectory, served: Served, caplog: pytest.LogCaptureFixture
+    state: StateDir, served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     in_the_way = state.path / "wf.db.pack"
     in_the_way.mkdir()

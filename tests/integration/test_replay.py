@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.errors import ReplayError, RunFailed, StateError
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.testing.fake_launcher import failing
 from motoko.workflow import Workflow, event
 from tests.support.orchestrating import execute, memory_workflow
@@ -363,4 +363,4 @@ def test_a_task_that_outlives_its_action_cannot_write(workflow: Workflow, late: 
     execute(workflow, main, SCRIPTS)
     assert seen == ["DONE"]
     assert "late" not in workflow.vars
-    assert transact(workflow.store.database, lambda tables: tables.open_firings("a")) == []
+    assert run_transaction(workflow.store.database, lambda tables: tables.open_firings("a")) == []

@@ -11,8 +11,8 @@ import pytest
 
 from motoko.operations.history import unregistered_firings
 from motoko.storage.database import Database
-from motoko.storage.leases import Lease, Report, Stall, report_of, stalls
-from motoko.storage.session import transact
+from motoko.storage.leases import Lease, OrchestratorReport, StallReport, report_of, stalls
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow, event
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from motoko.operations.history import PastFiring
+    from motoko.operations.history import FiringEntry
     from motoko.storage.tables import Tables
 
 pytestmark = pytest.mark.integration
@@ -38,7 +38,7 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
     (tmp_path / "s" / "bd.yaml").write_text("job: {x: int}\n")
     (tmp_path / "s" / "launch.sh").write_text("true\n")
     database = Database.in_memory()
-    transact(database, lambda root: initialise(root, ["s"]), initialising=True)
+    run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
     workflow = Workflow(tmp_path, database=database)
     workflow.run_name = "a"
     yield workflow
@@ -78,18 +78,18 @@ def read(workflow: Workflow, what: Callable[[Tables], Any]) -> Any:
         return what(session.tables)
 
 
-def unregistered(workflow: Workflow) -> list[PastFiring]:
-    found: list[PastFiring] = read(workflow, unregistered_firings)
+def unregistered(workflow: Workflow) -> list[FiringEntry]:
+    found: list[FiringEntry] = read(workflow, unregistered_firings)
     return found
 
 
-def report(workflow: Workflow) -> Report:
-    found: Report = read(workflow, lambda tables: report_of(tables, "a"))
+def report(workflow: Workflow) -> OrchestratorReport:
+    found: OrchestratorReport = read(workflow, lambda tables: report_of(tables, "a"))
     return found
 
 
-def stall(workflow: Workflow) -> Stall | None:
-    found: Stall | None = read(workflow, lambda t: stalls(t, workflow.store.now()).get("a"))
+def stall(workflow: Workflow) -> StallReport | None:
+    found: StallReport | None = read(workflow, lambda t: stalls(t, workflow.store.now()).get("a"))
     return found
 
 
@@ -124,7 +124,7 @@ def left_open(workflow: Workflow) -> Workflow:
 
 def test_an_open_firing_of_a_registered_event_is_not_named(left_open: Workflow) -> None:
     assert unregistered(left_open) == []
-    seen: list[list[PastFiring]] = []
+    seen: list[list[FiringEntry]] = []
 
     def look() -> bool:
         seen.append(unregistered(left_open))
@@ -147,8 +147,8 @@ def test_one_of_an_event_that_main_does_not_register_is_named(left_open: Workflo
     assert unregistered(left_open) == []
 
 
-def report_b(workflow: Workflow) -> Report:
-    found: Report = read(workflow, lambda tables: report_of(tables, "b"))
+def report_b(workflow: Workflow) -> OrchestratorReport:
+    found: OrchestratorReport = read(workflow, lambda tables: report_of(tables, "b"))
     return found
 
 
@@ -204,7 +204,7 @@ def test_it_says_since_when_and_what_waits_and_stops_when_it_goes_on(
 ) -> None:
     caplog.set_level(logging.WARNING)
     before = workflow.store.now()
-    seen: list[Stall | None] = []
+    seen: list[StallReport | None] = []
 
     def look() -> bool:
         found = stall(workflow)
@@ -260,13 +260,13 @@ def test_one_that_is_stopped_or_starts_anew_is_not_stalled(workflow: Workflow) -
     assert report(workflow).stall is None
     # As if it had been killed: its report stays, and so does its lease.
     name = "orchestrator:a"
-    said = Report(events=("s.x",), stall=Stall(1.0, ("main waits",)))
+    said = OrchestratorReport(events=("s.x",), stall=StallReport(1.0, ("main waits",)))
     database = workflow.store.database
-    transact(database, lambda tables: tables.renew_lease(name, 1.0, said.plain()))
+    run_transaction(database, lambda tables: tables.renew_lease(name, 1.0, said.plain()))
     assert report(workflow) == said
     assert stall(workflow) is None
     asyncio.run(Lease(workflow.store, "a").acquire())
-    assert report(workflow) == Report(events=("s.x",))
+    assert report(workflow) == OrchestratorReport(events=("s.x",))
 
 
 def run_out(tables: Tables) -> None:
@@ -281,7 +281,7 @@ def test_whose_lease_was_taken_over_says_nothing_more(workflow: Workflow) -> Non
     lease = Lease(workflow.store, "a")
     asyncio.run(lease.acquire())
     database = workflow.store.database
-    transact(database, run_out)
+    run_transaction(database, run_out)
     asyncio.run(Lease(workflow.store, "a").acquire())
     lease.say_events(["s.x"])
     asyncio.run(lease.release())
@@ -292,7 +292,7 @@ def test_of_many_that_wait_only_some_are_told(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         await asyncio.gather(*(_never(workflow, x) for x in range(100, 150)))
 
-    found: list[Stall] = []
+    found: list[StallReport] = []
 
     def look() -> bool:
         found.extend(filter(None, [stall(workflow)]))

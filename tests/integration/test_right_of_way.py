@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.orchestrator import right_of_way
-from motoko.orchestrator.right_of_way import HOLD, URGENT, RightOfWay
+from motoko.orchestrator.right_of_way import HOLD, URGENT, FiringPriority
 from motoko.runtime.file_lock import FileLock, is_held
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "right_of_way.lock"
 
 
-async def gets_it(way: RightOfWay, conflicts: int) -> bool:
+async def gets_it(way: FiringPriority, conflicts: int) -> bool:
     """Return whether it may go on within a moment."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.3):
@@ -35,10 +35,10 @@ async def gets_it(way: RightOfWay, conflicts: int) -> bool:
 
 
 async def test_others_stand_back_until_it_is_given_back(path: Path) -> None:
-    with RightOfWay(path) as other:
+    with FiringPriority(path) as other:
         assert await gets_it(other, 0)
         assert list(path.parent.iterdir()) == []  # as long as nobody needs it nothing is there
-        with RightOfWay(path) as urgent:
+        with FiringPriority(path) as urgent:
             await urgent.wait(URGENT)
             assert not await gets_it(other, 0)
             assert await gets_it(urgent, URGENT + 1)
@@ -46,8 +46,8 @@ async def test_others_stand_back_until_it_is_given_back(path: Path) -> None:
 
 
 async def test_of_two_that_need_it_one_has_it(path: Path) -> None:
-    with RightOfWay(path) as second:
-        with RightOfWay(path) as first:
+    with FiringPriority(path) as second:
+        with FiringPriority(path) as first:
             await first.wait(URGENT)
             waiting = asyncio.create_task(second.wait(URGENT))
             await asyncio.sleep(0.6)  # longer than any pause after a conflict
@@ -61,7 +61,7 @@ async def test_who_goes_on_for_long_gives_it_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(right_of_way, "HOLD", 0.2)
-    with RightOfWay(path) as urgent, RightOfWay(path) as other:
+    with FiringPriority(path) as urgent, FiringPriority(path) as other:
         await urgent.wait(URGENT)
         await asyncio.sleep(0.3)
         with FileLock(path, timeout=0):  # nobody has it
@@ -71,7 +71,7 @@ async def test_who_goes_on_for_long_gives_it_back(
 
 
 async def test_who_was_stopped_with_it_holds_up_nobody(path: Path) -> None:
-    with FileLock(path), RightOfWay(path) as way:
+    with FileLock(path), FiringPriority(path) as way:
         assert not await gets_it(way, 0)
         long_ago = time.time() - HOLD - 1
         os.utime(path, (long_ago, long_ago))
@@ -79,6 +79,6 @@ async def test_who_was_stopped_with_it_holds_up_nobody(path: Path) -> None:
 
 
 async def test_where_there_is_no_place_for_it_everybody_goes_on(path: Path) -> None:
-    with RightOfWay(path / "missing" / "lock") as way:
+    with FiringPriority(path / "missing" / "lock") as way:
         # Before its call it pauses, as after any conflict, for up to half a second.
         await asyncio.wait_for(way.wait(URGENT), HOLD / 2)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from motoko.server.lifecycle import create_database, stop_server
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 from motoko.testing.clients import eventually
 from tests.support.run_table import STUDY, RunTableMachine, compare
@@ -32,11 +32,11 @@ def _anew(root: Any) -> None:
 
 
 class OnAServer(RunTableMachine):
-    state: ClassVar[StateDirectory]
+    state: ClassVar[StateDir]
 
     def __init__(self) -> None:
         database = Database.connect(str(self.state.socket()))
-        database.submit(lambda: transact(database, _anew, initialising=True)).result()
+        database.submit(lambda: run_transaction(database, _anew, initialising=True)).result()
         database.close()
         super().__init__()
 
@@ -61,7 +61,7 @@ class OnAServer(RunTableMachine):
 @pytest.fixture(scope="module", autouse=True)
 def server() -> Iterator[None]:
     directory = Path(tempfile.mkdtemp())
-    OnAServer.state = StateDirectory.of(directory)
+    OnAServer.state = StateDir.of(directory)
     create_database(OnAServer.state, [STUDY])
     yield
     stop_server(OnAServer.state)

@@ -15,7 +15,7 @@ import pytest
 from motoko.errors import MotokoError
 from motoko.runtime import processes
 from motoko.runtime.processes import (
-    ProcessId,
+    ProcessIdentity,
     Standing,
     current,
     group_members,
@@ -24,7 +24,7 @@ from motoko.runtime.processes import (
     keeps_lease,
     signal_group,
     standing,
-    stop,
+    terminate,
 )
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def test_the_same_number_is_not_the_same_process() -> None:
 def test_what_cannot_be_seen_is_not_dead(changes: dict[str, Any], expected: Standing) -> None:
     process = replace(current(), **changes)
     assert standing(process) is expected
-    assert ProcessId(*process.plain()) == process
+    assert ProcessIdentity(*process.plain()) == process
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ async def test_nothing_is_signalled_unless_all_matches(
     process = identify(child.pid)
     assert process is not None
     assert not signal_group(replace(process, **changes), signal.SIGKILL)
-    assert await stop(replace(process, **changes), grace=0)
+    assert await terminate(replace(process, **changes), grace=0)
     assert is_alive(process)
 
 
@@ -180,9 +180,9 @@ async def test_stop_asks_first(children: list[Child]) -> None:
     up(child)
     process = identify(child.pid)
     assert process is not None
-    assert await stop(process, grace=30)
+    assert await terminate(process, grace=30)
     assert child.wait(120) == -signal.SIGTERM
-    assert await stop(process, grace=30)
+    assert await terminate(process, grace=30)
 
 
 async def test_stop_kills_what_does_not_listen(children: list[Child]) -> None:
@@ -191,7 +191,7 @@ async def test_stop_kills_what_does_not_listen(children: list[Child]) -> None:
     up(child)
     process = identify(child.pid)
     assert process is not None
-    assert await stop(process, grace=0.1)
+    assert await terminate(process, grace=0.1)
     assert child.wait(120) == -signal.SIGKILL
 
 
@@ -203,7 +203,7 @@ async def test_stop_ends_children_that_outlive_their_leader(children: list[Child
     assert process is not None
     assert grandchild is not None
     assert sorted(group_members(child.pid)) == sorted([child.pid, grandchild.pid])
-    assert await stop(process, grace=0.2)
+    assert await terminate(process, grace=0.2)
     assert child.wait(120) == -signal.SIGTERM
     assert not is_alive(grandchild)
 
@@ -214,7 +214,7 @@ async def test_stop_leaves_children_to_a_leader_that_ends(children: list[Child])
     up(child)
     process = identify(child.pid)
     assert process is not None
-    assert await stop(process, grace=60)
+    assert await terminate(process, grace=60)
     assert (child.wait(120), up(child)) == (0, "0")
 
 

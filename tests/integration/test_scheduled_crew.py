@@ -15,13 +15,13 @@ from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher import attempt_files
-from motoko.launcher.executors.batch.decide import Word
-from motoko.launcher.executors.batch.queue_client import Desk, Look
-from motoko.launcher.executors.batch.submission_marks import keep_from_starting
-from motoko.launcher.run_directory import Place, marked, prepare
-from motoko.launcher.schedulers.slurm.commands import Answer
+from motoko.launcher.executors.batch.decide import JobStatus
+from motoko.launcher.executors.batch.queue_client import QueueClient, QueueSnapshot
+from motoko.launcher.executors.batch.submission_marks import block_start
+from motoko.launcher.run_directory import AttemptPaths, create, read_marker
+from motoko.launcher.schedulers.slurm.commands import CommandResult
 from motoko.testing.fake_scheduler.cluster import RUNNING
-from motoko.testing.fake_scheduler.failure_modes import Mishap
+from motoko.testing.fake_scheduler.failure_modes import FailureMode
 from tests.support.slurm_simulation import LAG, LEASE, STUDY, World
 from tests.support.slurm_wrapper import Execution
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from motoko.testing.fake_scheduler.cluster import Task
+    from motoko.testing.fake_scheduler.cluster import FakeTask
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +40,7 @@ class Stage(World):
     lasts = 50.0
     status: int | None = 0
 
-    def begun(self, task: Task) -> None:
+    def begun(self, task: FakeTask) -> None:
         done = self.wrapper._of[task]
         if isinstance(done, Execution):
             done.lasts, done.status, done.late = self.lasts, self.status, 0.0
@@ -60,7 +60,7 @@ class Stage(World):
         return self.record(self.keys[0]).lifecycle
 
     @property
-    def task(self) -> Task:
+    def task(self) -> FakeTask:
         return next(task for task in self.cluster.tasks() if not task.over)
 
 
@@ -69,7 +69,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     world = Stage(Random(1), tmp_path / "wf", 0.0)
     begin = world.wrapper.begin
 
-    def begin_as_planned(task: Task) -> None:
+    def begin_as_planned(task: FakeTask) -> None:
         begin(task)
         world.begun(task)
 
@@ -84,7 +84,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 async def test_a_submission_that_became_two_jobs_is_executed_once(stage: Stage) -> None:
-    stage.planned["sbatch"].append(Mishap.REPEATS)
+    stage.planned["sbatch"].append(FailureMode.REPEATS)
     stage.lasts = 2 * LAG
 
     await stage.until(lambda: stage.lifecycle.ended)
@@ -94,8 +94,8 @@ async def test_a_submission_that_became_two_jobs_is_executed_once(stage: Stage) 
 
 
 async def test_an_answer_that_is_lost_is_found_by_its_token(stage: Stage) -> None:
-    stage.planned["sbatch"].append(Mishap.HANGS)
-    stage.planned["squeue"].extend([Mishap.LEAVES_OUT] * 12)
+    stage.planned["sbatch"].append(FailureMode.HANGS)
+    stage.planned["squeue"].extend([FailureMode.LEAVES_OUT] * 12)
     stage.pace = (0.5,)
     stage.cluster.slots = 0
     for _ in range(12):
@@ -111,7 +111,7 @@ async def test_an_answer_that_is_lost_is_found_by_its_token(stage: Stage) -> Non
 async def test_a_submission_that_comes_after_it_was_given_up_is_ended(stage: Stage) -> None:
     stage.cluster.slots = 0
     stage.programs.late_by = 100.0
-    stage.planned["sbatch"].append(Mishap.HEARD_LATE)
+    stage.planned["sbatch"].append(FailureMode.HEARD_LATE)
     await stage.until(lambda: len(stage.cluster.jobs) == 2)
 
     await stage.until(lambda: [job.tasks[0].over for job in stage.cluster.jobs] == [False, True])
@@ -127,8 +127,8 @@ async def test_what_nobody_waits_for_is_told_once_however_long_its_end_takes(
 ) -> None:
     stage.cluster.slots = 0
     stage.programs.late_by = 100.0
-    stage.planned["sbatch"].append(Mishap.HEARD_LATE)
-    stage.planned["scancel"].extend([Mishap.HANGS_UNHEARD] * 3)
+    stage.planned["sbatch"].append(FailureMode.HEARD_LATE)
+    stage.planned["scancel"].extend([FailureMode.HANGS_UNHEARD] * 3)
     logging.disable(logging.NOTSET)
     await stage.until(lambda: len(stage.cluster.jobs) == 2)
 
@@ -143,8 +143,8 @@ async def test_what_nobody_waits_for_is_told_once_however_long_its_end_takes(
 async def test_one_that_ran_and_was_forgotten_before_it_was_found_does_not_wait_for_ever(
     stage: Stage,
 ) -> None:
-    stage.planned["sbatch"].append(Mishap.HANGS)
-    stage.planned["squeue"].extend([Mishap.LEAVES_OUT] * 3)
+    stage.planned["sbatch"].append(FailureMode.HANGS)
+    stage.planned["squeue"].extend([FailureMode.LEAVES_OUT] * 3)
     stage.lasts, stage.status = 0.0, None
     await stage.until(lambda: bool(stage.wrapper.executions))
     for task in stage.cluster.tasks():
@@ -229,8 +229,8 @@ async def test_what_goes_while_it_runs_does_not_make_it_run_twice(stage: Stage, 
 async def test_asked_to_end_while_nobody_knows_of_its_submission_it_is_over_at_once(
     stage: Stage,
 ) -> None:
-    stage.planned["sbatch"].append(Mishap.HANGS)
-    stage.planned["squeue"].extend([Mishap.LEAVES_OUT] * 12)
+    stage.planned["sbatch"].append(FailureMode.HANGS)
+    stage.planned["squeue"].extend([FailureMode.LEAVES_OUT] * 12)
     stage.pace = (0.5,)
     stage.cluster.slots = 0
     for _ in range(4):
@@ -253,10 +253,10 @@ async def test_ended_between_its_turn_and_its_submission_it_is_over(stage: Stage
     crew = stage.crew(stage.launcher)
     await stage.launcher._round()
     (active,) = crew.pool.all()
-    prepare = crew._submission.prepare
+    create = crew._submission.prepare
 
     async def prepare_slowly(*given: object) -> object:
-        groups = await prepare(*given)  # type: ignore[arg-type]
+        groups = await create(*given)  # type: ignore[arg-type]
         crew.end_early(active, Lifecycle.CANCELLED)
         return groups
 
@@ -275,10 +275,10 @@ async def test_a_replaced_launcher_leaves_later_attempts_alone(stage: Stage) -> 
     await stage.until(lambda: (2, "START") in stage.states())
     record = stage.record(stage.keys[0])
     place = stage.launcher._books.place(record)  # type: ignore[union-attr]
-    former = Place(place.root, place.run_id, 1, "0123456789abcdef", place.stamp)
+    former = AttemptPaths(place.root, place.run_id, 1, "0123456789abcdef", place.stamp)
 
-    assert keep_from_starting(former)
-    assert not keep_from_starting(place)
+    assert block_start(former)
+    assert not block_start(place)
     await stage.until(lambda: stage.lifecycle.ended)
 
 
@@ -316,7 +316,7 @@ async def test_a_replaced_launcher_submits_nothing(
             case "claimed":
                 await replaced()
             case "prepared":
-                patch.setattr(submission, "prepare", prepare)
+                patch.setattr(submission, "prepare", create)
             case _:
                 patch.setattr(submission, "write", write)
         with pytest.raises(Fenced):
@@ -349,7 +349,7 @@ async def test_what_is_left_of_an_ended_attempt_is_forgotten(stage: Stage) -> No
 async def test_what_another_launcher_noted_before_it_ended_an_attempt_counts(stage: Stage) -> None:
     await stage.until(lambda: stage.lifecycle is Lifecycle.START)
     place = stage.launcher._books.place(stage.record(stage.keys[0]))  # type: ignore[union-attr]
-    attempt_files.note_stop(place, Lifecycle.CREATED)
+    attempt_files.write_stop_reason(place, Lifecycle.CREATED)
     stage.cluster.cancel(stage.task.job.id)
 
     await stage.until(lambda: stage.lifecycle.ended)
@@ -361,7 +361,7 @@ async def test_what_another_launcher_noted_before_it_ended_an_attempt_counts(sta
 async def test_a_request_to_cancel_that_was_not_heard_is_repeated(stage: Stage) -> None:
     stage.lasts = 1e6
     await stage.until(lambda: stage.lifecycle is Lifecycle.START)
-    stage.planned["scancel"].extend([Mishap.AWAY, Mishap.HANGS_UNHEARD])
+    stage.planned["scancel"].extend([FailureMode.AWAY, FailureMode.HANGS_UNHEARD])
     stage.truths[stage.keys[0].id, 1].asked_to_end = True
     cancel = EditRun(stage.keys[0], Cancel(stage.time.now(), "cancelled"), blind=True)
     stage.store.script.write(cancel)
@@ -373,23 +373,23 @@ async def test_a_request_to_cancel_that_was_not_heard_is_repeated(stage: Stage) 
 
 
 def test_a_job_of_another_batch_that_has_the_same_id_says_nothing() -> None:
-    look = Look(0.0, {("7", None): Word("RUNNING")}, {"later": frozenset({"7"})})
+    look = QueueSnapshot(0.0, {("7", None): JobStatus("RUNNING")}, {"later": frozenset({"7"})})
 
-    assert look.word("later", "7", None) == Word("RUNNING")
+    assert look.word("later", "7", None) == JobStatus("RUNNING")
     assert look.word("former", "7", None) is None
 
 
 async def test_a_directory_of_a_later_attempt_than_is_known_is_moved_aside(stage: Stage) -> None:
     """As when a backup was restored that knows less than there was."""
     record = stage.record(stage.keys[0])
-    later = replace(Place.of(stage.store.runs_root(record.study), record, "old"), attempt=2)
-    prepare(later, ("inputs.json", b"{}"), [])
+    later = replace(AttemptPaths.of(stage.store.runs_root(record.study), record, "old"), attempt=2)
+    create(later, ("inputs.json", b"{}"), [])
 
     await stage.until(lambda: stage.lifecycle.ended)
 
     assert stage.lifecycle is Lifecycle.FINISHED
     assert stage.record(record.key).attempt == 3
-    assert marked(f"{later.run}.attempt-2") == (2, later.stamp)
+    assert read_marker(f"{later.run}.attempt-2") == (2, later.stamp)
     assert len(stage.wrapper.executions) == 1
 
 
@@ -400,14 +400,14 @@ async def test_what_is_said_of_another_job_of_the_same_id_is_ignored(
     comment: str, known: bool
 ) -> None:
     class Says:
-        async def run(self, argv: Sequence[str], **_: object) -> Answer:
+        async def run(self, argv: Sequence[str], **_: object) -> CommandResult:
             shown = (
                 "JobId=1 JobName=n UserId=u(1) Account=a QOS=q JobState=FAILED Reason=None "
                 f"Dependency=(null) Restarts=0 ExitCode=3:0 NodeList=n1 Comment={comment} Power= "
             )
             printed = {"scontrol": shown, "sacct": "1|FAILED|3:0|None|0\n"}
-            return Answer(0, "" if argv[1:] == ("show", "config") else printed[argv[0]])
+            return CommandResult(0, "" if argv[1:] == ("show", "config") else printed[argv[0]])
 
-    found, asked = await Desk(Says(), "mark").ask({"1": "token"})  # type: ignore[arg-type]
+    found, asked = await QueueClient(Says(), "mark").ask({"1": "token"})  # type: ignore[arg-type]
     assert asked == {"1"}
-    assert found == ({("1", None): Word("FAILED", "", 3)} if known else {})
+    assert found == ({("1", None): JobStatus("FAILED", "", 3)} if known else {})

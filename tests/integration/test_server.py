@@ -34,20 +34,20 @@ from motoko.handles.run import Run
 from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.file_lock import FileLock
-from motoko.server.file_storage import ServedFile
-from motoko.server.lifecycle import answers, create_database, ensure_server, stop_server
-from motoko.server.state_dir import MAX_SOCKET_PATH, StateDirectory
+from motoko.server.file_storage import AtomicFileStorage
+from motoko.server.lifecycle import create_database, ensure_server, is_responding, stop_server
+from motoko.server.state_dir import MAX_SOCKET_PATH, StateDir
 from motoko.storage.database import Database
 from motoko.storage.schema import SCHEMA_VERSION
-from motoko.storage.session import Session, transact
-from motoko.storage.store import Store
+from motoko.storage.session import Session, run_transaction
+from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run, study_config
 from motoko.testing.clients import commit, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from motoko.storage.feed import Commit
+    from motoko.storage.feed import CommitNotice
 
 pytestmark = pytest.mark.integration
 
@@ -102,43 +102,43 @@ def workflow(tmp_path: Path) -> Iterator[Path]:
     """A workflow's directory with a database and its server."""
     directory = tmp_path / "a workflow"
     directory.mkdir()
-    state = StateDirectory.of(directory)
+    state = StateDir.of(directory)
     create_database(state, STUDIES)
     yield directory
     stop_server(state)
 
 
 @pytest.fixture
-def state(workflow: Path) -> StateDirectory:
-    return StateDirectory.of(workflow)
+def state(workflow: Path) -> StateDir:
+    return StateDir.of(workflow)
 
 
 @pytest.fixture
-def stopped(state: StateDirectory) -> StateDirectory:
+def stopped(state: StateDir) -> StateDir:
     stop_server(state)
     return state
 
 
 @pytest.fixture
-def store(state: StateDirectory) -> Iterator[Store]:
-    store = Store(state, {})
+def store(state: StateDir) -> Iterator[WorkflowStore]:
+    store = WorkflowStore(state, {})
     yield store
     store.close()
 
 
-def server_process(state: StateDirectory) -> processes.ProcessId:
+def server_process(state: StateDir) -> processes.ProcessIdentity:
     record = PidFile(state.server_record).read()
     assert record is not None
     return record.process
 
 
-def kill_server(state: StateDirectory) -> None:
+def kill_server(state: StateDir) -> None:
     process = server_process(state)
     os.kill(process.pid, signal.SIGKILL)
     eventually(lambda: not processes.is_alive(process))
 
 
-def variable(store: Store, name: str) -> Any:
+def variable(store: WorkflowStore, name: str) -> Any:
     with store.script.view() as session:
         return session.tables.variable(None, name)
 
@@ -147,10 +147,10 @@ def variable(store: Store, name: str) -> Any:
 
 
 def test_a_server_is_started_when_needed_and_found_by_others(
-    workflow: Path, stopped: StateDirectory, store: Store
+    workflow: Path, stopped: StateDir, store: WorkflowStore
 ) -> None:
     state = stopped
-    assert not answers(state)
+    assert not is_responding(state)
     store.script.write(SetVariable(None, "n", 1))
     first = server_process(state)
     python(SETTER, workflow, "m", 2)
@@ -160,7 +160,7 @@ def test_a_server_is_started_when_needed_and_found_by_others(
     assert ensure_server(state) is False
 
 
-def test_stopping(state: StateDirectory) -> None:
+def test_stopping(state: StateDir) -> None:
     process, socket = server_process(state), state.socket()
     assert stop_server(state) is True
     assert not processes.is_alive(process)
@@ -170,46 +170,46 @@ def test_stopping(state: StateDirectory) -> None:
 
 
 def test_nothing_to_stop_or_to_serve(tmp_path: Path) -> None:
-    state = StateDirectory.of(tmp_path)
+    state = StateDir.of(tmp_path)
     assert stop_server(state) is False
     with pytest.raises(NoDatabaseError, match="has no database yet"):
         ensure_server(state)
     assert not state.path.exists()
 
 
-def test_of_many_that_need_a_server_one_starts_it(workflow: Path, stopped: StateDirectory) -> None:
+def test_of_many_that_need_a_server_one_starts_it(workflow: Path, stopped: StateDir) -> None:
     with ThreadPoolExecutor(4) as pool:
         said = list(pool.map(lambda _: python(STARTER, workflow).strip(), range(4)))
     assert sorted(said) == ["False", "False", "False", "True"]
-    assert answers(stopped)
+    assert is_responding(stopped)
 
 
 @pytest.mark.fault
 def test_what_a_killed_server_leaves_behind_is_no_obstacle(
-    state: StateDirectory, store: Store
+    state: StateDir, store: WorkflowStore
 ) -> None:
     store.script.write(SetVariable(None, "n", 1))
     store.close()
     kill_server(state)
     assert state.socket().exists()
     assert state.server_record.exists()
-    assert not answers(state)
+    assert not is_responding(state)
     assert stop_server(state) is False
     assert ensure_server(state) is True
     assert variable(store, "n") == 1
 
 
-def test_a_server_that_does_not_start_says_why(stopped: StateDirectory) -> None:
+def test_a_server_that_does_not_start_says_why(stopped: StateDir) -> None:
     state = stopped
     state.database.write_bytes(b"not a database, but a letter to the editor")
     with pytest.raises(ServerError) as caught:
         ensure_server(state)
     assert "server.log" in str(caught.value)
-    assert not answers(state)
+    assert not is_responding(state)
 
 
 def test_results_are_not_deleted_unasked(
-    workflow: Path, state: StateDirectory, store: Store
+    workflow: Path, state: StateDir, store: WorkflowStore
 ) -> None:
     store.script.write(SetVariable(None, "n", 1))
     with pytest.raises(DatabaseExistsError, match="has results already"):
@@ -220,7 +220,7 @@ def test_results_are_not_deleted_unasked(
     assert variable(store, "n") is MISSING
 
 
-def test_locks_outlive_what_is_deleted(state: StateDirectory) -> None:
+def test_locks_outlive_what_is_deleted(state: StateDir) -> None:
     """Who starts a workflow holds a lock in the directory that another command empties."""
     with FileLock(state.path / "services.lock"):
         create_database(state, STUDIES, replace=True)
@@ -229,13 +229,13 @@ def test_locks_outlive_what_is_deleted(state: StateDirectory) -> None:
     assert list(state.path.parent.glob(".wf.*")) == []
 
 
-def test_a_newer_database_is_refused(state: StateDirectory, store: Store) -> None:
+def test_a_newer_database_is_refused(state: StateDir, store: WorkflowStore) -> None:
     database = store.database
 
     def newer(root: Any) -> None:
         root["motoko"].update({"version": 99, "written_by": "7.1"})
 
-    database.submit(lambda: transact(database, newer, initialising=True)).result()
+    database.submit(lambda: run_transaction(database, newer, initialising=True)).result()
     reads = f"which reads format {SCHEMA_VERSION}"
     message = rf"format 99, written by Motoko 7\.1; this is Motoko .*, {reads}\n"
     with pytest.raises(DatabaseVersionError, match=message):
@@ -249,7 +249,7 @@ def test_a_newer_database_is_refused(state: StateDirectory, store: Store) -> Non
 # -- where it is and who may enter -----------------------------------------------------------
 
 
-def test_only_the_owner_may_enter(state: StateDirectory, store: Store) -> None:
+def test_only_the_owner_may_enter(state: StateDir, store: WorkflowStore) -> None:
     store.script.write(SetVariable(None, "n", 1))
     modes = {
         path: stat.S_IMODE(path.lstat().st_mode)
@@ -263,28 +263,28 @@ def test_only_the_owner_may_enter(state: StateDirectory, store: Store) -> None:
 
 
 @pytest.fixture
-def deep(tmp_path: Path) -> Iterator[StateDirectory]:
+def deep(tmp_path: Path) -> Iterator[StateDir]:
     directory = tmp_path / ("deep directory" * 5) / ("deeper" * 5)
     directory.mkdir(parents=True)
-    state = StateDirectory.of(directory)
+    state = StateDir.of(directory)
     assert len(os.fsencode(state.path / "zeo.sock")) > 107
     create_database(state, STUDIES)
     yield state
     stop_server(state)
 
 
-def test_deep_directories_have_a_socket_elsewhere(deep: StateDirectory) -> None:
+def test_deep_directories_have_a_socket_elsewhere(deep: StateDir) -> None:
     assert len(os.fsencode(deep.socket())) <= MAX_SOCKET_PATH
     assert stat.S_IMODE(deep.socket().lstat().st_mode) == 0o600
     assert stat.S_IMODE(deep.socket().parent.lstat().st_mode) == 0o700
     python(SETTER, deep.path.parent, "n", 3)
-    store = Store(deep, {})
+    store = WorkflowStore(deep, {})
     assert variable(store, "n") == 3
     store.close()
 
 
 def test_a_socket_elsewhere_is_found_from_another_environment(
-    deep: StateDirectory, tmp_path: Path
+    deep: StateDir, tmp_path: Path
 ) -> None:
     """A batch job may have another TMPDIR than the shell in which the server was started."""
     process = server_process(deep)
@@ -297,7 +297,7 @@ def test_a_socket_elsewhere_is_found_from_another_environment(
 
 
 def test_a_directory_that_others_can_enter_holds_no_socket(
-    deep: StateDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deep: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_server(deep)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/tmp")
@@ -316,62 +316,62 @@ def test_a_directory_that_others_can_enter_holds_no_socket(
 # -- a server that lives and cannot be reached -------------------------------------------------
 
 
-def gone(process: processes.ProcessId) -> bool:
+def gone(process: processes.ProcessIdentity) -> bool:
     return not processes.is_alive(process)
 
 
-def take_away_the_socket(state: StateDirectory) -> None:
+def take_away_the_socket(state: StateDir) -> None:
     state.socket().unlink()
 
 
-def take_away_socket_and_record(state: StateDirectory) -> None:
+def take_away_socket_and_record(state: StateDir) -> None:
     state.socket().unlink()
     state.server_record.unlink()
 
 
-def take_away_socket_and_locks(state: StateDirectory) -> None:
+def take_away_socket_and_locks(state: StateDir) -> None:
     state.socket().unlink()
     for path in state.path.glob("*.lock"):
         path.unlink()
 
 
-def put_another_socket_there(state: StateDirectory) -> None:
+def put_another_socket_there(state: StateDir) -> None:
     path = str(state.socket())
     os.unlink(path)
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)
 
 
-def put_an_empty_directory_there(state: StateDirectory) -> None:
+def put_an_empty_directory_there(state: StateDir) -> None:
     path = state.socket()
     path.unlink()
     path.mkdir()
 
 
-def put_a_directory_there(state: StateDirectory) -> None:
+def put_a_directory_there(state: StateDir) -> None:
     put_an_empty_directory_there(state)
     (state.socket() / "file").write_text("kept")
 
 
-def put_a_link_to_itself_there(state: StateDirectory) -> None:
+def put_a_link_to_itself_there(state: StateDir) -> None:
     path = state.socket()
     path.unlink()
     path.symlink_to(path.name)
 
 
-def put_a_link_to_no_possible_name_there(state: StateDirectory) -> None:
+def put_a_link_to_no_possible_name_there(state: StateDir) -> None:
     path = state.socket()
     path.unlink()
     path.symlink_to("n" * 300)
 
 
-def put_a_fifo_there(state: StateDirectory) -> None:
+def put_a_fifo_there(state: StateDir) -> None:
     path = state.socket()
     path.unlink()
     os.mkfifo(path)
 
 
-def put_its_directory_elsewhere(state: StateDirectory) -> None:
+def put_its_directory_elsewhere(state: StateDir) -> None:
     """Of a socket that is not in ``.wf``."""
     directory = state.socket().parent
     assert directory != state.path
@@ -394,12 +394,12 @@ SPOILT = [
 
 @pytest.mark.parametrize("spoil", SPOILT)
 def test_a_server_that_cannot_be_reached_is_replaced(
-    state: StateDirectory, store: Store, spoil: Callable[[StateDirectory], None]
+    state: StateDir, store: WorkflowStore, spoil: Callable[[StateDir], None]
 ) -> None:
     store.script.write(SetVariable(None, "n", 1))
     process = server_process(state)
     spoil(state)
-    other = Store(state, {})
+    other = WorkflowStore(state, {})
     try:
         assert variable(other, "n") == 1
         eventually(lambda: gone(process))
@@ -412,11 +412,11 @@ def test_a_server_that_cannot_be_reached_is_replaced(
 
 @pytest.mark.parametrize("spoil", [*SPOILT, put_its_directory_elsewhere])
 def test_so_is_one_whose_socket_is_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[StateDirectory], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[StateDir], None]
 ) -> None:
     directory = tmp_path / ("deep directory" * 5) / ("deeper" * 5)
     directory.mkdir(parents=True)
-    state = StateDirectory.of(directory)
+    state = StateDir.of(directory)
     with tempfile.TemporaryDirectory(prefix="m", dir="/tmp") as base:
         monkeypatch.setenv("XDG_RUNTIME_DIR", base)
         create_database(state, STUDIES)
@@ -430,35 +430,35 @@ def test_so_is_one_whose_socket_is_elsewhere(
             stop_server(state)
 
 
-def test_a_directory_in_the_place_of_the_socket_is_kept(state: StateDirectory) -> None:
+def test_a_directory_in_the_place_of_the_socket_is_kept(state: StateDir) -> None:
     put_a_directory_there(state)
     python(SETTER, state.path.parent, "n", 3)
     (kept,) = state.path.glob("zeo.sock.*/file")
     assert kept.read_text() == "kept"
 
 
-def test_a_record_that_was_removed_is_written_again(state: StateDirectory) -> None:
+def test_a_record_that_was_removed_is_written_again(state: StateDir) -> None:
     process = server_process(state)
     state.server_record.unlink()
     eventually(state.server_record.exists)
     assert server_process(state) == process
 
 
-def test_two_servers_never_serve_one_file(state: StateDirectory) -> None:
+def test_two_servers_never_serve_one_file(state: StateDir) -> None:
     """Whatever became of socket, record and lock files."""
     state.database_lock.unlink()
     with pytest.raises(LockError):
-        ServedFile(state.database)
-    assert answers(state)
+        AtomicFileStorage(state.database)
+    assert is_responding(state)
 
 
 def test_where_no_other_server_can_be_started_one_line_says_so(
-    stopped: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    stopped: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("motoko.server.lifecycle.UNREACHABLE_SECONDS", 0.2)
     record = PidFile(stopped.server_record)
     record.write()  # this process has the file, and no socket
-    file = ServedFile(stopped.database)
+    file = AtomicFileStorage(stopped.database)
     try:
         with pytest.raises(ServerError) as caught:
             ensure_server(stopped)
@@ -474,7 +474,7 @@ def test_where_no_other_server_can_be_started_one_line_says_so(
 
 @pytest.mark.parametrize("socket_too", [False, True])
 def test_a_server_that_somebody_stopped_is_replaced(
-    state: StateDirectory, store: Store, socket_too: bool
+    state: StateDir, store: WorkflowStore, socket_too: bool
 ) -> None:
     store.script.write(SetVariable(None, "n", 1))
     process = server_process(state)
@@ -488,7 +488,7 @@ def test_a_server_that_somebody_stopped_is_replaced(
 
 
 def test_a_server_that_only_takes_long_is_waited_for(
-    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("motoko.server.lifecycle._greeting", lambda _: b"")
     process = server_process(state)
@@ -497,9 +497,7 @@ def test_a_server_that_only_takes_long_is_waited_for(
 
 
 @pytest.mark.parametrize("served", [False, True])
-def test_a_stranger_that_listens_in_its_place_is_put_aside(
-    state: StateDirectory, served: bool
-) -> None:
+def test_a_stranger_that_listens_in_its_place_is_put_aside(state: StateDir, served: bool) -> None:
     """It takes connections and says nothing; another one who has the socket is no server."""
     if not served:
         stop_server(state)
@@ -509,22 +507,22 @@ def test_a_stranger_that_listens_in_its_place_is_put_aside(
         stranger.bind(str(path))
         stranger.listen()
         python(SETTER, state.path.parent, "n", 3)
-        look = Store(state, {}, look=True)
+        look = WorkflowStore(state, {}, look=True)
         assert variable(look, "n") == 3
         look.close()
 
 
-def test_a_stranger_that_listens_is_nothing_to_stop(stopped: StateDirectory) -> None:
+def test_a_stranger_that_listens_is_nothing_to_stop(stopped: StateDir) -> None:
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.bind(str(stopped.socket()))
         stranger.listen()
-        assert not answers(stopped)
+        assert not is_responding(stopped)
         assert not stop_server(stopped)
 
 
 @pytest.mark.parametrize("when", ["missing", "removed"])
 def test_a_runtime_directory_that_is_not_there(
-    deep: StateDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+    deep: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     stop_server(deep)
     with tempfile.TemporaryDirectory(prefix="m", dir="/tmp") as base:
@@ -537,16 +535,16 @@ def test_a_runtime_directory_that_is_not_there(
         process = server_process(deep)
         if when == "removed":
             shutil.rmtree(runtime)
-        store = Store(deep, {})
+        store = WorkflowStore(deep, {})
         store.script.write(SetVariable(None, "n", 1))
         assert variable(store, "n") == 1
         store.close()
-        assert answers(deep)
+        assert is_responding(deep)
         assert gone(process) is (when == "removed")
 
 
 def test_a_record_that_leads_to_a_socket_of_others_is_not_followed(
-    deep: StateDirectory, tmp_path: Path
+    deep: StateDir, tmp_path: Path
 ) -> None:
     right, server = deep.socket(), server_process(deep)
     stop_server(deep)
@@ -558,13 +556,13 @@ def test_a_record_that_leads_to_a_socket_of_others_is_not_followed(
 # -- looking without a server ----------------------------------------------------------------
 
 
-def test_looking_starts_no_server(state: StateDirectory, store: Store) -> None:
+def test_looking_starts_no_server(state: StateDir, store: WorkflowStore) -> None:
     store.script.write(SetVariable(None, "n", 1))
     for served in (True, False):
         if not served:
             store.close()
             stop_server(state)
-        look = Store(state, {}, look=True)
+        look = WorkflowStore(state, {}, look=True)
         assert variable(look, "n") == 1
         for change in (SetVariable(None, "n", 2), SetVariable(None, "other", 2)):
             with pytest.raises(StorageError, match="only to look"):
@@ -572,16 +570,16 @@ def test_looking_starts_no_server(state: StateDirectory, store: Store) -> None:
         with look.script.view() as session, pytest.raises(StorageError, match="only to look"):
             session.reserve("mult", 1, 1)
         assert variable(look, "n") == 1
-        assert answers(state) is served
+        assert is_responding(state) is served
         look.close()
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed", "hangs"])
 def test_what_is_looked_at_is_read_from_the_file_once_the_server_has_gone(
-    state: StateDirectory, store: Store, how: str
+    state: StateDir, store: WorkflowStore, how: str
 ) -> None:
     store.script.write(SetVariable(None, "n", 1))
-    look = Store(state, {}, look=True)
+    look = WorkflowStore(state, {}, look=True)
     server = PidFile(state.server_record).read()
     assert server is not None
     with look.script.view() as session:  # has read nothing but the root
@@ -593,7 +591,7 @@ def test_what_is_looked_at_is_read_from_the_file_once_the_server_has_gone(
             os.kill(server.process.pid, signals[how])
         try:
             assert session.tables.variable(None, "n") == 1
-            again = Store(state, {}, look=True)
+            again = WorkflowStore(state, {}, look=True)
             assert variable(again, "n") == 2
             again.close()
         finally:
@@ -602,7 +600,7 @@ def test_what_is_looked_at_is_read_from_the_file_once_the_server_has_gone(
     look.close()
 
 
-def test_a_read_of_a_closed_database_is_a_server_error(store: Store) -> None:
+def test_a_read_of_a_closed_database_is_a_server_error(store: WorkflowStore) -> None:
     """As when the directory is removed, which closes it while a thread reads."""
     storage = store.database._storage
     root, now = b"\0" * 8, storage.lastTransaction()
@@ -613,7 +611,7 @@ def test_a_read_of_a_closed_database_is_a_server_error(store: Store) -> None:
 
 
 def test_looking_at_nothing(tmp_path: Path) -> None:
-    look = Store(StateDirectory.of(tmp_path), {}, look=True)
+    look = WorkflowStore(StateDir.of(tmp_path), {}, look=True)
     with pytest.raises(NoDatabaseError):
         variable(look, "n")
     assert list(tmp_path.iterdir()) == []
@@ -621,10 +619,10 @@ def test_looking_at_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"FS", b"not a database at all, " * 10])
 def test_looking_at_what_is_no_database(tmp_path: Path, content: bytes) -> None:
-    state = StateDirectory.of(tmp_path)
+    state = StateDir.of(tmp_path)
     state.path.mkdir()
     state.database.write_bytes(content)
-    look = Store(state, {}, look=True)
+    look = WorkflowStore(state, {}, look=True)
     with pytest.raises(StorageError) as caught:
         variable(look, "n")
     assert "\n" not in caught.value.message
@@ -634,18 +632,18 @@ def test_looking_at_what_is_no_database(tmp_path: Path, content: bytes) -> None:
 # -- several processes -----------------------------------------------------------------------
 
 
-def test_no_id_is_given_to_two_processes(workflow: Path, state: StateDirectory) -> None:
+def test_no_id_is_given_to_two_processes(workflow: Path, state: StateDir) -> None:
     with ThreadPoolExecutor(2) as pool:
         said = list(pool.map(lambda _: python(RESERVER, workflow), range(2)))
     ids = [int(line) for output in said for line in output.split()]
     assert sorted(ids) == list(range(1, 81, 2))
 
 
-def test_a_commit_elsewhere_wakes_a_subscriber_here(workflow: Path, store: Store) -> None:
-    heard: list[Commit] = []
+def test_a_commit_elsewhere_wakes_a_subscriber_here(workflow: Path, store: WorkflowStore) -> None:
+    heard: list[CommitNotice] = []
     woken = threading.Event()
 
-    def hear(commit: Commit) -> None:
+    def hear(commit: CommitNotice) -> None:
         heard.append(commit)
         woken.set()
 
@@ -666,7 +664,7 @@ def test_a_commit_elsewhere_wakes_a_subscriber_here(workflow: Path, store: Store
 # -- a server that goes ----------------------------------------------------------------------
 
 
-def restart_after(state: StateDirectory, seconds: float) -> threading.Thread:
+def restart_after(state: StateDir, seconds: float) -> threading.Thread:
     def work() -> None:
         time.sleep(seconds)
         ensure_server(state)
@@ -677,13 +675,13 @@ def restart_after(state: StateDirectory, seconds: float) -> threading.Thread:
 
 
 @pytest.mark.fault
-def test_clients_wait_for_a_server_and_go_on(state: StateDirectory, store: Store) -> None:
+def test_clients_wait_for_a_server_and_go_on(state: StateDir, store: WorkflowStore) -> None:
     database = store.database
     session, reader = Session(database), Session(database)
     key = add_run(session, "mult", {"x": 1.0})
     commit(database, session)
     session.add(EditRun(key, SetFields({"y": 1})))
-    everything: list[Commit] = []
+    everything: list[CommitNotice] = []
     end = database.feed.subscribe(everything.append)
     kill_server(state)
     thread = restart_after(state, 0.5)
@@ -702,8 +700,8 @@ def test_clients_wait_for_a_server_and_go_on(state: StateDirectory, store: Store
 @pytest.mark.fault
 @pytest.mark.parametrize("arrived", [True, False])
 def test_a_commit_in_doubt_is_looked_up(
-    state: StateDirectory,
-    store: Store,
+    state: StateDir,
+    store: WorkflowStore,
     monkeypatch: pytest.MonkeyPatch,
     arrived: bool,
 ) -> None:
@@ -739,7 +737,7 @@ def test_a_commit_in_doubt_is_looked_up(
 
 
 @pytest.mark.fault
-def test_a_server_that_does_not_come_back(state: StateDirectory) -> None:
+def test_a_server_that_does_not_come_back(state: StateDir) -> None:
     database = Database.connect(str(state.socket()), patience=0.5)
     session, reader = Session(database), Session(database)
     session.add(SetVariable(None, "n", 1))
@@ -762,7 +760,7 @@ def test_no_server_at_the_address(tmp_path: Path) -> None:
 # -- closing ---------------------------------------------------------------------------------
 
 
-def test_closing_with_sessions_that_are_still_open(state: StateDirectory) -> None:
+def test_closing_with_sessions_that_are_still_open(state: StateDir) -> None:
     database = Database.connect(str(state.socket()))
     session, other = Session(database), Session(database)
     session.add(SetVariable(None, "n", 1))
@@ -773,17 +771,17 @@ def test_closing_with_sessions_that_are_still_open(state: StateDirectory) -> Non
     database.close()
 
 
-def test_a_store_that_was_closed_connects_again(store: Store) -> None:
+def test_a_store_that_was_closed_connects_again(store: WorkflowStore) -> None:
     store.script.write(SetVariable(None, "n", 1))
     store.close()
     assert not store.connected
     assert variable(store, "n") == 1
 
 
-def test_a_script_from_several_threads(state: StateDirectory) -> None:
+def test_a_script_from_several_threads(state: StateDir) -> None:
     """Every call is a transaction of its own, and no thread sees half of another's."""
     config = study_config("mult", {"x": "float"})
-    store = Store(state, {"mult": config})
+    store = WorkflowStore(state, {"mult": config})
     with store.script.view() as session:
         keys = [add_run(session, "mult", {"x": float(n)}) for n in range(4)]
         store.database.submit(session.commit).result()
@@ -800,7 +798,7 @@ def test_a_script_from_several_threads(state: StateDirectory) -> None:
     store.close()
 
 
-def test_the_server_record_names_process_and_socket(state: StateDirectory) -> None:
+def test_the_server_record_names_process_and_socket(state: StateDir) -> None:
     record = json.loads(state.server_record.read_text())
     assert record["info"]["socket"] == str(state.socket())
     assert processes.is_alive(server_process(state))

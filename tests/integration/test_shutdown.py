@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.server.lifecycle import answers
-from motoko.server.state_dir import StateDirectory
+from motoko.server.lifecycle import is_responding
+from motoko.server.state_dir import StateDir
 from motoko.workflow import Workflow
 from tests.support import victims
 from tests.support.command_line import MAIN, Shell, finish, small_workflow, wait_until
@@ -278,11 +278,11 @@ def test_a_run_starts_a_launcher_for_the_studies_that_have_none(shell: Shell) ->
 def test_clients_that_go_are_no_news_in_a_servers_log(shell: Shell) -> None:
     shell.ok("create")
     shell.ok("launcher")
-    state = StateDirectory.of(shell.directory)
+    state = StateDir.of(shell.directory)
     for _ in range(3):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.connect(str(state.socket()))
             assert client.recv(1, socket.MSG_PEEK)  # and what else there is stays unread
-    assert answers(state)
+    assert is_responding(state)
     shell.ok("kill")
     assert (state.logs / "server.log").read_text() == ""

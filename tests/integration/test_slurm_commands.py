@@ -12,8 +12,8 @@ import pytest
 
 from motoko.errors import LauncherError
 from motoko.launcher.schedulers.slurm.commands import (
-    Answer,
-    Scheduler,
+    CommandResult,
+    CommandRunner,
     submission_environment,
 )
 
@@ -35,8 +35,8 @@ class Programs:
         path.write_text(f"#!/bin/sh\n{body}\n")
         path.chmod(0o755)
 
-    def scheduler(self, **options: int) -> Scheduler:
-        return Scheduler(self.environment, **options)
+    def scheduler(self, **options: int) -> CommandRunner:
+        return CommandRunner(self.environment, **options)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def test_what_a_command_answers(programs: Programs) -> None:
 
     answer = await programs.scheduler().run(["squeue", "a b", "*"])
 
-    assert answer == Answer(0, "a b\n*\n", "café\n")
+    assert answer == CommandResult(0, "a b\n*\n", "café\n")
     assert answer.good
     assert answer.error == ""
 
@@ -92,7 +92,7 @@ async def test_one_that_hangs_is_killed_with_what_it_started(programs: Programs)
 
     answer = await programs.scheduler().run(["squeue"], seconds=3)
 
-    assert answer == Answer(None, "started\n", "", "squeue gave no answer within 3 s")
+    assert answer == CommandResult(None, "started\n", "", "squeue gave no answer within 3 s")
     await _dies(int(pid_file.read_text()))
 
 
@@ -134,7 +134,7 @@ async def test_only_so_many_at_a_time(programs: Programs) -> None:
 
 
 async def test_missing_programs(programs: Programs) -> None:
-    scheduler = Scheduler({"PATH": str(programs.place)})
+    scheduler = CommandRunner({"PATH": str(programs.place)})
 
     answer = await scheduler.run(["squeue"])
     assert answer.unknown == "squeue cannot be run: No such file or directory"
@@ -166,7 +166,7 @@ async def test_queries_are_given_a_plain_environment(programs: Programs) -> None
     given = {"LC_ALL": "fr_FR.UTF-8", "SQUEUE_FORMAT": "%i", "SLURM_CONF": "/c", "HOME": "/h"}
     for program in ("squeue", "sbatch"):
         programs.add(program, "env")
-    scheduler = Scheduler({**programs.environment, **given})
+    scheduler = CommandRunner({**programs.environment, **given})
 
     query = dict(line.split("=", 1) for line in (await scheduler.run(["squeue"])).stdout.split())
     submission = dict(

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from motoko.errors import MotokoError, WorkflowFailed, WorkflowStalled
-from motoko.storage.feed import Commit
+from motoko.storage.feed import CommitNotice
 from motoko.testing.clients import eventually
 from motoko.testing.fake_launcher import failing
 from tests.support import orchestrating
@@ -347,7 +347,7 @@ def test_a_safety_poll_comes_whatever_else_happens(workflow: Workflow) -> None:
         while not stop.wait(LONG / 20):
             if asked:
                 asking.set()
-            workflow.store.database.feed.publish(Commit())
+            workflow.store.database.feed.publish(CommitNotice())
 
     thread = threading.Thread(target=disturb)
     thread.start()

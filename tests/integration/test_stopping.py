@@ -15,7 +15,7 @@ from motoko.operations import shutdown
 from motoko.operations.overview import Progress, progress
 from motoko.runtime.daemons import PidFile
 from motoko.server import lifecycle
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from tests.support import victims
 from tests.support.command_line import Shell, finish, small_workflow, wait_until
 from tests.support.launching import Place
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from motoko.runtime.processes import ProcessId
+    from motoko.runtime.processes import ProcessIdentity
 
 pytestmark = pytest.mark.integration
 
@@ -100,7 +100,7 @@ def test_runs_are_stopped_with_their_foreground_orchestrator_if_that_is_asked_fo
 def test_a_launcher_stays_until_it_has_taken_over_what_another_left(shell: Shell) -> None:
     process = shell.start("run", "-n", "a")
     wait_until_it_runs(shell)
-    (launcher,) = running_launchers(StateDirectory.of(shell.directory))
+    (launcher,) = running_launchers(StateDir.of(shell.directory))
     process.kill()
     finish(process)
     os.kill(launcher.process.pid, signal.SIGKILL)
@@ -194,16 +194,16 @@ def test_a_launcher_that_hangs_is_killed_and_another_stops_its_runs(
     key = place.run()
     place.wait_for(key, "START")
     os.kill(launcher.process.pid, signal.SIGSTOP)
-    post = control.post
+    post = control.submit
 
     def impatient(
-        state: StateDirectory, process: ProcessId, *arguments: Any, **options: Any
+        state: StateDir, process: ProcessIdentity, *arguments: Any, **options: Any
     ) -> None:
         if process == launcher.process:
             options["timeout"] = 0.5
         post(state, process, *arguments, **options)
 
-    monkeypatch.setattr(daemon, "post", impatient)
+    monkeypatch.setattr(daemon, "submit", impatient)
     stopped = shutdown.kill(place.state, stop_runs=True)
     assert stopped == ["the launcher", "1 run", "the server"]
     assert running_launchers(place.state) == []
@@ -228,7 +228,7 @@ def test_runs_that_had_ended_are_not_counted_as_stopped(place: Place) -> None:
 
 def test_a_server_that_answers_does_not_hang(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "HANG_SECONDS", 60.0)
-    assert not lifecycle.hangs(place.state)
+    assert not lifecycle.is_hung(place.state)
     lifecycle.stop_server(place.state)
-    assert not lifecycle.hangs(place.state)
-    assert not lifecycle.hangs(StateDirectory.of(place.directory / "nowhere"))
+    assert not lifecycle.is_hung(place.state)
+    assert not lifecycle.is_hung(StateDir.of(place.directory / "nowhere"))

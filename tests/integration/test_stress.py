@@ -11,7 +11,7 @@ import pytest
 
 from motoko.operations.shutdown import running_orchestrators
 from motoko.storage.database import Database
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 from motoko.workflow import Workflow, event
 from tests.support import counting_workflow
@@ -106,7 +106,7 @@ def test_a_slow_action_gets_its_turn_among_quick_ones(shell: Shell) -> None:
     """Whatever it reads has been changed by the others before it is through."""
     shell.directory.joinpath(".wf").mkdir()
     database = Database.in_memory()
-    transact(database, lambda root: initialise(root, ["left", "right"]), initialising=True)
+    run_transaction(database, lambda root: initialise(root, ["left", "right"]), initialising=True)
     workflow = Workflow(shell.directory, database=database)
     workflow.run_name = "a"
     workflow.vars.total = 0

@@ -10,7 +10,7 @@ import pytest
 
 from motoko.errors import StateError
 from motoko.storage.database import Database
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow, event
@@ -34,7 +34,7 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
         (tmp_path / name / "bd.yaml").write_text("job: {x: float}\n")
         (tmp_path / name / "launch.sh").write_text("true\n")
     database = Database.in_memory()
-    transact(database, lambda root: initialise(root, STUDIES), initialising=True)
+    run_transaction(database, lambda root: initialise(root, STUDIES), initialising=True)
     workflow = Workflow(tmp_path, database=database)
     workflow.run_name = "a"
     workflow.end_when_stalled = True

@@ -21,9 +21,9 @@ from motoko.errors import ConflictError
 from motoko.runtime.file_lock import is_held
 from motoko.server.lifecycle import stop_server
 from motoko.storage import contention
-from motoko.storage.contention import Turn
+from motoko.storage.contention import PriorityLock
 from motoko.storage.session import Session
-from motoko.storage.store import Store
+from motoko.storage.store import WorkflowStore
 from motoko.testing import study_config
 from tests.support.serving import make
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
     from motoko.storage.database import Database
 
 pytestmark = pytest.mark.integration
@@ -71,20 +71,20 @@ time.sleep(60)
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateDirectory]:
+def state(tmp_path: Path) -> Iterator[StateDir]:
     state = make(tmp_path / "w")
     yield state
     stop_server(state)
 
 
 @pytest.fixture
-def store(state: StateDirectory) -> Iterator[Store]:
-    store = Store(state, {"mult": study_config("mult", {"x": "int"})})
+def store(state: StateDir) -> Iterator[WorkflowStore]:
+    store = WorkflowStore(state, {"mult": study_config("mult", {"x": "int"})})
     yield store
     store.close()
 
 
-def create(store: Store, count: int) -> list[RunKey]:
+def create(store: WorkflowStore, count: int) -> list[RunKey]:
     session = Session(store.database)
     first, first_job = session.reserve("mult", count, count)
     for n in range(count):
@@ -139,7 +139,7 @@ class Intruder:
 
 
 def test_a_commit_that_met_conflicts_goes_first(
-    store: Store, state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    store: WorkflowStore, state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = create(store, 3)
     store.database.patience = 60.0
@@ -158,7 +158,7 @@ def test_a_commit_that_met_conflicts_goes_first(
 
 
 def test_thousands_of_runs_beside_a_process_that_commits_all_the_time(
-    store: Store, state: StateDirectory
+    store: WorkflowStore, state: StateDir
 ) -> None:
     keys = create(store, MANY)
     store.database.patience = 100.0
@@ -174,7 +174,7 @@ def test_thousands_of_runs_beside_a_process_that_commits_all_the_time(
 
 
 @contextlib.contextmanager
-def editing(state: StateDirectory) -> Iterator[subprocess.Popen[str]]:
+def editing(state: StateDir) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", EDITOR, str(state.path.parent), str(MANY)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as editor:
         try:
@@ -200,7 +200,7 @@ def waiting(path: Path, conflicts: int) -> threading.Thread:
     """Wait for a turn to end, or to begin, in a thread."""
 
     def work() -> None:
-        with Turn(path) as turn:
+        with PriorityLock(path) as turn:
             turn.wait(conflicts)
 
     thread = threading.Thread(target=work)
@@ -233,7 +233,7 @@ def test_nobody_waits_for_ever(
 
 def test_a_turn_that_cannot_be_had_is_done_without(tmp_path: Path) -> None:
     for path in (tmp_path / "missing" / "turn", tmp_path):
-        with Turn(path) as turn:
+        with PriorityLock(path) as turn:
             turn.wait(0)
             turn.wait(contention.CONFLICTS)
 
@@ -241,7 +241,7 @@ def test_a_turn_that_cannot_be_had_is_done_without(tmp_path: Path) -> None:
 def test_each_attempt_is_waited_for_anew(tmp_path: Path) -> None:
     path = tmp_path / "turn"
     long_ago = time.time() - 2 * contention.HOLD
-    with Turn(path) as turn:
+    with PriorityLock(path) as turn:
         for conflicts in range(contention.CONFLICTS, contention.CONFLICTS + 3):
             turn.wait(conflicts)
             assert is_held(path, at_most=contention.HOLD)
@@ -250,7 +250,7 @@ def test_each_attempt_is_waited_for_anew(tmp_path: Path) -> None:
 
 
 def test_conflicts_are_still_an_error_where_nobody_gives_way(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = create(store, 1)
     store.database.patience = 0.5

@@ -55,16 +55,16 @@ async def until(true: Callable[[], object]) -> None:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
     """Return the studies that were looked for, one entry a look."""
     found: list[frozenset[str]] = []
-    look = unserved_runs.LauncherWatch._look
+    look = unserved_runs.UnservedRunMonitor._look
 
     async def counted(
-        self: unserved_runs.LauncherWatch, before: frozenset[str], studies: frozenset[str]
+        self: unserved_runs.UnservedRunMonitor, before: frozenset[str], studies: frozenset[str]
     ) -> frozenset[str]:
         result = await look(self, before, studies)
         found.append(studies)
         return result
 
-    monkeypatch.setattr(unserved_runs.LauncherWatch, "_look", counted)
+    monkeypatch.setattr(unserved_runs.UnservedRunMonitor, "_look", counted)
     return found
 
 

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.errors import LauncherError
-from motoko.operations.launcher_supervisor import MOST, PAUSE, QUICK, LauncherWatch, announced
+from motoko.operations.launcher_supervisor import (
+    MOST,
+    PAUSE,
+    QUICK,
+    LauncherSupervisor,
+    report_restarts,
+)
 from motoko.runtime import processes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from motoko.runtime.processes import ProcessId
+    from motoko.runtime.processes import ProcessIdentity
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +40,7 @@ class Daemons:
         found = processes.identify(done.pid)
         done.wait()
         assert found is not None
-        self.dead: ProcessId = found
+        self.dead: ProcessIdentity = found
         self.alive = processes.current()
         self.lives = False
         self.says = STARTED
@@ -43,7 +49,7 @@ class Daemons:
         self.starts = 0
         self.now = 0.0
 
-    def start(self) -> ProcessId:
+    def start(self) -> ProcessIdentity:
         self.starts += 1
         with self.log.open("a") as file:
             file.write(self.says)
@@ -51,10 +57,10 @@ class Daemons:
             raise LauncherError("out of cheese", hint="Buy some.")
         return self.alive if self.lives else self.dead
 
-    def watch(self) -> LauncherWatch:
-        return LauncherWatch(self.start(), self.start, self.log, clock=lambda: self.now)
+    def watch(self) -> LauncherSupervisor:
+        return LauncherSupervisor(self.start(), self.start, self.log, clock=lambda: self.now)
 
-    def pass_by(self, watch: LauncherWatch, seconds: float) -> None:
+    def pass_by(self, watch: LauncherSupervisor, seconds: float) -> None:
         for _ in range(int(seconds)):
             self.now += 1.0
             watch.look()
@@ -142,4 +148,4 @@ def test_deaths_far_apart_are_not_in_a_row(daemons: Daemons) -> None:
     ],
 )
 def test_what_a_log_announces(text: str, expected: str | None) -> None:
-    assert announced(text.splitlines()) == expected
+    assert report_restarts(text.splitlines()) == expected

@@ -14,7 +14,7 @@ import pytest
 from motoko.worker import (
     INPUTS,
     OUTBOX,
-    Attempt,
+    AttemptContext,
     Job,
     Run,
     WorkerError,
@@ -105,7 +105,7 @@ print(run.y, run.names, run.colour, run.state, run.job.x)
 
 
 def test_the_outbox_is_private(attempt: Path) -> None:
-    Run(Attempt(str(attempt))).start()
+    Run(AttemptContext(str(attempt))).start()
     assert (attempt / OUTBOX).stat().st_mode & 0o777 == 0o600
 
 
@@ -123,7 +123,7 @@ def test_importing_costs_no_other_imports() -> None:
 
 
 def test_a_job_is_a_read_only_mapping(attempt: Path) -> None:
-    job = Job(Attempt(str(attempt)))
+    job = Job(AttemptContext(str(attempt)))
     assert job.x == job["x"] == dict(job)["x"] == job.get("x") == 2.5
     assert job.id == job["id"] == 3
     assert job.points == [1, (2, 3)]
@@ -138,7 +138,7 @@ def test_a_job_is_a_read_only_mapping(attempt: Path) -> None:
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest(attempt: Path) -> None:
-    here = Attempt(str(attempt))
+    here = AttemptContext(str(attempt))
     with pytest.raises(AttributeError, match=r"no parameter 'pionts'\n  Did you mean 'points'\?"):
         _ = Job(here).pionts
     with pytest.raises(KeyError, match="Did you mean 'points'"):
@@ -149,7 +149,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest(attempt: Path) -> None:
 
 
 def test_a_field_of_this_attempt_hides_the_given_one_for_all_its_processes(attempt: Path) -> None:
-    first, second = Run(Attempt(str(attempt))), Run(Attempt(str(attempt)))
+    first, second = Run(AttemptContext(str(attempt))), Run(AttemptContext(str(attempt)))
     assert second.fields == {"colour": "red", "both": 2}
     first.colour = "blue"
     assert second.colour == "blue"
@@ -161,7 +161,7 @@ def test_a_field_of_this_attempt_hides_the_given_one_for_all_its_processes(attem
 
 
 def test_a_torn_record_does_not_hide_the_next(attempt: Path) -> None:
-    run = Run(Attempt(str(attempt)))
+    run = Run(AttemptContext(str(attempt)))
     run.y = 1
     with (attempt / OUTBOX).open("ab") as file:
         file.write(b'\n{"t":1.0,"op":"set","fie')
@@ -172,14 +172,14 @@ def test_a_torn_record_does_not_hide_the_next(attempt: Path) -> None:
 
 @pytest.mark.parametrize("name", ["id", "job_id", "run_name", "study", "workflow", "directory"])
 def test_reserved_names_cannot_be_set(attempt: Path, name: str) -> None:
-    run = Run(Attempt(str(attempt)))
+    run = Run(AttemptContext(str(attempt)))
     with pytest.raises(AttributeError, match=f"^run.{name} is Motoko's own and cannot be set"):
         setattr(run, name, 1)
     assert not (attempt / OUTBOX).exists()
 
 
 def test_values_that_cannot_be_stored_are_named(attempt: Path) -> None:
-    run = Run(Attempt(str(attempt)))
+    run = Run(AttemptContext(str(attempt)))
     with pytest.raises(TypeError, match=r"\.py:\d+: run\.y is a complex, which cannot be stored"):
         run.y = 1j
     with pytest.raises(TypeError, match=r"^quantity 'E': a value of type str is not a number"):
@@ -188,7 +188,7 @@ def test_values_that_cannot_be_stored_are_named(attempt: Path) -> None:
 
 
 def test_states_of_the_lifecycle_are_calls_or_errors(attempt: Path) -> None:
-    run = Run(Attempt(str(attempt)))
+    run = Run(AttemptContext(str(attempt)))
     assert run.state == "START"
     run.state = "START"
     run.state = "FINISHED"
@@ -202,7 +202,7 @@ def test_states_of_the_lifecycle_are_calls_or_errors(attempt: Path) -> None:
 
 
 def test_directory_and_workflow(attempt: Path) -> None:
-    run = Run(Attempt(str(attempt)))
+    run = Run(AttemptContext(str(attempt)))
     assert run.directory == str(attempt.parent.parent)
     assert run.workflow == str(attempt.parent.parent.parent / "motoko.yaml")
 
@@ -233,26 +233,26 @@ def test_outside_a_run_the_first_use_says_so() -> None:
 
 def test_a_directory_without_inputs_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match=r"^not inside a run: .*inputs.json cannot be read"):
-        _ = Run(Attempt(str(tmp_path))).id
+        _ = Run(AttemptContext(str(tmp_path))).id
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"v": 1, "job": {"$what": 1}}'])
 def test_damaged_inputs_are_reported(tmp_path: Path, content: str) -> None:
     (tmp_path / INPUTS).write_text(content, encoding="utf-8")
     with pytest.raises(WorkerError, match=r"inputs.json is damaged"):
-        _ = Run(Attempt(str(tmp_path))).id
+        _ = Run(AttemptContext(str(tmp_path))).id
 
 
 def test_inputs_of_another_version_are_refused(tmp_path: Path) -> None:
     (tmp_path / INPUTS).write_text('{"v": 2}', encoding="utf-8")
     with pytest.raises(WorkerError, match="is of version 2, this Motoko reads version 1"):
-        _ = Run(Attempt(str(tmp_path))).id
+        _ = Run(AttemptContext(str(tmp_path))).id
 
 
 def test_an_outbox_that_cannot_be_written_is_reported(attempt: Path) -> None:
     (attempt / OUTBOX).mkdir()
     with pytest.raises(WorkerError, match="outbox cannot be written: Is a directory"):
-        Run(Attempt(str(attempt))).start()
+        Run(AttemptContext(str(attempt))).start()
 
 
 def test_many_processes_write_at_once_and_nothing_is_lost_or_mixed(attempt: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.runtime.daemons import PidFile
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from tests.support import victims
 from tests.support.command_line import Shell, small_workflow, wait_until
 
@@ -133,7 +133,7 @@ def test_deserted_runs_that_cannot_be_stopped_are_told(shell: Shell) -> None:
     assert fault in done.stderr
     assert "Stopped: 2 runs" in done.stderr
     assert active(shell) == {"s": 2, "t": 0}
-    state = StateDirectory.of(shell.directory)
+    state = StateDir.of(shell.directory)
     assert not PidFile(state.server_record).owner_alive()
 
 

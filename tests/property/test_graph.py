@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motoko.errors import CycleError
-from motoko.graph import Graph, Node, Status, as_listed, as_visited, by_level
+from motoko.graph import Graph, Node, Status, order_as_listed, order_by_level, order_depth_first
 from tests.support.step_graphs import Workshop
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.property
 
 Edges = dict[str, tuple[str, ...]]
-ORDERS: list[Order | None] = [None, as_visited, by_level]
+ORDERS: list[Order | None] = [None, order_depth_first, order_by_level]
 
 
 @st.composite
@@ -61,7 +61,7 @@ def test_a_plan_respects_the_edges_and_has_each_node_once(data: st.DataObject) -
 def test_orders_respect_the_edges_and_have_each_node_once(data: st.DataObject) -> None:
     edges = data.draw(dags())
     listed = data.draw(st.permutations(sorted(edges)))
-    for order in (by_level, as_listed(listed)):
+    for order in (order_by_level, order_as_listed(listed)):
         found = order(edges)
         assert sorted(found) == sorted(edges)
         for name in found:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from motoko.launcher.daemon import stop_launcher
 from motoko.server.lifecycle import ensure_server, stop_server
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.testing import invariants
 from motoko.workflow import Workflow
 from tests.support import victims
@@ -76,7 +76,7 @@ def play(
 
 
 def _look(work: Workload, tally: Tally, killed: set[str]) -> None:
-    ensure_server(StateDirectory.of(work.directory))
+    ensure_server(StateDir.of(work.directory))
     workflow = Workflow(work.directory)
     workflow.run_name = work.run_name
     try:
@@ -149,8 +149,8 @@ def chaos(
                 tell(tally)
     finally:
         for directory in (fans, sums, together):
-            stop_launcher(StateDirectory.of(directory), stop_runs=True)
-            stop_server(StateDirectory.of(directory))
+            stop_launcher(StateDir.of(directory), stop_runs=True)
+            stop_server(StateDir.of(directory))
     tally.problems += [f"left: {line}" for line in victims.left(place)]
     return tally
 

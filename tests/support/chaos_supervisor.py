@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from motoko.errors import MotokoError
 from motoko.server.lifecycle import ensure_server
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from tests.support import victims
 from tests.support.workloads import ROOT, Workload
 
@@ -47,7 +47,7 @@ class Supervisor:
     def __init__(self, work: Workload, tally: Tally, scratch: Path) -> None:
         self.work = work
         self.tally = tally
-        self.state = StateDirectory.of(work.directory)
+        self.state = StateDir.of(work.directory)
         self.instances: list[Instance] = []
         self.lock = threading.Lock()
         self.over = threading.Event()

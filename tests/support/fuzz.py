@@ -32,35 +32,34 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import uuid4
 
 from motoko.cli import history, info
-from motoko.cli import main as command_line
 from motoko.cli.parser import build_parser, parse
 from motoko.config import load_workflow
 from motoko.config.study_file import load_study
 from motoko.core.changes import EditRun
 from motoko.core.constraints import Columns
 from motoko.core.constraints import parse as parse_constraint
-from motoko.core.edits import End
-from motoko.core.records import Move, RunRecord, from_stored, to_stored
+from motoko.core.edits import EndAttempt
+from motoko.core.records import RunRecord, Transition, from_stored, to_stored
 from motoko.core.sbatch_options import first_fault, user_arguments
 from motoko.core.states import Lifecycle
 from motoko.errors import MotokoError
 from motoko.launcher import attempt_files
-from motoko.launcher.attempts import Active
-from motoko.launcher.claiming import Terms, ending
+from motoko.launcher.attempts import Attempt
+from motoko.launcher.claiming import Terms, outcome_of_exit
 from motoko.launcher.daemon import running_launchers
 from motoko.launcher.executors.batch import observe, orphan_jobs, submission_files, submission_marks
-from motoko.launcher.executors.batch.decide import Attempt, Sight, Word, follow
-from motoko.launcher.executors.batch.queue_client import Desk
-from motoko.launcher.harvest import failure_until, read_news, typed
-from motoko.launcher.recovery import examine
-from motoko.launcher.run_directory import Place, Superseded, marked, prepare
-from motoko.launcher.schedulers.slurm import queries, states, submit
-from motoko.launcher.schedulers.slurm.commands import Answer, Scheduler
+from motoko.launcher.executors.batch.decide import AttemptState, JobStatus, Observation, decide
+from motoko.launcher.executors.batch.queue_client import QueueClient
+from motoko.launcher.harvest import convert_fields, failure_until, read_updates
+from motoko.launcher.recovery import examine_attempt
+from motoko.launcher.run_directory import AttemptPaths, AttemptSuperseded, create, read_marker
+from motoko.launcher.schedulers.slurm import commands, queries, states, submit
+from motoko.launcher.schedulers.slurm.commands import CommandResult
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import current
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.worker import encode
-from motoko.worker.attempt_context import Attempt as WorkerAttempt
+from motoko.worker.attempt_context import AttemptContext as WorkerAttempt
 from motoko.worker.validation import WorkerError
 
 if TYPE_CHECKING:
@@ -158,8 +157,8 @@ class Readers:
         (directory / "a" / "bd.yaml").write_text(f"{declared}run:\n  y: float\n  d: dict\n")
         study = load_study(directory / "a")
         self.columns = Columns("a", study.job, study.run)
-        self.place = Place(str(directory / "runs"), 1, 1, TOKEN, "1.000000")
-        prepare(self.place, ("inputs.json", b"{}"), [])
+        self.place = AttemptPaths(str(directory / "runs"), 1, 1, TOKEN, "1.000000")
+        create(self.place, ("inputs.json", b"{}"), [])
         tasks = directory / "slurm" / "batch" / "tasks"
         tasks.mkdir(parents=True)
         (tasks / "0").symlink_to(self.place.private)
@@ -205,26 +204,28 @@ class Readers:
             Path(self.place.private, name).write_bytes(spoilt(rng.choice(contents[name]), rng))
         Path(self.place.run, ".motoko", "attempt").write_bytes(spoilt("1 1.000000\n", rng))
         record = _record(rng)
-        found, process = attempt_files.look(self.place)
+        found, process = attempt_files.read_evidence(self.place)
         assert process is None or process.pid > 0
         status, _ = attempt_files.exit_record(self.place)
         assert status is None or 0 <= status < 1000
-        assert attempt_files.stopped_for(self.place) in (
+        assert attempt_files.read_stop_reason(self.place) in (
             None, Lifecycle.TIMEOUT, Lifecycle.CANCELLED, Lifecycle.CREATED,
         )  # fmt: skip
-        ending(status, stopped=attempt_files.stopped_for(self.place), fault=found.fault)
-        marked(self.place.run)
-        attempt_files.working_in(self.place.run)
-        observe.began_at(Active(record, Terms(), self.place))
+        outcome_of_exit(
+            status, stopped=attempt_files.read_stop_reason(self.place), fault=found.fault
+        )
+        read_marker(self.place.run)
+        attempt_files.processes_working_in(self.place.run)
+        observe.began_at(Attempt(record, Terms(), self.place))
         if record.lifecycle is Lifecycle.START and rng.random() < 0.05:  # it looks at all of /proc
-            examine(record, self.place, "me", restarted=rng.random() < 0.5)
+            examine_attempt(record, self.place, "me", restarted=rng.random() < 0.5)
 
     def file_kinds(self, rng: random.Random) -> None:
         """Any kind of file at any path of a run, before or after another attempt is prepared."""
         self.count += 1
         root = self.directory / "kinds" / str(self.count)
-        place = Place(str(root), 1, 1, TOKEN, "1.000000")
-        prepare(place, ("inputs.json", b"{}"), [])
+        place = AttemptPaths(str(root), 1, 1, TOKEN, "1.000000")
+        create(place, ("inputs.json", b"{}"), [])
         names = ("start", "exit", "stop", "outbox", "inputs.json")
         paths = [Path(place.private, name) for name in names]
         paths += [Path(place.private), Path(place.private).parent, Path(place.run)]
@@ -238,15 +239,15 @@ class Readers:
         start = Path(place.private, "start")
         if rng.random() < 0.3 and os.path.isdir(place.private) and not os.path.lexists(start):
             start.write_text("process 1\n")
-        attempt_files.note_stop(place, Lifecycle.TIMEOUT)
-        if record.lifecycle is Lifecycle.START or not attempt_files.look(place)[0].started:
-            examine(record, place, "me")
-        submission_marks.keep_from_starting(place)
-        read_news(f"{place.private}/outbox", 0)
-        later = Place(str(root), 1, 2, "later", "1.000000")
-        with contextlib.suppress(Superseded):
-            prepare(later, ("inputs.json", b"{}"), [])
-            assert marked(later.run) == (2, "1.000000")
+        attempt_files.write_stop_reason(place, Lifecycle.TIMEOUT)
+        if record.lifecycle is Lifecycle.START or not attempt_files.read_evidence(place)[0].started:
+            examine_attempt(record, place, "me")
+        submission_marks.block_start(place)
+        read_updates(f"{place.private}/outbox", 0)
+        later = AttemptPaths(str(root), 1, 2, "later", "1.000000")
+        with contextlib.suppress(AttemptSuperseded):
+            create(later, ("inputs.json", b"{}"), [])
+            assert read_marker(later.run) == (2, "1.000000")
         shutil.rmtree(root, ignore_errors=True)
 
     def outbox(self, rng: random.Random) -> None:
@@ -255,8 +256,10 @@ class Readers:
         record = _record(rng)
         offset, chunk = 0, rng.choice((16, 64, 4096))
         while True:
-            news = read_news(str(path), offset, chunk=chunk)
-            fields, _ = typed(news.fields, {"y": "float", "z": "dict", "w": "datetime"}, "run")
+            news = read_updates(str(path), offset, chunk=chunk)
+            fields, _ = convert_fields(
+                news.fields, {"y": "float", "z": "dict", "w": "datetime"}, "run"
+            )
             for change in news.changes(record.key, TOKEN, 0.0):
                 if isinstance(change, EditRun):
                     record = change.edit.apply(record)
@@ -265,8 +268,8 @@ class Readers:
                 break
             offset = news.consumed
         failed = failure_until(str(path), offset)
-        found = ending(0, failed=failed)
-        record = End(TOKEN, found.outcome, 1.0, "me", 0, found.reason).apply(record)
+        found = outcome_of_exit(0, failed=failed)
+        record = EndAttempt(TOKEN, found.outcome, 1.0, "me", 0, found.reason).apply(record)
         stored = pickle.loads(pickle.dumps(to_stored(record)))
         assert from_stored(stored).history == record.history
 
@@ -282,31 +285,33 @@ class Readers:
         root = self.directory / "slurm"
         for name, content in (("owner", "me\n3\n"), ("job", "12\n")):
             (root / "batch" / name).write_bytes(spoilt(content, rng))
-        batch = submission_files.read_batch(root, "batch")
+        batch = submission_files.read_submission(root, "batch")
         assert batch is not None
         assert batch.job is None or batch.job.isdigit()
         submission_files.owner_of(root, "batch")
         assert submission_files.memberships(root) == {TOKEN: ("batch", 0)}
-        orphan_jobs.strays(root, ["batch"], "me")
+        orphan_jobs.find_orphans(root, ["batch"], "me")
 
     # -- schedulers ------------------------------------------------------------------------
 
     def scheduler_texts(self, rng: random.Random) -> None:
         given = damaged(rng.choice(SLURM_TEXTS), rng)
         words = [
-            *(Word(entry.state, entry.reason) for entry in queries.parse_queue(given)),
+            *(JobStatus(entry.state, entry.reason) for entry in queries.parse_queue(given)),
             *(_word(entry) for entry in queries.parse_accounting(given)),
             *(_word(entry) for entry in queries.parse_show_job(given)),
         ]
         queries.parse_config(given)
         for word in words[:5]:
             assert len(str(word)) < 2000
-            attempt = Attempt(started=rng.choice((None, 5.0)), doubted=rng.choice((None, 1.0)))
-            step = follow(attempt, Sight(word, asked=True, began=rng.choice((None, 5.0))), 100.0)
+            attempt = AttemptState(started=rng.choice((None, 5.0)), doubted=rng.choice((None, 1.0)))
+            step = decide(
+                attempt, Observation(word, asked=True, began=rng.choice((None, 5.0))), 100.0
+            )
             assert not step.take_back or attempt.started is None
 
     def scheduler_answers(self, rng: random.Random) -> None:
-        desk = Desk(cast("Scheduler", _Garbling(rng)), "mark")
+        desk = QueueClient(cast("commands.CommandRunner", _Garbling(rng)), "mark")
 
         async def ask() -> None:
             look = await desk.look()
@@ -341,7 +346,7 @@ class Readers:
             PidFile(path).write(current(), **info)
             self.daemon = path.read_text()
         path.write_bytes(spoilt(self.daemon, rng))
-        for running in running_launchers(StateDirectory.of(self.directory)):
+        for running in running_launchers(StateDir.of(self.directory)):
             assert running.process.pid > 0
 
     # -- what a user writes ------------------------------------------------------------------
@@ -390,9 +395,7 @@ class Readers:
                 pass
 
 
-assert (
-    command_line_module
-)  # what `motoko` itself runs: imported so that its modules are loaded at the start
+assert callable(build_parser)
 
 
 class _Garbling:
@@ -401,20 +404,23 @@ class _Garbling:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
 
-    async def run(self, *_: object, **__: object) -> Answer:
+    async def run(self, *_: object, **__: object) -> CommandResult:
         given = damaged(self._rng.choice(SLURM_TEXTS), self._rng)
-        return Answer(self._rng.choice((0, 0, 0, 1)), given, damaged("error\n", self._rng))
+        return CommandResult(self._rng.choice((0, 0, 0, 1)), given, damaged("error\n", self._rng))
 
 
-def _word(entry: Any) -> Word:
-    return Word(entry.state, entry.reason, entry.status, entry.restarts or 0)
+def _word(entry: Any) -> JobStatus:
+    return JobStatus(entry.state, entry.reason, entry.status, entry.restarts or 0)
 
 
 def _record(rng: random.Random) -> RunRecord:
     started = rng.random() < 0.5
-    history: tuple[Move, ...] = (Move(1.0, "CREATED", "", 0), Move(2.0, "SUBMITTED", "", 1))
+    history: tuple[Transition, ...] = (
+        Transition(1.0, "CREATED", "", 0),
+        Transition(2.0, "SUBMITTED", "", 1),
+    )
     if started:
-        history = (*history, Move(3.0, "START", "", 1))
+        history = (*history, Transition(3.0, "START", "", 1))
     return RunRecord(
         "a", 1, 1, "r", b"x", {}, lifecycle=Lifecycle.START if started else Lifecycle.SUBMITTED,
         attempt=1, token=TOKEN, history=history,

@@ -12,21 +12,21 @@ import yaml
 from motoko.config import load_workflow
 from motoko.core.changes import Change, CreateRun, EditRun
 from motoko.core.parameter_space import job_identity, run_identity
-from motoko.core.records import Move, RunKey, RunRecord
+from motoko.core.records import RunKey, RunRecord, Transition
 from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
-from motoko.runtime.processes import ProcessId, signal_group
+from motoko.runtime.processes import ProcessIdentity, signal_group
 from motoko.server.lifecycle import create_database, stop_server
-from motoko.server.state_dir import StateDirectory
-from motoko.storage.launcher_leases import living
+from motoko.server.state_dir import StateDir
+from motoko.storage.launcher_leases import live_launchers
 from motoko.storage.session import Session
-from motoko.storage.store import Store
+from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from motoko.core.edits import RunEdit
-    from motoko.launcher.daemon import Running
+    from motoko.launcher.daemon import LauncherProcess
 
 PATIENCE = 90.0
 
@@ -36,8 +36,8 @@ class Place:
     """A workflow for tests. ``close`` ends everything that belongs to it."""
 
     directory: Path
-    store: Store
-    state: StateDirectory
+    store: WorkflowStore
+    state: StateDir
     names: list[str] = field(default_factory=list)
 
     @classmethod
@@ -65,9 +65,9 @@ class Place:
         text = yaml.safe_dump({**content, **(options or {})})
         (directory / "motoko.yaml").write_text(text, encoding="utf-8")
         config = load_workflow(directory)
-        state = StateDirectory.of(directory)
+        state = StateDir.of(directory)
         create_database(state, list(scripts))
-        return cls(directory, Store(state, config.studies), state, list(scripts))
+        return cls(directory, WorkflowStore(state, config.studies), state, list(scripts))
 
     def create(
         self,
@@ -91,7 +91,7 @@ class Place:
                     study, first_run + n, table.find_job(job_identity(job)) or first_job + n,
                     run_name, identity, job, replicate=replicate,
                     resources=resources, fields=dict(fields or {}),
-                    history=(Move(time.time(), "CREATED", "test", 0),),
+                    history=(Transition(time.time(), "CREATED", "test", 0),),
                 )  # fmt: skip
                 session.add(CreateRun(record, job_identity(job)))
             self.store.database.submit(session.commit).result()
@@ -130,7 +130,7 @@ class Place:
         """Return a run's directory."""
         return self.store.run_directory(key.study, key.id)
 
-    def start(self, **options: Any) -> Running:
+    def start(self, **options: Any) -> LauncherProcess:
         """Start a launcher."""
         return start_launcher(self.state, **options)
 
@@ -171,7 +171,7 @@ class Place:
             left = [record for table, found in ids for record in table.records(found)]
         for record in left:
             if record.process is not None:
-                signal_group(ProcessId(*record.process), signal.SIGKILL)
+                signal_group(ProcessIdentity(*record.process), signal.SIGKILL)
 
 
 def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
@@ -182,12 +182,12 @@ def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
         time.sleep(0.01)
 
 
-def wait_until_replaceable(store: Store) -> None:
+def wait_until_replaceable(store: WorkflowStore) -> None:
     """Wait until the leases of all launchers have run out, and they are known to sleep."""
 
     def replaceable() -> bool:
         with store.script.view() as session:
-            alive = living(session.tables, store.steady())
+            alive = live_launchers(session.tables, store.steady())
         return not alive and all(running.asleep for running in running_launchers(store.state))
 
     wait_until(replaceable)

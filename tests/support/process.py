@@ -19,11 +19,11 @@ from motoko.core.changes import RecordFiring
 from motoko.launcher import composition, launcher
 from motoko.launcher.executors.batch import executor
 from motoko.orchestrator import execution
-from motoko.orchestrator.firing_executor import FiringRunner
-from motoko.orchestrator.firing_history import Past
+from motoko.orchestrator.firing_executor import FiringExecutor
+from motoko.orchestrator.firing_history import FiringHistory
 from motoko.storage import leases
 from motoko.storage.session import Session
-from motoko.storage.threads import in_committer
+from motoko.storage.threads import run_in_committer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,16 +39,16 @@ def no_once() -> None:
     """What ``once`` firings are on record is not asked."""
     recall = vars(execution)["recall"]
 
-    def forgetful(*args: Any) -> Past:
+    def forgetful(*args: Any) -> FiringHistory:
         past = recall(*args)
-        return Past(past.event, past.open_firings, [], False)
+        return FiringHistory(past.event, past.open_firings, [], False)
 
     vars(execution)["recall"] = forgetful
 
 
 def record_first() -> None:
     """A firing is recorded as done before its action has done anything."""
-    call = FiringRunner._call
+    call = FiringExecutor._call
 
     async def recording(self: Any, progress: Any) -> None:
         database = self._execution.store.database
@@ -56,13 +56,13 @@ def record_first() -> None:
         now = self._execution.store.now()
         session.add(RecordFiring(progress.id, "done", "", progress.runs, now, once=True))
         try:
-            await in_committer(database, session.commit)
+            await run_in_committer(database, session.commit)
         finally:
             session.close()
         await call(self, progress)
 
-    FiringRunner._call = recording  # type: ignore[method-assign]
-    FiringRunner._record = lambda *_args, **_kwargs: None  # type: ignore[method-assign]
+    FiringExecutor._call = recording  # type: ignore[method-assign]
+    FiringExecutor._record = lambda *_args, **_kwargs: None  # type: ignore[method-assign]
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
@@ -75,7 +75,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
 def hurry(seconds: float) -> None:
     """A launcher soon gives up on submissions that nobody has seen, and on files that are late."""
     executor.IN_DOUBT = seconds  # type: ignore[misc]
-    vars(composition)["Options"] = partial(launcher.Options, files_lag=seconds)
+    vars(composition)["Options"] = partial(launcher.LauncherOptions, files_lag=seconds)
 
 
 def main(arguments: list[str]) -> int:

@@ -16,16 +16,16 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 
 from motoko.core.changes import DeleteRun, EditRun, PushQuantities
 from motoko.core.edits import (
+    ApplyOutbox,
     Cancel,
     Claim,
-    End,
-    Harvest,
+    EndAttempt,
+    MarkStarted,
     Requeue,
     Retry,
     RunEdit,
     SetFields,
     SetLabel,
-    Started,
 )
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
@@ -192,7 +192,7 @@ class RunTableMachine(RuleBasedStateMachine):
             if row["token"] == token and row["lifecycle"] == "SUBMITTED":
                 row["lifecycle"] = "START"
 
-        self._edit(who, run, Started(token, 0.0, "launcher"), effect)
+        self._edit(who, run, MarkStarted(token, 0.0, "launcher"), effect)
 
     @rule(who=clients, run=runs, label=st.sampled_from([None, "NOTED"]), pushed=st.booleans())
     def harvest(self, who: int, run: int, label: str | None, pushed: bool) -> None:
@@ -219,7 +219,7 @@ class RunTableMachine(RuleBasedStateMachine):
             key = RunKey(STUDY, run)
             points = ((consumed, 0.5),)
             self.pair[who].do(Step(run, PushQuantities(key, token, consumed, "e", points), push))
-        self._edit(who, run, Harvest(token, consumed, 0.0, {"y": consumed}, label), effect)
+        self._edit(who, run, ApplyOutbox(token, consumed, 0.0, {"y": consumed}, label), effect)
 
     @rule(who=clients, run=runs, outcome=st.sampled_from(ENDED), retries=st.integers(0, 1))
     def end(self, who: int, run: int, outcome: str, retries: int) -> None:
@@ -236,7 +236,7 @@ class RunTableMachine(RuleBasedStateMachine):
             if retried and not row["cancel"]:
                 row.update(lifecycle="CREATED", token=None)
 
-        ended = End(token, Lifecycle(outcome), 0.0, "launcher", retries=retries)
+        ended = EndAttempt(token, Lifecycle(outcome), 0.0, "launcher", retries=retries)
         self._edit(who, run, ended, effect)
 
     @rule(who=clients, run=runs)

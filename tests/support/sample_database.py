@@ -14,14 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motoko.core.changes import EditRun, PushQuantities, RecordFiring, SetVariable
-from motoko.core.edits import Cancel, Claim, End, Harvest, SetFields, SetLabel, Started
+from motoko.core.edits import (
+    ApplyOutbox,
+    Cancel,
+    Claim,
+    EndAttempt,
+    MarkStarted,
+    SetFields,
+    SetLabel,
+)
 from motoko.core.states import Lifecycle
 from motoko.server.lifecycle import create_database, stop_server
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.storage.backup import copy_database
 from motoko.storage.schema import SCHEMA_VERSION
-from motoko.storage.session import Session, transact
-from motoko.storage.store import Store
+from motoko.storage.session import Session, run_transaction
+from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run
 
 if TYPE_CHECKING:
@@ -39,7 +47,7 @@ VARIABLES = {
 }
 
 
-def fill(store: Store) -> None:
+def fill(store: WorkflowStore) -> None:
     """Put one of everything into the studies ``mult`` and ``add``."""
     session = Session(store.database)
     done, failed, going, cancelled, waiting = [
@@ -50,15 +58,15 @@ def fill(store: Store) -> None:
     joined = add_run(session, "add", {"values": [1.5, 2.5]}, run_name="first", at=10.0)
     edits = [
         EditRun(done, Claim("launcher", "t1", 11.0, "digest")),
-        EditRun(done, Started("t1", 12.0, "launcher", (4, 5, "boot"))),
-        EditRun(done, Harvest("t1", 40, 13.0, {"y": 4.5, "path": [1, 2]})),
-        EditRun(done, End("t1", Lifecycle.FINISHED, 14.0, "launcher", 0)),
+        EditRun(done, MarkStarted("t1", 12.0, "launcher", (4, 5, "boot"))),
+        EditRun(done, ApplyOutbox("t1", 40, 13.0, {"y": 4.5, "path": [1, 2]})),
+        EditRun(done, EndAttempt("t1", Lifecycle.FINISHED, 14.0, "launcher", 0)),
         EditRun(done, SetLabel("FORWARDED", 15.0, "event main.join")),
         EditRun(failed, Claim("launcher", "t2", 11.0)),
-        EditRun(failed, Started("t2", 12.0, "launcher")),
-        EditRun(failed, End("t2", Lifecycle.FAILED, 13.0, "launcher", 3, "no luck")),
+        EditRun(failed, MarkStarted("t2", 12.0, "launcher")),
+        EditRun(failed, EndAttempt("t2", Lifecycle.FAILED, 13.0, "launcher", 3, "no luck")),
         EditRun(going, Claim("launcher", "t3", 11.0)),
-        EditRun(going, Started("t3", 12.0, "launcher", (6, 7, "boot"))),
+        EditRun(going, MarkStarted("t3", 12.0, "launcher", (6, 7, "boot"))),
         EditRun(cancelled, Cancel(11.0, "user")),
         EditRun(waiting, SetFields({"note": "later"})),
         EditRun(other, SetFields({"y": 1})),
@@ -73,7 +81,9 @@ def fill(store: Store) -> None:
     _fire(session, done, joined)
     store.database.submit(session.commit).result()
     session.close()
-    transact(store.database, lambda tables: tables.write_lease("orchestrator:first", "t", {}))
+    run_transaction(
+        store.database, lambda tables: tables.write_lease("orchestrator:first", "t", {})
+    )
 
 
 def _fire(session: Session, done: RunKey, joined: RunKey) -> None:
@@ -90,9 +100,9 @@ def write(directory: Path) -> Path:
     if target.exists():
         raise SystemExit(f"{target} exists: it stays as it was written")
     with tempfile.TemporaryDirectory() as place:
-        state = StateDirectory.of(Path(place))
+        state = StateDir.of(Path(place))
         create_database(state, ("add", "mult"))
-        store = Store(state, {})
+        store = WorkflowStore(state, {})
         fill(store)
         store.database.pack()
         store.close()

@@ -12,34 +12,34 @@ from motoko.errors import ConflictError
 from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile
 from motoko.server.lifecycle import create_database
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.storage.session import Session
 from motoko.testing.clients import commit, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 STUDIES = ("mult", "add")
 
 
-def make(directory: Path) -> StateDirectory:
+def make(directory: Path) -> StateDir:
     """Make a database in a directory, and have it served."""
     directory.mkdir(exist_ok=True)
-    state = StateDirectory.of(directory)
+    state = StateDir.of(directory)
     create_database(state, STUDIES)
     return state
 
 
-def process_of(state: StateDirectory) -> processes.ProcessId:
+def process_of(state: StateDir) -> processes.ProcessIdentity:
     """Return the server."""
     record = PidFile(state.server_record).read()
     assert record is not None
     return record.process
 
 
-def kill_server(state: StateDirectory) -> processes.ProcessId:
+def kill_server(state: StateDir) -> processes.ProcessIdentity:
     """Kill the server; returns which process it was."""
     process = process_of(state)
     os.kill(process.pid, signal.SIGKILL)
@@ -47,13 +47,13 @@ def kill_server(state: StateDirectory) -> processes.ProcessId:
     return process
 
 
-def variable(store: Store, name: str) -> Any:
+def variable(store: WorkflowStore, name: str) -> Any:
     """Return a workflow variable."""
     with store.script.view() as session:
         return session.tables.variable(None, name)
 
 
-def increment(store: Store, name: str = "n") -> None:
+def increment(store: WorkflowStore, name: str = "n") -> None:
     """Add one as an action does: on what it read, and again if somebody else was faster."""
     session = Session(store.database)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motoko.launcher.daemon import running_launchers
-from motoko.launcher.executors.batch.submission_files import memberships, read_batch
+from motoko.launcher.executors.batch.submission_files import memberships, read_submission
 from motoko.storage.launcher_leases import machines
 from tests.support.launching import Place, wait_until
 
@@ -118,7 +118,7 @@ class SlurmPlace:
     def _job(self, key: RunKey) -> str | None:
         root = self.place.state.path / "slurm"
         token, index = memberships(root).get(self.place.record(key).token or "", ("", 0))
-        batch = read_batch(root, token) if token else None
+        batch = read_submission(root, token) if token else None
         if batch is None or batch.job is None:
             return None
         return f"{batch.job}_{index}" if batch.size > 1 else batch.job

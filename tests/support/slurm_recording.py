@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motoko.launcher.schedulers.slurm import queries
-from motoko.launcher.schedulers.slurm.commands import Scheduler
+from motoko.launcher.schedulers.slurm.commands import CommandRunner
 from motoko.launcher.schedulers.slurm.submit import submit_command
 from tests.support.slurm_corpus import CORPUS, Case, Step
 from tests.support.slurm_testbed import Testbed
@@ -46,7 +46,7 @@ class Recorder:
         self.testbed.start(*settings)
 
     def record(self, about: str, argv: Sequence[str], seconds: float = 30.0) -> str:
-        answer = asyncio.run(Scheduler(self.testbed.environment).run(argv, seconds=seconds))
+        answer = asyncio.run(CommandRunner(self.testbed.environment).run(argv, seconds=seconds))
         noted = tuple(map(self.neutral, argv))
         step = Step(
             about, noted, answer.status, self.neutral(answer.stdout), self.neutral(answer.stderr)

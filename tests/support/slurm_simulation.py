@@ -23,18 +23,18 @@ from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
-from motoko.launcher.claiming import LOCAL, SLURM, Capacity, Site
-from motoko.launcher.executors.batch.executor import ScheduledCrew
-from motoko.launcher.executors.local_process import BashGenerator
-from motoko.launcher.launcher import Launcher, Options
-from motoko.launcher.schedulers.slurm.commands import SECONDS, Answer, _unknown
+from motoko.launcher.claiming import LOCAL, SLURM, Capacity, ServedQueue
+from motoko.launcher.executors.batch.executor import BatchExecutor
+from motoko.launcher.executors.local_process import BashLauncher
+from motoko.launcher.launcher import Launcher, LauncherOptions
+from motoko.launcher.schedulers.slurm.commands import SECONDS, CommandResult, _unknown
 from motoko.storage import launcher_leases
-from motoko.storage.commit import transact
+from motoko.storage.commit import run_transaction
 from motoko.storage.session import Session
 from motoko.testing import add_run, memory_store, study_config
 from motoko.testing.fake_scheduler.cluster import PENDING, RUNNING, SUSPENDED, Cluster
 from motoko.testing.fake_scheduler.commands import Programs
-from motoko.testing.fake_scheduler.failure_modes import Mishap
+from motoko.testing.fake_scheduler.failure_modes import FailureMode
 from tests.support.slurm_verdict import LIMIT, Truth, Verdict
 from tests.support.slurm_wrapper import Time, Wrapper
 
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from random import Random
 
     from motoko.core.records import RunKey, RunRecord
-    from motoko.runtime.processes import ProcessId
-    from motoko.storage.store import Store
-    from motoko.testing.fake_scheduler.cluster import Task
+    from motoko.runtime.processes import ProcessIdentity
+    from motoko.storage.store import WorkflowStore
+    from motoko.testing.fake_scheduler.cluster import FakeTask
 
 T = TypeVar("T")
 STUDY = "study"
@@ -58,17 +58,17 @@ POINTS = (
 )  # fmt: skip
 MISHAPS = {
     "sbatch": (
-        Mishap.SILENT, Mishap.TIMED_OUT, Mishap.AWAY, Mishap.HANGS, Mishap.HANGS_UNHEARD,
-        Mishap.FAILS, Mishap.CUT_SHORT, Mishap.REFUSED, Mishap.REFUSED_YET_LISTED, Mishap.NOT_NOW,
-        Mishap.SLEEPS_AND_RETRIES, Mishap.REPEATS, Mishap.HEARD_LATE,
+        FailureMode.SILENT, FailureMode.TIMED_OUT, FailureMode.AWAY, FailureMode.HANGS, FailureMode.HANGS_UNHEARD,
+        FailureMode.FAILS, FailureMode.CUT_SHORT, FailureMode.REFUSED, FailureMode.REFUSED_YET_LISTED, FailureMode.NOT_NOW,
+        FailureMode.SLEEPS_AND_RETRIES, FailureMode.REPEATS, FailureMode.HEARD_LATE,
     ),
     "squeue": (
-        Mishap.TIMED_OUT, Mishap.AWAY, Mishap.HANGS, Mishap.FAILS, Mishap.CUT_SHORT,
-        Mishap.NO_LONG_LISTS, Mishap.STRANGE_STATES, Mishap.LEAVES_OUT, Mishap.REPEATS,
+        FailureMode.TIMED_OUT, FailureMode.AWAY, FailureMode.HANGS, FailureMode.FAILS, FailureMode.CUT_SHORT,
+        FailureMode.NO_LONG_LISTS, FailureMode.STRANGE_STATES, FailureMode.LEAVES_OUT, FailureMode.REPEATS,
     ),
-    "scancel": (Mishap.TIMED_OUT, Mishap.AWAY, Mishap.HANGS, Mishap.HANGS_UNHEARD, Mishap.FAILS),
-    "scontrol": (Mishap.TIMED_OUT, Mishap.AWAY, Mishap.HANGS, Mishap.FAILS, Mishap.CUT_SHORT),
-    "sacct": (Mishap.TIMED_OUT, Mishap.AWAY, Mishap.HANGS, Mishap.FAILS, Mishap.CUT_SHORT),
+    "scancel": (FailureMode.TIMED_OUT, FailureMode.AWAY, FailureMode.HANGS, FailureMode.HANGS_UNHEARD, FailureMode.FAILS),
+    "scontrol": (FailureMode.TIMED_OUT, FailureMode.AWAY, FailureMode.HANGS, FailureMode.FAILS, FailureMode.CUT_SHORT),
+    "sacct": (FailureMode.TIMED_OUT, FailureMode.AWAY, FailureMode.HANGS, FailureMode.FAILS, FailureMode.CUT_SHORT),
 }  # fmt: skip
 
 
@@ -76,7 +76,7 @@ class KilledError(BaseException):
     """The launcher was killed."""
 
 
-def _by_time(_: ProcessId, *, renewed: bool) -> bool:
+def _by_time(_: ProcessIdentity, *, renewed: bool) -> bool:
     return renewed
 
 
@@ -88,7 +88,7 @@ class Commands:
 
     async def run(
         self, argv: Sequence[str], *, seconds: float = SECONDS, directory: str | None = None
-    ) -> Answer:
+    ) -> CommandResult:
         world = self._world
         for _ in range(world.random.choice((0, 0, 1, 3))):
             await anyio.lowlevel.checkpoint()
@@ -100,7 +100,7 @@ class Commands:
         for _ in range(world.random.choice((0, 0, 1, 3))):
             await anyio.lowlevel.checkpoint()
         unknown = _unknown(argv[0], printed.status, printed.stderr, seconds)
-        return Answer(printed.status, printed.stdout, printed.stderr, unknown)
+        return CommandResult(printed.status, printed.stdout, printed.stderr, unknown)
 
 
 @dataclass
@@ -115,7 +115,9 @@ class World:
     truths: defaultdict[tuple[int, int], Truth] = field(default_factory=lambda: defaultdict(Truth))
     problems: list[str] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
-    planned: defaultdict[str, deque[Mishap]] = field(default_factory=lambda: defaultdict(deque))
+    planned: defaultdict[str, deque[FailureMode]] = field(
+        default_factory=lambda: defaultdict(deque)
+    )
 
     def __post_init__(self) -> None:
         self.time = Time()
@@ -131,7 +133,9 @@ class World:
             (study / name).write_text("")
         (self.directory / ".wf").mkdir()
         config = study_config(STUDY, {"x": "int"}, directory=self.directory)
-        self.store: Store = memory_store({STUDY: config}, directory=self.directory, clock=self.time)
+        self.store: WorkflowStore = memory_store(
+            {STUDY: config}, directory=self.directory, clock=self.time
+        )
         self.keys: list[RunKey] = []
         self.launcher: Launcher | None = None
         self.asleep: list[Launcher] = []
@@ -147,7 +151,7 @@ class World:
             self._stack.enter_context(patch(f"{package}.{module}.time", self.time))
         for module in ("scheduled.crew", "scheduled.submission", "launcher"):
             self._stack.enter_context(patch(f"motoko.launcher.{module}.in_thread", _here))
-        self._stack.enter_context(patch("motoko.launcher.launcher.in_committer", _committed))
+        self._stack.enter_context(patch("motoko.launcher.launcher.run_in_committer", _committed))
         self._stack.enter_context(patch("motoko.runtime.fault_points.point", self._point))
         self._stack.enter_context(patch("motoko.launcher.store_sync.time", _NoTime))
         # All launchers are in this process: one that sleeps is like one that somebody has stopped.
@@ -168,7 +172,7 @@ class World:
     def _happens(self, often: float = 1.0) -> bool:
         return self.random.random() < self.storm * often
 
-    def _mishap(self, program: str) -> Mishap | None:
+    def _mishap(self, program: str) -> FailureMode | None:
         if self.planned[program]:
             return self.planned[program].popleft()
         if not self._happens():
@@ -199,7 +203,7 @@ class World:
         with self.store.script.view() as session:
             return [session.run(key) for key in self.keys]
 
-    def truth(self, task: Task) -> Truth:
+    def truth(self, task: FakeTask) -> Truth:
         """Return what is known of the attempt that a task is for."""
         directory = task.job.script.rpartition("/")[0]
         try:
@@ -215,16 +219,16 @@ class World:
     # -- launchers -------------------------------------------------------------------------
 
     def _new(self) -> Launcher:
-        options = Options(
+        options = LauncherOptions(
             studies=(STUDY,),
-            site=Site(frozenset({LOCAL, SLURM}), launcher_leases.machines(None)),
+            site=ServedQueue(frozenset({LOCAL, SLURM}), launcher_leases.machines(None)),
             capacities={LOCAL: Capacity(4), SLURM: Capacity(1000)},
             limits=QueueLimits(array_size=self.random.choice((1, 4, 40)), submit_rate=1e9),
             defaults={STUDY: {"generator": SLURM}},
             lease=LEASE,
             files_lag=LAG,
         )
-        return Launcher(self.store, options, BashGenerator(), Commands(self))  # type: ignore[arg-type]
+        return Launcher(self.store, options, BashLauncher(), Commands(self))  # type: ignore[arg-type]
 
     async def open(self) -> None:
         launcher = self._new()
@@ -249,15 +253,15 @@ class World:
     async def _bury(self, launcher: Launcher) -> None:
         database = self.store.database
         await _committed(database, launcher._books.session.close)
-        transact_here = lambda: transact(  # noqa: E731
+        transact_here = lambda: run_transaction(  # noqa: E731
             database, lambda tables: launcher_leases.withdraw(tables, launcher.me)
         )
         await _committed(database, transact_here)
         self.launcher = None
 
-    def crew(self, launcher: Launcher) -> ScheduledCrew:
+    def crew(self, launcher: Launcher) -> BatchExecutor:
         crew = launcher._crews.named(SLURM)
-        assert isinstance(crew, ScheduledCrew)
+        assert isinstance(crew, BatchExecutor)
         return crew
 
     async def _work(self, launcher: Launcher) -> None:
@@ -376,7 +380,7 @@ class World:
         self.faults[f"task: {kind}"] += 1
         self.hit(task, kind)
 
-    def hit(self, task: Task, kind: str) -> None:
+    def hit(self, task: FakeTask, kind: str) -> None:
         cluster, truth = self.cluster, self.truth(task)
         match kind:
             case "cancel":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from motoko.core.records import RunRecord
-    from motoko.testing.fake_scheduler.cluster import Task
+    from motoko.testing.fake_scheduler.cluster import FakeTask
     from tests.support.slurm_wrapper import Execution
 
 HELD = ("JobHeldAdmin", "job requeued in held state")
@@ -48,7 +48,7 @@ class Verdict:
     remembered: float
     lag: float
 
-    def problems(self, records: Iterable[RunRecord], tasks: Iterable[Task]) -> list[str]:
+    def problems(self, records: Iterable[RunRecord], tasks: Iterable[FakeTask]) -> list[str]:
         """Return everything that is not as it must be."""
         times = Counter(done.token for done in self.executions)
         found = [f"{token}: executed {n} times" for token, n in times.items() if n > 1]

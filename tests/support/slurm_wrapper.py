@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from random import Random
 
-    from motoko.testing.fake_scheduler.cluster import Task
+    from motoko.testing.fake_scheduler.cluster import FakeTask
 
 
 class Time:
@@ -49,14 +49,14 @@ class Wrapper:
     def __init__(self, random: Random, time: Time) -> None:
         self._random = random
         self._time = time
-        self._of: dict[Task, Execution | None] = {}
+        self._of: dict[FakeTask, Execution | None] = {}
         self._writes: list[tuple[float, str, str]] = []
         self.executions: list[Execution] = []
         # What is ended may get to write its exit record, and may end well when it is told to.
         self.last_words: tuple[int | None, ...] = (143, 143, None, 0)
         self.late = 0
 
-    def begin(self, task: Task) -> None:
+    def begin(self, task: FakeTask) -> None:
         directory = task.job.script.rpartition("/")[0]
         attempt = os.path.realpath(f"{directory}/tasks/{task.index or 0}")
         self._of[task] = None
@@ -84,7 +84,7 @@ class Wrapper:
         self.executions.append(done)
         self._later(done, f"{attempt}/start", "process 1\n\n\n")
 
-    def ended(self, task: Task) -> tuple[int, int] | None:
+    def ended(self, task: FakeTask) -> tuple[int, int] | None:
         done = self._of[task]
         if done is None:
             return 111, 0
@@ -94,12 +94,12 @@ class Wrapper:
         self._end(task, done, done.status)
         return (0, 9) if done.status is None else (done.status, 0)
 
-    def end(self, task: Task) -> None:
+    def end(self, task: FakeTask) -> None:
         done = self._of[task]
         if done is not None and done.ended is None:
             self._end(task, done, self._random.choice(self.last_words))
 
-    def _end(self, task: Task, done: Execution, status: int | None) -> None:
+    def _end(self, task: FakeTask, done: Execution, status: int | None) -> None:
         done.ended = self._time.seconds
         done.left = status
         if status is not None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from motoko.errors import WorkflowStalled
 from motoko.orchestrator import stall
 from motoko.storage.database import Database
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow, event
@@ -187,7 +187,7 @@ def run(directory: Path, campaign: Campaign) -> None:
     (directory / "s" / "bd.yaml").write_text("job: {x: int}\n")
     (directory / "s" / "launch.sh").write_text("true\n")
     database = Database.in_memory()
-    transact(database, lambda root: initialise(root, ["s"]), initialising=True)
+    run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
     workflow = Workflow(directory, database=database)
     workflow.run_name = "a"
     workflow.end_when_stalled = True
@@ -227,7 +227,7 @@ async def _limited(workflow: Workflow, campaign: Campaign) -> None:
 def count_looks() -> Counter[str]:
     """Count how often a workflow is asked, and how often everything is looked at."""
     counts: Counter[str] = Counter()
-    watch: Any = stall.StallWatch
+    watch: Any = stall.StallDetector
     quiet, look = watch._quiet, watch._nothing_can_follow
 
     def counted_quiet(self: Any) -> bool:

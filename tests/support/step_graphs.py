@@ -10,7 +10,7 @@ from motoko.graph import Graph, Node, Status, fresh_because, stale_because
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from motoko.graph import Event, Verdict
+    from motoko.graph import StatusChange, Verdict
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Workshop:
 
         return action
 
-    def observe(self, event: Event) -> None:
+    def observe(self, event: StatusChange) -> None:
         """Remember an event."""
         self.events.append((event.name, event.status))
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from motoko.core.firing import ConditionKind, Event, Touched
+from motoko.core.firing import ConditionKind, EventSpec, WriteSet
 from motoko.core.records import RunKey
-from motoko.orchestrator.change_listener import News
-from motoko.orchestrator.condition_poller import Asker
+from motoko.orchestrator.change_listener import ChangeSet
+from motoko.orchestrator.condition_poller import ConditionPoller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,11 +39,11 @@ def started() -> Started:
 
 
 @pytest.fixture
-def asker(started: Started) -> Asker:
-    return Asker(cast("Any", started), poll_interval=5.0)
+def asker(started: Started) -> ConditionPoller:
+    return ConditionPoller(cast("Any", started), poll_interval=5.0)
 
 
-def idle(asker: Asker, started: Started) -> None:
+def idle(asker: ConditionPoller, started: Started) -> None:
     """Take all that was begun for answered."""
     for question in asker._questions.values():
         question.asking = question.fully = False
@@ -51,14 +51,16 @@ def idle(asker: Asker, started: Started) -> None:
     started.works.clear()
 
 
-def test_what_news_opens_waits_until_it_is_to_be_asked(asker: Asker, started: Started) -> None:
+def test_what_news_opens_waits_until_it_is_to_be_asked(
+    asker: ConditionPoller, started: Started
+) -> None:
     """Looking at the time, which goes with every firing, does not let it overtake the firing."""
-    asker.registered(Event("e", ("mult",), ConditionKind.RUN_FILTER, once=False))
-    asker.registered(Event("w", ("mult",), ConditionKind.WORKFLOW_FILTER, once=False))
+    asker.registered(EventSpec("e", ("mult",), ConditionKind.RUN_FILTER, once=False))
+    asker.registered(EventSpec("w", ("mult",), ConditionKind.WORKFLOW_FILTER, once=False))
     assert len(started.works) == 2
     idle(asker, started)
-    touched = Touched(frozenset({KEY}), variables=False, everything=False, source=None, number=1)
-    asker.news(News((touched,), {KEY: cast("Any", None)}))
+    touched = WriteSet(frozenset({KEY}), variables=False, everything=False, source=None, number=1)
+    asker.news(ChangeSet((touched,), {KEY: cast("Any", None)}))
     assert not asker.idle
     asker.tick(0.0)
     assert not started.works
@@ -66,8 +68,8 @@ def test_what_news_opens_waits_until_it_is_to_be_asked(asker: Asker, started: St
     assert len(started.works) == 2
 
 
-def test_what_is_due_by_time_is_asked(asker: Asker, started: Started) -> None:
-    asker.registered(Event("e", ("mult",), ConditionKind.RUN_FILTER, once=False))
+def test_what_is_due_by_time_is_asked(asker: ConditionPoller, started: Started) -> None:
+    asker.registered(EventSpec("e", ("mult",), ConditionKind.RUN_FILTER, once=False))
     idle(asker, started)
     (question,) = asker._questions.values()
     question.fully_at = 10.0
@@ -79,8 +81,10 @@ def test_what_is_due_by_time_is_asked(asker: Asker, started: Started) -> None:
     assert question.fully
 
 
-def test_nothing_is_asked_twice_at_once_or_at_the_end(asker: Asker, started: Started) -> None:
-    asker.registered(Event("e", ("mult",), ConditionKind.RUN_FILTER, once=False))
+def test_nothing_is_asked_twice_at_once_or_at_the_end(
+    asker: ConditionPoller, started: Started
+) -> None:
+    asker.registered(EventSpec("e", ("mult",), ConditionKind.RUN_FILTER, once=False))
     asker.ask_open()
     assert len(started.works) == 1
     idle(asker, started)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.errors import LeaseHeld
-from motoko.orchestrator.blocking import LoopWatch
+from motoko.orchestrator.blocking import LoopBlockMonitor
 from motoko.storage import leases
 from motoko.storage.leases import Lease
-from motoko.storage.session import Session, transact
+from motoko.storage.session import Session, run_transaction
 from motoko.testing import memory_store
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def test_a_living_process_keeps_its_lease_however_late_it_is(tmp_path: Pat
     mine = Lease(store, "a")
     await mine.acquire()
     store.database.submit(
-        lambda: transact(store.database, lambda t: t.renew_lease(mine.guard.name, -1e9))
+        lambda: run_transaction(store.database, lambda t: t.renew_lease(mine.guard.name, -1e9))
     ).result()
     with pytest.raises(LeaseHeld):
         await Lease(store, "a").acquire()
@@ -73,7 +73,7 @@ async def test_a_living_process_keeps_its_lease_however_late_it_is(tmp_path: Pat
 
 async def test_who_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) -> None:
     async def blocker() -> None:
-        with LoopWatch(work, patience=0.05):
+        with LoopBlockMonitor(work, patience=0.05):
             block_until(lambda: "blocked for" in caplog.text)
 
     task = asyncio.ensure_future(blocker())
@@ -85,6 +85,6 @@ async def test_who_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) ->
 
 
 async def test_a_loop_that_turns_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), LoopWatch({}, patience=PATIENCE):
+    with caplog.at_level(logging.WARNING), LoopBlockMonitor({}, patience=PATIENCE):
         await asyncio.sleep(0.1)
     assert "has been blocked" not in caplog.text

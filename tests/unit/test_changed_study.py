@@ -11,7 +11,7 @@ from motoko.core import parameter_space
 from motoko.core.changed_study import how_changed
 from motoko.errors import ParameterError
 from motoko.storage.database import Database
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 from motoko.workflow import Workflow
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def database() -> Iterator[Database]:
     database = Database.in_memory()
-    transact(database, lambda root: initialise(root, ["s"]), initialising=True)
+    run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
     yield database
     database.close()
 
@@ -125,7 +125,7 @@ def test_runs_of_existing_databases_are_found_and_deleted(
     assert recount(workflow) == []
     assert [workflow.s.create_task(**point).ids for point in points] == [[1], [2], [3]]
     assert workflow.s.create_task(replicate=1, **points[0])[0][1].id == 1  # its job, too
-    assert transact(database, lambda tables: remove(tables, [1, 3, 4])) == []
+    assert run_transaction(database, lambda tables: remove(tables, [1, 3, 4])) == []
     assert workflow.s.create_task(**points[1]).ids == [2]
 
 

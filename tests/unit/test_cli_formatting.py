@@ -17,7 +17,7 @@ from motoko.cli import exit_status
 from motoko.cli.error_report import report, status_of
 from motoko.cli.json_output import overview_text, plain
 from motoko.cli.parser import build_parser, parse
-from motoko.cli.remaining_runs import runs_that_go_on
+from motoko.cli.remaining_runs import describe_active_runs
 from motoko.cli.tables import (
     counts_line,
     counts_table,
@@ -111,10 +111,12 @@ def test_why_a_run_ended_badly_is_on_one_line() -> None:
 
 
 def test_runs_that_go_on_are_named_where_they_are_others() -> None:
-    own = runs_that_go_on({"b": 2, "a": 0}, "b")
+    own = describe_active_runs({"b": 2, "a": 0}, "b")
     assert own.startswith("2 runs go on; `motoko kill --stop-runs` stops them, ")
-    assert runs_that_go_on({"b": 1, "a": 1}, "b").startswith("2 runs go on (1 of 'a', 1 of 'b'); ")
-    assert runs_that_go_on({"a": 1}, "b").startswith("1 run goes on (1 of 'a'); ")
+    assert describe_active_runs({"b": 1, "a": 1}, "b").startswith(
+        "2 runs go on (1 of 'a', 1 of 'b'); "
+    )
+    assert describe_active_runs({"a": 1}, "b").startswith("1 run goes on (1 of 'a'); ")
 
 
 def test_markup_in_names_states_and_values_is_text() -> None:

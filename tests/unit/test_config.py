@@ -21,7 +21,7 @@ from motoko.config import (
     RESERVED_TASK_NAMES,
     RunOptions,
     StudyConfig,
-    TaskManagerConfig,
+    TaskManagerSettings,
     find_workflow,
     generator_name,
     load_study,
@@ -134,7 +134,7 @@ def test_a_studys_own_limit_overrides_the_task_managers(tmp_path: Path) -> None:
 
 def test_merged_takes_the_later_value_and_keeps_what_is_not_given() -> None:
     first = RunOptions(nproc=2, retries=3, bash_options=("-a",))
-    later = TaskManagerConfig(retries=0, bash_options=(), max_concurrent=4)
+    later = TaskManagerSettings(retries=0, bash_options=(), max_concurrent=4)
     merged = first.merged(later)
     assert type(merged) is RunOptions
     assert merged == RunOptions(nproc=2, retries=0, bash_options=())
@@ -351,7 +351,7 @@ def test_the_example_has_every_key_of_the_workflow(key: str) -> None:
     assert re.search(rf"^{key}:", EXAMPLE.read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("key", sorted(TaskManagerConfig.model_fields))
+@pytest.mark.parametrize("key", sorted(TaskManagerSettings.model_fields))
 def test_the_example_has_every_key_of_a_task_manager(key: str) -> None:
     assert re.search(rf"^    (# )?{key}:", EXAMPLE.read_text(), re.MULTILINE)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from motoko.core.constraints import ALL, Columns, Constraint, Plan, parse, parse_each
+from motoko.core.constraints import ALL, Columns, Constraint, IndexPlan, parse, parse_each
 from motoko.core.records import RunRecord
 from motoko.core.states import Lifecycle
 from motoko.errors import ConstraintError
@@ -248,7 +248,7 @@ def test_nothing_is_all(nothing: Any) -> None:
     constraint = parse(nothing, OPEN)
     assert constraint == ALL
     assert constraint.matches(run(state="FAILED"))
-    assert constraint.plan() == Plan(None, None, None, exact=True)
+    assert constraint.plan() == IndexPlan(None, None, None, exact=True)
     assert constraint.text == ""
 
 
@@ -464,7 +464,7 @@ def test_and_joins_tests_texts_plans_and_warnings() -> None:
     assert both.text == "(state = FINISHED or stat = 1) and id > 6"
     assert both == parse(both.text, OPEN)
     assert both.warnings == left.warnings
-    assert both.plan() == Plan(None, 7, None, exact=False)
+    assert both.plan() == IndexPlan(None, 7, None, exact=False)
     assert both.matches(run(id=7))
     assert not both.matches(run(id=6))
     assert not both.matches(run(id=7, state="FAILED"))
@@ -478,15 +478,15 @@ def test_and_with_all_changes_nothing() -> None:
 
 # --- plans -----------------------------------------------------------------------------------
 
-NOTHING = Plan(frozenset(), 0, 0, exact=True)
+NOTHING = IndexPlan(frozenset(), 0, 0, exact=True)
 
 
-def states(*names: str, exact: bool = True) -> Plan:
-    return Plan(frozenset(names), None, None, exact)
+def states(*names: str, exact: bool = True) -> IndexPlan:
+    return IndexPlan(frozenset(names), None, None, exact)
 
 
-def ids(low: int | None, high: int | None, exact: bool = True) -> Plan:
-    return Plan(None, low, high, exact)
+def ids(low: int | None, high: int | None, exact: bool = True) -> IndexPlan:
+    return IndexPlan(None, low, high, exact)
 
 
 @pytest.mark.parametrize(
@@ -529,22 +529,25 @@ def ids(low: int | None, high: int | None, exact: bool = True) -> Plan:
         ("id = 3 or id = 5", ids(3, 5, exact=False)),
         ("id < 5 or id > 2", ids(None, None)),
         ("id = 3.5 or id = 5", ids(5, 5)),
-        ("state = A and id = 3", Plan(frozenset("A"), 3, 3, exact=True)),
+        ("state = A and id = 3", IndexPlan(frozenset("A"), 3, 3, exact=True)),
         ("state = A or id = 3", ids(None, None, exact=False)),
-        ("state = A and id < 3 or state = B and id < 3", Plan(frozenset("AB"), None, 2, True)),
-        ("state = A and id < 3 or state = B and id < 5", Plan(frozenset("AB"), None, 4, False)),
+        ("state = A and id < 3 or state = B and id < 3", IndexPlan(frozenset("AB"), None, 2, True)),
+        (
+            "state = A and id < 3 or state = B and id < 5",
+            IndexPlan(frozenset("AB"), None, 4, False),
+        ),
         ("state = A or state = A and id < 5", states("A")),
         ("job_id = 3", ids(None, None, exact=False)),
         ("jobs.x = 3 and state = A and state = B", NOTHING),
     ],
 )
-def test_plan(text: str, plan: Plan) -> None:
+def test_plan(text: str, plan: IndexPlan) -> None:
     assert parse(text, OPEN).plan() == plan
 
 
 def test_plan_does_not_mistake_a_job_field_for_the_state() -> None:
     columns = Columns("s", {"state": "str"}, {})
-    assert parse("jobs.state = A", columns).plan() == Plan(None, None, None, exact=False)
+    assert parse("jobs.state = A", columns).plan() == IndexPlan(None, None, None, exact=False)
 
 
 def test_parser_library_is_imported_only_to_parse() -> None:

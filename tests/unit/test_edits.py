@@ -7,20 +7,27 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.core.edits import (
-    Adopt,
+    ApplyOutbox,
     Cancel,
     Claim,
-    End,
-    Harvest,
+    EndAttempt,
+    MarkStarted,
     Requeue,
     Retry,
     RunEdit,
     SetFields,
     SetLabel,
-    Started,
+    TransferAttempt,
 )
-from motoko.core.records import Move, RunKey, RunRecord, from_stored, stored_key, to_stored
-from motoko.core.states import ACTIVE, BAD_OUTCOMES, OUTCOMES, Lifecycle, check_label, check_move
+from motoko.core.records import RunKey, RunRecord, Transition, from_stored, stored_key, to_stored
+from motoko.core.states import (
+    ACTIVE,
+    BAD_OUTCOMES,
+    OUTCOMES,
+    Lifecycle,
+    check_label,
+    check_transition,
+)
 from motoko.core.values import MISSING
 from motoko.errors import StateError
 
@@ -43,12 +50,12 @@ def claim(token: str = "t1") -> Claim:
     return Claim("l", token, 1.0)
 
 
-def started(token: str = "t1") -> Started:
-    return Started(token, 2.0, "launcher l", (1, 2, "boot"))
+def started(token: str = "t1") -> MarkStarted:
+    return MarkStarted(token, 2.0, "launcher l", (1, 2, "boot"))
 
 
-def end(outcome: Lifecycle, token: str = "t1", **options: Any) -> End:
-    return End(token, outcome, 3.0, "launcher l", **options)
+def end(outcome: Lifecycle, token: str = "t1", **options: Any) -> EndAttempt:
+    return EndAttempt(token, outcome, 3.0, "launcher l", **options)
 
 
 RUNNING = done(NEW, claim(), started())
@@ -88,10 +95,10 @@ LEGAL = {
 @pytest.mark.parametrize("new", list(Lifecycle))
 def test_moves(old: Lifecycle, new: Lifecycle) -> None:
     if (old, new) in LEGAL:
-        check_move("mult.7", old, new)
+        check_transition("mult.7", old, new)
     else:
         with pytest.raises(StateError, match=f"mult.7 cannot go from {old} to {new}"):
-            check_move("mult.7", old, new)
+            check_transition("mult.7", old, new)
 
 
 def test_outcomes() -> None:
@@ -104,10 +111,10 @@ def test_outcomes() -> None:
 def test_a_whole_life_and_its_history() -> None:
     run = done(RUNNING, end(L.FINISHED, exit_code=0), SetLabel("SEEN", 4.0, "event e"))
     assert run.history == (
-        Move(1.0, "SUBMITTED", "launcher l", 1),
-        Move(2.0, "START", "launcher l", 1),
-        Move(3.0, "FINISHED", "launcher l", 1),
-        Move(4.0, "SEEN", "event e", 1),
+        Transition(1.0, "SUBMITTED", "launcher l", 1),
+        Transition(2.0, "START", "launcher l", 1),
+        Transition(3.0, "FINISHED", "launcher l", 1),
+        Transition(4.0, "SEEN", "event e", 1),
     )
     assert (run.state, run.lifecycle, run.exit_code, run.process) == (
         "SEEN", L.FINISHED, 0, (1, 2, "boot"),
@@ -125,7 +132,7 @@ def test_only_created_runs_are_claimed(run: RunRecord) -> None:
 def test_an_attempt_begins_without_what_the_former_left() -> None:
     failed = done(
         RUNNING,
-        Harvest("t1", 10, 2.5, {"y": 1}, "NOTED"),
+        ApplyOutbox("t1", 10, 2.5, {"y": 1}, "NOTED"),
         end(L.FAILED, exit_code=3, reason="exit code 3"),
         Retry(4.0, "user"),
     )
@@ -194,15 +201,15 @@ def test_what_can_be_a_label(label: str) -> None:
 
 
 def test_a_scripts_label_shows_while_it_runs_and_stays_after_exit_0() -> None:
-    noted = Harvest("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
+    noted = ApplyOutbox("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
     assert (noted.state, noted.lifecycle) == ("NOTED", L.START)
     assert end(L.FINISHED).apply(noted).state == "NOTED"
-    assert noted.history[-1] == Move(2.5, "NOTED", "script", 1)
+    assert noted.history[-1] == Transition(2.5, "NOTED", "script", 1)
 
 
 @pytest.mark.parametrize("outcome", sorted(BAD_OUTCOMES))
 def test_a_scripts_label_does_not_hide_a_bad_end(outcome: Lifecycle) -> None:
-    noted = Harvest("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
+    noted = ApplyOutbox("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
     assert end(outcome).apply(noted).state == outcome
 
 
@@ -214,10 +221,10 @@ def test_a_scripts_label_does_not_hide_a_bad_end(outcome: Lifecycle) -> None:
     "edit",
     [
         started("old"),
-        Harvest("old", 99, 5.0, {"y": 1}, "NOTED"),
+        ApplyOutbox("old", 99, 5.0, {"y": 1}, "NOTED"),
         end(L.FAILED, "old"),
         Requeue("old", 5.0, "launcher l"),
-        Adopt("old", "another"),
+        TransferAttempt("old", "another"),
     ],
 )
 def test_evidence_of_another_attempt_is_ignored(run: RunRecord, edit: RunEdit) -> None:
@@ -226,7 +233,7 @@ def test_evidence_of_another_attempt_is_ignored(run: RunRecord, edit: RunEdit) -
 
 @pytest.mark.parametrize(
     "edit",
-    [started(), Harvest("t1", 99, 5.0, {"y": 1}), end(L.FAILED), Requeue("t1", 5.0, "l")],
+    [started(), ApplyOutbox("t1", 99, 5.0, {"y": 1}), end(L.FAILED), Requeue("t1", 5.0, "l")],
 )
 @pytest.mark.parametrize("run", ENDED)
 def test_evidence_that_comes_after_the_end_is_ignored(run: RunRecord, edit: RunEdit) -> None:
@@ -234,12 +241,12 @@ def test_evidence_that_comes_after_the_end_is_ignored(run: RunRecord, edit: RunE
 
 
 def test_an_outbox_is_harvested_once() -> None:
-    first = Harvest("t1", 10, 2.0, {"y": 1, "z": 1})
+    first = ApplyOutbox("t1", 10, 2.0, {"y": 1, "z": 1})
     run = first.apply(RUNNING)
     assert (run.fields, run.harvested) == ({"y": 1, "z": 1}, 10)
-    assert Harvest("t1", 10, 2.0, {"y": 2}).apply(run) is run
-    assert Harvest("t1", 9, 2.0, {"y": 2}).apply(run) is run
-    assert Harvest("t1", 11, 2.0, {"y": 3}).apply(run).fields == {"y": 3, "z": 1}
+    assert ApplyOutbox("t1", 10, 2.0, {"y": 2}).apply(run) is run
+    assert ApplyOutbox("t1", 9, 2.0, {"y": 2}).apply(run) is run
+    assert ApplyOutbox("t1", 11, 2.0, {"y": 3}).apply(run).fields == {"y": 3, "z": 1}
 
 
 def test_a_start_is_taken_in_once() -> None:
@@ -253,7 +260,7 @@ def test_an_end_may_come_before_its_start_was_seen() -> None:
 
 @pytest.mark.parametrize("run", records(ACTIVE))
 def test_another_launcher_adopts_a_running_attempt(run: RunRecord) -> None:
-    adopted = Adopt("t1", "another").apply(run)
+    adopted = TransferAttempt("t1", "another").apply(run)
     assert adopted.launcher == "another"
     assert (adopted.token, adopted.attempt, adopted.history) == (
         run.token, run.attempt, run.history,
@@ -304,7 +311,7 @@ def test_a_requeue_does_not_count() -> None:
 
 
 def test_a_requeued_run_waits_for_nothing_and_has_no_label() -> None:
-    noted = Harvest("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
+    noted = ApplyOutbox("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
     run = Requeue("t1", 4.0, "launcher l").apply(noted)
     assert (run.lifecycle, run.label, run.token, run.not_before) == (L.CREATED, None, None, 0.0)
 
@@ -312,7 +319,7 @@ def test_a_requeued_run_waits_for_nothing_and_has_no_label() -> None:
 def test_a_run_that_is_to_be_cancelled_is_not_requeued() -> None:
     run = done(RUNNING, Cancel(2.5, "user"), Requeue("t1", 4.0, "launcher l"))
     assert run.lifecycle is L.CANCELLED
-    assert run.history[-1] == Move(4.0, "CANCELLED", "launcher l, cancelled by user", 1)
+    assert run.history[-1] == Transition(4.0, "CANCELLED", "launcher l, cancelled by user", 1)
 
 
 @pytest.mark.parametrize("run", records(BAD_OUTCOMES))
@@ -359,8 +366,8 @@ def test_a_retry_withdraws_a_request_to_cancel() -> None:
 
 @pytest.mark.parametrize("outcome", sorted(BAD_OUTCOMES))
 def test_the_history_keeps_why_each_attempt_ended_badly(outcome: Lifecycle) -> None:
-    def ended(token: str, reason: str) -> End:
-        return End(token, outcome, 3.0, "launcher l", None, reason, retries=1)
+    def ended(token: str, reason: str) -> EndAttempt:
+        return EndAttempt(token, outcome, 3.0, "launcher l", None, reason, retries=1)
 
     run = done(RUNNING, ended("t1", "it reached its time limit (TIMEOUT TimeLimit)"))
     told = [move.cause for move in run.history if move.state == outcome]
@@ -374,7 +381,7 @@ def test_the_history_keeps_why_each_attempt_ended_badly(outcome: Lifecycle) -> N
 
 def test_a_long_reason_is_one_short_line_in_the_history() -> None:
     reason = "no convergence\n" + 200 * "residual 7\n"
-    run = End("t1", L.FAILED, 3.0, "launcher l", 0, reason).apply(RUNNING)
+    run = EndAttempt("t1", L.FAILED, 3.0, "launcher l", 0, reason).apply(RUNNING)
     cause = run.history[-1].cause
     assert cause.startswith("launcher l, no convergence residual 7 residual 7")
     assert len(cause) < 250
@@ -388,7 +395,7 @@ def test_a_long_reason_is_one_short_line_in_the_history() -> None:
 def test_created_runs_are_cancelled_at_once() -> None:
     run = Cancel(5.0, "user").apply(NEW)
     assert (run.lifecycle, run.cancel_requested) == (L.CANCELLED, False)
-    assert run.history[-1] == Move(5.0, "CANCELLED", "user", 0)
+    assert run.history[-1] == Transition(5.0, "CANCELLED", "user", 0)
 
 
 @pytest.mark.parametrize("run", records(ACTIVE))
@@ -396,9 +403,9 @@ def test_others_are_cancelled_by_their_launcher(run: RunRecord) -> None:
     asked = done(run, Cancel(5.0, "event e"), Cancel(6.0, "user"))
     assert (asked.lifecycle, asked.cancel_requested) == (run.lifecycle, True)
     assert asked.history == run.history
-    ended = End(run.token or "", L.CANCELLED, 7.0, "launcher l", -15, "stopped").apply(asked)
+    ended = EndAttempt(run.token or "", L.CANCELLED, 7.0, "launcher l", -15, "stopped").apply(asked)
     assert ended.reason == "cancelled by event e"  # who asked first
-    move = Move(7.0, "CANCELLED", "launcher l, cancelled by event e", run.attempt)
+    move = Transition(7.0, "CANCELLED", "launcher l, cancelled by event e", run.attempt)
     assert ended.history[-1] == move
 
 

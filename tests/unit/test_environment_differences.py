@@ -13,7 +13,7 @@ import pytest
 
 from motoko.launcher.daemon import differing
 from motoko.runtime.environment import differences
-from motoko.runtime.processes import ProcessId, identify
+from motoko.runtime.processes import ProcessIdentity, identify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,10 +25,10 @@ pytestmark = [
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., ProcessId]]:
+def start() -> Iterator[Callable[..., ProcessIdentity]]:
     started: list[subprocess.Popen[bytes]] = []
 
-    def begin(python: str = sys.executable, **options: Any) -> ProcessId:
+    def begin(python: str = sys.executable, **options: Any) -> ProcessIdentity:
         command = [python, "-c", "print(flush=True); input()"]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         process: subprocess.Popen[bytes] = subprocess.Popen(command, **pipes, **options)
@@ -44,12 +44,12 @@ def start() -> Iterator[Callable[..., ProcessId]]:
         process.communicate()
 
 
-def test_the_same_environment_does_not_differ(start: Callable[..., ProcessId]) -> None:
+def test_the_same_environment_does_not_differ(start: Callable[..., ProcessIdentity]) -> None:
     assert differences(start()) == ()
 
 
 def test_variables_are_named_and_where_a_person_works_is_not(
-    start: Callable[..., ProcessId], monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., ProcessIdentity], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GONE", "1")
     monkeypatch.setenv("SAME", "1")
@@ -69,7 +69,7 @@ def test_variables_are_named_and_where_a_person_works_is_not(
 
 
 def test_values_that_are_no_text_are_compared(
-    start: Callable[..., ProcessId], monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., ProcessIdentity], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environb, b"ODD", b"\xff\xfe\n")
     assert differences(start()) == ()
@@ -77,7 +77,7 @@ def test_values_that_are_no_text_are_compared(
 
 
 def test_another_python_and_other_limits_are_named(
-    start: Callable[..., ProcessId], tmp_path: Any
+    start: Callable[..., ProcessIdentity], tmp_path: Any
 ) -> None:
     (tmp_path / "python").symlink_to(sys.executable)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -90,7 +90,7 @@ def test_another_python_and_other_limits_are_named(
 
 
 def test_nothing_is_said_of_a_process_that_cannot_be_seen(
-    start: Callable[..., ProcessId],
+    start: Callable[..., ProcessIdentity],
 ) -> None:
     process = start(env={"OTHER": "1"})
     assert differences(process) != ()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.testing.fake_scheduler import Cluster, Mishap, Programs
+from motoko.testing.fake_scheduler import Cluster, FailureMode, Programs
 from tests.support.slurm_corpus import load, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from motoko.testing.fake_scheduler import Task
+    from motoko.testing.fake_scheduler import FakeTask
     from tests.support.slurm_corpus import Case
 
 pytestmark = pytest.mark.unit
@@ -23,15 +23,15 @@ class Plan:
     """Scripts end when a test says so."""
 
     def __init__(self) -> None:
-        self.ends: dict[Task, tuple[int, int]] = {}
+        self.ends: dict[FakeTask, tuple[int, int]] = {}
 
-    def begin(self, task: Task) -> None:
+    def begin(self, task: FakeTask) -> None:
         pass
 
-    def ended(self, task: Task) -> tuple[int, int] | None:
+    def ended(self, task: FakeTask) -> tuple[int, int] | None:
         return self.ends.get(task)
 
-    def end(self, task: Task) -> None:
+    def end(self, task: FakeTask) -> None:
         pass
 
 
@@ -46,11 +46,11 @@ class Play:
         self.programs = Programs(self.cluster)
         self.compared = 0
 
-    def task(self, name: str) -> Task:
+    def task(self, name: str) -> FakeTask:
         (found,) = self.cluster.tasks(name)
         return found
 
-    def step(self, about: str, *mishaps: Mishap) -> None:
+    def step(self, about: str, *mishaps: FailureMode) -> None:
         """Give a recorded command; compare what is printed with what was recorded."""
         recorded = self.case.step(about)
         argv = recorded.argv[3:] if recorded.argv[0] == "env" else recorded.argv
@@ -289,7 +289,7 @@ def controller_away() -> Play:
     case = Play(load("controller_away"))
     case.step("submit")
     for about in ("queue, away", "job, away", "submit, away", "cancel, away", "config, away"):
-        case.step(about, Mishap.AWAY)
+        case.step(about, FailureMode.AWAY)
     case.step("accounting, away")
     case.step("queue, back")
     return case
@@ -299,8 +299,8 @@ def controller_away() -> Play:
 def controller_frozen() -> Play:
     case = Play(load("controller_frozen"))
     case.step("submit")
-    case.step("queue, frozen", Mishap.TIMED_OUT)
-    case.step("submit, frozen", Mishap.TIMED_OUT)
+    case.step("queue, frozen", FailureMode.TIMED_OUT)
+    case.step("submit, frozen", FailureMode.TIMED_OUT)
     case.plan.ends[case.task("1")] = (0, 0)
     case.step("queue, thawed")
     return case
@@ -310,7 +310,7 @@ def controller_frozen() -> Play:
 def full() -> Play:
     case = Play(load("full"))
     case.step("submit")
-    case.step("submit, too many", Mishap.SLEEPS_AND_RETRIES)
+    case.step("submit, too many", FailureMode.SLEEPS_AND_RETRIES)
     case.step("queue, pending")
     return case
 
@@ -320,12 +320,12 @@ def impossible() -> Play:
     case = Play(load("impossible"), slots=0)
     for about in ("CPUs", "nodes", "time"):
         case.step(f"submit, {about}")
-    case.step("submit, tasks on one node", Mishap.REFUSED_YET_LISTED)
+    case.step("submit, tasks on one node", FailureMode.REFUSED_YET_LISTED)
     reasons = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit")
     for number, reason in enumerate(reasons, 1):
         case.cluster.hold(case.task(str(number)), reason)
     next(case.cluster._ids)  # of a submission that is listed nowhere
-    case.programs.plan("sbatch", Mishap.REFUSED_YET_LISTED)
+    case.programs.plan("sbatch", FailureMode.REFUSED_YET_LISTED)
     case.programs.call(case.case.step("submit, memory").argv)
     case.step("queue, pending")
     return case

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from motoko.core.firing import ConditionKind, Event, Firing, FiringEngine, Touched
+from motoko.core.firing import ConditionKind, EventSpec, Firing, FiringEngine, WriteSet
 from motoko.core.records import RunKey
 
 pytestmark = pytest.mark.unit
@@ -14,8 +14,8 @@ OTHER = RunKey("add", 1)
 POLL = 2.0
 
 
-def touched(*keys: RunKey, source: object = None, variables: bool = False) -> Touched:
-    return Touched(frozenset(keys), variables=variables, source=source, number=10)
+def touched(*keys: RunKey, source: object = None, variables: bool = False) -> WriteSet:
+    return WriteSet(frozenset(keys), variables=variables, source=source, number=10)
 
 
 class Desk:
@@ -25,7 +25,7 @@ class Desk:
         self, kind: ConditionKind, *studies: str, once: bool = False, poll: float = POLL
     ) -> None:
         self.engine = FiringEngine(poll)
-        self.engine.register(Event("e", studies or ("mult",), kind, once))
+        self.engine.register(EventSpec("e", studies or ("mult",), kind, once))
 
     def due(self, now: float = 0.0) -> list[tuple[RunKey, ...]]:
         return [firing.runs for firing in self.firings(now)]
@@ -69,7 +69,7 @@ def test_a_run_in_an_unfinished_firing_is_not_selected_again(constraint: Desk) -
 
 
 def test_another_event_may_select_the_same_run_meanwhile(constraint: Desk) -> None:
-    constraint.engine.register(Event("f", ("mult",), ConditionKind.CONSTRAINT))
+    constraint.engine.register(EventSpec("f", ("mult",), ConditionKind.CONSTRAINT))
     constraint.matches(ONE)
     constraint.engine.answered("f", "mult", {ONE})
     firings = constraint.firings()
@@ -91,7 +91,7 @@ def test_plain_firings_of_one_event_never_overlap(workflow_filter: Desk) -> None
 def test_registering_again_does_not_free_what_is_busy(constraint: Desk) -> None:
     constraint.matches(ONE)
     (firing,) = constraint.firings()
-    constraint.engine.register(Event("e", ("mult",), ConditionKind.CONSTRAINT))
+    constraint.engine.register(EventSpec("e", ("mult",), ConditionKind.CONSTRAINT))
     constraint.matches(ONE)
     assert constraint.due(100.0) == []
     constraint.engine.ended(firing, "first", 0.0)
@@ -170,7 +170,7 @@ def test_its_own_commit_does_not_release_it(constraint: Desk) -> None:
         (ConditionKind.CONSTRAINT, touched(ONE), True),
         (ConditionKind.CONSTRAINT, touched(ONE, source="another firing"), True),
         (ConditionKind.CONSTRAINT, touched(TWO, OTHER, variables=True), False),
-        (ConditionKind.CONSTRAINT, Touched(everything=True, number=10), True),
+        (ConditionKind.CONSTRAINT, WriteSet(everything=True, number=10), True),
         (ConditionKind.RUN_FILTER, touched(TWO), True),
         (ConditionKind.RUN_FILTER, touched(OTHER), False),
         (ConditionKind.WORKFLOW_FILTER, touched(OTHER), True),
@@ -178,7 +178,7 @@ def test_its_own_commit_does_not_release_it(constraint: Desk) -> None:
     ],
 )
 def test_a_later_commit_that_touches_what_it_reads_releases_it(
-    kind: ConditionKind, commit: Touched, released: bool
+    kind: ConditionKind, commit: WriteSet, released: bool
 ) -> None:
     desk = Desk(kind)
     fired(desk, ONE)
@@ -188,9 +188,9 @@ def test_a_later_commit_that_touches_what_it_reads_releases_it(
 
 def test_a_commit_that_its_snapshot_included_does_not_release_it(constraint: Desk) -> None:
     fired(constraint, ONE)
-    constraint.engine.commit(Touched(frozenset({ONE}), number=5))
+    constraint.engine.commit(WriteSet(frozenset({ONE}), number=5))
     assert constraint.due() == []
-    constraint.engine.commit(Touched(frozenset({ONE}), number=6))
+    constraint.engine.commit(WriteSet(frozenset({ONE}), number=6))
     assert constraint.due() == [(ONE,)]
 
 

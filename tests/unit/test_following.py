@@ -5,24 +5,30 @@ from __future__ import annotations
 import pytest
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.claiming import Ending
-from motoko.launcher.executors.batch.decide import Attempt, Sight, Step, Word, follow
+from motoko.launcher.claiming import AttemptOutcome
+from motoko.launcher.executors.batch.decide import (
+    AttemptState,
+    Decision,
+    JobStatus,
+    Observation,
+    decide,
+)
 
 pytestmark = pytest.mark.unit
 
 NOW = 1000.0
 LAG = 60.0
-PENDING = Word("PENDING", "Priority")
-RUNNING = Word("RUNNING")
-COMPLETED = Word("COMPLETED")
-FAILED = Word("FAILED", "NonZeroExitCode", status=3)
+PENDING = JobStatus("PENDING", "Priority")
+RUNNING = JobStatus("RUNNING")
+COMPLETED = JobStatus("COMPLETED")
+FAILED = JobStatus("FAILED", "NonZeroExitCode", status=3)
 
 
-def step(sight: Sight, attempt: Attempt | None = None) -> Step:
-    return follow(attempt or Attempt(), sight, NOW, lag=LAG)
+def step(sight: Observation, attempt: AttemptState | None = None) -> Decision:
+    return decide(attempt or AttemptState(), sight, NOW, lag=LAG)
 
 
-def ending(sight: Sight, attempt: Attempt | None = None) -> Ending:
+def ending(sight: Observation, attempt: AttemptState | None = None) -> AttemptOutcome:
     found = step(sight, attempt).ending
     assert found is not None
     return found
@@ -32,61 +38,65 @@ def ending(sight: Sight, attempt: Attempt | None = None) -> Ending:
 
 
 def test_what_waits_for_its_turn_is_left_alone() -> None:
-    assert step(Sight(PENDING)) == Step()
+    assert step(Observation(PENDING)) == Decision()
 
 
 @pytest.mark.parametrize("reason", ["PartitionConfig", "DependencyNeverSatisfied", "JobHeldUser"])
 def test_what_can_never_start_says_why_once(reason: str) -> None:
-    word = Word("PENDING", reason)
-    first = step(Sight(word))
+    word = JobStatus("PENDING", reason)
+    first = step(Observation(word))
     assert first.remark is not None
     assert reason in first.remark
     assert not first.over
-    assert step(Sight(word), Attempt(remark=first.remark)) == Step()
+    assert step(Observation(word), AttemptState(remark=first.remark)) == Decision()
 
 
 def test_a_remark_goes_when_its_cause_has_gone() -> None:
-    assert step(Sight(PENDING), Attempt(remark="it never starts")).remark == ""
-    assert step(Sight(RUNNING, began=9.0), Attempt(remark="it is suspended")).remark == ""
+    assert step(Observation(PENDING), AttemptState(remark="it never starts")).remark == ""
+    assert (
+        step(Observation(RUNNING, began=9.0), AttemptState(remark="it is suspended")).remark == ""
+    )
 
 
 def test_it_runs_when_its_start_file_is_seen() -> None:
-    assert step(Sight(RUNNING)).started is None
-    assert step(Sight(RUNNING, began=9.0)).started == 9.0
-    assert step(Sight(RUNNING, began=9.0), Attempt(started=9.0)) == Step()
+    assert step(Observation(RUNNING)).started is None
+    assert step(Observation(RUNNING, began=9.0)).started == 9.0
+    assert step(Observation(RUNNING, began=9.0), AttemptState(started=9.0)) == Decision()
 
 
 def test_suspended_is_told_and_is_no_end() -> None:
-    found = step(Sight(Word("SUSPENDED"), began=9.0), Attempt(started=9.0))
+    found = step(Observation(JobStatus("SUSPENDED"), began=9.0), AttemptState(started=9.0))
     assert found.remark is not None
     assert "SUSPENDED" in found.remark
     assert not found.over
 
 
-@pytest.mark.parametrize("word", [Word("MARTIAN"), Word("")])
-def test_a_state_that_nobody_knows_is_no_end(word: Word) -> None:
-    assert not step(Sight(word, began=9.0, status=3)).over
+@pytest.mark.parametrize("word", [JobStatus("MARTIAN"), JobStatus("")])
+def test_a_state_that_nobody_knows_is_no_end(word: JobStatus) -> None:
+    assert not step(Observation(word, began=9.0, status=3)).over
 
 
 def test_completing_is_no_end_yet() -> None:
-    assert not step(Sight(Word("COMPLETING"), began=9.0, status=143)).over
+    assert not step(Observation(JobStatus("COMPLETING"), began=9.0, status=143)).over
 
 
 # -- the exit record -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("word", [None, RUNNING, COMPLETED, Word("TIMEOUT"), Word("NODE_FAIL")])
-def test_an_exit_record_of_0_is_a_good_end_whatever_is_said(word: Word | None) -> None:
-    assert step(Sight(word, began=9.0, status=0)).status == 0
+@pytest.mark.parametrize(
+    "word", [None, RUNNING, COMPLETED, JobStatus("TIMEOUT"), JobStatus("NODE_FAIL")]
+)
+def test_an_exit_record_of_0_is_a_good_end_whatever_is_said(word: JobStatus | None) -> None:
+    assert step(Observation(word, began=9.0, status=0)).status == 0
 
 
 def test_another_exit_record_counts_once_the_scheduler_job_has_ended() -> None:
-    assert not step(Sight(RUNNING, began=9.0, status=3)).over
-    assert step(Sight(FAILED, began=9.0, status=3)).status == 3
+    assert not step(Observation(RUNNING, began=9.0, status=3)).over
+    assert step(Observation(FAILED, began=9.0, status=3)).status == 3
 
 
 def test_a_script_that_was_ended_at_its_limit_did_not_fail_by_itself() -> None:
-    found = ending(Sight(Word("TIMEOUT", "TimeLimit"), began=9.0, status=143))
+    found = ending(Observation(JobStatus("TIMEOUT", "TimeLimit"), began=9.0, status=143))
     assert (found.outcome, found.exit_code) == (Lifecycle.TIMEOUT, 143)
 
 
@@ -104,7 +114,7 @@ def test_a_script_that_was_ended_at_its_limit_did_not_fail_by_itself() -> None:
     ],
 )
 def test_limits_and_cancelling_have_their_outcomes(state: str, outcome: Lifecycle) -> None:
-    found = ending(Sight(Word(state), began=9.0))
+    found = ending(Observation(JobStatus(state), began=9.0))
     assert found.outcome is outcome
     assert found.reason is not None
     assert state in found.reason
@@ -112,7 +122,7 @@ def test_limits_and_cancelling_have_their_outcomes(state: str, outcome: Lifecycl
 
 @pytest.mark.parametrize("state", ["NODE_FAIL", "BOOT_FAIL", "PREEMPTED"])
 def test_what_the_machine_ended_is_tried_again(state: str) -> None:
-    found = step(Sight(Word(state), began=9.0))
+    found = step(Observation(JobStatus(state), began=9.0))
     assert found.requeue is not None
     assert state in found.requeue
     assert not found.take_back
@@ -120,55 +130,62 @@ def test_what_the_machine_ended_is_tried_again(state: str) -> None:
 
 @pytest.mark.parametrize("state", ["NODE_FAIL", "CANCELLED", "TIMEOUT"])
 def test_what_never_began_is_made_sure_not_to_begin_later(state: str) -> None:
-    assert step(Sight(Word(state))).take_back
+    assert step(Observation(JobStatus(state))).take_back
 
 
 def test_what_was_asked_to_end_ends_as_asked() -> None:
-    cancelled = Word("CANCELLED")
-    asked = Attempt(stop=Lifecycle.CANCELLED)
-    assert ending(Sight(cancelled, began=9.0), asked).reason == "cancelled on request"
-    assert ending(Sight(Word("NODE_FAIL"), began=9.0), asked).outcome is Lifecycle.CANCELLED
-    recalled = step(Sight(cancelled), Attempt(stop=Lifecycle.CREATED))
+    cancelled = JobStatus("CANCELLED")
+    asked = AttemptState(stop=Lifecycle.CANCELLED)
+    assert ending(Observation(cancelled, began=9.0), asked).reason == "cancelled on request"
+    assert (
+        ending(Observation(JobStatus("NODE_FAIL"), began=9.0), asked).outcome is Lifecycle.CANCELLED
+    )
+    recalled = step(Observation(cancelled), AttemptState(stop=Lifecycle.CREATED))
     assert recalled.requeue is not None
     assert recalled.take_back
 
 
 @pytest.mark.parametrize("status", [None, 143])
 def test_put_back_into_the_queue_it_would_not_run_a_second_time(status: int | None) -> None:
-    waits = Sight(Word("PENDING", "BeginTime"), began=9.0, status=status)
+    waits = Observation(JobStatus("PENDING", "BeginTime"), began=9.0, status=status)
     # It may have started between the look at the queue and that at the files.
-    first = step(waits, Attempt(started=9.0))
+    first = step(waits, AttemptState(started=9.0))
     assert not first.over
     assert first.doubted == NOW
-    found = step(waits, Attempt(started=9.0, doubted=first.doubted))
+    found = step(waits, AttemptState(started=9.0, doubted=first.doubted))
     assert found.requeue is not None
     assert found.cancel
 
 
-@pytest.mark.parametrize("word", [COMPLETED, FAILED, Word("FAILED", status=111)])
-def test_started_a_second_time_it_is_tried_again(word: Word) -> None:
-    killed = Sight(word, asked=True, began=9.0, status=143, again=True)
-    assert step(killed, Attempt(started=9.0)).requeue is not None
-    unlisted = Sight(None, asked=True, began=9.0, status=143, again=True)
-    assert step(unlisted, Attempt(started=9.0, doubted=NOW)).requeue is not None
-    assert step(Sight(word, began=9.0, status=0, again=True), Attempt(started=9.0)).status == 0
+@pytest.mark.parametrize("word", [COMPLETED, FAILED, JobStatus("FAILED", status=111)])
+def test_started_a_second_time_it_is_tried_again(word: JobStatus) -> None:
+    killed = Observation(word, asked=True, began=9.0, status=143, again=True)
+    assert step(killed, AttemptState(started=9.0)).requeue is not None
+    unlisted = Observation(None, asked=True, began=9.0, status=143, again=True)
+    assert step(unlisted, AttemptState(started=9.0, doubted=NOW)).requeue is not None
+    assert (
+        step(Observation(word, began=9.0, status=0, again=True), AttemptState(started=9.0)).status
+        == 0
+    )
 
 
 def test_a_job_that_found_its_script_started_says_nothing_of_it() -> None:
-    late = Attempt(started=9.0, doubted=NOW - LAG)
-    found = step(Sight(Word("FAILED", status=111), asked=True, began=9.0), late)
+    late = AttemptState(started=9.0, doubted=NOW - LAG)
+    found = step(Observation(JobStatus("FAILED", status=111), asked=True, began=9.0), late)
     assert found.requeue is not None
     # A script that ends so leaves an exit record, unless it removes the directory.
-    word = Word("FAILED", status=111)
-    removed = Sight(word, asked=True, began=9.0, fault="/r/.motoko/t does not exist", gone=True)
+    word = JobStatus("FAILED", status=111)
+    removed = Observation(
+        word, asked=True, began=9.0, fault="/r/.motoko/t does not exist", gone=True
+    )
     reason = f"it left no exit record: it {word}: /r/.motoko/t does not exist"
-    assert ending(removed, late) == Ending(Lifecycle.FAILED, 111, reason)
+    assert ending(removed, late) == AttemptOutcome(Lifecycle.FAILED, 111, reason)
 
 
 def test_what_another_launcher_ended_was_not_cancelled_outside() -> None:
-    recalled = Sight(Word("CANCELLED"), began=9.0, stop=Lifecycle.CREATED)
+    recalled = Observation(JobStatus("CANCELLED"), began=9.0, stop=Lifecycle.CREATED)
     assert step(recalled).requeue is not None
-    asked = Sight(Word("CANCELLED"), began=9.0, stop=Lifecycle.CANCELLED)
+    asked = Observation(JobStatus("CANCELLED"), began=9.0, stop=Lifecycle.CANCELLED)
     assert ending(asked).reason == "cancelled on request"
 
 
@@ -176,21 +193,21 @@ def test_what_another_launcher_ended_was_not_cancelled_outside() -> None:
 
 
 def test_for_a_late_exit_record_it_waits() -> None:
-    first = step(Sight(COMPLETED, began=9.0))
+    first = step(Observation(COMPLETED, began=9.0))
     assert not first.over
     assert first.doubted == NOW
-    soon = step(Sight(COMPLETED, began=9.0), Attempt(doubted=NOW - LAG + 1))
+    soon = step(Observation(COMPLETED, began=9.0), AttemptState(doubted=NOW - LAG + 1))
     assert not soon.over
     assert soon.doubted == NOW - LAG + 1
 
 
 def test_the_schedulers_own_word_counts_where_no_exit_record_comes() -> None:
-    late = Attempt(doubted=NOW - LAG)
-    assert step(Sight(COMPLETED, began=9.0), late).status == 0
-    failed = ending(Sight(FAILED, began=9.0), late)
+    late = AttemptState(doubted=NOW - LAG)
+    assert step(Observation(COMPLETED, began=9.0), late).status == 0
+    failed = ending(Observation(FAILED, began=9.0), late)
     assert (failed.outcome, failed.exit_code) == (Lifecycle.FAILED, 3)
-    assert not step(Sight(FAILED)).over
-    never = step(Sight(FAILED), Attempt(doubted=NOW))
+    assert not step(Observation(FAILED)).over
+    never = step(Observation(FAILED), AttemptState(doubted=NOW))
     assert never.take_back
     assert never.ending is not None
     assert never.ending.reason is not None
@@ -198,16 +215,16 @@ def test_the_schedulers_own_word_counts_where_no_exit_record_comes() -> None:
 
 
 def test_not_listed_is_lost_only_after_every_source_was_asked_and_a_while() -> None:
-    late = Attempt(doubted=NOW - LAG)
-    assert step(Sight(None, began=9.0)).ask
-    assert not step(Sight(None, began=9.0), late).over
-    assert not step(Sight(None, asked=True, began=9.0)).over
-    lost = ending(Sight(None, asked=True, began=9.0), late)
+    late = AttemptState(doubted=NOW - LAG)
+    assert step(Observation(None, began=9.0)).ask
+    assert not step(Observation(None, began=9.0), late).over
+    assert not step(Observation(None, asked=True, began=9.0)).over
+    lost = ending(Observation(None, asked=True, began=9.0), late)
     assert (lost.outcome, lost.exit_code) == (Lifecycle.LOST, None)
-    named = ending(Sight(None, asked=True, began=9.0, fault="/x/exit is a FIFO"), late)
+    named = ending(Observation(None, asked=True, began=9.0, fault="/x/exit is a FIFO"), late)
     assert named.reason == f"{lost.reason}: /x/exit is a FIFO"
-    assert not step(Sight(None, asked=True)).over
-    never = step(Sight(None, asked=True), Attempt(doubted=NOW))
+    assert not step(Observation(None, asked=True)).over
+    never = step(Observation(None, asked=True), AttemptState(doubted=NOW))
     assert never.take_back
     assert never.ending is not None
     assert never.ending.outcome is Lifecycle.LOST
@@ -215,15 +232,15 @@ def test_not_listed_is_lost_only_after_every_source_was_asked_and_a_while() -> N
 
 @pytest.mark.parametrize("began", [None, 9.0])
 def test_cancelled_before_its_turn_it_is_listed_nowhere(began: float | None) -> None:
-    asked = Attempt(stop=Lifecycle.CANCELLED, doubted=NOW - LAG)
-    found = step(Sight(None, asked=True, began=began), asked)
-    assert found.ending == Ending(Lifecycle.CANCELLED, None, "cancelled on request")
+    asked = AttemptState(stop=Lifecycle.CANCELLED, doubted=NOW - LAG)
+    found = step(Observation(None, asked=True, began=began), asked)
+    assert found.ending == AttemptOutcome(Lifecycle.CANCELLED, None, "cancelled on request")
     assert found.take_back is (began is None)
 
 
 def test_not_listed_with_an_exit_record_the_other_sources_are_asked_first() -> None:
-    assert step(Sight(None, began=9.0, status=143)).ask
-    known = ending(Sight(Word("TIMEOUT"), asked=True, began=9.0, status=143))
+    assert step(Observation(None, began=9.0, status=143)).ask
+    known = ending(Observation(JobStatus("TIMEOUT"), asked=True, began=9.0, status=143))
     assert known.outcome is Lifecycle.TIMEOUT
-    unknown = Sight(None, asked=True, began=9.0, status=3)
-    assert step(unknown, Attempt(doubted=NOW)).status == 3
+    unknown = Observation(None, asked=True, began=9.0, status=3)
+    assert step(unknown, AttemptState(doubted=NOW)).status == 3

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from motoko.errors import BuildError, GraphError
-from motoko.graph import STALE, Graph, Node, Status, by_level
+from motoko.graph import STALE, Graph, Node, Status, order_by_level
 from tests.support.step_graphs import ASYMMETRIC, DIAMOND, FAILING, Workshop
 
 pytestmark = pytest.mark.unit
@@ -23,7 +23,7 @@ def shop() -> Workshop:
 
 
 async def test_it_builds_what_run_builds(shop: Workshop) -> None:
-    report = await shop.graph(ASYMMETRIC).build("e", order=by_level)
+    report = await shop.graph(ASYMMETRIC).build("e", order=order_by_level)
     assert report.complete
     assert shop.executed == ["a", "x", "d", "b", "c", "e"]
     shop.executed.clear()

@@ -11,7 +11,7 @@ from motoko.errors import (
     MotokoError,
     UnknownNodeError,
 )
-from motoko.graph import Graph, Node, as_listed, as_visited, by_level, plan
+from motoko.graph import Graph, Node, make_plan, order_as_listed, order_by_level, order_depth_first
 from tests.support.step_graphs import ASYMMETRIC, DIAMOND, Workshop
 
 pytestmark = pytest.mark.unit
@@ -46,7 +46,7 @@ class TestPlan:
 
     def test_it_is_a_function_of_nodes_alone(self) -> None:
         nodes = {"a": Node("a"), "b": Node("b", ("a",))}
-        assert plan(nodes, ["b"]) == plan(nodes, ["b"])
+        assert make_plan(nodes, ["b"]) == make_plan(nodes, ["b"])
 
     def test_a_long_chain_needs_no_recursion(self) -> None:
         long = chain()
@@ -57,16 +57,16 @@ class TestPlan:
 class TestOrders:
     def test_each_is_its_own(self) -> None:
         edges = {name: ASYMMETRIC.requires[name] for name in ("a", "d", "b", "c", "x", "e")}
-        assert as_visited(edges) == ["a", "d", "b", "c", "x", "e"]
-        assert by_level(edges) == ["a", "x", "d", "b", "c", "e"]
-        assert as_listed([*"abcdxe"])(edges) == ["a", "b", "c", "d", "x", "e"]
+        assert order_depth_first(edges) == ["a", "d", "b", "c", "x", "e"]
+        assert order_by_level(edges) == ["a", "x", "d", "b", "c", "e"]
+        assert order_as_listed([*"abcdxe"])(edges) == ["a", "b", "c", "d", "x", "e"]
 
     def test_a_list_is_followed_as_far_as_requirements_allow(self) -> None:
-        assert as_listed(["b", "a", "c"])({"a": (), "b": ("a",), "c": ()}) == ["a", "b", "c"]
+        assert order_as_listed(["b", "a", "c"])({"a": (), "b": ("a",), "c": ()}) == ["a", "b", "c"]
 
     def test_a_requirement_given_twice_holds_nobody_up(self) -> None:
         edges = {"a": (), "b": ("a", "a")}
-        assert by_level(edges) == as_listed(["a", "b"])(edges) == ["a", "b"]
+        assert order_by_level(edges) == order_as_listed(["a", "b"])(edges) == ["a", "b"]
 
 
 class TestRelations:

@@ -18,14 +18,14 @@ from motoko.graph import (
     Graph,
     Node,
     Status,
-    as_listed,
-    by_level,
+    order_as_listed,
+    order_by_level,
     stale_because,
 )
 from tests.support.step_graphs import ASYMMETRIC, DIAMOND, FAILING, Workshop
 
 if TYPE_CHECKING:
-    from motoko.graph import Event, Verdict
+    from motoko.graph import StatusChange, Verdict
 
 pytestmark = pytest.mark.unit
 
@@ -44,11 +44,11 @@ class TestOrder:
         assert shop.executed == ["a", "d", "b", "c", "x", "e"]
 
     def test_by_level(self, shop: Workshop) -> None:
-        shop.graph(ASYMMETRIC).run("e", order=by_level)
+        shop.graph(ASYMMETRIC).run("e", order=order_by_level)
         assert shop.executed == ["a", "x", "d", "b", "c", "e"]
 
     def test_as_listed(self, shop: Workshop) -> None:
-        shop.graph(ASYMMETRIC).run("e", order=as_listed([*"abcdxe"]))
+        shop.graph(ASYMMETRIC).run("e", order=order_as_listed([*"abcdxe"]))
         assert shop.executed == ["a", "b", "c", "d", "x", "e"]
 
     def test_depth_first_says_stale_on_entry_and_asks_lazily(self, shop: Workshop) -> None:
@@ -64,7 +64,7 @@ class TestOrder:
         ]
 
     def test_an_order_has_all_nodes_asked_first(self, shop: Workshop) -> None:
-        shop.graph(DIAMOND).run("bottom", order=by_level, observers=[shop.observe])
+        shop.graph(DIAMOND).run("bottom", order=order_by_level, observers=[shop.observe])
         assert shop.asked == ["bottom", "left", "top", "right"]
         assert [status for _, status in shop.events[:4]] == [Status.STALE] * 4
 
@@ -264,7 +264,7 @@ class TestSharedActions:
                 shop.node("z", "x", "y"),
             ]
         )
-        report = graph.run("z", threads=threads, order=by_level)
+        report = graph.run("z", threads=threads, order=order_by_level)
         assert shop.executed == ["both", "z"]
         assert report.complete
 
@@ -274,7 +274,7 @@ class TestSharedActions:
             shop.made.add("x")
 
         graph = Graph([Node(name, (), shop.asking(name), half) for name in "xy"])
-        report = graph.run(threads=threads, order=by_level)
+        report = graph.run(threads=threads, order=order_by_level)
         assert report.statuses == {"x": Status.BUILT, "y": Status.INCOMPLETE}
         with pytest.raises(BuildError, match="'y' is not there: never made"):
             report.raise_failure()
@@ -292,7 +292,7 @@ class TestSharedActions:
     ) -> None:
         both = shop.making("both")
         graph = Graph([Node("x", action=both), Node("y", action=both), shop.node("z", "x", "y")])
-        report = graph.run("z", threads=threads, order=by_level)
+        report = graph.run("z", threads=threads, order=order_by_level)
         assert shop.executed == ["both", "z"]
         assert report.statuses == dict.fromkeys("zxy", Status.BUILT)
 
@@ -340,7 +340,7 @@ class TestFailures:
 
     @BOTH
     def test_or_goes_on_with_what_does_not_depend_on_it(self, shop: Workshop, threads: int) -> None:
-        seen: list[Event] = []
+        seen: list[StatusChange] = []
         graph = shop.graph(FAILING)
         report = graph.run("all", keep_going=True, threads=threads, observers=[seen.append])
         assert sorted(shop.executed) == ["aside", "left", "right", "top"]
@@ -376,13 +376,13 @@ class TestFailures:
 
         graph = Graph([Node("a", (), lambda: STALE, interrupted), shop.node("b")])
         with pytest.raises(KeyboardInterrupt):
-            graph.run(threads=threads, order=by_level, keep_going=True)
+            graph.run(threads=threads, order=order_by_level, keep_going=True)
 
     @BOTH
     def test_an_observer_that_fails_is_warned_about_once(
         self, shop: Workshop, threads: int
     ) -> None:
-        def broken(event: Event) -> None:
+        def broken(event: StatusChange) -> None:
             raise ValueError("observer")
 
         observers = [broken, shop.observe]
@@ -397,7 +397,7 @@ class TestDryRun:
     @BOTH
     def test_no_action_is_called(self, shop: Workshop, threads: int) -> None:
         shop.made.update(["top"])
-        seen: list[Event] = []
+        seen: list[StatusChange] = []
         report = shop.graph(DIAMOND).run(
             "bottom", dry_run=True, threads=threads, observers=[seen.append]
         )
@@ -430,7 +430,7 @@ class TestDryRun:
 class TestProgress:
     @BOTH
     def test_events_count(self, shop: Workshop, threads: int) -> None:
-        seen: list[Event] = []
+        seen: list[StatusChange] = []
         shop.made.add("top")
         shop.graph(DIAMOND).run("bottom", threads=threads, observers=[seen.append])
         assert (seen[-1].name, seen[-1].done, seen[-1].total) == ("bottom", 4, 4)

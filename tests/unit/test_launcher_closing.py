@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from motoko.core.changes import EditRun
-from motoko.core.edits import Cancel, Claim, Started
+from motoko.core.edits import Cancel, Claim, MarkStarted
 from motoko.core.states import Lifecycle
-from motoko.launcher.claiming import LOCAL, SLURM, Capacity, Site
-from motoko.launcher.executors.local_process import BashGenerator
-from motoko.launcher.launcher import Launcher, Options
-from motoko.launcher.schedulers.slurm.commands import Scheduler
+from motoko.launcher.claiming import LOCAL, SLURM, Capacity, ServedQueue
+from motoko.launcher.executors.local_process import BashLauncher
+from motoko.launcher.launcher import Launcher, LauncherOptions
+from motoko.launcher.schedulers.slurm.commands import CommandRunner
 from motoko.storage import launcher_leases
 from motoko.storage.session import Session
 from motoko.testing import add_run, memory_store, study_config
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.core.edits import RunEdit
-    from motoko.launcher.attempts import Active
+    from motoko.launcher.attempts import Attempt
     from motoko.launcher.reloading import Reloader
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 pytestmark = pytest.mark.unit
 
@@ -48,7 +48,7 @@ class SlowReloader:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path) -> Iterator[WorkflowStore]:
     made = memory_store(
         {"s": study_config("s", {"x": "int"}, directory=tmp_path)}, directory=tmp_path
     )
@@ -57,18 +57,20 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
-def launcher_of(store: Store) -> Launcher:
-    options = Options(
+def launcher_of(store: WorkflowStore) -> Launcher:
+    options = LauncherOptions(
         studies=("s",),
-        site=Site(frozenset({LOCAL, SLURM}), launcher_leases.machines(None)),
+        site=ServedQueue(frozenset({LOCAL, SLURM}), launcher_leases.machines(None)),
         capacities={LOCAL: Capacity(1), SLURM: Capacity(1)},
         defaults={"s": {"generator": LOCAL}},
         safety_poll=NEVER,
     )
-    return Launcher(store, options, BashGenerator(), Scheduler())
+    return Launcher(store, options, BashLauncher(), CommandRunner())
 
 
-async def test_one_that_is_closed_while_it_looks_at_its_configuration_ends(store: Store) -> None:
+async def test_one_that_is_closed_while_it_looks_at_its_configuration_ends(
+    store: WorkflowStore,
+) -> None:
     launcher, reloader = launcher_of(store), SlowReloader()
     launcher.reload_by(cast("Reloader", reloader))
     async with asyncio.timeout(60):
@@ -83,18 +85,18 @@ async def test_one_that_is_closed_while_it_looks_at_its_configuration_ends(store
     ("cancelled", "outcome"), [(False, Lifecycle.LOST), (True, Lifecycle.CANCELLED)]
 )
 async def test_what_had_ended_before_it_was_taken_over_is_not_recalled(
-    store: Store, *, cancelled: bool, outcome: Lifecycle
+    store: WorkflowStore, *, cancelled: bool, outcome: Lifecycle
 ) -> None:
     session = Session(store.database)
     key = add_run(session, "s", {"x": 1})
     store.database.submit(session.commit).result()
     session.close()
-    edits: list[RunEdit] = [Claim("former", "token", 0.0), Started("token", 0.0, "former")]
+    edits: list[RunEdit] = [Claim("former", "token", 0.0), MarkStarted("token", 0.0, "former")]
     if cancelled:
         edits.append(Cancel(0.0, "test"))
     store.script.write(*(EditRun(key, edit, blind=True) for edit in edits))
     launcher = launcher_of(store)
-    taken_over: list[Active] = []
+    taken_over: list[Attempt] = []
     ready = asyncio.Event()
 
     def recall() -> None:

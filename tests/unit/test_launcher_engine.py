@@ -10,17 +10,17 @@ import pytest
 from motoko.core.records import RunRecord
 from motoko.core.states import Lifecycle
 from motoko.launcher.claiming import (
+    AttemptOutcome,
     Capacity,
-    Choice,
-    Ending,
+    ClaimPlan,
     Evidence,
     Finding,
     Load,
-    Site,
+    ServedQueue,
     Terms,
-    choose,
-    ending,
+    choose_claims,
     judge,
+    outcome_of_exit,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def created(study: str, *ids: int, **options: Any) -> tuple[str, list[RunRecord]
     return study, records
 
 
-def claimed(choice: Choice) -> list[str]:
+def claimed(choice: ClaimPlan) -> list[str]:
     return [str(record.key) for record, _ in choice.claims]
 
 
@@ -45,12 +45,12 @@ def decide(
     slots: int = 4,
     load: Load | None = None,
     **capacity: Any,
-) -> Choice:
+) -> ClaimPlan:
     def terms_of(record: RunRecord) -> Terms | None:
         terms = Terms.of({}, record.resources)
         return terms if terms.machine_name is None else None
 
-    return choose(queues, terms_of, Capacity(slots, **capacity), load or Load(), NOW)
+    return choose_claims(queues, terms_of, Capacity(slots, **capacity), load or Load(), NOW)
 
 
 def test_free_slots_are_filled_in_the_order_of_ids() -> None:
@@ -120,7 +120,7 @@ def test_no_more_is_read_than_is_needed() -> None:
             read.append(record.id)
             yield record
 
-    choose([("a", queue())], lambda record: Terms(), Capacity(2), Load(), NOW)
+    choose_claims([("a", queue())], lambda record: Terms(), Capacity(2), Load(), NOW)
     assert len(read) == 3
 
 
@@ -141,7 +141,7 @@ def test_the_runs_own_options_come_last() -> None:
     ],
 )
 def test_a_site_serves_its_generator_and_machines(terms: Terms, served: bool) -> None:
-    assert Site(frozenset({"bash"}), frozenset({"localhost", "me"})).serves(terms) is served
+    assert ServedQueue(frozenset({"bash"}), frozenset({"localhost", "me"})).serves(terms) is served
 
 
 # -- evidence ----------------------------------------------------------------------------------
@@ -150,35 +150,43 @@ def test_a_site_serves_its_generator_and_machines(terms: Terms, served: bool) ->
 @pytest.mark.parametrize(
     ("status", "known", "expected"),
     [
-        (0, {}, Ending(Lifecycle.FINISHED, 0)),
-        (0, {"failed": "oh"}, Ending(Lifecycle.FAILED, 0, "oh")),
-        (3, {}, Ending(Lifecycle.FAILED, 3, "exit code 3")),
-        (3, {"failed": "oh"}, Ending(Lifecycle.FAILED, 3, "oh")),
+        (0, {}, AttemptOutcome(Lifecycle.FINISHED, 0)),
+        (0, {"failed": "oh"}, AttemptOutcome(Lifecycle.FAILED, 0, "oh")),
+        (3, {}, AttemptOutcome(Lifecycle.FAILED, 3, "exit code 3")),
+        (3, {"failed": "oh"}, AttemptOutcome(Lifecycle.FAILED, 3, "oh")),
         (
             3,
             {"fault": "x is a FIFO"},
-            Ending(Lifecycle.FAILED, 3, "exit code 3; its results cannot be read: x is a FIFO"),
+            AttemptOutcome(
+                Lifecycle.FAILED, 3, "exit code 3; its results cannot be read: x is a FIFO"
+            ),
         ),
-        (128, {}, Ending(Lifecycle.FAILED, 128, "exit code 128")),
-        (137, {}, Ending(Lifecycle.FAILED, -9, "killed by SIGKILL")),
-        (192, {}, Ending(Lifecycle.FAILED, -64, "killed by SIGRTMAX")),
-        (193, {}, Ending(Lifecycle.FAILED, 193, "exit code 193")),
-        (255, {}, Ending(Lifecycle.FAILED, 255, "exit code 255")),
-        (None, {}, Ending(Lifecycle.LOST, None, "its process ended without an exit record")),
+        (128, {}, AttemptOutcome(Lifecycle.FAILED, 128, "exit code 128")),
+        (137, {}, AttemptOutcome(Lifecycle.FAILED, -9, "killed by SIGKILL")),
+        (192, {}, AttemptOutcome(Lifecycle.FAILED, -64, "killed by SIGRTMAX")),
+        (193, {}, AttemptOutcome(Lifecycle.FAILED, 193, "exit code 193")),
+        (255, {}, AttemptOutcome(Lifecycle.FAILED, 255, "exit code 255")),
+        (
+            None,
+            {},
+            AttemptOutcome(Lifecycle.LOST, None, "its process ended without an exit record"),
+        ),
         (
             143,
             {"stopped": Lifecycle.TIMEOUT, "timeout": 90.0},
-            Ending(Lifecycle.TIMEOUT, -15, "it ran longer than its timeout of 90 s"),
+            AttemptOutcome(Lifecycle.TIMEOUT, -15, "it ran longer than its timeout of 90 s"),
         ),
         (
             None,
             {"stopped": Lifecycle.CANCELLED, "failed": "oh"},
-            Ending(Lifecycle.CANCELLED, None, "cancelled on request"),
+            AttemptOutcome(Lifecycle.CANCELLED, None, "cancelled on request"),
         ),
     ],
 )
-def test_how_an_attempt_ended(status: int | None, known: dict[str, Any], expected: Ending) -> None:
-    assert ending(status, **known) == expected
+def test_how_an_attempt_ended(
+    status: int | None, known: dict[str, Any], expected: AttemptOutcome
+) -> None:
+    assert outcome_of_exit(status, **known) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.core.changes import EditRun, PushQuantities
-from motoko.core.edits import Harvest
+from motoko.core.edits import ApplyOutbox
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.launcher import harvest, store_sync
-from motoko.launcher.attempts import Active, Ended, Notes
-from motoko.launcher.claiming import Capacity, Load, Site
-from motoko.launcher.harvest import News, failure_until, fitting, gather, read_news, typed
-from motoko.launcher.store_sync import Round
-from motoko.storage.launcher_leases import Registration
+from motoko.launcher.attempts import Attempt, AttemptEnd, UpdateNotes
+from motoko.launcher.claiming import Capacity, Load, ServedQueue
+from motoko.launcher.harvest import (
+    OutboxUpdate,
+    convert_fields,
+    failure_until,
+    fitting,
+    fold_records,
+    read_updates,
+)
+from motoko.launcher.store_sync import SyncRound
+from motoko.storage.launcher_leases import LauncherRegistration
 from motoko.storage.session import Session
 from motoko.testing.memory import add_run, memory_store, study_config
 from motoko.worker import HEADER, OUTBOX
 
 if TYPE_CHECKING:
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 pytestmark = pytest.mark.unit
 
@@ -35,7 +42,7 @@ def line(op: str, **content: Any) -> bytes:
 
 
 def test_the_last_value_of_a_field_counts_and_points_keep_their_order() -> None:
-    news = gather(
+    news = fold_records(
         [
             {"op": "set", "field": "y", "value": 1},
             {"op": "push", "name": "e", "step": 2, "value": 0.5},
@@ -47,7 +54,9 @@ def test_the_last_value_of_a_field_counts_and_points_keep_their_order() -> None:
         ],
         100,
     )
-    assert news == News(100, {"y": 2}, "HALF", {"e": ((2, 0.5), (1, [1, 2]))}, damaged=("x",))
+    assert news == OutboxUpdate(
+        100, {"y": 2}, "HALF", {"e": ((2, 0.5), (1, [1, 2]))}, damaged=("x",)
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,48 +69,50 @@ def test_the_last_value_of_a_field_counts_and_points_keep_their_order() -> None:
     ],
 )
 def test_the_last_verdict_counts(said: list[str], failed: str | None, finished: bool) -> None:
-    news = gather([{"op": op, "reason": "no luck"} for op in said], 1)
+    news = fold_records([{"op": op, "reason": "no luck"} for op in said], 1)
     assert (news.failed, news.finished) == (failed, finished)
 
 
 def test_fields_are_converted_to_their_declared_types_where_they_can_be() -> None:
     given = {"n": 7.0, "m": 1.5, "y": 3, "z": None, "free": None}
     types = {"n": "int", "m": "int", "y": "float", "z": "float", "unset": "str"}
-    fields, misfits = typed(given, types, "run a.1")
+    fields, misfits = convert_fields(given, types, "run a.1")
     assert fields == {"n": 7, "m": 1.5, "y": 3.0, "z": None, "free": None}
     assert [type(fields[name]) for name in ("n", "y")] == [int, float]
     assert misfits == {"m": "run a.1: field 'm' = 1.5 is a float, not of type int"}
 
 
 def test_a_failure_without_a_reason_has_one() -> None:
-    assert gather([{"op": "fail", "reason": ""}], 1).failed == "its script said that it failed"
+    assert (
+        fold_records([{"op": "fail", "reason": ""}], 1).failed == "its script said that it failed"
+    )
 
 
 def test_the_mark_moves_after_the_quantities() -> None:
-    news = News(9, {"y": 1}, "OK", {"e": ((0, 1),), "f": ((0, 2),)})
+    news = OutboxUpdate(9, {"y": 1}, "OK", {"e": ((0, 1),), "f": ((0, 2),)})
     assert news.changes(KEY, "token", 5.0) == [
         PushQuantities(KEY, "token", 9, "e", ((0, 1),)),
         PushQuantities(KEY, "token", 9, "f", ((0, 2),)),
-        EditRun(KEY, Harvest("token", 9, 5.0, {"y": 1}, "OK")),
+        EditRun(KEY, ApplyOutbox("token", 9, 5.0, {"y": 1}, "OK")),
     ]
-    assert News(9).changes(KEY, "token", 5.0) == []
+    assert OutboxUpdate(9).changes(KEY, "token", 5.0) == []
 
 
 def test_an_outbox_is_read_from_where_it_was_left(tmp_path: Path) -> None:
     box = tmp_path / "outbox"
-    assert read_news(str(box), 0) == News(0)
+    assert read_updates(str(box), 0) == OutboxUpdate(0)
     first = line("set", field="y", value=1)
     box.write_bytes(first)
-    assert read_news(str(box), 0) == News(len(first), {"y": 1})
+    assert read_updates(str(box), 0) == OutboxUpdate(len(first), {"y": 1})
     second = line("set", field="z", value=2)
     with box.open("ab") as file:
         file.write(second[:-5])
     # Incomplete: left, except for the blank line before it.
-    assert read_news(str(box), len(first)) == News(len(first) + 1)
+    assert read_updates(str(box), len(first)) == OutboxUpdate(len(first) + 1)
     with box.open("ab") as file:
         file.write(second[-5:])
-    assert read_news(str(box), len(first)) == News(len(first + second), {"z": 2})
-    assert read_news(str(box), len(first + second)) == News(len(first + second))
+    assert read_updates(str(box), len(first)) == OutboxUpdate(len(first + second), {"z": 2})
+    assert read_updates(str(box), len(first + second)) == OutboxUpdate(len(first + second))
 
 
 def test_a_long_outbox_is_read_in_parts(tmp_path: Path) -> None:
@@ -113,7 +124,7 @@ def test_a_long_outbox_is_read_in_parts(tmp_path: Path) -> None:
     points: list[tuple[int, Any]] = []
     fields: dict[str, Any] = {}
     while True:
-        news = read_news(str(box), offset, chunk=300)
+        news = read_updates(str(box), offset, chunk=300)
         points += news.points.get("e", ())
         fields |= news.fields
         parts += 1
@@ -133,25 +144,27 @@ def test_a_record_that_is_too_large_is_passed_over_at_once(
     monkeypatch.setattr(harvest, "MAX_SEARCH", 4000)
     box = tmp_path / "outbox"
     box.write_bytes(b"y" * 3000 + b"\n" + line("set", field="z", value=3))
-    large = read_news(str(box), 0, chunk=300)
+    large = read_updates(str(box), 0, chunk=300)
     assert (large.consumed, large.damaged) == (3001, ("y" * 200,))
-    rest = read_news(str(box), large.consumed, chunk=300)
+    rest = read_updates(str(box), large.consumed, chunk=300)
     assert (rest.fields, rest.damaged, rest.more) == ({"z": 3}, (), False)
     box.write_bytes(b"y" * 9000 + line("set", field="z", value=3))  # its end is not looked for
-    endless = read_news(str(box), 0, chunk=300)
+    endless = read_updates(str(box), 0, chunk=300)
     assert (endless.consumed, len(endless.damaged)) == (box.stat().st_size, 1)
 
 
 def test_fields_for_which_a_run_has_no_room_are_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harvest, "MAX_FIELDS", 100)
     known = {"a": "x" * 60, "b": 1}
-    said = gather([{"op": "set", "field": "c", "value": "y" * 60}], 200)
+    said = fold_records([{"op": "set", "field": "c", "value": "y" * 60}], 200)
     found = fitting(said, known)
     assert found.fields == {}
     assert found.damaged == ("field 'c': there is no room for it",)
     assert fitting(said, {"a": "x" * 60, "c": 1}).fields == {}
     assert fitting(said, {"c": "x" * 60}).fields == {"c": "y" * 60}
-    assert fitting(gather([{"op": "set", "field": "c", "value": 1}], 200), known).fields == {"c": 1}
+    assert fitting(fold_records([{"op": "set", "field": "c", "value": 1}], 200), known).fields == {
+        "c": 1
+    }
 
 
 def test_a_commit_takes_so_much_and_leaves_the_rest_to_the_next(
@@ -163,7 +176,9 @@ def test_a_commit_takes_so_much_and_leaves_the_rest_to_the_next(
         active.place.file(OUTBOX).write_bytes(HEADER + line("set", field="y", value="z" * 600))
     rounds = []
     while left:
-        result = book.settle(Round(Notes(ended=tuple(Ended(a, 0, 1.0) for a in left))))
+        result = book.settle(
+            SyncRound(UpdateNotes(ended=tuple(AttemptEnd(a, 0, 1.0) for a in left)))
+        )
         rounds.append(len(left) - len(result.unfinished))
         left = list(result.unfinished)
     assert rounds == [1, 1, 1]
@@ -179,7 +194,7 @@ def test_the_end_of_what_was_cancelled_does_not_wait_for_all_of_its_outbox(tmp_p
     active.stop = Lifecycle.CANCELLED
     said = line("set", field="y", value=1)
     active.place.file(OUTBOX).write_bytes(HEADER + said * (2 * harvest.CHUNK // len(said)))
-    result = book.settle(Round(Notes(ended=(Ended(active, 143, 1.0),))))
+    result = book.settle(SyncRound(UpdateNotes(ended=(AttemptEnd(active, 143, 1.0),))))
     assert result.unfinished == ()
     book.session.refresh()
     run = book.session.tables.study("a").run(1)
@@ -189,22 +204,22 @@ def test_the_end_of_what_was_cancelled_does_not_wait_for_all_of_its_outbox(tmp_p
     store.close()
 
 
-def claimed(tmp_path: Path, runs: int) -> tuple[store_sync.Books, list[Active], Store]:
+def claimed(tmp_path: Path, runs: int) -> tuple[store_sync.StoreSync, list[Attempt], WorkflowStore]:
     """Return the books of a launcher, and runs that it has claimed, with their directories."""
     store = memory_store({"a": study_config("a", {"x": "int"})}, directory=tmp_path)
-    me = Registration.here(
+    me = LauncherRegistration.here(
         0.0, generator="bash", studies=("a",), machines=("localhost",), lease=30.0
     )
-    site = Site(frozenset({"bash"}), frozenset({"localhost"}))
-    book = store_sync.Books(store, me, site, {"bash": Capacity(9)}, {"a": {}})
+    site = ServedQueue(frozenset({"bash"}), frozenset({"localhost"}))
+    book = store_sync.StoreSync(store, me, site, {"bash": Capacity(9)}, {"a": {}})
     session = Session(store.database)
     for x in range(runs):
         add_run(session, "a", {"x": x})
     session.commit()
     session.close()
     book.open()
-    claims = book.settle(Round(Notes(), loads={"bash": Load()})).claims
-    left = [Active(record, terms, book.place(record)) for record, terms in claims]
+    claims = book.settle(SyncRound(UpdateNotes(), loads={"bash": Load()})).claims
+    left = [Attempt(record, terms, book.place(record)) for record, terms in claims]
     for active in left:
         Path(active.place.private).mkdir(parents=True)
     return book, left, store

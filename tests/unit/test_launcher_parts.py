@@ -9,16 +9,16 @@ import pytest
 
 from motoko.core.records import RunRecord
 from motoko.errors import Fenced
-from motoko.launcher.attempt_files import parse_start, taken_by
+from motoko.launcher.attempt_files import parse_start, start_file_text
 from motoko.launcher.claiming import Terms
 from motoko.launcher.executors.local_process import command, passable
 from motoko.launcher.inputs import variables
-from motoko.launcher.run_directory import Place, Source
-from motoko.runtime.processes import ProcessId
-from motoko.storage.commit import transact
+from motoko.launcher.run_directory import AttemptPaths, ScriptFile
+from motoko.runtime.processes import ProcessIdentity
+from motoko.storage.commit import run_transaction
 from motoko.storage.launcher_leases import (
-    Registration,
-    Report,
+    LauncherRegistration,
+    LauncherReport,
     change,
     launchers,
     machines,
@@ -55,7 +55,7 @@ STAT = "77 (od)d ) name) S " + " ".join(str(n) for n in range(1, 50))
 def test_how_a_script_is_run(
     content: bytes, executable: bool, options: tuple[str, ...], expected: list[str]
 ) -> None:
-    assert command(Source("f", content, executable), options) == expected
+    assert command(ScriptFile("f", content, executable), options) == expected
 
 
 def test_what_no_environment_can_hold_is_left_out() -> None:
@@ -70,7 +70,7 @@ def test_variables_of_a_run() -> None:
         "study", 7, 3, "a name", b"", {"x": 1.5, "X": True, "l": [1, 2], "é": 1},
         fields={"colour": "red", "name": "mine"}, attempt=2,
     )  # fmt: skip
-    place = Place("/root", 7, 2, "token", "1.0")
+    place = AttemptPaths("/root", 7, 2, "token", "1.0")
     assert variables(record, place, Terms(nproc=4), "/w/motoko.yaml") == {
         "MOTOKO_JOB_X": "true",
         "MOTOKO_JOB_L": "[1, 2]",
@@ -91,15 +91,15 @@ def test_variables_of_a_run() -> None:
     ("text", "expected"),
     [
         # Field 22 of the line, the 20th after the name, is the start time.
-        (f"process 77\nboot\n{STAT}\n", ProcessId(77, 19, "boot")),
-        (f"process 77\nboot\n{STAT}\n5\nhost\n", ProcessId(77, 19, "boot", 5, "host")),
-        (f"process 77\nboot\n{STAT}\n\nhost\n", ProcessId(77, 19, "boot", 0, "host")),
+        (f"process 77\nboot\n{STAT}\n", ProcessIdentity(77, 19, "boot")),
+        (f"process 77\nboot\n{STAT}\n5\nhost\n", ProcessIdentity(77, 19, "boot", 5, "host")),
+        (f"process 77\nboot\n{STAT}\n\nhost\n", ProcessIdentity(77, 19, "boot", 0, "host")),
         ("", None),
         ("process 77\nboot\n77 (", None),
-        (taken_by("me").decode(), None),
+        (start_file_text("me").decode(), None),
     ],
 )
-def test_start_files(text: str, expected: ProcessId | None) -> None:
+def test_start_files(text: str, expected: ProcessIdentity | None) -> None:
     assert parse_start(text) == expected
 
 
@@ -108,9 +108,11 @@ def test_machine_names() -> None:
     assert machines("cluster") == {"cluster"}
 
 
-def registration(*studies: str, machine: str = "localhost", since: float = 100.0) -> Registration:
+def registration(
+    *studies: str, machine: str = "localhost", since: float = 100.0
+) -> LauncherRegistration:
     process = (0, 0, "no such boot", 0, "elsewhere")
-    return Registration(
+    return LauncherRegistration(
         "name", "token", "elsewhere", process, since, "bash", studies, (machine,), 30.0
     )
 
@@ -135,13 +137,15 @@ def test_a_study_that_is_added_goes_to_one_launcher_only() -> None:
     two = replace(registration("b"), name="two", token="2")
     far = replace(registration("c", machine="cluster"), name="far", token="3")
     for launcher in (one, two, far):
-        transact(database, partial(register, me=launcher, now=100.0))
+        run_transaction(database, partial(register, me=launcher, now=100.0))
     wanted = replace(one, studies=("a", "b", "c"))
-    report = Report({"bash": 3})
-    changed = transact(database, lambda tables: change(tables, wanted, 110.0, report))
+    report = LauncherReport({"bash": 3})
+    changed = run_transaction(database, lambda tables: change(tables, wanted, 110.0, report))
     assert changed.studies == ("a", "c")
-    found = transact(database, lambda tables: {it.name: it for it in launchers(tables)})
+    found = run_transaction(database, lambda tables: {it.name: it for it in launchers(tables)})
     assert found == {"one": changed, "two": two, "far": far}
-    assert transact(database, lambda tables: report_of(tables, changed)) == report
+    assert run_transaction(database, lambda tables: report_of(tables, changed)) == report
     with pytest.raises(Fenced):
-        transact(database, lambda tables: change(tables, replace(wanted, token="4"), 111.0, report))
+        run_transaction(
+            database, lambda tables: change(tables, replace(wanted, token="4"), 111.0, report)
+        )

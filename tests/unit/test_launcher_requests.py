@@ -13,9 +13,9 @@ import pytest
 
 from motoko.errors import LauncherError
 from motoko.launcher import control, daemon
-from motoko.launcher.control import RECALL, RESUME, Request, pending, post
+from motoko.launcher.control import RECALL, RESUME, ControlRequest, pending, submit
 from motoko.runtime.processes import current
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.testing.clients import eventually
 
 if TYPE_CHECKING:
@@ -32,29 +32,29 @@ class SlowLauncher:
         self.go = asyncio.Event()
         self.log: list[str] = []
 
-    async def obey(self, request: Request) -> None:
+    async def obey(self, request: ControlRequest) -> None:
         self.log.append(f"begin {request.action} {request.run_name}")
         await self.go.wait()
         self.log.append(f"end {request.action} {request.run_name}")
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDirectory:
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDir:
     """Return a state directory in which nobody is signalled, and random names come backwards."""
     names = (f"{n:012x}" for n in itertools.count(10**6, -1))
     monkeypatch.setattr("secrets.token_hex", lambda _: next(names))
     monkeypatch.setattr(control, "is_alive", lambda _: False)
     (tmp_path / ".wf").mkdir()
-    return StateDirectory(tmp_path / ".wf")
+    return StateDir(tmp_path / ".wf")
 
 
-def ask(state: StateDirectory, request: Request, timeout: float = 60) -> Callable[[], None]:
+def ask(state: StateDir, request: ControlRequest, timeout: float = 60) -> Callable[[], None]:
     """Post a request from a thread; returns once it is there, with what waits for its answer."""
     errors: list[Exception] = []
 
     def work() -> None:
         try:
-            post(state, current(), request, timeout=timeout, lives=lambda: True)
+            submit(state, current(), request, timeout=timeout, lives=lambda: True)
         except LauncherError as error:
             errors.append(error)
 
@@ -70,12 +70,16 @@ def ask(state: StateDirectory, request: Request, timeout: float = 60) -> Callabl
     return answered
 
 
-def test_requests_are_served_one_by_one_in_the_order_asked(state: StateDirectory) -> None:
+def test_requests_are_served_one_by_one_in_the_order_asked(state: StateDir) -> None:
     async def serve() -> list[str]:
         launcher, asked = SlowLauncher(), asyncio.Event()
         serving = asyncio.create_task(daemon._obey(launcher, state, asked))  # type: ignore[arg-type]
         waits = []
-        for request in (Request(RECALL, "a"), Request(RESUME, "a"), Request(RECALL, "b")):
+        for request in (
+            ControlRequest(RECALL, "a"),
+            ControlRequest(RESUME, "a"),
+            ControlRequest(RECALL, "b"),
+        ):
             waits.append(await asyncio.to_thread(ask, state, request))
             asked.set()
             await asyncio.sleep(0)
@@ -93,7 +97,7 @@ def test_requests_are_served_one_by_one_in_the_order_asked(state: StateDirectory
 
 
 def test_the_time_for_an_answer_begins_when_those_before_are_answered(
-    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
     seen = 0
@@ -112,8 +116,8 @@ def test_the_time_for_an_answer_begins_when_those_before_are_answered(
         monotonic=monotonic, monotonic_ns=time.monotonic_ns, sleep=lambda _: time.sleep(0.001)
     )
     monkeypatch.setattr(control, "time", clock)
-    waits = [ask(state, Request(RECALL, name), timeout=1000) for name in "abc"]
-    waits.append(ask(state, Request(RESUME, "a"), timeout=10))
+    waits = [ask(state, ControlRequest(RECALL, name), timeout=1000) for name in "abc"]
+    waits.append(ask(state, ControlRequest(RESUME, "a"), timeout=10))
     for _ in range(3):
         let_look()
         now += 8
@@ -131,6 +135,6 @@ def test_the_time_for_an_answer_begins_when_those_before_are_answered(
         answered()
 
 
-def test_by_default_the_process_tells_whether_a_launcher_lives(state: StateDirectory) -> None:
-    post(state, current(), Request(RECALL, "a"), timeout=60)  # here it counts as dead
+def test_by_default_the_process_tells_whether_a_launcher_lives(state: StateDir) -> None:
+    submit(state, current(), ControlRequest(RECALL, "a"), timeout=60)  # here it counts as dead
     assert pending(state) == []

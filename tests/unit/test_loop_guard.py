@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from blockbuster import BlockingError
 
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 from motoko.testing.clients import eventually
 
 pytestmark = pytest.mark.unit
@@ -25,7 +25,7 @@ async def test_a_wait_in_the_loop_is_found() -> None:
 
 
 async def test_a_wait_in_a_thread_may_take_long() -> None:
-    assert await in_thread(waits)
+    assert await run_in_thread(waits)
 
 
 def test_without_a_loop_everything_may_wait() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from motoko.errors import UnknownNameError
 from motoko.storage.database import Database
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow
@@ -37,7 +37,7 @@ def test_the_error_says_whether_to_await_the_run(tmp_path: Path, declared: bool)
     (tmp_path / "s" / "launch.sh").write_text("true\n")
     database = Database.in_memory()
     try:
-        transact(database, lambda root: initialise(root, ["s"]), initialising=True)
+        run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
         workflow = Workflow(tmp_path, database=database)
         workflow.run_name = "a"
         run = workflow.s.create_task(x=1).runs[0]

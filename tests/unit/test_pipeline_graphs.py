@@ -14,7 +14,7 @@ from tests.support.pipeline import Anything, One, arithmetic, numbers, state_of,
 from tests.support.step_graphs import ASYMMETRIC, DIAMOND, FAILING
 
 if TYPE_CHECKING:
-    from motoko.graph import Event
+    from motoko.graph import StatusChange
 
 pytestmark = pytest.mark.unit
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unit
 class Told(list[tuple[str, Status]]):
     """What an observer was told, without what is only looked at."""
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: StatusChange) -> None:
         if event.status is not Status.UNDECIDED:
             self.append((event.name, event.status))
 

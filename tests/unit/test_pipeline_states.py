@@ -15,7 +15,7 @@ import pytest
 
 from motoko.errors import StateStoreError
 from motoko.pipeline import Interface, State, StateWithGlueDb, Step, Workflow
-from motoko.pipeline.values import same
+from motoko.pipeline.values import values_equal
 from tests.support.pipeline import AddModel, Anything, arithmetic
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ VALUES = {
 def test_values_come_back_the_same(make: Make, name: str) -> None:
     state = make()
     state.post(VALUES[name], name="value")
-    assert same(state.extract("value"), VALUES[name])
+    assert values_equal(state.extract("value"), VALUES[name])
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -115,7 +115,7 @@ def test_states_with_values_come_back_from_json(make: Make, name: str) -> None:
     assert type(read) is type(state)
     assert read == state
     assert read.mutable
-    assert same(read.extract("value"), VALUES[name])
+    assert values_equal(read.extract("value"), VALUES[name])
 
 
 def test_the_dictionary_of_the_caller_stays_as_it_is() -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from motoko.pipeline.json_codec import decode, encode
-from motoko.pipeline.values import same, snapshot
+from motoko.pipeline.values import snapshot, values_equal
 
 pytestmark = pytest.mark.unit
 
@@ -80,8 +80,10 @@ ALIKE: list[Any] = [
 
 @pytest.mark.parametrize("value", ALIKE, ids=lambda value: type(value).__name__)
 def test_a_copy_and_what_is_read_again_are_the_same(value: Any) -> None:
-    assert same(snapshot(value), value)
-    assert same(decode(json.loads(json.dumps(encode(value, "value"), allow_nan=False))), value)
+    assert values_equal(snapshot(value), value)
+    assert values_equal(
+        decode(json.loads(json.dumps(encode(value, "value"), allow_nan=False))), value
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_a_copy_and_what_is_read_again_are_the_same(value: Any) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_a_copy_of_what_cannot_be_written_is_the_same(value: Any) -> None:
-    assert same(snapshot(value), value)
+    assert values_equal(snapshot(value), value)
     with pytest.raises(ValueError, match="value"):
         encode(value, "value")
 
@@ -140,16 +142,16 @@ def test_a_copy_of_what_cannot_be_written_is_the_same(value: Any) -> None:
     ],
 )
 def test_values_that_differ(one: Any, other: Any) -> None:
-    assert not same(one, other)
-    assert not same([{"x": one}], [{"x": other}])
+    assert not values_equal(one, other)
+    assert not values_equal([{"x": one}], [{"x": other}])
 
 
 def test_what_cannot_be_looked_into_is_not_even_the_same_as_itself() -> None:
     lock = threading.Lock()
-    assert not same(lock, lock)
-    assert not same([lock], [lock])
+    assert not values_equal(lock, lock)
+    assert not values_equal([lock], [lock])
     generator = iter(range(one) for one in range(3))
-    assert not same(generator, generator)
+    assert not values_equal(generator, generator)
 
 
 def test_a_copy_shares_no_cell_of_a_frame() -> None:
@@ -159,7 +161,7 @@ def test_a_copy_shares_no_cell_of_a_frame() -> None:
     one.loc[0, "objects"].append(9)
     assert copied["deep"][0].loc[0, "objects"] == [1]
     assert copied["deep"][1][0] == [1]
-    assert not same(copied, value)
+    assert not values_equal(copied, value)
 
 
 def test_an_unknown_kind_is_refused() -> None:
@@ -179,6 +181,6 @@ class Derived(pd.DataFrame):
     ids=["periods", "derived"],
 )
 def test_columns_that_json_cannot_hold_are_refused(value: Any) -> None:
-    assert same(snapshot(value), value)
+    assert values_equal(snapshot(value), value)
     with pytest.raises(ValueError, match="value"):
         encode(value, "value")

@@ -12,14 +12,14 @@ import pytest
 
 from motoko.launcher import preparation
 from motoko.launcher.preparation import (
-    Failed,
-    Unfit,
+    PrepareFailure,
+    RunNotStartable,
     has_windows_line_ends,
-    is_shortage,
+    is_resource_shortage,
     prepare_attempt,
     unfit_script,
 )
-from motoko.launcher.run_directory import Source
+from motoko.launcher.run_directory import ScriptFile
 
 pytestmark = pytest.mark.unit
 
@@ -41,9 +41,9 @@ def test_no_run_is_to_blame_for_a_shortage(
     active: Any = SimpleNamespace(record=None, key=SimpleNamespace(study="a"))
     starts: Any = None  # it does not come to that
     found = prepare_attempt(store, active, starts)
-    assert isinstance(found, Failed)
-    assert is_shortage(found.problem) == passes
-    assert isinstance(found.problem, Unfit) != passes
+    assert isinstance(found, PrepareFailure)
+    assert is_resource_shortage(found.problem) == passes
+    assert isinstance(found.problem, RunNotStartable) != passes
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_scripts_with_windows_line_ends_are_recognised(script: bytes, broken: bo
 def test_a_script_that_bash_would_run_by_mistake_is_refused(
     name: str, content: bytes, executable: bool, hint: str | None
 ) -> None:
-    problem = unfit_script(Source(name, content, executable))
+    problem = unfit_script(ScriptFile(name, content, executable))
     assert problem == hint or (hint is not None and f"`{hint}`" in str(problem))

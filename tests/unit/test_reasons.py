@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.core.changes import CreateRun, EditRun
-from motoko.core.edits import Cancel, Claim, End, Remark
+from motoko.core.edits import Cancel, Claim, EndAttempt, SetReason
 from motoko.core.records import RunKey, RunRecord
 from motoko.core.states import Lifecycle
-from motoko.operations.explain import Reasons, Serving
-from motoko.storage.launcher_leases import Registration, Report, report_of
+from motoko.operations.explain import LauncherCoverage, ReasonFinder
+from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport, report_of
 from motoko.storage.session import Session
 from motoko.testing import memory_store, study_config
 
@@ -57,18 +57,21 @@ def launcher(
     machines: tuple[str, ...] = ("here", "localhost"),
     studies: tuple[str, ...] = ("a", "b"),
     **report: Any,
-) -> tuple[Registration, Report]:
-    found = Registration(
+) -> tuple[LauncherRegistration, LauncherReport]:
+    found = LauncherRegistration(
         name, "t", "here", (1, 2, "boot", 3, "here"), NOW, "", studies, machines, 30.0
     )
-    return found, Report(**{"slots": SLOTS, **report})
+    return found, LauncherReport(**{"slots": SLOTS, **report})
 
 
 def why(
-    session: Session, key: RunKey, *launchers: tuple[Registration, Report], **defaults: Any
+    session: Session,
+    key: RunKey,
+    *launchers: tuple[LauncherRegistration, LauncherReport],
+    **defaults: Any,
 ) -> str:
-    serving = Serving(launchers, {"a": defaults, "b": {}}, NOW)
-    return Reasons(session.tables, serving).why(session.run(key))
+    serving = LauncherCoverage(launchers, {"a": defaults, "b": {}}, NOW)
+    return ReasonFinder(session.tables, serving).why(session.run(key))
 
 
 def test_who_would_have_to_take_it(session: Session) -> None:
@@ -88,7 +91,7 @@ def test_how_many_nobody_takes(session: Session) -> None:
         add(session, machine_name=machine)
     add(session, "b")
     add(session, run_name="other", machine_name="large")
-    serving = Serving([launcher()], {"a": {}, "b": {}}, NOW)
+    serving = LauncherCoverage([launcher()], {"a": {}, "b": {}}, NOW)
     large, small = "no launcher for machine 'large'", "no launcher for machine 'small'"
     assert serving.unserved(session.tables, ["a", "b"], "n") == {large: 2, small: 1}
     assert serving.unserved(session.tables, ["a", "b"], None) == {large: 3, small: 1}
@@ -141,7 +144,7 @@ def test_it_was_stopped(session: Session) -> None:
 
 def test_it_is_tried_again_later(session: Session) -> None:
     key = claim(session, add(session))
-    end = End(f"t{key}", Lifecycle.FAILED, NOW, "launcher", 3, "exit code 3", 1, 60.0)
+    end = EndAttempt(f"t{key}", Lifecycle.FAILED, NOW, "launcher", 3, "exit code 3", 1, 60.0)
     session.add(EditRun(key, end))
     assert session.run(key).lifecycle is Lifecycle.CREATED
     words = "it is tried again in 60 s, after: exit code 3"
@@ -153,7 +156,7 @@ def test_it_is_tried_again_later(session: Session) -> None:
     ("edits", "words"),
     [
         ([], ""),
-        ([Remark("ta.1", NOW, "it is held (PENDING JobHeldUser)", "c")],
+        ([SetReason("ta.1", NOW, "it is held (PENDING JobHeldUser)", "c")],
          "it is held (PENDING JobHeldUser)"),
         ([Cancel(NOW, "motoko cancel")], "cancelled by motoko cancel"),
     ],
@@ -171,7 +174,9 @@ def test_what_was_claimed_says_who_should_see_to_it(
 
 def test_a_bad_end_says_why(session: Session) -> None:
     key = claim(session, add(session))
-    session.add(EditRun(key, End(f"t{key}", Lifecycle.LOST, NOW, "launcher", None, "it is gone")))
+    session.add(
+        EditRun(key, EndAttempt(f"t{key}", Lifecycle.LOST, NOW, "launcher", None, "it is gone"))
+    )
     assert why(session, key) == "it is gone"
 
 
@@ -180,7 +185,7 @@ def test_a_launcher_of_an_older_motoko_reports_nothing(session: Session) -> None
     session.tables.write_lease(old.key, old.token, asdict(old))
     session.tables.renew_lease(old.key, NOW)
     report = report_of(session.tables, old)
-    assert report == Report()
+    assert report == LauncherReport()
     for _ in range(9):
         claim(session, add(session))
     assert why(session, add(session), (old, report)) == ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.worker import WorkerError
-from motoko.worker.attempt_context import Attempt
+from motoko.worker.attempt_context import AttemptContext
 from motoko.worker.regular import open_regular
 
 if TYPE_CHECKING:
@@ -57,16 +57,16 @@ def test_links_are_followed(tmp_path: Path) -> None:
 def test_inputs_of_another_kind(tmp_path: Path, kind: str) -> None:
     KINDS[kind](tmp_path / "inputs.json")
     with pytest.raises(WorkerError, match=f"inputs.json cannot be read: {kind}"):
-        _ = Attempt(str(tmp_path)).inputs
+        _ = AttemptContext(str(tmp_path)).inputs
 
 
 def test_an_outbox_of_another_kind(tmp_path: Path, kind: str) -> None:
     KINDS[kind](tmp_path / "outbox")
     with pytest.raises(WorkerError, match=f"outbox cannot be read: {kind}"):
-        Attempt(str(tmp_path)).said()
+        AttemptContext(str(tmp_path)).said()
 
 
 def test_a_fifo_that_nobody_reads_is_not_written_to(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "outbox")
     with pytest.raises(WorkerError, match="outbox cannot be written"):
-        Attempt(str(tmp_path)).say("state", label="X")
+        AttemptContext(str(tmp_path)).say("state", label="X")

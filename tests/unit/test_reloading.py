@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.config import WorkflowConfig, load_workflow
+from motoko.config import WorkflowSettings, load_workflow
 from motoko.errors import ConfigError, LauncherError
 from motoko.launcher.reloading import Reloader
 
@@ -28,7 +28,7 @@ class Watched:
 
     at: float = time.time() + 1e6
     reads: int = 0
-    applied: list[WorkflowConfig] = field(default_factory=list)
+    applied: list[WorkflowSettings] = field(default_factory=list)
 
     def now(self) -> float:
         return self.at
@@ -57,7 +57,7 @@ def workflow(tmp_path: Path) -> Path:
 
 
 def reloader_of(directory: Path, clock: Watched) -> Reloader:
-    def read() -> WorkflowConfig:
+    def read() -> WorkflowSettings:
         clock.reads += 1
         return load_workflow(directory)
 
@@ -124,7 +124,7 @@ def test_what_cannot_be_applied_is_tried_again(workflow: Path) -> None:
     reloader.check()
     fine = reloader.apply
 
-    def refuse(_: WorkflowConfig) -> None:
+    def refuse(_: WorkflowSettings) -> None:
         raise LauncherError("there is no sbatch on PATH")
 
     reloader.apply = refuse

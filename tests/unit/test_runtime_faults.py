@@ -12,11 +12,11 @@ pytestmark = pytest.mark.unit
 
 def test_what_the_environment_may_say() -> None:
     assert fault_points.parse("files.before_rename:kill") == (
-        fault_points.Fault("files.before_rename", "kill", 1),
+        fault_points.FaultAction("files.before_rename", "kill", 1),
     )
     assert fault_points.parse("files.before_rename:raise:3, daemons.before_ready:sleep=0.2:2") == (
-        fault_points.Fault("files.before_rename", "raise", 3),
-        fault_points.Fault("daemons.before_ready", "sleep", 2, 0.2),
+        fault_points.FaultAction("files.before_rename", "raise", 3),
+        fault_points.FaultAction("daemons.before_ready", "sleep", 2, 0.2),
     )
     assert fault_points.parse("") == ()
 
@@ -43,7 +43,7 @@ def test_a_point_nobody_declared_is_an_error_even_unarmed() -> None:
 
 
 def test_a_plan_acts_at_the_nth_passage_only() -> None:
-    plan = fault_points.Plan(fault_points.parse("files.before_rename:raise:2"), None)
+    plan = fault_points.FaultPlan(fault_points.parse("files.before_rename:raise:2"), None)
     plan.passed("files.before_rename")
     plan.passed("daemons.before_ready")
     with pytest.raises(fault_points.InjectedFault, match=r"files\.before_rename"):

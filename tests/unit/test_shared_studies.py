@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.errors import SharedStudyError
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.storage.ownership import check, claim
 
 if TYPE_CHECKING:
@@ -21,18 +21,18 @@ pytestmark = pytest.mark.unit
 RUNS = "BD-s-runs"
 
 
-def make(directory: Path) -> StateDirectory:
+def make(directory: Path) -> StateDir:
     """Make the directories of a workflow, whatever leads to its study ``s``."""
     (directory / ".wf").mkdir(parents=True)
-    return StateDirectory.of(directory)
+    return StateDir.of(directory)
 
 
-def runs_of(state: StateDirectory) -> Path:
+def runs_of(state: StateDir) -> Path:
     return state.path.parent / "s" / RUNS
 
 
 @pytest.fixture
-def first(tmp_path: Path) -> StateDirectory:
+def first(tmp_path: Path) -> StateDir:
     """A workflow with a run."""
     state = make(tmp_path / "a")
     (tmp_path / "a" / "s" / RUNS / "run-1").mkdir(parents=True)
@@ -40,14 +40,14 @@ def first(tmp_path: Path) -> StateDirectory:
     return state
 
 
-def test_it_stays_the_first_ones(first: StateDirectory) -> None:
+def test_it_stays_the_first_ones(first: StateDir) -> None:
     check(first, runs_of(first))
     claim(first, runs_of(first))
 
 
 @pytest.mark.parametrize("make_it", [os.mkfifo, os.mkdir])
 def test_a_note_that_is_no_file_holds_up_nobody(
-    first: StateDirectory, make_it: Callable[[Path], None]
+    first: StateDir, make_it: Callable[[Path], None]
 ) -> None:
     note = runs_of(first).with_name(f".{RUNS}.workflow")
     note.unlink()
@@ -57,7 +57,7 @@ def test_a_note_that_is_no_file_holds_up_nobody(
 
 
 @pytest.mark.parametrize("how", ["absolute", "relative", "chain", "nested"])
-def test_the_second_is_refused(first: StateDirectory, tmp_path: Path, how: str) -> None:
+def test_the_second_is_refused(first: StateDir, tmp_path: Path, how: str) -> None:
     place = tmp_path / "a" / "inner" if how == "nested" else tmp_path / "b"
     second = make(place)
     study = tmp_path / "a" / "s"
@@ -74,9 +74,9 @@ def test_the_second_is_refused(first: StateDirectory, tmp_path: Path, how: str) 
     assert (tmp_path / "a" / "s" / RUNS / "run-1").is_dir()
 
 
-def test_a_moved_workflow_keeps_its_own(first: StateDirectory, tmp_path: Path) -> None:
+def test_a_moved_workflow_keeps_its_own(first: StateDir, tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "b")
-    moved = StateDirectory.of(tmp_path / "b")
+    moved = StateDir.of(tmp_path / "b")
     claim(moved, runs_of(moved))
     other = make(tmp_path / "c")
     (tmp_path / "c" / "s").symlink_to(tmp_path / "b" / "s")
@@ -84,15 +84,15 @@ def test_a_moved_workflow_keeps_its_own(first: StateDirectory, tmp_path: Path) -
         claim(other, runs_of(other))
 
 
-def test_a_copy_has_its_own(first: StateDirectory, tmp_path: Path) -> None:
+def test_a_copy_has_its_own(first: StateDir, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "a", tmp_path / "b", symlinks=True)
-    copy = StateDirectory.of(tmp_path / "b")
+    copy = StateDir.of(tmp_path / "b")
     claim(copy, runs_of(copy))
     claim(first, runs_of(first))
     claim(copy, runs_of(copy))
 
 
-def test_a_new_state_in_the_same_place_keeps_them(first: StateDirectory, tmp_path: Path) -> None:
+def test_a_new_state_in_the_same_place_keeps_them(first: StateDir, tmp_path: Path) -> None:
     first.path.rmdir()
     (tmp_path / "other").mkdir()  # so that the inode is another one
     first.path.mkdir()
@@ -100,19 +100,19 @@ def test_a_new_state_in_the_same_place_keeps_them(first: StateDirectory, tmp_pat
 
 
 @pytest.fixture
-def renamed(first: StateDirectory, tmp_path: Path) -> StateDirectory:
+def renamed(first: StateDir, tmp_path: Path) -> StateDir:
     """Another workflow in the place of the first, which was renamed; a study linked into both."""
     (tmp_path / "a" / "s").rename(tmp_path / "study")
     (tmp_path / "a" / "s").symlink_to(tmp_path / "study")
     (tmp_path / "a").rename(tmp_path / "a.old")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "s").symlink_to(tmp_path / "study")
-    return StateDirectory.of(tmp_path / "a")
+    return StateDir.of(tmp_path / "a")
 
 
 @pytest.mark.parametrize("when", ["before its state is made", "later"])
 def test_another_workflow_in_the_place_of_a_renamed_one(
-    renamed: StateDirectory, tmp_path: Path, when: str
+    renamed: StateDir, tmp_path: Path, when: str
 ) -> None:
     if when == "later":
         renamed.path.mkdir()
@@ -121,18 +121,18 @@ def test_another_workflow_in_the_place_of_a_renamed_one(
             with pytest.raises(SharedStudyError) as caught:
                 work(renamed, runs)
             assert caught.value.message.endswith(f"of another workflow, {tmp_path / 'a.old'}")
-    former = StateDirectory.of(tmp_path / "a.old")
+    former = StateDir.of(tmp_path / "a.old")
     claim(former, runs_of(former))
 
 
-def test_a_new_state_for_a_linked_study(renamed: StateDirectory, tmp_path: Path) -> None:
+def test_a_new_state_for_a_linked_study(renamed: StateDir, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "a.old")
     renamed.path.mkdir()
     claim(renamed, runs_of(renamed))
 
 
 def test_another_workflow_has_the_inode_number_of_a_removed_state(
-    first: StateDirectory, tmp_path: Path
+    first: StateDir, tmp_path: Path
 ) -> None:
     first.path.rename(tmp_path / "state")
     (tmp_path / "other" / "s").mkdir(parents=True)
@@ -141,7 +141,7 @@ def test_another_workflow_has_the_inode_number_of_a_removed_state(
     claim(first, runs_of(first))
 
 
-def test_what_a_workflow_left_that_has_gone(first: StateDirectory, tmp_path: Path) -> None:
+def test_what_a_workflow_left_that_has_gone(first: StateDir, tmp_path: Path) -> None:
     study = tmp_path / "study"
     (tmp_path / "a" / "s").rename(study)
     second = make(tmp_path / "b")  # before inode numbers can be used again
@@ -155,7 +155,7 @@ def test_what_a_workflow_left_that_has_gone(first: StateDirectory, tmp_path: Pat
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\x00", b'{"workflow": 1, "state": "x"}'])
 def test_a_note_that_makes_no_sense_is_written_anew(
-    first: StateDirectory, tmp_path: Path, content: bytes
+    first: StateDir, tmp_path: Path, content: bytes
 ) -> None:
     note = tmp_path / "a" / "s" / f".{RUNS}.workflow"
     note.write_bytes(content)

@@ -7,7 +7,7 @@ import pytest
 from motoko.launcher.schedulers.slurm.states import (
     COMPACT,
     CONDITIONS,
-    Condition,
+    JobPhase,
     condition,
     explain,
     never_starts,
@@ -21,18 +21,18 @@ pytestmark = pytest.mark.unit
     [
         (
             "PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT",
-            Condition.WAITING,
+            JobPhase.WAITING,
         ),
-        ("RUNNING COMPLETING SIGNALING STAGE_OUT RESIZING", Condition.RUNNING),
-        ("SUSPENDED STOPPED", Condition.PAUSED),
-        ("COMPLETED", Condition.ENDED_WELL),
-        ("FAILED", Condition.FAILED),
-        ("TIMEOUT DEADLINE OUT_OF_MEMORY", Condition.LIMIT),
-        ("NODE_FAIL BOOT_FAIL PREEMPTED", Condition.MACHINE),
-        ("CANCELLED REVOKED", Condition.CANCELLED),
+        ("RUNNING COMPLETING SIGNALING STAGE_OUT RESIZING", JobPhase.RUNNING),
+        ("SUSPENDED STOPPED", JobPhase.PAUSED),
+        ("COMPLETED", JobPhase.ENDED_WELL),
+        ("FAILED", JobPhase.FAILED),
+        ("TIMEOUT DEADLINE OUT_OF_MEMORY", JobPhase.LIMIT),
+        ("NODE_FAIL BOOT_FAIL PREEMPTED", JobPhase.MACHINE),
+        ("CANCELLED REVOKED", JobPhase.CANCELLED),
     ],
 )
-def test_every_state(states: str, expected: Condition) -> None:
+def test_every_state(states: str, expected: JobPhase) -> None:
     for state in states.split():
         assert condition(state) is expected
         assert condition(state.lower()) is expected
@@ -49,24 +49,24 @@ def test_no_state_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        ("CG", Condition.RUNNING),
-        ("oom", Condition.LIMIT),
-        ("NF", Condition.MACHINE),
-        ("S", Condition.PAUSED),
-        ("CANCELLED by 1000", Condition.CANCELLED),
-        ("", Condition.UNKNOWN),
-        ("COMPLETE", Condition.UNKNOWN),
-        ("EXPEDITING", Condition.UNKNOWN),
-        ("N/A", Condition.UNKNOWN),
+        ("CG", JobPhase.RUNNING),
+        ("oom", JobPhase.LIMIT),
+        ("NF", JobPhase.MACHINE),
+        ("S", JobPhase.PAUSED),
+        ("CANCELLED by 1000", JobPhase.CANCELLED),
+        ("", JobPhase.UNKNOWN),
+        ("COMPLETE", JobPhase.UNKNOWN),
+        ("EXPEDITING", JobPhase.UNKNOWN),
+        ("N/A", JobPhase.UNKNOWN),
     ],
 )
-def test_other_forms(state: str, expected: Condition) -> None:
+def test_other_forms(state: str, expected: JobPhase) -> None:
     assert condition(state) is expected
 
 
 def test_which_conditions_are_ends() -> None:
-    goes_on = {Condition.WAITING, Condition.RUNNING, Condition.PAUSED, Condition.UNKNOWN}
-    assert {found for found in Condition if not found.is_end} == goes_on
+    goes_on = {JobPhase.WAITING, JobPhase.RUNNING, JobPhase.PAUSED, JobPhase.UNKNOWN}
+    assert {found for found in JobPhase if not found.is_end} == goes_on
 
 
 @pytest.mark.parametrize(

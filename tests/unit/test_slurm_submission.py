@@ -12,7 +12,7 @@ from motoko.core.sbatch_options import (
 )
 from motoko.errors import ConfigError
 from motoko.launcher.schedulers.slurm.submit import (
-    Failure,
+    SubmitFailure,
     array_indexes,
     failure,
     file_pattern,
@@ -201,21 +201,21 @@ def test_no_id_was_answered(text: str) -> None:
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ("Socket timed out on send/recv operation", Failure.LOST),
-        ("Unable to contact slurm controller (connect failure)", Failure.LOST),
-        ("Zero Bytes were transmitted or received", Failure.LOST),
-        ("Job violates accounting/QOS policy (job submit limit, ...)", Failure.LATER),
-        ("Slurm temporarily unable to accept job, sleeping and retrying", Failure.LATER),
-        ("Invalid account or account/partition combination specified", Failure.REFUSED),
-        ("Requested node configuration is not available", Failure.REFUSED),
+        ("Socket timed out on send/recv operation", SubmitFailure.LOST),
+        ("Unable to contact slurm controller (connect failure)", SubmitFailure.LOST),
+        ("Zero Bytes were transmitted or received", SubmitFailure.LOST),
+        ("Job violates accounting/QOS policy (job submit limit, ...)", SubmitFailure.LATER),
+        ("Slurm temporarily unable to accept job, sleeping and retrying", SubmitFailure.LATER),
+        ("Invalid account or account/partition combination specified", SubmitFailure.REFUSED),
+        ("Requested node configuration is not available", SubmitFailure.REFUSED),
     ],
 )
-def test_what_a_failure_means(said: str, expected: Failure) -> None:
+def test_what_a_failure_means(said: str, expected: SubmitFailure) -> None:
     assert failure(f"sbatch: error: Batch job submission failed: {said}\n") is expected
 
 
 def test_a_failure_without_a_word_means_nothing() -> None:
-    assert failure("\n") is Failure.LOST
+    assert failure("\n") is SubmitFailure.LOST
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from motoko.launcher.schedulers.slurm.queries import (
     show_job_command,
     tasks_of,
 )
-from motoko.launcher.schedulers.slurm.states import Condition, condition, never_starts
+from motoko.launcher.schedulers.slurm.states import JobPhase, condition, never_starts
 from motoko.launcher.schedulers.slurm.submit import (
-    Failure,
+    SubmitFailure,
     failure,
     first_error,
     parse_submitted,
@@ -210,13 +210,13 @@ def test_a_name_is_no_state() -> None:
 def test_a_job_that_went_back_into_the_queue_waits() -> None:
     for name in ("requeued", "node_down_requeue"):
         (entry,) = parse_queue(load(name).out("queue, requeued"))
-        assert condition(entry.state) is Condition.WAITING
+        assert condition(entry.state) is JobPhase.WAITING
         (described,) = shown(load(name), "job, requeued")
         assert described.restarts == 1
     (held,) = shown(load("requeued"), "job, held")
     listed = {entry.id: entry for entry in parse_queue(load("requeued").out("queue, held"))}
     for state, reason in ((held.state, held.reason), (listed["3"].state, listed["3"].reason)):
-        assert condition(state) is Condition.WAITING
+        assert condition(state) is JobPhase.WAITING
         assert never_starts(reason) is not None
     assert never_starts(listed["1"].reason) is None
     assert listed["2"].state == "RUNNING"
@@ -243,19 +243,19 @@ def test_ids_of_submissions() -> None:
 def test_refusals(about: str, word: str) -> None:
     step = load("refused").step(about)
     assert step.status not in (0, None)
-    assert failure(step.stderr) is Failure.REFUSED
+    assert failure(step.stderr) is SubmitFailure.REFUSED
     assert word in first_error(step.stderr)
 
 
 @pytest.mark.parametrize("about", ["tasks on one node", "feature", "memory"])
 def test_more_refusals(about: str) -> None:
     step = load("impossible").step(f"submit, {about}")
-    assert (step.status, failure(step.stderr)) == (1, Failure.REFUSED)
+    assert (step.status, failure(step.stderr)) == (1, SubmitFailure.REFUSED)
 
 
 def test_a_queue_that_is_full_is_no_refusal() -> None:
     step = load("full").step("submit, too many")
-    assert (step.status, failure(step.stderr)) == (None, Failure.LATER)
+    assert (step.status, failure(step.stderr)) == (None, SubmitFailure.LATER)
 
 
 @pytest.mark.parametrize("case", ["controller_away", "controller_frozen", "munge_away"])
@@ -265,7 +265,7 @@ def test_without_a_controller_nothing_is_said(case: str) -> None:
     for step in steps:
         if step.argv[0] in ("squeue", "sbatch"):
             assert step.status != 0
-            assert failure(step.stderr) is Failure.LOST
+            assert failure(step.stderr) is SubmitFailure.LOST
         assert parse_queue(step.stdout) == []
         assert parse_show_job(step.stdout) == []
 
@@ -321,7 +321,7 @@ def test_accounting() -> None:
         AccountingEntry("10", None, "OUT_OF_ME", 0, 125, "", None),
         AccountingEntry("11", None, "NODE_FAIL", None, None, "", None),
     ]
-    assert condition("OUT_OF_ME+") is Condition.UNKNOWN  # cut short: not guessed at
+    assert condition("OUT_OF_ME+") is JobPhase.UNKNOWN  # cut short: not guessed at
     disabled = load("empty").step("accounting")
     assert disabled.argv == accounting_command(["1"])
     assert (disabled.status, parse_accounting(disabled.stdout)) == (1, [])

@@ -20,12 +20,12 @@ from ZODB.utils import z64
 
 from motoko.errors import DatabaseDamagedError, ForbiddenClassError, MotokoError
 from motoko.operations.backup import back_up, restore
-from motoko.server.create import make_database_file
-from motoko.server.file_storage import ServedFile
-from motoko.server.integrity import examine
-from motoko.server.safe_file import SafeFile, saved_index, saved_position
-from motoko.server.state_dir import StateDirectory
-from motoko.storage.backup import contents
+from motoko.server.create import create_database_file
+from motoko.server.file_storage import AtomicFileStorage
+from motoko.server.integrity import check_file
+from motoko.server.safe_file import SafeFileStorage, saved_index, saved_position
+from motoko.server.state_dir import StateDir
+from motoko.storage.backup import summarise
 from motoko.storage.database import Database
 from tests.support.gadgets import MODULE, RECORDS, SHAPES, plant_extension, plant_record, run, whole
 
@@ -40,15 +40,15 @@ OBJECTS = ("root", "another object")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    state = StateDirectory.of(tmp_path_factory.mktemp("made"))
+    state = StateDir.of(tmp_path_factory.mktemp("made"))
     state.path.mkdir(mode=0o700)
-    make_database_file(state, ["s"])
+    create_database_file(state, ["s"])
     return state.database
 
 
 @pytest.fixture
-def state(made: Path, tmp_path: Path) -> StateDirectory:
-    state = StateDirectory.of(tmp_path)
+def state(made: Path, tmp_path: Path) -> StateDir:
+    state = StateDir.of(tmp_path)
     state.path.mkdir(mode=0o700)
     state.logs.mkdir()
     shutil.copy(made, state.database)
@@ -79,7 +79,7 @@ def test_a_gadget_is_one(trap: Path, shape: str) -> None:
 
 def objects(file: Path) -> list[bytes]:
     """Return the root's id, and that of an object that it leads to."""
-    storage = SafeFile(file)
+    storage = SafeFileStorage(file)
     try:
         return [z64, referencesf(storage.load(z64)[0])[0]]
     finally:
@@ -105,7 +105,7 @@ def read_all(file: Path) -> None:
 
 def serve(file: Path) -> None:
     """Do with a file what its server does."""
-    served = ServedFile(file)
+    served = AtomicFileStorage(file)
     try:
         for oid in list(served._index):
             served.history(oid, 100)
@@ -123,15 +123,15 @@ def serve(file: Path) -> None:
         served.close()
 
 
-def use(state: StateDirectory, file: Path) -> None:
+def use(state: StateDir, file: Path) -> None:
     """Do everything with a file that Motoko does with one."""
-    again = StateDirectory(state.path.parent / "again" / ".wf")
+    again = StateDir(state.path.parent / "again" / ".wf")
     again.path.mkdir(parents=True, mode=0o700)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for work in (
-            lambda: examine(file),
-            lambda: contents(file),
+            lambda: check_file(file),
+            lambda: summarise(file),
             lambda: read_all(file),
             lambda: back_up(state, state.path.parent / "copy"),
             lambda: restore(again, file, replace=True),
@@ -146,9 +146,7 @@ def use(state: StateDirectory, file: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "kind", "which"), list(itertools.product(SHAPES, RECORDS, OBJECTS))[::11]
 )
-def test_no_record_runs(
-    state: StateDirectory, trap: Path, shape: str, kind: str, which: str
-) -> None:
+def test_no_record_runs(state: StateDir, trap: Path, shape: str, kind: str, which: str) -> None:
     oid = objects(state.database)[OBJECTS.index(which)]
     plant_record(state.database, oid, RECORDS[kind](SHAPES[shape](str(trap))))
     use(state, state.database)
@@ -157,7 +155,7 @@ def test_no_record_runs(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_extension_of_a_transaction_runs(state: StateDirectory, trap: Path, shape: str) -> None:
+def test_no_extension_of_a_transaction_runs(state: StateDir, trap: Path, shape: str) -> None:
     plant_extension(state.database, whole(shape, trap))
     use(state, state.database)
     assert not trap.exists()
@@ -165,7 +163,7 @@ def test_no_extension_of_a_transaction_runs(state: StateDirectory, trap: Path, s
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("place", ["beside a backup", "the server's own"])
-def test_no_index_runs(state: StateDirectory, trap: Path, shape: str, place: str) -> None:
+def test_no_index_runs(state: StateDir, trap: Path, shape: str, place: str) -> None:
     file = state.database
     if place == "beside a backup":
         file = state.path.parent / "backup"
@@ -177,17 +175,17 @@ def test_no_index_runs(state: StateDirectory, trap: Path, shape: str, place: str
     assert not trap.exists()
 
 
-def test_what_is_refused_is_named(state: StateDirectory, trap: Path) -> None:
+def test_what_is_refused_is_named(state: StateDir, trap: Path) -> None:
     gadget = RECORDS["state"](SHAPES["reduce"](str(trap)))
     plant_record(state.database, objects(state.database)[1], gadget)
     with pytest.raises(DatabaseDamagedError, match=r"wf\.db: a record names posix\.mkdir") as told:
-        contents(state.database)
+        summarise(state.database)
     assert isinstance(told.value, ForbiddenClassError)
 
 
 @pytest.mark.parametrize("spoil", ["other", "link", "writable", "elsewhere"])
-def test_only_the_servers_own_index_is_read(state: StateDirectory, spoil: str) -> None:
-    served = ServedFile(state.database)
+def test_only_the_servers_own_index_is_read(state: StateDir, spoil: str) -> None:
+    served = AtomicFileStorage(state.database)
     size = served.getSize()
     served.close()
     index = state.path / "wf.db.index"
@@ -211,8 +209,8 @@ def test_only_the_servers_own_index_is_read(state: StateDirectory, spoil: str) -
     assert saved_index(file) is None
 
 
-def test_conflicts_between_trees_are_still_resolved(state: StateDirectory) -> None:
-    database = Database(ServedFile(state.database))
+def test_conflicts_between_trees_are_still_resolved(state: StateDir) -> None:
+    database = Database(AtomicFileStorage(state.database))
     managers = [transaction.TransactionManager(explicit=True) for _ in range(2)]
     connections = [database.open(manager) for manager in managers]
     for key, (manager, connection) in enumerate(zip(managers, connections, strict=True)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.core.values import plain
+from motoko.core.values import to_plain
 from motoko.handles.tracked import tracked
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ class Holder:
     """Keeps a value as a run field or a variable does: every change is a write of all of it."""
 
     def __init__(self, value: Any) -> None:
-        self.stored = plain(value, "value")
+        self.stored = to_plain(value, "value")
         self.writes = 0
 
     def write(self, value: Any) -> None:
-        self.stored = plain(value, "value")
+        self.stored = to_plain(value, "value")
         self.writes += 1
 
     @property
     def value(self) -> Any:
-        whole = tracked(plain(self.stored, "value"), lambda: self.write(whole))
+        whole = tracked(to_plain(self.stored, "value"), lambda: self.write(whole))
         return whole
 
 

@@ -10,17 +10,17 @@ from uuid import uuid4
 
 import pytest
 
-from motoko.core.records import Move, RunRecord
+from motoko.core.records import RunRecord, Transition
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError, StorageError
 from motoko.launcher import attempt_files, starts
-from motoko.launcher.claiming import Finding, ending
-from motoko.launcher.executors.batch.orphan_jobs import strays
-from motoko.launcher.executors.batch.submission_files import memberships, owner_of, read_batch
-from motoko.launcher.executors.batch.submission_marks import keep_from_starting
-from motoko.launcher.harvest import News, read_news
-from motoko.launcher.recovery import RESTARTED, examine
-from motoko.launcher.run_directory import Place, marked, prepare
+from motoko.launcher.claiming import Finding, outcome_of_exit
+from motoko.launcher.executors.batch.orphan_jobs import find_orphans
+from motoko.launcher.executors.batch.submission_files import memberships, owner_of, read_submission
+from motoko.launcher.executors.batch.submission_marks import block_start
+from motoko.launcher.harvest import OutboxUpdate, read_updates
+from motoko.launcher.recovery import RESTARTED, examine_attempt
+from motoko.launcher.run_directory import AttemptPaths, create, read_marker
 from motoko.launcher.starts import Starts
 from motoko.runtime import untrusted_files
 from motoko.runtime.processes import current
@@ -63,17 +63,20 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> AttemptPaths:
     """A prepared attempt, number 2 of its run."""
-    made = Place(str(tmp_path / "runs"), 1, 2, TOKEN, "5.0")
-    prepare(made, ("inputs.json", b"{}"), [])
+    made = AttemptPaths(str(tmp_path / "runs"), 1, 2, TOKEN, "5.0")
+    create(made, ("inputs.json", b"{}"), [])
     return made
 
 
-def started(place: Place, lifecycle: Lifecycle = Lifecycle.START) -> RunRecord:
-    history: tuple[Move, ...] = (Move(5.0, "CREATED", "", 0), Move(6.0, "SUBMITTED", "", 2))
+def started(place: AttemptPaths, lifecycle: Lifecycle = Lifecycle.START) -> RunRecord:
+    history: tuple[Transition, ...] = (
+        Transition(5.0, "CREATED", "", 0),
+        Transition(6.0, "SUBMITTED", "", 2),
+    )
     if lifecycle is Lifecycle.START:
-        history = (*history, Move(7.0, "START", "", 2))
+        history = (*history, Transition(7.0, "START", "", 2))
     return RunRecord(
         "a", 1, 1, "r", b"", {}, lifecycle=lifecycle, attempt=2, token=TOKEN, history=history,
     )  # fmt: skip
@@ -159,25 +162,25 @@ def test_the_disk_is_told_from_a_single_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_any_kind_of_file_is_answered_for(place: Place, kind: str, name: str) -> None:
+def test_any_kind_of_file_is_answered_for(place: AttemptPaths, kind: str, name: str) -> None:
     path = place.file(name)
     path.unlink(missing_ok=True)
     KINDS[kind](path)
     fault = f"{path} {kind.strip()}"
-    assert attempt_files.stopped_for(place) is None
+    assert attempt_files.read_stop_reason(place) is None
     left = 0 if name == "outbox" else len(HEADER)
     assert attempt_files.outbox_size(place) == left
     assert not attempt_files.exit_is_empty(place)
-    assert attempt_files.working_in(place.run) is None
-    assert attempt_files.ran(place) is (name == "start")
+    assert attempt_files.processes_working_in(place.run) is None
+    assert attempt_files.has_started(place) is (name == "start")
     assert attempt_files.exit_record(place) == (None, fault if name == "exit" else None)
     named = fault if name == "exit" else f"{place.file('exit')} does not exist"
     assert attempt_files.record_missing(place) == named
-    expected = News(0, fault=fault) if name == "outbox" else News(left)
-    assert read_news(str(place.file("outbox")), 0) == expected
-    attempt_files.note_stop(place, Lifecycle.TIMEOUT)
+    expected = OutboxUpdate(0, fault=fault) if name == "outbox" else OutboxUpdate(left)
+    assert read_updates(str(place.file("outbox")), 0) == expected
+    attempt_files.write_stop_reason(place, Lifecycle.TIMEOUT)
     if name != "stop" or kind != "is a directory":  # others are replaced
-        assert attempt_files.stopped_for(place) is Lifecycle.TIMEOUT
+        assert attempt_files.read_stop_reason(place) is Lifecycle.TIMEOUT
 
 
 @pytest.mark.parametrize(
@@ -195,11 +198,11 @@ def test_any_kind_of_file_is_answered_for(place: Place, kind: str, name: str) ->
         "process 1\n" + "x" * 100_000,
     ],
 )
-def test_a_garbled_start_file_names_no_process(place: Place, content: str) -> None:
+def test_a_garbled_start_file_names_no_process(place: AttemptPaths, content: str) -> None:
     place.file("start").write_text(content)
-    found, process = attempt_files.look(place)
+    found, process = attempt_files.read_evidence(place)
     assert (found.started, found.taken_back, process) == (True, False, None)
-    assert attempt_files.working_in(place.run) is None
+    assert attempt_files.processes_working_in(place.run) is None
 
 
 @pytest.mark.parametrize(
@@ -210,40 +213,42 @@ def test_a_garbled_start_file_names_no_process(place: Place, content: str) -> No
         ("exit " + "1" * 5000 + "\n", None), ("\0", None), ("exit 1 1\n", None),
     ],
 )  # fmt: skip
-def test_only_a_whole_exit_record_counts(place: Place, content: str, status: int | None) -> None:
+def test_only_a_whole_exit_record_counts(
+    place: AttemptPaths, content: str, status: int | None
+) -> None:
     place.file("exit").write_text(content)
     damaged = f"{place.file('exit')} is damaged"
     assert attempt_files.exit_record(place) == (status, None if status is not None else damaged)
 
 
 @pytest.mark.parametrize("content", ["FINISHED", "FAILED", "timeout", "²", "TIMEOUT TIMEOUT", ""])
-def test_a_stop_file_says_only_what_launchers_say(place: Place, content: str) -> None:
+def test_a_stop_file_says_only_what_launchers_say(place: AttemptPaths, content: str) -> None:
     place.file("stop").write_text(content)
-    assert attempt_files.stopped_for(place) is None
+    assert attempt_files.read_stop_reason(place) is None
 
 
 @pytest.mark.parametrize("content", ["² 5.0", "1" * 5000 + " 5.0", "2", "2 5.0 6.0", "x", "\0"])
-def test_a_garbled_marker_says_nothing(place: Place, content: str) -> None:
+def test_a_garbled_marker_says_nothing(place: AttemptPaths, content: str) -> None:
     path = f"{place.run}/.motoko/attempt"
     with open(path, "w", encoding="utf-8") as file:
         file.write(content)
-    assert marked(place.run) is None
+    assert read_marker(place.run) is None
 
 
-def test_a_marker_of_an_absurd_attempt_keeps_none_from_starting(place: Place) -> None:
+def test_a_marker_of_an_absurd_attempt_keeps_none_from_starting(place: AttemptPaths) -> None:
     with open(f"{place.run}/.motoko/attempt", "w", encoding="ascii") as file:
         file.write("999999999 5.0\n")
-    later = Place(place.root, 1, 3, "later", "5.0")
-    prepare(later, ("inputs.json", b"{}"), [])
-    assert marked(later.run) == (3, "5.0")
+    later = AttemptPaths(place.root, 1, 3, "later", "5.0")
+    create(later, ("inputs.json", b"{}"), [])
+    assert read_marker(later.run) == (3, "5.0")
 
 
 def test_reasons_name_the_file() -> None:
-    lost = ending(None, fault="/x/exit is a FIFO")
+    lost = outcome_of_exit(None, fault="/x/exit is a FIFO")
     assert (lost.outcome, lost.reason) == (
         Lifecycle.LOST, "its process ended without an exit record: /x/exit is a FIFO",
     )  # fmt: skip
-    failed = ending(0, fault="/x/outbox is a FIFO")
+    failed = outcome_of_exit(0, fault="/x/outbox is a FIFO")
     assert (failed.outcome, failed.reason) == (
         Lifecycle.FAILED, "its results cannot be read: /x/outbox is a FIFO",
     )  # fmt: skip
@@ -252,28 +257,31 @@ def test_reasons_name_the_file() -> None:
 # -- what a later launcher makes of it ---------------------------------------------------------
 
 
-def test_a_recorded_start_is_never_taken_back(place: Place) -> None:
-    found = examine(started(place), place, "me")
+def test_a_recorded_start_is_never_taken_back(place: AttemptPaths) -> None:
+    found = examine_attempt(started(place), place, "me")
     assert found.finding is Finding.GONE
     assert not place.file("start").exists()
-    assert examine(started(place, Lifecycle.SUBMITTED), place, "me").finding is Finding.TAKEN_BACK
+    assert (
+        examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me").finding
+        is Finding.TAKEN_BACK
+    )
 
 
 def test_a_recorded_start_whose_directory_has_gone_is_lost_and_says_so(tmp_path: Path) -> None:
-    place = Place(str(tmp_path), 1, 2, TOKEN, "5.0")
-    found = examine(started(place), place, "me")
+    place = AttemptPaths(str(tmp_path), 1, 2, TOKEN, "5.0")
+    found = examine_attempt(started(place), place, "me")
     assert (found.finding, found.fault) == (Finding.GONE, f"{place.private} does not exist")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_of_a_noted_start_a_directory_that_is_missing_tells_nothing(tmp_path: Path) -> None:
-    place = Place(str(tmp_path), 1, 2, TOKEN, "5.0")
+    place = AttemptPaths(str(tmp_path), 1, 2, TOKEN, "5.0")
     record = started(place, Lifecycle.SUBMITTED)
-    found = examine(record, place, "me", begun=True)
+    found = examine_attempt(record, place, "me", begun=True)
     assert (found.finding, found.fault) == (Finding.GONE, f"{place.private} does not exist")
     assert list(tmp_path.iterdir()) == []
-    prepare(place, ("inputs.json", b"{}"), [])
-    assert examine(record, place, "me", begun=True).finding is Finding.TAKEN_BACK
+    create(place, ("inputs.json", b"{}"), [])
+    assert examine_attempt(record, place, "me", begun=True).finding is Finding.TAKEN_BACK
 
 
 def two_launchers(state: Path) -> tuple[Starts, Starts]:
@@ -358,31 +366,34 @@ def test_former_launchers_that_cannot_be_kept_from_starting_are_not_replaced(
         mine.take({"its"})
 
 
-def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(place: Place) -> None:
+def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(place: AttemptPaths) -> None:
     for lifecycle in (Lifecycle.SUBMITTED, Lifecycle.START):
         record = started(place, lifecycle)
-        found = examine(record, place, "me", restarted=True)
+        found = examine_attempt(record, place, "me", restarted=True)
         assert found.finding is Finding.GONE
     assert (
-        examine(started(place, Lifecycle.SUBMITTED), place, "me", restarted=True).fault == RESTARTED
+        examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me", restarted=True).fault
+        == RESTARTED
     )
     place.file("exit").write_text("exit 0\n")
-    found = examine(started(place, Lifecycle.SUBMITTED), place, "me", restarted=True)
+    found = examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me", restarted=True)
     assert (found.finding, found.status) == (Finding.ENDED, 0)
 
 
-def test_a_process_that_is_no_wrapper_of_the_attempt_is_not_its_process(place: Place) -> None:
+def test_a_process_that_is_no_wrapper_of_the_attempt_is_not_its_process(
+    place: AttemptPaths,
+) -> None:
     # This test's own process, named by somebody's start file or in a copied database.
-    assert not attempt_files.works(current(), place.private)
+    assert not attempt_files.is_wrapper_running(current(), place.private)
 
 
 @pytest.mark.parametrize("where", ["run", "private"])
-def test_a_directory_that_nobody_can_use_costs_that_run(place: Place, where: str) -> None:
+def test_a_directory_that_nobody_can_use_costs_that_run(place: AttemptPaths, where: str) -> None:
     path = getattr(place, where)
     os.rename(path, f"{place.root}/away")
     with open(path, "w", encoding="ascii") as file:
         file.write("no directory")
-    found = examine(started(place, Lifecycle.SUBMITTED), place, "me")
+    found = examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me")
     assert found.finding in (Finding.GONE, Finding.TAKEN_BACK)
     assert found.finding is Finding.TAKEN_BACK or path in (found.fault or "")
 
@@ -392,7 +403,7 @@ def test_a_directory_that_nobody_can_use_costs_that_run(place: Place, where: str
 
 @pytest.mark.parametrize("content", ["", "me", "me\n²\n", "me\n" + "9" * 5000 + "\n", "\0\n\0\n"])
 def test_a_garbled_submission_is_known_by_its_links(
-    tmp_path: Path, place: Place, content: str
+    tmp_path: Path, place: AttemptPaths, content: str
 ) -> None:
     tasks = tmp_path / "slurm" / "batch" / "tasks"
     tasks.mkdir(parents=True)
@@ -401,18 +412,18 @@ def test_a_garbled_submission_is_known_by_its_links(
     (tasks.parent / "owner").write_text(content)
     (tasks.parent / "job").write_text("1" * 5000)
     assert memberships(tmp_path / "slurm") == {TOKEN: ("batch", 0)}
-    batch = read_batch(tmp_path / "slurm", "batch")
+    batch = read_submission(tmp_path / "slurm", "batch")
     assert batch is not None
     assert (batch.size, batch.job) == (2, None)
     assert owner_of(tmp_path / "slurm", "batch") is None
 
 
 def test_a_start_file_of_any_kind_does_not_hold_up_the_queue(
-    tmp_path: Path, place: Place, kind: str
+    tmp_path: Path, place: AttemptPaths, kind: str
 ) -> None:
     KINDS[kind](place.file("start"))
     tasks = tmp_path / "slurm" / "batch" / "tasks"
     tasks.mkdir(parents=True)
     (tasks / "0").symlink_to(place.private)
-    assert strays(tmp_path / "slurm", ["batch"], "me") == []
-    assert not keep_from_starting(place)
+    assert find_orphans(tmp_path / "slurm", ["batch"], "me") == []
+    assert not block_start(place)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from motoko.core.values import MISSING, TYPE_NAMES, coerce, plain, same
+from motoko.core.values import MISSING, TYPE_NAMES, coerce, to_plain, values_equal
 from motoko.errors import ParameterError
 from motoko.worker import decode, encode
 from motoko.worker.values import ValueProblem, read_text
@@ -69,7 +69,7 @@ class Point(NamedTuple):
     ],
 )
 def test_plain_values(value: Any, expected: Any) -> None:
-    found = plain(value, "x")
+    found = to_plain(value, "x")
     assert found == expected
     assert type(found) is type(expected)
 
@@ -120,12 +120,12 @@ def test_plain_values(value: Any, expected: Any) -> None:
 def test_scripts_and_the_api_agree(value: Any) -> None:
     """The codec of scripts gives what the API stores, or refuses what it refuses."""
     try:
-        expected = plain(value, "x")
+        expected = to_plain(value, "x")
     except ParameterError as error:
         with pytest.raises(TypeError, match=re.escape(error.message)):
             encode(value, "x")
         return
-    assert same(decode(json.loads(json.dumps(encode(value, "x")))), expected)
+    assert values_equal(decode(json.loads(json.dumps(encode(value, "x")))), expected)
 
 
 MOMENT = datetime(2024, 5, 1, 12, 30, 15, 250_000, tzinfo=UTC)
@@ -135,9 +135,9 @@ MOMENT = datetime(2024, 5, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 def test_numpys_times_of_any_unit_are_the_moment(unit: str) -> None:
     given = np.datetime64("2024-05-01T12:30:15.250", "ms").astype(f"datetime64[{unit}]")
     expected = datetime.fromisoformat(str(given.astype("datetime64[us]"))).replace(tzinfo=UTC)
-    assert plain(given, "x") == expected
-    assert plain(np.array([[given]]), "x") == [[expected]]
-    assert plain(np.array(given), "x") == expected
+    assert to_plain(given, "x") == expected
+    assert to_plain(np.array([[given]]), "x") == [[expected]]
+    assert to_plain(np.array(given), "x") == expected
     if unit in ("ms", "us", "ns"):
         assert expected == MOMENT
 
@@ -154,16 +154,16 @@ def test_numpys_times_of_any_unit_are_the_moment(unit: str) -> None:
 )
 def test_times_that_cannot_be_kept_exactly_are_refused(value: Any) -> None:
     with pytest.raises(ParameterError, match="no moment in whole microseconds"):
-        plain([value], "x")
+        to_plain([value], "x")
 
 
 @pytest.mark.parametrize(
     "value", [pd.NaT, pd.NA, np.datetime64("NaT", "s"), np.datetime64("NaT", "ns")]
 )
 def test_missing_values_are_none(value: Any) -> None:
-    assert plain(value, "x") is None
-    assert plain({"a": [value]}, "x") == {"a": [None]}
-    assert plain(np.array([value, value]), "x") == [None, None]
+    assert to_plain(value, "x") is None
+    assert to_plain({"a": [value]}, "x") == {"a": [None]}
+    assert to_plain(np.array([value, value]), "x") == [None, None]
 
 
 def test_what_is_no_value_at_all() -> None:
@@ -174,21 +174,21 @@ def test_what_is_no_value_at_all() -> None:
         deep = {"a": deep}
     for value in (circular, deep):
         with pytest.raises(ParameterError, match="nested more than 100 deep, or contains itself"):
-            plain(value, "x")
+            to_plain(value, "x")
         with pytest.raises(ParameterError, match="nested more than 100 deep, or contains itself"):
             coerce([value], "list", "x")
     for digits in (5_000, 100_000):
         with pytest.raises(ParameterError, match="x is an integer of more than 4,200 digits"):
             coerce(10**digits, "int", "x")
-    assert plain(10**4_200, "x") == 10**4_200
+    assert to_plain(10**4_200, "x") == 10**4_200
 
 
 def test_keys_stay_different_ones() -> None:
     noon = datetime(2024, 5, 1, 12)  # noqa: DTZ001 - naive on purpose
     with pytest.raises(ParameterError, match="two keys or members"):
-        plain({noon: 1, NOON: 2}, "x")
+        to_plain({noon: 1, NOON: 2}, "x")
     with pytest.raises(ParameterError, match="two keys or members"):
-        plain({noon, NOON}, "x")
+        to_plain({noon, NOON}, "x")
 
 
 @pytest.mark.parametrize(
@@ -298,12 +298,12 @@ def test_a_message_about_what_is_nested_deeply_stays_short() -> None:
     circular: dict[str, Any] = {}
     circular["key"] = circular
     with pytest.raises(ParameterError, match=r"^x\['key'\].*\[\.\.\.\] is nested more") as caught:
-        plain(circular, "x")
+        to_plain(circular, "x")
     assert len(caught.value.message) < 300
 
 
 def test_dates_are_kept_in_utc_and_as_datetimes() -> None:
-    found = plain(pd.Timestamp("2024-05-01T14:00+02:00"), "x")
+    found = to_plain(pd.Timestamp("2024-05-01T14:00+02:00"), "x")
     assert type(found) is datetime
     assert found.tzinfo is UTC
 
@@ -311,7 +311,7 @@ def test_dates_are_kept_in_utc_and_as_datetimes() -> None:
 def test_containers_are_copied() -> None:
     inner: list[int] = [1]
     given = {"a": inner}
-    found = plain(given, "x")
+    found = to_plain(given, "x")
     inner.append(2)
     assert found == {"a": [1]}
 
@@ -331,13 +331,13 @@ def test_containers_are_copied() -> None:
 )
 def test_what_cannot_be_stored(value: Any, words: str) -> None:
     with pytest.raises(ParameterError, match=words):
-        plain(value, "x")
+        to_plain(value, "x")
 
 
 def test_moments_outside_utc_years() -> None:
     moment = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=2)))
     with pytest.raises(ParameterError, match="no moment"):
-        plain(moment, "x")
+        to_plain(moment, "x")
 
 
 @pytest.mark.parametrize(
@@ -445,8 +445,8 @@ def test_dictionaries_of_parameters_have_text_as_keys() -> None:
     ],
 )
 def test_sameness(one: Any, other: Any, expected: bool) -> None:
-    assert same(one, other) is expected
-    assert same(other, one) is expected
+    assert values_equal(one, other) is expected
+    assert values_equal(other, one) is expected
 
 
 def test_missing_is_false_and_says_so() -> None:

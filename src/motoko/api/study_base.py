@@ -10,10 +10,10 @@ from motoko.errors import UnknownRunError
 from motoko.handles.run import Job, Run
 
 if TYPE_CHECKING:
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 
-class _ById(Mapping[int, Any]):
+class _IdIndex(Mapping[int, Any]):
     """Runs or jobs of all run names, by id."""
 
     def __init__(self, ids: Any, make: Any) -> None:
@@ -36,11 +36,11 @@ class _ById(Mapping[int, Any]):
 class StudyBase:
     """A study's tables: ``runs`` and ``jobs`` by id, of every run name."""
 
-    def __init__(self, store: Store, study: str) -> None:
+    def __init__(self, store: WorkflowStore, study: str) -> None:
         self._store = store
         self._study = study
-        self.runs: Mapping[int, Run] = _ById(self._run_ids, self._run)
-        self.jobs: Mapping[int, Job] = _ById(self._job_ids, self._job)
+        self.runs: Mapping[int, Run] = _IdIndex(self._run_ids, self._run)
+        self.jobs: Mapping[int, Job] = _IdIndex(self._job_ids, self._job)
 
     def _run_ids(self) -> list[int]:
         with self._store.scope().view() as session:

@@ -20,7 +20,7 @@ from motoko.core.parameter_space import (
     run_identity,
     run_values,
 )
-from motoko.core.records import Move, RunKey, RunRecord
+from motoko.core.records import RunKey, RunRecord, Transition
 from motoko.errors import ParameterError, RunNameError
 from motoko.handles.run import Job, Run, pairs
 from motoko.orchestrator.awaiting import (
@@ -34,20 +34,20 @@ from motoko.orchestrator.awaiting import (
     wait_for_runs,
     wait_until_committed,
 )
-from motoko.orchestrator.conditions import select
-from motoko.storage.run_requests import Request, Wanted
+from motoko.orchestrator.conditions import select_runs
+from motoko.storage.run_requests import RequestedRun, RunRequest
 from motoko.storage.scripts import scripts_digest
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.api.workflow import Workflow
-    from motoko.config import StudyConfig, TaskManagerConfig
+    from motoko.config import StudyConfig, TaskManagerSettings
     from motoko.graph import Node
-    from motoko.orchestrator.awaiting import Context
+    from motoko.orchestrator.awaiting import AwaitContext
     from motoko.storage.scope import Scope
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 
 logger = logging.getLogger("motoko.api.task_manager")
@@ -62,7 +62,9 @@ class RunList(Sequence[tuple[Run, Job]]):
     it is committed. To read it is StateError before that.
     """
 
-    def __init__(self, manager: TaskManager, request: Request, *, fail_fast: bool = False) -> None:
+    def __init__(
+        self, manager: TaskManager, request: RunRequest, *, fail_fast: bool = False
+    ) -> None:
         self._manager = manager
         self._request = request
         self._fail_fast = fail_fast
@@ -149,9 +151,9 @@ class RunList(Sequence[tuple[Run, Job]]):
 
     @staticmethod
     async def _recorded(scope: Scope, keys: list[RunKey]) -> list[RunRecord]:
-        return await in_thread(lambda: recorded_records(scope, keys))
+        return await run_in_thread(lambda: recorded_records(scope, keys))
 
-    def _waiting(self) -> tuple[Context, Scope]:
+    def _waiting(self) -> tuple[AwaitContext, Scope]:
         scope = self._manager.store.scope()
         self._request.ask_again(scope)
         return self._manager.workflow.context, scope
@@ -160,7 +162,7 @@ class RunList(Sequence[tuple[Run, Job]]):
         return self if keys == self._request.committed else self._of(keys)
 
     def _of(self, keys: list[RunKey]) -> RunList:
-        request = Request(self._manager.name, self._request.wanted, self._manager.store.scope())
+        request = RunRequest(self._manager.name, self._request.wanted, self._manager.store.scope())
         request.replays(keys)
         return RunList(self._manager, request, fail_fast=self._fail_fast)
 
@@ -241,13 +243,13 @@ class TaskSelection:
     def _keys(self) -> list[RunKey]:
         manager = self._manager
         with manager.store.scope().view() as session:
-            return select(session, manager.name, manager.workflow.run_name, self.constraint)
+            return select_runs(session, manager.name, manager.workflow.run_name, self.constraint)
 
     def pairs(self) -> list[tuple[Run, Job]]:
         """Return (run, job) of what matches now, in id order."""
         manager = self._manager
         with manager.store.scope().view() as session:
-            keys = select(session, manager.name, manager.workflow.run_name, self.constraint)
+            keys = select_runs(session, manager.name, manager.workflow.run_name, self.constraint)
             table = session.tables.study(manager.name)
             return pairs(manager.store, list(table.records(key.id for key in keys)))
 
@@ -327,7 +329,7 @@ class TaskSelection:
             return [run.key for run, _ in found]
 
         keys = await recorded(context, scope, manager.name, wait)
-        return found or await in_thread(lambda: self._current(keys))
+        return found or await run_in_thread(lambda: self._current(keys))
 
     def _current(self, keys: list[RunKey]) -> list[tuple[Run, Job]]:
         store = self._manager.store
@@ -346,7 +348,7 @@ class TaskManager:
     """Creates and selects the runs of one study."""
 
     def __init__(
-        self, workflow: Workflow, name: str, config: StudyConfig, options: TaskManagerConfig
+        self, workflow: Workflow, name: str, config: StudyConfig, options: TaskManagerSettings
     ) -> None:
         self.workflow = workflow
         self.name = name
@@ -358,7 +360,7 @@ class TaskManager:
         self._compared: set[str] = set()  # run names
 
     @property
-    def store(self) -> Store:
+    def store(self) -> WorkflowStore:
         """Return the workflow's store."""
         return self.workflow.store
 
@@ -416,7 +418,7 @@ class TaskManager:
         caller = _calling_function() if self.store.scope().event_name == "" else ""
         wanted = self._wanted(run_name, run_params or {}, replicate, job_params, caller)
         scope = self.store.scope()
-        request = Request(self.name, wanted, scope)
+        request = RunRequest(self.name, wanted, scope)
         scope.defer(request)
         return RunList(self, request, fail_fast=fail_fast)
 
@@ -472,7 +474,7 @@ class TaskManager:
         replicate: int,
         job_params: Mapping[str, Any],
         caller: str,
-    ) -> list[Wanted]:
+    ) -> list[RequestedRun]:
         config, scope = self.bd_config, self.store.scope()
         if not isinstance(run_params, Mapping):
             raise ParameterError(
@@ -485,8 +487,8 @@ class TaskManager:
         )
         replicate = check_replicate(replicate, self.name)
         event_name = scope.event_name or caller
-        move = Move(self.store.now(), "CREATED", scope.cause, 0)
-        wanted: dict[bytes, Wanted] = {}
+        move = Transition(self.store.now(), "CREATED", scope.cause, 0)
+        wanted: dict[bytes, RequestedRun] = {}
         for point in points:
             identity = run_identity(self.name, run_name, point, declared, replicate)
             record = RunRecord(
@@ -506,13 +508,13 @@ class TaskManager:
             wanted.setdefault(identity, self._request(record, declared))
         return list(wanted.values())
 
-    def _request(self, record: RunRecord, declared: Mapping[str, Any]) -> Wanted:
+    def _request(self, record: RunRecord, declared: Mapping[str, Any]) -> RequestedRun:
         job = record.job
         literal = run_identity(
             self.name, record.run_name, job, declared, record.replicate, literal=True
         )
         literal_job = job_identity(job, literal=True)
-        return Wanted(record.identity, job_identity(job), record, literal, literal_job)
+        return RequestedRun(record.identity, job_identity(job), record, literal, literal_job)
 
     def report_changes(self) -> None:
         """Log, once, how many runs were made when ``bd.yaml`` declared other parameters. Blocks."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from motoko.storage.scope import Scope, StretchScope
+    from motoko.storage.scope import Scope, SegmentScope
 
 
 class Transaction:
@@ -27,7 +27,7 @@ class Transaction:
 
     def __init__(self, outer: Scope) -> None:
         self._outer = outer
-        self._scope: StretchScope | None = None
+        self._scope: SegmentScope | None = None
         self._entered: AbstractContextManager[None] = contextlib.nullcontext()
 
     def __enter__(self) -> Self:
@@ -78,7 +78,7 @@ class Transaction:
         self._entered = joined() if self._scope is None else entered(self._scope)
         self._entered.__enter__()
 
-    def _end(self, scope: StretchScope) -> None:
+    def _end(self, scope: SegmentScope) -> None:
         scope.close()
         scope.origin.end()
         self._outer.was_joined()

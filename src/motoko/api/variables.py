@@ -23,7 +23,7 @@ from motoko.storage.variable_values import kept
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
 T = TypeVar("T")
@@ -40,10 +40,10 @@ class Variables:
 
     __slots__ = ("_scope_name", "_store")
 
-    _store: Store
+    _store: WorkflowStore
     _scope_name: str | None
 
-    def __init__(self, store: Store, scope_name: str | None) -> None:
+    def __init__(self, store: WorkflowStore, scope_name: str | None) -> None:
         object.__setattr__(self, "_store", store)
         object.__setattr__(self, "_scope_name", scope_name)
 
@@ -127,7 +127,7 @@ class WorkflowVars(Variables):
 
     _db_fname: str
 
-    def __init__(self, db_fname: str, *, store: Store | None = None) -> None:
+    def __init__(self, db_fname: str, *, store: WorkflowStore | None = None) -> None:
         if store is None:
             store = _store_beside(db_fname)
         super().__init__(store, None)
@@ -154,11 +154,11 @@ class WorkflowVars(Variables):
         return self.root
 
 
-def _store_beside(db_fname: str) -> Store:
+def _store_beside(db_fname: str) -> WorkflowStore:
     from pathlib import Path
 
-    from motoko.server.state_dir import StateDirectory
-    from motoko.storage.store import Store
+    from motoko.server.state_dir import StateDir
+    from motoko.storage.store import WorkflowStore
 
     path = Path(db_fname).absolute()
     if path.parent.name != ".wf":
@@ -166,4 +166,4 @@ def _store_beside(db_fname: str) -> Store:
             f"{db_fname} is not the database of a workflow",
             hint="It is .wf/wf.db in its directory.",
         )
-    return Store(StateDirectory.of(path.parent.parent), {})
+    return WorkflowStore(StateDir.of(path.parent.parent), {})

@@ -38,12 +38,12 @@ from motoko.orchestrator.actions import (
     is_workflow_filter,
     no_action,
 )
-from motoko.orchestrator.awaiting import Context
+from motoko.orchestrator.awaiting import AwaitContext
 from motoko.orchestrator.failures import ErrorHandler
-from motoko.orchestrator.loading import function_of, load_module
-from motoko.server.state_dir import StateDirectory
-from motoko.storage.store import Store
-from motoko.storage.threads import in_thread
+from motoko.orchestrator.loading import load_function, load_module
+from motoko.server.state_dir import StateDir
+from motoko.storage.store import WorkflowStore
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from motoko.core.constraints import Constraint
     from motoko.handles.run import Run
-    from motoko.orchestrator.execution import Execution
+    from motoko.orchestrator.execution import WorkflowExecution
     from motoko.storage.database import Database
     from motoko.storage.tables import Tables
 
@@ -69,9 +69,9 @@ logger = logging.getLogger("motoko.api.workflow")
 
 
 def _served(tables: Tables, now: float) -> set[str]:
-    from motoko.storage.launcher_leases import living
+    from motoko.storage.launcher_leases import live_launchers
 
-    return {study for launcher in living(tables, now) for study in launcher.studies}
+    return {study for launcher in live_launchers(tables, now) for study in launcher.studies}
 
 
 class Workflow:
@@ -95,13 +95,13 @@ class Workflow:
         self.config = load_workflow(Path(filename), tolerant=tolerant)
         self.config_path = str(self.config.path)
         self.directory = str(self.config.directory)
-        self.store = Store(
-            StateDirectory.of(self.config.directory),
+        self.store = WorkflowStore(
+            StateDir.of(self.config.directory),
             self.config.studies,
             look=look,
             database=database,
         )
-        self.context = Context(self.store, _served)
+        self.context = AwaitContext(self.store, _served)
         self.task_managers: dict[str, TaskManager] = {
             name: TaskManager(self, name, self._study(name), options)
             for name, options in self.config.task_managers.items()
@@ -273,7 +273,7 @@ class Workflow:
         It can import what lies beside it: its directory becomes the last of ``sys.path``.
         """
         if self.orchestrator_function is None:
-            self.orchestrator_function = function_of(self.load_orchestrator_module(), self.config)
+            self.orchestrator_function = load_function(self.load_orchestrator_module(), self.config)
         return self.orchestrator_function
 
     def load_orchestrator_module(self) -> Any:
@@ -423,7 +423,7 @@ class Workflow:
     async def _run(self, main: Callable[..., Awaitable[Any]], params: Mapping[str, Any]) -> None:
         execution = self._execution(params)
         try:
-            await in_thread(self._report_changes)
+            await run_in_thread(self._report_changes)
             await execution.run(main, self.context, self._registered())
         finally:
             self._finished = execution.ending
@@ -432,14 +432,14 @@ class Workflow:
         for manager in self.task_managers.values():
             manager.report_changes()
 
-    def _execution(self, params: Mapping[str, Any], *, single: bool = False) -> Execution:
-        from motoko.orchestrator.execution import Execution
+    def _execution(self, params: Mapping[str, Any], *, single: bool = False) -> WorkflowExecution:
+        from motoko.orchestrator.execution import WorkflowExecution
 
         if self._run_name is None:
             raise RunNameError(
                 "there is no run name", hint="Set workflow.run_name, or use --run_name."
             )
-        execution = Execution(
+        execution = WorkflowExecution(
             self,
             self.store,
             self._run_name,

@@ -7,12 +7,12 @@ library only.
 
 from __future__ import annotations
 
-from motoko.assets.build_context import Log, build, external, task, tasks
+from motoko.assets.build_context import TaskLogger, build, external, task, tasks
 from motoko.assets.helpers import assets, graph, logcfg, ready, refs, requirements, tasknames
 from motoko.assets.nodes import Asset, Node, NodeExternal, NodeTask, NodeTasks, asset
 from motoko.errors import GraphError as IotaaError
 
-log = Log()
+log = TaskLogger()
 
 
 def main() -> None:

@@ -16,11 +16,11 @@ from motoko.assets.nodes import (
     NodeTask,
     NodeTasks,
     check_same,
+    duplicate_name_error,
     place,
-    two_of_one_name,
 )
 from motoko.errors import GraphError, NoLoggerError, TaskError
-from motoko.graph import Graph, by_level
+from motoko.graph import Graph, order_by_level
 from motoko.graph import Node as GraphNode
 from motoko.graph.plan import cycle_error
 from motoko.graph.thread_driver import check_threads
@@ -43,7 +43,7 @@ DECORATE = "A task function is one that is decorated with @task, @tasks or @exte
 IN_TASK = "in the task "  # how the note begins that says whose exception it was
 
 
-class Call:
+class BuildContext:
     """One outermost call: its logger, and the nodes that it has come upon, one of a name."""
 
     __slots__ = ("discarded", "log", "nodes", "path")
@@ -59,7 +59,7 @@ class Call:
         node = self.nodes.get(name)
         if node is not None:
             if isinstance(node, NodeOfGraph):
-                raise two_of_one_name(name, "a task", place(node))
+                raise duplicate_name_error(name, "a task", place(node))
             self.discarded.append(f"{name} <{id(yielded)}>")
         return node
 
@@ -94,13 +94,13 @@ class Call:
                 check_same(known, one)
 
 
-_call: ContextVar[Call | None] = ContextVar("motoko_assets_call", default=None)
+_call: ContextVar[BuildContext | None] = ContextVar("motoko_assets_call", default=None)
 
 
-def _new_call(log: Logger | None) -> Call:
+def _new_call(log: Logger | None) -> BuildContext:
     from logging import getLogger
 
-    return Call(log or getLogger(), {})
+    return BuildContext(log or getLogger(), {})
 
 
 def logger_in_use(name: str) -> Logger:
@@ -114,7 +114,7 @@ def logger_in_use(name: str) -> Logger:
     return call.log
 
 
-class Log:
+class TaskLogger:
     """Stands for the logger of the build in hand: attributes are looked up there."""
 
     def __getattr__(self, name: str) -> Any:
@@ -286,7 +286,7 @@ async def build(
     """
     from asyncio import to_thread
 
-    from motoko.assets.build_log import Teller
+    from motoko.assets.build_log import BuildLogger
 
     check_threads(threads)
     _check_function(function)
@@ -294,7 +294,7 @@ async def build(
     token = _call.set(call)
     try:
         root = await to_thread(_root, function, arguments, options)
-        graph, teller = _graph(call), Teller(call.log, call.nodes, threads)
+        graph, teller = _graph(call), BuildLogger(call.log, call.nodes, threads)
         root.report = await graph.build(
             root.taskname,
             order=_announced(call, root.taskname),
@@ -308,10 +308,10 @@ async def build(
     return root
 
 
-def _build(call: Call, root: Node, *, dry_run: bool, threads: int) -> None:
-    from motoko.assets.build_log import Teller
+def _build(call: BuildContext, root: Node, *, dry_run: bool, threads: int) -> None:
+    from motoko.assets.build_log import BuildLogger
 
-    teller = Teller(call.log, call.nodes, threads)
+    teller = BuildLogger(call.log, call.nodes, threads)
     try:
         root.report = _graph(call).run(
             root.taskname,
@@ -325,7 +325,7 @@ def _build(call: Call, root: Node, *, dry_run: bool, threads: int) -> None:
         teller.interrupted()
 
 
-def _graph(call: Call) -> Graph:
+def _graph(call: BuildContext) -> Graph:
     for node in call.nodes.values():
         if isinstance(node, NodeOfGraph):
             required = (call.nodes.get(name) for name in node.node.requires)
@@ -333,7 +333,7 @@ def _graph(call: Call) -> Graph:
     return Graph(_graph_node(call, node) for node in call.nodes.values())
 
 
-def _graph_node(call: Call, node: Node) -> GraphNode:
+def _graph_node(call: BuildContext, node: Node) -> GraphNode:
     if isinstance(node, NodeOfGraph):
         return _node_of_graph(call, node)
     requires = tuple([one.taskname for one in node.required])
@@ -343,7 +343,7 @@ def _graph_node(call: Call, node: Node) -> GraphNode:
 
     def act() -> Verdict:
         # What the body calls is looked up as before, but on a path of its own.
-        token = _call.set(Call(call.log, call.nodes))
+        token = _call.set(BuildContext(call.log, call.nodes))
         try:
             return action()
         finally:
@@ -352,7 +352,7 @@ def _graph_node(call: Call, node: Node) -> GraphNode:
     return GraphNode(node.taskname, requires, node.is_fresh, act)
 
 
-def _node_of_graph(call: Call, node: NodeOfGraph) -> GraphNode:
+def _node_of_graph(call: BuildContext, node: NodeOfGraph) -> GraphNode:
     def is_fresh() -> Verdict:
         with _path_of_its_own(call):
             return node.is_fresh()
@@ -376,16 +376,16 @@ def _node_of_graph(call: Call, node: NodeOfGraph) -> GraphNode:
 
 
 @contextmanager
-def _path_of_its_own(call: Call) -> Iterator[None]:
+def _path_of_its_own(call: BuildContext) -> Iterator[None]:
     """Have tasks that are called inside looked up as before, but on a path of its own."""
-    token = _call.set(Call(call.log, call.nodes))
+    token = _call.set(BuildContext(call.log, call.nodes))
     try:
         yield
     finally:
         _call.reset(token)
 
 
-def _announced(call: Call, root: str) -> Callable[[Edges], list[str]]:
+def _announced(call: BuildContext, root: str) -> Callable[[Edges], list[str]]:
     """Return the order by level; the graph is logged when it is known, before it is built."""
 
     def order(edges: Edges) -> list[str]:
@@ -402,6 +402,6 @@ def _announced(call: Call, root: str) -> Callable[[Edges], list[str]]:
                 )
             show_graph(call.log, root, edges)
             header(call.log, "Execution")
-        return by_level(edges)
+        return order_by_level(edges)
 
     return order

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from motoko.assets.nodes import Node
-    from motoko.graph import Event
+    from motoko.graph import StatusChange
 
 MOST_LINES = 10_000
 AVAILABLE = (Status.FRESH, Status.BUILT)
@@ -20,7 +20,7 @@ UNDER_WAY = (Status.STALE, Status.UNDECIDED, Status.BUILDING)
 COMPLETED = {*Status} - {*UNDER_WAY, Status.FAILED}
 
 
-class Teller:
+class BuildLogger:
     """Says in the log what becomes of the tasks of one build."""
 
     def __init__(self, log: logging.Logger, nodes: Mapping[str, Node], threads: int) -> None:
@@ -29,7 +29,7 @@ class Teller:
         self._statuses: dict[str, Status] = {}
         self._in_thread = " in thread" if threads else ""
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: StatusChange) -> None:
         """Say what this event means."""
         name, status, log = event.name, event.status, self._log
         self._statuses[name] = status

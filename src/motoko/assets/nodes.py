@@ -8,14 +8,14 @@ from os import PathLike
 from motoko.errors import DuplicateNodeError, TaskError
 from motoko.graph import FRESH, Verdict, stale_because
 from motoko.graph import Node as GraphNode
-from motoko.graph.value_nodes import look, value_of
+from motoko.graph.value_nodes import probe, value_of
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from motoko.graph import Report
+    from motoko.graph import BuildReport
 
     Yielded = Iterator[Any]
     Nodes = dict[str, "Node"]
@@ -52,7 +52,7 @@ class Node:
         self.requirements: Any = None
         self.required: tuple[Node, ...] = ()
         self.answer: Verdict | None = None  # for the length of one build
-        self.report: Report | None = None
+        self.report: BuildReport | None = None
 
     def __eq__(self, other: object) -> bool:
         return self.taskname == (other.taskname if isinstance(other, Node) else other)
@@ -142,7 +142,7 @@ class NodeTask(Node):
         )
 
 
-class Made(Asset):
+class Produced(Asset):
     """What a node of a step graph makes; ``ref`` is its value, None where it is not there."""
 
     __slots__ = ("_owner",)
@@ -172,7 +172,7 @@ class NodeOfGraph(Node):
         super().__init__(node.name)
         self.node = node
         self.required_by = required_by
-        self.assets = Made(self)
+        self.assets = Produced(self)
 
     def is_fresh(self) -> Verdict:
         """Return the answer that holds for this build, asking the node if there is none yet."""
@@ -191,11 +191,11 @@ class NodeOfGraph(Node):
             return (
                 stale_because(*(f"{one!r} is not ready" for one in lacking)) if lacking else FRESH
             )
-        return look(self.node)
+        return probe(self.node)
 
     def look(self) -> Verdict:
         """Ask the node again, now that its requirements are there."""
-        self.answer = look(self.node)
+        self.answer = probe(self.node)
         return self.answer
 
     def ended(self, result: object) -> Verdict:
@@ -282,7 +282,7 @@ def _of_graph(one: Any, taskname: str, nodes: Nodes) -> Any:
     if not isinstance(one, GraphNode):
         return one
     if one.name == taskname:
-        raise two_of_one_name(taskname, "the task itself", _described_node(one, taskname))
+        raise duplicate_name_error(taskname, "the task itself", _described_node(one, taskname))
     node = NodeOfGraph(one, taskname)
     known = nodes.setdefault(one.name, node)
     check_same(known, node)
@@ -299,7 +299,7 @@ def check_same(known: Node, other: Node) -> None:
     one, two = (getattr(node, "node", None) for node in (known, other))
     if one is two or (one is not None and two is not None and _makes_the_same(one, two)):
         return
-    raise two_of_one_name(known.taskname, place(known), place(other))
+    raise duplicate_name_error(known.taskname, place(known), place(other))
 
 
 def _makes_the_same(one: GraphNode, other: GraphNode) -> bool:
@@ -312,7 +312,7 @@ def _makes_the_same(one: GraphNode, other: GraphNode) -> bool:
     return one.requires == other.requires and bool(one.made_of() == other.made_of())
 
 
-def two_of_one_name(name: str, *places: str) -> DuplicateNodeError:
+def duplicate_name_error(name: str, *places: str) -> DuplicateNodeError:
     """Return the error for two nodes, or a node and a task, of one name."""
     return DuplicateNodeError(
         f"two nodes are called {name!r}: {', and '.join(places)}",

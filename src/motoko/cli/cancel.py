@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # type checkers take it for true; importing `typing` cost
 if TYPE_CHECKING:
     import argparse
 
-    from motoko.operations.cancel import Cancelled
+    from motoko.operations.cancel import CancelResult
 
 HELP = "cancel runs that have not ended"
 
@@ -59,7 +59,7 @@ def _tell(number: int) -> None:
     say(f"no launcher attends to {count(number)}: one is started to end {them}", file=sys.stderr)
 
 
-def summary(found: Cancelled) -> str:
+def summary(found: CancelResult) -> str:
     """Return one line about what became of the runs."""
     from motoko.cli.selection_arguments import count
     from motoko.core.states import Lifecycle

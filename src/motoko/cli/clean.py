@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from motoko.operations.cancel import Cancelled
+    from motoko.operations.cancel import CancelResult
     from motoko.operations.clean import Deleted
 
 SHOWN = 5  # runs named in a message
@@ -36,7 +36,7 @@ def execute(args: argparse.Namespace) -> int:
     from motoko.cli.selection_arguments import chosen, count, working
     from motoko.cli.tables import print_runs
     from motoko.operations import clean
-    from motoko.operations.cancel import Cancelled
+    from motoko.operations.cancel import CancelResult
 
     with working(args, writes=args.delete, tolerant=not args.delete) as workflow:
         found = clean.candidates(workflow, **chosen(args))
@@ -51,7 +51,7 @@ def execute(args: argparse.Namespace) -> int:
             if pending:
                 say(f"directories of {count(pending)} deleted earlier are still to be removed")
             return exit_status.OK
-        cancelled = Cancelled()
+        cancelled = CancelResult()
         if found.active:
             say(f"cancelling {count(len(found.active))}", file=sys.stderr)
             cancelled = clean.end(workflow, found.active)
@@ -63,7 +63,7 @@ def execute(args: argparse.Namespace) -> int:
     return exit_status.OK
 
 
-def _check_nothing_left(cancelled: Cancelled, deleted: Deleted) -> None:
+def _check_nothing_left(cancelled: CancelResult, deleted: Deleted) -> None:
     """Raise MotokoError naming the runs or directories that stay."""
     from motoko.cli.selection_arguments import count
     from motoko.errors import MotokoError

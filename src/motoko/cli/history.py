@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from motoko.operations.history import PastFiring
+    from motoko.operations.history import FiringEntry
 
 HELP = "show what happened to a run, or which events fired"
 
@@ -58,7 +58,7 @@ def execute(args: argparse.Namespace) -> int:
     return exit_status.OK
 
 
-def _status(firing: PastFiring) -> str:
+def _status(firing: FiringEntry) -> str:
     if firing.done is None:
         return "open"
     seconds = firing.done - firing.opened

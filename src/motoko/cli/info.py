@@ -52,11 +52,11 @@ def execute(args: argparse.Namespace) -> int:
     """Look at the workflow and print what is there."""
     from motoko.cli import exit_status
     from motoko.cli.workflow_arguments import open_workflow
-    from motoko.operations.overview import look
+    from motoko.operations.overview import load_overview
 
     workflow = open_workflow(args, look=True, tolerant=True)
     try:
-        found = look(workflow, study=args.bd_study, runs=args.verbose)
+        found = load_overview(workflow, study=args.bd_study, runs=args.verbose)
     finally:
         workflow.close()
     if args.json:

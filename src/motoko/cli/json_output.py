@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.operations.overview import Overview, StudyOverview
     from motoko.server.integrity import Cut
-    from motoko.storage.leases import Stall
+    from motoko.storage.leases import StallReport
 
 
 def overview_text(overview: Overview, *, runs: bool) -> str:
@@ -70,7 +70,7 @@ def _cut(cut: Cut | None) -> dict[str, Any] | None:
     return {"at": at, "bytes": cut.size, "last_commit": last}
 
 
-def _stall(stall: Stall | None) -> dict[str, Any] | None:
+def _stall(stall: StallReport | None) -> dict[str, Any] | None:
     if stall is None:
         return None
     return {"since": utc(stall.since).isoformat(), "waits": list(stall.waits)}

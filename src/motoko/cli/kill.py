@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Stop everything, and say what was stopped."""
     from motoko.cli import exit_status
-    from motoko.cli.remaining_runs import runs_that_go_on
+    from motoko.cli.remaining_runs import describe_active_runs
     from motoko.cli.workflow_arguments import state_directory
     from motoko.operations.shutdown import kill, left_going
 
@@ -35,7 +35,7 @@ def execute(args: argparse.Namespace) -> int:
         say(f"stopped {what}")
     left = {} if args.stop_runs else left_going(state)
     if left:
-        say(runs_that_go_on(left, ""))
+        say(describe_active_runs(left, ""))
     elif not stopped:
         say("nothing runs")
     return exit_status.OK

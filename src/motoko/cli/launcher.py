@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HELP = "start the launcher, which runs created tasks"
 
 
-class Served(NamedTuple):
+class ServedStudies(NamedTuple):
     """Which runs a launcher is for, and by what they are executed. None: no restriction."""
 
     generator: str | None
@@ -52,7 +52,7 @@ def execute(args: argparse.Namespace) -> int:
     workflow = open_workflow(args)
     study = None if args.bd_study is None else workflow.task_manager(args.bd_study).name
     generator = None if args.generator is None else generator_name(args.generator)
-    served = Served(generator, None if study is None else (study,), args.machine_name)
+    served = ServedStudies(generator, None if study is None else (study,), args.machine_name)
     if args.do_not_detach:
         _serve(args, workflow, served)
     else:
@@ -60,16 +60,16 @@ def execute(args: argparse.Namespace) -> int:
     return exit_status.OK
 
 
-def _serve(args: argparse.Namespace, workflow: Workflow, served: Served) -> None:
+def _serve(args: argparse.Namespace, workflow: Workflow, served: ServedStudies) -> None:
     import logging
     from pathlib import Path
 
     from motoko.cli import logs
     from motoko.launcher.daemon import serve
-    from motoko.operations.services import lasting_launcher
+    from motoko.operations.services import persistent_launcher
 
     logs.show(logging.INFO)
-    with lasting_launcher(workflow.store.state) as ready:
+    with persistent_launcher(workflow.store.state) as ready:
         serve(
             Path(workflow.directory),
             generator=served.generator,
@@ -80,13 +80,13 @@ def _serve(args: argparse.Namespace, workflow: Workflow, served: Served) -> None
         )
 
 
-def _start(args: argparse.Namespace, workflow: Workflow, served: Served) -> None:
+def _start(args: argparse.Namespace, workflow: Workflow, served: ServedStudies) -> None:
     from motoko.cli.logs import print_logs
-    from motoko.operations.services import start_lasting_launcher
+    from motoko.operations.services import start_persistent_launcher
 
     state = workflow.store.state
     log = state.logs / "launcher.log"
-    running = start_lasting_launcher(
+    running = start_persistent_launcher(
         state,
         generator=served.generator,
         studies=served.studies,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from motoko.api.workflow import Workflow
     from motoko.operations.services import Services
-    from motoko.operations.signals import Interruption
+    from motoko.operations.signals import SignalHandler
 
 
 SLOW = 1.0  # seconds
@@ -24,7 +24,7 @@ AGAIN_SECONDS = 5.0  # in which a further Ctrl-C cancels the runs
 
 
 @contextlib.contextmanager
-def beside_an_error() -> Iterator[None]:
+def as_warnings() -> Iterator[None]:
     """Have what fails in the block told as a warning: the error that is on its way says more."""
     try:
         yield
@@ -36,7 +36,7 @@ def beside_an_error() -> Iterator[None]:
 def see_to_runs_after(
     error: BaseException, workflow: Workflow, services: Services, *, stop: bool
 ) -> bool:
-    """Do what ``see_to_runs`` does; where the server has gone without asking what is left.
+    """Do what ``handle_remaining_runs`` does; where the server has gone without asking what is left.
 
     Returns whether there is a server to be asked.
     """
@@ -44,9 +44,9 @@ def see_to_runs_after(
 
     if not _reachable(workflow, after_signal=isinstance(error, KeyboardInterrupt)):
         return False
-    with beside_an_error():
+    with as_warnings():
         if not isinstance(error, ServerError):
-            see_to_runs(workflow, services, stop=stop)
+            handle_remaining_runs(workflow, services, stop=stop)
             return True
         if stop:
             services.recall(workflow.run_name or "")
@@ -54,22 +54,22 @@ def see_to_runs_after(
 
 
 def _reachable(workflow: Workflow, *, after_signal: bool) -> bool:
-    from motoko.runtime.files import inode
-    from motoko.server.lifecycle import answers
+    from motoko.runtime.files import file_identity
+    from motoko.server.lifecycle import is_responding
 
     state = workflow.store.state
-    if inode(state.path) is None:
+    if file_identity(state.path) is None:
         # Launcher and server end by themselves.
         say(f"warning: without {state.path}, what runs goes on", file=sys.stderr)
         return False
-    if after_signal and not answers(state):
+    if after_signal and not is_responding(state):
         say("warning: no database server answers; what runs goes on", file=sys.stderr)
         return False
     return True
 
 
 def leave_runs(
-    workflow: Workflow, services: Services, interruption: Interruption, earlier: frozenset[str]
+    workflow: Workflow, services: Services, interruption: SignalHandler, earlier: frozenset[str]
 ) -> bool:
     """Say which runs go on without their orchestrator; a further Ctrl-C cancels them.
 
@@ -167,7 +167,7 @@ def _told_if_slow(what: str) -> Iterator[None]:
         timer.cancel()
 
 
-def see_to_runs(workflow: Workflow, services: Services, *, stop: bool) -> None:
+def handle_remaining_runs(workflow: Workflow, services: Services, *, stop: bool) -> None:
     """Say how many runs go on; with ``stop`` have those of the run name CREATED again before.
 
     The launcher that was started for the time being is stopped first, if nobody else uses it: it
@@ -190,10 +190,10 @@ def see_to_runs(workflow: Workflow, services: Services, *, stop: bool) -> None:
         return
     left = going if deserted else {name: going.get(name, 0)}
     if any(left.values()):
-        say(runs_that_go_on(left, name), file=sys.stderr)
+        say(describe_active_runs(left, name), file=sys.stderr)
 
 
-def runs_that_go_on(left: Mapping[str, int], run_name: str) -> str:
+def describe_active_runs(left: Mapping[str, int], run_name: str) -> str:
     """Return what to say of runs that go on, their numbers by run name; others are named."""
     number = sum(left.values())
     runs, it = ("1 run goes on", "it") if number == 1 else (f"{number} runs go on", "them")

@@ -31,7 +31,7 @@ def execute(args: argparse.Namespace) -> int:
     from motoko.operations import bulk_edit
 
     with working(args) as workflow:
-        find = bulk_edit.outdated if args.changed else bulk_edit.badly_ended
+        find = bulk_edit.outdated if args.changed else bulk_edit.failed_runs
         keys = bulk_edit.retry(workflow, find(workflow, **chosen(args)), "motoko retry")
     for key in keys:
         say(f"{key} is CREATED again")

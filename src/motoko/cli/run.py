@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from motoko.api.workflow import Workflow
-    from motoko.operations.launcher_supervisor import LauncherWatch
+    from motoko.operations.launcher_supervisor import LauncherSupervisor
     from motoko.operations.services import Services
-    from motoko.operations.signals import Interruption
-    from motoko.runtime.processes import ProcessId
+    from motoko.operations.signals import SignalHandler
+    from motoko.runtime.processes import ProcessIdentity
 
 HELP = "run a workflow from its start to its results"
 
@@ -50,21 +50,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the workflow, show how far it is, and print what came of it."""
     from motoko.cli import exit_status
-    from motoko.operations.signals import Interruption
+    from motoko.operations.signals import SignalHandler
 
-    interruption = Interruption()
+    interruption = SignalHandler()
     with interruption.caught():  # from the beginning: there is much to be imported
         _with_services(args, interruption)
     return exit_status.OK
 
 
-def _with_services(args: argparse.Namespace, interruption: Interruption) -> None:
+def _with_services(args: argparse.Namespace, interruption: SignalHandler) -> None:
     import logging
 
     from motoko.cli import logs
     from motoko.cli.selection_arguments import retry_failed
     from motoko.operations.services import Services
-    from motoko.operations.shutdown import check_free
+    from motoko.operations.shutdown import check_lease_free
 
     logs.show(logging.INFO if args.verbose else logging.WARNING)
     workflow: Workflow = args.motoko_workflow
@@ -73,7 +73,7 @@ def _with_services(args: argparse.Namespace, interruption: Interruption) -> None
     workflow.get_orchestrator_function()  # a wrong one is told before anything is started
     interruption.check()
     with Services(workflow, temporary=True, create=True) as services:
-        check_free(workflow.store, args.run_name)
+        check_lease_free(workflow.store, args.run_name)
         if args.retry_failed:
             retry_failed(workflow, args.run_name)
         interruption.check()
@@ -81,12 +81,12 @@ def _with_services(args: argparse.Namespace, interruption: Interruption) -> None
 
 
 def _run(
-    args: argparse.Namespace, workflow: Workflow, services: Services, interruption: Interruption
+    args: argparse.Namespace, workflow: Workflow, services: Services, interruption: SignalHandler
 ) -> None:
     from motoko.cli.remaining_runs import (
-        beside_an_error,
+        as_warnings,
+        handle_remaining_runs,
         leave_runs,
-        see_to_runs,
         see_to_runs_after,
     )
     from motoko.cli.workflow_arguments import orchestrator_params
@@ -116,7 +116,7 @@ def _run(
             reached = leave_runs(workflow, services, interruption, earlier)
         with contextlib.suppress(OSError):  # a terminal that has gone
             if reached:
-                with beside_an_error():
+                with as_warnings():
                     _print_results(workflow)
             say("interrupted; the same command goes on where this one was", file=sys.stderr)
         raise
@@ -124,26 +124,26 @@ def _run(
         raise  # the runs are another orchestrator's
     except Exception as error:
         if see_to_runs_after(error, workflow, services, stop=args.stop_runs):
-            with beside_an_error():
+            with as_warnings():
                 _print_results(workflow)
         raise
-    see_to_runs(workflow, services, stop=False)
+    handle_remaining_runs(workflow, services, stop=False)
     _print_results(workflow)
 
 
-def _launcher(workflow: Workflow, services: Services) -> LauncherWatch:
-    from motoko.operations.launcher_supervisor import LauncherWatch
+def _launcher(workflow: Workflow, services: Services) -> LauncherSupervisor:
+    from motoko.operations.launcher_supervisor import LauncherSupervisor
 
-    def start() -> ProcessId:
+    def start() -> ProcessIdentity:
         return services.start_launcher(workflow.run_name or "")
 
-    return LauncherWatch(start(), start, workflow.store.state.logs / "launcher.log")
+    return LauncherSupervisor(start(), start, workflow.store.state.logs / "launcher.log")
 
 
 def _execute(
     workflow: Workflow,
     params: dict[str, Any],
-    interruption: Interruption,
+    interruption: SignalHandler,
     started: Callable[[], object],
     look: Callable[[], object],
 ) -> None:

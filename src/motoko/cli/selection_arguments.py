@@ -67,6 +67,6 @@ def retry_failed(workflow: Workflow, run_name: str) -> None:
     """Send the badly ended runs of a run name back to CREATED, and say how many there are."""
     from motoko.operations import bulk_edit
 
-    records = bulk_edit.badly_ended(workflow, run_name=run_name)
+    records = bulk_edit.failed_runs(workflow, run_name=run_name)
     keys = bulk_edit.retry(workflow, records, "--retry-failed")
     say(f"{count(len(keys))} to be tried again", file=sys.stderr)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
 
     from motoko.core.records import RunRecord
-    from motoko.operations.history import PastFiring
+    from motoko.operations.history import FiringEntry
     from motoko.operations.overview import Counts, Overview, StudyOverview
-    from motoko.storage.launcher_leases import Registration
+    from motoko.storage.launcher_leases import LauncherRegistration
 
 ROWS: Final = 20
 NAMED: Final = 6  # of a number of runs
@@ -258,7 +258,7 @@ def _orchestrators(overview: Overview) -> list[str]:
     return lines
 
 
-def _unregistered(firing: PastFiring) -> str:
+def _unregistered(firing: FiringEntry) -> str:
     runs = f", runs {names_text(firing.runs)}" if firing.runs else ""
     since = _moment(firing.opened)
     return (
@@ -288,7 +288,7 @@ def _launchers(overview: Overview) -> list[str]:
     return lines
 
 
-def _launcher(found: Registration) -> str:
+def _launcher(found: LauncherRegistration) -> str:
     elsewhere = "localhost" not in found.machines
     return f"{found}, for runs of {', '.join(found.machines)}" if elsewhere else str(found)
 

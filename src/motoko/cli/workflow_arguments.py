@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from motoko.api.workflow import Workflow
     from motoko.errors import OrchestratorLoadError
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
 
 def workflow_file(directory: str | None) -> Path:
@@ -49,11 +49,11 @@ def open_workflow(
     return workflow
 
 
-def state_directory(args: argparse.Namespace) -> StateDirectory:
+def state_directory(args: argparse.Namespace) -> StateDir:
     """Return the state directory, without reading what ``motoko.yaml`` says."""
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
-    return StateDirectory.of(workflow_file(args.workflow_dir).parent)
+    return StateDir.of(workflow_file(args.workflow_dir).parent)
 
 
 def add_orchestrator_options(parser: Any, argv: Sequence[str]) -> None:
@@ -117,10 +117,10 @@ def _failed(
 ) -> OrchestratorLoadError:
     """Return the error for options that could not be added, with the line that tried to."""
     from motoko.errors import OrchestratorLoadError
-    from motoko.orchestrator.loading import line_in
+    from motoko.orchestrator.loading import locate_line
 
     return OrchestratorLoadError(
-        f"populate_arg_parser: {what}", file=str(file), line=line_in(error, file), hint=hint
+        f"populate_arg_parser: {what}", file=str(file), line=locate_line(error, file), hint=hint
     )
 
 

@@ -11,8 +11,8 @@ from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
 from motoko.config.workflow_file import (
     RESERVED_TASK_NAMES,
     QueueLimits,
-    TaskManagerConfig,
-    WorkflowConfig,
+    TaskManagerSettings,
+    WorkflowSettings,
     load_workflow,
 )
 
@@ -23,8 +23,8 @@ __all__ = [
     "QueueLimits",
     "RunOptions",
     "StudyConfig",
-    "TaskManagerConfig",
-    "WorkflowConfig",
+    "TaskManagerSettings",
+    "WorkflowSettings",
     "find_workflow",
     "generator_name",
     "load_study",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationInfo
 
-from motoko.config.validation import Problem, Section, text, whole_number
+from motoko.config.validation import ConfigModel, InvalidValue, text, whole_number
 from motoko.core.durations import EXAMPLES, parse_duration
 from motoko.core.parameter_space import GENERATORS, OLD_GENERATORS
 from motoko.core.sbatch_options import first_fault
@@ -45,14 +45,14 @@ def duration_or_off(value: Any, info: ValidationInfo) -> float:
         return math.inf
     try:
         return duration(value, info)
-    except Problem as problem:
-        raise Problem(
+    except InvalidValue as problem:
+        raise InvalidValue(
             problem.message, problem.path, f"{problem.hint} `off` stands for never."
         ) from None
 
 
-def _no_duration(value: object, info: ValidationInfo) -> Problem:
-    return Problem(
+def _no_duration(value: object, info: ValidationInfo) -> InvalidValue:
+    return InvalidValue(
         f"{info.field_name} must be a time, not {value!r}",
         hint=f"Write seconds, or text such as {EXAMPLES}.",
     )
@@ -63,7 +63,7 @@ def _generator(value: Any, info: ValidationInfo) -> str:
     try:
         return generator_name(name)
     except ConfigError as error:
-        raise Problem(error.message, hint=error.hint) from None
+        raise InvalidValue(error.message, hint=error.hint) from None
 
 
 def _arguments(value: Any, info: ValidationInfo) -> tuple[str, ...]:
@@ -71,12 +71,14 @@ def _arguments(value: Any, info: ValidationInfo) -> tuple[str, ...]:
         try:
             value = shlex.split(value)
         except ValueError:
-            raise Problem(f"{info.field_name} has a quote that is not closed: {value!r}") from None
+            raise InvalidValue(
+                f"{info.field_name} has a quote that is not closed: {value!r}"
+            ) from None
     if not isinstance(value, list | tuple):
-        raise Problem(f"{info.field_name} must be a list of texts, or one text, not {value!r}")
+        raise InvalidValue(f"{info.field_name} must be a list of texts, or one text, not {value!r}")
     for index, item in enumerate(value):
         if not isinstance(item, str) or not item or "\0" in item:
-            raise Problem(
+            raise InvalidValue(
                 f"{info.field_name} must be a list of texts; {item!r} is not text",
                 (index,),
                 "Put it in quotes.",
@@ -89,7 +91,7 @@ def _slurm_options(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     fault = first_fault(options)
     if fault is not None:
         path = () if isinstance(value, str) else (fault.index,)
-        raise Problem(fault.message, path, fault.hint)
+        raise InvalidValue(fault.message, path, fault.hint)
     return options
 
 
@@ -97,10 +99,10 @@ def _lines(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     """Validate lines for a shell: one text of several lines, or a list of texts."""
     items = value.splitlines() if isinstance(value, str) else value
     if not isinstance(items, list | tuple):
-        raise Problem(f"{info.field_name} must be a list of lines, or one text, not {value!r}")
+        raise InvalidValue(f"{info.field_name} must be a list of lines, or one text, not {value!r}")
     for index, item in enumerate(items):
         if not isinstance(item, str) or "\0" in item or "\n" in item:
-            raise Problem(
+            raise InvalidValue(
                 f"{info.field_name} must be a list of lines; {item!r} is not one",
                 (index,),
                 "Put it in quotes.",
@@ -108,7 +110,7 @@ def _lines(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     return tuple(items)
 
 
-class RunOptions(Section):
+class RunOptions(ConfigModel):
     """How a run is executed. None: not given here. Times are in seconds."""
 
     generator: Annotated[str | None, BeforeValidator(_generator)] = None

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo
 
 from motoko.config.option_models import RunOptions
 from motoko.config.validation import (
-    Problem,
+    InvalidValue,
     check_name,
     mapping,
     number_hint,
@@ -23,7 +23,7 @@ from motoko.config.validation import (
 )
 from motoko.config.yaml_document import Document, read_document
 from motoko.core.records import RESERVED_FIELDS, RESOURCES, RUN_COLUMNS
-from motoko.core.values import TYPE_NAMES, coerce, plain
+from motoko.core.values import TYPE_NAMES, coerce, to_plain
 from motoko.errors import ConfigError, ParameterError, suggestion
 
 if TYPE_CHECKING:
@@ -58,14 +58,14 @@ def _types(value: Any, info: ValidationInfo) -> dict[str, str]:
         twin = variables.setdefault(name.upper(), name)
         if twin != name:
             # Scripts get them as environment variables in capitals: one would have the other's.
-            raise Problem(
+            raise InvalidValue(
                 f"{what}s {twin!r} and {name!r} differ only in capitals",
                 (name,),
                 "Give one of them another name.",
             )
         if not isinstance(type_name, str) or type_name not in TYPE_NAMES:
             spelling = type_name if isinstance(type_name, str) else ""
-            raise Problem(
+            raise InvalidValue(
                 f"{what} {name!r} has the unknown type {type_name!r}",
                 (name,),
                 suggestion(spelling, TYPE_NAMES),
@@ -86,7 +86,7 @@ def _job_space(value: Any, info: ValidationInfo) -> dict[str, Any]:
         return section
     for name, given in section.items():
         if name not in types:
-            raise Problem(
+            raise InvalidValue(
                 f"job_space names {name!r}, which is not a job parameter",
                 (name,),
                 suggestion(name, list(types)),
@@ -123,25 +123,25 @@ def _run_value(name: str, given: Any, types: dict[str, str]) -> Any:
     check_name(name, "a run field", RESERVED_FIELDS)
     # Without declared fields any field may be given, but hardly one that looks like a resource.
     if types or _looks_like_resource(name):
-        raise Problem(
+        raise InvalidValue(
             f"run_params names {name!r}, which is not a run field",
             (name,),
             suggestion(name, [*types, *RESOURCES]),
         )
     try:
-        return plain(given, what)
+        return to_plain(given, what)
     except ParameterError as error:
-        raise Problem(error.message, (name,), error.hint) from None
+        raise InvalidValue(error.message, (name,), error.hint) from None
 
 
 def _resource(name: str, given: Any) -> Any:
     if given is None:
-        raise Problem(f"run_params.{name} has no value", (name,))
+        raise InvalidValue(f"run_params.{name} has no value", (name,))
     try:
         value = getattr(RunOptions.model_validate({name: given}), name)
     except ValidationError as error:
         message, path, hint = problems(error)[0]
-        raise Problem(f"run_params.{message}", path, hint) from None
+        raise InvalidValue(f"run_params.{message}", path, hint) from None
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -154,13 +154,13 @@ def _fit(value: Any, type_name: str, what: str, path: tuple[str | int, ...]) -> 
             hint = "Put it in quotes if it is text."
         elif type_name in ("int", "float") and isinstance(value, str):
             hint = number_hint(value, type_name)
-        raise Problem(error.message, path, hint) from None
+        raise InvalidValue(error.message, path, hint) from None
 
 
 def _inner_path(value: str, what: str, path: tuple[str | int, ...] = ()) -> str:
     file = PurePath(value)
     if file.is_absolute() or ".." in file.parts or not file.parts:
-        raise Problem(
+        raise InvalidValue(
             f"{what} must name a file in the study's directory, not {value!r}",
             path,
             "Copy the file there, or make a link to it.",
@@ -171,7 +171,7 @@ def _inner_path(value: str, what: str, path: tuple[str | int, ...] = ()) -> str:
 def _study(value: Any, info: ValidationInfo) -> str:
     name = text(value, info)
     if not _SAFE_NAME.fullmatch(name) or len(name.encode()) > MAX_STUDY:
-        raise Problem(
+        raise InvalidValue(
             f"study must be a name that a directory can have, not {name!r}",
             hint=f"Use letters, digits, '_', '-' and '.', no '.' first; at most {MAX_STUDY}.",
         )
@@ -186,11 +186,11 @@ def _files(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list | tuple):
-        raise Problem(f"config_files must be a list of file names, not {value!r}")
+        raise InvalidValue(f"config_files must be a list of file names, not {value!r}")
     names: dict[str, None] = {}
     for index, item in enumerate(value):
         if not isinstance(item, str):
-            raise Problem(f"config_files must hold file names, not {item!r}", (index,))
+            raise InvalidValue(f"config_files must hold file names, not {item!r}", (index,))
         names[_inner_path(item, "config_files", (index,))] = None
     return tuple(names)
 

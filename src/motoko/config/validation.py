@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 OPERATORS: Final = frozenset({"and", "or", "not", "in"})
 
 
-class Problem(ValueError):
+class InvalidValue(ValueError):
     """A validator's complaint: a whole sentence, and where it is, seen from the validated value."""
 
     def __init__(self, message: str, path: KeyPath = (), hint: str | None = None) -> None:
@@ -29,7 +29,7 @@ class Problem(ValueError):
         self.hint = hint
 
 
-class Section(BaseModel):
+class ConfigModel(BaseModel):
     """A mapping with known keys. A key without a value counts as not given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -42,11 +42,11 @@ class Section(BaseModel):
         known = list(cls.model_fields)
         for key in data:
             if key not in known:
-                raise Problem(f"unknown key {key!r}", (key,), suggestion(key, known))
+                raise InvalidValue(f"unknown key {key!r}", (key,), suggestion(key, known))
         return {key: value for key, value in data.items() if value is not None}
 
 
-Model = TypeVar("Model", bound=Section)
+Model = TypeVar("Model", bound=ConfigModel)
 
 
 def validate(model: type[Model], document: Document) -> Model:
@@ -70,7 +70,7 @@ def _in_words(
     kind: str, place: KeyPath, context: dict[str, Any], value: object
 ) -> tuple[str, KeyPath, str | None]:
     problem = context.get("error")
-    if isinstance(problem, Problem):
+    if isinstance(problem, InvalidValue):
         return problem.message, (*place, *problem.path), problem.hint
     key = ".".join(str(step) for step in place)
     if kind == "missing":
@@ -84,7 +84,7 @@ def whole_number(minimum: int) -> Callable[[Any, ValidationInfo], int]:
 
     def check(value: Any, info: ValidationInfo) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise Problem(
+            raise InvalidValue(
                 f"{info.field_name} must be a whole number of at least {minimum}, not {value!r}",
                 hint=number_hint(value, "int") if isinstance(value, str) else None,
             )
@@ -110,18 +110,18 @@ def number_hint(text: str, type_name: str) -> str:
 def text(value: Any, info: ValidationInfo) -> str:
     """Validate printable text that is not empty."""
     if not isinstance(value, str):
-        raise Problem(
+        raise InvalidValue(
             f"{info.field_name} must be text, not {value!r}", hint="Put it in quotes if it is text."
         )
     if not value.strip() or not value.isprintable():
-        raise Problem(f"{info.field_name} must be printable text, not {value!r}")
+        raise InvalidValue(f"{info.field_name} must be printable text, not {value!r}")
     return value
 
 
 def mapping(value: Any, info: ValidationInfo) -> dict[str, Any]:
     """Validate a mapping."""
     if not isinstance(value, dict):
-        raise Problem(
+        raise InvalidValue(
             f"{info.field_name} must be a mapping (`name: value`), not {value!r}",
             hint="Write one `name: value` on each line, indented.",
         )
@@ -134,7 +134,7 @@ def check_name(name: str, what: str, taken: Iterable[str]) -> None:
     ``what`` says what would have the name, with its article.
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
-        raise Problem(
+        raise InvalidValue(
             f"{name!r} cannot be the name of {what}",
             (name,),
             "Use letters, digits and underscores, a letter first, and no word of Python's own.",
@@ -143,19 +143,19 @@ def check_name(name: str, what: str, taken: Iterable[str]) -> None:
     if seen != name:
         # Python normalises identifiers: the attribute would be looked up by the other spelling.
         codes = " ".join(f"U+{ord(character):04X}" for character in seen)
-        raise Problem(
+        raise InvalidValue(
             f"{name!r} cannot be the name of {what}: Python reads it as {seen!r}",
             (name,),
             f"Write it as {seen!r} ({codes}).",
         )
     if name.lower() in OPERATORS:
-        raise Problem(
+        raise InvalidValue(
             f"{name!r} cannot be the name of {what}: constraints have the word {name.lower()!r}",
             (name,),
             f"Choose another name, such as {name}_.",
         )
     if name in taken:
-        raise Problem(
+        raise InvalidValue(
             f"{name!r} cannot be the name of {what}: the name is taken by Motoko",
             (name,),
             f"Choose another name, such as {name}_.",

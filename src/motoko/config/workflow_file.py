@@ -14,7 +14,7 @@ from motoko.config.discover import WORKFLOW_FILE, misnamed_hint
 from motoko.config.option_models import RunOptions, duration, duration_or_off
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
 from motoko.config.validation import (
-    Problem,
+    InvalidValue,
     check_name,
     mapping,
     text,
@@ -43,15 +43,15 @@ RESERVED_TASK_NAMES: Final = frozenset({
 def _task_managers(value: Any, info: ValidationInfo) -> dict[str, Any]:
     section = mapping(value, info)
     if not section:
-        raise Problem("task_managers is empty", hint="Name at least one study directory.")
+        raise InvalidValue("task_managers is empty", hint="Name at least one study directory.")
     for name, options in section.items():
         check_name(name, "a task manager", RESERVED_TASK_NAMES)
-        if options is not None and not isinstance(options, dict | TaskManagerConfig):
-            raise Problem(
+        if options is not None and not isinstance(options, dict | TaskManagerSettings):
+            raise InvalidValue(
                 f"task manager {name!r} must hold options (`key: value`) or nothing, "
                 f"not {options!r}",
                 (name,),
-                "Known: " + ", ".join(sorted(TaskManagerConfig.model_fields)) + ".",
+                "Known: " + ", ".join(sorted(TaskManagerSettings.model_fields)) + ".",
             )
     return {name: {} if options is None else options for name, options in section.items()}
 
@@ -64,11 +64,11 @@ def _aliases(value: Any, info: ValidationInfo) -> dict[str, str]:
     for name, target in section.items():
         check_name(name, "an alias", RESERVED_TASK_NAMES)
         if name in managers:
-            raise Problem(
+            raise InvalidValue(
                 f"alias {name!r} has the name of a task manager", (name,), "Choose another name."
             )
         if not isinstance(target, str) or target not in managers:
-            raise Problem(
+            raise InvalidValue(
                 f"alias {name!r} stands for {target!r}, which is not a task manager",
                 (name,),
                 suggestion(target if isinstance(target, str) else "", list(managers)),
@@ -78,7 +78,9 @@ def _aliases(value: Any, info: ValidationInfo) -> dict[str, str]:
 
 def _rate(value: Any, info: ValidationInfo) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise Problem(f"{info.field_name} must be a number of submissions a minute, not {value!r}")
+        raise InvalidValue(
+            f"{info.field_name} must be a number of submissions a minute, not {value!r}"
+        )
     return float(value)
 
 
@@ -86,7 +88,7 @@ def _orchestrator(value: Any, info: ValidationInfo) -> str:
     name = text(value, info)
     parts = name.split(".")
     if len(parts) != 2 or not all(part.isidentifier() for part in parts):
-        raise Problem(
+        raise InvalidValue(
             f"orchestrator must be written module.function, not {name!r}",
             hint="`orchestrator: steps.main` is the function main in steps.py beside this file.",
         )
@@ -94,13 +96,13 @@ def _orchestrator(value: Any, info: ValidationInfo) -> str:
 
 
 def _no_host(value: Any, info: ValidationInfo) -> None:
-    raise Problem(
+    raise InvalidValue(
         f"remote studies are not there yet: host cannot be {value!r}",
         hint="Remove `host:`; the study then runs on this machine.",
     )
 
 
-class TaskManagerConfig(RunOptions):
+class TaskManagerSettings(RunOptions):
     """A task manager's entry in ``motoko.yaml``; its options override the workflow's."""
 
     host: Annotated[str | None, BeforeValidator(_no_host)] = None
@@ -110,7 +112,7 @@ class TaskManagerConfig(RunOptions):
 class WorkflowFile(RunOptions):
     """``motoko.yaml`` as it is written. Times are in seconds."""
 
-    task_managers: Annotated[dict[str, TaskManagerConfig], BeforeValidator(_task_managers)]
+    task_managers: Annotated[dict[str, TaskManagerSettings], BeforeValidator(_task_managers)]
     aliases: Annotated[dict[str, str], BeforeValidator(_aliases)] = Field(default_factory=dict)
     orchestrator: Annotated[str, BeforeValidator(_orchestrator)]
     max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
@@ -137,7 +139,7 @@ class QueueLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkflowConfig:
+class WorkflowSettings:
     """A workflow's configuration.
 
     ``path`` is the absolute path of the file, ``orchestrator_line`` the line of it that names the
@@ -150,7 +152,7 @@ class WorkflowConfig:
 
     path: Path
     directory: Path
-    task_managers: Mapping[str, TaskManagerConfig]
+    task_managers: Mapping[str, TaskManagerSettings]
     aliases: Mapping[str, str]
     orchestrator: str
     orchestrator_line: int
@@ -190,7 +192,7 @@ class WorkflowConfig:
         return self.task_managers[name].max_concurrent
 
 
-def load_workflow(file: Path, *, studies: bool = True, tolerant: bool = False) -> WorkflowConfig:
+def load_workflow(file: Path, *, studies: bool = True, tolerant: bool = False) -> WorkflowSettings:
     """Read the ``motoko.yaml`` at ``file`` (or in the directory ``file``) and its studies.
 
     ``tolerant``: collect the errors of studies in ``faults`` instead of raising them.
@@ -206,7 +208,7 @@ def load_workflow(file: Path, *, studies: bool = True, tolerant: bool = False) -
     faults: dict[str, ConfigError] | None = {} if tolerant else None
     found = dict(_studies(file.parent, names, document, faults))
     directory = file.parent.resolve()
-    return WorkflowConfig(
+    return WorkflowSettings(
         path=directory / file.name,
         directory=directory,
         task_managers=written.task_managers,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from motoko.core.records import Move, RunRecord
-from motoko.core.states import ACTIVE, RESERVED_LABELS, Lifecycle, check_label, check_move
-from motoko.core.values import MISSING, same
+from motoko.core.records import RunRecord, Transition
+from motoko.core.states import ACTIVE, RESERVED_LABELS, Lifecycle, check_label, check_transition
+from motoko.core.values import MISSING, values_equal
 from motoko.errors import StateError
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def _shortened(reason: str) -> str:
 
 
 def _moved(run: RunRecord, new: Lifecycle, at: float, cause: str, **changes: Any) -> RunRecord:
-    check_move(str(run.key), run.lifecycle, new)
+    check_transition(str(run.key), run.lifecycle, new)
     attempt = changes.get("attempt", run.attempt)
-    history = (*run.history, Move(at, new.value, cause, attempt))
+    history = (*run.history, Transition(at, new.value, cause, attempt))
     return replace(run, lifecycle=new, history=history, **changes)
 
 
@@ -67,7 +67,7 @@ class SetFields:
     def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
         """Return whether one of these fields was changed by somebody else."""
         return any(
-            not same(seen.fields.get(name, MISSING), fresh.fields.get(name, MISSING))
+            not values_equal(seen.fields.get(name, MISSING), fresh.fields.get(name, MISSING))
             for name in self.fields
         )
 
@@ -102,7 +102,7 @@ class SetLabel:
         new = None if label == run.lifecycle else label
         if new == run.label:
             return run
-        move = Move(self.at, label, self.cause, run.attempt)
+        move = Transition(self.at, label, self.cause, run.attempt)
         return replace(run, label=new, history=(*run.history, move))
 
     def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
@@ -151,7 +151,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Started(_ByToken):
+class MarkStarted(_ByToken):
     """The attempt runs: evidence from its start file."""
 
     token: str
@@ -167,7 +167,7 @@ class Started(_ByToken):
 
 
 @dataclass(frozen=True, slots=True)
-class Remark(_ByToken):
+class SetReason(_ByToken):
     """Keep what a batch scheduler says of an attempt that goes on, such as why it waits."""
 
     token: str
@@ -179,12 +179,12 @@ class Remark(_ByToken):
         """Return the record with the reason, unchanged if the attempt is another or has ended."""
         if run.token != self.token or run.lifecycle not in ACTIVE or run.reason == self.reason:
             return run
-        move = Move(self.at, run.state, self.cause, run.attempt)
+        move = Transition(self.at, run.state, self.cause, run.attempt)
         return replace(run, reason=self.reason, history=(*run.history, move))
 
 
 @dataclass(frozen=True, slots=True)
-class Harvest(_ByToken):
+class ApplyOutbox(_ByToken):
     """Take over what the attempt's outbox says, up to byte ``consumed``."""
 
     token: str
@@ -199,7 +199,7 @@ class Harvest(_ByToken):
             return run
         history = run.history
         if self.label is not None and self.label != run.label:
-            history = (*history, Move(self.at, self.label, "script", run.attempt))
+            history = (*history, Transition(self.at, self.label, "script", run.attempt))
         return replace(
             run,
             fields={**run.fields, **self.fields},
@@ -210,7 +210,7 @@ class Harvest(_ByToken):
 
 
 @dataclass(frozen=True, slots=True)
-class Adopt(_ByToken):
+class TransferAttempt(_ByToken):
     """Another launcher answers for the attempt from now on, its own having gone."""
 
     token: str
@@ -224,7 +224,7 @@ class Adopt(_ByToken):
 
 
 @dataclass(frozen=True, slots=True)
-class End(_ByToken):
+class EndAttempt(_ByToken):
     """The attempt has ended. With attempts left, a bad end makes the run CREATED again.
 
     ``retries`` and ``retry_delay`` (seconds before the first of them, twice as long before each

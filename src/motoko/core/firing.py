@@ -32,7 +32,7 @@ class ConditionKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class EventSpec:
     """A registered event as the engine knows it; ``name`` is unique."""
 
     name: str
@@ -47,7 +47,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Touched:
+class WriteSet:
     """What one commit touched; ``source`` is the firing that made it, if one did.
 
     ``number`` counts commits: it tells which are later than a firing's snapshot.
@@ -71,7 +71,7 @@ class Firing:
 
 
 @dataclass(slots=True)
-class _Hold:
+class _Cooldown:
     """A trigger that has just fired: until ``until``, or a commit from another source that is
     later than the one numbered ``since``.
     """
@@ -80,20 +80,20 @@ class _Hold:
     source: object
     since: int
 
-    def yields_to(self, touched: Touched) -> bool:
+    def yields_to(self, touched: WriteSet) -> bool:
         return touched.source is not self.source and touched.number > self.since
 
 
 @dataclass(slots=True)
 class _EventState:
-    event: Event
+    event: EventSpec
     matching: set[RunKey] = field(default_factory=set)
     selected: dict[str, set[RunKey]] = field(default_factory=dict)
     true_for: set[str] = field(default_factory=set)
     busy: set[RunKey] = field(default_factory=set)
     busy_plain: int | None = None
-    held: dict[RunKey, _Hold] = field(default_factory=dict)
-    held_plain: dict[str, _Hold] = field(default_factory=dict)
+    held: dict[RunKey, _Cooldown] = field(default_factory=dict)
+    held_plain: dict[str, _Cooldown] = field(default_factory=dict)
     done: set[RunKey] = field(default_factory=set)
     done_plain: bool = False
     fired: int = 0
@@ -108,7 +108,7 @@ class FiringEngine:
         self._states: dict[str, _EventState] = {}
         self._count = 0
 
-    def register(self, event: Event) -> None:
+    def register(self, event: EventSpec) -> None:
         """Add an event, or replace the one of this name; firings under way stay busy."""
         new = _EventState(event)
         old = self._states.get(event.name)
@@ -116,11 +116,11 @@ class FiringEngine:
             new.busy, new.busy_plain, new.fired = old.busy, old.busy_plain, old.fired
         self._states[event.name] = new
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[EventSpec]:
         """Return all registered events, in order of registration."""
         return [state.event for state in self._states.values()]
 
-    def event(self, name: str) -> Event:
+    def event(self, name: str) -> EventSpec:
         """Return the registered event of this name."""
         return self._states[name].event
 
@@ -176,13 +176,13 @@ class FiringEngine:
             state.true_for.discard(study)
             state.held_plain.pop(study, None)
 
-    def commit(self, touched: Touched) -> None:
+    def commit(self, touched: WriteSet) -> None:
         """Release the held triggers that this commit touches, unless it is their own."""
         for state in self._states.values():
             if state.held or state.held_plain:
                 self._release(state, touched)
 
-    def _release(self, state: _EventState, touched: Touched) -> None:
+    def _release(self, state: _EventState, touched: WriteSet) -> None:
         state.changed = True
         studies = {key.study for key in touched.runs}
         for key, hold in list(state.held.items()):
@@ -206,7 +206,7 @@ class FiringEngine:
         state = self._states.get(firing.event)
         if state is None:
             return
-        hold = _Hold(now + self._poll_interval, source, since)
+        hold = _Cooldown(now + self._poll_interval, source, since)
         state.changed = True
         state.busy.difference_update(firing.runs)
         for key in firing.runs:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.core.durations import EXAMPLES, parse_duration
 from motoko.core.records import RESERVED_FIELDS, RESOURCES
 from motoko.core.sbatch_options import first_fault
-from motoko.core.values import coerce, plain
+from motoko.core.values import coerce, to_plain
 from motoko.errors import ParameterError, suggestion
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def run_values(
             declared[name] = coerce(value, types[name], what)
         else:
             _check_field_name(name, types, study)
-            other[name] = plain(value, what)
+            other[name] = to_plain(value, what)
     return declared, other, resources
 
 

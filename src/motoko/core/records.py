@@ -28,7 +28,7 @@ class RunKey(NamedTuple):
         return f"{self.study}.{self.id}"
 
 
-class Move(NamedTuple):
+class Transition(NamedTuple):
     """One entry of a run's history: a lifecycle move or a label.
 
     ``time`` is in seconds since the epoch; ``cause`` says who did it, e.g. ``"event forward"``;
@@ -72,7 +72,7 @@ class RunRecord:
     exit_code: int | None = None
     reason: str | None = None
     cancel_requested: bool = False
-    history: tuple[Move, ...] = ()
+    history: tuple[Transition, ...] = ()
     retry_base: int = 0
 
     @property
@@ -156,7 +156,7 @@ def from_stored(data: Mapping[str, Any]) -> RunRecord:
     """Return the record that ``to_stored`` made ``data`` of."""
     values = dict(zip(_ORDER, data["record"][1:], strict=False))
     values["lifecycle"] = Lifecycle(values["lifecycle"])
-    values["history"] = tuple(Move(*move) for move in values["history"])
+    values["history"] = tuple(Transition(*move) for move in values["history"])
     for position in _MAPPINGS:
         name = _ORDER[position]
         values[name] = values.get(name) or {}

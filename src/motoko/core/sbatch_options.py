@@ -98,7 +98,7 @@ def _has_bytes(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class SbatchOptionFault:
     """What is wrong with the option at ``index``, in a whole sentence."""
 
     index: int
@@ -115,18 +115,18 @@ def user_arguments(options: Iterable[str]) -> tuple[str, ...]:
     """
     found: list[str] = []
     for item in _read(options):
-        if isinstance(item, Fault):
+        if isinstance(item, SbatchOptionFault):
             raise ConfigError(item.message, hint=item.hint)
         found += item
     return tuple(found)
 
 
-def first_fault(options: Iterable[str]) -> Fault | None:
+def first_fault(options: Iterable[str]) -> SbatchOptionFault | None:
     """Return the first thing that is wrong with a user's options, as far as that can be told."""
-    return next((item for item in _read(options) if isinstance(item, Fault)), None)
+    return next((item for item in _read(options) if isinstance(item, SbatchOptionFault)), None)
 
 
-def _read(options: Iterable[str]) -> Iterator[tuple[str, ...] | Fault]:
+def _read(options: Iterable[str]) -> Iterator[tuple[str, ...] | SbatchOptionFault]:
     """Yield the arguments that each option stands for, or what is wrong with it."""
     before = ""
     for index, option in enumerate(options):
@@ -137,17 +137,17 @@ def _read(options: Iterable[str]) -> Iterator[tuple[str, ...] | Fault]:
         try:
             words = option_arguments(option)
         except ConfigError as error:
-            yield Fault(index, error.message)
+            yield SbatchOptionFault(index, error.message)
             continue
         fault = _fault(index, option, words[0]) or _surplus(index, option, words)
         yield words if fault is None else fault
         before = words[0] if option.lstrip().startswith("-") and _takes_value(words) else ""
 
 
-def _fault(index: int, option: str, word: str) -> Fault | None:
+def _fault(index: int, option: str, word: str) -> SbatchOptionFault | None:
     why = _refusal(word)
     if why is not None:
-        return Fault(index, f"slurm_options: {option!r} cannot be given: {why}")
+        return SbatchOptionFault(index, f"slurm_options: {option!r} cannot be given: {why}")
     name = _name(word[2:]) if word.startswith("--") else ""
     # sbatch takes the beginning of a name for the name.
     if not name or any(known.startswith(name) for known in KNOWN):
@@ -156,22 +156,24 @@ def _fault(index: int, option: str, word: str) -> Fault | None:
     if not near:
         return None
     message = f"slurm_options: {option!r} cannot be given: sbatch has no option {name!r}"
-    return Fault(index, message, f"Did you mean {near[0]!r}?")
+    return SbatchOptionFault(index, message, f"Did you mean {near[0]!r}?")
 
 
-def _surplus(index: int, option: str, words: tuple[str, ...]) -> Fault | None:
+def _surplus(index: int, option: str, words: tuple[str, ...]) -> SbatchOptionFault | None:
     """Return what is wrong with a value that sbatch would take for something else."""
     if len(words) == 1:
         return None
     first, value = words
     what = f"slurm_options: {option!r} cannot be given"
     if value.startswith("-") and _refusal(value) is not None:
-        return Fault(index, f"{what}: {_refusal(value)}")
+        return SbatchOptionFault(index, f"{what}: {_refusal(value)}")
     flag = first[2:] in FLAGS if first.startswith("--") else set(first[1:]) <= SHORT_FLAGS
     if not flag:
         return None
     # sbatch would run a file of that name instead of the run's script.
-    return Fault(index, f"{what}: {first} takes no value", "Give one option in each entry.")
+    return SbatchOptionFault(
+        index, f"{what}: {first} takes no value", "Give one option in each entry."
+    )
 
 
 def with_suggestion(refusal: str) -> str:

@@ -52,7 +52,7 @@ RESERVED_LABELS: Final = frozenset(member.value for member in Lifecycle)
 MAX_LABEL: Final = 100
 
 
-def check_move(run: str, old: Lifecycle, new: Lifecycle) -> None:
+def check_transition(run: str, old: Lifecycle, new: Lifecycle) -> None:
     """Raise StateError unless ``old -> new`` is a legal move of the lifecycle."""
     if new not in MOVES[old]:
         raise StateError(f"run {run} cannot go from {old} to {new}")

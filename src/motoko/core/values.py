@@ -29,7 +29,7 @@ class Missing:
 MISSING: Final = Missing()
 
 
-def plain(value: Any, what: str) -> Any:
+def to_plain(value: Any, what: str) -> Any:
     """Return ``value`` as plain data, with a copy of every container.
 
     Arrays, and anything else with ``tolist``, become numbers and lists. ``what`` names the value
@@ -56,16 +56,16 @@ def _checked(convert: Callable[..., Any], *arguments: Any) -> Any:
         raise ParameterError(problem.message, hint=problem.hint) from None
 
 
-def same(one: Any, other: Any) -> bool:
+def values_equal(one: Any, other: Any) -> bool:
     """Return whether two plain values are the same in type and content; nan is the same as nan."""
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
         return one == other or (math.isnan(one) and math.isnan(other))
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(values_equal, one, other))
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(values_equal(one[key], other[key]) for key in one)
     return bool(one == other)
 
 

@@ -6,7 +6,7 @@ Three front-ends stand on it: :mod:`motoko.products`, :mod:`motoko.pipeline`,
 
 from __future__ import annotations
 
-from motoko.graph.build_state import Event, Report, Status
+from motoko.graph.build_state import BuildReport, Status, StatusChange
 from motoko.graph.graph import Graph
 from motoko.graph.node import (
     FRESH,
@@ -18,25 +18,25 @@ from motoko.graph.node import (
     stale_because,
     undecided_because,
 )
-from motoko.graph.orders import as_listed, as_visited, by_level
-from motoko.graph.plan import Plan, plan
+from motoko.graph.orders import order_as_listed, order_by_level, order_depth_first
+from motoko.graph.plan import BuildPlan, make_plan
 
 __all__ = [
     "FRESH",
     "STALE",
     "UNDECIDED",
-    "Event",
+    "BuildPlan",
+    "BuildReport",
     "Graph",
     "Node",
-    "Plan",
-    "Report",
     "Status",
+    "StatusChange",
     "Verdict",
-    "as_listed",
-    "as_visited",
-    "by_level",
     "fresh_because",
-    "plan",
+    "make_plan",
+    "order_as_listed",
+    "order_by_level",
+    "order_depth_first",
     "stale_because",
     "undecided_because",
 ]

@@ -7,21 +7,21 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
 
 from motoko.errors import BuildError
-from motoko.graph.build_state import Execution, Step
-from motoko.graph.thread_driver import Agenda, ask, note, visit
+from motoko.graph.build_state import BuildState, NextAction
+from motoko.graph.thread_driver import WorkQueue, build_node, check_freshness, note
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from motoko.graph.build_state import Event
+    from motoko.graph.build_state import StatusChange
     from motoko.graph.node import Node
     from motoko.graph.orders import Order
     from motoko.graph.thread_driver import Ended
 
 
-async def run_in_loop(execution: Execution, order: Order, threads: int) -> None:
+async def run_in_loop(execution: BuildState, order: Order, threads: int) -> None:
     """Ask all nodes first, then deal with them.
 
     Nodes are asked in a thread, and functions called in threads, at most ``threads`` at a time;
@@ -30,16 +30,16 @@ async def run_in_loop(execution: Execution, order: Order, threads: int) -> None:
     """
     slots = max(threads, 1)
     with ThreadPoolExecutor(slots + 1, "motoko-graph") as pool:  # one more to ask in
-        agenda = Agenda(await _visited(execution, pool), order)
+        agenda = WorkQueue(await _visited(execution, pool), order)
         async with asyncio.TaskGroup() as group:
             await _Driver(execution, agenda, slots, pool).run(group)
 
 
-async def _visited(execution: Execution, pool: Executor) -> dict[str, tuple[str, ...]]:
-    events: list[Event] = []
+async def _visited(execution: BuildState, pool: Executor) -> dict[str, tuple[str, ...]]:
+    events: list[StatusChange] = []
     emit, execution.emit = execution.emit, events.append
     try:
-        edges: dict[str, tuple[str, ...]] = await _in_thread(pool, lambda: visit(execution))
+        edges: dict[str, tuple[str, ...]] = await _in_thread(pool, lambda: build_node(execution))
     finally:
         execution.emit = emit
     for event in events:
@@ -48,7 +48,9 @@ async def _visited(execution: Execution, pool: Executor) -> dict[str, tuple[str,
 
 
 class _Driver:
-    def __init__(self, execution: Execution, agenda: Agenda, slots: int, pool: Executor) -> None:
+    def __init__(
+        self, execution: BuildState, agenda: WorkQueue, slots: int, pool: Executor
+    ) -> None:
         self._execution = execution
         self._agenda = agenda
         self._slots = slots
@@ -77,15 +79,15 @@ class _Driver:
     async def _deal(self, node: Node, group: asyncio.TaskGroup) -> None:
         execution = self._execution
         step = execution.decide(node.name)
-        if step is Step.ASK:
-            answer = await _in_thread(self._pool, lambda: ask(node, ready=True))
+        if step is NextAction.ASK:
+            answer = await _in_thread(self._pool, lambda: check_freshness(node, ready=True))
             step = execution.answered(node.name, answer)
-        if step is Step.NOTHING:
+        if step is NextAction.NOTHING:
             self._agenda.settled(node.name)
             return
         assert node.action is not None
         awaited = node.awaited
-        if step is Step.WAIT or not (awaited or self._slots):
+        if step is NextAction.WAIT or not (awaited or self._slots):
             self._waiting.append(node.name)
             return
         execution.started(node.name)

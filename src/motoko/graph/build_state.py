@@ -11,14 +11,14 @@ from enum import Enum, StrEnum
 from types import MappingProxyType, MethodType
 
 from motoko.errors import BuildError
-from motoko.graph.node import FRESH, Verdict, never_said, stale_because
+from motoko.graph.node import FRESH, Verdict, no_reason, stale_because
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from motoko.graph.plan import Plan
+    from motoko.graph.plan import BuildPlan
 
 
 class Status(StrEnum):
@@ -53,7 +53,7 @@ MAKE_IT = "Give the node an action that makes it, or an is_fresh() that says whe
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class StatusChange:
     """A node has come into a status.
 
     ``waits_for`` are the requirements that are not there: of a blocked node, and in a dry run.
@@ -70,7 +70,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BuildReport:
     """How a build went: what became of each node that was visited."""
 
     targets: tuple[str, ...]
@@ -100,7 +100,7 @@ class Report:
             raise BuildError(f"{name!r} is not there: {reasons}", hint=hint)
 
 
-class Step(Enum):
+class NextAction(Enum):
     """What a driver does next with a node."""
 
     NOTHING = "nothing"
@@ -109,14 +109,19 @@ class Step(Enum):
     WAIT = "wait"  # another node's action, which makes this one too, is at work
 
 
-class Execution:
+class BuildState:
     """The state of one build; see the module."""
 
     def __init__(
-        self, plan: Plan, *, dry_run: bool, keep_going: bool, emit: Callable[[Event], None]
+        self,
+        plan: BuildPlan,
+        *,
+        dry_run: bool,
+        keep_going: bool,
+        emit: Callable[[StatusChange], None],
     ) -> None:
         self.nodes = plan.nodes
-        self.report = Report(plan.targets)
+        self.report = BuildReport(plan.targets)
         self.statuses = self.report.statuses
         self._dry_run = dry_run
         self._keep_going = keep_going
@@ -141,55 +146,55 @@ class Execution:
         self._come(name, Status.STALE if verdict.fresh is False else Status.UNDECIDED, verdict)
         return True
 
-    def decide(self, name: str) -> Step:
+    def decide(self, name: str) -> NextAction:
         """Return what to do with a node whose turn it is: its requirements are settled."""
         status = self.statuses[name]
         if status in SETTLED:
             self._come(
                 name, status, self.report.verdicts.get(name), (), self.report.errors.get(name)
             )
-            return Step.NOTHING
+            return NextAction.NOTHING
         node = self.nodes[name]
         lacking = tuple(r for r in node.requires if self.statuses[r] not in AVAILABLE)
         if lacking:
             would_come = all(self.statuses[r] is Status.WOULD_BUILD for r in lacking)
             self._come(name, Status.WOULD_BUILD if would_come else Status.BLOCKED, None, lacking)
-            return Step.NOTHING
+            return NextAction.NOTHING
         if status is Status.UNDECIDED or (node.action is None and node.requires):
-            return Step.ASK  # now that they are there
+            return NextAction.ASK  # now that they are there
         return self._decide_stale(name)
 
-    def _decide_stale(self, name: str) -> Step:
+    def _decide_stale(self, name: str) -> NextAction:
         action = self.nodes[name].action
         verdict = self.report.verdicts[name]
         if action is None and not self.nodes[name].requires:
             self._come(name, Status.MISSING, verdict)
-            return Step.NOTHING
+            return NextAction.NOTHING
         if action is None:
             self._incomplete(name, verdict, "all that it requires is there, but it is not fresh")
-            return Step.NOTHING
+            return NextAction.NOTHING
         if self._dry_run:
             self._come(name, Status.WOULD_BUILD, verdict)
-            return Step.NOTHING
+            return NextAction.NOTHING
         maker = self._acted.get(_identity(action))
         if maker is None:
-            return Step.ACT
+            return NextAction.ACT
         if self.statuses[maker] is Status.BUILDING:
-            return Step.WAIT
+            return NextAction.WAIT
         if maker in self.report.errors:
             self.failed(name, self.report.errors[maker])
-            return Step.NOTHING
-        if self.nodes[name].is_fresh is never_said:
+            return NextAction.NOTHING
+        if self.nodes[name].is_fresh is no_reason:
             self._come(name, self.statuses[maker], self.report.verdicts[maker])
             self.report.verdicts[name] = self.report.verdicts[maker]
-            return Step.NOTHING
-        return Step.ASK
+            return NextAction.NOTHING
+        return NextAction.ASK
 
-    def answered(self, name: str, verdict: Verdict | Exception) -> Step:
+    def answered(self, name: str, verdict: Verdict | Exception) -> NextAction:
         """Note what a node that was asked again answered; return what to do with it."""
         if isinstance(verdict, Exception):
             self.failed(name, verdict)
-            return Step.NOTHING
+            return NextAction.NOTHING
         before = self.statuses[name]
         self.report.verdicts[name] = verdict
         node = self.nodes[name]
@@ -199,12 +204,12 @@ class Execution:
                 or any(self.statuses[one] is Status.BUILT for one in node.requires)
             )
             self._come(name, Status.BUILT if built else Status.FRESH, verdict)
-            return Step.NOTHING
+            return NextAction.NOTHING
         maker = self._acted.get(_identity(node.action))
         if maker is not None:
             reason = f"its action was called for {maker!r} too, but it is not fresh"
             self._incomplete(name, verdict, reason)
-            return Step.NOTHING
+            return NextAction.NOTHING
         if before is Status.UNDECIDED:
             self._come(name, Status.STALE, verdict)
         return self._decide_stale(name)
@@ -245,7 +250,7 @@ class Execution:
             if status in BAD and not self._keep_going:
                 self.stopped = True
         total = len(self.statuses)
-        self.emit(Event(name, status, verdict, error, waits_for, self._done, total))
+        self.emit(StatusChange(name, status, verdict, error, waits_for, self._done, total))
 
 
 def _identity(action: Any) -> object:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motoko.graph.thread_driver import ask
+from motoko.graph.thread_driver import check_freshness
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from motoko.graph.node import Verdict
-    from motoko.graph.plan import Plan
+    from motoko.graph.plan import BuildPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Explanation:
         return "\n".join(map(str, self.reasons))
 
 
-def explain(plan: Plan, name: str) -> Explanation:
+def explain(plan: BuildPlan, name: str) -> Explanation:
     """Ask ``name`` and, from what is not fresh downwards, what it requires."""
     reasons = []
     seen = set()
@@ -62,7 +62,7 @@ def explain(plan: Plan, name: str) -> Explanation:
             continue
         seen.add(current)
         node = plan.nodes[current]
-        reason = Reason(current, depth, ask(node))
+        reason = Reason(current, depth, check_freshness(node))
         reasons.append(reason)
         if not reason.fresh:
             stack.extend((one, depth + 1) for one in reversed(node.requires))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 
 from motoko.errors import DuplicateNodeError, GraphError
-from motoko.graph import plan, thread_driver
-from motoko.graph.build_state import Event, Execution, Report
-from motoko.graph.orders import as_visited
+from motoko.graph import plan as planning
+from motoko.graph import thread_driver
+from motoko.graph.build_state import BuildReport, BuildState, StatusChange
+from motoko.graph.orders import order_depth_first
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from motoko.graph.explain import Explanation
     from motoko.graph.node import Node
     from motoko.graph.orders import Order
-    from motoko.graph.plan import Plan
+    from motoko.graph.plan import BuildPlan
 
-    Observer = Callable[[Event], object]
+    Observer = Callable[[StatusChange], object]
 
 
 class Graph:
@@ -46,13 +47,13 @@ class Graph:
         self.nodes[node.name] = node
         self._dependents = None
 
-    def plan(self, *targets: str) -> Plan:
+    def plan(self, *targets: str) -> BuildPlan:
         """Return what ``targets`` (all nodes by default) need, and in which partial order.
 
         Raises :class:`UnknownNodeError` for a target or a requirement that no node is called, and
         :class:`CycleError` where nodes require each other.
         """
-        return plan.plan(self.nodes, targets or self.nodes)
+        return planning.make_plan(self.nodes, targets or self.nodes)
 
     def check(self) -> None:
         """Raise what :meth:`plan` raises for all nodes."""
@@ -63,7 +64,7 @@ class Graph:
         self._known(name)
         if not transitive:
             return [*dict.fromkeys(self.nodes[name].requires)]
-        return plan.reachable(self._requires, name)
+        return planning.reachable(self._requires, name)
 
     def dependents(self, name: str, *, transitive: bool = True) -> list[str]:
         """Return what requires ``name``, nearest first; ``transitive``: and what requires that.
@@ -80,7 +81,7 @@ class Graph:
         known = self._dependents
         if not transitive:
             return [*known.get(name, ())]
-        return plan.reachable(lambda one: known.get(one, ()), name)
+        return planning.reachable(lambda one: known.get(one, ()), name)
 
     def explain(self, name: str) -> Explanation:
         """Return why ``name`` is fresh or stale, and the same of what it requires if it is not."""
@@ -117,18 +118,18 @@ class Graph:
         dry_run: bool = False,
         keep_going: bool = False,
         observers: Iterable[Observer] = (),
-    ) -> Report:
+    ) -> BuildReport:
         """Build ``targets`` (all nodes by default) and return how it went.
 
         Each node is asked whether it is fresh, before its requirements, which a fresh one spares;
         the action of one that is not is called when its requirements are there. What fails is in
-        the report, see :meth:`Report.raise_failure`; ``keep_going``: what does not depend on it
+        the report, see :meth:`BuildReport.raise_failure`; ``keep_going``: what does not depend on it
         is built nevertheless, otherwise nothing more is started.
 
         ``threads=0``: in this thread, and without ``order`` depth-first: a node is asked, then
         its requirements are dealt with one after the other, then the node itself. Otherwise all
         are asked first and dealt with in ``order``, that many at a time. ``dry_run`` calls no
-        action. ``observers`` are called in this thread with an :class:`Event` for every change;
+        action. ``observers`` are called in this thread with an :class:`StatusChange` for every change;
         what they raise becomes a warning.
 
         Actions that are coroutine functions are awaited in an event loop of their own, all that
@@ -137,9 +138,9 @@ class Graph:
         plan = self.plan(*targets)
         execution = _execution(plan, observers, threads, dry_run=dry_run, keep_going=keep_going)
         if any(node.awaited for node in plan.nodes.values()) and not dry_run:
-            _run_own_loop(execution, order or as_visited, threads)
+            _run_own_loop(execution, order or order_depth_first, threads)
         elif threads:
-            thread_driver.run_in_threads(execution, order or as_visited, threads)
+            thread_driver.run_in_threads(execution, order or order_depth_first, threads)
         elif order is None:
             thread_driver.run_depth_first(execution)
         else:
@@ -154,7 +155,7 @@ class Graph:
         dry_run: bool = False,
         keep_going: bool = False,
         observers: Iterable[Observer] = (),
-    ) -> Report:
+    ) -> BuildReport:
         """Do as :meth:`run` does, in an event loop, without blocking it.
 
         All nodes are asked first, in a thread. Actions that are coroutine functions are awaited,
@@ -165,7 +166,7 @@ class Graph:
 
         plan = self.plan(*targets)
         execution = _execution(plan, observers, threads, dry_run=dry_run, keep_going=keep_going)
-        await run_in_loop(execution, order or as_visited, threads)
+        await run_in_loop(execution, order or order_depth_first, threads)
         return execution.report
 
     def _requires(self, name: str) -> tuple[str, ...]:
@@ -174,20 +175,20 @@ class Graph:
 
     def _known(self, name: str) -> None:
         if name not in self.nodes:
-            raise plan.unknown(name, self.nodes)
+            raise planning.unknown(name, self.nodes)
 
     def _asked(self, name: str) -> str:
         from motoko.graph import diagram
 
-        return diagram.status_of_verdict(thread_driver.ask(self.nodes[name]))
+        return diagram.status_of_verdict(thread_driver.check_freshness(self.nodes[name]))
 
 
 def _execution(
-    plan: Plan, observers: Iterable[Observer], threads: int, *, dry_run: bool, keep_going: bool
-) -> Execution:
+    plan: BuildPlan, observers: Iterable[Observer], threads: int, *, dry_run: bool, keep_going: bool
+) -> BuildState:
     thread_driver.check_threads(threads)
     told = _Observers(observers)
-    return Execution(plan, dry_run=dry_run, keep_going=keep_going, emit=told)
+    return BuildState(plan, dry_run=dry_run, keep_going=keep_going, emit=told)
 
 
 class _Observers:
@@ -197,7 +198,7 @@ class _Observers:
         self._observers = [*observers]
         self._warned: set[int] = set()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: StatusChange) -> None:
         for observer in self._observers:
             try:
                 observer(event)
@@ -207,7 +208,7 @@ class _Observers:
                     warnings.warn(f"observer {observer!r} raised {error!r}", stacklevel=2)
 
 
-def _run_own_loop(execution: Execution, order: Order, threads: int) -> None:
+def _run_own_loop(execution: BuildState, order: Order, threads: int) -> None:
     import asyncio
 
     from motoko.graph.async_driver import run_in_loop

@@ -43,17 +43,17 @@ def undecided_because(*reasons: str) -> Verdict:
     return Verdict(None, reasons)
 
 
-def never_said() -> Verdict:
+def no_reason() -> Verdict:
     """Be the ``is_fresh`` of nodes that have none: what is to be made is made at every build."""
     return STALE
 
 
-def not_known_yet() -> Verdict:
+def always_stale() -> Verdict:
     """Be the ``is_fresh`` of groups."""
     return undecided_because("it is fresh when all that it requires is there")
 
 
-def all_there() -> Verdict:
+def requirements_ready() -> Verdict:
     """Be the ``when_ready`` of groups."""
     return fresh_because("all that it requires is there")
 
@@ -99,7 +99,7 @@ class Node:
         self,
         name: str,
         requires: str | Iterable[str] = (),
-        is_fresh: Answer = never_said,
+        is_fresh: Answer = no_reason,
         action: Callable[[], Any] | None = None,
         origin: str = "",
         when_ready: Answer | None = None,
@@ -110,8 +110,8 @@ class Node:
     ) -> None:
         if type(requires) is not tuple:
             requires = (requires,) if isinstance(requires, str) else (*requires,)
-        if is_fresh is never_said and action is None and requires:
-            is_fresh, when_ready = not_known_yet, when_ready or all_there
+        if is_fresh is no_reason and action is None and requires:
+            is_fresh, when_ready = always_stale, when_ready or requirements_ready
         keep = object.__setattr__
         keep(self, "name", name)
         keep(self, "requires", requires)
@@ -149,7 +149,7 @@ class Node:
     @property
     def is_group(self) -> bool:
         """Whether it is fresh when what it requires is there."""
-        return self.is_fresh is not_known_yet
+        return self.is_fresh is always_stale
 
     @property
     def awaited(self) -> bool:

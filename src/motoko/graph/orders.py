@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     Order = Callable[[Edges], list[str]]
 
 
-def as_visited(edges: Edges) -> list[str]:
+def order_depth_first(edges: Edges) -> list[str]:
     """Return the names as they were visited: depth-first, after what they require."""
     return [*edges]
 
 
-def by_level(edges: Edges) -> list[str]:
+def order_by_level(edges: Edges) -> list[str]:
     """Return first what requires nothing, then what requires only that, and so on.
 
     Within a level names come in the order in which the last of their requirements comes.
@@ -37,7 +37,7 @@ def by_level(edges: Edges) -> list[str]:
     return order
 
 
-def as_listed(names: Sequence[str]) -> Order:
+def order_as_listed(names: Sequence[str]) -> Order:
     """Return the order that follows the list ``names`` as far as requirements allow."""
     ranks = {name: rank for rank, name in enumerate(names)}
 

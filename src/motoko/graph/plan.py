@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BuildPlan:
     """The nodes that targets need, themselves included.
 
     ``order`` is depth-first: every name once, after all that it requires, requirements in the
@@ -26,7 +26,7 @@ class Plan:
     nodes: Mapping[str, Node]
 
 
-def plan(nodes: Mapping[str, Node], targets: Iterable[str]) -> Plan:
+def make_plan(nodes: Mapping[str, Node], targets: Iterable[str]) -> BuildPlan:
     """Return the plan for ``targets``.
 
     Raises :class:`UnknownNodeError` for a target or a requirement that no node is called, and
@@ -37,7 +37,7 @@ def plan(nodes: Mapping[str, Node], targets: Iterable[str]) -> Plan:
         if name not in nodes:
             raise unknown(name, nodes)
     order = depth_first(lambda name: _requirements(name, nodes), wanted)
-    return Plan(wanted, tuple(order), {name: nodes[name] for name in order})
+    return BuildPlan(wanted, tuple(order), {name: nodes[name] for name in order})
 
 
 def depth_first(requires: Callable[[str], Sequence[str]], targets: Iterable[str]) -> list[str]:

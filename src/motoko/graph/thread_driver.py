@@ -6,9 +6,9 @@ import contextlib
 from heapq import heappop, heappush
 
 from motoko.errors import ParameterError
-from motoko.graph.build_state import SETTLED, Execution, Step
+from motoko.graph.build_state import SETTLED, BuildState, NextAction
 from motoko.graph.node import Verdict
-from motoko.graph.orders import as_visited, dependents_of
+from motoko.graph.orders import dependents_of, order_depth_first
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def check_threads(threads: object) -> None:
         )
 
 
-def ask(node: Node, *, ready: bool = False) -> Verdict | Exception:
+def check_freshness(node: Node, *, ready: bool = False) -> Verdict | Exception:
     """Return the node's answer, or the exception that it raised instead.
 
     ``ready``: its requirements are there.
@@ -45,7 +45,7 @@ def ask(node: Node, *, ready: bool = False) -> Verdict | Exception:
         return error
 
 
-def walk(execution: Execution) -> Iterator[str]:
+def traverse(execution: BuildState) -> Iterator[str]:
     """Ask all nodes that have to be, from the targets down; yield each after its requirements.
 
     A fresh node's requirements are not visited. What is done between two names is seen by the
@@ -67,41 +67,41 @@ def walk(execution: Execution) -> Iterator[str]:
                 yield name
 
 
-def _enter(execution: Execution, node: Node) -> tuple[str, Iterator[str]]:
-    down = execution.entered(node.name, ask(node))
+def _enter(execution: BuildState, node: Node) -> tuple[str, Iterator[str]]:
+    down = execution.entered(node.name, check_freshness(node))
     return node.name, iter(node.requires if down else ())
 
 
-def run_depth_first(execution: Execution) -> None:
+def run_depth_first(execution: BuildState) -> None:
     """Deal with each node as soon as it is visited and its requirements are dealt with."""
-    for name in walk(execution):
+    for name in traverse(execution):
         _deal(execution, name)
         if execution.stopped:
             return
 
 
-def run_in_order(execution: Execution, order: Order) -> None:
+def run_in_order(execution: BuildState, order: Order) -> None:
     """Ask all nodes first, then deal with them in ``order``, in this thread."""
-    for name in order(visit(execution)):
+    for name in order(build_node(execution)):
         _deal(execution, name)
         if execution.stopped:
             return
 
 
-def visit(execution: Execution) -> dict[str, tuple[str, ...]]:
+def build_node(execution: BuildState) -> dict[str, tuple[str, ...]]:
     """Ask all nodes that have to be; return the edges between them (a fresh node has none)."""
     edges: dict[str, tuple[str, ...]] = {}
-    for name in walk(execution):
+    for name in traverse(execution):
         settled = execution.statuses[name] in SETTLED
         edges[name] = () if settled else execution.nodes[name].requires
     return edges
 
 
-def _deal(execution: Execution, name: str) -> None:
+def _deal(execution: BuildState, name: str) -> None:
     step = execution.decide(name)
-    if step is Step.ASK:
-        step = execution.answered(name, ask(execution.nodes[name], ready=True))
-    if step is Step.ACT:
+    if step is NextAction.ASK:
+        step = execution.answered(name, check_freshness(execution.nodes[name], ready=True))
+    if step is NextAction.ACT:
         execution.started(name)
         action = execution.nodes[name].action
         assert action is not None
@@ -113,10 +113,10 @@ def _deal(execution: Execution, name: str) -> None:
             execution.ended(name, result)
 
 
-class Agenda:
+class WorkQueue:
     """Which nodes of a visited graph can be dealt with now, first in order first."""
 
-    def __init__(self, edges: dict[str, tuple[str, ...]], order: Order = as_visited) -> None:
+    def __init__(self, edges: dict[str, tuple[str, ...]], order: Order = order_depth_first) -> None:
         self._ranks = {name: rank for rank, name in enumerate(order(edges))}
         self._dependents = dependents_of(edges)
         self._remaining = {name: len(set(requires)) for name, requires in edges.items()}
@@ -141,7 +141,7 @@ class Agenda:
                 self.put(dependent)
 
 
-def run_in_threads(execution: Execution, order: Order, threads: int) -> None:
+def run_in_threads(execution: BuildState, order: Order, threads: int) -> None:
     """Ask all nodes first, then deal with them, at most ``threads`` actions at a time.
 
     Nodes are asked, and events emitted, in this thread. An action sees the context variables of
@@ -152,7 +152,7 @@ def run_in_threads(execution: Execution, order: Order, threads: int) -> None:
     from contextvars import copy_context
     from queue import SimpleQueue
 
-    agenda = Agenda(visit(execution), order)
+    agenda = WorkQueue(build_node(execution), order)
     ended: SimpleQueue[Ended] = SimpleQueue()
     at_work = 0
     waiting: list[str] = []
@@ -160,15 +160,17 @@ def run_in_threads(execution: Execution, order: Order, threads: int) -> None:
         while True:
             while at_work < threads and not execution.stopped and (name := agenda.take()):
                 step = execution.decide(name)
-                if step is Step.ASK:
-                    step = execution.answered(name, ask(execution.nodes[name], ready=True))
-                if step is Step.ACT:
+                if step is NextAction.ASK:
+                    step = execution.answered(
+                        name, check_freshness(execution.nodes[name], ready=True)
+                    )
+                if step is NextAction.ACT:
                     execution.started(name)
                     action = execution.nodes[name].action
                     assert action is not None
                     pool.submit(copy_context().run, _act, name, action, ended)
                     at_work += 1
-                elif step is Step.WAIT:
+                elif step is NextAction.WAIT:
                     waiting.append(name)
                 else:
                     agenda.settled(name)
@@ -189,7 +191,7 @@ def _act(name: str, action: Callable[[], Any], ended: SimpleQueue[Ended]) -> Non
         ended.put((name, None, error))
 
 
-def note(execution: Execution, name: str, result: object, error: BaseException | None) -> None:
+def note(execution: BuildState, name: str, result: object, error: BaseException | None) -> None:
     """Note how an action ended; an interrupt goes on upwards."""
     if error is None:
         execution.ended(name, result)

@@ -18,7 +18,7 @@ def with_values(node: Node, values: Mapping[str, Any]) -> Node:
     return node if node.given is None else node.given(values)
 
 
-def look(node: Node) -> Verdict:
+def probe(node: Node) -> Verdict:
     """Ask the node whether it is fresh, now that its requirements are there."""
     return node.ask(ready=True)
 

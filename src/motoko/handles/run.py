@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Retry, SetFields, SetLabel
 from motoko.core.records import RESERVED_FIELDS, RunKey
-from motoko.core.values import MISSING, coerce_result, duplicate, plain
+from motoko.core.values import MISSING, coerce_result, duplicate, to_plain
 from motoko.errors import ParameterError, UnknownNameError, nearest, suggestion
 from motoko.handles.tracked import tracked
 from motoko.runtime.untrusted_files import read_end
@@ -20,9 +20,9 @@ from motoko.runtime.untrusted_files import read_end
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from motoko.core.records import Move, RunRecord
+    from motoko.core.records import RunRecord, Transition
     from motoko.core.states import Lifecycle
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 
 MOST_OUTPUT: Final = 16 * 2**20  # bytes of a run's standard output that a handle returns
@@ -40,7 +40,9 @@ class Job(Mapping[str, Any]):
 
     __slots__ = ("_id", "_store", "_study", "_values")
 
-    def __init__(self, store: Store, study: str, job_id: int, values: Mapping[str, Any]) -> None:
+    def __init__(
+        self, store: WorkflowStore, study: str, job_id: int, values: Mapping[str, Any]
+    ) -> None:
         self._store = store
         self._study = study
         self._id = job_id
@@ -105,9 +107,9 @@ class Run:
     __slots__ = ("_key", "_store")
 
     _key: RunKey
-    _store: Store
+    _store: WorkflowStore
 
-    def __init__(self, store: Store, key: RunKey) -> None:
+    def __init__(self, store: WorkflowStore, key: RunKey) -> None:
         object.__setattr__(self, "_store", store)
         object.__setattr__(self, "_key", key)
 
@@ -174,7 +176,7 @@ class Run:
         return self.record.tries
 
     @property
-    def history(self) -> tuple[Move, ...]:
+    def history(self) -> tuple[Transition, ...]:
         """Return every lifecycle move and label with time, cause and attempt."""
         return self.record.history
 
@@ -292,7 +294,7 @@ class Run:
         scope = self._store.scope()
         what = f"run {self._key}: field {name!r}"
         declared = self._store.field_types(self._key.study).get(name)
-        stored = plain(value, what) if declared is None else coerce_result(value, declared, what)
+        stored = to_plain(value, what) if declared is None else coerce_result(value, declared, what)
         scope.write(EditRun(self._key, SetFields({name: stored}), blind=scope.blind))
 
     def __delattr__(self, name: str) -> None:
@@ -328,7 +330,7 @@ class Run:
         return f"<run {self._key}>"
 
 
-def pairs(store: Store, records: list[RunRecord]) -> list[tuple[Run, Job]]:
+def pairs(store: WorkflowStore, records: list[RunRecord]) -> list[tuple[Run, Job]]:
     """Return (run, job) handles for these records."""
     return [
         (Run(store, record.key), Job(store, record.study, record.job_id, record.job))

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
 from motoko.launcher.claiming import Evidence
-from motoko.launcher.run_directory import PRIVATE, marked
+from motoko.launcher.run_directory import PRIVATE, read_marker
 from motoko.runtime.files import exclusive_create, write_atomic
-from motoko.runtime.processes import PROC, ProcessId, identify, is_alive
+from motoko.runtime.processes import PROC, ProcessIdentity, identify, is_alive
 from motoko.runtime.untrusted_files import read_file, stat_file
 from motoko.worker import OUTBOX
 from motoko.worker.attempt_context import OVER
 
 if TYPE_CHECKING:
-    from motoko.launcher.run_directory import Place
+    from motoko.launcher.run_directory import AttemptPaths
     from motoko.runtime.untrusted_files import Found
 
 START: Final = "start"
@@ -46,14 +46,14 @@ _EXIT: Final = re.compile(r"exit ([0-9]{1,3})\n")
 log = logging.getLogger(__name__)
 
 
-def look(place: Place) -> tuple[Evidence, ProcessId | None]:
+def read_evidence(place: AttemptPaths) -> tuple[Evidence, ProcessIdentity | None]:
     """Return what there is to know of an attempt now, and its process if that is known."""
     start = _read(place, START)
     if start.missing:
         status, fault = exit_record(place)
         return Evidence(status=status, fault=fault), None
     process = parse_start(start.text)
-    alive = process is not None and works(process, place.private)
+    alive = process is not None and is_wrapper_running(process, place.private)
     # The exit record is read last: a process that was seen dead has left it by then, or never.
     status, fault = exit_record(place)
     evidence = Evidence(
@@ -67,28 +67,28 @@ def look(place: Place) -> tuple[Evidence, ProcessId | None]:
     return evidence, process
 
 
-def taken_by(launcher: str) -> bytes:
+def start_file_text(launcher: str) -> bytes:
     """Return what a launcher writes into the start file of an attempt that it takes back."""
     return f"{TAKEN}{launcher}\n".encode()
 
 
-def parse_start(text: str) -> ProcessId | None:
+def parse_start(text: str) -> ProcessIdentity | None:
     """Return the process that a start file names, None if it names none or is incomplete."""
     found = _START.match(text)
     if found is None or int(found[1]) < 1:
         return None
     pid, boot, line = int(found[1]), found[2], found[3]
     if not line:  # no /proc here: the pid alone has to do
-        return identify(pid) or ProcessId(pid, 0, boot)
+        return identify(pid) or ProcessIdentity(pid, 0, boot)
     # The command's name is in parentheses and may contain anything, parentheses too.
     stat = _STAT.fullmatch(line)
     if stat is None:
         return None
     # An older wrapper wrote neither PID namespace nor host.
-    return ProcessId(pid, int(stat[1]), boot, int(found[4] or 0), found[5] or "")
+    return ProcessIdentity(pid, int(stat[1]), boot, int(found[4] or 0), found[5] or "")
 
 
-def exit_record(place: Place) -> tuple[int | None, str | None]:
+def exit_record(place: AttemptPaths) -> tuple[int | None, str | None]:
     """Return the exit record's status, None if there is no complete one, and what is wrong then."""
     found = _read(place, EXIT)
     record = _EXIT.fullmatch(found.text)
@@ -101,41 +101,41 @@ def exit_record(place: Place) -> tuple[int | None, str | None]:
     return None, f"{place.file(EXIT)} is damaged"
 
 
-def exit_status(place: Place) -> int | None:
+def exit_status(place: AttemptPaths) -> int | None:
     """Return the exit record's status, None if there is no complete one."""
     return exit_record(place)[0]
 
 
-def record_missing(place: Place) -> str:
+def record_missing(place: AttemptPaths) -> str:
     """Return what is to be said of an exit record that is not complete, and names the file."""
     _, fault = exit_record(place)
     what = "is empty" if exit_is_empty(place) else "does not exist"
     return fault or f"{place.file(EXIT)} {what}"
 
 
-def exit_is_empty(place: Place) -> bool:
+def exit_is_empty(place: AttemptPaths) -> bool:
     """Return whether there is an exit record without content."""
     found = stat_file(place.file(EXIT))
     return found.data is not None and found.size == 0
 
 
-def outbox_size(place: Place) -> int:
+def outbox_size(place: AttemptPaths) -> int:
     """Return how many bytes the attempt's outbox has, 0 if there is none to be read."""
     return stat_file(place.file(OUTBOX)).size
 
 
-def file_time(place: Place, name: str) -> float | None:
+def file_time(place: AttemptPaths, name: str) -> float | None:
     """Return when a file of the attempt was written, in seconds since the epoch."""
     return stat_file(place.file(name)).modified or None
 
 
-def stopped_for(place: Place) -> Lifecycle | None:
+def read_stop_reason(place: AttemptPaths) -> Lifecycle | None:
     """Return the outcome for which a launcher ended the attempt, CREATED if it was recalled."""
     word = _read(place, STOP).text.strip()
     return Lifecycle(word) if word in STOPS else None
 
 
-def note_stop(place: Place, outcome: Lifecycle) -> None:
+def write_stop_reason(place: AttemptPaths, outcome: Lifecycle) -> None:
     """Note why the attempt is about to be ended, for whoever harvests it, where that is possible.
 
     It is ended in any case, whatever has become of its directory.
@@ -146,7 +146,7 @@ def note_stop(place: Place, outcome: Lifecycle) -> None:
         log.warning("%s cannot be written: %s", place.file(STOP), error.strerror or error)
 
 
-def note_end(place: Place) -> None:
+def write_exit_record(place: AttemptPaths) -> None:
     """Mark an attempt as over where it left no exit record, as far as that is possible.
 
     `motoko-worker` then refuses records of processes that are still alive. Call this before the
@@ -157,16 +157,16 @@ def note_end(place: Place) -> None:
             exclusive_create(place.file(OVER))
 
 
-def working_in(run: str) -> ProcessId | None:
+def processes_working_in(run: str) -> ProcessIdentity | None:
     """Return the living process of an attempt that a run directory holds, None if there is none."""
     for start in Path(run, PRIVATE).glob(f"*/{START}"):
         process = parse_start(read_file(start).text)
-        if process is not None and works(process, start.parent):
+        if process is not None and is_wrapper_running(process, start.parent):
             return process
     return None
 
 
-def works(process: ProcessId, attempt: str | Path) -> bool:
+def is_wrapper_running(process: ProcessIdentity, attempt: str | Path) -> bool:
     """Return whether a process lives and is the wrapper of the attempt in this private directory.
 
     It is another's where the directory is a copy of the one that it was started with, or where
@@ -195,7 +195,7 @@ def _attempt_of(arguments: list[bytes]) -> str:
     return next((name for name in names if f"/{PRIVATE}/" in name), "")
 
 
-def find_by_token(token: str) -> ProcessId | None:
+def find_by_token(token: str) -> ProcessIdentity | None:
     """Return the wrapper process that was started for an attempt, by its arguments."""
     wanted = f"/{PRIVATE}/{token}"
     for name in filter(str.isdigit, os.listdir(PROC) if _proc() else ()):
@@ -216,16 +216,19 @@ def _proc() -> bool:
     return (PROC / "self/cmdline").exists()
 
 
-def _read(place: Place, name: str) -> Found:
+def _read(place: AttemptPaths, name: str) -> Found:
     return read_file(place.file(name))
 
 
-def taken_away(place: Place) -> bool:
+def was_reclaimed(place: AttemptPaths) -> bool:
     """Return whether an attempt that did not start never will: another launcher has seen to it."""
-    return look(place)[0].taken_back or marked(place.run) != (place.attempt, place.stamp)
+    return read_evidence(place)[0].taken_back or read_marker(place.run) != (
+        place.attempt,
+        place.stamp,
+    )
 
 
-def ran(place: Place) -> bool:
+def has_started(place: AttemptPaths) -> bool:
     """Return whether the attempt's wrapper took its start file, whatever has become of that."""
     start = _read(place, START)
     return not start.missing and not start.text.startswith(TAKEN)

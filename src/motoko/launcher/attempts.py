@@ -13,17 +13,17 @@ from motoko.launcher.claiming import Load, fits
 
 if TYPE_CHECKING:
     from motoko.core.records import RunKey, RunRecord
-    from motoko.launcher.claiming import Ending, Terms
-    from motoko.launcher.executors.batch.submission_files import Task
-    from motoko.launcher.executors.process_handle import Handle
-    from motoko.launcher.run_directory import Place
+    from motoko.launcher.claiming import AttemptOutcome, Terms
+    from motoko.launcher.executors.batch.submission_files import ArrayTask
+    from motoko.launcher.executors.process_handle import ProcessHandle
+    from motoko.launcher.run_directory import AttemptPaths
 
 
 LATELY: Final = 1.0  # seconds
 ENDS_KEPT: Final = 64
 
 
-class Active:
+class Attempt:
     """One attempt, from its claim until its end is in the database.
 
     ``stop``: why the launcher ends it early, CREATED if the run shall be tried again later;
@@ -38,13 +38,13 @@ class Active:
     set when nothing more is to be recorded.
     """
 
-    def __init__(self, record: RunRecord, terms: Terms, place: Place) -> None:
+    def __init__(self, record: RunRecord, terms: Terms, place: AttemptPaths) -> None:
         self.record = record
         self.terms = terms
         self.place = place
         self.token: str = place.token
-        self.handle: Handle | None = None
-        self.task: Task | None = None
+        self.handle: ProcessHandle | None = None
+        self.task: ArrayTask | None = None
         self.submission: tuple[str, int] | None = None
         self.doubted: float | None = None
         self.remark = record.reason
@@ -76,37 +76,37 @@ def started_at(record: RunRecord) -> float | None:
     return times[-1] if times and record.lifecycle is Lifecycle.START else None
 
 
-class Pool:
+class SlotPool:
     """All attempts of a launcher: those that wait for a slot, in order, and those that have one."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self._attempts: dict[str, Active] = {}
-        self._waiting: list[Active] = []
-        self._running: set[Active] = set()
+        self._attempts: dict[str, Attempt] = {}
+        self._waiting: list[Attempt] = []
+        self._running: set[Attempt] = set()
         self._ends: deque[float] = deque(maxlen=ENDS_KEPT)
         self.drained = asyncio.Event()
         self.drained.set()
 
-    def all(self) -> list[Active]:
+    def all(self) -> list[Attempt]:
         """Return all attempts whose end is not recorded yet."""
         return list(self._attempts.values())
 
-    def has(self, active: Active) -> bool:
+    def has(self, active: Attempt) -> bool:
         """Return whether the attempt's end is not recorded yet."""
         return active.token in self._attempts
 
-    def running(self) -> list[Active]:
+    def running(self) -> list[Attempt]:
         """Return the attempts that have a slot."""
         return list(self._running)
 
-    def add(self, active: Active) -> None:
+    def add(self, active: Attempt) -> None:
         """Add an attempt that waits for a slot."""
         self._attempts[active.token] = active
         self._waiting.append(active)
         self.drained.clear()
 
-    def add_running(self, active: Active) -> None:
+    def add_running(self, active: Attempt) -> None:
         """Add an attempt that runs already."""
         self._attempts[active.token] = active
         self._running.add(active)
@@ -115,12 +115,12 @@ class Pool:
         """Note that an attempt has ended just now."""
         self._ends.append(time.monotonic())
 
-    def start(self) -> list[Active]:
+    def start(self) -> list[Attempt]:
         """Return the attempts that may start now; their slots are taken from here on."""
         if not self._waiting:
             return []
         taken = sum(active.terms.slots for active in self._running)
-        started: list[Active] = []
+        started: list[Attempt] = []
         while self._waiting and fits(self._waiting[0].terms.slots, taken, self.slots):
             active = self._waiting.pop(0)
             self._running.add(active)
@@ -130,11 +130,11 @@ class Pool:
             self.drained.set()
         return started
 
-    def waits(self, active: Active) -> bool:
+    def waits(self, active: Attempt) -> bool:
         """Return whether the attempt waits for a slot."""
         return active in self._waiting
 
-    def release(self, active: Active) -> None:
+    def release(self, active: Attempt) -> None:
         """Give the attempt's slot back, or its place in the queue."""
         self._running.discard(active)
         if active in self._waiting:
@@ -142,7 +142,7 @@ class Pool:
             if not self._waiting:
                 self.drained.set()
 
-    def remove(self, active: Active) -> None:
+    def remove(self, active: Attempt) -> None:
         """Forget an attempt."""
         self.release(active)
         self._attempts.pop(active.token, None)
@@ -162,51 +162,51 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class AttemptEnd:
     """An attempt that is over: by its exit status, or by what is known of it already.
 
     ``status`` None: nobody can tell. ``at`` is in seconds since the epoch. ``fault``: what is wrong
     with its exit record.
     """
 
-    active: Active
+    active: Attempt
     status: int | None
     at: float
-    ending: Ending | None = None
+    ending: AttemptOutcome | None = None
     fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Notes:
+class UpdateNotes:
     """What is to be recorded in the next commit.
 
     ``requeued`` come with the cause, and with the seconds until they may be tried again;
     ``remarks``: what a scheduler says of attempts that go on.
     """
 
-    ended: tuple[Ended, ...] = ()
-    started: tuple[Active, ...] = ()
-    grown: tuple[Active, ...] = ()
-    adopted: tuple[Active, ...] = ()
-    requeued: tuple[tuple[Active, str, float], ...] = ()
-    remarks: tuple[tuple[Active, str], ...] = ()
+    ended: tuple[AttemptEnd, ...] = ()
+    started: tuple[Attempt, ...] = ()
+    grown: tuple[Attempt, ...] = ()
+    adopted: tuple[Attempt, ...] = ()
+    requeued: tuple[tuple[Attempt, str, float], ...] = ()
+    remarks: tuple[tuple[Attempt, str], ...] = ()
 
     @property
-    def leaving(self) -> set[Active]:
+    def leaving(self) -> set[Attempt]:
         """Return the attempts that are over."""
         return {item.active for item in self.ended} | {active for active, _, _ in self.requeued}
 
 
-class Notebook:
+class PendingUpdates:
     """Collects what is to be recorded, and wakes whoever records it."""
 
     def __init__(self) -> None:
-        self.ended: list[Ended] = []
-        self.started: list[Active] = []
-        self.grown: list[Active] = []
-        self.adopted: list[Active] = []
-        self.requeued: list[tuple[Active, str, float]] = []
-        self.remarks: list[tuple[Active, str]] = []
+        self.ended: list[AttemptEnd] = []
+        self.started: list[Attempt] = []
+        self.grown: list[Attempt] = []
+        self.adopted: list[Attempt] = []
+        self.requeued: list[tuple[Attempt, str, float]] = []
+        self.remarks: list[tuple[Attempt, str]] = []
         self._wake = asyncio.Event()
 
     def stir(self) -> None:
@@ -217,10 +217,10 @@ class Notebook:
         """Wait until there is something to do."""
         await self._wake.wait()
 
-    def take(self) -> Notes:
+    def take(self) -> UpdateNotes:
         """Return all notes, and begin anew."""
         self._wake.clear()
-        notes = Notes(
+        notes = UpdateNotes(
             tuple(self.ended),
             tuple(self.started),
             tuple(self.grown),

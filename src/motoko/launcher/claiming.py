@@ -66,7 +66,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class ServedQueue:
     """What a launcher serves: runs for one of its generators, meant for one of its machines."""
 
     generators: frozenset[str]
@@ -104,7 +104,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ClaimPlan:
     """Which runs to claim, and when to look again because of a ``not_before``."""
 
     claims: tuple[tuple[RunRecord, Terms], ...] = ()
@@ -150,13 +150,13 @@ def fits(wanted: int, taken: int, slots: int) -> bool:
     return taken == 0 or taken + wanted <= slots
 
 
-def choose(
+def choose_claims(
     queues: Sequence[tuple[str, Iterable[RunRecord]]],
     terms_of: Callable[[RunRecord], Terms | None],
     capacity: Capacity,
     load: Load,
     now: float,
-) -> Choice:
+) -> ClaimPlan:
     """Return which CREATED runs to claim: the studies take turns, each in the order given.
 
     ``terms_of`` returns None for a run that is not for this launcher. The first run that does not
@@ -172,17 +172,17 @@ def choose(
             terms = terms_of(record)
             if terms is not None and chooser.due(record):
                 if not chooser.take(record, terms):
-                    return Choice(tuple(chooser.claims), chooser.wake_at)
+                    return ClaimPlan(tuple(chooser.claims), chooser.wake_at)
                 turns.append((study, records))
                 break
-    return Choice(tuple(chooser.claims), chooser.wake_at)
+    return ClaimPlan(tuple(chooser.claims), chooser.wake_at)
 
 
 # -- evidence --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class AttemptOutcome:
     """How an attempt ended."""
 
     outcome: Lifecycle
@@ -205,14 +205,14 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def ending(
+def outcome_of_exit(
     status: int | None,
     *,
     stopped: Lifecycle | None = None,
     failed: str | None = None,
     timeout: float | None = None,
     fault: str | None = None,
-) -> Ending:
+) -> AttemptOutcome:
     """Return how an attempt ended.
 
     ``status`` is its wrapper's exit status, None if its process went without leaving one.
@@ -222,23 +222,23 @@ def ending(
     code = None if status is None else exit_code(status)
     if stopped is Lifecycle.TIMEOUT:
         limit = "its timeout" if timeout is None else f"its timeout of {timeout:g} s"
-        return Ending(Lifecycle.TIMEOUT, code, f"it ran longer than {limit}")
+        return AttemptOutcome(Lifecycle.TIMEOUT, code, f"it ran longer than {limit}")
     if stopped is Lifecycle.CANCELLED:
-        return Ending(Lifecycle.CANCELLED, code, "cancelled on request")
+        return AttemptOutcome(Lifecycle.CANCELLED, code, "cancelled on request")
     if code is None:
         reason = "its process ended without an exit record"
-        return Ending(Lifecycle.LOST, None, f"{reason}: {fault}" if fault else reason)
+        return AttemptOutcome(Lifecycle.LOST, None, f"{reason}: {fault}" if fault else reason)
     reasons = [f"its results cannot be read: {fault}"] if fault else []
     if code or failed is not None:
         told = f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
         reasons.insert(0, failed or told)
     outcome = Lifecycle.FAILED if reasons else Lifecycle.FINISHED
-    return Ending(outcome, code, "; ".join(reasons) or None)
+    return AttemptOutcome(outcome, code, "; ".join(reasons) or None)
 
 
 def with_fields_checked(
-    found: Ending, declared: Iterable[str], given: Iterable[str], *, required: bool
-) -> Ending:
+    found: AttemptOutcome, declared: Iterable[str], given: Iterable[str], *, required: bool
+) -> AttemptOutcome:
     """Return the ending with a remark on run fields that were not set, or are not declared.
 
     It applies to a run that finished, if the study declares fields. ``required``: a declared field
@@ -257,10 +257,10 @@ def with_fields_checked(
         remarks.append(f"it set {_listed(unknown)}, not declared in bd.yaml{question}")
     failed = required and bool(missing)
     outcome = Lifecycle.FAILED if failed else Lifecycle.FINISHED
-    return Ending(outcome, found.exit_code, "; ".join(remarks))
+    return AttemptOutcome(outcome, found.exit_code, "; ".join(remarks))
 
 
-def with_damage(found: Ending, lines: int) -> Ending:
+def with_damage(found: AttemptOutcome, lines: int) -> AttemptOutcome:
     """Return the ending with a remark on lines of the outbox that are no records."""
     if not lines:
         return found
@@ -268,7 +268,7 @@ def with_damage(found: Ending, lines: int) -> Ending:
     return _with_remark(found, f"{what} damaged and not among its results")
 
 
-def with_processes_left(found: Ending, names: Sequence[str]) -> Ending:
+def with_processes_left(found: AttemptOutcome, names: Sequence[str]) -> AttemptOutcome:
     """Return the ending with a remark on processes that cannot be ended."""
     if not names:
         return found
@@ -276,7 +276,7 @@ def with_processes_left(found: Ending, names: Sequence[str]) -> Ending:
     return _with_remark(found, f"it left what cannot be ended: {shown}")
 
 
-def _with_remark(found: Ending, remark: str) -> Ending:
+def _with_remark(found: AttemptOutcome, remark: str) -> AttemptOutcome:
     return replace(found, reason=f"{found.reason}; {remark}" if found.reason else remark)
 
 

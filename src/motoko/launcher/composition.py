@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.config import generator_name, load_workflow
 from motoko.core.parameter_space import GENERATORS
 from motoko.errors import ConfigError, LauncherError, suggestion
-from motoko.launcher.claiming import LOCAL, SLURM, Capacity, Site
-from motoko.launcher.executors.local_process import BashGenerator
-from motoko.launcher.launcher import Launcher, Options
+from motoko.launcher.claiming import LOCAL, SLURM, Capacity, ServedQueue
+from motoko.launcher.executors.local_process import BashLauncher
+from motoko.launcher.launcher import Launcher, LauncherOptions
 from motoko.launcher.reloading import Reloader
-from motoko.launcher.schedulers.slurm.commands import SUBMIT, Scheduler
-from motoko.server.state_dir import StateDirectory
+from motoko.launcher.schedulers.slurm.commands import SUBMIT, CommandRunner
+from motoko.server.state_dir import StateDir
 from motoko.storage.launcher_leases import machines
 from motoko.storage.ownership import claim
-from motoko.storage.store import Store, runs_directory
+from motoko.storage.store import WorkflowStore, runs_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from motoko.config import WorkflowConfig
+    from motoko.config import WorkflowSettings
 
 AHEAD: Final = 16  # runs claimed ahead, at most, where they are short
 OWN_FILES: Final = 40  # open files of a launcher beside one for each run
@@ -34,7 +34,7 @@ OWN_FILES: Final = 40  # open files of a launcher beside one for each run
 log = logging.getLogger(__name__)
 
 
-def make_launcher(
+def build_launcher(
     directory: Path,
     *,
     generator: str | None = None,
@@ -42,7 +42,7 @@ def make_launcher(
     machine_name: str | None = None,
     lease: float,
     hold: bool = False,
-) -> tuple[Launcher, Store]:
+) -> tuple[Launcher, WorkflowStore]:
     """Return a launcher for the workflow in ``directory``, and the store it works on.
 
     ``studies``: only these; ``generator``: in place of what the configuration says.
@@ -51,8 +51,8 @@ def make_launcher(
     wrong, and scripts may be missing.
     """
 
-    def options_of(config: WorkflowConfig) -> Options:
-        options = make_options(
+    def options_of(config: WorkflowSettings) -> LauncherOptions:
+        options = build_options(
             config, generator=generator, studies=studies, machine_name=machine_name, lease=lease
         )
         if not hold:
@@ -62,8 +62,8 @@ def make_launcher(
         return options
 
     config = load_workflow(directory, tolerant=hold)
-    store = Store(StateDirectory.of(directory), config.studies)
-    launcher = Launcher(store, options_of(config), BashGenerator(), Scheduler())
+    store = WorkflowStore(StateDir.of(directory), config.studies)
+    launcher = Launcher(store, options_of(config), BashLauncher(), CommandRunner())
     launcher.reload_by(
         Reloader(
             config,
@@ -77,14 +77,14 @@ def make_launcher(
     return launcher, store
 
 
-def make_options(
-    config: WorkflowConfig,
+def build_options(
+    config: WorkflowSettings,
     *,
     generator: str | None = None,
     studies: Sequence[str] = (),
     machine_name: str | None = None,
     lease: float,
-) -> Options:
+) -> LauncherOptions:
     """Return what a launcher serves by a configuration."""
     served = _served(config, studies)
     defaults = {name: config.options(name).given() for name in served}
@@ -93,10 +93,10 @@ def make_options(
         defaults = {name: {**given, "generator": chosen} for name, given in defaults.items()}
     limits = {name: config.max_concurrent_of(name) for name in served}
     per_study = {name: limit for name, limit in limits.items() if limit is not None}
-    local = Capacity(_at_once(config.max_concurrent or cores()), AHEAD, per_study)
-    return Options(
+    local = Capacity(_at_once(config.max_concurrent or available_cores()), AHEAD, per_study)
+    return LauncherOptions(
         studies=served,
-        site=Site(frozenset(GENERATORS), machines(machine_name)),
+        site=ServedQueue(frozenset(GENERATORS), machines(machine_name)),
         capacities={LOCAL: local, SLURM: Capacity(config.queue.max_queued, 0, per_study)},
         limits=config.queue,
         defaults=defaults,
@@ -128,14 +128,14 @@ def _check_scheduler(defaults: Mapping[str, Mapping[str, Any]]) -> None:
             )
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _served(config: WorkflowConfig, studies: Sequence[str]) -> tuple[str, ...]:
+def _served(config: WorkflowSettings, studies: Sequence[str]) -> tuple[str, ...]:
     names = [config.aliases.get(study, study) for study in studies]
     for name in names:
         if name not in config.task_managers:

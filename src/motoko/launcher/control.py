@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from motoko.runtime.processes import ProcessId
-    from motoko.server.state_dir import StateDirectory
+    from motoko.runtime.processes import ProcessIdentity
+    from motoko.server.state_dir import StateDir
 
 WAKE: Final = signal.SIGUSR1
 RECALL: Final = "recall"
@@ -34,7 +34,7 @@ LOOK: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ControlRequest:
     """``recall``: stop the runs of a run name (None: all) and make them CREATED, claim no more of
     them; ``resume``: claim them again; ``end``: end the launcher, and let its runs go on.
 
@@ -46,15 +46,15 @@ class Request:
     unless_orchestrated: bool = False
 
 
-def requests_directory(state: StateDirectory) -> Path:
+def requests_directory(state: StateDir) -> Path:
     """Return where requests are put."""
     return state.path / "launcher.requests"
 
 
-def post(
-    state: StateDirectory,
-    launcher: ProcessId,
-    request: Request,
+def submit(
+    state: StateDir,
+    launcher: ProcessIdentity,
+    request: ControlRequest,
     *,
     timeout: float,
     lives: Callable[[], bool] | None = None,
@@ -89,12 +89,12 @@ def post(
         path.unlink(missing_ok=True)
 
 
-def pending(state: StateDirectory) -> list[tuple[Path, Request]]:
+def pending(state: StateDir) -> list[tuple[Path, ControlRequest]]:
     """Return the requests to this process that were not carried out yet, in the order asked."""
-    found: list[tuple[Path, Request]] = []
+    found: list[tuple[Path, ControlRequest]] = []
     for path in sorted(requests_directory(state).glob(f"{current().label}-*{SUFFIX}")):
         try:
-            found.append((path, Request(**json.loads(path.read_bytes()))))
+            found.append((path, ControlRequest(**json.loads(path.read_bytes()))))
         except (OSError, ValueError, TypeError):
             path.unlink(missing_ok=True)
     return found

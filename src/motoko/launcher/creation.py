@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from motoko.errors import StorageError
-from motoko.launcher.attempt_files import working_in
+from motoko.launcher.attempt_files import processes_working_in
 from motoko.server.lifecycle import create_database
 from motoko.storage.ownership import check, claim
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 
-def create_workflow(store: Store, *, replace: bool) -> None:
+def create_workflow(store: WorkflowStore, *, replace: bool) -> None:
     """Make the database; DatabaseExistsError where there are results and not ``replace``.
 
     SharedStudyError where a study's run directories are another workflow's, StorageError where a
@@ -34,7 +34,7 @@ def create_workflow(store: Store, *, replace: bool) -> None:
 
 def _check_unused(runs: Path) -> None:
     for run in runs.glob("run-*"):
-        process = working_in(str(run))
+        process = processes_working_in(str(run))
         if process is not None:
             raise StorageError(
                 f"process {process.pid} still works in {run}, which would be moved aside",

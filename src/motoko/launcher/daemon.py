@@ -24,7 +24,7 @@ import anyio
 
 from motoko.config import load_workflow
 from motoko.errors import MotokoError, ServerError
-from motoko.launcher.control import END, RECALL, RESUME, WAKE, Request, pending, post
+from motoko.launcher.control import END, RECALL, RESUME, WAKE, ControlRequest, pending, submit
 from motoko.launcher.removal import sweep_quietly
 from motoko.launcher.users import SERVER, is_deserted, keep, mark_file, others, services_lock
 from motoko.runtime.clock import uptime
@@ -40,21 +40,21 @@ from motoko.runtime.environment import differences
 from motoko.runtime.file_lock import FileLock
 from motoko.runtime.files import private_directory
 from motoko.runtime.logs import log_to_stderr
-from motoko.runtime.processes import Standing, is_visible, keeps_lease, standing, stop
+from motoko.runtime.processes import Standing, is_visible, keeps_lease, standing, terminate
 from motoko.runtime.signals import reset_all
 from motoko.server.lifecycle import stop_server
-from motoko.server.state_dir_guard import LOOK_SECONDS, Home
+from motoko.server.state_dir_guard import LOOK_SECONDS, StateDirGuard
 from motoko.storage.launcher_leases import machines
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from motoko.launcher.launcher import Launcher
-    from motoko.runtime.processes import ProcessId
-    from motoko.server.state_dir import StateDirectory
-    from motoko.storage.launcher_leases import Registration
-    from motoko.storage.store import Store
+    from motoko.runtime.processes import ProcessIdentity
+    from motoko.server.state_dir import StateDir
+    from motoko.storage.launcher_leases import LauncherRegistration
+    from motoko.storage.store import WorkflowStore
 
 STOP_GRACE: Final = 10.0
 RESTART: Final = "`motoko kill && motoko launcher` restarts it with this one"
@@ -72,14 +72,14 @@ log = logging.getLogger("motoko.launcher.daemon")
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class LauncherProcess:
     """A launcher that runs on this machine.
 
     ``everything``: it serves all studies, those that are added to the workflow later, too.
     ``here``: this call started it. ``asleep``: it gave no sign of life for longer than its lease.
     """
 
-    process: ProcessId
+    process: ProcessIdentity
     studies: tuple[str, ...]
     machines: tuple[str, ...]
     here: bool = False
@@ -110,7 +110,7 @@ class Running:
         return known and not machines(machine_name).isdisjoint(self.machines)
 
 
-def running_launchers(state: StateDirectory) -> list[Running]:
+def running_launchers(state: StateDir) -> list[LauncherProcess]:
     """Return the launchers of the workflow that run on this machine, in whatever container."""
     found = []
     for path in sorted(state.path.glob("launcher*.json")):
@@ -124,7 +124,7 @@ def running_launchers(state: StateDirectory) -> list[Running]:
             except (LookupError, TypeError, AttributeError):
                 continue  # the file is damaged; the database knows the launcher
             found.append(
-                Running(
+                LauncherProcess(
                     record.process,
                     *served,
                     asleep=not keeps_lease(record.process, renewed=renewed),
@@ -136,7 +136,7 @@ def running_launchers(state: StateDirectory) -> list[Running]:
 
 
 def start_launcher(
-    state: StateDirectory,
+    state: StateDir,
     *,
     generator: str | None = None,
     studies: Sequence[str] | None = None,
@@ -144,7 +144,7 @@ def start_launcher(
     lease: float | None = None,
     hold: bool = False,
     stop_runs: bool = False,
-) -> Running:
+) -> LauncherProcess:
     """Start a launcher for those of these studies (None: all) that none serves yet.
 
     Where there are none such, return one that serves them. ``lease``: without a sign of life for
@@ -175,7 +175,7 @@ def start_launcher(
         arguments += ["--stop-runs"] if stop_runs else []
         daemon = spawn_detached(arguments, log=state.logs / "launcher.log", holding=lock)
     served = tuple(daemon.announced.split()), tuple(sorted(machines(machine_name)))
-    return Running(daemon.process, *served, here=True)
+    return LauncherProcess(daemon.process, *served, here=True)
 
 
 def differing(names: Sequence[str]) -> str:
@@ -184,7 +184,7 @@ def differing(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def starting(state: StateDirectory) -> FileLock:
+def starting(state: StateDir) -> FileLock:
     """Return the lock that whoever starts a launcher holds until it can be found.
 
     The launcher holds it too: whoever starts it may be killed before.
@@ -195,7 +195,7 @@ def starting(state: StateDirectory) -> FileLock:
 
 
 def stop_launcher(
-    state: StateDirectory,
+    state: StateDir,
     *,
     stop_runs: bool = False,
     run_name: str | None = None,
@@ -212,14 +212,14 @@ def stop_launcher(
         recall_runs(state, run_name)
     for running in found:
         if is_visible(running.process):
-            anyio.run(stop, running.process, STOP_GRACE)
+            anyio.run(terminate, running.process, STOP_GRACE)
         else:
-            _post(state, running, Request(END))
+            _post(state, running, ControlRequest(END))
     return bool(found)
 
 
 def recall_runs(
-    state: StateDirectory, run_name: str | None = None, *, unless_orchestrated: bool = False
+    state: StateDir, run_name: str | None = None, *, unless_orchestrated: bool = False
 ) -> None:
     """Have the runs of ``run_name`` (None: all) ended and made CREATED again.
 
@@ -227,17 +227,17 @@ def recall_runs(
     ``unless_orchestrated``: except where an orchestrator has taken the run name meanwhile.
     """
     for running in running_launchers(state):
-        _post(state, running, Request(RECALL, run_name, unless_orchestrated))
+        _post(state, running, ControlRequest(RECALL, run_name, unless_orchestrated))
 
 
-def resume_runs(state: StateDirectory, run_name: str | None = None) -> None:
+def resume_runs(state: StateDir, run_name: str | None = None) -> None:
     """Have the runs of ``run_name`` (None: all) claimed again, if they were recalled."""
     for running in running_launchers(state):
-        _post(state, running, Request(RESUME, run_name))
+        _post(state, running, ControlRequest(RESUME, run_name))
 
 
-def _post(state: StateDirectory, running: Running, request: Request) -> None:
-    post(state, running.process, request, timeout=RECALL_SECONDS, lives=running.lives)
+def _post(state: StateDir, running: LauncherProcess, request: ControlRequest) -> None:
+    submit(state, running.process, request, timeout=RECALL_SECONDS, lives=running.lives)
 
 
 def serve(
@@ -256,10 +256,10 @@ def serve(
     ``ready`` is called when it can be found. With ``stop_runs`` its runs become CREATED again at
     the end, which counts as no attempt; otherwise they go on.
     """
-    from motoko.launcher.composition import make_launcher
+    from motoko.launcher.composition import build_launcher
 
     become_subreaper()
-    launcher, store = make_launcher(
+    launcher, store = build_launcher(
         directory, generator=generator, studies=studies, machine_name=machine_name, lease=lease,
         hold=hold,
     )  # fmt: skip
@@ -273,14 +273,14 @@ def serve(
 
 async def _serve(
     launcher: Launcher,
-    store: Store,
+    store: WorkflowStore,
     everything: bool,
     stop_runs: bool,
     ready: Callable[[], object],
     retirement: ExitStack,
 ) -> None:
     me, state = launcher.me, store.state
-    home = Home.of(state)
+    home = StateDirGuard.of(state)
     digest = blake2b(repr((me.studies, me.machines)).encode(), digest_size=4).hexdigest()
     file = PidFile(state.path / ("launcher.json" if everything else f"launcher-{digest}.json"))
 
@@ -311,7 +311,7 @@ async def _serve(
             tasks.start_soon(listen)
             tasks.start_soon(_obey, launcher, state, asked)
             tasks.start_soon(stay_home)
-            tasks.start_soon(in_thread, partial(sweep_quietly, store))
+            tasks.start_soon(run_in_thread, partial(sweep_quietly, store))
             tasks.start_soon(_look_for_requests, state)
             tasks.start_soon(_retire, launcher, state, retirement)
             tasks.start_soon(_keep_showing_life, file, launcher, everything)
@@ -326,14 +326,14 @@ async def _serve(
             tasks.cancel_scope.cancel()
 
 
-async def _retire(launcher: Launcher, state: StateDirectory, retirement: ExitStack) -> None:
+async def _retire(launcher: Launcher, state: StateDir, retirement: ExitStack) -> None:
     """Close a temporary launcher when nobody needs it; ``retirement`` stops the server then.
 
     The lock is held until that is done, so that whoever comes meanwhile starts both anew.
     """
 
     async def is_needed() -> bool:
-        return not await in_thread(partial(is_deserted, state)) or await launcher.is_busy()
+        return not await run_in_thread(partial(is_deserted, state)) or await launcher.is_busy()
 
     while True:
         await anyio.sleep(IDLE_SECONDS)
@@ -341,7 +341,7 @@ async def _retire(launcher: Launcher, state: StateDirectory, retirement: ExitSta
             continue
         lock = services_lock(state, timeout=0)
         with suppress(MotokoError):  # somebody starts or stops something at this moment
-            await in_thread(lock.acquire)
+            await run_in_thread(lock.acquire)
         if lock.held and not await is_needed():
             break
         lock.release()
@@ -351,33 +351,33 @@ async def _retire(launcher: Launcher, state: StateDirectory, retirement: ExitSta
     launcher.close()
 
 
-def _stop_temporary_server(state: StateDirectory) -> None:
+def _stop_temporary_server(state: StateDir) -> None:
     temporary = mark_file(state, SERVER).exists()
     keep(state)
     if temporary and not others(state) and not running_launchers(state):
         stop_server(state)
 
 
-async def _end(launcher: Launcher, store: Store, recall: bool) -> None:
+async def _end(launcher: Launcher, store: WorkflowStore, recall: bool) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_wind_up, store)
         if recall:
-            await launcher.obey(Request(RECALL))
+            await launcher.obey(ControlRequest(RECALL))
         launcher.close()
 
 
-async def _wind_up(store: Store) -> None:
+async def _wind_up(store: WorkflowStore) -> None:
     await anyio.sleep(HEED_SECONDS)
-    await in_thread(store.wind_up)
+    await run_in_thread(store.wind_up)
 
 
-async def _lost(home: Home) -> None:
+async def _lost(home: StateDirGuard) -> None:
     """Wait until the state directory is moved or removed."""
-    while await in_thread(home.lost) is None:  # noqa: ASYNC110 - nobody tells of it
+    while await run_in_thread(home.lost) is None:  # noqa: ASYNC110 - nobody tells of it
         await anyio.sleep(LOOK_SECONDS)
 
 
-def _show_life(file: PidFile, me: Registration, everything: bool) -> None:
+def _show_life(file: PidFile, me: LauncherRegistration, everything: bool) -> None:
     file.write(
         studies=me.studies,
         machines=me.machines,
@@ -398,23 +398,23 @@ async def _keep_showing_life(file: PidFile, launcher: Launcher, everything: bool
                 _show_life(file, launcher.me, everything)
 
 
-async def _look_for_requests(state: StateDirectory) -> None:
+async def _look_for_requests(state: StateDir) -> None:
     """Wake up for requests of those that cannot send signals here, as from another container."""
     known: set[Path] = set()
     while True:
         await anyio.sleep(REQUEST_SECONDS)
-        found = {path for path, _ in await in_thread(partial(pending, state))}
+        found = {path for path, _ in await run_in_thread(partial(pending, state))}
         if found - known:
             signal.raise_signal(WAKE)
         known = found
 
 
-async def _obey(launcher: Launcher, state: StateDirectory, asked: asyncio.Event) -> None:
+async def _obey(launcher: Launcher, state: StateDir, asked: asyncio.Event) -> None:
     """Serve one request after the other, in the order asked."""
     while True:
         await asked.wait()
         asked.clear()
-        while requests := await in_thread(partial(pending, state)):
+        while requests := await run_in_thread(partial(pending, state)):
             path, request = requests[0]
             if request.action == END:
                 signal.raise_signal(signal.SIGTERM)

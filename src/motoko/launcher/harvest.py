@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.changes import EditRun, PushQuantities
-from motoko.core.edits import Harvest
+from motoko.core.edits import ApplyOutbox
 from motoko.core.values import coerce_result
 from motoko.errors import ParameterError
 from motoko.runtime.untrusted_files import read_file
@@ -26,7 +26,7 @@ SHOWN_LINE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class OutboxUpdate:
     """What an outbox says from where it was left to byte ``consumed``.
 
     ``failed``: the reason given by ``fail``; ``finished``: ``finish`` came after it, if it came.
@@ -54,24 +54,26 @@ class News:
         # Last: it moves the mark by which what was taken already is told apart.
         return [
             *pushes,
-            EditRun(key, Harvest(token, self.consumed, at, self.fields, self.label)),
+            EditRun(key, ApplyOutbox(token, self.consumed, at, self.fields, self.label)),
         ]
 
 
-def read_news(path: str, offset: int, *, chunk: int = CHUNK) -> News:
+def read_updates(path: str, offset: int, *, chunk: int = CHUNK) -> OutboxUpdate:
     """Read what was appended to the outbox ``path`` after byte ``offset``."""
     length = chunk
     while True:
         found = read_file(path, offset=offset, limit=length)
         if not found.data:
-            return News(offset, fault=found.fault)
+            return OutboxUpdate(offset, fault=found.fault)
         records, used = read_outbox(found.data)
         more = offset + length < found.size
         if used or not more:
-            return gather(records, offset + used, more=more)
+            return fold_records(records, offset + used, more=more)
         if length >= MAX_RECORD:
             line = found.data[:SHOWN_LINE].decode(errors="replace")
-            return News(_end_of_line(path, offset + length, found.size), damaged=(line,), more=True)
+            return OutboxUpdate(
+                _end_of_line(path, offset + length, found.size), damaged=(line,), more=True
+            )
         length *= 4  # one record larger than a chunk
 
 
@@ -101,7 +103,9 @@ def lost_results(path: str, read: int) -> str | None:
     return f"{path} was cut" if found.size < read else None
 
 
-def gather(records: Iterable[dict[str, Any]], consumed: int, *, more: bool = False) -> News:
+def fold_records(
+    records: Iterable[dict[str, Any]], consumed: int, *, more: bool = False
+) -> OutboxUpdate:
     """Return what the records of an outbox come to: the last value of each field and so on."""
     fields: dict[str, Any] = {}
     points: dict[str, list[tuple[int, Any]]] = {}
@@ -125,10 +129,10 @@ def gather(records: Iterable[dict[str, Any]], consumed: int, *, more: bool = Fal
         elif op == "damaged":
             damaged.append(record["line"])
     series = {name: tuple(pairs) for name, pairs in points.items()}
-    return News(consumed, fields, label, series, failed, finished, tuple(damaged), more)
+    return OutboxUpdate(consumed, fields, label, series, failed, finished, tuple(damaged), more)
 
 
-def typed(
+def convert_fields(
     fields: Mapping[str, Any], types: Mapping[str, str], what: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the fields of the run ``what``, those of ``types`` converted where they can be.
@@ -144,7 +148,7 @@ def typed(
     return converted, misfits
 
 
-def fitting(news: News, known: Mapping[str, Any]) -> News:
+def fitting(news: OutboxUpdate, known: Mapping[str, Any]) -> OutboxUpdate:
     """Return the news without the fields for which a run that has the fields ``known`` has no room.
 
     They count as damaged.
@@ -165,7 +169,7 @@ def failure_until(path: str, end: int) -> str | None:
     """Return why the script said that it failed in the first ``end`` bytes of its outbox."""
     failed, offset = None, 0
     while offset < end:
-        news = read_news(path, offset, chunk=min(CHUNK, end - offset))
+        news = read_updates(path, offset, chunk=min(CHUNK, end - offset))
         if news.consumed == offset:
             break
         offset = news.consumed

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from motoko.core.records import RunRecord
     from motoko.launcher.claiming import Terms
-    from motoko.launcher.run_directory import Place
+    from motoko.launcher.run_directory import AttemptPaths
 
 
 def inputs_file(
-    record: RunRecord, place: Place, workflow: str, types: Mapping[str, str]
+    record: RunRecord, place: AttemptPaths, workflow: str, types: Mapping[str, str]
 ) -> tuple[str, bytes]:
     """Return name and content of the file that ``motoko.worker`` reads.
 
@@ -40,7 +40,9 @@ def inputs_file(
     return INPUTS, json.dumps(encode(inputs)).encode()
 
 
-def variables(record: RunRecord, place: Place, terms: Terms, workflow: str) -> dict[str, str]:
+def variables(
+    record: RunRecord, place: AttemptPaths, terms: Terms, workflow: str
+) -> dict[str, str]:
     """Return the environment variables of an attempt.
 
     ``MOTOKO_JOB_X`` is the job parameter ``x``, ``MOTOKO_RUN_Y`` the run field ``y``. Names that a

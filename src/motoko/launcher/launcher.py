@@ -17,34 +17,34 @@ import anyio
 from motoko.config import QueueLimits
 from motoko.core.states import NOT_ENDED, Lifecycle
 from motoko.errors import Fenced
-from motoko.launcher.attempts import Active, Notebook, Pool
+from motoko.launcher.attempts import Attempt, PendingUpdates, SlotPool
 from motoko.launcher.claiming import LOCAL, SLURM
 from motoko.launcher.control import RECALL
-from motoko.launcher.executors.base import Crews
+from motoko.launcher.executors.base import ExecutorSet
 from motoko.launcher.executors.batch.decide import FILES_LAG
-from motoko.launcher.executors.batch.executor import ScheduledCrew
-from motoko.launcher.executors.batch.queue_client import Desk
+from motoko.launcher.executors.batch.executor import BatchExecutor
+from motoko.launcher.executors.batch.queue_client import QueueClient
 from motoko.launcher.executors.batch.submission_files import memberships
-from motoko.launcher.executors.local import Attendance
+from motoko.launcher.executors.local import LocalExecutor
 from motoko.launcher.starts import Starts
-from motoko.launcher.store_sync import Books, Round
+from motoko.launcher.store_sync import StoreSync, SyncRound
 from motoko.storage import launcher_leases
-from motoko.storage.launcher_leases import Registration, Report
+from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport
 from motoko.storage.session import Session
 from motoko.storage.tables import ORCHESTRATOR
-from motoko.storage.threads import in_committer, in_thread
+from motoko.storage.threads import run_in_committer, run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from motoko.config import StudyConfig
-    from motoko.launcher.claiming import Capacity, Site
-    from motoko.launcher.control import Request
+    from motoko.launcher.claiming import Capacity, ServedQueue
+    from motoko.launcher.control import ControlRequest
     from motoko.launcher.executors.process_handle import Generator
     from motoko.launcher.reloading import Reloader
-    from motoko.launcher.schedulers.slurm.commands import Scheduler
-    from motoko.storage.feed import Commit
-    from motoko.storage.store import Store
+    from motoko.launcher.schedulers.slurm.commands import CommandRunner
+    from motoko.storage.feed import CommitNotice
+    from motoko.storage.store import WorkflowStore
 
 SAFETY_SECONDS: Final = 30.0
 STOP_GRACE: Final = 5.0
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class LauncherOptions:
     """What a launcher serves, and how much at a time.
 
     ``capacities`` by generator; ``defaults``: run options by study; ``limits`` of a batch
@@ -66,7 +66,7 @@ class Options:
     """
 
     studies: tuple[str, ...]
-    site: Site
+    site: ServedQueue
     capacities: Mapping[str, Capacity]
     limits: QueueLimits = field(default_factory=QueueLimits)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -79,26 +79,30 @@ class Options:
 @dataclass(frozen=True, slots=True)
 class _Change:
     studies: Mapping[str, StudyConfig]
-    options: Options
+    options: LauncherOptions
 
 
 class Launcher:
     """One launcher. Everything here happens in the event loop; what blocks is in threads."""
 
     def __init__(
-        self, store: Store, options: Options, generator: Generator, scheduler: Scheduler
+        self,
+        store: WorkflowStore,
+        options: LauncherOptions,
+        generator: Generator,
+        scheduler: CommandRunner,
     ) -> None:
         self._store = store
         self._options = options
-        self.me = Registration.here(
+        self.me = LauncherRegistration.here(
             store.now(),
             generator=", ".join(sorted(options.site.generators)),
             studies=options.studies,
             machines=tuple(sorted(options.site.machines)),
             lease=options.lease,
         )
-        self._books = Books(store, self.me, options.site, options.capacities, options.defaults)
-        self._notebook = Notebook()
+        self._books = StoreSync(store, self.me, options.site, options.capacities, options.defaults)
+        self._notebook = PendingUpdates()
         self._starts = Starts(store.state.path, self.me.name)
         self._crews = self._hire(generator, scheduler)
         self._held: set[str] = set()
@@ -111,19 +115,19 @@ class Launcher:
         self._changed: _Change | None = None
         self._problem = ""
 
-    def _hire(self, generator: Generator, scheduler: Scheduler) -> Crews:
+    def _hire(self, generator: Generator, scheduler: CommandRunner) -> ExecutorSet:
         store, options, notebook = self._store, self._options, self._notebook
-        local, slurm = (Pool(options.capacities[name].slots) for name in (LOCAL, SLURM))
+        local, slurm = (SlotPool(options.capacities[name].slots) for name in (LOCAL, SLURM))
         here = str(store.state.path)
         mark = blake2b(os.fsencode(here), digest_size=6).hexdigest()
-        return Crews(
+        return ExecutorSet(
             {
-                LOCAL: Attendance(
+                LOCAL: LocalExecutor(
                     store, local, notebook, generator, owner=self.me.name,
                     grace=options.stop_grace, starts=self._starts,
                 ),
-                SLURM: ScheduledCrew(
-                    store, slurm, notebook, Desk(scheduler, mark), options.limits,
+                SLURM: BatchExecutor(
+                    store, slurm, notebook, QueueClient(scheduler, mark), options.limits,
                     owner=self.me.name, root=store.state.path / SLURM,
                     starts=self._starts, lag=options.files_lag,
                 ),
@@ -138,12 +142,12 @@ class Launcher:
         Runs go on when it ends. LauncherError where another launcher serves the same runs,
         Fenced if this one was replaced.
         """
-        database = await in_thread(lambda: self._store.database)
-        await in_committer(database, lambda: self._books.open(self._report()))
+        database = await run_in_thread(lambda: self._store.database)
+        await run_in_committer(database, lambda: self._books.open(self._report()))
         log.info("launcher %s serves %s", self.me.name, ", ".join(self._options.studies))
         loop = asyncio.get_running_loop()
 
-        def tell(commit: Commit) -> None:
+        def tell(commit: CommitNotice) -> None:
             if commit.source != self.me.name:
                 loop.call_soon_threadsafe(self._notebook.stir)
 
@@ -163,7 +167,7 @@ class Launcher:
         """Have the configuration looked at before runs are claimed."""
         self._reloader = reloader
 
-    def prepare_change(self, studies: Mapping[str, StudyConfig], options: Options) -> None:
+    def prepare_change(self, studies: Mapping[str, StudyConfig], options: LauncherOptions) -> None:
         """Note what the next round is to work by. A reloader calls this, in a thread."""
         self._changed = _Change(studies, options)
 
@@ -184,7 +188,7 @@ class Launcher:
         if not self._recovered or self._crews.attempts():
             return True
         held = None if self._hold_all else frozenset(self._held)
-        return held is not None and await in_thread(lambda: self._waiting(held))
+        return held is not None and await run_in_thread(lambda: self._waiting(held))
 
     def _waiting(self, held: frozenset[str]) -> bool:
         session = Session(self._store.database)
@@ -198,12 +202,12 @@ class Launcher:
         finally:
             session.close()
 
-    async def obey(self, request: Request) -> None:
+    async def obey(self, request: ControlRequest) -> None:
         """Carry out a request after those that came before it, and return when it is done."""
         async with self._obeying:
             await self._obey(request)
 
-    async def _obey(self, request: Request) -> None:
+    async def _obey(self, request: ControlRequest) -> None:
         name = request.run_name
         if request.action != RECALL:
             self._held = set() if name is None else self._held - {name}
@@ -213,7 +217,7 @@ class Launcher:
             return
         if name is None:
             self._hold_all = True
-        elif request.unless_orchestrated and await in_thread(lambda: self._orchestrated(name)):
+        elif request.unless_orchestrated and await run_in_thread(lambda: self._orchestrated(name)):
             return
         else:
             self._held.add(name)
@@ -236,7 +240,7 @@ class Launcher:
     # -- inside ----------------------------------------------------------------------------
 
     async def _work(self, ready: Callable[[], object]) -> None:
-        await in_thread(self._starts.open)
+        await run_in_thread(self._starts.open)
         try:
             async with anyio.create_task_group() as tasks:
                 self._crews.run(tasks)
@@ -274,7 +278,7 @@ class Launcher:
         """Work by the configuration as it is now."""
         if self._reloader is None:
             return
-        await in_thread(self._reloader.check)
+        await run_in_thread(self._reloader.check)
         change, self._changed = self._changed, None
         if change is not None:
             await self._apply(change)
@@ -289,7 +293,7 @@ class Launcher:
         self._options = options
         wanted = replace(self.me, studies=options.studies)
         report = self._report()
-        self.me = await in_committer(
+        self.me = await run_in_committer(
             self._store.database,
             lambda: self._books.change(wanted, options.capacities, options.defaults, report),
         )
@@ -306,13 +310,13 @@ class Launcher:
             await self._reload()
         notes = self._notebook.take()
         leaving = notes.leaving
-        turn = Round(
+        turn = SyncRound(
             notes,
             going=tuple(active for active in self._crews.attempts() if active not in leaving),
             loads=self._crews.loads() if claim and not self._hold_all else None,
             held=frozenset(self._held),
         )
-        result = await in_committer(self._store.database, lambda: self._books.settle(turn))
+        result = await run_in_committer(self._store.database, lambda: self._books.settle(turn))
         for active in leaving.difference(result.unfinished):
             self._crews.remove(active)
         if result.unfinished:
@@ -320,7 +324,7 @@ class Launcher:
             self._notebook.stir()
         for record, terms in result.claims:
             crew = self._crews.named(terms.generator)
-            crew.admit(Active(record, terms, self._books.place(record)))
+            crew.admit(Attempt(record, terms, self._books.place(record)))
         for active in result.cancelled:
             self._crews.of(active).end_early(active, Lifecycle.CANCELLED)
         for active in result.lost_touch:
@@ -342,11 +346,11 @@ class Launcher:
 
     async def _renewed(self) -> None:
         report = self._report()
-        await in_committer(self._store.database, lambda: self._books.renew(report))
+        await run_in_committer(self._store.database, lambda: self._books.renew(report))
 
-    def _report(self) -> Report:
+    def _report(self) -> LauncherReport:
         capacities = self._options.capacities
-        return Report(
+        return LauncherReport(
             {name: capacity.slots for name, capacity in capacities.items()},
             dict(capacities[LOCAL].per_study),
             tuple(sorted(self._held)),
@@ -361,17 +365,17 @@ class Launcher:
 
     async def _recover(self) -> None:
         known = frozenset(active.token for active in self._crews.attempts())
-        left = await in_committer(self._store.database, lambda: self._books.orphans(known))
+        left = await run_in_committer(self._store.database, lambda: self._books.orphans(known))
         if not left:
             await self._forget_starts()
             return
         # From here on they start nothing either. Their notes and submissions show what they began,
         # so both are read after this.
         former = {orphan.record.launcher or "" for orphan in left}
-        await in_thread(partial(self._starts.take, former))
-        submitted = await in_thread(partial(memberships, self._store.state.path / SLURM))
+        await run_in_thread(partial(self._starts.take, former))
+        submitted = await run_in_thread(partial(memberships, self._store.state.path / SLURM))
         for orphan in left:
-            active = Active(orphan.record, orphan.terms, self._books.place(orphan.record))
+            active = Attempt(orphan.record, orphan.terms, self._books.place(orphan.record))
             active.submission = submitted.get(active.token)
             # Without a submission it is here, whatever the configuration says of new ones.
             generator = LOCAL if active.submission is None else SLURM
@@ -379,10 +383,10 @@ class Launcher:
         self._notebook.stir()
 
     async def _forget_starts(self) -> None:
-        others = await in_thread(self._starts.others)
+        others = await run_in_thread(self._starts.others)
         if others:
-            used = await in_committer(self._store.database, self._books.answerable)
-            await in_thread(partial(self._starts.forget, others - used))
+            used = await run_in_committer(self._store.database, self._books.answerable)
+            await run_in_thread(partial(self._starts.forget, others - used))
 
     async def _finish(self, *, fenced: bool) -> None:
         """Record what has ended, give back what did not start, leave the rest to others."""
@@ -397,7 +401,7 @@ class Launcher:
         if not fenced:
             while self._notebook.ended or self._notebook.requeued:
                 await self._round(claim=False)
-        await in_committer(self._store.database, self._books.close)
+        await run_in_committer(self._store.database, self._books.close)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -24,13 +24,13 @@ from motoko.runtime.descendants import (
     of_attempt,
 )
 from motoko.runtime.processes import is_alive
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from motoko.core.records import RunKey
-    from motoko.runtime.processes import ProcessId
+    from motoko.runtime.processes import ProcessIdentity
 
 KILL_SECONDS: Final = 5.0
 FIRST_LOOK: Final = 0.01
@@ -59,7 +59,7 @@ class Leftovers:
             orphans = adopted(known)
             if not orphans or not of_attempt(private, orphans):
                 return []
-        left = await in_thread(partial(of_attempt, private))
+        left = await run_in_thread(partial(of_attempt, private))
         if left:
             names = ", ".join(name_of(process.pid) for process in left)
             log.info("run %s: ending what it left behind: %s", key, names)
@@ -68,8 +68,8 @@ class Leftovers:
         return [process.pid for process in left]
 
     async def _end(
-        self, private: str, left: list[ProcessId], number: signal.Signals, seconds: float
-    ) -> list[ProcessId]:
+        self, private: str, left: list[ProcessIdentity], number: signal.Signals, seconds: float
+    ) -> list[ProcessIdentity]:
         pause, told = FIRST_LOOK, set[int]()
         with anyio.move_on_after(seconds):
             while left:
@@ -80,7 +80,7 @@ class Leftovers:
                 await anyio.sleep(pause)
                 pause = min(2 * pause, LAST_LOOK)
                 # Once more: a process may have started another one meanwhile.
-                left = await in_thread(partial(of_attempt, private))
+                left = await run_in_thread(partial(of_attempt, private))
         collect(told)
         return left
 
@@ -94,7 +94,7 @@ class Leftovers:
         self._ended = ended
 
 
-def _signal(process: ProcessId, number: signal.Signals) -> None:
+def _signal(process: ProcessIdentity, number: signal.Signals) -> None:
     try:
         if is_alive(process):
             os.kill(process.pid, number)

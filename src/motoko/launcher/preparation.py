@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import Fenced, LauncherError, UnknownRunError
-from motoko.launcher.attempt_files import working_in
+from motoko.launcher.attempt_files import processes_working_in
 from motoko.launcher.executors.local_process import command
-from motoko.launcher.executors.process_handle import Order
+from motoko.launcher.executors.process_handle import LaunchSpec
 from motoko.launcher.inputs import inputs_file, variables
-from motoko.launcher.run_directory import SourceError, Superseded, prepare, read_sources
+from motoko.launcher.run_directory import AttemptSuperseded, SourceError, create, read_sources
 from motoko.runtime import fault_points
 from motoko.runtime.untrusted_files import trouble_writing
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
-    from motoko.launcher.attempts import Active
-    from motoko.launcher.run_directory import Source
+    from motoko.launcher.attempts import Attempt
+    from motoko.launcher.run_directory import ScriptFile
     from motoko.launcher.starts import Starts
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 # What becomes of a run whose directory holds what its attempt must not touch. If the run is still
 # this launcher's, that is of another history: of the time after the backup that was restored. A
@@ -46,18 +46,20 @@ INTERPRETERS: Final = {
 LATER: Final = 1.0  # seconds until a run is tried again for which there was too little
 
 
-class Unfit(LauncherError):
+class RunNotStartable(LauncherError):
     """This run cannot be started, whatever the state of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class PrepareFailure:
     """Why an attempt could not be prepared or submitted."""
 
     problem: Exception
 
 
-def prepare_attempt(store: Store, active: Active, starts: Starts) -> Order | Failed:
+def prepare_attempt(
+    store: WorkflowStore, active: Attempt, starts: Starts
+) -> LaunchSpec | PrepareFailure:
     """Make the attempt's clean run directory; return how it is to be run. Blocks."""
     record, study = active.record, store.studies[active.key.study]
     workflow = str(store.workflow_file)
@@ -66,28 +68,28 @@ def prepare_attempt(store: Store, active: Active, starts: Starts) -> Order | Fai
         inputs = inputs_file(record, active.place, workflow, study.run)
         given = variables(record, active.place, active.terms, workflow)
     except (OSError, TypeError, ValueError) as error:
-        return Failed(error if is_shortage(error) else Unfit(str(error)))
+        return PrepareFailure(error if is_resource_shortage(error) else RunNotStartable(str(error)))
     script = next(source for source in sources if source.name == study.exec_file)
     problem = unfit_script(script)
     if problem is not None:
-        return Failed(Unfit(problem))
+        return PrepareFailure(RunNotStartable(problem))
     in_the_way = _in_the_way(store, active)
     if in_the_way is not None:
-        return Failed(in_the_way)
+        return PrepareFailure(in_the_way)
     try:
         fault_points.point("launcher.claimed")
-        prepare(active.place, inputs, sources, starts.check)
+        create(active.place, inputs, sources, starts.check)
         fault_points.point("launcher.prepared")
     except OSError as error:
-        return Failed(_blamed(error, active.place.root))
+        return PrepareFailure(_blamed(error, active.place.root))
     except SourceError as error:
-        return Failed(Unfit(str(error)))
-    except (Superseded, Fenced) as error:
-        return Failed(error)
-    return Order(active.place, script, active.terms, given)
+        return PrepareFailure(RunNotStartable(str(error)))
+    except (AttemptSuperseded, Fenced) as error:
+        return PrepareFailure(error)
+    return LaunchSpec(active.place, script, active.terms, given)
 
 
-def unfit_script(script: Source) -> str | None:
+def unfit_script(script: ScriptFile) -> str | None:
     """Return why a script would not be run as its author expects, None if it would."""
     if has_windows_line_ends(script.content):
         return f"{script.name} has Windows line ends: run `dos2unix {script.name}`"
@@ -104,22 +106,22 @@ def has_windows_line_ends(script: bytes) -> bool:
     return bool(ended) and first.endswith(b"\r") and b"\0" not in first
 
 
-def _in_the_way(store: Store, active: Active) -> Exception | None:
+def _in_the_way(store: WorkflowStore, active: Attempt) -> Exception | None:
     """Return what is wrong if a process of an earlier attempt still works in the directory.
 
     That is so after a backup was restored that knows nothing of it. Two attempts of one run must
     not overlap.
     """
-    process = working_in(active.place.run)
+    process = processes_working_in(active.place.run)
     if process is None or not _is_ours(store, active):
         return None
-    return Unfit(
+    return RunNotStartable(
         f"process {process.pid} still works in {active.place.run}, "
         "for an attempt that the database does not know"
     )
 
 
-def _is_ours(store: Store, active: Active) -> bool:
+def _is_ours(store: WorkflowStore, active: Attempt) -> bool:
     store.database.catch_up()
     session = Session(store.database)
     try:
@@ -130,18 +132,18 @@ def _is_ours(store: Store, active: Active) -> bool:
         session.close()
 
 
-def is_shortage(error: BaseException) -> bool:
+def is_resource_shortage(error: BaseException) -> bool:
     """Return whether this passes, and says nothing about the run."""
     return isinstance(error, OSError) and error.errno in SHORTAGE
 
 
 def _blamed(error: OSError, root: str) -> Exception:
     """Return the error, or an Unfit where it concerns this run's directory only."""
-    if is_shortage(error):
+    if is_resource_shortage(error):
         return error
-    return unfit(error) if trouble_writing(root) is not None else Unfit(str(error))
+    return unfit(error) if trouble_writing(root) is not None else RunNotStartable(str(error))
 
 
 def unfit(error: OSError) -> Exception:
     """Return the error, or an Unfit where only this run is to blame."""
-    return Unfit(str(error)) if error.errno in TOO_LONG else error
+    return RunNotStartable(str(error)) if error.errno in TOO_LONG else error

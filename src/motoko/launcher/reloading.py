@@ -13,7 +13,7 @@ from motoko.errors import MotokoError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from motoko.config import WorkflowConfig
+    from motoko.config import WorkflowSettings
     from motoko.runtime.clock import Clock
 
     Stamps: TypeAlias = tuple[tuple[int, ...], ...]
@@ -32,9 +32,9 @@ class Reloader:
     what is wrong: the former one holds until it is corrected, as for whoever read it before.
     """
 
-    config: WorkflowConfig
-    read: Callable[[], WorkflowConfig]
-    apply: Callable[[WorkflowConfig], object]
+    config: WorkflowSettings
+    read: Callable[[], WorkflowSettings]
+    apply: Callable[[WorkflowSettings], object]
     clock: Clock
     problem: str = ""
     _seen: Stamps | None = field(default=None, init=False)

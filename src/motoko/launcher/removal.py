@@ -18,14 +18,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from motoko.runtime import fault_points
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from motoko.core.records import RunKey
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 OWNER_MAY_ALL: Final = 0o700
 BATCH: Final = 500  # runs whose removal is noted in one commit
@@ -63,7 +63,7 @@ def obstacles(root: Path, run_id: int) -> list[Obstacle]:
     return [fault for path in found for fault in islice(_obstacles(path), 1)]
 
 
-def sweep(store: Store) -> list[Obstacle]:
+def sweep(store: WorkflowStore) -> list[Obstacle]:
     """Remove the directories of all deleted runs; returns what could not be removed.
 
     Blocks. The runs concerned stay pending, and the next sweep tries again.
@@ -83,15 +83,15 @@ def sweep(store: Store) -> list[Obstacle]:
     return left
 
 
-def sweep_quietly(store: Store) -> None:
+def sweep_quietly(store: WorkflowStore) -> None:
     """Sweep, and log what could not be removed."""
     for fault in sweep(store):
         log.warning("the directory of a deleted run cannot be removed: %s", fault)
 
 
-def _forgetting(store: Store, gone: list[RunKey]) -> Callable[[], None]:
+def _forgetting(store: WorkflowStore, gone: list[RunKey]) -> Callable[[], None]:
     def forget() -> None:
-        transact(store.database, lambda tables: tables.forget_removals(gone))
+        run_transaction(store.database, lambda tables: tables.forget_removals(gone))
 
     return forget
 

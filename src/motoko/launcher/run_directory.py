@@ -44,12 +44,12 @@ _MARKER: Final = re.compile(r"([0-9]{1,9}) ([0-9.]{1,40})\n?")
 MOST_AHEAD: Final = 1000
 
 
-class Superseded(LauncherError):
+class AttemptSuperseded(LauncherError):
     """The attempt was taken back by another launcher, or a later one has begun."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AttemptPaths:
     """Where one attempt of a run is: ``stamp`` tells apart runs of the same id."""
 
     root: str
@@ -59,7 +59,7 @@ class Place:
     stamp: str
 
     @classmethod
-    def of(cls, root: Path, record: RunRecord, token: str | None = None) -> Place:
+    def of(cls, root: Path, record: RunRecord, token: str | None = None) -> AttemptPaths:
         """Return the place of a run's attempt; with ``token``, of the next one under it."""
         number = record.attempt if token is None else record.attempt + 1
         created = record.history[0].time if record.history else 0.0
@@ -91,7 +91,7 @@ class SourceError(LauncherError):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ScriptFile:
     """A file to be put into run directories: its name there, and its content.
 
     Of a file larger than one PIECE ``content`` is the first one, and ``large`` the file itself.
@@ -103,12 +103,12 @@ class Source:
     large: Path | None = None
 
 
-def read_sources(study: Path, names: Iterable[str]) -> list[Source]:
+def read_sources(study: Path, names: Iterable[str]) -> list[ScriptFile]:
     """Read a study's files; OSError if one cannot be read."""
     return [_read_source(study, name) for name in names]
 
 
-def _read_source(study: Path, name: str) -> Source:
+def _read_source(study: Path, name: str) -> ScriptFile:
     path = study / name
     try:
         with open_regular(path) as file:
@@ -117,13 +117,13 @@ def _read_source(study: Path, name: str) -> Source:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     large = path if found.st_size > PIECE else None
-    return Source(name, content, bool(found.st_mode & EXECUTABLE), large)
+    return ScriptFile(name, content, bool(found.st_mode & EXECUTABLE), large)
 
 
-def prepare(
-    place: Place,
+def create(
+    place: AttemptPaths,
     inputs: tuple[str, bytes],
-    sources: Iterable[Source],
+    sources: Iterable[ScriptFile],
     check: Callable[[], object] = lambda: None,
 ) -> None:
     """Make the clean run directory of an attempt. Superseded if it is not this one's turn.
@@ -152,11 +152,11 @@ def prepare(
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
         if isinstance(error, FileNotFoundError):
-            raise Superseded(f"another launcher removed {draft}") from error
+            raise AttemptSuperseded(f"another launcher removed {draft}") from error
         raise
 
 
-def take_back(place: Place, start: str, content: bytes) -> bool:
+def reclaim_start_file(place: AttemptPaths, start: str, content: bytes) -> bool:
     """Take an attempt's start file before its wrapper does; returns whether that succeeded.
 
     The attempt's directory is made where the launcher that claimed it never came to do so. Where
@@ -164,7 +164,7 @@ def take_back(place: Place, start: str, content: bytes) -> bool:
     """
     draft = f"{place.draft}.back"
     for _ in range(TRIES):
-        found = marked(place.run)
+        found = read_marker(place.run)
         if found is not None and found[1] == place.stamp and found[0] >= place.attempt:
             shutil.rmtree(place.draft, ignore_errors=True)
             return found[0] > place.attempt or _take_start(place, start, content)
@@ -172,7 +172,7 @@ def take_back(place: Place, start: str, content: bytes) -> bool:
             _begin(place, draft)
             _make_room(place)
             _publish(place, draft)
-        except Superseded:  # the other launcher did the same step at the same time
+        except AttemptSuperseded:  # the other launcher did the same step at the same time
             continue
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -181,7 +181,7 @@ def take_back(place: Place, start: str, content: bytes) -> bool:
     )
 
 
-def _take_start(place: Place, start: str, content: bytes) -> bool:
+def _take_start(place: AttemptPaths, start: str, content: bytes) -> bool:
     os.makedirs(place.private, PRIVATE_DIRECTORY, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
@@ -193,38 +193,40 @@ def _take_start(place: Place, start: str, content: bytes) -> bool:
     return True
 
 
-def is_whole(place: Place) -> bool:
+def is_whole(place: AttemptPaths) -> bool:
     """Return whether the run directory is this attempt's, and holds the attempt's own."""
-    return marked(place.run) == (place.attempt, place.stamp) and os.path.isdir(place.private)
+    return read_marker(place.run) == (place.attempt, place.stamp) and os.path.isdir(place.private)
 
 
-def marked(run: str) -> tuple[int, str] | None:
+def read_marker(run: str) -> tuple[int, str] | None:
     """Return attempt number and stamp of what a run directory holds, None if it does not say."""
     found = _MARKER.fullmatch(read_file(f"{run}/{PRIVATE}/{MARKER}").text)
     return None if found is None else (int(found[1]), found[2])
 
 
-def _begin(place: Place, draft: str) -> None:
+def _begin(place: AttemptPaths, draft: str) -> None:
     os.makedirs(place.root, PRIVATE_DIRECTORY, exist_ok=True)
     try:
         os.mkdir(draft, PRIVATE_DIRECTORY)
     except FileExistsError as error:
-        raise Superseded(f"another launcher prepares {place.run}") from error
+        raise AttemptSuperseded(f"another launcher prepares {place.run}") from error
     os.mkdir(f"{draft}/{PRIVATE}", PRIVATE_DIRECTORY)
     os.mkdir(f"{draft}/{PRIVATE}/{place.token}", PRIVATE_DIRECTORY)
     marker = f"{place.attempt} {place.stamp}\n".encode()
     _write(f"{draft}/{PRIVATE}/{MARKER}", marker, PRIVATE_FILE)
 
 
-def _make_room(place: Place) -> None:
+def _make_room(place: AttemptPaths) -> None:
     """Move what is in the way aside, to a name that only contents of that attempt get."""
     if not os.path.lexists(place.run):
         return
-    found = marked(place.run)
+    found = read_marker(place.run)
     if found is None or found[1] != place.stamp or found[0] > place.attempt + MOST_AHEAD:
         aside = f"{place.run}.before-{place.token}"
     elif found[0] >= place.attempt:
-        raise Superseded(f"{place.run} holds attempt {found[0]}, not older than {place.attempt}")
+        raise AttemptSuperseded(
+            f"{place.run} holds attempt {found[0]}, not older than {place.attempt}"
+        )
     else:
         aside = f"{place.run}.attempt-{found[0]}"
     for number in itertools.count(1):
@@ -232,21 +234,21 @@ def _make_room(place: Place) -> None:
             os.rename(place.run, aside if number == 1 else f"{aside}-{number}")
             return
         except FileNotFoundError as error:
-            raise Superseded(f"another launcher moved {place.run} aside") from error
+            raise AttemptSuperseded(f"another launcher moved {place.run} aside") from error
         except OSError as error:
             if error.errno not in THERE_ALREADY:
                 raise
             # What has that name is of former times, unless another launcher moved this there.
-            if marked(place.run) != found:
-                raise Superseded(f"another launcher moved {place.run} aside") from error
+            if read_marker(place.run) != found:
+                raise AttemptSuperseded(f"another launcher moved {place.run} aside") from error
 
 
-def _publish(place: Place, draft: str) -> None:
+def _publish(place: AttemptPaths, draft: str) -> None:
     try:
         os.rename(draft, place.run)
     except OSError as error:
         if error.errno in THERE_ALREADY:
-            raise Superseded(f"another launcher prepared {place.run}") from error
+            raise AttemptSuperseded(f"another launcher prepared {place.run}") from error
         raise
 
 

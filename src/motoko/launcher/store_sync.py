@@ -14,26 +14,33 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import EditRun
-from motoko.core.edits import Adopt, Claim, End, Remark, Requeue, Started
+from motoko.core.edits import Claim, EndAttempt, MarkStarted, Requeue, SetReason, TransferAttempt
 from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import ConfigError, ConflictError, LauncherError, UnknownRunError
-from motoko.launcher.attempt_files import note_end, record_missing
+from motoko.launcher.attempt_files import record_missing, write_exit_record
 from motoko.launcher.claiming import (
-    Choice,
+    ClaimPlan,
     Terms,
-    choose,
-    ending,
+    choose_claims,
+    outcome_of_exit,
     with_damage,
     with_fields_checked,
     with_processes_left,
 )
-from motoko.launcher.harvest import MAX_FIELDS, News, fitting, lost_results, read_news, typed
-from motoko.launcher.run_directory import Place
+from motoko.launcher.harvest import (
+    MAX_FIELDS,
+    OutboxUpdate,
+    convert_fields,
+    fitting,
+    lost_results,
+    read_updates,
+)
+from motoko.launcher.run_directory import AttemptPaths
 from motoko.runtime import fault_points
 from motoko.storage import launcher_leases
-from motoko.storage.commit import transact
+from motoko.storage.commit import run_transaction
 from motoko.storage.scripts import scripts_digest
-from motoko.storage.session import Guard, Session
+from motoko.storage.session import LeaseGuard, Session
 from motoko.storage.tables import initialise
 from motoko.worker import OUTBOX
 
@@ -44,10 +51,10 @@ if TYPE_CHECKING:
     from motoko.config import StudyConfig
     from motoko.core.changes import Change
     from motoko.core.records import RunRecord
-    from motoko.launcher.attempts import Active, Ended, Notes
-    from motoko.launcher.claiming import Capacity, Ending, Load, Site
-    from motoko.storage.launcher_leases import Registration, Report
-    from motoko.storage.store import Store
+    from motoko.launcher.attempts import Attempt, AttemptEnd, UpdateNotes
+    from motoko.launcher.claiming import AttemptOutcome, Capacity, Load, ServedQueue
+    from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport
+    from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
 TRIES: Final = 50
@@ -63,21 +70,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class SyncRound:
     """What one round is to record, and what it has to know.
 
     ``going``: the attempts that go on; ``held``: run names of which nothing is claimed. Without
     ``loads``, by generator, nothing is claimed at all.
     """
 
-    notes: Notes
-    going: tuple[Active, ...] = ()
+    notes: UpdateNotes
+    going: tuple[Attempt, ...] = ()
     loads: Mapping[str, Load] | None = None
     held: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SyncResult:
     """What came of a round: what was claimed, and what is to be done about attempts.
 
     ``unfinished``: their outboxes hold more; ``cancelled``: somebody asked for it; ``lost_touch``:
@@ -86,9 +93,9 @@ class Result:
 
     claims: tuple[tuple[RunRecord, Terms], ...] = ()
     wake_at: float | None = None
-    unfinished: tuple[Active, ...] = ()
-    cancelled: tuple[Active, ...] = ()
-    lost_touch: tuple[Active, ...] = ()
+    unfinished: tuple[Attempt, ...] = ()
+    cancelled: tuple[Attempt, ...] = ()
+    lost_touch: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +112,8 @@ class _Draft:
     """What is to be written, and the attempts' marks once that is done."""
 
     changes: list[Change] = field(default_factory=list)
-    news: list[tuple[Active, News]] = field(default_factory=list)
-    unfinished: list[Active] = field(default_factory=list)
+    news: list[tuple[Attempt, OutboxUpdate]] = field(default_factory=list)
+    unfinished: list[Attempt] = field(default_factory=list)
     size: int = 0
 
     @property
@@ -115,14 +122,14 @@ class _Draft:
         return self.size > MAX_ROUND
 
 
-class Books:
+class StoreSync:
     """A launcher's session."""
 
     def __init__(
         self,
-        store: Store,
-        me: Registration,
-        site: Site,
+        store: WorkflowStore,
+        me: LauncherRegistration,
+        site: ServedQueue,
         capacities: Mapping[str, Capacity],
         defaults: Mapping[str, Mapping[str, Any]],
     ) -> None:
@@ -135,32 +142,36 @@ class Books:
 
     # -- the lease -------------------------------------------------------------------------
 
-    def open(self, report: Report | None = None) -> None:
+    def open(self, report: LauncherReport | None = None) -> None:
         """Take the lease and begin; LauncherError where another launcher has the work."""
         studies = self._me.studies  # a study may be new in motoko.yaml
-        transact(self._store.database, lambda root: initialise(root, studies), initialising=True)
+        run_transaction(
+            self._store.database, lambda root: initialise(root, studies), initialising=True
+        )
         now = self._store.steady()
         self._transact(lambda tables: launcher_leases.register(tables, self._me, now, report))
-        guard = Guard(self._me.key, self._me.token)
+        guard = LeaseGuard(self._me.key, self._me.token)
         self._session = Session(self._store.database, guard=guard, source=self._me.name)
 
-    def renew(self, report: Report | None = None) -> None:
+    def renew(self, report: LauncherReport | None = None) -> None:
         """Renew the lease; Fenced if another launcher has taken over."""
         now = self._store.steady()
         self._transact(lambda tables: launcher_leases.renew(tables, self._me, now, report))
 
     def change(
         self,
-        me: Registration,
+        me: LauncherRegistration,
         capacities: Mapping[str, Capacity],
         defaults: Mapping[str, Mapping[str, Any]],
-        report: Report,
-    ) -> Registration:
+        report: LauncherReport,
+    ) -> LauncherRegistration:
         """Work by a changed configuration; return the registration with the studies served."""
         studies = me.studies
-        transact(self._store.database, lambda root: initialise(root, studies), initialising=True)
+        run_transaction(
+            self._store.database, lambda root: initialise(root, studies), initialising=True
+        )
         now = self._store.steady()
-        self._me = transact(
+        self._me = run_transaction(
             self._store.database, lambda tables: launcher_leases.change(tables, me, now, report)
         )
         self._capacities, self._defaults = capacities, defaults
@@ -174,7 +185,7 @@ class Books:
         self._transact(lambda tables: launcher_leases.withdraw(tables, self._me))
 
     def _transact(self, work: Callable[[Tables], object]) -> None:
-        transact(self._store.database, work)
+        run_transaction(self._store.database, work)
 
     @property
     def session(self) -> Session:
@@ -185,7 +196,7 @@ class Books:
 
     # -- a round ---------------------------------------------------------------------------
 
-    def settle(self, turn: Round) -> Result:
+    def settle(self, turn: SyncRound) -> SyncResult:
         """Commit a round. What somebody else changed meanwhile is looked at again."""
         draft = self._draft(turn.notes)
         for attempt in range(TRIES):
@@ -207,25 +218,27 @@ class Books:
             return result
         raise LauncherError(f"a commit met conflicts {TRIES} times")
 
-    def _note_records(self, attempts: tuple[Active, ...]) -> None:
+    def _note_records(self, attempts: tuple[Attempt, ...]) -> None:
         for active in attempts:
             table = self.session.tables.study(active.key.study)
             if table.has_run(active.key.id):
                 active.record = table.run(active.key.id)
 
-    def _apply(self, draft: _Draft, turn: Round) -> Result:
+    def _apply(self, draft: _Draft, turn: SyncRound) -> SyncResult:
         tables = self.session.tables
         for change in draft.changes:
             if tables.study(change.key.study).has_run(change.key.id):  # type: ignore[union-attr]
                 self.session.add(change)
         cancelled, lost_touch = self._asked(turn.going)
         choice = self._claim(turn)
-        return Result(choice.claims, choice.wake_at, tuple(draft.unfinished), cancelled, lost_touch)
+        return SyncResult(
+            choice.claims, choice.wake_at, tuple(draft.unfinished), cancelled, lost_touch
+        )
 
-    def _asked(self, going: tuple[Active, ...]) -> tuple[tuple[Active, ...], tuple[Active, ...]]:
+    def _asked(self, going: tuple[Attempt, ...]) -> tuple[tuple[Attempt, ...], tuple[Attempt, ...]]:
         """Return which attempts are to be cancelled, and which are no longer ours."""
-        cancelled: list[Active] = []
-        lost_touch: list[Active] = []
+        cancelled: list[Attempt] = []
+        lost_touch: list[Attempt] = []
         for active in going:
             table = self.session.tables.study(active.key.study)
             record = table.run(active.key.id) if table.has_run(active.key.id) else None
@@ -239,9 +252,9 @@ class Books:
 
     # -- claiming --------------------------------------------------------------------------
 
-    def _claim(self, turn: Round) -> Choice:
+    def _claim(self, turn: SyncRound) -> ClaimPlan:
         if turn.loads is None:
-            return Choice()
+            return ClaimPlan()
         now, steady = self._store.now(), self._store.steady()
         choices = [
             self._chosen(generator, load, turn.held, steady)
@@ -255,14 +268,14 @@ class Books:
             claim = Claim(self._me.name, secrets.token_hex(8), now, scripts[record.study])
             self.session.add(EditRun(record.key, claim))
         claimed = tuple((self.session.run(record.key), terms) for record, terms in claims)
-        return Choice(claimed, min(moments, default=None))
+        return ClaimPlan(claimed, min(moments, default=None))
 
-    def _chosen(self, generator: str, load: Load, held: frozenset[str], now: float) -> Choice:
+    def _chosen(self, generator: str, load: Load, held: frozenset[str], now: float) -> ClaimPlan:
         def terms_of(record: RunRecord) -> Terms | None:
             return None if record.run_name in held else self.terms(record)
 
         queues = [(study, self._created(study, generator)) for study in self._me.studies]
-        return choose(queues, terms_of, self._capacities[generator], load, now)
+        return choose_claims(queues, terms_of, self._capacities[generator], load, now)
 
     def terms(self, record: RunRecord) -> Terms:
         """Return how a run is to be executed."""
@@ -284,12 +297,12 @@ class Books:
 
     # -- recording -------------------------------------------------------------------------
 
-    def _draft(self, notes: Notes) -> _Draft:
+    def _draft(self, notes: UpdateNotes) -> _Draft:
         draft = _Draft()
         now = self._store.now()
         leaving = notes.leaving
         for active in notes.adopted:
-            draft.changes.append(EditRun(active.key, Adopt(active.token, self._me.name)))
+            draft.changes.append(EditRun(active.key, TransferAttempt(active.token, self._me.name)))
         for active in notes.started:
             if active not in leaving:
                 draft.changes.append(self._started(active, now))
@@ -298,7 +311,7 @@ class Books:
                 self._read(draft, active, now)
         for active, text in notes.remarks:
             if active not in leaving:
-                remark = Remark(active.token, now, text or None, text or FREE)
+                remark = SetReason(active.token, now, text or None, text or FREE)
                 draft.changes.append(EditRun(active.key, remark))
         for active, cause, later in notes.requeued:
             not_before = self._store.steady() + later if later else 0.0
@@ -308,14 +321,14 @@ class Books:
             self._end(draft, ended)
         return draft
 
-    def _started(self, active: Active, now: float) -> Change:
+    def _started(self, active: Attempt, now: float) -> Change:
         process = active.handle.process if active.handle is not None else None
         identity = None if process is None else process.plain()
         at = active.since if active.since is not None else now
-        return EditRun(active.key, Started(active.token, at, self._cause, identity))
+        return EditRun(active.key, MarkStarted(active.token, at, self._cause, identity))
 
-    def _read(self, draft: _Draft, active: Active, now: float) -> News:
-        news = fitting(read_news(self._outbox(active), active.read), active.record.fields)
+    def _read(self, draft: _Draft, active: Attempt, now: float) -> OutboxUpdate:
+        news = fitting(read_updates(self._outbox(active), active.read), active.record.fields)
         draft.size += news.consumed - active.read + min(active.read, MAX_FIELDS)
         for line in news.damaged[:SHOWN]:
             log.warning("run %s: a damaged line in its outbox is ignored: %s", active.key, line)
@@ -326,12 +339,12 @@ class Books:
         return news
 
     @staticmethod
-    def _outbox(active: Active) -> str:
+    def _outbox(active: Attempt) -> str:
         return f"{active.place.private}/{OUTBOX}"
 
-    def _typed(self, active: Active, news: News) -> News:
+    def _typed(self, active: Attempt, news: OutboxUpdate) -> OutboxUpdate:
         types = self._store.field_types(active.key.study)
-        fields, misfits = typed(news.fields, types, f"run {active.key}")
+        fields, misfits = convert_fields(news.fields, types, f"run {active.key}")
         for name in sorted(misfits.keys() - active.misfits):
             log.warning(
                 "%s; bd.yaml declares it as %s, what the script set is kept",
@@ -340,14 +353,14 @@ class Books:
         active.misfits |= misfits.keys()
         return replace(news, fields=fields)
 
-    def _end(self, draft: _Draft, ended: Ended) -> None:
+    def _end(self, draft: _Draft, ended: AttemptEnd) -> None:
         active = ended.active
         if draft.full:
             draft.unfinished.append(active)
             return
         if not active.recorded_start and active.since is not None:
             draft.changes.append(self._started(active, ended.at))
-        note_end(active.place)
+        write_exit_record(active.place)
         if active.stop is Lifecycle.CREATED:
             cause = f"recalled by launcher {self._me.name}"
             draft.changes.append(EditRun(active.key, Requeue(active.token, ended.at, cause)))
@@ -359,7 +372,7 @@ class Books:
         fault = ended.fault or news.fault or lost_results(self._outbox(active), active.read)
         if fault is None and ended.status is None:
             fault = record_missing(active.place)
-        found = ended.ending or ending(
+        found = ended.ending or outcome_of_exit(
             ended.status,
             stopped=active.stop,
             failed=_failure(active, news),
@@ -370,7 +383,7 @@ class Books:
             found = replace(found, reason=f"{found.reason}; {CUT_SHORT}")
         found = with_processes_left(self._checked(active, found, news), active.left)
         terms = active.terms
-        edit = End(
+        edit = EndAttempt(
             active.token, found.outcome, ended.at, self._cause, found.exit_code, found.reason,
             terms.retries, terms.retry_delay, random.uniform(0.8, 1.2), self._store.steady(),
         )  # fmt: skip
@@ -378,7 +391,9 @@ class Books:
         level = logging.WARNING if found.reason else logging.INFO
         log.log(level, "run %s: %s %s", active.key, found.outcome, found.reason or "")
 
-    def _checked(self, active: Active, found: Ending, news: News) -> Ending:
+    def _checked(
+        self, active: Attempt, found: AttemptOutcome, news: OutboxUpdate
+    ) -> AttemptOutcome:
         """Return the ending with what is to be said of the results of a run that finished."""
         study = self._store.studies[active.key.study]
         if found.outcome is not Lifecycle.FINISHED:
@@ -435,12 +450,14 @@ class Books:
 
     def _fence(self, name: str, now: float) -> bool:
         return bool(
-            transact(self._store.database, lambda tables: launcher_leases.fence(tables, name, now))
+            run_transaction(
+                self._store.database, lambda tables: launcher_leases.fence(tables, name, now)
+            )
         )
 
-    def place(self, record: RunRecord) -> Place:
+    def place(self, record: RunRecord) -> AttemptPaths:
         """Return where a run's present attempt is."""
-        return Place.of(self._store.runs_root(record.study), record)
+        return AttemptPaths.of(self._store.runs_root(record.study), record)
 
 
 def _digest(study: StudyConfig) -> str:
@@ -450,7 +467,7 @@ def _digest(study: StudyConfig) -> str:
         return ""
 
 
-def _failure(active: Active, news: News) -> str | None:
+def _failure(active: Attempt, news: OutboxUpdate) -> str | None:
     if news.finished:
         return None
     return news.failed if news.failed is not None else active.failed

@@ -16,14 +16,14 @@ from motoko.runtime.processes import Standing, current, standing
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
 LOCK_SECONDS: Final = 120.0
 SERVER: Final = "server"
 LAUNCHER: Final = "launcher"
 
 
-def services_lock(state: StateDirectory, *, timeout: float = LOCK_SECONDS) -> FileLock:
+def services_lock(state: StateDir, *, timeout: float = LOCK_SECONDS) -> FileLock:
     """Return the lock of whoever starts or stops the server or a launcher."""
     return FileLock(
         state.path / "services.lock",
@@ -33,18 +33,18 @@ def services_lock(state: StateDirectory, *, timeout: float = LOCK_SECONDS) -> Fi
     )
 
 
-def mark_file(state: StateDirectory, what: str) -> Path:
+def mark_file(state: StateDir, what: str) -> Path:
     """Return the file that exists while the server or the launcher is temporary."""
     return state.path / f"temporary-{what}"
 
 
-def keep(state: StateDirectory) -> None:
+def keep(state: StateDir) -> None:
     """Have server and launcher outlive those that use them now."""
     for what in (SERVER, LAUNCHER):
         mark_file(state, what).unlink(missing_ok=True)
 
 
-def others(state: StateDirectory) -> list[int]:
+def others(state: StateDir) -> list[int]:
     """Return the pids of the other living processes of this machine that work with a workflow."""
     found = []
     for path in sorted((state.path / "users").glob("*.json")):
@@ -58,7 +58,7 @@ def others(state: StateDirectory) -> list[int]:
     return found
 
 
-def is_deserted(state: StateDirectory) -> bool:
+def is_deserted(state: StateDir) -> bool:
     """Return whether this launcher is temporary and nobody works with the workflow any more."""
     try:
         lasting = mark_file(state, LAUNCHER).read_text()

@@ -14,20 +14,20 @@ from motoko.operations.overview import server_process
 from motoko.operations.shutdown import running_orchestrators
 from motoko.runtime.files import private_directory
 from motoko.server.integrity import check_whole
-from motoko.server.lifecycle import explained
+from motoko.server.lifecycle import explain_error
 from motoko.server.temp_files import WORKSHOP
 from motoko.storage import salvage as salvaging
-from motoko.storage.backup import Contents, contents, copy_database, install_database
-from motoko.storage.store import Store
+from motoko.storage.backup import DatabaseSummary, copy_database, install_database, summarise
+from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
     from motoko.storage.salvage import Salvaged
 
 
-def back_up(state: StateDirectory, target: Path, *, replace: bool = False) -> Contents:
+def back_up(state: StateDir, target: Path, *, replace: bool = False) -> DatabaseSummary:
     """Copy all that is committed to ``target``; the workflow may go on meanwhile.
 
     ``target`` appears whole or not at all. DatabaseExistsError where it exists, unless
@@ -37,11 +37,11 @@ def back_up(state: StateDirectory, target: Path, *, replace: bool = False) -> Co
         raise NoDatabaseError(
             f"{state.path.parent} has no database yet", hint="There is nothing to copy."
         )
-    with explained(target, "written"):
+    with explain_error(target, "written"):
         return copy_database(state.database, target, replace=replace)
 
 
-def restore(state: StateDirectory, source: Path, *, replace: bool = False) -> Contents:
+def restore(state: StateDir, source: Path, *, replace: bool = False) -> DatabaseSummary:
     """Make the copy ``source`` the workflow's database; run directories stay as they are.
 
     Raises StorageError where anything works with the workflow or ``source`` is no database of
@@ -49,15 +49,15 @@ def restore(state: StateDirectory, source: Path, *, replace: bool = False) -> Co
     newer Motoko wrote it, DatabaseExistsError where there are results, unless ``replace``.
     """
     _check_is_file(source)
-    with explained(state.path.parent, "restored"):
-        contents(source)
+    with explain_error(state.path.parent, "restored"):
+        summarise(source)
         check_whole(source)
         _check_unused(state)
         _check_replaceable(state, replace=replace)
         return install_database(state, source, replace=replace)
 
 
-def salvage(state: StateDirectory, source: Path | None, *, replace: bool = False) -> Salvaged:
+def salvage(state: StateDir, source: Path | None, *, replace: bool = False) -> Salvaged:
     """Make what is whole of a damaged file the workflow's database; returns what that is.
 
     None: of its own file, which is kept beside it. Otherwise existing results go only with
@@ -66,7 +66,7 @@ def salvage(state: StateDirectory, source: Path | None, *, replace: bool = False
     file = state.database if source is None else source
     _check_is_file(file)
     own = state.database.exists() and file.samefile(state.database)
-    with explained(state.path.parent, "restored"):
+    with explain_error(state.path.parent, "restored"):
         _check_unused(state)
         if not own:
             _check_replaceable(state, replace=replace)
@@ -88,7 +88,7 @@ def _check_is_file(source: Path) -> None:
         raise StorageError(f"{source} is not a file", hint="Name one that `motoko backup` wrote.")
 
 
-def _check_replaceable(state: StateDirectory, *, replace: bool) -> None:
+def _check_replaceable(state: StateDir, *, replace: bool) -> None:
     if state.database.exists() and not replace:
         raise DatabaseExistsError(
             f"{state.path.parent} has results already",
@@ -109,7 +109,7 @@ def _keep_aside(file: Path) -> Path:
     raise AssertionError
 
 
-def _check_unused(state: StateDirectory) -> None:
+def _check_unused(state: StateDir) -> None:
     busy = [f"the orchestrator of run name {name!r}" for name in _orchestrators(state)]
     busy += [
         f"a launcher (process {launcher.process.pid})" for launcher in running_launchers(state)
@@ -125,8 +125,8 @@ def _check_unused(state: StateDirectory) -> None:
         )
 
 
-def _orchestrators(state: StateDirectory) -> list[str]:
-    store = Store(state, {}, look=True)
+def _orchestrators(state: StateDir) -> list[str]:
+    store = WorkflowStore(state, {}, look=True)
     try:
         return sorted(running_orchestrators(store))
     except StorageError:  # a damaged database is what one restores

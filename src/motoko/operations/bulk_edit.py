@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BATCH: Final = 500  # runs changed in one commit
 
 
-def badly_ended(
+def failed_runs(
     workflow: Workflow,
     *,
     study: str | None = None,

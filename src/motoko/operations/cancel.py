@@ -12,7 +12,7 @@ from motoko.errors import LauncherError, UnknownRunError
 from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
 from motoko.launcher.users import services_lock
 from motoko.operations import bulk_edit
-from motoko.operations.explain import Serving
+from motoko.operations.explain import LauncherCoverage
 from motoko.storage.launcher_leases import machines
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunKey, RunRecord
-    from motoko.launcher.daemon import Running
-    from motoko.server.state_dir import StateDirectory
+    from motoko.launcher.daemon import LauncherProcess
+    from motoko.server.state_dir import StateDir
     from motoko.storage.session import Session
 
 END_SECONDS: Final = 60.0
@@ -29,7 +29,7 @@ LOOK: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled:
+class CancelResult:
     """What became of runs that were to be cancelled.
 
     ``ended``: those that have ended, and as what; ``going``: those that are still to end.
@@ -49,7 +49,7 @@ def cancel(
     wait: bool = False,
     patience: float = END_SECONDS,
     deserted: Callable[[int], object] = lambda _: None,
-) -> Cancelled:
+) -> CancelResult:
     """Cancel runs, their processes and scheduler jobs included.
 
     Those that a launcher attends to it ends, which with ``wait`` is waited for. For others one is
@@ -76,7 +76,7 @@ def cancel(
             f"they did not end within {patience:g} s",
             hint=f"The launcher's log is {workflow.store.state.logs / 'launcher.log'}.",
         )
-    return Cancelled(ended, going, trouble)
+    return CancelResult(ended, going, trouble)
 
 
 def _end_deserted(
@@ -109,13 +109,13 @@ def _wait(
 
 @contextlib.contextmanager
 def launchers_on_hold(
-    state: StateDirectory, needed: Mapping[str | None, Sequence[str]]
-) -> Iterator[Sequence[Running]]:
+    state: StateDir, needed: Mapping[str | None, Sequence[str]]
+) -> Iterator[Sequence[LauncherProcess]]:
     """Have launchers in the block that claim nothing, for these studies of each machine.
 
     Yields those that were started for that. LauncherError says why one does not start.
     """
-    started: list[Running] = []
+    started: list[LauncherProcess] = []
     try:
         for machine, studies in needed.items():
             running = start_launcher(state, hold=True, studies=studies, machine_name=machine)
@@ -132,11 +132,11 @@ def _needed(workflow: Workflow, runs: Iterable[RunRecord]) -> dict[str | None, l
     """Return which studies need a launcher, by machine; None: this one."""
     store = workflow.store
     with store.script.view() as session:
-        serving = Serving.of(session.tables, workflow.config, store.steady())
+        serving = LauncherCoverage.of(session.tables, workflow.config, store.steady())
     return needed(serving, runs)
 
 
-def needed(serving: Serving, runs: Iterable[RunRecord]) -> dict[str | None, list[str]]:
+def needed(serving: LauncherCoverage, runs: Iterable[RunRecord]) -> dict[str | None, list[str]]:
     """Return the studies of these runs by the machine that they are for; None: this one.
 
     Runs of studies that are not configured any more are nobody's.
@@ -152,7 +152,7 @@ def needed(serving: Serving, runs: Iterable[RunRecord]) -> dict[str | None, list
 def _deserted(workflow: Workflow, keys: Iterable[RunKey]) -> list[RunRecord]:
     store = workflow.store
     with store.script.view() as session:
-        serving = Serving.of(session.tables, workflow.config, store.steady())
+        serving = LauncherCoverage.of(session.tables, workflow.config, store.steady())
         return [record for record in _going(session, keys) if not serving.attended(record)]
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunKey, RunRecord
     from motoko.launcher.removal import Obstacle
-    from motoko.operations.cancel import Cancelled
-    from motoko.storage.store import Store
+    from motoko.operations.cancel import CancelResult
+    from motoko.storage.store import WorkflowStore
 
 BATCH: Final = 500  # runs deleted in one commit
 
@@ -38,7 +38,7 @@ class _Unmoved:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class CleanupPlan:
     """Runs that would be deleted; ``active`` are those that have to be cancelled first."""
 
     runs: Sequence[RunRecord]
@@ -55,19 +55,19 @@ def candidates(
     study: str | None = None,
     constraints: Sequence[str] = (),
     run_name: str | None = None,
-) -> Candidates:
+) -> CleanupPlan:
     """Return the runs that satisfy all constraints; without any, those that have ended.
 
     Raises ConstraintError, UnknownNameError.
     """
     parsed = selection.parse(workflow, study, constraints)
     found = selection.matching(workflow, parsed, run_name)
-    return Candidates([r for r in found if constraints or r.lifecycle.ended])
+    return CleanupPlan([r for r in found if constraints or r.lifecycle.ended])
 
 
 def end(
     workflow: Workflow, runs: Iterable[RunRecord], *, patience: float = END_SECONDS
-) -> Cancelled:
+) -> CancelResult:
     """Cancel runs that go on, their scheduler jobs included; returns what became of them.
 
     Where no launcher works, one is started that ends them, and stopped afterwards. MotokoError
@@ -119,7 +119,7 @@ def pending(workflow: Workflow) -> int:
         return len(session.tables.pending_removals())
 
 
-def _check_unused(store: Store, run_names: set[str]) -> None:
+def _check_unused(store: WorkflowStore, run_names: set[str]) -> None:
     with store.script.view() as session:
         busy = holders(session.tables, store.steady())
     for run_name in sorted(run_names & busy.keys()):
@@ -129,7 +129,7 @@ def _check_unused(store: Store, run_names: set[str]) -> None:
         )
 
 
-def _delete(store: Store, keys: Sequence[RunKey]) -> list[RunKey]:
+def _delete(store: WorkflowStore, keys: Sequence[RunKey]) -> list[RunKey]:
     session = Session(store.database)
     try:
         while True:

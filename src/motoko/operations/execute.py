@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from motoko.errors import MotokoError, ServerError
-from motoko.operations.explain import Serving
+from motoko.operations.explain import LauncherCoverage
 from motoko.operations.overview import Progress, progress
 from motoko.orchestrator.calling import problem_of
 from motoko.orchestrator.cancellation import end_other_tasks
 from motoko.storage.session import Session
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from motoko.api.workflow import Workflow
-    from motoko.operations.signals import Interruption
-    from motoko.storage.feed import Commit
+    from motoko.operations.signals import SignalHandler
+    from motoko.storage.feed import CommitNotice
 
 LEASE_LOOK: Final = 0.005
 LOOK_SECONDS: Final = 1.0
@@ -34,7 +34,7 @@ logger = logging.getLogger("motoko.operations")
 def execute(
     workflow: Workflow,
     params: Mapping[str, Any],
-    interruption: Interruption,
+    interruption: SignalHandler,
     *,
     started: Callable[[], object] = lambda: None,
     show: Callable[[Progress], object] | None = None,
@@ -95,7 +95,7 @@ async def _look_again(
     while True:
         await anyio.sleep(LOOK_SECONDS)
         try:
-            await in_thread(look)
+            await run_in_thread(look)
         except MotokoError as error:
             failures.append(error)
             scope.cancel()
@@ -108,14 +108,14 @@ async def _watch(workflow: Workflow, show: Callable[[Progress], object], interva
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
 
-    def tell(_: Commit) -> None:
+    def tell(_: CommitNotice) -> None:
         loop.call_soon_threadsafe(changed.set)
 
     try:
-        database = await in_thread(lambda: workflow.store.database)
+        database = await run_in_thread(lambda: workflow.store.database)
         with contextlib.ExitStack() as stack:
             session = stack.enter_context(
-                contextlib.closing(await in_thread(lambda: Session(database)))
+                contextlib.closing(await run_in_thread(lambda: Session(database)))
             )
             stack.callback(database.feed.subscribe(tell))
             await _show_changes(workflow, session, show, changed, interval)
@@ -137,13 +137,13 @@ async def _show_changes(
     studies, run_name = list(workflow.task_managers), workflow.run_name or ""
     last: Progress | None = None
 
-    def serving() -> Serving:
-        return Serving.of(session.tables, workflow.config, workflow.store.steady())
+    def serving() -> LauncherCoverage:
+        return LauncherCoverage.of(session.tables, workflow.config, workflow.store.steady())
 
     while True:
         changed.clear()
-        await in_thread(session.refresh)
-        found = await in_thread(lambda: progress(session, studies, run_name, serving))
+        await run_in_thread(session.refresh)
+        found = await run_in_thread(lambda: progress(session, studies, run_name, serving))
         if found != last:
             last = found
             show(found)

@@ -11,36 +11,38 @@ from motoko.config import load_workflow
 from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import ConfigError, NoDatabaseError
 from motoko.launcher.claiming import SLURM, Terms, fits
-from motoko.storage.launcher_leases import living, report_of
+from motoko.storage.launcher_leases import live_launchers, report_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from motoko.config import WorkflowConfig
+    from motoko.config import WorkflowSettings
     from motoko.core.records import RunRecord
-    from motoko.storage.launcher_leases import Registration, Report
-    from motoko.storage.store import Store
+    from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport
+    from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
 LOCALHOST = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class LauncherCoverage:
     """Who executes runs now: the living launchers, with what each says of itself.
 
     ``defaults``: the run options of each study. ``now`` is in seconds since the epoch.
     """
 
-    launchers: Sequence[tuple[Registration, Report]]
+    launchers: Sequence[tuple[LauncherRegistration, LauncherReport]]
     defaults: Mapping[str, Mapping[str, Any]]
     now: float
 
     @classmethod
-    def of(cls, tables: Tables, config: WorkflowConfig, now: float) -> Serving:
+    def of(cls, tables: Tables, config: WorkflowSettings, now: float) -> LauncherCoverage:
         """Return who serves the studies of a workflow."""
-        found = [(launcher, report_of(tables, launcher)) for launcher in living(tables, now)]
+        found = [
+            (launcher, report_of(tables, launcher)) for launcher in live_launchers(tables, now)
+        ]
         defaults = {name: config.options(name).given() for name in config.task_managers}
         return cls(found, defaults, now)
 
@@ -48,7 +50,9 @@ class Serving:
         """Return how a run is to be executed."""
         return Terms.of(self.defaults.get(record.study, {}), record.resources)
 
-    def serving(self, study: str, machine: str) -> list[tuple[Registration, Report]]:
+    def serving(
+        self, study: str, machine: str
+    ) -> list[tuple[LauncherRegistration, LauncherReport]]:
         """Return the launchers that take runs of a study for a machine."""
         return [
             (launcher, report)
@@ -116,7 +120,7 @@ class Serving:
         return dict(why)
 
 
-def unserved_runs(store: Store, run_names: Iterable[str]) -> dict[str, dict[str, int]]:
+def unserved_runs(store: WorkflowStore, run_names: Iterable[str]) -> dict[str, dict[str, int]]:
     """Return how many CREATED runs no launcher takes, by reason, of each of these run names.
 
     None where that cannot be told: without a database, or with a wrong configuration.
@@ -127,16 +131,16 @@ def unserved_runs(store: Store, run_names: Iterable[str]) -> dict[str, dict[str,
         return found
     with suppress(NoDatabaseError, ConfigError), store.script.view() as session:
         tables = session.tables
-        serving = Serving.of(tables, load_workflow(store.workflow_file), store.steady())
+        serving = LauncherCoverage.of(tables, load_workflow(store.workflow_file), store.steady())
         for name in names:
             found[name] = serving.unserved(tables, serving.known(tables), name)
     return found
 
 
-class Reasons:
+class ReasonFinder:
     """Says of each run why it is where it is; ``tables`` are asked once who takes up what."""
 
-    def __init__(self, tables: Tables, serving: Serving) -> None:
+    def __init__(self, tables: Tables, serving: LauncherCoverage) -> None:
         self._serving = serving
         self._taken: Counter[tuple[str, str]] = Counter()  # slots by launcher and generator
         self._studies: Counter[tuple[str, str, str]] = Counter()  # and runs by study, too
@@ -174,7 +178,13 @@ class Reasons:
             return kept[0]
         return f"it is tried again{after}" if after else ""
 
-    def _kept(self, launcher: Registration, report: Report, record: RunRecord, terms: Terms) -> str:
+    def _kept(
+        self,
+        launcher: LauncherRegistration,
+        report: LauncherReport,
+        record: RunRecord,
+        terms: Terms,
+    ) -> str:
         """Return why a launcher that serves a run does not take it, empty if it will."""
         if report.held_all:
             return "its launcher takes no runs, and is about to stop"

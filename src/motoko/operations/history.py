@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class PastFiring:
+class FiringEntry:
     """A recorded firing. Times are in seconds since the epoch; ``done`` is None while open.
 
     ``study``: the one that it is about where it has no runs, empty if none in particular.
@@ -46,7 +46,7 @@ def run_record(workflow: Workflow, uri: str) -> RunRecord:
 
 def past_firings(
     workflow: Workflow, *, event: str | None = None, run_name: str | None = None
-) -> list[PastFiring]:
+) -> list[FiringEntry]:
     """Return the recorded firings in order of time; UnknownNameError for an event without any."""
     with workflow.store.script.view() as session:
         found = [_past(*firing) for firing in session.tables.firings(run_name)]
@@ -58,12 +58,12 @@ def past_firings(
     return sorted(found, key=lambda firing: firing.opened)
 
 
-def unregistered_firings(tables: Tables) -> list[PastFiring]:
+def unregistered_firings(tables: Tables) -> list[FiringEntry]:
     """Return the open firings of events that the orchestrator of their run name did not register.
 
     The present one, or the last one where none runs. They go on when the event is registered again.
     """
-    found: list[PastFiring] = []
+    found: list[FiringEntry] = []
     for run_name in run_names(tables):
         still_open = tables.open_firings(run_name)
         registered = report_of(tables, run_name).events if still_open else None
@@ -73,8 +73,8 @@ def unregistered_firings(tables: Tables) -> list[PastFiring]:
     return sorted(found, key=lambda firing: firing.opened)
 
 
-def _past(firing_id: FiringId, stored: Mapping[str, Any]) -> PastFiring:
+def _past(firing_id: FiringId, stored: Mapping[str, Any]) -> FiringEntry:
     run_name, event, _ = firing_id
     runs = [RunKey(*key) for key in stored["runs"]]
     study = "" if runs else stored["trigger"]
-    return PastFiring(run_name, event, stored["opened"], stored.get("done"), runs, study)
+    return FiringEntry(run_name, event, stored["opened"], stored.get("done"), runs, study)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from motoko.runtime.processes import ProcessId
+    from motoko.runtime.processes import ProcessIdentity
 
 PAUSE: Final = 3.0  # seconds between two starts, at least
 QUICK: Final = 60.0  # a launcher that lived longer than so many seconds did some work
@@ -26,7 +26,7 @@ _LINE: Final = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ ([A-Z]+) (.*)")
 logger = logging.getLogger("motoko.operations")
 
 
-class LauncherWatch:
+class LauncherSupervisor:
     """Knows the launcher's process. ``start`` starts a launcher that logs to ``log``, or finds one.
 
     ``clock`` gives seconds.
@@ -34,8 +34,8 @@ class LauncherWatch:
 
     def __init__(
         self,
-        process: ProcessId,
-        start: Callable[[], ProcessId],
+        process: ProcessIdentity,
+        start: Callable[[], ProcessIdentity],
         log: Path,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -64,12 +64,12 @@ class LauncherWatch:
             return
         self._quick = self._quick + 1 if now - self._started < QUICK else 1
         if self._quick > MOST:
-            last = self._words or announced(self._new_lines()) or "it does not say why"
+            last = self._words or report_restarts(self._new_lines()) or "it does not say why"
             raise LauncherError(
                 f"the launcher ended again and again: {last}", hint=f"Its log is {self._log}."
             )
         self._started = now
-        words = announced(self._new_lines())
+        words = report_restarts(self._new_lines())
         self._read = self._size()
         why = "" if words is None else f": {words}"
         try:
@@ -97,7 +97,7 @@ class LauncherWatch:
         return _tail(self._log, self._read)
 
 
-def announced(lines: list[str]) -> str | None:
+def report_restarts(lines: list[str]) -> str | None:
     """Return the error that a launcher's log ends with, None if it does not end with one."""
     for number, line in reversed(list(enumerate(lines))):
         match = _LINE.match(line)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
 LONGEST: Final = 150  # bytes of a run name in a file's name
 START_SECONDS: Final = 60.0
@@ -29,17 +29,17 @@ def file_stem(run_name: str) -> str:
     return f"{quoted[:LONGEST]}-{digest}"
 
 
-def log_file(state: StateDirectory, run_name: str) -> Path:
+def log_file(state: StateDir, run_name: str) -> Path:
     """Return the log of the detached orchestrators of a run name."""
     return state.logs / f"orchestrator-{file_stem(run_name)}.log"
 
 
-def pid_file(state: StateDirectory, run_name: str) -> Path:
+def pid_file(state: StateDir, run_name: str) -> Path:
     """Return the file in which the detached orchestrator of a run name says who it is."""
     return state.path / f"orchestrator-{file_stem(run_name)}.json"
 
 
-def start_detached(state: StateDirectory, run_name: str, arguments: Sequence[str]) -> Daemon:
+def start_detached(state: StateDir, run_name: str, arguments: Sequence[str]) -> Daemon:
     """Start ``motoko`` with these arguments in the background, until it says that it is ready.
 
     MotokoError, with the end of its log, if it does not get so far.
@@ -54,7 +54,7 @@ def start_detached(state: StateDirectory, run_name: str, arguments: Sequence[str
     )
 
 
-def log_files(state: StateDirectory) -> list[Path]:
+def log_files(state: StateDir) -> list[Path]:
     """Return the logs of all orchestrators that were ever detached here."""
     return sorted(state.logs.glob("orchestrator-*.log"))
 

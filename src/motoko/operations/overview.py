@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from motoko.core.states import ACTIVE, NOT_ENDED, Lifecycle
 from motoko.errors import NoDatabaseError
-from motoko.operations.explain import Reasons, Serving
-from motoko.operations.history import PastFiring, unregistered_firings
+from motoko.operations.explain import LauncherCoverage, ReasonFinder
+from motoko.operations.history import FiringEntry, unregistered_firings
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.environment import differences
 from motoko.server.integrity import Cut, last_cut
-from motoko.server.lifecycle import answers
-from motoko.storage.leases import Holder, Stall, holders, stalls
+from motoko.server.lifecycle import is_responding
+from motoko.storage.leases import LeaseHolder, StallReport, holders, stalls
 from motoko.storage.scripts import scripts_digest
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunRecord
-    from motoko.server.state_dir import StateDirectory
-    from motoko.storage.launcher_leases import Registration
+    from motoko.server.state_dir import StateDir
+    from motoko.storage.launcher_leases import LauncherRegistration
     from motoko.storage.session import Session
     from motoko.storage.tables import Tables
 
@@ -79,10 +79,10 @@ class Overview:
     directory: str
     database: bool
     server: int | None
-    launchers: Sequence[Registration] = ()
-    orchestrators: Mapping[str, Holder] = field(default_factory=dict)
-    stalls: Mapping[str, Stall] = field(default_factory=dict)
-    unregistered: Sequence[PastFiring] = ()
+    launchers: Sequence[LauncherRegistration] = ()
+    orchestrators: Mapping[str, LeaseHolder] = field(default_factory=dict)
+    stalls: Mapping[str, StallReport] = field(default_factory=dict)
+    unregistered: Sequence[FiringEntry] = ()
     studies: Sequence[StudyOverview] = ()
     cut: Cut | None = None
     removals: int = 0
@@ -90,10 +90,10 @@ class Overview:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
-def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) -> Overview:
+def load_overview(workflow: Workflow, *, study: str | None = None, runs: bool = False) -> Overview:
     """Return what is known of a workflow, of one study or of all; UnknownNameError if none such.
 
-    For a workflow opened with ``look`` no server is started.
+    For a workflow opened with ``load_overview`` no server is started.
     """
     names = list(workflow.task_managers) if study is None else [workflow.task_manager(study).name]
     store = workflow.store
@@ -104,8 +104,8 @@ def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) ->
     try:
         with store.script.view() as session:
             tables, now = session.tables, store.steady()
-            serving = Serving.of(tables, workflow.config, now)
-            reasons = Reasons(tables, serving) if runs else None
+            serving = LauncherCoverage.of(tables, workflow.config, now)
+            reasons = ReasonFinder(tables, serving) if runs else None
             launchers = [launcher for launcher, _ in serving.launchers]
             return Overview(
                 workflow.directory,
@@ -126,7 +126,11 @@ def look(workflow: Workflow, *, study: str | None = None, runs: bool = False) ->
 
 
 def _study(
-    workflow: Workflow, tables: Tables, name: str, serving: Serving, reasons: Reasons | None
+    workflow: Workflow,
+    tables: Tables,
+    name: str,
+    serving: LauncherCoverage,
+    reasons: ReasonFinder | None,
 ) -> StudyOverview:
     if name not in tables.study_names():
         return StudyOverview(name)
@@ -168,7 +172,7 @@ def progress(
     session: Session,
     studies: Iterable[str],
     run_name: str,
-    serving: Callable[[], Serving] | None = None,
+    serving: Callable[[], LauncherCoverage] | None = None,
 ) -> Progress:
     """Return how far a run name is; ``serving``: says who executes runs now."""
     names = list(studies)
@@ -208,10 +212,10 @@ def runs_of(
     return found
 
 
-def server_process(state: StateDirectory) -> int | None:
+def server_process(state: StateDir) -> int | None:
     """Return the pid of the server, None if none runs; 0 if one answers that left no record."""
     file = PidFile(state.server_record)
     record = file.read()
     if record is not None and file.owner_alive():
         return record.process.pid
-    return 0 if state.path.exists() and answers(state) else None
+    return 0 if state.path.exists() and is_responding(state) else None

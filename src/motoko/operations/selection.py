@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from motoko.core.constraints import parse_each
-from motoko.orchestrator.conditions import select
+from motoko.orchestrator.conditions import select_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +49,6 @@ def matching(
         known = session.tables.study_names()
         for name, constraint in parsed.items():
             if name in known:
-                keys = select(session, name, run_name, constraint)
+                keys = select_runs(session, name, run_name, constraint)
                 found += session.tables.study(name).records(key.id for key in keys)
     return found

@@ -23,7 +23,7 @@ from motoko.launcher.users import LAUNCHER, SERVER, keep, mark_file, others, ser
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.files import private_directory, write_atomic
 from motoko.runtime.processes import current
-from motoko.server.lifecycle import add_studies, answers, ensure_server, stop_server
+from motoko.server.lifecycle import add_studies, ensure_server, is_responding, stop_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from motoko.api.workflow import Workflow
-    from motoko.launcher.daemon import Running
+    from motoko.launcher.daemon import LauncherProcess
     from motoko.runtime.file_lock import FileLock
-    from motoko.runtime.processes import ProcessId
-    from motoko.server.state_dir import StateDirectory
+    from motoko.runtime.processes import ProcessIdentity
+    from motoko.server.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Services:
         return self
 
     def _start_server(self) -> None:
-        if not answers(self._state):
+        if not is_responding(self._state):
             self._mark(SERVER)  # before it starts: who is interrupted meanwhile stops it, too
         if self._create and not self._state.database.exists():
             self._workflow.create()
@@ -87,7 +87,7 @@ class Services:
         if new:
             add_studies(self._state, new)
 
-    def start_launcher(self, run_name: str) -> ProcessId:
+    def start_launcher(self, run_name: str) -> ProcessIdentity:
         """Have a launcher serve the runs of a run name: start one, unless one runs.
 
         Returns its process. LauncherError says why it does not start.
@@ -177,14 +177,14 @@ class Services:
         return note
 
 
-def start_lasting_launcher(
-    state: StateDirectory,
+def start_persistent_launcher(
+    state: StateDir,
     *,
     generator: str | None = None,
     studies: Sequence[str] | None = None,
     machine_name: str | None = None,
     stop_runs: bool = False,
-) -> Running:
+) -> LauncherProcess:
     """Have a launcher, and its server, run until they are stopped; or find those that run.
 
     LauncherError says why it does not start.
@@ -202,7 +202,7 @@ def start_lasting_launcher(
 
 
 @contextlib.contextmanager
-def lasting_launcher(state: StateDirectory) -> Iterator[Callable[[], None]]:
+def persistent_launcher(state: StateDir) -> Iterator[Callable[[], None]]:
     """Let this process be a launcher in the block; yields what it calls when it can be found.
 
     Until then nobody else starts one, so that whoever comes meanwhile uses this one.
@@ -219,7 +219,7 @@ def lasting_launcher(state: StateDirectory) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def _server_for_a_launcher(state: StateDirectory) -> Iterator[None]:
+def _server_for_a_launcher(state: StateDir) -> Iterator[None]:
     """Have the server run, and nobody else start or stop it; it is stopped if the block fails.
 
     That is, if it was started here and nobody else uses it.

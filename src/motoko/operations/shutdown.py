@@ -27,21 +27,21 @@ from motoko.launcher.daemon import (
 )
 from motoko.launcher.users import keep
 from motoko.operations.cancel import launchers_on_hold, needed
-from motoko.operations.explain import Serving
+from motoko.operations.explain import LauncherCoverage
 from motoko.operations.overview import executing
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import current, is_alive, is_visible
-from motoko.server.lifecycle import hangs, stop_server
-from motoko.storage.launcher_leases import living
-from motoko.storage.leases import Holder, Stall, holders, stalls
-from motoko.storage.store import Store
+from motoko.server.lifecycle import is_hung, stop_server
+from motoko.storage.launcher_leases import live_launchers
+from motoko.storage.leases import LeaseHolder, StallReport, holders, stalls
+from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from motoko.core.records import RunKey
-    from motoko.runtime.processes import ProcessId
-    from motoko.server.state_dir import StateDirectory
+    from motoko.runtime.processes import ProcessIdentity
+    from motoko.server.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ KILL_SECONDS: Final = 5.0
 LOOK: Final = 0.02
 
 
-def running_orchestrators(store: Store) -> dict[str, Holder]:
+def running_orchestrators(store: WorkflowStore) -> dict[str, LeaseHolder]:
     """Return the living orchestrators by run name; none where there is no database."""
     try:
         with store.script.view() as session:
@@ -59,9 +59,9 @@ def running_orchestrators(store: Store) -> dict[str, Holder]:
         return {}
 
 
-def _known_orchestrators(state: StateDirectory) -> dict[str, Holder]:
+def _known_orchestrators(state: StateDir) -> dict[str, LeaseHolder]:
     """Return the living orchestrators; none where the database is damaged, which is logged."""
-    store = Store(state, {}, look=True)
+    store = WorkflowStore(state, {}, look=True)
     try:
         return running_orchestrators(store)
     except DatabaseDamagedError as error:
@@ -71,7 +71,7 @@ def _known_orchestrators(state: StateDirectory) -> dict[str, Holder]:
         store.close()
 
 
-def stalled_orchestrators(store: Store) -> dict[str, Stall]:
+def stalled_orchestrators(store: WorkflowStore) -> dict[str, StallReport]:
     """Return what living orchestrators that are stalled wait for, by run name."""
     try:
         with store.script.view() as session:
@@ -80,7 +80,7 @@ def stalled_orchestrators(store: Store) -> dict[str, Stall]:
         return {}
 
 
-def check_free(store: Store, run_name: str) -> None:
+def check_lease_free(store: WorkflowStore, run_name: str) -> None:
     """Raise LeaseHeld if a run name has an orchestrator."""
     holder = running_orchestrators(store).get(run_name)
     if holder is not None:
@@ -90,7 +90,7 @@ def check_free(store: Store, run_name: str) -> None:
         )
 
 
-def check_idle(store: Store) -> None:
+def check_idle(store: WorkflowStore) -> None:
     """Raise StorageError if an orchestrator or a launcher works with the database."""
     orchestrators = _known_orchestrators(store.state)
     busy = [f"the orchestrator of run name {n!r} ({h})" for n, h in orchestrators.items()]
@@ -104,8 +104,8 @@ def check_idle(store: Store) -> None:
 
 
 def stop_orchestrators(
-    store: Store, run_name: str | None = None, *, stop_runs: bool = False
-) -> dict[str, Holder]:
+    store: WorkflowStore, run_name: str | None = None, *, stop_runs: bool = False
+) -> dict[str, LeaseHolder]:
     """End the orchestrator of a run name, or all that are visible; returns those that have ended.
 
     With ``stop_runs`` the launcher sends their runs back to CREATED; otherwise they go on, with the
@@ -137,7 +137,7 @@ def stop_orchestrators(
     return here
 
 
-def _check_gone(orchestrators: Mapping[str, Holder]) -> None:
+def _check_gone(orchestrators: Mapping[str, LeaseHolder]) -> None:
     for name, holder in orchestrators.items():
         if not _gone(holder.process, GRACE):
             raise MotokoError(
@@ -146,18 +146,18 @@ def _check_gone(orchestrators: Mapping[str, Holder]) -> None:
             )
 
 
-def _names(found: Mapping[str, Holder]) -> str:
+def _names(found: Mapping[str, LeaseHolder]) -> str:
     return "There are: " + ", ".join(map(repr, sorted(found))) + "." if found else ""
 
 
-def kill(state: StateDirectory, *, stop_runs: bool = False) -> list[str]:
+def kill(state: StateDir, *, stop_runs: bool = False) -> list[str]:
     """End orchestrators, launchers and server, by force if need be; returns what was ended.
 
     Runs go on, or with ``stop_runs`` go back to CREATED. What runs on other hosts is left alone.
     LauncherError names the reason if runs could not be stopped; all else has ended by then.
     """
     served = PidFile(state.server_record).owner_alive()
-    if served and hangs(state):
+    if served and is_hung(state):
         # First: everybody waits for it. Who cannot end without one starts another.
         stop_server(state)
     stopped = _end_orchestrators(state)
@@ -183,9 +183,9 @@ def kill(state: StateDirectory, *, stop_runs: bool = False) -> list[str]:
     return stopped
 
 
-def left_going(state: StateDirectory) -> dict[str, int]:
+def left_going(state: StateDir) -> dict[str, int]:
     """Return how many runs go on, by run name; none if the database cannot tell."""
-    store = Store(state, {}, look=True)
+    store = WorkflowStore(state, {}, look=True)
     try:
         with store.script.view() as session:
             return executing(session, session.tables.study_names())
@@ -196,7 +196,7 @@ def left_going(state: StateDirectory) -> dict[str, int]:
         store.close()
 
 
-def _end_orchestrators(state: StateDirectory) -> list[str]:
+def _end_orchestrators(state: StateDir) -> list[str]:
     """End the orchestrators on this host, which leave their runs going; returns which."""
     ended = []
     for name, holder in _known_orchestrators(state).items():
@@ -213,7 +213,7 @@ def _end_orchestrators(state: StateDirectory) -> list[str]:
     return ended
 
 
-def _end_launchers(state: StateDirectory, *, stop_runs: bool) -> bool:
+def _end_launchers(state: StateDir, *, stop_runs: bool) -> bool:
     try:
         return stop_launcher(state, stop_runs=stop_runs)
     except LauncherError as error:
@@ -221,7 +221,7 @@ def _end_launchers(state: StateDirectory, *, stop_runs: bool) -> bool:
         return stop_launcher(state)
 
 
-def _recall_deserted(state: StateDirectory) -> tuple[int, MotokoError | None]:
+def _recall_deserted(state: StateDir) -> tuple[int, MotokoError | None]:
     """Take back the runs that go on and that no launcher attends to; returns how many it were.
 
     And why not all. It takes a launcher to end them. What had ended meanwhile is only recorded.
@@ -234,7 +234,7 @@ def _recall_deserted(state: StateDirectory) -> tuple[int, MotokoError | None]:
             stop_launcher(state, stop_runs=True)
     except (ConfigError, LauncherError) as error:
         return 0, error
-    store = Store(state, {}, look=True)
+    store = WorkflowStore(state, {}, look=True)
     try:
         with store.script.view() as session:
             found = (session.run(key).uncounted > before for key, before in left.items())
@@ -249,25 +249,25 @@ def _recall_deserted(state: StateDirectory) -> tuple[int, MotokoError | None]:
 
 
 def _deserted(
-    state: StateDirectory,
+    state: StateDir,
 ) -> tuple[dict[RunKey, int], dict[str | None, list[str]], ConfigError | None]:
     """Return how often the runs were taken back that go on without any launcher.
 
     And the studies that need one, by machine; and what is wrong with one for which there can be
     none, whose runs are left out.
     """
-    store = Store(state, {}, look=True)
+    store = WorkflowStore(state, {}, look=True)
     try:
         with store.script.view() as session:
             tables = session.tables
-            if living(tables, store.steady()):
+            if live_launchers(tables, store.steady()):
                 return {}, {}, None
             studies = [tables.study(name) for name in tables.study_names()]
             going = [r for s in studies for r in s.records(s.ids(None, lifecycles=ACTIVE))]
             if not going:
                 return {}, {}, None
             config = load_workflow(state.path.parent, tolerant=True)
-            serving = Serving.of(tables, config, store.steady())
+            serving = LauncherCoverage.of(tables, config, store.steady())
             wrong = [config.unread[run.study] for run in going if run.study in config.unread]
             going = [run for run in going if run.study not in config.unread]
             counts = {run.key: run.uncounted for run in going}
@@ -281,21 +281,21 @@ def _deserted(
         store.close()
 
 
-def _end(process: ProcessId) -> None:
+def _end(process: ProcessIdentity) -> None:
     _signal(process, signal.SIGTERM)
     if not _gone(process, GRACE):
         _signal(process, signal.SIGKILL)
         _gone(process, KILL_SECONDS)
 
 
-def _signal(process: ProcessId, number: signal.Signals) -> None:
+def _signal(process: ProcessIdentity, number: signal.Signals) -> None:
     """Signal the process alone: its group may be a pipeline of the user's."""
     if is_alive(process):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
 
 
-def _gone(process: ProcessId, seconds: float) -> bool:
+def _gone(process: ProcessIdentity, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while is_alive(process):
         if time.monotonic() > deadline:

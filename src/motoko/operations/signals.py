@@ -28,7 +28,7 @@ DOUBLE_SECONDS: Final = 0.3  # a signal that comes so soon after the first is th
 logger = logging.getLogger("motoko.operations")
 
 
-class Interruption:
+class SignalHandler:
     """Turns signals into a clean end: the first cancels, a further one interrupts at once.
 
     ``signal`` is the first one, None so far. ``again`` is set if Ctrl-C came after the first.

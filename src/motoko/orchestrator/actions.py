@@ -139,7 +139,7 @@ def condition_kind(name: str, condition: Any) -> ConditionKind:
     )
 
 
-def accepted(function: Any, offered: Mapping[str, Any]) -> dict[str, Any]:
+def accepted_arguments(function: Any, offered: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the offered keyword arguments that a callback's signature takes."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -163,7 +163,7 @@ def check_callback(name: str, callback: Any) -> None:
         )
 
 
-def as_runs(result: Any) -> list[Any] | None:
+def to_run_list(result: Any) -> list[Any] | None:
     """Return the runs in a condition's result; None if it is a plain value.
 
     A selection, a run list, and any list or tuple of runs or of (run, job) count as runs.

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import RunFailed, UnknownRunError
 from motoko.handles.run import Run
-from motoko.orchestrator.change_listener import Waiter
+from motoko.orchestrator.change_listener import RunWaiter
 from motoko.orchestrator.failures import RETRY_HINT, describe
-from motoko.orchestrator.unserved_runs import LauncherWatch
+from motoko.orchestrator.unserved_runs import UnservedRunMonitor
 from motoko.storage.session import Session
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     )
 
     from motoko.core.records import RunKey, RunRecord
-    from motoko.orchestrator.execution import Execution
+    from motoko.orchestrator.execution import WorkflowExecution
     from motoko.orchestrator.unserved_runs import Served
-    from motoko.storage.run_requests import Request
+    from motoko.storage.run_requests import RunRequest
     from motoko.storage.scope import Scope
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 
 SHOWN: Final = 5
 
 
-class Context:
+class AwaitContext:
     """A workflow's store and, while it is executed, its execution."""
 
-    def __init__(self, store: Store, served: Served) -> None:
+    def __init__(self, store: WorkflowStore, served: Served) -> None:
         self.store = store
-        self.execution: Execution | None = None
-        self._launchers = LauncherWatch(store, served)
+        self.execution: WorkflowExecution | None = None
+        self._launchers = UnservedRunMonitor(store, served)
 
     @contextlib.contextmanager
     def noted(self, scope: Scope, describe: Callable[[], str]) -> Iterator[None]:
@@ -68,7 +68,7 @@ class Context:
             yield event
 
     @contextlib.contextmanager
-    def telling(self, waiter: Waiter) -> Iterator[None]:
+    def telling(self, waiter: RunWaiter) -> Iterator[None]:
         """Have a waiter told, or at least woken, when its runs may have ended."""
         if self.execution is not None:
             dispatcher = self.execution.dispatcher
@@ -110,7 +110,7 @@ class Context:
 
 
 async def recorded(
-    context: Context, scope: Scope, study: str, wait: Callable[[], Awaitable[Iterable[RunKey]]]
+    context: AwaitContext, scope: Scope, study: str, wait: Callable[[], Awaitable[Iterable[RunKey]]]
 ) -> list[RunKey]:
     """Await ``wait()`` as one Motoko await of user code; returns the runs that it returns.
 
@@ -121,7 +121,7 @@ async def recorded(
     if call is not None:
         keys = list(call.runs or ())
         if call.failed:
-            raise await in_thread(lambda: _failed_before(context, scope, keys))
+            raise await run_in_thread(lambda: _failed_before(context, scope, keys))
         return keys
     try:
         keys = list(await wait())
@@ -132,7 +132,7 @@ async def recorded(
     return keys
 
 
-def _failed_before(context: Context, scope: Scope, keys: list[RunKey]) -> RunFailed:
+def _failed_before(context: AwaitContext, scope: Scope, keys: list[RunKey]) -> RunFailed:
     records = recorded_records(scope, keys)
     if not records:
         return RunFailed(f"{_named(keys)}: failed, and was removed since")
@@ -148,7 +148,9 @@ def existing_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord
     return records
 
 
-async def wait_until_committed(context: Context, scope: Scope, request: Request) -> list[RunKey]:
+async def wait_until_committed(
+    context: AwaitContext, scope: Scope, request: RunRequest
+) -> list[RunKey]:
     """Return the runs of a request once whoever made it has committed them.
 
     StateError where it ends without that.
@@ -161,7 +163,7 @@ async def wait_until_committed(context: Context, scope: Scope, request: Request)
             over = request.origin.over
             found = request.committed
             if found is None:
-                found = await in_thread(lambda: _find(context.store, request))
+                found = await run_in_thread(lambda: _find(context.store, request))
             if found is not None:
                 return found
             if over:
@@ -171,7 +173,7 @@ async def wait_until_committed(context: Context, scope: Scope, request: Request)
             told.clear()
 
 
-def _find(store: Store, request: Request) -> list[RunKey] | None:
+def _find(store: WorkflowStore, request: RunRequest) -> list[RunKey] | None:
     session = Session(store.database)
     try:
         return request.find(session)
@@ -180,10 +182,10 @@ def _find(store: Store, request: Request) -> list[RunKey] | None:
 
 
 async def wait_for_runs(
-    context: Context, scope: Scope, keys: Sequence[RunKey]
+    context: AwaitContext, scope: Scope, keys: Sequence[RunKey]
 ) -> AsyncIterator[RunRecord]:
     """Yield the runs' records as each reaches a terminal state, failed ones too."""
-    waiter = Waiter(context.store, keys, told=context.execution is not None)
+    waiter = RunWaiter(context.store, keys, told=context.execution is not None)
     with context.telling(waiter):
         while True:
             with context.noted(scope, lambda: f"{_named(waiter.remaining)} to end"):
@@ -194,7 +196,7 @@ async def wait_for_runs(
 
 
 async def wait_for_all(
-    context: Context, scope: Scope, keys: Sequence[RunKey], *, fail_fast: bool = False
+    context: AwaitContext, scope: Scope, keys: Sequence[RunKey], *, fail_fast: bool = False
 ) -> list[RunRecord]:
     """Wait until all runs are in a terminal state; return the failed ones in the order of ``keys``.
 
@@ -209,7 +211,7 @@ async def wait_for_all(
     return [failed[key] for key in keys if key in failed]
 
 
-def note_returned(context: Context, scope: Scope, records: Iterable[RunRecord]) -> None:
+def note_returned(context: AwaitContext, scope: Scope, records: Iterable[RunRecord]) -> None:
     """Note failed runs that user code was given: they are handled if it completes."""
     failed = [record for record in records if record.lifecycle.bad]
     if context.execution is not None and failed:
@@ -228,7 +230,7 @@ def _named(keys: Iterable[RunKey]) -> str:
     return ", ".join(str(key) for key in names[:SHOWN]) + more
 
 
-def run_failed(context: Context, scope: Scope, bad: list[RunRecord]) -> RunFailed:
+def run_failed(context: AwaitContext, scope: Scope, bad: list[RunRecord]) -> RunFailed:
     """Return the error that an await raises for these failed runs, and note that it does."""
     hint = "Try them again with run.retry(), or with `motoko retry`."
     if context.execution is not None:
@@ -239,7 +241,7 @@ def run_failed(context: Context, scope: Scope, bad: list[RunRecord]) -> RunFaile
 
 
 async def wait_for_match(
-    context: Context, scope: Scope, study: str, ask: Callable[[], Any], what: str
+    context: AwaitContext, scope: Scope, study: str, ask: Callable[[], Any], what: str
 ) -> Any:
     """Wait until ``ask()``, called in a thread after each commit, returns something true.
 
@@ -247,7 +249,7 @@ async def wait_for_match(
     """
     with context.wakes(study) as changed:
         while True:
-            found = await in_thread(ask)
+            found = await run_in_thread(ask)
             if found:
                 return found
             await scope.renew()  # who waits holds no connection

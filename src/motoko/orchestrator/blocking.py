@@ -23,7 +23,7 @@ SPARE_SECONDS: Final = 1.0
 logger = logging.getLogger("motoko.orchestrator")
 
 
-class LoopWatch:
+class LoopBlockMonitor:
     """Watches the running event loop from a thread, within a ``with`` block.
 
     ``work`` says what the loop's tasks do.

@@ -6,14 +6,14 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from motoko.errors import MotokoError
-from motoko.orchestrator.actions import accepted
-from motoko.storage.threads import in_user_thread
+from motoko.orchestrator.actions import accepted_arguments
+from motoko.storage.threads import run_in_user_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def ends_well(error: SystemExit) -> bool:
+def is_normal_exit(error: SystemExit) -> bool:
     """Return whether ``sys.exit`` was called with success: that sets ``finished``."""
     return error.code is None or error.code == 0
 
@@ -39,9 +39,9 @@ def _first_exit(error: BaseException) -> SystemExit | None:
 
 async def call(function: Any, offered: Mapping[str, Any]) -> Any:
     """Call a user's callback with what its signature takes: a sync one in a thread."""
-    kwargs = accepted(function, offered)
+    kwargs = accepted_arguments(function, offered)
     if inspect.iscoroutinefunction(function):
         return await function(**kwargs)
-    result = await in_user_thread(lambda: function(**kwargs))
+    result = await run_in_user_thread(lambda: function(**kwargs))
     # Not whatever can be awaited: a selection that is returned is an answer, not a wait.
     return await result if inspect.iscoroutine(result) else result

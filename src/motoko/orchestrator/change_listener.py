@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 
-from motoko.core.firing import Touched
+from motoko.core.firing import WriteSet
 from motoko.core.states import OUTCOMES
 from motoko.errors import UnknownRunError
-from motoko.storage.feed import Commit
+from motoko.storage.feed import CommitNotice
 from motoko.storage.session import Session
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from motoko.core.records import RunKey, RunRecord
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 BULK: Final = 2000  # runs or objects in one pass from which indexes are asked instead of records
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class ChangeSet:
     """What a pass found: fresh records of what was touched, or that all must be looked at."""
 
-    touched: tuple[Touched, ...] = ()
+    touched: tuple[WriteSet, ...] = ()
     records: Mapping[RunKey, RunRecord] = field(default_factory=dict)
     gone: frozenset[RunKey] = frozenset()
     everything: bool = False
@@ -44,19 +44,19 @@ class Examiner(Protocol):
         """Return what ``examine`` is to know; runs on the loop."""
         ...
 
-    def examine(self, session: Session, news: News, prepared: Any) -> Any:
+    def examine(self, session: Session, news: ChangeSet, prepared: Any) -> Any:
         """Return what follows from the news; runs in a thread and changes nothing."""
         ...
 
-    def absorb(self, news: News, result: Any) -> None:
+    def absorb(self, news: ChangeSet, result: Any) -> None:
         """Act on it; runs on the loop."""
         ...
 
 
-class Waiter:
+class RunWaiter:
     """Waits for runs to end: told by a dispatcher, or asking the database whenever woken."""
 
-    def __init__(self, store: Store, keys: Iterable[RunKey], *, told: bool) -> None:
+    def __init__(self, store: WorkflowStore, keys: Iterable[RunKey], *, told: bool) -> None:
         self._store = store
         self.keys = frozenset(keys)
         self._remaining = set(self.keys)
@@ -88,23 +88,23 @@ class Waiter:
             if not self._ended and not self._told:
                 self._asked = True
                 remaining = tuple(self._remaining)
-                for record in await in_thread(lambda: self._look(remaining)):  # noqa: B023
+                for record in await run_in_thread(lambda: self._look(remaining)):  # noqa: B023
                     self.learn(record)
         return self._ended.pop(0)
 
     def _look(self, keys: tuple[RunKey, ...]) -> list[RunRecord]:
         session = Session(self._store.database)
         try:
-            return ended_records(session, keys)
+            return terminal_records(session, keys)
         finally:
             session.close()
 
 
-class Dispatcher:
+class ChangeListener:
     """One for each event loop that waits for a workflow's runs."""
 
     def __init__(
-        self, store: Store, *, safety_poll: float | None, examiner: Examiner | None = None
+        self, store: WorkflowStore, *, safety_poll: float | None, examiner: Examiner | None = None
     ) -> None:
         self._store = store
         self._safety_poll = math.inf if safety_poll is None else safety_poll
@@ -112,9 +112,9 @@ class Dispatcher:
         self._examiner = examiner
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._commits: list[Commit] = []
-        self._waiting: dict[RunKey, set[Waiter]] = {}
-        self._new: list[Waiter] = []
+        self._commits: list[CommitNotice] = []
+        self._waiting: dict[RunKey, set[RunWaiter]] = {}
+        self._new: list[RunWaiter] = []
         self._watchers: set[asyncio.Event] = set()
         self._session: Session | None = None
         self._passes: list[asyncio.Event] = []
@@ -135,7 +135,7 @@ class Dispatcher:
         unsubscribe = self._store.database.feed.subscribe(self._from_thread)
         try:
             self._absorbed = self._store.database.feed.number
-            self._arrived(Commit(everything=True))
+            self._arrived(CommitNotice(everything=True))
             while True:
                 await self._woken()
                 self._looking = True
@@ -153,7 +153,7 @@ class Dispatcher:
         with anyio.move_on_after(self._safety_at - time.monotonic()):
             await self._wake.wait()
         if time.monotonic() >= self._safety_at:
-            self._arrived(Commit(everything=True))
+            self._arrived(CommitNotice(everything=True))
 
     async def _pass(self) -> None:
         self._wake.clear()
@@ -164,7 +164,7 @@ class Dispatcher:
         prepared = None if self._examiner is None else self._examiner.prepare()
         new, self._new = self._new, []
         wanted = {key for waiter in new for key in waiter.remaining}
-        news, ended, result = await in_thread(
+        news, ended, result = await run_in_thread(
             partial(self._look, commits, prepared, wanted, tuple(self._waiting))
         )
         self._absorbed = max([self._absorbed, *(commit.number for commit in commits)])
@@ -178,27 +178,27 @@ class Dispatcher:
         """Look at everything anew, and return when what was found is taken in."""
         event = asyncio.Event()
         self._passes.append(event)
-        self._arrived(Commit(everything=True))
+        self._arrived(CommitNotice(everything=True))
         await event.wait()
 
     def look_again(self) -> None:
         """Have the examiner asked once more, without news."""
         self._wake.set()
 
-    def _from_thread(self, commit: Commit) -> None:
+    def _from_thread(self, commit: CommitNotice) -> None:
         self._loop.call_soon_threadsafe(self._arrived, commit)
 
-    def _arrived(self, commit: Commit) -> None:
+    def _arrived(self, commit: CommitNotice) -> None:
         self._commits.append(commit)
         self._wake.set()
 
     def _look(
         self,
-        commits: list[Commit],
+        commits: list[CommitNotice],
         prepared: Any,
         wanted: set[RunKey],
         waiting: tuple[RunKey, ...],
-    ) -> tuple[News, list[RunRecord], Any]:
+    ) -> tuple[ChangeSet, list[RunRecord], Any]:
         if self._session is None:
             self._session = Session(self._store.database)
         else:
@@ -207,11 +207,11 @@ class Dispatcher:
         result = None
         if self._examiner is not None:
             result = self._examiner.examine(self._session, news, prepared)
-        ended = ended_records(self._session, waiting if news.everything else wanted)
+        ended = terminal_records(self._session, waiting if news.everything else wanted)
         return news, ended, result
 
-    def _news(self, session: Session, commits: list[Commit]) -> News:
-        touched: list[Touched] = []
+    def _news(self, session: Session, commits: list[CommitNotice]) -> ChangeSet:
+        touched: list[WriteSet] = []
         keys: set[RunKey] = set()
         everything = False
         for commit in commits:
@@ -224,7 +224,7 @@ class Dispatcher:
             everything = everything or commit.everything or bulk
             if runs or variables or commit.everything or bulk:
                 touched.append(
-                    Touched(
+                    WriteSet(
                         frozenset(runs),
                         variables,
                         commit.everything or bulk,
@@ -234,16 +234,16 @@ class Dispatcher:
                 )
             keys |= runs
         if len(keys) > BULK:
-            return News(tuple(touched), everything=True)
+            return ChangeSet(tuple(touched), everything=True)
         records: dict[RunKey, RunRecord] = {}
         for key in keys:
             try:
                 records[key] = session.run(key)
             except UnknownRunError:
                 continue
-        return News(tuple(touched), records, frozenset(keys - records.keys()), everything)
+        return ChangeSet(tuple(touched), records, frozenset(keys - records.keys()), everything)
 
-    def _tell(self, news: News, ended: list[RunRecord]) -> None:
+    def _tell(self, news: ChangeSet, ended: list[RunRecord]) -> None:
         for record in (*ended, *news.records.values()):
             for waiter in tuple(self._waiting.get(record.key, ())):
                 waiter.learn(record)
@@ -258,14 +258,14 @@ class Dispatcher:
         """Return whether somebody waits for this run to end."""
         return key in self._waiting
 
-    def add(self, waiter: Waiter) -> None:
+    def add(self, waiter: RunWaiter) -> None:
         """Tell ``waiter`` of its runs' ends from now on."""
         for key in waiter.keys:
             self._waiting.setdefault(key, set()).add(waiter)
         self._new.append(waiter)
         self._wake.set()
 
-    def drop(self, waiter: Waiter) -> None:
+    def drop(self, waiter: RunWaiter) -> None:
         """Tell ``waiter`` nothing more."""
         for key in waiter.keys:
             waiters = self._waiting.get(key, set())
@@ -284,7 +284,7 @@ class Dispatcher:
         self._watchers.discard(event)
 
 
-def ended_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord]:
+def terminal_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord]:
     """Return the records of those runs that have ended, in order of their end."""
     by_study: dict[str, set[int]] = {}
     for key in keys:

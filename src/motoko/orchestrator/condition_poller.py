@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.firing import ConditionKind
 from motoko.orchestrator.actions import location
-from motoko.orchestrator.calling import ends_well
-from motoko.orchestrator.conditions import Answer, PlainAnswer, ask_function, ask_run_filter
-from motoko.orchestrator.scopes import AskingScope
+from motoko.orchestrator.calling import is_normal_exit
+from motoko.orchestrator.conditions import Matches, Truth, evaluate_function, evaluate_run_filter
+from motoko.orchestrator.scopes import ReadOnlyScope
 from motoko.storage.scope import entered
 
 if TYPE_CHECKING:
-    from motoko.core.firing import Event
+    from motoko.core.firing import EventSpec
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.actions import Action
-    from motoko.orchestrator.change_listener import News
-    from motoko.orchestrator.execution import Execution
+    from motoko.orchestrator.change_listener import ChangeSet
+    from motoko.orchestrator.execution import WorkflowExecution
 
 FULL_SHARE: Final = 0.02  # of the time, at most, goes into asking a run filter of all runs
 
 
-class _Question:
+class _Evaluation:
     """One (event, study) to be asked: of some runs, or altogether."""
 
     def __init__(self, action: str, study: str, kind: ConditionKind) -> None:
@@ -40,20 +40,20 @@ class _Question:
         return self.fully or bool(self.keys)
 
 
-class Asker:
+class ConditionPoller:
     """Knows which Python conditions are to be asked again, and asks them."""
 
-    def __init__(self, execution: Execution, poll_interval: float) -> None:
+    def __init__(self, execution: WorkflowExecution, poll_interval: float) -> None:
         self._execution = execution
         self._poll_interval = poll_interval
-        self._questions: dict[tuple[str, str], _Question] = {}
-        self.scope = AskingScope(execution.store.database)
+        self._questions: dict[tuple[str, str], _Evaluation] = {}
+        self.scope = ReadOnlyScope(execution.store.database)
 
     def close(self) -> None:
         """Give back the session that conditions read through."""
         self.scope.close()
 
-    def registered(self, event: Event) -> None:
+    def registered(self, event: EventSpec) -> None:
         """Ask a new event's condition about everything."""
         for key in [key for key in self._questions if key[0] == event.name]:
             del self._questions[key]
@@ -61,10 +61,10 @@ class Asker:
             return
         studies = ("",) if event.kind is ConditionKind.PLAIN else event.studies
         for study in studies:
-            self._questions[event.name, study] = _Question(event.name, study, event.kind)
+            self._questions[event.name, study] = _Evaluation(event.name, study, event.kind)
         self.ask_open()
 
-    def news(self, news: News) -> None:
+    def news(self, news: ChangeSet) -> None:
         """Note what a pass found: run filters are asked of the runs touched at once.
 
         As they may read more than their run, they are asked of all runs of a touched study too:
@@ -118,13 +118,13 @@ class Asker:
             if question.open:
                 self._begin(question)
 
-    def _begin(self, question: _Question) -> None:
+    def _begin(self, question: _Evaluation) -> None:
         if not question.asking and not self._execution.ending:
             question.asking = True
             about = f"the condition of event {question.action!r}"
             self._execution.start_soon(self._ask, question, about=about)
 
-    async def _ask(self, question: _Question) -> None:
+    async def _ask(self, question: _Evaluation) -> None:
         try:
             while (
                 question.open and self._questions.get((question.action, question.study)) is question
@@ -140,7 +140,7 @@ class Asker:
             question.fully_at = time.monotonic() + self._poll_interval
         self._execution.pump_soon()
 
-    async def _ask_once(self, question: _Question, keys: set[RunKey], *, fully: bool) -> None:
+    async def _ask_once(self, question: _Evaluation, keys: set[RunKey], *, fully: bool) -> None:
         execution = self._execution
         action = execution.actions[question.action]
         try:
@@ -154,29 +154,29 @@ class Asker:
                     if question.kind is ConditionKind.WORKFLOW_FILTER
                     else None
                 )
-                found = await ask_function(action, execution.host, manager, question.study)
+                found = await evaluate_function(action, execution.host, manager, question.study)
                 self._take(question, found)
         except BaseException as error:
-            if isinstance(error, SystemExit) and ends_well(error):
+            if isinstance(error, SystemExit) and is_normal_exit(error):
                 execution.finish()
                 return
             where = location(action.condition)
             error.add_note(f"in the condition of event {action.name!r}, {where}")
             raise
 
-    def _take(self, question: _Question, found: object) -> None:
+    def _take(self, question: _Evaluation, found: object) -> None:
         execution = self._execution
-        if isinstance(found, PlainAnswer):
+        if isinstance(found, Truth):
             execution.answered(found)
-            execution.answered(Answer(found.event, found.study, frozenset()))
+            execution.answered(Matches(found.event, found.study, frozenset()))
         else:
-            assert isinstance(found, Answer)
-            execution.answered(PlainAnswer(found.event, question.study, holds=False))
+            assert isinstance(found, Matches)
+            execution.answered(Truth(found.event, question.study, holds=False))
             execution.answered(found)
 
     async def _run_filter(
-        self, action: Action, question: _Question, keys: set[RunKey], *, fully: bool
-    ) -> Answer:
+        self, action: Action, question: _Evaluation, keys: set[RunKey], *, fully: bool
+    ) -> Matches:
         begin = time.monotonic()
         store, scope, run_name = self._execution.store, self.scope, self._execution.run_name
 
@@ -186,8 +186,8 @@ class Asker:
                 ids = table.ids(run_name) if fully else sorted(key.id for key in keys)
                 return [r for r in table.records(ids) if r.run_name == run_name]
 
-        matching = await ask_run_filter(action.condition, store, records)
+        matching = await evaluate_run_filter(action.condition, store, records)
         if fully:
             question.cost = time.monotonic() - begin
-            return Answer(action.id, question.study, matching)
-        return Answer(action.id, frozenset(keys), matching)
+            return Matches(action.id, question.study, matching)
+        return Matches(action.id, frozenset(keys), matching)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from motoko.core.firing import ConditionKind
 from motoko.core.records import RunKey
 from motoko.handles.run import pairs
-from motoko.orchestrator.actions import as_runs, is_async
-from motoko.storage.threads import in_thread, in_user_thread
+from motoko.orchestrator.actions import is_async, to_run_list
+from motoko.storage.threads import run_in_thread, run_in_user_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from motoko.core.constraints import Constraint
     from motoko.core.records import RunRecord
     from motoko.orchestrator.actions import Action
-    from motoko.orchestrator.change_listener import News
+    from motoko.orchestrator.change_listener import ChangeSet
     from motoko.storage.session import Session
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Matches:
     """Which of the asked runs satisfy an event's condition.
 
     ``asked`` is a study where all its runs were asked.
@@ -36,7 +36,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class PlainAnswer:
+class Truth:
     """Whether a condition holds that named no runs."""
 
     event: str
@@ -44,7 +44,7 @@ class PlainAnswer:
     holds: bool
 
 
-def select(
+def select_runs(
     session: Session, study: str, run_name: str | None, constraint: Constraint
 ) -> list[RunKey]:
     """Return the runs of a run name that satisfy a constraint, in id order."""
@@ -57,22 +57,22 @@ def select(
     return [record.key for record in found if constraint.matches(record)]
 
 
-def ask_constraint(
-    session: Session, action: Action, news: News, run_name: str, *, fully: bool
-) -> list[Answer]:
+def evaluate_constraint(
+    session: Session, action: Action, news: ChangeSet, run_name: str, *, fully: bool
+) -> list[Matches]:
     """Ask a constraint of what the news touched, or of all runs."""
-    answers: list[Answer] = []
+    answers: list[Matches] = []
     assert action.constraints is not None
     for study, constraint in action.constraints.items():
         if fully or news.everything:
-            keys = frozenset(select(session, study, run_name, constraint))
-            answers.append(Answer(action.id, study, keys))
+            keys = frozenset(select_runs(session, study, run_name, constraint))
+            answers.append(Matches(action.id, study, keys))
             continue
         records = [r for r in news.records.values() if r.study == study and r.run_name == run_name]
         asked = frozenset(r.key for r in records) | {k for k in news.gone if k.study == study}
         if asked:
             matching = frozenset(r.key for r in records if constraint.matches(r))
-            answers.append(Answer(action.id, asked, matching))
+            answers.append(Matches(action.id, asked, matching))
     return answers
 
 
@@ -80,37 +80,37 @@ async def _call(condition: Any, *args: Any) -> Any:
     """Call a condition: a sync one off the loop, an async one on it."""
     if is_async(condition):
         return await condition(*args)
-    result = await in_user_thread(lambda: condition(*args))
+    result = await run_in_user_thread(lambda: condition(*args))
     # Not whatever can be awaited: a selection that is returned is an answer, not a wait.
     return await result if inspect.iscoroutine(result) else result
 
 
-async def ask_run_filter(
-    condition: Any, store: Store, records: Callable[[], list[RunRecord]]
+async def evaluate_run_filter(
+    condition: Any, store: WorkflowStore, records: Callable[[], list[RunRecord]]
 ) -> frozenset[RunKey]:
     """Return the keys of those ``records()`` for which ``f(run, job)`` is true."""
     if is_async(condition):
-        found = await in_thread(lambda: pairs(store, records()))
+        found = await run_in_thread(lambda: pairs(store, records()))
         return frozenset([run.key for run, job in found if await condition(run, job)])
 
     def work() -> list[tuple[RunKey, Any]]:
         answers = [(run.key, condition(run, job)) for run, job in pairs(store, records())]
         return [(key, a if inspect.iscoroutine(a) else bool(a)) for key, a in answers]
 
-    answers = await in_user_thread(work)
+    answers = await run_in_user_thread(work)
     return frozenset([key for key, a in answers if (await a if inspect.iscoroutine(a) else a)])
 
 
-async def ask_function(
+async def evaluate_function(
     action: Action, workflow: Any, task_manager: Any, study: str
-) -> Answer | PlainAnswer:
+) -> Matches | Truth:
     """Ask ``f(workflow, task_manager)`` or ``f()``."""
     if action.kind is ConditionKind.PLAIN:
         result = await _call(action.condition)
     else:
         result = await _call(action.condition, workflow, task_manager)
     # Reading a selection may touch the database: off the loop, in the asking scope.
-    runs = await in_thread(lambda: as_runs(result))
+    runs = await run_in_thread(lambda: to_run_list(result))
     if runs is None:
-        return PlainAnswer(action.id, study, bool(result))
-    return Answer(action.id, study, frozenset(run.key for run in runs))
+        return Truth(action.id, study, bool(result))
+    return Matches(action.id, study, frozenset(run.key for run in runs))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import anyio
 import anyio.abc
 
-from motoko.core.firing import ConditionKind, Event, FiringEngine
+from motoko.core.firing import ConditionKind, EventSpec, FiringEngine
 from motoko.errors import (
     Fenced,
     MotokoError,
@@ -22,21 +22,21 @@ from motoko.errors import (
     RunFailed,
     StorageError,
 )
-from motoko.orchestrator.actions import accepted, location
-from motoko.orchestrator.blocking import LoopWatch
-from motoko.orchestrator.calling import ends_well, problem_of
+from motoko.orchestrator.actions import accepted_arguments, location
+from motoko.orchestrator.blocking import LoopBlockMonitor
+from motoko.orchestrator.calling import is_normal_exit, problem_of
 from motoko.orchestrator.cancellation import end_tasks
-from motoko.orchestrator.change_listener import Dispatcher, News
-from motoko.orchestrator.condition_poller import Asker
-from motoko.orchestrator.conditions import Answer, PlainAnswer, ask_constraint
-from motoko.orchestrator.failures import BadEnds, bad_records
-from motoko.orchestrator.firing_executor import FiringRunner
-from motoko.orchestrator.firing_history import Past, recall
+from motoko.orchestrator.change_listener import ChangeListener, ChangeSet
+from motoko.orchestrator.condition_poller import ConditionPoller
+from motoko.orchestrator.conditions import Matches, Truth, evaluate_constraint
+from motoko.orchestrator.failures import FailureTracker, failed_records
+from motoko.orchestrator.firing_executor import FiringExecutor
+from motoko.orchestrator.firing_history import FiringHistory, load_history
 from motoko.orchestrator.interruptible import Interruptible
 from motoko.orchestrator.last_runs import report_left, wait_for_last_runs
 from motoko.orchestrator.loading import why_not_async
 from motoko.orchestrator.scopes import MainScope
-from motoko.orchestrator.stall import StallWatch, active_runs
+from motoko.orchestrator.stall import StallDetector, active_runs
 from motoko.runtime import fault_points
 from motoko.storage.leases import Lease
 from motoko.storage.scope import entered
@@ -47,18 +47,18 @@ if TYPE_CHECKING:
     from motoko.core.firing import Firing
     from motoko.core.records import RunRecord
     from motoko.orchestrator.actions import Action
-    from motoko.orchestrator.awaiting import Context
+    from motoko.orchestrator.awaiting import AwaitContext
     from motoko.storage.session import Session
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 # Seconds by which what constraints fired goes before the asking of Python conditions.
 FIRST_FIRE: Final = 0.004
-GUARDED: Final = "motoko.orchestrator.execution.Execution._guarded"  # the name of tasks
+GUARDED: Final = "motoko.orchestrator.execution.WorkflowExecution._guarded"  # the name of tasks
 
 logger = logging.getLogger("motoko.orchestrator")
 
 
-class Host(Protocol):
+class ExecutionHost(Protocol):
     """What an execution needs of the workflow it executes."""
 
     @property
@@ -72,23 +72,23 @@ class Host(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ConditionResults:
     """What a pass over the news found; ``active``: how many runs can move, if everything is new."""
 
-    answers: list[Answer]
-    past: list[Past]
+    answers: list[Matches]
+    past: list[FiringHistory]
     fresh: set[str]
     bad: list[RunRecord]
     active: int | None
 
 
-class Execution:
+class WorkflowExecution:
     """Runs ``main`` and the registered actions until the workflow ends."""
 
     def __init__(
         self,
-        host: Host,
-        store: Store,
+        host: ExecutionHost,
+        store: WorkflowStore,
         run_name: str,
         params: Mapping[str, Any],
         *,
@@ -104,11 +104,11 @@ class Execution:
         self.params = dict(params)
         self.lease = Lease(store, run_name)
         self.engine = FiringEngine(math.inf if single else poll_interval)
-        self.dispatcher = Dispatcher(store, safety_poll=safety_poll, examiner=self)
+        self.dispatcher = ChangeListener(store, safety_poll=safety_poll, examiner=self)
         self.actions: dict[str, Action] = {}
-        self.bad_ends = BadEnds(self)
-        self.asker = Asker(self, poll_interval)
-        self.runner = FiringRunner(self)
+        self.bad_ends = FailureTracker(self)
+        self.asker = ConditionPoller(self, poll_interval)
+        self.runner = FiringExecutor(self)
         self._loop = asyncio.get_running_loop()
         self._fresh: set[str] = set()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -119,12 +119,12 @@ class Execution:
         self._pumping = False
         self._main_done = False
         self._runs_ended = False
-        self._context: Context | None = None
+        self._context: AwaitContext | None = None
         self._over = asyncio.Event()
         self._observers: set[asyncio.Event] = set()
         self._examined: set[str] = set()
         self._timer = asyncio.Event()
-        self.stall = StallWatch(self, ends=end_when_stalled)
+        self.stall = StallDetector(self, ends=end_when_stalled)
         self.active = 0  # runs that can move, when everything was last looked at
         self._main_scope: MainScope | None = None
         self.failure: BaseException | None = None
@@ -135,10 +135,10 @@ class Execution:
     def register(self, action: Action) -> None:
         """Take an action in, from any thread; its open firings of an earlier start begin again."""
         self.actions[action.id] = action
-        event = Event(action.id, action.studies, action.kind, action.once)
+        event = EventSpec(action.id, action.studies, action.kind, action.once)
         self._loop.call_soon_threadsafe(self._registered, event)
 
-    def _registered(self, event: Event) -> None:
+    def _registered(self, event: EventSpec) -> None:
         self.engine.register(event)
         self._fresh.add(event.name)
         self._examined.discard(event.name)
@@ -158,22 +158,24 @@ class Execution:
         return list(self.actions.values()), fresh
 
     def examine(
-        self, session: Session, news: News, prepared: tuple[list[Action], set[str]]
-    ) -> Findings:
+        self, session: Session, news: ChangeSet, prepared: tuple[list[Action], set[str]]
+    ) -> ConditionResults:
         """Ask all constraints of what the news touched; runs in a thread."""
         actions, fresh = prepared
-        answers: list[Answer] = []
+        answers: list[Matches] = []
         for action in actions:
             if action.kind is ConditionKind.CONSTRAINT:
-                answers += ask_constraint(
+                answers += evaluate_constraint(
                     session, action, news, self.run_name, fully=action.id in fresh
                 )
-        past = [recall(session, self.run_name, action) for action in actions if action.id in fresh]
-        bad = bad_records(session, self.run_name) if news.everything else []
+        past = [
+            load_history(session, self.run_name, action) for action in actions if action.id in fresh
+        ]
+        bad = failed_records(session, self.run_name) if news.everything else []
         active = active_runs(session, self.run_name) if news.everything else None
-        return Findings(answers, past, fresh, bad, active)
+        return ConditionResults(answers, past, fresh, bad, active)
 
-    def absorb(self, news: News, result: Findings) -> None:
+    def absorb(self, news: ChangeSet, result: ConditionResults) -> None:
         """Take in what commits touched and what the constraints answered."""
         for past in result.past:
             self._recover(past)
@@ -192,7 +194,7 @@ class Execution:
         if not self._single:
             self._loop.call_later(FIRST_FIRE, self.asker.ask_open)
 
-    def _recover(self, past: Past) -> None:
+    def _recover(self, past: FiringHistory) -> None:
         """Learn what is on record of an event: done ``once`` firings, and open ones."""
         self.engine.mark_done(past.event, past.done_runs, plain=past.done)
         for firing_id, runs in past.open_firings:
@@ -200,11 +202,11 @@ class Execution:
                 self._begin(self.engine.adopt(past.event, runs), firing_id)
         self.asker.registered(self.engine.event(past.event))
 
-    def answered(self, answer: Answer | PlainAnswer) -> None:
+    def answered(self, answer: Matches | Truth) -> None:
         """Pass a condition's answer on to the engine."""
         if answer.event not in self.actions:
             return
-        if isinstance(answer, PlainAnswer):
+        if isinstance(answer, Truth):
             self.engine.answered_plain(answer.event, answer.study, answer.holds)
         else:
             self.engine.answered(answer.event, answer.asked, set(answer.matching))
@@ -331,7 +333,7 @@ class Execution:
     async def run(
         self,
         main: Callable[..., Awaitable[Any]],
-        context: Context,
+        context: AwaitContext,
         actions: Iterable[Action] = (),
     ) -> None:
         """Execute ``main`` and ``actions`` until the workflow has ended; raises what failed."""
@@ -349,7 +351,7 @@ class Execution:
                 about = f"the orchestrator function {location(main)}"
                 self.start_soon(self._main, main, about=about)
                 try:
-                    with LoopWatch(self._work):
+                    with LoopBlockMonitor(self._work):
                         await self._over.wait()
                 finally:
                     await self._end_work()
@@ -421,7 +423,7 @@ class Execution:
         self._main_done = True
 
     async def _called(self, main: Callable[..., Awaitable[Any]]) -> None:
-        given = accepted(main, self.params)
+        given = accepted_arguments(main, self.params)
         try:
             inspect.signature(main).bind(self.host, **given)
         except TypeError as error:
@@ -439,7 +441,7 @@ class Execution:
                 )
             await called
         except SystemExit as error:
-            if not ends_well(error):
+            if not is_normal_exit(error):
                 raise
             scope: Any = self.store.scope()
             scope.request_finish()

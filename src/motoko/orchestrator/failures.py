@@ -14,7 +14,7 @@ from motoko.orchestrator.actions import is_run_filter
 from motoko.orchestrator.calling import call
 from motoko.printable import one_line, printable
 from motoko.storage.session import Session
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from motoko.core.constraints import Constraint
     from motoko.core.records import RunKey, RunRecord
     from motoko.errors import RunFailed
-    from motoko.orchestrator.change_listener import News
-    from motoko.orchestrator.execution import Execution
+    from motoko.orchestrator.change_listener import ChangeSet
+    from motoko.orchestrator.execution import WorkflowExecution
 
 logger = logging.getLogger("motoko.orchestrator")
 
@@ -34,10 +34,10 @@ NAMED = 5
 RETRY_HINT = "Try them again with --retry-failed."
 
 
-class BadEnds:
+class FailureTracker:
     """Keeps account of badly ended runs: awaited, selected by an event, handled, or nobody's."""
 
-    def __init__(self, execution: Execution) -> None:
+    def __init__(self, execution: WorkflowExecution) -> None:
         self._execution = execution
         self._suspects: dict[RunKey, RunRecord] = {}
         self._old: dict[RunKey, RunRecord] = {}
@@ -47,7 +47,7 @@ class BadEnds:
         self._about_to_wait = 0
         self.handlers: list[ErrorHandler] = []
 
-    def news(self, news: News) -> None:
+    def news(self, news: ChangeSet) -> None:
         """Note runs that have just been seen to have ended badly."""
         for record in news.records.values():
             if record.run_name == self._execution.run_name:
@@ -118,7 +118,7 @@ class BadEnds:
             execution.start_soon(self._orphaned, orphans)
 
     async def _orphaned(self, records: list[RunRecord]) -> None:
-        records = await in_thread(lambda: self._not_on_record(records))
+        records = await run_in_thread(lambda: self._not_on_record(records))
         if records:
             raise unhandled_error(self._execution, records)
 
@@ -165,7 +165,7 @@ class BadEnds:
         if self._execution.failure is None:
             for owner in tuple(self._raised):
                 self.owner_ended(owner)
-        records = await in_thread(self._unhandled)
+        records = await run_in_thread(self._unhandled)
         if records:
             error = unhandled_error(self._execution, records)
             await self.report(error)
@@ -175,7 +175,7 @@ class BadEnds:
         execution = self._execution
         session = Session(execution.store.database)
         try:
-            found = bad_records(session, execution.run_name)
+            found = failed_records(session, execution.run_name)
             left = [r for r in found if (r.key, r.attempt) not in self._handled]
             return _without_recorded(session, execution.run_name, left)
         finally:
@@ -197,7 +197,7 @@ def _without_recorded(session: Session, run_name: str, records: list[RunRecord])
     return [r for r in records if (r.key.study, r.key.id, r.attempt) not in handled]
 
 
-def bad_records(session: Session, run_name: str) -> list[RunRecord]:
+def failed_records(session: Session, run_name: str) -> list[RunRecord]:
     """Return all runs of a run name that ended badly, whatever their label."""
     found: list[RunRecord] = []
     for study in session.tables.study_names():
@@ -228,7 +228,7 @@ class ErrorHandler:
         self.get_params = get_params
         self.kwargs = kwargs
 
-    def selects(self, execution: Execution, record: RunRecord) -> bool:
+    def selects(self, execution: WorkflowExecution, record: RunRecord) -> bool:
         """Return whether this handler is for this run."""
         if record.study not in self._studies:
             return False
@@ -242,7 +242,7 @@ class ErrorHandler:
         return constraint is not None and bool(constraint.matches(record))
 
 
-def unhandled_error(execution: Execution, records: list[RunRecord]) -> WorkflowFailed:
+def unhandled_error(execution: WorkflowExecution, records: list[RunRecord]) -> WorkflowFailed:
     """Return the error that names these runs, what each ended as, and how to try again."""
     runs = [Run(execution.store, record.key) for record in records]
     return WorkflowFailed(describe(records, runs), runs, hint=RETRY_HINT)

@@ -17,14 +17,14 @@ from motoko.errors import ConflictError
 from motoko.handles.run import pairs
 from motoko.orchestrator.actions import is_event, location
 from motoko.orchestrator.awaiting import existing_records
-from motoko.orchestrator.calling import ends_well
-from motoko.orchestrator.conditions import PlainAnswer, ask_function, ask_run_filter
-from motoko.orchestrator.right_of_way import RightOfWay
-from motoko.orchestrator.scopes import ActionScope, RunAgain
+from motoko.orchestrator.calling import is_normal_exit
+from motoko.orchestrator.conditions import Truth, evaluate_function, evaluate_run_filter
+from motoko.orchestrator.right_of_way import FiringPriority
+from motoko.orchestrator.scopes import ActionScope, RerunAction
 from motoko.runtime import fault_points
-from motoko.storage.run_requests import Origin
+from motoko.storage.run_requests import RequestOrigin
 from motoko.storage.scope import entered
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from motoko.core.firing import Firing
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.actions import Action
-    from motoko.orchestrator.execution import Execution
+    from motoko.orchestrator.execution import WorkflowExecution
     from motoko.storage.session import Session
 
 MAX_CALLS: Final = 50  # of one firing in a row that all meet conflicts
@@ -40,7 +40,7 @@ MAX_CALLS: Final = 50  # of one firing in a row that all meet conflicts
 logger = logging.getLogger("motoko.orchestrator")
 
 
-class _Progress:
+class _FiringState:
     """What is known of one firing across its calls: its record and its runs."""
 
     def __init__(self, run_name: str, action: Action, firing: Firing) -> None:
@@ -51,17 +51,17 @@ class _Progress:
         self.attempts = 0  # since something was committed
         self.runs: tuple[RunKey, ...] = firing.runs
         self.records: list[RunRecord] = []
-        self.origin = Origin(f"event {action.id}")
+        self.origin = RequestOrigin(f"event {action.id}")
 
     @property
     def owner(self) -> str:
         return f"firing {self.firing.number}"
 
 
-class FiringRunner:
+class FiringExecutor:
     """Runs firings; each in its own session, so none commits half of another's work."""
 
-    def __init__(self, execution: Execution) -> None:
+    def __init__(self, execution: WorkflowExecution) -> None:
         self._execution = execution
         self._ids: set[tuple[str, str, str]] = set()
         self._flying: dict[str, Firing] = {}
@@ -82,18 +82,18 @@ class FiringRunner:
         That ends when it is done or nothing is left of it.
         """
         execution = self._execution
-        progress = _Progress(execution.run_name, execution.actions[firing.event], firing)
+        progress = _FiringState(execution.run_name, execution.actions[firing.event], firing)
         if recorded is not None:
             progress.id, progress.recorded = recorded, True
         self._ids.add(progress.id)
         self._flying[progress.owner] = firing
         return partial(self._fire, progress)
 
-    async def _fire(self, progress: _Progress) -> None:
+    async def _fire(self, progress: _FiringState) -> None:
         execution, firing = self._execution, progress.firing
         scope = self._scope(progress)
         try:
-            with RightOfWay(execution.store.state.right_of_way) as right_of_way:
+            with FiringPriority(execution.store.state.right_of_way) as right_of_way:
                 while True:
                     await right_of_way.wait(conflicts=progress.attempts)
                     progress.attempts += 1
@@ -118,7 +118,7 @@ class FiringRunner:
             execution.finish()
         execution.pump()
 
-    def _scope(self, progress: _Progress) -> ActionScope:
+    def _scope(self, progress: _FiringState) -> ActionScope:
         execution = self._execution
         scope = ActionScope(
             execution.store.database,
@@ -135,22 +135,22 @@ class FiringRunner:
         )
         return scope
 
-    def _stretch_committed(self, progress: _Progress, scope: ActionScope) -> None:
+    def _stretch_committed(self, progress: _FiringState, scope: ActionScope) -> None:
         progress.recorded = True
         if scope.advanced:
             progress.attempts = 1
         if scope.finish_requested:
             self._execution.finish()
 
-    async def _attempt(self, progress: _Progress, scope: ActionScope) -> bool:
+    async def _attempt(self, progress: _FiringState, scope: ActionScope) -> bool:
         """Call the action once; returns False where a conflict calls for another time."""
         action = progress.action
-        problem: Exception | RunAgain | None = None
+        problem: Exception | RerunAction | None = None
         with anyio.CancelScope() as unwinding:
             scope.unwind = unwinding.cancel
             try:
                 await self._call_and_commit(progress, scope)
-            except (ConflictError, RunAgain) as error:
+            except (ConflictError, RerunAction) as error:
                 if not is_event(action.callback):
                     raise
                 problem = scope.problem = error
@@ -171,7 +171,7 @@ class FiringRunner:
             )
         return False
 
-    async def _call_and_commit(self, progress: _Progress, scope: ActionScope) -> None:
+    async def _call_and_commit(self, progress: _FiringState, scope: ActionScope) -> None:
         action = progress.action
         try:
             with entered(scope):
@@ -184,7 +184,7 @@ class FiringRunner:
                 try:
                     await self._call(progress)
                 except SystemExit as error:
-                    if not ends_well(error):
+                    if not is_normal_exit(error):
                         raise
                     scope.request_finish()
             await scope.finish(last=True)
@@ -192,7 +192,7 @@ class FiringRunner:
             error.add_note(f"in the action of event {action.name!r}, {action.where}")
             raise
 
-    def _log(self, progress: _Progress) -> None:
+    def _log(self, progress: _FiringState) -> None:
         runs = ", ".join(str(key) for key in progress.runs[:10])
         if len(progress.runs) > 10:
             runs += f", ... ({len(progress.runs)} runs)"
@@ -202,7 +202,7 @@ class FiringRunner:
             trigger,
         )  # fmt: skip
 
-    async def _call(self, progress: _Progress) -> None:
+    async def _call(self, progress: _FiringState) -> None:
         from motoko.orchestrator.calling import call
 
         execution, action = self._execution, progress.action
@@ -217,20 +217,20 @@ class FiringRunner:
 
     # -- the trigger -----------------------------------------------------------------------
 
-    async def _confirmed(self, progress: _Progress, scope: ActionScope) -> bool:
+    async def _confirmed(self, progress: _FiringState, scope: ActionScope) -> bool:
         """Look at the trigger in the firing's own snapshot; drop runs that no longer match."""
         if progress.recorded:
-            await in_thread(lambda: _resume(scope, progress))
+            await run_in_thread(lambda: _resume(scope, progress))
             return True
         firing, action = progress.firing, progress.action
         if not firing.runs:
             return await self._plain_confirmed(progress)
         if action.kind is ConditionKind.CONSTRAINT:
-            records = await in_thread(lambda: _matching(scope, action, firing.runs))
+            records = await run_in_thread(lambda: _matching(scope, action, firing.runs))
         else:
             matching = await self._still_matching(action, scope, firing.runs)
             kept = tuple(key for key in firing.runs if key in matching)
-            records = await in_thread(lambda: _relied_on(scope, _records(scope, kept)))
+            records = await run_in_thread(lambda: _relied_on(scope, _records(scope, kept)))
         progress.records = records
         progress.runs = tuple(record.key for record in records)
         return bool(records)
@@ -240,7 +240,7 @@ class FiringRunner:
     ) -> frozenset[RunKey]:
         execution = self._execution
         if action.kind is ConditionKind.RUN_FILTER:
-            return await ask_run_filter(
+            return await evaluate_run_filter(
                 action.condition, execution.store, lambda: _records(scope, keys)
             )
         if action.kind is ConditionKind.PLAIN:
@@ -248,23 +248,23 @@ class FiringRunner:
         found: set[RunKey] = set()
         for study in sorted({key.study for key in keys} | set(action.studies)):
             manager = execution.host.task_manager(study)
-            answer = await ask_function(action, execution.host, manager, study)
-            if not isinstance(answer, PlainAnswer):
+            answer = await evaluate_function(action, execution.host, manager, study)
+            if not isinstance(answer, Truth):
                 found |= answer.matching
         return frozenset(found)
 
-    async def _plain_confirmed(self, progress: _Progress) -> bool:
+    async def _plain_confirmed(self, progress: _FiringState) -> bool:
         action, study = progress.action, progress.firing.study
         if action.kind is not ConditionKind.WORKFLOW_FILTER or not study:
             return True
         host = self._execution.host
-        answer = await ask_function(action, host, host.task_manager(study), study)
-        return isinstance(answer, PlainAnswer) and answer.holds
+        answer = await evaluate_function(action, host, host.task_manager(study), study)
+        return isinstance(answer, Truth) and answer.holds
 
     # -- the record ------------------------------------------------------------------------
 
     def _record(
-        self, progress: _Progress, scope: ActionScope, session: Session, *, last: bool
+        self, progress: _FiringState, scope: ActionScope, session: Session, *, last: bool
     ) -> None:
         """Add the firing's record to a stretch's commit; one that changed nothing has none."""
         once = progress.action.once
@@ -291,7 +291,7 @@ class FiringRunner:
         )
 
 
-def _resume(scope: ActionScope, progress: _Progress) -> None:
+def _resume(scope: ActionScope, progress: _FiringState) -> None:
     """Learn what is committed of a firing, and read its runs as they are now."""
     with scope.view() as session:
         entries = session.tables.journal(progress.id)

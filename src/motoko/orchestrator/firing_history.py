@@ -15,7 +15,7 @@ FiringId = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class FiringHistory:
     """An event's open firings with their recorded runs, and what ``once`` has done already."""
 
     event: str
@@ -24,7 +24,7 @@ class Past:
     done: bool
 
 
-def recall(session: Session, run_name: str, action: Action) -> Past:
+def load_history(session: Session, run_name: str, action: Action) -> FiringHistory:
     """Return what is on record of an action under a run name."""
     tables = session.tables
     open_firings = []
@@ -34,4 +34,4 @@ def recall(session: Session, run_name: str, action: Action) -> Past:
         open_firings.append((firing_id, runs))
     done = tables.once_records(run_name, action.id) if action.once else set()
     done_runs = [RunKey(study, run_id) for study, run_id in sorted(done) if run_id]
-    return Past(action.id, open_firings, done_runs, ("", 0) in done)
+    return FiringHistory(action.id, open_firings, done_runs, ("", 0) in done)

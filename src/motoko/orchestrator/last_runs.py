@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from motoko.core.states import NOT_ENDED
 from motoko.storage.session import Session
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from motoko.core.states import Lifecycle
-    from motoko.orchestrator.awaiting import Context
-    from motoko.orchestrator.execution import Execution
-    from motoko.storage.store import Store
+    from motoko.orchestrator.awaiting import AwaitContext
+    from motoko.orchestrator.execution import WorkflowExecution
+    from motoko.storage.store import WorkflowStore
 
 logger = logging.getLogger("motoko.orchestrator")
 
 
-def count_moving(store: Store, run_name: str) -> dict[str, dict[Lifecycle, int]]:
+def count_moving(store: WorkflowStore, run_name: str) -> dict[str, dict[Lifecycle, int]]:
     """Return how many runs of a run name can still move, by study and lifecycle state."""
     session = Session(store.database)
     try:
@@ -34,14 +34,14 @@ def count_moving(store: Store, run_name: str) -> dict[str, dict[Lifecycle, int]]
         session.close()
 
 
-async def wait_for_last_runs(execution: Execution, context: Context) -> None:
+async def wait_for_last_runs(execution: WorkflowExecution, context: AwaitContext) -> None:
     """Wait until no run of the run name can move; call it when ``main`` has returned."""
     store, run_name = execution.store, execution.run_name
     changed = execution.dispatcher.watch()
     try:
         while True:
             changed.clear()
-            moving = await in_thread(lambda: count_moving(store, run_name))
+            moving = await run_in_thread(lambda: count_moving(store, run_name))
             if not moving:
                 return
             logger.info("main has returned; its runs have not ended: %s", _text(moving))
@@ -51,9 +51,9 @@ async def wait_for_last_runs(execution: Execution, context: Context) -> None:
         execution.dispatcher.forget(changed)
 
 
-async def report_left(execution: Execution) -> None:
+async def report_left(execution: WorkflowExecution) -> None:
     """Warn of runs that ``finished`` leaves as they are."""
-    moving = await in_thread(lambda: count_moving(execution.store, execution.run_name))
+    moving = await run_in_thread(lambda: count_moving(execution.store, execution.run_name))
     if moving:
         logger.warning(
             "finished was set while runs of %r are not in a terminal state (%s); they are left as "

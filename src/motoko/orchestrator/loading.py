@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from motoko.config import WorkflowConfig
+    from motoko.config import WorkflowSettings
 
 
 SITE: Final = ("site-packages", "dist-packages")
@@ -39,7 +39,7 @@ class _FreshLoader(SourceFileLoader):
         raise OSError(f"{path} is compiled from its source")
 
 
-def load_module(config: WorkflowConfig) -> Any:
+def load_module(config: WorkflowSettings) -> Any:
     """Import the module that holds the orchestrator function; OrchestratorLoadError if it fails.
 
     It is in ``sys.modules`` under its name, like any other module. Its directory goes last on
@@ -69,12 +69,12 @@ def load_module(config: WorkflowConfig) -> Any:
         raise OrchestratorLoadError(
             f"the orchestrator cannot be imported: {type(error).__name__}: {error}",
             file=str(path),
-            line=line_in(error, path),
+            line=locate_line(error, path),
         ) from error
     return module
 
 
-def _check_name(config: WorkflowConfig, name: str) -> None:
+def _check_name(config: WorkflowSettings, name: str) -> None:
     """Refuse a name under which Python or Motoko would look for another module."""
     if name in ("motoko", "__main__"):
         owner = "a module of Motoko's own"
@@ -111,7 +111,7 @@ def _put_back(name: str, former: Any) -> None:
         sys.modules[name] = former
 
 
-def function_of(module: Any, config: WorkflowConfig) -> Callable[..., Awaitable[Any]]:
+def load_function(module: Any, config: WorkflowSettings) -> Callable[..., Awaitable[Any]]:
     """Return the async function that ``orchestrator:`` names; OrchestratorLoadError if none."""
     name = config.orchestrator_function
     function = getattr(module, name, None)
@@ -145,12 +145,12 @@ def why_not_async(function: Any) -> tuple[str, str]:
     return "not async", "Write"
 
 
-def _misnamed(config: WorkflowConfig, message: str, *, hint: str) -> OrchestratorLoadError:
+def _misnamed(config: WorkflowSettings, message: str, *, hint: str) -> OrchestratorLoadError:
     line = config.orchestrator_line
     return OrchestratorLoadError(message, file=str(config.path), line=line, hint=hint)
 
 
-def line_in(error: BaseException, path: Path) -> int | None:
+def locate_line(error: BaseException, path: Path) -> int | None:
     """Return the last line of ``path`` that an error came through."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno

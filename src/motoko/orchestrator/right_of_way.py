@@ -30,7 +30,7 @@ MAX_DOUBLINGS: Final = 9
 LOOK: Final = 0.05  # seconds at most; at random, or all would go on at once
 
 
-class RightOfWay:
+class FiringPriority:
     """One firing's part in it; what it has taken it gives back at the end of the ``with`` block."""
 
     def __init__(self, path: Path) -> None:

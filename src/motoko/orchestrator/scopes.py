@@ -16,15 +16,15 @@ import anyio.lowlevel
 from motoko.core.replay import AWAIT, CREATE, NOTHING, ROOT, Journal
 from motoko.errors import ConflictError, EventError, ReplayError, StateError
 from motoko.runtime import fault_points
-from motoko.storage.run_requests import Origin
+from motoko.storage.run_requests import RequestOrigin
 from motoko.storage.scope import (
-    StretchScope,
+    SegmentScope,
     Wait,
     awaited_in_transaction,
     in_joined_transaction,
 )
 from motoko.storage.session import Session
-from motoko.storage.threads import in_committer
+from motoko.storage.threads import run_in_committer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from motoko.core.records import RunKey
     from motoko.core.replay import Call, Entries, Lane
     from motoko.storage.database import Database
-    from motoko.storage.run_requests import Request
-    from motoko.storage.session import Guard
+    from motoko.storage.run_requests import RunRequest
+    from motoko.storage.session import LeaseGuard
 
 
-class RunAgain(asyncio.CancelledError):
+class RerunAction(asyncio.CancelledError):
     """Unwinds an ``@event`` action that met a conflict, like a cancellation: it is called again."""
 
 
@@ -62,7 +62,7 @@ def idempotent() -> Iterator[None]:
         _idempotent.reset(token)
 
 
-class ActionScope(StretchScope):
+class ActionScope(SegmentScope):
     """The scope of one execution of an action.
 
     ``journal`` knows what is committed of it: in those segments nothing is written again.
@@ -75,8 +75,8 @@ class ActionScope(StretchScope):
         *,
         cause: str,
         event_name: str,
-        guard: Guard | None,
-        origin: Origin,
+        guard: LeaseGuard | None,
+        origin: RequestOrigin,
         repeatable: bool,
         on_commit: Callable[[], None],
     ) -> None:
@@ -96,7 +96,7 @@ class ActionScope(StretchScope):
     @property
     def to_rerun(self) -> bool:
         """Whether its problem is a conflict, after which an ``@event`` action is called again."""
-        return self._repeatable and isinstance(self.problem, ConflictError | RunAgain)
+        return self._repeatable and isinstance(self.problem, ConflictError | RerunAction)
 
     def request_finish(self) -> None:
         """Have the workflow end with this stretch's commit."""
@@ -148,7 +148,7 @@ class ActionScope(StretchScope):
             if changes:
                 super().write(*changes)
 
-    def defer(self, request: Request) -> None:
+    def defer(self, request: RunRequest) -> None:
         """Note a request; it is resolved at the first read or with the commit."""
         with self._lock:
             self._check_going()
@@ -201,7 +201,7 @@ class ActionScope(StretchScope):
                 raise
             # Other awaits of this action wait for runs that will never be: all of it unwinds.
             self.unwind()
-            raise RunAgain from None
+            raise RerunAction from None
         self._on_commit()
 
     def _resolve(self) -> None:
@@ -221,7 +221,7 @@ class ActionScope(StretchScope):
     def _check_going(self) -> None:
         # What is left of a call that met a conflict must neither write nor be taken for done.
         if self.problem is not None:
-            raise RunAgain if self.to_rerun else self.problem
+            raise RerunAction if self.to_rerun else self.problem
         if self._over:
             raise self._has_ended()
 
@@ -287,7 +287,7 @@ def _current_task() -> asyncio.Task[Any] | None:
         return None
 
 
-class AskingScope:
+class ReadOnlyScope:
     """What conditions read through: one session for all of them, and nothing to write with.
 
     Threads take turns for the time of a read; what they are lent is as fresh as can be.
@@ -299,7 +299,7 @@ class AskingScope:
     event_name = "condition"
 
     def __init__(self, database: Database) -> None:
-        self.origin = Origin("a condition")
+        self.origin = RequestOrigin("a condition")
         self._database = database
         self._session: Session | None = None
         self._lock = threading.RLock()
@@ -331,7 +331,7 @@ class AskingScope:
             hint="Conditions may be asked at any time and any number of times: write in actions.",
         )
 
-    def defer(self, _request: Request) -> None:
+    def defer(self, _request: RunRequest) -> None:
         """Refuse: a condition only reads."""
         self.write()
 
@@ -363,7 +363,7 @@ class AskingScope:
                 self._session = None
 
 
-class MainScope(StretchScope):
+class MainScope(SegmentScope):
     """The scope of ``main``: what it writes is committed by the next turn of the loop.
 
     ``interrupt`` raises an error in ``main``; it returns False where it cannot.
@@ -373,11 +373,11 @@ class MainScope(StretchScope):
         self,
         database: Database,
         *,
-        guard: Guard | None,
+        guard: LeaseGuard | None,
         on_commit: Callable[[], None],
     ) -> None:
         super().__init__(
-            database, cause="main", event_name="main", guard=guard, origin=Origin("main")
+            database, cause="main", event_name="main", guard=guard, origin=RequestOrigin("main")
         )
         self.blind = True
         self.finish_requested = False
@@ -399,7 +399,7 @@ class MainScope(StretchScope):
         super().write(*changes)
         self._schedule()
 
-    def defer(self, request: Request) -> None:
+    def defer(self, request: RunRequest) -> None:
         """Note a request; it is committed by the next turn of the loop."""
         super().defer(request)
         self._schedule()
@@ -442,7 +442,7 @@ class MainScope(StretchScope):
     async def settle(self) -> None:
         """Wait for all that was written; a failed commit is raised here, or in ``main`` before."""
         try:
-            await in_committer(self.database, lambda: self.commit(last=False))
+            await run_in_committer(self.database, lambda: self.commit(last=False))
         finally:  # what was submitted before has been committed, or has failed
             if self._failures:
                 failure = self._failures[0]
@@ -454,11 +454,11 @@ class MainScope(StretchScope):
         """Commit what was written so far."""
         await self.settle()
 
-    def nested(self, *, prepared: bool = False) -> StretchScope:
+    def nested(self, *, prepared: bool = False) -> SegmentScope:
         """Return a scope for a transaction, after all that was written so far is committed."""
         if not prepared:
             self.database.submit(lambda: self.commit(last=False)).result()
-        return StretchScope(
+        return SegmentScope(
             self.database, cause=self.cause, event_name=self.event_name, guard=self._guard
         )
 

@@ -6,16 +6,18 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from motoko.core.firing import ConditionKind
-from motoko.orchestrator.actions import Action, as_runs, event, is_event
+from motoko.orchestrator.actions import Action, event, is_event, to_run_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from motoko.orchestrator.awaiting import Context
-    from motoko.orchestrator.execution import Execution
+    from motoko.orchestrator.awaiting import AwaitContext
+    from motoko.orchestrator.execution import WorkflowExecution
 
 
-async def evaluate_once(context: Context, execution: Execution, actions: Iterable[Action]) -> bool:
+async def evaluate_once(
+    context: AwaitContext, execution: WorkflowExecution, actions: Iterable[Action]
+) -> bool:
     """Ask these actions' conditions once, fire what holds, and return when that has ended.
 
     Returns whether something fired.
@@ -34,7 +36,7 @@ async def evaluate_once(context: Context, execution: Execution, actions: Iterabl
     return any(fired)
 
 
-async def _fired(execution: Execution, actions: list[Action]) -> bool:
+async def _fired(execution: WorkflowExecution, actions: list[Action]) -> bool:
     def count() -> int:
         known = {event.name for event in execution.engine.events()}
         return sum(execution.engine.fired(a.id) for a in actions if a.id in known)
@@ -45,8 +47,8 @@ async def _fired(execution: Execution, actions: list[Action]) -> bool:
 
 
 async def fire_now(
-    context: Context,
-    execution: Execution,
+    context: AwaitContext,
+    execution: WorkflowExecution,
     name: str,
     task: str,
     callback: Any,
@@ -54,7 +56,7 @@ async def fire_now(
     get_params: Any,
 ) -> Any:
     """Fire one action for a given trigger, in transactions, and return what it returned."""
-    runs = as_runs(trigger)
+    runs = to_run_list(trigger)
     results: list[Any] = []
 
     @functools.wraps(callback)

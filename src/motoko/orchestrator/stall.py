@@ -15,15 +15,15 @@ from motoko.core.states import OUTCOMES, Lifecycle
 from motoko.errors import WorkflowStalled
 from motoko.orchestrator.actions import location
 from motoko.orchestrator.task_waits import waits_for_tasks
-from motoko.storage.leases import Stall
-from motoko.storage.scope import StretchScope, scope_in
+from motoko.storage.leases import StallReport
+from motoko.storage.scope import SegmentScope, scope_in
 from motoko.storage.session import Session
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from motoko.orchestrator.execution import Execution
+    from motoko.orchestrator.execution import WorkflowExecution
 
 logger = logging.getLogger("motoko.orchestrator")
 
@@ -46,7 +46,7 @@ def active_runs(session: Session, run_name: str) -> int:
     )
 
 
-class StallWatch:
+class StallDetector:
     """Knows who waits in Motoko's own awaits, and looks whether anything can still happen.
 
     It errs on the side of waiting: a task that waits for anything else (a sleep, a request, a
@@ -55,7 +55,7 @@ class StallWatch:
     the workflow is found stalled, all conditions are evaluated for the newest commit.
     """
 
-    def __init__(self, execution: Execution, *, ends: bool) -> None:
+    def __init__(self, execution: WorkflowExecution, *, ends: bool) -> None:
         self._execution = execution
         self._ends = ends
         self._waits: dict[asyncio.Task[Any], tuple[str, Callable[[], str]]] = {}
@@ -66,7 +66,7 @@ class StallWatch:
         self._missed = False
         self._doubts = 0  # how often in succession tasks were at work
         self._seen = -1  # the last commit when everything was looked at
-        self._stall: Stall | None = None
+        self._stall: StallReport | None = None
         self._told: tuple[str, ...] | None = None
 
     @contextlib.contextmanager
@@ -178,7 +178,7 @@ class StallWatch:
 
     async def _look(self) -> None:
         try:
-            moving = self._seen != self._number and await in_thread(self._moving)
+            moving = self._seen != self._number and await run_in_thread(self._moving)
             stalled = not moving and await self._nothing_can_follow()
         finally:
             self._looking = False
@@ -194,7 +194,7 @@ class StallWatch:
         """Look at everything as of the newest commit; return whether nothing can follow it."""
         execution = self._execution
         if self._seen != self._number:
-            await in_thread(execution.store.database.catch_up)
+            await run_in_thread(execution.store.database.catch_up)
             number = self._number
             await execution.dispatcher.look_at_everything()
             self._seen = number
@@ -215,7 +215,7 @@ class StallWatch:
                 hint="Set workflow.finished = True where the work is done.",
             )
         if self._stall is None or self._stall.waits != waits:
-            self._stall = Stall(self._execution.store.now(), waits)
+            self._stall = StallReport(self._execution.store.now(), waits)
             self._execution.lease.say_stall(self._stall)
         if self._told != waits:
             self._told = waits
@@ -264,6 +264,6 @@ def next_timer() -> float | None:
     times = [
         handle.when()
         for handle in handles
-        if not handle.cancelled() and isinstance(scope_in(handle._context), StretchScope)  # noqa: SLF001 - get_context: 3.12
+        if not handle.cancelled() and isinstance(scope_in(handle._context), SegmentScope)  # noqa: SLF001 - get_context: 3.12
     ]
     return min(times, default=None)

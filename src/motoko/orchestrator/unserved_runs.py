@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import OUTCOMES, Lifecycle
 from motoko.storage.session import Session
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
     # The studies that launchers serve which are alive at this time.
@@ -28,13 +28,13 @@ LOOK_SECONDS: Final = 5.0
 UNENDED: Final = tuple(state.value for state in Lifecycle if state not in OUTCOMES)
 
 
-class LauncherWatch:
+class UnservedRunMonitor:
     """Looks now and then, as long as runs are waited for, whether a launcher serves them."""
 
-    def __init__(self, store: Store, served: Served) -> None:
+    def __init__(self, store: WorkflowStore, served: Served) -> None:
         self._store = store
         self._served = served
-        self._on_loops: dict[asyncio.AbstractEventLoop, _OnLoop] = {}
+        self._on_loops: dict[asyncio.AbstractEventLoop, _LoopState] = {}
         self._warned: set[str] = set()
 
     @contextlib.contextmanager
@@ -42,7 +42,7 @@ class LauncherWatch:
         """Note that runs of these studies are waited for in the running loop."""
         loop, waited = asyncio.get_running_loop(), [*studies]
         if loop not in self._on_loops:
-            self._on_loops[loop] = _OnLoop(self._look)
+            self._on_loops[loop] = _LoopState(self._look)
         here = self._on_loops[loop]
         here.studies.update(waited)
         try:
@@ -58,7 +58,7 @@ class LauncherWatch:
 
         Only those are warned of that were among them ``before`` already.
         """
-        unattended = await in_thread(lambda: self._unattended(studies))
+        unattended = await run_in_thread(lambda: self._unattended(studies))
         self._warned -= studies - unattended
         told = sorted((unattended & before) - self._warned)
         self._warned.update(told)
@@ -82,7 +82,7 @@ class LauncherWatch:
             session.close()
 
 
-class _OnLoop:
+class _LoopState:
     """What is waited for in one loop, and the task that looks after it."""
 
     def __init__(

@@ -10,7 +10,7 @@ import pydantic
 from motoko.errors import NotAModelError
 from motoko.pipeline.import_paths import path_of
 from motoko.pipeline.json_codec import decode, encode
-from motoko.pipeline.values import same
+from motoko.pipeline.values import values_equal
 
 
 class BaseModel(pydantic.BaseModel):
@@ -28,7 +28,7 @@ class BaseModel(pydantic.BaseModel):
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
-        return same(self, other)
+        return values_equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]  # fields may be assigned
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from motoko.errors import UnknownStateNameError, suggestion
 from motoko.graph import Graph, Node, Verdict, fresh_because, stale_because, undecided_because
 from motoko.pipeline.node_adapters import ask, parts_of
-from motoko.pipeline.values import same
+from motoko.pipeline.values import values_equal
 from motoko.pipeline.workflow import check_state
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _unknown(
     return UnknownStateNameError(f"{what}nor a step before has", hint=hint)
 
 
-class Foreseen:
+class PredictedState:
     """A state as it would be after steps that are skipped."""
 
     def __init__(self, state: Interface) -> None:
@@ -94,7 +94,10 @@ class Foreseen:
 
 
 def verdict(
-    workflow: Workflow, index: int, model_input: Mapping[str, Any], state: Interface | Foreseen
+    workflow: Workflow,
+    index: int,
+    model_input: Mapping[str, Any],
+    state: Interface | PredictedState,
 ) -> Verdict:
     """Return whether a step with this input would be skipped: fresh."""
     step = workflow.steps[index]
@@ -103,7 +106,10 @@ def verdict(
 
 
 def kept(
-    workflow: Workflow, index: int, model_input: Mapping[str, Any], state: Interface | Foreseen
+    workflow: Workflow,
+    index: int,
+    model_input: Mapping[str, Any],
+    state: Interface | PredictedState,
 ) -> Verdict:
     """Return whether there is an output that the step's model made of this input.
 
@@ -127,7 +133,7 @@ def kept(
     run = workflow.runs.get(index)
     for key, name in step.outputs.items():
         other = state.left_by(name)
-        if other not in (None, run) and not same(state.extract(name), output[key]):
+        if other not in (None, run) and not values_equal(state.extract(name), output[key]):
             return stale_because(f"another run has left its {name!r} in the state")
     return fresh_because("its input is the same as before")
 
@@ -164,7 +170,7 @@ def _verdicts(
     workflow: Workflow, state: Interface, required: Sequence[tuple[int, ...]]
 ) -> list[Verdict]:
     found: list[Verdict] = []
-    foreseen = Foreseen(state)
+    foreseen = PredictedState(state)
     for index, step in enumerate(workflow.steps):
         unsure = [one for one in required[index] if not found[one].fresh]
         if unsure:

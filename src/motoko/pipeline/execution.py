@@ -7,7 +7,7 @@ import functools
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
-from motoko.graph import Graph, Node, Verdict, as_listed, undecided_because
+from motoko.graph import Graph, Node, Verdict, order_as_listed, undecided_because
 from motoko.pipeline.dry_run import (
     check_names,
     kept,
@@ -17,21 +17,21 @@ from motoko.pipeline.dry_run import (
     requirements_side_by_side,
     verdict,
 )
-from motoko.pipeline.logs import LOG, be_heard
+from motoko.pipeline.logs import LOG, enable_default_logging
 from motoko.pipeline.node_adapters import check_given
 from motoko.pipeline.step import new_run
-from motoko.pipeline.values import same
+from motoko.pipeline.values import values_equal
 from motoko.pipeline.workflow import check_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from motoko.graph import Event
+    from motoko.graph import StatusChange
     from motoko.pipeline.state import Interface
     from motoko.pipeline.workflow import Workflow
 
 
-class Execution:
+class PipelineExecution:
     """Runs or skips each step, in list order."""
 
     def __init__(self, workflow: Workflow, state: Interface) -> None:
@@ -41,36 +41,36 @@ class Execution:
         self._result: dict[str, Any] | None = None
 
     def run(
-        self, *, keep_going: bool, observers: Iterable[Callable[[Event], object]]
+        self, *, keep_going: bool, observers: Iterable[Callable[[StatusChange], object]]
     ) -> dict[str, Any] | None:
         """Deal with all steps; return what the last one passes on."""
         self._check()
         if not self._workflow.steps:
             return None
-        be_heard()
+        enable_default_logging()
         graph = self._graph(
             requirements(self._workflow.steps), [self._act] * len(self._workflow.steps)
         )
-        order = as_listed([*graph.nodes])
+        order = order_as_listed([*graph.nodes])
         report = graph.run(order=order, keep_going=keep_going, observers=observers)
         report.raise_failure()
         return self._result
 
     async def run_in_loop(
-        self, *, keep_going: bool, observers: Iterable[Callable[[Event], object]]
+        self, *, keep_going: bool, observers: Iterable[Callable[[StatusChange], object]]
     ) -> dict[str, Any] | None:
         """Deal with all steps without blocking the loop; return what the last one passes on."""
         self._check()
         steps = self._workflow.steps
         if not steps:
             return None
-        be_heard()
+        enable_default_logging()
         actions: list[Callable[[int], Any]] = [
             self._act_async if iscoroutinefunction(step.model_class().run) else self._act
             for step in steps
         ]
         graph = self._graph(requirements_side_by_side(steps), actions)
-        order = as_listed([*graph.nodes])
+        order = order_as_listed([*graph.nodes])
         report = await graph.build(order=order, keep_going=keep_going, observers=observers)
         report.raise_failure()
         return self._result
@@ -134,7 +134,7 @@ class Execution:
         LOG.info("Skipped Step%3d. %s.", index, step.model)
 
     def _differs(self, name: str, value: Any) -> bool:
-        return name not in self._state or not same(self._state.extract(name), value)
+        return name not in self._state or not values_equal(self._state.extract(name), value)
 
     def _keep(
         self, index: int, model_input: dict[str, Any], output: dict[str, Any], run: str

@@ -8,7 +8,7 @@ import pydantic
 
 from motoko.errors import UnknownNodeError
 from motoko.pipeline.base import BaseModel
-from motoko.pipeline.values import same, snapshot
+from motoko.pipeline.values import snapshot, values_equal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ class Extracts(BaseModel):
         return [
             name
             for name in names
-            if name not in values or name not in kept or not same(values[name], kept[name])
+            if name not in values or name not in kept or not values_equal(values[name], kept[name])
         ]
 
     def __contains__(self, index: object) -> bool:

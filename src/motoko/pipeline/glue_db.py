@@ -42,7 +42,7 @@ class StateWithGlueDb(Interface):
     """
 
     backend: str | None = None
-    _database: Database = pydantic.PrivateAttr()
+    _database: SqliteStore = pydantic.PrivateAttr()
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class StateWithGlueDb(Interface):
         values = backend if isinstance(backend, Mapping) else {}
         path = None if backend is None or isinstance(backend, Mapping) else os.fspath(backend)
         super().__init__(backend=path, mutable=mutable)
-        self._database = Database(self.backend)
+        self._database = SqliteStore(self.backend)
         self._post(values, left_by or {})
 
     def compared_by(self) -> Any:
@@ -130,7 +130,7 @@ class StateWithGlueDb(Interface):
         return {name: self.extract(name) for name in self.names()}
 
 
-class Database:
+class SqliteStore:
     """An SQLite file, opened for each use; without a path a database in memory."""
 
     def __init__(self, path: str | None) -> None:
@@ -171,8 +171,8 @@ class Database:
             _prepare(connection)
             yield connection
 
-    def __deepcopy__(self, memo: object) -> Database:
-        made = Database(None if self._path is None else str(self._path))
+    def __deepcopy__(self, memo: object) -> SqliteStore:
+        made = SqliteStore(None if self._path is None else str(self._path))
         if self._kept is not None and made._kept is not None:
             self._kept.backup(made._kept)
         return made

@@ -20,7 +20,7 @@ import pydantic
 from motoko.errors import NotAModelError, NotEncodableError
 from motoko.pipeline import pandas_parts
 from motoko.pipeline.import_paths import loaded, path_of
-from motoko.pipeline.values import same
+from motoko.pipeline.values import values_equal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -128,7 +128,7 @@ def _as_pydantic_writes(value: pydantic.BaseModel, name: str) -> Any:
             return None
         written = value.model_dump(mode="json", include={name})[name]
         adapter = pydantic.TypeAdapter[Any](field.rebuild_annotation())
-        if same(adapter.validate_python(written), getattr(value, name)):
+        if values_equal(adapter.validate_python(written), getattr(value, name)):
             return _encode(written, name)
     except (ValueError, TypeError, pydantic.PydanticUserError):
         pass
@@ -187,7 +187,7 @@ def _encode_frame(value: Any, what: str) -> Any:
     encoded = {KIND: kind, "parts": _encode(parts, what)}
     # There are more kinds of columns than are provided for here.
     try:
-        if same(decode(encoded), value):
+        if values_equal(decode(encoded), value):
             return encoded
     except (ValueError, TypeError, KeyError):
         pass

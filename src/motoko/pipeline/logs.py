@@ -26,7 +26,7 @@ class StandardError(logging.StreamHandler["TextIO"]):
         return sys.stderr
 
 
-def be_heard() -> None:
+def enable_default_logging() -> None:
     """Have INFO lines written to standard error, if logging was not configured at all."""
     if not LOG.hasHandlers():
         LOG.addHandler(StandardError())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from motoko.errors import MissingOutputError, UnknownStateNameError
-from motoko.graph.value_nodes import look, maker, value_of, with_values
+from motoko.graph.value_nodes import maker, probe, value_of, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -40,7 +40,7 @@ def model_of(node: Node, keys: Sequence[str]) -> type[Any]:
 def ask(node: Node, values: Mapping[str, Any]) -> Verdict:
     """Ask the node whether it is fresh, with these values for its inputs."""
     check_given(node, values)
-    return look(with_values(node, values))
+    return probe(with_values(node, values))
 
 
 def parts_of(node: Node, values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

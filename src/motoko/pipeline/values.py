@@ -29,7 +29,7 @@ def snapshot(value: Any) -> Any:
     return copy.deepcopy(value, memo)
 
 
-def same(one: Any, other: Any) -> bool:
+def values_equal(one: Any, other: Any) -> bool:
     """Return whether two values are the same in type and content, however deep they are nested.
 
     nan is the same as nan, 1 is not the same as 1.0 or True, and dictionaries with another order

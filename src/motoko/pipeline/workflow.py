@@ -17,7 +17,7 @@ from motoko.pipeline.step import Step
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from motoko.graph import Event, Graph
+    from motoko.graph import Graph, StatusChange
     from motoko.graph.explain import Explanation
     from motoko.pipeline.state import Interface
 
@@ -90,7 +90,7 @@ class Workflow(BaseModel):
         state: Interface,
         *,
         keep_going: bool = False,
-        observers: Iterable[Callable[[Event], object]] = (),
+        observers: Iterable[Callable[[StatusChange], object]] = (),
     ) -> dict[str, Any] | None:
         """Run the steps in order; return what the last one passes on, by name in the state.
 
@@ -102,25 +102,25 @@ class Workflow(BaseModel):
         UnknownPathError (a ModuleNotFoundError) for a model, UnknownStateNameError (a KeyError)
         for a name that neither the state nor a step before provides: before anything is run.
         """
-        from motoko.pipeline.execution import Execution
+        from motoko.pipeline.execution import PipelineExecution
 
-        return Execution(self, state).run(keep_going=keep_going, observers=observers)
+        return PipelineExecution(self, state).run(keep_going=keep_going, observers=observers)
 
     async def run_async(
         self,
         state: Interface,
         *,
         keep_going: bool = False,
-        observers: Iterable[Callable[[Event], object]] = (),
+        observers: Iterable[Callable[[StatusChange], object]] = (),
     ) -> dict[str, Any] | None:
         """Do as :meth:`run` does, in an event loop, without blocking it.
 
         Models whose ``run()`` is a coroutine function are awaited, as many at a time as do not
         depend on each other; others are called in a thread, one at a time.
         """
-        from motoko.pipeline.execution import Execution
+        from motoko.pipeline.execution import PipelineExecution
 
-        execution = Execution(self, state)
+        execution = PipelineExecution(self, state)
         return await execution.run_in_loop(keep_going=keep_going, observers=observers)
 
     def graph(self, state: Interface) -> Graph:

@@ -8,10 +8,10 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from motoko.errors import ReadOnlyStoreError, UnknownNodeError, nearest
-from motoko.graph import Event, Graph, Node, Status, Verdict, fresh_because, stale_because
+from motoko.graph import Graph, Node, Status, StatusChange, Verdict, fresh_because, stale_because
 from motoko.graph.build_state import AVAILABLE
 from motoko.graph.plan import depth_first
-from motoko.graph.value_nodes import look
+from motoko.graph.value_nodes import probe
 from motoko.products.canonical_json import as_json
 from motoko.products.keys import expected_keys, identity_of
 from motoko.products.warning import warn
@@ -19,14 +19,14 @@ from motoko.products.warning import warn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from motoko.graph import Report
+    from motoko.graph import BuildReport
     from motoko.products.runner import WorkflowRunner
-    from motoko.products.steps import Step, Steps
+    from motoko.products.steps import StepSet, StepSpec
 
     Tell = Callable[[str, str], None]
 
 
-class Outlook:
+class FreshnessCheck:
     """What a runner knows of products without loading or building one.
 
     Expected keys are those of the moment: a configuration that is changed later needs another.
@@ -88,7 +88,7 @@ class Outlook:
             for name, step in self._producers()
         )
 
-    def _producers(self) -> Iterator[tuple[str, Step | None]]:
+    def _producers(self) -> Iterator[tuple[str, StepSpec | None]]:
         return ((name, self.steps.producers.get(name)) for name in self.order)
 
     def _asks(self, name: str, *, ready: bool = False) -> Callable[[], Verdict]:
@@ -96,9 +96,9 @@ class Outlook:
 
     def _look(self, name: str) -> Verdict:
         """Return what the node that makes ``name`` answers when all that it requires is there."""
-        return look(self.runner.node_of(name))
+        return probe(self.runner.node_of(name))
 
-    def _action(self, step: Step | None) -> Callable[[], Any] | None:
+    def _action(self, step: StepSpec | None) -> Callable[[], Any] | None:
         return None if step is None else step.function
 
     def _changes(self, name: str) -> list[str]:
@@ -115,7 +115,7 @@ class Outlook:
         return changes or ["it is stored with another key than expected"]
 
 
-class Build(Outlook):
+class ProductBuild(FreshnessCheck):
     """One build of products: freshness by loading, actions by calling steps."""
 
     def __init__(self, runner: WorkflowRunner, targets: Sequence[str]) -> None:
@@ -123,13 +123,13 @@ class Build(Outlook):
         self._loaded: set[str] = set()
         self._warned: set[str] = set()
         self._actions: dict[int, Callable[[], Any]] = {}
-        self._story = Story(self.steps.inputs, self._source, runner.emit)
+        self._story = BuildEvents(self.steps.inputs, self._source, runner.emit)
         steps = [step for _, step in self._producers() if step is not None]
         self._awaits = any(step.awaited for step in steps)
         # A node may be undecided, which is no part of the story.
         self._eager = self._awaits or any(step.node for step in steps)
 
-    def run(self, *, keep_going: bool = False) -> Report:
+    def run(self, *, keep_going: bool = False) -> BuildReport:
         """Build the targets depth-first, in parameter order."""
         graph = self.graph()
         if self._awaits and _in_event_loop():
@@ -144,7 +144,7 @@ class Build(Outlook):
             status is not Status.WOULD_BUILD or step is None or step.awaited
         )
 
-    async def run_in_loop(self, *, keep_going: bool = False) -> Report:
+    async def run_in_loop(self, *, keep_going: bool = False) -> BuildReport:
         """Build the targets in an event loop; all that is needed is asked first."""
         self._eager = True
         graph = self.graph()
@@ -193,7 +193,7 @@ class Build(Outlook):
             return "loaded"
         return "cached"
 
-    def _observer(self, event: Event) -> None:
+    def _observer(self, event: StatusChange) -> None:
         if not self._eager:
             self._story.tell(event)
         elif event.status in WORDS:
@@ -201,7 +201,7 @@ class Build(Outlook):
         elif event.status is Status.FRESH:
             self.runner.emit(self._source(event.name), event.name)
 
-    def _action(self, step: Step | None) -> Callable[[], Any] | None:
+    def _action(self, step: StepSpec | None) -> Callable[[], Any] | None:
         if step is None or (step.node is not None and step.node.action is None):
             return None
         if step.awaited and not self._awaits:
@@ -212,11 +212,11 @@ class Build(Outlook):
             self._actions[id(step)] = functools.partial(call, self, step)
         return self._actions[id(step)]
 
-    def has_all(self, step: Step) -> bool:
+    def has_all(self, step: StepSpec) -> bool:
         """Whether all that a step produces is in memory."""
         return all(name in self.runner.cache for name in step.produces)
 
-    def record(self, step: Step, result: Any) -> None:
+    def record(self, step: StepSpec, result: Any) -> None:
         """Keep what a step returned in memory, and store what can be stored."""
         for name, value in step.outputs(result).items():
             self.runner.cache[name] = value
@@ -249,7 +249,7 @@ class Build(Outlook):
 WORDS = {Status.STALE: "building", Status.BUILT: "built"}
 
 
-class Story:
+class BuildEvents:
     """Tells observers of a depth-first build as if each product were got by who needs it.
 
     So a product that two steps need is told of twice; the engine visits it once.
@@ -270,7 +270,7 @@ class Story:
                 return
             self._tell("cached", needed)
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: StatusChange) -> None:
         """Tell of a change of status."""
         if event.status is Status.STALE:
             self._tell("building", event.name)
@@ -285,7 +285,7 @@ class Story:
                 self._tell("built", event.name)
 
 
-def _call(build: Build, step: Step) -> None:
+def _call(build: ProductBuild, step: StepSpec) -> None:
     def call() -> None:
         arguments = step.arguments(build.runner.config, build.runner.cache)
         build.record(step, step.function(**arguments))
@@ -293,7 +293,7 @@ def _call(build: Build, step: Step) -> None:
     build.runner.work.once(step, functools.partial(build.has_all, step), call)
 
 
-async def _call_awaited(build: Build, step: Step) -> None:
+async def _call_awaited(build: ProductBuild, step: StepSpec) -> None:
     async def call() -> None:
         arguments = step.arguments(build.runner.config, build.runner.cache)
         build.record(step, await step.function(**arguments))
@@ -309,7 +309,7 @@ def _in_event_loop() -> bool:
     return True
 
 
-def unknown_product(name: str, steps: Steps, problem: str | None = None) -> UnknownNodeError:
+def unknown_product(name: str, steps: StepSet, problem: str | None = None) -> UnknownNodeError:
     """Return the error for a product that no step produces, and that is not stored as it was."""
     near = nearest(name, steps.producers)
     hints = [f"It is stored, but cannot be used: {problem}"] if problem else []

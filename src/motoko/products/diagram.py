@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
-    from motoko.products.steps import Steps
+    from motoko.products.steps import StepSet
 
 
 DIRECTIONS: Final = ("LR", "RL", "TB", "BT")
 
 
-def nodes_of(steps: Steps) -> list[Node]:
+def nodes_of(steps: StepSet) -> list[Node]:
     """Return a node for each product, which requires all that its step names."""
     return [Node(name, step.requires, origin=step.origin) for name, step in steps.producers.items()]
 

@@ -10,7 +10,7 @@ from motoko.products.canonical_json import as_json
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from motoko.products.steps import Step, Steps
+    from motoko.products.steps import StepSet, StepSpec
 
 KEY_LENGTH: Final = 16
 
@@ -23,7 +23,7 @@ def key_of(value: object) -> str:
     return hashlib.sha256(as_json(value, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
 
 
-def expected_keys(order: Iterable[str], steps: Steps, config: object) -> dict[str, str | None]:
+def expected_keys(order: Iterable[str], steps: StepSet, config: object) -> dict[str, str | None]:
     """Return the key that each product of ``order`` should have; None where it is not tracked.
 
     ``order`` has every product after what it requires. A product is not tracked if no step
@@ -45,7 +45,7 @@ def expected_keys(order: Iterable[str], steps: Steps, config: object) -> dict[st
     return keys
 
 
-def _expected_key(step: Step, upstream: dict[str, str | None], cache_key: Any) -> str | None:
+def _expected_key(step: StepSpec, upstream: dict[str, str | None], cache_key: Any) -> str | None:
     if step.node is None:
         key: str | None = cache_key(requires=upstream)
         return key

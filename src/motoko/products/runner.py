@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.errors import NotAModelError, ProductError, UnknownNodeError
 from motoko.graph import Graph
 from motoko.graph.plan import depth_first
-from motoko.graph.value_nodes import look, value_of, with_values
-from motoko.products.build import Build, Outlook, unknown_product
+from motoko.graph.value_nodes import probe, value_of, with_values
+from motoko.products.build import FreshnessCheck, ProductBuild, unknown_product
 from motoko.products.diagram import diagram, nodes_of
-from motoko.products.shared_calls import Work
+from motoko.products.shared_calls import CallRegistry
 from motoko.products.status_table import show
 from motoko.products.steps import collect_steps
 from motoko.products.warning import warn
@@ -19,7 +19,7 @@ from motoko.products.warning import warn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from motoko.graph import Node, Report
+    from motoko.graph import BuildReport, Node
     from motoko.graph.explain import Explanation
     from motoko.products.store import WorkflowProducts
 
@@ -61,7 +61,7 @@ class WorkflowRunner:
         self.nodes = tuple(nodes)
         self.cache: dict[str, Any] = {}
         self.steps = collect_steps(module, self.nodes)
-        self.work = Work()
+        self.work = CallRegistry()
         self._observers: list[Callable[[str, str], object]] = []
         self._warned: set[object] = set()
 
@@ -78,7 +78,7 @@ class WorkflowRunner:
         if name in self.cache:
             self.emit("cached", name)
             return self.cache[name]
-        Build(self, [name]).run().raise_failure()
+        ProductBuild(self, [name]).run().raise_failure()
         return self.cache[name]
 
     build = get
@@ -92,7 +92,7 @@ class WorkflowRunner:
         if name in self.cache:
             self.emit("cached", name)
             return self.cache[name]
-        (await Build(self, [name]).run_in_loop()).raise_failure()
+        (await ProductBuild(self, [name]).run_in_loop()).raise_failure()
         return self.cache[name]
 
     def build_all(self, *, keep_going: bool = False) -> list[str]:
@@ -103,18 +103,18 @@ class WorkflowRunner:
         """
         leaves = self._leaves()
         if leaves:
-            Build(self, leaves).run(keep_going=keep_going).raise_failure()
+            ProductBuild(self, leaves).run(keep_going=keep_going).raise_failure()
         return leaves
 
     async def build_all_async(self, *, keep_going: bool = False) -> list[str]:
         """Do as :meth:`build_all` does, without blocking the event loop; see :meth:`get_async`."""
         leaves = self._leaves()
         if leaves:
-            build = Build(self, leaves)
+            build = ProductBuild(self, leaves)
             (await build.run_in_loop(keep_going=keep_going)).raise_failure()
         return leaves
 
-    def check(self, *names: str) -> Report:
+    def check(self, *names: str) -> BuildReport:
         """Return what a build of ``names`` (all products by default) would do; do nothing.
 
         No product is loaded, but for what a node can only ask about when it has its values. In the
@@ -125,12 +125,12 @@ class WorkflowRunner:
             return Graph().run(dry_run=True)
         for name in targets:
             self._check_known(name)
-        return Outlook(self, targets).graph().run(*targets, dry_run=True, keep_going=True)
+        return FreshnessCheck(self, targets).graph().run(*targets, dry_run=True, keep_going=True)
 
     def explain(self, name: str) -> Explanation:
         """Return why a product would be built or not, down to what is the cause."""
         self._check_known(name)
-        return Outlook(self, [name]).graph().explain(name)
+        return FreshnessCheck(self, [name]).graph().explain(name)
 
     def invalidate(self, name: str) -> None:
         """Forget a product in memory and in the store, but nothing that depends on it.
@@ -224,7 +224,7 @@ class WorkflowRunner:
         verdict = node.ask()
         if verdict.fresh is None:
             with contextlib.suppress(Exception):  # where what it requires is not there
-                verdict = look(self.node_of(node.name))
+                verdict = probe(self.node_of(node.name))
         return bool(verdict.fresh)
 
     def emit(self, event: str, name: str) -> None:

@@ -15,24 +15,24 @@ from motoko.graph.plan import cycle_error
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from motoko.products.steps import Step
+    from motoko.products.steps import StepSpec
 
 
 @dataclass(eq=False)
-class Job:
+class StepCall:
     """One call of a step, which a step of the job ``within`` has asked for."""
 
-    step: Step
-    within: Job | None
+    step: StepSpec
+    within: StepCall | None
     done: Future[None] = field(default_factory=Future)
-    waits_for: list[Job] = field(default_factory=list)
+    waits_for: list[StepCall] = field(default_factory=list)
 
 
 # Followed into the threads and tasks that a build starts.
-_IN_HAND: ContextVar[Job | None] = ContextVar("motoko_products_in_hand", default=None)
+_IN_HAND: ContextVar[StepCall | None] = ContextVar("motoko_products_in_hand", default=None)
 
 
-class Work:
+class CallRegistry:
     """The steps of one runner that are at work, in threads and in event loops.
 
     Each step is claimed by itself: a step may get products, in threads of its own too, while
@@ -41,9 +41,9 @@ class Work:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._jobs: dict[Step, Job] = {}
+        self._jobs: dict[StepSpec, StepCall] = {}
 
-    def once(self, step: Step, there: Callable[[], bool], call: Callable[[], None]) -> None:
+    def once(self, step: StepSpec, there: Callable[[], bool], call: Callable[[], None]) -> None:
         """Do ``call`` unless its products are ``there``, or wait for who does it already.
 
         What that one raises is raised here too, but not an interrupt: then it is called here.
@@ -57,7 +57,7 @@ class Work:
                     call()
 
     async def once_awaited(
-        self, step: Step, there: Callable[[], bool], call: Callable[[], Awaitable[None]]
+        self, step: StepSpec, there: Callable[[], bool], call: Callable[[], Awaitable[None]]
     ) -> None:
         """Do as :meth:`once` does without blocking the event loop."""
         while not there():
@@ -68,13 +68,13 @@ class Work:
                     await call()
 
     @contextlib.contextmanager
-    def _claimed(self, step: Step) -> Iterator[Job | None]:
+    def _claimed(self, step: StepSpec) -> Iterator[StepCall | None]:
         """Give the job that is at work with ``step``; None where there was none: it is ours."""
         in_hand = _IN_HAND.get()
         with self._lock:
             other = self._jobs.get(step)
             if other is None:
-                job = self._jobs[step] = Job(step, in_hand)
+                job = self._jobs[step] = StepCall(step, in_hand)
                 job.done.set_running_or_notify_cancel()  # who waits cannot cancel it
             else:
                 _check_not_ours(other, in_hand)
@@ -91,7 +91,7 @@ class Work:
                 in_hand.waits_for.remove(other)
 
     @contextlib.contextmanager
-    def _at_work(self, job: Job) -> Iterator[None]:
+    def _at_work(self, job: StepCall) -> Iterator[None]:
         token = _IN_HAND.set(job)
         error: Exception | None = None
         try:
@@ -109,9 +109,9 @@ class Work:
                 job.done.set_exception(error)
 
 
-def _check_not_ours(other: Job, in_hand: Job | None) -> None:
+def _check_not_ours(other: StepCall, in_hand: StepCall | None) -> None:
     """Raise CycleError if ``other`` waits for the job in hand, or for one that this is within."""
-    ours: list[Job] = []
+    ours: list[StepCall] = []
     while in_hand is not None:
         ours.append(in_hand)
         in_hand = in_hand.within

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from motoko.products.steps import Steps
+    from motoko.products.steps import StepSet
 
 HEADINGS = ("Step", "Produces", "Requires", "Status")
 NOTHING = "—"
@@ -20,7 +20,7 @@ OTHER = "#888"
 Row: TypeAlias = "tuple[str, str, str, str]"
 
 
-def show(title: str, steps: Steps, status: Callable[[str], str]) -> None:
+def show(title: str, steps: StepSet, status: Callable[[str], str]) -> None:
     """Show the table: in a notebook as HTML, elsewhere as text on standard output."""
     found = rows(steps, status)
     notebook = _notebook()
@@ -30,7 +30,7 @@ def show(title: str, steps: Steps, status: Callable[[str], str]) -> None:
         notebook.display(notebook.HTML(as_html(title, found)))
 
 
-def rows(steps: Steps, status: Callable[[str], str]) -> list[Row]:
+def rows(steps: StepSet, status: Callable[[str], str]) -> list[Row]:
     """Return one row for each product, sorted by step; one for a step without."""
     found: list[Row] = []
     for step in sorted(steps.listed, key=lambda one: one.name):

@@ -104,7 +104,7 @@ def _names(names: str | Iterable[str] | None, what: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step:
+class StepSpec:
     """A step as a module has it; ``parameters`` are those that are given by name.
 
     ``node``: it stands for a node that makes its product, and knows whether it is there.
@@ -180,11 +180,11 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class StepSet:
     """All steps of a module, and which one produces what."""
 
-    listed: tuple[Step, ...]
-    producers: Mapping[str, Step]
+    listed: tuple[StepSpec, ...]
+    producers: Mapping[str, StepSpec]
 
     def requires(self, name: str) -> tuple[str, ...]:
         """Return what the step that produces ``name`` requires; nothing if there is none."""
@@ -202,22 +202,22 @@ class Steps:
         return sorted(self.producers.keys() - required)
 
 
-def collect_steps(module: object, nodes: Iterable[Node] = ()) -> Steps:
+def collect_steps(module: object, nodes: Iterable[Node] = ()) -> StepSet:
     """Return the steps that ``module`` has, each once however many names it has there.
 
     And one for each of ``nodes``. DuplicateNodeError if two of them produce one name.
     """
-    found: dict[int, Step] = {}
+    found: dict[int, StepSpec] = {}
     for name, member in inspect.getmembers(module, callable):
         if getattr(member, "_is_workflow_step", False) is True:
             found[id(member)] = _step(member, getattr(member, "__name__", name))
     steps = (*found.values(), *map(_step_of_node, nodes))
-    return Steps(steps, _producers(steps))
+    return StepSet(steps, _producers(steps))
 
 
-def _step(function: Callable[..., Any], name: str) -> Step:
+def _step(function: Callable[..., Any], name: str) -> StepSpec:
     parameters = inspect.signature(function).parameters.values()
-    return Step(
+    return StepSpec(
         function,
         name,
         _names(getattr(function, "workflow_produces", None), "produces"),
@@ -226,7 +226,7 @@ def _step(function: Callable[..., Any], name: str) -> Step:
     )
 
 
-def _step_of_node(node: Node) -> Step:
+def _step_of_node(node: Node) -> StepSpec:
     make = maker(node)
 
     async def awaited(**values: Any) -> Any:
@@ -236,13 +236,13 @@ def _step_of_node(node: Node) -> Step:
         return make(values)
 
     function = awaited if node.awaited else called
-    return Step(
+    return StepSpec(
         function, node.origin or node.name, (node.name,), node.requires, node.requires, node
     )
 
 
-def _producers(steps: Iterable[Step]) -> dict[str, Step]:
-    producers: dict[str, Step] = {}
+def _producers(steps: Iterable[StepSpec]) -> dict[str, StepSpec]:
+    producers: dict[str, StepSpec] = {}
     for step in steps:
         for product in step.produces:
             other = producers.setdefault(product, step)

@@ -32,7 +32,7 @@ from motoko.products.stored import (
 )
 from motoko.runtime import clock
 from motoko.runtime.file_lock import FileLock
-from motoko.runtime.files import replacing
+from motoko.runtime.files import replace_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -238,7 +238,7 @@ class WorkflowProducts:
         serialiser = next(s for s in (*self._serialisers, *built_in()) if s.can_store(value))
         stem = stem_of(name)
         path = self._directory / f"{stem}{serialiser.suffix}"
-        with replacing(path) as temporary:
+        with replace_atomically(path) as temporary:
             try:
                 serialiser.write(value, temporary)
             except OSError:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.errors import LauncherError, MotokoError
 from motoko.runtime import fault_points, file_lock, files, processes
 from motoko.runtime.descendants import ATTEMPT
-from motoko.runtime.processes import ProcessId, Standing
+from motoko.runtime.processes import ProcessIdentity, Standing
 from motoko.runtime.untrusted_files import read_file
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ COLLECT_SECONDS: Final = 1.0
 class Daemon:
     """A daemon that was started: which process it is, its log, and what it announced."""
 
-    process: ProcessId
+    process: ProcessIdentity
     log: Path
     announced: str
 
@@ -102,7 +102,7 @@ def spawn_detached(
 @dataclass(frozen=True, slots=True)
 class _Child:
     popen: subprocess.Popen[bytes]
-    process: ProcessId | None
+    process: ProcessIdentity | None
     reaper: threading.Thread
 
     def kill(self) -> None:
@@ -130,7 +130,7 @@ def _start_and_wait(
     passed = (write_end,) if locked is None else (write_end, locked)
     child: _Child | None = None
     try:
-        with processes.signals_later():
+        with processes.defer_signals():
             try:
                 options["env"][READY_FD] = ",".join(map(str, passed))
                 child = _start(args, {**options, "pass_fds": passed})
@@ -220,7 +220,7 @@ class PidRecord:
     ``home``: under which name it knew the file's directory.
     """
 
-    process: ProcessId
+    process: ProcessIdentity
     host: str
     info: Mapping[str, Any]
     home: Path | None = None
@@ -240,13 +240,13 @@ class PidFile:
     path: Path
     _locked: int | None = field(default=None, repr=False, compare=False)
 
-    def write(self, process: ProcessId | None = None, /, **info: Any) -> None:
+    def write(self, process: ProcessIdentity | None = None, /, **info: Any) -> None:
         """Write that ``process`` (this one) is the owner, with ``info`` that JSON can hold."""
         content = {
             "process": asdict(process or processes.current()),
             "host": os.uname().nodename,
             "info": info,
-            "home": {"path": str(self.path.parent), "inode": files.inode(self.path.parent)},
+            "home": {"path": str(self.path.parent), "inode": files.file_identity(self.path.parent)},
         }
         former, self._locked = self._locked, None
 
@@ -261,11 +261,11 @@ class PidFile:
         """Return what the file says, None if there is none, it makes no sense or is a copy."""
         try:
             content = json.loads(read_file(self.path).text)
-            process = replace(ProcessId(**content["process"]), host=str(content["host"]))
+            process = replace(ProcessIdentity(**content["process"]), host=str(content["host"]))
             if not all(isinstance(n, int) for n in (process.pid, process.started)):
                 return None
             home = content.get("home")  # none in what an older Motoko wrote
-            if home is not None and home["inode"] != files.inode(self.path.parent):
+            if home is not None and home["inode"] != files.file_identity(self.path.parent):
                 return None
             known = None if home is None else Path(home["path"])
             return PidRecord(process, content["host"], content["info"], known)
@@ -282,12 +282,12 @@ class PidFile:
             return file_lock.is_locked(self.path)
         return found is Standing.ALIVE
 
-    def is_own(self, process: ProcessId | None = None) -> bool:
+    def is_own(self, process: ProcessIdentity | None = None) -> bool:
         """Return whether ``process`` (this one) is the one that the file names."""
         record = self.read()
         return record is not None and record.process.is_same(process or processes.current())
 
-    def remove(self, process: ProcessId | None = None) -> None:
+    def remove(self, process: ProcessIdentity | None = None) -> None:
         """Remove the file if ``process`` (this one) is the one that it names."""
         if self.is_own(process):
             self.path.unlink(missing_ok=True)

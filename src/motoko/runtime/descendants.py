@@ -11,7 +11,7 @@ from motoko.runtime.processes import DEAD_STATES, PROC, identify, state_of
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from motoko.runtime.processes import ProcessId
+    from motoko.runtime.processes import ProcessIdentity
 
 ATTEMPT: Final = "MOTOKO_ATTEMPT_DIR"  # the variable that names an attempt's private directory
 SET_CHILD_SUBREAPER: Final = 36  # of prctl, in linux/prctl.h
@@ -65,7 +65,7 @@ def adopted(known: Collection[int]) -> list[int]:
     return [child for child in map(int, content.split()) if child not in known]
 
 
-def of_attempt(private: str, pids: Collection[int] | None = None) -> list[ProcessId]:
+def of_attempt(private: str, pids: Collection[int] | None = None) -> list[ProcessIdentity]:
     """Return the living processes, of these or of all, that an attempt's environment was given to.
 
     ``private`` is the attempt's private directory. A process that was started with another

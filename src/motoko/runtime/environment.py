@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from motoko.runtime.processes import is_visible
 
 if TYPE_CHECKING:
-    from motoko.runtime.processes import ProcessId
+    from motoko.runtime.processes import ProcessIdentity
 
 PROC: Final = Path("/proc")
 # They say where and how a person works, or are Motoko's own; programs compute the same with others.
@@ -36,7 +36,7 @@ LIMITS: Final = {
 }
 
 
-def differences(process: ProcessId) -> tuple[str, ...]:
+def differences(process: ProcessIdentity) -> tuple[str, ...]:
     """Return what differs between the environment of this process and that of another one.
 
     That is: ``python`` where it runs another one, names of variables, and limits as
@@ -67,6 +67,6 @@ def _matters(name: bytes) -> bool:
     return text not in UNIMPORTANT and not text.startswith(UNIMPORTANT_PREFIXES)
 
 
-def _limit(process: ProcessId, number: int) -> bool:
+def _limit(process: ProcessIdentity, number: int) -> bool:
     here, there = resource.getrlimit(number), resource.prlimit(process.pid, number)
     return here[0] != there[0]

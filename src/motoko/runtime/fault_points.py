@@ -66,7 +66,7 @@ class InjectedFault(MotokoError):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FaultAction:
     """What happens at the ``at``-th passage of the point ``name``."""
 
     name: str
@@ -88,10 +88,10 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FaultPlan:
     """The armed faults of a process, and where it counts its passages."""
 
-    faults: tuple[Fault, ...]
+    faults: tuple[FaultAction, ...]
     log: str | None
     passages: dict[str, Iterator[int]] = field(
         default_factory=lambda: {name: itertools.count(1) for name in POINTS}
@@ -118,12 +118,12 @@ def point(name: str) -> None:
         plan.passed(name)
 
 
-def parse(text: str) -> tuple[Fault, ...]:
+def parse(text: str) -> tuple[FaultAction, ...]:
     """Return the faults that ``MOTOKO_FAULT=text`` arms; MotokoError if it makes no sense."""
     return tuple(_parse_one(part.strip()) for part in text.split(",") if part.strip())
 
 
-def _parse_one(text: str) -> Fault:
+def _parse_one(text: str) -> FaultAction:
     name, _, rest = text.partition(":")
     action, _, count = rest.partition(":")
     action, _, seconds = action.partition("=")
@@ -137,7 +137,7 @@ def _parse_one(text: str) -> Fault:
             f"MOTOKO_FAULT={text}: there is no action {action!r}", hint=suggestion(action, ACTIONS)
         )
     try:
-        return Fault(name, action, int(count or 1), float(seconds or SLEEP_SECONDS))
+        return FaultAction(name, action, int(count or 1), float(seconds or SLEEP_SECONDS))
     except ValueError as error:
         raise MotokoError(
             f"MOTOKO_FAULT={text}: not a number", hint='Write "name:action[:n]".'
@@ -145,11 +145,11 @@ def _parse_one(text: str) -> Fault:
 
 
 @functools.cache
-def _plan() -> Plan | None:
+def _plan() -> FaultPlan | None:
     armed, log = os.environ.get("MOTOKO_FAULT"), os.environ.get("MOTOKO_FAULT_LOG")
     if not armed and not log:
         return None
-    return Plan(parse(armed or ""), log)
+    return FaultPlan(parse(armed or ""), log)
 
 
 def _append(log: str, line: str) -> None:

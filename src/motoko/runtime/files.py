@@ -53,7 +53,7 @@ def write_atomic(
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, mode: int = PRIVATE_FILE) -> Iterator[Path]:
+def replace_atomically(path: Path, *, mode: int = PRIVATE_FILE) -> Iterator[Path]:
     """Give a path to write to, of the same suffix; what is there at the end becomes ``path``.
 
     Whoever reads ``path`` sees its former content or all of the new one. If the block raises,
@@ -87,7 +87,7 @@ def exclusive_create(path: Path, data: bytes = b"", *, mode: int = PRIVATE_FILE)
     return True
 
 
-def give_name(temporary: Path, target: Path) -> None:
+def rename_durably(temporary: Path, target: Path) -> None:
     """Make ``temporary`` the file ``target``; FileExistsError where there is one already."""
     try:
         target.hardlink_to(temporary)
@@ -121,7 +121,7 @@ def private_directory(path: Path) -> Path:
     return path
 
 
-def inode(path: Path, *, follow: bool = True) -> int | None:
+def file_identity(path: Path, *, follow: bool = True) -> int | None:
     """Return a file's or a directory's inode number, None if it does not exist.
 
     That of what a link leads to, or with ``follow=False`` of the link itself. OSError where that

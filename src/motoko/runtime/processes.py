@@ -42,7 +42,7 @@ class Standing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessId:
+class ProcessIdentity:
     """One process: pid, start time (clock ticks since boot, elsewhere seconds), boot id.
 
     ``namespace``: the inode of its PID namespace, 0 where it is not known. ``host``: the name of
@@ -56,7 +56,7 @@ class ProcessId:
     host: str = ""
 
     def plain(self) -> tuple[int, int, str, int, str]:
-        """Return the fields in order, for a record; ``ProcessId(*fields)`` reads them.
+        """Return the fields in order, for a record; ``ProcessIdentity(*fields)`` reads them.
 
         Records of an older Motoko have the first three only.
         """
@@ -67,7 +67,7 @@ class ProcessId:
         """Return a name for files that belong to the process; numbers alone recur in containers."""
         return f"{self.pid}-{self.started}-{self.namespace}"
 
-    def is_same(self, other: ProcessId) -> bool:
+    def is_same(self, other: ProcessIdentity) -> bool:
         """Return whether both are one process, as far as their records tell."""
         mine, its = (self.pid, self.started, self.boot), (other.pid, other.started, other.boot)
         return mine == its and (
@@ -76,21 +76,21 @@ class ProcessId:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _ProcStat:
     state: str
     group: int
     started: int
 
 
-def identify(pid: int) -> ProcessId | None:
+def identify(pid: int) -> ProcessIdentity | None:
     """Return the identity of the living process ``pid``, None if there is none."""
     seen = _look(pid)
     if seen is None or seen.state in DEAD_STATES:
         return None
-    return ProcessId(pid, seen.started, boot_id(), pid_namespace(), host())
+    return ProcessIdentity(pid, seen.started, boot_id(), pid_namespace(), host())
 
 
-def current() -> ProcessId:
+def current() -> ProcessIdentity:
     """Return the identity of this process."""
     if _has_proc() and os.readlink(PROC / "self") != str(os.getpid()):
         raise MotokoError(
@@ -106,7 +106,7 @@ def current() -> ProcessId:
     return process
 
 
-def standing(process: ProcessId) -> Standing:
+def standing(process: ProcessIdentity) -> Standing:
     """Return whether ``process`` lives. One that awaits its parent does not."""
     if not is_visible(process):
         return Standing.DEAD if before_restart(process) else Standing.UNSEEN
@@ -114,17 +114,17 @@ def standing(process: ProcessId) -> Standing:
     return Standing.ALIVE if found is not None and found.is_same(process) else Standing.DEAD
 
 
-def before_restart(process: ProcessId) -> bool:
+def before_restart(process: ProcessIdentity) -> bool:
     """Return whether this machine was restarted since: each boot has its id."""
     return process.boot != boot_id() and process.host == host()
 
 
-def is_alive(process: ProcessId) -> bool:
+def is_alive(process: ProcessIdentity) -> bool:
     """Return whether ``process`` is known to live; false if it cannot be seen from here."""
     return standing(process) is Standing.ALIVE
 
 
-def is_stopped(process: ProcessId) -> bool:
+def is_stopped(process: ProcessIdentity) -> bool:
     """Return whether a process is stopped (SIGSTOP); False if it cannot be seen from here."""
     seen = _look(process.pid) if is_visible(process) else None
     if seen is None or seen.started != process.started:
@@ -132,7 +132,7 @@ def is_stopped(process: ProcessId) -> bool:
     return seen.state in STOPPED_STATES
 
 
-def keeps_lease(process: ProcessId, *, renewed: bool) -> bool:
+def keeps_lease(process: ProcessIdentity, *, renewed: bool) -> bool:
     """Return whether a process still has a lease, which was ``renewed`` in time or not.
 
     A living one keeps it however late it is, unless somebody has stopped it (SIGSTOP). Where the
@@ -145,7 +145,7 @@ def keeps_lease(process: ProcessId, *, renewed: bool) -> bool:
     return renewed and found is Standing.UNSEEN
 
 
-def is_visible(process: ProcessId) -> bool:
+def is_visible(process: ProcessIdentity) -> bool:
     """Return whether the process is one of this machine's, in this process's PID namespace."""
     if process.boot != boot_id() or process.namespace not in (0, pid_namespace()):
         return False
@@ -153,7 +153,7 @@ def is_visible(process: ProcessId) -> bool:
     return bool(process.boot) or process.host in ("", host())
 
 
-def signal_group(process: ProcessId, number: signal.Signals) -> bool:
+def signal_group(process: ProcessIdentity, number: signal.Signals) -> bool:
     """Send a signal to the process group that ``process`` leads, if it is still that process.
 
     A leader that has ended but was not yet collected counts: its children may live on. A
@@ -164,15 +164,15 @@ def signal_group(process: ProcessId, number: signal.Signals) -> bool:
     return _signal(process, seen, number, os.killpg if leads else os.kill)
 
 
-def signal_process(process: ProcessId, number: signal.Signals) -> bool:
+def signal_process(process: ProcessIdentity, number: signal.Signals) -> bool:
     """Send a signal to ``process`` alone, if it is still that process; return whether it was."""
     seen = _look(process.pid) if is_visible(process) else None
     return _signal(process, seen, number, os.kill)
 
 
 def _signal(
-    process: ProcessId,
-    seen: _Seen | None,
+    process: ProcessIdentity,
+    seen: _ProcStat | None,
     number: signal.Signals,
     send: Callable[[int, int], None],
 ) -> bool:
@@ -185,7 +185,7 @@ def _signal(
 
 
 @contextlib.contextmanager
-def signals_later() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Have what Python functions do about signals done when the block has ended.
 
     So a process that is being started is known to who has to end it. In other threads than the
@@ -206,7 +206,7 @@ def signals_later() -> Iterator[None]:
             signal.raise_signal(caught)
 
 
-async def stop(process: ProcessId, grace: float) -> bool:
+async def terminate(process: ProcessIdentity, grace: float) -> bool:
     """End ``process``, then what it leaves of its group: TERM, ``grace`` seconds, then KILL.
 
     The group is not sent TERM with its leader: a run that a launcher is just starting belongs to
@@ -224,14 +224,14 @@ async def stop(process: ProcessId, grace: float) -> bool:
     return await _gone(process, KILL_SECONDS)
 
 
-def _signal_orphans(leader: ProcessId, number: signal.Signals) -> None:
+def _signal_orphans(leader: ProcessIdentity, number: signal.Signals) -> None:
     # While a group has a member the system gives its number to nobody else.
     if identify(leader.pid) is None and group_members(leader.pid):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader.pid, number)
 
 
-async def _gone(process: ProcessId, seconds: float, *, group: bool = True) -> bool:
+async def _gone(process: ProcessIdentity, seconds: float, *, group: bool = True) -> bool:
     import anyio  # takes longer to import than everything else here
 
     pause, deadline = FIRST_LOOK, time.monotonic() + seconds
@@ -289,26 +289,26 @@ def _has_proc() -> bool:
     return (PROC / "self/stat").exists()
 
 
-def _look(pid: int) -> _Seen | None:
+def _look(pid: int) -> _ProcStat | None:
     return _look_in_proc(pid) if _has_proc() else _look_with_ps(pid)
 
 
-def _look_in_proc(pid: int) -> _Seen | None:
+def _look_in_proc(pid: int) -> _ProcStat | None:
     try:
         stat = (PROC / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The command's name is in parentheses and may contain anything, parentheses too.
     rest = stat[stat.rindex(b")") + 2 :].split()
-    return _Seen(state=rest[0].decode(), group=int(rest[2]), started=int(rest[19]))
+    return _ProcStat(state=rest[0].decode(), group=int(rest[2]), started=int(rest[19]))
 
 
-def _look_with_ps(pid: int) -> _Seen | None:
+def _look_with_ps(pid: int) -> _ProcStat | None:
     fields = _ps("-o", "state=,pgid=,lstart=", "-p", str(pid)).split(maxsplit=2)
     if len(fields) != 3:
         return None
     started = calendar.timegm(time.strptime(fields[2].strip(), "%a %b %d %H:%M:%S %Y"))
-    return _Seen(state=fields[0][0], group=int(fields[1]), started=started)
+    return _ProcStat(state=fields[0][0], group=int(fields[1]), started=started)
 
 
 def _ps_group(group: int) -> list[int]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Iterator
 
-    from motoko.server.watchdog import Supervisor
+    from motoko.server.watchdog import ServerWatchdog
 
 RECONNECT_POLL: Final = 0.2  # seconds between attempts to reach a server that has gone
 REGISTER_POLL: Final = 0.2  # the same for one that went while a client introduced itself
@@ -35,7 +35,7 @@ REVISIONS: Final = 1000
 log = logging.getLogger(__name__)
 
 
-class _QuickClient(ClientThread):  # type: ignore[misc]
+class _FastReconnectClient(ClientThread):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, disconnect_poll=RECONNECT_POLL, **options)
 
@@ -66,7 +66,7 @@ def _note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     log.debug("%s: %r", context.get("message"), context.get("exception"))
 
 
-class PatientStorage(ClientStorage):  # type: ignore[misc]
+class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
     """Reads wait up to ``patience`` seconds for a server that has gone, then raise ServerError.
 
     A snapshot stays what it was: objects are asked for as of its transaction. ``supervisor`` is
@@ -79,7 +79,7 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
         *,
         wait: float,
         patience: float,
-        supervisor: Supervisor | None = None,
+        supervisor: ServerWatchdog | None = None,
     ) -> None:
         self._path = address
         self._patience = patience
@@ -91,7 +91,7 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
                 address,
                 wait_timeout=wait,
                 cache_size=CACHE_BYTES,
-                _client_factory=_QuickClient,
+                _client_factory=_FastReconnectClient,
             )
         except ClientDisconnected as error:
             raise ServerError(
@@ -213,7 +213,7 @@ class PatientStorage(ClientStorage):  # type: ignore[misc]
         )
 
 
-class LookingStorage(PatientStorage):
+class InspectionStorage(ReconnectingStorage):
     """Reads from the server, and from the database file where the server has gone or hangs.
 
     ``open_file`` opens the file for reading. Both have every state that a snapshot asks for.

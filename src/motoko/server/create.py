@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from motoko.errors import DatabaseExistsError
 from motoko.runtime import fault_points
-from motoko.runtime.files import PRIVATE_FILE, give_name, private_directory, sync_directory
-from motoko.runtime.processes import signals_later
-from motoko.server.safe_file import SafeFile
+from motoko.runtime.files import PRIVATE_FILE, private_directory, rename_durably, sync_directory
+from motoko.runtime.processes import defer_signals
+from motoko.server.safe_file import SafeFileStorage
 from motoko.server.temp_files import WORKSHOP
-from motoko.storage.commit import transact
+from motoko.storage.commit import run_transaction
 from motoko.storage.database import Database
 from motoko.storage.tables import initialise
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
 
-def make_database_file(state: StateDirectory, studies: Iterable[str]) -> None:
+def create_database_file(state: StateDir, studies: Iterable[str]) -> None:
     """Make the file with the empty tables of these studies; DatabaseExistsError if there is one.
 
     A process that is killed meanwhile leaves no database at all.
@@ -31,13 +31,13 @@ def make_database_file(state: StateDirectory, studies: Iterable[str]) -> None:
     workshop = private_directory(state.path / f"{WORKSHOP}{os.urandom(6).hex()}")
     try:
         draft = workshop / state.database.name
-        with signals_later():  # of which ZODB would make much ado
+        with defer_signals():  # of which ZODB would make much ado
             _fill(draft, list(studies))
         for path in state.former_notes:
             path.unlink(missing_ok=True)  # of a file that somebody has deleted
         sync_directory(state.path)
         fault_points.point("creation.before_named")
-        give_name(draft, state.database)
+        rename_durably(draft, state.database)
     except FileExistsError as error:
         raise DatabaseExistsError(
             f"{state.path.parent} got a database from somebody else meanwhile",
@@ -48,10 +48,12 @@ def make_database_file(state: StateDirectory, studies: Iterable[str]) -> None:
 
 
 def _fill(draft: Path, studies: list[str]) -> None:
-    database = Database(SafeFile(draft))
+    database = Database(SafeFileStorage(draft))
     try:
         database.submit(
-            lambda: transact(database, lambda root: initialise(root, studies), initialising=True)
+            lambda: run_transaction(
+                database, lambda root: initialise(root, studies), initialising=True
+            )
         ).result()
     finally:
         database.close()

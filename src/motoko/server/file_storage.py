@@ -16,7 +16,7 @@ from motoko.runtime import fault_points
 from motoko.runtime.files import sync_directory
 from motoko.server import integrity
 from motoko.server.class_allow_list import references
-from motoko.server.safe_file import SafeFile
+from motoko.server.safe_file import SafeFileStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class ServedFile(SafeFile):
+class AtomicFileStorage(SafeFileStorage):
     """A SafeFile, but nothing of a commit that could not be written stays in any buffer.
 
     ``committed`` is called with the file's size in bytes after every commit.
@@ -38,19 +38,19 @@ class ServedFile(SafeFile):
         self._adrift = False
         self._new = not path.exists()
         try:
-            with integrity.told(path, opening=True):
+            with integrity.translate_errors(path, opening=True):
                 super().__init__(path)
                 if not self._new:
                     self.getTid(z64)  # without a root, the next client would make one
         except BaseException:
-            integrity.abandon(self)
+            integrity.close_after_failure(self)
             raise
 
     def _restore_index(self) -> Any:
         _lock(self._file)
         # By now this process has locked the file, and has read nothing of it.
         if not self._new:
-            integrity.mend(Path(self._file_name))
+            integrity.cut_torn_tail(Path(self._file_name))
         return super()._restore_index()
 
     # -- commits ---------------------------------------------------------------------------
@@ -95,9 +95,9 @@ class ServedFile(SafeFile):
     # -- packing ---------------------------------------------------------------------------
 
     @staticmethod
-    def packer(storage: ServedFile, _: Any, stop: bytes, gc: bool) -> None:
+    def packer(storage: AtomicFileStorage, _: Any, stop: bytes, gc: bool) -> None:
         """Pack, and exchange the files in one step: at no time is there no database file."""
-        found = SafeFile.packer(storage, references, stop, gc)
+        found = SafeFileStorage.packer(storage, references, stop, gc)
         if found is None:
             return
         position, index = found

@@ -32,7 +32,7 @@ from motoko.server.transaction_file import (
     HEADER,
     LENGTH,
     MAGIC,
-    Transaction,
+    FileTransaction,
     another_begins,
     closing_length,
     lacks_a_sector,
@@ -74,7 +74,7 @@ log = logging.getLogger("motoko.storage")
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class FileCheck:
     """A file of ``size`` bytes, of which ``committed`` are whole transactions."""
 
     size: int
@@ -107,7 +107,7 @@ def _senseless(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def told(path: Path, *, opening: bool = False) -> Iterator[None]:
+def translate_errors(path: Path, *, opening: bool = False) -> Iterator[None]:
     """Have what ZODB makes of a damaged file raised as a DatabaseDamagedError.
 
     ``opening``: nothing else works with the file, and so what is missing is damage, too.
@@ -122,7 +122,7 @@ def told(path: Path, *, opening: bool = False) -> Iterator[None]:
         raise damaged(path, f"is damaged: {why}") from error
 
 
-def abandon(storage: FileStorage) -> None:
+def close_after_failure(storage: FileStorage) -> None:
     """Close what a FileStorage had opened when it failed to open its file."""
     for name in ("_file", "_files", "_tfile", "_lock_file"):
         opened = vars(storage).get(name)
@@ -130,7 +130,7 @@ def abandon(storage: FileStorage) -> None:
             opened.close()
 
 
-def examine(path: Path) -> Sound:
+def check_file(path: Path) -> FileCheck:
     """Find out how much of a file is committed; DatabaseDamagedError if it is damaged.
 
     From where the index that a server saved leads to, if there is one: it knows how much was
@@ -147,7 +147,7 @@ def examine(path: Path) -> Sound:
     raise AssertionError
 
 
-def _examined(path: Path, file: IO[bytes], size: int) -> Sound:
+def _examined(path: Path, file: IO[bytes], size: int) -> FileCheck:
     if file.read(len(MAGIC)) != MAGIC[:size]:
         raise damaged(path, "is not a database of Motoko's")
     if size <= len(MAGIC):
@@ -162,7 +162,7 @@ def _examined(path: Path, file: IO[bytes], size: int) -> Sound:
             if last is None:
                 continue  # the index leads nowhere
         if end == size or (end >= known and _is_torn(file, end, size, last)):
-            return Sound(size, end)
+            return FileCheck(size, end)
     raise damaged(path, f"is damaged at byte {end} of {size}")
 
 
@@ -171,7 +171,7 @@ def check_whole(path: Path) -> None:
 
     Such a file is not mended: nobody knows how much else it lacks.
     """
-    found = examine(path)
+    found = check_file(path)
     if found.committed < found.size:
         raise DatabaseDamagedError(
             f"{path} is cut off: a transaction at byte {found.committed} of {found.size} is not "
@@ -181,9 +181,9 @@ def check_whole(path: Path) -> None:
         )
 
 
-def mend(path: Path) -> None:
+def cut_torn_tail(path: Path) -> None:
     """Cut off what a commit that was not finished left; DatabaseDamagedError if it is damaged."""
-    found = examine(path)
+    found = check_file(path)
     if found.committed == found.size:
         return
     with path.open("r+b") as file:
@@ -194,15 +194,15 @@ def mend(path: Path) -> None:
     log.warning("cut off the end of %s: %s", path, cut)
 
 
-def unfinished(path: Path, found: Sound) -> Cut | None:
-    """Return what ``mend`` would cut off a file, None if nothing."""
+def unfinished(path: Path, found: FileCheck) -> Cut | None:
+    """Return what ``cut_torn_tail`` would cut off a file, None if nothing."""
     if found.committed == found.size:
         return None
     with path.open("rb") as file:
         return _cut(file, found)
 
 
-def _cut(file: IO[bytes], found: Sound) -> Cut:
+def _cut(file: IO[bytes], found: FileCheck) -> Cut:
     last = read_before(file, found.committed)
     when = 0.0 if last is None else TimeStamp(last.id).timeTime()
     return Cut(clock.now(), found.size - found.committed, when)
@@ -221,7 +221,7 @@ def _note(path: Path) -> Path:
     return path.with_name(f"{path.name}.cut")
 
 
-def _is_torn(file: IO[bytes], start: int, size: int, last: Transaction | None) -> bool:
+def _is_torn(file: IO[bytes], start: int, size: int, last: FileTransaction | None) -> bool:
     """Return whether what is at ``start`` is one commit that never was acknowledged.
 
     Then it is the end of the file, and its status says so, or a part of it was never written. A

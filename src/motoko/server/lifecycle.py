@@ -19,20 +19,20 @@ from motoko.errors import DatabaseExistsError, NoDatabaseError, ServerError
 from motoko.runtime.daemons import PidFile, module_command, spawn_detached
 from motoko.runtime.file_lock import FileLock, is_locked
 from motoko.runtime.files import private_directory
-from motoko.runtime.processes import is_stopped, is_visible, signal_process, stop
-from motoko.server.create import make_database_file
+from motoko.runtime.processes import is_stopped, is_visible, signal_process, terminate
+from motoko.server.create import create_database_file
 from motoko.server.integrity import last_cut
-from motoko.server.state_dir_guard import await_former
+from motoko.server.state_dir_guard import wait_for_old_path_users
 from motoko.storage.database import Database
-from motoko.storage.session import transact
+from motoko.storage.session import run_transaction
 from motoko.storage.tables import initialise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from motoko.runtime.processes import ProcessId
-    from motoko.server.state_dir import StateDirectory
+    from motoko.runtime.processes import ProcessIdentity
+    from motoko.server.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +56,12 @@ _ADVICE: Final = MappingProxyType(
 )
 
 
-def answers(state: StateDirectory) -> bool:
+def is_responding(state: StateDir) -> bool:
     """Return whether the server of this workflow's database listens."""
     return _greeting(state) is not None and _is_served(state)
 
 
-def _reachable(state: StateDirectory) -> bool:
+def _reachable(state: StateDir) -> bool:
     """Return whether a server listens, be it slow; one that was stopped (SIGSTOP) is not slow."""
     greeting = _greeting(state)
     if greeting is None or not _is_served(state):
@@ -69,7 +69,7 @@ def _reachable(state: StateDirectory) -> bool:
     return bool(greeting) or _stopped_server(state) is None
 
 
-def _greeting(state: StateDirectory) -> bytes | None:
+def _greeting(state: StateDir) -> bytes | None:
     """Return the first bytes of the listening process, perhaps none; None without a listener."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2.0)
@@ -84,18 +84,18 @@ def _greeting(state: StateDirectory) -> bytes | None:
     return b""
 
 
-def _is_served(state: StateDirectory) -> bool:
+def _is_served(state: StateDir) -> bool:
     """Return whether a server holds the lock on the database; no other process listens for it."""
     return is_locked(state.database_lock) or is_locked(state.database)
 
 
-def _stopped_server(state: StateDirectory) -> ProcessId | None:
+def _stopped_server(state: StateDir) -> ProcessIdentity | None:
     """Return the server if it is a stopped process (SIGSTOP) of this machine."""
     found = PidFile(state.server_record).read()
     return found.process if found is not None and is_stopped(found.process) else None
 
 
-def hangs(state: StateDirectory) -> bool:
+def is_hung(state: StateDir) -> bool:
     """Return whether a server has the socket and greets nobody; blocks for HANG_SECONDS if so."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(HANG_SECONDS)
@@ -109,18 +109,18 @@ def hangs(state: StateDirectory) -> bool:
     return False
 
 
-def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = None) -> bool:
+def ensure_server(state: StateDir, *, needed: Callable[[], bool] | None = None) -> bool:
     """Start the server unless it runs; returns whether this call started it.
 
     ``needed`` is asked once more when nobody else can start or stop it. Whoever knows the directory
     under a former name is waited for. Raises NoDatabaseError
     where there is nothing to serve, ServerError where it does not start.
     """
-    await_former(state)
+    wait_for_old_path_users(state)
     if _reachable(state):
         return False
     _check_database(state)
-    with explained(state.path, "used"), server_lock(state) as lock:
+    with explain_error(state.path, "used"), server_lock(state) as lock:
         if _reachable(state) or not (needed is None or needed()):
             return False
         if _served_again(state):
@@ -141,7 +141,7 @@ def ensure_server(state: StateDirectory, *, needed: Callable[[], bool] | None = 
     return True
 
 
-def _served_again(state: StateDirectory) -> bool:
+def _served_again(state: StateDir) -> bool:
     """Wait for a server that has the file and cannot be reached; returns whether it can be again.
 
     Without a socket it ends by itself; one that was stopped is killed. ServerError where it stays.
@@ -164,7 +164,7 @@ def _served_again(state: StateDirectory) -> bool:
     return False
 
 
-def _check_database(state: StateDirectory) -> None:
+def _check_database(state: StateDir) -> None:
     if not state.database.exists():
         raise NoDatabaseError(
             f"{state.path.parent} has no database yet",
@@ -172,13 +172,13 @@ def _check_database(state: StateDirectory) -> None:
         )
 
 
-def server_lock(state: StateDirectory) -> FileLock:
+def server_lock(state: StateDir) -> FileLock:
     """Return the lock under which the server is started and stopped, and its file replaced."""
     return FileLock(state.server_lock, timeout=LOCK_PATIENCE, error=ServerError)
 
 
 @contextlib.contextmanager
-def explained(where: Path, what: str) -> Iterator[None]:
+def explain_error(where: Path, what: str) -> Iterator[None]:
     """Have what the system refuses (no room, read-only) raised as a ServerError that says so."""
     try:
         yield
@@ -190,23 +190,23 @@ def explained(where: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def stop_server(state: StateDirectory) -> bool:
+def stop_server(state: StateDir) -> bool:
     """Stop the server if it runs; returns whether it did.
 
     It stays stopped until somebody needs it.
     """
     if not state.path.exists():
         return False
-    with explained(state.path, "used"), server_lock(state):
+    with explain_error(state.path, "used"), server_lock(state):
         return _stop(state)
 
 
-def _stop(state: StateDirectory) -> bool:
+def _stop(state: StateDir) -> bool:
     state.stopped_mark.touch(mode=0o600)  # first, or who loses the server would start another
     record = PidFile(state.server_record)
     found = record.read()
     if found is None or not record.owner_alive():
-        if answers(state):
+        if is_responding(state):
             raise ServerError(
                 f"a server answers at {state.socket()}, but {state.server_record} does not "
                 "say which process it is",
@@ -214,7 +214,7 @@ def _stop(state: StateDirectory) -> bool:
             )
         return False
     if is_visible(found.process):
-        anyio.run(stop, found.process, STOP_GRACE)
+        anyio.run(terminate, found.process, STOP_GRACE)
     else:
         _await_end(record, found.process.pid)
     record.remove(found.process)
@@ -233,26 +233,24 @@ def _await_end(record: PidFile, pid: int) -> None:
         time.sleep(PAUSE)
 
 
-def create_database(
-    state: StateDirectory, studies: Iterable[str], *, replace: bool = False
-) -> None:
+def create_database(state: StateDir, studies: Iterable[str], *, replace: bool = False) -> None:
     """Make a new empty database; DatabaseExistsError where there is one, unless ``replace``."""
     if state.database.exists() and not replace:
         raise DatabaseExistsError(
             f"{state.path.parent} has results already",
             hint="To delete them and begin anew say --validated.",
         )
-    with explained(state.path, "made"):
+    with explain_error(state.path, "made"):
         if state.database.exists():
             _discard(state)
         stop_server(state)  # which may serve a file that somebody has deleted
         private_directory(state.path)
         private_directory(state.logs)
-        make_database_file(state, studies)
+        create_database_file(state, studies)
     ensure_server(state)
 
 
-def _discard(state: StateDirectory) -> None:
+def _discard(state: StateDir) -> None:
     """Stop the server and delete what its directory holds, except the locks.
 
     Who waits for a lock waits for that very file: with another of that name nobody would exclude
@@ -268,15 +266,17 @@ def _discard(state: StateDirectory) -> None:
     shutil.rmtree(doomed)
 
 
-def add_studies(state: StateDirectory, studies: Iterable[str]) -> None:
+def add_studies(state: StateDir, studies: Iterable[str]) -> None:
     """Add the tables of studies that the database does not have yet."""
-    from motoko.server.watchdog import Supervisor  # which needs this module
+    from motoko.server.watchdog import ServerWatchdog  # which needs this module
 
     names = list(studies)
-    database = Database.connect(str(state.socket()), supervisor=Supervisor(state))
+    database = Database.connect(str(state.socket()), supervisor=ServerWatchdog(state))
     try:
         database.submit(
-            lambda: transact(database, lambda root: initialise(root, names), initialising=True)
+            lambda: run_transaction(
+                database, lambda root: initialise(root, names), initialising=True
+            )
         ).result()
     finally:
         database.close()

@@ -17,16 +17,16 @@ from ZODB.POSException import POSError
 
 from motoko.errors import MotokoError
 from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
-from motoko.runtime.files import inode
+from motoko.runtime.files import file_identity
 from motoko.runtime.logs import log_to_stderr
 from motoko.runtime.signals import reset_all
 from motoko.server.commit_limit import CommitLimit
-from motoko.server.file_storage import ServedFile
-from motoko.server.integrity import told
-from motoko.server.packing import Packer, Policy
-from motoko.server.state_dir import StateDirectory
-from motoko.server.state_dir_guard import Home
-from motoko.server.temp_files import remove_orphans
+from motoko.server.file_storage import AtomicFileStorage
+from motoko.server.integrity import translate_errors
+from motoko.server.packing import Packer, PackPolicy
+from motoko.server.state_dir import StateDir
+from motoko.server.state_dir_guard import StateDirGuard
+from motoko.server.temp_files import remove_stale_files
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -39,23 +39,23 @@ LOOK_SECONDS: Final = 1.0  # between two looks whether it can be reached
 log = logging.getLogger("motoko.server.main")  # __name__ is __main__
 
 
-def serve(state: StateDirectory, policy: Policy) -> None:
+def serve(state: StateDir, policy: PackPolicy) -> None:
     """Serve the database in ``state`` until TERM or INT, or until it is moved or removed.
 
     Also until somebody touches the mark that it is to stop: the way of another container's
     processes, whose signals do not get here.
     """
     os.umask(0o077)
-    home = Home.of(state)
+    home = StateDirGuard.of(state)
     packer = Packer(state.packed_note, policy)
-    storage = packer.storage = ServedFile(state.database, committed=packer.consider)
+    storage = packer.storage = AtomicFileStorage(state.database, committed=packer.consider)
     socket = state.new_socket()
     _clear(socket)
-    remove_orphans(state)
+    remove_stale_files(state)
     record = PidFile(state.server_record)
     listening: Listening | None = None
     try:
-        with told(state.database, opening=True):
+        with translate_errors(state.database, opening=True):
             server = StorageServer(
                 str(socket), {"1": storage}, invalidation_queue_size=INVALIDATION_QUEUE
             )
@@ -68,7 +68,7 @@ def serve(state: StateDirectory, policy: Policy) -> None:
         record.write(socket=str(socket))
         announce_ready()
         packer.consider(storage.getSize())
-        _watch(loop, home, storage, listening, state)
+        _watch_directory(loop, home, storage, listening, state)
         loop.run_forever()
     finally:
         moved = home.lost() is not None
@@ -103,22 +103,22 @@ class Listening:
     @classmethod
     def at(cls, path: Path) -> Listening:
         """Return the socket at ``path`` as it is now."""
-        return cls(path, inode(path, follow=False))
+        return cls(path, file_identity(path, follow=False))
 
     def lost(self) -> str | None:
         """Return what became of a socket that nobody can reach any more, None if it is in place."""
         with contextlib.suppress(OSError):
-            if inode(self.path, follow=False) != self.inode:
+            if file_identity(self.path, follow=False) != self.inode:
                 return f"its socket {self.path} was removed or replaced"
         return None
 
 
-def _watch(
+def _watch_directory(
     loop: AbstractEventLoop,
-    home: Home,
-    storage: ServedFile,
+    home: StateDirGuard,
+    storage: AtomicFileStorage,
     listening: Listening,
-    state: StateDirectory,
+    state: StateDir,
 ) -> None:
     """End the loop when the server cannot be reached or is not wanted any more.
 
@@ -144,7 +144,9 @@ def _watch(
     loop.call_later(LOOK_SECONDS, look)
 
 
-def _unreachable(home: Home, storage: ServedFile, listening: Listening) -> str | None:
+def _unreachable(
+    home: StateDirGuard, storage: AtomicFileStorage, listening: Listening
+) -> str | None:
     """Return why nobody can reach the server or its file any more, None if that is not so."""
     lost = home.lost()
     if lost is not None:
@@ -160,7 +162,7 @@ def _touched(path: Path) -> int | None:
     return None
 
 
-class _Departures(logging.Filter):
+class _DisconnectFilter(logging.Filter):
     """Holds back what ZEO takes for an error: that a client has gone before it was answered.
 
     A client that ends does not wait for news of others' commits, and one that was killed cannot.
@@ -176,18 +178,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     reset_all()
     log_to_stderr()
-    logging.getLogger("ZEO.asyncio.server").addFilter(_Departures())
-    policy = Policy(minimum=options.pack_minimum, keep=options.pack_keep)
+    logging.getLogger("ZEO.asyncio.server").addFilter(_DisconnectFilter())
+    policy = PackPolicy(minimum=options.pack_minimum, keep=options.pack_keep)
     try:
-        serve(StateDirectory(options.state), policy)
+        serve(StateDir(options.state), policy)
     except (OSError, POSError, MotokoError, LockError) as error:
         log.error("%s: %s", type(error).__name__, error)
-        announce_failure(_reason(error, StateDirectory(options.state)))
+        announce_failure(_reason(error, StateDir(options.state)))
         return 1
     return 0
 
 
-def _reason(error: Exception, state: StateDirectory) -> str:
+def _reason(error: Exception, state: StateDir) -> str:
     """Return what is wrong, then what to do about it, on lines of their own."""
     if isinstance(error, MotokoError):
         return str(error)
@@ -200,7 +202,7 @@ def _reason(error: Exception, state: StateDirectory) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="motoko.server.main")
-    usual = Policy()
+    usual = PackPolicy()
     parser.add_argument("state", type=Path)
     parser.add_argument("--pack-minimum", type=int, default=usual.minimum, metavar="BYTES")
     parser.add_argument("--pack-keep", type=float, default=usual.keep, metavar="SECONDS")

@@ -23,7 +23,7 @@ MEGABYTE: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class PackPolicy:
     """When to pack: at ``minimum`` bytes, then whenever the file is ``growth`` times as large.
 
     States younger than ``keep`` seconds stay, for whoever still reads a snapshot of then.
@@ -37,7 +37,7 @@ class Policy:
 class Packer:
     """Packs a storage in a thread of its own. ``note``: the file that keeps the size after it."""
 
-    def __init__(self, note: Path, policy: Policy) -> None:
+    def __init__(self, note: Path, policy: PackPolicy) -> None:
         self._note = note
         self._policy = policy
         self._threshold = self._next(self._last_size())

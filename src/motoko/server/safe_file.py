@@ -18,8 +18,8 @@ from ZODB.FileStorage import FileStorage
 from ZODB.fsIndex import fsIndex
 from ZODB.POSException import ConflictError
 
-from motoko.server.class_allow_list import check_record
 from motoko.server import transaction_file
+from motoko.server.class_allow_list import check_record
 from motoko.server.transaction_file import RECORD
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ OTHERS_WRITE: Final = 0o022
 log = logging.getLogger("motoko.storage")
 
 
-class SafeFile(FileStorage):  # type: ignore[misc]
+class SafeFileStorage(FileStorage):  # type: ignore[misc]
     """A FileStorage; ``committed``: only so many bytes of the file are read, and none written."""
 
     _file: Any

@@ -22,13 +22,13 @@ MAX_SOCKET_PATH: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class StateDirectory:
+class StateDir:
     """``.wf/`` of one workflow: its database, server, logs."""
 
     path: Path
 
     @classmethod
-    def of(cls, workflow: Path) -> StateDirectory:
+    def of(cls, workflow: Path) -> StateDir:
         """Return the state directory of the workflow in directory ``workflow``.
 
         StorageError if something else has its name.

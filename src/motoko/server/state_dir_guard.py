@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.errors import ServerError
 from motoko.runtime.daemons import PidFile, PidRecord
-from motoko.runtime.files import inode
+from motoko.runtime.files import file_identity
 from motoko.runtime.processes import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
 LOOK_SECONDS: Final = 5.0  # between two looks of a daemon
 FORMER_SECONDS: Final = 15.0  # for those to end that know the directory under a former name
@@ -31,22 +31,22 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class StateDirGuard:
     """The state directory as a process found it; one that is not there, is never missed."""
 
     path: Path
     inode: int | None
 
     @classmethod
-    def of(cls, state: StateDirectory) -> Home:
+    def of(cls, state: StateDir) -> StateDirGuard:
         """Return what the state directory is at present."""
-        return cls(state.path, inode(state.path))
+        return cls(state.path, file_identity(state.path))
 
     def lost(self) -> ServerError | None:
         """Return the error that says that the directory was moved or removed; None if not."""
         # What cannot be told now, as on a file server that has gone, is taken for unchanged.
         with contextlib.suppress(OSError):
-            if self.inode is not None and inode(self.path) != self.inode:
+            if self.inode is not None and file_identity(self.path) != self.inode:
                 return ServerError(
                     f"{self.path} is not there any more: it was moved or removed",
                     hint="If it was moved, start again what was interrupted where it is now.",
@@ -60,7 +60,7 @@ class Home:
             raise lost
 
 
-def await_former(state: StateDirectory) -> None:
+def wait_for_old_path_users(state: StateDir) -> None:
     """Wait until those have ended that know the directory under a name that it had before.
 
     They end by themselves; after FORMER_SECONDS they are waited for no longer. Blocks.
@@ -76,12 +76,12 @@ def await_former(state: StateDirectory) -> None:
             time.sleep(PAUSE)
 
 
-def _former(state: StateDirectory) -> Iterator[tuple[PidFile, PidRecord]]:
+def _former(state: StateDir) -> Iterator[tuple[PidFile, PidRecord]]:
     for path in (*state.path.glob("*.json"), *state.path.glob("users/*.json")):
         file = PidFile(path)
         record = file.read()
         if record is None or record.home is None or record.process.is_same(current()):
             continue
         # One directory may have two names, as where it is mounted twice.
-        if record.home != path.parent and inode(record.home) != inode(path.parent):
+        if record.home != path.parent and file_identity(record.home) != file_identity(path.parent):
             yield file, record

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +23,19 @@ WORKSHOP: Final = "creating-"  # how the directories begin in which a database i
 LEFT_BY_A_KILLED_SERVER: Final = ("wf.db.pack", "wf.db.index.index_tmp", "wf.db.tr*")
 
 
-def remove_orphans(state: StateDirectory) -> None:
+def remove_stale_files(state: StateDir) -> None:
     """Remove what was left in a state directory. Only who holds the database may do that."""
     _remove(path for pattern in LEFT_BY_A_KILLED_SERVER for path in state.path.glob(pattern))
-    remove_temporaries(state.path)
+    remove_temp_files(state.path)
     for workshop in state.path.glob(f"{WORKSHOP}*"):
         if workshop.stat().st_mtime < time.time() - SECONDS:
             shutil.rmtree(workshop, ignore_errors=True)
     for directory in state.path.iterdir():
         if directory.is_dir():
-            remove_temporaries(directory)
+            remove_temp_files(directory)
 
 
-def remove_temporaries(directory: Path, name: str | None = None) -> None:
+def remove_temp_files(directory: Path, name: str | None = None) -> None:
     """Remove temporary files that were to become the file ``name`` (None: any) of a directory."""
     latest = time.time() - SECONDS
     found = [

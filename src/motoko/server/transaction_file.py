@@ -43,7 +43,7 @@ _HEADER_LIKE: Final = re.compile(rb"(?=[\x03-\x0f].{7}\x00\x00\x00.{5}[ up])", r
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
+class FileTransaction:
     """What the header of a transaction says; it ends, its second length included, at ``end``."""
 
     start: int
@@ -70,7 +70,7 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class FileRecord:
     """One object as a transaction wrote it; ``data`` is None where it points to a former record."""
 
     oid: bytes
@@ -92,17 +92,17 @@ def digest_of(description: bytes, records: Iterable[tuple[bytes, bytes]]) -> byt
     return found.digest()
 
 
-def read_header(file: IO[bytes], position: int) -> Transaction | None:
+def read_header(file: IO[bytes], position: int) -> FileTransaction | None:
     """Return what the header at ``position`` says, None if it is cut off."""
     file.seek(position)
     header = file.read(HEADER.size)
     if len(header) < HEADER.size:
         return None
     number, length, status, *texts = HEADER.unpack(header)
-    return Transaction(position, number, length, status, (texts[0], texts[1], texts[2]))
+    return FileTransaction(position, number, length, status, (texts[0], texts[1], texts[2]))
 
 
-def read_closed(file: IO[bytes], position: int, size: int) -> Transaction | None:
+def read_closed(file: IO[bytes], position: int, size: int) -> FileTransaction | None:
     """Return the transaction at ``position`` if both its ends tell the same length."""
     found = read_header(file, position)
     if found is None or found.end > size or closing_length(file, found.end) != found.length:
@@ -110,7 +110,7 @@ def read_closed(file: IO[bytes], position: int, size: int) -> Transaction | None
     return found
 
 
-def read_before(file: IO[bytes], end: int) -> Transaction | None:
+def read_before(file: IO[bytes], end: int) -> FileTransaction | None:
     """Return the transaction that ends at ``end``, None if what is there is none."""
     length = closing_length(file, end)
     found = None if length is None else read_closed(file, end - LENGTH.size - length, end)
@@ -124,9 +124,9 @@ def closing_length(file: IO[bytes], end: int) -> int | None:
     return found if HEADER.size <= found <= end - LENGTH.size - len(MAGIC) else None
 
 
-def walk(file: IO[bytes], position: int, size: int) -> tuple[int, Transaction | None]:
+def walk(file: IO[bytes], position: int, size: int) -> tuple[int, FileTransaction | None]:
     """Return where the intact transactions from ``position`` on end, and the last one."""
-    last: Transaction | None = None
+    last: FileTransaction | None = None
     while position < size:
         found = read_closed(file, position, size)
         if found is None or (last is not None and found.id <= last.id):
@@ -138,15 +138,15 @@ def walk(file: IO[bytes], position: int, size: int) -> tuple[int, Transaction | 
 
 
 def read_records(
-    file: IO[bytes], transaction: Transaction, *, moved: int = 0
-) -> list[Record] | None:
+    file: IO[bytes], transaction: FileTransaction, *, moved: int = 0
+) -> list[FileRecord] | None:
     """Return the records of a transaction, None where they do not add up to it.
 
     ``moved``: by how many bytes the transaction is not where it was written.
     """
     position = transaction.start + HEADER.size + sum(transaction.texts)
     last = transaction.end - LENGTH.size
-    found: list[Record] = []
+    found: list[FileRecord] = []
     file.seek(position)
     while position < last:
         header = file.read(RECORD.size)
@@ -164,11 +164,11 @@ def read_records(
             return None
         data = file.read(length or LENGTH.size)
         back = 0 if length else LENGTH.unpack(data)[0]
-        found.append(Record(oid, data if length else None, back))
+        found.append(FileRecord(oid, data if length else None, back))
     return found if position == last else None
 
 
-def is_intact(file: IO[bytes], transaction: Transaction) -> bool:
+def is_intact(file: IO[bytes], transaction: FileTransaction) -> bool:
     """Return whether the contents of a finished transaction are those that were written.
 
     Where it carries no digest, as those of an older Motoko, whether they make sense.
@@ -177,8 +177,8 @@ def is_intact(file: IO[bytes], transaction: Transaction) -> bool:
 
 
 def intact_records(
-    file: IO[bytes], transaction: Transaction, *, moved: int = 0
-) -> list[Record] | None:
+    file: IO[bytes], transaction: FileTransaction, *, moved: int = 0
+) -> list[FileRecord] | None:
     """Return the records of a transaction whose contents are intact, else None."""
     if not (transaction.finished and transaction.plausible):
         return None
@@ -193,7 +193,7 @@ def intact_records(
     return records if all(_makes_sense(data) for _, data in pairs) else None
 
 
-def _described(file: IO[bytes], transaction: Transaction) -> tuple[bytes, bytes | None]:
+def _described(file: IO[bytes], transaction: FileTransaction) -> tuple[bytes, bytes | None]:
     """Return a transaction's description, and its digest if it carries one."""
     user, description, extension = transaction.texts
     file.seek(transaction.start + HEADER.size + user)
@@ -214,7 +214,7 @@ def _makes_sense(data: bytes) -> bool:
     return True
 
 
-def find_whole(file: IO[bytes], position: int, size: int, after: bytes) -> Transaction | None:
+def find_whole(file: IO[bytes], position: int, size: int, after: bytes) -> FileTransaction | None:
     """Return the next whole transaction from ``position`` on, where the file is out of step.
 
     ``after``: the id of the last transaction before. A transaction says where it was written; one
@@ -243,7 +243,7 @@ def another_begins(file: IO[bytes], position: int, size: int) -> bool:
     return False
 
 
-def records_of(file: IO[bytes], transaction: Transaction) -> list[Record] | None:
+def records_of(file: IO[bytes], transaction: FileTransaction) -> list[FileRecord] | None:
     """Return the records of a transaction that is whole, wherever it was written; else None."""
     records = intact_records(file, transaction)
     if records is not None or _described(file, transaction)[1] is None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from motoko.errors import MotokoError
 from motoko.server.lifecycle import ensure_server
-from motoko.server.state_dir_guard import Home
+from motoko.server.state_dir_guard import StateDirGuard
 
 if TYPE_CHECKING:
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ LOOK: Final = 0.02
 LAST_PAUSE: Final = 5.0
 
 
-class Client(Protocol):
+class SupervisedClient(Protocol):
     """What is supervised: one client of the server."""
 
     def is_connected(self) -> bool:
@@ -42,23 +42,23 @@ class Client(Protocol):
         ...
 
 
-class Supervisor:
+class ServerWatchdog:
     """Starts the server of one workflow again, in a thread that lives while it is gone."""
 
-    def __init__(self, state: StateDirectory) -> None:
+    def __init__(self, state: StateDir) -> None:
         self._state = state
-        self._home = Home.of(state)
+        self._home = StateDirGuard.of(state)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self._wanted = False
         self.problem: MotokoError | None = None
 
-    def lost(self, client: Client) -> None:
+    def lost(self, client: SupervisedClient) -> None:
         """Note that the client has lost the server."""
         self._watch(client, wanted=False)
 
-    def need(self, client: Client) -> None:
+    def need(self, client: SupervisedClient) -> None:
         """Note that somebody waits for the server, even if it was stopped on purpose."""
         self._watch(client, wanted=True)
 
@@ -71,7 +71,7 @@ class Supervisor:
         """Start nothing any more."""
         self._closed.set()
 
-    def _watch(self, client: Client, *, wanted: bool) -> None:
+    def _watch(self, client: SupervisedClient, *, wanted: bool) -> None:
         with self._lock:
             self._wanted = self._wanted or wanted
             if self._thread is None and not self._closed.is_set():
@@ -80,7 +80,7 @@ class Supervisor:
                 )
                 self._thread.start()
 
-    def _bring_back(self, client: Client) -> None:
+    def _bring_back(self, client: SupervisedClient) -> None:
         pause = failing = GRACE
         while not self._closed.wait(pause):
             self._give_up(client)
@@ -96,14 +96,14 @@ class Supervisor:
             else:
                 pause = failing = min(max(2 * failing, GRACE), LAST_PAUSE)
 
-    def _give_up(self, client: Client) -> None:
+    def _give_up(self, client: SupervisedClient) -> None:
         """Disconnect for good where the directory is gone: then nobody waits for its server."""
         lost = None if client.is_connected() else self._home.lost()
         if lost is not None:
             self.problem = lost
             client.close()
 
-    def _wait_for(self, client: Client) -> None:
+    def _wait_for(self, client: SupervisedClient) -> None:
         deadline = time.monotonic() + CONNECT_SECONDS
         while not (client.is_connected() or time.monotonic() > deadline):
             if self._closed.wait(LOOK):

@@ -10,11 +10,11 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import transaction
 
 from motoko.errors import DatabaseDamagedError, DatabaseExistsError, StorageError
-from motoko.runtime.files import PRIVATE_FILE, give_name, private_directory, sync_directory
-from motoko.server.integrity import SENSELESS, damaged, examine
-from motoko.server.lifecycle import answers, server_lock
-from motoko.server.temp_files import remove_temporaries
-from motoko.storage.commit import end
+from motoko.runtime.files import PRIVATE_FILE, private_directory, rename_durably, sync_directory
+from motoko.server.integrity import SENSELESS, check_file, damaged
+from motoko.server.lifecycle import is_responding, server_lock
+from motoko.server.temp_files import remove_temp_files
+from motoko.storage.commit import abort
 from motoko.storage.database import Database
 from motoko.storage.schema import SCHEMA_VERSION, check_readable
 from motoko.storage.tables import Tables
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
 CHUNK: Final = 2**20
 TRIES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class DatabaseSummary:
     """What is in a database file: its size in bytes, and how many runs each study has.
 
     Of an older version only the size is known.
@@ -40,7 +40,7 @@ class Contents:
     runs: dict[str, int]
 
 
-def contents(path: Path) -> Contents:
+def summarise(path: Path) -> DatabaseSummary:
     """Return what is in a file; raises StorageError unless it is a database that can be read."""
     database = Database.read_file(path)
     manager = transaction.TransactionManager(explicit=True)
@@ -50,11 +50,11 @@ def contents(path: Path) -> Contents:
         try:
             runs = _runs(path, connection.root())
         finally:
-            end(manager)
+            abort(manager)
             connection.close()
     finally:
         database.close()
-    return Contents(path.stat().st_size, runs)
+    return DatabaseSummary(path.stat().st_size, runs)
 
 
 def _runs(path: Path, root: Any) -> dict[str, int]:
@@ -67,21 +67,21 @@ def _runs(path: Path, root: Any) -> dict[str, int]:
         raise damaged(path, f"is damaged: it lacks its tables ({type(error).__name__})") from error
 
 
-def copy_database(source: Path, target: Path, *, replace: bool = False) -> Contents:
+def copy_database(source: Path, target: Path, *, replace: bool = False) -> DatabaseSummary:
     """Copy all that is committed in ``source`` to ``target``, which is there whole or not at all.
 
     Whoever serves the source may go on. DatabaseExistsError where there is a file already, unless
     ``replace``; StorageError where the source is no database that can be read.
     """
     _check_target(source, target, replace=replace)
-    remove_temporaries(target.parent, target.name)
+    remove_temp_files(target.parent, target.name)
     temporary = target.parent / f".{target.name}.{os.urandom(6).hex()}"
     try:
         with _committed_part(source) as (file, size), _private_file(temporary) as copy:
             _copy(file, copy, size)
             os.fsync(copy.fileno())
         try:
-            found = contents(temporary)
+            found = summarise(temporary)
         except DatabaseDamagedError as error:
             message = error.message.replace(str(temporary), str(source))
             raise DatabaseDamagedError(message, hint=error.hint) from error
@@ -94,7 +94,7 @@ def copy_database(source: Path, target: Path, *, replace: bool = False) -> Conte
     return found
 
 
-def install_database(state: StateDirectory, source: Path, *, replace: bool) -> Contents:
+def install_database(state: StateDir, source: Path, *, replace: bool) -> DatabaseSummary:
     """Make a copy of ``source`` the workflow's database; nobody may serve the former one.
 
     DatabaseExistsError where there is one, unless ``replace``.
@@ -102,7 +102,7 @@ def install_database(state: StateDirectory, source: Path, *, replace: bool) -> C
     private_directory(state.path)
     private_directory(state.logs)
     with server_lock(state):
-        if answers(state):
+        if is_responding(state):
             raise StorageError(
                 f"{state.path.parent} is in use by its database server",
                 hint="Stop what runs first: `motoko kill --stop-runs`.",
@@ -143,7 +143,7 @@ def _committed_part(path: Path) -> Iterator[tuple[IO[bytes], int]]:
     """
     for _ in range(TRIES):
         with path.open("rb") as file:
-            size = examine(path).committed
+            size = check_file(path).committed
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 yield file, size
                 return
@@ -169,6 +169,6 @@ def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
 
 def _publish(temporary: Path, target: Path) -> None:
     try:
-        give_name(temporary, target)
+        rename_durably(temporary, target)
     except FileExistsError as error:
         raise DatabaseExistsError(f"{target} exists already") from error

@@ -26,7 +26,7 @@ from motoko.storage.tables import Tables
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from motoko.storage.contention import Turn
+    from motoko.storage.contention import PriorityLock
     from motoko.storage.database import Database
 
 T = TypeVar("T")
@@ -35,12 +35,12 @@ FIRST_PAUSE: Final = 0.002
 MAX_DOUBLINGS: Final = 6
 
 
-def commit_patiently(
+def commit_with_retry(
     database: Database,
     manager: Any,
     connection: Any,
     prepare: Callable[[int], T],
-    turn: Turn | None = None,
+    turn: PriorityLock | None = None,
 ) -> T:
     """Have ``prepare(attempt)`` apply the changes, and commit them; returns its result.
 
@@ -61,7 +61,7 @@ def commit_patiently(
                 fault_points.point("storage.before_commit")
             manager.commit()
         except (StoreConflict, TransientError) as error:
-            end(manager)
+            abort(manager)
             if isinstance(error, ClientDisconnected):
                 database.need_server()
                 if mark and database.was_committed(*mark):
@@ -72,7 +72,7 @@ def commit_patiently(
                 raise _given_up(database, error) from error
             time.sleep(random.uniform(0, FIRST_PAUSE * 2 ** min(attempt, MAX_DOUBLINGS)))
         except (POSError, OSError) as error:
-            end(manager)
+            abort(manager)
             raise _refused(error) from error
         else:
             if mark:
@@ -114,13 +114,15 @@ def _number(arguments: tuple[Any, ...]) -> Any:
     return first[0] if isinstance(first, tuple) and first else None
 
 
-def end(manager: Any) -> None:
+def abort(manager: Any) -> None:
     """End the transaction under way, if there is one, without a trace."""
     with contextlib.suppress(NoTransaction):
         manager.abort()
 
 
-def transact(database: Database, work: Callable[[Any], T], *, initialising: bool = False) -> T:
+def run_transaction(
+    database: Database, work: Callable[[Any], T], *, initialising: bool = False
+) -> T:
     """Run ``work(tables)`` in a transaction of its own, again on conflict; returns its result.
 
     For bookkeeping (ids, leases). ``initialising`` passes ``work`` the database's root instead.
@@ -131,13 +133,13 @@ def transact(database: Database, work: Callable[[Any], T], *, initialising: bool
     connection = database.open(manager)
 
     def prepare(attempt: int) -> T:
-        end(manager)
+        abort(manager)
         manager.begin()
         root = connection.root()
         return work(root if initialising else Tables(root))
 
     try:
-        return commit_patiently(database, manager, connection, prepare)
+        return commit_with_retry(database, manager, connection, prepare)
     finally:
-        end(manager)
+        abort(manager)
         connection.close()

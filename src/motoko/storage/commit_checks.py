@@ -10,9 +10,9 @@ from ZODB.POSException import POSError
 
 from motoko.errors import MotokoError
 from motoko.server.class_allow_list import check_record, references
-from motoko.server.integrity import SENSELESS, examine
-from motoko.server.safe_file import SafeFile
-from motoko.storage.commit import end
+from motoko.server.integrity import SENSELESS, check_file
+from motoko.server.safe_file import SafeFileStorage
+from motoko.storage.commit import abort
 from motoko.storage.database import Database
 from motoko.storage.tables import Tables
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def check_file(path: Path) -> list[str]:
+def check_database_file(path: Path) -> list[str]:
     """Return what is wrong with a database file, reading all of it; nothing if it is whole.
 
     DatabaseDamagedError where it cannot be opened at all.
@@ -35,7 +35,7 @@ def check_file(path: Path) -> list[str]:
         try:
             return wrong + check_tables(connection.root())
         finally:
-            end(manager)
+            abort(manager)
             connection.close()
     finally:
         database.close()
@@ -43,7 +43,7 @@ def check_file(path: Path) -> list[str]:
 
 def _objects(path: Path) -> Iterator[str]:
     """Yield which objects cannot be loaded, or refer to others that are missing."""
-    storage = SafeFile(path, committed=examine(path).committed)
+    storage = SafeFileStorage(path, committed=check_file(path).committed)
     try:
         known = {oid for oid in storage._index}  # noqa: SLF001, C416 - it is no Iterable to mypy
         for oid in sorted(known):

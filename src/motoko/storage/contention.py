@@ -29,7 +29,7 @@ HOLD: Final = 10.0  # seconds for which others wait for one attempt
 PAUSE: Final = 0.005  # seconds at most; at random, or all would go on at once
 
 
-class Turn:
+class PriorityLock:
     """One commit's part in it; what it has taken it gives back at the end of the ``with`` block.
 
     ``path``: the file that is locked. Where there is none nobody waits.

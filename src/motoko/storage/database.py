@@ -31,19 +31,19 @@ from motoko.server.integrity import (
     CLOSED,
     NONSENSE,
     SENSELESS,
-    abandon,
+    check_file,
+    close_after_failure,
     damaged,
-    examine,
-    told,
+    translate_errors,
     unfinished,
 )
-from motoko.server.safe_file import SafeFile
+from motoko.server.safe_file import SafeFileStorage
 from motoko.storage.feed import Feed, FeedProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from motoko.server.watchdog import Supervisor
+    from motoko.server.watchdog import ServerWatchdog
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class _Connection(Connection):  # type: ignore[misc]
         except (StateLoadError, ServerException) as error:
             if isinstance(error.__cause__, ForbiddenClassError):
                 raise self._forbidden(error.__cause__) from error
-            what = _what_makes_no_sense(error)
+            what = _is_corruption_error(error)
             if what is None:
                 raise
             raise self._unreadable(what) from error
@@ -95,7 +95,7 @@ class _Connection(Connection):  # type: ignore[misc]
         return self.db().file or Path("the database")
 
 
-def _what_makes_no_sense(error: Exception) -> str | None:
+def _is_corruption_error(error: Exception) -> str | None:
     """Return the name of what was raised for a record, None where that says nothing of it."""
     if isinstance(error, ServerException):
         name, details = error.args  # of what the server met
@@ -106,20 +106,20 @@ def _what_makes_no_sense(error: Exception) -> str | None:
     return None if isinstance(error.__cause__, MemoryError) else type(error.__cause__).__name__
 
 
-class _File(SafeFile):
+class _DatabaseFile(SafeFileStorage):
     """A file of which the first ``committed`` bytes are read."""
 
     def __init__(self, path: Path, committed: int) -> None:
         try:
             super().__init__(path, committed=committed)
         except BaseException:
-            abandon(self)
+            close_after_failure(self)
             raise
 
     def loadBefore(self, oid: bytes, tid: bytes) -> Any:  # noqa: N802 - the name is ZODB's
         """Return an object's state."""
         try:
-            with told(Path(self.getName())):
+            with translate_errors(Path(self.getName())):
                 return super().loadBefore(oid, tid)
         except DatabaseDamagedError as error:
             self._check_same(error)
@@ -192,15 +192,15 @@ class Database:
         patience: float = PATIENCE,
         turn_file: Path | None = None,
         file: Path | None = None,
-        supervisor: Supervisor | None = None,
+        supervisor: ServerWatchdog | None = None,
     ) -> Database:
         """Connect to a ZEO server on a Unix socket; ServerError if it does not answer.
 
         ``supervisor`` starts the server again when it has gone.
         """
-        from motoko.server.client import PatientStorage
+        from motoko.server.client import ReconnectingStorage
 
-        storage = PatientStorage(address, wait=wait, patience=patience, supervisor=supervisor)
+        storage = ReconnectingStorage(address, wait=wait, patience=patience, supervisor=supervisor)
         return cls(storage, patience=patience, turn_file=turn_file, file=file)
 
     @classmethod
@@ -209,12 +209,12 @@ class Database:
 
         ServerError if no server answers within ``wait`` seconds.
         """
-        from motoko.server.client import LookingStorage
+        from motoko.server.client import InspectionStorage
 
-        def open_file() -> _File:
-            return _File(file, examine(file).committed)
+        def open_file() -> _DatabaseFile:
+            return _DatabaseFile(file, check_file(file).committed)
 
-        storage = LookingStorage(address, wait=wait, open_file=open_file)
+        storage = InspectionStorage(address, wait=wait, open_file=open_file)
         return cls(storage, read_only=True, file=file)
 
     @classmethod
@@ -242,12 +242,12 @@ class Database:
 
     @classmethod
     def _read_file(cls, path: Path) -> Database:
-        found = examine(path)
+        found = check_file(path)
         rest = unfinished(path, found)
         if rest is not None:
             log.warning("the end of %s is left out: %s", path, rest)
-        with told(path, opening=True):
-            storage = _File(path, found.committed)
+        with translate_errors(path, opening=True):
+            storage = _DatabaseFile(path, found.committed)
             try:
                 return cls(storage, read_only=True, file=path)
             except BaseException:

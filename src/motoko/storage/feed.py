@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class CommitNotice:
     """What a commit touched.
 
     ``oids`` are object ids still to be looked up (a commit of another process); ``runs`` and
@@ -46,9 +46,9 @@ class Feed:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._number = 0
-        self._subscribers: tuple[Callable[[Commit], None], ...] = ()
+        self._subscribers: tuple[Callable[[CommitNotice], None], ...] = ()
 
-    def subscribe(self, callback: Callable[[Commit], None]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[CommitNotice], None]) -> Callable[[], None]:
         """Call ``callback`` with every commit from now on; returns what ends that."""
         with self._lock:
             self._subscribers = (*self._subscribers, callback)
@@ -64,7 +64,7 @@ class Feed:
         """Return the number of the last commit: a snapshot taken from now on includes it."""
         return self._number
 
-    def publish(self, commit: Commit) -> None:
+    def publish(self, commit: CommitNotice) -> None:
         """Hand one commit to all subscribers; what one of them raises concerns nobody else."""
         with self._lock:
             self._number += 1
@@ -92,14 +92,14 @@ class FeedProxy:
         """Pass on another client's commit."""
         oids = frozenset(oids)
         self._target.invalidate(tid, oids, *args)
-        self._later(Commit(oids=oids))
+        self._later(CommitNotice(oids=oids))
 
     def invalidateCache(self) -> None:  # noqa: N802 - the name is ZODB's
         """Pass on that anything may have changed."""
         self._target.invalidateCache()
-        self._later(Commit(everything=True))
+        self._later(CommitNotice(everything=True))
 
-    def _later(self, commit: Commit) -> None:
+    def _later(self, commit: CommitNotice) -> None:
         # ZEO calls before its own last transaction id is set: a snapshot taken at once could
         # miss the commit it is told of. One turn of ZEO's loop later it cannot.
         try:

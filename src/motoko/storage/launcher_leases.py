@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.errors import Fenced, LauncherError
 from motoko.runtime import processes
 from motoko.runtime.clock import utc
-from motoko.runtime.processes import ProcessId
+from motoko.runtime.processes import ProcessIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ RENEW_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Registration:
+class LauncherRegistration:
     """One launcher: its name, its process, and which runs it serves."""
 
     name: str
@@ -48,7 +48,7 @@ class Registration:
         studies: tuple[str, ...],
         machines: tuple[str, ...],
         lease: float,
-    ) -> Registration:
+    ) -> LauncherRegistration:
         """Return a new launcher in this process."""
         own = processes.current()
         host, token = os.uname().nodename, secrets.token_hex(8)
@@ -58,16 +58,16 @@ class Registration:
         )  # fmt: skip
 
     @property
-    def identity(self) -> ProcessId:
+    def identity(self) -> ProcessIdentity:
         """Return its process."""
-        return replace(ProcessId(*self.process), host=self.host)
+        return replace(ProcessIdentity(*self.process), host=self.host)
 
     @property
     def key(self) -> str:
         """Return the name of its lease."""
         return PREFIX + self.name
 
-    def overlaps(self, other: Registration) -> bool:
+    def overlaps(self, other: LauncherRegistration) -> bool:
         """Return whether there can be a run that both serve."""
         return not set(self.studies).isdisjoint(other.studies) and not set(
             self.machines
@@ -89,7 +89,7 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LauncherReport:
     """What a launcher says of itself with each sign of life.
 
     ``slots``: how much it takes at a time, by generator; ``per_study``: how many runs of a study.
@@ -112,7 +112,9 @@ def machines(machine_name: str | None) -> frozenset[str]:
     return frozenset({"localhost", host, host.partition(".")[0]})
 
 
-def register(tables: Tables, me: Registration, now: float, report: Report | None = None) -> None:
+def register(
+    tables: Tables, me: LauncherRegistration, now: float, report: LauncherReport | None = None
+) -> None:
     """Take the lease. LauncherError names a living launcher that serves the same runs."""
     for other in launchers(tables):
         if not me.overlaps(other):
@@ -125,10 +127,12 @@ def register(tables: Tables, me: Registration, now: float, report: Report | None
             )
         tables.drop_lease(other.key)
     tables.write_lease(me.key, me.token, asdict(me))
-    tables.renew_lease(me.key, now, asdict(report or Report()))
+    tables.renew_lease(me.key, now, asdict(report or LauncherReport()))
 
 
-def renew(tables: Tables, me: Registration, now: float, report: Report | None = None) -> None:
+def renew(
+    tables: Tables, me: LauncherRegistration, now: float, report: LauncherReport | None = None
+) -> None:
     """Note that the launcher lives, and what it reports. Fenced if it was replaced meanwhile."""
     lease = tables.lease(me.key)
     if lease is None or lease["token"] != me.token:
@@ -139,13 +143,15 @@ def renew(tables: Tables, me: Registration, now: float, report: Report | None = 
     tables.renew_lease(me.key, now, None if report is None else asdict(report))
 
 
-def change(tables: Tables, me: Registration, now: float, report: Report) -> Registration:
+def change(
+    tables: Tables, me: LauncherRegistration, now: float, report: LauncherReport
+) -> LauncherRegistration:
     """Register a launcher whose studies have changed; return it with those that are left to it.
 
     A study that another living launcher serves remains with that one.
     """
     renew(tables, me, now, report)
-    others = [other for other in living(tables, now) if other.name != me.name]
+    others = [other for other in live_launchers(tables, now) if other.name != me.name]
     alone = (
         s for s in me.studies if not any(replace(me, studies=(s,)).overlaps(o) for o in others)
     )
@@ -154,21 +160,21 @@ def change(tables: Tables, me: Registration, now: float, report: Report) -> Regi
     return changed
 
 
-def withdraw(tables: Tables, me: Registration) -> None:
+def withdraw(tables: Tables, me: LauncherRegistration) -> None:
     """Give the lease back."""
     tables.drop_lease(me.key)
 
 
-def launchers(tables: Tables) -> list[Registration]:
+def launchers(tables: Tables) -> list[LauncherRegistration]:
     """Return all launchers that did not withdraw, dead ones included."""
     names = [name for name in tables.lease_names() if name.startswith(PREFIX)]
     return [_registration(tables.lease(name)) for name in names]
 
 
-def report_of(tables: Tables, launcher: Registration) -> Report:
+def report_of(tables: Tables, launcher: LauncherRegistration) -> LauncherReport:
     """Return what a launcher last said of itself; one of an older Motoko says nothing."""
     told = tables.lease_report(launcher.key)
-    return Report(
+    return LauncherReport(
         dict(told.get("slots", {})),
         dict(told.get("per_study", {})),
         tuple(told.get("held", ())),
@@ -177,7 +183,7 @@ def report_of(tables: Tables, launcher: Registration) -> Report:
     )
 
 
-def living(tables: Tables, now: float) -> list[Registration]:
+def live_launchers(tables: Tables, now: float) -> list[LauncherRegistration]:
     """Return the launchers that have to be taken for alive."""
     return [found for found in launchers(tables) if _alive(tables, found, now)]
 
@@ -192,13 +198,13 @@ def fence(tables: Tables, name: str, now: float) -> bool:
     return True
 
 
-def _alive(tables: Tables, found: Registration, now: float) -> bool:
+def _alive(tables: Tables, found: LauncherRegistration, now: float) -> bool:
     """Return whether a launcher of this database, not of one it is a copy of, may live."""
     return tables.taken_here(found.key) and found.alive(tables.renewed_at(found.key), now)
 
 
-def _registration(lease: Any) -> Registration:
+def _registration(lease: Any) -> LauncherRegistration:
     values = dict(lease["holder"])
     for name in ("process", "studies", "machines"):
         values[name] = tuple(values[name])
-    return Registration(**values)
+    return LauncherRegistration(**values)

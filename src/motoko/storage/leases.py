@@ -12,16 +12,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import LeaseHeld
-from motoko.runtime.processes import ProcessId, current, keeps_lease
-from motoko.server.state_dir_guard import LOOK_SECONDS, Home
-from motoko.storage.session import Guard, transact
+from motoko.runtime.processes import ProcessIdentity, current, keeps_lease
+from motoko.server.state_dir_guard import LOOK_SECONDS, StateDirGuard
+from motoko.storage.session import LeaseGuard, run_transaction
 from motoko.storage.tables import ORCHESTRATOR
-from motoko.storage.threads import in_committer
+from motoko.storage.threads import run_in_committer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
 LEASE_SECONDS: Final = 60.0
@@ -29,7 +29,7 @@ RENEW_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LeaseHolder:
     """Who holds a lease."""
 
     host: str
@@ -40,15 +40,15 @@ class Holder:
     namespace: int = 0
 
     @classmethod
-    def here(cls, now: float) -> Holder:
+    def here(cls, now: float) -> LeaseHolder:
         """Return this process as a holder since ``now``."""
         own = current()
         return cls(own.host, own.pid, own.started, own.boot, now, own.namespace)
 
     @property
-    def process(self) -> ProcessId:
+    def process(self) -> ProcessIdentity:
         """Return its process."""
-        return ProcessId(self.pid, self.started, self.boot, self.namespace, self.host)
+        return ProcessIdentity(self.pid, self.started, self.boot, self.namespace, self.host)
 
     def may_live(self, renewed: float, now: float) -> bool:
         """Return whether the holder has to be taken for alive.
@@ -64,7 +64,7 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Stall:
+class StallReport:
     """Since when (seconds since the epoch) nothing can move any more, and who waits for what."""
 
     since: float
@@ -72,7 +72,7 @@ class Stall:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class OrchestratorReport:
     """What an orchestrator says of itself.
 
     ``events``: the ids of those that its ``main`` has registered, or that of the one before as long
@@ -80,15 +80,15 @@ class Report:
     """
 
     events: tuple[str, ...] | None = None
-    stall: Stall | None = None
+    stall: StallReport | None = None
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Report:
+    def of(cls, stored: Mapping[str, Any]) -> OrchestratorReport:
         """Return the report that was stored as ``plain()``."""
         events, stall = stored.get("events"), stored.get("stall")
         return cls(
             None if events is None else tuple(events),
-            None if stall is None else Stall(stall["since"], tuple(stall["waits"])),
+            None if stall is None else StallReport(stall["since"], tuple(stall["waits"])),
         )
 
     def plain(self) -> dict[str, Any]:
@@ -99,32 +99,34 @@ class Report:
 class Lease:
     """The lease on one run name, renewed with a report."""
 
-    def __init__(self, store: Store, run_name: str) -> None:
+    def __init__(self, store: WorkflowStore, run_name: str) -> None:
         self._store = store
         self._run_name = run_name
-        self._report = Report()
+        self._report = OrchestratorReport()
         self._news = threading.Event()
         self._ended = False
-        self._home: Home | None = None
-        self.guard = Guard(ORCHESTRATOR + run_name, secrets.token_hex(8))
+        self._home: StateDirGuard | None = None
+        self.guard = LeaseGuard(ORCHESTRATOR + run_name, secrets.token_hex(8))
 
     def say_events(self, names: Iterable[str]) -> None:
         """Have others know which events are registered; from the event loop."""
         self._say(replace(self._report, events=tuple(names)))
 
-    def say_stall(self, stall: Stall | None) -> None:
+    def say_stall(self, stall: StallReport | None) -> None:
         """Have others know that nothing can move any more, or that it does again."""
         self._say(replace(self._report, stall=stall))
 
-    def _say(self, report: Report) -> None:
+    def _say(self, report: OrchestratorReport) -> None:
         if report != self._report:
             self._report = report
             self._news.set()
 
     async def acquire(self) -> None:
         """Take the lease; LeaseHeld names the process that has it."""
-        await in_committer(self._store.database, lambda: transact(self._store.database, self.take))
-        self._home = Home.of(self._store.state)
+        await run_in_committer(
+            self._store.database, lambda: run_transaction(self._store.database, self.take)
+        )
+        self._home = StateDirGuard.of(self._store.state)
 
     def take(self, tables: Tables) -> None:
         """Take the lease in a transaction; LeaseHeld names the process that has it."""
@@ -136,10 +138,10 @@ class Lease:
                 hint="Stop it with `motoko orchestrator stop`, or choose another --run_name.",
             )
         tables.write_lease(
-            self.guard.name, self.guard.token, asdict(Holder.here(self._store.now()))
+            self.guard.name, self.guard.token, asdict(LeaseHolder.here(self._store.now()))
         )
         former = report_of(tables, self._run_name)
-        self._report = Report(events=former.events)
+        self._report = OrchestratorReport(events=former.events)
         tables.renew_lease(self.guard.name, now, self._report.plain())
 
     async def renew_forever(self) -> None:
@@ -180,7 +182,7 @@ class Lease:
             if news or time.monotonic() - renewed >= RENEW_SECONDS:
                 self._news.clear()
                 renewed = time.monotonic()
-                database.submit(lambda: transact(database, self._renew)).result()
+                database.submit(lambda: run_transaction(database, self._renew)).result()
 
     def _renew(self, tables: Tables) -> None:
         lease = tables.lease(self.guard.name)
@@ -198,10 +200,12 @@ class Lease:
                 report = replace(self._report, stall=None)
                 tables.renew_lease(self.guard.name, self._store.steady(), report.plain())
 
-        await in_committer(self._store.database, lambda: transact(self._store.database, drop))
+        await run_in_committer(
+            self._store.database, lambda: run_transaction(self._store.database, drop)
+        )
 
 
-def current_holder(tables: Tables, run_name: str, now: float) -> Holder | None:
+def current_holder(tables: Tables, run_name: str, now: float) -> LeaseHolder | None:
     """Return who orchestrates this run name, None if nobody living does.
 
     Whoever does so in a database that this one is a copy of, does not do it here.
@@ -210,13 +214,13 @@ def current_holder(tables: Tables, run_name: str, now: float) -> Holder | None:
     lease: Any = tables.lease(name)
     if lease is None or lease["token"] is None or not tables.taken_here(name):
         return None
-    holder = Holder(**lease["holder"])
+    holder = LeaseHolder(**lease["holder"])
     return holder if holder.may_live(tables.renewed_at(name), now) else None
 
 
-def report_of(tables: Tables, run_name: str) -> Report:
+def report_of(tables: Tables, run_name: str) -> OrchestratorReport:
     """Return what the orchestrator of a run name, the present or the last one, says of itself."""
-    return Report.of(tables.lease_report(ORCHESTRATOR + run_name))
+    return OrchestratorReport.of(tables.lease_report(ORCHESTRATOR + run_name))
 
 
 def run_names(tables: Tables) -> list[str]:
@@ -225,13 +229,13 @@ def run_names(tables: Tables) -> list[str]:
     return [name.removeprefix(ORCHESTRATOR) for name in names if name.startswith(ORCHESTRATOR)]
 
 
-def holders(tables: Tables, now: float) -> dict[str, Holder]:
+def holders(tables: Tables, now: float) -> dict[str, LeaseHolder]:
     """Return the living orchestrators by run name."""
     found = {name: current_holder(tables, name, now) for name in run_names(tables)}
     return {name: holder for name, holder in found.items() if holder is not None}
 
 
-def stalls(tables: Tables, now: float) -> dict[str, Stall]:
+def stalls(tables: Tables, now: float) -> dict[str, StallReport]:
     """Return what the living orchestrators that are stalled wait for, by run name."""
     reports = {name: report_of(tables, name) for name in holders(tables, now)}
     return {name: report.stall for name, report in reports.items() if report.stall is not None}

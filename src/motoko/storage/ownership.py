@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motoko.errors import SharedStudyError
-from motoko.runtime.files import exclusive_create, inode, write_atomic
+from motoko.runtime.files import exclusive_create, file_identity, write_atomic
 from motoko.runtime.untrusted_files import read_file
 
 if TYPE_CHECKING:
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class StudyOwner:
     """A workflow: its directory, and the inode numbers of its state and of the study directory.
 
     A copied study directory has another inode, and so the copied note means nothing there.
@@ -34,7 +34,7 @@ class Owner:
     study: int | None
 
 
-def claim(state: StateDirectory, runs: Path) -> None:
+def claim(state: StateDir, runs: Path) -> None:
     """Make the run directories below ``runs`` those of this workflow.
 
     SharedStudyError, which names the other workflow, if they are another one's.
@@ -50,7 +50,7 @@ def claim(state: StateDirectory, runs: Path) -> None:
             write_atomic(_note(runs), content)
 
 
-def check(state: StateDirectory, runs: Path) -> None:
+def check(state: StateDir, runs: Path) -> None:
     """Raise SharedStudyError if the run directories below ``runs`` are another workflow's."""
     found, ours = _read(runs), _of(state, runs)
     if found is None or found.state == ours.state:
@@ -72,7 +72,7 @@ def check(state: StateDirectory, runs: Path) -> None:
         )
 
 
-def _whereabouts(owner: Owner) -> Path | None:
+def _whereabouts(owner: StudyOwner) -> Path | None:
     """Return where a workflow is that owns a study, None if it is not known.
 
     It may have been renamed since. A directory beside it is it if both inode numbers are there:
@@ -88,19 +88,19 @@ def _whereabouts(owner: Owner) -> Path | None:
     return None
 
 
-def _of(state: StateDirectory, runs: Path) -> Owner:
-    return Owner(str(state.path.parent), _inode(state.path), _inode(runs.parent))
+def _of(state: StateDir, runs: Path) -> StudyOwner:
+    return StudyOwner(str(state.path.parent), _inode(state.path), _inode(runs.parent))
 
 
 def _note(runs: Path) -> Path:
     return runs.with_name(f".{runs.name}.workflow")
 
 
-def _read(runs: Path) -> Owner | None:
+def _read(runs: Path) -> StudyOwner | None:
     """Return what the note says, None if there is none, it makes no sense or is a copy."""
     try:
         content = json.loads(read_file(_note(runs)).data or b"")
-        found = Owner(str(content["workflow"]), int(content["state"]), content["study"])
+        found = StudyOwner(str(content["workflow"]), int(content["state"]), content["study"])
     except (OSError, ValueError, TypeError, LookupError):
         return None
     return found if found.study == _inode(runs.parent) else None
@@ -108,6 +108,6 @@ def _read(runs: Path) -> Owner | None:
 
 def _inode(path: Path) -> int | None:
     try:
-        return inode(path)
+        return file_identity(path)
     except OSError:  # it cannot be told now
         return None

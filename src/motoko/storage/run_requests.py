@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RequestedRun:
     """A run that was asked for; its ids are filled in when it is created.
 
     ``literal``, ``literal_job``: the identities that they had before numbers were normalised.
@@ -44,7 +44,7 @@ class Wanted:
         return table.find_job(self.literal_job, self.job_identity)
 
 
-class Origin:
+class RequestOrigin:
     """Whoever asks for runs: ``main``, a firing with all its calls, a transaction.
 
     Tells those who wait for what it asked for of each of its commits, and of its end.
@@ -79,14 +79,14 @@ class Origin:
         self.tell()
 
 
-class Request:
+class RunRequest:
     """A request for runs of one study, without duplicates, in order.
 
     It is noted, resolved in the session of the scope that it was made in, and then committed, or
     dropped with its transaction. Only that scope sees its runs before they are committed.
     """
 
-    def __init__(self, study: str, wanted: Sequence[Wanted], scope: Scope) -> None:
+    def __init__(self, study: str, wanted: Sequence[RequestedRun], scope: Scope) -> None:
         self.study = study
         self.wanted = wanted
         self.origin = scope.origin
@@ -199,9 +199,9 @@ def _in_event_loop() -> bool:
     return True
 
 
-def resolve(session: Session, requests: Iterable[Request]) -> None:
+def resolve(session: Session, requests: Iterable[RunRequest]) -> None:
     """Look up what is asked for and create what is missing, with one reservation of ids a study."""
-    by_study: dict[str, list[Request]] = {}
+    by_study: dict[str, list[RunRequest]] = {}
     for request in requests:
         by_study.setdefault(request.study, []).append(request)
     for study, of_study in by_study.items():
@@ -211,10 +211,10 @@ def resolve(session: Session, requests: Iterable[Request]) -> None:
             request.resolved([RunKey(study, ids[w.identity]) for w in request.wanted])
 
 
-def _find_or_create(session: Session, study: str, wanted: list[Wanted]) -> dict[bytes, int]:
+def _find_or_create(session: Session, study: str, wanted: list[RequestedRun]) -> dict[bytes, int]:
     table = session.tables.study(study)
     ids: dict[bytes, int] = {}
-    new: list[Wanted] = []
+    new: list[RequestedRun] = []
     for item in wanted:
         found = item.find(table)
         if found is None:

@@ -22,22 +22,22 @@ from motoko.core.records import RunRecord, from_stored, stored_key
 from motoko.errors import DatabaseDamagedError, MotokoError
 from motoko.server.class_allow_list import references
 from motoko.server.integrity import SENSELESS
-from motoko.server.safe_file import SafeFile
-from motoko.storage.backup import contents
-from motoko.storage.commit import end, transact
-from motoko.storage.commit_checks import check_file
-from motoko.storage.database import Database
-from motoko.storage.schema import SCHEMA_VERSION
-from motoko.storage.study_table import StudyTable
-from motoko.storage.tables import initialise
+from motoko.server.safe_file import SafeFileStorage
 from motoko.server.transaction_file import (
     MAGIC,
-    Record,
-    Transaction,
+    FileRecord,
+    FileTransaction,
     find_whole,
     read_closed,
     records_of,
 )
+from motoko.storage.backup import summarise
+from motoko.storage.commit import abort, run_transaction
+from motoko.storage.commit_checks import check_database_file
+from motoko.storage.database import Database
+from motoko.storage.schema import SCHEMA_VERSION
+from motoko.storage.study_table import StudyTable
+from motoko.storage.tables import initialise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,14 +85,14 @@ def salvage(source: Path, target: Path) -> Salvaged:
                 f"{source} holds no whole transaction", hint="Put a copy in its place."
             )
     _write(newest, image)
-    wrong = check_file(image)
+    wrong = check_database_file(image)
     if wrong:
         found.rebuilt = True
         _rebuild(image, newest, target, found)
-        found.notes += [f"still wrong: {problem}" for problem in check_file(target)]
+        found.notes += [f"still wrong: {problem}" for problem in check_database_file(target)]
     else:
         image.rename(target)
-        found.runs = contents(target).runs
+        found.runs = summarise(target).runs
     return found
 
 
@@ -112,7 +112,7 @@ class _Newest:
 
 def whole_transactions(
     file: IO[bytes], size: int
-) -> Iterator[tuple[Transaction, list[Record]] | tuple[int, int]]:
+) -> Iterator[tuple[FileTransaction, list[FileRecord]] | tuple[int, int]]:
     """Yield the whole transactions of a file with their records, and (position, bytes) of gaps."""
     position, last = 0, bytes(8)
     if file.read(len(MAGIC)) == MAGIC:
@@ -135,7 +135,7 @@ def whole_transactions(
 def _scan(file: IO[bytes], size: int, found: Salvaged) -> _Newest:
     newest = _Newest()
     for first, second in whole_transactions(file, size):
-        if not isinstance(first, Transaction) or not isinstance(second, list):
+        if not isinstance(first, FileTransaction) or not isinstance(second, list):
             assert isinstance(first, int)
             assert isinstance(second, int)
             found.lost.append((first, second))
@@ -163,7 +163,7 @@ def _note_deleted(newest: _Newest, written: dict[bytes, bytes]) -> None:
 
 def _write(newest: _Newest, image: Path) -> None:
     """Write the newest state of each object, as one transaction."""
-    storage = SafeFile(image)
+    storage = SafeFileStorage(image)
     try:
         meta = TransactionMetaData(description="salvaged")
         tid = max(number for number, _ in newest.places.values())
@@ -183,7 +183,7 @@ def _write(newest: _Newest, image: Path) -> None:
 def _rebuild(image: Path, newest: _Newest, target: Path, found: Salvaged) -> None:
     """Build the tables of ``image`` again in ``target``."""
     old = Database.read_file(image)
-    new = Database(SafeFile(target))
+    new = Database(SafeFileStorage(target))
     manager = transaction.TransactionManager(explicit=True)
     connection = old.open(manager)
     manager.begin()
@@ -191,15 +191,15 @@ def _rebuild(image: Path, newest: _Newest, target: Path, found: Salvaged) -> Non
         tables, studies = _former(connection, found)
         runs = _runs(connection, studies, newest, found)
         names = sorted({*studies, *(record.study for record in runs.values())})
-        transact(new, lambda root: initialise(root, names), initialising=True)
-        transact(new, lambda root: _copy(root, tables, studies, found), initialising=True)
+        run_transaction(new, lambda root: initialise(root, names), initialising=True)
+        run_transaction(new, lambda root: _copy(root, tables, studies, found), initialising=True)
         ordered = [runs[key] for key in sorted(runs)]
         for start in range(0, len(ordered), BATCH):
             insert = functools.partial(_insert, records=ordered[start : start + BATCH])
-            transact(new, insert, initialising=True)
+            run_transaction(new, insert, initialising=True)
         found.runs = dict(Counter(record.study for record in ordered))
     finally:
-        end(manager)
+        abort(manager)
         connection.close()
         old.close()
         new.close()

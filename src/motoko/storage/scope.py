@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 from ZODB.POSException import ReadConflictError
 
 from motoko.errors import ConflictError, StateError
-from motoko.storage.run_requests import Origin, resolve
-from motoko.storage.session import Guard, Session
+from motoko.storage.run_requests import RequestOrigin, resolve
+from motoko.storage.session import LeaseGuard, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunKey
     from motoko.core.replay import Call
     from motoko.storage.database import Database
-    from motoko.storage.run_requests import Request
+    from motoko.storage.run_requests import RunRequest
 
 
 class Scope(Protocol):
@@ -40,7 +40,7 @@ class Scope(Protocol):
     fresh: bool
     cause: str
     event_name: str
-    origin: Origin
+    origin: RequestOrigin
 
     @property
     def database(self) -> Database:
@@ -55,7 +55,7 @@ class Scope(Protocol):
         """Have these changes made."""
         ...
 
-    def defer(self, request: Request) -> None:
+    def defer(self, request: RunRequest) -> None:
         """Have a request resolved, at the latest with the scope's next commit."""
         ...
 
@@ -75,7 +75,7 @@ class Scope(Protocol):
         """Do beforehand, off the loop, what ``nested`` would block for."""
         ...
 
-    def nested(self, *, prepared: bool = False) -> StretchScope | None:
+    def nested(self, *, prepared: bool = False) -> SegmentScope | None:
         """Return a new scope for a transaction in this one, None if it joins this one.
 
         It blocks unless ``prepare_nested`` was awaited (``prepared``).
@@ -167,7 +167,7 @@ def _snapshot_kept() -> Iterator[None]:
         ) from error
 
 
-class ScriptScope:
+class AutocommitScope:
     """Every call is a transaction of its own; threads take turns."""
 
     blind = True
@@ -175,7 +175,7 @@ class ScriptScope:
     event_name = ""
 
     def __init__(self, connect: Callable[[], Database], *, cause: str = "user") -> None:
-        self.origin = Origin("a script")
+        self.origin = RequestOrigin("a script")
         self._connect = connect
         self._lock = threading.RLock()
         self._session: Session | None = None
@@ -213,7 +213,7 @@ class ScriptScope:
                 session.refresh()
                 raise
 
-    def defer(self, request: Request) -> None:
+    def defer(self, request: RunRequest) -> None:
         """Resolve and commit the request at once."""
         with self.view() as session:
             try:
@@ -238,9 +238,9 @@ class ScriptScope:
     async def prepare_nested(self) -> None:
         """Do nothing: everything is committed already."""
 
-    def nested(self, *, prepared: bool = False) -> StretchScope:
+    def nested(self, *, prepared: bool = False) -> SegmentScope:
         """Return a scope for a transaction."""
-        return StretchScope(self.database, cause=self.cause)
+        return SegmentScope(self.database, cause=self.cause)
 
     def was_joined(self) -> None:
         """Do nothing: there is nobody to tell."""
@@ -253,7 +253,7 @@ class ScriptScope:
                 self._session = None
 
 
-class StretchScope:
+class SegmentScope:
     """One session from one Motoko await to the next: actions and transactions.
 
     ``before_commit`` adds what must be in the same commit: a firing's record.
@@ -265,13 +265,13 @@ class StretchScope:
         *,
         cause: str,
         event_name: str = "",
-        guard: Guard | None = None,
+        guard: LeaseGuard | None = None,
         before_commit: Callable[[Session, bool], None] | None = None,
-        origin: Origin | None = None,
+        origin: RequestOrigin | None = None,
     ) -> None:
         self.blind = False
         self.fresh = False
-        self.origin = Origin("a transaction") if origin is None else origin
+        self.origin = RequestOrigin("a transaction") if origin is None else origin
         self.cause = cause
         self.event_name = event_name
         self.database = database
@@ -279,8 +279,8 @@ class StretchScope:
         self.before_commit = before_commit
         self._session: Session | None = None
         self.since = 0
-        self._requests: list[Request] = []
-        self._resolved: list[Request] = []
+        self._requests: list[RunRequest] = []
+        self._resolved: list[RunRequest] = []
         self._lock = threading.RLock()
 
     @property
@@ -308,7 +308,7 @@ class StretchScope:
             for change in changes:
                 self.session.add(change)
 
-    def defer(self, request: Request) -> None:
+    def defer(self, request: RunRequest) -> None:
         """Note a request; it is resolved at the first read or with the commit."""
         with self._lock:
             self._requests.append(request)
@@ -335,7 +335,7 @@ class StretchScope:
     async def prepare_nested(self) -> None:
         """Do nothing: a transaction in a stretch is part of it."""
 
-    def nested(self, *, prepared: bool = False) -> StretchScope | None:
+    def nested(self, *, prepared: bool = False) -> SegmentScope | None:
         """Return None: a transaction in a stretch is part of it."""
         return None
 
@@ -344,11 +344,11 @@ class StretchScope:
 
     async def finish(self, *, last: bool) -> None:
         """Commit the stretch off the loop. ``last``: it is the final one."""
-        from motoko.storage.threads import in_committer, in_thread
+        from motoko.storage.threads import run_in_committer, run_in_thread
 
         if self._requests:
-            await in_thread(self._resolve_all)
-        await in_committer(self.database, lambda: self.commit(last=last))
+            await run_in_thread(self._resolve_all)
+        await run_in_committer(self.database, lambda: self.commit(last=last))
 
     def _resolve_all(self) -> None:
         with self._lock:

@@ -25,11 +25,11 @@ from motoko.core.changes import (
     SetVariable,
 )
 from motoko.core.records import RunKey, RunRecord, stored_key
-from motoko.core.values import same
+from motoko.core.values import values_equal
 from motoko.errors import ConflictError, Fenced
-from motoko.storage.commit import commit_patiently, end, transact
-from motoko.storage.contention import Turn
-from motoko.storage.feed import Commit
+from motoko.storage.commit import abort, commit_with_retry, run_transaction
+from motoko.storage.contention import PriorityLock
+from motoko.storage.feed import CommitNotice
 from motoko.storage.schema import check_version
 from motoko.storage.tables import Tables
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     from motoko.storage.database import Database
 
-__all__ = ["Guard", "Session", "transact"]
+__all__ = ["LeaseGuard", "Session", "run_transaction"]
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class LeaseGuard:
     """A lease that every commit of a session checks."""
 
     name: str
@@ -57,7 +57,7 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _AppliedChange:
     """An instruction and what it saw when it was first applied."""
 
     change: Change
@@ -68,7 +68,7 @@ class Session:
     """One snapshot of the database and a list of changes to it. Not thread-safe."""
 
     def __init__(
-        self, database: Database, *, guard: Guard | None = None, source: object = None
+        self, database: Database, *, guard: LeaseGuard | None = None, source: object = None
     ) -> None:
         self._database = database
         self._guard = guard
@@ -79,11 +79,11 @@ class Session:
         try:
             check_version(self._connection.root())
         except BaseException:
-            end(self._manager)
+            abort(self._manager)
             self._connection.close()
             raise
         self.tables = Tables(self._connection.root())
-        self._entries: list[_Entry] = []
+        self._entries: list[_AppliedChange] = []
         self._relied_on: dict[RunKey, bytes | None] = {}
         self._read_ids: set[RunKey] = set()
         self.moved: dict[RunKey, RunKey] = {}
@@ -140,7 +140,7 @@ class Session:
         One that cannot be applied raises StateError or UnknownRunError and leaves no trace.
         """
         self._database.check_writable()
-        self._entries.append(_Entry(change, self._apply(change)))
+        self._entries.append(_AppliedChange(change, self._apply(change)))
 
     def reserve(self, study: str, runs: int, jobs: int) -> tuple[int, int]:
         """Take ids that nobody else will get, in a commit of their own.
@@ -152,7 +152,7 @@ class Session:
             return tables.study(study).reserve(runs, jobs)
 
         # In this thread: who reserves holds a scope, for which the committer may be waiting.
-        return transact(self._database, take)
+        return run_transaction(self._database, take)
 
     def _apply(self, change: Change) -> Any:
         tables = self.tables
@@ -212,8 +212,8 @@ class Session:
             self._protect()
 
         try:
-            with Turn(self._database.turn_file) as turn:
-                commit_patiently(self._database, self._manager, self._connection, prepare, turn)
+            with PriorityLock(self._database.turn_file) as turn:
+                commit_with_retry(self._database, self._manager, self._connection, prepare, turn)
         except BaseException:
             self.refresh()
             raise
@@ -222,7 +222,7 @@ class Session:
         self._database.feed.publish(commit)
 
     def _begin(self) -> None:
-        end(self._manager)
+        abort(self._manager)
         self._manager.begin()
         self.tables = Tables(self._connection.root())
 
@@ -244,7 +244,7 @@ class Session:
             if version is not None and self.tables.study(key.study).has_run(key.id):
                 self._connection.readCurrent(self.tables.study(key.study).stored_run(key.id))
 
-    def _again(self, entries: tuple[_Entry, ...]) -> None:
+    def _again(self, entries: tuple[_AppliedChange, ...]) -> None:
         """Take a fresh snapshot, check it, and apply all changes to it."""
         self._begin()
         for key, version in self._relied_on.items():
@@ -255,7 +255,7 @@ class Session:
         for entry in entries:
             self._apply_again(entry)
 
-    def _apply_again(self, entry: _Entry) -> None:
+    def _apply_again(self, entry: _AppliedChange) -> None:
         change = entry.change
         if isinstance(change, CreateRun):
             table = self.tables.study(change.record.study)
@@ -272,7 +272,7 @@ class Session:
         elif isinstance(change, EditRun) and not change.blind:
             self._check_undisturbed(change, entry.seen)
         elif isinstance(change, SetVariable) and not change.blind:
-            if not same(self.tables.variable(change.scope, change.name), entry.seen):
+            if not values_equal(self.tables.variable(change.scope, change.name), entry.seen):
                 self._clash(f"workflow variable {change.name!r} was changed by somebody else")
         elif isinstance(change, DeleteRun):
             key = self._now(change.key)
@@ -293,7 +293,7 @@ class Session:
             hint="Decorate the action with @event: then it is run again on fresh data.",
         )
 
-    def _summary(self) -> Commit:
+    def _summary(self) -> CommitNotice:
         runs: set[RunKey] = set()
         variables = False
         for entry in self._entries:
@@ -303,11 +303,11 @@ class Session:
                 runs.add(self._now(entry.change.key))
             elif isinstance(entry.change, SetVariable):
                 variables = True
-        return Commit(runs=frozenset(runs), variables=variables, source=self.source)
+        return CommitNotice(runs=frozenset(runs), variables=variables, source=self.source)
 
     def close(self) -> None:
         """Give the connection back; uncommitted changes are dropped."""
         if self._open:
             self._open = False
-            end(self._manager)
+            abort(self._manager)
             self._connection.close()

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.errors import ServerError
 from motoko.runtime import processes
 from motoko.runtime.clock import SystemClock
-from motoko.server.lifecycle import answers, ensure_server
-from motoko.server.watchdog import Supervisor
-from motoko.storage.commit import transact
+from motoko.server.lifecycle import ensure_server, is_responding
+from motoko.server.watchdog import ServerWatchdog
+from motoko.storage.commit import run_transaction
 from motoko.storage.database import Database
 from motoko.storage.schema import upgrade
-from motoko.storage.scope import Scope, ScriptScope, current_scope
+from motoko.storage.scope import AutocommitScope, Scope, current_scope
 from motoko.storage.session import Session
 from motoko.storage.tables import note_boot
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from motoko.config import StudyConfig
     from motoko.runtime.clock import Clock
-    from motoko.server.state_dir import StateDirectory
+    from motoko.server.state_dir import StateDir
 
 SHORT_WAITS: Final = (1.0, 2.0, 4.0)  # seconds for a server that was there to answer
 LAST_WAIT: Final = 8.0
 
 
-class Store:
+class WorkflowStore:
     """Connects at the first use, starting the server if need be.
 
     ``look``: never start a server; read the file where none runs.
@@ -39,7 +39,7 @@ class Store:
 
     def __init__(
         self,
-        state: StateDirectory,
+        state: StateDir,
         studies: Mapping[str, StudyConfig],
         *,
         look: bool = False,
@@ -53,7 +53,7 @@ class Store:
         self._database = database
         self._booted: float | None = None
         self._lock = threading.Lock()
-        self.script = ScriptScope(lambda: self.database, cause=_author())
+        self.script = AutocommitScope(lambda: self.database, cause=_author())
 
     @property
     def workflow_file(self) -> Path:
@@ -79,7 +79,7 @@ class Store:
             return self._look_at()
         database = self._reach_server()
         try:
-            transact(database, self._prepare, initialising=True)
+            run_transaction(database, self._prepare, initialising=True)
         except BaseException:
             database.close()
             raise
@@ -90,7 +90,7 @@ class Store:
         note_boot(root, processes.boot_id(), self.clock.now() - self.clock.uptime())
 
     def _look_at(self) -> Database:
-        if answers(self.state):
+        if is_responding(self.state):
             address = str(self.state.socket())
             with contextlib.suppress(ServerError):  # it has gone, or it hangs
                 return Database.look(address, self.state.database)
@@ -111,7 +111,7 @@ class Store:
             wait=wait,
             turn_file=self.state.turn,
             file=self.state.database,
-            supervisor=Supervisor(self.state),
+            supervisor=ServerWatchdog(self.state),
         )
 
     def scope(self) -> Scope:

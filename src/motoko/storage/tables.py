@@ -29,7 +29,7 @@ from motoko.core.records import RunKey
 from motoko.core.replay import Call, Entries
 from motoko.core.values import MISSING
 from motoko.errors import UnknownNameError, suggestion
-from motoko.runtime.files import inode
+from motoko.runtime.files import file_identity
 from motoko.storage.schema import SCHEMA_VERSION, upgrade
 from motoko.storage.study_table import LAST, StudyTable, new_study_table
 from motoko.version import __version__
@@ -255,7 +255,7 @@ class Tables:
         """Return the inode number of the database's directory, None of one in memory."""
         database = None if self._connection is None else self._connection.db()
         file: Path | None = getattr(database, "file", None)
-        return None if file is None else inode(file.parent)
+        return None if file is None else file_identity(file.parent)
 
     def renew_lease(self, name: str, at: float, report: dict[str, Any] | None = None) -> None:
         """Note that the lease's holder was alive at ``at`` (steady), and what it says of itself."""

@@ -25,12 +25,12 @@ _engine: RunVar[CapacityLimiter] = RunVar("motoko_engine_threads")
 _users: RunVar[CapacityLimiter] = RunVar("motoko_user_threads")
 
 
-async def in_thread(work: Callable[[], T]) -> T:
+async def run_in_thread(work: Callable[[], T]) -> T:
     """Run ``work`` of Motoko's own in a worker thread."""
     return await anyio.to_thread.run_sync(work, limiter=_limiter(_engine, ENGINE_THREADS))
 
 
-async def in_user_thread(work: Callable[[], T]) -> T:
+async def run_in_user_thread(work: Callable[[], T]) -> T:
     """Run a user's function in a worker thread: however many wait, Motoko's own work goes on."""
     return await anyio.to_thread.run_sync(work, limiter=_limiter(_users, USER_THREADS))
 
@@ -43,7 +43,7 @@ def _limiter(variable: RunVar[CapacityLimiter], threads: int) -> CapacityLimiter
     return limiter
 
 
-async def in_committer(database: Database, work: Callable[[], T]) -> T:
+async def run_in_committer(database: Database, work: Callable[[], T]) -> T:
     """Run ``work`` in the committer thread; a commit that was begun is waited for."""
     future = asyncio.wrap_future(database.submit(work))
     with anyio.CancelScope(shield=True):

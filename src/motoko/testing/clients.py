@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.changes import EditRun
-from motoko.core.edits import Claim, End, Started
+from motoko.core.edits import Claim, EndAttempt, MarkStarted
 from motoko.core.states import Lifecycle
 from motoko.storage.session import Session
 
@@ -81,7 +81,7 @@ def run_to_end(session: Session, key: RunKey, token: str, outcome: Lifecycle) ->
     """Have a CREATED run claimed, started and ended."""
     for edit in (
         Claim("launcher", token, 0.0),
-        Started(token, 0.0, "launcher"),
-        End(token, outcome, 0.0, "launcher", 0 if outcome is Lifecycle.FINISHED else 1),
+        MarkStarted(token, 0.0, "launcher"),
+        EndAttempt(token, outcome, 0.0, "launcher", 0 if outcome is Lifecycle.FINISHED else 1),
     ):
         session.add(EditRun(key, edit))

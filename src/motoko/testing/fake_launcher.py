@@ -15,21 +15,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from motoko.core.changes import EditRun
-from motoko.core.edits import Claim, End, Harvest, Started
+from motoko.core.edits import ApplyOutbox, Claim, EndAttempt, MarkStarted
 from motoko.core.states import Lifecycle
 from motoko.errors import StateError, UnknownRunError
-from motoko.launcher.harvest import typed
+from motoko.launcher.harvest import convert_fields
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from motoko.core.records import RunRecord
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class FakeOutcome:
     """How a fake run ends."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -39,22 +39,22 @@ class Ending:
     label: str | None = None
 
 
-def failing(reason: str = "on purpose", exit_code: int = 1) -> Ending:
+def failing(reason: str = "on purpose", exit_code: int = 1) -> FakeOutcome:
     """Return a bad ending."""
-    return Ending(outcome=Lifecycle.FAILED, exit_code=exit_code, reason=reason)
+    return FakeOutcome(outcome=Lifecycle.FAILED, exit_code=exit_code, reason=reason)
 
 
-Script = Callable[[Mapping[str, Any]], "Ending | Mapping[str, Any] | None"]
+Script = Callable[[Mapping[str, Any]], "FakeOutcome | Mapping[str, Any] | None"]
 
 
 class FakeLauncher:
     """Ends CREATED runs as ``scripts[study](job values)`` says, as soon as they appear.
 
-    A script returns the fields to set, an Ending, or None for a run without fields. Studies
+    A script returns the fields to set, an FakeOutcome, or None for a run without fields. Studies
     without a script are left alone.
     """
 
-    def __init__(self, store: Store, scripts: Mapping[str, Script]) -> None:
+    def __init__(self, store: WorkflowStore, scripts: Mapping[str, Script]) -> None:
         self._store = store
         self._scripts = scripts
         self._wake = threading.Event()
@@ -106,20 +106,22 @@ class FakeLauncher:
                 session.refresh()  # cancelled, claimed or deleted meanwhile
 
     def _end(
-        self, session: Session, record: RunRecord, result: Ending | Mapping[str, Any] | None
+        self, session: Session, record: RunRecord, result: FakeOutcome | Mapping[str, Any] | None
     ) -> None:
-        ending = result if isinstance(result, Ending) else Ending(fields=result or {})
+        ending = result if isinstance(result, FakeOutcome) else FakeOutcome(fields=result or {})
         types = self._store.field_types(record.study)
-        fields, _ = typed(ending.fields, types, f"run {record.key}")
+        fields, _ = convert_fields(ending.fields, types, f"run {record.key}")
         token, now = secrets.token_hex(4), self._store.now()
         for edit in (
             Claim("fake", token, now),
-            Started(token, now, "fake launcher"),
-            Harvest(token, 1, now, fields, ending.label),
-            End(token, ending.outcome, now, "fake launcher", ending.exit_code, ending.reason),
+            MarkStarted(token, now, "fake launcher"),
+            ApplyOutbox(token, 1, now, fields, ending.label),
+            EndAttempt(
+                token, ending.outcome, now, "fake launcher", ending.exit_code, ending.reason
+            ),
         ):
             session.add(EditRun(record.key, edit, blind=True))
         self._store.database.submit(session.commit).result()
 
 
-__all__ = ["Ending", "FakeLauncher", "Script", "failing"]
+__all__ = ["FakeLauncher", "FakeOutcome", "Script", "failing"]

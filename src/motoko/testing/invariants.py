@@ -31,7 +31,7 @@ TOLERANCE: Final = 1e-12  # relative, of numbers
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LogLine:
     """One line of the scripts' log, and which line it is."""
 
     number: int
@@ -136,19 +136,21 @@ def _same(found: Any, value: Any) -> bool:
 # -- executions ------------------------------------------------------------------------------
 
 
-def read_log(log: Path, run_name: str) -> list[Line]:
+def read_log(log: Path, run_name: str) -> list[LogLine]:
     """Return the lines of one run name in the scripts' log, in the order they were appended."""
     lines = []
     text = log.read_text(encoding="utf-8") if log.exists() else ""
     for number, line in enumerate(text.splitlines()):
         what, token, run, attempt, name = line.split(" ", 4)
         if name == run_name:
-            lines.append(Line(number, what, token, run, int(attempt), name))
+            lines.append(LogLine(number, what, token, run, int(attempt), name))
     return lines
 
 
-def _executions(records: list[RunRecord], lines: list[Line], killed: frozenset[str]) -> list[str]:
-    by_run: dict[str, list[Line]] = {}
+def _executions(
+    records: list[RunRecord], lines: list[LogLine], killed: frozenset[str]
+) -> list[str]:
+    by_run: dict[str, list[LogLine]] = {}
     for line in lines:
         by_run.setdefault(line.run, []).append(line)
     wrong = [f"{run} was executed, but is not there" for run in by_run.keys() - _names(records)]
@@ -161,7 +163,7 @@ def _names(records: Iterable[RunRecord]) -> set[str]:
     return {str(record.key) for record in records}
 
 
-def _one_run(record: RunRecord, lines: list[Line], killed: frozenset[str]) -> list[str]:
+def _one_run(record: RunRecord, lines: list[LogLine], killed: frozenset[str]) -> list[str]:
     wrong = []
     counts = Counter((line.what, line.token) for line in lines)
     for (what, token), times in counts.items():

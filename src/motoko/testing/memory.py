@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from motoko.config.study_file import StudyConfig, StudyFile
 from motoko.core.changes import CreateRun
 from motoko.core.parameter_space import job_identity, run_identity
-from motoko.core.records import Move, RunKey, RunRecord
-from motoko.server.state_dir import StateDirectory
+from motoko.core.records import RunKey, RunRecord, Transition
+from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
-from motoko.storage.session import transact
-from motoko.storage.store import Store
+from motoko.storage.session import run_transaction
+from motoko.storage.store import WorkflowStore
 from motoko.storage.tables import initialise
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def empty_database(studies: Iterable[str], database: Database | None = None) -> 
     found = Database.in_memory() if database is None else database
     names = list(studies)
     found.submit(
-        lambda: transact(found, lambda root: initialise(root, names), initialising=True)
+        lambda: run_transaction(found, lambda root: initialise(root, names), initialising=True)
     ).result()
     return found
 
@@ -54,14 +54,14 @@ def memory_store(
     *,
     directory: Path | None = None,
     clock: Clock | None = None,
-) -> Store:
+) -> WorkflowStore:
     """Return a store of these studies, by task manager, whose database lives in memory.
 
     ``directory`` stands for the workflow's; nothing is written there. Close the store after use.
     """
     place = directory or Path(tempfile.gettempdir()) / "workflow-in-memory"
     database = empty_database(studies)
-    return Store(StateDirectory(place / ".wf"), studies, database=database, clock=clock)
+    return WorkflowStore(StateDir(place / ".wf"), studies, database=database, clock=clock)
 
 
 def add_run(
@@ -95,7 +95,7 @@ def add_run(
         job=dict(job),
         replicate=replicate,
         fields=fields,
-        history=(Move(at, "CREATED", "test", 0),),
+        history=(Transition(at, "CREATED", "test", 0),),
     )
     session.add(CreateRun(record, digest))
     return record.key

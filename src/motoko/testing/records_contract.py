@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.core.changes import DeleteRun, EditRun, PushQuantities, RecordFiring, SetVariable
-from motoko.core.edits import Claim, End, Harvest, Retry, SetFields, Started
+from motoko.core.edits import ApplyOutbox, Claim, EndAttempt, MarkStarted, Retry, SetFields
 from motoko.core.states import Lifecycle
 from motoko.storage.session import Session
 from motoko.testing.clients import Clients, commit, eventually, run_to_end
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from motoko.core.records import RunKey
-    from motoko.storage.feed import Commit
+    from motoko.storage.feed import CommitNotice
     from motoko.testing.clients import Connect
 
 
@@ -72,7 +72,7 @@ class RecordsContract:
         """They are kept in order, wherever their parts begin and end."""
         key = add_run(clients.first, "mult", {"x": 1.0})
         clients.first.add(EditRun(key, Claim("l", "t", 0.0)))
-        clients.first.add(EditRun(key, Started("t", 0.0, "l")))
+        clients.first.add(EditRun(key, MarkStarted("t", 0.0, "l")))
         clients.commit_first()
         pushed: list[tuple[int, int]] = []
         for position, size in enumerate(sizes, start=1):
@@ -80,10 +80,10 @@ class RecordsContract:
             pushed.extend(points)
             for _ in range(2):  # what was harvested once is not taken again
                 clients.first.add(PushQuantities(key, "t", position, "e", points))
-                clients.first.add(EditRun(key, Harvest("t", position, 0.0)))
+                clients.first.add(EditRun(key, ApplyOutbox("t", position, 0.0)))
                 clients.commit_first()
         clients.first.add(PushQuantities(key, "another attempt's", 99, "e", ((0, 0),)))
-        clients.first.add(EditRun(key, End("t", Lifecycle.FAILED, 1.0, "l")))
+        clients.first.add(EditRun(key, EndAttempt("t", Lifecycle.FAILED, 1.0, "l")))
         clients.first.add(PushQuantities(key, "t", 99, "e", ((0, 0),)))
         clients.commit_first()
         clients.meet()
@@ -122,11 +122,11 @@ class RecordsContract:
         for n, key in enumerate(keys):
             session.add(EditRun(key, Claim("l", "t", 0.0, "old" if n < 6 else "new")))
         for key in keys[2:]:
-            session.add(EditRun(key, Started("t", 0.0, "l")))
-            session.add(EditRun(key, End("t", Lifecycle.FINISHED, 1.0, "l")))
+            session.add(EditRun(key, MarkStarted("t", 0.0, "l")))
+            session.add(EditRun(key, EndAttempt("t", Lifecycle.FINISHED, 1.0, "l")))
         session.add(EditRun(keys[2], Retry(2.0, "test", again=True)))
         session.add(EditRun(keys[2], Claim("l", "u", 3.0, "new")))
-        session.add(EditRun(keys[2], End("u", Lifecycle.FAILED, 4.0, "l")))
+        session.add(EditRun(keys[2], EndAttempt("u", Lifecycle.FAILED, 4.0, "l")))
         session.add(DeleteRun(keys[3]))
         clients.commit_first()
         clients.meet()
@@ -141,7 +141,7 @@ class RecordsContract:
 
     def test_own_commits_are_published_with_their_source(self, clients: Clients) -> None:
         """Subscribers learn which runs and whether variables were touched."""
-        heard: list[Commit] = []
+        heard: list[CommitNotice] = []
         end = clients.databases[0].feed.subscribe(heard.append)
         session = clients.session(source="me")
         key = add_run(session, "mult", {"x": 1.0})
@@ -157,7 +157,7 @@ class RecordsContract:
     def test_a_subscriber_that_fails_does_not_undo_a_commit(self, clients: Clients) -> None:
         """Its author is told nothing of it, for the commit is made."""
 
-        def fail(_commit: Commit) -> None:
+        def fail(_commit: CommitNotice) -> None:
             raise RuntimeError("the loop is closed")
 
         end = clients.databases[0].feed.subscribe(fail)
@@ -173,7 +173,7 @@ class RecordsContract:
         touched: set[RunKey] = set()
         variables = [False]
 
-        commits: list[Commit] = []
+        commits: list[CommitNotice] = []
         end = clients.databases[1].feed.subscribe(commits.append)
 
         def look() -> bool:

@@ -15,8 +15,8 @@ from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.core.values import MISSING
 from motoko.errors import ConflictError, Fenced, StateError, UnknownRunError
-from motoko.storage.scope import StretchScope
-from motoko.storage.session import Guard, transact
+from motoko.storage.scope import SegmentScope
+from motoko.storage.session import LeaseGuard, run_transaction
 from motoko.testing.clients import Clients, commit, run_to_end
 from motoko.testing.memory import add_run
 from motoko.testing.records_contract import RecordsContract
@@ -80,7 +80,7 @@ class StorageContract(RecordsContract):
 
     def test_a_snapshot_that_was_packed_away(self, clients: Clients, ended: RunKey) -> None:
         """It shows what it did, where that is still at hand, or it is a conflict."""
-        scope = StretchScope(clients.databases[0], cause="test")
+        scope = SegmentScope(clients.databases[0], cause="test")
         with scope.view() as session:
             assert session.tables.study_names() == ["add", "mult"]
         clients.second.add(EditRun(ended, SetFields({"y": 1})))
@@ -263,14 +263,14 @@ class StorageContract(RecordsContract):
 
         def give(token: str) -> None:
             database.submit(
-                lambda: transact(database, lambda t: t.write_lease("name", token, {}))
+                lambda: run_transaction(database, lambda t: t.write_lease("name", token, {}))
             ).result()
 
         give("mine")
-        session = clients.session(guard=Guard("name", "mine"))
+        session = clients.session(guard=LeaseGuard("name", "mine"))
         session.add(SetVariable(None, "n", 1))
         database.submit(
-            lambda: transact(database, lambda tables: tables.renew_lease("name", 5.0))
+            lambda: run_transaction(database, lambda tables: tables.renew_lease("name", 5.0))
         ).result()
         commit(database, session)
         session.add(SetVariable(None, "n", 2))

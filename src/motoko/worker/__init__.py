@@ -11,7 +11,7 @@ nothing must start at once. The launcher takes the other half of the protocol fr
 
 from __future__ import annotations
 
-from motoko.worker.attempt_context import Attempt, tolerate_narrow_encodings
+from motoko.worker.attempt_context import AttemptContext, tolerate_narrow_encodings
 from motoko.worker.handles import Job, Run
 from motoko.worker.json_codec import as_text, decode, encode
 from motoko.worker.outbox import (
@@ -31,7 +31,7 @@ __all__ = [
     "MAX_RECORD",
     "OUTBOX",
     "VERSION",
-    "Attempt",
+    "AttemptContext",
     "Job",
     "Run",
     "WorkerError",
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 tolerate_narrow_encodings()
-_here = Attempt()
+_here = AttemptContext()
 run = Run(_here)
 job = Job(_here)
 

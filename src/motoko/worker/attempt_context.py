@@ -29,7 +29,7 @@ EXIT = "exit"  # the wrapper's record of how the script ended
 OVER = "over"  # a launcher's mark of an end that left no such record
 
 
-class Attempt:
+class AttemptContext:
     """One attempt's inputs, read at first use, and what its outbox says so far."""
 
     __slots__ = ("_directory", "_inputs", "_said")

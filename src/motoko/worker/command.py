@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from motoko.worker.attempt_context import Attempt
+from motoko.worker.attempt_context import AttemptContext
 from motoko.worker.handles import Job, Run
 from motoko.worker.json_codec import as_text
 from motoko.worker.validation import WorkerError
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         (sys.stdout if arguments else sys.stderr).write(USAGE)
         return 0 if arguments else 2
-    attempt = Attempt()
+    attempt = AttemptContext()
     try:
         _dispatch(arguments[0], list(arguments[1:]), attempt)
     except UsageError as error:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _dispatch(command: str, rest: list[str], attempt: Attempt) -> None:
+def _dispatch(command: str, rest: list[str], attempt: AttemptContext) -> None:
     run, job = Run(attempt), Job(attempt)
     if command == "push":
         step = _take_step(rest)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from motoko.worker.attempt_context import Attempt
+    from motoko.worker.attempt_context import AttemptContext
 
 COLUMNS = ("id", "job_id", "run_name", "study", "replicate", "attempt", "workflow")
 PROPERTIES = ("directory", "fields", "job", "state")
@@ -33,9 +33,9 @@ class Job:
     __slots__ = ("_attempt",)
 
     if TYPE_CHECKING:
-        _attempt: Attempt
+        _attempt: AttemptContext
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: AttemptContext) -> None:
         object.__setattr__(self, "_attempt", attempt)
 
     def _values(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Run:
     __slots__ = ("_attempt",)
 
     if TYPE_CHECKING:
-        _attempt: Attempt
+        _attempt: AttemptContext
         id: int
         job_id: int
         run_name: str
@@ -109,7 +109,7 @@ class Run:
         attempt: int
         workflow: str
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: AttemptContext) -> None:
         object.__setattr__(self, "_attempt", attempt)
 
     @property

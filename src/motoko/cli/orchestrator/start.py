@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from motoko.api.workflow import Workflow
     from motoko.operations.services import Services
-    from motoko.operations.signals import Interruption
+    from motoko.operations.signals import SignalHandler
 
 HELP = "run the orchestrator"
 
@@ -64,10 +64,10 @@ def _detach(args: argparse.Namespace, workflow: Workflow) -> int:
     from motoko.cli import exit_status
     from motoko.operations.orchestrator_process import start_detached
     from motoko.operations.services import Services
-    from motoko.operations.shutdown import check_free
+    from motoko.operations.shutdown import check_lease_free
 
     with Services(workflow, temporary=False):
-        check_free(workflow.store, args.run_name)
+        check_lease_free(workflow.store, args.run_name)
         daemon = start_detached(workflow.store.state, args.run_name, args.motoko_argv)
         say(f"orchestrator of {args.run_name!r}: process {daemon.process.pid}, log {daemon.log}")
         _hint(workflow)
@@ -86,16 +86,16 @@ def _hint(workflow: Workflow) -> None:
 
 def _run(args: argparse.Namespace, workflow: Workflow) -> int:
     from motoko.cli import exit_status
-    from motoko.operations.signals import Interruption
+    from motoko.operations.signals import SignalHandler
 
-    interruption = Interruption()
+    interruption = SignalHandler()
     with interruption.caught():  # from the beginning: there is much to be imported
         _with_services(args, workflow, interruption)
     return exit_status.OK
 
 
 def _with_services(
-    args: argparse.Namespace, workflow: Workflow, interruption: Interruption
+    args: argparse.Namespace, workflow: Workflow, interruption: SignalHandler
 ) -> None:
     import logging
 
@@ -105,7 +105,7 @@ def _with_services(
     from motoko.operations import execute
     from motoko.operations.orchestrator_process import pid_file
     from motoko.operations.services import Services
-    from motoko.operations.shutdown import check_free
+    from motoko.operations.shutdown import check_lease_free
     from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
 
     logs.show(logging.INFO)
@@ -122,7 +122,7 @@ def _with_services(
             if not args.detach:
                 _hint(workflow)
             if args.retry_failed:
-                check_free(workflow.store, args.run_name)
+                check_lease_free(workflow.store, args.run_name)
                 retry_failed(workflow, args.run_name)
             services.resume(args.run_name)
             interruption.check()
@@ -137,7 +137,7 @@ def _with_services(
 
 @contextlib.contextmanager
 def _stopping_runs(
-    workflow: Workflow, services: Services, interruption: Interruption, *, wanted: bool
+    workflow: Workflow, services: Services, interruption: SignalHandler, *, wanted: bool
 ) -> Iterator[None]:
     from motoko.cli.remaining_runs import see_to_runs_after
     from motoko.errors import Fenced, LeaseHeld

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from motoko.storage.leases import Stall
+    from motoko.storage.leases import StallReport
 
 HELP = "show which orchestrators run"
 
@@ -34,10 +34,10 @@ def execute(args: argparse.Namespace) -> int:
     from motoko.operations.explain import unserved_runs
     from motoko.operations.orchestrator_process import log_file, log_files
     from motoko.operations.shutdown import running_orchestrators, stalled_orchestrators
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
     state = state_directory(args)
-    store = Store(state, {}, look=True)
+    store = WorkflowStore(state, {}, look=True)
     try:
         running, stalled = running_orchestrators(store), stalled_orchestrators(store)
         names = [name for name in sorted(running) if args.run_name in (None, name)]
@@ -61,7 +61,7 @@ def execute(args: argparse.Namespace) -> int:
     return exit_status.OK
 
 
-def stall_lines(stall: Stall) -> list[str]:
+def stall_lines(stall: StallReport) -> list[str]:
     """Return what to say of a stalled orchestrator: since when, then who waits for what."""
     from motoko.runtime.clock import utc
 

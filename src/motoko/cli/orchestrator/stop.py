@@ -28,9 +28,9 @@ def execute(args: argparse.Namespace) -> int:
     from motoko.cli import exit_status
     from motoko.cli.workflow_arguments import state_directory
     from motoko.operations.shutdown import stop_orchestrators
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
-    store = Store(state_directory(args), {}, look=True)
+    store = WorkflowStore(state_directory(args), {}, look=True)
     try:
         stopped = stop_orchestrators(store, args.run_name, stop_runs=args.stop_runs)
     finally:

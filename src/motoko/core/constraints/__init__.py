@@ -17,6 +17,6 @@ from __future__ import annotations
 
 from motoko.core.constraints.columns import Columns
 from motoko.core.constraints.constraint import ALL, Constraint, parse, parse_each
-from motoko.core.constraints.index_plan import Plan
+from motoko.core.constraints.index_plan import IndexPlan
 
-__all__ = ["ALL", "Columns", "Constraint", "Plan", "parse", "parse_each"]
+__all__ = ["ALL", "Columns", "Constraint", "IndexPlan", "parse", "parse_each"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from motoko.core.constraints.faults import Fault
+from motoko.core.constraints.faults import ConstraintFault
 from motoko.core.constraints.syntax_tree import Column
 from motoko.core.records import RESERVED_FIELDS, RUN_COLUMNS
 from motoko.core.values import TYPE_NAMES
@@ -28,7 +28,7 @@ class Columns:
     job: Mapping[str, str]
     run: Mapping[str, str]
 
-    def resolve(self, written: str, at: int) -> Column | Fault:
+    def resolve(self, written: str, at: int) -> Column | ConstraintFault:
         """Return the column called ``written``, or what is wrong with the name."""
         prefix, dot, name = written.rpartition(".")
         if not dot:
@@ -39,7 +39,7 @@ class Columns:
             return self._of_run(name, at)
         singular = prefix in ("job", "run")
         hint = f"Write {prefix}s.{name}." if singular else "Only jobs. and runs. may stand there."
-        return Fault(at, f"unknown column {written!r}", hint, nearness=0.0)
+        return ConstraintFault(at, f"unknown column {written!r}", hint, nearness=0.0)
 
     def warning(self, column: Column) -> str | None:
         """Return a warning if ``column`` is not declared but spelt almost like one that is."""
@@ -54,16 +54,16 @@ class Columns:
         """Return whether ``name`` is a declared field or a column that every run has."""
         return name in self.job or name in self.run or name in RUN_COLUMNS
 
-    def _bare(self, name: str, at: int) -> Column | Fault:
+    def _bare(self, name: str, at: int) -> Column | ConstraintFault:
         if name == _RUN_NAME:
             return _run_name(at)
         of_run = name in self.run or name in RUN_COLUMNS
         if name in self.job and of_run:
             what = f"column {name!r} is ambiguous: jobs and runs both have it"
-            return Fault(at, what, f"Write jobs.{name} or runs.{name}.", nearness=2.0)
+            return ConstraintFault(at, what, f"Write jobs.{name} or runs.{name}.", nearness=2.0)
         return self._of_job(name, at) if name in self.job else self._of_run(name, at)
 
-    def _of_job(self, name: str, at: int) -> Column | Fault:
+    def _of_job(self, name: str, at: int) -> Column | ConstraintFault:
         if name in self.job:
             shared = name in self.run or name in RUN_COLUMNS
             return Column("job", name, f"jobs.{name}" if shared else name, _type(self.job[name]))
@@ -71,9 +71,9 @@ class Columns:
             return Column("own", "job_id", self._shown("job_id"), "int")
         known = list(self.job)
         hint, nearness = suggestion(name, known), likeness(name, known)
-        return Fault(at, f"jobs have no field {name!r}", hint, nearness)
+        return ConstraintFault(at, f"jobs have no field {name!r}", hint, nearness)
 
-    def _of_run(self, name: str, at: int) -> Column | Fault:
+    def _of_run(self, name: str, at: int) -> Column | ConstraintFault:
         if name == _RUN_NAME:
             return _run_name(at)
         if name in RUN_COLUMNS:
@@ -82,7 +82,7 @@ class Columns:
             return Column("field", name, self._shown(name), _type(self.run[name]))
         if self.run or name in RESERVED_FIELDS:
             nearness = likeness(name, self._known())
-            return Fault(at, f"unknown column {name!r}", self._suggestion(name), nearness)
+            return ConstraintFault(at, f"unknown column {name!r}", self._suggestion(name), nearness)
         return Column("field", name, self._shown(name), None)
 
     def _suggestion(self, name: str) -> str:
@@ -102,8 +102,8 @@ def _type(declared: str) -> str | None:
     return declared if declared in TYPE_NAMES else None
 
 
-def _run_name(at: int) -> Fault:
-    return Fault(
+def _run_name(at: int) -> ConstraintFault:
+    return ConstraintFault(
         at,
         "'run_name' is not a column: a run name never enters this language",
         "Selections are scoped by workflow.run_name; set that instead.",

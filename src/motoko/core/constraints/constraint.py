@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, Final
 
-from motoko.core.constraints.evaluate import compiled
-from motoko.core.constraints.faults import Fault, error
-from motoko.core.constraints.index_plan import planned
+from motoko.core.constraints.evaluate import compile_predicate
+from motoko.core.constraints.faults import ConstraintFault, error
+from motoko.core.constraints.index_plan import plan_index
 from motoko.core.constraints.syntax_tree import And, conjunction, convert, render
-from motoko.core.constraints.typing import Checker
+from motoko.core.constraints.typing import TypeChecker
 from motoko.errors import ConstraintError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from motoko.core.constraints.columns import Columns
     from motoko.core.constraints.evaluate import Check
-    from motoko.core.constraints.index_plan import Plan
+    from motoko.core.constraints.index_plan import IndexPlan
     from motoko.core.constraints.syntax_tree import Comparison, Tree
     from motoko.core.records import RunRecord
 
@@ -35,13 +35,13 @@ class Constraint:
     tree: Tree[Comparison] = field(repr=False)
     warnings: tuple[str, ...] = field(compare=False)
     _check: Check = field(repr=False, compare=False)
-    _plan: Plan = field(repr=False, compare=False)
+    _plan: IndexPlan = field(repr=False, compare=False)
 
     def matches(self, record: RunRecord) -> bool:
         """Return whether the run matches."""
         return self._check(record)
 
-    def plan(self) -> Plan:
+    def plan(self) -> IndexPlan:
         """Return a superset of the matching runs that indexes can answer."""
         return self._plan
 
@@ -64,7 +64,7 @@ def parse(constraints: str | Sequence[str] | None, columns: Columns) -> Constrai
     warnings: dict[str, None] = {}
     for text in _texts(constraints, columns):
         if text.strip():
-            checker = Checker(text, columns)
+            checker = TypeChecker(text, columns)
             trees.append(_typed(text, checker, columns))
             warnings.update(dict.fromkeys(checker.warnings))
     return _constraint(conjunction(tuple(trees)), tuple(warnings)) if trees else ALL
@@ -108,18 +108,18 @@ def _texts(constraints: Any, columns: Columns) -> Sequence[str]:
     return constraints
 
 
-def _typed(text: str, checker: Checker, columns: Columns) -> Tree[Comparison]:
+def _typed(text: str, checker: TypeChecker, columns: Columns) -> Tree[Comparison]:
     # Importing and building the parser takes some 60 ms: not for those who never parse.
-    from motoko.core.constraints.grammar import read
+    from motoko.core.constraints.grammar import parse_text
 
-    written = read(text)
-    if isinstance(written, Fault):
+    written = parse_text(text)
+    if isinstance(written, ConstraintFault):
         raise error(written, text, columns.study)
     return convert(written, checker.check)
 
 
 def _constraint(tree: Tree[Comparison], warnings: tuple[str, ...]) -> Constraint:
-    return Constraint(render(tree), tree, warnings, compiled(tree), planned(tree))
+    return Constraint(render(tree), tree, warnings, compile_predicate(tree), plan_index(tree))
 
 
 ALL: Final = _constraint(And(()), ())

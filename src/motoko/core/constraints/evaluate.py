@@ -12,7 +12,15 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from motoko.core.constraints.syntax_tree import And, Column, Comparison, Not, Or, Tree, moment
+from motoko.core.constraints.syntax_tree import (
+    And,
+    Column,
+    Comparison,
+    Not,
+    Or,
+    Tree,
+    parse_timestamp,
+)
 from motoko.core.records import RESOURCES
 from motoko.core.values import MISSING
 
@@ -33,12 +41,12 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-def compiled(tree: Tree[Comparison], negated: bool = False) -> Check:
+def compile_predicate(tree: Tree[Comparison], negated: bool = False) -> Check:
     """Return the function that says whether ``tree`` (or its negation) is true of a record."""
     if isinstance(tree, Not):
-        return compiled(tree.item, not negated)
+        return compile_predicate(tree.item, not negated)
     if isinstance(tree, And | Or):
-        checks = [compiled(item, negated) for item in tree.items]
+        checks = [compile_predicate(item, negated) for item in tree.items]
         return _all(checks) if isinstance(tree, And) != negated else _any(checks)
     return _comparison(tree, negated != tree.negated)
 
@@ -104,7 +112,7 @@ def _ordered(compare: Callable[[Any, Any], bool], value: Any) -> Predicate:
         return lambda given: _is_moment(given) and compare(given, value)
     if not isinstance(value, str):
         return lambda given: given.__class__ in _NUMBERS and compare(given, value)
-    time = moment(value)
+    time = parse_timestamp(value)
     if time is None:
         return lambda given: isinstance(given, str) and compare(given, value)
     # Text that says a time is also comparable with times in fields that nobody declared.

@@ -11,7 +11,7 @@ _SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ConstraintFault:
     """Something wrong at character ``at`` (from 0) of a constraint's text.
 
     ``nearness``: how much an unknown name is like one of the study's, 1 where no name is unknown,
@@ -24,7 +24,7 @@ class Fault:
     nearness: float = 1.0
 
 
-def error(fault: Fault, text: str, study: str) -> ConstraintError:
+def error(fault: ConstraintFault, text: str, study: str) -> ConstraintError:
     """Return the error that shows ``text`` with a mark under the fault."""
     line, mark = _excerpt(text, fault.at)
     quote = '"' if "'" in line and '"' not in line else "'"

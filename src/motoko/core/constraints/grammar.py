@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from motoko.core.constraints.faults import Fault
+from motoko.core.constraints.faults import ConstraintFault
 from motoko.core.constraints.syntax_tree import (
     NAME,
     WORD,
-    Given,
     Not,
     Operator,
+    RawComparison,
+    RawValue,
     Tree,
-    Written,
     conjunction,
     disjunction,
 )
@@ -63,7 +63,7 @@ _JOINTS: Final = {
 class _Nested(NamedTuple):
     """A tree, and how deep the parentheses and negations in its text are nested."""
 
-    tree: Tree[Written]
+    tree: Tree[RawComparison]
     depth: int
 
 
@@ -96,17 +96,19 @@ class _Builder(Transformer[Token, _Nested]):
     def stranger(self, parts: list[Any]) -> _Nested:
         return _Nested(_written(parts[0], "in", True, parts[1]), 0)
 
-    def members(self, values: list[Given]) -> tuple[Given, ...]:
+    def members(self, values: list[RawValue]) -> tuple[RawValue, ...]:
         return tuple(values)
 
-    def value(self, tokens: list[Token]) -> Given:
+    def value(self, tokens: list[Token]) -> RawValue:
         token = tokens[0]
         kind = cast("Any", _KINDS[token.type])
-        return Given(kind, _unquoted(token) if kind == "text" else str(token), _start(token))
+        return RawValue(kind, _unquoted(token) if kind == "text" else str(token), _start(token))
 
 
-def _written(name: Token, operator: Operator, negated: bool, values: tuple[Given, ...]) -> Written:
-    return Written(str(name), _start(name), operator, negated, values)
+def _written(
+    name: Token, operator: Operator, negated: bool, values: tuple[RawValue, ...]
+) -> RawComparison:
+    return RawComparison(str(name), _start(name), operator, negated, values)
 
 
 def _deepest(parts: Iterable[_Nested]) -> int:
@@ -128,22 +130,22 @@ def _parser() -> Lark:
 
 
 @lru_cache(maxsize=256)
-def read(text: str) -> Tree[Written] | Fault:
+def parse_text(text: str) -> Tree[RawComparison] | ConstraintFault:
     """Return the tree of ``text`` (not blank), or what is wrong with it."""
     if len(text) > MAX_LENGTH:
         what = f"it is {len(text)} characters long; at most {MAX_LENGTH} are allowed"
-        return Fault(MAX_LENGTH, what, "Select in several steps.")
+        return ConstraintFault(MAX_LENGTH, what, "Select in several steps.")
     try:
         nested = cast("_Nested", _parser().parse(text))
     except UnexpectedInput as unexpected:
         return _fault(text, unexpected)
     if nested.depth > MAX_DEPTH:
         what = f"it is nested {nested.depth} deep; at most {MAX_DEPTH} are allowed"
-        return Fault(0, what, "Leave out parentheses and negations that are not needed.")
+        return ConstraintFault(0, what, "Leave out parentheses and negations that are not needed.")
     return nested.tree
 
 
-def _fault(text: str, unexpected: UnexpectedInput) -> Fault:
+def _fault(text: str, unexpected: UnexpectedInput) -> ConstraintFault:
     at, expected = len(text.rstrip()), set[str]()
     if isinstance(unexpected, UnexpectedToken):
         expected = set(unexpected.accepts or unexpected.expected)
@@ -154,9 +156,9 @@ def _fault(text: str, unexpected: UnexpectedInput) -> Fault:
         at = unexpected.pos_in_stream or 0
     found = _found(text, at)
     if found == "')'" and not expected & {"NAME", "OPERATOR", "NUMBER", "_IN", "LPAR"}:
-        return Fault(at, "this ')' closes nothing")
+        return ConstraintFault(at, "this ')' closes nothing")
     what = f"{_wanted(expected)} expected, found {found or 'the end'}"
-    return Fault(at, what, _hint(text, at, found, expected))
+    return ConstraintFault(at, what, _hint(text, at, found, expected))
 
 
 def _found(text: str, at: int) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class IndexPlan:
     """Runs in one of ``states`` (None: in any) with an id from ``id_min`` to ``id_max``.
 
     Both bounds are included, None is no bound. ``exact``: these are the matching runs and no
@@ -48,7 +48,7 @@ class _States:
 
 
 @dataclass(frozen=True, slots=True)
-class _Region:
+class _Candidates:
     """States times ids from ``low`` to ``high`` (whole, or infinite)."""
 
     states: _States
@@ -56,24 +56,24 @@ class _Region:
     high: float = math.inf
     exact: bool = True
 
-    def __and__(self, other: _Region) -> _Region:
+    def __and__(self, other: _Candidates) -> _Candidates:
         low, high = max(self.low, other.low), min(self.high, other.high)
         states = self.states & other.states
         if low > high or states == _NONE:
             return _NOTHING
-        return _Region(states, low, high, self.exact and other.exact)
+        return _Candidates(states, low, high, self.exact and other.exact)
 
-    def __or__(self, other: _Region) -> _Region:
+    def __or__(self, other: _Candidates) -> _Candidates:
         if _NOTHING in (self, other):
             return other if self == _NOTHING else self
-        return _Region(
+        return _Candidates(
             self.states | other.states,
             min(self.low, other.low),
             max(self.high, other.high),
             self.exact and other.exact and self._joins(other),
         )
 
-    def _joins(self, other: _Region) -> bool:
+    def _joins(self, other: _Candidates) -> bool:
         """Return whether the union is a region without anything in it that is in neither."""
         if self._within(other) or other._within(self):
             return True
@@ -81,15 +81,15 @@ class _Region:
         touching = max(self.low, other.low) <= min(self.high, other.high) + 1
         return same_ids or (self.states == other.states and touching)
 
-    def _within(self, other: _Region) -> bool:
+    def _within(self, other: _Candidates) -> bool:
         ids = other.low <= self.low and self.high <= other.high
         return ids and self.states & other.states == self.states
 
 
 _NONE: Final = _States(frozenset())
-_NOTHING: Final = _Region(_NONE, 0, 0)
-_EVERYTHING: Final = _Region(_States(frozenset(), True))
-_UNKNOWN: Final = _Region(_States(frozenset(), True), exact=False)
+_NOTHING: Final = _Candidates(_NONE, 0, 0)
+_EVERYTHING: Final = _Candidates(_States(frozenset(), True))
+_UNKNOWN: Final = _Candidates(_States(frozenset(), True), exact=False)
 
 _INVERSE: Final = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _ID_RANGES: Final[dict[str, Callable[[float], tuple[float, float]]]] = {
@@ -100,10 +100,10 @@ _ID_RANGES: Final[dict[str, Callable[[float], tuple[float, float]]]] = {
 }
 
 
-def planned(tree: Tree[Comparison]) -> Plan:
+def plan_index(tree: Tree[Comparison]) -> IndexPlan:
     """Return the narrowest plan that indexes of states and ids allow."""
     region = _region(tree, negated=False)
-    return Plan(
+    return IndexPlan(
         states=None if region.states.others else region.states.names,
         id_min=None if region.low == -math.inf else int(region.low),
         id_max=None if region.high == math.inf else int(region.high),
@@ -111,7 +111,7 @@ def planned(tree: Tree[Comparison]) -> Plan:
     )
 
 
-def _region(tree: Tree[Comparison], negated: bool) -> _Region:
+def _region(tree: Tree[Comparison], negated: bool) -> _Candidates:
     if isinstance(tree, Not):
         return _region(tree.item, not negated)
     if isinstance(tree, And | Or):
@@ -128,25 +128,25 @@ def _region(tree: Tree[Comparison], negated: bool) -> _Region:
     return _of_comparison(tree, negated != tree.negated)
 
 
-def _of_comparison(test: Comparison, negated: bool) -> _Region:
+def _of_comparison(test: Comparison, negated: bool) -> _Candidates:
     # A run always has an id and a state, so these comparisons are never unknown.
     if test.column.source != "own":
         return _UNKNOWN
     if test.column.name == "state" and test.operator in ("=", "in"):
-        return _Region(_States(frozenset(test.values), negated))
+        return _Candidates(_States(frozenset(test.values), negated))
     if test.column.name == "id":
         return _of_id(test, negated)
     return _UNKNOWN
 
 
-def _of_id(test: Comparison, negated: bool) -> _Region:
+def _of_id(test: Comparison, negated: bool) -> _Candidates:
     if test.operator in _INVERSE:
         sign = _INVERSE[test.operator] if negated else test.operator
-        return _Region(_EVERYTHING.states, *_ID_RANGES[sign](test.values[0]))
+        return _Candidates(_EVERYTHING.states, *_ID_RANGES[sign](test.values[0]))
     ids = {int(value) for value in test.values if value == int(value)}
     if negated:
         return _UNKNOWN if ids else _EVERYTHING
     if not ids:
         return _NOTHING
     low, high = min(ids), max(ids)
-    return _Region(_EVERYTHING.states, low, high, exact=high - low + 1 == len(ids))
+    return _Candidates(_EVERYTHING.states, low, high, exact=high - low + 1 == len(ids))

@@ -54,7 +54,7 @@ Tree: TypeAlias = "Leaf | And[Leaf] | Or[Leaf] | Not[Leaf]"
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class RawValue:
     """A right side as written, beginning at character ``at``; text is without its quotes."""
 
     kind: Literal["number", "text", "word"]
@@ -63,14 +63,14 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class RawComparison:
     """A comparison as written; its column's name begins at character ``at``."""
 
     name: str
     at: int
     operator: Operator
     negated: bool
-    values: tuple[Given, ...]
+    values: tuple[RawValue, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def literal(value: Any) -> str:
     return f'"{escaped}"'
 
 
-def moment(text: str) -> datetime | None:
+def parse_timestamp(text: str) -> datetime | None:
     """Return the time (in UTC) that ``text`` says in ISO 8601, None if it says none."""
     try:
         time: datetime = coerce(text, "datetime", "time")

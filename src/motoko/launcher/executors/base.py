@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
     from motoko.config import QueueLimits
     from motoko.core.states import Lifecycle
-    from motoko.launcher.attempts import Active, Pool
+    from motoko.launcher.attempts import Attempt, SlotPool
     from motoko.launcher.claiming import Load
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """The living side of a pool's attempts; what happens to them goes into the notebook."""
 
     @property
-    def pool(self) -> Pool:
+    def pool(self) -> SlotPool:
         """Its attempts."""
         ...
 
@@ -27,19 +27,19 @@ class Crew(Protocol):
         """Begin to work, until the tasks are cancelled."""
         ...
 
-    def admit(self, active: Active) -> None:
+    def admit(self, active: Attempt) -> None:
         """Have an attempt begun as soon as there is room for it."""
         ...
 
-    def end_early(self, active: Active, outcome: Lifecycle) -> None:
+    def end_early(self, active: Attempt, outcome: Lifecycle) -> None:
         """Have an attempt ended; the first reason counts. CREATED: to be tried again later."""
         ...
 
-    def let_go(self, active: Active) -> None:
+    def let_go(self, active: Attempt) -> None:
         """End an attempt of a run that is not this launcher's any more, and record nothing."""
         ...
 
-    async def take_over(self, active: Active, *, restarted: bool = False) -> None:
+    async def take_over(self, active: Attempt, *, restarted: bool = False) -> None:
         """Go on with an attempt of a launcher that is gone; ``restarted``: so was the machine."""
         ...
 
@@ -48,10 +48,10 @@ class Crew(Protocol):
         ...
 
 
-class Crews:
+class ExecutorSet:
     """All crews of a launcher, by generator."""
 
-    def __init__(self, crews: Mapping[str, Crew]) -> None:
+    def __init__(self, crews: Mapping[str, Executor]) -> None:
         self._crews = dict(crews)
 
     def run(self, tasks: TaskGroup) -> None:
@@ -59,26 +59,26 @@ class Crews:
         for crew in self._crews.values():
             crew.run(tasks)
 
-    def named(self, generator: str) -> Crew:
+    def named(self, generator: str) -> Executor:
         """Return the crew that works with a generator."""
         return self._crews[generator]
 
-    def of(self, active: Active) -> Crew:
+    def of(self, active: Attempt) -> Executor:
         """Return who attends to an attempt."""
         for crew in self._crews.values():
             if crew.pool.has(active):
                 return crew
         return self._crews[active.terms.generator]
 
-    def attempts(self) -> list[Active]:
+    def attempts(self) -> list[Attempt]:
         """Return all attempts whose end is not recorded yet."""
         return [active for crew in self._crews.values() for active in crew.pool.all()]
 
-    def remove(self, active: Active) -> None:
+    def remove(self, active: Attempt) -> None:
         """Forget an attempt."""
         self.of(active).pool.remove(active)
 
-    def waiting(self) -> list[Active]:
+    def waiting(self) -> list[Attempt]:
         """Return the attempts that wait for a slot."""
         pools = [crew.pool for crew in self._crews.values()]
         return [active for pool in pools for active in pool.all() if pool.waits(active)]

@@ -12,14 +12,20 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from motoko.runtime.processes import ProcessId, group_members, identify, is_alive, signal_group
+from motoko.runtime.processes import (
+    ProcessIdentity,
+    group_members,
+    identify,
+    is_alive,
+    signal_group,
+)
 from motoko.runtime.signals import changeable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from motoko.launcher.executors.process_handle import Order
-    from motoko.launcher.run_directory import Source
+    from motoko.launcher.executors.process_handle import LaunchSpec
+    from motoko.launcher.run_directory import ScriptFile
 
 SHELL: Final = "/bin/sh"
 WRAPPER: Final = str(Path(__file__).parent.parent / "wrapper.sh")
@@ -35,7 +41,7 @@ YOUNG: Final = 1.0  # seconds that a process has lived
 AGAIN: Final = 0.3  # seconds until a young one is asked to end once more
 
 
-class BashGenerator:
+class BashLauncher:
     """Starts each attempt under the wrapper, with the launcher's environment."""
 
     name = "bash"
@@ -51,7 +57,7 @@ class BashGenerator:
         self._base = base
         self._preserving = preserving(base)
 
-    def submit(self, order: Order) -> LocalProcess:
+    def submit(self, order: LaunchSpec) -> LocalProcess:
         """Start the attempt's wrapper."""
         arguments = [
             SHELL,
@@ -72,7 +78,7 @@ class BashGenerator:
         )
         return LocalProcess(pid)
 
-    def attach(self, process: ProcessId) -> LocalProcess | None:
+    def attach(self, process: ProcessIdentity) -> LocalProcess | None:
         """Watch a process that is not this one's child."""
         found = LocalProcess(process.pid, process)
         if is_alive(process):  # asked now that its number cannot be given to another unnoticed
@@ -96,7 +102,7 @@ def is_identifier(name: str) -> bool:
     return name.isascii() and name.isidentifier()
 
 
-def command(script: Source, bash_options: tuple[str, ...] = ()) -> list[str]:
+def command(script: ScriptFile, bash_options: tuple[str, ...] = ()) -> list[str]:
     """Return how to run a script: by its ``#!`` line, without one by bash.
 
     A script need not be executable. ``bash_options`` make bash run it, except where the ``#!`` line
@@ -147,7 +153,7 @@ def passable(variables: Mapping[str, str]) -> dict[str, str]:
 class LocalProcess:
     """A process on this machine that leads its group; a child if its identity is not given."""
 
-    def __init__(self, pid: int, process: ProcessId | None = None) -> None:
+    def __init__(self, pid: int, process: ProcessIdentity | None = None) -> None:
         self.pid = pid
         self.over = False
         self._child = process is None
@@ -159,7 +165,7 @@ class LocalProcess:
         self._descriptor = _pidfd(pid)
 
     @property
-    def process(self) -> ProcessId | None:
+    def process(self) -> ProcessIdentity | None:
         """The process; a child that has ended and was collected had one, but nobody asked."""
         if self._process is None and not self.over:
             self._process = identify(self.pid)

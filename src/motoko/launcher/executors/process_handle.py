@@ -9,21 +9,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from motoko.launcher.claiming import Terms
-    from motoko.launcher.run_directory import Place, Source
-    from motoko.runtime.processes import ProcessId
+    from motoko.launcher.run_directory import AttemptPaths, ScriptFile
+    from motoko.runtime.processes import ProcessIdentity
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class LaunchSpec:
     """One attempt to be run: where, what and how. ``variables`` go into its environment."""
 
-    place: Place
-    script: Source
+    place: AttemptPaths
+    script: ScriptFile
     terms: Terms
     variables: Mapping[str, str]
 
 
-class Handle(Protocol):
+class ProcessHandle(Protocol):
     """An attempt that was submitted."""
 
     @property
@@ -32,7 +32,7 @@ class Handle(Protocol):
         ...
 
     @property
-    def process(self) -> ProcessId | None:
+    def process(self) -> ProcessIdentity | None:
         """The process that leads it, None where there is none on this machine."""
         ...
 
@@ -64,10 +64,10 @@ class Generator(Protocol):
         """The name by which motoko.yaml asks for it."""
         ...
 
-    def submit(self, order: Order) -> Handle:
+    def submit(self, order: LaunchSpec) -> ProcessHandle:
         """Have the attempt run; blocks for a moment. OSError where that cannot be done."""
         ...
 
-    def attach(self, process: ProcessId) -> Handle | None:
+    def attach(self, process: ProcessIdentity) -> ProcessHandle | None:
         """Watch an attempt that another launcher submitted; None if it has ended already."""
         ...

@@ -7,9 +7,17 @@
 
 from __future__ import annotations
 
-from motoko.testing.fake_scheduler.cluster import Cluster, Executor, Job, Task
+from motoko.testing.fake_scheduler.cluster import Cluster, FakeJob, FakeTask, JobRunner
 from motoko.testing.fake_scheduler.commands import Programs
-from motoko.testing.fake_scheduler.failure_modes import Mishap
+from motoko.testing.fake_scheduler.failure_modes import FailureMode
 from motoko.testing.fake_scheduler.service import FakeScheduler
 
-__all__ = ["Cluster", "Executor", "FakeScheduler", "Job", "Mishap", "Programs", "Task"]
+__all__ = [
+    "Cluster",
+    "FailureMode",
+    "FakeJob",
+    "FakeScheduler",
+    "FakeTask",
+    "JobRunner",
+    "Programs",
+]

@@ -17,7 +17,7 @@ KILL: Final = 9
 
 
 @dataclass(eq=False, slots=True)
-class Job:
+class FakeJob:
     """One submission. ``limit`` is in seconds, ``throttle``: how many tasks may run at a time."""
 
     id: str
@@ -30,7 +30,7 @@ class Job:
     limit: float | None = None
     throttle: int | None = None
     requeue: bool = True
-    tasks: list[Task] = field(default_factory=list)
+    tasks: list[FakeTask] = field(default_factory=list)
 
     @property
     def array(self) -> bool:
@@ -39,14 +39,14 @@ class Job:
 
 
 @dataclass(eq=False, slots=True)
-class Task:
+class FakeTask:
     """A job that is no array (``index`` None), or one task of an array.
 
     ``code`` and ``signal`` are those of its script. ``listed``: squeue and scontrol know it;
     ``accounted``: sacct does. ``wont_start``: it waits for its reason to go.
     """
 
-    job: Job
+    job: FakeJob
     index: int | None
     id: str
     state: str = PENDING
@@ -78,18 +78,18 @@ class Task:
         return name in (own, self.job.id)
 
 
-class Executor(Protocol):
+class JobRunner(Protocol):
     """What runs the scripts of tasks."""
 
-    def begin(self, task: Task) -> None:
+    def begin(self, task: FakeTask) -> None:
         """Have a task's script begin."""
         ...
 
-    def ended(self, task: Task) -> tuple[int, int] | None:
+    def ended(self, task: FakeTask) -> tuple[int, int] | None:
         """Return exit code and signal of a task's script, None while it runs."""
         ...
 
-    def end(self, task: Task) -> None:
+    def end(self, task: FakeTask) -> None:
         """End a task's script now."""
         ...
 
@@ -102,7 +102,7 @@ class Cluster:
 
     def __init__(
         self,
-        executor: Executor,
+        executor: JobRunner,
         clock: Callable[[], float],
         *,
         slots: int = 16,
@@ -110,7 +110,7 @@ class Cluster:
         max_array_size: int = 10001,
         accounting: bool = False,
     ) -> None:
-        self.jobs: list[Job] = []
+        self.jobs: list[FakeJob] = []
         self.now = clock
         self.slots = slots
         self.remembered = remembered
@@ -121,18 +121,20 @@ class Cluster:
 
     # -- jobs ------------------------------------------------------------------------------
 
-    def tasks(self, name: str | None = None) -> Iterator[Task]:
+    def tasks(self, name: str | None = None) -> Iterator[FakeTask]:
         """Return all tasks, or those that a command means by ``name``, forgotten ones too."""
         for job in self.jobs:
             for task in job.tasks:
                 if name is None or task.named(name):
                     yield task
 
-    def submit(self, job: Job, indexes: Iterable[int] | None = None, *, held: bool = False) -> Job:
+    def submit(
+        self, job: FakeJob, indexes: Iterable[int] | None = None, *, held: bool = False
+    ) -> FakeJob:
         """Take a job, whose ``id`` is given here."""
         job.id = str(next(self._ids))
         for index in [None] if indexes is None else indexes:
-            job.tasks.append(Task(job, index, job.id, submitted=self.now()))
+            job.tasks.append(FakeTask(job, index, job.id, submitted=self.now()))
         if held:
             for task in job.tasks:
                 self.hold(task, "JobHeldUser")
@@ -164,14 +166,14 @@ class Cluster:
                 self.start(task)
                 free -= 1
 
-    def _follow(self, task: Task) -> None:
+    def _follow(self, task: FakeTask) -> None:
         result = self._executor.ended(task)
         if result is not None:
             self._ended(task, *result)
         elif task.job.limit is not None and self.now() - (task.started or 0.0) > task.job.limit:
             self.finish(task, "TIMEOUT", "TimeLimit", signal=TERM)
 
-    def _ended(self, task: Task, code: int, signal: int) -> None:
+    def _ended(self, task: FakeTask, code: int, signal: int) -> None:
         if signal:
             self._over(task, "FAILED", "JobLaunchFailure", 0, signal)
         elif code:
@@ -179,13 +181,13 @@ class Cluster:
         else:
             self._over(task, "COMPLETED", "None", 0, 0)
 
-    def _may_start(self, task: Task) -> bool:
+    def _may_start(self, task: FakeTask) -> bool:
         throttle = task.job.throttle
         return throttle is None or sum(1 for t in task.job.tasks if t.going) < throttle
 
     # -- what happens to tasks -------------------------------------------------------------
 
-    def start(self, task: Task) -> None:
+    def start(self, task: FakeTask) -> None:
         """Start a task."""
         if task.index is not None and task.id == task.job.id and self._others_wait(task):
             task.id = str(next(self._ids))
@@ -193,11 +195,11 @@ class Cluster:
         task.started = self.now()
         self._executor.begin(task)
 
-    def _others_wait(self, task: Task) -> bool:
+    def _others_wait(self, task: FakeTask) -> bool:
         # The last task of an array to start keeps the array's own id.
         return any(t is not task and t.state == PENDING and t.listed for t in task.job.tasks)
 
-    def finish(self, task: Task, state: str, reason: str = "None", *, signal: int = 0) -> None:
+    def finish(self, task: FakeTask, state: str, reason: str = "None", *, signal: int = 0) -> None:
         """End a task from outside, in this state."""
         if task.over:
             return
@@ -205,7 +207,7 @@ class Cluster:
             self._executor.end(task)
         self._over(task, state, reason, 0, signal)
 
-    def _over(self, task: Task, state: str, reason: str, code: int, signal: int) -> None:
+    def _over(self, task: FakeTask, state: str, reason: str, code: int, signal: int) -> None:
         task.state, task.reason, task.code, task.signal = state, reason, code, signal
         task.ended = self.now()
 
@@ -223,7 +225,7 @@ class Cluster:
                 task.listed = task.index is None or name == task.job.id
         return bool(found)
 
-    def requeue(self, task: Task, reason: str = "BeginTime", *, held: bool = False) -> None:
+    def requeue(self, task: FakeTask, reason: str = "BeginTime", *, held: bool = False) -> None:
         """Put a running task back into the queue."""
         if task.going:
             self._executor.end(task)
@@ -231,27 +233,27 @@ class Cluster:
         task.wont_start = held
         task.restarts += 1
 
-    def hold(self, task: Task, reason: str) -> None:
+    def hold(self, task: FakeTask, reason: str) -> None:
         """Keep a waiting task from starting, for this reason."""
         if task.state == PENDING:
             task.reason, task.wont_start = reason, True
 
-    def release(self, task: Task) -> None:
+    def release(self, task: FakeTask) -> None:
         """Let a waiting task start."""
         if task.state == PENDING:
             task.reason, task.wont_start = "None", False
 
-    def suspend(self, task: Task) -> None:
+    def suspend(self, task: FakeTask) -> None:
         """Suspend a running task; its script is taken to make no progress."""
         if task.state == RUNNING:
             task.state, task.suspended = SUSPENDED, self.now()
 
-    def resume(self, task: Task) -> None:
+    def resume(self, task: FakeTask) -> None:
         """Resume a suspended task."""
         if task.state == SUSPENDED:
             task.state = RUNNING
 
-    def forget(self, task: Task) -> None:
+    def forget(self, task: FakeTask) -> None:
         """Lose a task: it ends, and squeue, scontrol and sacct know nothing of it."""
         if task.going:
             self._executor.end(task)
@@ -260,4 +262,4 @@ class Cluster:
         task.listed = task.accounted = False
 
 
-__all__ = ["PENDING", "RUNNING", "SUSPENDED", "Cluster", "Executor", "Job", "Task"]
+__all__ = ["PENDING", "RUNNING", "SUSPENDED", "Cluster", "FakeJob", "FakeTask", "JobRunner"]

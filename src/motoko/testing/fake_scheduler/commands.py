@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.testing.fake_scheduler import output
-from motoko.testing.fake_scheduler.cluster import Job
-from motoko.testing.fake_scheduler.failure_modes import Mishap
+from motoko.testing.fake_scheduler.cluster import FakeJob
+from motoko.testing.fake_scheduler.failure_modes import FailureMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from motoko.testing.fake_scheduler.cluster import Cluster, Task
+    from motoko.testing.fake_scheduler.cluster import Cluster, FakeTask
 
 NAMES: Final = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
 AWAY: Final = "Unable to contact slurm controller (connect failure)"
@@ -37,11 +37,18 @@ SHORT_OPTIONS: Final = {
     "-a": "array", "-H": "hold", "-j": "jobs",
 }  # fmt: skip
 SHORT_WITH_VALUE: Final = frozenset("JoDctajpnNACwxdb")
-BAD: Final = frozenset({Mishap.REFUSED, Mishap.REFUSED_YET_LISTED})
-LATER: Final = frozenset({Mishap.NOT_NOW, Mishap.SLEEPS_AND_RETRIES})
-UNHEARD: Final = frozenset({Mishap.AWAY, Mishap.HANGS_UNHEARD, Mishap.HEARD_LATE, *LATER, *BAD})
+BAD: Final = frozenset({FailureMode.REFUSED, FailureMode.REFUSED_YET_LISTED})
+LATER: Final = frozenset({FailureMode.NOT_NOW, FailureMode.SLEEPS_AND_RETRIES})
+UNHEARD: Final = frozenset(
+    {FailureMode.AWAY, FailureMode.HANGS_UNHEARD, FailureMode.HEARD_LATE, *LATER, *BAD}
+)
 ENDLESS: Final = frozenset(
-    {Mishap.HANGS, Mishap.HANGS_UNHEARD, Mishap.HEARD_LATE, Mishap.SLEEPS_AND_RETRIES}
+    {
+        FailureMode.HANGS,
+        FailureMode.HANGS_UNHEARD,
+        FailureMode.HEARD_LATE,
+        FailureMode.SLEEPS_AND_RETRIES,
+    }
 )
 
 
@@ -63,20 +70,20 @@ class Programs:
     """
 
     def __init__(
-        self, cluster: Cluster, mishap: Callable[[str], Mishap | None] | None = None
+        self, cluster: Cluster, mishap: Callable[[str], FailureMode | None] | None = None
     ) -> None:
         self.cluster = cluster
         self.calls: Counter[str] = Counter()
         self.late_by = 5.0
         self._late: list[tuple[float, Sequence[str]]] = []
         self._mishap = mishap if mishap is not None else self._planned
-        self._plans: dict[str, deque[Mishap]] = defaultdict(deque)
+        self._plans: dict[str, deque[FailureMode]] = defaultdict(deque)
 
-    def plan(self, program: str, *mishaps: Mishap) -> None:
+    def plan(self, program: str, *mishaps: FailureMode) -> None:
         """Have the next calls of a program go wrong, one after another."""
         self._plans[program].extend(mishaps)
 
-    def _planned(self, program: str) -> Mishap | None:
+    def _planned(self, program: str) -> FailureMode | None:
         plans = self._plans[program]
         return plans.popleft() if plans else None
 
@@ -93,13 +100,13 @@ class Programs:
             done = self._carried_out(argv, mishap, cut=list_length > 0)
         if mishap in ENDLESS:
             return Printed(None, stderr=done.stderr)
-        if mishap is Mishap.TIMED_OUT:
+        if mishap is FailureMode.TIMED_OUT:
             return _trouble(argv, TIMED_OUT)
-        if mishap is Mishap.SILENT:
+        if mishap is FailureMode.SILENT:
             return Printed(0)
-        if mishap is Mishap.FAILS:
+        if mishap is FailureMode.FAILS:
             return Printed(1)
-        if mishap is Mishap.CUT_SHORT:
+        if mishap is FailureMode.CUT_SHORT:
             return Printed(1, done.stdout[: len(done.stdout) // 2])
         return done
 
@@ -109,31 +116,33 @@ class Programs:
             self._late.remove(item)
             self._submit(item[1])
 
-    def _unheard(self, argv: Sequence[str], mishap: Mishap) -> Printed:
-        if mishap is Mishap.HEARD_LATE:
+    def _unheard(self, argv: Sequence[str], mishap: FailureMode) -> Printed:
+        if mishap is FailureMode.HEARD_LATE:
             self._late.append((self.cluster.now() + self.late_by, argv))
             return Printed(None)
-        if mishap is Mishap.NOT_NOW:
+        if mishap is FailureMode.NOT_NOW:
             reason = "Job violates accounting/QOS policy (job submit limit, user's size and/or "
             return Printed(1, stderr=FAILED.format(reason + "time limits)"))
-        if mishap is Mishap.SLEEPS_AND_RETRIES:
+        if mishap is FailureMode.SLEEPS_AND_RETRIES:
             return Printed(None, stderr=RETRYING)
         if mishap in BAD:
-            if mishap is Mishap.REFUSED_YET_LISTED:
+            if mishap is FailureMode.REFUSED_YET_LISTED:
                 for task in self._submit(argv, held=True).tasks:
                     self.cluster.finish(task, "FAILED", "BadConstraints")
             return Printed(1, stderr=FAILED.format("Requested node configuration is not available"))
         return _trouble(argv, AWAY)
 
-    def _carried_out(self, argv: Sequence[str], mishap: Mishap | None, *, cut: bool) -> Printed:
+    def _carried_out(
+        self, argv: Sequence[str], mishap: FailureMode | None, *, cut: bool
+    ) -> Printed:
         match argv[0]:
             case "sbatch":
-                if mishap is Mishap.REPEATS:
+                if mishap is FailureMode.REPEATS:
                     self._submit(argv)
                 job = self._submit(argv)
                 return Printed(0, f"{job.id}\n")
             case "squeue":
-                return self._queue(argv, mishap, cut=cut or mishap is Mishap.NO_LONG_LISTS)
+                return self._queue(argv, mishap, cut=cut or mishap is FailureMode.NO_LONG_LISTS)
             case "scancel":
                 return self._cancel(argv)
             case "scontrol":
@@ -144,11 +153,11 @@ class Programs:
 
     # -- the five of them ------------------------------------------------------------------
 
-    def _submit(self, argv: Sequence[str], *, held: bool = False) -> Job:
+    def _submit(self, argv: Sequence[str], *, held: bool = False) -> FakeJob:
         options, words = parse(argv[1:])
         script = words[0]
         array, _, throttle = options.get("array", "").partition("%")
-        job = Job(
+        job = FakeJob(
             "", script, options.get("job-name", script.rpartition("/")[2]),
             comment=options.get("comment", ""),
             directory=options.get("chdir", "/"),
@@ -161,7 +170,7 @@ class Programs:
         indexes = expand(array) if array else None
         return self.cluster.submit(job, indexes, held=held or "hold" in options)
 
-    def _queue(self, argv: Sequence[str], mishap: Mishap | None, *, cut: bool) -> Printed:
+    def _queue(self, argv: Sequence[str], mishap: FailureMode | None, *, cut: bool) -> Printed:
         options, _ = parse(argv[1:])
         pattern = options.get("format", "%i %j %T %r")
         tasks = [task for task in self.cluster.tasks() if task.listed]
@@ -170,12 +179,12 @@ class Programs:
             tasks = [task for task in tasks if any(map(task.named, wanted))]
             if len(wanted) == 1 and not tasks:
                 return Printed(1, stderr=UNKNOWN_ID)
-        if mishap is Mishap.LEAVES_OUT:
+        if mishap is FailureMode.LEAVES_OUT:
             tasks = []
         text = output.queue(tasks, pattern, cut=cut)
-        if mishap is Mishap.STRANGE_STATES:
+        if mishap is FailureMode.STRANGE_STATES:
             text = re.sub(r"\|(PENDING|[A-Z_]{4,})\|", "|MARTIAN|", text)
-        return Printed(0, text * 2 if mishap is Mishap.REPEATS else text)
+        return Printed(0, text * 2 if mishap is FailureMode.REPEATS else text)
 
     def _cancel(self, argv: Sequence[str]) -> Printed:
         _, words = parse(argv[1:])
@@ -205,7 +214,7 @@ class Programs:
             self._change(words[0], task)
         return Printed(0)
 
-    def _change(self, action: str, task: Task) -> None:
+    def _change(self, action: str, task: FakeTask) -> None:
         match action:
             case "requeue":
                 self.cluster.requeue(task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 
-class Mishap(Enum):
+class FailureMode(Enum):
     """What happens to one call. Unless it says so, the command is carried out nevertheless."""
 
     SILENT = auto()  # it succeeds and prints nothing

@@ -10,7 +10,7 @@ from motoko.testing.fake_scheduler.cluster import PENDING, SUSPENDED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from motoko.testing.fake_scheduler.cluster import Cluster, Task
+    from motoko.testing.fake_scheduler.cluster import Cluster, FakeTask
 
 NOTHING: Final = "(null)"
 SHORT: Final = 64
@@ -59,9 +59,9 @@ def _ranges(numbers: Sequence[int]) -> Iterable[str]:
             start = at
 
 
-def lines(tasks: Iterable[Task]) -> list[list[Task]]:
+def lines(tasks: Iterable[FakeTask]) -> list[list[FakeTask]]:
     """Return the tasks as they share lines: what never started of an array stands together."""
-    shared: dict[object, list[Task]] = {}
+    shared: dict[object, list[FakeTask]] = {}
     for task in tasks:
         alone = task.started is not None or task.index is None or task.restarts > 0
         key = task if alone else (task.job, task.state, task.reason)
@@ -69,12 +69,12 @@ def lines(tasks: Iterable[Task]) -> list[list[Task]]:
     return list(shared.values())
 
 
-def queue(tasks: Iterable[Task], pattern: str, *, cut: bool) -> str:
+def queue(tasks: Iterable[FakeTask], pattern: str, *, cut: bool) -> str:
     """Return what squeue prints of listed tasks."""
     return "".join(f"{_queue_line(line, pattern, cut=cut)}\n" for line in lines(tasks))
 
 
-def _queue_line(line: list[Task], pattern: str, *, cut: bool) -> str:
+def _queue_line(line: list[FakeTask], pattern: str, *, cut: bool) -> str:
     task = line[0]
     job = task.job
     index = "N/A" if task.index is None else _indexes(line, cut=cut)
@@ -86,18 +86,18 @@ def _queue_line(line: list[Task], pattern: str, *, cut: bool) -> str:
     return parts[0] + "".join(values[f"%{part[0]}"] + part[1:] for part in parts[1:])
 
 
-def _indexes(line: list[Task], *, cut: bool) -> str:
+def _indexes(line: list[FakeTask], *, cut: bool) -> str:
     numbers = [task.index for task in line if task.index is not None]
     throttle = line[0].job.throttle if line[0].state == PENDING else None
     return indexes(numbers, throttle, cut=cut)
 
 
-def shown(tasks: Iterable[Task], now: float) -> str:
+def shown(tasks: Iterable[FakeTask], now: float) -> str:
     """Return what ``scontrol --oneliner show job`` prints of tasks."""
     return "".join(_shown_line(line, now) for line in lines(tasks))
 
 
-def _shown_line(line: list[Task], now: float) -> str:
+def _shown_line(line: list[FakeTask], now: float) -> str:
     task = line[0]
     job = task.job
     array = ""
@@ -127,7 +127,7 @@ def _shown_line(line: list[Task], now: float) -> str:
     )  # fmt: skip
 
 
-def _limit(task: Task) -> str:
+def _limit(task: FakeTask) -> str:
     if task.job.limit is not None:
         return duration(task.job.limit)
     return "365-00:00:00" if task.started is not None else "UNLIMITED"
@@ -153,7 +153,7 @@ def config(cluster: Cluster) -> str:
     )  # fmt: skip
 
 
-def accounted(tasks: Iterable[Task]) -> str:
+def accounted(tasks: Iterable[FakeTask]) -> str:
     """Return what sacct prints: JobID, State, ExitCode and Reason."""
     return "".join(
         f"{_accounting_id(line)}|{_accounting_state(line[0])}|{line[0].code}:{line[0].signal}"
@@ -162,7 +162,7 @@ def accounted(tasks: Iterable[Task]) -> str:
     )
 
 
-def _accounting_id(line: list[Task]) -> str:
+def _accounting_id(line: list[FakeTask]) -> str:
     task = line[0]
     if task.index is None:
         return task.job.id
@@ -171,7 +171,7 @@ def _accounting_id(line: list[Task]) -> str:
     return f"{task.job.id}_{index}"
 
 
-def _accounting_state(task: Task) -> str:
+def _accounting_state(task: FakeTask) -> str:
     return "CANCELLED by 1000" if task.state == "CANCELLED" else task.state
 
 

@@ -21,7 +21,7 @@ from motoko.testing.fake_scheduler.commands import NAMES, Programs
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from motoko.testing.fake_scheduler.cluster import Task
+    from motoko.testing.fake_scheduler.cluster import FakeTask
     from motoko.testing.fake_scheduler.commands import Printed
 
 PROGRAM: Final = Path(__file__).with_name("program.sh")
@@ -38,10 +38,10 @@ class Processes:
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
-        self._processes: dict[Task, subprocess.Popen[bytes]] = {}
-        self.begun: list[Task] = []
+        self._processes: dict[FakeTask, subprocess.Popen[bytes]] = {}
+        self.begun: list[FakeTask] = []
 
-    def begin(self, task: Task) -> None:
+    def begin(self, task: FakeTask) -> None:
         """Start a task's script."""
         job = task.job
         environment = {k: v for k, v in os.environ.items() if k not in OWN_VARIABLES}
@@ -67,14 +67,14 @@ class Processes:
             )
         self.begun.append(task)
 
-    def ended(self, task: Task) -> tuple[int, int] | None:
+    def ended(self, task: FakeTask) -> tuple[int, int] | None:
         """Return exit code and signal of a task's script, None while it runs."""
         status = self._processes[task].poll()
         if status is None:
             return None
         return (status, 0) if status >= 0 else (0, -status)
 
-    def end(self, task: Task) -> None:
+    def end(self, task: FakeTask) -> None:
         """End a task's processes: asked first, killed soon."""
         process = self._processes[task]
         for number, seconds in ((signal.SIGTERM, 0.5), (signal.SIGKILL, PATIENCE)):

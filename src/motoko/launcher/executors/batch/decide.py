@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.claiming import Ending
-from motoko.launcher.schedulers.slurm.states import Condition, condition, explain, never_starts
+from motoko.launcher.claiming import AttemptOutcome
+from motoko.launcher.schedulers.slurm.states import JobPhase, condition, explain, never_starts
 
 # A file written on another node may be seen here only after so many seconds: by default NFS
 # clients keep the attributes of a directory for up to a minute.
@@ -18,7 +18,7 @@ NOT_RUN: Final = 111
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class JobStatus:
     """What a scheduler says of one scheduler job: its state and reason, and the exit code if known.
 
     ``restarts``: how often it was put back into the queue.
@@ -30,7 +30,7 @@ class Word:
     restarts: int = 0
 
     @property
-    def condition(self) -> Condition:
+    def condition(self) -> JobPhase:
         """What is to be made of the state."""
         return condition(self.state)
 
@@ -39,7 +39,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class AttemptState:
     """What is known of an attempt from before. ``doubted`` is a time of the steady clock.
 
     ``stop``: why the launcher ends it, CREATED if the run shall be tried again. ``doubted``: since
@@ -54,7 +54,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Observation:
     """One look at an attempt: the queue was asked first, then its files were looked at.
 
     ``word`` None: the queue does not list it. ``asked``: all other sources were asked as well.
@@ -65,7 +65,7 @@ class Sight:
     ``gone``: so is the attempt's directory.
     """
 
-    word: Word | None
+    word: JobStatus | None
     asked: bool = False
     began: float | None = None
     status: int | None = None
@@ -78,7 +78,7 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Decision:
     """What follows from a look.
 
     ``started``: record that it runs. ``remark``: keep these words ("" for none any more).
@@ -90,7 +90,7 @@ class Step:
     started: float | None = None
     remark: str | None = None
     status: int | None = None
-    ending: Ending | None = None
+    ending: AttemptOutcome | None = None
     requeue: str | None = None
     take_back: bool = False
     cancel: bool = False
@@ -103,7 +103,9 @@ class Step:
         return self.status is not None or self.ending is not None or self.requeue is not None
 
 
-def follow(attempt: Attempt, sight: Sight, now: float, *, lag: float = FILES_LAG) -> Step:
+def decide(
+    attempt: AttemptState, sight: Observation, now: float, *, lag: float = FILES_LAG
+) -> Decision:
     """Return what follows from a look at an attempt.
 
     ``lag``: how many seconds files may be late. An exit record of 0 is enough for a good end;
@@ -116,134 +118,142 @@ def follow(attempt: Attempt, sight: Sight, now: float, *, lag: float = FILES_LAG
     if attempt.stop is None and sight.stop is not None:
         attempt = replace(attempt, stop=sight.stop)
     if sight.status == 0:
-        return Step(status=0)
+        return Decision(status=0)
     if word is None:
         return _unlisted(attempt, sight, now, lag)
-    if word.condition is Condition.UNKNOWN:
-        return Step(started=_newly(attempt, sight), remark=_remark(attempt, str(word)))
+    if word.condition is JobPhase.UNKNOWN:
+        return Decision(started=_newly(attempt, sight), remark=_remark(attempt, str(word)))
     if word.condition.is_end:
         return _ended(attempt, sight, word, now, lag)
     return _going(attempt, sight, word, now)
 
 
-def _newly(attempt: Attempt, sight: Sight) -> float | None:
+def _newly(attempt: AttemptState, sight: Observation) -> float | None:
     return sight.began if attempt.started is None else None
 
 
-def _remark(attempt: Attempt, text: str) -> str | None:
+def _remark(attempt: AttemptState, text: str) -> str | None:
     return None if text == (attempt.remark or "") else text
 
 
-def _going(attempt: Attempt, sight: Sight, word: Word, now: float) -> Step:
-    if word.condition is Condition.WAITING:
+def _going(attempt: AttemptState, sight: Observation, word: JobStatus, now: float) -> Decision:
+    if word.condition is JobPhase.WAITING:
         if sight.began is not None:
             return _put_back(attempt, word, now)
         telling = never_starts(word.reason) is not None or word.state != "PENDING"
-        return Step(remark=_remark(attempt, f"it {word}" if telling else ""))
-    paused = word.condition is Condition.PAUSED
-    return Step(
+        return Decision(remark=_remark(attempt, f"it {word}" if telling else ""))
+    paused = word.condition is JobPhase.PAUSED
+    return Decision(
         started=_newly(attempt, sight), remark=_remark(attempt, f"it {word}" if paused else "")
     )
 
 
-def _put_back(attempt: Attempt, word: Word, now: float) -> Step:
+def _put_back(attempt: AttemptState, word: JobStatus, now: float) -> Decision:
     """Judge a scheduler job that waits though its script was started."""
     if attempt.doubted is None:
         # It may have started after the queue was asked; in the next look it does not wait then.
-        return Step(doubted=now)
+        return Decision(doubted=now)
     # The start file is there to run a script once: what waits now would not run.
-    return Step(requeue=f"the scheduler put it back into the queue: it {word}", cancel=True)
+    return Decision(requeue=f"the scheduler put it back into the queue: it {word}", cancel=True)
 
 
-def _ended(attempt: Attempt, sight: Sight, word: Word, now: float, lag: float) -> Step:
+def _ended(
+    attempt: AttemptState, sight: Observation, word: JobStatus, now: float, lag: float
+) -> Decision:
     never_began = sight.began is None
     match word.condition:
-        case Condition.MACHINE:
+        case JobPhase.MACHINE:
             if attempt.stop is Lifecycle.CANCELLED:
-                return Step(ending=_stopped(attempt), take_back=never_began)
-            return Step(requeue=f"it {word}", take_back=never_began)
-        case Condition.CANCELLED:
+                return Decision(ending=_stopped(attempt), take_back=never_began)
+            return Decision(requeue=f"it {word}", take_back=never_began)
+        case JobPhase.CANCELLED:
             return _cancelled(attempt, word, never_began=never_began)
-        case Condition.LIMIT:
-            return Step(ending=_limit(attempt, sight, word), take_back=never_began)
+        case JobPhase.LIMIT:
+            return Decision(ending=_limit(attempt, sight, word), take_back=never_began)
         case _:
             return _by_itself(attempt, sight, word, now, lag)
 
 
-def _stopped(attempt: Attempt) -> Ending:
-    return Ending(Lifecycle.CANCELLED, None, "cancelled on request")
+def _stopped(attempt: AttemptState) -> AttemptOutcome:
+    return AttemptOutcome(Lifecycle.CANCELLED, None, "cancelled on request")
 
 
-def _cancelled(attempt: Attempt, word: Word, *, never_began: bool) -> Step:
+def _cancelled(attempt: AttemptState, word: JobStatus, *, never_began: bool) -> Decision:
     if attempt.stop is Lifecycle.CREATED:
-        return Step(requeue="recalled by its launcher", take_back=never_began)
+        return Decision(requeue="recalled by its launcher", take_back=never_began)
     if attempt.stop is not None:
-        return Step(ending=_stopped(attempt), take_back=never_began)
-    ending = Ending(Lifecycle.CANCELLED, None, f"cancelled outside Motoko: it {word}")
-    return Step(ending=ending, take_back=never_began)
+        return Decision(ending=_stopped(attempt), take_back=never_began)
+    ending = AttemptOutcome(Lifecycle.CANCELLED, None, f"cancelled outside Motoko: it {word}")
+    return Decision(ending=ending, take_back=never_began)
 
 
-def _limit(attempt: Attempt, sight: Sight, word: Word) -> Ending:
+def _limit(attempt: AttemptState, sight: Observation, word: JobStatus) -> AttemptOutcome:
     if attempt.stop is Lifecycle.CANCELLED:
         return _stopped(attempt)
     timed = word.state in ("TIMEOUT", "DEADLINE")
-    return Ending(Lifecycle.TIMEOUT if timed else Lifecycle.FAILED, sight.status, f"it {word}")
+    return AttemptOutcome(
+        Lifecycle.TIMEOUT if timed else Lifecycle.FAILED, sight.status, f"it {word}"
+    )
 
 
-def _by_itself(attempt: Attempt, sight: Sight, word: Word, now: float, lag: float) -> Step:
+def _by_itself(
+    attempt: AttemptState, sight: Observation, word: JobStatus, now: float, lag: float
+) -> Decision:
     """Judge a scheduler job that ended by itself, well or not; the exit record says how."""
     if sight.again:
         # What the exit record says may come from being ended for that.
-        return Step(requeue="the scheduler had started it a second time")
+        return Decision(requeue="the scheduler had started it a second time")
     if sight.status is not None:
-        return Step(status=sight.status)
+        return Decision(status=sight.status)
     if sight.began is None and attempt.doubted is not None:
         # No need to wait: if the start file can be taken, the script was never started.
         what = "it left no exit record" if sight.gone else "its script was not started"
         reason = f"{what}: it {word}{_naming(sight) if sight.gone else ''}"
-        return Step(ending=Ending(Lifecycle.FAILED, word.status, reason), take_back=True)
+        return Decision(
+            ending=AttemptOutcome(Lifecycle.FAILED, word.status, reason), take_back=True
+        )
     if not _late(attempt, now, lag):
-        return Step(started=_newly(attempt, sight), doubted=attempt.doubted or now)
-    if word.condition is Condition.ENDED_WELL:
-        return Step(status=0)
+        return Decision(started=_newly(attempt, sight), doubted=attempt.doubted or now)
+    if word.condition is JobPhase.ENDED_WELL:
+        return Decision(status=0)
     if word.status == NOT_RUN and not sight.gone:
-        return Step(requeue="the scheduler had started it a second time")
+        return Decision(requeue="the scheduler had started it a second time")
     reason = f"it left no exit record: it {word}{_naming(sight)}"
-    return Step(ending=Ending(Lifecycle.FAILED, word.status or None, reason))
+    return Decision(ending=AttemptOutcome(Lifecycle.FAILED, word.status or None, reason))
 
 
-def _unlisted(attempt: Attempt, sight: Sight, now: float, lag: float) -> Step:
+def _unlisted(attempt: AttemptState, sight: Observation, now: float, lag: float) -> Decision:
     if sight.status is not None:
         if attempt.doubted is None or not sight.asked:
-            return Step(ask=True, doubted=attempt.doubted or now)
+            return Decision(ask=True, doubted=attempt.doubted or now)
         if sight.again:
-            return Step(requeue="the scheduler had started it a second time")
+            return Decision(requeue="the scheduler had started it a second time")
         if attempt.stop is not None:  # perhaps noted by a launcher that was replaced since
-            return _cancelled(attempt, Word("CANCELLED"), never_began=False)
-        return Step(status=sight.status)
+            return _cancelled(attempt, JobStatus("CANCELLED"), never_began=False)
+        return Decision(status=sight.status)
     if sight.began is None and sight.asked and attempt.doubted is not None:
         # A task of an array that is cancelled before its turn is listed nowhere.
         return _vanished(attempt)
     if not sight.asked or not _late(attempt, now, lag):
-        return Step(started=_newly(attempt, sight), ask=True, doubted=attempt.doubted or now)
+        return Decision(started=_newly(attempt, sight), ask=True, doubted=attempt.doubted or now)
     if sight.again:
-        return Step(requeue="the scheduler had started it a second time")
+        return Decision(requeue="the scheduler had started it a second time")
     if attempt.stop is not None:
-        return _cancelled(attempt, Word("CANCELLED"), never_began=False)
+        return _cancelled(attempt, JobStatus("CANCELLED"), never_began=False)
     reason = "it left no exit record, and the scheduler does not know it any more"
-    return Step(ending=Ending(Lifecycle.LOST, None, reason + _naming(sight)))
+    return Decision(ending=AttemptOutcome(Lifecycle.LOST, None, reason + _naming(sight)))
 
 
-def _naming(sight: Sight) -> str:
+def _naming(sight: Observation) -> str:
     return "" if sight.fault is None else f": {sight.fault}"
 
 
-def _vanished(attempt: Attempt) -> Step:
+def _vanished(attempt: AttemptState) -> Decision:
     if attempt.stop is not None:
-        return _cancelled(attempt, Word("CANCELLED"), never_began=True)
+        return _cancelled(attempt, JobStatus("CANCELLED"), never_began=True)
     reason = "it never started, and the scheduler does not know it any more: was it cancelled?"
-    return Step(ending=Ending(Lifecycle.LOST, None, reason), take_back=True)
+    return Decision(ending=AttemptOutcome(Lifecycle.LOST, None, reason), take_back=True)
 
 
-def _late(attempt: Attempt, now: float, lag: float) -> bool:
+def _late(attempt: AttemptState, now: float, lag: float) -> bool:
     return attempt.doubted is not None and now - attempt.doubted >= lag

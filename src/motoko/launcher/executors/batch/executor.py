@@ -12,23 +12,23 @@ import anyio.lowlevel
 
 from motoko.core.states import Lifecycle
 from motoko.launcher import attempt_files
-from motoko.launcher.attempts import Ended
-from motoko.launcher.claiming import Ending
-from motoko.launcher.executors.batch.decide import FILES_LAG, Attempt, follow
-from motoko.launcher.executors.batch.observe import Question, began_at, look_at
-from motoko.launcher.executors.batch.orphan_jobs import strays
-from motoko.launcher.executors.batch.submission_files import Task, note_job, read_batch
+from motoko.launcher.attempts import AttemptEnd
+from motoko.launcher.claiming import AttemptOutcome
+from motoko.launcher.executors.batch.decide import FILES_LAG, AttemptState, decide
+from motoko.launcher.executors.batch.observe import ObservedAttempt, began_at, observe
+from motoko.launcher.executors.batch.orphan_jobs import find_orphans
+from motoko.launcher.executors.batch.submission_files import ArrayTask, note_job, read_submission
 from motoko.launcher.executors.batch.submission_marks import (
-    keep_from_starting,
-    note_stops,
-    note_twins,
+    block_start,
+    write_duplicates,
+    write_stop_reasons,
 )
-from motoko.launcher.executors.batch.submit import Submission
+from motoko.launcher.executors.batch.submit import Submitter
 from motoko.launcher.harvest import failure_until
 from motoko.launcher.preparation import IN_THE_WAY, SOON
 from motoko.launcher.schedulers.slurm.queries import task_id
 from motoko.runtime import fault_points
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 from motoko.worker import OUTBOX
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from motoko.config import QueueLimits
-    from motoko.launcher.attempts import Active, Notebook, Pool
-    from motoko.launcher.executors.batch.decide import Sight, Step, Word
-    from motoko.launcher.executors.batch.queue_client import Desk, Look
-    from motoko.launcher.executors.batch.submission_files import Batch
+    from motoko.launcher.attempts import Attempt, PendingUpdates, SlotPool
+    from motoko.launcher.executors.batch.decide import Decision, JobStatus, Observation
+    from motoko.launcher.executors.batch.queue_client import QueueClient, QueueSnapshot
+    from motoko.launcher.executors.batch.submission_files import Submission
     from motoko.launcher.starts import Starts
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 QUICK: Final = 0.5  # seconds between looks while things change
 SHARE: Final = 4.0  # times as long as a look takes is the pause to the next one
@@ -52,7 +52,7 @@ IN_DOUBT: Final = 30.0  # seconds after which a submission that nobody has seen 
 log = logging.getLogger(__name__)
 
 
-class ScheduledCrew:
+class BatchExecutor:
     """Attends to the attempts of a pool that a batch scheduler runs.
 
     ``owner`` is the launcher's name, ``root`` the directory for the files of submissions. ``lag``:
@@ -61,10 +61,10 @@ class ScheduledCrew:
 
     def __init__(
         self,
-        store: Store,
-        pool: Pool,
-        notebook: Notebook,
-        desk: Desk,
+        store: WorkflowStore,
+        pool: SlotPool,
+        notebook: PendingUpdates,
+        desk: QueueClient,
         limits: QueueLimits,
         *,
         owner: str,
@@ -80,14 +80,14 @@ class ScheduledCrew:
         self._root = root
         self._owner = owner
         self._lag = lag
-        self._submission = Submission(store, desk, limits, owner=owner, root=root, starts=starts)
+        self._submission = Submitter(store, desk, limits, owner=owner, root=root, starts=starts)
         self._room = anyio.Event()
         self._stirred = anyio.Event()
-        self._batches: dict[str, Batch] = {}
+        self._batches: dict[str, Submission] = {}
         self._to_cancel: set[str] = set()
         self._told: set[str] = set()
         self._strays: set[str] = set()
-        self._ends: dict[str, Word] = {}
+        self._ends: dict[str, JobStatus] = {}
 
     def run(self, tasks: TaskGroup) -> None:
         """Begin to work, until the tasks are cancelled."""
@@ -96,7 +96,7 @@ class ScheduledCrew:
 
     # -- submitting ------------------------------------------------------------------------
 
-    def admit(self, active: Active) -> None:
+    def admit(self, active: Attempt) -> None:
         """Have an attempt submitted."""
         self.pool.add(active)
         self._room.set()
@@ -113,8 +113,8 @@ class ScheduledCrew:
         for group in await self._submission.prepare(self.pool.start(), self._not_begun):
             await self._submit_group(group)
 
-    async def _submit_group(self, group: Sequence[Active]) -> None:
-        wanted: list[Active] = []
+    async def _submit_group(self, group: Sequence[Attempt]) -> None:
+        wanted: list[Attempt] = []
         for active in filter(self.pool.has, group):
             if active.stop is None:
                 wanted.append(active)
@@ -125,7 +125,7 @@ class ScheduledCrew:
         batch = await self._submission.write(wanted)
         self._batches[batch.token] = batch
         for index, active in enumerate(wanted):
-            active.task = Task(batch, index)
+            active.task = ArrayTask(batch, index)
         result = await self._submission.submit(batch, wanted)
         self._stirred.set()
         if result is None:
@@ -138,7 +138,7 @@ class ScheduledCrew:
             else:
                 self._again(active, f"sbatch: {result.why}", later=result.later)
 
-    def _not_begun(self, active: Active, ending: Ending | None) -> None:
+    def _not_begun(self, active: Attempt, ending: AttemptOutcome | None) -> None:
         if ending is None:
             self._again(active, IN_THE_WAY, later=SOON)
         else:
@@ -172,7 +172,7 @@ class ScheduledCrew:
         doubled = await self._end_twins(look)
         await self._end_strays(look)
         questions = [
-            Question(
+            ObservedAttempt(
                 active, self._word(active, look.word(active.task.batch.token, *active.task.key))
             )
             for active in self.pool.running()
@@ -186,7 +186,7 @@ class ScheduledCrew:
         await self._cancel()
         return changed
 
-    def _word(self, active: Active, word: Word | None) -> Word | None:
+    def _word(self, active: Attempt, word: JobStatus | None) -> JobStatus | None:
         """Return what is said of an attempt; its end, once it was said, is not forgotten."""
         if word is None:
             return self._ends.get(active.token)
@@ -194,13 +194,13 @@ class ScheduledCrew:
             self._ends[active.token] = word
         return word
 
-    async def _consider(self, questions: list[Question]) -> bool:
-        sights = await in_thread(partial(look_at, questions))
+    async def _consider(self, questions: list[ObservedAttempt]) -> bool:
+        sights = await run_in_thread(partial(observe, questions))
         changed = False
-        again: list[Active] = []
+        again: list[Attempt] = []
         for question, sight in zip(questions, sights, strict=True):
             active = question.active
-            step = follow(_known(active), sight, self._store.steady(), lag=self._lag)
+            step = decide(_known(active), sight, self._store.steady(), lag=self._lag)
             changed |= await self._apply(active, step, sight)
             if step.ask and not question.asked:
                 again.append(active)
@@ -208,19 +208,19 @@ class ScheduledCrew:
             changed |= await self._ask(again)
         return changed
 
-    async def _ask(self, actives: list[Active]) -> bool:
+    async def _ask(self, actives: list[Attempt]) -> bool:
         tasks = [(active, active.task) for active in actives if active.task is not None]
         batches = [task.batch for _, task in tasks]
         jobs = {batch.job: batch.token for batch in batches if batch.job is not None}
         found, asked = await self._desk.ask(jobs)
         questions = [
-            Question(active, self._word(active, found.get(task.key)), asked=True)
+            ObservedAttempt(active, self._word(active, found.get(task.key)), asked=True)
             for active, task in tasks
             if task.batch.job in asked
         ]
         return bool(questions) and await self._consider(questions)
 
-    async def _apply(self, active: Active, step: Step, sight: Sight) -> bool:
+    async def _apply(self, active: Attempt, step: Decision, sight: Observation) -> bool:
         if not self.pool.has(active) or active.task is None:
             return False
         active.doubted = step.doubted
@@ -232,7 +232,9 @@ class ScheduledCrew:
             self._notebook.remarks.append((active, step.remark))
         if step.cancel:
             # For a later launcher, which may find it cancelled and its end not recorded.
-            await in_thread(partial(attempt_files.note_stop, active.place, Lifecycle.CREATED))
+            await run_in_thread(
+                partial(attempt_files.write_stop_reason, active.place, Lifecycle.CREATED)
+            )
             self._end_job(active.task)
         if step.over:
             if step.take_back and not await self._take_back(active):
@@ -246,7 +248,7 @@ class ScheduledCrew:
             self._notebook.stir()
         return changed
 
-    def _settle(self, active: Active, step: Step, sight: Sight) -> None:
+    def _settle(self, active: Attempt, step: Decision, sight: Observation) -> None:
         if active.since is None:
             active.since = sight.began
         if step.requeue is not None:
@@ -255,32 +257,32 @@ class ScheduledCrew:
             return
         self._over(active, step.status, sight.ended, ending=step.ending)
 
-    async def _take_back(self, active: Active) -> bool:
+    async def _take_back(self, active: Attempt) -> bool:
         if active.recorded_start:
             return False  # whatever has become of its start file
-        return await in_thread(partial(keep_from_starting, active.place))
+        return await run_in_thread(partial(block_start, active.place))
 
-    async def _find(self, batch: Batch, look: Look) -> bool:
+    async def _find(self, batch: Submission, look: QueueSnapshot) -> bool:
         """Find a submission whose answer was lost, by its token."""
         jobs = sorted(look.jobs.get(batch.token, ()), key=int)
         if jobs:
             log.info("batch %s: the scheduler has it, as job %s", batch.token, jobs[0])
             batch.job = jobs[0]
-            await in_thread(partial(note_job, batch, batch.job))
+            await run_in_thread(partial(note_job, batch, batch.job))
             return True
         if look.began - batch.since < IN_DOUBT:
             return False
-        started: list[Question] = []
+        started: list[ObservedAttempt] = []
         for active in self._of(batch):
             if await self._take_back(active):
                 log.warning("run %s: the scheduler never got it", active.key)
                 self._again(active, "the scheduler never got it")
             else:
                 # The scheduler had it, and knows nothing of it any more.
-                started.append(Question(active, None, asked=True))
+                started.append(ObservedAttempt(active, None, asked=True))
         return await self._consider(started)
 
-    async def _end_twins(self, look: Look) -> set[str]:
+    async def _end_twins(self, look: QueueSnapshot) -> set[str]:
         """End the jobs that a submission became besides its own; return where some still go on.
 
         Only one of them can run the scripts, and nobody can say yet which.
@@ -292,7 +294,7 @@ class ScheduledCrew:
                 continue
             if not batch.doubled:
                 log.warning("batch %s: the scheduler has it twice", batch.token)
-                await in_thread(partial(note_twins, batch))
+                await run_in_thread(partial(write_duplicates, batch))
                 batch.doubled = True
             going = twins & look.going
             self._to_cancel |= going
@@ -300,7 +302,7 @@ class ScheduledCrew:
                 doubled.add(batch.token)
         return doubled
 
-    async def _end_strays(self, look: Look) -> None:
+    async def _end_strays(self, look: QueueSnapshot) -> None:
         """End the jobs that nobody waits for any more, which may take several looks."""
         self._strays &= look.jobs.keys()
         unknown = [
@@ -310,7 +312,7 @@ class ScheduledCrew:
         ]
         if not unknown:
             return
-        for token in await in_thread(partial(strays, self._root, unknown, self._owner)):
+        for token in await run_in_thread(partial(find_orphans, self._root, unknown, self._owner)):
             if token not in self._batches:
                 if token not in self._strays:
                     log.warning("batch %s: nobody waits for it any more", token)
@@ -329,7 +331,7 @@ class ScheduledCrew:
             self._over(active, None)
         return bool(taken)
 
-    def _of(self, batch: Batch) -> list[Active]:
+    def _of(self, batch: Submission) -> list[Attempt]:
         return [a for a in self.pool.running() if a.task is not None and a.task.batch is batch]
 
     def _tidy(self) -> None:
@@ -347,29 +349,29 @@ class ScheduledCrew:
 
     def _over(
         self,
-        active: Active,
+        active: Attempt,
         status: int | None,
         at: float | None = None,
         *,
-        ending: Ending | None = None,
+        ending: AttemptOutcome | None = None,
     ) -> None:
         active.past = True
         self.pool.release(active)
         moment = self._store.now() if at is None else at
-        self._notebook.ended.append(Ended(active, status, moment, ending))
+        self._notebook.ended.append(AttemptEnd(active, status, moment, ending))
         self._notebook.stir()
         self._room.set()
 
-    def _again(self, active: Active, cause: str, *, later: float = 0.0) -> None:
+    def _again(self, active: Attempt, cause: str, *, later: float = 0.0) -> None:
         self.pool.release(active)
         self._notebook.requeued.append((active, cause, later))
         self._notebook.stir()
 
-    def _forget(self, active: Active) -> None:
+    def _forget(self, active: Attempt) -> None:
         self.pool.remove(active)
         self._room.set()
 
-    def end_early(self, active: Active, outcome: Lifecycle) -> None:
+    def end_early(self, active: Attempt, outcome: Lifecycle) -> None:
         """Have an attempt ended; the first reason counts. CREATED: to be tried again later."""
         if active.stop is not None or not self.pool.has(active) or active.past:
             return
@@ -384,13 +386,13 @@ class ScheduledCrew:
         self._limits = self._submission.limits = limits
         self._room.set()
 
-    def let_go(self, active: Active) -> None:
+    def let_go(self, active: Attempt) -> None:
         """End an attempt of a run that is not this launcher's any more, and record nothing."""
         if active.task is not None:
             self._end_job(active.task)
         self._forget(active)
 
-    def _end_job(self, task: Task) -> None:
+    def _end_job(self, task: ArrayTask) -> None:
         if task.batch.job is not None:
             self._to_cancel.add(task_id(task.batch.job, task.number))
         self._stirred.set()
@@ -403,7 +405,7 @@ class ScheduledCrew:
             if active.stop is not None and active.task is not None
             and active.task.batch.job is not None and active.token not in self._told
         ]  # fmt: skip
-        await in_thread(partial(note_stops, stopped))
+        await run_in_thread(partial(write_stop_reasons, stopped))
         for active in stopped:
             self._told.add(active.token)
             if active.task is not None:
@@ -415,20 +417,20 @@ class ScheduledCrew:
 
     # -- what another launcher began -------------------------------------------------------
 
-    async def take_over(self, active: Active, *, restarted: bool = False) -> None:
+    async def take_over(self, active: Attempt, *, restarted: bool = False) -> None:
         """Go on with an attempt of a launcher that is gone; ``restarted``: so was the machine."""
         found = active.submission
         batch = None if found is None else await self._known_batch(found[0])
         if found is None or batch is None:
             await self._without_batch(active)
             return
-        await in_thread(partial(_remember, active))
-        active.task = Task(batch, found[1])
+        await run_in_thread(partial(_remember, active))
+        active.task = ArrayTask(batch, found[1])
         self.pool.add_running(active)
         self._notebook.adopted.append(active)
         self._stirred.set()
 
-    async def _without_batch(self, active: Active) -> None:
+    async def _without_batch(self, active: Attempt) -> None:
         """Take an attempt back of which no submission is known, unless it has started."""
         if await self._take_back(active):
             fault_points.point("launcher.taken_back")
@@ -437,11 +439,11 @@ class ScheduledCrew:
             return
         self.pool.add_running(active)
         reason = f"nothing in {self._root} tells its job any more"
-        self._over(active, None, ending=Ending(Lifecycle.LOST, None, reason))
+        self._over(active, None, ending=AttemptOutcome(Lifecycle.LOST, None, reason))
 
-    async def _known_batch(self, token: str) -> Batch | None:
+    async def _known_batch(self, token: str) -> Submission | None:
         if token not in self._batches:
-            batch = await in_thread(partial(read_batch, self._root, token))
+            batch = await run_in_thread(partial(read_submission, self._root, token))
             if batch is None:
                 return None
             batch.since = time.monotonic()
@@ -449,14 +451,14 @@ class ScheduledCrew:
         return self._batches[token]
 
 
-def _known(active: Active) -> Attempt:
-    return Attempt(
+def _known(active: Attempt) -> AttemptState:
+    return AttemptState(
         active.since if active.recorded_start else None,
         active.stop, active.doubted, active.remark, active.terms.timeout,
     )  # fmt: skip
 
 
-def _remember(active: Active) -> None:
+def _remember(active: Attempt) -> None:
     active.since = began_at(active)
-    active.stop = attempt_files.stopped_for(active.place)
+    active.stop = attempt_files.read_stop_reason(active.place)
     active.failed = failure_until(f"{active.place.private}/{OUTBOX}", active.read)

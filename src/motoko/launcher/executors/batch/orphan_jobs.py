@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from motoko.launcher.attempt_files import START, TAKEN
 from motoko.launcher.executors.batch.submission_files import owner_of
-from motoko.launcher.run_directory import PRIVATE, marked
+from motoko.launcher.run_directory import PRIVATE, read_marker
 from motoko.runtime.untrusted_files import read_file
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def strays(root: Path, tokens: Iterable[str], owner: str) -> list[str]:
+def find_orphans(root: Path, tokens: Iterable[str], owner: str) -> list[str]:
     """Return those of ``tokens``, none of them known to the launcher ``owner``, that are useless.
 
     Those that it submitted itself are, and those of others of which no task would run a script.
@@ -38,5 +38,5 @@ def _idle(directory: Path) -> bool:
 def _taken_back(attempt: str) -> bool:
     if not os.path.isdir(attempt):
         # Moved aside by a later attempt, unless it cannot be seen from here.
-        return marked(attempt.rpartition(f"/{PRIVATE}/")[0]) is not None
+        return read_marker(attempt.rpartition(f"/{PRIVATE}/")[0]) is not None
     return read_file(f"{attempt}/{START}").text.startswith(TAKEN)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.sbatch_options import with_suggestion
 from motoko.errors import ConfigError
-from motoko.launcher.executors.batch.decide import Word
+from motoko.launcher.executors.batch.decide import JobStatus
 from motoko.launcher.executors.batch.submission_files import LOG, SCRIPT
 from motoko.launcher.schedulers.slurm.queries import (
     SiteConfig,
@@ -24,9 +24,9 @@ from motoko.launcher.schedulers.slurm.queries import (
     queue_command,
     show_job_command,
 )
-from motoko.launcher.schedulers.slurm.states import Condition
+from motoko.launcher.schedulers.slurm.states import JobPhase
 from motoko.launcher.schedulers.slurm.submit import (
-    Failure,
+    SubmitFailure,
     failure,
     file_pattern,
     parse_submitted,
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from motoko.launcher.claiming import Terms
-    from motoko.launcher.executors.batch.submission_files import Batch
-    from motoko.launcher.schedulers.slurm.commands import Scheduler
+    from motoko.launcher.executors.batch.submission_files import Submission
+    from motoko.launcher.schedulers.slurm.commands import CommandRunner
 
 PREFIX: Final = "motoko"
 CANCELLED_AT_A_TIME: Final = 500
@@ -50,20 +50,20 @@ Key = tuple[str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
+class SubmitResult:
     """What came of a submission: the job's id, or what kind of failure it was and why.
 
     ``asked``: whether the scheduler was asked at all.
     """
 
     job: str | None = None
-    failure: Failure | None = None
+    failure: SubmitFailure | None = None
     why: str = ""
     asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class QueueSnapshot:
     """What the queue said: a word for each job or task, and the jobs of each of our batches.
 
     ``began``: when it was asked, in seconds of a monotonic clock. ``going``: the jobs of which
@@ -71,11 +71,11 @@ class Look:
     """
 
     began: float
-    words: Mapping[Key, Word] = field(default_factory=dict)
+    words: Mapping[Key, JobStatus] = field(default_factory=dict)
     jobs: Mapping[str, frozenset[str]] = field(default_factory=dict)
     going: frozenset[str] = frozenset()
 
-    def word(self, token: str, job: str, task: int | None) -> Word | None:
+    def word(self, token: str, job: str, task: int | None) -> JobStatus | None:
         """Return what is said of a task of a batch, None if nothing is."""
         if job not in self.jobs.get(token, ()):
             return None  # another job may have its id by now
@@ -84,16 +84,16 @@ class Look:
         return found if found is not None else self.words.get((job, None))
 
 
-class Desk:
+class QueueClient:
     """One workflow's side of a scheduler. ``mark`` tells its jobs apart from all others."""
 
-    def __init__(self, scheduler: Scheduler, mark: str) -> None:
+    def __init__(self, scheduler: CommandRunner, mark: str) -> None:
         self._scheduler = scheduler
         self._mark = f"{PREFIX}:{mark}:"
         self._site: SiteConfig | None = None
         self._silent = False
 
-    async def submit(self, batch: Batch, terms: Terms, name: str) -> Submitted:
+    async def submit(self, batch: Submission, terms: Terms, name: str) -> SubmitResult:
         """Have the scheduler take a batch. LauncherError if there is no scheduler at all."""
         directory = str(batch.directory)
         try:
@@ -110,17 +110,17 @@ class Desk:
             )
         except ConfigError as error:
             why = ". ".join(filter(None, (error.message, error.hint)))
-            return Submitted(failure=Failure.REFUSED, why=why, asked=False)
+            return SubmitResult(failure=SubmitFailure.REFUSED, why=why, asked=False)
         answer = await self._scheduler.run(argv, directory=directory)
         if not answer.good:
-            kind = Failure.LOST if answer.unknown else failure(answer.stderr)
-            return Submitted(failure=kind, why=with_suggestion(answer.error))
+            kind = SubmitFailure.LOST if answer.unknown else failure(answer.stderr)
+            return SubmitResult(failure=kind, why=with_suggestion(answer.error))
         try:
-            return Submitted(parse_submitted(answer.stdout))
+            return SubmitResult(parse_submitted(answer.stdout))
         except ValueError as error:
-            return Submitted(failure=Failure.LOST, why=str(error))
+            return SubmitResult(failure=SubmitFailure.LOST, why=str(error))
 
-    async def look(self) -> Look | None:
+    async def look(self) -> QueueSnapshot | None:
         """Ask the queue once for everything; None if it does not answer."""
         began = time.monotonic()
         answer = await self._scheduler.run(queue_command())
@@ -128,14 +128,16 @@ class Desk:
             self._say(f"the queue does not answer, nothing changes meanwhile: {answer.error}")
             return None
         self._say(None)
-        words: dict[Key, Word] = {}
+        words: dict[Key, JobStatus] = {}
         jobs: dict[str, set[str]] = {}
         for entry in await asyncio.to_thread(parse_queue, answer.stdout):
             if entry.comment.startswith(self._mark):
-                words[entry.job, entry.task] = Word(entry.state, entry.reason)
+                words[entry.job, entry.task] = JobStatus(entry.state, entry.reason)
                 jobs.setdefault(entry.comment.removeprefix(self._mark), set()).add(entry.job)
         going = frozenset(job for (job, _), word in words.items() if not word.condition.is_end)
-        return Look(began, words, {token: frozenset(ids) for token, ids in jobs.items()}, going)
+        return QueueSnapshot(
+            began, words, {token: frozenset(ids) for token, ids in jobs.items()}, going
+        )
 
     def _say(self, trouble: str | None) -> None:
         if trouble is not None and not self._silent:
@@ -144,12 +146,12 @@ class Desk:
             log.warning("the queue answers again")
         self._silent = trouble is not None
 
-    async def ask(self, jobs: Mapping[str, str]) -> tuple[dict[Key, Word], set[str]]:
+    async def ask(self, jobs: Mapping[str, str]) -> tuple[dict[Key, JobStatus], set[str]]:
         """Ask all other sources about jobs, with the tokens of their batches, that are not listed.
 
         Returns what they say, and the jobs of which every source gave an answer.
         """
-        found: dict[Key, Word] = {}
+        found: dict[Key, JobStatus] = {}
         asked: set[str] = set()
         others: set[str] = set()
         for job, token in sorted(jobs.items()):
@@ -160,7 +162,7 @@ class Desk:
                 if entry.comment not in ("", self._mark + token):
                     others.add(entry.job)  # another job has its id by now
                     continue
-                found[entry.job, entry.task] = Word(
+                found[entry.job, entry.task] = JobStatus(
                     entry.state, entry.reason, entry.status, entry.restarts or 0
                 )
         site = await self.site()
@@ -169,8 +171,8 @@ class Desk:
             if not answer.good:
                 return found, set()
             for record in parse_accounting(answer.stdout):
-                word = Word(record.state, record.reason, record.status, record.restarts or 0)
-                if word.condition is not Condition.UNKNOWN and record.job not in others:
+                word = JobStatus(record.state, record.reason, record.status, record.restarts or 0)
+                if word.condition is not JobPhase.UNKNOWN and record.job not in others:
                     found.setdefault((record.job, record.task), word)
         return found, asked
 

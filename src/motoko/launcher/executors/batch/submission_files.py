@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from motoko.launcher.claiming import Terms
-    from motoko.launcher.executors.process_handle import Order
+    from motoko.launcher.executors.process_handle import LaunchSpec
 
 JOB: Final = "job"
 OWNER: Final = "owner"
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Batch:
+class Submission:
     """One submission. ``job`` is its id, None while that is not known.
 
     ``since``: when it was last tried to submit it, or the answer was lost, in seconds of a
@@ -60,10 +60,10 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ArrayTask:
     """What the scheduler has of an attempt: ``index`` is its place in the batch's array."""
 
-    batch: Batch
+    batch: Submission
     index: int
 
     @property
@@ -77,7 +77,9 @@ class Task:
         return self.batch.job or "", self.number
 
 
-def write_batch(root: Path, token: str, owner: str, orders: Sequence[Order], path: str) -> Batch:
+def write_submission(
+    root: Path, token: str, owner: str, orders: Sequence[LaunchSpec], path: str
+) -> Submission:
     """Write the files of a submission; ``path`` comes first on the runs' PATH. Blocks."""
     directory = private_directory(private_directory(root) / token)
     tasks = private_directory(directory / "tasks")
@@ -99,7 +101,7 @@ def write_batch(root: Path, token: str, owner: str, orders: Sequence[Order], pat
                     f"{private} cannot be written: {error}",
                     hint="Is the disk full? Start the launcher again when this is put right.",
                 ) from error
-    return Batch(token, directory, len(orders))
+    return Submission(token, directory, len(orders))
 
 
 def again_file(directory: Path, index: int) -> Path:
@@ -107,12 +109,12 @@ def again_file(directory: Path, index: int) -> Path:
     return directory / f"{AGAIN}.{index}"
 
 
-def note_job(batch: Batch, job: str) -> None:
+def note_job(batch: Submission, job: str) -> None:
     """Note the id that the scheduler gave. Blocks."""
     write_atomic(batch.directory / JOB, f"{job}\n".encode())
 
 
-def read_batch(root: Path, token: str) -> Batch | None:
+def read_submission(root: Path, token: str) -> Submission | None:
     """Return a submission that was written before, None if there is none that can be read."""
     directory = root / token
     owner = _OWNER.fullmatch(read_file(directory / OWNER).text)
@@ -121,7 +123,7 @@ def read_batch(root: Path, token: str) -> Batch | None:
     except OSError:
         return None
     job = _JOB.fullmatch(read_file(directory / JOB).text)
-    return Batch(token, directory, size, None if job is None else job[1])
+    return Submission(token, directory, size, None if job is None else job[1])
 
 
 def owner_of(root: Path, token: str) -> str | None:
@@ -145,14 +147,14 @@ def memberships(root: Path) -> dict[str, tuple[str, int]]:
     return found
 
 
-def remove_batch(batch: Batch) -> None:
+def remove_batch(batch: Submission) -> None:
     """Remove the links of a submission of which nothing is left; what explains it stays."""
     for index in range(batch.size):
         (batch.directory / "tasks" / str(index)).unlink(missing_ok=True)
         again_file(batch.directory, index).unlink(missing_ok=True)
 
 
-def alike(terms: Terms) -> tuple[object, ...]:
+def group_key(terms: Terms) -> tuple[object, ...]:
     """Return what must be equal for runs to go into one submission."""
     return (
         terms.nproc, terms.timeout, terms.slurm_options, terms.bash_options, terms.module,

@@ -14,25 +14,25 @@ import anyio
 
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError
-from motoko.launcher.claiming import Ending
-from motoko.launcher.executors.batch.submission_files import alike, note_job, write_batch
-from motoko.launcher.preparation import Failed, Unfit, prepare_attempt
-from motoko.launcher.run_directory import Superseded
-from motoko.launcher.schedulers.slurm.submit import Failure
+from motoko.launcher.claiming import AttemptOutcome
+from motoko.launcher.executors.batch.submission_files import group_key, note_job, write_submission
+from motoko.launcher.preparation import PrepareFailure, RunNotStartable, prepare_attempt
+from motoko.launcher.run_directory import AttemptSuperseded
+from motoko.launcher.schedulers.slurm.submit import SubmitFailure
 from motoko.runtime import fault_points
-from motoko.storage.threads import in_thread
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from motoko.config import QueueLimits
-    from motoko.launcher.attempts import Active
-    from motoko.launcher.executors.batch.queue_client import Desk
-    from motoko.launcher.executors.batch.submission_files import Batch
-    from motoko.launcher.executors.process_handle import Order
+    from motoko.launcher.attempts import Attempt
+    from motoko.launcher.executors.batch.queue_client import QueueClient
+    from motoko.launcher.executors.batch.submission_files import Submission
+    from motoko.launcher.executors.process_handle import LaunchSpec
     from motoko.launcher.starts import Starts
-    from motoko.storage.store import Store
+    from motoko.storage.store import WorkflowStore
 
 LATER: Final = 30.0  # seconds until runs that the scheduler would not take now are tried again
 BURST: Final = 10.0
@@ -42,21 +42,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class SubmitRefusal:
     """Why the scheduler has nothing of a batch: it never will, or not yet (``later``)."""
 
     why: str
-    ending: Ending | None = None
+    ending: AttemptOutcome | None = None
     later: float = 0.0
 
 
-class Submission:
+class Submitter:
     """Prepares and submits, keeping to the limits of the site and of ``motoko.yaml``."""
 
     def __init__(
         self,
-        store: Store,
-        desk: Desk,
+        store: WorkflowStore,
+        desk: QueueClient,
         limits: QueueLimits,
         *,
         owner: str,
@@ -70,11 +70,11 @@ class Submission:
         self._root = root
         self._starts = starts
         self._next = 0.0
-        self._orders: dict[str, Order] = {}
+        self._orders: dict[str, LaunchSpec] = {}
 
     async def prepare(
-        self, actives: Sequence[Active], failed: Callable[[Active, Ending | None], None]
-    ) -> list[list[Active]]:
+        self, actives: Sequence[Attempt], failed: Callable[[Attempt, AttemptOutcome | None], None]
+    ) -> list[list[Attempt]]:
         """Make the run directories; return the attempts in groups, a group for each submission.
 
         ``failed`` is called with those that cannot be submitted, with None for those that another
@@ -83,14 +83,14 @@ class Submission:
         """
         if not actives:
             return []
-        results = await in_thread(partial(_prepare_all, self._store, actives, self._starts))
-        groups: dict[tuple[object, ...], list[Active]] = {}
+        results = await run_in_thread(partial(_prepare_all, self._store, actives, self._starts))
+        groups: dict[tuple[object, ...], list[Attempt]] = {}
         for active, result in zip(actives, results, strict=True):
-            if isinstance(result, Failed):
+            if isinstance(result, PrepareFailure):
                 failed(active, _judge(active, result.problem))
                 continue
             self._orders[active.token] = result
-            key = (active.key.study, *alike(active.terms))
+            key = (active.key.study, *group_key(active.terms))
             groups.setdefault(key, []).append(active)
         size = await self._array_size()
         return [
@@ -105,17 +105,17 @@ class Submission:
         most = None if site is None else site.max_array_size
         return max(1, wanted if most is None else min(wanted, most))
 
-    async def write(self, group: Sequence[Active]) -> Batch:
+    async def write(self, group: Sequence[Attempt]) -> Submission:
         """Write the files of a submission."""
         orders = [self._orders.pop(active.token) for active in group]
         here = os.path.dirname(sys.executable)
-        batch = await in_thread(
-            partial(write_batch, self._root, group[0].token, self._owner, orders, here)
+        batch = await run_in_thread(
+            partial(write_submission, self._root, group[0].token, self._owner, orders, here)
         )
         fault_points.point("launcher.batch_written")
         return batch
 
-    async def submit(self, batch: Batch, group: Sequence[Active]) -> Refusal | None:
+    async def submit(self, batch: Submission, group: Sequence[Attempt]) -> SubmitRefusal | None:
         """Submit a batch. None if the scheduler has it, or may have it.
 
         Fenced where this launcher was replaced. The next one knows the batch if it was written
@@ -124,12 +124,12 @@ class Submission:
         batch.submitting = True
         try:
             await self._keep_to_rate()
-            await in_thread(self._starts.check)
+            await run_in_thread(self._starts.check)
             result = await self._desk.submit(batch, group[0].terms, _name(group))
             fault_points.point("launcher.submitted")
             batch.since = time.monotonic()
             if result.job is not None:
-                await in_thread(partial(note_job, batch, result.job))
+                await run_in_thread(partial(note_job, batch, result.job))
                 fault_points.point("launcher.job_noted")
                 batch.job = result.job
                 what = f"{group[0].key.study}: {len(group)} runs"
@@ -137,14 +137,14 @@ class Submission:
                 return None
         finally:
             batch.submitting = False
-        if result.failure is Failure.LOST:
+        if result.failure is SubmitFailure.LOST:
             log.warning("batch %s: %s; it is looked for in the queue", batch.token, result.why)
             return None
         log.warning("batch %s is not submitted: %s", batch.token, result.why)
-        if result.failure is Failure.LATER:
-            return Refusal(result.why, later=LATER)
+        if result.failure is SubmitFailure.LATER:
+            return SubmitRefusal(result.why, later=LATER)
         reason = f"{'sbatch refused it' if result.asked else 'it is not submitted'}: {result.why}"
-        return Refusal(result.why, Ending(Lifecycle.FAILED, None, reason))
+        return SubmitRefusal(result.why, AttemptOutcome(Lifecycle.FAILED, None, reason))
 
     async def _keep_to_rate(self) -> None:
         """Wait for this submission's turn: so many a minute."""
@@ -156,16 +156,18 @@ class Submission:
             await anyio.sleep(self._next - gap - now)
 
 
-def _prepare_all(store: Store, actives: Sequence[Active], starts: Starts) -> list[Order | Failed]:
+def _prepare_all(
+    store: WorkflowStore, actives: Sequence[Attempt], starts: Starts
+) -> list[LaunchSpec | PrepareFailure]:
     return [prepare_attempt(store, active, starts) for active in actives]
 
 
-def _judge(active: Active, problem: Exception) -> Ending | None:
-    if isinstance(problem, Superseded):
+def _judge(active: Attempt, problem: Exception) -> AttemptOutcome | None:
+    if isinstance(problem, AttemptSuperseded):
         log.warning("run %s: %s", active.key, problem)
         return None
-    if isinstance(problem, Unfit):
-        return Ending(Lifecycle.FAILED, None, f"it cannot be started: {problem}")
+    if isinstance(problem, RunNotStartable):
+        return AttemptOutcome(Lifecycle.FAILED, None, f"it cannot be started: {problem}")
     if isinstance(problem, Fenced):
         raise problem
     raise LauncherError(
@@ -174,7 +176,7 @@ def _judge(active: Active, problem: Exception) -> Ending | None:
     ) from problem
 
 
-def _name(group: Sequence[Active]) -> str:
+def _name(group: Sequence[Attempt]) -> str:
     """Return the job's name: the study and, of a single run, the run."""
     key = group[0].key
     name = str(key) if len(group) == 1 else key.study

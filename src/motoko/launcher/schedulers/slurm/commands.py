@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Final
 import anyio
 
 from motoko.errors import LauncherError
-from motoko.launcher.schedulers.slurm.submit import Failure, failure, first_error
+from motoko.launcher.schedulers.slurm.submit import SubmitFailure, failure, first_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ READABLE: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandResult:
     """What a command answered. ``status`` None: it could not be run, or did not end in time.
 
     ``unknown`` says why the answer says nothing about what was asked, None if it says something.
@@ -72,7 +72,7 @@ class Answer:
         return self.unknown or first_error(self.stderr) or f"exit status {self.status}"
 
 
-class Scheduler:
+class CommandRunner:
     """Runs the scheduler's programs, at most ``at_a_time`` together, found on PATH."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Scheduler:
 
     async def run(
         self, argv: Sequence[str], *, seconds: float = SECONDS, directory: str | None = None
-    ) -> Answer:
+    ) -> CommandResult:
         """Run a command in ``directory`` (default: this process's) and return its answer.
 
         It and what it started are killed if it takes longer than ``seconds``, counted from its
@@ -102,10 +102,10 @@ class Scheduler:
                     raise _no_sbatch(error) from error
                 where = "" if error.filename in (None, argv[0]) else f": {error.filename}"
                 reason = f"{argv[0]} cannot be run: {error.strerror or error}{where}"
-                return Answer(None, unknown=reason)
+                return CommandResult(None, unknown=reason)
         if max(len(stdout), len(stderr)) > MOST_OUTPUT:
-            return Answer(None, unknown=f"{argv[0]} printed more than {MOST_OUTPUT:,} bytes")
-        return Answer(status, stdout, stderr, _unknown(argv[0], status, stderr, seconds))
+            return CommandResult(None, unknown=f"{argv[0]} printed more than {MOST_OUTPUT:,} bytes")
+        return CommandResult(status, stdout, stderr, _unknown(argv[0], status, stderr, seconds))
 
 
 async def _ran(
@@ -161,7 +161,7 @@ def _unknown(program: str, status: int | None, stderr: str, seconds: float) -> s
         return f"{program} gave no answer within {seconds:g} s"
     if status == 0:
         return None
-    if status > 0 and program in REQUESTS and failure(stderr) is not Failure.LOST:
+    if status > 0 and program in REQUESTS and failure(stderr) is not SubmitFailure.LOST:
         return None
     return f"{program}: {first_error(stderr) or f'exit status {status}'}"
 

@@ -14,7 +14,7 @@ from typing import Final
 SHOWN: Final = 200  # characters of a state or a reason that are kept
 
 
-class Condition(Enum):
+class JobPhase(Enum):
     """What is to be made of a job that Slurm reports in some state."""
 
     WAITING = "waiting"
@@ -35,41 +35,41 @@ class Condition(Enum):
 
 _ENDS: Final = frozenset(
     {
-        Condition.ENDED_WELL,
-        Condition.FAILED,
-        Condition.LIMIT,
-        Condition.MACHINE,
-        Condition.CANCELLED,
+        JobPhase.ENDED_WELL,
+        JobPhase.FAILED,
+        JobPhase.LIMIT,
+        JobPhase.MACHINE,
+        JobPhase.CANCELLED,
     }
 )
 
 # State, its compact form, what is made of it. COMPLETING is still running: its processes are being
 # ended, and its outcome is not there yet.
 _STATES: Final = (
-    ("PENDING", "PD", Condition.WAITING),
-    ("CONFIGURING", "CF", Condition.WAITING),
-    ("REQUEUED", "RQ", Condition.WAITING),
-    ("REQUEUE_FED", "RF", Condition.WAITING),
-    ("REQUEUE_HOLD", "RH", Condition.WAITING),
-    ("RESV_DEL_HOLD", "RD", Condition.WAITING),
-    ("SPECIAL_EXIT", "SE", Condition.WAITING),
-    ("RUNNING", "R", Condition.RUNNING),
-    ("COMPLETING", "CG", Condition.RUNNING),
-    ("SIGNALING", "SI", Condition.RUNNING),
-    ("STAGE_OUT", "SO", Condition.RUNNING),
-    ("RESIZING", "RS", Condition.RUNNING),
-    ("SUSPENDED", "S", Condition.PAUSED),
-    ("STOPPED", "ST", Condition.PAUSED),
-    ("COMPLETED", "CD", Condition.ENDED_WELL),
-    ("FAILED", "F", Condition.FAILED),
-    ("TIMEOUT", "TO", Condition.LIMIT),
-    ("DEADLINE", "DL", Condition.LIMIT),
-    ("OUT_OF_MEMORY", "OOM", Condition.LIMIT),
-    ("NODE_FAIL", "NF", Condition.MACHINE),
-    ("BOOT_FAIL", "BF", Condition.MACHINE),
-    ("PREEMPTED", "PR", Condition.MACHINE),
-    ("CANCELLED", "CA", Condition.CANCELLED),
-    ("REVOKED", "RV", Condition.CANCELLED),
+    ("PENDING", "PD", JobPhase.WAITING),
+    ("CONFIGURING", "CF", JobPhase.WAITING),
+    ("REQUEUED", "RQ", JobPhase.WAITING),
+    ("REQUEUE_FED", "RF", JobPhase.WAITING),
+    ("REQUEUE_HOLD", "RH", JobPhase.WAITING),
+    ("RESV_DEL_HOLD", "RD", JobPhase.WAITING),
+    ("SPECIAL_EXIT", "SE", JobPhase.WAITING),
+    ("RUNNING", "R", JobPhase.RUNNING),
+    ("COMPLETING", "CG", JobPhase.RUNNING),
+    ("SIGNALING", "SI", JobPhase.RUNNING),
+    ("STAGE_OUT", "SO", JobPhase.RUNNING),
+    ("RESIZING", "RS", JobPhase.RUNNING),
+    ("SUSPENDED", "S", JobPhase.PAUSED),
+    ("STOPPED", "ST", JobPhase.PAUSED),
+    ("COMPLETED", "CD", JobPhase.ENDED_WELL),
+    ("FAILED", "F", JobPhase.FAILED),
+    ("TIMEOUT", "TO", JobPhase.LIMIT),
+    ("DEADLINE", "DL", JobPhase.LIMIT),
+    ("OUT_OF_MEMORY", "OOM", JobPhase.LIMIT),
+    ("NODE_FAIL", "NF", JobPhase.MACHINE),
+    ("BOOT_FAIL", "BF", JobPhase.MACHINE),
+    ("PREEMPTED", "PR", JobPhase.MACHINE),
+    ("CANCELLED", "CA", JobPhase.CANCELLED),
+    ("REVOKED", "RV", JobPhase.CANCELLED),
 )
 CONDITIONS: Final = MappingProxyType({name: found for name, _, found in _STATES})
 COMPACT: Final = MappingProxyType({short: name for name, short, _ in _STATES})
@@ -99,15 +99,15 @@ _STATE_PHRASES: Final = MappingProxyType(
 )
 _CONDITION_PHRASES: Final = MappingProxyType(
     {
-        Condition.WAITING: "waits",
-        Condition.RUNNING: "runs",
-        Condition.PAUSED: "is paused",
-        Condition.ENDED_WELL: "ended well",
-        Condition.FAILED: "failed",
-        Condition.LIMIT: "reached a limit",
-        Condition.MACHINE: "was ended by the machine",
-        Condition.CANCELLED: "was cancelled",
-        Condition.UNKNOWN: "is in a state that says nothing",
+        JobPhase.WAITING: "waits",
+        JobPhase.RUNNING: "runs",
+        JobPhase.PAUSED: "is paused",
+        JobPhase.ENDED_WELL: "ended well",
+        JobPhase.FAILED: "failed",
+        JobPhase.LIMIT: "reached a limit",
+        JobPhase.MACHINE: "was ended by the machine",
+        JobPhase.CANCELLED: "was cancelled",
+        JobPhase.UNKNOWN: "is in a state that says nothing",
     }
 )
 _REASON_PHRASES: Final = MappingProxyType(
@@ -166,13 +166,13 @@ _TOO_LITTLE: Final = re.compile(r"QOSMin\w+")
 _SPENT: Final = re.compile(r"(Assoc|QOS)Grp(\w*(?<!Run)Minutes(Limit)?|WallLimit)")
 
 
-def condition(state: str) -> Condition:
+def condition(state: str) -> JobPhase:
     """Return what to make of a state, in any form in which Slurm prints it.
 
     Compact forms (``CG``), suffixes (``CANCELLED+``, ``CANCELLED by 0``) and lower case are
     accepted; anything else is UNKNOWN.
     """
-    return CONDITIONS.get(full_name(state), Condition.UNKNOWN)
+    return CONDITIONS.get(full_name(state), JobPhase.UNKNOWN)
 
 
 def full_name(state: str) -> str:
@@ -208,7 +208,7 @@ def explain(state: str, reason: str) -> str:
     found = condition(state)
     phrase = _STATE_PHRASES.get(name) or _CONDITION_PHRASES[found]
     cause = _cause(reason)
-    if found is Condition.WAITING:
+    if found is JobPhase.WAITING:
         never = never_starts(reason)
         if never is not None:
             return f"never starts: {never} ({_words(name, cause)})"

@@ -31,7 +31,7 @@ _LATER: Final = re.compile(
 )
 
 
-class Failure(Enum):
+class SubmitFailure(Enum):
     """What a failed sbatch, or another command that asks for something, means."""
 
     LOST = "nobody knows whether it was accepted"
@@ -106,15 +106,15 @@ def parse_submitted(text: str) -> str:
     return found[1]
 
 
-def failure(stderr: str) -> Failure:
+def failure(stderr: str) -> SubmitFailure:
     """Return what the failure of a command with this stderr means; LOST if it said nothing.
 
     A submission that was REFUSED may still be listed by squeue, as a job that FAILED with
     BadConstraints.
     """
     if not stderr.strip() or _LOST.search(stderr):
-        return Failure.LOST
-    return Failure.LATER if _LATER.search(stderr) else Failure.REFUSED
+        return SubmitFailure.LOST
+    return SubmitFailure.LATER if _LATER.search(stderr) else SubmitFailure.REFUSED
 
 
 def first_error(stderr: str) -> str:
