@@ -13,6 +13,7 @@ import pytest
 from motoko.core.states import Lifecycle
 from motoko.launcher.daemon import stop_launcher
 from motoko.runtime.clock import age, uptime
+from motoko.runtime.ports import SystemClock
 from motoko.runtime.processes import current
 from motoko.storage.store import WorkflowStore
 from tests.support.chaos_clock import Clock
@@ -39,7 +40,7 @@ TWO = {"max_concurrent": 2}
 
 
 @dataclass
-class Jumping:
+class Jumping(SystemClock):
     """A clock whose time of day may be set."""
 
     day: float

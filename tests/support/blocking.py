@@ -20,17 +20,17 @@ GUARDED: Final = ("time.", "threading.", "socket.", "ssl.", "builtins.input")
 ALLOWED: Final = (
     # By design: the first read of an id, state or selection may block the loop, as do connecting
     # to the server and disconnecting at the end.
-    ("motoko/storage/client.py", ("_patiently", "_call_server")),
+    ("motoko/server/client.py", ("_patiently", "_call_server")),
     ("motoko/storage/store.py", ("_connect", "close")),
-    ("motoko/storage/requests.py", ("resolve",)),
+    ("motoko/storage/run_requests.py", ("resolve",)),
     # In a plain script every call commits before it returns, beside a loop of the script's too.
     ("motoko/storage/scope.py", ("defer", "write")),
     # `with workflow.transaction()` commits before it returns; `async with` does not block.
-    ("motoko/transaction.py", ("__enter__", "__exit__")),
+    ("motoko/api/transaction.py", ("__enter__", "__exit__")),
     # The functions have ended: their idle threads are joined.
-    ("motoko/graph/asynchronous.py", ("run_in_loop",)),
+    ("motoko/graph/async_driver.py", ("run_in_loop",)),
     # A look waits as a read does.
-    ("motoko/storage/client.py", ("_ask",)),
+    ("motoko/server/client.py", ("_ask",)),
     # Tests set things up in a loop too, and ask the committer thread to do it.
     ("motoko/testing/memory.py", ("empty_database",)),
     ("motoko/testing/clients.py", ("commit",)),

@@ -7,14 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from motoko.runtime.ports import SystemClock
+
 if TYPE_CHECKING:
     from random import Random
 
     from motoko.testing.fake_scheduler.cluster import FakeTask
 
 
-class Time:
-    """The time, for whoever asks; stands in for the module ``time`` too."""
+class Time(SystemClock):
+    """A clock that tests set; it stands in for the module ``time`` too."""
 
     def __init__(self) -> None:
         self.seconds = 1_800_000_000.0

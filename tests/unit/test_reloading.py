@@ -13,6 +13,7 @@ import pytest
 from motoko.config import WorkflowSettings, load_workflow
 from motoko.errors import ConfigError, LauncherError
 from motoko.launcher.reloading import Reloader
+from motoko.runtime.ports import SystemClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ SCRIPTS = ("a.sh", "b.sh", "c.sh")
 
 
 @dataclass
-class Watched:
+class Watched(SystemClock):
     """Counts what a reloader reads, and is its clock: so late that no file is a new one."""
 
     at: float = time.time() + 1e6

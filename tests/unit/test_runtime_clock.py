@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from motoko.runtime.clock import Clock, SystemClock, now, utc
+from motoko.runtime.clock import now, utc
+from motoko.runtime.ports import Clock, SystemClock
 
 pytestmark = pytest.mark.unit
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from motoko.config import WorkflowSettings
-    from motoko.runtime.clock import Clock
+    from motoko.runtime.ports import Clock
 
     Stamps: TypeAlias = tuple[tuple[int, ...], ...]
 

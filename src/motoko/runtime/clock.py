@@ -1,7 +1,7 @@
-"""The one place that asks what time it is.
+"""Read the clocks of the machine.
 
-The time of day is for people: it may jump. What is measured or awaited follows the time since the
-boot, which is one for all processes of a machine.
+The time of day is for people, and may jump. Durations and deadlines follow the time since the boot,
+which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -9,32 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
-
-
-class Clock(Protocol):
-    """What tells the time; tests give their own."""
-
-    def now(self) -> float:
-        """Return the time in seconds since the epoch."""
-
-    def uptime(self) -> float:
-        """Return the seconds since the machine was booted, those asleep included."""
-
-
-@dataclass(frozen=True, slots=True)
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> float:
-        """Return the time in seconds since the epoch."""
-        return time.time()
-
-    def uptime(self) -> float:
-        """Return the seconds since the machine was booted, those asleep included."""
-        return uptime()
 
 
 def now() -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import ServerError
 from motoko.runtime import processes
-from motoko.runtime.clock import SystemClock
+from motoko.runtime.ports import SystemClock
 from motoko.server.lifecycle import ensure_server, is_responding
 from motoko.server.watchdog import ServerWatchdog
 from motoko.storage.commit import run_transaction
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.config import StudyConfig
-    from motoko.runtime.clock import Clock
+    from motoko.runtime.ports import Clock
     from motoko.server.state_dir import StateDir
 
 SHORT_WAITS: Final = (1.0, 2.0, 4.0)  # seconds for a server that was there to answer

@@ -19,7 +19,7 @@ from motoko.storage.tables import initialise
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from motoko.runtime.clock import Clock
+    from motoko.runtime.ports import Clock
     from motoko.storage.session import Session
 
 

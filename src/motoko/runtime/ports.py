@@ -1,0 +1,141 @@
+"""The outside world as interfaces: clock, random numbers and processes.
+
+One composition root per kind of process builds a :class:`Runtime` and passes it on. Tests and
+simulations pass their own.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import subprocess
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from motoko.runtime import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+class Clock(Protocol):
+    """Reads times, in seconds, and lets threads sleep."""
+
+    def now(self) -> float:
+        """Return the time of day since the epoch. It may jump."""
+
+    def uptime(self) -> float:
+        """Return the time since the machine was booted, suspended time included."""
+
+    def monotonic(self) -> float:
+        """Return a time that never jumps, comparable within this process only."""
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread."""
+
+
+class Random(Protocol):
+    """Draws random numbers."""
+
+    def uniform(self, low: float, high: float) -> float:
+        """Return a number between ``low`` and ``high``."""
+
+    def token(self, size: int) -> str:
+        """Return ``size`` random bytes in hexadecimal."""
+
+
+class Processes(Protocol):
+    """Starts programs and signals processes."""
+
+    def run(
+        self,
+        arguments: Sequence[str | Path],
+        *,
+        stdin: bytes = b"",
+        timeout: float | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a program to its end and return its status and output; raise OSError."""
+
+    def signal(self, pid: int, number: int) -> None:
+        """Signal one process; raise OSError."""
+
+    def signal_group(self, group: int, number: int) -> None:
+        """Signal a process group; raise OSError."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> float:
+        """Return the time of day since the epoch. It may jump."""
+        return time.time()
+
+    def uptime(self) -> float:
+        """Return the time since the machine was booted, suspended time included."""
+        return clock.uptime()
+
+    def monotonic(self) -> float:
+        """Return a time that never jumps, comparable within this process only."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread."""
+        time.sleep(seconds)
+
+
+class SystemRandom:
+    """Random numbers of the interpreter and of the operating system."""
+
+    def uniform(self, low: float, high: float) -> float:
+        """Return a number between ``low`` and ``high``."""
+        return random.uniform(low, high)
+
+    def token(self, size: int) -> str:
+        """Return ``size`` random bytes in hexadecimal."""
+        return secrets.token_hex(size)
+
+
+class SystemProcesses:
+    """The processes of this machine."""
+
+    def run(
+        self,
+        arguments: Sequence[str | Path],
+        *,
+        stdin: bytes = b"",
+        timeout: float | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a program to its end and return its status and output; raise OSError."""
+        return subprocess.run(
+            arguments,
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=timeout,
+            env=environment,
+        )
+
+    def signal(self, pid: int, number: int) -> None:
+        """Signal one process; raise OSError."""
+        os.kill(pid, number)
+
+    def signal_group(self, group: int, number: int) -> None:
+        """Signal a process group; raise OSError."""
+        os.killpg(group, number)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The ports that a process works through."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    random: Random = field(default_factory=SystemRandom)
+    processes: Processes = field(default_factory=SystemProcesses)
+
+
+SYSTEM: Final[Runtime] = Runtime()
