@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from hypothesis import HealthCheck, settings
 
-from motoko.runtime.signals import changeable, reset_all
+from motoko.runtime.signals import changeable_signals, reset_all
 from tests.support.blocking import LoopGuard
 from tests.support.slurm_testbed import CannotRunError, Testbed
 
@@ -75,7 +75,7 @@ def _blocking_on_purpose(request: pytest.FixtureRequest, loop_guard: LoopGuard) 
 
 def signal_settings() -> tuple[dict[int, Any], set[int]]:
     """Return the handlers of all signals, and which are blocked."""
-    handlers = {number: signal.getsignal(number) for number in changeable()}
+    handlers = {number: signal.getsignal(number) for number in changeable_signals()}
     return handlers, set(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 
 

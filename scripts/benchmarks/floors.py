@@ -15,8 +15,9 @@ import transaction
 import ZODB
 from ZEO.ClientStorage import ClientStorage
 
-from motoko.server.lifecycle import create_database, stop_server
+from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
+from motoko.storage.schema import create_database
 
 SAMPLES = 300
 PAUSE = 0.02  # seconds between samples

@@ -40,7 +40,7 @@ async def main(workflow):
 
 def idle(seconds: int = 60) -> list[Row]:
     """Measure server, launcher and orchestrator with 10,000 runs and nothing to do."""
-    from motoko.launcher.daemon import stop_launcher
+    from motoko.launcher.control import stop_launcher
 
     with tempfile.TemporaryDirectory() as name:
         directory = make_workflow(Path(name), ("mult",), IDLE)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motoko.launcher.daemon import running_launchers, stop_launcher
+from motoko.launcher.control import running_launchers, stop_launcher
 from support import Row, make_workflow, opened, timed
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _served(directory: Path, script: str = "true\n", **options: object) -> Itera
 
 
 def _counts(workflow: Workflow) -> dict[str, int]:
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         return dict(session.tables.study("mult").counts("bench"))
 
 

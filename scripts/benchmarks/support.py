@@ -66,7 +66,7 @@ def end_all(workflow: Workflow) -> None:
         token = f"t{run.id}"
         changes.append(EditRun(run.key, Claim("bench", token, 1.0)))
         changes.append(EditRun(run.key, EndAttempt(token, Lifecycle.FINISHED, 1.0, "bench", 0)))
-    workflow.store.script.write(*changes)
+    workflow.store.autocommit_scope.write(*changes)
 
 
 def python(*arguments: str, cwd: Path | None = None) -> float:

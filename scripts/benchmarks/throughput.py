@@ -22,7 +22,7 @@ PLAIN = "async def main(workflow): pass\n"
 
 def chain(length: int = 10) -> list[Row]:
     """Measure a chain of awaited tasks beside as many bare ``bash launch.sh``."""
-    from motoko.launcher.daemon import stop_launcher
+    from motoko.launcher.control import stop_launcher
 
     async def main(workflow: Workflow) -> None:
         for n in range(length):
@@ -139,7 +139,7 @@ def select() -> list[Row]:
             workflow.mult.create_task(x=[float(i) for i in range(10_000)])
             for run_id in range(50, 10_000, 100):
                 key, token = RunKey("mult", run_id), f"t{run_id}"
-                workflow.store.script.write(
+                workflow.store.autocommit_scope.write(
                     EditRun(key, Claim("bench", token, 1.0)),
                     EditRun(key, EndAttempt(token, Lifecycle.FINISHED, 1.0, "bench", 0)),
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from motoko.api.task_manager import RunList, TaskManager, TaskSelection
+from motoko.api.selection import RunList, TaskSelection
+from motoko.api.task_manager import TaskManager
 
 __all__ = ["RunList", "TaskManager", "TaskSelection"]

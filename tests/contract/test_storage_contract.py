@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ZODB.FileStorage import FileStorage
 
-from motoko.server.lifecycle import create_database, stop_server
+from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
+from motoko.storage.schema import create_database, create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.testing import empty_database
 from motoko.testing.storage_contract import StorageContract
 
@@ -44,7 +44,7 @@ class TestOnFile(StorageContract):
 
 def _anew(root: Any) -> None:
     del root["motoko"]
-    initialise(root, STUDIES)
+    create_tables(root, STUDIES)
 
 
 @pytest.fixture(scope="module")

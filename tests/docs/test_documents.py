@@ -28,7 +28,8 @@ from motoko.cli.parser import COMMANDS as COMMANDS_OF_MOTOKO
 from motoko.config.study_file import StudyFile
 from motoko.config.workflow_file import TaskManagerSettings, WorkflowFile
 from motoko.core.constraints import Columns, parse
-from motoko.core.records import RESOURCES, RUN_COLUMNS
+from motoko.core.records import RUN_COLUMNS
+from motoko.core.run_options import STORED_OPTIONS
 from motoko.workflow import Workflow
 from tests.support.command_line import Shell
 
@@ -201,7 +202,7 @@ def test_the_reference_names_every_key_and_command() -> None:
         assert f"{key}:" in example, key
     for command in COMMANDS_OF_MOTOKO:
         assert f"`motoko {command}" in text, command
-    for variable in RUN_COLUMNS.keys() - RESOURCES.keys() - {"run_name"}:
+    for variable in RUN_COLUMNS.keys() - STORED_OPTIONS.keys() - {"run_name"}:
         assert f"`{variable}`" in text, variable
 
 

@@ -26,7 +26,7 @@ from motoko.cli.tables import print_overview
 from motoko.core.changes import SetVariable
 from motoko.core.edits import Retry
 from motoko.errors import DatabaseDamagedError, ServerError, StorageError
-from motoko.launcher.daemon import running_launchers
+from motoko.launcher.control import running_launchers
 from motoko.operations.backup import back_up, restore
 from motoko.operations.overview import Overview
 from motoko.operations.shutdown import kill
@@ -61,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = make(tmp_path_factory.mktemp("made") / "wf")
     store = WorkflowStore(state, {})
     for number in range(COMMITS):
-        store.script.write(SetVariable(None, f"v{number}", f"value {number}"))
+        store.autocommit_scope.write(SetVariable(None, f"v{number}", f"value {number}"))
     store.close()
     stop_server(state)
     return state.database
@@ -91,7 +91,7 @@ def values(path: Path) -> list[str]:
     database = Database.read_file(path)
     store = WorkflowStore(StateDir(path.parent), {}, database=database)
     try:
-        with store.script.view() as session:
+        with store.autocommit_scope.read() as session:
             names = session.tables.variable_names(None)
             return [session.tables.variable(None, name) for name in names]
     finally:
@@ -159,7 +159,7 @@ def test_a_server_goes_on_from_what_a_crash_left(state: StateDir, made: Path) ->
     state.database.write_bytes(made.read_bytes() + bytes(1000))
     store = WorkflowStore(state, {})
     assert variable(store, f"v{COMMITS - 1}") == f"value {COMMITS - 1}"
-    store.script.write(SetVariable(None, "w", 1))
+    store.autocommit_scope.write(SetVariable(None, "w", 1))
     store.close()
     assert "wf.db: 1000 bytes of a commit" in (state.logs / "server.log").read_text()
     stop_server(state)

@@ -16,8 +16,9 @@ from motoko.core.values import MISSING
 from motoko.errors import ServerError, StorageError
 from motoko.launcher.executors.local_process import WRAPPER
 from motoko.runtime.processes import is_alive
-from motoko.server.lifecycle import create_database, ensure_server, stop_server
+from motoko.server.lifecycle import ensure_server, stop_server
 from motoko.server.state_dir import StateDir
+from motoko.storage.schema import create_database
 from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore
 from motoko.testing import invariants
@@ -92,7 +93,7 @@ def test_a_full_disk_stops_loudly_and_is_gone_on_from(small: Path) -> None:
     assert done > 2
     for _ in range(3):  # it stays so, and the same server goes on serving what there is
         with pytest.raises(StorageError, match="no room left"):
-            store.script.write(SetVariable(None, "big", "x" * 500_000))
+            store.autocommit_scope.write(SetVariable(None, "big", "x" * 500_000))
     assert variable(store, "n") == done
     assert variable(store, f"v{done}") is MISSING
     process = process_of(state)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.launcher.daemon import running_launchers
+from motoko.launcher.control import running_launchers
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
 from motoko.testing import invariants

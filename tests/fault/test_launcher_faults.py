@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.errors import LauncherError
-from motoko.launcher.daemon import running_launchers
+from motoko.launcher.control import running_launchers
 from motoko.runtime import fault_points
 from motoko.runtime.processes import is_alive
 from tests.support.launching import Place, wait_until, wait_until_replaceable
@@ -142,7 +142,7 @@ def test_killed_while_it_takes_its_lease(
     with pytest.raises(LauncherError, match=r"killed by signal 9 before it was ready"):
         start_with(place, monkeypatch, f"{point}:kill", log)
     assert f"{point} 1 " in log.read_text()
-    assert place.start().here
+    assert place.start().started_here
     check(place, keys, executed)
 
 
@@ -164,7 +164,7 @@ def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
     try:
         wait_until_replaceable(place.store)
         heir = place.start(lease=1.0)
-        assert heir.here
+        assert heir.started_here
         if late:
             place.wait(keys)
     finally:
@@ -193,7 +193,7 @@ def test_woken_after_a_later_attempt_removed_its_directory_a_launcher_starts_not
     wait_until(lambda: log.exists() and f"{point} 1 {pid}" in log.read_text())
     try:
         wait_until_replaceable(place.store)
-        assert place.start(lease=1.0).here
+        assert place.start(lease=1.0).started_here
         place.wait(keys)
     finally:
         os.kill(pid, signal.SIGCONT)

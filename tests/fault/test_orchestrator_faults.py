@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.launcher.daemon import start_launcher, stop_launcher
+from motoko.launcher.control import start_launcher, stop_launcher
 from motoko.runtime import fault_points
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir

@@ -51,7 +51,7 @@ def test_killed_while_saving(tmp_path: Path, fault: str, *, former: bool) -> Non
         assert there.cache_key_for("x") == "old"
     elif former:
         # The file is new and whole, and the manifest says that it is not what was saved.
-        with pytest.raises(DamagedProductError, match="is not what was saved"):
+        with pytest.raises(DamagedProductError, match="is not the file that was saved"):
             there.load("x")
     else:
         assert there.list() == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.launcher.daemon import running_launchers
+from motoko.launcher.control import running_launchers
 from motoko.runtime.processes import is_alive
 from tests.support.launching import Place, wait_until
 

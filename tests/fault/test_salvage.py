@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.cli.main import run as run_command
+from motoko.cli.entry_point import run as run_command
 from motoko.core.changes import DeleteRun, EditRun, RecordFiring, SetVariable
 from motoko.core.edits import SetFields
 from motoko.core.records import RunKey
@@ -21,6 +22,7 @@ from motoko.server.transaction_file import HEADER, LENGTH, MAGIC
 from motoko.storage.commit_checks import check_database_file, check_tables
 from motoko.storage.database import Database
 from motoko.storage.salvage import Salvaged, salvage
+from motoko.storage.schema import write_database
 from motoko.storage.session import Session, run_transaction
 from motoko.testing import add_run
 from motoko.testing.clients import commit
@@ -41,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database file: a commit for each run, then one is deleted, one edited, a variable set."""
     state = StateDir.of(tmp_path_factory.mktemp("made"))
     state.path.mkdir(mode=0o700)
-    create_database_file(state, ["s"])
+    create_database_file(state, partial(write_database, studies=["s"]))
     database = Database(AtomicFileStorage(state.database))
     session = Session(database)
     for number in range(1, RUNS + 1):

@@ -79,9 +79,9 @@ def test_who_only_waits_for_news_has_it_started_too(state: StateDir, store: Work
 STOPPED_IN_A_COMMIT = """\
 import signal, sys, threading
 from pathlib import Path
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.server.client import PatientStorage
-from motoko.storage.store import Store
+from motoko.storage.store import WorkflowStore
 from tests.support.serving import increment
 
 finish = PatientStorage.tpc_finish
@@ -93,7 +93,7 @@ def stop_first(storage, *args):
     return finish(storage, *args)
 
 PatientStorage.tpc_finish = stop_first
-store = Store(StateDirectory(Path(sys.argv[1])), {})
+store = WorkflowStore(StateDir(Path(sys.argv[1])), {})
 increment(store)
 store.close()
 """
@@ -141,7 +141,7 @@ def test_no_id_of_an_object_is_used_twice(state: StateDir, store: WorkflowStore)
     for turn in range(3):
         for name, writer in (("a", store), ("b", other)):
             new = [f"{name}{turn}.{number}" for number in range(60)]
-            writer.script.write(*(SetVariable(None, name, name) for name in new))
+            writer.autocommit_scope.write(*(SetVariable(None, name, name) for name in new))
             names += new
         kill_server(state)
     # News of the last commits may have died with the server, until the client is back.
@@ -172,7 +172,7 @@ def test_stopped_just_when_a_call_found_it_connected(
     storage = ReconnectingStorage(
         str(state.socket()), wait=30.0, patience=30.0, supervisor=ServerWatchdog(state)
     )
-    look = storage.need_server
+    look = storage.request_server
     looks: list[bool] = []
 
     def look_and_lose_it() -> None:
@@ -182,7 +182,7 @@ def test_stopped_just_when_a_call_found_it_connected(
             stop_server(state)
             eventually(lambda: not storage.is_connected())
 
-    monkeypatch.setattr(storage, "need_server", look_and_lose_it)
+    monkeypatch.setattr(storage, "request_server", look_and_lose_it)
     if reading:
         data, _, _ = storage.loadBefore(z64, maxtid)
         assert b"PersistentMapping" in data
@@ -320,12 +320,12 @@ def test_killed_in_the_middle_of_a_commit_it_is_applied_once(
     store = WorkflowStore(state, {})
     for _ in range(4):
         increment(store)
-        with store.script.view() as session:
+        with store.autocommit_scope.read() as session:
             session.reserve("mult", 1, 1)
     assert f"{point} {passage} {pid}" in log.read_text()
     assert process_of(state).pid != pid
     assert variable(store, "n") == 4
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         assert session.reserve("mult", 1, 1) == (5, 5)
         assert session.tables.study("mult").recount() == []
     store.close()
@@ -376,7 +376,7 @@ def test_a_commit_that_was_not_finished_is_no_longer_there(
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from motoko.server.state_dir import StateDirectory\n"
+        "from motoko.server.state_dir import StateDir\n"
         "from motoko.storage.database import Database\n"
         "from motoko.storage.session import Session\n"
         "from motoko.core.changes import SetVariable\n"

@@ -20,9 +20,10 @@ from motoko.errors import (
 )
 from motoko.operations.backup import back_up, restore
 from motoko.runtime.daemons import PidFile
-from motoko.server.lifecycle import create_database, is_responding, stop_server
+from motoko.server.lifecycle import is_responding, stop_server
 from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
+from motoko.storage.schema import create_database
 from motoko.storage.session import Session, run_transaction
 from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run
@@ -58,7 +59,7 @@ def stop(store: WorkflowStore) -> None:
 
 
 def number(store: WorkflowStore) -> Any:
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         return session.tables.variable(None, "n")
 
 
@@ -69,7 +70,7 @@ def number(store: WorkflowStore) -> Any:
 def test_a_copy_can_be_gone_back_to(
     state: StateDir, store: WorkflowStore, tmp_path: Path, served: bool
 ) -> None:
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         add_run(session, "mult", {"x": 1.0})
         session.add(SetVariable(None, "n", 1))
         store.database.submit(session.commit).result()
@@ -81,12 +82,12 @@ def test_a_copy_can_be_gone_back_to(
     assert made.size == copy.stat().st_size
     assert is_responding(state) is served
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    store.script.write(SetVariable(None, "n", 2))
+    store.autocommit_scope.write(SetVariable(None, "n", 2))
     stop(store)
     assert restore(state, copy, replace=True) == made
     assert not is_responding(state)
     assert number(store) == 1
-    store.script.write(SetVariable(None, "n", 3))
+    store.autocommit_scope.write(SetVariable(None, "n", 3))
     assert number(store) == 3
 
 
@@ -101,7 +102,7 @@ def test_what_is_written_meanwhile_is_there_whole_or_not_at_all(
         while not done.is_set():
             value += 1
             pad = "x" * 2000
-            store.script.write(
+            store.autocommit_scope.write(
                 *(SetVariable(None, name, (value, pad), blind=True) for name in ("a", "b"))
             )
 
@@ -139,7 +140,7 @@ def look_into(copy: Path) -> dict[str, int]:
 def test_no_file_is_overwritten_unasked(
     state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     target = tmp_path / "letter"
     target.write_text("dear reader")
     with pytest.raises(DatabaseExistsError, match="exists already"):
@@ -174,7 +175,7 @@ def test_it_is_refused_while_anything_works(
 ) -> None:
     copy = tmp_path / "copy"
     back_up(state, copy)
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     with pytest.raises(StorageError, match=r"is in use by its database server \(process \d+\)"):
         restore(state, copy, replace=True)
     stop(store)
@@ -191,7 +192,7 @@ def test_it_is_refused_while_anything_works(
 def test_only_what_motoko_can_read_is_taken(
     state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
 
     def newer(root: Any) -> None:
         root["motoko"].update({"version": 99, "written_by": "7.1"})
@@ -230,7 +231,7 @@ def test_only_what_motoko_can_read_is_taken(
 def test_a_damaged_database_is_gone_back_from(
     state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     copy = tmp_path / "copy"
     back_up(state, copy)
     stop(store)
@@ -243,10 +244,10 @@ def test_a_copy_that_was_cut_off_is_refused(
     state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     for value in range(1, 4):
-        store.script.write(SetVariable(None, "n", value))
+        store.autocommit_scope.write(SetVariable(None, "n", value))
     copy = tmp_path / "copy"
     whole = back_up(state, copy).size
-    store.script.write(SetVariable(None, "n", 9))
+    store.autocommit_scope.write(SetVariable(None, "n", 9))
     stop(store)
     before = state.database.read_bytes()
     for size in (whole - 1, whole - 30):  # within the last transaction

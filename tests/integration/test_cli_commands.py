@@ -634,7 +634,7 @@ def mounted(where: Path) -> Iterator[None]:
 def processes_of(shell: Shell) -> list[ProcessIdentity]:
     store = WorkflowStore(StateDir.of(shell.directory), {}, look=True)
     try:
-        with store.script.view() as session:
+        with store.autocommit_scope.read() as session:
             found = [run.process for run in session.tables.study("s").records([1, 2])]
     finally:
         store.close()

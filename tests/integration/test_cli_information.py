@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,7 +61,7 @@ def leave_open(tables: Tables) -> None:
     tables.record_firing(RecordFiring(("a", "s.old", "9"), "done", "s", (), 1.0))
     tables.write_lease("orchestrator:a", None, {})
     tables.renew_lease(
-        "orchestrator:a", 1.0, OrchestratorReport(events=("s.kept", "s.new")).plain()
+        "orchestrator:a", 1.0, asdict(OrchestratorReport(events=("s.kept", "s.new")))
     )
 
 
@@ -364,7 +365,7 @@ def test_status_tells_what_a_stalled_orchestrator_waits_for_until_it_goes_on(
     assert lines[0].startswith("run name a: process ")
     assert lines[1].startswith("  stalled since 20")
     assert lines[2] == "  main waits for a run of s with x = 7"
-    assert "the workflow is stalled, and waits: main waits for a run of s with x = 7" in lines[-1]
+    assert "the workflow is stalled and waits: main waits for a run of s with x = 7" in lines[-1]
     (found,) = shell.info()["orchestrators"]
     assert found["stalled"]["waits"] == ["main waits for a run of s with x = 7"]
     assert ", stalled since 20" in shell.ok("info")

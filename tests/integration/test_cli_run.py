@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.launcher.daemon import running_launchers
+from motoko.launcher.control import running_launchers
 from motoko.runtime.daemons import PidFile
 from motoko.server.state_dir import StateDir
 from tests.support.command_line import MODULE, Shell, finish, small_workflow, wait_until

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.daemon import stop_launcher
-from motoko.runtime.clock import age, uptime
-from motoko.runtime.ports import SystemClock
+from motoko.launcher.control import stop_launcher
+from motoko.runtime.clock import process_age, uptime
+from motoko.runtime.ports import Runtime, SystemClock
 from motoko.runtime.processes import current
 from motoko.storage.store import WorkflowStore
 from tests.support.chaos_clock import Clock
@@ -73,14 +73,14 @@ def jumped(monkeypatch: pytest.MonkeyPatch, offset: str) -> Iterator[None]:
 
 def test_the_uptime_is_that_of_the_processes() -> None:
     before = uptime()
-    assert 0 <= age(current().started) < before
+    assert 0 <= process_age(current().started) < before
     assert abs(before - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
     assert uptime() >= before
 
 
 def test_the_steady_clock_is_one_for_all_processes_of_a_boot(place: Place) -> None:
     clock = Jumping(day=2e9)
-    store = WorkflowStore(place.state, place.store.studies, clock=clock)
+    store = WorkflowStore(place.state, place.store.studies, runtime=Runtime(clock=clock))
     try:
         # What the first process noted counts, whatever the time of day is now.
         before, steady, after = uptime(), place.store.steady(), uptime()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.daemon import recall_runs, running_launchers, stop_launcher
-from motoko.launcher.users import others
+from motoko.launcher.control import running_launchers, stop_launcher, suspend_runs
+from motoko.launcher.workflow_users import other_users
 from motoko.runtime.daemons import PidFile
-from motoko.runtime.processes import ProcessIdentity, Standing, standing
+from motoko.runtime.processes import Liveness, ProcessIdentity, liveness
 from motoko.server.lifecycle import is_responding, stop_server
 from tests.support.launching import Place, wait_until
 
@@ -52,16 +52,16 @@ def test_launcher_and_server_of_another_container_are_used_and_stopped(place: Pl
     launcher = in_container("motoko.launcher.daemon", str(place.directory))
     wait_until(lambda: bool(running_launchers(state)))
     (found,) = running_launchers(state)
-    assert standing(found.process) is Standing.UNSEEN
+    assert liveness(found.process) is Liveness.UNKNOWN
     assert place.start().process == found.process  # and starts no other
     key, long = place.create([{"x": 1}, {"x": 2}])
     place.wait_for(key, Lifecycle.FINISHED)
     process = place.wait_for(long, Lifecycle.START).process
     assert process is not None
-    assert standing(ProcessIdentity(*process)) is Standing.UNSEEN
-    recall_runs(state)
+    assert liveness(ProcessIdentity(*process)) is Liveness.UNKNOWN
+    suspend_runs(state)
     assert place.record(long).lifecycle is Lifecycle.CREATED
-    assert others(state) == []
+    assert other_users(state) == []
     assert stop_launcher(state)
     assert launcher.wait(90) == 0
     assert stop_server(state)

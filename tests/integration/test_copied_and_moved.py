@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from motoko.errors import ServerError, StorageError
-from motoko.launcher.daemon import running_launchers
+from motoko.launcher.control import running_launchers
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.file_lock import FileLock
 from motoko.runtime.processes import ProcessIdentity, is_alive
@@ -23,9 +23,9 @@ from motoko.server.state_dir import StateDir
 from motoko.server.state_dir_guard import StateDirGuard
 from motoko.storage.database import Database
 from motoko.storage.leases import Lease
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
 from motoko.storage.store import WorkflowStore
-from motoko.storage.tables import initialise
 from tests.support.command_line import PATIENCE, Shell, finish, small_workflow, wait_until
 from tests.support.serving import increment, make, process_of, variable
 
@@ -122,13 +122,13 @@ def test_a_lease_says_in_which_database_it_was_taken(tmp_path: Path) -> None:
             del tables.lease("old")["place"]  # as an older Motoko wrote it
 
         run_transaction(store.database, forget)
-        with store.script.view() as session:
-            assert session.tables.taken_here("new")
+        with store.autocommit_scope.read() as session:
+            assert session.tables.lease_belongs_here("new")
         shutil.copytree(state.path, tmp_path / "b", ignore=lambda *_: ["zeo.sock"])
         copy = WorkflowStore(StateDir(tmp_path / "b"), {}, look=True)
-        with copy.script.view() as session:
-            assert not session.tables.taken_here("new")
-            assert session.tables.taken_here("old")
+        with copy.autocommit_scope.read() as session:
+            assert not session.tables.lease_belongs_here("new")
+            assert session.tables.lease_belongs_here("old")
         copy.close()
     finally:
         store.close()
@@ -166,7 +166,7 @@ def test_a_moved_workflow_is_worked_with_where_it_is(shell: Shell, tmp_path: Pat
     assert shell.counts("s", "a") == {"FINISHED": 2}
     assert not any(map(is_alive, former))
     for name in ("server", "launcher"):
-        assert f"{tmp_path / 'a' / '.wf'} is not there any more" in log_of(shell, name)
+        assert f"{tmp_path / 'a' / '.wf'} does not exist any more" in log_of(shell, name)
     assert not (tmp_path / "a").exists()
 
 
@@ -176,7 +176,7 @@ def test_the_orchestrator_of_a_moved_workflow_fails(shell: Shell, tmp_path: Path
     shell.directory.rename(tmp_path / "b")
     done = finish(run)
     assert done.returncode == 1
-    assert f"{tmp_path / 'a' / '.wf'} is not there any more: it was moved" in done.stderr
+    assert f"{tmp_path / 'a' / '.wf'} does not exist any more: it was moved" in done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     shell.directory = tmp_path / "b"
     (tmp_path / "go").touch()
@@ -189,7 +189,7 @@ def test_the_orchestrator_of_a_moved_workflow_fails(shell: Shell, tmp_path: Path
 
 def test_an_orchestrator_that_has_nothing_to_commit_notices_too(tmp_path: Path) -> None:
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
+    run_transaction(database, lambda root: create_tables(root, ["s"]), initialising=True)
     (tmp_path / "x").mkdir()
     lease = Lease(WorkflowStore(StateDir(tmp_path / "x"), {}, database=database), "a")
 
@@ -221,7 +221,7 @@ def test_nothing_outlives_its_state_directory(shell: Shell, tmp_path: Path, work
     if run is not None:
         done = finish(run)
         assert done.returncode == 1
-        assert f"{shell.directory / '.wf'} is not there any more" in done.stderr
+        assert f"{shell.directory / '.wf'} does not exist any more" in done.stderr
         assert "Traceback" not in done.stderr, done.stderr
     wait_until(lambda: not any(map(is_alive, left)), "server and launcher have ended")
     assert not (shell.directory / ".wf").exists()
@@ -254,7 +254,7 @@ def test_who_waits_for_a_server_hears_that_there_is_nothing_to_serve(tmp_path: P
     server = process_of(state)
     remove(state.path)
     wait_until(lambda: not is_alive(server), "the server has ended")
-    with pytest.raises(ServerError, match="is not there any more: it was moved or removed"):
+    with pytest.raises(ServerError, match="does not exist any more: it was moved or removed"):
         increment(store)
     store.close()
 
@@ -272,7 +272,7 @@ def test_a_home_that_was_never_there_is_not_missed(tmp_path: Path) -> None:
 
 
 def test_a_lock_in_a_directory_that_has_gone(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="nowhere is not there any more"):
+    with pytest.raises(StorageError, match="nowhere does not exist any more"):
         FileLock(tmp_path / "nowhere" / "a.lock").acquire()
 
 

@@ -16,8 +16,8 @@ from motoko.operations.services import Services
 from motoko.operations.signals import SignalHandler
 from motoko.storage.database import Database
 from motoko.storage.leases import Lease
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher, failing
 from motoko.workflow import Workflow
 
@@ -49,7 +49,7 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
     (tmp_path / "mult" / "bd.yaml").write_text("job: {x: float}\n")
     (tmp_path / "mult" / "launch.sh").write_text("true\n")
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, ["mult"]), initialising=True)
+    run_transaction(database, lambda root: create_tables(root, ["mult"]), initialising=True)
     workflow = Workflow(tmp_path, database=database)
     workflow.run_name = "a"
     yield workflow
@@ -165,7 +165,7 @@ def test_a_summary_that_cannot_be_printed(
         unreadable = raising(OSError("no room"))
 
         def execute_and_lose(*_: Any) -> None:
-            monkeypatch.setattr(workflow.store.script, "view", unreadable)
+            monkeypatch.setattr(workflow.store.autocommit_scope, "view", unreadable)
             raise error
 
         monkeypatch.setattr(command, "_execute", execute_and_lose)

@@ -13,7 +13,7 @@ import pytest
 
 from motoko.errors import EventError, MotokoError, ParameterError, RunFailed
 from motoko.launcher import daemon
-from motoko.orchestrator import cancellation
+from motoko.orchestrator import asyncio_tasks
 from motoko.orchestrator.loading import load_function
 from motoko.testing.fake_launcher import FakeLauncher, failing
 from motoko.workflow import Workflow, event
@@ -29,9 +29,9 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow]:
     """A workflow of one study, in which user code may take half a second to end."""
-    patience = cancellation.end_tasks.__defaults__
-    assert patience == (cancellation.PATIENCE,)
-    monkeypatch.setattr(cancellation.end_tasks, "__defaults__", (0.5,))
+    patience = asyncio_tasks.end_tasks.__defaults__
+    assert patience == (asyncio_tasks.CANCEL_TIMEOUT,)
+    monkeypatch.setattr(asyncio_tasks.end_tasks, "__defaults__", (0.5,))
     with memory_workflow(tmp_path, ["mult"], "aliases: {times: mult}") as made:
         yield made
 

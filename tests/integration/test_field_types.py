@@ -12,8 +12,8 @@ import pytest
 
 from motoko.errors import ParameterError
 from motoko.storage.database import Database
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow
 from tests.support.launching import Place, wait_until
@@ -34,7 +34,7 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
     (tmp_path / "s" / "bd.yaml").write_text(f"job: {{x: float}}\nrun: {DECLARED}\n")
     (tmp_path / "s" / "launch.sh").write_text("true\n")
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
+    run_transaction(database, lambda root: create_tables(root, ["s"]), initialising=True)
     workflow = Workflow(tmp_path, database=database)
     workflow.run_name = "a"
     yield workflow
@@ -97,7 +97,7 @@ def test_a_result_may_be_nan(workflow: Workflow) -> None:
 def test_the_fake_launcher_converts_as_the_launcher_does(workflow: Workflow) -> None:
     ((run, _),) = workflow.s.create_task(x=1)
     with FakeLauncher(workflow.store, {"s": lambda _: {"y": 2, "n": "many"}}):
-        wait_until(lambda: run.lifecycle.ended)
+        wait_until(lambda: run.lifecycle.is_terminal)
     assert run.fields == {"y": 2.0, "n": "many"}
     assert isinstance(run.y, float)
 

@@ -32,7 +32,7 @@ LONG = 30.0  # seconds that nobody waits for
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HEED_SECONDS", 0.1)
-    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "CANCEL_TIMEOUT", 0.1)
     monkeypatch.setattr(module, "AGAIN_SECONDS", 0.1)
 
 
@@ -59,9 +59,7 @@ def terminate_and_wait(release: threading.Event) -> None:
     release.wait(LONG)
 
 
-def run(
-    work: Callable[[], Awaitable[None]], *, wind_up: Callable[[], object] = lambda: None
-) -> int:
+def run(work: Callable[[], Awaitable[None]], *, drain: Callable[[], object] = lambda: None) -> int:
     """Do ``work`` as an execution does, until a signal ends it; returns that signal's number."""
     interruption = SignalHandler()
 
@@ -74,7 +72,7 @@ def run(
     with (
         interruption.caught(),
         pytest.raises(KeyboardInterrupt) as caught,
-        interruption.insisting(wind_up),
+        interruption.insisting(drain),
     ):
         anyio.run(all_of_it)
     number: int = caught.value.args[0]
@@ -147,7 +145,7 @@ def test_a_commit_under_way_is_waited_for(
             done.append("committed")
         await anyio.sleep(LONG)
 
-    assert run(commits, wind_up=partial(release.wait, LONG)) == signal.SIGTERM
+    assert run(commits, drain=partial(release.wait, LONG)) == signal.SIGTERM
     assert done == ["committed"]
 
 

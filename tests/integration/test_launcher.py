@@ -17,12 +17,12 @@ from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
 from motoko.launcher import daemon
-from motoko.launcher.daemon import recall_runs, resume_runs, running_launchers, stop_launcher
+from motoko.launcher.control import resume_runs, running_launchers, stop_launcher, suspend_runs
 from motoko.runtime.daemons import PidFile, module_command
 from motoko.runtime.processes import is_alive
 from motoko.server.lifecycle import is_responding
 from motoko.storage.commit import run_transaction
-from motoko.storage.tables import ORCHESTRATOR
+from motoko.storage.leases import ORCHESTRATOR
 from tests.support.launching import Place, wait_until
 
 if TYPE_CHECKING:
@@ -472,11 +472,11 @@ def kill(place: Place) -> None:
 def test_a_second_launcher_finds_the_first(make: Callable[..., Place]) -> None:
     place = make("true\n", "true\n")
     first = place.start()
-    assert first.here
+    assert first.started_here
     assert first.studies == ("a", "b")
     for studies in (None, ["a"]):
         again = place.start(studies=studies)
-        assert (again.process, again.here) == (first.process, False)
+        assert (again.process, again.started_here) == (first.process, False)
 
 
 def test_launchers_of_different_studies_work_side_by_side(make: Callable[..., Place]) -> None:
@@ -545,7 +545,7 @@ def test_recalled_runs_wait_until_they_are_resumed(make: Callable[..., Place]) -
     (other,) = place.create([{"x": 1}], run_name="other")
     place.wait_for(mine, "START")
     place.wait_for(other, "START")
-    recall_runs(place.state, "mine")
+    suspend_runs(place.state, "mine")
     assert [r.state for r in place.records([mine, other])] == ["CREATED", "START"]
     time.sleep(0.2)
     assert place.record(mine).state == "CREATED"
@@ -569,10 +569,10 @@ def test_an_orchestrator_that_ends_leaves_the_runs_of_its_successor(
     place.wait_for(run, "START")
     database = place.store.database
     run_transaction(database, lambda tables: tables.write_lease(ORCHESTRATOR + "mine", "token", {}))
-    recall_runs(place.state, "mine", unless_orchestrated=True)
+    suspend_runs(place.state, "mine", unless_orchestrated=True)
     assert place.record(run).state == "START"
     run_transaction(database, lambda tables: tables.write_lease(ORCHESTRATOR + "mine", None, {}))
-    recall_runs(place.state, "mine", unless_orchestrated=True)
+    suspend_runs(place.state, "mine", unless_orchestrated=True)
     assert place.record(run).state == "CREATED"
 
 
@@ -721,7 +721,7 @@ def test_a_launcher_that_slept_past_its_lease_is_replaced(make: Callable[..., Pl
     try:
         time.sleep(1.2)
         second = place.start(lease=1.0)
-        assert second.here
+        assert second.started_here
         (place.directory / "a" / "go").touch()
         place.wait([key])
     finally:
@@ -805,7 +805,7 @@ def test_a_study_that_is_new_in_motoko_yaml_gets_its_table(make: Callable[..., P
     text = (place.directory / "motoko.yaml").read_text()
     (place.directory / "motoko.yaml").write_text(text.replace("  a:", "  b:\n  a:"))
     assert place.start().studies == ("b", "a")
-    with place.store.script.view() as session:
+    with place.store.autocommit_scope.read() as session:
         assert session.tables.study_names() == ["a", "b"]
 
 

@@ -11,11 +11,11 @@ import pytest
 from anyio import to_thread
 
 from motoko.core.states import Lifecycle
-from motoko.launcher import leftovers
+from motoko.launcher import orphan_processes
 from motoko.launcher.composition import build_launcher
-from motoko.launcher.daemon import recall_runs
+from motoko.launcher.control import suspend_runs
 from motoko.launcher.executors import local, local_process
-from motoko.runtime.processes import is_alive, state_of
+from motoko.runtime.processes import is_alive, process_state
 from tests.support.launching import Place, wait_until
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def pids(place: Place, x: int, attempt: int = 1) -> list[int]:
 
 
 def living(found: list[int]) -> list[int]:
-    return [pid for pid in found if state_of(pid) not in ("", "Z", "X")]
+    return [pid for pid in found if process_state(pid) not in ("", "Z", "X")]
 
 
 def test_processes_that_left_the_group_end_with_their_attempt(place: Place) -> None:
@@ -77,7 +77,7 @@ def test_processes_that_left_the_group_end_with_their_attempt(place: Place) -> N
         assert living(pids(place, x, attempt)) == []
     assert not (place.directory / "overlap").exists()
     assert len(living(pids(place, 4))) == 2
-    recall_runs(place.state)
+    suspend_runs(place.state)
     assert place.record(recalled).lifecycle is Lifecycle.CREATED
     assert living(pids(place, 4)) == []
     assert "run mult.1: ending what it left behind: process" in place.log()
@@ -105,7 +105,7 @@ def test_a_launcher_collects_orphans_that_end_by_themselves(tmp_path: Path) -> N
         place.run()
         path = place.directory / "pid"
         wait_until(lambda: path.exists() and path.read_text().endswith("\n"))
-        wait_until(lambda: state_of(int(path.read_text())) == "")
+        wait_until(lambda: process_state(int(path.read_text())) == "")
         assert is_alive(launcher.process)
     finally:
         place.close()
@@ -121,9 +121,9 @@ def test_the_reason_names_processes_that_cannot_be_ended(
         "sleep .02; done; done\n"
     )
     place = Place.make(tmp_path / "w", {"mult": script})
-    monkeypatch.setattr(leftovers, "KILL_SECONDS", 0.1)
-    monkeypatch.setattr(local, "Leftovers", lambda _: leftovers.Leftovers(0.1))
-    monkeypatch.setattr(leftovers, "_signal", lambda *_: None)
+    monkeypatch.setattr(orphan_processes, "KILL_SECONDS", 0.1)
+    monkeypatch.setattr(local, "OrphanProcesses", lambda _: orphan_processes.OrphanProcesses(0.1))
+    monkeypatch.setattr(orphan_processes, "_signal", lambda *_: None)
     monkeypatch.setattr(local_process, "_signal_group", lambda *_: False)
     found: list[int] = []
     try:

@@ -58,7 +58,7 @@ def check_contents(session: Session) -> None:
     assert (done.lifecycle, done.label) == (Lifecycle.FINISHED, "FORWARDED")
     assert done.fields == {"y": 4.5, "path": [1, 2]}
     assert done.job == {"x": 0.0, "mesh": "fine"}
-    assert (done.scripts, done.harvested, done.exit_code) == ("digest", 40, 0)
+    assert (done.scripts, done.outbox_offset, done.exit_code) == ("digest", 40, 0)
     assert [(move.time, move.state) for move in done.history] == [
         (0.0, "CREATED"), (11.0, "SUBMITTED"), (12.0, "START"), (14.0, "FINISHED"),
         (15.0, "FORWARDED"),
@@ -84,7 +84,7 @@ def test_there_is_a_database_of_every_format() -> None:
 
 def test_it_can_be_looked_at_and_gone_on_with(state: StateDir) -> None:
     store = WorkflowStore(state, {})
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         check_contents(session)
         new = add_run(session, "mult", {"x": 7.0, "mesh": "fine"}, run_name="first")
         session.add(
@@ -96,7 +96,7 @@ def test_it_can_be_looked_at_and_gone_on_with(state: StateDir) -> None:
     store.close()
     stop_server(state)
     look = WorkflowStore(state, {}, look=True)
-    with look.script.view() as session:
+    with look.autocommit_scope.read() as session:
         assert session.tables.study("mult").run(3).lifecycle is Lifecycle.FINISHED
         assert session.tables.study("mult").ids("first") == [1, 2, 3, 4, 5, 7]
         assert session.tables.variable("first", "rounds") == 3
@@ -127,19 +127,22 @@ def test_an_older_one_is_brought_up_to_date_when_it_is_opened_for_writing(
 ) -> None:
     now = next_format(monkeypatch)
     look = WorkflowStore(state, {}, look=True)
-    with pytest.raises(DatabaseVersionError, match="has format") as caught, look.script.view():
+    with (
+        pytest.raises(DatabaseVersionError, match="has format") as caught,
+        look.autocommit_scope.read(),
+    ):
         pass
     assert "brings it up to date" in str(caught.value)
     look.close()
     for _ in range(2):  # once only
         store = WorkflowStore(state, {})
-        with store.script.view() as session:
+        with store.autocommit_scope.read() as session:
             assert session.tables.variable(None, "number") == (3 + 100) * 2
         store.close()
     monkeypatch.undo()
     store = WorkflowStore(state, {})
     message = f"has format {now + 2}, written by Motoko .*; this is Motoko .* format {now}"
-    with pytest.raises(DatabaseVersionError, match=message), store.script.view():
+    with pytest.raises(DatabaseVersionError, match=message), store.autocommit_scope.read():
         pass
     assert not store.connected
     stop_server(state)
@@ -159,7 +162,7 @@ def test_a_step_that_fails_changes_nothing(
         _ = WorkflowStore(state, {}).database
     monkeypatch.undo()
     store = WorkflowStore(state, {})
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         check_contents(session)
     store.close()
 

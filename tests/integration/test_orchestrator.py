@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.api import task_manager
 from motoko.errors import (
     ConflictError,
     ConstraintError,
@@ -29,13 +28,12 @@ from motoko.errors import (
     StorageError,
     WorkflowFailed,
 )
-from motoko.orchestrator import conditions
 from motoko.orchestrator.scopes import MainScope
-from motoko.storage import commit, session
+from motoko.storage import commit, query, session
 from motoko.storage.database import Database
 from motoko.storage.leases import Lease
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher, failing
 from motoko.workflow import Workflow, event
 
@@ -67,7 +65,7 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def database() -> Iterator[Database]:
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, STUDIES), initialising=True)
+    run_transaction(database, lambda root: create_tables(root, STUDIES), initialising=True)
     yield database
     database.close()
 
@@ -116,7 +114,7 @@ def test_actions_create_runs_downstream_and_label(workflow: Workflow) -> None:
             run.state = "FORWARDED"
 
     def ready(workflow: Workflow, task_manager: Any) -> Any:
-        done = list(task_manager.select_runs("state = FINISHED"))
+        done = list(task_manager.select("state = FINISHED"))
         return done if len(done) == 3 else False
 
     async def finish(workflow: Workflow, runs: Any) -> None:
@@ -707,7 +705,7 @@ def test_a_condition_may_return_a_selection(workflow: Workflow, directory: Path)
     """An empty one means that it does not hold: it is an answer, and nothing to wait for."""
 
     def ended(workflow: Workflow, task_manager: Any) -> Any:
-        return task_manager.select_runs("state = FINISHED")
+        return task_manager.select("state = FINISHED")
 
     @event
     async def count(workflow: Workflow, runs: list[Any]) -> None:
@@ -736,13 +734,13 @@ def test_quick_to_fail_a_run_is_still_whose_await_follows(
     workflow: Workflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may end before the commit that created it is known to be made here."""
-    settle = MainScope.settle
+    flush = MainScope.flush
 
     async def late(scope: MainScope) -> None:
-        await settle(scope)
+        await flush(scope)
         await asyncio.sleep(0.2)
 
-    monkeypatch.setattr(MainScope, "settle", late)
+    monkeypatch.setattr(MainScope, "flush", late)
     handled: list[int] = []
 
     async def main(workflow: Workflow) -> None:
@@ -766,7 +764,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_former_holder_fenced(
         lease = tables.lease(name)
         lease["holder"] = {**lease["holder"], "namespace": 1}  # which cannot be seen from here
         tables.renew_lease(name, 0.0)
-        Lease(other.store, "a").take(tables)
+        Lease(other.store, "a").acquire_in(tables)
 
     def other_takes_over() -> None:
         database.submit(lambda: run_transaction(database, take_over)).result()
@@ -1008,13 +1006,13 @@ def test_a_list_of_a_selection_is_one_query(
     workflow.mult.create_task(x=[1, 2, 3])
     selection = workflow.mult.select("x > 1")
     queries: list[int] = []
-    real = conditions.select_runs
+    real = query.select_runs
 
     def counted(*args: Any) -> Any:
         queries.append(1)
         return real(*args)
 
-    monkeypatch.setattr(task_manager, "select_runs", counted)
+    monkeypatch.setattr("motoko.api.selection.select_runs", counted)
     for read in (list, tuple, lambda pairs: [*pairs]):
         queries.clear()
         assert [run.id for run, _ in read(selection)] == [2, 3]

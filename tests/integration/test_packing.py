@@ -18,10 +18,11 @@ from motoko.errors import ConflictError
 from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile, spawn_detached
 from motoko.server.file_storage import AtomicFileStorage
-from motoko.server.lifecycle import create_database, stop_server
+from motoko.server.lifecycle import stop_server
 from motoko.server.packing import Packer, PackPolicy
 from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
+from motoko.storage.schema import create_database
 from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run
@@ -63,7 +64,7 @@ def log(state: StateDir) -> str:
 def grow(store: WorkflowStore, by: int) -> None:
     """Write the same variable until the file has grown by so many bytes."""
     for number in range(by // 10_000):
-        store.script.write(SetVariable(None, "n", (number, "x" * 10_000)))
+        store.autocommit_scope.write(SetVariable(None, "n", (number, "x" * 10_000)))
 
 
 def test_the_server_packs_and_says_so(state: StateDir) -> None:
@@ -79,8 +80,8 @@ def test_the_server_packs_and_says_so(state: StateDir) -> None:
     size = state.database.stat().st_size
     assert size < MINIMUM / 2
     assert int(state.packed_note.read_text()) <= size
-    store.script.write(SetVariable(None, "m", 1))
-    with store.script.view() as session:
+    store.autocommit_scope.write(SetVariable(None, "m", 1))
+    with store.autocommit_scope.read() as session:
         assert session.run(key).fields == {"y": 2}
         assert session.tables.study("mult").recount() == []
     store.close()
@@ -89,7 +90,7 @@ def test_the_server_packs_and_says_so(state: StateDir) -> None:
         path.name for path in state.path.glob("wf.db.*") if path.suffix in (".pack", ".old")
     ]
     look = WorkflowStore(state, {}, look=True)
-    with look.script.view() as session:
+    with look.autocommit_scope.read() as session:
         assert session.tables.variable(None, "m") == 1
     look.close()
 
@@ -99,11 +100,11 @@ def test_a_killed_server_goes_on_with_the_packed_file(state: StateDir) -> None:
     store = WorkflowStore(state, {})
     grow(store, MINIMUM + 50_000)
     eventually(lambda: "packed the database" in log(state))
-    store.script.write(SetVariable(None, "m", 1))
+    store.autocommit_scope.write(SetVariable(None, "m", 1))
     os.kill(process.pid, signal.SIGKILL)
     eventually(lambda: not processes.is_alive(process))
-    store.script.write(SetVariable(None, "m", 2))
-    with store.script.view() as session:
+    store.autocommit_scope.write(SetVariable(None, "m", 2))
+    with store.autocommit_scope.read() as session:
         assert session.tables.variable(None, "m") == 2
         assert session.tables.variable(None, "n")[1] == "x" * 10_000
     store.close()
@@ -123,9 +124,9 @@ def test_killed_while_the_files_are_exchanged(
     count = 0
     while processes.is_alive(process):
         count += 1
-        store.script.write(SetVariable(None, "n", (count, "x" * 10_000)))
+        store.autocommit_scope.write(SetVariable(None, "n", (count, "x" * 10_000)))
     assert f"{point} 1 {process.pid}" in (tmp_path / "faults").read_text()
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         assert session.tables.variable(None, "n") == (count, "x" * 10_000)
         assert session.tables.study("mult").recount() == []
     store.close()

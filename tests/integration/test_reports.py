@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from motoko.operations.history import unregistered_firings
 from motoko.storage.database import Database
-from motoko.storage.leases import Lease, OrchestratorReport, StallReport, report_of, stalls
+from motoko.storage.leases import (
+    Lease,
+    OrchestratorReport,
+    StallReport,
+    orchestrator_report,
+    stall_reports,
+)
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow, event
 
@@ -38,7 +45,7 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
     (tmp_path / "s" / "bd.yaml").write_text("job: {x: int}\n")
     (tmp_path / "s" / "launch.sh").write_text("true\n")
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
+    run_transaction(database, lambda root: create_tables(root, ["s"]), initialising=True)
     workflow = Workflow(tmp_path, database=database)
     workflow.run_name = "a"
     yield workflow
@@ -74,7 +81,7 @@ def execute(workflow: Workflow, main: Any, look: Callable[[], bool] | None = Non
 
 
 def read(workflow: Workflow, what: Callable[[Tables], Any]) -> Any:
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         return what(session.tables)
 
 
@@ -84,12 +91,14 @@ def unregistered(workflow: Workflow) -> list[FiringEntry]:
 
 
 def report(workflow: Workflow) -> OrchestratorReport:
-    found: OrchestratorReport = read(workflow, lambda tables: report_of(tables, "a"))
+    found: OrchestratorReport = read(workflow, lambda tables: orchestrator_report(tables, "a"))
     return found
 
 
 def stall(workflow: Workflow) -> StallReport | None:
-    found: StallReport | None = read(workflow, lambda t: stalls(t, workflow.store.now()).get("a"))
+    found: StallReport | None = read(
+        workflow, lambda t: stall_reports(t, workflow.store.now()).get("a")
+    )
     return found
 
 
@@ -148,7 +157,7 @@ def test_one_of_an_event_that_main_does_not_register_is_named(left_open: Workflo
 
 
 def report_b(workflow: Workflow) -> OrchestratorReport:
-    found: OrchestratorReport = read(workflow, lambda tables: report_of(tables, "b"))
+    found: OrchestratorReport = read(workflow, lambda tables: orchestrator_report(tables, "b"))
     return found
 
 
@@ -224,8 +233,8 @@ def test_it_says_since_when_and_what_waits_and_stops_when_it_goes_on(
     assert first.waits == ("main waits for a run of s with x = 99",)
     assert seen[1] is None
     messages = [record.message for record in caplog.records if "stalled" in record.message]
-    assert messages[0] == f"the workflow is stalled, and waits: {first.waits[0]}"
-    assert messages[1] == "the workflow is not stalled any more"
+    assert messages[0] == f"the workflow is stalled and waits: {first.waits[0]}"
+    assert messages[1] == "the workflow is no longer stalled"
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1])
@@ -252,7 +261,7 @@ def test_conditions_that_are_asked_again_and_again_are_no_move(
 
     execute(workflow, main, look)
     assert len(set(since)) == 1
-    assert len([record for record in caplog.records if "no run can move" in record.message]) == 1
+    assert caplog.text.count("no run can change state") == 1
 
 
 def test_one_that_is_stopped_or_starts_anew_is_not_stalled(workflow: Workflow) -> None:
@@ -262,7 +271,7 @@ def test_one_that_is_stopped_or_starts_anew_is_not_stalled(workflow: Workflow) -
     name = "orchestrator:a"
     said = OrchestratorReport(events=("s.x",), stall=StallReport(1.0, ("main waits",)))
     database = workflow.store.database
-    run_transaction(database, lambda tables: tables.renew_lease(name, 1.0, said.plain()))
+    run_transaction(database, lambda tables: tables.renew_lease(name, 1.0, asdict(said)))
     assert report(workflow) == said
     assert stall(workflow) is None
     asyncio.run(Lease(workflow.store, "a").acquire())
@@ -283,7 +292,7 @@ def test_whose_lease_was_taken_over_says_nothing_more(workflow: Workflow) -> Non
     database = workflow.store.database
     run_transaction(database, run_out)
     asyncio.run(Lease(workflow.store, "a").acquire())
-    lease.say_events(["s.x"])
+    lease.report_events(["s.x"])
     asyncio.run(lease.release())
     assert report(workflow).events is None
 

@@ -258,7 +258,7 @@ class TestProducts:
 
     def test_a_run_is_not_made_once_more(self, workflow: Workflow, tmp_path: Path) -> None:
         runner = self.runner(workflow, tmp_path, 14)
-        with pytest.raises(ProductError, match=r"'first' is made by a node.*\n.*replicate=1"):
+        with pytest.raises(ProductError, match=r"'first' is built by a node.*\n.*replicate=1"):
             runner.rebuild("first")
 
 
@@ -267,9 +267,9 @@ class TestGiving:
         self, workflow: Workflow
     ) -> None:
         node = workflow.s.node("n", ["x"])
-        assert node.ask().fresh is None
-        assert node.given is not None
-        verdict = node.given({"x": 99}).ask()
+        assert node.check().fresh is None
+        assert node.bind is not None
+        verdict = node.bind({"x": 99}).check()
         assert verdict.reasons == ("there is no such run",)
 
     def test_what_a_function_takes_must_be_given(self, workflow: Workflow) -> None:
@@ -279,22 +279,20 @@ class TestGiving:
 
     def test_what_is_given_must_be_known(self, workflow: Workflow) -> None:
         node = workflow.s.node("n", x=lambda grid: grid)
-        assert node.given is not None
+        assert node.bind is not None
         with pytest.raises(ParameterError, match=r"'n' of study 's' takes no 'gird'\n.*'grid'"):
-            node.given({"gird": 1})
+            node.bind({"gird": 1})
         # It would be taken for a parameter otherwise.
-        constant = workflow.s.node("n", x=1).given
+        constant = workflow.s.node("n", x=1).bind
         assert constant is not None
         with pytest.raises(ParameterError, match="takes no 'x'"):
             constant({"x": 2})
 
-    def test_what_a_node_is_made_of_is_what_makes_the_run_another_one(
-        self, workflow: Workflow
-    ) -> None:
-        def made_of(**params: Any) -> object:
+    def test_the_identity_of_a_node_determines_its_run(self, workflow: Workflow) -> None:
+        def identity(**params: Any) -> object:
             node = workflow.s.node("n", **params)
-            assert node.made_of is not None
-            return node.made_of()
+            assert node.identity is not None
+            return node.identity()
 
         others: list[dict[str, Any]] = [
             {"x": 4},
@@ -302,10 +300,10 @@ class TestGiving:
             {"x": 3, "replicate": 1},
             {"x": 3, "run_params": {"y": 1}},
         ]
-        found = [made_of(x=3), *(made_of(**other) for other in others)]
-        assert made_of(x=lambda: 3.0, run_params={"nproc": 2}) == found[0]
+        found = [identity(x=3), *(identity(**other) for other in others)]
+        assert identity(x=lambda: 3.0, run_params={"nproc": 2}) == found[0]
         workflow.run_name = "yet another name"
-        found.append(made_of(x=3))
+        found.append(identity(x=3))
         assert [found.count(one) for one in found] == [1] * 6
 
     async def test_in_a_graph_alone_functions_take_nothing(
@@ -345,7 +343,7 @@ class TestNames:
         with pytest.raises(DuplicateNodeError) as caught:
             self.build(workflow.s.node("solve", x=81), workflow.s.node("solve", x=82))
         assert str(caught.value).splitlines()[0] == (
-            "two nodes are called 'solve': study s (x=81), required by task 'per 0', "
+            "two nodes are named 'solve': study s (x=81), required by task 'per 0', "
             "and study s (x=82), required by task 'per 1'"
         )
         assert executed(directory) == []
@@ -365,8 +363,8 @@ class TestNames:
             return workflow.s.node("solve", "grid", x=lambda factor=2: factor * number, **more)
 
         def same(one: Node, other: Node) -> bool:
-            assert one.same is not None
-            return one.same(other)
+            assert one.is_same is not None
+            return one.is_same(other)
 
         assert same(node(3), node(3))
         assert not same(node(3), node(4))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, settings
 
-from motoko.server.lifecycle import create_database, stop_server
+from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
+from motoko.storage.schema import create_database, create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.testing.clients import eventually
 from tests.support.run_table import STUDY, RunTableMachine, compare
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 
 def _anew(root: Any) -> None:
     del root["motoko"]
-    initialise(root, [STUDY])
+    create_tables(root, [STUDY])
 
 
 class OnAServer(RunTableMachine):

@@ -142,7 +142,7 @@ def test_a_lock_excludes_and_says_who_holds_it(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"{path} is held by process {os.getpid()} on ")
         assert "(the launcher) since 2" in str(caught.value)
         assert not second.held
-        with pytest.raises(StorageError, match="by this very lock already"):
+        with pytest.raises(StorageError, match="already locked by this object"):
             first.acquire()
     with second:
         assert second.held

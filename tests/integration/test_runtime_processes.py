@@ -15,15 +15,15 @@ import pytest
 from motoko.errors import MotokoError
 from motoko.runtime import processes
 from motoko.runtime.processes import (
+    Liveness,
     ProcessIdentity,
-    Standing,
     current,
     group_members,
     identify,
     is_alive,
     keeps_lease,
+    liveness,
     signal_group,
-    standing,
     terminate,
 )
 
@@ -94,20 +94,20 @@ def test_the_same_number_is_not_the_same_process() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, Standing.ALIVE),
-        ({"namespace": 0, "host": ""}, Standing.ALIVE),  # as an older Motoko recorded it
-        ({"host": "container"}, Standing.ALIVE),  # another name of this machine
-        ({"started": 1}, Standing.DEAD),
-        ({"boot": "before"}, Standing.DEAD),
-        ({"boot": "other", "host": "other"}, Standing.UNSEEN),
-        ({"boot": "other", "host": ""}, Standing.UNSEEN),
-        ({"namespace": 1}, Standing.UNSEEN),
-        ({"namespace": 1, "pid": 2**22 + 1}, Standing.UNSEEN),
+        ({}, Liveness.ALIVE),
+        ({"namespace": 0, "host": ""}, Liveness.ALIVE),  # as an older Motoko recorded it
+        ({"host": "container"}, Liveness.ALIVE),  # another name of this machine
+        ({"started": 1}, Liveness.DEAD),
+        ({"boot": "before"}, Liveness.DEAD),
+        ({"boot": "other", "host": "other"}, Liveness.UNKNOWN),
+        ({"boot": "other", "host": ""}, Liveness.UNKNOWN),
+        ({"namespace": 1}, Liveness.UNKNOWN),
+        ({"namespace": 1, "pid": 2**22 + 1}, Liveness.UNKNOWN),
     ],
 )
-def test_what_cannot_be_seen_is_not_dead(changes: dict[str, Any], expected: Standing) -> None:
+def test_what_cannot_be_seen_is_not_dead(changes: dict[str, Any], expected: Liveness) -> None:
     process = replace(current(), **changes)
-    assert standing(process) is expected
+    assert liveness(process) is expected
     assert ProcessIdentity(*process.plain()) == process
 
 

@@ -87,7 +87,7 @@ async def test_a_submission_that_became_two_jobs_is_executed_once(stage: Stage) 
     stage.planned["sbatch"].append(FailureMode.REPEATS)
     stage.lasts = 2 * LAG
 
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.FINISHED
     assert not [task for task in stage.cluster.tasks() if not task.over]
@@ -102,7 +102,7 @@ async def test_an_answer_that_is_lost_is_found_by_its_token(stage: Stage) -> Non
         await stage.step()
     stage.cluster.slots = 30
 
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.FINISHED
     assert stage.programs.calls["sbatch"] == 1
@@ -116,7 +116,7 @@ async def test_a_submission_that_comes_after_it_was_given_up_is_ended(stage: Sta
 
     await stage.until(lambda: [job.tasks[0].over for job in stage.cluster.jobs] == [False, True])
     stage.cluster.slots = 30
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.FINISHED
     assert len(stage.wrapper.executions) == 1
@@ -134,7 +134,7 @@ async def test_what_nobody_waits_for_is_told_once_however_long_its_end_takes(
 
     await stage.until(lambda: [job.tasks[0].over for job in stage.cluster.jobs] == [False, True])
     stage.cluster.slots = 30
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.programs.calls["scancel"] > 3
     assert caplog.text.count("nobody waits for it any more") == 1
@@ -150,7 +150,7 @@ async def test_one_that_ran_and_was_forgotten_before_it_was_found_does_not_wait_
     for task in stage.cluster.tasks():
         stage.hit(task, "drop")
 
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.LOST
 
@@ -161,7 +161,7 @@ async def test_an_end_that_was_told_once_is_not_forgotten(stage: Stage) -> None:
     await stage.step()
     stage.cluster.remembered = 0.0
 
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.FAILED
     assert "JobLaunchFailure" in (stage.record(stage.keys[0]).reason or "")
@@ -179,7 +179,7 @@ async def test_put_back_and_cancelled_by_a_launcher_that_died_it_is_tried_again(
     await crew_looks()
     stage.to_kill = "launcher.before_commit"
 
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert first.state == "CANCELLED"
     assert (1, "CREATED") in stage.states()
@@ -198,7 +198,7 @@ async def test_killed_while_taking_an_attempt_back_the_next_launcher_does_it(
     await stage.until(lambda: stage.to_kill is None)
     stage.cluster.slots = 30
 
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.FINISHED
 
@@ -218,7 +218,7 @@ async def test_what_goes_while_it_runs_does_not_make_it_run_twice(stage: Stage, 
         for path in found:
             path.unlink()
 
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert len(stage.wrapper.executions) == 1
     assert [attempt for attempt, state in stage.states() if state == "START"] == [1]
@@ -241,7 +241,7 @@ async def test_asked_to_end_while_nobody_knows_of_its_submission_it_is_over_at_o
     crew.end_early(active, Lifecycle.CANCELLED)
     stage.truths[active.key.id, 1].asked_to_end = True
 
-    await stage.until(lambda: stage.lifecycle.ended, steps=3)
+    await stage.until(lambda: stage.lifecycle.is_terminal, steps=3)
 
     assert stage.lifecycle is Lifecycle.CANCELLED
     await stage.until(lambda: all(task.over for task in stage.cluster.tasks()))
@@ -279,7 +279,7 @@ async def test_a_replaced_launcher_leaves_later_attempts_alone(stage: Stage) -> 
 
     assert block_start(former)
     assert not block_start(place)
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
 
 @pytest.mark.parametrize("when", ["claimed", "prepared", "written"])
@@ -323,7 +323,7 @@ async def test_a_replaced_launcher_submits_nothing(
             await crew.submit()
     assert stage.programs.calls["sbatch"] == 0
     stage.asleep.append(old)
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
     assert stage.lifecycle is Lifecycle.FINISHED
     assert len(stage.wrapper.executions) == 1
 
@@ -333,13 +333,13 @@ async def test_late_files_are_waited_for(stage: Stage) -> None:
     done = stage.wrapper.executions[0]
     done.late = LAG - 10.0
 
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.FINISHED
 
 
 async def test_what_is_left_of_an_ended_attempt_is_forgotten(stage: Stage) -> None:
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
     await stage.step()
     assert stage.launcher is not None
     crew = stage.crew(stage.launcher)
@@ -352,7 +352,7 @@ async def test_what_another_launcher_noted_before_it_ended_an_attempt_counts(sta
     attempt_files.write_stop_reason(place, Lifecycle.CREATED)
     stage.cluster.cancel(stage.task.job.id)
 
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert (1, "CREATED") in stage.states()
     assert stage.lifecycle is Lifecycle.FINISHED
@@ -364,9 +364,9 @@ async def test_a_request_to_cancel_that_was_not_heard_is_repeated(stage: Stage) 
     stage.planned["scancel"].extend([FailureMode.AWAY, FailureMode.HANGS_UNHEARD])
     stage.truths[stage.keys[0].id, 1].asked_to_end = True
     cancel = EditRun(stage.keys[0], Cancel(stage.time.now(), "cancelled"), blind=True)
-    stage.store.script.write(cancel)
+    stage.store.autocommit_scope.write(cancel)
 
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.CANCELLED
     assert stage.programs.calls["scancel"] == 3
@@ -385,7 +385,7 @@ async def test_a_directory_of_a_later_attempt_than_is_known_is_moved_aside(stage
     later = replace(AttemptPaths.of(stage.store.runs_root(record.study), record, "old"), attempt=2)
     create(later, ("inputs.json", b"{}"), [])
 
-    await stage.until(lambda: stage.lifecycle.ended)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.FINISHED
     assert stage.record(record.key).attempt == 3

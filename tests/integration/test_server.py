@@ -35,10 +35,10 @@ from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.file_lock import FileLock
 from motoko.server.file_storage import AtomicFileStorage
-from motoko.server.lifecycle import create_database, ensure_server, is_responding, stop_server
+from motoko.server.lifecycle import ensure_server, is_responding, stop_server
 from motoko.server.state_dir import MAX_SOCKET_PATH, StateDir
 from motoko.storage.database import Database
-from motoko.storage.schema import SCHEMA_VERSION
+from motoko.storage.schema import SCHEMA_VERSION, create_database
 from motoko.storage.session import Session, run_transaction
 from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run, study_config
@@ -57,19 +57,19 @@ SETTER = """
 import sys
 from pathlib import Path
 from motoko.core.changes import SetVariable
-from motoko.server.state_dir import StateDirectory
-from motoko.storage.store import Store
-store = Store(StateDirectory.of(Path(sys.argv[1])), {})
-store.script.write(SetVariable(None, sys.argv[2], int(sys.argv[3])))
+from motoko.server.state_dir import StateDir
+from motoko.storage.store import WorkflowStore
+store = WorkflowStore(StateDir.of(Path(sys.argv[1])), {})
+store.autocommit_scope.write(SetVariable(None, sys.argv[2], int(sys.argv[3])))
 store.close()
 """
 RESERVER = """
 import sys
 from pathlib import Path
-from motoko.server.state_dir import StateDirectory
-from motoko.storage.store import Store
-store = Store(StateDirectory.of(Path(sys.argv[1])), {})
-with store.script.view() as session:
+from motoko.server.state_dir import StateDir
+from motoko.storage.store import WorkflowStore
+store = WorkflowStore(StateDir.of(Path(sys.argv[1])), {})
+with store.autocommit_scope.read() as session:
     for _ in range(20):
         print(session.reserve("mult", 2, 0)[0])
 store.close()
@@ -77,9 +77,9 @@ store.close()
 STARTER = """
 import sys
 from pathlib import Path
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.server.lifecycle import ensure_server
-print(ensure_server(StateDirectory.of(Path(sys.argv[1]))))
+print(ensure_server(StateDir.of(Path(sys.argv[1]))))
 """
 
 
@@ -139,7 +139,7 @@ def kill_server(state: StateDir) -> None:
 
 
 def variable(store: WorkflowStore, name: str) -> Any:
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         return session.tables.variable(None, name)
 
 
@@ -151,7 +151,7 @@ def test_a_server_is_started_when_needed_and_found_by_others(
 ) -> None:
     state = stopped
     assert not is_responding(state)
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     first = server_process(state)
     python(SETTER, workflow, "m", 2)
     eventually(lambda: variable(store, "m") == 2)
@@ -188,7 +188,7 @@ def test_of_many_that_need_a_server_one_starts_it(workflow: Path, stopped: State
 def test_what_a_killed_server_leaves_behind_is_no_obstacle(
     state: StateDir, store: WorkflowStore
 ) -> None:
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     store.close()
     kill_server(state)
     assert state.socket().exists()
@@ -211,7 +211,7 @@ def test_a_server_that_does_not_start_says_why(stopped: StateDir) -> None:
 def test_results_are_not_deleted_unasked(
     workflow: Path, state: StateDir, store: WorkflowStore
 ) -> None:
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     with pytest.raises(DatabaseExistsError, match="has results already"):
         create_database(state, STUDIES)
     assert variable(store, "n") == 1
@@ -250,7 +250,7 @@ def test_a_newer_database_is_refused(state: StateDir, store: WorkflowStore) -> N
 
 
 def test_only_the_owner_may_enter(state: StateDir, store: WorkflowStore) -> None:
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     modes = {
         path: stat.S_IMODE(path.lstat().st_mode)
         for path in [state.path, state.socket(), *state.path.rglob("*")]
@@ -396,14 +396,14 @@ SPOILT = [
 def test_a_server_that_cannot_be_reached_is_replaced(
     state: StateDir, store: WorkflowStore, spoil: Callable[[StateDir], None]
 ) -> None:
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     process = server_process(state)
     spoil(state)
     other = WorkflowStore(state, {})
     try:
         assert variable(other, "n") == 1
         eventually(lambda: gone(process))
-        other.script.write(SetVariable(None, "n", 2))
+        other.autocommit_scope.write(SetVariable(None, "n", 2))
         eventually(lambda: variable(store, "n") == 2)  # it follows
         assert server_process(state) != process
     finally:
@@ -476,7 +476,7 @@ def test_where_no_other_server_can_be_started_one_line_says_so(
 def test_a_server_that_somebody_stopped_is_replaced(
     state: StateDir, store: WorkflowStore, socket_too: bool
 ) -> None:
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     process = server_process(state)
     os.kill(process.pid, signal.SIGSTOP)
     if socket_too:
@@ -536,7 +536,7 @@ def test_a_runtime_directory_that_is_not_there(
         if when == "removed":
             shutil.rmtree(runtime)
         store = WorkflowStore(deep, {})
-        store.script.write(SetVariable(None, "n", 1))
+        store.autocommit_scope.write(SetVariable(None, "n", 1))
         assert variable(store, "n") == 1
         store.close()
         assert is_responding(deep)
@@ -557,7 +557,7 @@ def test_a_record_that_leads_to_a_socket_of_others_is_not_followed(
 
 
 def test_looking_starts_no_server(state: StateDir, store: WorkflowStore) -> None:
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     for served in (True, False):
         if not served:
             store.close()
@@ -566,8 +566,11 @@ def test_looking_starts_no_server(state: StateDir, store: WorkflowStore) -> None
         assert variable(look, "n") == 1
         for change in (SetVariable(None, "n", 2), SetVariable(None, "other", 2)):
             with pytest.raises(StorageError, match="only to look"):
-                look.script.write(change)
-        with look.script.view() as session, pytest.raises(StorageError, match="only to look"):
+                look.autocommit_scope.write(change)
+        with (
+            look.autocommit_scope.read() as session,
+            pytest.raises(StorageError, match="only to look"),
+        ):
             session.reserve("mult", 1, 1)
         assert variable(look, "n") == 1
         assert is_responding(state) is served
@@ -578,12 +581,12 @@ def test_looking_starts_no_server(state: StateDir, store: WorkflowStore) -> None
 def test_what_is_looked_at_is_read_from_the_file_once_the_server_has_gone(
     state: StateDir, store: WorkflowStore, how: str
 ) -> None:
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     look = WorkflowStore(state, {}, look=True)
     server = PidFile(state.server_record).read()
     assert server is not None
-    with look.script.view() as session:  # has read nothing but the root
-        store.script.write(SetVariable(None, "n", 2))
+    with look.autocommit_scope.read() as session:  # has read nothing but the root
+        store.autocommit_scope.write(SetVariable(None, "n", 2))
         if how == "stopped":
             stop_server(state)
         else:
@@ -647,12 +650,12 @@ def test_a_commit_elsewhere_wakes_a_subscriber_here(workflow: Path, store: Workf
         heard.append(commit)
         woken.set()
 
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     heard_before = len(heard)
     end = store.database.feed.subscribe(hear)
     python(SETTER, workflow, "n", 2)
     assert woken.wait(10)
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         # Who is woken sees the commit: the snapshot is not older than the news.
         assert session.tables.variable(None, "n") == 2
         found = [session.classify(commit.oids) for commit in heard]
@@ -725,7 +728,7 @@ def test_a_commit_in_doubt_is_looked_up(
 
     session = Session(database)
     key = add_run(session, "mult", {"x": 1.0})
-    session.note_read_id(key)
+    session.record_read_id(key)
     session.add(SetVariable(None, "n", 5))
     monkeypatch.setattr(client, "tpc_finish", cut)
     commit(database, session)
@@ -772,7 +775,7 @@ def test_closing_with_sessions_that_are_still_open(state: StateDir) -> None:
 
 
 def test_a_store_that_was_closed_connects_again(store: WorkflowStore) -> None:
-    store.script.write(SetVariable(None, "n", 1))
+    store.autocommit_scope.write(SetVariable(None, "n", 1))
     store.close()
     assert not store.connected
     assert variable(store, "n") == 1
@@ -782,7 +785,7 @@ def test_a_script_from_several_threads(state: StateDir) -> None:
     """Every call is a transaction of its own, and no thread sees half of another's."""
     config = study_config("mult", {"x": "float"})
     store = WorkflowStore(state, {"mult": config})
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         keys = [add_run(session, "mult", {"x": float(n)}) for n in range(4)]
         store.database.submit(session.commit).result()
 

@@ -89,7 +89,7 @@ def runs(shell: Shell) -> list[tuple[str, int]]:
     """Return where the runs are, and how many attempts count."""
     workflow = Workflow(shell.directory, look=True)
     try:
-        with workflow.store.script.view() as session:
+        with workflow.store.autocommit_scope.read() as session:
             table = session.tables.study("s")
             found = table.records(table.ids("a"))
         return [(str(run.lifecycle), run.attempt - run.uncounted) for run in found]

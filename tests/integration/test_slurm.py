@@ -467,9 +467,9 @@ def test_each_launcher_takes_the_runs_of_its_machine(own: SlurmPlace) -> None:
 
 
 def test_a_time_limit_ends_a_run(timed: SlurmPlace) -> None:
-    with timed.place.store.script.view() as session:
+    with timed.place.store.autocommit_scope.read() as session:
         (record,) = session.tables.study("a").records(session.tables.study("a").ids("test"))
-    wait_until(lambda: timed.place.record(record.key).lifecycle.ended, 120)
+    wait_until(lambda: timed.place.record(record.key).lifecycle.is_terminal, 120)
     record = timed.place.record(record.key)
     assert record.state == "TIMEOUT"
     assert "TimeLimit" in (record.reason or "")

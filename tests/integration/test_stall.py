@@ -229,7 +229,7 @@ def test_with_a_condition_that_may_change_it_says_once_what_it_waits_for(
 
     def disturb() -> None:
         """Commit what concerns nothing, after it has said what it waits for; then end it."""
-        eventually(lambda: "no run can move" in caplog.text)
+        eventually(lambda: "no run can change state" in caplog.text)
         for n in range(10):
             workflow.vars.other = n
             time.sleep(QUIET)
@@ -240,7 +240,7 @@ def test_with_a_condition_that_may_change_it_says_once_what_it_waits_for(
     thread.start()
     execute(workflow, main)
     thread.join()
-    (line,) = [line for line in caplog.messages if "no run can move" in line]
+    (line,) = [line for line in caplog.messages if "no run can change state" in line]
     assert f"event end waits for {kind}: " in line
     assert "main waits for a run of mult with state = NEVER" in line
     assert "stalled" not in caplog.text
@@ -396,9 +396,9 @@ def test_who_was_woken_and_has_not_run_yet_is_not_stalled(workflow: Workflow) ->
         task = asyncio.get_running_loop().create_task(wait())
         group = asyncio.gather(task)
         await asyncio.sleep(0)
-        found.append(watch._stuck(task))
+        found.append(watch._is_stalled(task))
         event.set()
-        found.append(watch._stuck(task))
+        found.append(watch._is_stalled(task))
         await group
         workflow.finished = True
 

@@ -10,7 +10,7 @@ import pytest
 
 from motoko.core.edits import Cancel
 from motoko.launcher import control, daemon
-from motoko.launcher.daemon import running_launchers
+from motoko.launcher.control import running_launchers
 from motoko.operations import shutdown
 from motoko.operations.overview import Progress, progress
 from motoko.runtime.daemons import PidFile
@@ -106,7 +106,7 @@ def test_a_launcher_stays_until_it_has_taken_over_what_another_left(shell: Shell
     os.kill(launcher.process.pid, signal.SIGKILL)
     # It is as temporary as the one before, nobody works with the workflow, and this takes longer
     # than it waits until it looks whether it is needed.
-    slow = f"launcher.takes_over:sleep={2.5 * daemon.IDLE_SECONDS}"
+    slow = f"launcher.takes_over:sleep={2.5 * daemon.IDLE_POLL_SECONDS}"
     armed = {**shell.environment, "MOTOKO_FAULT": slow}
     assert "stopped 1 run\n" in Shell(shell.directory, armed).ok("kill", "--stop-runs")
     assert states(shell) == {"CREATED": 2}
@@ -148,10 +148,10 @@ def test_runs_of_all_run_names_that_its_launcher_leaves_are_told(shell: Shell) -
 def test_progress_names_others_whose_runs_have_not_ended(place: Place) -> None:
     place.create([{"x": 1}, {"x": 2}], run_name="other")
     (key,) = place.create([{"x": 3}], run_name="own")
-    with place.store.script.view() as session:
+    with place.store.autocommit_scope.read() as session:
         assert progress(session, ["a"], "own") == Progress({"a": {"CREATED": 1}}, {"other": 2})
     place.edit(key, Cancel(0.0, "test"))
-    with place.store.script.view() as session:
+    with place.store.autocommit_scope.read() as session:
         assert progress(session, ["a"], "own") == Progress({"a": {"CANCELLED": 1}})
 
 
@@ -189,7 +189,7 @@ def test_a_server_that_hangs_is_killed_and_so_is_all_else(place: Place) -> None:
 def test_a_launcher_that_hangs_is_killed_and_another_stops_its_runs(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "STOP_GRACE", 0.2)
+    monkeypatch.setattr(control, "STOP_GRACE", 0.2)
     launcher = place.start()
     key = place.run()
     place.wait_for(key, "START")
@@ -203,7 +203,7 @@ def test_a_launcher_that_hangs_is_killed_and_another_stops_its_runs(
             options["timeout"] = 0.5
         post(state, process, *arguments, **options)
 
-    monkeypatch.setattr(daemon, "submit", impatient)
+    monkeypatch.setattr(control, "submit", impatient)
     stopped = shutdown.kill(place.state, stop_runs=True)
     assert stopped == ["the launcher", "1 run", "the server"]
     assert running_launchers(place.state) == []

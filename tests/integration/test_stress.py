@@ -11,8 +11,8 @@ import pytest
 
 from motoko.operations.shutdown import running_orchestrators
 from motoko.storage.database import Database
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.workflow import Workflow, event
 from tests.support import counting_workflow
 from tests.support.command_line import PATIENCE, Shell, finish, wait_until
@@ -72,7 +72,7 @@ def look(workflow: Workflow) -> dict[str, int]:
 
 
 def done_firings(workflow: Workflow) -> int:
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         return sum(stored["status"] == "done" for _, stored in session.tables.firings())
 
 
@@ -106,7 +106,9 @@ def test_a_slow_action_gets_its_turn_among_quick_ones(shell: Shell) -> None:
     """Whatever it reads has been changed by the others before it is through."""
     shell.directory.joinpath(".wf").mkdir()
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, ["left", "right"]), initialising=True)
+    run_transaction(
+        database, lambda root: create_tables(root, ["left", "right"]), initialising=True
+    )
     workflow = Workflow(shell.directory, database=database)
     workflow.run_name = "a"
     workflow.vars.total = 0

@@ -10,8 +10,8 @@ import pytest
 
 from motoko.errors import StateError
 from motoko.storage.database import Database
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow, event
 
@@ -34,7 +34,7 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
         (tmp_path / name / "bd.yaml").write_text("job: {x: float}\n")
         (tmp_path / name / "launch.sh").write_text("true\n")
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, STUDIES), initialising=True)
+    run_transaction(database, lambda root: create_tables(root, STUDIES), initialising=True)
     workflow = Workflow(tmp_path, database=database)
     workflow.run_name = "a"
     workflow.end_when_stalled = True
@@ -284,7 +284,7 @@ def test_a_condition_waits_for_what_it_reads_to_be_committed(workflow: Workflow)
         if not given:
             return False
         asked.set()
-        return all(run.lifecycle.ended for run, _ in given[0])
+        return all(run.lifecycle.is_terminal for run, _ in given[0])
 
     async def end(workflow: Workflow) -> None:
         workflow.finished = True

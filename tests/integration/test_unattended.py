@@ -13,7 +13,7 @@ import pytest
 
 from motoko.errors import RunFailed
 from motoko.graph import Graph
-from motoko.launcher.daemon import start_launcher
+from motoko.launcher.control import start_launcher
 from motoko.orchestrator import unserved_runs
 from motoko.workflow import Workflow
 from tests.support.command_line import PATIENCE, Shell, wait_until
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-WARNING = "runs of s are waited for, and no launcher serves them: start one with `motoko launcher`"
+WARNING = "runs of s are awaited, and no launcher serves them: start one with `motoko launcher`"
 
 
 @pytest.fixture
 def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow]:
     """A workflow without a launcher, opened as a script does."""
-    monkeypatch.setattr(unserved_runs, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(unserved_runs, "POLL_SECONDS", 0.1)
     shell = Shell(directory_with_study(tmp_path / "wf"))
     try:
         shell.ok("create")
@@ -55,16 +55,16 @@ async def until(true: Callable[[], object]) -> None:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
     """Return the studies that were looked for, one entry a look."""
     found: list[frozenset[str]] = []
-    look = unserved_runs.UnservedRunMonitor._look
+    poll = unserved_runs.UnservedRunMonitor._poll
 
     async def counted(
         self: unserved_runs.UnservedRunMonitor, before: frozenset[str], studies: frozenset[str]
     ) -> frozenset[str]:
-        result = await look(self, before, studies)
+        result = await poll(self, before, studies)
         found.append(studies)
         return result
 
-    monkeypatch.setattr(unserved_runs.UnservedRunMonitor, "_look", counted)
+    monkeypatch.setattr(unserved_runs.UnservedRunMonitor, "_poll", counted)
     return found
 
 

@@ -14,8 +14,8 @@ from motoko.errors import ConfigError, ConstraintError, ParameterError, UnknownN
 from motoko.server.lifecycle import stop_server
 from motoko.storage import scripts
 from motoko.storage.database import Database
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
         (tmp_path / name / "bd.yaml").write_text(text)
         (tmp_path / name / "launch.sh").write_text("true\n")
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, [*STUDIES, "open"]), initialising=True)
+    run_transaction(
+        database, lambda root: create_tables(root, [*STUDIES, "open"]), initialising=True
+    )
     workflow = Workflow(tmp_path, database=database)
     workflow.run_name = "a"
     yield workflow

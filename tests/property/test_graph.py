@@ -14,7 +14,7 @@ from motoko.graph import Graph, Node, Status, order_as_listed, order_by_level, o
 from tests.support.step_graphs import Workshop
 
 if TYPE_CHECKING:
-    from motoko.graph.orders import Order
+    from motoko.graph.plan import Order
 
 pytestmark = pytest.mark.property
 

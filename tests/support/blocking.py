@@ -24,7 +24,7 @@ ALLOWED: Final = (
     ("motoko/storage/store.py", ("_connect", "close")),
     ("motoko/storage/run_requests.py", ("resolve",)),
     # In a plain script every call commits before it returns, beside a loop of the script's too.
-    ("motoko/storage/scope.py", ("defer", "write")),
+    ("motoko/storage/scope.py", ("enqueue", "write")),
     # `with workflow.transaction()` commits before it returns; `async with` does not block.
     ("motoko/api/transaction.py", ("__enter__", "__exit__")),
     # The functions have ended: their idle threads are joined.

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motoko.launcher.daemon import stop_launcher
+from motoko.launcher.control import stop_launcher
 from motoko.server.lifecycle import ensure_server, stop_server
 from motoko.server.state_dir import StateDir
 from motoko.testing import invariants

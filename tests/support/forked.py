@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # What Motoko imports while it runs; nothing that starts threads.
 IMPORTS = (
     "anyio._backends._asyncio",
-    "motoko.cli.main",
+    "motoko.cli.entry_point",
     "motoko.cli.progress",
     "motoko.cli.tables",
     "motoko.launcher.creation",

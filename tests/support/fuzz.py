@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import uuid4
 
-from motoko.cli import history, info
+from motoko.cli import entry_point, history, info
 from motoko.cli.parser import build_parser, parse
 from motoko.config import load_workflow
 from motoko.config.study_file import load_study
@@ -39,19 +39,20 @@ from motoko.core.changes import EditRun
 from motoko.core.constraints import Columns
 from motoko.core.constraints import parse as parse_constraint
 from motoko.core.edits import EndAttempt
-from motoko.core.records import RunRecord, Transition, from_stored, to_stored
+from motoko.core.records import RunRecord, Transition, decode_record, encode_record
+from motoko.core.run_options import RunOptions
 from motoko.core.sbatch_options import first_fault, user_arguments
 from motoko.core.states import Lifecycle
 from motoko.errors import MotokoError
 from motoko.launcher import attempt_files
+from motoko.launcher.attempt_files import examine_attempt
 from motoko.launcher.attempts import Attempt
-from motoko.launcher.claiming import Terms, outcome_of_exit
-from motoko.launcher.daemon import running_launchers
+from motoko.launcher.control import running_launchers
 from motoko.launcher.executors.batch import observe, orphan_jobs, submission_files, submission_marks
 from motoko.launcher.executors.batch.decide import AttemptState, JobStatus, Observation, decide
 from motoko.launcher.executors.batch.queue_client import QueueClient
-from motoko.launcher.harvest import convert_fields, failure_until, read_updates
-from motoko.launcher.recovery import examine_attempt
+from motoko.launcher.harvest import convert_fields, failure_before, read_updates
+from motoko.launcher.outcome import outcome_of_exit
 from motoko.launcher.run_directory import AttemptPaths, AttemptSuperseded, create, read_marker
 from motoko.launcher.schedulers.slurm import commands, queries, states, submit
 from motoko.launcher.schedulers.slurm.commands import CommandResult
@@ -215,8 +216,8 @@ class Readers:
             status, stopped=attempt_files.read_stop_reason(self.place), fault=found.fault
         )
         read_marker(self.place.run)
-        attempt_files.processes_working_in(self.place.run)
-        observe.began_at(Attempt(record, Terms(), self.place))
+        attempt_files.find_process_in(self.place.run)
+        observe.began_at(Attempt(record, RunOptions(), self.place))
         if record.lifecycle is Lifecycle.START and rng.random() < 0.05:  # it looks at all of /proc
             examine_attempt(record, self.place, "me", restarted=rng.random() < 0.5)
 
@@ -267,11 +268,11 @@ class Readers:
             if news.consumed == offset:
                 break
             offset = news.consumed
-        failed = failure_until(str(path), offset)
+        failed = failure_before(str(path), offset)
         found = outcome_of_exit(0, failed=failed)
         record = EndAttempt(TOKEN, found.outcome, 1.0, "me", 0, found.reason).apply(record)
-        stored = pickle.loads(pickle.dumps(to_stored(record)))
-        assert from_stored(stored).history == record.history
+        stored = pickle.loads(pickle.dumps(encode_record(record)))
+        assert decode_record(stored).history == record.history
 
     def inputs(self, rng: random.Random) -> None:
         base = {"v": 1, "study": "a", "id": 1, "job": {"x": 1.5}, "fields": {"y": encode({1: 2})}}
@@ -395,7 +396,7 @@ class Readers:
                 pass
 
 
-assert callable(build_parser)
+assert entry_point  # what `motoko` runs: its modules are loaded at the start
 
 
 class _Garbling:

@@ -13,11 +13,12 @@ from motoko.config import load_workflow
 from motoko.core.changes import Change, CreateRun, EditRun
 from motoko.core.parameter_space import job_identity, run_identity
 from motoko.core.records import RunKey, RunRecord, Transition
-from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
+from motoko.launcher.control import running_launchers, start_launcher, stop_launcher
 from motoko.runtime.processes import ProcessIdentity, signal_group
-from motoko.server.lifecycle import create_database, stop_server
+from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
-from motoko.storage.launcher_leases import live_launchers
+from motoko.storage.leases import live_launchers
+from motoko.storage.schema import create_database
 from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.core.edits import RunEdit
-    from motoko.launcher.daemon import LauncherProcess
+    from motoko.launcher.control import LauncherProcess
 
 PATIENCE = 90.0
 
@@ -90,7 +91,7 @@ class Place:
                 record = RunRecord(
                     study, first_run + n, table.find_job(job_identity(job)) or first_job + n,
                     run_name, identity, job, replicate=replicate,
-                    resources=resources, fields=dict(fields or {}),
+                    options=resources, fields=dict(fields or {}),
                     history=(Transition(time.time(), "CREATED", "test", 0),),
                 )  # fmt: skip
                 session.add(CreateRun(record, job_identity(job)))
@@ -109,21 +110,21 @@ class Place:
 
     def commit(self, *changes: Change) -> None:
         """Commit changes."""
-        self.store.script.write(*changes)
+        self.store.autocommit_scope.write(*changes)
 
     def record(self, key: RunKey) -> RunRecord:
         """Return what the database knows of a run."""
-        with self.store.script.view() as session:
+        with self.store.autocommit_scope.read() as session:
             return session.run(key)
 
     def records(self, keys: list[RunKey]) -> list[RunRecord]:
         """Return what the database knows of runs."""
-        with self.store.script.view() as session:
+        with self.store.autocommit_scope.read() as session:
             return [session.run(key) for key in keys]
 
     def quantity(self, key: RunKey, name: str) -> list[tuple[Any, Any]] | None:
         """Return a series of a run."""
-        with self.store.script.view() as session:
+        with self.store.autocommit_scope.read() as session:
             return session.tables.study(key.study).quantity(key.id, name)
 
     def directory_of(self, key: RunKey) -> Path:
@@ -136,7 +137,7 @@ class Place:
 
     def wait(self, keys: list[RunKey], *, seconds: float = PATIENCE) -> list[RunRecord]:
         """Wait until runs have ended."""
-        wait_until(lambda: all(r.lifecycle.ended for r in self.records(keys)), seconds)
+        wait_until(lambda: all(r.lifecycle.is_terminal for r in self.records(keys)), seconds)
         return self.records(keys)
 
     def wait_for(self, key: RunKey, *lifecycles: str, seconds: float = PATIENCE) -> RunRecord:
@@ -146,7 +147,7 @@ class Place:
 
     def recount(self) -> list[str]:
         """Return what is wrong with the indexes."""
-        with self.store.script.view() as session:
+        with self.store.autocommit_scope.read() as session:
             return [line for name in self.names for line in session.tables.study(name).recount()]
 
     def log(self) -> str:
@@ -165,7 +166,7 @@ class Place:
             stop_server(self.state)
 
     def _end_what_was_left_going(self) -> None:
-        with self.store.script.view() as session:
+        with self.store.autocommit_scope.read() as session:
             tables = [session.tables.study(name) for name in self.names]
             ids = [(t, t.ids(None, lifecycles=["SUBMITTED", "START"])) for t in tables]
             left = [record for table, found in ids for record in table.records(found)]
@@ -186,8 +187,8 @@ def wait_until_replaceable(store: WorkflowStore) -> None:
     """Wait until the leases of all launchers have run out, and they are known to sleep."""
 
     def replaceable() -> bool:
-        with store.script.view() as session:
+        with store.autocommit_scope.read() as session:
             alive = live_launchers(session.tables, store.steady())
-        return not alive and all(running.asleep for running in running_launchers(store.state))
+        return not alive and all(running.unresponsive for running in running_launchers(store.state))
 
     wait_until(replaceable)

@@ -18,9 +18,8 @@ from motoko.cli import main as command_line
 from motoko.core.changes import RecordFiring
 from motoko.launcher import composition, launcher
 from motoko.launcher.executors.batch import executor
-from motoko.orchestrator import execution
-from motoko.orchestrator.firing_executor import FiringExecutor
-from motoko.orchestrator.firing_history import FiringHistory
+from motoko.orchestrator import event_dispatcher
+from motoko.orchestrator.firing_executor import FiringExecutor, FiringHistory
 from motoko.storage import leases
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_committer
@@ -37,29 +36,29 @@ def no_fence() -> None:
 
 def no_once() -> None:
     """What ``once`` firings are on record is not asked."""
-    recall = vars(execution)["recall"]
+    load = vars(event_dispatcher)["load_history"]
 
     def forgetful(*args: Any) -> FiringHistory:
-        past = recall(*args)
-        return FiringHistory(past.event, past.open_firings, [], False)
+        history = load(*args)
+        return FiringHistory(history.event, history.open_firings, [], False)
 
-    vars(execution)["recall"] = forgetful
+    vars(event_dispatcher)["load_history"] = forgetful
 
 
 def record_first() -> None:
     """A firing is recorded as done before its action has done anything."""
     call = FiringExecutor._call
 
-    async def recording(self: Any, progress: Any) -> None:
-        database = self._execution.store.database
+    async def recording(self: Any, state: Any) -> None:
+        store = self._context.store
+        database = store.database
         session = Session(database)
-        now = self._execution.store.now()
-        session.add(RecordFiring(progress.id, "done", "", progress.runs, now, once=True))
+        session.add(RecordFiring(state.id, "done", "", state.runs, store.now(), once=True))
         try:
             await run_in_committer(database, session.commit)
         finally:
             session.close()
-        await call(self, progress)
+        await call(self, state)
 
     FiringExecutor._call = recording  # type: ignore[method-assign]
     FiringExecutor._record = lambda *_args, **_kwargs: None  # type: ignore[method-assign]

@@ -431,7 +431,7 @@ def compare(session: Session, expected: Table) -> None:
         assert row == {
             "identity": identity, "lifecycle": found.lifecycle.value, "label": found.label,
             "attempt": found.attempt, "token": found.token, "fields": dict(found.fields),
-            "harvested": found.harvested, "series": table.quantity(run, "e") or [],
+            "harvested": found.outbox_offset, "series": table.quantity(run, "e") or [],
             "cancel": found.cancel_requested, "uncounted": found.uncounted,
             "base": found.retry_base,
         }  # fmt: skip

@@ -24,10 +24,10 @@ from motoko.core.edits import (
     SetLabel,
 )
 from motoko.core.states import Lifecycle
-from motoko.server.lifecycle import create_database, stop_server
+from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
 from motoko.storage.backup import copy_database
-from motoko.storage.schema import SCHEMA_VERSION
+from motoko.storage.schema import SCHEMA_VERSION, create_database
 from motoko.storage.session import Session, run_transaction
 from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run

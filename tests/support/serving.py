@@ -11,8 +11,8 @@ from motoko.core.values import MISSING
 from motoko.errors import ConflictError
 from motoko.runtime import processes
 from motoko.runtime.daemons import PidFile
-from motoko.server.lifecycle import create_database
 from motoko.server.state_dir import StateDir
+from motoko.storage.schema import create_database
 from motoko.storage.session import Session
 from motoko.testing.clients import commit, eventually
 
@@ -49,7 +49,7 @@ def kill_server(state: StateDir) -> processes.ProcessIdentity:
 
 def variable(store: WorkflowStore, name: str) -> Any:
     """Return a workflow variable."""
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         return session.tables.variable(None, name)
 
 

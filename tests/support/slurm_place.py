@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motoko.launcher.daemon import running_launchers
+from motoko.launcher.control import running_launchers
 from motoko.launcher.executors.batch.submission_files import memberships, read_submission
-from motoko.storage.launcher_leases import machines
+from motoko.storage.leases import machine_names
 from tests.support.launching import Place, wait_until
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class SlurmPlace:
             )  # fmt: skip
         self.launchers.append(process)
         if ready:
-            wanted = tuple(sorted(machines(machine_name)))
+            wanted = tuple(sorted(machine_names(machine_name)))
             wait_until(lambda: process.poll() is not None or self._serves(process.pid, wanted))
             assert process.poll() is None, self.place.log()
         return process

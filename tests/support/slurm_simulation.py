@@ -21,14 +21,16 @@ import anyio.lowlevel
 from motoko.config import QueueLimits
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel
+from motoko.core.run_options import BASH, SLURM
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
-from motoko.launcher.claiming import LOCAL, SLURM, Capacity, ServedQueue
+from motoko.launcher.claiming import Capacity, ServedQueue
 from motoko.launcher.executors.batch.executor import BatchExecutor
 from motoko.launcher.executors.local_process import BashLauncher
 from motoko.launcher.launcher import Launcher, LauncherOptions
 from motoko.launcher.schedulers.slurm.commands import SECONDS, CommandResult, _unknown
-from motoko.storage import launcher_leases
+from motoko.runtime.ports import Runtime
+from motoko.storage import leases
 from motoko.storage.commit import run_transaction
 from motoko.storage.session import Session
 from motoko.testing import add_run, memory_store, study_config
@@ -134,7 +136,9 @@ class World:
         (self.directory / ".wf").mkdir()
         config = study_config(STUDY, {"x": "int"}, directory=self.directory)
         self.store: WorkflowStore = memory_store(
-            {STUDY: config}, directory=self.directory, clock=self.time
+            {STUDY: config},
+            directory=self.directory,
+            runtime=Runtime(clock=self.time),
         )
         self.keys: list[RunKey] = []
         self.launcher: Launcher | None = None
@@ -190,17 +194,17 @@ class World:
             number = len(self.keys)
             resources = self.random.choice(({}, {"timeout": LIMIT}, {"retries": 1}))
             self.keys.append(
-                add_run(session, STUDY, {"x": number}, at=self.time.now(), resources=resources)
+                add_run(session, STUDY, {"x": number}, at=self.time.now(), options=resources)
             )
         self.store.database.submit(session.commit).result()
         session.close()
 
     def record(self, key: RunKey) -> RunRecord:
-        with self.store.script.view() as session:
+        with self.store.autocommit_scope.read() as session:
             return session.run(key)
 
     def records(self) -> list[RunRecord]:
-        with self.store.script.view() as session:
+        with self.store.autocommit_scope.read() as session:
             return [session.run(key) for key in self.keys]
 
     def truth(self, task: FakeTask) -> Truth:
@@ -221,8 +225,8 @@ class World:
     def _new(self) -> Launcher:
         options = LauncherOptions(
             studies=(STUDY,),
-            site=ServedQueue(frozenset({LOCAL, SLURM}), launcher_leases.machines(None)),
-            capacities={LOCAL: Capacity(4), SLURM: Capacity(1000)},
+            site=ServedQueue(frozenset({BASH, SLURM}), leases.machine_names(None)),
+            capacities={BASH: Capacity(4), SLURM: Capacity(1000)},
             limits=QueueLimits(array_size=self.random.choice((1, 4, 40)), submit_rate=1e9),
             defaults={STUDY: {"generator": SLURM}},
             lease=LEASE,
@@ -254,7 +258,7 @@ class World:
         database = self.store.database
         await _committed(database, launcher._books.session.close)
         transact_here = lambda: run_transaction(  # noqa: E731
-            database, lambda tables: launcher_leases.withdraw(tables, launcher.me)
+            database, lambda tables: tables.drop_lease(launcher.me.key)
         )
         await _committed(database, transact_here)
         self.launcher = None
@@ -357,11 +361,11 @@ class World:
         if self.random.random() < 0.15:
             key = self.random.choice(self.keys)
             record = self.record(key)
-            if not record.lifecycle.ended:
+            if not record.lifecycle.is_terminal:
                 self.faults["cancel asked for"] += 1
                 self.truths[key.id, record.attempt].asked_to_end = True
                 cancel = EditRun(key, Cancel(self.time.now(), "cancelled"), blind=True)
-                self.store.script.write(cancel)
+                self.store.autocommit_scope.write(cancel)
             return
         if self.random.random() < 0.05:
             self.faults["ids repeated"] += 1
@@ -430,7 +434,7 @@ class World:
         for _ in range(steps):
             await self.step()
             self._go_on(30.0)
-            if not self.asleep and all(r.lifecycle.ended for r in self.records()):
+            if not self.asleep and all(r.lifecycle.is_terminal for r in self.records()):
                 break
         for _ in range(4):
             await self.step()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.claiming import exit_code
+from motoko.launcher.outcome import exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -72,7 +72,7 @@ class Verdict:
 
     def _run(self, record: RunRecord, executions: list[Execution]) -> list[str]:
         where = f"run {record.id} {record.lifecycle} {record.reason!r}"
-        if not record.lifecycle.ended:
+        if not record.lifecycle.is_terminal:
             told = record.reason is not None and record.lifecycle is Lifecycle.SUBMITTED
             return [] if told else [f"{where} neither ended nor known to wait: {record.history}"]
         found = []

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from motoko.errors import WorkflowStalled
 from motoko.orchestrator import stall
 from motoko.storage.database import Database
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow, event
 
@@ -187,7 +187,7 @@ def run(directory: Path, campaign: Campaign) -> None:
     (directory / "s" / "bd.yaml").write_text("job: {x: int}\n")
     (directory / "s" / "launch.sh").write_text("true\n")
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
+    run_transaction(database, lambda root: create_tables(root, ["s"]), initialising=True)
     workflow = Workflow(directory, database=database)
     workflow.run_name = "a"
     workflow.end_when_stalled = True
@@ -227,18 +227,18 @@ async def _limited(workflow: Workflow, campaign: Campaign) -> None:
 def count_looks() -> Counter[str]:
     """Count how often a workflow is asked, and how often everything is looked at."""
     counts: Counter[str] = Counter()
-    watch: Any = stall.StallDetector
-    quiet, look = watch._quiet, watch._nothing_can_follow
+    detector: Any = stall.StallDetector
+    is_quiet, is_confirmed = detector._is_quiet, detector._is_confirmed
 
     def counted_quiet(self: Any) -> bool:
         counts["asked"] += 1
-        return bool(quiet(self))
+        return bool(is_quiet(self))
 
-    async def counted_look(self: Any) -> bool:
+    async def counted_confirmed(self: Any) -> bool:
         counts["looked"] += 1
-        return bool(await look(self))
+        return bool(await is_confirmed(self))
 
-    watch._quiet, watch._nothing_can_follow = counted_quiet, counted_look
+    detector._is_quiet, detector._is_confirmed = counted_quiet, counted_confirmed
     return counts
 
 

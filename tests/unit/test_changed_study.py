@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.core import parameter_space
-from motoko.core.changed_study import how_changed
+from motoko.core.parameter_space import describe_change
 from motoko.errors import ParameterError
 from motoko.storage.database import Database
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def database() -> Iterator[Database]:
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
+    run_transaction(database, lambda root: create_tables(root, ["s"]), initialising=True)
     yield database
     database.close()
 
@@ -48,7 +48,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def recount(workflow: Workflow) -> list[str]:
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         return session.tables.study("s").recount()
 
 
@@ -155,7 +155,7 @@ def remove(tables: Tables, ids: list[int]) -> list[str]:
     ],
 )
 def test_how_a_job_differs(types: dict[str, str], job: dict[str, Any], how: str | None) -> None:
-    assert how_changed(types, job) == how
+    assert describe_change(types, job) == how
 
 
 def test_a_float_instead_of_an_int_is_the_same_point(
@@ -219,6 +219,6 @@ def test_runs_of_all_run_names_are_counted_for_info(tmp_path: Path, database: Da
 
 def changes(workflow: Workflow) -> dict[str, int]:
     types = workflow.s.bd_config.job
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         table = session.tables.study("s")
         return table.changed(types) if table.seems_changed(types) else {}

@@ -19,20 +19,20 @@ from motoko.api.task_manager import TaskManager
 from motoko.api.variables import WorkflowVars
 from motoko.config import (
     RESERVED_TASK_NAMES,
-    RunOptions,
+    GivenOptions,
     StudyConfig,
     TaskManagerSettings,
     find_workflow,
-    generator_name,
     load_study,
     load_workflow,
 )
 from motoko.config.study_file import RESERVED_JOB_PARAMETERS
 from motoko.config.workflow_file import WorkflowFile
-from motoko.core.records import RESERVED_FIELDS
+from motoko.core.run_options import generator_name
 from motoko.errors import ConfigError, NotAWorkflowError
 from motoko.handles import run
 from motoko.worker import handles as worker_handles
+from motoko.worker.validation import RESERVED_FIELDS
 from motoko.workflow import Workflow
 
 pytestmark = pytest.mark.unit
@@ -75,7 +75,7 @@ def test_a_minimal_workflow_has_the_documented_defaults(tmp_path: Path) -> None:
     assert list(config.task_managers) == ["mult"]
     assert (config.orchestrator_module, config.orchestrator_function) == ("steps", "main")
     assert config.aliases == {}
-    assert config.defaults == RunOptions()
+    assert config.defaults == GivenOptions()
     assert config.max_concurrent is None
     assert (config.poll_interval, config.safety_poll) == (2.0, 30.0)
 
@@ -133,11 +133,13 @@ def test_a_studys_own_limit_overrides_the_task_managers(tmp_path: Path) -> None:
 
 
 def test_merged_takes_the_later_value_and_keeps_what_is_not_given() -> None:
-    first = RunOptions(nproc=2, retries=3, bash_options=("-a",))
-    later = TaskManagerSettings(retries=0, bash_options=(), max_concurrent=4)
+    first = GivenOptions.model_validate({"nproc": 2, "retries": 3, "bash_options": ["-a"]})
+    later = TaskManagerSettings.model_validate(
+        {"retries": 0, "bash_options": [], "max_concurrent": 4}
+    )
     merged = first.merged(later)
-    assert type(merged) is RunOptions
-    assert merged == RunOptions(nproc=2, retries=0, bash_options=())
+    assert type(merged) is GivenOptions
+    assert merged.given() == {"nproc": 2, "retries": 0, "bash_options": ()}
 
 
 def test_aliases_are_kept(tmp_path: Path) -> None:
@@ -551,7 +553,7 @@ TAIL = "\norchestrator: a.b\n"
     ),
     slurm_options_text=Bad(MINIMAL + "slurm_options: -p long --wrap=ls\n", 4, "'--wrap=ls' cannot"),
     option_nul=Bad(MINIMAL + 'bash_options: ["a\\0b"]\n', 4, "is not text"),
-    options_quote=Bad(MINIMAL + 'bash_options: "it\'s"\n', 4, "a quote that is not closed"),
+    options_quote=Bad(MINIMAL + 'bash_options: "it\'s"\n', 4, "an unclosed quote"),
     first_of_several=Bad(MINIMAL + "nproc: 0\nretries: -1\n", 4, "nproc"),
 )
 def test_a_bad_workflow_file(tmp_path: Path, bad: Bad) -> None:

@@ -239,7 +239,7 @@ def test_job_and_run_fields_of_one_name_are_told_apart() -> None:
 
 
 def test_resources_are_columns() -> None:
-    record = RunRecord("mult", 1, 1, "a", b"", {}, resources={"nproc": 4})
+    record = RunRecord("mult", 1, 1, "a", b"", {}, options={"nproc": 4})
     assert matches("nproc >= 4", record)
 
 

@@ -19,11 +19,18 @@ from motoko.core.edits import (
     SetLabel,
     TransferAttempt,
 )
-from motoko.core.records import RunKey, RunRecord, Transition, from_stored, stored_key, to_stored
+from motoko.core.records import (
+    RunKey,
+    RunRecord,
+    Transition,
+    decode_record,
+    encode_record,
+    stored_key,
+)
 from motoko.core.states import (
     ACTIVE,
-    BAD_OUTCOMES,
-    OUTCOMES,
+    FAILURES,
+    TERMINAL,
     Lifecycle,
     check_label,
     check_transition,
@@ -63,9 +70,9 @@ IN_STATE: dict[Lifecycle, RunRecord] = {
     L.CREATED: NEW,
     L.SUBMITTED: done(NEW, claim()),
     L.START: RUNNING,
-    **{outcome: done(RUNNING, end(outcome)) for outcome in OUTCOMES},
+    **{outcome: done(RUNNING, end(outcome)) for outcome in TERMINAL},
 }
-ENDED = [run for lifecycle, run in IN_STATE.items() if lifecycle in OUTCOMES]
+ENDED = [run for lifecycle, run in IN_STATE.items() if lifecycle in TERMINAL]
 
 
 def records(*lifecycles: Iterable[Lifecycle]) -> list[RunRecord]:
@@ -86,8 +93,8 @@ LEGAL = {
     (L.SUBMITTED, L.START),
     (L.SUBMITTED, L.CREATED),
     (L.START, L.CREATED),
-    *((active, outcome) for active in ACTIVE for outcome in OUTCOMES),
-    *((outcome, L.CREATED) for outcome in OUTCOMES),
+    *((active, outcome) for active in ACTIVE for outcome in TERMINAL),
+    *((outcome, L.CREATED) for outcome in TERMINAL),
 }
 
 
@@ -102,10 +109,10 @@ def test_moves(old: Lifecycle, new: Lifecycle) -> None:
 
 
 def test_outcomes() -> None:
-    assert {state for state in Lifecycle if state.ended} == {
+    assert {state for state in Lifecycle if state.is_terminal} == {
         L.FINISHED, L.FAILED, L.TIMEOUT, L.CANCELLED, L.LOST,
     }  # fmt: skip
-    assert {state for state in Lifecycle if state.bad} == OUTCOMES - {L.FINISHED}
+    assert {state for state in Lifecycle if state.is_failure} == TERMINAL - {L.FINISHED}
 
 
 def test_a_whole_life_and_its_history() -> None:
@@ -137,7 +144,7 @@ def test_an_attempt_begins_without_what_the_former_left() -> None:
         Retry(4.0, "user"),
     )
     again = claim("t2").apply(failed)
-    assert (again.attempt, again.token, again.harvested) == (2, "t2", 0)
+    assert (again.attempt, again.token, again.outbox_offset) == (2, "t2", 0)
     assert (again.label, again.exit_code, again.reason, again.process) == (None, None, None, None)
     assert again.fields == {"y": 1}
 
@@ -207,7 +214,7 @@ def test_a_scripts_label_shows_while_it_runs_and_stays_after_exit_0() -> None:
     assert noted.history[-1] == Transition(2.5, "NOTED", "script", 1)
 
 
-@pytest.mark.parametrize("outcome", sorted(BAD_OUTCOMES))
+@pytest.mark.parametrize("outcome", sorted(FAILURES))
 def test_a_scripts_label_does_not_hide_a_bad_end(outcome: Lifecycle) -> None:
     noted = ApplyOutbox("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
     assert end(outcome).apply(noted).state == outcome
@@ -243,7 +250,7 @@ def test_evidence_that_comes_after_the_end_is_ignored(run: RunRecord, edit: RunE
 def test_an_outbox_is_harvested_once() -> None:
     first = ApplyOutbox("t1", 10, 2.0, {"y": 1, "z": 1})
     run = first.apply(RUNNING)
-    assert (run.fields, run.harvested) == ({"y": 1, "z": 1}, 10)
+    assert (run.fields, run.outbox_offset) == ({"y": 1, "z": 1}, 10)
     assert ApplyOutbox("t1", 10, 2.0, {"y": 2}).apply(run) is run
     assert ApplyOutbox("t1", 9, 2.0, {"y": 2}).apply(run) is run
     assert ApplyOutbox("t1", 11, 2.0, {"y": 3}).apply(run).fields == {"y": 3, "z": 1}
@@ -270,7 +277,7 @@ def test_another_launcher_adopts_a_running_attempt(run: RunRecord) -> None:
 # -- retries -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("outcome", sorted(BAD_OUTCOMES - {L.CANCELLED}))
+@pytest.mark.parametrize("outcome", sorted(FAILURES - {L.CANCELLED}))
 def test_with_attempts_left_a_bad_end_is_no_end(outcome: Lifecycle) -> None:
     run = end(outcome, retries=1, retry_delay=2.0).apply(RUNNING)
     assert (run.lifecycle, run.token, run.launcher) == (L.CREATED, None, None)
@@ -322,7 +329,7 @@ def test_a_run_that_is_to_be_cancelled_is_not_requeued() -> None:
     assert run.history[-1] == Transition(4.0, "CANCELLED", "launcher l, cancelled by user", 1)
 
 
-@pytest.mark.parametrize("run", records(BAD_OUTCOMES))
+@pytest.mark.parametrize("run", records(FAILURES))
 def test_bad_ends_are_retried_on_request_with_all_attempts_anew(run: RunRecord) -> None:
     retried = done(run, SetLabel("SEEN", 4.0, "user"), Retry(5.0, "user"))
     assert (retried.lifecycle, retried.state, retried.token) == (L.CREATED, "CREATED", None)
@@ -364,7 +371,7 @@ def test_a_retry_withdraws_a_request_to_cancel() -> None:
     assert not run.cancel_requested
 
 
-@pytest.mark.parametrize("outcome", sorted(BAD_OUTCOMES))
+@pytest.mark.parametrize("outcome", sorted(FAILURES))
 def test_the_history_keeps_why_each_attempt_ended_badly(outcome: Lifecycle) -> None:
     def ended(token: str, reason: str) -> EndAttempt:
         return EndAttempt(token, outcome, 3.0, "launcher l", None, reason, retries=1)
@@ -476,13 +483,13 @@ RETRIED = Retry(5.0, "user").apply(IN_STATE[L.FAILED])
     ],
 )
 def test_disturbance(edit: RunEdit, seen: RunRecord, fresh: RunRecord, expected: bool) -> None:
-    assert edit.disturbed(seen, fresh) is expected
+    assert edit.conflicts_with(seen, fresh) is expected
 
 
 @pytest.mark.parametrize("run", [*IN_STATE.values(), LABELLED, RETRIED])
 def test_the_stored_form_is_plain_and_reads_back(run: RunRecord) -> None:
-    stored = to_stored(run)
-    assert from_stored(stored) == run
+    stored = encode_record(run)
+    assert decode_record(stored) == run
     assert stored_key(stored) == run.key
     plain = {str, int, float, bool, bytes, dict, list, tuple, type(None)}
     (values,) = stored.values()

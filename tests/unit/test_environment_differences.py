@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.launcher.daemon import differing
-from motoko.runtime.environment import differences
+from motoko.launcher.control import join_names
+from motoko.runtime.environment import environment_differences
 from motoko.runtime.processes import ProcessIdentity, identify
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def start() -> Iterator[Callable[..., ProcessIdentity]]:
 
 
 def test_the_same_environment_does_not_differ(start: Callable[..., ProcessIdentity]) -> None:
-    assert differences(start()) == ()
+    assert environment_differences(start()) == ()
 
 
 def test_variables_are_named_and_where_a_person_works_is_not(
@@ -64,7 +64,7 @@ def test_variables_are_named_and_where_a_person_works_is_not(
     }
     environment = {**os.environ, **changed}
     del environment["GONE"]
-    found = differences(start(env=environment))
+    found = environment_differences(start(env=environment))
     assert found == ("PATH", "BASH_FUNC_module%%", "GONE", "OTHER")
 
 
@@ -72,8 +72,8 @@ def test_values_that_are_no_text_are_compared(
     start: Callable[..., ProcessIdentity], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environb, b"ODD", b"\xff\xfe\n")
-    assert differences(start()) == ()
-    assert differences(start(env={**os.environb, b"ODD": b"\xff"})) == ("ODD",)
+    assert environment_differences(start()) == ()
+    assert environment_differences(start(env={**os.environb, b"ODD": b"\xff"})) == ("ODD",)
 
 
 def test_another_python_and_other_limits_are_named(
@@ -86,17 +86,17 @@ def test_another_python_and_other_limits_are_named(
         resource.setrlimit(resource.RLIMIT_NOFILE, (57, hard))
 
     process = start(python=str(tmp_path / "python"), preexec_fn=fewer)
-    assert differences(process) == ("python", "ulimit -n")
+    assert environment_differences(process) == ("python", "ulimit -n")
 
 
 def test_nothing_is_said_of_a_process_that_cannot_be_seen(
     start: Callable[..., ProcessIdentity],
 ) -> None:
     process = start(env={"OTHER": "1"})
-    assert differences(process) != ()
-    assert differences(replace(process, boot="another")) == ()
+    assert environment_differences(process) != ()
+    assert environment_differences(replace(process, boot="another")) == ()
 
 
 def test_of_many_differences_some_are_named() -> None:
-    assert differing(["PATH"]) == "PATH"
-    assert differing([f"V{n}" for n in range(10)]).endswith("V7 and 2 more")
+    assert join_names(["PATH"]) == "PATH"
+    assert join_names([f"V{n}" for n in range(10)]).endswith("V7 and 2 more")

@@ -31,13 +31,13 @@ class Desk:
         return [firing.runs for firing in self.firings(now)]
 
     def firings(self, now: float = 0.0) -> list[Firing]:
-        return self.engine.due(now)
+        return self.engine.pop_due(now)
 
     def matches(self, *keys: RunKey, asked: str = "mult") -> None:
-        self.engine.answered("e", asked, set(keys))
+        self.engine.update_matches("e", asked, set(keys))
 
     def holds(self, study: str, holds: bool = True) -> None:
-        self.engine.answered_plain("e", study, holds)
+        self.engine.update_truth("e", study, holds)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def constraint() -> Desk:
 
 @pytest.fixture
 def workflow_filter() -> Desk:
-    return Desk(ConditionKind.WORKFLOW_FILTER, "mult", "add")
+    return Desk(ConditionKind.TASK_MANAGER_FILTER, "mult", "add")
 
 
 # -- 1: nothing twice at a time ----------------------------------------------------------------
@@ -64,14 +64,14 @@ def test_a_run_in_an_unfinished_firing_is_not_selected_again(constraint: Desk) -
     assert constraint.due(100.0) == []
     constraint.matches(ONE, TWO)
     assert constraint.due(100.0) == [(TWO,)]
-    constraint.engine.commit(touched(ONE, TWO))
+    constraint.engine.on_commit(touched(ONE, TWO))
     assert constraint.due(200.0) == []
 
 
 def test_another_event_may_select_the_same_run_meanwhile(constraint: Desk) -> None:
     constraint.engine.register(EventSpec("f", ("mult",), ConditionKind.CONSTRAINT))
     constraint.matches(ONE)
-    constraint.engine.answered("f", "mult", {ONE})
+    constraint.engine.update_matches("f", "mult", {ONE})
     firings = constraint.firings()
     assert [(firing.event, firing.runs) for firing in firings] == [("e", (ONE,)), ("f", (ONE,))]
     assert len({firing.number for firing in firings}) == 2
@@ -82,7 +82,7 @@ def test_plain_firings_of_one_event_never_overlap(workflow_filter: Desk) -> None
     workflow_filter.holds("add")
     (first,) = workflow_filter.firings()
     assert workflow_filter.firings(100.0) == []
-    workflow_filter.engine.ended(first, "first", 0.0)
+    workflow_filter.engine.on_finished(first, "first", 0.0)
     (second,) = workflow_filter.firings()
     assert {first.study, second.study} == {"mult", "add"}
     assert workflow_filter.firings(100.0) == []
@@ -94,7 +94,7 @@ def test_registering_again_does_not_free_what_is_busy(constraint: Desk) -> None:
     constraint.engine.register(EventSpec("e", ("mult",), ConditionKind.CONSTRAINT))
     constraint.matches(ONE)
     assert constraint.due(100.0) == []
-    constraint.engine.ended(firing, "first", 0.0)
+    constraint.engine.on_finished(firing, "first", 0.0)
     assert constraint.due(POLL) == [(ONE,)]
 
 
@@ -105,7 +105,7 @@ def test_what_was_dropped_fires_when_it_matches_again(constraint: Desk) -> None:
     constraint.matches(ONE)
     (firing,) = constraint.firings()
     assert constraint.engine.fired("e") == 1
-    constraint.engine.dropped(firing)
+    constraint.engine.on_dropped(firing)
     assert constraint.engine.fired("e") == 0
     assert constraint.due(100.0) == []
     constraint.matches(ONE)
@@ -115,7 +115,7 @@ def test_what_was_dropped_fires_when_it_matches_again(constraint: Desk) -> None:
 def test_a_plain_firing_that_was_dropped(workflow_filter: Desk) -> None:
     workflow_filter.holds("mult")
     (firing,) = workflow_filter.firings()
-    workflow_filter.engine.dropped(firing)
+    workflow_filter.engine.on_dropped(firing)
     assert workflow_filter.firings(100.0) == []
     workflow_filter.holds("mult")
     assert len(workflow_filter.firings()) == 1
@@ -123,7 +123,7 @@ def test_a_plain_firing_that_was_dropped(workflow_filter: Desk) -> None:
 
 def test_runs_that_match_no_more_do_not_fire(constraint: Desk) -> None:
     constraint.matches(ONE, TWO)
-    constraint.engine.answered("e", frozenset({ONE}), set())
+    constraint.engine.update_matches("e", frozenset({ONE}), set())
     assert constraint.engine.matching("e") == {TWO}
     constraint.matches()
     assert constraint.due() == []
@@ -146,21 +146,21 @@ def test_a_condition_may_select_runs_of_another_study(workflow_filter: Desk) -> 
 def fired(desk: Desk, *keys: RunKey, now: float = 0.0) -> Firing:
     desk.matches(*keys)
     (firing,) = desk.firings(now)
-    desk.engine.ended(firing, "mine", now, 5)
+    desk.engine.on_finished(firing, "mine", now, 5)
     return firing
 
 
 def test_it_waits_for_poll_interval(constraint: Desk) -> None:
     fired(constraint, ONE, now=10.0)
-    assert constraint.engine.next_release() == 10.0 + POLL
+    assert constraint.engine.next_cooldown_end() == 10.0 + POLL
     assert constraint.due(10.0 + POLL - 0.001) == []
     assert constraint.due(10.0 + POLL) == [(ONE,)]
-    assert constraint.engine.next_release() is None
+    assert constraint.engine.next_cooldown_end() is None
 
 
 def test_its_own_commit_does_not_release_it(constraint: Desk) -> None:
     fired(constraint, ONE)
-    constraint.engine.commit(touched(ONE, source="mine"))
+    constraint.engine.on_commit(touched(ONE, source="mine"))
     assert constraint.due() == []
 
 
@@ -173,8 +173,8 @@ def test_its_own_commit_does_not_release_it(constraint: Desk) -> None:
         (ConditionKind.CONSTRAINT, WriteSet(everything=True, number=10), True),
         (ConditionKind.RUN_FILTER, touched(TWO), True),
         (ConditionKind.RUN_FILTER, touched(OTHER), False),
-        (ConditionKind.WORKFLOW_FILTER, touched(OTHER), True),
-        (ConditionKind.WORKFLOW_FILTER, touched(variables=True), True),
+        (ConditionKind.TASK_MANAGER_FILTER, touched(OTHER), True),
+        (ConditionKind.TASK_MANAGER_FILTER, touched(variables=True), True),
     ],
 )
 def test_a_later_commit_that_touches_what_it_reads_releases_it(
@@ -182,22 +182,22 @@ def test_a_later_commit_that_touches_what_it_reads_releases_it(
 ) -> None:
     desk = Desk(kind)
     fired(desk, ONE)
-    desk.engine.commit(commit)
+    desk.engine.on_commit(commit)
     assert desk.due() == ([(ONE,)] if released else [])
 
 
 def test_a_commit_that_its_snapshot_included_does_not_release_it(constraint: Desk) -> None:
     fired(constraint, ONE)
-    constraint.engine.commit(WriteSet(frozenset({ONE}), number=5))
+    constraint.engine.on_commit(WriteSet(frozenset({ONE}), number=5))
     assert constraint.due() == []
-    constraint.engine.commit(WriteSet(frozenset({ONE}), number=6))
+    constraint.engine.on_commit(WriteSet(frozenset({ONE}), number=6))
     assert constraint.due() == [(ONE,)]
 
 
 def test_what_ceased_to_match_and_matches_again_fires_at_once(constraint: Desk) -> None:
     fired(constraint, ONE)
-    constraint.engine.answered("e", frozenset({ONE}), set())
-    constraint.engine.answered("e", frozenset({ONE}), {ONE})
+    constraint.engine.update_matches("e", frozenset({ONE}), set())
+    constraint.engine.update_matches("e", frozenset({ONE}), {ONE})
     assert constraint.due() == [(ONE,)]
 
 
@@ -211,12 +211,12 @@ def test_a_plain_trigger_waits_as_well(workflow_filter: Desk) -> None:
     workflow_filter.holds("mult")
     for now in (0.0, 10.0):
         (firing,) = workflow_filter.firings(now)
-        workflow_filter.engine.ended(firing, "mine", now)
+        workflow_filter.engine.on_finished(firing, "mine", now)
         workflow_filter.holds("mult")
         assert workflow_filter.firings(now) == []
-        workflow_filter.engine.commit(touched(ONE, source="mine"))
+        workflow_filter.engine.on_commit(touched(ONE, source="mine"))
         assert workflow_filter.firings(now) == []
-    workflow_filter.engine.commit(touched(variables=True))
+    workflow_filter.engine.on_commit(touched(variables=True))
     (firing,) = workflow_filter.firings(10.0)
     assert firing.study == "mult"
 
@@ -224,7 +224,7 @@ def test_a_plain_trigger_waits_as_well(workflow_filter: Desk) -> None:
 def test_a_plain_trigger_that_was_false_in_between_fires_at_once(workflow_filter: Desk) -> None:
     workflow_filter.holds("mult")
     (firing,) = workflow_filter.firings()
-    workflow_filter.engine.ended(firing, "mine", 0.0)
+    workflow_filter.engine.on_finished(firing, "mine", 0.0)
     workflow_filter.holds("mult", False)
     assert workflow_filter.firings() == []
     workflow_filter.holds("mult")
@@ -232,12 +232,12 @@ def test_a_plain_trigger_that_was_false_in_between_fires_at_once(workflow_filter
 
 
 def test_a_condition_without_arguments_waits_for_its_poll() -> None:
-    desk = Desk(ConditionKind.PLAIN)
+    desk = Desk(ConditionKind.NO_ARGUMENTS)
     desk.holds("")
     (firing,) = desk.firings()
-    desk.engine.ended(firing, "mine", 0.0)
+    desk.engine.on_finished(firing, "mine", 0.0)
     desk.holds("")
-    desk.engine.commit(touched(ONE, variables=True))
+    desk.engine.on_commit(touched(ONE, variables=True))
     assert desk.firings(POLL - 0.001) == []
     assert len(desk.firings(POLL)) == 1
 
@@ -250,16 +250,16 @@ def test_once_for_each_run() -> None:
     fired(desk, ONE)
     desk.matches()
     desk.matches(ONE, TWO)
-    desk.engine.commit(touched(ONE, TWO))
+    desk.engine.on_commit(touched(ONE, TWO))
     assert desk.due(100.0) == [(TWO,)]
 
 
 def test_once_in_all_without_runs() -> None:
-    desk = Desk(ConditionKind.WORKFLOW_FILTER, "mult", "add", once=True)
+    desk = Desk(ConditionKind.TASK_MANAGER_FILTER, "mult", "add", once=True)
     desk.holds("mult")
     desk.holds("add")
     (firing,) = desk.firings()
-    desk.engine.ended(firing, "mine", 0.0)
+    desk.engine.on_finished(firing, "mine", 0.0)
     assert desk.firings(100.0) == []
 
 
@@ -268,7 +268,7 @@ def test_once_as_recorded_by_an_earlier_start() -> None:
     desk.engine.mark_done("e", [ONE])
     desk.matches(ONE, TWO)
     assert desk.due() == [(TWO,)]
-    plain = Desk(ConditionKind.PLAIN, once=True)
+    plain = Desk(ConditionKind.NO_ARGUMENTS, once=True)
     plain.engine.mark_done("e", [], plain=True)
     plain.holds("")
     assert plain.firings() == []
@@ -278,7 +278,7 @@ def test_once_does_not_count_what_was_dropped() -> None:
     desk = Desk(ConditionKind.CONSTRAINT, once=True)
     desk.matches(ONE)
     (firing,) = desk.firings()
-    desk.engine.dropped(firing)
+    desk.engine.on_dropped(firing)
     desk.matches(ONE)
     assert desk.due() == [(ONE,)]
 
@@ -287,28 +287,28 @@ def test_once_does_not_count_what_was_dropped() -> None:
 
 
 def test_an_open_firing_is_begun_again_with_its_runs(constraint: Desk) -> None:
-    firing = constraint.engine.adopt("e", (ONE, TWO))
+    firing = constraint.engine.resume("e", (ONE, TWO))
     assert firing.runs == (ONE, TWO)
     constraint.matches(ONE, THREE)
     assert constraint.due() == [(THREE,)]
-    constraint.engine.ended(firing, "mine", 0.0)
+    constraint.engine.on_finished(firing, "mine", 0.0)
     assert constraint.due(POLL) == [(ONE,)]
 
 
 def test_an_open_plain_firing_is_begun_again(workflow_filter: Desk) -> None:
-    firing = workflow_filter.engine.adopt("e", ())
+    firing = workflow_filter.engine.resume("e", ())
     workflow_filter.holds("mult")
     assert workflow_filter.firings(100.0) == []
-    workflow_filter.engine.ended(firing, "mine", 100.0)
+    workflow_filter.engine.on_finished(firing, "mine", 100.0)
     assert len(workflow_filter.firings(100.0 + POLL)) == 1
 
 
 def test_who_selects_a_run(constraint: Desk) -> None:
-    assert not constraint.engine.claims(ONE)
+    assert not constraint.engine.selects(ONE)
     constraint.matches(ONE)
-    assert constraint.engine.claims(ONE)
+    assert constraint.engine.selects(ONE)
     (firing,) = constraint.firings()
     constraint.matches()
-    assert constraint.engine.claims(ONE)
-    constraint.engine.ended(firing, "mine", 0.0)
-    assert not constraint.engine.claims(ONE)
+    assert constraint.engine.selects(ONE)
+    constraint.engine.on_finished(firing, "mine", 0.0)
+    assert not constraint.engine.selects(ONE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.claiming import AttemptOutcome
 from motoko.launcher.executors.batch.decide import (
     AttemptState,
     Decision,
@@ -13,6 +12,7 @@ from motoko.launcher.executors.batch.decide import (
     Observation,
     decide,
 )
+from motoko.launcher.outcome import AttemptOutcome
 
 pytestmark = pytest.mark.unit
 

@@ -131,7 +131,7 @@ class TestFreshness:
         graph = Graph([lazy, shop.node("after", "lazy")])
         report = graph.run("after", threads=threads, keep_going=True)
         assert report.statuses == {"after": Status.BLOCKED, "lazy": Status.INCOMPLETE}
-        with pytest.raises(BuildError, match="'lazy' is not there: it takes time"):
+        with pytest.raises(BuildError, match="'lazy' is not ready: it takes time"):
             report.raise_failure()
 
     @BOTH
@@ -154,7 +154,7 @@ class TestFreshness:
             "one": Status.BUILT,
         }
         assert not report.complete
-        with pytest.raises(BuildError, match="'box' is not there: nobody bought it"):
+        with pytest.raises(BuildError, match="'box' is not ready: nobody bought it"):
             report.raise_failure()
 
     @BOTH
@@ -174,7 +174,7 @@ class TestGroups:
         graph = Graph([shop.node("a"), shop.node("b"), Node("all", ("a", "b"))])
         after = shop.node("after", "all")
         graph.add(after)
-        assert str(graph.explain("all")).startswith("all: undecided: it is fresh when all that it")
+        assert str(graph.explain("all")).startswith("all: undecided: it is fresh when all its")
         report = graph.run("after", threads=threads)
         assert sorted(shop.executed[:2]) == ["a", "b"]
         assert shop.executed[2:] == ["after"]
@@ -200,7 +200,9 @@ class TestGroups:
 
     def test_what_nothing_makes_says_what_can_be_done(self) -> None:
         report = Graph([Node("box")]).run("box")
-        with pytest.raises(BuildError, match=r"'box' is not there: nothing makes it\n.*an action"):
+        with pytest.raises(
+            BuildError, match=r"'box' is not ready: no action builds it\n.*an action"
+        ):
             report.raise_failure()
 
 
@@ -276,7 +278,7 @@ class TestSharedActions:
         graph = Graph([Node(name, (), shop.asking(name), half) for name in "xy"])
         report = graph.run(threads=threads, order=order_by_level)
         assert report.statuses == {"x": Status.BUILT, "y": Status.INCOMPLETE}
-        with pytest.raises(BuildError, match="'y' is not there: never made"):
+        with pytest.raises(BuildError, match="'y' is not ready: never made"):
             report.raise_failure()
 
     def test_what_gives_no_reason_is_given_one(self) -> None:

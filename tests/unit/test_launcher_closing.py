@@ -10,12 +10,13 @@ import pytest
 
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Claim, MarkStarted
+from motoko.core.run_options import BASH, SLURM
 from motoko.core.states import Lifecycle
-from motoko.launcher.claiming import LOCAL, SLURM, Capacity, ServedQueue
+from motoko.launcher.claiming import Capacity, ServedQueue
 from motoko.launcher.executors.local_process import BashLauncher
 from motoko.launcher.launcher import Launcher, LauncherOptions
 from motoko.launcher.schedulers.slurm.commands import CommandRunner
-from motoko.storage import launcher_leases
+from motoko.storage import leases
 from motoko.storage.session import Session
 from motoko.testing import add_run, memory_store, study_config
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from motoko.core.edits import RunEdit
     from motoko.launcher.attempts import Attempt
-    from motoko.launcher.reloading import Reloader
+    from motoko.launcher.config_reload import ConfigReloader
     from motoko.storage.store import WorkflowStore
 
 pytestmark = pytest.mark.unit
@@ -60,9 +61,9 @@ def store(tmp_path: Path) -> Iterator[WorkflowStore]:
 def launcher_of(store: WorkflowStore) -> Launcher:
     options = LauncherOptions(
         studies=("s",),
-        site=ServedQueue(frozenset({LOCAL, SLURM}), launcher_leases.machines(None)),
-        capacities={LOCAL: Capacity(1), SLURM: Capacity(1)},
-        defaults={"s": {"generator": LOCAL}},
+        site=ServedQueue(frozenset({BASH, SLURM}), leases.machine_names(None)),
+        capacities={BASH: Capacity(1), SLURM: Capacity(1)},
+        defaults={"s": {"generator": BASH}},
         safety_poll=NEVER,
     )
     return Launcher(store, options, BashLauncher(), CommandRunner())
@@ -72,7 +73,7 @@ async def test_one_that_is_closed_while_it_looks_at_its_configuration_ends(
     store: WorkflowStore,
 ) -> None:
     launcher, reloader = launcher_of(store), SlowReloader()
-    launcher.reload_by(cast("Reloader", reloader))
+    launcher.reload_by(cast("ConfigReloader", reloader))
     async with asyncio.timeout(60):
         serving = asyncio.create_task(launcher.serve())
         await asyncio.to_thread(reloader.looking.wait, 60)
@@ -94,7 +95,7 @@ async def test_what_had_ended_before_it_was_taken_over_is_not_recalled(
     edits: list[RunEdit] = [Claim("former", "token", 0.0), MarkStarted("token", 0.0, "former")]
     if cancelled:
         edits.append(Cancel(0.0, "test"))
-    store.script.write(*(EditRun(key, edit, blind=True) for edit in edits))
+    store.autocommit_scope.write(*(EditRun(key, edit, blind=True) for edit in edits))
     launcher = launcher_of(store)
     taken_over: list[Attempt] = []
     ready = asyncio.Event()
@@ -113,5 +114,5 @@ async def test_what_had_ended_before_it_was_taken_over_is_not_recalled(
         assert not await launcher.is_busy()
         launcher.close()
         await serving
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         assert session.run(key).lifecycle is outcome

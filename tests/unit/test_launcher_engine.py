@@ -8,20 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.core.records import RunRecord
+from motoko.core.run_options import RunOptions
 from motoko.core.states import Lifecycle
-from motoko.launcher.claiming import (
-    AttemptOutcome,
-    Capacity,
-    ClaimPlan,
-    Evidence,
-    Finding,
-    Load,
-    ServedQueue,
-    Terms,
-    choose_claims,
-    judge,
-    outcome_of_exit,
-)
+from motoko.launcher.claiming import Capacity, ClaimPlan, Load, ServedQueue, choose_claims
+from motoko.launcher.outcome import AttemptOutcome, Evidence, Finding, judge, outcome_of_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +36,8 @@ def decide(
     load: Load | None = None,
     **capacity: Any,
 ) -> ClaimPlan:
-    def terms_of(record: RunRecord) -> Terms | None:
-        terms = Terms.of({}, record.resources)
+    def terms_of(record: RunRecord) -> RunOptions | None:
+        terms = RunOptions.resolve({}, record.options)
         return terms if terms.machine_name is None else None
 
     return choose_claims(queues, terms_of, Capacity(slots, **capacity), load or Load(), NOW)
@@ -75,7 +65,7 @@ def test_a_full_study_does_not_stop_the_others() -> None:
 
 
 def test_runs_that_are_not_for_this_launcher_are_passed_over() -> None:
-    elsewhere = created("a", 1, resources={"machine_name": "elsewhere"})[1]
+    elsewhere = created("a", 1, options={"machine_name": "elsewhere"})[1]
     choice = decide(("a", elsewhere + created("a", 2)[1]), slots=1)
     assert claimed(choice) == ["a.2"]
 
@@ -90,14 +80,14 @@ def test_runs_whose_time_has_not_come_are_waited_for() -> None:
 
 
 def test_a_large_run_is_not_overtaken_for_ever() -> None:
-    large = created("a", 1, resources={"nproc": 3})[1]
+    large = created("a", 1, options={"nproc": 3})[1]
     queue = "a", large + created("a", 2)[1]
     assert claimed(decide(queue, load=Load(taken=2))) == []
     assert claimed(decide(queue, load=Load(taken=1))) == ["a.1"]
 
 
 def test_a_run_larger_than_all_slots_runs_alone() -> None:
-    queue = created("a", 1, 2, resources={"nproc": 9})
+    queue = created("a", 1, 2, options={"nproc": 9})
     assert claimed(decide(queue)) == ["a.1"]
     assert claimed(decide(queue, load=Load(taken=1))) == []
 
@@ -120,27 +110,27 @@ def test_no_more_is_read_than_is_needed() -> None:
             read.append(record.id)
             yield record
 
-    choose_claims([("a", queue())], lambda record: Terms(), Capacity(2), Load(), NOW)
+    choose_claims([("a", queue())], lambda record: RunOptions(), Capacity(2), Load(), NOW)
     assert len(read) == 3
 
 
 def test_the_runs_own_options_come_last() -> None:
     study = {"nproc": 2, "retries": 1, "timeout": 10.0, "bash_options": ("-e",)}
-    terms = Terms.of(study, {"nproc": 4, "timeout": 2.5, "machine_name": "here"})
-    assert terms == Terms("bash", 4, 2.5, 1, 0.0, "here", ("-e",))
-    assert Terms.of({}, {}) == Terms()
+    terms = RunOptions.resolve(study, {"nproc": 4, "timeout": 2.5, "machine_name": "here"})
+    assert terms == RunOptions("here", 4, 2.5, 1, 0.0, "bash", ("-e",))
+    assert RunOptions.resolve({}, {}) == RunOptions()
 
 
 @pytest.mark.parametrize(
     ("terms", "served"),
     [
-        (Terms(), True),
-        (Terms(machine_name="localhost"), True),
-        (Terms(machine_name="other"), False),
-        (Terms(generator="slurm"), False),
+        (RunOptions(), True),
+        (RunOptions(machine_name="localhost"), True),
+        (RunOptions(machine_name="other"), False),
+        (RunOptions(generator="slurm"), False),
     ],
 )
-def test_a_site_serves_its_generator_and_machines(terms: Terms, served: bool) -> None:
+def test_a_site_serves_its_generator_and_machines(terms: RunOptions, served: bool) -> None:
     assert ServedQueue(frozenset({"bash"}), frozenset({"localhost", "me"})).serves(terms) is served
 
 

@@ -18,13 +18,13 @@ from motoko.launcher.claiming import Capacity, Load, ServedQueue
 from motoko.launcher.harvest import (
     OutboxUpdate,
     convert_fields,
-    failure_until,
-    fitting,
+    drop_oversized_fields,
+    failure_before,
     fold_records,
     read_updates,
 )
 from motoko.launcher.store_sync import SyncRound
-from motoko.storage.launcher_leases import LauncherRegistration
+from motoko.storage.leases import LauncherRegistration
 from motoko.storage.session import Session
 from motoko.testing.memory import add_run, memory_store, study_config
 from motoko.worker import HEADER, OUTBOX
@@ -154,23 +154,23 @@ def test_a_record_that_is_too_large_is_passed_over_at_once(
 
 
 def test_fields_for_which_a_run_has_no_room_are_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harvest, "MAX_FIELDS", 100)
+    monkeypatch.setattr(harvest, "MAX_FIELD_CHARACTERS", 100)
     known = {"a": "x" * 60, "b": 1}
     said = fold_records([{"op": "set", "field": "c", "value": "y" * 60}], 200)
-    found = fitting(said, known)
+    found = drop_oversized_fields(said, known)
     assert found.fields == {}
     assert found.damaged == ("field 'c': there is no room for it",)
-    assert fitting(said, {"a": "x" * 60, "c": 1}).fields == {}
-    assert fitting(said, {"c": "x" * 60}).fields == {"c": "y" * 60}
-    assert fitting(fold_records([{"op": "set", "field": "c", "value": 1}], 200), known).fields == {
-        "c": 1
-    }
+    assert drop_oversized_fields(said, {"a": "x" * 60, "c": 1}).fields == {}
+    assert drop_oversized_fields(said, {"c": "x" * 60}).fields == {"c": "y" * 60}
+    assert drop_oversized_fields(
+        fold_records([{"op": "set", "field": "c", "value": 1}], 200), known
+    ).fields == {"c": 1}
 
 
 def test_a_commit_takes_so_much_and_leaves_the_rest_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_sync, "MAX_ROUND", 500)
+    monkeypatch.setattr(store_sync, "MAX_COMMIT_BYTES", 500)
     book, left, store = claimed(tmp_path, 3)
     for active in left:
         active.place.file(OUTBOX).write_bytes(HEADER + line("set", field="y", value="z" * 600))
@@ -193,7 +193,7 @@ def test_the_end_of_what_was_cancelled_does_not_wait_for_all_of_its_outbox(tmp_p
     book, (active,), store = claimed(tmp_path, 1)
     active.stop = Lifecycle.CANCELLED
     said = line("set", field="y", value=1)
-    active.place.file(OUTBOX).write_bytes(HEADER + said * (2 * harvest.CHUNK // len(said)))
+    active.place.file(OUTBOX).write_bytes(HEADER + said * (2 * harvest.CHUNK_BYTES // len(said)))
     result = book.settle(SyncRound(UpdateNotes(ended=(AttemptEnd(active, 143, 1.0),))))
     assert result.unfinished == ()
     book.session.refresh()
@@ -208,7 +208,12 @@ def claimed(tmp_path: Path, runs: int) -> tuple[store_sync.StoreSync, list[Attem
     """Return the books of a launcher, and runs that it has claimed, with their directories."""
     store = memory_store({"a": study_config("a", {"x": "int"})}, directory=tmp_path)
     me = LauncherRegistration.here(
-        0.0, generator="bash", studies=("a",), machines=("localhost",), lease=30.0
+        0.0,
+        generator="bash",
+        studies=("a",),
+        machines=("localhost",),
+        lease=30.0,
+        random=store.runtime.random,
     )
     site = ServedQueue(frozenset({"bash"}), frozenset({"localhost"}))
     book = store_sync.StoreSync(store, me, site, {"bash": Capacity(9)}, {"a": {}})
@@ -229,6 +234,6 @@ def test_what_was_said_before_is_found_again(tmp_path: Path) -> None:
     box = tmp_path / "outbox"
     first, second = line("fail", reason="no luck"), line("finish")
     box.write_bytes(first + second)
-    assert failure_until(str(box), 0) is None
-    assert failure_until(str(box), len(first)) == "no luck"
-    assert failure_until(str(box), len(first + second)) is None
+    assert failure_before(str(box), 0) is None
+    assert failure_before(str(box), len(first)) == "no luck"
+    assert failure_before(str(box), len(first + second)) is None

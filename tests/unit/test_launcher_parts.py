@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
 from motoko.core.records import RunRecord
+from motoko.core.run_options import RunOptions
 from motoko.errors import Fenced
 from motoko.launcher.attempt_files import parse_start, start_file_text
-from motoko.launcher.claiming import Terms
 from motoko.launcher.executors.local_process import command, passable
-from motoko.launcher.inputs import variables
+from motoko.launcher.preparation import environment
 from motoko.launcher.run_directory import AttemptPaths, ScriptFile
 from motoko.runtime.processes import ProcessIdentity
 from motoko.storage.commit import run_transaction
-from motoko.storage.launcher_leases import (
+from motoko.storage.leases import (
     LauncherRegistration,
     LauncherReport,
-    change,
-    launchers,
-    machines,
-    register,
-    report_of,
+    change_launcher,
+    launcher_report,
+    live_launchers,
+    machine_names,
+    register_launcher,
+    registered_launchers,
 )
 from motoko.testing.memory import empty_database
+
+if TYPE_CHECKING:
+    from motoko.storage.tables import Tables
 
 pytestmark = pytest.mark.unit
 
@@ -71,7 +76,7 @@ def test_variables_of_a_run() -> None:
         fields={"colour": "red", "name": "mine"}, attempt=2,
     )  # fmt: skip
     place = AttemptPaths("/root", 7, 2, "token", "1.0")
-    assert variables(record, place, Terms(nproc=4), "/w/motoko.yaml") == {
+    assert environment(record, place, RunOptions(nproc=4), "/w/motoko.yaml") == {
         "MOTOKO_JOB_X": "true",
         "MOTOKO_JOB_L": "[1, 2]",
         "MOTOKO_RUN_COLOUR": "red",
@@ -104,8 +109,8 @@ def test_start_files(text: str, expected: ProcessIdentity | None) -> None:
 
 
 def test_machine_names() -> None:
-    assert "localhost" in machines(None)
-    assert machines("cluster") == {"cluster"}
+    assert "localhost" in machine_names(None)
+    assert machine_names("cluster") == {"cluster"}
 
 
 def registration(
@@ -125,10 +130,15 @@ def test_which_launchers_exclude_each_other() -> None:
 
 
 def test_a_launcher_elsewhere_lives_as_long_as_its_lease() -> None:
-    one = registration("a")
-    assert one.alive(renewed=100.0, now=129.0)
-    assert not one.alive(renewed=100.0, now=131.0)
-    assert one.alive(renewed=120.0, now=149.0)
+    def live(tables: Tables, renewed: float, now: float) -> bool:
+        tables.renew_lease(one.key, renewed)
+        return live_launchers(tables, now) == [one]
+
+    one, database = registration("a"), empty_database(["a"])
+    run_transaction(database, partial(register_launcher, me=one, now=100.0))
+    assert run_transaction(database, partial(live, renewed=100.0, now=129.0))
+    assert not run_transaction(database, partial(live, renewed=100.0, now=131.0))
+    assert run_transaction(database, partial(live, renewed=120.0, now=149.0))
 
 
 def test_a_study_that_is_added_goes_to_one_launcher_only() -> None:
@@ -137,15 +147,20 @@ def test_a_study_that_is_added_goes_to_one_launcher_only() -> None:
     two = replace(registration("b"), name="two", token="2")
     far = replace(registration("c", machine="cluster"), name="far", token="3")
     for launcher in (one, two, far):
-        run_transaction(database, partial(register, me=launcher, now=100.0))
+        run_transaction(database, partial(register_launcher, me=launcher, now=100.0))
     wanted = replace(one, studies=("a", "b", "c"))
     report = LauncherReport({"bash": 3})
-    changed = run_transaction(database, lambda tables: change(tables, wanted, 110.0, report))
+    changed = run_transaction(
+        database, lambda tables: change_launcher(tables, wanted, 110.0, report)
+    )
     assert changed.studies == ("a", "c")
-    found = run_transaction(database, lambda tables: {it.name: it for it in launchers(tables)})
+    found = run_transaction(
+        database, lambda tables: {it.name: it for it in registered_launchers(tables)}
+    )
     assert found == {"one": changed, "two": two, "far": far}
-    assert run_transaction(database, lambda tables: report_of(tables, changed)) == report
+    assert run_transaction(database, lambda tables: launcher_report(tables, changed)) == report
     with pytest.raises(Fenced):
         run_transaction(
-            database, lambda tables: change(tables, replace(wanted, token="4"), 111.0, report)
+            database,
+            lambda tables: change_launcher(tables, replace(wanted, token="4"), 111.0, report),
         )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-import time
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from motoko.errors import LauncherError
 from motoko.launcher import control, daemon
-from motoko.launcher.control import RECALL, RESUME, ControlRequest, pending, submit
+from motoko.launcher.control import RESUME, SUSPEND, ControlRequest, pending, submit
+from motoko.runtime.ports import Runtime, SystemClock, SystemRandom
 from motoko.runtime.processes import current
 from motoko.server.state_dir import StateDir
 from motoko.testing.clients import eventually
@@ -23,6 +22,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.unit
+
+
+class Backwards(SystemRandom):
+    """Draws tokens in descending order."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(10**6, -1)
+
+    def token(self, size: int) -> str:
+        return f"{next(self._numbers):0{2 * size}x}"
+
+
+BACKWARDS = Runtime(random=Backwards())
 
 
 class SlowLauncher:
@@ -40,21 +52,24 @@ class SlowLauncher:
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDir:
-    """Return a state directory in which nobody is signalled, and random names come backwards."""
-    names = (f"{n:012x}" for n in itertools.count(10**6, -1))
-    monkeypatch.setattr("secrets.token_hex", lambda _: next(names))
+    """Return a state directory whose launcher gets no signals."""
     monkeypatch.setattr(control, "is_alive", lambda _: False)
     (tmp_path / ".wf").mkdir()
     return StateDir(tmp_path / ".wf")
 
 
-def ask(state: StateDir, request: ControlRequest, timeout: float = 60) -> Callable[[], None]:
-    """Post a request from a thread; returns once it is there, with what waits for its answer."""
+def ask(
+    state: StateDir, request: ControlRequest, timeout: float = 60, runtime: Runtime = BACKWARDS
+) -> Callable[[], None]:
+    """Submit a request in a thread; return a function that waits until it is done."""
     errors: list[Exception] = []
 
     def work() -> None:
         try:
-            submit(state, current(), request, timeout=timeout, lives=lambda: True)
+            submit(
+                state, current(), request,
+                timeout=timeout, is_running=lambda: True, runtime=runtime,
+            )  # fmt: skip
         except LauncherError as error:
             errors.append(error)
 
@@ -73,12 +88,12 @@ def ask(state: StateDir, request: ControlRequest, timeout: float = 60) -> Callab
 def test_requests_are_served_one_by_one_in_the_order_asked(state: StateDir) -> None:
     async def serve() -> list[str]:
         launcher, asked = SlowLauncher(), asyncio.Event()
-        serving = asyncio.create_task(daemon._obey(launcher, state, asked))  # type: ignore[arg-type]
+        serving = asyncio.create_task(daemon._handle_requests(launcher, state, asked))  # type: ignore[arg-type]
         waits = []
         for request in (
-            ControlRequest(RECALL, "a"),
+            ControlRequest(SUSPEND, "a"),
             ControlRequest(RESUME, "a"),
-            ControlRequest(RECALL, "b"),
+            ControlRequest(SUSPEND, "b"),
         ):
             waits.append(await asyncio.to_thread(ask, state, request))
             asked.set()
@@ -91,39 +106,36 @@ def test_requests_are_served_one_by_one_in_the_order_asked(state: StateDir) -> N
         serving.cancel()
         return launcher.log
 
-    requests = ["recall a", "resume a", "recall b"]
+    requests = ["suspend a", "resume a", "suspend b"]
     assert asyncio.run(serve()) == [f"{step} {r}" for r in requests for step in ("begin", "end")]
     assert pending(state) == []
 
 
-def test_the_time_for_an_answer_begins_when_those_before_are_answered(
-    state: StateDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_for_an_answer_begins_when_those_before_are_answered(state: StateDir) -> None:
     now = 0.0
     seen = 0
+    ticks = itertools.count()
 
-    def monotonic() -> float:
-        nonlocal seen
-        seen += threading.current_thread().name == RESUME
-        return now
+    class ManualClock(SystemClock):
+        def monotonic(self) -> float:
+            nonlocal seen
+            seen += threading.current_thread().name == RESUME
+            return now + 1e-6 * next(ticks)
 
     def let_look() -> None:
         """Wait until the last one has looked at the requests and at the clock."""
         since = seen
         eventually(lambda: seen > since + 2)
 
-    clock = SimpleNamespace(
-        monotonic=monotonic, monotonic_ns=time.monotonic_ns, sleep=lambda _: time.sleep(0.001)
-    )
-    monkeypatch.setattr(control, "time", clock)
-    waits = [ask(state, ControlRequest(RECALL, name), timeout=1000) for name in "abc"]
-    waits.append(ask(state, ControlRequest(RESUME, "a"), timeout=10))
+    manual = Runtime(clock=ManualClock(), random=BACKWARDS.random)
+    waits = [ask(state, ControlRequest(SUSPEND, name), 1000, manual) for name in "abc"]
+    waits.append(ask(state, ControlRequest(RESUME, "a"), 10, manual))
     for _ in range(3):
         let_look()
         now += 8
         let_look()
         path, request = pending(state)[0]
-        assert request.action == RECALL
+        assert request.action == SUSPEND
         path.unlink()
     let_look()
     now += 8
@@ -136,5 +148,5 @@ def test_the_time_for_an_answer_begins_when_those_before_are_answered(
 
 
 def test_by_default_the_process_tells_whether_a_launcher_lives(state: StateDir) -> None:
-    submit(state, current(), ControlRequest(RECALL, "a"), timeout=60)  # here it counts as dead
+    submit(state, current(), ControlRequest(SUSPEND, "a"), timeout=60)  # here it counts as dead
     assert pending(state) == []

@@ -61,7 +61,12 @@ def test_every_contract_is_kept(copy: Path) -> None:
     ("module", "line", "contract", "named"),
     [
         ("core/states.py", "import motoko.storage.session", "layers", "motoko.storage.session"),
-        ("launcher/claiming.py", "import motoko.storage.leases", "layers", "orchestrator.stall"),
+        (
+            "launcher/claiming.py",
+            "import motoko.orchestrator.stall",
+            "layers",
+            "orchestrator.stall",
+        ),
         ("errors.py", "import motoko.core.values", "layers", "motoko.core.values"),
         ("worker/validation.py", "import motoko.errors", "layers", "motoko.errors"),
         ("api/workflow.py", "import motoko.cli", "layers", "motoko.cli"),

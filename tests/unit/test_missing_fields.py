@@ -8,8 +8,8 @@ import pytest
 
 from motoko.errors import UnknownNameError
 from motoko.storage.database import Database
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow
 from tests.support.launching import wait_until
@@ -37,13 +37,13 @@ def test_the_error_says_whether_to_await_the_run(tmp_path: Path, declared: bool)
     (tmp_path / "s" / "launch.sh").write_text("true\n")
     database = Database.in_memory()
     try:
-        run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
+        run_transaction(database, lambda root: create_tables(root, ["s"]), initialising=True)
         workflow = Workflow(tmp_path, database=database)
         workflow.run_name = "a"
         run = workflow.s.create_task(x=1).runs[0]
         assert hint(run, "energy") == "It is CREATED: await the run before you read its results."
         with FakeLauncher(workflow.store, {"s": lambda _: {"steps": 3}}):
-            wait_until(lambda: run.lifecycle.ended)
+            wait_until(lambda: run.lifecycle.is_terminal)
         if declared:
             assert hint(run, "energy") == "bd.yaml declares it, but the run did not set it."
         else:

@@ -73,8 +73,8 @@ class Laboratory:
         return Node(
             name, requires, ask, act_awaited if self.awaited else act, "laboratory", look,
             value=lambda: {"square": self.squares[number()]},
-            given=lambda values: self.node(name, *requires, x=x, values=values),
-            made_of=lambda: x if isinstance(x, int) else "later",
+            bind=lambda values: self.node(name, *requires, x=x, values=values),
+            identity=lambda: x if isinstance(x, int) else "later",
         )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ class TestProducts:
         assert later == [("loaded", "base"), ("loaded", "large")]
         assert laboratory.called == [3, 10]
 
-    def test_what_a_node_is_made_of_changes_what_depends_on_it_and_no_more(
+    def test_the_identity_of_a_node_changes_only_its_dependents(
         self, laboratory: Laboratory, tmp_path: Path, called: list[str]
     ) -> None:
         assert self.runner(laboratory, tmp_path, called).build_all() == ["aside", "shown", "sum"]
@@ -243,9 +243,9 @@ class TestProducts:
 
         nodes = [Node("external"), Node("lazy", (), lambda: STALE, lazy), Node("there", (), lazy)]
         runner = WorkflowRunner(module_of(), None, nodes=nodes)
-        with pytest.raises(BuildError, match="'external' is not there"):
+        with pytest.raises(BuildError, match="'external' is not ready"):
             runner.get("external")
-        with pytest.raises(BuildError, match="'lazy' is not there: it was not delivered"):
+        with pytest.raises(BuildError, match="'lazy' is not ready: it was not delivered"):
             runner.get("lazy")
 
 
@@ -386,7 +386,7 @@ class TestAssets:
         with pytest.raises(DuplicateNodeError) as caught:
             both()
         assert str(caught.value).splitlines()[0] == (
-            "two nodes are called 'solve': laboratory, required by task 'per 41', "
+            "two nodes are named 'solve': laboratory, required by task 'per 41', "
             "and laboratory, required by task 'per 42'"
         )
         assert laboratory.called == []
@@ -419,7 +419,7 @@ class TestAssets:
             yield "outer"
             yield [solve(), with_node()] if first == "the task" else [with_node(), solve()]
 
-        with pytest.raises(DuplicateNodeError, match=r"two nodes are called 'solve': .*a task"):
+        with pytest.raises(DuplicateNodeError, match=r"two nodes are named 'solve': .*a task"):
             outer()
 
     def test_a_task_does_not_require_a_node_of_its_name(self, laboratory: Laboratory) -> None:
@@ -439,7 +439,7 @@ class TestAssets:
             yield inner()
 
         for function in (own, indirect):
-            with pytest.raises(DuplicateNodeError, match="two nodes are called"):
+            with pytest.raises(DuplicateNodeError, match="two nodes are named"):
                 function()
 
     @pytest.mark.parametrize("there", [True, False])

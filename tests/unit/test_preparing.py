@@ -17,7 +17,7 @@ from motoko.launcher.preparation import (
     has_windows_line_ends,
     is_resource_shortage,
     prepare_attempt,
-    unfit_script,
+    script_problem,
 )
 from motoko.launcher.run_directory import ScriptFile
 
@@ -79,5 +79,5 @@ def test_scripts_with_windows_line_ends_are_recognised(script: bytes, broken: bo
 def test_a_script_that_bash_would_run_by_mistake_is_refused(
     name: str, content: bytes, executable: bool, hint: str | None
 ) -> None:
-    problem = unfit_script(ScriptFile(name, content, executable))
+    problem = script_problem(ScriptFile(name, content, executable))
     assert problem == hint or (hint is not None and f"`{hint}`" in str(problem))

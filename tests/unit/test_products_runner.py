@@ -512,7 +512,9 @@ class TestDamage:
     def test_of_what_nobody_produces_is_said_in_the_error(self, products: WorkflowProducts) -> None:
         products.save("measured", 1)
         (products.products_dir / "measured.yaml").write_text("2\n")
-        with pytest.raises(KeyError, match=r"stored, but cannot be used.*not what was saved"):
+        with pytest.raises(
+            KeyError, match=r"stored, but cannot be used.*not the file that was saved"
+        ):
             WorkflowRunner(module_of(), None, products).get("measured")
 
     def test_a_store_that_raises_is_told_of_too(self, called: list[str]) -> None:

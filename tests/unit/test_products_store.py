@@ -58,7 +58,7 @@ class TestPlace:
 
     def test_one_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(ReadOnlyStoreError, match="cannot be made: Not a directory"):
+        with pytest.raises(ReadOnlyStoreError, match="cannot be created: Not a directory"):
             WorkflowProducts(products_dir=tmp_path / "file" / "products")
 
 
@@ -151,7 +151,9 @@ class TestValues:
         there = WorkflowProducts(products_dir=products.products_dir, serialisers=[meshes])
         assert there.load("m").cells == 7
         assert there.load("m", factor=2).cells == 14
-        with pytest.raises(ProductError, match="of kind 'mesh', which nothing here can read"):
+        with pytest.raises(
+            ProductError, match="of kind 'mesh', for which no serialiser is registered"
+        ):
             again(products).load("m")
 
     def test_names_are_not_paths(self, products: WorkflowProducts) -> None:
@@ -196,7 +198,7 @@ class TestFiles:
         file.write_text("mush")
         # Two writes within one tick of the clock have one time.
         os.utime(file, (1, 1))
-        with pytest.raises(DamagedProductError, match="is not what was saved"):
+        with pytest.raises(DamagedProductError, match="is not the file that was saved"):
             products.load("mesh")
         file.write_text("longer")
         assert not products.fresh("mesh", None)
@@ -347,7 +349,7 @@ class TestManifest:
         write = os.write
         with monkeypatch.context() as patch:
             patch.setattr("motoko.products.manifest.os.write", lambda fd, b: write(fd, b[:9]))
-            with pytest.raises(ReadOnlyStoreError, match="no room"):
+            with pytest.raises(ReadOnlyStoreError, match="no space"):
                 products.save("b", 2)
         assert manifest(products).read_bytes() == before
         assert again(products).list() == ["a"]
@@ -405,8 +407,8 @@ class TestReadOnly:
             products.save("y", 2)
         place = products.products_dir
         assert str(caught.value).splitlines() == [
-            f"the product store {place} cannot take product 'y': Read-only file system",
-            "  Make the directory writable, or name another one: products_dir=...",
+            f"the product store {place} cannot save product 'y': Read-only file system",
+            "  Make the directory writable, or use another one: products_dir=...",
         ]
         with pytest.raises(ReadOnlyStoreError, match="cannot be changed"):
             products.remove("x")
@@ -438,7 +440,7 @@ class TestReadOnly:
         with pytest.raises(ReadOnlyStoreError, match="Read-only file system"):
             again.clear()
         assert again.load("x") == 1
-        with pytest.raises(ReadOnlyStoreError, match="cannot be made: Read-only file system"):
+        with pytest.raises(ReadOnlyStoreError, match="cannot be created: Read-only file system"):
             WorkflowProducts(products_dir=place / "further")
 
     def test_these_are_no_errors_of_the_database(self) -> None:

@@ -106,7 +106,7 @@ def test_who_waits_gets_the_failure_too(monkeypatch: pytest.MonkeyPatch) -> None
         raise ZeroDivisionError
 
     runner = WorkflowRunner(module_of(workflow_step(make, produces="a")), None)
-    claimed = runner.work._claimed
+    claimed = runner.calls._claim
 
     @contextlib.contextmanager
     def noticed(step: Any) -> Iterator[Any]:
@@ -115,7 +115,7 @@ def test_who_waits_gets_the_failure_too(monkeypatch: pytest.MonkeyPatch) -> None
                 gate.open()
             yield other
 
-    monkeypatch.setattr(runner.work, "_claimed", noticed)
+    monkeypatch.setattr(runner.calls, "_claim", noticed)
 
     def fails() -> bool:
         with pytest.raises(ZeroDivisionError):

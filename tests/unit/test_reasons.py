@@ -12,7 +12,7 @@ from motoko.core.edits import Cancel, Claim, EndAttempt, SetReason
 from motoko.core.records import RunKey, RunRecord
 from motoko.core.states import Lifecycle
 from motoko.operations.explain import LauncherCoverage, ReasonFinder
-from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport, report_of
+from motoko.storage.leases import LauncherRegistration, LauncherReport, launcher_report
 from motoko.storage.session import Session
 from motoko.testing import memory_store, study_config
 
@@ -40,9 +40,7 @@ def session() -> Iterator[Session]:
 def add(session: Session, study: str = "a", run_name: str = "n", **resources: Any) -> RunKey:
     run_id, job_id = session.reserve(study, 1, 1)
     identity = bytes([run_id]) * 16
-    record = RunRecord(
-        study, run_id, job_id, run_name, identity, {"x": run_id}, resources=resources
-    )
+    record = RunRecord(study, run_id, job_id, run_name, identity, {"x": run_id}, options=resources)
     session.add(CreateRun(record, identity))
     return record.key
 
@@ -184,7 +182,7 @@ def test_a_launcher_of_an_older_motoko_reports_nothing(session: Session) -> None
     old, _ = launcher()
     session.tables.write_lease(old.key, old.token, asdict(old))
     session.tables.renew_lease(old.key, NOW)
-    report = report_of(session.tables, old)
+    report = launcher_report(session.tables, old)
     assert report == LauncherReport()
     for _ in range(9):
         claim(session, add(session))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from motoko.storage.database import Database
+from motoko.storage.schema import create_tables
 from motoko.storage.session import Session, run_transaction
-from motoko.storage.tables import initialise
 from motoko.testing import add_run
 from motoko.testing.clients import commit
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 @pytest.mark.parametrize("keep", [True, False])
 def test_records_stay_unless_they_are_not_to_be_kept(keep: bool) -> None:
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, ["mult"]), initialising=True)
+    run_transaction(database, lambda root: create_tables(root, ["mult"]), initialising=True)
     session = Session(database)
     keys = [add_run(session, "mult", {"x": float(n)}) for n in range(5)]
     commit(database, session)

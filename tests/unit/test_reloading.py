@@ -12,7 +12,7 @@ import pytest
 
 from motoko.config import WorkflowSettings, load_workflow
 from motoko.errors import ConfigError, LauncherError
-from motoko.launcher.reloading import Reloader
+from motoko.launcher.config_reload import ConfigReloader
 from motoko.runtime.ports import SystemClock
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def workflow(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def reloader_of(directory: Path, clock: Watched) -> Reloader:
+def reloader_of(directory: Path, clock: Watched) -> ConfigReloader:
     def read() -> WorkflowSettings:
         clock.reads += 1
         return load_workflow(directory)
 
-    return Reloader(load_workflow(directory), read, clock.applied.append, clock)
+    return ConfigReloader(load_workflow(directory), read, clock.applied.append, clock)
 
 
 def scripts(clock: Watched) -> list[str]:
@@ -85,7 +85,7 @@ def test_a_second_change_under_the_same_times_is_seen(
 ) -> None:
     clock = Watched()
     times = int(clock.at * 1e9)  # of all files, however often they change
-    monkeypatch.setattr("motoko.launcher.reloading._stamp", lambda _: (times,))
+    monkeypatch.setattr("motoko.launcher.config_reload._file_stamp", lambda _: (times,))
     reloader = reloader_of(workflow, clock)
     assert not reloader.check()
     for name in SCRIPTS[1:]:

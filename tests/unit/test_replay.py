@@ -17,38 +17,38 @@ def first_segment() -> tuple[Journal, Entries]:
     """An action that assigned twice, created a run and began to wait for it."""
     journal = Journal("the action")
     root = journal.lane(ROOT)
-    assert not journal.assigned(root)
-    journal.returns(journal.call(root, CREATE, "add"), lambda: [ONE])
-    assert not journal.assigned(root)
-    journal.call(root, AWAIT, "add")
-    return journal, journal.entries()
+    assert not journal.record_assignment(root)
+    journal.set_result_source(journal.record_call(root, CREATE, "add"), lambda: [ONE])
+    assert not journal.record_assignment(root)
+    journal.record_call(root, AWAIT, "add")
+    return journal, journal.new_entries()
 
 
 def rerun(entries: Entries) -> Journal:
     return Journal("the action", entries.calls, entries.written)
 
 
-def test_a_committed_segment_is_replayed_and_what_follows_is_not() -> None:
+def test_only_committed_segments_are_replayed() -> None:
     journal = rerun(first_segment()[1])
     root = journal.lane(ROOT)
-    assert journal.assigned(root)
-    assert journal.call(root, CREATE, "add").runs == (ONE,)
-    assert journal.assigned(root)
-    assert journal.call(root, AWAIT, "add").runs is None  # it had not returned
-    assert not journal.assigned(root)
-    assert journal.call(root, CREATE, "other").runs is None
+    assert journal.record_assignment(root)
+    assert journal.record_call(root, CREATE, "add").runs == (ONE,)
+    assert journal.record_assignment(root)
+    assert journal.record_call(root, AWAIT, "add").runs is None  # it had not returned
+    assert not journal.record_assignment(root)
+    assert journal.record_call(root, CREATE, "other").runs is None
 
 
-def test_what_an_await_returned_is_recorded_with_the_next_commit() -> None:
+def test_the_result_of_an_await_is_recorded_with_the_next_commit() -> None:
     journal, entries = first_segment()
-    journal.recorded(entries)
-    assert journal.entries() == Entries((), {})
-    journal.returned(entries.calls[1], [ONE], failed=True)
-    (call,) = journal.entries().calls
+    journal.mark_committed(entries)
+    assert journal.new_entries() == Entries((), {})
+    journal.record_result(entries.calls[1], [ONE], failed=True)
+    (call,) = journal.new_entries().calls
     again = rerun(Entries((entries.calls[0], call), {}))
     root = again.lane(ROOT)
-    again.call(root, CREATE, "add")
-    replayed = again.call(root, AWAIT, "add")
+    again.record_call(root, CREATE, "add")
+    replayed = again.record_call(root, AWAIT, "add")
     assert (replayed.runs, replayed.failed) == ((ONE,), True)
 
 
@@ -56,37 +56,37 @@ def test_assignments_since_the_last_call_are_counted() -> None:
     """Another task of the action may commit in the middle of a segment of this one."""
     journal, _ = first_segment()
     root = journal.lane(ROOT)
-    journal.assigned(root)
-    journal.assigned(root)
-    later = journal.entries()
+    journal.record_assignment(root)
+    journal.record_assignment(root)
+    later = journal.new_entries()
     again = rerun(later)
     root = again.lane(ROOT)
-    again.call(root, CREATE, "add")
-    again.call(root, AWAIT, "add")
-    assert [again.assigned(root) for _ in range(3)] == [True, True, False]
-    assert again.entries().written == {ROOT: (2, 3)}
+    again.record_call(root, CREATE, "add")
+    again.record_call(root, AWAIT, "add")
+    assert [again.record_assignment(root) for _ in range(3)] == [True, True, False]
+    assert again.new_entries().written == {ROOT: (2, 3)}
 
 
-def test_tasks_of_an_action_have_calls_of_their_own() -> None:
+def test_each_task_of_an_action_has_its_own_lane() -> None:
     journal = Journal("the action")
     root = journal.lane(ROOT)
     one, two = (journal.lane(root.child_name()) for _ in range(2))
-    journal.returns(journal.call(one, CREATE, "add"), lambda: [ONE])
-    journal.returns(journal.call(two, CREATE, "add"), lambda: [TWO])
-    again = rerun(journal.entries())
+    journal.set_result_source(journal.record_call(one, CREATE, "add"), lambda: [ONE])
+    journal.set_result_source(journal.record_call(two, CREATE, "add"), lambda: [TWO])
+    again = rerun(journal.new_entries())
     root = again.lane(ROOT)
     lanes = [again.lane(root.child_name()) for _ in range(3)]
-    assert [again.call(lane, CREATE, "add").runs for lane in lanes] == [(ONE,), (TWO,), None]
+    assert [again.record_call(lane, CREATE, "add").runs for lane in lanes] == [(ONE,), (TWO,), None]
 
 
-def test_a_creation_that_came_to_nothing_is_made_again() -> None:
+def test_a_dropped_creation_is_repeated() -> None:
     journal = Journal("the action")
-    journal.returns(journal.call(journal.lane(ROOT), CREATE, "add"), lambda: None)
-    again = rerun(journal.entries())
-    call = again.call(again.lane(ROOT), CREATE, "add")
+    journal.set_result_source(journal.record_call(journal.lane(ROOT), CREATE, "add"), lambda: None)
+    again = rerun(journal.new_entries())
+    call = again.record_call(again.lane(ROOT), CREATE, "add")
     assert call.runs is None
-    again.returns(call, lambda: [TWO])
-    assert again.entries().calls[0].runs == (TWO,)
+    again.set_result_source(call, lambda: [TWO])
+    assert again.new_entries().calls[0].runs == (TWO,)
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_another_call_than_the_recorded_one_is_an_error(
 ) -> None:
     journal = rerun(first_segment()[1])
     with pytest.raises(ReplayError, match=f"the action was rerun, and its {message}"):
-        journal.call(journal.lane(ROOT), kind, study)
+        journal.record_call(journal.lane(ROOT), kind, study)
 
 
 def test_calls_that_are_missing_are_an_error() -> None:
     journal = rerun(first_segment()[1])
     root = journal.lane(ROOT)
-    journal.call(root, CREATE, "add")
+    journal.record_call(root, CREATE, "add")
     with pytest.raises(ReplayError, match=r"call 2 is missing.* on record is an await on runs"):
-        journal.check_done()
-    journal.call(root, AWAIT, "add")
-    journal.check_done()
+        journal.check_complete()
+    journal.record_call(root, AWAIT, "add")
+    journal.check_complete()

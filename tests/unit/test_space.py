@@ -12,7 +12,7 @@ import pytest
 from motoko.core.parameter_space import (
     check_replicate,
     check_run_name,
-    expand,
+    expand_points,
     job_identity,
     merge_defaults,
     run_identity,
@@ -27,7 +27,7 @@ DEFAULTS: dict[str, Any] = {"n": 1, "mesh": [4, 4], "options": {"tol": 0.1}, "na
 
 
 def points(**given: Any) -> list[dict[str, Any]]:
-    return expand("mult", TYPES, DEFAULTS, given)
+    return expand_points("mult", TYPES, DEFAULTS, given)
 
 
 def test_one_point() -> None:
@@ -47,8 +47,8 @@ def test_arrays_span_axes_as_lists_do() -> None:
 
 
 def test_defaults_span_axes_too() -> None:
-    assert [p["n"] for p in expand("s", {"n": "int"}, {"n": [1, 2]}, {})] == [1, 2]
-    assert [p["n"] for p in expand("s", {"n": "int"}, {"n": [1, 2]}, {"n": 3})] == [3]
+    assert [p["n"] for p in expand_points("s", {"n": "int"}, {"n": [1, 2]}, {})] == [1, 2]
+    assert [p["n"] for p in expand_points("s", {"n": "int"}, {"n": [1, 2]}, {"n": 3})] == [3]
 
 
 def test_an_empty_axis_has_no_points() -> None:
@@ -171,7 +171,7 @@ def test_replicates_are_counted_from_zero() -> None:
 
 
 def test_seven_is_seven_where_a_float_is_declared() -> None:
-    one, other = (expand("s", {"x": "float"}, {}, {"x": x})[0] for x in (7, 7.0))
+    one, other = (expand_points("s", {"x": "float"}, {}, {"x": x})[0] for x in (7, 7.0))
     assert job_identity(one) == job_identity(other)
     assert len(job_identity(one)) == 16
 
@@ -179,7 +179,9 @@ def test_seven_is_seven_where_a_float_is_declared() -> None:
 def test_a_moment_is_the_same_in_every_zone() -> None:
     moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
     elsewhere = moment.astimezone(timezone(timedelta(hours=5)))
-    one, other = (expand("s", {"t": "datetime"}, {}, {"t": t})[0] for t in (moment, elsewhere))
+    one, other = (
+        expand_points("s", {"t": "datetime"}, {}, {"t": t})[0] for t in (moment, elsewhere)
+    )
     assert job_identity(one) == job_identity(other)
 
 

@@ -8,6 +8,7 @@ import itertools
 import shutil
 import sys
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +28,7 @@ from motoko.server.safe_file import SafeFileStorage, saved_index, saved_position
 from motoko.server.state_dir import StateDir
 from motoko.storage.backup import summarise
 from motoko.storage.database import Database
+from motoko.storage.schema import write_database
 from tests.support.gadgets import MODULE, RECORDS, SHAPES, plant_extension, plant_record, run, whole
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ OBJECTS = ("root", "another object")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = StateDir.of(tmp_path_factory.mktemp("made"))
     state.path.mkdir(mode=0o700)
-    create_database_file(state, ["s"])
+    create_database_file(state, partial(write_database, studies=["s"]))
     return state.database
 
 

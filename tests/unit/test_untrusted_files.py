@@ -13,18 +13,18 @@ import pytest
 from motoko.core.records import RunRecord, Transition
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError, StorageError
-from motoko.launcher import attempt_files, starts
-from motoko.launcher.claiming import Finding, outcome_of_exit
+from motoko.launcher import attempt_files, start_notes
+from motoko.launcher.attempt_files import MACHINE_RESTARTED, examine_attempt
 from motoko.launcher.executors.batch.orphan_jobs import find_orphans
 from motoko.launcher.executors.batch.submission_files import memberships, owner_of, read_submission
 from motoko.launcher.executors.batch.submission_marks import block_start
 from motoko.launcher.harvest import OutboxUpdate, read_updates
-from motoko.launcher.recovery import RESTARTED, examine_attempt
+from motoko.launcher.outcome import Finding, outcome_of_exit
 from motoko.launcher.run_directory import AttemptPaths, create, read_marker
-from motoko.launcher.starts import Starts
+from motoko.launcher.start_notes import StartNotes
 from motoko.runtime import untrusted_files
 from motoko.runtime.processes import current
-from motoko.runtime.untrusted_files import read_end, read_file, stat_file, trouble_writing
+from motoko.runtime.untrusted_files import read_end, read_file, stat_file, write_error
 from motoko.worker import HEADER
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def test_regular_files_are_read_as_far_as_asked(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     os.utime(path, (3.0, 4.0))
-    assert read_file(path) == untrusted_files.Found(b"0123456789", None, 10, 4.0)
+    assert read_file(path) == untrusted_files.FileContent(b"0123456789", None, 10, 4.0)
     assert read_file(path, offset=2, limit=3).data == b"234"
     assert read_file(path, offset=20).data == b""
     assert read_end(path, 4).text == "6789"
@@ -151,11 +151,11 @@ def test_absurd_times_stay_within_what_has_a_year(
 
 
 def test_the_disk_is_told_from_a_single_file(tmp_path: Path) -> None:
-    assert trouble_writing(tmp_path) is None
+    assert write_error(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_bytes(b"")
-    assert isinstance(trouble_writing(tmp_path / "file"), OSError)
-    assert isinstance(trouble_writing(tmp_path / "nothing"), OSError)
+    assert isinstance(write_error(tmp_path / "file"), OSError)
+    assert isinstance(write_error(tmp_path / "nothing"), OSError)
 
 
 # -- evidence --------------------------------------------------------------------------------
@@ -171,11 +171,11 @@ def test_any_kind_of_file_is_answered_for(place: AttemptPaths, kind: str, name: 
     left = 0 if name == "outbox" else len(HEADER)
     assert attempt_files.outbox_size(place) == left
     assert not attempt_files.exit_is_empty(place)
-    assert attempt_files.processes_working_in(place.run) is None
+    assert attempt_files.find_process_in(place.run) is None
     assert attempt_files.has_started(place) is (name == "start")
     assert attempt_files.exit_record(place) == (None, fault if name == "exit" else None)
     named = fault if name == "exit" else f"{place.file('exit')} does not exist"
-    assert attempt_files.record_missing(place) == named
+    assert attempt_files.describe_missing_exit(place) == named
     expected = OutboxUpdate(0, fault=fault) if name == "outbox" else OutboxUpdate(left)
     assert read_updates(str(place.file("outbox")), 0) == expected
     attempt_files.write_stop_reason(place, Lifecycle.TIMEOUT)
@@ -202,7 +202,7 @@ def test_a_garbled_start_file_names_no_process(place: AttemptPaths, content: str
     place.file("start").write_text(content)
     found, process = attempt_files.read_evidence(place)
     assert (found.started, found.taken_back, process) == (True, False, None)
-    assert attempt_files.processes_working_in(place.run) is None
+    assert attempt_files.find_process_in(place.run) is None
 
 
 @pytest.mark.parametrize(
@@ -284,8 +284,8 @@ def test_of_a_noted_start_a_directory_that_is_missing_tells_nothing(tmp_path: Pa
     assert examine_attempt(record, place, "me", begun=True).finding is Finding.TAKEN_BACK
 
 
-def two_launchers(state: Path) -> tuple[Starts, Starts]:
-    mine, its = Starts(state, "mine"), Starts(state, "its")
+def two_launchers(state: Path) -> tuple[StartNotes, StartNotes]:
+    mine, its = StartNotes(state, "mine"), StartNotes(state, "its")
     mine.open()
     its.open()
     return mine, its
@@ -301,7 +301,7 @@ def test_notes_of_starts_are_kept_as_long_as_they_are_wanted(
     mine.note("b")
     mine.trim(["b"])
     assert mine.has("mine", "a")
-    monkeypatch.setattr(starts, "MOST", 3)
+    monkeypatch.setattr(start_notes, "TRIM_BYTES", 3)
     mine.trim(["b"])
     assert not its.has("mine", "a")
     assert its.has("mine", "b")
@@ -320,7 +320,7 @@ def test_a_launcher_whose_attempts_were_taken_starts_nothing_more(
     mine, its = two_launchers(tmp_path)
     mine.note("a")
     mine.check()
-    monkeypatch.setattr(starts, "MOST", 0)
+    monkeypatch.setattr(start_notes, "TRIM_BYTES", 0)
     its.take({"mine"})
     forbidden: list[Callable[[], object]] = [
         mine.check, lambda: mine.note("b"), lambda: mine.trim(["a"])
@@ -358,7 +358,7 @@ def test_a_note_that_comes_with_the_taking_over_keeps_its_attempt_from_starting(
 def test_former_launchers_that_cannot_be_kept_from_starting_are_not_replaced(
     tmp_path: Path,
 ) -> None:
-    mine = Starts(tmp_path, "mine")
+    mine = StartNotes(tmp_path, "mine")
     (tmp_path / "starts").write_text("no directory")
     with pytest.raises(StorageError, match="starts is not a directory"):
         mine.open()
@@ -373,7 +373,7 @@ def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(place: At
         assert found.finding is Finding.GONE
     assert (
         examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me", restarted=True).fault
-        == RESTARTED
+        == MACHINE_RESTARTED
     )
     place.file("exit").write_text("exit 0\n")
     found = examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me", restarted=True)

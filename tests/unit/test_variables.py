@@ -19,8 +19,8 @@ import yaml
 
 from motoko.errors import NoDatabaseError, ParameterError
 from motoko.storage.database import Database
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 from motoko.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def write(directory: Path) -> Path:
 @pytest.fixture
 def workflow(tmp_path: Path) -> Iterator[Workflow]:
     database = Database.in_memory()
-    run_transaction(database, lambda root: initialise(root, ["s"]), initialising=True)
+    run_transaction(database, lambda root: create_tables(root, ["s"]), initialising=True)
     workflow = Workflow(write(tmp_path), database=database)
     workflow.run_name = "a"
     yield workflow

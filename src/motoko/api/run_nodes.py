@@ -5,20 +5,48 @@ from __future__ import annotations
 import inspect
 import reprlib
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from motoko.core.parameter_space import expand, is_axis, merge_defaults, run_values
+from motoko.api.selection import Study
+from motoko.core.parameter_space import expand_points, is_axis, merge_defaults, run_values
 from motoko.errors import ParameterError, RunFailed, suggestion
 from motoko.graph import Node, Verdict, fresh_because, stale_because, undecided_because
 from motoko.orchestrator.scopes import idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
-    from motoko.api.task_manager import TaskManager
+    from motoko.api.selection import RunList
+    from motoko.config import StudyConfig
     from motoko.handles.run import Run
 
 SHOWN = 3
+
+
+class TaskCreator(Study, Protocol):
+    """The part of a task manager that its nodes use."""
+
+    bd_config: StudyConfig
+
+    @property
+    def study_dir(self) -> Path:
+        """Return the study's directory."""
+
+    def create_task(
+        self,
+        run_params: Mapping[str, Any] | None = None,
+        commit: bool = False,
+        *,
+        replicate: int = 0,
+        **job_params: Any,
+    ) -> RunList:
+        """Request the runs of these job parameters."""
+
+    def find_task(
+        self, run_params: Mapping[str, Any] | None = None, *, replicate: int = 0, **job_params: Any
+    ) -> list[Run] | None:
+        """Return the runs of these job parameters; None unless all of them exist."""
 
 
 class RunNode:
@@ -31,7 +59,7 @@ class RunNode:
 
     def __init__(
         self,
-        manager: TaskManager,
+        manager: TaskCreator,
         name: str,
         requires: str | Iterable[str],
         run_params: Mapping[str, Any] | None,
@@ -57,9 +85,9 @@ class RunNode:
             origin=self._origin(),
             when_ready=self._look,
             value=self._value,
-            given=self._given_node,
-            made_of=self._made_of,
-            same=self._is_same,
+            bind=self._given_node,
+            identity=self._made_of,
+            is_same=self._is_same,
         )
 
     # -- what it is made of ----------------------------------------------------------------
@@ -121,7 +149,7 @@ class RunNode:
         return {
             "study": name,
             "run_name": self._manager.workflow.run_name,
-            "jobs": job if late else expand(name, config.job, config.job_space, job),
+            "jobs": job if late else expand_points(name, config.job, config.job_space, job),
             "is_list": self._spans(job),
             "known_later": late,
             "fields": fields,
@@ -134,7 +162,7 @@ class RunNode:
         return f"study {self._manager.name}" + (f" ({shown})" if shown else "")
 
     def _is_same(self, other: Node) -> bool:
-        twin = getattr(other.made_of, "__self__", None)
+        twin = getattr(other.identity, "__self__", None)
         return isinstance(twin, RunNode) and self._makes_the_same(twin)
 
     def _makes_the_same(self, twin: RunNode) -> bool:
@@ -183,7 +211,7 @@ class RunNode:
                 self._run_params, replicate=self._replicate, **self._values()
             )
             for run in tasks.runs:
-                if run.record.lifecycle.bad:
+                if run.record.lifecycle.is_failure:
                     run.retry()
             try:
                 await tasks

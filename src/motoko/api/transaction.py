@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from motoko.errors import ConflictError
-from motoko.storage.scope import entered, joined
+from motoko.storage.scope import join_transaction, use_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,14 +74,14 @@ class Transaction:
             self._end(scope)
 
     def _begin(self, *, prepared: bool = False) -> None:
-        self._scope = self._outer.nested(prepared=prepared)
-        self._entered = joined() if self._scope is None else entered(self._scope)
+        self._scope = self._outer.begin_nested(prepared=prepared)
+        self._entered = join_transaction() if self._scope is None else use_scope(self._scope)
         self._entered.__enter__()
 
     def _end(self, scope: SegmentScope) -> None:
         scope.close()
         scope.origin.end()
-        self._outer.was_joined()
+        self._outer.on_nested_end()
 
 
 @contextlib.contextmanager

@@ -84,7 +84,7 @@ class Variables:
     def _read(self, read: Callable[[Tables], T], otherwise: T) -> T:
         """Return what is read from the database, ``otherwise`` where there is none yet."""
         try:
-            with self._store.scope().view() as session:
+            with self._store.scope().read() as session:
                 return read(session.tables)
         except NoDatabaseError:
             return otherwise

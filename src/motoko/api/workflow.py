@@ -15,6 +15,7 @@ from motoko.config import StudyConfig, load_workflow
 from motoko.core.constraints import parse_each
 from motoko.core.firing import ConditionKind
 from motoko.core.parameter_space import check_run_name
+from motoko.core.records import RunKey
 from motoko.errors import (
     ConstraintError,
     EventError,
@@ -69,7 +70,7 @@ logger = logging.getLogger("motoko.api.workflow")
 
 
 def _served(tables: Tables, now: float) -> set[str]:
-    from motoko.storage.launcher_leases import live_launchers
+    from motoko.storage.leases import live_launchers
 
     return {study for launcher in live_launchers(tables, now) for study in launcher.studies}
 
@@ -221,8 +222,8 @@ class Workflow:
         A workflow without a database gets an empty one.
         ``args`` may have ``generator`` and ``bd_study``: a study, an alias, or "all".
         """
-        from motoko.launcher.daemon import start_launcher
-        from motoko.launcher.users import keep
+        from motoko.launcher.control import start_launcher
+        from motoko.launcher.workflow_users import detach_services
 
         if not self.store.connected and not self.store.state.database.exists():
             self.create()
@@ -230,22 +231,18 @@ class Workflow:
         chosen = None if study in (None, "", "all") else [self.task_manager(study).name]
         generator = getattr(args, "generator", None)
         start_launcher(self.store.state, generator=generator, studies=chosen)
-        keep(self.store.state)
+        detach_services(self.store.state)
 
     def get_runs(self, run_list: Iterable[str]) -> dict[str, list[Run]]:
         """Return run handles for URIs such as ``add.1``, by task manager, in the order given."""
         found: dict[str, list[Run]] = {}
         for uri in run_list:
-            name, _, number = str(uri).rpartition(".")
-            if not name or not number.isdigit():
-                raise UnknownRunError(
-                    f"{uri!r} does not name a run", hint="Write STUDY.ID, such as add.1."
-                )
+            name, run_id = RunKey.parse(str(uri))
             manager = self.task_manager(name)
             try:
-                run = manager.base.runs[int(number)]
+                run = manager.base.runs[run_id]
             except KeyError:
-                raise UnknownRunError(f"study {name!r} has no run {number}") from None
+                raise UnknownRunError(f"study {name!r} has no run {run_id}") from None
             found.setdefault(manager.name, []).append(run)
         return found
 
@@ -371,7 +368,7 @@ class Workflow:
                 )
         handler = ErrorHandler(event, studies, constraints, f, get_params, kwargs)
         if self.context.execution is not None:
-            self.context.execution.bad_ends.handlers.append(handler)
+            self.context.execution.failures.handlers.append(handler)
         else:
             self._error_handlers.append(handler)
 
@@ -408,7 +405,7 @@ class Workflow:
         )
 
     async def _execute_alone(self, params: Mapping[str, Any]) -> None:
-        from motoko.orchestrator.cancellation import end_other_tasks
+        from motoko.orchestrator.asyncio_tasks import end_other_tasks
 
         try:
             await self.execute_async(**params)
@@ -444,12 +441,12 @@ class Workflow:
             self.store,
             self._run_name,
             params,
+            handlers=self._error_handlers,
             poll_interval=self.config.poll_interval,
             safety_poll=self.config.safety_poll,
             single=single,
             end_when_stalled=self.end_when_stalled,
         )
-        execution.bad_ends.handlers = list(self._error_handlers)
         self._finished = False
         return execution
 
@@ -479,7 +476,7 @@ class Workflow:
         return await self._check([action], params)
 
     async def _check(self, actions: list[Action], params: Mapping[str, Any]) -> bool:
-        from motoko.orchestrator.single_pass import evaluate_once
+        from motoko.orchestrator.execution import evaluate_once
 
         return await evaluate_once(self.context, self._execution(params, single=True), actions)
 
@@ -502,7 +499,7 @@ class Workflow:
         params: Mapping[str, Any],
     ) -> AsyncIterator[Any]:
         """Call an action as if its event had fired, and yield what it returns."""
-        from motoko.orchestrator.single_pass import fire_now
+        from motoko.orchestrator.execution import fire_now
 
         check_callback(event_name, f)
         execution = self._execution(params, single=True)

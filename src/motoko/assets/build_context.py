@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from motoko.graph import Verdict
-    from motoko.graph.orders import Edges
+    from motoko.graph.plan import Edges
 
     TaskFunction = Callable[..., Iterator[Any]]
     Kind = type[NodeTask | NodeTasks | NodeExternal]
@@ -371,7 +371,7 @@ def _node_of_graph(call: BuildContext, node: NodeOfGraph) -> GraphNode:
 
     given = node.node
     action: Any = given.action
-    made = None if action is None else awaited if given.awaited else act
+    made = None if action is None else awaited if given.is_async else act
     return GraphNode(given.name, given.requires, is_fresh, made, given.origin, look)
 
 

@@ -7,7 +7,6 @@ from inspect import getattr_static
 from motoko.assets.nodes import Asset, Node, NodeOfGraph
 from motoko.errors import TaskError
 from motoko.graph import Node as GraphNode
-from motoko.graph.value_nodes import value_of
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def refs(obj: Any) -> Any:
     """
     found = obj.assets if isinstance(obj, Node) else obj
     if isinstance(found, GraphNode):
-        return value_of(found)
+        return found.current_value()
     if found is None:
         return None
     if isinstance(found, Asset):

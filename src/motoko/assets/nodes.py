@@ -8,7 +8,6 @@ from os import PathLike
 from motoko.errors import DuplicateNodeError, TaskError
 from motoko.graph import FRESH, Verdict, stale_because
 from motoko.graph import Node as GraphNode
-from motoko.graph.value_nodes import probe, value_of
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ class Produced(Asset):
     @property
     def ref(self) -> Any:
         """The node's value."""
-        return value_of(self._owner.node)
+        return self._owner.node.current_value()
 
     def ready(self) -> bool:
         """Whether it is fresh now."""
@@ -177,12 +176,12 @@ class NodeOfGraph(Node):
     def is_fresh(self) -> Verdict:
         """Return the answer that holds for this build, asking the node if there is none yet."""
         if self.answer is None:
-            self.answer = self.node.ask()
+            self.answer = self.node.check()
         return self.answer
 
     def ask(self) -> Verdict:
         """Ask the node, now; if need be as if what it requires were there, but not of a group."""
-        verdict = self.node.ask()
+        verdict = self.node.check()
         if verdict.fresh is not None:
             return verdict
         if self.node.is_group:
@@ -191,11 +190,11 @@ class NodeOfGraph(Node):
             return (
                 stale_because(*(f"{one!r} is not ready" for one in lacking)) if lacking else FRESH
             )
-        return probe(self.node)
+        return self.node.check(ready=True)
 
     def look(self) -> Verdict:
         """Ask the node again, now that its requirements are there."""
-        self.answer = probe(self.node)
+        self.answer = self.node.check(ready=True)
         return self.answer
 
     def ended(self, result: object) -> Verdict:
@@ -303,19 +302,19 @@ def check_same(known: Node, other: Node) -> None:
 
 
 def _makes_the_same(one: GraphNode, other: GraphNode) -> bool:
-    if one.same is not None:
-        return one.same(other)
+    if one.is_same is not None:
+        return one.is_same(other)
     if one == other:
         return True
-    if one.made_of is None or other.made_of is None:
+    if one.identity is None or other.identity is None:
         return False
-    return one.requires == other.requires and bool(one.made_of() == other.made_of())
+    return one.requires == other.requires and bool(one.identity() == other.identity())
 
 
 def duplicate_name_error(name: str, *places: str) -> DuplicateNodeError:
     """Return the error for two nodes, or a node and a task, of one name."""
     return DuplicateNodeError(
-        f"two nodes are called {name!r}: {', and '.join(places)}",
+        f"two nodes are named {name!r}: {', and '.join(places)}",
         hint="A name is one node: give each its own, such as f'solve {points}' in place of "
         "'solve'.",
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``motoko`` with these arguments (those of the process); returns its exit status."""
-    from motoko.cli.main import run
+    from motoko.cli.entry_point import run
 
     return run(sys.argv[1:] if argv is None else argv)
 

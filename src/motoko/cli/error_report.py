@@ -19,7 +19,7 @@ from motoko.errors import (
     UnknownNameError,
     WorkflowStalled,
 )
-from motoko.orchestrator.calling import problem_of
+from motoko.orchestrator.actions import to_exception
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,7 +43,7 @@ PLACE: Final = "in the "  # how the notes begin that say in whose code an except
 def report(raised: BaseException, *, verbose: bool) -> int:
     """Print the error to stderr, what is wrong first; returns the exit status that it means."""
     single = _single(raised)
-    error = single if isinstance(single, Exception) else problem_of(single)
+    error = single if isinstance(single, Exception) else to_exception(single)
     places = [note for note in notes(error) if note.startswith(PLACE)]
     if isinstance(error, ExceptionGroup):
         lines = _group(error, places)

@@ -106,7 +106,7 @@ def _run(record: RunRecord, why: str | None) -> dict[str, Any]:
         "attempt": record.tries,
         "exit_code": record.exit_code,
         "reason": record.reason,
-        "waits": None if record.lifecycle.ended else why,
+        "waits": None if record.lifecycle.is_terminal else why,
         "job": plain(record.job),
         "fields": plain(record.fields),
     }

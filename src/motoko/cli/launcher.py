@@ -47,7 +47,7 @@ def execute(args: argparse.Namespace) -> int:
     """Start a launcher here or in the background."""
     from motoko.cli import exit_status
     from motoko.cli.workflow_arguments import open_workflow
-    from motoko.config import generator_name
+    from motoko.core.run_options import generator_name
 
     workflow = open_workflow(args)
     study = None if args.bd_study is None else workflow.task_manager(args.bd_study).name
@@ -93,7 +93,7 @@ def _start(args: argparse.Namespace, workflow: Workflow, served: ServedStudies) 
         machine_name=served.machine_name,
         stop_runs=args.stop_runs,
     )
-    word = "started" if running.here else "runs already"
+    word = "started" if running.started_here else "runs already"
     say(f"launcher {word}: process {running.process.pid}, log {log}", flush=True)
     if args.log:
-        print_logs([log], lambda _: running.lives())
+        print_logs([log], lambda _: running.is_running())

@@ -97,12 +97,13 @@ def leave_runs(
 
 def _say_what_goes_on(workflow: Workflow, *, cancels: bool) -> bool:
     from motoko.core.states import Lifecycle
-    from motoko.orchestrator.last_runs import count_moving
+    from motoko.storage.query import count_active_runs, query_database
 
     name = workflow.run_name or ""
     workflow.store.database.catch_up()
     counts = Counter[Lifecycle]()
-    for numbers in count_moving(workflow.store, name).values():
+    database = workflow.store.database
+    for numbers in query_database(database, lambda s: count_active_runs(s, name)).values():
         counts.update(numbers)
     if not counts:
         return False
@@ -183,7 +184,7 @@ def handle_remaining_runs(workflow: Workflow, services: Services, *, stop: bool)
                 services.recall(name)
         deserted = services.stop_launcher()
         workflow.store.database.catch_up()
-        with workflow.store.script.view() as session:
+        with workflow.store.autocommit_scope.read() as session:
             going = executing(session, workflow.task_managers)
     except MotokoError as error:
         say(f"warning: whether runs go on is not known: {error.message}", file=sys.stderr)

@@ -167,7 +167,7 @@ def _print_results(workflow: Workflow) -> None:
     from motoko.operations.overview import counts_by_state, remarks_of, runs_of
 
     name = workflow.run_name or ""
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         counts = counts_by_state(session, workflow.task_managers, name)
         runs = runs_of(session, workflow.task_managers, name, ROWS)
         remarks = remarks_of(session, workflow.task_managers, name)

@@ -11,10 +11,10 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from motoko.core.changed_study import changed_text
+from motoko.core.parameter_space import format_changes
 from motoko.core.records import RunKey
-from motoko.core.states import BAD_OUTCOMES, Lifecycle
-from motoko.launcher.daemon import RESTART, differing
+from motoko.core.states import FAILURES, Lifecycle
+from motoko.launcher.control import RESTART_HINT, join_names
 from motoko.printable import one_line, printable
 from motoko.runtime.clock import utc
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.operations.history import FiringEntry
     from motoko.operations.overview import Counts, Overview, StudyOverview
-    from motoko.storage.launcher_leases import LauncherRegistration
+    from motoko.storage.leases import LauncherRegistration
 
 ROWS: Final = 20
 NAMED: Final = 6  # of a number of runs
@@ -68,7 +68,7 @@ def safe_text(text: str, style: str = "") -> Text:
 
 def state_text(state: str) -> Text:
     """Return a state in its colour."""
-    if state in {outcome.value for outcome in BAD_OUTCOMES}:
+    if state in {outcome.value for outcome in FAILURES}:
         return safe_text(state, "red")
     colours = {"FINISHED": "green", "START": "cyan", "SUBMITTED": "cyan"}
     return safe_text(state, colours.get(state, ""))
@@ -281,8 +281,8 @@ def _launchers(overview: Overview) -> list[str]:
     for found in overview.launchers:
         lines.append(_launcher(found))
         if names := overview.environments.get(found.name):
-            lines.append(f"  it has another environment than this command: {differing(names)}")
-            lines.append(f"  {RESTART}")
+            lines.append(f"  it has another environment than this command: {join_names(names)}")
+            lines.append(f"  {RESTART_HINT}")
         if problem := overview.problems.get(found.name):
             lines.append(f"  it works by a former configuration: {problem}")
     return lines
@@ -306,7 +306,7 @@ def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
     out.print(counts_table(study.counts, "run name"))
     if study.changed:
         what = "made with other job parameters than bd.yaml declares now"
-        out.print(safe_text(f"{what}: {changed_text(study.changed)}"))
+        out.print(safe_text(f"{what}: {format_changes(study.changed)}"))
     for run_name, ids in study.outdated.items():
         named = names_text(RunKey(study.name, run_id) for run_id in ids)
         what = "made with other scripts than today's (motoko retry --changed)"

@@ -6,7 +6,7 @@ Every error is a ConfigError that names the file, the line and the nearest valid
 from __future__ import annotations
 
 from motoko.config.discover import WORKFLOW_FILE, find_workflow, misnamed_hint
-from motoko.config.option_models import RunOptions, generator_name
+from motoko.config.option_models import GivenOptions
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
 from motoko.config.workflow_file import (
     RESERVED_TASK_NAMES,
@@ -20,13 +20,12 @@ __all__ = [
     "RESERVED_TASK_NAMES",
     "STUDY_FILE",
     "WORKFLOW_FILE",
+    "GivenOptions",
     "QueueLimits",
-    "RunOptions",
     "StudyConfig",
     "TaskManagerSettings",
     "WorkflowSettings",
     "find_workflow",
-    "generator_name",
     "load_study",
     "load_workflow",
     "misnamed_hint",

@@ -1,46 +1,39 @@
-"""Options that decide how a run is executed, wherever they are given."""
+"""Run options as they are written in ``motoko.yaml`` and ``bd.yaml``."""
 
 from __future__ import annotations
 
 import math
 import shlex
-from typing import Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationInfo, create_model
 
 from motoko.config.validation import ConfigModel, InvalidValue, text, whole_number
 from motoko.core.durations import EXAMPLES, parse_duration
-from motoko.core.parameter_space import GENERATORS, OLD_GENERATORS
+from motoko.core.run_options import OPTIONS, RunOptions, generator_name, merge_options
 from motoko.core.sbatch_options import first_fault
-from motoko.errors import ConfigError, suggestion
+from motoko.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from motoko.core.run_options import OptionKind, RunOption
 
 
-def generator_name(name: str) -> str:
-    """Return the generator that ``name`` (old spellings included) means; ConfigError if none."""
-    known = OLD_GENERATORS.get(name, name)
-    if known not in GENERATORS:
-        raise ConfigError(f"unknown generator {name!r}", hint=suggestion(name, GENERATORS))
-    return known
-
-
-def duration(value: Any, info: ValidationInfo) -> float:
-    """Validate a time of more than nothing, in seconds."""
+def duration(value: Any, info: ValidationInfo, *, positive: bool = True) -> float:
+    """Validate a duration, in seconds."""
     seconds = parse_duration(value)
-    if not seconds:
-        raise _no_duration(value, info)
-    return seconds
-
-
-def delay(value: Any, info: ValidationInfo) -> float:
-    """Validate a time that may be nothing, in seconds."""
-    seconds = parse_duration(value)
-    if seconds is None:
-        raise _no_duration(value, info)
+    if seconds is None or (positive and not seconds):
+        raise InvalidValue(
+            f"{info.field_name} must be a time, not {value!r}",
+            hint=f"Write seconds, or text such as {EXAMPLES}.",
+        )
     return seconds
 
 
 def duration_or_off(value: Any, info: ValidationInfo) -> float:
-    """Validate a time in seconds; ``off`` is a time that never comes."""
+    """Validate a positive duration in seconds; ``off`` is infinite."""
     if value is False or value in ("off", math.inf):
         return math.inf
     try:
@@ -49,13 +42,6 @@ def duration_or_off(value: Any, info: ValidationInfo) -> float:
         raise InvalidValue(
             problem.message, problem.path, f"{problem.hint} `off` stands for never."
         ) from None
-
-
-def _no_duration(value: object, info: ValidationInfo) -> InvalidValue:
-    return InvalidValue(
-        f"{info.field_name} must be a time, not {value!r}",
-        hint=f"Write seconds, or text such as {EXAMPLES}.",
-    )
 
 
 def _generator(value: Any, info: ValidationInfo) -> str:
@@ -71,9 +57,7 @@ def _arguments(value: Any, info: ValidationInfo) -> tuple[str, ...]:
         try:
             value = shlex.split(value)
         except ValueError:
-            raise InvalidValue(
-                f"{info.field_name} has a quote that is not closed: {value!r}"
-            ) from None
+            raise InvalidValue(f"{info.field_name} has an unclosed quote: {value!r}") from None
     if not isinstance(value, list | tuple):
         raise InvalidValue(f"{info.field_name} must be a list of texts, or one text, not {value!r}")
     for index, item in enumerate(value):
@@ -86,7 +70,7 @@ def _arguments(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _slurm_options(value: Any, info: ValidationInfo) -> tuple[str, ...]:
+def _sbatch_options(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     options = _arguments(value, info)
     fault = first_fault(options)
     if fault is not None:
@@ -95,7 +79,7 @@ def _slurm_options(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     return options
 
 
-def _lines(value: Any, info: ValidationInfo) -> tuple[str, ...]:
+def _shell_lines(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     """Validate lines for a shell: one text of several lines, or a list of texts."""
     items = value.splitlines() if isinstance(value, str) else value
     if not isinstance(items, list | tuple):
@@ -110,32 +94,48 @@ def _lines(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     return tuple(items)
 
 
-class RunOptions(ConfigModel):
-    """How a run is executed. None: not given here. Times are in seconds."""
+def _validator(option: RunOption) -> Callable[[Any, ValidationInfo], Any]:
+    validators: dict[OptionKind, Callable[[Any, ValidationInfo], Any]] = {
+        "generator": _generator,
+        "count": whole_number(option.minimum),
+        "duration": partial(duration, positive=option.exclusive),
+        "text": text,
+        "arguments": _arguments,
+        "sbatch_options": _sbatch_options,
+        "shell_lines": _shell_lines,
+    }
+    return validators[option.kind]
 
-    generator: Annotated[str | None, BeforeValidator(_generator)] = None
-    nproc: Annotated[int | None, BeforeValidator(whole_number(1))] = None
-    timeout: Annotated[float | None, BeforeValidator(duration)] = None
-    retries: Annotated[int | None, BeforeValidator(whole_number(0))] = None
-    retry_delay: Annotated[float | None, BeforeValidator(delay)] = None
-    machine_name: Annotated[str | None, BeforeValidator(text)] = None
-    bash_options: Annotated[tuple[str, ...] | None, BeforeValidator(_arguments)] = None
-    slurm_options: Annotated[tuple[str, ...] | None, BeforeValidator(_slurm_options)] = None
-    module: Annotated[tuple[str, ...] | None, BeforeValidator(_lines)] = None
-    prologue: Annotated[tuple[str, ...] | None, BeforeValidator(_lines)] = None
 
-    def merged(self, other: RunOptions) -> RunOptions:
-        """Return these options, overridden by those that ``other`` gives.
+def _fields() -> dict[str, Any]:
+    types = get_type_hints(RunOptions)
+    return {
+        name: (
+            Annotated[types[name] | None, BeforeValidator(_validator(option))],
+            Field(None, description=option.description),
+        )
+        for name, option in OPTIONS.items()
+    }
 
-        ``slurm_options`` are put one after the other: sbatch takes the last of a kind.
-        """
-        options = {**self.given(), **other.given()}
-        if self.slurm_options and other.slurm_options:
-            options["slurm_options"] = (*self.slurm_options, *other.slurm_options)
-        # Not validated again: two lists that are right by themselves are so together.
-        return RunOptions.model_construct(**options)
+
+if TYPE_CHECKING:
+
+    class _OptionFields(ConfigModel):
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    _OptionFields = create_model("_OptionFields", __base__=ConfigModel, **_fields())
+
+
+class GivenOptions(_OptionFields):
+    """The run options of one section, None where it gives none. Times are in seconds."""
+
+    def merged(self, other: GivenOptions) -> GivenOptions:
+        """Return these options, overridden by the given ones of ``other``."""
+        # Merging valid options needs no validation.
+        return GivenOptions.model_construct(**merge_options(self.given(), other.given()))
 
     def given(self) -> dict[str, Any]:
-        """Return the run options that are given here, of whatever section this is."""
-        values = {name: getattr(self, name) for name in RunOptions.model_fields}
+        """Return the run options that this section gives."""
+        values = {name: getattr(self, name) for name in OPTIONS}
         return {name: value for name, value in values.items() if value is not None}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo
 
-from motoko.config.option_models import RunOptions
+from motoko.config.option_models import GivenOptions
 from motoko.config.validation import (
     InvalidValue,
     check_name,
@@ -22,9 +22,11 @@ from motoko.config.validation import (
     whole_number,
 )
 from motoko.config.yaml_document import Document, read_document
-from motoko.core.records import RESERVED_FIELDS, RESOURCES, RUN_COLUMNS
+from motoko.core.records import RUN_COLUMNS
+from motoko.core.run_options import STORED_OPTIONS
 from motoko.core.values import TYPE_NAMES, coerce, to_plain
 from motoko.errors import ConfigError, ParameterError, suggestion
+from motoko.worker.validation import RESERVED_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +43,7 @@ DEFAULT_CONFIG_FILE: Final = "doIt.py"
 RESERVED_JOB_PARAMETERS: Final = frozenset({
     "id", "study", "keys", "values", "items", "get",
     "self", "run_params", "commit", "replicate", "fail_fast",
-    *(RUN_COLUMNS.keys() - RESOURCES.keys()),
+    *(RUN_COLUMNS.keys() - STORED_OPTIONS.keys()),
 })  # fmt: skip
 
 
@@ -51,7 +53,7 @@ def _types(value: Any, info: ValidationInfo) -> dict[str, str]:
     if info.field_name == "job":
         what, taken = "job parameter", RESERVED_JOB_PARAMETERS
     else:
-        what, taken = "run field", RESERVED_FIELDS - set(RESOURCES)
+        what, taken = "run field", RESERVED_FIELDS - set(STORED_OPTIONS)
     variables: dict[str, str] = {}
     for name, type_name in section.items():
         check_name(name, f"a {what}", taken)
@@ -76,7 +78,7 @@ def _types(value: Any, info: ValidationInfo) -> dict[str, str]:
 def _run_types(value: Any, info: ValidationInfo) -> dict[str, str]:
     # Resources may be declared, as BlackDynamite's files do, but Motoko knows them already.
     types = _types(value, info)
-    return {name: type_name for name, type_name in types.items() if name not in RESOURCES}
+    return {name: type_name for name, type_name in types.items() if name not in STORED_OPTIONS}
 
 
 def _job_space(value: Any, info: ValidationInfo) -> dict[str, Any]:
@@ -110,12 +112,12 @@ def _run_params(value: Any, info: ValidationInfo) -> dict[str, Any]:
 def _looks_like_resource(name: str) -> bool:
     from difflib import get_close_matches
 
-    return bool(get_close_matches(name, RESOURCES, cutoff=0.85))
+    return bool(get_close_matches(name, STORED_OPTIONS, cutoff=0.85))
 
 
 def _run_value(name: str, given: Any, types: dict[str, str]) -> Any:
     what = f"run_params.{name}"
-    if name in RESOURCES:
+    if name in STORED_OPTIONS:
         return _resource(name, given)
     if name in types:
         _fit(given, types[name], what, (name,))
@@ -126,7 +128,7 @@ def _run_value(name: str, given: Any, types: dict[str, str]) -> Any:
         raise InvalidValue(
             f"run_params names {name!r}, which is not a run field",
             (name,),
-            suggestion(name, [*types, *RESOURCES]),
+            suggestion(name, [*types, *STORED_OPTIONS]),
         )
     try:
         return to_plain(given, what)
@@ -138,7 +140,7 @@ def _resource(name: str, given: Any) -> Any:
     if given is None:
         raise InvalidValue(f"run_params.{name} has no value", (name,))
     try:
-        value = getattr(RunOptions.model_validate({name: given}), name)
+        value = getattr(GivenOptions.model_validate({name: given}), name)
     except ValidationError as error:
         message, path, hint = problems(error)[0]
         raise InvalidValue(f"run_params.{message}", path, hint) from None
@@ -195,7 +197,7 @@ def _files(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     return tuple(names)
 
 
-class StudyFile(RunOptions):
+class StudyFile(GivenOptions):
     """``bd.yaml`` as it is written."""
 
     study: Annotated[str, BeforeValidator(_study)] = ""
@@ -233,7 +235,7 @@ class StudyConfig:
     config_files: tuple[str, ...]
     require_fields: bool
     max_concurrent: int | None
-    options: RunOptions
+    options: GivenOptions
 
     @classmethod
     def of(
@@ -253,7 +255,7 @@ class StudyConfig:
             config_files=tuple(config_files),
             require_fields=written.require_fields,
             max_concurrent=written.max_concurrent,
-            options=RunOptions(**written.given()),
+            options=GivenOptions(**written.given()),
         )
 
     @classmethod

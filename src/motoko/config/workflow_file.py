@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import BeforeValidator, Field, ValidationInfo
 
 from motoko.config.discover import WORKFLOW_FILE, misnamed_hint
-from motoko.config.option_models import RunOptions, duration, duration_or_off
+from motoko.config.option_models import GivenOptions, duration, duration_or_off
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
 from motoko.config.validation import (
     InvalidValue,
@@ -102,14 +102,14 @@ def _no_host(value: Any, info: ValidationInfo) -> None:
     )
 
 
-class TaskManagerSettings(RunOptions):
+class TaskManagerSettings(GivenOptions):
     """A task manager's entry in ``motoko.yaml``; its options override the workflow's."""
 
     host: Annotated[str | None, BeforeValidator(_no_host)] = None
     max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
 
 
-class WorkflowFile(RunOptions):
+class WorkflowFile(GivenOptions):
     """``motoko.yaml`` as it is written. Times are in seconds."""
 
     task_managers: Annotated[dict[str, TaskManagerSettings], BeforeValidator(_task_managers)]
@@ -160,7 +160,7 @@ class WorkflowSettings:
     queue: QueueLimits
     poll_interval: float
     safety_poll: float
-    defaults: RunOptions
+    defaults: GivenOptions
     studies: Mapping[str, StudyConfig]
     faults: Mapping[str, ConfigError] = field(default_factory=dict)
 
@@ -179,7 +179,7 @@ class WorkflowSettings:
         """The name of the orchestrator function."""
         return self.orchestrator.partition(".")[2]
 
-    def options(self, name: str) -> RunOptions:
+    def options(self, name: str) -> GivenOptions:
         """Return the options of a study's runs: the workflow's, the task manager's, the study's."""
         merged = self.defaults.merged(self.task_managers[name])
         return merged.merged(self.studies[name].options) if name in self.studies else merged
@@ -221,7 +221,7 @@ def load_workflow(file: Path, *, studies: bool = True, tolerant: bool = False) -
         ),
         poll_interval=written.poll_interval,
         safety_poll=written.safety_poll,
-        defaults=RunOptions(**written.given()),
+        defaults=GivenOptions(**written.given()),
         studies=found,
         faults=faults or {},
     )

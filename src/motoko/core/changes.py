@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from motoko.core.replay import NOTHING, Entries
+from motoko.core.replay import NO_ENTRIES, Entries
 
 if TYPE_CHECKING:
     from motoko.core.edits import RunEdit
@@ -78,7 +78,7 @@ class RecordFiring:
     runs: tuple[RunKey, ...]
     at: float
     once: bool = False
-    entries: Entries = NOTHING
+    entries: Entries = NO_ENTRIES
     handled: tuple[Failure, ...] = ()
 
 

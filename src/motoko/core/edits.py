@@ -1,8 +1,7 @@
-"""Everything that can be done to a run, as pure functions from record to record.
+"""Edits of runs, as pure functions from record to record.
 
-An edit that its run's lifecycle does not allow raises StateError. ``disturbed`` compares the record
-an edit was made on with the one it is about to be applied to: True means that somebody else changed
-what the edit writes, so that whoever made it must look again. Times are in seconds since the epoch.
+An edit that the run's lifecycle does not allow raises StateError. ``conflicts_with`` reports
+whether a concurrent commit changed what the edit writes. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class RunEdit(Protocol):
         """Return the changed record."""
         ...
 
-    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
         """Return whether what this edit writes differs between the two records."""
         ...
 
@@ -64,7 +63,7 @@ class SetFields:
         merged = {**run.fields, **self.fields}
         return replace(run, fields={k: v for k, v in merged.items() if v is not MISSING})
 
-    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
         """Return whether one of these fields was changed by somebody else."""
         return any(
             not values_equal(seen.fields.get(name, MISSING), fresh.fields.get(name, MISSING))
@@ -88,7 +87,7 @@ class SetLabel:
                 f"run {run.key} cannot be set to CREATED",
                 hint="To run it again use run.retry() or `motoko retry`.",
             )
-        if not run.lifecycle.ended:
+        if not run.lifecycle.is_terminal:
             raise StateError(
                 f"run {run.key} is {run.lifecycle} and cannot be labelled {label!r} before it ends",
                 hint="Labels are for runs that have ended; only a run's own script may set one "
@@ -105,7 +104,7 @@ class SetLabel:
         move = Transition(self.at, label, self.cause, run.attempt)
         return replace(run, label=new, history=(*run.history, move))
 
-    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
         """Return whether the run's state or attempt was changed by somebody else."""
         return (seen.state, seen.lifecycle, seen.attempt) != (
             fresh.state,
@@ -119,7 +118,7 @@ class _ByToken:
 
     __slots__ = ()
 
-    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
         """Return False: the attempt's token decides."""
         return False
 
@@ -141,11 +140,11 @@ class Claim:
         return _moved(
             run, Lifecycle.SUBMITTED, self.at, f"launcher {self.launcher}",
             attempt=run.attempt + 1, token=self.token, launcher=self.launcher, label=None,
-            harvested=0, process=None, exit_code=None, reason=None,
+            outbox_offset=0, process=None, exit_code=None, reason=None,
             scripts=self.scripts or run.scripts,
         )  # fmt: skip
 
-    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
         """Return whether somebody else claimed or cancelled the run."""
         return (seen.lifecycle, seen.attempt) != (fresh.lifecycle, fresh.attempt)
 
@@ -195,7 +194,11 @@ class ApplyOutbox(_ByToken):
 
     def apply(self, run: RunRecord) -> RunRecord:
         """Return the record with the script's fields and label, unchanged if outdated."""
-        if run.token != self.token or self.consumed <= run.harvested or run.lifecycle.ended:
+        if (
+            run.token != self.token
+            or self.consumed <= run.outbox_offset
+            or run.lifecycle.is_terminal
+        ):
             return run
         history = run.history
         if self.label is not None and self.label != run.label:
@@ -204,7 +207,7 @@ class ApplyOutbox(_ByToken):
             run,
             fields={**run.fields, **self.fields},
             label=self.label if self.label is not None else run.label,
-            harvested=self.consumed,
+            outbox_offset=self.consumed,
             history=history,
         )
 
@@ -255,7 +258,7 @@ class EndAttempt(_ByToken):
             run, self.outcome, self.at, cause,
             label=label, exit_code=self.exit_code, reason=reason,
         )  # fmt: skip
-        again = self.outcome.bad and self.outcome is not Lifecycle.CANCELLED
+        again = self.outcome.is_failure and self.outcome is not Lifecycle.CANCELLED
         if again and not run.cancel_requested and run.tries - run.retry_base <= self.retries:
             return self._again(ended)
         return ended
@@ -312,7 +315,7 @@ class Retry:
 
     def apply(self, run: RunRecord) -> RunRecord:
         """Return the CREATED record; StateError unless the run has ended badly."""
-        if not (run.lifecycle.bad or (self.again and run.lifecycle.ended)):
+        if not (run.lifecycle.is_failure or (self.again and run.lifecycle.is_terminal)):
             raise StateError(
                 f"run {run.key} is {run.lifecycle} and cannot be retried",
                 hint="Only runs that ended badly can be; for the same calculation again create "
@@ -324,7 +327,7 @@ class Retry:
             retry_base=run.tries,
         )  # fmt: skip
 
-    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
         """Return whether the run has moved since."""
         return seen.lifecycle != fresh.lifecycle
 
@@ -341,13 +344,13 @@ class Cancel:
 
     def apply(self, run: RunRecord) -> RunRecord:
         """Return the record, CANCELLED or with the request noted; ended runs stay as they are."""
-        if run.lifecycle.ended or run.cancel_requested:
+        if run.lifecycle.is_terminal or run.cancel_requested:
             return run
         reason = f"cancelled by {self.cause}"
         if run.lifecycle is Lifecycle.CREATED:
             return _moved(run, Lifecycle.CANCELLED, self.at, self.cause, reason=reason)
         return replace(run, cancel_requested=True, reason=reason)
 
-    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
         """Return False: a request to cancel is for the run as it is by then."""
         return False

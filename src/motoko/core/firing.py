@@ -27,8 +27,8 @@ class ConditionKind(Enum):
 
     CONSTRAINT = "constraint"
     RUN_FILTER = "f(run, job)"
-    WORKFLOW_FILTER = "f(workflow, task_manager)"
-    PLAIN = "f()"
+    TASK_MANAGER_FILTER = "f(workflow, task_manager)"
+    NO_ARGUMENTS = "f()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class FiringEngine:
         """Return the runs that satisfied the event's condition when last asked."""
         return self._states[name].matching
 
-    def claims(self, key: RunKey) -> bool:
+    def selects(self, key: RunKey) -> bool:
         """Return whether some event selects this run, or is being fired with it."""
         return any(
             key in state.matching or key in state.busy or key in state.done
@@ -147,7 +147,9 @@ class FiringEngine:
         state.done.update(keys)
         state.done_plain = state.done_plain or plain
 
-    def answered(self, name: str, asked: Iterable[RunKey] | str, matching: set[RunKey]) -> None:
+    def update_matches(
+        self, name: str, asked: Iterable[RunKey] | str, matching: set[RunKey]
+    ) -> None:
         """Learn which of the ``asked`` runs (or of a study's runs) satisfy a condition."""
         state = self._states[name]
         state.changed = True
@@ -166,7 +168,7 @@ class FiringEngine:
             state.held.pop(key, None)
         state.matching |= matching
 
-    def answered_plain(self, name: str, study: str, holds: bool) -> None:
+    def update_truth(self, name: str, study: str, holds: bool) -> None:
         """Learn whether a condition without runs holds for a study ("" for ``f()``)."""
         state = self._states[name]
         state.changed = True
@@ -176,7 +178,7 @@ class FiringEngine:
             state.true_for.discard(study)
             state.held_plain.pop(study, None)
 
-    def commit(self, touched: WriteSet) -> None:
+    def on_commit(self, touched: WriteSet) -> None:
         """Release the held triggers that this commit touches, unless it is their own."""
         for state in self._states.values():
             if state.held or state.held_plain:
@@ -189,16 +191,16 @@ class FiringEngine:
             reads = (
                 key in touched.runs
                 if state.event.kind is ConditionKind.CONSTRAINT
-                else key.study in studies or state.event.kind is ConditionKind.WORKFLOW_FILTER
+                else key.study in studies or state.event.kind is ConditionKind.TASK_MANAGER_FILTER
             )
             if hold.yields_to(touched) and (reads or touched.everything):
                 del state.held[key]
-        if state.event.kind is ConditionKind.WORKFLOW_FILTER:
+        if state.event.kind is ConditionKind.TASK_MANAGER_FILTER:
             for study, hold in list(state.held_plain.items()):
                 if hold.yields_to(touched):
                     del state.held_plain[study]
 
-    def ended(self, firing: Firing, source: object, now: float, since: int = 0) -> None:
+    def on_finished(self, firing: Firing, source: object, now: float, since: int = 0) -> None:
         """Learn that a firing has ended; what still holds waits.
 
         ``since`` is the number of the last commit that the firing's snapshot included.
@@ -219,7 +221,7 @@ class FiringEngine:
             state.held_plain[firing.study] = hold
             state.done_plain = state.done_plain or state.event.once
 
-    def dropped(self, firing: Firing) -> None:
+    def on_dropped(self, firing: Firing) -> None:
         """Learn that nothing was left of a firing when it looked: it did not happen."""
         state = self._states.get(firing.event)
         if state is None:
@@ -234,7 +236,7 @@ class FiringEngine:
             state.busy_plain = None
             state.true_for.discard(firing.study)
 
-    def exhausted(self, number: int) -> bool:
+    def is_quiescent(self, number: int) -> bool:
         """Return whether all that holds has fired since commit ``number``, and changed nothing."""
         return all(
             hold.since >= number
@@ -250,7 +252,7 @@ class FiringEngine:
 
     # -- what is decided -------------------------------------------------------------------
 
-    def due(self, now: float) -> list[Firing]:
+    def pop_due(self, now: float) -> list[Firing]:
         """Return what is to be fired now, and take it as begun."""
         firings: list[Firing] = []
         for state in self._states.values():
@@ -289,7 +291,7 @@ class FiringEngine:
         state.fired += 1
         return Firing(state.event.name, self._count, runs, study)
 
-    def adopt(self, name: str, runs: tuple[RunKey, ...]) -> Firing:
+    def resume(self, name: str, runs: tuple[RunKey, ...]) -> Firing:
         """Begin a recorded open firing again, with its recorded runs."""
         state = self._states[name]
         state.busy.update(runs)
@@ -298,7 +300,7 @@ class FiringEngine:
             state.busy_plain = firing.number
         return firing
 
-    def next_release(self) -> float | None:
+    def next_cooldown_end(self) -> float | None:
         """Return when the first held trigger is to be looked at again, None if none is held."""
         times = [
             hold.until

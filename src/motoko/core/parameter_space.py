@@ -5,24 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 from datetime import datetime
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from motoko.core.durations import EXAMPLES, parse_duration
-from motoko.core.records import RESERVED_FIELDS, RESOURCES
-from motoko.core.sbatch_options import first_fault
+from motoko.core.run_options import OPTIONS, STORED_OPTIONS
 from motoko.core.values import coerce, to_plain
 from motoko.errors import ParameterError, suggestion
+from motoko.worker.validation import RESERVED_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-GENERATORS: Final = ("bash", "slurm")
-OLD_GENERATORS: Final = MappingProxyType({"bashCoat": "bash", "slurmCoat": "slurm"})
-TIMES: Final = ("timeout", "retry_delay")
-LEAST: Final = MappingProxyType({"nproc": 1, "retries": 0, "retry_delay": 0})
 
 
 def merge_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +37,7 @@ def _updated(default: dict[Any, Any], given: Any) -> Any:
     return {**default, **given} if isinstance(given, dict) else given
 
 
-def expand(
+def expand_points(
     study: str, types: Mapping[str, str], defaults: Mapping[str, Any], given: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the points that ``given`` over ``defaults`` spans, coerced, in list order.
@@ -90,17 +82,17 @@ def run_values(
     defaults: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return (declared fields, other fields, resources) of a run to be created.
+    """Return (declared fields, other fields, run options) of a run to be created.
 
     Declared fields are part of the run's identity. Raises ParameterError.
     """
     declared: dict[str, Any] = {}
     other: dict[str, Any] = {}
-    resources: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for name, value in merge_defaults(defaults, given).items():
         what = f"study {study!r}: run field {name!r}"
-        if name in RESOURCES:
-            resources[name] = _resource(name, _option(name, value, what), study)
+        if name in STORED_OPTIONS:
+            options[name] = OPTIONS[name].check(value, study)
         elif name in RESERVED_FIELDS:
             raise ParameterError(f"{what}: the name is taken by Motoko", hint="Choose another.")
         elif name in types:
@@ -108,7 +100,7 @@ def run_values(
         else:
             _check_field_name(name, types, study)
             other[name] = to_plain(value, what)
-    return declared, other, resources
+    return declared, other, options
 
 
 def _check_field_name(name: object, declared: Mapping[str, str], study: str) -> None:
@@ -120,43 +112,8 @@ def _check_field_name(name: object, declared: Mapping[str, str], study: str) -> 
     if declared:
         raise ParameterError(
             f"study {study!r} declares no run field {name!r}",
-            hint=suggestion(name, [*declared, *RESOURCES]),
+            hint=suggestion(name, [*declared, *STORED_OPTIONS]),
         )
-
-
-def _option(name: str, value: Any, what: str) -> Any:
-    """Return a run option in its type; a time may also be text, such as ``1h``."""
-    seconds = (
-        parse_duration(value) if name in TIMES and not isinstance(value, int | float) else None
-    )
-    return coerce(value, RESOURCES[name], what) if seconds is None else seconds
-
-
-def _resource(name: str, value: Any, study: str) -> Any:
-    """Return a run option that makes sense, raise ParameterError otherwise."""
-    if name == "generator":
-        return _generator(value, study)
-    if name == "slurm_options":
-        fault = first_fault(map(str, value))
-        if fault is None:
-            return value
-        raise ParameterError(f"study {study!r}: run_params: {fault.message}", hint=fault.hint)
-    if name in LEAST and not LEAST[name] <= value < math.inf:
-        hint = f"Give at least {LEAST[name]}."
-    elif name == "timeout" and not 0 < value < math.inf:
-        hint = f"Give seconds, more than 0, or {EXAMPLES}. Without a timeout there is no limit."
-    else:
-        return value
-    raise ParameterError(f"study {study!r}: {name} cannot be {value!r}", hint=hint)
-
-
-def _generator(value: str, study: str) -> str:
-    name = OLD_GENERATORS.get(value, value)
-    if name not in GENERATORS:
-        raise ParameterError(
-            f"study {study!r}: unknown generator {value!r}", hint=suggestion(value, GENERATORS)
-        )
-    return name
 
 
 def check_replicate(value: object, study: str) -> int:
@@ -188,6 +145,36 @@ def run_identity(
     """Return the digest (16 bytes) that two runs share if they are the same run."""
     values = [dict(job), dict(declared)]
     return _digest([study, run_name, *(values if literal else _normal(values)), replicate])
+
+
+def describe_change(types: Mapping[str, str], job: Mapping[str, Any]) -> str | None:
+    """Return how a job's parameters differ from the declared ones, None if they are found again."""
+    if job.keys() == types.keys() and all(
+        type(value).__name__ == types[name] for name, value in job.items()
+    ):
+        return None
+    words = [f"without {name!r} (declared now)" for name in types if name not in job]
+    words += [f"with {name!r} (no longer declared)" for name in job if name not in types]
+    if not words:
+        words = [
+            f"with {name!r} of type {type(value).__name__} (declared as {types[name]} now)"
+            for name, value in job.items()
+            if type(value).__name__ != types[name] and not _same_point(value, types[name])
+        ]
+    return " and ".join(words) or None
+
+
+def _same_point(value: Any, type_name: str) -> bool:
+    try:
+        converted = coerce(value, type_name, "value")
+    except ParameterError:
+        return False
+    return job_identity({"": value}) == job_identity({"": converted})
+
+
+def format_changes(changed: Mapping[str, int]) -> str:
+    """Return a message that counts runs by ``describe_change``."""
+    return "; ".join(f"{n} run{'s' * (n != 1)} {how}" for how, n in changed.items())
 
 
 def _normal(value: Any) -> Any:

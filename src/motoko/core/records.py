@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from motoko.core.run_options import STORED_OPTIONS
 from motoko.core.states import Lifecycle
 from motoko.core.values import MISSING
+from motoko.errors import UnknownRunError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +28,16 @@ class RunKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.study}.{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> RunKey:
+        """Return the run that ``STUDY.ID`` names; UnknownRunError for other text."""
+        study, _, number = text.rpartition(".")
+        if not study or not number.isdecimal():
+            raise UnknownRunError(
+                f"{text!r} does not name a run", hint="Write STUDY.ID, such as add.1."
+            )
+        return cls(study, int(number))
 
 
 class Transition(NamedTuple):
@@ -60,14 +72,14 @@ class RunRecord:
     replicate: int = 0
     event_name: str = ""
     scripts: str = ""
-    resources: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
     attempt: int = 0
     uncounted: int = 0
     token: str | None = None
     launcher: str | None = None
     not_before: float = 0.0
-    harvested: int = 0
+    outbox_offset: int = 0
     process: tuple[int, int, str] | tuple[int, int, str, int, str] | None = None
     exit_code: int | None = None
     reason: str | None = None
@@ -97,23 +109,13 @@ class RunRecord:
         return self.fields.get(name, MISSING)
 
     def _own(self, name: str) -> Any:
-        if name in RESOURCES:
-            return self.resources.get(name, MISSING)
+        if name in STORED_OPTIONS:
+            return self.options.get(name, MISSING)
         value = self.tries if name == "attempt" else getattr(self, name)
         return MISSING if value is None else value
 
 
 # What every run has beside its fields: names, and types as ``bd.yaml`` spells them.
-RESOURCES: Final[dict[str, str]] = {
-    "machine_name": "str",
-    "nproc": "int",
-    "timeout": "float",
-    "retries": "int",
-    "retry_delay": "float",
-    "generator": "str",
-    "bash_options": "list",
-    "slurm_options": "list",
-}
 RUN_COLUMNS: Final[dict[str, str]] = {
     "id": "int",
     "job_id": "int",
@@ -126,17 +128,11 @@ RUN_COLUMNS: Final[dict[str, str]] = {
     "attempt": "int",
     "exit_code": "int",
     "reason": "str",
-    **RESOURCES,
+    **STORED_OPTIONS,
 }
-# Names that a run field cannot have: a handle's own attributes.
-RESERVED_FIELDS: Final = frozenset(RUN_COLUMNS) | {
-    "job", "study", "workflow", "directory", "history", "fields", "key", "token",
-    "finish", "fail", "start", "cancel", "retry", "push_quantity", "get_quantity", "quantity",
-    "quantities", "stdout", "stderr", "record",
-}  # fmt: skip
 
 
-def to_stored(record: RunRecord) -> dict[str, Any]:
+def encode_record(record: RunRecord) -> dict[str, Any]:
     """Return the record as plain data: ``{"record": (version, value, value, ...)}``.
 
     The values stand in the order of ``_ORDER``; those at the end that have their default are left
@@ -152,8 +148,8 @@ def to_stored(record: RunRecord) -> dict[str, Any]:
     return {"record": (VERSION, *values)}
 
 
-def from_stored(data: Mapping[str, Any]) -> RunRecord:
-    """Return the record that ``to_stored`` made ``data`` of."""
+def decode_record(data: Mapping[str, Any]) -> RunRecord:
+    """Return the record that ``encode_record`` made ``data`` of."""
     values = dict(zip(_ORDER, data["record"][1:], strict=False))
     values["lifecycle"] = Lifecycle(values["lifecycle"])
     values["history"] = tuple(Transition(*move) for move in values["history"])
@@ -172,13 +168,13 @@ def stored_key(data: Mapping[str, Any]) -> RunKey | None:
 # Part of the database's format: only ever append, and count VERSION.
 _ORDER: Final = (
     "study", "id", "job_id", "run_name", "identity", "job", "lifecycle", "history", "event_name",
-    "scripts", "resources", "fields", "attempt", "token", "launcher", "harvested", "exit_code",
+    "scripts", "options", "fields", "attempt", "token", "launcher", "outbox_offset", "exit_code",
     "label", "process", "reason", "replicate", "uncounted", "not_before", "cancel_requested",
     "retry_base",
 )  # fmt: skip
 _LIFECYCLE: Final = _ORDER.index("lifecycle")
 _HISTORY: Final = _ORDER.index("history")
-_MAPPINGS: Final = tuple(_ORDER.index(name) for name in ("job", "resources", "fields"))
+_MAPPINGS: Final = tuple(_ORDER.index(name) for name in ("job", "options", "fields"))
 _DEFAULTS: Final = tuple(
     None if position in _MAPPINGS else RunRecord.__dataclass_fields__[name].default
     for position, name in enumerate(_ORDER)

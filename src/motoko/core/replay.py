@@ -1,8 +1,8 @@
-"""The journal of a firing: what its creations and awaits returned, so that a rerun gets it again.
+"""The journal of a firing: the results of its creations and awaits, for a rerun of its action.
 
-A rerun calls the action from its start. Where a segment is committed, its assignments are discarded
-and its calls return what is recorded. An action may run several asyncio tasks at once: each is a
-*lane* with calls of its own, numbered in the order in which the tasks begin.
+A rerun calls the action from its start. In a committed segment its assignments are discarded and
+its calls return the recorded runs. Each concurrent asyncio task of an action is a *lane* with
+calls of its own; lanes are numbered in the order in which the tasks start.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ CREATE: Final = "create_task"
 AWAIT: Final = "await"
 ROOT: Final = ""  # the lane of the action itself
 
-# For each lane: how many calls it had made, and how many assignments since the last of them.
+# For each lane the number of its calls, and of its assignments since the last call.
 Written: TypeAlias = Mapping[str, tuple[int, int]]
-# Returns None where the creation came to nothing.
-Source: TypeAlias = Callable[[], Iterable[RunKey] | None]
+# Returns None if the creation was dropped.
+RunSource: TypeAlias = Callable[[], Iterable[RunKey] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A creation or an await, and the runs that it returned; None: it has not returned yet.
+    """A creation or an await, and the runs that it returned; None if it has not returned yet.
 
     ``failed``: it raised RunFailed for these runs.
     """
@@ -39,9 +39,8 @@ class Call:
     failed: bool = False
 
     def __str__(self) -> str:
-        return f"create_task of study {self.study!r}" if self.kind == CREATE else (
-            f"an await on runs of study {self.study!r}"
-        )  # fmt: skip
+        kind = "create_task of" if self.kind == CREATE else "an await on runs of"
+        return f"{kind} study {self.study!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,39 +51,40 @@ class Entries:
     written: Written | None = None
 
 
-NOTHING: Final = Entries()
+NO_ENTRIES: Final = Entries()
 
 
 class Lane:
-    """One of an action's concurrent tasks: where it stands in its recorded calls."""
+    """The position of one concurrent task of an action in its recorded calls."""
 
-    def __init__(self, name: str, recorded: Sequence[Call], kept: int) -> None:
+    def __init__(self, name: str, recorded: Sequence[Call], committed: int) -> None:
         self.name = name
         self._recorded = recorded
-        self._kept = kept
+        self._committed = committed
         self._children = 0
         self.calls = 0
         self.assignments = 0
 
     def child_name(self) -> str:
-        """Return the name of the next task that this one has started."""
+        """Return the name of the next task that this one starts."""
         self._children += 1
         return f"{self.name}.{self._children}" if self.name else str(self._children)
 
     @property
-    def ahead(self) -> Call | None:
-        """Return the recorded call that the lane comes to next, None where it is past them."""
+    def next_recorded(self) -> Call | None:
+        """The next recorded call, None after the last one."""
         return self._recorded[self.calls] if self.calls < len(self._recorded) else None
 
     @property
     def replays_assignment(self) -> bool:
-        """Whether the assignment that was just counted is committed already."""
-        at_the_end = self.calls == len(self._recorded) and self.assignments <= self._kept
-        return self.ahead is not None or at_the_end
+        """Whether the assignment that was just counted is already committed."""
+        if self.calls == len(self._recorded):
+            return self.assignments <= self._committed
+        return self.calls < len(self._recorded)
 
 
 class Journal:
-    """The calls and assignments of one execution of an action, beside those on record."""
+    """The calls and assignments of one execution of an action, and those on record."""
 
     def __init__(
         self, action: str, calls: Iterable[Call] = (), written: Written | None = None
@@ -96,22 +96,23 @@ class Journal:
         self._lanes: dict[str, Lane] = {}
         self._written = dict(written or {})
         self._new: dict[tuple[str, int], Call] = {}
-        self._sources: dict[tuple[str, int], Source] = {}
+        self._sources: dict[tuple[str, int], RunSource] = {}
 
     def lane(self, name: str) -> Lane:
-        """Return a lane by its name."""
+        """Return the lane called ``name``."""
         if name not in self._lanes:
             recorded = self._recorded.get(name, [])
-            calls, kept = self._written.get(name, (0, 0))
-            self._lanes[name] = Lane(name, recorded, kept if calls == len(recorded) else 0)
+            calls, assignments = self._written.get(name, (0, 0))
+            committed = assignments if calls == len(recorded) else 0
+            self._lanes[name] = Lane(name, recorded, committed)
         return self._lanes[name]
 
-    def call(self, lane: Lane, kind: str, study: str) -> Call:
-        """Note that a lane calls; ReplayError where something else is on record.
+    def record_call(self, lane: Lane, kind: str, study: str) -> Call:
+        """Record a call, or return the recorded one; ReplayError if they differ.
 
-        With ``runs`` it is replayed: it returns these at once.
+        A returned call with ``runs`` is replayed: it returns these at once.
         """
-        expected = lane.ahead
+        expected = lane.next_recorded
         call = Call(lane.name, lane.calls, kind, study)
         if expected is not None and (expected.kind, expected.study) != (kind, study):
             raise self._mismatch(lane, f"is {call}", expected)
@@ -123,50 +124,50 @@ class Journal:
         self._new[call.lane, call.number] = call
         return call
 
-    def assigned(self, lane: Lane) -> bool:
-        """Note an assignment; return whether it is to be discarded, as it is committed already."""
+    def record_assignment(self, lane: Lane) -> bool:
+        """Record an assignment; return True if it is already committed and must be discarded."""
         lane.assignments += 1
         if lane.replays_assignment:
             return True
         self._written[lane.name] = (lane.calls, lane.assignments)
         return False
 
-    def returned(self, call: Call, runs: Iterable[RunKey], *, failed: bool = False) -> None:
-        """Note what a call returned, or for which runs it raised RunFailed."""
+    def record_result(self, call: Call, runs: Iterable[RunKey], *, failed: bool = False) -> None:
+        """Record the runs that a call returned or raised RunFailed for."""
         self._new[call.lane, call.number] = replace(call, runs=tuple(runs), failed=failed)
 
-    def returns(self, call: Call, runs: Source) -> None:
-        """Note what tells, at the time of the commit, which runs a creation returned."""
+    def set_result_source(self, call: Call, runs: RunSource) -> None:
+        """Set the function that returns, at the commit, the runs of a creation."""
         self._new.setdefault((call.lane, call.number), call)
         self._sources[call.lane, call.number] = runs
 
-    def entries(self) -> Entries:
-        """Return what is not on record yet."""
+    def new_entries(self) -> Entries:
+        """Return the entries that are not yet committed."""
         for place, source in self._sources.items():
             runs = source()
             found = None if runs is None else tuple(runs)
             self._new[place] = replace(self._new[place], runs=found)
         return Entries(tuple(self._new.values()), dict(self._written))
 
-    def recorded(self, entries: Entries) -> None:
-        """Note that these entries are committed."""
+    def mark_committed(self, entries: Entries) -> None:
+        """Drop entries that were committed."""
         for call in entries.calls:
             place = call.lane, call.number
             self._sources.pop(place, None)
             if self._new.get(place) == call:
                 del self._new[place]
 
-    def check_done(self) -> None:
-        """Raise ReplayError where the action has returned before all of its recorded calls."""
+    def check_complete(self) -> None:
+        """Raise ReplayError if the action returned before its last recorded call."""
         lane = self.lane(ROOT)
-        if lane.ahead is not None:
-            raise self._mismatch(lane, "is missing: it has returned", lane.ahead)
+        if lane.next_recorded is not None:
+            raise self._mismatch(lane, "is missing: it has returned", lane.next_recorded)
 
     def _mismatch(self, lane: Lane, found: str, expected: Call) -> ReplayError:
         where = "" if lane.name == ROOT else f" in its concurrent task {lane.name}"
         return ReplayError(
             f"{self._action} was rerun, and its call {lane.calls + 1}{where} {found}; "
             f"on record is {expected}",
-            hint="A rerun has to make the calls of its committed segments again: give the action "
-            "its former code, or register the new one under another event name.",
+            hint="A rerun must repeat the calls of its committed segments: restore the action's "
+            "former code, or register the new one under another event name.",
         )

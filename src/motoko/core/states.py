@@ -21,31 +21,31 @@ class Lifecycle(StrEnum):
     LOST = "LOST"
 
     @property
-    def ended(self) -> bool:
+    def is_terminal(self) -> bool:
         """Whether this is an outcome."""
-        return self in OUTCOMES
+        return self in TERMINAL
 
     @property
-    def bad(self) -> bool:
+    def is_failure(self) -> bool:
         """Whether this is an outcome other than FINISHED."""
-        return self in BAD_OUTCOMES
+        return self in FAILURES
 
 
-BAD_OUTCOMES: Final = frozenset(
+FAILURES: Final = frozenset(
     {Lifecycle.FAILED, Lifecycle.TIMEOUT, Lifecycle.CANCELLED, Lifecycle.LOST}
 )
-OUTCOMES: Final = BAD_OUTCOMES | {Lifecycle.FINISHED}
+TERMINAL: Final = FAILURES | {Lifecycle.FINISHED}
 ACTIVE: Final = frozenset({Lifecycle.SUBMITTED, Lifecycle.START})
-NOT_ENDED: Final = ACTIVE | {Lifecycle.CREATED}
+NON_TERMINAL: Final = ACTIVE | {Lifecycle.CREATED}
 
-MOVES: Final[dict[Lifecycle, frozenset[Lifecycle]]] = {
+TRANSITIONS: Final[dict[Lifecycle, frozenset[Lifecycle]]] = {
     Lifecycle.CREATED: frozenset({Lifecycle.SUBMITTED, Lifecycle.CANCELLED}),
     # Back to CREATED: the attempt never started, was interrupted, or another attempt is left.
-    Lifecycle.SUBMITTED: OUTCOMES | {Lifecycle.START, Lifecycle.CREATED},
-    Lifecycle.START: OUTCOMES | {Lifecycle.CREATED},
+    Lifecycle.SUBMITTED: TERMINAL | {Lifecycle.START, Lifecycle.CREATED},
+    Lifecycle.START: TERMINAL | {Lifecycle.CREATED},
     # Only on request: its scripts have changed since.
     Lifecycle.FINISHED: frozenset({Lifecycle.CREATED}),
-    **{outcome: frozenset({Lifecycle.CREATED}) for outcome in BAD_OUTCOMES},
+    **{outcome: frozenset({Lifecycle.CREATED}) for outcome in FAILURES},
 }
 
 RESERVED_LABELS: Final = frozenset(member.value for member in Lifecycle)
@@ -54,7 +54,7 @@ MAX_LABEL: Final = 100
 
 def check_transition(run: str, old: Lifecycle, new: Lifecycle) -> None:
     """Raise StateError unless ``old -> new`` is a legal move of the lifecycle."""
-    if new not in MOVES[old]:
+    if new not in TRANSITIONS[old]:
         raise StateError(f"run {run} cannot go from {old} to {new}")
 
 

@@ -38,14 +38,14 @@ def to_plain(value: Any, what: str) -> Any:
     return _checked(codec.plain, value, what)
 
 
-def duplicate(value: Any) -> Any:
+def copy_plain(value: Any) -> Any:
     """Return plain data with a copy of every container."""
     if isinstance(value, list):
-        return [duplicate(item) for item in value]
+        return [copy_plain(item) for item in value]
     if isinstance(value, dict):
-        return {key: duplicate(item) for key, item in value.items()}
+        return {key: copy_plain(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return tuple(duplicate(item) for item in value)
+        return tuple(copy_plain(item) for item in value)
     return set(value) if isinstance(value, set) else value
 
 

@@ -1,7 +1,7 @@
-"""The step graph: nodes that are fresh or not, what makes them, and what they require.
+"""The step graph: nodes that are fresh or stale, their actions and their requirements.
 
-Three front-ends stand on it: :mod:`motoko.products`, :mod:`motoko.pipeline`,
-:mod:`motoko.assets`. Standard library only.
+Engine of :mod:`motoko.products`, :mod:`motoko.pipeline` and :mod:`motoko.assets`. Needs the
+standard library only.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ from motoko.graph.node import (
     stale_because,
     undecided_because,
 )
-from motoko.graph.orders import order_as_listed, order_by_level, order_depth_first
-from motoko.graph.plan import BuildPlan, make_plan
+from motoko.graph.plan import (
+    BuildPlan,
+    make_plan,
+    order_as_listed,
+    order_by_level,
+    order_depth_first,
+)
 
 __all__ = [
     "FRESH",

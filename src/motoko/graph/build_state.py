@@ -1,7 +1,7 @@
-"""One build, as decisions only: it is told what was found and says what to do next.
+"""The decisions of one build: which node to check, build or skip next.
 
-A driver (:mod:`motoko.graph.thread_driver`, :mod:`motoko.graph.async_driver`) queries the nodes
-and calls their actions.
+A driver (:mod:`motoko.graph.thread_driver`, :mod:`motoko.graph.async_driver`) checks the nodes,
+calls their actions and records the results here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import MappingProxyType, MethodType
 from motoko.errors import BuildError
 from motoko.graph.node import FRESH, Verdict, no_reason, stale_because
 
-TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -22,42 +22,41 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """How things stand with a node."""
+    """The state of a node in a build."""
 
-    STALE = "stale"  # was asked; not dealt with yet, or not reached
-    UNDECIDED = "undecided"  # was asked; only its requirements can tell
-    FRESH = "fresh"  # nothing to do
-    BUILDING = "building"  # its action is at work
-    BUILT = "built"  # its action made it, or all that it collects is there
-    INCOMPLETE = "incomplete"  # its action ended, and it is not fresh
-    MISSING = "missing"  # it is not there, and nothing makes it
-    FAILED = "failed"  # asking it or its action raised an exception
-    BLOCKED = "blocked"  # a requirement is not there
+    STALE = "stale"  # checked; not processed yet, or not reached
+    UNDECIDED = "undecided"  # checked; its requirements decide
+    FRESH = "fresh"  # needs no build
+    BUILDING = "building"  # its action is running
+    BUILT = "built"  # its action succeeded, or all members of the group are ready
+    INCOMPLETE = "incomplete"  # its action finished, but it is not fresh
+    MISSING = "missing"  # it is stale and has no action
+    FAILED = "failed"  # the check or the action raised an exception
+    BLOCKED = "blocked"  # a requirement is not ready
     WOULD_BUILD = "would_build"  # dry run: its action would be called
 
 
 AVAILABLE = frozenset({Status.FRESH, Status.BUILT})
-BAD = frozenset({Status.FAILED, Status.INCOMPLETE, Status.MISSING})
-SETTLED = AVAILABLE | BAD | {Status.BLOCKED, Status.WOULD_BUILD}
+FAILURES = frozenset({Status.FAILED, Status.INCOMPLETE, Status.MISSING})
+FINAL = AVAILABLE | FAILURES | {Status.BLOCKED, Status.WOULD_BUILD}
 
-
-# Why something is not there, where the node itself gives no reason.
-USUAL_REASONS = MappingProxyType(
+# Used if the node itself gives no reason.
+DEFAULT_REASONS = MappingProxyType(
     {
-        Status.MISSING: "nothing makes it",
-        Status.INCOMPLETE: "its action ended, but it is not fresh",
-        Status.WOULD_BUILD: "it was a dry run",
+        Status.MISSING: "no action builds it",
+        Status.INCOMPLETE: "its action finished, but it is not fresh",
+        Status.WOULD_BUILD: "this was a dry run",
     }
 )
-MAKE_IT = "Give the node an action that makes it, or an is_fresh() that says when it is there."
+MISSING_HINT = "Give the node an action that builds it, or an is_fresh() that checks for it."
 
 
 @dataclass(frozen=True, slots=True)
 class StatusChange:
-    """A node has come into a status.
+    """A node has a new status.
 
-    ``waits_for`` are the requirements that are not there: of a blocked node, and in a dry run.
-    ``done`` of the ``total`` nodes seen so far are settled.
+    ``waits_for`` lists the requirements that are not ready. ``done`` of the ``total`` nodes
+    visited so far have a final status.
     """
 
     name: str
@@ -71,7 +70,7 @@ class StatusChange:
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """How a build went: what became of each node that was visited."""
+    """The outcome of a build: the status of each visited node."""
 
     targets: tuple[str, ...]
     statuses: dict[str, Status] = field(default_factory=dict)
@@ -80,37 +79,37 @@ class BuildReport:
 
     @property
     def complete(self) -> bool:
-        """Whether all targets are there."""
+        """Whether all targets are ready."""
         return all(self.statuses.get(name) in AVAILABLE for name in self.targets)
 
     def names(self, *statuses: Status) -> list[str]:
-        """Return the names of the nodes that ended in one of ``statuses``, as they were visited."""
+        """Return the names of the nodes in one of ``statuses``, in the order of the visit."""
         return [name for name, status in self.statuses.items() if status in statuses]
 
     def raise_failure(self) -> None:
-        """Raise the first exception of the build; BuildError where a target is missing without."""
+        """Raise the first exception of the build; BuildError for a missing target without one."""
         for error in self.errors.values():
             raise error
         if self.complete:
             return
         for name in self.names(Status.MISSING, Status.INCOMPLETE, Status.WOULD_BUILD):
             status = self.statuses[name]
-            reasons = "; ".join(self.verdicts[name].reasons) or USUAL_REASONS[status]
-            hint = MAKE_IT if status is Status.MISSING else None
-            raise BuildError(f"{name!r} is not there: {reasons}", hint=hint)
+            reasons = "; ".join(self.verdicts[name].reasons) or DEFAULT_REASONS[status]
+            hint = MISSING_HINT if status is Status.MISSING else None
+            raise BuildError(f"{name!r} is not ready: {reasons}", hint=hint)
 
 
 class NextAction(Enum):
-    """What a driver does next with a node."""
+    """What a driver must do next with a node."""
 
-    NOTHING = "nothing"
-    ASK = "ask"
-    ACT = "act"
-    WAIT = "wait"  # another node's action, which makes this one too, is at work
+    DONE = "done"
+    CHECK = "check"
+    RUN = "run"
+    WAIT = "wait"  # a running action builds this node too
 
 
 class BuildState:
-    """The state of one build; see the module."""
+    """The statuses of one build, and the next action for each node."""
 
     def __init__(
         self,
@@ -127,13 +126,13 @@ class BuildState:
         self._keep_going = keep_going
         self.emit = emit
         self._done = 0
-        self._acted: dict[object, str] = {}  # an action -> the node it was called for
+        self._called: dict[object, str] = {}  # an action -> the node it was called for
         self.stopped = False
 
-    def entered(self, name: str, verdict: Verdict | Exception) -> bool:
-        """Note what the node answered; return whether its requirements are to be visited.
+    def record_visit(self, name: str, verdict: Verdict | Exception) -> bool:
+        """Record the first check; return whether the requirements must be visited.
 
-        Where they are not, the event comes when it is the node's turn.
+        If not, the event follows when the node is processed.
         """
         if isinstance(verdict, Exception):
             self.report.errors[name] = verdict
@@ -143,58 +142,51 @@ class BuildState:
         if verdict.fresh:
             self.statuses[name] = Status.FRESH
             return False
-        self._come(name, Status.STALE if verdict.fresh is False else Status.UNDECIDED, verdict)
+        status = Status.STALE if verdict.fresh is False else Status.UNDECIDED
+        self._set_status(name, status, verdict)
         return True
 
-    def decide(self, name: str) -> NextAction:
-        """Return what to do with a node whose turn it is: its requirements are settled."""
+    def next_action(self, name: str) -> NextAction:
+        """Decide on a node whose requirements have their final status."""
         status = self.statuses[name]
-        if status in SETTLED:
-            self._come(
-                name, status, self.report.verdicts.get(name), (), self.report.errors.get(name)
-            )
-            return NextAction.NOTHING
+        verdicts, errors = self.report.verdicts, self.report.errors
+        if status in FINAL:
+            return self._set_status(name, status, verdicts.get(name), error=errors.get(name))
         node = self.nodes[name]
         lacking = tuple(r for r in node.requires if self.statuses[r] not in AVAILABLE)
         if lacking:
-            would_come = all(self.statuses[r] is Status.WOULD_BUILD for r in lacking)
-            self._come(name, Status.WOULD_BUILD if would_come else Status.BLOCKED, None, lacking)
-            return NextAction.NOTHING
+            buildable = all(self.statuses[r] is Status.WOULD_BUILD for r in lacking)
+            blocked = Status.WOULD_BUILD if buildable else Status.BLOCKED
+            return self._set_status(name, blocked, waits_for=lacking)
         if status is Status.UNDECIDED or (node.action is None and node.requires):
-            return NextAction.ASK  # now that they are there
+            return NextAction.CHECK
         return self._decide_stale(name)
 
     def _decide_stale(self, name: str) -> NextAction:
-        action = self.nodes[name].action
-        verdict = self.report.verdicts[name]
-        if action is None and not self.nodes[name].requires:
-            self._come(name, Status.MISSING, verdict)
-            return NextAction.NOTHING
-        if action is None:
-            self._incomplete(name, verdict, "all that it requires is there, but it is not fresh")
-            return NextAction.NOTHING
+        node, verdict = self.nodes[name], self.report.verdicts[name]
+        if node.action is None and not node.requires:
+            return self._set_status(name, Status.MISSING, verdict)
+        if node.action is None:
+            reason = "all its requirements are ready, but it is not fresh"
+            return self._finish_incomplete(name, verdict, reason)
         if self._dry_run:
-            self._come(name, Status.WOULD_BUILD, verdict)
-            return NextAction.NOTHING
-        maker = self._acted.get(_identity(action))
-        if maker is None:
-            return NextAction.ACT
-        if self.statuses[maker] is Status.BUILDING:
+            return self._set_status(name, Status.WOULD_BUILD, verdict)
+        builder = self._called.get(_identity(node.action))
+        if builder is None:
+            return NextAction.RUN
+        if self.statuses[builder] is Status.BUILDING:
             return NextAction.WAIT
-        if maker in self.report.errors:
-            self.failed(name, self.report.errors[maker])
-            return NextAction.NOTHING
-        if self.nodes[name].is_fresh is no_reason:
-            self._come(name, self.statuses[maker], self.report.verdicts[maker])
-            self.report.verdicts[name] = self.report.verdicts[maker]
-            return NextAction.NOTHING
-        return NextAction.ASK
+        if builder in self.report.errors:
+            return self.record_failure(name, self.report.errors[builder])
+        if node.is_fresh is no_reason:
+            verdict = self.report.verdicts[name] = self.report.verdicts[builder]
+            return self._set_status(name, self.statuses[builder], verdict)
+        return NextAction.CHECK
 
-    def answered(self, name: str, verdict: Verdict | Exception) -> NextAction:
-        """Note what a node that was asked again answered; return what to do with it."""
+    def record_recheck(self, name: str, verdict: Verdict | Exception) -> NextAction:
+        """Record the check of a node whose requirements are ready; decide on the node."""
         if isinstance(verdict, Exception):
-            self.failed(name, verdict)
-            return NextAction.NOTHING
+            return self.record_failure(name, verdict)
         before = self.statuses[name]
         self.report.verdicts[name] = verdict
         node = self.nodes[name]
@@ -203,58 +195,57 @@ class BuildState:
                 before is Status.STALE
                 or any(self.statuses[one] is Status.BUILT for one in node.requires)
             )
-            self._come(name, Status.BUILT if built else Status.FRESH, verdict)
-            return NextAction.NOTHING
-        maker = self._acted.get(_identity(node.action))
-        if maker is not None:
-            reason = f"its action was called for {maker!r} too, but it is not fresh"
-            self._incomplete(name, verdict, reason)
-            return NextAction.NOTHING
+            return self._set_status(name, Status.BUILT if built else Status.FRESH, verdict)
+        builder = self._called.get(_identity(node.action))
+        if builder is not None:
+            reason = f"its action was called for {builder!r} too, but it is not fresh"
+            return self._finish_incomplete(name, verdict, reason)
         if before is Status.UNDECIDED:
-            self._come(name, Status.STALE, verdict)
+            self._set_status(name, Status.STALE, verdict)
         return self._decide_stale(name)
 
-    def started(self, name: str) -> None:
-        """Note that the node's action is called now."""
-        self._acted[_identity(self.nodes[name].action)] = name
-        self._come(name, Status.BUILDING, self.report.verdicts[name])
+    def record_start(self, name: str) -> None:
+        """Record that the action of the node starts."""
+        self._called[_identity(self.nodes[name].action)] = name
+        self._set_status(name, Status.BUILDING, self.report.verdicts[name])
 
-    def ended(self, name: str, result: object) -> None:
-        """Note that the node's action returned ``result``."""
+    def record_result(self, name: str, result: object) -> None:
+        """Record the result of the action."""
         verdict = result if isinstance(result, Verdict) else FRESH
         self.report.verdicts[name] = verdict
-        self._come(name, Status.BUILT if verdict.fresh else Status.INCOMPLETE, verdict)
+        self._set_status(name, Status.BUILT if verdict.fresh else Status.INCOMPLETE, verdict)
 
-    def failed(self, name: str, error: Exception) -> None:
-        """Note that asking the node, or its action, raised ``error``."""
+    def record_failure(self, name: str, error: Exception) -> NextAction:
+        """Record that the check or the action raised ``error``."""
         self.report.errors[name] = error
-        self._come(name, Status.FAILED, error=error)
+        return self._set_status(name, Status.FAILED, error=error)
 
-    def _incomplete(self, name: str, verdict: Verdict, usual: str) -> None:
-        """Note that nothing more is done for a node; it is said why, if need be with ``usual``."""
-        told = verdict if verdict.reasons else stale_because(usual)
-        self.report.verdicts[name] = told
-        self._come(name, Status.INCOMPLETE, told)
+    def _finish_incomplete(self, name: str, verdict: Verdict, reason: str) -> NextAction:
+        if not verdict.reasons:
+            verdict = self.report.verdicts[name] = stale_because(reason)
+        return self._set_status(name, Status.INCOMPLETE, verdict)
 
-    def _come(
+    def _set_status(
         self,
         name: str,
         status: Status,
         verdict: Verdict | None = None,
         waits_for: tuple[str, ...] = (),
         error: Exception | None = None,
-    ) -> None:
+    ) -> NextAction:
+        """Set the status and emit the change; no action remains after a final one."""
         self.statuses[name] = status
-        if status in SETTLED:
+        if status in FINAL:
             self._done += 1
-            if status in BAD and not self._keep_going:
+            if status in FAILURES and not self._keep_going:
                 self.stopped = True
         total = len(self.statuses)
         self.emit(StatusChange(name, status, verdict, error, waits_for, self._done, total))
+        return NextAction.DONE
 
 
 def _identity(action: Any) -> object:
-    """Return what is the same for one action; each look at a method makes another object."""
+    """Return a key of the action; each access to a method creates a new object."""
     if isinstance(action, MethodType):
         return id(action.__self__), id(action.__func__)
     return id(action)

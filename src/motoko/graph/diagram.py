@@ -1,16 +1,16 @@
-"""Drawings of a step graph, coloured by status: Graphviz's DOT, and Mermaid."""
+"""Diagrams of a step graph, coloured by status: Graphviz DOT and Mermaid."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from motoko.graph.node import Node, Verdict
+    from motoko.graph.node import Node
 
-    StatusOf = Callable[[str], str]
+    StatusFunction = Callable[[str], str]
 
-# What front-ends call things is drawn in the colour of what it means.
+# Includes the front-ends' words for these statuses.
 COLOURS = {
     "fresh": "#bce6bc",
     "built": "#bce6bc",
@@ -30,23 +30,16 @@ OTHER = "#e6e6e6"
 UNPRODUCED = "#fff8d0"
 
 
-def status_of_verdict(verdict: Verdict | Exception) -> str:
-    """Return the status that a node's answer means."""
-    if isinstance(verdict, Exception):
-        return "failed"
-    return {True: "fresh", False: "stale", None: "undecided"}[verdict.fresh]
-
-
 def dot(
     nodes: Mapping[str, Node],
-    status_of: StatusOf,
+    status_of: StatusFunction,
     *,
     title: str = "graph",
     rankdir: str = "LR",
 ) -> str:
-    """Return the nodes in Graphviz's language; arrows go from a requirement to what requires it.
+    """Return the nodes as Graphviz DOT; arrows point from requirements to their dependents.
 
-    A requirement that is no node is drawn dashed.
+    A requirement that is no node is dashed.
     """
     lines = [
         f"digraph {quoted(title)} {{",
@@ -64,8 +57,8 @@ def dot(
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def mermaid(nodes: Mapping[str, Node], status_of: StatusOf, *, rankdir: str = "LR") -> str:
-    """Return the nodes as a Mermaid flow chart, drawn as :func:`dot` draws them."""
+def mermaid(nodes: Mapping[str, Node], status_of: StatusFunction, *, rankdir: str = "LR") -> str:
+    """Return the nodes as a Mermaid flow chart in the style of :func:`dot`."""
     statuses = {name: status_of(name) for name in nodes}
     unproduced = _unproduced(nodes)
     ids = {name: f"n{number}" for number, name in enumerate([*nodes, *unproduced])}
@@ -81,7 +74,7 @@ def mermaid(nodes: Mapping[str, Node], status_of: StatusOf, *, rankdir: str = "L
 
 
 def quoted(text: str) -> str:
-    """Return ``text`` as a quoted string of Graphviz's language."""
+    """Return ``text`` as a quoted DOT string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 

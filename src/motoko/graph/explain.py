@@ -1,4 +1,4 @@
-"""Why a node is fresh, or why not, down to what is the cause."""
+"""Explains why a node is fresh or stale, down to the cause."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from motoko.graph.thread_driver import check_freshness
 
-TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from motoko.graph.node import Verdict
     from motoko.graph.plan import BuildPlan
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What one node answered; ``verdict`` is an exception where it could not be asked."""
+    """The verdict of one node, or the exception that its check raised."""
 
     name: str
     depth: int
@@ -27,24 +27,21 @@ class Reason:
 
     def __str__(self) -> str:
         if isinstance(self.verdict, Exception):
-            answer = f"cannot tell: {type(self.verdict).__name__}: {self.verdict}"
+            words = ["check failed", type(self.verdict).__name__, str(self.verdict)]
         else:
-            word = {True: "fresh", False: "stale", None: "undecided"}[self.verdict.fresh]
-            answer = ": ".join(
-                [word, *(["; ".join(self.verdict.reasons)] * bool(self.verdict.reasons))]
-            )
-        return f"{'  ' * self.depth}{self.name}: {answer}"
+            words = [self.verdict.status, "; ".join(self.verdict.reasons)]
+        return f"{'  ' * self.depth}{': '.join([self.name, *filter(None, words)])}"
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a node and, where it is not fresh, its requirements answered; each node once."""
+    """The verdicts of a node and, where one is not fresh, of its requirements; each node once."""
 
     reasons: tuple[Reason, ...]
 
     @property
     def fresh(self) -> bool:
-        """Whether the node that was asked for is fresh."""
+        """Whether the explained node is fresh."""
         return self.reasons[0].fresh
 
     def __str__(self) -> str:
@@ -52,7 +49,7 @@ class Explanation:
 
 
 def explain(plan: BuildPlan, name: str) -> Explanation:
-    """Ask ``name`` and, from what is not fresh downwards, what it requires."""
+    """Check ``name`` and, below each node that is not fresh, its requirements."""
     reasons = []
     seen = set()
     stack = [(name, 0)]

@@ -1,4 +1,4 @@
-"""What a step graph consists of: nodes, and verdicts on whether they are fresh."""
+"""Nodes of a step graph, and verdicts on whether they are fresh."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from inspect import iscoroutinefunction
 
 from motoko.errors import BuildError
 
-TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    Answer = Callable[[], "Verdict | bool"]
+    FreshnessFunction = Callable[[], "Verdict | bool"]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a node is fresh, and why; ``fresh`` is None where only its requirements can tell."""
+    """Whether a node is fresh, and why; ``fresh`` is None where its requirements decide."""
 
     fresh: bool | None
     reasons: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """The verdict as a word: fresh, stale or undecided."""
+        return {True: "fresh", False: "stale", None: "undecided"}[self.fresh]
 
 
 FRESH = Verdict(fresh=True)
@@ -29,129 +34,163 @@ UNDECIDED = Verdict(fresh=None)
 
 
 def fresh_because(*reasons: str) -> Verdict:
-    """Return the verdict that nothing has to be done, for these reasons."""
+    """Return the verdict that the node needs no build."""
     return Verdict(True, reasons)
 
 
 def stale_because(*reasons: str) -> Verdict:
-    """Return the verdict that the node has to be built, for these reasons."""
+    """Return the verdict that the node must be built."""
     return Verdict(False, reasons)
 
 
 def undecided_because(*reasons: str) -> Verdict:
-    """Return the verdict that the node is to be asked again when its requirements are there."""
+    """Return the verdict that the node must be checked again when its requirements are ready."""
     return Verdict(None, reasons)
 
 
 def no_reason() -> Verdict:
-    """Be the ``is_fresh`` of nodes that have none: what is to be made is made at every build."""
+    """Serve as ``is_fresh`` of nodes without one: every build builds them."""
     return STALE
 
 
 def always_stale() -> Verdict:
-    """Be the ``is_fresh`` of groups."""
-    return undecided_because("it is fresh when all that it requires is there")
+    """Serve as ``is_fresh`` of groups."""
+    return undecided_because("it is fresh when all its requirements are ready")
 
 
 def requirements_ready() -> Verdict:
-    """Be the ``when_ready`` of groups."""
-    return fresh_because("all that it requires is there")
+    """Serve as ``when_ready`` of groups."""
+    return fresh_because("all its requirements are ready")
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One thing that can be there or not, and what makes it.
+    """A thing that is fresh or stale, and the action that builds it.
 
-    ``requires`` are names of nodes, in the order in which they are visited, or one name; a tuple
-    is kept. ``is_fresh`` says whether the thing is there as it should be, by a :class:`Verdict` or
-    by True or False; it is asked before the requirements are visited, which a fresh node spares,
-    and must not take long. ``action`` makes it; it takes nothing, is a function or a coroutine
-    function, and its result is ignored, but a :class:`Verdict` says how things stand afterwards
-    (otherwise the node counts as built). ``origin`` says in messages where the node comes from.
-    ``when_ready`` is asked in place of ``is_fresh`` once the requirements are there: for a node
-    whose own inputs come from them.
+    - ``requires``: one name, or names in the order in which they are visited.
+    - ``is_fresh`` returns a :class:`Verdict` or a bool. It is called before the requirements are
+      visited, must be quick, and a fresh node spares its requirements.
+    - ``action``: a function or coroutine function without parameters. A :class:`Verdict` that it
+      returns is the new freshness; after any other result the node counts as built.
+    - ``origin`` describes in messages where the node comes from.
+    - ``when_ready`` replaces ``is_fresh`` once the requirements are ready, for nodes whose inputs
+      come from them.
 
-    Without an action a node is an external thing, or, if it requires others, a group of them,
-    which is fresh when they are there, unless ``is_fresh`` says more.
+    A node without an action is external, or, with requirements, a group. A group is fresh when
+    they are ready, unless ``is_fresh`` decides otherwise.
 
-    Nodes that share one action object are made by one call of it. Those that it was not called for
-    are asked afterwards whether they are fresh; without an ``is_fresh`` they are what that one is.
+    Nodes that share one action object are built by one call. The other nodes are then checked;
+    those without ``is_fresh`` get the status of the node that it was called for.
 
-    The front-ends hand on values: ``value`` returns what was made, once it is there; ``given``
-    returns the node that is made of these values, by name; ``made_of`` says what else it is made
-    of, as plain data; ``same`` says whether another node makes the same, so that one of them can
-    stand for both. The engine uses none of the four.
+    The front-ends use four more fields. ``value`` returns the value of a ready node; ``bind``
+    returns the node with the values of its requirements, by name; ``identity`` returns its other
+    inputs as plain data; ``is_same`` tells whether another node can replace this one.
     """
 
     name: str
     requires: tuple[str, ...]
-    is_fresh: Answer
+    is_fresh: FreshnessFunction
     action: Callable[[], Any] | None
     origin: str
-    when_ready: Answer | None
+    when_ready: FreshnessFunction | None
     value: Callable[[], Any] | None
-    given: Callable[[Mapping[str, Any]], Node] | None
-    made_of: Callable[[], Any] | None
-    same: Callable[[Node], bool] | None
+    bind: Callable[[Mapping[str, Any]], Node] | None
+    identity: Callable[[], Any] | None
+    is_same: Callable[[Node], bool] | None
 
-    # Not the one that would be generated: it takes more than it keeps.
+    # Replaces the generated method: it accepts more types than the fields have.
     def __init__(
         self,
         name: str,
         requires: str | Iterable[str] = (),
-        is_fresh: Answer = no_reason,
+        is_fresh: FreshnessFunction = no_reason,
         action: Callable[[], Any] | None = None,
         origin: str = "",
-        when_ready: Answer | None = None,
+        when_ready: FreshnessFunction | None = None,
         value: Callable[[], Any] | None = None,
-        given: Callable[[Mapping[str, Any]], Node] | None = None,
-        made_of: Callable[[], Any] | None = None,
-        same: Callable[[Node], bool] | None = None,
+        bind: Callable[[Mapping[str, Any]], Node] | None = None,
+        identity: Callable[[], Any] | None = None,
+        is_same: Callable[[Node], bool] | None = None,
     ) -> None:
         if type(requires) is not tuple:
             requires = (requires,) if isinstance(requires, str) else (*requires,)
         if is_fresh is no_reason and action is None and requires:
             is_fresh, when_ready = always_stale, when_ready or requirements_ready
-        keep = object.__setattr__
-        keep(self, "name", name)
-        keep(self, "requires", requires)
-        keep(self, "is_fresh", is_fresh)
-        keep(self, "action", action)
-        keep(self, "origin", origin)
-        keep(self, "when_ready", when_ready)
-        keep(self, "value", value)
-        keep(self, "given", given)
-        keep(self, "made_of", made_of)
-        keep(self, "same", same)
+        assign = object.__setattr__
+        assign(self, "name", name)
+        assign(self, "requires", requires)
+        assign(self, "is_fresh", is_fresh)
+        assign(self, "action", action)
+        assign(self, "origin", origin)
+        assign(self, "when_ready", when_ready)
+        assign(self, "value", value)
+        assign(self, "bind", bind)
+        assign(self, "identity", identity)
+        assign(self, "is_same", is_same)
 
-    def ask(self, *, ready: bool = False) -> Verdict:
-        """Return whether it is fresh; ``ready``: now that its requirements are there.
+    def check(self, *, ready: bool = False) -> Verdict:
+        """Return whether the node is fresh; ``ready``: its requirements are ready now.
 
-        BuildError where the function that is asked returns something else.
+        Raise BuildError for an answer that is no verdict.
         """
-        asked, name = self.is_fresh, "is_fresh"
+        function, name = self.is_fresh, "is_fresh"
         if ready and self.when_ready is not None:
-            asked, name = self.when_ready, "when_ready"
-        return self.verdict(asked(), name)
+            function, name = self.when_ready, "when_ready"
+        return self.to_verdict(function(), name)
 
-    def verdict(self, answer: object, asked: str = "is_fresh") -> Verdict:
-        """Return what the function ``asked`` means by its answer. BuildError if that is nothing."""
+    def to_verdict(self, answer: object, function: str = "is_fresh") -> Verdict:
+        """Convert the answer of ``function`` to a verdict, or raise BuildError."""
         if isinstance(answer, Verdict):
             return answer
         if isinstance(answer, bool):
             return FRESH if answer else STALE
         raise BuildError(
-            f"node {self.name!r}: {asked}() returned {answer!r}, which is no verdict",
-            hint="It returns True or False, or fresh_because(...), stale_because(...) or "
+            f"node {self.name!r}: {function}() returned {answer!r}, which is no verdict",
+            hint="Return True or False, or fresh_because(...), stale_because(...) or "
             "undecided_because(...).",
         )
 
     @property
     def is_group(self) -> bool:
-        """Whether it is fresh when what it requires is there."""
+        """Whether the node is fresh as soon as its requirements are ready."""
         return self.is_fresh is always_stale
 
     @property
-    def awaited(self) -> bool:
+    def is_async(self) -> bool:
         """Whether the action is a coroutine function."""
         return iscoroutinefunction(self.action)
+
+    def with_values(self, values: Mapping[str, Any]) -> Node:
+        """Return the node with these values, by name; itself if it takes none."""
+        return self if self.bind is None else self.bind(values)
+
+    def current_value(self) -> Any:
+        """Return the value of a ready node; None for a node without values."""
+        return None if self.value is None else self.value()
+
+
+def as_function(node: Node) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a function that builds the node with given values and returns its value.
+
+    It is a coroutine function if the action is one, and raises BuildError if the node is not
+    fresh afterwards.
+    """
+    if node.is_async:
+
+        async def build_async(values: Mapping[str, Any]) -> Any:
+            bound = node.with_values(values)
+            return _built_value(bound, None if bound.action is None else await bound.action())
+
+        return build_async
+
+    def build(values: Mapping[str, Any]) -> Any:
+        bound = node.with_values(values)
+        return _built_value(bound, None if bound.action is None else bound.action())
+
+    return build
+
+
+def _built_value(node: Node, result: object) -> Any:
+    if isinstance(result, Verdict) and not result.fresh:
+        raise BuildError(f"{node.name!r} is not ready: {'; '.join(result.reasons)}")
+    return node.current_value()

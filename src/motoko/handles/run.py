@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Retry, SetFields, SetLabel
-from motoko.core.records import RESERVED_FIELDS, RunKey
-from motoko.core.values import MISSING, coerce_result, duplicate, to_plain
+from motoko.core.values import MISSING, coerce_result, copy_plain, to_plain
 from motoko.errors import ParameterError, UnknownNameError, nearest, suggestion
 from motoko.handles.tracked import tracked
 from motoko.runtime.untrusted_files import read_end
+from motoko.worker.validation import RESERVED_FIELDS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from motoko.core.records import RunRecord, Transition
+    from motoko.core.records import RunKey, RunRecord, Transition
     from motoko.core.states import Lifecycle
     from motoko.storage.store import WorkflowStore
 
@@ -63,7 +63,7 @@ class Job(Mapping[str, Any]):
             return self._id
         if name not in self._values:
             raise KeyError(f"job {self._study}.{self._id} has no parameter {name!r}")
-        return duplicate(self._values[name])
+        return copy_plain(self._values[name])
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._values:
@@ -71,7 +71,7 @@ class Job(Mapping[str, Any]):
                 f"job {self._study}.{self._id} has no parameter {name!r}",
                 hint=suggestion(name, list(self._values)),
             )
-        return duplicate(self._values[name])
+        return copy_plain(self._values[name])
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_"):
@@ -116,7 +116,7 @@ class Run:
     @property
     def record(self) -> RunRecord:
         """Return all that is known of the run now, as a frozen record."""
-        with self._store.scope().view() as session:
+        with self._store.scope().read() as session:
             return session.run(self._key)
 
     @property
@@ -189,7 +189,7 @@ class Run:
     @property
     def fields(self) -> dict[str, Any]:
         """Return a copy of all free-form fields."""
-        return {name: duplicate(value) for name, value in self.record.fields.items()}
+        return {name: copy_plain(value) for name, value in self.record.fields.items()}
 
     @property
     def workflow(self) -> str:
@@ -218,7 +218,7 @@ class Run:
 
     def quantity(self, name: str) -> Quantity:
         """Return a series as plain steps and values; UnknownNameError if it was never pushed."""
-        with self._store.scope().view() as session:
+        with self._store.scope().read() as session:
             table = session.tables.study(self._key.study)
             points = table.quantity(self._key.id, name)
             known = table.quantity_names(self._key.id)
@@ -230,7 +230,7 @@ class Run:
 
     def quantities(self) -> list[str]:
         """Return the names of the run's series, sorted."""
-        with self._store.scope().view() as session:
+        with self._store.scope().read() as session:
             return session.tables.study(self._key.study).quantity_names(self._key.id)
 
     def get_quantity(self, name: str) -> Any:
@@ -265,7 +265,7 @@ class Run:
     def _field_hint(self, name: str) -> str:
         record, declared = self.record, self._store.field_types(self._key.study)
         if name in declared or nearest(name, record.fields) is None:
-            if not record.lifecycle.ended:
+            if not record.lifecycle.is_terminal:
                 return f"It is {record.lifecycle}: await the run before you read its results."
             if name in declared:
                 return "bd.yaml declares it, but the run did not set it."

@@ -13,28 +13,41 @@ import contextlib
 import logging
 import os
 import re
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.claiming import Evidence
-from motoko.launcher.run_directory import PRIVATE, read_marker
+from motoko.errors import LauncherError
+from motoko.launcher.outcome import Evidence, Finding, judge
+from motoko.launcher.run_directory import PRIVATE, is_intact, read_marker, reclaim_start_file
+from motoko.runtime import fault_points
 from motoko.runtime.files import exclusive_create, write_atomic
-from motoko.runtime.processes import PROC, ProcessIdentity, identify, is_alive
-from motoko.runtime.untrusted_files import read_file, stat_file
+from motoko.runtime.processes import (
+    PROC,
+    Liveness,
+    ProcessIdentity,
+    identify,
+    is_alive,
+    liveness,
+    predates_boot,
+)
+from motoko.runtime.untrusted_files import read_file, stat_file, write_error
 from motoko.worker import OUTBOX
 from motoko.worker.attempt_context import OVER
 
 if TYPE_CHECKING:
+    from motoko.core.records import RunRecord
     from motoko.launcher.run_directory import AttemptPaths
-    from motoko.runtime.untrusted_files import Found
+    from motoko.runtime.untrusted_files import FileContent
 
 START: Final = "start"
 EXIT: Final = "exit"
 STOP: Final = "stop"
 # For which a launcher ends an attempt. No other word in that file is a launcher's.
-STOPS: Final = frozenset({"TIMEOUT", "CANCELLED", "CREATED"})
-TAKEN: Final = "launcher "
+STOP_REASONS: Final = frozenset({"TIMEOUT", "CANCELLED", "CREATED"})
+RECLAIMED_PREFIX: Final = "launcher "
 
 # Numbers have a bounded length: Python refuses to read those of thousands of digits.
 _START: Final = re.compile(
@@ -42,6 +55,10 @@ _START: Final = re.compile(
 )
 _STAT: Final = re.compile(r".*\) \S(?: -?[0-9]+){18} ([0-9]{1,19})(?: .*)?")
 _EXIT: Final = re.compile(r"exit ([0-9]{1,3})\n")
+
+TRIES: Final = 40
+PAUSE: Final = 0.025  # seconds; a wrapper fills its start file at once
+MACHINE_RESTARTED: Final = "this machine was restarted since"
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +75,7 @@ def read_evidence(place: AttemptPaths) -> tuple[Evidence, ProcessIdentity | None
     status, fault = exit_record(place)
     evidence = Evidence(
         started=True,
-        taken_back=start.text.startswith(TAKEN),
+        taken_back=start.text.startswith(RECLAIMED_PREFIX),
         known=process is not None,
         alive=alive,
         status=status,
@@ -69,7 +86,7 @@ def read_evidence(place: AttemptPaths) -> tuple[Evidence, ProcessIdentity | None
 
 def start_file_text(launcher: str) -> bytes:
     """Return what a launcher writes into the start file of an attempt that it takes back."""
-    return f"{TAKEN}{launcher}\n".encode()
+    return f"{RECLAIMED_PREFIX}{launcher}\n".encode()
 
 
 def parse_start(text: str) -> ProcessIdentity | None:
@@ -106,7 +123,7 @@ def exit_status(place: AttemptPaths) -> int | None:
     return exit_record(place)[0]
 
 
-def record_missing(place: AttemptPaths) -> str:
+def describe_missing_exit(place: AttemptPaths) -> str:
     """Return what is to be said of an exit record that is not complete, and names the file."""
     _, fault = exit_record(place)
     what = "is empty" if exit_is_empty(place) else "does not exist"
@@ -132,7 +149,7 @@ def file_time(place: AttemptPaths, name: str) -> float | None:
 def read_stop_reason(place: AttemptPaths) -> Lifecycle | None:
     """Return the outcome for which a launcher ended the attempt, CREATED if it was recalled."""
     word = _read(place, STOP).text.strip()
-    return Lifecycle(word) if word in STOPS else None
+    return Lifecycle(word) if word in STOP_REASONS else None
 
 
 def write_stop_reason(place: AttemptPaths, outcome: Lifecycle) -> None:
@@ -146,7 +163,7 @@ def write_stop_reason(place: AttemptPaths, outcome: Lifecycle) -> None:
         log.warning("%s cannot be written: %s", place.file(STOP), error.strerror or error)
 
 
-def write_exit_record(place: AttemptPaths) -> None:
+def mark_ended(place: AttemptPaths) -> None:
     """Mark an attempt as over where it left no exit record, as far as that is possible.
 
     `motoko-worker` then refuses records of processes that are still alive. Call this before the
@@ -157,7 +174,7 @@ def write_exit_record(place: AttemptPaths) -> None:
             exclusive_create(place.file(OVER))
 
 
-def processes_working_in(run: str) -> ProcessIdentity | None:
+def find_process_in(run: str) -> ProcessIdentity | None:
     """Return the living process of an attempt that a run directory holds, None if there is none."""
     for start in Path(run, PRIVATE).glob(f"*/{START}"):
         process = parse_start(read_file(start).text)
@@ -216,7 +233,7 @@ def _proc() -> bool:
     return (PROC / "self/cmdline").exists()
 
 
-def _read(place: AttemptPaths, name: str) -> Found:
+def _read(place: AttemptPaths, name: str) -> FileContent:
     return read_file(place.file(name))
 
 
@@ -231,4 +248,98 @@ def was_reclaimed(place: AttemptPaths) -> bool:
 def has_started(place: AttemptPaths) -> bool:
     """Return whether the attempt's wrapper took its start file, whatever has become of that."""
     start = _read(place, START)
-    return not start.missing and not start.text.startswith(TAKEN)
+    return not start.missing and not start.text.startswith(RECLAIMED_PREFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredAttempt:
+    """What is known of an attempt, its process where there is one, and what is wrong with files."""
+
+    finding: Finding
+    process: ProcessIdentity | None = None
+    status: int | None = None
+    fault: str | None = None
+
+
+def examine_attempt(
+    record: RunRecord,
+    place: AttemptPaths,
+    launcher: str,
+    *,
+    restarted: bool = False,
+    begun: bool = False,
+) -> RecoveredAttempt:
+    """Find out what became of an attempt. One that never started is taken back at once.
+
+    ``restarted``: the machine was, since the attempt was claimed. What was written before may be
+    lost, so that a start file that is missing tells nothing. ``begun``: the attempt's launcher
+    noted that it starts it, so that a directory that is missing was removed since. Blocks for up to
+    a second or two where the start file is missing or incomplete.
+    """
+    if record.lifecycle is Lifecycle.START:
+        recorded = None if record.process is None else ProcessIdentity(*record.process)
+        return _judge_started(place, recorded, None)
+    if restarted:
+        return _judge_started(place, None, MACHINE_RESTARTED)
+    for _ in range(TRIES):
+        evidence, process = read_evidence(place)
+        finding = judge(evidence)
+        if finding is Finding.NEVER_STARTED and begun and not is_intact(place):
+            break
+        if finding is Finding.NEVER_STARTED:
+            taken = _reclaim(place, launcher)
+            if taken is not None:
+                return taken
+        elif finding is not Finding.UNCLEAR:
+            return RecoveredAttempt(finding, process, evidence.status, evidence.fault)
+        elif evidence.fault is not None:
+            break
+        time.sleep(PAUSE)
+    return _judge_started(place, None, None)
+
+
+def _reclaim(place: AttemptPaths, launcher: str) -> RecoveredAttempt | None:
+    """Take an attempt back; None if it starts at this moment."""
+    try:
+        if not reclaim_start_file(place, START, start_file_text(launcher)):
+            return None
+    except (OSError, LauncherError) as error:
+        trouble = write_error(place.root)
+        if trouble is not None:
+            raise LauncherError(
+                f"attempts of former launchers cannot be taken back: {trouble}",
+                hint="Start the launcher again when this is put right.",
+            ) from error
+        # Where no launcher can take the start file, no wrapper can.
+        return RecoveredAttempt(Finding.GONE, fault=f"its directory cannot be used: {error}")
+    fault_points.point("launcher.taken_back")
+    # A wrapper that comes later does not run its script. One that lives on does so, and its start
+    # file was removed.
+    for _ in range(TRIES):
+        process = find_by_token(place.token)
+        if process is None or not is_wrapper_running(process, place.private):
+            return RecoveredAttempt(Finding.TAKEN_BACK)
+        time.sleep(PAUSE)
+    log.warning("%s: its start file was removed while it runs", place.run)
+    return RecoveredAttempt(Finding.RUNNING, process)
+
+
+def _judge_started(
+    place: AttemptPaths, recorded: ProcessIdentity | None, fault: str | None
+) -> RecoveredAttempt:
+    """Judge an attempt that started, or may have, by its process and its exit record."""
+    process = recorded or read_evidence(place)[1] or find_by_token(place.token)
+    alive = process is not None and is_wrapper_running(process, place.private)
+    # Read last: a process that was seen dead has left it by then, or never.
+    status, problem = exit_record(place)
+    evidence = Evidence(started=True, known=True, alive=alive, status=status)
+    faults_seen = (fault, _why_unknown(process), problem, read_evidence(place)[0].fault)
+    return RecoveredAttempt(judge(evidence), process, status, next(filter(None, faults_seen), None))
+
+
+def _why_unknown(process: ProcessIdentity | None) -> str | None:
+    """Return why nothing can be said of a process."""
+    if process is None or liveness(process) is not Liveness.UNKNOWN:
+        return None if process is None or not predates_boot(process) else MACHINE_RESTARTED
+    where = process.host or "another machine"
+    return f"process {process.pid} on {where}, in a container perhaps, cannot be seen from here"

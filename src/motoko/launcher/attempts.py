@@ -13,13 +13,14 @@ from motoko.launcher.claiming import Load, fits
 
 if TYPE_CHECKING:
     from motoko.core.records import RunKey, RunRecord
-    from motoko.launcher.claiming import AttemptOutcome, Terms
+    from motoko.core.run_options import RunOptions
     from motoko.launcher.executors.batch.submission_files import ArrayTask
     from motoko.launcher.executors.process_handle import ProcessHandle
+    from motoko.launcher.outcome import AttemptOutcome
     from motoko.launcher.run_directory import AttemptPaths
 
 
-LATELY: Final = 1.0  # seconds
+RECENT_SECONDS: Final = 1.0  # seconds
 ENDS_KEPT: Final = 64
 
 
@@ -38,7 +39,7 @@ class Attempt:
     set when nothing more is to be recorded.
     """
 
-    def __init__(self, record: RunRecord, terms: Terms, place: AttemptPaths) -> None:
+    def __init__(self, record: RunRecord, terms: RunOptions, place: AttemptPaths) -> None:
         self.record = record
         self.terms = terms
         self.place = place
@@ -52,7 +53,7 @@ class Attempt:
         self.began: float | None = None
         self.stop: Lifecycle | None = None
         self.past = False
-        self.read = record.harvested
+        self.read = record.outbox_offset
         self.failed: str | None = None
         self.misfits: set[str] = set()
         self.damaged = 0
@@ -70,7 +71,7 @@ class Attempt:
         return self.record.lifecycle is Lifecycle.START
 
 
-def started_at(record: RunRecord) -> float | None:
+def recorded_start_time(record: RunRecord) -> float | None:
     """Return when the database says that the present attempt started, None if it does not."""
     times = [m.time for m in record.history if m.attempt == record.attempt and m.state == "START"]
     return times[-1] if times and record.lifecycle is Lifecycle.START else None
@@ -156,7 +157,7 @@ class SlotPool:
             study = active.record.study
             runs[study] = runs.get(study, 0) + 1
             taken += active.terms.slots
-        lately = time.monotonic() - LATELY
+        lately = time.monotonic() - RECENT_SECONDS
         ended = sum(1 for at in self._ends if at > lately)
         return Load(taken, len(self._waiting), ended, runs)
 

@@ -9,16 +9,16 @@ from functools import partial
 from shutil import which
 from typing import TYPE_CHECKING, Any, Final
 
-from motoko.config import generator_name, load_workflow
-from motoko.core.parameter_space import GENERATORS
+from motoko.config import load_workflow
+from motoko.core.run_options import BASH, GENERATORS, SLURM, generator_name
 from motoko.errors import ConfigError, LauncherError, suggestion
-from motoko.launcher.claiming import LOCAL, SLURM, Capacity, ServedQueue
+from motoko.launcher.claiming import Capacity, ServedQueue
+from motoko.launcher.config_reload import ConfigReloader
 from motoko.launcher.executors.local_process import BashLauncher
 from motoko.launcher.launcher import Launcher, LauncherOptions
-from motoko.launcher.reloading import Reloader
 from motoko.launcher.schedulers.slurm.commands import SUBMIT, CommandRunner
 from motoko.server.state_dir import StateDir
-from motoko.storage.launcher_leases import machines
+from motoko.storage.leases import machine_names
 from motoko.storage.ownership import claim
 from motoko.storage.store import WorkflowStore, runs_directory
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from motoko.config import WorkflowSettings
 
-AHEAD: Final = 16  # runs claimed ahead, at most, where they are short
-OWN_FILES: Final = 40  # open files of a launcher beside one for each run
+MAX_AHEAD: Final = 16  # runs claimed ahead, at most, where they are short
+RESERVED_FILES: Final = 40  # open files of a launcher beside one for each run
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def build_launcher(
     store = WorkflowStore(StateDir.of(directory), config.studies)
     launcher = Launcher(store, options_of(config), BashLauncher(), CommandRunner())
     launcher.reload_by(
-        Reloader(
+        ConfigReloader(
             config,
             partial(load_workflow, directory),
             lambda found: launcher.prepare_change(found.studies, options_of(found)),
@@ -86,28 +86,30 @@ def build_options(
     lease: float,
 ) -> LauncherOptions:
     """Return what a launcher serves by a configuration."""
-    served = _served(config, studies)
+    served = _served_studies(config, studies)
     defaults = {name: config.options(name).given() for name in served}
     if generator is not None:
-        chosen = _generator(generator)
+        chosen = _parse_generator(generator)
         defaults = {name: {**given, "generator": chosen} for name, given in defaults.items()}
     limits = {name: config.max_concurrent_of(name) for name in served}
     per_study = {name: limit for name, limit in limits.items() if limit is not None}
-    local = Capacity(_at_once(config.max_concurrent or available_cores()), AHEAD, per_study)
+    local = Capacity(
+        _limit_by_open_files(config.max_concurrent or available_cores()), MAX_AHEAD, per_study
+    )
     return LauncherOptions(
         studies=served,
-        site=ServedQueue(frozenset(GENERATORS), machines(machine_name)),
-        capacities={LOCAL: local, SLURM: Capacity(config.queue.max_queued, 0, per_study)},
+        site=ServedQueue(frozenset(GENERATORS), machine_names(machine_name)),
+        capacities={BASH: local, SLURM: Capacity(config.queue.max_queued, 0, per_study)},
         limits=config.queue,
         defaults=defaults,
         lease=lease,
     )
 
 
-def _at_once(wanted: int) -> int:
+def _limit_by_open_files(wanted: int) -> int:
     """Return how many of so many runs this process has files enough for."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    possible = max(1, limit - OWN_FILES)
+    possible = max(1, limit - RESERVED_FILES)
     if limit != resource.RLIM_INFINITY and wanted > possible:
         log.warning(
             "max_concurrent is %d, but of %d files that may be open (ulimit -n) %d are left for "
@@ -135,7 +137,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _served(config: WorkflowSettings, studies: Sequence[str]) -> tuple[str, ...]:
+def _served_studies(config: WorkflowSettings, studies: Sequence[str]) -> tuple[str, ...]:
     names = [config.aliases.get(study, study) for study in studies]
     for name in names:
         if name not in config.task_managers:
@@ -146,7 +148,7 @@ def _served(config: WorkflowSettings, studies: Sequence[str]) -> tuple[str, ...]
     return tuple(dict.fromkeys(names)) or tuple(config.task_managers)
 
 
-def _generator(given: str) -> str:
+def _parse_generator(given: str) -> str:
     try:
         return generator_name(given)
     except ConfigError as error:

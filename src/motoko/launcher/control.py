@@ -1,44 +1,72 @@
-"""Requests to a running launcher: files in ``.wf/launcher.requests``, and a signal to look there.
+"""Find, start, stop and control the launchers of a workflow on this machine.
 
-A request was carried out when its file is gone.
+A request is a file in ``.wf/launcher.requests``, followed by a signal. The launcher removes the
+file when it has carried out the request.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
-import os
-import secrets
 import signal
-import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
+import anyio
+
+from motoko.config import load_workflow
 from motoko.errors import LauncherError
+from motoko.runtime.daemons import PidFile, module_command, spawn_detached
+from motoko.runtime.environment import environment_differences
+from motoko.runtime.file_lock import FileLock
 from motoko.runtime.files import private_directory, write_atomic
-from motoko.runtime.processes import current, is_alive
+from motoko.runtime.ports import SYSTEM
+from motoko.runtime.processes import (
+    Liveness,
+    current,
+    is_alive,
+    is_visible,
+    keeps_lease,
+    liveness,
+    signal_process,
+    terminate,
+)
+from motoko.storage.leases import machine_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
+    from motoko.runtime.ports import Runtime
     from motoko.runtime.processes import ProcessIdentity
     from motoko.server.state_dir import StateDir
 
 WAKE: Final = signal.SIGUSR1
-RECALL: Final = "recall"
+SUSPEND: Final = "suspend"
 RESUME: Final = "resume"
 END: Final = "end"
 SUFFIX: Final = ".json"
-LOOK: Final = 0.01
+POLL_SECONDS: Final = 0.01
+STOP_GRACE: Final = 10.0
+REQUEST_TIMEOUT: Final = 30.0
+START_TIMEOUT: Final = 40.0  # longer than a launcher takes to be ready
+RESTART_HINT: Final = "`motoko kill && motoko launcher` restarts it with this one"
+MAX_NAMES: Final = 8  # differing variables that a message names
+
+log = logging.getLogger(__name__)
+
+
+# -- requests --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ControlRequest:
-    """``recall``: stop the runs of a run name (None: all) and make them CREATED, claim no more of
-    them; ``resume``: claim them again; ``end``: end the launcher, and let its runs go on.
+    """A request to a launcher; ``run_name`` None: all run names.
 
-    ``unless_orchestrated``: leave the run name alone if an orchestrator has it again by then.
+    SUSPEND ends the runs, makes them CREATED and claims no more of them. RESUME claims them again.
+    END stops the launcher and leaves its runs running. ``unless_orchestrated``: do nothing if an
+    orchestrator has the run name by then.
     """
 
     action: str
@@ -47,7 +75,7 @@ class ControlRequest:
 
 
 def requests_directory(state: StateDir) -> Path:
-    """Return where requests are put."""
+    """Return the directory of request files."""
     return state.path / "launcher.requests"
 
 
@@ -57,40 +85,43 @@ def submit(
     request: ControlRequest,
     *,
     timeout: float,
-    lives: Callable[[], bool] | None = None,
+    is_running: Callable[[], bool] | None = None,
+    runtime: Runtime = SYSTEM,
 ) -> None:
-    """Have a launcher do something and wait until it is done, or the launcher no longer ``lives``.
+    """Submit a request and wait until the launcher has carried it out or exited.
 
-    By default its process tells whether it does. One that cannot be signalled, as in another
-    container, finds the request a little later. LauncherError if that takes longer than ``timeout``
-    seconds, after it has done what it was asked to do before.
+    ``is_running`` replaces the check of its process. A launcher in another container cannot be
+    signalled and polls for requests. LauncherError after ``timeout`` seconds, which start when all
+    earlier requests are done.
     """
-    lives = lives or (lambda: is_alive(launcher))
+    is_running = is_running or (lambda: is_alive(launcher))
+    clock = runtime.clock
     directory = private_directory(requests_directory(state))
-    # In the order of their names they are served.
-    path = directory / f"{launcher.label}-{time.monotonic_ns():020d}-{secrets.token_hex(6)}{SUFFIX}"
+    # The launcher serves requests in the order of their names.
+    order = int(clock.monotonic() * 1e9)
+    path = directory / f"{launcher.label}-{order:020d}-{runtime.random.token(6)}{SUFFIX}"
     write_atomic(path, json.dumps(asdict(request)).encode())
     deadline, before = math.inf, -1
     try:
         if is_alive(launcher):
-            os.kill(launcher.pid, WAKE)
-        while path.exists() and lives():
+            signal_process(launcher, WAKE)
+        while path.exists() and is_running():
             ahead = sum(other < path for other in directory.glob(f"{launcher.label}-*{SUFFIX}"))
             if ahead != before:
-                deadline, before = time.monotonic() + timeout, ahead
-            if time.monotonic() > deadline:
+                deadline, before = clock.monotonic() + timeout, ahead
+            if clock.monotonic() > deadline:
                 raise LauncherError(
                     f"the launcher (process {launcher.pid}) did not {request.action} "
                     f"within {timeout:g} s",
                     hint=f"Its log is {state.logs / 'launcher.log'}.",
                 )
-            time.sleep(LOOK)
+            clock.sleep(POLL_SECONDS)
     finally:
         path.unlink(missing_ok=True)
 
 
 def pending(state: StateDir) -> list[tuple[Path, ControlRequest]]:
-    """Return the requests to this process that were not carried out yet, in the order asked."""
+    """Return the pending requests to this process, in order of submission."""
     found: list[tuple[Path, ControlRequest]] = []
     for path in sorted(requests_directory(state).glob(f"{current().label}-*{SUFFIX}")):
         try:
@@ -98,3 +129,171 @@ def pending(state: StateDir) -> list[tuple[Path, ControlRequest]]:
         except (OSError, ValueError, TypeError):
             path.unlink(missing_ok=True)
     return found
+
+
+# -- launcher processes ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherProcess:
+    """A launcher that runs on this machine.
+
+    ``serves_all``: it serves all studies, later ones included. ``started_here``: this call started
+    it. ``unresponsive``: its last heartbeat is older than its lease.
+    """
+
+    process: ProcessIdentity
+    studies: tuple[str, ...]
+    machines: tuple[str, ...]
+    started_here: bool = False
+    unresponsive: bool = False
+    serves_all: bool = False
+    pid_file: PidFile | None = None
+
+    def is_running(self) -> bool:
+        """Return whether it still runs."""
+        found = liveness(self.process)
+        if found is Liveness.UNKNOWN:
+            return self.pid_file is not None and self.pid_file.owner_alive()
+        return found is Liveness.ALIVE
+
+    def environment_warning(self) -> str:
+        """Return a warning if its environment differs from this process's, else an empty text."""
+        names = environment_differences(self.process)
+        return (
+            f"the launcher (process {self.process.pid}) has another environment than this command: "
+            f"{join_names(names)}. Its runs get the launcher's; {RESTART_HINT}"
+            if names
+            else ""
+        )
+
+    def serves(self, study: str, machine_name: str | None) -> bool:
+        """Return whether it serves this study's runs for that machine."""
+        known = self.serves_all or study in self.studies
+        return known and not machine_names(machine_name).isdisjoint(self.machines)
+
+
+def running_launchers(state: StateDir, *, runtime: Runtime = SYSTEM) -> list[LauncherProcess]:
+    """Return the launchers of the workflow on this machine, those in other containers included."""
+    found = []
+    for path in sorted(state.path.glob("launcher*.json")):
+        file = PidFile(path)
+        record = file.read()
+        if record is not None and file.owner_alive():
+            info = record.info
+            try:
+                renewed = runtime.clock.uptime() - info.get("seen", 0.0) <= info["lease"]
+                served = tuple(info["studies"]), tuple(info["machines"])
+            except (LookupError, TypeError, AttributeError):
+                continue  # the file is damaged; the database knows the launcher
+            found.append(
+                LauncherProcess(
+                    record.process,
+                    *served,
+                    unresponsive=not keeps_lease(record.process, renewed=renewed),
+                    serves_all=info.get("everything", False),
+                    pid_file=file,
+                )
+            )
+    return found
+
+
+def start_launcher(
+    state: StateDir,
+    *,
+    generator: str | None = None,
+    studies: Sequence[str] | None = None,
+    machine_name: str | None = None,
+    lease: float | None = None,
+    hold: bool = False,
+    stop_runs: bool = False,
+) -> LauncherProcess:
+    """Start a launcher for those of these studies (None: all) that no launcher serves.
+
+    If all are served, return a launcher that serves them. Another launcher may replace it after
+    ``lease`` seconds without a heartbeat. With ``hold`` it claims nothing, with ``stop_runs`` it
+    stops its runs before it exits. Blocks until it is ready; LauncherError if it does not start.
+    """
+    private_directory(state.logs)
+    with start_lock(state) as lock:
+        # The database decides whether an unresponsive one may be replaced.
+        running = [found for found in running_launchers(state) if not found.unresponsive]
+        if running:
+            wanted = studies or list(load_workflow(state.path.parent).task_managers)
+            serving = {s: r for r in running for s in wanted if r.serves(s, machine_name)}
+            if not hold:
+                for text in sorted({r.environment_warning() for r in serving.values()} - {""}):
+                    log.warning("%s", text)
+            if len(serving) == len(wanted):
+                return serving[wanted[0]]
+            if serving:
+                studies = [study for study in wanted if study not in serving]
+        arguments = module_command("motoko.launcher.daemon", str(state.path.parent))
+        for option, value in (("--generator", generator), ("--machine_name", machine_name)):
+            arguments += [option, value] if value is not None else []
+        for study in studies or ():
+            arguments += ["--bd_study", study]
+        arguments += ["--lease", str(lease)] if lease is not None else []
+        arguments += ["--hold"] if hold else []
+        arguments += ["--stop-runs"] if stop_runs else []
+        daemon = spawn_detached(arguments, log=state.logs / "launcher.log", holding=lock)
+    served = tuple(daemon.announced.split()), tuple(sorted(machine_names(machine_name)))
+    return LauncherProcess(daemon.process, *served, started_here=True)
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return at most MAX_NAMES names and the number of the others."""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
+
+
+def start_lock(state: StateDir) -> FileLock:
+    """Return the lock that is held while a launcher starts, by the launcher as well."""
+    return FileLock(
+        state.path / "launcher.lock", purpose="starting a launcher", timeout=START_TIMEOUT
+    )
+
+
+def stop_launcher(
+    state: StateDir,
+    *,
+    stop_runs: bool = False,
+    run_name: str | None = None,
+    spared: Collection[str] = (),
+) -> bool:
+    """Stop the workflow's launchers on this machine; return whether any were running.
+
+    ``spared``: labels of processes to leave alone. Runs continue, unless ``stop_runs``: then those
+    of ``run_name`` (None: all) are ended and become CREATED, which counts as no attempt. Blocks.
+    """
+    found = [r for r in running_launchers(state) if r.process.label not in spared]
+    if stop_runs:
+        suspend_runs(state, run_name)
+    for running in found:
+        if is_visible(running.process):
+            anyio.run(terminate, running.process, STOP_GRACE)
+        else:
+            _submit(state, running, ControlRequest(END))
+    return bool(found)
+
+
+def suspend_runs(
+    state: StateDir, run_name: str | None = None, *, unless_orchestrated: bool = False
+) -> None:
+    """End the runs of ``run_name`` (None: all) and make them CREATED.
+
+    Their launcher claims them again after ``resume_runs``; so does a launcher started later.
+    ``unless_orchestrated``: do nothing if an orchestrator has the run name by then.
+    """
+    for running in running_launchers(state):
+        _submit(state, running, ControlRequest(SUSPEND, run_name, unless_orchestrated))
+
+
+def resume_runs(state: StateDir, run_name: str | None = None) -> None:
+    """Let the launchers claim suspended runs of ``run_name`` (None: all) again."""
+    for running in running_launchers(state):
+        _submit(state, running, ControlRequest(RESUME, run_name))
+
+
+def _submit(state: StateDir, running: LauncherProcess, request: ControlRequest) -> None:
+    submit(state, running.process, request, timeout=REQUEST_TIMEOUT, is_running=running.is_running)

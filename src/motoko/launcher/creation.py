@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from motoko.errors import StorageError
-from motoko.launcher.attempt_files import processes_working_in
-from motoko.server.lifecycle import create_database
+from motoko.launcher.attempt_files import find_process_in
 from motoko.storage.ownership import check, claim
+from motoko.storage.schema import create_database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ def create_workflow(store: WorkflowStore, *, replace: bool) -> None:
         check(store.state, runs)
         if replace or not store.state.database.exists():
             _check_unused(runs)
-    create_database(store.state, store.studies, replace=replace)
+    create_database(store.state, store.studies, replace=replace, runtime=store.runtime)
     for runs in roots:
         claim(store.state, runs)
         move_aside(runs)
@@ -34,7 +34,7 @@ def create_workflow(store: WorkflowStore, *, replace: bool) -> None:
 
 def _check_unused(runs: Path) -> None:
     for run in runs.glob("run-*"):
-        process = processes_working_in(str(run))
+        process = find_process_in(str(run))
         if process is not None:
             raise StorageError(
                 f"process {process.pid} still works in {run}, which would be moved aside",

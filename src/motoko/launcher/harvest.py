@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from motoko.core.changes import Change
     from motoko.core.records import RunKey
 
-CHUNK: Final = 2**20  # bytes read at a time: other runs wait for the commit of what they hold
-MAX_FIELDS: Final = 16 * 2**20  # characters of all fields of a run: a commit writes them together
+CHUNK_BYTES: Final = 2**20  # bytes read at a time: other runs wait for the commit of what they hold
+MAX_FIELD_CHARACTERS: Final = (
+    16 * 2**20
+)  # characters of all fields of a run: a commit writes them together
 MAX_SEARCH: Final = 256 * 2**20  # bytes of a record too large in which its end is looked for
 MAX_REASON: Final = 10_000  # characters of a reason that a script gives
 SHOWN_LINE: Final = 200
@@ -58,7 +60,7 @@ class OutboxUpdate:
         ]
 
 
-def read_updates(path: str, offset: int, *, chunk: int = CHUNK) -> OutboxUpdate:
+def read_updates(path: str, offset: int, *, chunk: int = CHUNK_BYTES) -> OutboxUpdate:
     """Read what was appended to the outbox ``path`` after byte ``offset``."""
     length = chunk
     while True:
@@ -88,7 +90,7 @@ def _end_of_line(path: str, offset: int, size: int) -> int:
     return size
 
 
-def lost_results(path: str, read: int) -> str | None:
+def outbox_loss(path: str, read: int) -> str | None:
     """Return what became of the outbox ``path`` of which ``read`` bytes were read, if it is gone.
 
     A script can remove it, or put another file in its place, with results that nobody has read.
@@ -148,16 +150,16 @@ def convert_fields(
     return converted, misfits
 
 
-def fitting(news: OutboxUpdate, known: Mapping[str, Any]) -> OutboxUpdate:
+def drop_oversized_fields(news: OutboxUpdate, known: Mapping[str, Any]) -> OutboxUpdate:
     """Return the news without the fields for which a run that has the fields ``known`` has no room.
 
     They count as damaged.
     """
-    if news.consumed <= MAX_FIELDS:
+    if news.consumed <= MAX_FIELD_CHARACTERS:
         return news  # nothing larger than all of the outbox can come from it
     sizes = {name: len(repr(value)) for name, value in {**known, **news.fields}.items()}
     dropped: list[str] = []
-    while sum(sizes.values()) > MAX_FIELDS and (new := sizes.keys() & news.fields.keys()):
+    while sum(sizes.values()) > MAX_FIELD_CHARACTERS and (new := sizes.keys() & news.fields.keys()):
         dropped.append(max(new, key=sizes.__getitem__))
         del sizes[dropped[-1]]
     fields = {name: value for name, value in news.fields.items() if name not in dropped}
@@ -165,11 +167,11 @@ def fitting(news: OutboxUpdate, known: Mapping[str, Any]) -> OutboxUpdate:
     return replace(news, fields=fields, damaged=(*news.damaged, *said))
 
 
-def failure_until(path: str, end: int) -> str | None:
+def failure_before(path: str, end: int) -> str | None:
     """Return why the script said that it failed in the first ``end`` bytes of its outbox."""
     failed, offset = None, 0
     while offset < end:
-        news = read_updates(path, offset, chunk=min(CHUNK, end - offset))
+        news = read_updates(path, offset, chunk=min(CHUNK_BYTES, end - offset))
         if news.consumed == offset:
             break
         offset = news.consumed

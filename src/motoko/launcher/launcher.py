@@ -15,23 +15,22 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from motoko.config import QueueLimits
-from motoko.core.states import NOT_ENDED, Lifecycle
+from motoko.core.run_options import BASH, SLURM
+from motoko.core.states import NON_TERMINAL, Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher.attempts import Attempt, PendingUpdates, SlotPool
-from motoko.launcher.claiming import LOCAL, SLURM
-from motoko.launcher.control import RECALL
+from motoko.launcher.control import SUSPEND
 from motoko.launcher.executors.base import ExecutorSet
 from motoko.launcher.executors.batch.decide import FILES_LAG
 from motoko.launcher.executors.batch.executor import BatchExecutor
 from motoko.launcher.executors.batch.queue_client import QueueClient
 from motoko.launcher.executors.batch.submission_files import memberships
 from motoko.launcher.executors.local import LocalExecutor
-from motoko.launcher.starts import Starts
+from motoko.launcher.start_notes import StartNotes
 from motoko.launcher.store_sync import StoreSync, SyncRound
-from motoko.storage import launcher_leases
-from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport
+from motoko.storage import leases
+from motoko.storage.leases import ORCHESTRATOR, LauncherRegistration, LauncherReport
 from motoko.storage.session import Session
-from motoko.storage.tables import ORCHESTRATOR
 from motoko.storage.threads import run_in_committer, run_in_thread
 
 if TYPE_CHECKING:
@@ -39,14 +38,14 @@ if TYPE_CHECKING:
 
     from motoko.config import StudyConfig
     from motoko.launcher.claiming import Capacity, ServedQueue
+    from motoko.launcher.config_reload import ConfigReloader
     from motoko.launcher.control import ControlRequest
     from motoko.launcher.executors.process_handle import Generator
-    from motoko.launcher.reloading import Reloader
     from motoko.launcher.schedulers.slurm.commands import CommandRunner
     from motoko.storage.feed import CommitNotice
     from motoko.storage.store import WorkflowStore
 
-SAFETY_SECONDS: Final = 30.0
+SAFETY_POLL_SECONDS: Final = 30.0
 STOP_GRACE: Final = 5.0
 GATHER_SECONDS: Final = 0.02
 
@@ -72,12 +71,12 @@ class LauncherOptions:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lease: float = 30.0
     stop_grace: float = STOP_GRACE
-    safety_poll: float = SAFETY_SECONDS
+    safety_poll: float = SAFETY_POLL_SECONDS
     files_lag: float = FILES_LAG
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class _NewConfig:
     studies: Mapping[str, StudyConfig]
     options: LauncherOptions
 
@@ -100,10 +99,11 @@ class Launcher:
             studies=options.studies,
             machines=tuple(sorted(options.site.machines)),
             lease=options.lease,
+            random=store.runtime.random,
         )
         self._books = StoreSync(store, self.me, options.site, options.capacities, options.defaults)
         self._notebook = PendingUpdates()
-        self._starts = Starts(store.state.path, self.me.name)
+        self._starts = StartNotes(store.state.path, self.me.name)
         self._crews = self._hire(generator, scheduler)
         self._held: set[str] = set()
         self._hold_all = False
@@ -111,18 +111,18 @@ class Launcher:
         self._obeying = asyncio.Lock()
         self._closing = False
         self._recovered = False
-        self._reloader: Reloader | None = None
-        self._changed: _Change | None = None
+        self._reloader: ConfigReloader | None = None
+        self._changed: _NewConfig | None = None
         self._problem = ""
 
     def _hire(self, generator: Generator, scheduler: CommandRunner) -> ExecutorSet:
         store, options, notebook = self._store, self._options, self._notebook
-        local, slurm = (SlotPool(options.capacities[name].slots) for name in (LOCAL, SLURM))
+        local, slurm = (SlotPool(options.capacities[name].slots) for name in (BASH, SLURM))
         here = str(store.state.path)
         mark = blake2b(os.fsencode(here), digest_size=6).hexdigest()
         return ExecutorSet(
             {
-                LOCAL: LocalExecutor(
+                BASH: LocalExecutor(
                     store, local, notebook, generator, owner=self.me.name,
                     grace=options.stop_grace, starts=self._starts,
                 ),
@@ -163,13 +163,13 @@ class Launcher:
             with anyio.CancelScope(shield=True):
                 await self._finish(fenced=fenced)
 
-    def reload_by(self, reloader: Reloader) -> None:
+    def reload_by(self, reloader: ConfigReloader) -> None:
         """Have the configuration looked at before runs are claimed."""
         self._reloader = reloader
 
     def prepare_change(self, studies: Mapping[str, StudyConfig], options: LauncherOptions) -> None:
         """Note what the next round is to work by. A reloader calls this, in a thread."""
-        self._changed = _Change(studies, options)
+        self._changed = _NewConfig(studies, options)
 
     def hold(self) -> None:
         """Claim nothing, and only attend to what former launchers left."""
@@ -195,8 +195,8 @@ class Launcher:
         try:
             tables = [session.tables.study(name) for name in self.me.studies]
             return any(
-                len(table.ids(None, lifecycles=NOT_ENDED))
-                > sum(len(table.ids(name, lifecycles=NOT_ENDED)) for name in held)
+                len(table.ids(None, lifecycles=NON_TERMINAL))
+                > sum(len(table.ids(name, lifecycles=NON_TERMINAL)) for name in held)
                 for table in tables
             )
         finally:
@@ -209,7 +209,7 @@ class Launcher:
 
     async def _obey(self, request: ControlRequest) -> None:
         name = request.run_name
-        if request.action != RECALL:
+        if request.action != SUSPEND:
             self._held = set() if name is None else self._held - {name}
             self._hold_all = self._hold_all and name is not None
             self._notebook.stir()
@@ -252,7 +252,7 @@ class Launcher:
                 await self._rounds()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise _first(group) from group
+            raise _first_error(group) from group
 
     async def _rounds(self) -> None:
         while not self._closing:
@@ -266,7 +266,7 @@ class Launcher:
                 await self._notebook.stirred()
             # While runs wait for slots more ends come soon: one commit for all of them.
             with anyio.move_on_after(GATHER_SECONDS):
-                await self._crews.named(LOCAL).pool.drained.wait()
+                await self._crews.named(BASH).pool.drained.wait()
 
     async def _settled(self) -> None:
         """Wait until a round that began after this call is over."""
@@ -286,7 +286,7 @@ class Launcher:
             self._problem = self._reloader.problem
             await self._renewed()
 
-    async def _apply(self, change: _Change) -> None:
+    async def _apply(self, change: _NewConfig) -> None:
         options = change.options
         # Runs of a study that is not there any more may still be under way.
         self._store.studies = {**self._store.studies, **change.studies}
@@ -336,7 +336,7 @@ class Launcher:
 
     async def _renew(self) -> None:
         while True:
-            await anyio.sleep(min(launcher_leases.RENEW_SECONDS, self._options.lease / 3))
+            await anyio.sleep(min(leases.RENEW_SECONDS, self._options.lease / 3))
             await self._renewed()
 
     async def _tell(self) -> None:
@@ -352,7 +352,7 @@ class Launcher:
         capacities = self._options.capacities
         return LauncherReport(
             {name: capacity.slots for name, capacity in capacities.items()},
-            dict(capacities[LOCAL].per_study),
+            dict(capacities[BASH].per_study),
             tuple(sorted(self._held)),
             self._hold_all,
             self._problem,
@@ -378,7 +378,7 @@ class Launcher:
             active = Attempt(orphan.record, orphan.terms, self._books.place(orphan.record))
             active.submission = submitted.get(active.token)
             # Without a submission it is here, whatever the configuration says of new ones.
-            generator = LOCAL if active.submission is None else SLURM
+            generator = BASH if active.submission is None else SLURM
             await self._crews.named(generator).take_over(active, restarted=orphan.restarted)
         self._notebook.stir()
 
@@ -404,7 +404,7 @@ class Launcher:
         await run_in_committer(self._store.database, self._books.close)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the first error of a group, in which later ones only follow from it."""
     first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    return _first_error(first) if isinstance(first, BaseExceptionGroup) else first

@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 PRIVATE: Final = ".motoko"
 MARKER: Final = "attempt"
 EXECUTABLE: Final = 0o100
-PIECE: Final = 1 << 20  # bytes of a study's file that are in memory at once
-LARGE_PIECE: Final = 1 << 26  # bytes that the system copies at once
+CHUNK_BYTES: Final = 1 << 20  # bytes of a study's file that are in memory at once
+KERNEL_COPY_BYTES: Final = 1 << 26  # bytes that the system copies at once
 # What copy_file_range says where it cannot copy between these files.
-UNSUPPORTED: Final = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
-TRIES: Final = 20
-THERE_ALREADY: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
+COPY_UNSUPPORTED: Final = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
+MAX_TRIES: Final = 20
+EXISTS_ERRORS: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 # Numbers have a bounded length: Python refuses to read those of thousands of digits.
 _MARKER: Final = re.compile(r"([0-9]{1,9}) ([0-9.]{1,40})\n?")
 # A backup that was restored may know fewer attempts than the directories show, but not by far.
-MOST_AHEAD: Final = 1000
+MAX_AHEAD: Final = 1000
 
 
 class AttemptSuperseded(LauncherError):
@@ -113,10 +113,12 @@ def _read_source(study: Path, name: str) -> ScriptFile:
     try:
         with open_regular(path) as file:
             found = os.fstat(file.fileno())
-            content = file.read(PIECE) or b""  # None where there is nothing yet, as in /proc/kmsg
+            content = (
+                file.read(CHUNK_BYTES) or b""
+            )  # None where there is nothing yet, as in /proc/kmsg
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
-    large = path if found.st_size > PIECE else None
+    large = path if found.st_size > CHUNK_BYTES else None
     return ScriptFile(name, content, bool(found.st_mode & EXECUTABLE), large)
 
 
@@ -133,7 +135,7 @@ def create(
     """
     draft = place.draft
     try:
-        _begin(place, draft)
+        _create_draft(place, draft)
         name, content = inputs
         _write(f"{draft}/{PRIVATE}/{place.token}/{name}", content, PRIVATE_FILE)
         _write(f"{draft}/{PRIVATE}/{place.token}/{OUTBOX}", HEADER, PRIVATE_FILE)
@@ -147,7 +149,7 @@ def create(
             else:
                 _copy(source.large, path, mode)
         check()
-        _make_room(place)
+        _move_aside(place)
         _publish(place, draft)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
@@ -163,14 +165,14 @@ def reclaim_start_file(place: AttemptPaths, start: str, content: bytes) -> bool:
     there is that of a later attempt, this one cannot start any more.
     """
     draft = f"{place.draft}.back"
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         found = read_marker(place.run)
         if found is not None and found[1] == place.stamp and found[0] >= place.attempt:
             shutil.rmtree(place.draft, ignore_errors=True)
-            return found[0] > place.attempt or _take_start(place, start, content)
+            return found[0] > place.attempt or _create_start_file(place, start, content)
         try:
-            _begin(place, draft)
-            _make_room(place)
+            _create_draft(place, draft)
+            _move_aside(place)
             _publish(place, draft)
         except AttemptSuperseded:  # the other launcher did the same step at the same time
             continue
@@ -181,7 +183,7 @@ def reclaim_start_file(place: AttemptPaths, start: str, content: bytes) -> bool:
     )
 
 
-def _take_start(place: AttemptPaths, start: str, content: bytes) -> bool:
+def _create_start_file(place: AttemptPaths, start: str, content: bytes) -> bool:
     os.makedirs(place.private, PRIVATE_DIRECTORY, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
@@ -193,7 +195,7 @@ def _take_start(place: AttemptPaths, start: str, content: bytes) -> bool:
     return True
 
 
-def is_whole(place: AttemptPaths) -> bool:
+def is_intact(place: AttemptPaths) -> bool:
     """Return whether the run directory is this attempt's, and holds the attempt's own."""
     return read_marker(place.run) == (place.attempt, place.stamp) and os.path.isdir(place.private)
 
@@ -204,7 +206,7 @@ def read_marker(run: str) -> tuple[int, str] | None:
     return None if found is None else (int(found[1]), found[2])
 
 
-def _begin(place: AttemptPaths, draft: str) -> None:
+def _create_draft(place: AttemptPaths, draft: str) -> None:
     os.makedirs(place.root, PRIVATE_DIRECTORY, exist_ok=True)
     try:
         os.mkdir(draft, PRIVATE_DIRECTORY)
@@ -216,12 +218,12 @@ def _begin(place: AttemptPaths, draft: str) -> None:
     _write(f"{draft}/{PRIVATE}/{MARKER}", marker, PRIVATE_FILE)
 
 
-def _make_room(place: AttemptPaths) -> None:
+def _move_aside(place: AttemptPaths) -> None:
     """Move what is in the way aside, to a name that only contents of that attempt get."""
     if not os.path.lexists(place.run):
         return
     found = read_marker(place.run)
-    if found is None or found[1] != place.stamp or found[0] > place.attempt + MOST_AHEAD:
+    if found is None or found[1] != place.stamp or found[0] > place.attempt + MAX_AHEAD:
         aside = f"{place.run}.before-{place.token}"
     elif found[0] >= place.attempt:
         raise AttemptSuperseded(
@@ -236,7 +238,7 @@ def _make_room(place: AttemptPaths) -> None:
         except FileNotFoundError as error:
             raise AttemptSuperseded(f"another launcher moved {place.run} aside") from error
         except OSError as error:
-            if error.errno not in THERE_ALREADY:
+            if error.errno not in EXISTS_ERRORS:
                 raise
             # What has that name is of former times, unless another launcher moved this there.
             if read_marker(place.run) != found:
@@ -247,7 +249,7 @@ def _publish(place: AttemptPaths, draft: str) -> None:
     try:
         os.rename(draft, place.run)
     except OSError as error:
-        if error.errno in THERE_ALREADY:
+        if error.errno in EXISTS_ERRORS:
             raise AttemptSuperseded(f"another launcher prepared {place.run}") from error
         raise
 
@@ -260,12 +262,12 @@ def _copy(source: Path, path: str, mode: int) -> None:
         raise SourceError(f"{source} cannot be read: {error.strerror}") from error
     with origin, _new(path, mode) as copy:
         try:
-            while os.copy_file_range(origin.fileno(), copy.fileno(), LARGE_PIECE):
+            while os.copy_file_range(origin.fileno(), copy.fileno(), KERNEL_COPY_BYTES):
                 pass
         except OSError as error:
-            if error.errno not in UNSUPPORTED:
+            if error.errno not in COPY_UNSUPPORTED:
                 raise
-            shutil.copyfileobj(origin, copy, PIECE)
+            shutil.copyfileobj(origin, copy, CHUNK_BYTES)
 
 
 def _new(path: str, mode: int) -> FileIO:

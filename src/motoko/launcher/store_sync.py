@@ -15,33 +15,33 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import EditRun
 from motoko.core.edits import Claim, EndAttempt, MarkStarted, Requeue, SetReason, TransferAttempt
+from motoko.core.run_options import RunOptions
 from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import ConfigError, ConflictError, LauncherError, UnknownRunError
-from motoko.launcher.attempt_files import record_missing, write_exit_record
-from motoko.launcher.claiming import (
-    ClaimPlan,
-    Terms,
-    choose_claims,
+from motoko.launcher.attempt_files import describe_missing_exit, mark_ended
+from motoko.launcher.claiming import ClaimPlan, choose_claims
+from motoko.launcher.harvest import (
+    MAX_FIELD_CHARACTERS,
+    OutboxUpdate,
+    convert_fields,
+    drop_oversized_fields,
+    outbox_loss,
+    read_updates,
+)
+from motoko.launcher.outcome import (
     outcome_of_exit,
     with_damage,
     with_fields_checked,
     with_processes_left,
 )
-from motoko.launcher.harvest import (
-    MAX_FIELDS,
-    OutboxUpdate,
-    convert_fields,
-    fitting,
-    lost_results,
-    read_updates,
-)
 from motoko.launcher.run_directory import AttemptPaths
 from motoko.runtime import fault_points
-from motoko.storage import launcher_leases
+from motoko.runtime.processes import predates_boot
+from motoko.storage import leases
 from motoko.storage.commit import run_transaction
+from motoko.storage.schema import create_tables
 from motoko.storage.scripts import scripts_digest
 from motoko.storage.session import LeaseGuard, Session
-from motoko.storage.tables import initialise
 from motoko.worker import OUTBOX
 
 if TYPE_CHECKING:
@@ -52,18 +52,19 @@ if TYPE_CHECKING:
     from motoko.core.changes import Change
     from motoko.core.records import RunRecord
     from motoko.launcher.attempts import Attempt, AttemptEnd, UpdateNotes
-    from motoko.launcher.claiming import AttemptOutcome, Capacity, Load, ServedQueue
-    from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport
+    from motoko.launcher.claiming import Capacity, Load, ServedQueue
+    from motoko.launcher.outcome import AttemptOutcome
+    from motoko.storage.leases import LauncherRegistration, LauncherReport
     from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
-TRIES: Final = 50
-LOOK_AHEAD: Final = 64  # records read at a time while looking for runs to claim
+MAX_COMMIT_TRIES: Final = 50
+RECORD_BATCH: Final = 64  # records read at a time while looking for runs to claim
 # What the outboxes and the runs they belong to may hold for one commit; others wait for it.
-MAX_ROUND: Final = 8 * 2**20
-CUT_SHORT: Final = "its outbox was not read to its end"
-SHOWN: Final = 3  # damaged outbox lines that are logged, of each reading
-FREE: Final = "nothing holds it up any more"  # what a scheduler said before is over
+MAX_COMMIT_BYTES: Final = 8 * 2**20
+OUTBOX_TRUNCATED: Final = "its outbox was not read to its end"
+SHOWN_LINES: Final = 3  # damaged outbox lines that are logged, of each reading
+NO_LONGER_HELD: Final = "nothing holds it up any more"  # what a scheduler said before is over
 SHOWN_TEXT: Final = 200  # characters of what is wrong with a field: its value may be long
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class SyncResult:
     the run is no longer this launcher's, or not there at all.
     """
 
-    claims: tuple[tuple[RunRecord, Terms], ...] = ()
+    claims: tuple[tuple[RunRecord, RunOptions], ...] = ()
     wake_at: float | None = None
     unfinished: tuple[Attempt, ...] = ()
     cancelled: tuple[Attempt, ...] = ()
@@ -99,11 +100,11 @@ class SyncResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Orphan:
+class OrphanedAttempt:
     """An attempt whose launcher is gone; ``restarted``: because its machine was."""
 
     record: RunRecord
-    terms: Terms
+    terms: RunOptions
     restarted: bool
 
 
@@ -119,7 +120,7 @@ class _Draft:
     @property
     def full(self) -> bool:
         """Whether outboxes that were not read yet have to wait for the next commit."""
-        return self.size > MAX_ROUND
+        return self.size > MAX_COMMIT_BYTES
 
 
 class StoreSync:
@@ -146,17 +147,17 @@ class StoreSync:
         """Take the lease and begin; LauncherError where another launcher has the work."""
         studies = self._me.studies  # a study may be new in motoko.yaml
         run_transaction(
-            self._store.database, lambda root: initialise(root, studies), initialising=True
+            self._store.database, lambda root: create_tables(root, studies), initialising=True
         )
         now = self._store.steady()
-        self._transact(lambda tables: launcher_leases.register(tables, self._me, now, report))
+        self._transact(lambda tables: leases.register_launcher(tables, self._me, now, report))
         guard = LeaseGuard(self._me.key, self._me.token)
         self._session = Session(self._store.database, guard=guard, source=self._me.name)
 
     def renew(self, report: LauncherReport | None = None) -> None:
         """Renew the lease; Fenced if another launcher has taken over."""
         now = self._store.steady()
-        self._transact(lambda tables: launcher_leases.renew(tables, self._me, now, report))
+        self._transact(lambda tables: leases.renew_launcher(tables, self._me, now, report))
 
     def change(
         self,
@@ -168,11 +169,11 @@ class StoreSync:
         """Work by a changed configuration; return the registration with the studies served."""
         studies = me.studies
         run_transaction(
-            self._store.database, lambda root: initialise(root, studies), initialising=True
+            self._store.database, lambda root: create_tables(root, studies), initialising=True
         )
         now = self._store.steady()
         self._me = run_transaction(
-            self._store.database, lambda tables: launcher_leases.change(tables, me, now, report)
+            self._store.database, lambda tables: leases.change_launcher(tables, me, now, report)
         )
         self._capacities, self._defaults = capacities, defaults
         return self._me
@@ -182,7 +183,7 @@ class StoreSync:
         if self._session is not None:
             self._session.close()
             self._session = None
-        self._transact(lambda tables: launcher_leases.withdraw(tables, self._me))
+        self._transact(lambda tables: tables.drop_lease(self._me.key))
 
     def _transact(self, work: Callable[[Tables], object]) -> None:
         run_transaction(self._store.database, work)
@@ -199,7 +200,7 @@ class StoreSync:
     def settle(self, turn: SyncRound) -> SyncResult:
         """Commit a round. What somebody else changed meanwhile is looked at again."""
         draft = self._draft(turn.notes)
-        for attempt in range(TRIES):
+        for attempt in range(MAX_COMMIT_TRIES):
             self.session.refresh()
             try:
                 result = self._apply(draft, turn)
@@ -216,7 +217,7 @@ class StoreSync:
                 active.failed = _failure(active, news)
             self._note_records((*turn.notes.started, *turn.notes.adopted))
             return result
-        raise LauncherError(f"a commit met conflicts {TRIES} times")
+        raise LauncherError(f"a commit met conflicts {MAX_COMMIT_TRIES} times")
 
     def _note_records(self, attempts: tuple[Attempt, ...]) -> None:
         for active in attempts:
@@ -271,15 +272,15 @@ class StoreSync:
         return ClaimPlan(claimed, min(moments, default=None))
 
     def _chosen(self, generator: str, load: Load, held: frozenset[str], now: float) -> ClaimPlan:
-        def terms_of(record: RunRecord) -> Terms | None:
+        def terms_of(record: RunRecord) -> RunOptions | None:
             return None if record.run_name in held else self.terms(record)
 
         queues = [(study, self._created(study, generator)) for study in self._me.studies]
         return choose_claims(queues, terms_of, self._capacities[generator], load, now)
 
-    def terms(self, record: RunRecord) -> Terms:
+    def terms(self, record: RunRecord) -> RunOptions:
         """Return how a run is to be executed."""
-        return Terms.of(self._defaults[record.study], record.resources)
+        return RunOptions.resolve(self._defaults[record.study], record.options)
 
     def _created(self, study: str, generator: str) -> Iterator[RunRecord]:
         defaults = self._defaults[study]
@@ -287,13 +288,13 @@ class StoreSync:
         def served(asked: str, machine: str) -> bool:
             given = {"generator": asked or None, "machine_name": machine or None}
             resources = {name: value for name, value in given.items() if value is not None}
-            terms = Terms.of(defaults, resources)
+            terms = RunOptions.resolve(defaults, resources)
             return terms.generator == generator and self._site.serves(terms)
 
         table = self.session.tables.study(study)
         ids = table.waiting(served)
-        for start in range(0, len(ids), LOOK_AHEAD):
-            yield from table.records(ids[start : start + LOOK_AHEAD])
+        for start in range(0, len(ids), RECORD_BATCH):
+            yield from table.records(ids[start : start + RECORD_BATCH])
 
     # -- recording -------------------------------------------------------------------------
 
@@ -311,7 +312,7 @@ class StoreSync:
                 self._read(draft, active, now)
         for active, text in notes.remarks:
             if active not in leaving:
-                remark = SetReason(active.token, now, text or None, text or FREE)
+                remark = SetReason(active.token, now, text or None, text or NO_LONGER_HELD)
                 draft.changes.append(EditRun(active.key, remark))
         for active, cause, later in notes.requeued:
             not_before = self._store.steady() + later if later else 0.0
@@ -328,9 +329,11 @@ class StoreSync:
         return EditRun(active.key, MarkStarted(active.token, at, self._cause, identity))
 
     def _read(self, draft: _Draft, active: Attempt, now: float) -> OutboxUpdate:
-        news = fitting(read_updates(self._outbox(active), active.read), active.record.fields)
-        draft.size += news.consumed - active.read + min(active.read, MAX_FIELDS)
-        for line in news.damaged[:SHOWN]:
+        news = drop_oversized_fields(
+            read_updates(self._outbox(active), active.read), active.record.fields
+        )
+        draft.size += news.consumed - active.read + min(active.read, MAX_FIELD_CHARACTERS)
+        for line in news.damaged[:SHOWN_LINES]:
             log.warning("run %s: a damaged line in its outbox is ignored: %s", active.key, line)
         active.damaged += len(news.damaged)
         news = self._typed(active, news)
@@ -360,7 +363,7 @@ class StoreSync:
             return
         if not active.recorded_start and active.since is not None:
             draft.changes.append(self._started(active, ended.at))
-        write_exit_record(active.place)
+        mark_ended(active.place)
         if active.stop is Lifecycle.CREATED:
             cause = f"recalled by launcher {self._me.name}"
             draft.changes.append(EditRun(active.key, Requeue(active.token, ended.at, cause)))
@@ -369,9 +372,9 @@ class StoreSync:
         if news.more and active.stop is None:
             draft.unfinished.append(active)
             return
-        fault = ended.fault or news.fault or lost_results(self._outbox(active), active.read)
+        fault = ended.fault or news.fault or outbox_loss(self._outbox(active), active.read)
         if fault is None and ended.status is None:
-            fault = record_missing(active.place)
+            fault = describe_missing_exit(active.place)
         found = ended.ending or outcome_of_exit(
             ended.status,
             stopped=active.stop,
@@ -380,7 +383,7 @@ class StoreSync:
             fault=fault,
         )
         if news.more:  # who asked for its end does not wait for all that it may have written
-            found = replace(found, reason=f"{found.reason}; {CUT_SHORT}")
+            found = replace(found, reason=f"{found.reason}; {OUTBOX_TRUNCATED}")
         found = with_processes_left(self._checked(active, found, news), active.left)
         terms = active.terms
         edit = EndAttempt(
@@ -411,11 +414,11 @@ class StoreSync:
 
     # -- what others left ------------------------------------------------------------------
 
-    def orphans(self, known: frozenset[str]) -> list[Orphan]:
+    def orphans(self, known: frozenset[str]) -> list[OrphanedAttempt]:
         """Return the attempts of launchers that are gone; from here on those commit nothing."""
         self.session.refresh()
         now = self._store.steady()
-        found: list[tuple[RunRecord, Terms]] = []
+        found: list[tuple[RunRecord, RunOptions]] = []
         for study in self._me.studies:
             table = self.session.tables.study(study)
             ids = table.ids(None, lifecycles=[state.value for state in ACTIVE])
@@ -426,13 +429,13 @@ class StoreSync:
         owners = {record.launcher or "" for record, _ in found} - {self._me.name}
         restarted = {
             launcher.name
-            for launcher in launcher_leases.launchers(self.session.tables)
-            if launcher.before_restart
+            for launcher in leases.registered_launchers(self.session.tables)
+            if predates_boot(launcher.identity)
         }
         gone = {owner for owner in owners if self._fence(owner, now)}
         self.session.refresh()
         return [
-            Orphan(self.session.run(record.key), terms, record.launcher in restarted)
+            OrphanedAttempt(self.session.run(record.key), terms, record.launcher in restarted)
             for record, terms in found
             if (record.launcher or "") in gone
         ]
@@ -441,7 +444,7 @@ class StoreSync:
         """Return the launchers that work, and those that attempts which have not ended name."""
         self.session.refresh()
         tables = self.session.tables
-        names = {launcher.name for launcher in launcher_leases.launchers(tables)}
+        names = {launcher.name for launcher in leases.registered_launchers(tables)}
         for study in tables.study_names():
             table = tables.study(study)
             ids = table.ids(None, lifecycles=[state.value for state in ACTIVE])
@@ -450,9 +453,7 @@ class StoreSync:
 
     def _fence(self, name: str, now: float) -> bool:
         return bool(
-            run_transaction(
-                self._store.database, lambda tables: launcher_leases.fence(tables, name, now)
-            )
+            run_transaction(self._store.database, lambda tables: leases.fence(tables, name, now))
         )
 
     def place(self, record: RunRecord) -> AttemptPaths:

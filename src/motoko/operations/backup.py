@@ -8,14 +8,14 @@ import shutil
 from typing import TYPE_CHECKING
 
 from motoko.errors import DatabaseExistsError, NoDatabaseError, StorageError
-from motoko.launcher.daemon import running_launchers
-from motoko.launcher.users import others
+from motoko.launcher.control import running_launchers
+from motoko.launcher.workflow_users import other_users
 from motoko.operations.overview import server_process
 from motoko.operations.shutdown import running_orchestrators
 from motoko.runtime.files import private_directory
 from motoko.server.integrity import check_whole
 from motoko.server.lifecycle import explain_error
-from motoko.server.temp_files import WORKSHOP
+from motoko.server.temp_files import DRAFT_PREFIX
 from motoko.storage import salvage as salvaging
 from motoko.storage.backup import DatabaseSummary, copy_database, install_database, summarise
 from motoko.storage.store import WorkflowStore
@@ -71,7 +71,7 @@ def salvage(state: StateDir, source: Path | None, *, replace: bool = False) -> S
         if not own:
             _check_replaceable(state, replace=replace)
         private_directory(state.path)
-        workshop = private_directory(state.path / f"{WORKSHOP}{os.urandom(6).hex()}")
+        workshop = private_directory(state.path / f"{DRAFT_PREFIX}{os.urandom(6).hex()}")
         try:
             made = workshop / state.database.name
             found = salvaging.salvage(file, made)
@@ -114,7 +114,7 @@ def _check_unused(state: StateDir) -> None:
     busy += [
         f"a launcher (process {launcher.process.pid})" for launcher in running_launchers(state)
     ]
-    busy += [f"process {pid}" for pid in others(state)]
+    busy += [f"process {pid}" for pid in other_users(state)]
     server = server_process(state)
     if server is not None:
         busy.append(f"its database server (process {server})")

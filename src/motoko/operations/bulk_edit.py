@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Retry
-from motoko.core.states import ACTIVE, BAD_OUTCOMES, Lifecycle
+from motoko.core.states import ACTIVE, FAILURES, Lifecycle
 from motoko.errors import StateError
 from motoko.operations import selection
 from motoko.storage.scripts import scripts_digest
@@ -30,7 +30,7 @@ def failed_runs(
 ) -> list[RunRecord]:
     """Return the runs that ended badly and satisfy all constraints."""
     found = _matching(workflow, study, constraints, run_name)
-    return [record for record in found if record.lifecycle in BAD_OUTCOMES]
+    return [record for record in found if record.lifecycle in FAILURES]
 
 
 def outdated(
@@ -45,7 +45,7 @@ def outdated(
         name: scripts_digest(manager.bd_config) for name, manager in workflow.task_managers.items()
     }
     found = _matching(workflow, study, constraints, run_name)
-    return [r for r in found if r.lifecycle.ended and r.scripts != digests[r.study]]
+    return [r for r in found if r.lifecycle.is_terminal and r.scripts != digests[r.study]]
 
 
 def cancellable(
@@ -90,7 +90,9 @@ def _change(workflow: Workflow, records: Iterable[RunRecord], edit: RunEdit) -> 
     for start in range(0, len(keys), BATCH):
         batch = keys[start : start + BATCH]
         try:
-            workflow.store.script.write(*(EditRun(key, edit, blind=True) for key in batch))
+            workflow.store.autocommit_scope.write(
+                *(EditRun(key, edit, blind=True) for key in batch)
+            )
             done += batch
         except StateError:  # some moved meanwhile: one by one, those that still can be
             done += [key for key in batch if _change_one(workflow, key, edit)]
@@ -99,7 +101,7 @@ def _change(workflow: Workflow, records: Iterable[RunRecord], edit: RunEdit) -> 
 
 def _change_one(workflow: Workflow, key: RunKey, edit: RunEdit) -> bool:
     try:
-        workflow.store.script.write(EditRun(key, edit, blind=True))
+        workflow.store.autocommit_scope.write(EditRun(key, edit, blind=True))
     except StateError:
         return False
     return True

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import LauncherError, UnknownRunError
-from motoko.launcher.daemon import running_launchers, start_launcher, stop_launcher
-from motoko.launcher.users import services_lock
+from motoko.launcher.control import running_launchers, start_launcher, stop_launcher
+from motoko.launcher.workflow_users import services_lock
 from motoko.operations import bulk_edit
 from motoko.operations.explain import LauncherCoverage
-from motoko.storage.launcher_leases import machines
+from motoko.storage.leases import machine_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunKey, RunRecord
-    from motoko.launcher.daemon import LauncherProcess
+    from motoko.launcher.control import LauncherProcess
     from motoko.server.state_dir import StateDir
     from motoko.storage.session import Session
 
@@ -92,7 +92,7 @@ def _end_deserted(
         with launchers_on_hold(state, _needed(workflow, known)) as started:
 
             def works() -> bool:
-                return not started or any(running.lives() for running in started)
+                return not started or any(running.is_running() for running in started)
 
             _wait(workflow, awaited, deadline, works)
     for record in left:
@@ -119,7 +119,7 @@ def launchers_on_hold(
     try:
         for machine, studies in needed.items():
             running = start_launcher(state, hold=True, studies=studies, machine_name=machine)
-            if running.here:
+            if running.started_here:
                 started.append(running)
         yield started
     finally:
@@ -131,7 +131,7 @@ def launchers_on_hold(
 def _needed(workflow: Workflow, runs: Iterable[RunRecord]) -> dict[str | None, list[str]]:
     """Return which studies need a launcher, by machine; None: this one."""
     store = workflow.store
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         serving = LauncherCoverage.of(session.tables, workflow.config, store.steady())
     return needed(serving, runs)
 
@@ -143,21 +143,21 @@ def needed(serving: LauncherCoverage, runs: Iterable[RunRecord]) -> dict[str | N
     """
     found: dict[str | None, set[str]] = {}
     for record in (record for record in runs if record.study in serving.defaults):
-        machine = serving.machine(record.study, record.resources.get("machine_name"))
-        here = machine in machines(None)
+        machine = serving.machine(record.study, record.options.get("machine_name"))
+        here = machine in machine_names(None)
         found.setdefault(None if here else machine, set()).add(record.study)
     return {machine: sorted(studies) for machine, studies in found.items()}
 
 
 def _deserted(workflow: Workflow, keys: Iterable[RunKey]) -> list[RunRecord]:
     store = workflow.store
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         serving = LauncherCoverage.of(session.tables, workflow.config, store.steady())
         return [record for record in _going(session, keys) if not serving.attended(record)]
 
 
 def _active(workflow: Workflow, keys: Iterable[RunKey]) -> bool:
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         return any(_going(session, keys))
 
 
@@ -166,11 +166,11 @@ def _outcomes(
 ) -> tuple[dict[RunKey, Lifecycle], list[RunKey]]:
     ended: dict[RunKey, Lifecycle] = {}
     going: list[RunKey] = []
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         for key in keys:
             with contextlib.suppress(UnknownRunError):
                 lifecycle = session.run(key).lifecycle
-                if lifecycle.ended:
+                if lifecycle.is_terminal:
                     ended[key] = lifecycle
                 else:
                     going.append(key)

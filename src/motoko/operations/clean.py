@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from motoko.core.changes import DeleteRun, EditRun
 from motoko.core.states import ACTIVE
 from motoko.errors import ConflictError, MotokoError, UnknownRunError
-from motoko.launcher import removal
+from motoko.launcher import directory_removal
 from motoko.operations import cancel, selection
 from motoko.operations.cancel import END_SECONDS
-from motoko.storage.leases import holders
+from motoko.storage.leases import live_orchestrators
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunKey, RunRecord
-    from motoko.launcher.removal import Obstacle
+    from motoko.launcher.directory_removal import Obstacle
     from motoko.operations.cancel import CancelResult
     from motoko.storage.store import WorkflowStore
 
@@ -33,7 +33,7 @@ class _Unmoved:
     def apply(self, run: RunRecord) -> RunRecord:
         return run
 
-    def disturbed(self, seen: RunRecord, fresh: RunRecord) -> bool:
+    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
         return (seen.lifecycle, seen.attempt) != (fresh.lifecycle, fresh.attempt)
 
 
@@ -62,7 +62,7 @@ def candidates(
     """
     parsed = selection.parse(workflow, study, constraints)
     found = selection.matching(workflow, parsed, run_name)
-    return CleanupPlan([r for r in found if constraints or r.lifecycle.ended])
+    return CleanupPlan([r for r in found if constraints or r.lifecycle.is_terminal])
 
 
 def end(
@@ -105,23 +105,23 @@ def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> Deleted:
     for start in range(0, len(records) or 1, BATCH):
         keys = [record.key for record in records[start : start + BATCH]]
         for key in keys:
-            problems = removal.obstacles(store.runs_root(key.study), key.id)
+            problems = directory_removal.find_obstacles(store.runs_root(key.study), key.id)
             if problems:
                 kept[key] = problems
         deleted += _delete(store, [key for key in keys if key not in kept])
-        left = removal.sweep(store)
+        left = directory_removal.remove_pending(store)
     return Deleted(deleted, kept, left)
 
 
 def pending(workflow: Workflow) -> int:
     """Return how many deleted runs still have directories that are to be removed."""
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         return len(session.tables.pending_removals())
 
 
 def _check_unused(store: WorkflowStore, run_names: set[str]) -> None:
-    with store.script.view() as session:
-        busy = holders(session.tables, store.steady())
+    with store.autocommit_scope.read() as session:
+        busy = live_orchestrators(session.tables, store.steady())
     for run_name in sorted(run_names & busy.keys()):
         raise MotokoError(
             f"run name {run_name!r} has an orchestrator: {busy[run_name]}",

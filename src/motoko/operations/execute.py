@@ -13,8 +13,8 @@ import anyio
 from motoko.errors import MotokoError, ServerError
 from motoko.operations.explain import LauncherCoverage
 from motoko.operations.overview import Progress, progress
-from motoko.orchestrator.calling import problem_of
-from motoko.orchestrator.cancellation import end_other_tasks
+from motoko.orchestrator.actions import to_exception
+from motoko.orchestrator.asyncio_tasks import end_other_tasks
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 
@@ -70,11 +70,11 @@ def execute(
             raise KeyboardInterrupt(interruption.signal)
 
     try:
-        with interruption.insisting(workflow.store.wind_up):
+        with interruption.insisting(workflow.store.drain):
             anyio.run(all_of_it)
     except SystemExit as error:
         # In a task that user code started, which asyncio lets end the loop.
-        problem = problem_of(error)
+        problem = to_exception(error)
         problem.add_note("in the orchestrator, in a concurrent task of its own")
         raise problem from None
     except KeyboardInterrupt:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from motoko.config import load_workflow
+from motoko.core.run_options import SLURM, RunOptions
 from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import ConfigError, NoDatabaseError
-from motoko.launcher.claiming import SLURM, Terms, fits
-from motoko.storage.launcher_leases import live_launchers, report_of
+from motoko.launcher.claiming import fits
+from motoko.storage.leases import launcher_report, live_launchers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from motoko.config import WorkflowSettings
     from motoko.core.records import RunRecord
-    from motoko.storage.launcher_leases import LauncherRegistration, LauncherReport
+    from motoko.storage.leases import LauncherRegistration, LauncherReport
     from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
@@ -41,14 +42,15 @@ class LauncherCoverage:
     def of(cls, tables: Tables, config: WorkflowSettings, now: float) -> LauncherCoverage:
         """Return who serves the studies of a workflow."""
         found = [
-            (launcher, report_of(tables, launcher)) for launcher in live_launchers(tables, now)
+            (launcher, launcher_report(tables, launcher))
+            for launcher in live_launchers(tables, now)
         ]
         defaults = {name: config.options(name).given() for name in config.task_managers}
         return cls(found, defaults, now)
 
-    def terms(self, record: RunRecord) -> Terms:
+    def terms(self, record: RunRecord) -> RunOptions:
         """Return how a run is to be executed."""
-        return Terms.of(self.defaults.get(record.study, {}), record.resources)
+        return RunOptions.resolve(self.defaults.get(record.study, {}), record.options)
 
     def serving(
         self, study: str, machine: str
@@ -78,7 +80,7 @@ class LauncherCoverage:
         """Return whether a launcher sees to a run that was claimed, or will do so soon."""
         if any(launcher.name == record.launcher for launcher, _ in self.launchers):
             return True
-        machine = self.machine(record.study, record.resources.get("machine_name"))
+        machine = self.machine(record.study, record.options.get("machine_name"))
         return self.nobody(record.study, machine) is None
 
     def known(self, tables: Tables) -> list[str]:
@@ -114,7 +116,7 @@ class LauncherCoverage:
         if len(reasons) == 1:
             return {reasons.pop(): len(ids)}
         why = Counter(
-            self.nobody(study, self.machine(study, record.resources.get("machine_name"))) or ""
+            self.nobody(study, self.machine(study, record.options.get("machine_name"))) or ""
             for record in table.records(sorted(ids))
         )
         return dict(why)
@@ -129,7 +131,7 @@ def unserved_runs(store: WorkflowStore, run_names: Iterable[str]) -> dict[str, d
     found: dict[str, dict[str, int]] = {name: {} for name in names}
     if not names:
         return found
-    with suppress(NoDatabaseError, ConfigError), store.script.view() as session:
+    with suppress(NoDatabaseError, ConfigError), store.autocommit_scope.read() as session:
         tables = session.tables
         serving = LauncherCoverage.of(tables, load_workflow(store.workflow_file), store.steady())
         for name in names:
@@ -156,7 +158,7 @@ class ReasonFinder:
 
     def why(self, record: RunRecord) -> str:
         """Return why a run waits or failed, or a remark; empty where there is nothing to say."""
-        if record.lifecycle.ended:
+        if record.lifecycle.is_terminal:
             return record.reason or ""
         terms = self._serving.terms(record)
         machine = terms.machine_name or LOCALHOST
@@ -167,7 +169,7 @@ class ReasonFinder:
             return "; ".join(filter(None, parts))
         return nobody or self._created(record, terms, machine)
 
-    def _created(self, record: RunRecord, terms: Terms, machine: str) -> str:
+    def _created(self, record: RunRecord, terms: RunOptions, machine: str) -> str:
         after = f", after: {record.reason}" if record.reason else ""
         left = record.not_before - self._serving.now
         if left > 0:
@@ -183,7 +185,7 @@ class ReasonFinder:
         launcher: LauncherRegistration,
         report: LauncherReport,
         record: RunRecord,
-        terms: Terms,
+        terms: RunOptions,
     ) -> str:
         """Return why a launcher that serves a run does not take it, empty if it will."""
         if report.held_all:

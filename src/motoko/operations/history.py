@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from motoko.core.records import RunKey
-from motoko.errors import UnknownNameError, UnknownRunError, suggestion
-from motoko.storage.leases import report_of, run_names
+from motoko.errors import UnknownNameError, suggestion
+from motoko.storage.leases import orchestrator_report, run_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunRecord
-    from motoko.orchestrator.firing_history import FiringId
+    from motoko.orchestrator.firing_executor import FiringId
     from motoko.storage.tables import Tables
 
 
@@ -36,11 +36,9 @@ class FiringEntry:
 
 def run_record(workflow: Workflow, uri: str) -> RunRecord:
     """Return the record of the run called ``study.id``; UnknownRunError if there is none."""
-    study, _, number = uri.rpartition(".")
-    if not study or not number.isdecimal():
-        raise UnknownRunError(f"{uri!r} does not name a run", hint="Write STUDY.ID, such as add.1.")
-    key = RunKey(workflow.task_manager(study).name, int(number))
-    with workflow.store.script.view() as session:
+    study, run_id = RunKey.parse(uri)
+    key = RunKey(workflow.task_manager(study).name, run_id)
+    with workflow.store.autocommit_scope.read() as session:
         return session.run(key)
 
 
@@ -48,7 +46,7 @@ def past_firings(
     workflow: Workflow, *, event: str | None = None, run_name: str | None = None
 ) -> list[FiringEntry]:
     """Return the recorded firings in order of time; UnknownNameError for an event without any."""
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         found = [_past(*firing) for firing in session.tables.firings(run_name)]
     if event is not None:
         names = sorted({firing.event for firing in found})
@@ -66,7 +64,7 @@ def unregistered_firings(tables: Tables) -> list[FiringEntry]:
     found: list[FiringEntry] = []
     for run_name in run_names(tables):
         still_open = tables.open_firings(run_name)
-        registered = report_of(tables, run_name).events if still_open else None
+        registered = orchestrator_report(tables, run_name).events if still_open else None
         if registered is not None:
             left = [firing_id for firing_id in still_open if firing_id[1] not in registered]
             found += [_past(firing_id, tables.firing(firing_id) or {}) for firing_id in left]

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError, MotokoError
-from motoko.runtime.processes import Standing, standing
+from motoko.runtime.processes import Liveness, liveness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,10 +56,10 @@ class LauncherSupervisor:
         where it cannot be started for the reason for which it ended, as on a full disk.
         """
         now = self._clock()
-        found = standing(self._process)
-        if found is Standing.ALIVE or now - self._started < PAUSE:
+        found = liveness(self._process)
+        if found is Liveness.ALIVE or now - self._started < PAUSE:
             return
-        if found is Standing.UNSEEN:  # in another container: whoever starts one finds it
+        if found is Liveness.UNKNOWN:  # in another container: whoever starts one finds it
             self._process, self._started = self._start(), now
             return
         self._quick = self._quick + 1 if now - self._started < QUICK else 1

@@ -6,15 +6,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from motoko.core.states import ACTIVE, NOT_ENDED, Lifecycle
+from motoko.core.states import ACTIVE, NON_TERMINAL, Lifecycle
 from motoko.errors import NoDatabaseError
 from motoko.operations.explain import LauncherCoverage, ReasonFinder
 from motoko.operations.history import FiringEntry, unregistered_firings
 from motoko.runtime.daemons import PidFile
-from motoko.runtime.environment import differences
+from motoko.runtime.environment import environment_differences
 from motoko.server.integrity import Cut, last_cut
 from motoko.server.lifecycle import is_responding
-from motoko.storage.leases import LeaseHolder, StallReport, holders, stalls
+from motoko.storage.leases import LeaseHolder, StallReport, live_orchestrators, stall_reports
 from motoko.storage.scripts import scripts_digest
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunRecord
     from motoko.server.state_dir import StateDir
-    from motoko.storage.launcher_leases import LauncherRegistration
+    from motoko.storage.leases import LauncherRegistration
     from motoko.storage.session import Session
     from motoko.storage.tables import Tables
 
@@ -102,7 +102,7 @@ def load_overview(workflow: Workflow, *, study: str | None = None, runs: bool = 
     if not store.state.database.exists():
         return empty
     try:
-        with store.script.view() as session:
+        with store.autocommit_scope.read() as session:
             tables, now = session.tables, store.steady()
             serving = LauncherCoverage.of(tables, workflow.config, now)
             reasons = ReasonFinder(tables, serving) if runs else None
@@ -112,13 +112,15 @@ def load_overview(workflow: Workflow, *, study: str | None = None, runs: bool = 
                 database=True,
                 server=server,
                 launchers=launchers,
-                orchestrators=holders(tables, now),
-                stalls=stalls(tables, now),
+                orchestrators=live_orchestrators(tables, now),
+                stalls=stall_reports(tables, now),
                 unregistered=unregistered_firings(tables),
                 studies=[_study(workflow, tables, name, serving, reasons) for name in names],
                 cut=last_cut(store.state.database),
                 removals=len(tables.pending_removals()),
-                environments={found.name: differences(found.identity) for found in launchers},
+                environments={
+                    found.name: environment_differences(found.identity) for found in launchers
+                },
                 problems={found.name: report.problem for found, report in serving.launchers},
             )
     except NoDatabaseError:
@@ -179,7 +181,7 @@ def progress(
     counts = counts_by_state(session, names, run_name)
     if not any(Lifecycle.CREATED in states for states in counts.values()):
         return Progress(counts)
-    waiting = _by_run_name(session, names, NOT_ENDED)
+    waiting = _by_run_name(session, names, NON_TERMINAL)
     waiting.pop(run_name, None)
     unserved = {} if serving is None else serving().unserved(session.tables, names, run_name)
     return Progress(counts, waiting, unserved)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from motoko.core.constraints import parse_each
-from motoko.orchestrator.conditions import select_runs
+from motoko.storage.query import select_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def matching(
 ) -> list[RunRecord]:
     """Return the runs that satisfy parsed constraints; ``run_name`` None: of all run names."""
     found: list[RunRecord] = []
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         known = session.tables.study_names()
         for name, constraint in parsed.items():
             if name in known:

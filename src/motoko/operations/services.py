@@ -11,19 +11,27 @@ import logging
 from typing import TYPE_CHECKING
 
 from motoko.errors import MotokoError
-from motoko.launcher.daemon import (
-    recall_runs,
+from motoko.launcher.control import (
     resume_runs,
     running_launchers,
     start_launcher,
-    starting,
+    start_lock,
     stop_launcher,
+    suspend_runs,
 )
-from motoko.launcher.users import LAUNCHER, SERVER, keep, mark_file, others, services_lock
+from motoko.launcher.workflow_users import (
+    LAUNCHER,
+    SERVER,
+    detach_services,
+    other_users,
+    services_lock,
+    temporary_marker,
+)
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.files import private_directory, write_atomic
 from motoko.runtime.processes import current
-from motoko.server.lifecycle import add_studies, ensure_server, is_responding, stop_server
+from motoko.server.lifecycle import ensure_server, is_responding, stop_server
+from motoko.storage.schema import add_studies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +39,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from motoko.api.workflow import Workflow
-    from motoko.launcher.daemon import LauncherProcess
+    from motoko.launcher.control import LauncherProcess
     from motoko.runtime.file_lock import FileLock
     from motoko.runtime.processes import ProcessIdentity
     from motoko.server.state_dir import StateDir
@@ -81,11 +89,11 @@ class Services:
         self._add_studies()
 
     def _add_studies(self) -> None:
-        with self._workflow.store.script.view() as session:
+        with self._workflow.store.autocommit_scope.read() as session:
             known = session.tables.study_names()
         new = [name for name in self._workflow.task_managers if name not in known]
         if new:
-            add_studies(self._state, new)
+            add_studies(self._state, new, runtime=self._workflow.store.runtime)
 
     def start_launcher(self, run_name: str) -> ProcessIdentity:
         """Have a launcher serve the runs of a run name: start one, unless one runs.
@@ -97,7 +105,7 @@ class Services:
             lasting = [found.process.label for found in running_launchers(self._state)]
             marked = self._mark(LAUNCHER, " ".join(lasting))
             running = start_launcher(self._state)
-            if running.here:
+            if running.started_here:
                 return running.process
             if marked:
                 self._marked(LAUNCHER)
@@ -113,7 +121,7 @@ class Services:
 
         Runs that another orchestrator has taken up meanwhile are its own.
         """
-        recall_runs(self._state, run_name, unless_orchestrated=True)
+        suspend_runs(self._state, run_name, unless_orchestrated=True)
 
     def stop_launcher(self) -> bool:
         """Stop the launcher that was started for the time being, if nobody else uses it.
@@ -121,7 +129,7 @@ class Services:
         Returns whether it was so.
         """
         with self._lock():
-            return not others(self._state) and self._stop_launcher()
+            return not other_users(self._state) and self._stop_launcher()
 
     def _stop_launcher(self) -> bool:
         lasting = self._marked(LAUNCHER)
@@ -150,7 +158,7 @@ class Services:
         self._workflow.close()
         with self._lock():
             self._user.remove()
-            if others(self._state):
+            if other_users(self._state):
                 return
             if not self.left:
                 self._stop_launcher()
@@ -162,18 +170,18 @@ class Services:
 
     def _mark(self, what: str, note: str = "") -> bool:
         """Mark what is about to be started as temporary; returns whether it was not yet so."""
-        if not self._temporary or mark_file(self._state, what).exists():
+        if not self._temporary or temporary_marker(self._state, what).exists():
             return False
-        write_atomic(mark_file(self._state, what), note.encode())
+        write_atomic(temporary_marker(self._state, what), note.encode())
         return True
 
     def _marked(self, what: str) -> str | None:
         """Take a mark away; returns its note, None if there was none."""
         try:
-            note = mark_file(self._state, what).read_text()
+            note = temporary_marker(self._state, what).read_text()
         except FileNotFoundError:
             return None
-        mark_file(self._state, what).unlink(missing_ok=True)
+        temporary_marker(self._state, what).unlink(missing_ok=True)
         return note
 
 
@@ -197,7 +205,7 @@ def start_persistent_launcher(
             machine_name=machine_name,
             stop_runs=stop_runs,
         )
-        keep(state)
+        detach_services(state)
     return running
 
 
@@ -209,10 +217,10 @@ def persistent_launcher(state: StateDir) -> Iterator[Callable[[], None]]:
     """
     with contextlib.ExitStack() as locks:
         locks.enter_context(_server_for_a_launcher(state))
-        locks.enter_context(starting(state))
+        locks.enter_context(start_lock(state))
 
         def ready() -> None:
-            keep(state)
+            detach_services(state)
             locks.close()
 
         yield ready
@@ -230,6 +238,6 @@ def _server_for_a_launcher(state: StateDir) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            if started and not others(state) and not running_launchers(state):
+            if started and not other_users(state) and not running_launchers(state):
                 stop_server(state)
             raise

@@ -20,20 +20,21 @@ from motoko.errors import (
     NoDatabaseError,
     StorageError,
 )
-from motoko.launcher.daemon import (
-    recall_runs,
-    running_launchers,
-    stop_launcher,
-)
-from motoko.launcher.users import keep
+from motoko.launcher.control import running_launchers, stop_launcher, suspend_runs
+from motoko.launcher.workflow_users import detach_services
 from motoko.operations.cancel import launchers_on_hold, needed
 from motoko.operations.explain import LauncherCoverage
 from motoko.operations.overview import executing
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import current, is_alive, is_visible
 from motoko.server.lifecycle import is_hung, stop_server
-from motoko.storage.launcher_leases import live_launchers
-from motoko.storage.leases import LeaseHolder, StallReport, holders, stalls
+from motoko.storage.leases import (
+    LeaseHolder,
+    StallReport,
+    live_launchers,
+    live_orchestrators,
+    stall_reports,
+)
 from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ LOOK: Final = 0.02
 def running_orchestrators(store: WorkflowStore) -> dict[str, LeaseHolder]:
     """Return the living orchestrators by run name; none where there is no database."""
     try:
-        with store.script.view() as session:
-            return holders(session.tables, store.steady())
+        with store.autocommit_scope.read() as session:
+            return live_orchestrators(session.tables, store.steady())
     except NoDatabaseError:
         return {}
 
@@ -74,8 +75,8 @@ def _known_orchestrators(state: StateDir) -> dict[str, LeaseHolder]:
 def stalled_orchestrators(store: WorkflowStore) -> dict[str, StallReport]:
     """Return what living orchestrators that are stalled wait for, by run name."""
     try:
-        with store.script.view() as session:
-            return stalls(session.tables, store.steady())
+        with store.autocommit_scope.read() as session:
+            return stall_reports(session.tables, store.steady())
     except NoDatabaseError:
         return {}
 
@@ -133,7 +134,7 @@ def stop_orchestrators(
     _check_gone(here)
     if stop_runs:
         for name in here:
-            recall_runs(store.state, name)
+            suspend_runs(store.state, name)
     return here
 
 
@@ -173,7 +174,7 @@ def kill(state: StateDir, *, stop_runs: bool = False) -> list[str]:
         stop_server(state)
         if served:
             stopped.append("the server")
-        keep(state)  # what is started from now on is nobody's yet
+        detach_services(state)  # what is started from now on is nobody's yet
     if trouble is not None:
         raise LauncherError(
             f"runs go on that no launcher can attend to: {trouble.message}",
@@ -187,7 +188,7 @@ def left_going(state: StateDir) -> dict[str, int]:
     """Return how many runs go on, by run name; none if the database cannot tell."""
     store = WorkflowStore(state, {}, look=True)
     try:
-        with store.script.view() as session:
+        with store.autocommit_scope.read() as session:
             return executing(session, session.tables.study_names())
     except StorageError as error:
         log.debug("the runs cannot be counted: %s", error.message)
@@ -236,7 +237,7 @@ def _recall_deserted(state: StateDir) -> tuple[int, MotokoError | None]:
         return 0, error
     store = WorkflowStore(state, {}, look=True)
     try:
-        with store.script.view() as session:
+        with store.autocommit_scope.read() as session:
             found = (session.run(key).uncounted > before for key, before in left.items())
             recalled = sum(found)
     finally:
@@ -258,7 +259,7 @@ def _deserted(
     """
     store = WorkflowStore(state, {}, look=True)
     try:
-        with store.script.view() as session:
+        with store.autocommit_scope.read() as session:
             tables = session.tables
             if live_launchers(tables, store.steady()):
                 return {}, {}, None

@@ -11,8 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from motoko.orchestrator.cancellation import PATIENCE
-from motoko.runtime.processes import ENDING_SIGNALS
+from motoko.orchestrator.asyncio_tasks import CANCEL_TIMEOUT
+from motoko.runtime.processes import TERMINATION_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ class SignalHandler:
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
         """Catch the signals that end a process, unless they are ignored (nohup)."""
-        wanted = [n for n in ENDING_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+        wanted = [n for n in TERMINATION_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
         with self._noticed():
             former = {number: signal.signal(number, self._came) for number in wanted}
             try:
@@ -81,7 +81,7 @@ class SignalHandler:
 
     def _notice(self, numbers: socket.socket, over: threading.Event) -> None:
         while (came := numbers.recv(64)) and self.signal is None:
-            for number in set(ENDING_SIGNALS).intersection(came):
+            for number in set(TERMINATION_SIGNALS).intersection(came):
                 while not over.wait(MOMENT) and self.signal is None:
                     _send(number)
 
@@ -149,12 +149,12 @@ class SignalHandler:
             loop.default_exception_handler(context)
 
     @contextlib.contextmanager
-    def insisting(self, wind_up: Callable[[], object]) -> Iterator[None]:
+    def insisting(self, drain: Callable[[], object]) -> Iterator[None]:
         """Interrupt what is still in the block HEED_SECONDS after the first signal.
 
         That is user code that blocks the event loop, which no cancelling reaches. Where the loop
         turns, the execution has PATIENCE more, in which it names what swallows its cancellation.
-        ``wind_up`` is called before; it waits for the commit under way.
+        ``drain`` is called before; it waits for the commit under way.
         """
         over = threading.Event()
 
@@ -164,10 +164,10 @@ class SignalHandler:
             if over.wait(given):
                 return
             if turned.is_set():
-                given += PATIENCE
-                if over.wait(PATIENCE):
+                given += CANCEL_TIMEOUT
+                if over.wait(CANCEL_TIMEOUT):
                     return
-            wind_up()
+            drain()
             if over.wait(MOMENT):
                 return
             logger.warning(

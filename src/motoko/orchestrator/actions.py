@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from motoko.core.firing import ConditionKind
-from motoko.errors import EventError
+from motoko.errors import EventError, MotokoError
+from motoko.storage.threads import run_in_user_thread
 
 if TYPE_CHECKING:
     from motoko.core.constraints import Constraint
@@ -127,9 +128,9 @@ def condition_kind(name: str, condition: Any) -> ConditionKind:
     if is_run_filter(condition):
         return ConditionKind.RUN_FILTER
     if is_workflow_filter(condition):
-        return ConditionKind.WORKFLOW_FILTER
+        return ConditionKind.TASK_MANAGER_FILTER
     if is_no_param_func(condition):
-        return ConditionKind.PLAIN
+        return ConditionKind.NO_ARGUMENTS
     names = _parameter_names(condition)
     shown = repr(condition) if names is None else f"{location(condition)}, f({', '.join(names)})"
     raise EventError(
@@ -175,3 +176,44 @@ def to_run_list(result: Any) -> list[Any] | None:
     items = list(result)
     runs = [item[0] if isinstance(item, tuple) and item else item for item in items]
     return runs if all(isinstance(run, Run) for run in runs) else None
+
+
+def is_normal_exit(error: SystemExit) -> bool:
+    """Return whether ``sys.exit`` was called with success: that sets ``finished``."""
+    return error.code is None or error.code == 0
+
+
+def to_exception(error: BaseException) -> Exception:
+    """Return what to raise for an exit, or for a group of exceptions that may hold one."""
+    if isinstance(error, ExceptionGroup):
+        return error
+    found = _first_exit(error)
+    if found is None:
+        problem = MotokoError(f"{type(error).__name__} was raised: {error}")
+    else:
+        problem = MotokoError(f"sys.exit({found.code!r}) was called")
+    problem.__notes__ = getattr(error, "__notes__", [])
+    return problem.with_traceback((found or error).__traceback__)
+
+
+def _first_exit(error: BaseException) -> SystemExit | None:
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_first_exit, error.exceptions)), None)
+    return error if isinstance(error, SystemExit) else None
+
+
+async def call(function: Any, offered: Mapping[str, Any]) -> Any:
+    """Call a user's callback with the arguments that it accepts: a sync one in a thread."""
+    kwargs = accepted_arguments(function, offered)
+    if inspect.iscoroutinefunction(function):
+        return await function(**kwargs)
+    return await call_in_thread(lambda: function(**kwargs))
+
+
+async def call_in_thread(function: Callable[[], Any]) -> Any:
+    """Call a user's function in a thread; await a coroutine that it returns.
+
+    Another awaitable, such as a selection, is a result.
+    """
+    result = await run_in_user_thread(function)
+    return await result if inspect.iscoroutine(result) else result

@@ -1,17 +1,18 @@
-"""What awaits on runs and selections do, inside an orchestrator and in a plain asyncio script."""
+"""Await runs and selections, inside an orchestrator and in a plain asyncio script."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from motoko.errors import RunFailed, UnknownRunError
+from motoko.errors import RunFailed
 from motoko.handles.run import Run
 from motoko.orchestrator.change_listener import RunWaiter
-from motoko.orchestrator.failures import RETRY_HINT, describe
+from motoko.orchestrator.failures import RETRY_HINT, describe_failures
 from motoko.orchestrator.unserved_runs import UnservedRunMonitor
-from motoko.storage.session import Session
+from motoko.storage.query import existing_records, query_database
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -25,170 +26,154 @@ if TYPE_CHECKING:
     )
 
     from motoko.core.records import RunKey, RunRecord
-    from motoko.orchestrator.execution import WorkflowExecution
-    from motoko.orchestrator.unserved_runs import Served
+    from motoko.orchestrator.actions import Action
+    from motoko.orchestrator.change_listener import ChangeListener
+    from motoko.orchestrator.failures import FailureTracker
+    from motoko.orchestrator.stall import StallDetector
+    from motoko.orchestrator.unserved_runs import ServedStudies
     from motoko.storage.run_requests import RunRequest
     from motoko.storage.scope import Scope
     from motoko.storage.store import WorkflowStore
 
+SHOWN: Final = 5  # runs in a description
 
-SHOWN: Final = 5
+
+class ActiveExecution(Protocol):
+    """A running execution, as awaits and the workflow's own methods use it."""
+
+    listener: ChangeListener
+    failures: FailureTracker
+    stall: StallDetector
+
+    def register(self, action: Action) -> None:
+        """Add an action."""
+
+    def finish(self) -> None:
+        """End the workflow."""
+
+    async def evaluate_now(self, actions: Iterable[Action]) -> bool:
+        """Evaluate conditions and wait for what they fire; return whether any fired."""
 
 
 class AwaitContext:
     """A workflow's store and, while it is executed, its execution."""
 
-    def __init__(self, store: WorkflowStore, served: Served) -> None:
+    def __init__(self, store: WorkflowStore, served_studies: ServedStudies) -> None:
         self.store = store
-        self.execution: WorkflowExecution | None = None
-        self._launchers = UnservedRunMonitor(store, served)
+        self.execution: ActiveExecution | None = None
+        self._unserved = UnservedRunMonitor(store, served_studies)
+
+    def waiting(
+        self, scope: Scope, describe: Callable[[], str]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Register the current task as waiting with the stall detector."""
+        if self.execution is None:
+            return contextlib.nullcontext()
+        return self.execution.stall.waiting(scope.cause, describe)
 
     @contextlib.contextmanager
-    def noted(self, scope: Scope, describe: Callable[[], str]) -> Iterator[None]:
-        """Note for the stall watch that the current task waits here."""
-        if self.execution is None:
-            yield
+    def commit_signal(self, study: str) -> Iterator[asyncio.Event]:
+        """Return an event that every commit sets, for a task that waits for runs of ``study``."""
+        if self.execution is not None:
+            with self.execution.listener.commit_signal() as signal:
+                yield signal
         else:
-            with self.execution.stall.waiting(scope.cause, describe):
-                yield
+            signal = asyncio.Event()
+            with self._set_by_commits(signal, [study]):
+                yield signal
 
-    @contextlib.contextmanager
-    def wakes(self, study: str) -> Iterator[asyncio.Event]:
-        """Lend an event that is set with every commit, to who waits for runs of ``study``."""
+    def notified(self, waiter: RunWaiter) -> contextlib.AbstractContextManager[None]:
+        """Wake ``waiter`` within the block when its runs may have changed."""
         if self.execution is not None:
-            dispatcher = self.execution.dispatcher
-            event = dispatcher.watch()
-            try:
-                yield event
-            finally:
-                dispatcher.forget(event)
-            return
-        event = asyncio.Event()
-        with self._feeding(event), self._launchers.waiting([study]):
-            yield event
+            return self.execution.listener.notified(waiter)
+        return self._set_by_commits(waiter.signal, {key.study for key in waiter.keys})
 
-    @contextlib.contextmanager
-    def telling(self, waiter: RunWaiter) -> Iterator[None]:
-        """Have a waiter told, or at least woken, when its runs may have ended."""
-        if self.execution is not None:
-            dispatcher = self.execution.dispatcher
-            dispatcher.add(waiter)
-            try:
-                yield
-            finally:
-                dispatcher.drop(waiter)
-            return
-        studies = {key.study for key in waiter.keys}
-        with self._feeding(waiter.event), self._launchers.waiting(studies):
-            yield
+    def warn_if_unserved(self, studies: Iterable[str]) -> contextlib.AbstractContextManager[None]:
+        """Warn within the block if no launcher serves runs of these studies."""
+        return self._unserved.waiting(studies)
 
-    def attended(self, studies: Iterable[str]) -> contextlib.AbstractContextManager[None]:
-        """Warn, in the block, if no launcher serves runs of these studies."""
-        return self._launchers.waiting(studies)
-
-    @contextlib.contextmanager
-    def about_to_wait(self) -> Iterator[None]:
-        """Have no bad end taken for nobody's until the caller comes to wait for it."""
+    def awaiting(self) -> contextlib.AbstractContextManager[None]:
+        """Suspend the error handlers while the caller commits runs that it will await."""
         if self.execution is None:
-            yield
-            return
-        with self.execution.bad_ends.about_to_wait():
-            yield
+            return contextlib.nullcontext()
+        return self.execution.failures.awaiting()
 
     @contextlib.contextmanager
-    def _feeding(self, event: asyncio.Event) -> Iterator[None]:
+    def _set_by_commits(self, signal: asyncio.Event, studies: Iterable[str]) -> Iterator[None]:
         loop = asyncio.get_running_loop()
 
-        def wake(_: object) -> None:
-            loop.call_soon_threadsafe(event.set)
+        def on_commit(_: object) -> None:
+            loop.call_soon_threadsafe(signal.set)
 
-        unsubscribe = self.store.database.feed.subscribe(wake)
+        unsubscribe = self.store.database.feed.subscribe(on_commit)
         try:
-            yield
+            with self.warn_if_unserved(studies):
+                yield
         finally:
             unsubscribe()
 
 
-async def recorded(
+async def replay_or_wait(
     context: AwaitContext, scope: Scope, study: str, wait: Callable[[], Awaitable[Iterable[RunKey]]]
 ) -> list[RunKey]:
-    """Await ``wait()`` as one Motoko await of user code; returns the runs that it returns.
+    """Await ``wait()`` as one Motoko await of user code, and return its runs.
 
-    Where an action is rerun and the await's result is on record, that is returned at once.
+    In a rerun of an action, return a recorded result at once.
     """
-    step = scope.begin_wait(study)
-    call = await step.replayed()
+    step = scope.begin_await(study)
+    call = await step.recorded_call()
     if call is not None:
         keys = list(call.runs or ())
         if call.failed:
-            raise await run_in_thread(lambda: _failed_before(context, scope, keys))
+            raise await run_in_thread(lambda: _recorded_failure(context, scope, keys))
         return keys
     try:
         keys = list(await wait())
     except RunFailed as error:
-        step.returned([run.key for run in error.runs], failed=True)
+        step.record_result([run.key for run in error.runs], failed=True)
         raise
-    step.returned(keys)
+    step.record_result(keys)
     return keys
 
 
-def _failed_before(context: AwaitContext, scope: Scope, keys: list[RunKey]) -> RunFailed:
-    records = recorded_records(scope, keys)
+def _recorded_failure(context: AwaitContext, scope: Scope, keys: list[RunKey]) -> RunFailed:
+    records = read_records(scope, keys)
     if not records:
         return RunFailed(f"{_named(keys)}: failed, and was removed since")
-    return run_failed(context, scope, records)
-
-
-def existing_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord]:
-    """Return the records of those runs that still exist."""
-    records = []
-    for key in keys:
-        with contextlib.suppress(UnknownRunError):
-            records.append(session.run(key))
-    return records
+    return run_failed_error(context, scope, records)
 
 
 async def wait_until_committed(
     context: AwaitContext, scope: Scope, request: RunRequest
 ) -> list[RunKey]:
-    """Return the runs of a request once whoever made it has committed them.
-
-    StateError where it ends without that.
-    """
+    """Return a request's runs when its origin has committed them; StateError if it never will."""
     if request.committed is not None:
         return request.committed
-    told, loop = asyncio.Event(), asyncio.get_running_loop()
-    with request.origin.telling(lambda: loop.call_soon_threadsafe(told.set)):
+    changed, loop = asyncio.Event(), asyncio.get_running_loop()
+    with request.origin.notifying(lambda: loop.call_soon_threadsafe(changed.set)):
         while True:
-            over = request.origin.over
+            over = request.origin.done
             found = request.committed
             if found is None:
-                found = await run_in_thread(lambda: _find(context.store, request))
+                query = partial(query_database, context.store.database, request.find)
+                found = await run_in_thread(query)
             if found is not None:
                 return found
             if over:
-                raise request.missing(over=True)
-            with context.noted(scope, lambda: f"{request.origin.name} to commit {request}"):
-                await told.wait()
-            told.clear()
-
-
-def _find(store: WorkflowStore, request: RunRequest) -> list[RunKey] | None:
-    session = Session(store.database)
-    try:
-        return request.find(session)
-    finally:
-        session.close()
+                raise request.not_committed_error(over=True)
+            with context.waiting(scope, lambda: f"{request.origin.name} to commit {request}"):
+                await changed.wait()
+            changed.clear()
 
 
 async def wait_for_runs(
     context: AwaitContext, scope: Scope, keys: Sequence[RunKey]
 ) -> AsyncIterator[RunRecord]:
-    """Yield the runs' records as each reaches a terminal state, failed ones too."""
-    waiter = RunWaiter(context.store, keys, told=context.execution is not None)
-    with context.telling(waiter):
+    """Yield each run's record when it is in a terminal state, failed ones too."""
+    waiter = RunWaiter(context.store, keys, notified=context.execution is not None)
+    with context.notified(waiter):
         while True:
-            with context.noted(scope, lambda: f"{_named(waiter.remaining)} to end"):
+            with context.waiting(scope, lambda: f"{_named(waiter.remaining)} to end"):
                 record = await waiter.next()
             if record is None:
                 return
@@ -200,27 +185,27 @@ async def wait_for_all(
 ) -> list[RunRecord]:
     """Wait until all runs are in a terminal state; return the failed ones in the order of ``keys``.
 
-    With ``fail_fast`` the first failure raises RunFailed instead.
+    With ``fail_fast``, raise RunFailed at the first failure.
     """
     failed: dict[RunKey, RunRecord] = {}
     async for record in wait_for_runs(context, scope, keys):
-        if record.lifecycle.bad:
+        if record.lifecycle.is_failure:
             failed[record.key] = record
             if fail_fast:
-                raise run_failed(context, scope, [record])
+                raise run_failed_error(context, scope, [record])
     return [failed[key] for key in keys if key in failed]
 
 
-def note_returned(context: AwaitContext, scope: Scope, records: Iterable[RunRecord]) -> None:
-    """Note failed runs that user code was given: they are handled if it completes."""
-    failed = [record for record in records if record.lifecycle.bad]
+def record_returned(context: AwaitContext, scope: Scope, records: Iterable[RunRecord]) -> None:
+    """Record failed runs that user code received: they are handled if it completes."""
+    failed = [record for record in records if record.lifecycle.is_failure]
     if context.execution is not None and failed:
-        context.execution.bad_ends.raised(getattr(scope, "owner", ""), failed)
+        context.execution.failures.record_raised(getattr(scope, "owner", ""), failed)
 
 
-def recorded_records(scope: Scope, keys: Iterable[RunKey]) -> list[RunRecord]:
+def read_records(scope: Scope, keys: Iterable[RunKey]) -> list[RunRecord]:
     """Return the records of those runs that still exist, in the scope's snapshot."""
-    with scope.view() as session:
+    with scope.read() as session:
         return existing_records(session, keys)
 
 
@@ -230,29 +215,29 @@ def _named(keys: Iterable[RunKey]) -> str:
     return ", ".join(str(key) for key in names[:SHOWN]) + more
 
 
-def run_failed(context: AwaitContext, scope: Scope, bad: list[RunRecord]) -> RunFailed:
-    """Return the error that an await raises for these failed runs, and note that it does."""
+def run_failed_error(context: AwaitContext, scope: Scope, failed: list[RunRecord]) -> RunFailed:
+    """Return the error that an await raises for these failed runs, and record it."""
+    record_returned(context, scope, failed)
     hint = "Try them again with run.retry(), or with `motoko retry`."
     if context.execution is not None:
-        context.execution.bad_ends.raised(getattr(scope, "owner", ""), bad)
         hint = RETRY_HINT
-    runs = [Run(context.store, record.key) for record in bad]
-    return RunFailed(describe(bad, runs), runs, hint=hint)
+    runs = [Run(context.store, record.key) for record in failed]
+    return RunFailed(describe_failures(failed, runs), runs, hint=hint)
 
 
 async def wait_for_match(
-    context: AwaitContext, scope: Scope, study: str, ask: Callable[[], Any], what: str
+    context: AwaitContext, scope: Scope, study: str, query: Callable[[], Any], description: str
 ) -> Any:
-    """Wait until ``ask()``, called in a thread after each commit, returns something true.
+    """Call ``query`` in a thread after each commit, until it returns a true result.
 
-    It asks for runs of ``study``.
+    It selects runs of ``study``.
     """
-    with context.wakes(study) as changed:
+    with context.commit_signal(study) as changed:
         while True:
-            found = await run_in_thread(ask)
+            found = await run_in_thread(query)
             if found:
                 return found
-            await scope.renew()  # who waits holds no connection
-            with context.noted(scope, lambda: what):
+            await scope.refresh()  # a waiting task holds no connection
+            with context.waiting(scope, lambda: description):
                 await changed.wait()
             changed.clear()

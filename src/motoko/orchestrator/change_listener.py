@@ -1,298 +1,257 @@
-"""Looks up what commits touched, once for everybody, and wakes who waits for it."""
+"""Read the changes of each commit once, and wake the tasks that wait for them."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 
 from motoko.core.firing import WriteSet
-from motoko.core.states import OUTCOMES
-from motoko.errors import UnknownRunError
 from motoko.storage.feed import CommitNotice
+from motoko.storage.query import BULK, existing_records, query_database, terminal_records
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from motoko.core.records import RunKey, RunRecord
     from motoko.storage.store import WorkflowStore
 
-BULK: Final = 2000  # runs or objects in one pass from which indexes are asked instead of records
+BULK_OBJECTS: Final = 4 * BULK  # from so many in one commit, everything is evaluated
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """What a pass found: fresh records of what was touched, or that all must be looked at."""
+    """The write sets of some commits, with fresh records of the runs that they changed.
 
-    touched: tuple[WriteSet, ...] = ()
+    ``everything``: any run may have changed.
+    """
+
+    write_sets: tuple[WriteSet, ...] = ()
     records: Mapping[RunKey, RunRecord] = field(default_factory=dict)
-    gone: frozenset[RunKey] = frozenset()
+    removed: frozenset[RunKey] = frozenset()
     everything: bool = False
 
 
-class Examiner(Protocol):
-    """Looks at news in a thread, in the same snapshot, and takes the result in on the loop."""
-
-    def prepare(self) -> Any:
-        """Return what ``examine`` is to know; runs on the loop."""
-        ...
-
-    def examine(self, session: Session, news: ChangeSet, prepared: Any) -> Any:
-        """Return what follows from the news; runs in a thread and changes nothing."""
-        ...
-
-    def absorb(self, news: ChangeSet, result: Any) -> None:
-        """Act on it; runs on the loop."""
-        ...
+# Called on the loop; returns what evaluates the changes in a thread, in the same snapshot. That
+# returns what applies the results, on the loop again.
+StartEvaluation: TypeAlias = "Callable[[], Callable[[Session, ChangeSet], Callable[[], None]]]"
 
 
 class RunWaiter:
-    """Waits for runs to end: told by a dispatcher, or asking the database whenever woken."""
+    """Waits for runs to reach a terminal state.
 
-    def __init__(self, store: WorkflowStore, keys: Iterable[RunKey], *, told: bool) -> None:
+    ``notified``: a ChangeListener delivers their records. Otherwise ``signal`` is set at every
+    commit, and the waiter queries the database.
+    """
+
+    def __init__(self, store: WorkflowStore, keys: Iterable[RunKey], *, notified: bool) -> None:
         self._store = store
         self.keys = frozenset(keys)
-        self._remaining = set(self.keys)
+        self.remaining = set(self.keys)
         self._ended: list[RunRecord] = []
-        self._told = told
-        self._asked = told
-        self.event = asyncio.Event()
+        self._notified = notified
+        self._queried = notified
+        self.signal = asyncio.Event()
 
-    @property
-    def remaining(self) -> set[RunKey]:
-        """Return the runs that are not known to have ended."""
-        return self._remaining
-
-    def learn(self, record: RunRecord) -> None:
-        """Take in a record of one of the runs."""
-        if record.key in self._remaining and record.lifecycle.ended:
-            self._remaining.discard(record.key)
+    def on_record(self, record: RunRecord) -> None:
+        """Accept a fresh record of one of the runs."""
+        if record.key in self.remaining and record.lifecycle.is_terminal:
+            self.remaining.discard(record.key)
             self._ended.append(record)
-            self.event.set()
+            self.signal.set()
 
     async def next(self) -> RunRecord | None:
-        """Return the next run that has ended, None when all have been returned."""
+        """Return the next run in a terminal state; None after the last one."""
         while not self._ended:
-            if not self._remaining:
+            if not self.remaining:
                 return None
-            if self._asked:
-                await self.event.wait()
-                self.event.clear()
-            if not self._ended and not self._told:
-                self._asked = True
-                remaining = tuple(self._remaining)
-                for record in await run_in_thread(lambda: self._look(remaining)):  # noqa: B023
-                    self.learn(record)
+            if self._queried:
+                await self.signal.wait()
+                self.signal.clear()
+            if not self._ended and not self._notified:
+                self._queried = True
+                query = partial(terminal_records, keys=tuple(self.remaining))
+                database = self._store.database
+                for record in await run_in_thread(partial(query_database, database, query)):
+                    self.on_record(record)
         return self._ended.pop(0)
-
-    def _look(self, keys: tuple[RunKey, ...]) -> list[RunRecord]:
-        session = Session(self._store.database)
-        try:
-            return terminal_records(session, keys)
-        finally:
-            session.close()
 
 
 class ChangeListener:
-    """One for each event loop that waits for a workflow's runs."""
+    """Follows the commits to a workflow's database, on one event loop."""
 
     def __init__(
-        self, store: WorkflowStore, *, safety_poll: float | None, examiner: Examiner | None = None
+        self, store: WorkflowStore, *, safety_poll: float | None, start_evaluation: StartEvaluation
     ) -> None:
         self._store = store
+        self._clock = store.runtime.clock
         self._safety_poll = math.inf if safety_poll is None else safety_poll
         self._safety_at = math.inf
-        self._examiner = examiner
+        self._start_evaluation = start_evaluation
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._commits: list[CommitNotice] = []
-        self._waiting: dict[RunKey, set[RunWaiter]] = {}
+        self._waiters: dict[RunKey, set[RunWaiter]] = {}
         self._new: list[RunWaiter] = []
-        self._watchers: set[asyncio.Event] = set()
+        self._signals: set[asyncio.Event] = set()
         self._session: Session | None = None
-        self._passes: list[asyncio.Event] = []
-        self._looking = False
-        self._absorbed = 0
+        self._refreshes: list[asyncio.Event] = []
+        self._reading = False
+        self._applied = 0
         self.last_number = 0
 
     @property
-    def idle(self) -> bool:
-        """Whether every commit that this process knows of was looked up and taken in."""
-        pending = self._commits or self._wake.is_set() or self._looking
-        return not pending and self._absorbed >= self._store.database.feed.number
+    def is_idle(self) -> bool:
+        """Whether every commit known to this process was read and applied."""
+        pending = self._commits or self._wake.is_set() or self._reading
+        return not pending and self._applied >= self._store.database.feed.number
 
-    # -- learning --------------------------------------------------------------------------
+    # -- listening -------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look up commits as they come, until cancelled."""
-        unsubscribe = self._store.database.feed.subscribe(self._from_thread)
+        """Read commits as they arrive, until cancelled."""
+        unsubscribe = self._store.database.feed.subscribe(self._on_commit_in_thread)
         try:
-            self._absorbed = self._store.database.feed.number
-            self._arrived(CommitNotice(everything=True))
+            self._applied = self._store.database.feed.number
+            self._on_commit(CommitNotice(everything=True))
             while True:
-                await self._woken()
-                self._looking = True
+                await self._wait_for_commit()
+                self._reading = True
                 try:
-                    await self._pass()
+                    await self._read()
                 finally:
-                    self._looking = False
+                    self._reading = False
         finally:
             unsubscribe()
             if self._session is not None:
                 self._session.close()
 
-    async def _woken(self) -> None:
-        """Wait for commits, until the safety poll at the latest: they do not postpone it."""
-        with anyio.move_on_after(self._safety_at - time.monotonic()):
+    async def _wait_for_commit(self) -> None:
+        """Wait for a commit or the safety poll, which commits do not postpone."""
+        with anyio.move_on_after(self._safety_at - self._clock.monotonic()):
             await self._wake.wait()
-        if time.monotonic() >= self._safety_at:
-            self._arrived(CommitNotice(everything=True))
+        if self._clock.monotonic() >= self._safety_at:
+            self._on_commit(CommitNotice(everything=True))
 
-    async def _pass(self) -> None:
-        self._wake.clear()
-        commits, self._commits = self._commits, []
-        passes, self._passes = self._passes, []
-        if any(commit.everything for commit in commits):
-            self._safety_at = time.monotonic() + self._safety_poll
-        prepared = None if self._examiner is None else self._examiner.prepare()
-        new, self._new = self._new, []
-        wanted = {key for waiter in new for key in waiter.remaining}
-        news, ended, result = await run_in_thread(
-            partial(self._look, commits, prepared, wanted, tuple(self._waiting))
-        )
-        self._absorbed = max([self._absorbed, *(commit.number for commit in commits)])
-        self._tell(news, ended)
-        if self._examiner is not None:
-            self._examiner.absorb(news, result)
-        for event in passes:
-            event.set()
+    def _on_commit_in_thread(self, commit: CommitNotice) -> None:
+        self._loop.call_soon_threadsafe(self._on_commit, commit)
 
-    async def look_at_everything(self) -> None:
-        """Look at everything anew, and return when what was found is taken in."""
-        event = asyncio.Event()
-        self._passes.append(event)
-        self._arrived(CommitNotice(everything=True))
-        await event.wait()
-
-    def look_again(self) -> None:
-        """Have the examiner asked once more, without news."""
-        self._wake.set()
-
-    def _from_thread(self, commit: CommitNotice) -> None:
-        self._loop.call_soon_threadsafe(self._arrived, commit)
-
-    def _arrived(self, commit: CommitNotice) -> None:
+    def _on_commit(self, commit: CommitNotice) -> None:
         self._commits.append(commit)
         self._wake.set()
 
-    def _look(
-        self,
-        commits: list[CommitNotice],
-        prepared: Any,
-        wanted: set[RunKey],
-        waiting: tuple[RunKey, ...],
-    ) -> tuple[ChangeSet, list[RunRecord], Any]:
+    async def refresh_everything(self) -> None:
+        """Evaluate everything; return when the results are applied."""
+        done = asyncio.Event()
+        self._refreshes.append(done)
+        self._on_commit(CommitNotice(everything=True))
+        await done.wait()
+
+    def reevaluate(self) -> None:
+        """Start an evaluation without a change."""
+        self._wake.set()
+
+    async def _read(self) -> None:
+        self._wake.clear()
+        commits, self._commits = self._commits, []
+        refreshes, self._refreshes = self._refreshes, []
+        new, self._new = self._new, []
+        if any(commit.everything for commit in commits):
+            self._safety_at = self._clock.monotonic() + self._safety_poll
+        evaluate = self._start_evaluation()
+        added = {key for waiter in new for key in waiter.remaining}
+        waited = tuple(self._waiters)
+
+        def read() -> tuple[ChangeSet, list[RunRecord], Callable[[], None]]:
+            session = self._refreshed_session()
+            changes = _read_changes(session, commits)
+            apply = evaluate(session, changes)
+            ended = terminal_records(session, waited if changes.everything else added)
+            return changes, ended, apply
+
+        changes, ended, apply = await run_in_thread(read)
+        self._applied = max([self._applied, *(commit.number for commit in commits)])
+        self._notify(changes, ended)
+        apply()
+        for done in refreshes:
+            done.set()
+
+    def _refreshed_session(self) -> Session:
         if self._session is None:
             self._session = Session(self._store.database)
         else:
             self._session.refresh()
-        news = self._news(self._session, commits)
-        result = None
-        if self._examiner is not None:
-            result = self._examiner.examine(self._session, news, prepared)
-        ended = terminal_records(self._session, waiting if news.everything else wanted)
-        return news, ended, result
+        return self._session
 
-    def _news(self, session: Session, commits: list[CommitNotice]) -> ChangeSet:
-        touched: list[WriteSet] = []
-        keys: set[RunKey] = set()
-        everything = False
-        for commit in commits:
-            runs, variables = set(commit.runs), commit.variables
-            bulk = len(commit.oids) > 4 * BULK
-            if commit.oids and not bulk:
-                found, more = session.classify(commit.oids)
-                runs |= found
-                variables = variables or more
-            everything = everything or commit.everything or bulk
-            if runs or variables or commit.everything or bulk:
-                touched.append(
-                    WriteSet(
-                        frozenset(runs),
-                        variables,
-                        commit.everything or bulk,
-                        commit.source,
-                        commit.number,
-                    )
-                )
-            keys |= runs
-        if len(keys) > BULK:
-            return ChangeSet(tuple(touched), everything=True)
-        records: dict[RunKey, RunRecord] = {}
-        for key in keys:
-            try:
-                records[key] = session.run(key)
-            except UnknownRunError:
-                continue
-        return ChangeSet(tuple(touched), records, frozenset(keys - records.keys()), everything)
-
-    def _tell(self, news: ChangeSet, ended: list[RunRecord]) -> None:
-        for record in (*ended, *news.records.values()):
-            for waiter in tuple(self._waiting.get(record.key, ())):
-                waiter.learn(record)
-        if news.touched:
-            self.last_number = max(self.last_number, *[t.number for t in news.touched])
-            for event in self._watchers:
-                event.set()
+    def _notify(self, changes: ChangeSet, ended: list[RunRecord]) -> None:
+        for record in (*ended, *changes.records.values()):
+            for waiter in tuple(self._waiters.get(record.key, ())):
+                waiter.on_record(record)
+        if changes.write_sets:
+            self.last_number = max(self.last_number, *[w.number for w in changes.write_sets])
+            for signal in self._signals:
+                signal.set()
 
     # -- waiting ---------------------------------------------------------------------------
 
-    def awaited(self, key: RunKey) -> bool:
-        """Return whether somebody waits for this run to end."""
-        return key in self._waiting
+    def is_awaited(self, key: RunKey) -> bool:
+        """Return whether a task waits for this run to reach a terminal state."""
+        return key in self._waiters
 
-    def add(self, waiter: RunWaiter) -> None:
-        """Tell ``waiter`` of its runs' ends from now on."""
+    @contextlib.contextmanager
+    def notified(self, waiter: RunWaiter) -> Iterator[None]:
+        """Deliver records to ``waiter`` within the block."""
         for key in waiter.keys:
-            self._waiting.setdefault(key, set()).add(waiter)
+            self._waiters.setdefault(key, set()).add(waiter)
         self._new.append(waiter)
         self._wake.set()
+        try:
+            yield
+        finally:
+            for key in waiter.keys:
+                self._waiters[key].discard(waiter)
+                if not self._waiters[key]:
+                    del self._waiters[key]
 
-    def drop(self, waiter: RunWaiter) -> None:
-        """Tell ``waiter`` nothing more."""
-        for key in waiter.keys:
-            waiters = self._waiting.get(key, set())
-            waiters.discard(waiter)
-            if not waiters:
-                self._waiting.pop(key, None)
-
-    def watch(self) -> asyncio.Event:
-        """Return an event that is set with every commit; give it back with ``forget``."""
-        event = asyncio.Event()
-        self._watchers.add(event)
-        return event
-
-    def forget(self, event: asyncio.Event) -> None:
-        """Stop setting an event that ``watch`` gave out."""
-        self._watchers.discard(event)
+    @contextlib.contextmanager
+    def commit_signal(self) -> Iterator[asyncio.Event]:
+        """Return an event that every commit within the block sets."""
+        signal = asyncio.Event()
+        self._signals.add(signal)
+        try:
+            yield signal
+        finally:
+            self._signals.discard(signal)
 
 
-def terminal_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord]:
-    """Return the records of those runs that have ended, in order of their end."""
-    by_study: dict[str, set[int]] = {}
-    for key in keys:
-        by_study.setdefault(key.study, set()).add(key.id)
-    records: list[RunRecord] = []
-    for study, ids in by_study.items():
-        table = session.tables.study(study)
-        if len(ids) > BULK:
-            ids &= set(table.ids(None, lifecycles=OUTCOMES))
-        records += [r for r in table.records(sorted(ids)) if r.lifecycle.ended]
-    return sorted(records, key=lambda record: record.history[-1].time if record.history else 0.0)
+def _read_changes(session: Session, commits: list[CommitNotice]) -> ChangeSet:
+    write_sets: list[WriteSet] = []
+    keys: set[RunKey] = set()
+    for commit in commits:
+        runs, variables = set(commit.runs), commit.variables
+        everything = commit.everything or len(commit.oids) > BULK_OBJECTS
+        if commit.oids and len(commit.oids) <= BULK_OBJECTS:
+            classified, changed_variables = session.classify(commit.oids)
+            runs |= classified
+            variables = variables or changed_variables
+        if runs or variables or everything:
+            write_sets.append(
+                WriteSet(frozenset(runs), variables, everything, commit.source, commit.number)
+            )
+        keys |= runs
+    if len(keys) > BULK:
+        return ChangeSet(tuple(write_sets), everything=True)
+    records = {record.key: record for record in existing_records(session, keys)}
+    return ChangeSet(
+        tuple(write_sets),
+        records,
+        frozenset(keys - records.keys()),
+        any(write_set.everything for write_set in write_sets),
+    )

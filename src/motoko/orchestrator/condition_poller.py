@@ -1,193 +1,282 @@
-"""When Python conditions are asked: each by a task of its own, so that none delays another."""
+"""Decide when Python conditions are evaluated, each in a task that delays no other."""
 
 from __future__ import annotations
 
-import time
+import contextlib
+import threading
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.firing import ConditionKind
-from motoko.orchestrator.actions import location
-from motoko.orchestrator.calling import is_normal_exit
+from motoko.errors import EventError
+from motoko.orchestrator.actions import is_normal_exit, location
 from motoko.orchestrator.conditions import Matches, Truth, evaluate_function, evaluate_run_filter
-from motoko.orchestrator.scopes import ReadOnlyScope
-from motoko.storage.scope import entered
+from motoko.storage.run_requests import RequestOrigin
+from motoko.storage.scope import AwaitRecord, use_scope
+from motoko.storage.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from motoko.core.changes import Change
     from motoko.core.firing import EventSpec
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.actions import Action
     from motoko.orchestrator.change_listener import ChangeSet
-    from motoko.orchestrator.execution import WorkflowExecution
+    from motoko.orchestrator.execution_context import ExecutionContext
+    from motoko.storage.database import Database
+    from motoko.storage.run_requests import RunRequest
 
-FULL_SHARE: Final = 0.02  # of the time, at most, goes into asking a run filter of all runs
+# The largest share of the time for evaluations of a run filter for all runs.
+FULL_EVALUATION_SHARE: Final = 0.02
 
 
 class _Evaluation:
-    """One (event, study) to be asked: of some runs, or altogether."""
+    """The condition of an event for a study, and the runs for which it must be evaluated."""
 
-    def __init__(self, action: str, study: str, kind: ConditionKind) -> None:
-        self.action = action
+    def __init__(self, event: str, study: str, kind: ConditionKind) -> None:
+        self.event = event
         self.study = study
         self.kind = kind
         self.keys: set[RunKey] = set()
-        self.fully = True
-        self.asking = False
-        self.fully_at: float | None = None
-        self.cost = 0.0
+        self.full = True  # for all runs
+        self.full_at: float | None = None
+        self.seconds = 0.0  # that the last full evaluation took
+        self.running = False
 
     @property
-    def open(self) -> bool:
-        return self.fully or bool(self.keys)
+    def is_open(self) -> bool:
+        return self.full or bool(self.keys)
+
+    @property
+    def is_settled(self) -> bool:
+        return not self.is_open and not self.running
 
 
 class ConditionPoller:
-    """Knows which Python conditions are to be asked again, and asks them."""
+    """Evaluates the Python conditions that changes or the time have made due.
 
-    def __init__(self, execution: WorkflowExecution, poll_interval: float) -> None:
-        self._execution = execution
+    ``on_result`` gets each result; ``on_evaluated`` is called after the results of one condition.
+    """
+
+    def __init__(
+        self,
+        context: ExecutionContext,
+        poll_interval: float,
+        *,
+        on_result: Callable[[Matches | Truth], None],
+        on_evaluated: Callable[[], None],
+    ) -> None:
+        self._context = context
         self._poll_interval = poll_interval
-        self._questions: dict[tuple[str, str], _Evaluation] = {}
-        self.scope = ReadOnlyScope(execution.store.database)
+        self._on_result = on_result
+        self._on_evaluated = on_evaluated
+        self._evaluations: dict[tuple[str, str], _Evaluation] = {}
+        self._scope = ReadOnlyScope(context.store.database)
 
     def close(self) -> None:
-        """Give back the session that conditions read through."""
-        self.scope.close()
+        """Close the session that conditions read through."""
+        self._scope.close()
 
-    def registered(self, event: EventSpec) -> None:
-        """Ask a new event's condition about everything."""
-        for key in [key for key in self._questions if key[0] == event.name]:
-            del self._questions[key]
+    def register(self, event: EventSpec) -> None:
+        """Evaluate a new event's condition for everything."""
+        for key in [key for key in self._evaluations if key[0] == event.name]:
+            del self._evaluations[key]
         if event.kind is ConditionKind.CONSTRAINT:
             return
-        studies = ("",) if event.kind is ConditionKind.PLAIN else event.studies
+        studies = ("",) if event.kind is ConditionKind.NO_ARGUMENTS else event.studies
         for study in studies:
-            self._questions[event.name, study] = _Evaluation(event.name, study, event.kind)
-        self.ask_open()
+            self._evaluations[event.name, study] = _Evaluation(event.name, study, event.kind)
+        self.evaluate_open()
 
-    def news(self, news: ChangeSet) -> None:
-        """Note what a pass found: run filters are asked of the runs touched at once.
+    def on_change(self, changes: ChangeSet) -> None:
+        """Mark the conditions that these changes may affect.
 
-        As they may read more than their run, they are asked of all runs of a touched study too:
-        after the poll interval, and so rarely that this takes at most a small share of the time.
+        A run filter is evaluated for the changed runs at once. It may read more than its run, so
+        it is also evaluated for all runs of a changed study: after the poll interval, and so rarely
+        that this takes a small share of the time.
         """
-        studies = {key.study for touched in news.touched for key in touched.runs}
-        any_touch = bool(studies) or any(touched.variables for touched in news.touched)
-        for question in self._questions.values():
-            if news.everything:
-                question.fully = True
-            elif question.kind is ConditionKind.WORKFLOW_FILTER:
-                question.fully = question.fully or any_touch
-            elif question.kind is ConditionKind.RUN_FILTER and question.study in studies:
-                question.keys |= {k for k in news.records if k.study == question.study}
-                if question.fully_at is None:
-                    wait = max(self._poll_interval, question.cost / FULL_SHARE)
-                    question.fully_at = time.monotonic() + wait
+        studies = {key.study for write_set in changes.write_sets for key in write_set.runs}
+        any_change = bool(studies) or any(w.variables for w in changes.write_sets)
+        for item in self._evaluations.values():
+            if changes.everything:
+                item.full = True
+            elif item.kind is ConditionKind.TASK_MANAGER_FILTER:
+                item.full = item.full or any_change
+            elif item.kind is ConditionKind.RUN_FILTER and item.study in studies:
+                item.keys |= {key for key in changes.records if key.study == item.study}
+                if item.full_at is None:
+                    delay = max(self._poll_interval, item.seconds / FULL_EVALUATION_SHARE)
+                    item.full_at = self._context.clock.monotonic() + delay
 
-    def tick(self, now: float) -> None:
-        """Ask what is due by time, and nothing else: what news opened may have to wait a little."""
-        for question in self._questions.values():
-            if question.fully_at is not None and question.fully_at <= now:
-                question.fully, question.fully_at = True, None
-                self._begin(question)
+    def evaluate_due(self, now: float) -> None:
+        """Evaluate what is due by time; leave what changes have opened."""
+        for item in self._evaluations.values():
+            if item.full_at is not None and item.full_at <= now:
+                item.full, item.full_at = True, None
+                self._start(item)
 
     def next_time(self) -> float | None:
-        """Return when something is to be asked by time, in monotonic seconds."""
-        times = [q.fully_at for q in self._questions.values() if q.fully_at is not None]
+        """Return when the next evaluation is due by time, in monotonic seconds."""
+        times = [e.full_at for e in self._evaluations.values() if e.full_at is not None]
         return min(times, default=None)
 
     @property
-    def idle(self) -> bool:
-        """Whether every condition was asked since the last news."""
-        return not any(q.open or q.asking for q in self._questions.values())
+    def is_idle(self) -> bool:
+        """Whether every condition was evaluated since the last change."""
+        return all(item.is_settled for item in self._evaluations.values())
 
-    def ask_again(self, names: set[str]) -> None:
-        """Ask the conditions of these events about everything."""
-        for question in self._questions.values():
-            if question.action in names:
-                question.fully = True
-        self.ask_open()
+    def is_settled(self, events: set[str]) -> bool:
+        """Return whether the conditions of these events were evaluated since the last change."""
+        return all(i.is_settled for i in self._evaluations.values() if i.event in events)
 
-    def idle_about(self, names: set[str]) -> bool:
-        """Return whether nothing is open about these events."""
-        mine = [q for q in self._questions.values() if q.action in names]
-        return not any(q.open or q.asking for q in mine)
+    def reevaluate(self, events: set[str]) -> None:
+        """Evaluate the conditions of these events for everything."""
+        for item in self._evaluations.values():
+            if item.event in events:
+                item.full = True
+        self.evaluate_open()
 
-    def ask_open(self) -> None:
-        """Ask whatever is to be asked and is not being asked."""
-        for question in self._questions.values():
-            if question.open:
-                self._begin(question)
+    def evaluate_open(self) -> None:
+        """Start the evaluations that are open and not running."""
+        for item in self._evaluations.values():
+            if item.is_open:
+                self._start(item)
 
-    def _begin(self, question: _Evaluation) -> None:
-        if not question.asking and not self._execution.ending:
-            question.asking = True
-            about = f"the condition of event {question.action!r}"
-            self._execution.start_soon(self._ask, question, about=about)
+    def _start(self, item: _Evaluation) -> None:
+        if not item.running and not self._context.tasks.ending:
+            item.running = True
+            description = f"the condition of event {item.event!r}"
+            self._context.tasks.start(lambda: self._evaluate(item), description)
 
-    async def _ask(self, question: _Evaluation) -> None:
+    async def _evaluate(self, item: _Evaluation) -> None:
         try:
-            while (
-                question.open and self._questions.get((question.action, question.study)) is question
-            ):
-                keys, question.keys = question.keys, set()
-                fully, question.fully = question.fully, False
-                if fully:
-                    question.fully_at = None
-                await self._ask_once(question, keys, fully=fully)
+            while item.is_open and self._evaluations.get((item.event, item.study)) is item:
+                keys, item.keys = item.keys, set()
+                full, item.full = item.full, False
+                if full:
+                    item.full_at = None
+                await self._evaluate_once(item, keys, full=full)
         finally:
-            question.asking = False
-        if question.kind is ConditionKind.PLAIN:
-            question.fully_at = time.monotonic() + self._poll_interval
-        self._execution.pump_soon()
+            item.running = False
+        if item.kind is ConditionKind.NO_ARGUMENTS:
+            item.full_at = self._context.clock.monotonic() + self._poll_interval
+        self._on_evaluated()
 
-    async def _ask_once(self, question: _Evaluation, keys: set[RunKey], *, fully: bool) -> None:
-        execution = self._execution
-        action = execution.actions[question.action]
+    async def _evaluate_once(self, item: _Evaluation, keys: set[RunKey], *, full: bool) -> None:
+        context = self._context
+        action = context.actions[item.event]
         try:
-            with entered(self.scope):
-                if question.kind is ConditionKind.RUN_FILTER:
-                    answer = await self._run_filter(action, question, keys, fully=fully)
-                    execution.answered(answer)
+            with use_scope(self._scope):
+                if item.kind is ConditionKind.RUN_FILTER:
+                    self._on_result(await self._evaluate_run_filter(action, item, keys, full=full))
                     return
-                manager = (
-                    execution.host.task_manager(question.study)
-                    if question.kind is ConditionKind.WORKFLOW_FILTER
-                    else None
-                )
-                found = await evaluate_function(action, execution.host, manager, question.study)
-                self._take(question, found)
+                per_study = item.kind is ConditionKind.TASK_MANAGER_FILTER
+                manager = context.host.task_manager(item.study) if per_study else None
+                result = await evaluate_function(action, context.host, manager, item.study)
         except BaseException as error:
             if isinstance(error, SystemExit) and is_normal_exit(error):
-                execution.finish()
+                context.tasks.finish()
                 return
-            where = location(action.condition)
-            error.add_note(f"in the condition of event {action.name!r}, {where}")
+            error.add_note(
+                f"in the condition of event {action.name!r}, {location(action.condition)}"
+            )
             raise
-
-    def _take(self, question: _Evaluation, found: object) -> None:
-        execution = self._execution
-        if isinstance(found, Truth):
-            execution.answered(found)
-            execution.answered(Matches(found.event, found.study, frozenset()))
+        self._on_result(result)
+        if isinstance(result, Truth):
+            self._on_result(Matches(result.event, result.study, frozenset()))
         else:
-            assert isinstance(found, Matches)
-            execution.answered(Truth(found.event, question.study, holds=False))
-            execution.answered(found)
+            self._on_result(Truth(result.event, item.study, holds=False))
 
-    async def _run_filter(
-        self, action: Action, question: _Evaluation, keys: set[RunKey], *, fully: bool
+    async def _evaluate_run_filter(
+        self, action: Action, item: _Evaluation, keys: set[RunKey], *, full: bool
     ) -> Matches:
-        begin = time.monotonic()
-        store, scope, run_name = self._execution.store, self.scope, self._execution.run_name
+        context, scope = self._context, self._scope
+        start = context.clock.monotonic()
 
-        def records() -> list[RunRecord]:
-            with scope.view() as session:
-                table = session.tables.study(question.study)
-                ids = table.ids(run_name) if fully else sorted(key.id for key in keys)
-                return [r for r in table.records(ids) if r.run_name == run_name]
+        def read_records() -> list[RunRecord]:
+            with scope.read() as session:
+                table = session.tables.study(item.study)
+                ids = table.ids(context.run_name) if full else sorted(key.id for key in keys)
+                return [r for r in table.records(ids) if r.run_name == context.run_name]
 
-        matching = await evaluate_run_filter(action.condition, store, records)
-        if fully:
-            question.cost = time.monotonic() - begin
-            return Matches(action.id, question.study, matching)
+        matching = await evaluate_run_filter(action.condition, context.store, read_records)
+        if full:
+            item.seconds = context.clock.monotonic() - start
+            return Matches(action.id, item.study, matching)
         return Matches(action.id, frozenset(keys), matching)
+
+
+class ReadOnlyScope:
+    """What conditions read through: one session for all of them, and nothing to write with.
+
+    Threads take turns for the time of a read; what they are lent is as fresh as can be.
+    """
+
+    blind = False
+    fresh = True
+    cause = "condition"
+    event_name = "condition"
+
+    def __init__(self, database: Database) -> None:
+        self.origin = RequestOrigin("a condition")
+        self._database = database
+        self._session: Session | None = None
+        self._lock = threading.RLock()
+        self._lent = 0
+
+    @property
+    def database(self) -> Database:
+        """Return the workflow's database."""
+        return self._database
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Session]:
+        """Lend the session with a fresh snapshot."""
+        with self._lock:
+            if self._session is None:
+                self._session = Session(self._database)
+            elif not self._lent:
+                self._session.refresh()
+            self._lent += 1
+            try:
+                yield self._session
+            finally:
+                self._lent -= 1
+
+    def write(self, *_changes: Change) -> None:
+        """Refuse: a condition only reads."""
+        raise EventError(
+            "a condition wrote to the workflow's database",
+            hint="Conditions may be asked at any time and any number of times: write in actions.",
+        )
+
+    def enqueue(self, _request: RunRequest) -> None:
+        """Refuse: a condition only reads."""
+        self.write()
+
+    def begin_await(self, study: str) -> AwaitRecord:
+        """Do nothing: a condition is not rerun."""
+        del study
+        return AwaitRecord()
+
+    async def flush(self) -> None:
+        """Do nothing: there is nothing to commit."""
+
+    async def refresh(self) -> None:
+        """Do nothing: every read is fresh."""
+
+    async def prepare_nested(self) -> None:
+        """Do nothing: there is nothing to commit."""
+
+    def begin_nested(self, *, prepared: bool = False) -> None:
+        """Return None: there is nothing to commit."""
+
+    def on_nested_end(self) -> None:
+        """Do nothing: nothing was written."""
+
+    def close(self) -> None:
+        """Give the session back."""
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+                self._session = None

@@ -1,4 +1,4 @@
-"""Asking conditions: constraints from indexes and records, Python conditions in threads."""
+"""Evaluate conditions: constraints from indexes and records, Python conditions in threads."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from motoko.core.firing import ConditionKind
-from motoko.core.records import RunKey
 from motoko.handles.run import pairs
-from motoko.orchestrator.actions import is_async, to_run_list
+from motoko.orchestrator.actions import call_in_thread, is_async, to_run_list
+from motoko.storage.query import select_runs
 from motoko.storage.threads import run_in_thread, run_in_user_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from motoko.core.constraints import Constraint
-    from motoko.core.records import RunRecord
+    from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.actions import Action
     from motoko.orchestrator.change_listener import ChangeSet
     from motoko.storage.session import Session
@@ -25,91 +24,72 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Which of the asked runs satisfy an event's condition.
-
-    ``asked`` is a study where all its runs were asked.
-    """
+    """The evaluated runs, or all runs of a study, and those of them that satisfy a condition."""
 
     event: str
-    asked: frozenset[RunKey] | str
+    evaluated: frozenset[RunKey] | str
     matching: frozenset[RunKey]
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Whether a condition holds that named no runs."""
+    """Whether a condition that returned no runs holds."""
 
     event: str
     study: str
     holds: bool
 
 
-def select_runs(
-    session: Session, study: str, run_name: str | None, constraint: Constraint
-) -> list[RunKey]:
-    """Return the runs of a run name that satisfy a constraint, in id order."""
-    table = session.tables.study(study)
-    plan = constraint.plan()
-    ids = table.ids(run_name, states=plan.states, id_min=plan.id_min, id_max=plan.id_max)
-    if plan.exact:
-        return [RunKey(study, run_id) for run_id in ids]
-    found = table.records(ids, keep=False)  # often all runs there are, and seldom again
-    return [record.key for record in found if constraint.matches(record)]
-
-
 def evaluate_constraint(
-    session: Session, action: Action, news: ChangeSet, run_name: str, *, fully: bool
+    session: Session, action: Action, changes: ChangeSet, run_name: str, *, full: bool
 ) -> list[Matches]:
-    """Ask a constraint of what the news touched, or of all runs."""
-    answers: list[Matches] = []
+    """Evaluate a constraint for the changed runs, or for all runs."""
     assert action.constraints is not None
+    results: list[Matches] = []
     for study, constraint in action.constraints.items():
-        if fully or news.everything:
+        if full or changes.everything:
             keys = frozenset(select_runs(session, study, run_name, constraint))
-            answers.append(Matches(action.id, study, keys))
+            results.append(Matches(action.id, study, keys))
             continue
-        records = [r for r in news.records.values() if r.study == study and r.run_name == run_name]
-        asked = frozenset(r.key for r in records) | {k for k in news.gone if k.study == study}
-        if asked:
+        records = [
+            r for r in changes.records.values() if r.study == study and r.run_name == run_name
+        ]
+        removed = {key for key in changes.removed if key.study == study}
+        evaluated = frozenset(removed.union(record.key for record in records))
+        if evaluated:
             matching = frozenset(r.key for r in records if constraint.matches(r))
-            answers.append(Matches(action.id, asked, matching))
-    return answers
-
-
-async def _call(condition: Any, *args: Any) -> Any:
-    """Call a condition: a sync one off the loop, an async one on it."""
-    if is_async(condition):
-        return await condition(*args)
-    result = await run_in_user_thread(lambda: condition(*args))
-    # Not whatever can be awaited: a selection that is returned is an answer, not a wait.
-    return await result if inspect.iscoroutine(result) else result
+            results.append(Matches(action.id, evaluated, matching))
+    return results
 
 
 async def evaluate_run_filter(
-    condition: Any, store: WorkflowStore, records: Callable[[], list[RunRecord]]
+    condition: Any, store: WorkflowStore, read_records: Callable[[], list[RunRecord]]
 ) -> frozenset[RunKey]:
-    """Return the keys of those ``records()`` for which ``f(run, job)`` is true."""
+    """Return the keys of the records for which ``f(run, job)`` is true."""
     if is_async(condition):
-        found = await run_in_thread(lambda: pairs(store, records()))
+        found = await run_in_thread(lambda: pairs(store, read_records()))
         return frozenset([run.key for run, job in found if await condition(run, job)])
 
-    def work() -> list[tuple[RunKey, Any]]:
-        answers = [(run.key, condition(run, job)) for run, job in pairs(store, records())]
-        return [(key, a if inspect.iscoroutine(a) else bool(a)) for key, a in answers]
+    def evaluate() -> list[tuple[RunKey, Any]]:
+        results = [(run.key, condition(run, job)) for run, job in pairs(store, read_records())]
+        return [(key, r if inspect.iscoroutine(r) else bool(r)) for key, r in results]
 
-    answers = await run_in_user_thread(work)
-    return frozenset([key for key, a in answers if (await a if inspect.iscoroutine(a) else a)])
+    results = await run_in_user_thread(evaluate)
+    return frozenset([key for key, r in results if (await r if inspect.iscoroutine(r) else r)])
 
 
 async def evaluate_function(
     action: Action, workflow: Any, task_manager: Any, study: str
 ) -> Matches | Truth:
-    """Ask ``f(workflow, task_manager)`` or ``f()``."""
-    if action.kind is ConditionKind.PLAIN:
-        result = await _call(action.condition)
+    """Evaluate ``f(workflow, task_manager)`` or ``f()``."""
+    no_arguments = action.kind is ConditionKind.NO_ARGUMENTS
+    arguments = () if no_arguments else (workflow, task_manager)
+    condition: Any = action.condition
+    if is_async(condition):
+        result = await condition(*arguments)
     else:
-        result = await _call(action.condition, workflow, task_manager)
-    # Reading a selection may touch the database: off the loop, in the asking scope.
+        result = await call_in_thread(lambda: condition(*arguments))
+    # Reading a selection may query the database.
     runs = await run_in_thread(lambda: to_run_list(result))
     if runs is None:
         return Truth(action.id, study, bool(result))

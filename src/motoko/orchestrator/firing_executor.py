@@ -1,10 +1,9 @@
-"""Executing one firing: confirm its trigger, call the action, commit stretch by stretch."""
+"""Execute one firing: confirm its trigger, call the action, commit each segment."""
 
 from __future__ import annotations
 
 import logging
-import secrets
-import time
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,144 +11,172 @@ import anyio
 
 from motoko.core.changes import RecordFiring
 from motoko.core.firing import ConditionKind
-from motoko.core.replay import NOTHING, Journal
+from motoko.core.records import RunKey
+from motoko.core.replay import NO_ENTRIES, Journal
 from motoko.errors import ConflictError
 from motoko.handles.run import pairs
-from motoko.orchestrator.actions import is_event, location
-from motoko.orchestrator.awaiting import existing_records
-from motoko.orchestrator.calling import is_normal_exit
+from motoko.orchestrator.actions import call, is_event, is_normal_exit, location
 from motoko.orchestrator.conditions import Truth, evaluate_function, evaluate_run_filter
-from motoko.orchestrator.right_of_way import FiringPriority
 from motoko.orchestrator.scopes import ActionScope, RerunAction
 from motoko.runtime import fault_points
+from motoko.storage.contention import FiringPriority
+from motoko.storage.query import existing_records
 from motoko.storage.run_requests import RequestOrigin
-from motoko.storage.scope import entered
+from motoko.storage.scope import use_scope
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from motoko.core.firing import Firing
-    from motoko.core.records import RunKey, RunRecord
+    from motoko.core.records import RunRecord
     from motoko.orchestrator.actions import Action
-    from motoko.orchestrator.execution import WorkflowExecution
+    from motoko.orchestrator.execution_context import ExecutionContext
+    from motoko.orchestrator.failures import FailureTracker
     from motoko.storage.session import Session
 
+FiringId = tuple[str, str, str]
 MAX_CALLS: Final = 50  # of one firing in a row that all meet conflicts
+SHOWN: Final = 10  # runs in a log message
 
 logger = logging.getLogger("motoko.orchestrator")
 
 
-class _FiringState:
-    """What is known of one firing across its calls: its record and its runs."""
+@dataclass(frozen=True, slots=True)
+class FiringHistory:
+    """An event's recorded open firings with their runs, and the runs of done ``once`` firings."""
 
-    def __init__(self, run_name: str, action: Action, firing: Firing) -> None:
+    event: str
+    open_firings: list[tuple[FiringId, tuple[RunKey, ...]]]
+    done_runs: list[RunKey]
+    done: bool
+
+
+def load_history(session: Session, run_name: str, action: Action) -> FiringHistory:
+    """Return the recorded firings of an action under a run name."""
+    tables = session.tables
+    open_firings = []
+    for firing_id in tables.open_firings(run_name, action.id):
+        stored = tables.firing(firing_id) or {}
+        runs = tuple(RunKey(*key) for key in stored.get("runs", ()))
+        open_firings.append((firing_id, runs))
+    done = tables.once_records(run_name, action.id) if action.once else set()
+    done_runs = [RunKey(study, run_id) for study, run_id in sorted(done) if run_id]
+    return FiringHistory(action.id, open_firings, done_runs, ("", 0) in done)
+
+
+class _FiringState:
+    """One firing across its calls.
+
+    ``calls``: since its last commit that recorded something.
+    """
+
+    def __init__(self, action: Action, firing: Firing, firing_id: FiringId) -> None:
         self.action = action
         self.firing = firing
-        self.id = (run_name, action.id, f"{time.time_ns():020d}-{secrets.token_hex(4)}")
+        self.id = firing_id
         self.recorded = False
-        self.attempts = 0  # since something was committed
+        self.calls = 0
         self.runs: tuple[RunKey, ...] = firing.runs
         self.records: list[RunRecord] = []
         self.origin = RequestOrigin(f"event {action.id}")
-
-    @property
-    def owner(self) -> str:
-        return f"firing {self.firing.number}"
+        self.owner = f"firing {firing.number}"
 
 
 class FiringExecutor:
-    """Runs firings; each in its own session, so none commits half of another's work."""
+    """Executes firings, each in a session that commits no other firing's writes.
 
-    def __init__(self, execution: WorkflowExecution) -> None:
-        self._execution = execution
-        self._ids: set[tuple[str, str, str]] = set()
-        self._flying: dict[str, Firing] = {}
+    ``on_end`` is called after each.
+    """
 
-    def knows(self, firing_id: tuple[str, str, str]) -> bool:
-        """Return whether this process is executing the recorded firing."""
-        return firing_id in self._ids
+    def __init__(
+        self, context: ExecutionContext, failures: FailureTracker, *, on_end: Callable[[], None]
+    ) -> None:
+        self._context = context
+        self._failures = failures
+        self._on_end = on_end
+        self._states: dict[FiringId, _FiringState] = {}
 
-    def flying(self) -> list[tuple[str, Firing]]:
-        """Return the firings under way, with the name each has as an owner of awaits."""
-        return list(self._flying.items())
+    def is_executing(self, firing_id: FiringId) -> bool:
+        """Return whether this process executes the recorded firing."""
+        return firing_id in self._states
 
-    def take(
-        self, firing: Firing, recorded: tuple[str, str, str] | None
-    ) -> Callable[[], Awaitable[None]]:
-        """Take a firing for one under way; returns what executes it, again on conflict.
+    def in_flight(self) -> list[tuple[str, Firing]]:
+        """Return the unfinished firings, each with its name as an owner of awaits."""
+        return [(state.owner, state.firing) for state in self._states.values()]
 
-        That ends when it is done or nothing is left of it.
+    def start(self, firing: Firing, firing_id: FiringId | None) -> Callable[[], Awaitable[None]]:
+        """Register a firing, and return the function that executes it.
+
+        ``firing_id``: that of a recorded open firing.
         """
-        execution = self._execution
-        progress = _FiringState(execution.run_name, execution.actions[firing.event], firing)
-        if recorded is not None:
-            progress.id, progress.recorded = recorded, True
-        self._ids.add(progress.id)
-        self._flying[progress.owner] = firing
-        return partial(self._fire, progress)
+        context, action = self._context, self._context.actions[firing.event]
+        runtime = context.store.runtime
+        stamp = f"{int(runtime.clock.now() * 1e9):020d}-{runtime.random.token(4)}"
+        state = _FiringState(action, firing, firing_id or (context.run_name, action.id, stamp))
+        state.recorded = firing_id is not None
+        self._states[state.id] = state
+        return partial(self._execute, state)
 
-    async def _fire(self, progress: _FiringState) -> None:
-        execution, firing = self._execution, progress.firing
-        scope = self._scope(progress)
+    async def _execute(self, state: _FiringState) -> None:
+        """Call the action until it meets no conflict, or no run of its trigger matches."""
+        context, firing = self._context, state.firing
+        scope = self._scope(state)
         try:
-            with FiringPriority(execution.store.state.right_of_way) as right_of_way:
+            with FiringPriority(context.store.state.firing_lock, context.store.runtime) as priority:
                 while True:
-                    await right_of_way.wait(conflicts=progress.attempts)
-                    progress.attempts += 1
-                    if await self._attempt(progress, scope):
+                    await priority.wait(conflicts=state.calls)
+                    state.calls += 1
+                    if await self._try(state, scope):
                         break
-                    scope = self._scope(progress)
+                    scope = self._scope(state)
         except BaseException:
-            execution.engine.ended(firing, scope, time.monotonic(), scope.since)
+            context.engine.on_finished(firing, scope, context.clock.monotonic(), scope.since)
             raise
         finally:
-            self._ids.discard(progress.id)
-            self._flying.pop(progress.owner, None)
+            del self._states[state.id]
             scope.end()
-            progress.origin.end()
-        if progress.runs or firing.study is not None:
-            execution.bad_ends.fired_with(progress.records)
-            execution.bad_ends.owner_ended(progress.owner)
-            execution.engine.ended(firing, scope, time.monotonic(), scope.since)
+            state.origin.end()
+        if state.runs or firing.study is not None:
+            self._failures.on_done_firing(state.records)
+            self._failures.on_owner_completed(state.owner)
+            context.engine.on_finished(firing, scope, context.clock.monotonic(), scope.since)
         else:
-            execution.engine.dropped(firing)
+            context.engine.on_dropped(firing)
         if scope.finish_requested:
-            execution.finish()
-        execution.pump()
+            context.tasks.finish()
+        self._on_end()
 
-    def _scope(self, progress: _FiringState) -> ActionScope:
-        execution = self._execution
+    def _scope(self, state: _FiringState) -> ActionScope:
+        callback = state.action.callback
         scope = ActionScope(
-            execution.store.database,
-            cause=progress.origin.name,
-            event_name=getattr(progress.action.callback, "__name__", progress.action.name),
-            guard=execution.lease.guard,
-            origin=progress.origin,
-            repeatable=is_event(progress.action.callback),
-            on_commit=lambda: self._stretch_committed(progress, scope),
+            self._context.store.database,
+            cause=state.origin.name,
+            event_name=getattr(callback, "__name__", state.action.name),
+            guard=self._context.lease.guard,
+            origin=state.origin,
+            owner=state.owner,
+            repeatable=is_event(callback),
+            on_commit=lambda: self._on_commit(state, scope),
         )
-        scope.owner = progress.owner
-        scope.before_commit = lambda session, last: self._record(
-            progress, scope, session, last=last
-        )
+        scope.before_commit = lambda session, last: self._record(state, scope, session, last=last)
         return scope
 
-    def _stretch_committed(self, progress: _FiringState, scope: ActionScope) -> None:
-        progress.recorded = True
+    def _on_commit(self, state: _FiringState, scope: ActionScope) -> None:
+        state.recorded = True
         if scope.advanced:
-            progress.attempts = 1
+            state.calls = 1
         if scope.finish_requested:
-            self._execution.finish()
+            self._context.tasks.finish()
 
-    async def _attempt(self, progress: _FiringState, scope: ActionScope) -> bool:
-        """Call the action once; returns False where a conflict calls for another time."""
-        action = progress.action
+    async def _try(self, state: _FiringState, scope: ActionScope) -> bool:
+        """Call the action once; return False if a conflict requires another call."""
+        action = state.action
         problem: Exception | RerunAction | None = None
         with anyio.CancelScope() as unwinding:
             scope.unwind = unwinding.cancel
             try:
-                await self._call_and_commit(progress, scope)
+                await self._call_and_commit(state, scope)
             except (ConflictError, RerunAction) as error:
                 if not is_event(action.callback):
                     raise
@@ -164,51 +191,48 @@ class FiringExecutor:
             raise scope.problem
         logger.info("fire again: event %s met a conflict (%r)", action.id, problem)
         scope.close()
-        if progress.attempts >= MAX_CALLS:
+        if state.calls >= MAX_CALLS:
             raise ConflictError(
                 f"the action of event {action.name!r} met conflicts {MAX_CALLS} times in a row",
-                hint="Does it write from threads of its own? Let those only compute.",
+                hint="Does it write from its own threads? Let those only compute.",
             )
         return False
 
-    async def _call_and_commit(self, progress: _FiringState, scope: ActionScope) -> None:
-        action = progress.action
+    async def _call_and_commit(self, state: _FiringState, scope: ActionScope) -> None:
         try:
-            with entered(scope):
-                if not await self._confirmed(progress, scope):
-                    progress.runs = ()
+            with use_scope(scope):
+                if not await self._confirm(state, scope):
+                    state.runs = ()
                     return
                 fault_points.point("orchestrator.confirmed")
-                self._log(progress)
+                self._log(state)
                 scope.start_lane()
                 try:
-                    await self._call(progress)
+                    await self._call(state)
                 except SystemExit as error:
                     if not is_normal_exit(error):
                         raise
                     scope.request_finish()
             await scope.finish(last=True)
         except BaseException as error:
-            error.add_note(f"in the action of event {action.name!r}, {action.where}")
+            error.add_note(f"in the action of event {state.action.name!r}, {state.action.where}")
             raise
 
-    def _log(self, progress: _FiringState) -> None:
-        runs = ", ".join(str(key) for key in progress.runs[:10])
-        if len(progress.runs) > 10:
-            runs += f", ... ({len(progress.runs)} runs)"
-        trigger = f"runs {runs}" if progress.runs else f"study {progress.firing.study or '-'}"
+    def _log(self, state: _FiringState) -> None:
+        runs = ", ".join(str(key) for key in state.runs[:SHOWN])
+        if len(state.runs) > SHOWN:
+            runs += f", ... ({len(state.runs)} runs)"
+        trigger = f"runs {runs}" if state.runs else f"study {state.firing.study or '-'}"
         logger.info(
-            "fire: event %s, action %s, %s", progress.action.id, location(progress.action.callback),
-            trigger,
+            "fire: event %s, action %s, %s",
+            state.action.id, location(state.action.callback), trigger,
         )  # fmt: skip
 
-    async def _call(self, progress: _FiringState) -> None:
-        from motoko.orchestrator.calling import call
-
-        execution, action = self._execution, progress.action
-        offered: dict[str, Any] = {**execution.params, "workflow": execution.host}
-        if progress.runs:
-            offered["runs"] = pairs(execution.store, progress.records)
+    async def _call(self, state: _FiringState) -> None:
+        context, action = self._context, state.action
+        offered: dict[str, Any] = {**context.params, "workflow": context.host}
+        if state.runs:
+            offered["runs"] = pairs(context.store, state.records)
         if action.get_params is not None:
             offered["params"] = action.get_params()
         else:
@@ -217,102 +241,101 @@ class FiringExecutor:
 
     # -- the trigger -----------------------------------------------------------------------
 
-    async def _confirmed(self, progress: _FiringState, scope: ActionScope) -> bool:
-        """Look at the trigger in the firing's own snapshot; drop runs that no longer match."""
-        if progress.recorded:
-            await run_in_thread(lambda: _resume(scope, progress))
+    async def _confirm(self, state: _FiringState, scope: ActionScope) -> bool:
+        """Check the trigger in the firing's own snapshot; drop runs that no longer match."""
+        if state.recorded:
+            await run_in_thread(lambda: _load_journal(scope, state))
             return True
-        firing, action = progress.firing, progress.action
+        firing, action = state.firing, state.action
         if not firing.runs:
-            return await self._plain_confirmed(progress)
+            return await self._confirm_truth(state)
         if action.kind is ConditionKind.CONSTRAINT:
-            records = await run_in_thread(lambda: _matching(scope, action, firing.runs))
+            records = await run_in_thread(lambda: _rely_on_matching(scope, action, firing.runs))
         else:
             matching = await self._still_matching(action, scope, firing.runs)
             kept = tuple(key for key in firing.runs if key in matching)
-            records = await run_in_thread(lambda: _relied_on(scope, _records(scope, kept)))
-        progress.records = records
-        progress.runs = tuple(record.key for record in records)
+            records = await run_in_thread(lambda: _rely_on(scope, _records(scope, kept)))
+        state.records = records
+        state.runs = tuple(record.key for record in records)
         return bool(records)
 
     async def _still_matching(
         self, action: Action, scope: ActionScope, keys: tuple[RunKey, ...]
     ) -> frozenset[RunKey]:
-        execution = self._execution
+        context = self._context
         if action.kind is ConditionKind.RUN_FILTER:
             return await evaluate_run_filter(
-                action.condition, execution.store, lambda: _records(scope, keys)
+                action.condition, context.store, lambda: _records(scope, keys)
             )
-        if action.kind is ConditionKind.PLAIN:
+        if action.kind is ConditionKind.NO_ARGUMENTS:
             return frozenset(keys)
         found: set[RunKey] = set()
         for study in sorted({key.study for key in keys} | set(action.studies)):
-            manager = execution.host.task_manager(study)
-            answer = await evaluate_function(action, execution.host, manager, study)
-            if not isinstance(answer, Truth):
-                found |= answer.matching
+            manager = context.host.task_manager(study)
+            result = await evaluate_function(action, context.host, manager, study)
+            if not isinstance(result, Truth):
+                found |= result.matching
         return frozenset(found)
 
-    async def _plain_confirmed(self, progress: _FiringState) -> bool:
-        action, study = progress.action, progress.firing.study
-        if action.kind is not ConditionKind.WORKFLOW_FILTER or not study:
+    async def _confirm_truth(self, state: _FiringState) -> bool:
+        action, study, host = state.action, state.firing.study, self._context.host
+        if action.kind is not ConditionKind.TASK_MANAGER_FILTER or not study:
             return True
-        host = self._execution.host
-        answer = await evaluate_function(action, host, host.task_manager(study), study)
-        return isinstance(answer, Truth) and answer.holds
+        result = await evaluate_function(action, host, host.task_manager(study), study)
+        return isinstance(result, Truth) and result.holds
 
     # -- the record ------------------------------------------------------------------------
 
     def _record(
-        self, progress: _FiringState, scope: ActionScope, session: Session, *, last: bool
+        self, state: _FiringState, scope: ActionScope, session: Session, *, last: bool
     ) -> None:
-        """Add the firing's record to a stretch's commit; one that changed nothing has none."""
-        once = progress.action.once
-        if last and not (session.pending or progress.recorded or once):
+        """Add the firing's record to a segment's commit, unless nothing changed."""
+        once = state.action.once
+        if last and not (session.pending or state.recorded or once):
             return
-        if not last and progress.recorded and not session.pending:
-            return  # nothing that a rerun could do twice
-        trigger = progress.firing.study or ""
+        if not last and state.recorded and not session.pending:
+            return  # a rerun repeats nothing
         if last:
             fault_points.point("orchestrator.before_done")
+        handled = self._failures.handled_by(state.owner, state.records) if last else ()
         session.add(
             RecordFiring(
-                id=progress.id,
+                id=state.id,
                 status="done" if last else "open",
-                trigger=trigger,
-                runs=progress.runs,
-                at=self._execution.store.now(),
+                trigger=state.firing.study or "",
+                runs=state.runs,
+                at=self._context.store.now(),
                 once=once,
-                entries=NOTHING if last else scope.entries(),
-                handled=self._execution.bad_ends.handled_by(progress.owner, progress.records)
-                if last
-                else (),
+                entries=NO_ENTRIES if last else scope.entries(),
+                handled=handled,
             )
         )
 
 
-def _resume(scope: ActionScope, progress: _FiringState) -> None:
-    """Learn what is committed of a firing, and read its runs as they are now."""
-    with scope.view() as session:
-        entries = session.tables.journal(progress.id)
-    name = f"the action of event {progress.action.id!r}, {progress.action.where},"
+def _load_journal(scope: ActionScope, state: _FiringState) -> None:
+    """Load the committed segments of a firing, and read its runs' present records."""
+    with scope.read() as session:
+        entries = session.tables.journal(state.id)
+    name = f"the action of event {state.action.id!r}, {state.action.where},"
     scope.journal = Journal(name, entries.calls, entries.written)
-    progress.records = _records(scope, progress.runs)
+    state.records = _records(scope, state.runs)
 
 
 def _records(scope: ActionScope, keys: tuple[RunKey, ...]) -> list[RunRecord]:
-    with scope.view() as session:
+    with scope.read() as session:
         return existing_records(session, keys)
 
 
-def _matching(scope: ActionScope, action: Action, keys: tuple[RunKey, ...]) -> list[RunRecord]:
+def _rely_on_matching(
+    scope: ActionScope, action: Action, keys: tuple[RunKey, ...]
+) -> list[RunRecord]:
     assert action.constraints is not None
     constraints = action.constraints
     records = [r for r in _records(scope, keys) if constraints[r.study].matches(r)]
-    return _relied_on(scope, records)
+    return _rely_on(scope, records)
 
 
-def _relied_on(scope: ActionScope, records: list[RunRecord]) -> list[RunRecord]:
-    with scope.view() as session:
+def _rely_on(scope: ActionScope, records: list[RunRecord]) -> list[RunRecord]:
+    with scope.read() as session:
         session.rely_on(record.key for record in records)
     return records

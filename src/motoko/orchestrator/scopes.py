@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from motoko.core.replay import AWAIT, CREATE, NOTHING, ROOT, Journal
-from motoko.errors import ConflictError, EventError, ReplayError, StateError
+from motoko.core.replay import AWAIT, CREATE, NO_ENTRIES, ROOT, Journal
+from motoko.errors import ConflictError, ReplayError, StateError
 from motoko.runtime import fault_points
 from motoko.storage.run_requests import RequestOrigin
 from motoko.storage.scope import (
+    AwaitRecord,
     SegmentScope,
-    Wait,
-    awaited_in_transaction,
+    await_in_transaction_error,
     in_joined_transaction,
 )
 from motoko.storage.session import Session
@@ -77,6 +77,7 @@ class ActionScope(SegmentScope):
         event_name: str,
         guard: LeaseGuard | None,
         origin: RequestOrigin,
+        owner: str,
         repeatable: bool,
         on_commit: Callable[[], None],
     ) -> None:
@@ -84,13 +85,13 @@ class ActionScope(SegmentScope):
         self._repeatable = repeatable
         self._on_commit = on_commit
         self.finish_requested = False
-        self.owner = ""
+        self.owner = owner
         self.problem: BaseException | None = None
         self.unwind: Callable[[], object] = lambda: None
         self.journal = Journal(cause)
         self.advanced = False
         self._over = False
-        self._entries = NOTHING
+        self._entries = NO_ENTRIES
         self._journal_lock = threading.Lock()
 
     @property
@@ -103,14 +104,14 @@ class ActionScope(SegmentScope):
         self.finish_requested = True
 
     @contextlib.contextmanager
-    def view(self) -> Iterator[Session]:
+    def read(self) -> Iterator[Session]:
         """Lend the session, with all requests so far resolved."""
         if self._over:
             with contextlib.closing(Session(self.database)) as session:
                 yield session
             return
         self._check_going()
-        with super().view() as session:
+        with super().read() as session:
             yield session
 
     # -- replaying -------------------------------------------------------------------------
@@ -132,7 +133,7 @@ class ActionScope(SegmentScope):
     def _call(self, kind: str, study: str) -> Call:
         try:
             with self._journal_lock:
-                return self.journal.call(self._lane(), kind, study)
+                return self.journal.record_call(self._lane(), kind, study)
         except ReplayError as error:
             self.problem = error
             raise
@@ -144,29 +145,33 @@ class ActionScope(SegmentScope):
             if not _idempotent.get():
                 with self._journal_lock:
                     lane = self._lane()
-                    changes = tuple(c for c in changes if not self.journal.assigned(lane))
+                    changes = tuple(c for c in changes if not self.journal.record_assignment(lane))
             if changes:
                 super().write(*changes)
 
-    def defer(self, request: RunRequest) -> None:
+    def enqueue(self, request: RunRequest) -> None:
         """Note a request; it is resolved at the first read or with the commit."""
         with self._lock:
             self._check_going()
             if not _idempotent.get():
                 call = self._call(CREATE, request.study)
                 if call.runs is not None:
-                    request.replays(call.runs)
+                    request.set_recorded(call.runs)
                     return
                 with self._journal_lock:
-                    self.journal.returns(call, request.requested)
-            super().defer(request)
+                    self.journal.set_result_source(call, request.own_keys)
+            super().enqueue(request)
 
-    def begin_wait(self, study: str) -> Wait:
+    def begin_await(self, study: str) -> AwaitRecord:
         """Note that an await begins, and what is on record of it."""
         self._check_going()
         if in_joined_transaction():
-            raise awaited_in_transaction(study)
-        return Wait() if _idempotent.get() else ActionWait(self, self._call(AWAIT, study))
+            raise await_in_transaction_error(study)
+        return (
+            AwaitRecord()
+            if _idempotent.get()
+            else ActionAwaitRecord(self, self._call(AWAIT, study))
+        )
 
     async def pass_over(self) -> None:
         """Let others have their turn, and give the snapshot back if nothing was written."""
@@ -178,20 +183,20 @@ class ActionScope(SegmentScope):
             self._on_commit()
         await anyio.lowlevel.checkpoint()
 
-    def returned(self, call: Call, runs: Iterable[RunKey], *, failed: bool) -> None:
+    def record_result(self, call: Call, runs: Iterable[RunKey], *, failed: bool) -> None:
         """Note what an await returned."""
         with self._journal_lock:
-            self.journal.returned(call, runs, failed=failed)
+            self.journal.record_result(call, runs, failed=failed)
 
     def entries(self) -> Entries:
         """Return what this commit adds to the firing's journal; in the committer thread."""
         with self._journal_lock:
-            self._entries = self.journal.entries()
+            self._entries = self.journal.new_entries()
         return self._entries
 
     # -- committing ------------------------------------------------------------------------
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Commit the stretch; a conflict has an ``@event`` action run again from its start."""
         self._check_going()
         try:
@@ -215,7 +220,7 @@ class ActionScope(SegmentScope):
         """Commit the stretch off the loop. ``last``: it is the final one."""
         self._check_going()
         if last:
-            self.journal.check_done()
+            self.journal.check_complete()
         await super().finish(last=last)
 
     def _check_going(self) -> None:
@@ -256,28 +261,28 @@ class ActionScope(SegmentScope):
             self._over = self._over or last
         with self._journal_lock:
             self.advanced = bool(self._entries.calls)
-            self.journal.recorded(self._entries)
-            self._entries = NOTHING
+            self.journal.mark_committed(self._entries)
+            self._entries = NO_ENTRIES
         fault_points.point("orchestrator.after_commit")
 
 
-class ActionWait(Wait):
+class ActionAwaitRecord(AwaitRecord):
     """One await of an action: on record, or to be recorded with what it returns."""
 
     def __init__(self, scope: ActionScope, call: Call) -> None:
         self._scope = scope
         self._call = call
 
-    async def replayed(self) -> Call | None:
+    async def recorded_call(self) -> Call | None:
         """Return what is on record of it, None where it has to be waited for."""
         if self._call.runs is None:
             return None
         await self._scope.pass_over()
         return self._call
 
-    def returned(self, runs: Iterable[RunKey], *, failed: bool = False) -> None:
+    def record_result(self, runs: Iterable[RunKey], *, failed: bool = False) -> None:
         """Note which runs it returned, or raised RunFailed for."""
-        self._scope.returned(self._call, runs, failed=failed)
+        self._scope.record_result(self._call, runs, failed=failed)
 
 
 def _current_task() -> asyncio.Task[Any] | None:
@@ -285,82 +290,6 @@ def _current_task() -> asyncio.Task[Any] | None:
         return asyncio.current_task()
     except RuntimeError:
         return None
-
-
-class ReadOnlyScope:
-    """What conditions read through: one session for all of them, and nothing to write with.
-
-    Threads take turns for the time of a read; what they are lent is as fresh as can be.
-    """
-
-    blind = False
-    fresh = True
-    cause = "condition"
-    event_name = "condition"
-
-    def __init__(self, database: Database) -> None:
-        self.origin = RequestOrigin("a condition")
-        self._database = database
-        self._session: Session | None = None
-        self._lock = threading.RLock()
-        self._lent = 0
-
-    @property
-    def database(self) -> Database:
-        """Return the workflow's database."""
-        return self._database
-
-    @contextlib.contextmanager
-    def view(self) -> Iterator[Session]:
-        """Lend the session with a fresh snapshot."""
-        with self._lock:
-            if self._session is None:
-                self._session = Session(self._database)
-            elif not self._lent:
-                self._session.refresh()
-            self._lent += 1
-            try:
-                yield self._session
-            finally:
-                self._lent -= 1
-
-    def write(self, *_changes: Change) -> None:
-        """Refuse: a condition only reads."""
-        raise EventError(
-            "a condition wrote to the workflow's database",
-            hint="Conditions may be asked at any time and any number of times: write in actions.",
-        )
-
-    def defer(self, _request: RunRequest) -> None:
-        """Refuse: a condition only reads."""
-        self.write()
-
-    def begin_wait(self, study: str) -> Wait:
-        """Do nothing: a condition is not rerun."""
-        del study
-        return Wait()
-
-    async def settle(self) -> None:
-        """Do nothing: there is nothing to commit."""
-
-    async def renew(self) -> None:
-        """Do nothing: every read is fresh."""
-
-    async def prepare_nested(self) -> None:
-        """Do nothing: there is nothing to commit."""
-
-    def nested(self, *, prepared: bool = False) -> None:
-        """Return None: there is nothing to commit."""
-
-    def was_joined(self) -> None:
-        """Do nothing: nothing was written."""
-
-    def close(self) -> None:
-        """Give the session back."""
-        with self._lock:
-            if self._session is not None:
-                self._session.close()
-                self._session = None
 
 
 class MainScope(SegmentScope):
@@ -390,7 +319,7 @@ class MainScope(SegmentScope):
         self.interrupt: Callable[[BaseException], bool] = lambda _: False
 
     @property
-    def quiet(self) -> bool:
+    def is_committed(self) -> bool:
         """Whether all that was written is committed; in the event loop."""
         return not self._scheduled and not self._under_way
 
@@ -399,15 +328,15 @@ class MainScope(SegmentScope):
         super().write(*changes)
         self._schedule()
 
-    def defer(self, request: RunRequest) -> None:
+    def enqueue(self, request: RunRequest) -> None:
         """Note a request; it is committed by the next turn of the loop."""
-        super().defer(request)
+        super().enqueue(request)
         self._schedule()
 
-    def begin_wait(self, study: str) -> Wait:
+    def begin_await(self, study: str) -> AwaitRecord:
         """Do nothing: creation is idempotent, so ``main`` needs no journal."""
         del study
-        return Wait()
+        return AwaitRecord()
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -439,7 +368,7 @@ class MainScope(SegmentScope):
         elif self.interrupt(self._failures[0]):
             self._failures.clear()  # else the next ``settle`` raises it
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Wait for all that was written; a failed commit is raised here, or in ``main`` before."""
         try:
             await run_in_committer(self.database, lambda: self.commit(last=False))
@@ -452,9 +381,9 @@ class MainScope(SegmentScope):
 
     async def prepare_nested(self) -> None:
         """Commit what was written so far."""
-        await self.settle()
+        await self.flush()
 
-    def nested(self, *, prepared: bool = False) -> SegmentScope:
+    def begin_nested(self, *, prepared: bool = False) -> SegmentScope:
         """Return a scope for a transaction, after all that was written so far is committed."""
         if not prepared:
             self.database.submit(lambda: self.commit(last=False)).result()
@@ -462,7 +391,7 @@ class MainScope(SegmentScope):
             self.database, cause=self.cause, event_name=self.event_name, guard=self._guard
         )
 
-    def was_joined(self) -> None:
+    def on_nested_end(self) -> None:
         """Have the events look at what a transaction has committed."""
         self._on_commit()
 

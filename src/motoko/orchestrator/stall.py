@@ -1,4 +1,4 @@
-"""Telling when nothing can move any more: a stalled workflow says which awaits wait for what."""
+"""Detect that no run can change state and nothing can fire, and report the pending awaits."""
 
 from __future__ import annotations
 
@@ -11,141 +11,158 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.firing import ConditionKind
-from motoko.core.states import OUTCOMES, Lifecycle
 from motoko.errors import WorkflowStalled
 from motoko.orchestrator.actions import location
-from motoko.orchestrator.task_waits import waits_for_tasks
+from motoko.orchestrator.asyncio_tasks import waits_for_tasks
+from motoko.orchestrator.task_supervisor import SUPERVISED
 from motoko.storage.leases import StallReport
-from motoko.storage.scope import SegmentScope, scope_in
-from motoko.storage.session import Session
+from motoko.storage.query import count_active_runs, query_database
+from motoko.storage.scope import SegmentScope, scope_of_context
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from motoko.orchestrator.execution import WorkflowExecution
+    from motoko.orchestrator.event_dispatcher import EventDispatcher
+    from motoko.orchestrator.execution_context import ExecutionContext
 
 logger = logging.getLogger("motoko.orchestrator")
 
-# Seconds from an event to the question whether anything can follow it.
-QUIET: Final = 0.5
-AGAIN: Final = 1.0  # seconds between looks at tasks that wait for something else
-MOMENT: Final = 0.05  # in which those who were woken for nothing wait again
+QUIET: Final = 0.5  # seconds from an event to the next check
+RECHECK: Final = 1.0  # seconds between checks while tasks wait for something else
+MOMENT: Final = 0.05  # in which tasks that were woken for nothing wait again
 MOMENTS: Final = 20
 MAIN: Final = "main"
-SHOWN: Final = 20  # of those that wait
-UNENDED: Final = tuple(state.value for state in Lifecycle if state not in OUTCOMES)
-POLLED: Final = (ConditionKind.PLAIN, ConditionKind.WORKFLOW_FILTER)
-
-
-def active_runs(session: Session, run_name: str) -> int:
-    """Return how many runs of a run name can still move."""
-    tables = session.tables
-    return sum(
-        len(tables.study(name).ids(run_name, lifecycles=UNENDED)) for name in tables.study_names()
-    )
+SHOWN: Final = 20  # pending awaits in a report
+POLLED: Final = (ConditionKind.NO_ARGUMENTS, ConditionKind.TASK_MANAGER_FILTER)
 
 
 class StallDetector:
-    """Knows who waits in Motoko's own awaits, and looks whether anything can still happen.
+    """Records the tasks in Motoko's own awaits, and checks whether anything can still happen.
 
-    It errs on the side of waiting: a task that waits for anything else (a sleep, a request, a
-    thread) may still do something, and so may a timeout or timer that user code has set, or a
-    thread that it has started, unless that is a daemon's. Before
-    the workflow is found stalled, all conditions are evaluated for the newest commit.
+    In doubt the workflow is not stalled. A task that waits for anything else (a sleep, a request,
+    a thread) may still act. So may a timer that user code has set, or its non-daemon thread. A
+    stall is reported only after all conditions are evaluated for the newest commit. ``is_idle``
+    returns whether all of that is done; ``ends``: a stall ends the workflow.
     """
 
-    def __init__(self, execution: WorkflowExecution, *, ends: bool) -> None:
-        self._execution = execution
+    def __init__(
+        self,
+        context: ExecutionContext,
+        dispatcher: EventDispatcher,
+        is_idle: Callable[[], bool],
+        *,
+        ends: bool,
+    ) -> None:
+        self._context = context
+        self._dispatcher = dispatcher
+        self._is_idle = is_idle
         self._ends = ends
-        self._waits: dict[asyncio.Task[Any], tuple[str, Callable[[], str]]] = {}
-        self._foreign = asyncio.all_tasks()
+        self._awaits: dict[asyncio.Task[Any], tuple[str, Callable[[], str]]] = {}
+        self._foreign_tasks = asyncio.all_tasks()
         self._foreign_threads = frozenset(threading.enumerate())
         self._timer: asyncio.TimerHandle | None = None
-        self._looking = False
+        self._checking = False
         self._missed = False
-        self._doubts = 0  # how often in succession tasks were at work
-        self._seen = -1  # the last commit when everything was looked at
-        self._stall: StallReport | None = None
-        self._told: tuple[str, ...] | None = None
+        self._doubts = 0  # successive checks that found an active task
+        self._evaluated = -1  # the last commit for which everything was evaluated
+        self._report: StallReport | None = None
+        self._logged: tuple[str, ...] | None = None
+        if not context.single:
+            dispatcher.observe(self.on_activity)
 
     @contextlib.contextmanager
     def waiting(self, owner: str, describe: Callable[[], str]) -> Iterator[None]:
-        """Note that the current task waits in one of Motoko's own awaits."""
+        """Record that the current task waits in one of Motoko's own awaits."""
         task = asyncio.current_task()
         assert task is not None
-        self._waits[task] = (owner, describe)
+        self._awaits[task] = (owner, describe)
         if owner == MAIN:
-            self._execution.say_events()
-        self.stir()
+            self._dispatcher.publish_events()
+        self.on_activity()
         try:
             yield
         finally:
-            self._waits.pop(task, None)
-            self.stir()
+            self._awaits.pop(task, None)
+            self.on_activity()
 
-    def stir(self) -> None:
-        """Note that something has happened; a little later the question is asked."""
-        self._ask_at(asyncio.get_running_loop().time() + QUIET)
+    def on_activity(self) -> None:
+        """Check for a stall after a quiet period."""
+        self._check_at(asyncio.get_running_loop().time() + QUIET)
 
-    def _ask_at(self, when: float) -> None:
+    def _check_at(self, when: float) -> None:
         if self._timer is not None:
             if self._timer.when() <= when:
                 return
             self._timer.cancel()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(when, self._ask, context=Context())  # no timer of the user's
+        # An empty context distinguishes this timer from the user's.
+        self._timer = loop.call_at(when, self._check, context=Context())
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _ask(self) -> None:
+    # -- checking --------------------------------------------------------------------------
+
+    def _check(self) -> None:
         self._timer = None
-        self._missed = self._looking
-        if self._looking or self._execution.ending or not self._execution.asked_everything():
-            return  # what is being asked stirs again when it is answered
-        if not self._quiet():
-            self._doubt()
+        self._missed = self._checking
+        if self._checking or self._context.tasks.ending or not self._is_idle():
+            return  # the end of the evaluations is an activity
+        if not self._is_quiet():
+            self._recheck()
             return
         self._doubts = 0
-        if (when := next_timer()) is not None:
-            self._go_on()
+        if (when := next_user_timer()) is not None:
+            self._clear()
             if when < math.inf:
-                self._ask_at(when + MOMENT)
-        elif self._stall is None or self._seen != self._number:
-            self._execution.bad_ends.consider_old()
-            self._looking = True
-            self._execution.background(self._look)
+                self._check_at(when + MOMENT)
+        elif self._report is None or self._evaluated != self._newest_commit:
+            self._dispatcher.failures.handle_earlier()
+            self._checking = True
+            self._context.tasks.start_service(self._check_everything)
 
-    def _doubt(self) -> None:
-        """Ask again; the stall ends unless this is over in moments, as an action that does nothing.
+    def _recheck(self) -> None:
+        """Check again later, as no task reports that it waits for something else.
 
-        No task reports that it waits for something else.
+        A known stall outlasts a few moments of activity, such as an action that does nothing.
         """
         self._doubts += 1
-        doubtful = self._stall is not None and self._doubts < MOMENTS
+        doubtful = self._report is not None and self._doubts < MOMENTS
         if not doubtful:
-            self._go_on()
-        self._ask_at(asyncio.get_running_loop().time() + (MOMENT if doubtful else AGAIN))
+            self._clear()
+        self._check_at(asyncio.get_running_loop().time() + (MOMENT if doubtful else RECHECK))
 
     @property
-    def _number(self) -> int:
-        return self._execution.store.database.feed.number
+    def _newest_commit(self) -> int:
+        return self._context.store.database.feed.number
 
-    def _quiet(self) -> bool:
-        execution = self._execution
+    def _is_quiet(self) -> bool:
         return (
-            not execution.ending
-            and execution.asked_everything()
-            and execution.engine.exhausted(execution.dispatcher.last_number)
-            and all(self._stuck(task) for task in asyncio.all_tasks())
-            and not self._users_threads()
+            not self._context.tasks.ending
+            and self._is_idle()
+            and self._context.engine.is_quiescent(self._dispatcher.listener.last_number)
+            and all(self._is_stalled(task) for task in asyncio.all_tasks())
+            and not self._has_user_threads()
         )
 
-    def _users_threads(self) -> bool:
+    def _is_stalled(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether nothing but a commit can resume a task."""
+        if task in self._foreign_tasks or task.done():
+            return True
+        if task not in self._awaits:
+            name = task.get_name()
+            if name.startswith("motoko.") and name != SUPERVISED:
+                return True
+            if not waits_for_tasks(task):  # they are checked as well
+                return False
+        waits_for = getattr(task, "_fut_waiter", None)
+        return waits_for is not None and not waits_for.done()  # otherwise it resumes now
+
+    def _has_user_threads(self) -> bool:
         """Return whether a thread of user code is alive.
 
         Threads of a pool do not count: they may be idle, and tasks await their work.
@@ -157,85 +174,74 @@ class StallDetector:
             if not thread.daemon and thread not in self._foreign_threads
         )
 
-    def _go_on(self) -> None:
-        if self._stall is not None:
-            self._stall = None
-            self._execution.lease.say_stall(None)
-            if not self._polled():
-                logger.warning("the workflow is not stalled any more")
-
-    def _stuck(self, task: asyncio.Task[Any]) -> bool:
-        if task in self._foreign or task.done():
-            return True
-        waits_for = getattr(task, "_fut_waiter", None)
-        if task not in self._waits:
-            name = task.get_name()
-            if name.startswith("motoko.") and not name.endswith("_guarded"):
-                return True
-            if not waits_for_tasks(task):  # which are asked too
-                return False
-        return waits_for is not None and not waits_for.done()  # else it is about to go on
-
-    async def _look(self) -> None:
+    async def _check_everything(self) -> None:
         try:
-            moving = self._seen != self._number and await run_in_thread(self._moving)
-            stalled = not moving and await self._nothing_can_follow()
+            active = self._evaluated != self._newest_commit and await self._has_active_runs()
+            stalled = not active and await self._is_confirmed()
         finally:
-            self._looking = False
+            self._checking = False
         if stalled:
-            await self._stalled()
+            await self._on_stall()
             return
-        if moving:
-            self._go_on()
-        if self._missed or not moving:  # a run that moves stirs
-            self.stir()
+        if active:
+            self._clear()
+        if self._missed or not active:  # a change of an active run is an activity
+            self.on_activity()
 
-    async def _nothing_can_follow(self) -> bool:
-        """Look at everything as of the newest commit; return whether nothing can follow it."""
-        execution = self._execution
-        if self._seen != self._number:
-            await run_in_thread(execution.store.database.catch_up)
-            number = self._number
-            await execution.dispatcher.look_at_everything()
-            self._seen = number
+    async def _has_active_runs(self) -> bool:
+        database, run_name = self._context.store.database, self._context.run_name
+        return await run_in_thread(
+            lambda: bool(query_database(database, lambda s: count_active_runs(s, run_name)))
+        )
+
+    async def _is_confirmed(self) -> bool:
+        """Evaluate everything for the newest commit; return whether nothing can follow it."""
+        if self._evaluated != self._newest_commit:
+            await run_in_thread(self._context.store.database.catch_up)
+            number = self._newest_commit
+            await self._dispatcher.listener.refresh_everything()
+            self._evaluated = number
             for _ in range(MOMENTS):
                 await asyncio.sleep(MOMENT)
-                if self._quiet():
+                if self._is_quiet():
                     break
-        newest = self._seen == self._number and not execution.active
-        return newest and self._quiet() and next_timer() is None
+        newest = self._evaluated == self._newest_commit and not self._dispatcher.active_runs
+        return newest and self._is_quiet() and next_user_timer() is None
 
-    async def _stalled(self) -> None:
-        waits, polled = self._describe(), self._polled()
+    # -- reporting -------------------------------------------------------------------------
+
+    async def _on_stall(self) -> None:
+        waits, polled = self._describe(), self._has_polled_conditions()
         if self._ends and not polled:
-            await self._execution.bad_ends.conclude()  # what failed says more than what waits
+            await self._dispatcher.failures.raise_unhandled()  # more important than the awaits
             text = "\n  ".join(waits)
             raise WorkflowStalled(
-                f"the workflow is stalled: no run can move, and nothing fires\n  {text}",
-                hint="Set workflow.finished = True where the work is done.",
+                f"the workflow is stalled: no run can change state, and nothing fires\n  {text}",
+                hint="Set workflow.finished = True when the work is done.",
             )
-        if self._stall is None or self._stall.waits != waits:
-            self._stall = StallReport(self._execution.store.now(), waits)
-            self._execution.lease.say_stall(self._stall)
-        if self._told != waits:
-            self._told = waits
-            how = "no run can move; the workflow" if polled else "the workflow is stalled, and"
-            logger.warning("%s waits: %s", how, "; ".join(waits))
+        if self._report is None or self._report.waits != waits:
+            self._report = StallReport(self._context.store.now(), waits)
+            self._context.lease.report_stall(self._report)
+        if self._logged != waits:
+            self._logged = waits
+            subject = (
+                "no run can change state; the workflow" if polled else "the workflow is stalled and"
+            )
+            logger.warning("%s waits: %s", subject, "; ".join(waits))
 
-    def _moving(self) -> bool:
-        execution = self._execution
-        session = Session(execution.store.database)
-        try:
-            return active_runs(session, execution.run_name) > 0
-        finally:
-            session.close()
+    def _clear(self) -> None:
+        if self._report is not None:
+            self._report = None
+            self._context.lease.report_stall(None)
+            if not self._has_polled_conditions():
+                logger.warning("the workflow is no longer stalled")
 
-    def _polled(self) -> bool:
-        return any(event.kind in POLLED for event in self._execution.engine.events())
+    def _has_polled_conditions(self) -> bool:
+        return any(event.kind in POLLED for event in self._context.engine.events())
 
     def _describe(self) -> tuple[str, ...]:
-        lines = [f"{owner} waits for {describe()}" for owner, describe in self._waits.values()]
-        for action in self._execution.actions.values():
+        lines = [f"{owner} waits for {describe()}" for owner, describe in self._awaits.values()]
+        for action in self._context.actions.values():
             condition = action.condition
             shown = condition if isinstance(condition, str | list) else location(condition)
             if action.kind in POLLED:
@@ -248,22 +254,21 @@ class StallDetector:
 
 
 def _target(thread: threading.Thread) -> str:
-    """Return the module of the function that a thread runs; no public attribute has it."""
+    """Return the module of a thread's target function, which has no public attribute."""
     return getattr(getattr(thread, "_target", None), "__module__", "")
 
 
-def next_timer() -> float | None:
-    """Return when the first timer that user code has set is due, in the loop's time.
+def next_user_timer() -> float | None:
+    """Return when the first timer of ``main`` or an action is due, in the loop's time.
 
-    None if there is none; infinity where that cannot be known. A timer is the user's if it was
-    set in ``main`` or in an action.
+    None if there is none; infinity if that is unknown.
     """
-    handles = getattr(asyncio.get_running_loop(), "_scheduled", None)  # nothing public lists them
+    handles = getattr(asyncio.get_running_loop(), "_scheduled", None)  # no public list exists
     if handles is None:
         return math.inf
     times = [
         handle.when()
         for handle in handles
-        if not handle.cancelled() and isinstance(scope_in(handle._context), SegmentScope)  # noqa: SLF001 - get_context: 3.12
+        if not handle.cancelled() and isinstance(scope_of_context(handle._context), SegmentScope)  # noqa: SLF001 - get_context: 3.12
     ]
     return min(times, default=None)

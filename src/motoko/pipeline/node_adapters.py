@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from motoko.errors import MissingOutputError, UnknownStateNameError
-from motoko.graph.value_nodes import maker, probe, value_of, with_values
+from motoko.graph.node import as_function
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def model_of(node: Node, keys: Sequence[str]) -> type[Any]:
     """Return a class with ``run()``, which has the node made, and returns these parts of it."""
-    make = maker(node)
+    make = as_function(node)
 
     class NodeModel:
         def __init__(self, **values: Any) -> None:
@@ -34,18 +34,18 @@ def model_of(node: Node, keys: Sequence[str]) -> type[Any]:
         async def run(self) -> dict[str, Any]:
             return _parts(node, await make(self.values), keys)
 
-    return Awaited if node.awaited else Called
+    return Awaited if node.is_async else Called
 
 
 def ask(node: Node, values: Mapping[str, Any]) -> Verdict:
     """Ask the node whether it is fresh, with these values for its inputs."""
     check_given(node, values)
-    return probe(with_values(node, values))
+    return node.with_values(values).check(ready=True)
 
 
 def parts_of(node: Node, values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     """Return these parts of what the node made, which is there."""
-    return _parts(node, value_of(with_values(node, values)), keys)
+    return _parts(node, node.with_values(values).current_value(), keys)
 
 
 def check_given(node: Node, values: Container[str]) -> None:

@@ -1,7 +1,7 @@
-"""Products of workflow steps: kept, found again, and built when what they depend on has changed.
+"""Products of workflow steps: built once, stored, and built again when their inputs change.
 
-A step is a function that says what it produces and requires; the runner calls those that are
-needed, depth-first in parameter order. Stored products carry a key of what they were made from.
+A step is a function that names the products it makes and requires. The runner calls the necessary
+steps, depth-first in parameter order. Each stored product has a key that identifies its inputs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One build: what is asked for and what it needs, as nodes of a step graph."""
+"""One build of products: the targets and their requirements as nodes of a step graph."""
 
 from __future__ import annotations
 
@@ -7,46 +7,45 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
-from motoko.errors import ReadOnlyStoreError, UnknownNodeError, nearest
+from motoko.errors import ReadOnlyStoreError
 from motoko.graph import Graph, Node, Status, StatusChange, Verdict, fresh_because, stale_because
 from motoko.graph.build_state import AVAILABLE
-from motoko.graph.plan import depth_first
-from motoko.graph.value_nodes import probe
-from motoko.products.canonical_json import as_json
-from motoko.products.keys import expected_keys, identity_of
-from motoko.products.warning import warn
+from motoko.graph.plan import sort_depth_first
+from motoko.products.canonical_json import as_json, key_of
+from motoko.products.session import warn
+from motoko.products.steps import unknown_product_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from motoko.graph import BuildReport
-    from motoko.products.runner import WorkflowRunner
+    from motoko.products.session import ProductSession
     from motoko.products.steps import StepSet, StepSpec
 
-    Tell = Callable[[str, str], None]
+    Emit = Callable[[str, str], None]
 
 
 class FreshnessCheck:
-    """What a runner knows of products without loading or building one.
+    """Checks products without loading or building any.
 
-    Expected keys are those of the moment: a configuration that is changed later needs another.
+    The expected keys follow from the configuration at the time of the check.
     """
 
-    def __init__(self, runner: WorkflowRunner, targets: Sequence[str]) -> None:
-        self.runner = runner
-        self.steps = runner.steps
+    def __init__(self, session: ProductSession, targets: Sequence[str]) -> None:
+        self.session = session
+        self.steps = session.steps
         self.targets = targets
-        self.order = depth_first(self.steps.requires, targets)
-        self.keys = expected_keys(self.order, self.steps, runner.config)
+        self.order = sort_depth_first(self.steps.requires, targets)
+        self.keys = expected_keys(self.order, self.steps, session.config)
 
     def verdict(self, name: str) -> Verdict:
-        """Return whether a product is in memory, or stored and as it should be."""
-        if name in self.runner.cache:
+        """Return whether a product is in memory, or stored with the expected key."""
+        if name in self.session.cache:
             return fresh_because("it is in memory")
         step = self.steps.producers.get(name)
         if step is not None and step.node is not None:
-            return step.node.ask()
-        products = self.runner.products
+            return step.node.check()
+        products = self.session.products
         if step is None and (products is None or not products.exists(name)):
             return stale_because("no workflow step produces it")
         if products is None:
@@ -60,113 +59,113 @@ class FreshnessCheck:
         if not products.exists(name):
             return stale_because("it is not stored")
         if key is None:
-            return fresh_because("it is stored; what it was made from is not tracked")
+            return fresh_because("it is stored; its inputs are not tracked")
         return stale_because(*self._changes(name))
 
     def problem(self, name: str) -> str | None:
-        """Return what is wrong with a stored product, where the store can tell."""
+        """Return the damage of a stored product, if the store can detect damage."""
         problem: Callable[[str], str | None] | None
-        problem = getattr(self.runner.products, "problem", None)
+        problem = getattr(self.session.products, "problem", None)
         return None if problem is None else problem(name)
 
     def inputs(self, name: str) -> dict[str, Any]:
-        """Return what a product is made from: identity fields, and keys of what it requires."""
+        """Return the identity fields and the keys of the requirements of a product."""
         requires = {required: self.keys[required] for required in self.steps.requires(name)}
-        return {"config": identity_of(self.runner.config), "requires": requires}
+        return {"config": _identity_fields(self.session.config), "requires": requires}
 
     def graph(self) -> Graph:
-        """Return the graph of which a dry run and an explanation can be had."""
+        """Return the graph of the targets and their requirements."""
         return Graph(
             Node(
                 name,
                 self.steps.inputs(name),
-                self._asks(name),
+                functools.partial(self.check, name),
                 self._action(step),
                 "" if step is None else step.origin,
-                None if step is None or step.node is None else self._asks(name, ready=True),
+                None
+                if step is None or step.node is None
+                else functools.partial(self.check, name, ready=True),
             )
             for name, step in self._producers()
         )
 
+    def check(self, name: str, *, ready: bool = False) -> Verdict:
+        """Return the verdict of a product; ``ready``: of a node whose requirements are ready."""
+        if ready:
+            return self.session.bound_node(name).check(ready=True)
+        return self.verdict(name)
+
     def _producers(self) -> Iterator[tuple[str, StepSpec | None]]:
         return ((name, self.steps.producers.get(name)) for name in self.order)
-
-    def _asks(self, name: str, *, ready: bool = False) -> Callable[[], Verdict]:
-        return lambda: self._look(name) if ready else self.verdict(name)
-
-    def _look(self, name: str) -> Verdict:
-        """Return what the node that makes ``name`` answers when all that it requires is there."""
-        return probe(self.runner.node_of(name))
 
     def _action(self, step: StepSpec | None) -> Callable[[], Any] | None:
         return None if step is None else step.function
 
     def _changes(self, name: str) -> list[str]:
-        recorded_of = getattr(self.runner.products, "inputs_for", None)
-        recorded = {} if recorded_of is None else recorded_of(name)
+        inputs_for = getattr(self.session.products, "inputs_for", None)
+        recorded = {} if inputs_for is None else inputs_for(name)
         changes = []
         for part, expected in self.inputs(name).items():
             former = recorded.get(part) or {}
             for one in sorted({*expected, *former}):
                 old, new = (as_json(values.get(one)) for values in (former, expected))
                 if old != new:
-                    what = f"{one} is {new}, was {old}" if part == "config" else f"{one} changed"
-                    changes.append(what)
+                    values = f"{one} is {new}, was {old}"
+                    changes.append(values if part == "config" else f"{one} changed")
         return changes or ["it is stored with another key than expected"]
 
 
 class ProductBuild(FreshnessCheck):
-    """One build of products: freshness by loading, actions by calling steps."""
+    """Builds products: loads fresh ones and calls the steps of the others."""
 
-    def __init__(self, runner: WorkflowRunner, targets: Sequence[str]) -> None:
-        super().__init__(runner, targets)
+    def __init__(self, session: ProductSession, targets: Sequence[str]) -> None:
+        super().__init__(session, targets)
         self._loaded: set[str] = set()
         self._warned: set[str] = set()
         self._actions: dict[int, Callable[[], Any]] = {}
-        self._story = BuildEvents(self.steps.inputs, self._source, runner.emit)
+        self._events = BuildEvents(self.steps.inputs, self._source, session.emit)
         steps = [step for _, step in self._producers() if step is not None]
-        self._awaits = any(step.awaited for step in steps)
-        # A node may be undecided, which is no part of the story.
-        self._eager = self._awaits or any(step.node for step in steps)
+        self._is_async = any(step.is_async for step in steps)
+        # BuildEvents does not know undecided nodes, nor builds that are not depth-first.
+        self._plain_events = self._is_async or any(step.node for step in steps)
 
     def run(self, *, keep_going: bool = False) -> BuildReport:
         """Build the targets depth-first, in parameter order."""
         graph = self.graph()
-        if self._awaits and _in_event_loop():
+        if self._is_async and _in_event_loop():
             report = graph.run(*self.targets, dry_run=True)
-            self._awaits = any(self._has_to_be_awaited(*one) for one in report.statuses.items())
+            self._is_async = any(self._needs_loop(*one) for one in report.statuses.items())
             graph = self.graph()
-        return graph.run(*self.targets, keep_going=keep_going, observers=[self._observer])
+        return graph.run(*self.targets, keep_going=keep_going, observers=[self._observe])
 
-    def _has_to_be_awaited(self, name: str, status: Status) -> bool:
+    def _needs_loop(self, name: str, status: Status) -> bool:
         step = self.steps.producers.get(name)
         return status not in AVAILABLE and (
-            status is not Status.WOULD_BUILD or step is None or step.awaited
+            status is not Status.WOULD_BUILD or step is None or step.is_async
         )
 
     async def run_in_loop(self, *, keep_going: bool = False) -> BuildReport:
-        """Build the targets in an event loop; all that is needed is asked first."""
-        self._eager = True
-        graph = self.graph()
-        return await graph.build(*self.targets, keep_going=keep_going, observers=[self._observer])
+        """Check all products, then build the targets in the running event loop."""
+        self._plain_events = True
+        return await self.graph().build(
+            *self.targets, keep_going=keep_going, observers=[self._observe]
+        )
 
-    def _asks(self, name: str, *, ready: bool = False) -> Callable[[], Verdict]:
-        def ask() -> Verdict:
-            if not self._eager:
-                self._story.reached(name)
-            verdict = self._look(name) if ready else self.verdict(name)
-            if not verdict.fresh:
-                self._warn_if_damaged(name)
-                return verdict
-            return verdict if name in self.runner.cache else self._load(name, verdict)
-
-        return ask
+    def check(self, name: str, *, ready: bool = False) -> Verdict:
+        """Return the verdict of a product, and load it if it is fresh."""
+        if not self._plain_events:
+            self._events.reach(name)
+        verdict = super().check(name, ready=ready)
+        if not verdict.fresh:
+            self._warn_if_damaged(name)
+            return verdict
+        return verdict if name in self.session.cache else self._load(name, verdict)
 
     def _warn_if_damaged(self, name: str) -> None:
         problem = self.problem(name)
         step = self.steps.producers.get(name)
         if step is None:
-            raise unknown_product(name, self.steps, problem)
+            raise unknown_product_error(name, self.steps, problem)
         if problem and step.node is None:
             self._warn_once(name, problem)
 
@@ -177,54 +176,58 @@ class ProductBuild(FreshnessCheck):
 
     def _load(self, name: str, verdict: Verdict) -> Verdict:
         try:
-            self.runner.cache.setdefault(name, self.runner.peek(name))
+            self.session.cache.setdefault(name, self.session.fetch(name))
         except Exception as error:
             if name not in self.steps.producers:
-                raise unknown_product(name, self.steps, str(error)) from error
+                raise unknown_product_error(name, self.steps, str(error)) from error
             self._warn_once(name, str(error))
             return stale_because(f"it cannot be loaded: {error}")
         self._loaded.add(name)
         return verdict
 
     def _source(self, name: str) -> str:
-        """Return how a product that is there came to memory: once from disk, then from there."""
+        """Return ``loaded`` for the first use of a product from disk, then ``cached``."""
         if name in self._loaded:
             self._loaded.remove(name)
             return "loaded"
         return "cached"
 
-    def _observer(self, event: StatusChange) -> None:
-        if not self._eager:
-            self._story.tell(event)
-        elif event.status in WORDS:
-            self.runner.emit(WORDS[event.status], event.name)
+    def _observe(self, event: StatusChange) -> None:
+        if not self._plain_events:
+            self._events.on_change(event)
+        elif event.status in EVENTS:
+            self.session.emit(EVENTS[event.status], event.name)
         elif event.status is Status.FRESH:
-            self.runner.emit(self._source(event.name), event.name)
+            self.session.emit(self._source(event.name), event.name)
 
     def _action(self, step: StepSpec | None) -> Callable[[], Any] | None:
         if step is None or (step.node is not None and step.node.action is None):
             return None
-        if step.awaited and not self._awaits:
-            return None  # it is there
-        # Products of one step share one action: the engine calls it once.
+        if step.is_async and not self._is_async:
+            return None  # its products are ready
+        # The engine calls an action that several products share once.
         if id(step) not in self._actions:
-            call = _call_awaited if step.awaited else _call
+            call = _call_async if step.is_async else _call
             self._actions[id(step)] = functools.partial(call, self, step)
         return self._actions[id(step)]
 
     def has_all(self, step: StepSpec) -> bool:
-        """Whether all that a step produces is in memory."""
-        return all(name in self.runner.cache for name in step.produces)
+        """Whether all products of a step are in memory."""
+        return all(name in self.session.cache for name in step.produces)
+
+    def arguments(self, step: StepSpec) -> dict[str, Any]:
+        """Return the arguments that a step is called with."""
+        return step.arguments(self.session.config, self.session.cache)
 
     def record(self, step: StepSpec, result: Any) -> None:
-        """Keep what a step returned in memory, and store what can be stored."""
+        """Keep the result of a step in memory, and store the products that can be stored."""
         for name, value in step.outputs(result).items():
-            self.runner.cache[name] = value
+            self.session.cache[name] = value
             if step.node is None:
                 self._save(name, value)
 
     def _save(self, name: str, value: Any) -> None:
-        products, key = self.runner.products, self.keys.get(name)
+        products, key = self.session.products, self.keys.get(name)
         if products is None:
             return
         try:
@@ -232,73 +235,69 @@ class ProductBuild(FreshnessCheck):
                 products.save(name, value)
             else:
                 products.save(name, value, cache_key=key, inputs=self.inputs(name))
-        except Exception as error:  # noqa: BLE001 - the value is there, if only in memory
-            of_store = isinstance(error, ReadOnlyStoreError)
-            self.runner.warn_once(
-                ReadOnlyStoreError if of_store else name,
-                f"products live in memory only: {error}"
-                if of_store
-                else f"product {name!r} lives in memory only: {error}",
-            )
-            # A former one would be taken for this one in the next session.
+        except Exception as error:  # noqa: BLE001 - the value is still in memory
+            if isinstance(error, ReadOnlyStoreError):
+                message = f"products live in memory only: {error}"
+                self.session.warn_once(ReadOnlyStoreError, message)
+            else:
+                self.session.warn_once(name, f"product {name!r} lives in memory only: {error}")
+            # The next session must not load a former value.
             with contextlib.suppress(Exception):
                 if products.exists(name):
                     products.remove(name)
 
 
-WORDS = {Status.STALE: "building", Status.BUILT: "built"}
+EVENTS = {Status.STALE: "building", Status.BUILT: "built"}
 
 
 class BuildEvents:
-    """Tells observers of a depth-first build as if each product were got by who needs it.
+    """Emits the events of a depth-first build as if each step requested its inputs itself.
 
-    So a product that two steps need is told of twice; the engine visits it once.
+    A product that two steps need is therefore reported twice; the engine visits it once.
     """
 
     def __init__(
-        self, inputs: Callable[[str], Sequence[str]], source: Callable[[str], str], tell: Tell
+        self, inputs: Callable[[str], Sequence[str]], source: Callable[[str], str], emit: Emit
     ) -> None:
         self._inputs = inputs
         self._source = source
-        self._tell = tell
+        self._emit = emit
         self._open: list[tuple[str, Iterator[str]]] = []
 
-    def reached(self, name: str) -> None:
-        """Tell of what the step in hand needs before ``name`` and has got already."""
+    def reach(self, name: str) -> None:
+        """Report the inputs of the current step before ``name`` as cached."""
         for needed in self._open[-1][1] if self._open else ():
             if needed == name:
                 return
-            self._tell("cached", needed)
+            self._emit("cached", needed)
 
-    def tell(self, event: StatusChange) -> None:
-        """Tell of a change of status."""
+    def on_change(self, event: StatusChange) -> None:
+        """Report a change of status."""
         if event.status is Status.STALE:
-            self._tell("building", event.name)
+            self._emit("building", event.name)
             self._open.append((event.name, iter(self._inputs(event.name))))
         elif event.status is Status.FRESH:
-            self._tell(self._source(event.name), event.name)
+            self._emit(self._source(event.name), event.name)
         elif event.status is Status.BUILDING:
-            self.reached("")
+            self.reach("")
         elif self._open and self._open[-1][0] == event.name:
             self._open.pop()
             if event.status is Status.BUILT:
-                self._tell("built", event.name)
+                self._emit("built", event.name)
 
 
 def _call(build: ProductBuild, step: StepSpec) -> None:
     def call() -> None:
-        arguments = step.arguments(build.runner.config, build.runner.cache)
-        build.record(step, step.function(**arguments))
+        build.record(step, step.function(**build.arguments(step)))
 
-    build.runner.work.once(step, functools.partial(build.has_all, step), call)
+    build.session.calls.call_once(step, functools.partial(build.has_all, step), call)
 
 
-async def _call_awaited(build: ProductBuild, step: StepSpec) -> None:
+async def _call_async(build: ProductBuild, step: StepSpec) -> None:
     async def call() -> None:
-        arguments = step.arguments(build.runner.config, build.runner.cache)
-        build.record(step, await step.function(**arguments))
+        build.record(step, await step.function(**build.arguments(step)))
 
-    await build.runner.work.once_awaited(step, functools.partial(build.has_all, step), call)
+    await build.session.calls.call_once_async(step, functools.partial(build.has_all, step), call)
 
 
 def _in_event_loop() -> bool:
@@ -309,13 +308,36 @@ def _in_event_loop() -> bool:
     return True
 
 
-def unknown_product(name: str, steps: StepSet, problem: str | None = None) -> UnknownNodeError:
-    """Return the error for a product that no step produces, and that is not stored as it was."""
-    near = nearest(name, steps.producers)
-    hints = [f"It is stored, but cannot be used: {problem}"] if problem else []
-    hints += [f"Did you mean {near!r}?"] if near else []
-    hints += [f"Step {step.name} requires it." for step in steps.listed if name in step.requires]
-    return UnknownNodeError(
-        f"No workflow step produces {name!r}. Available products: {sorted(steps.producers)}",
-        hint="\n  ".join(hints) or None,
-    )
+def expected_keys(order: Iterable[str], steps: StepSet, config: object) -> dict[str, str | None]:
+    """Return the expected key of each product of ``order``; None if it is not tracked.
+
+    ``order`` lists requirements first. A product is not tracked if no step produces it, if
+    ``config`` gives no key, or if one of its requirements is not tracked.
+    """
+    cache_key = getattr(config, "cache_key", None)
+    keys: dict[str, str | None] = {}
+    by_step: dict[int, str | None] = {}
+    for name in order:
+        step = steps.producers.get(name)
+        if step is None or cache_key is None:
+            keys[name] = None
+            continue
+        if id(step) not in by_step:
+            upstream = {required: keys[required] for required in step.requires}
+            tracked = None not in upstream.values()
+            by_step[id(step)] = _expected_key(step, upstream, cache_key) if tracked else None
+        keys[name] = by_step[id(step)]
+    return keys
+
+
+def _expected_key(step: StepSpec, upstream: dict[str, str | None], cache_key: Any) -> str | None:
+    if step.node is None:
+        key: str | None = cache_key(requires=upstream)
+        return key
+    identity = None if step.node.identity is None else step.node.identity()
+    return key_of({"node": step.node.name, "made_of": identity, "requires": upstream})
+
+
+def _identity_fields(config: object) -> dict[str, Any]:
+    fields = getattr(config, "_identity_fields", None)
+    return {} if fields is None else {field: getattr(config, field) for field in fields}

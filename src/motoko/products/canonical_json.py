@@ -1,8 +1,7 @@
-"""Values as JSON that differs where they differ: what keys are made of.
+"""Canonical JSON: different values give different texts. Keys of products are digests of it.
 
-Plain values as they are, others by their text where that is complete, else by a digest of what they
-consist of. What offers neither is refused: of two values that look alike one would be taken for the
-other.
+Plain values are written as they are, others as their text if it is complete, else as a digest of
+their contents. A value that offers neither is refused: it could be confused with another one.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from uuid import UUID
 
 from motoko.errors import ParameterError
 
+KEY_LENGTH: Final = 16
 ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+>")
 BY_TEXT: Final = (
     date, datetime, time, timedelta, timezone, Decimal, Fraction, UUID,
@@ -31,9 +31,9 @@ BY_TEXT: Final = (
 
 
 def as_json(value: object, *, sort_keys: bool = False) -> str:
-    """Return ``value`` as JSON; other values give another text.
+    """Return ``value`` as JSON; different values give different texts.
 
-    ParameterError if it has a part that cannot be told from others of its kind.
+    ParameterError if a part of it cannot be distinguished from other objects of its class.
     """
     try:
         return json.dumps(value, sort_keys=sort_keys, default=_plain)
@@ -43,8 +43,13 @@ def as_json(value: object, *, sort_keys: bool = False) -> str:
         raise ParameterError(f"{reprlib.repr(value)} cannot be written as JSON: {error}") from error
 
 
+def key_of(value: object) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of ``value`` as sorted JSON."""
+    return _digest(as_json(value, sort_keys=True).encode())[:KEY_LENGTH]
+
+
 def _plain(value: Any) -> Any:
-    """Return what stands for a value that :mod:`json` does not know."""
+    """Return a substitute for a value that :mod:`json` cannot write."""
     if type(value) in BY_TEXT or isinstance(value, (PurePath, type)):
         return str(value)
     if isinstance(value, (set, frozenset)):
@@ -67,7 +72,7 @@ def _of_numpy(value: Any) -> Any:
         return None
     if isinstance(value, numpy.generic):
         return str(value) if isinstance(value.item(), numpy.generic) else value.item()
-    if type(value) not in (numpy.ndarray, numpy.memmap):  # others are more than their elements
+    if type(value) not in (numpy.ndarray, numpy.memmap):  # subclasses have more than elements
         return None
     described = {"shape": value.shape, "dtype": str(value.dtype)}
     if value.dtype.hasobject:
@@ -113,7 +118,7 @@ def _of_cells(pandas: Any, column: Any) -> list[Any]:
 
 
 def _of_object(value: Any) -> Any:
-    """Return what stands for an object: its class and what it would be pickled as."""
+    """Return the class of an object and a digest of its pickle state."""
     try:
         reducer = copyreg.dispatch_table.get(type(value))
         reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
@@ -123,7 +128,7 @@ def _of_object(value: Any) -> Any:
         return f"{type(value).__module__}.{reduced}"
     make, arguments = reduced[:2]
     contents: list[Any] = [list(one) if hasattr(one, "__next__") else one for one in reduced[2:]]
-    # An object without contents has nothing but a class.
+    # Without contents, only the text distinguishes objects of one class.
     if not any(contents) and all(isinstance(one, type) for one in arguments):
         text = str(value)
         if ADDRESS.search(text):
@@ -135,8 +140,8 @@ def _of_object(value: Any) -> Any:
 
 def _refused(value: object) -> ParameterError:
     return ParameterError(
-        f"{reprlib.repr(value)} cannot be part of a key: in another session nothing tells it from "
-        f"others of its class {type(value).__qualname__}",
+        f"{reprlib.repr(value)} cannot be part of a key: another session cannot distinguish it "
+        f"from other objects of class {type(value).__qualname__}",
         hint="Use numbers, text, paths, arrays, data frames, or lists and dictionaries of them.",
     )
 

@@ -1,4 +1,4 @@
-"""What a workflow's steps are configured with, and which of it their products depend on."""
+"""The configuration of a workflow, and the fields that its products depend on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from motoko.config.yaml_document import read_document
 from motoko.errors import ConfigError, ParameterError, suggestion
-from motoko.products.keys import key_of
+from motoko.products.canonical_json import key_of
 from motoko.runtime.files import write_atomic
 
 if TYPE_CHECKING:
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 class WorkflowConfig(BaseModel):
     """The configuration of a workflow; derive from it and add fields.
 
-    ``_identity_fields`` names the fields that products depend on: with them, a stored product is
-    built again when one of these fields, or a product that it requires, has changed. Without
-    (None), a product is fresh as soon as it is stored. Fields that are not declared are accepted;
-    one called ``ref_...`` is None until it is set.
+    ``_identity_fields`` names the fields that products depend on. A stored product is built again
+    if one of them or one of its requirements has changed. Without them (None), every stored
+    product is fresh. Undeclared fields are accepted; ``ref_...`` fields are None until set.
     """
 
     model_config = ConfigDict(extra="allow", validate_assignment=True)
@@ -37,7 +36,7 @@ class WorkflowConfig(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Have ``_identity_fields: list[str] = [...]`` mean the same as without annotation."""
+        """Accept ``_identity_fields`` with an annotation too."""
         super().__pydantic_init_subclass__(**kwargs)
         attribute = cls.__private_attributes__.pop("_identity_fields", None)
         if attribute is not None:
@@ -54,11 +53,10 @@ class WorkflowConfig(BaseModel):
                 raise
 
     def cache_key(self, requires: Mapping[str, str | None] | None = None) -> str | None:
-        """Return 16 hexadecimal digits that change with what a product depends on, or None.
+        """Return the key of a product: 16 hexadecimal digits. None without identity fields.
 
-        That is the identity fields and the keys ``requires`` of the products it requires. None
-        without identity fields. ParameterError if a field does not exist, or if its value cannot
-        be told from others of its kind.
+        It depends on the identity fields and on ``requires``, the keys of the requirements.
+        ParameterError if a field does not exist or its value cannot be part of a key.
         """
         if self._identity_fields is None:
             return None
@@ -86,7 +84,7 @@ class WorkflowConfig(BaseModel):
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
-        """Return the configuration in a YAML file; ConfigError says where the file is wrong."""
+        """Return the configuration in a YAML file; ConfigError names the invalid line."""
         try:
             document = read_document(Path(path))
         except OSError as error:

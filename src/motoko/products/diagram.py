@@ -1,8 +1,7 @@
-"""Drawings of what produces and requires what."""
+"""Diagrams of products and their requirements."""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +10,7 @@ from motoko.graph import Node
 from motoko.graph.diagram import dot
 from motoko.products.steps import collect_steps
 from motoko.runtime.files import write_atomic
+from motoko.runtime.ports import SYSTEM, Processes
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +23,7 @@ DIRECTIONS: Final = ("LR", "RL", "TB", "BT")
 
 
 def nodes_of(steps: StepSet) -> list[Node]:
-    """Return a node for each product, which requires all that its step names."""
+    """Return a node for each product with all requirements of its step."""
     return [Node(name, step.requires, origin=step.origin) for name, step in steps.producers.items()]
 
 
@@ -35,11 +35,11 @@ def diagram(
     rankdir: str = "LR",
     nodes: Iterable[Node] = (),
 ) -> str:
-    """Return the products of a module's steps, and of ``nodes``, in Graphviz's language.
+    """Return the products of a module's steps, and of ``nodes``, as Graphviz DOT.
 
-    Coloured by what ``status_provider(name)`` returns: cached, on_disk, missing, stale, ...
-    What is required and not produced is drawn dashed. The title is the module's name.
-    ParameterError (a ValueError) for another ``rankdir`` than LR, RL, TB, BT.
+    ``status_provider(name)`` returns the status that determines the colour: cached, on_disk,
+    missing, stale, ... Requirements that nothing produces are dashed. ``title`` defaults to the
+    module's name. ParameterError (a ValueError) if ``rankdir`` is none of LR, RL, TB, BT.
     """
     if rankdir not in DIRECTIONS:
         raise ParameterError(
@@ -61,26 +61,25 @@ def render(
     status_provider: Callable[[str], str] | None = None,
     rankdir: str = "LR",
     nodes: Iterable[Node] = (),
+    processes: Processes = SYSTEM.processes,
 ) -> Path:
     """Draw :func:`diagram` into a file with Graphviz's ``dot`` and return its path.
 
-    ``format`` is the path's suffix if not given, png if that has none. FileNotFoundError
-    (NoGraphvizError) if ``dot`` is not installed, GraphError if it refuses.
+    ``format`` defaults to the path's suffix, or png. FileNotFoundError (NoGraphvizError) if
+    ``dot`` is not installed, GraphError if it fails.
     """
     path = Path(output_path)
     text = diagram(module, status_provider, rankdir=rankdir, nodes=nodes)
     kind = format or path.suffix.removeprefix(".") or "png"
     try:
-        done = subprocess.run(
-            ["dot", f"-T{kind}"], input=text.encode(), capture_output=True, check=False
-        )
+        result = processes.run(["dot", f"-T{kind}"], stdin=text.encode())
     except FileNotFoundError as error:
         raise NoGraphvizError(
-            "the program dot is not installed, which draws diagrams",
+            "the program dot, which draws diagrams, is not installed",
             hint="Install Graphviz, or use diagram(), which returns the text.",
         ) from error
-    if done.returncode:
-        problem = done.stderr.decode(errors="replace").strip()
+    if result.returncode:
+        problem = result.stderr.decode(errors="replace").strip()
         raise GraphError(f"{path} cannot be drawn: {problem}")
-    write_atomic(path, done.stdout)
+    write_atomic(path, result.stdout)
     return path

@@ -1,9 +1,9 @@
-"""The manifest: what is stored, for the store to find and for people to audit.
+"""The manifest of a store: the entry of each product, readable by people.
 
-Each line is the name of a product and its entry in JSON, so that the file as a whole is YAML. A
-save appends one line, which costs the same with 10,000 products as with one; of several lines for
-one name the last one holds, here and for YAML readers. Reading the lines as JSON takes 0.05 s for
-10,000 products; PyYAML's parser in C takes 2.5 s. A manifest in other YAML is read by that one.
+Each line holds the name of a product and its entry in JSON, so the file is also YAML. A save
+appends one line, however many products exist; the last line of a product is valid, here and for
+YAML readers. Reading 10,000 lines as JSON takes 0.05 s; PyYAML's parser in C, which reads all other
+manifests, takes 2.5 s.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import errno
 import json
 import os
 import stat
-import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import yaml
 
 from motoko.errors import ProductError
 from motoko.products.canonical_json import as_json
-from motoko.products.warning import warn
+from motoko.products.session import warn
 from motoko.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from motoko.runtime.ports import Clock
 
 Entry: TypeAlias = "dict[str, Any]"
 
@@ -35,41 +36,42 @@ RETRY_SECONDS: Final = 0.01
 
 
 class Manifest:
-    """The entries in the file ``path``; it is read again when somebody else has changed it.
+    """The entries in the file ``path``, which is read again after another process changed it.
 
-    Only who holds the store's lock may change it.
+    Writers must hold the store's lock.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
+        self._clock = clock
         self._entries: dict[str, Entry] = {}
         self._lines = 0
-        self._read: tuple[int, int, int] | None = None
-        self._to_rewrite = True
+        self._signature: tuple[int, int, int] | None = None
+        self._must_rewrite = True
         self._damaged = False
 
     def entries(self) -> Mapping[str, Entry]:
-        """Return the entries by product. What is damaged is left out, with a warning.
+        """Return the entries by product, without damaged ones, which cause a warning.
 
         ProductError if the file cannot be read.
         """
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
-            self._entries, self._read, self._to_rewrite = {}, None, True
+            self._entries, self._signature, self._must_rewrite = {}, None, True
             return self._entries
         signature = _signature(found)
-        if signature != self._read:
+        if signature != self._signature:
             self._load()
-            self._read = signature
+            self._signature = signature
         return self._entries
 
     def put(self, name: str, entry: Entry) -> None:
-        """Write the entry of a product, instead of a former one."""
+        """Write the entry of a product; replace a former one."""
         self.entries()
         line = _line(name, entry)
         known = json.loads(f"{{{line}}}")
-        if self._to_rewrite or self._lines > 2 * len(self._entries) + SPARE_LINES:
+        if self._must_rewrite or self._lines > 2 * len(self._entries) + SPARE_LINES:
             self._rewrite({**self._entries, **known})
             return
         self._append(line.encode())
@@ -82,13 +84,13 @@ class Manifest:
         self._rewrite({name: entry for name, entry in entries.items() if name not in names})
 
     def _load(self) -> None:
-        self._entries, self._damaged, self._to_rewrite = {}, False, True
+        self._entries, self._damaged, self._must_rewrite = {}, False, True
         try:
-            data = _whole_lines(self.path)
+            data = self._read_whole_lines()
         except OSError as error:
             raise ProductError(
                 f"the manifest {self.path} cannot be read: {error.strerror or error}",
-                hint="Take it away, and all products are built again; or name another place: "
+                hint="Remove it to build all products again, or use another directory: "
                 "products_dir=...",
             ) from error
         if data.startswith(HEADER.encode()):
@@ -96,7 +98,7 @@ class Manifest:
             lines = lines[1:]
             self._lines = len(lines)
             self._entries, broken = parse_lines(lines)
-            self._damaged = self._to_rewrite = bool(broken or rest)
+            self._damaged = self._must_rewrite = bool(broken or rest)
             if self._damaged:
                 self._warn(f"{broken + bool(rest)} of its lines cannot be read")
             return
@@ -107,7 +109,17 @@ class Manifest:
             self._warn(str(error))
 
     def _warn(self, problem: str) -> None:
-        warn(f"{self.path} is damaged, products that it no longer names are built again: {problem}")
+        warn(f"{self.path} is damaged; products that it no longer lists are built again: {problem}")
+
+    def _read_whole_lines(self) -> bytes:
+        """Return the content of the file; wait briefly for the end of an unfinished line."""
+        data = _content(self.path)
+        for _ in range(RETRIES):
+            if data.endswith(b"\n"):
+                break
+            self._clock.sleep(RETRY_SECONDS)
+            data = _content(self.path)
+        return data
 
     def _append(self, line: bytes) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -115,11 +127,11 @@ class Manifest:
             size = os.fstat(descriptor).st_size
             try:
                 if os.write(descriptor, line) != len(line):
-                    raise OSError("no room for a line of the manifest")
+                    raise OSError("no space for a line of the manifest")
             except OSError:
                 os.ftruncate(descriptor, size)
                 raise
-            self._read = _signature(os.fstat(descriptor))
+            self._signature = _signature(os.fstat(descriptor))
         finally:
             os.close(descriptor)
 
@@ -129,12 +141,12 @@ class Manifest:
         lines = (_line(name, entry) for name, entry in entries.items())
         write_atomic(self.path, (HEADER + "".join(lines)).encode())
         self._entries, self._lines = entries, len(entries)
-        self._damaged = self._to_rewrite = False
-        self._read = _signature(os.stat(self.path))
+        self._damaged = self._must_rewrite = False
+        self._signature = _signature(os.stat(self.path))
 
 
 def parse_lines(lines: list[str]) -> tuple[dict[str, Entry], int]:
-    """Return the entries in lines of JSON, and how many lines cannot be read."""
+    """Return the entries in lines of JSON, and the number of unreadable lines."""
     try:
         found = json.loads(f"{{{','.join(lines)}}}")
     except ValueError:
@@ -156,21 +168,21 @@ def parse_lines(lines: list[str]) -> tuple[dict[str, Entry], int]:
 
 
 def parse_yaml(data: bytes) -> dict[str, Entry]:
-    """Return the entries of a manifest in YAML; ValueError if it is none."""
+    """Return the entries of a manifest in YAML; ValueError if it is not one."""
     try:
         found = yaml.load(data, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - safe
     except yaml.YAMLError as error:
         raise ValueError(str(error).splitlines()[0]) from error
     if not isinstance(found, dict):
-        raise ValueError("it holds no products by name")
+        raise ValueError("it is no mapping of products")
     for name, entry in found.items():
         if not is_entry(name, entry):
-            raise ValueError(f"what it says of {name!r} names no files")
+            raise ValueError(f"its entry for {name!r} names no files")
     return found
 
 
 def is_entry(name: object, entry: object) -> bool:
-    """Whether ``name`` and ``entry`` can stand in a manifest."""
+    """Whether ``name`` and ``entry`` are valid in a manifest."""
     files = entry.get("files") if isinstance(entry, dict) else None
     texts = isinstance(files, list) and all(isinstance(one, str) for one in files)
     return isinstance(name, str) and texts and bool(files)
@@ -184,19 +196,8 @@ def _signature(found: os.stat_result) -> tuple[int, int, int]:
     return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def _whole_lines(path: Path) -> bytes:
-    """Return what the file holds; where somebody is appending a line, with that line."""
-    data = _content(path)
-    for _ in range(RETRIES):
-        if data.endswith(b"\n"):
-            break
-        time.sleep(RETRY_SECONDS)
-        data = _content(path)
-    return data
-
-
 def _content(path: Path) -> bytes:
-    """Return what a regular file holds; OSError for a link, which leads out of the store."""
+    """Return the content of a regular file; OSError for links, which may leave the store."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with open(os.open(path, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -1,4 +1,4 @@
-"""How values are written to files and read back: arrays, plain data, and what is registered."""
+"""Serialisers write values to files and read them back: arrays and plain data."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Serialiser:
-    """Stores the values of one kind in one file each.
+    """Stores each value of one kind in a file.
 
-    ``kind`` stands in the manifest. ``handles`` is a type, several, or a function that says
+    The manifest records ``kind``. ``handles`` is a type, several types, or a function that tells
     whether a value is of this kind. ``write(value, path)`` writes to ``path``, which ends in
-    ``suffix``; ``read(path)`` gives the value back, and gets what else is given to ``load``.
+    ``suffix``. ``read(path)`` returns the value and receives further arguments of ``load``.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Serialiser:
 
 
 def built_in() -> tuple[Serialiser, ...]:
-    """Return what is always there, the first that can store a value being used."""
+    """Return the built-in serialisers; the first one that can store a value is used."""
     return (
         Serialiser("ndarray", ".npz", _is_array, _write_array, _read_array),
         Serialiser("scalar", ".npz", _is_scalar, _write_array, _read_scalar),
@@ -48,7 +48,7 @@ def built_in() -> tuple[Serialiser, ...]:
 
 def _is_array(value: object) -> bool:
     numpy = sys.modules.get("numpy")
-    # Other subclasses carry more than their numbers: a mask, a unit.
+    # Other subclasses have more than their numbers: a mask, a unit.
     return numpy is not None and type(value) in (numpy.ndarray, numpy.memmap)
 
 
@@ -80,9 +80,8 @@ def _write_arrays(value: dict[str, Any], path: Path) -> None:
 def _savez(path: Path, *arrays: Any) -> None:
     import numpy as np
 
-    for one in arrays:
-        if one.dtype.hasobject:
-            raise TypeError("an array of Python objects cannot be stored")
+    if any(one.dtype.hasobject for one in arrays):
+        raise TypeError("an array of Python objects cannot be stored")
     with path.open("wb") as file:
         np.savez(file, *arrays)
 

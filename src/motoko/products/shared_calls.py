@@ -1,4 +1,4 @@
-"""Steps at work: of several builds that need a step at the same time one calls it, others wait."""
+"""Running steps: one of several concurrent builds calls a step, the others wait for it."""
 
 from __future__ import annotations
 
@@ -20,79 +20,80 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class StepCall:
-    """One call of a step, which a step of the job ``within`` has asked for."""
+    """One call of a step; ``parent`` is the call of the step that requested it."""
 
     step: StepSpec
-    within: StepCall | None
+    parent: StepCall | None
     done: Future[None] = field(default_factory=Future)
     waits_for: list[StepCall] = field(default_factory=list)
 
 
-# Followed into the threads and tasks that a build starts.
-_IN_HAND: ContextVar[StepCall | None] = ContextVar("motoko_products_in_hand", default=None)
+# Inherited by the threads and tasks that a build starts.
+_CURRENT: ContextVar[StepCall | None] = ContextVar("motoko_products_current_call", default=None)
 
 
 class CallRegistry:
-    """The steps of one runner that are at work, in threads and in event loops.
+    """The running steps of one runner, in threads and in event loops.
 
-    Each step is claimed by itself: a step may get products, in threads of its own too, while
-    other steps are at work.
+    Each step is claimed separately: a running step may get other products, even in its threads.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._jobs: dict[StepSpec, StepCall] = {}
+        self._calls: dict[StepSpec, StepCall] = {}
 
-    def once(self, step: StepSpec, there: Callable[[], bool], call: Callable[[], None]) -> None:
-        """Do ``call`` unless its products are ``there``, or wait for who does it already.
+    def call_once(
+        self, step: StepSpec, is_done: Callable[[], bool], call: Callable[[], None]
+    ) -> None:
+        """Do ``call`` unless the step ``is_done``, or wait for the build that is calling it.
 
-        What that one raises is raised here too, but not an interrupt: then it is called here.
-        CycleError where waiting would never end: a step gets what is made of its own product.
+        An exception there is raised here too; after an interrupt there, the step is called here.
+        CycleError if the step waits for its own product.
         """
-        while not there():
-            with self._claimed(step) as other:
+        while not is_done():
+            with self._claim(step) as other:
                 if other is not None:
                     other.done.result()
-                elif not there():
+                elif not is_done():
                     call()
 
-    async def once_awaited(
-        self, step: StepSpec, there: Callable[[], bool], call: Callable[[], Awaitable[None]]
+    async def call_once_async(
+        self, step: StepSpec, is_done: Callable[[], bool], call: Callable[[], Awaitable[None]]
     ) -> None:
-        """Do as :meth:`once` does without blocking the event loop."""
-        while not there():
-            with self._claimed(step) as other:
+        """Do the same as :meth:`call_once` without blocking the event loop."""
+        while not is_done():
+            with self._claim(step) as other:
                 if other is not None:
                     await asyncio.wrap_future(other.done)
-                elif not there():
+                elif not is_done():
                     await call()
 
     @contextlib.contextmanager
-    def _claimed(self, step: StepSpec) -> Iterator[StepCall | None]:
-        """Give the job that is at work with ``step``; None where there was none: it is ours."""
-        in_hand = _IN_HAND.get()
+    def _claim(self, step: StepSpec) -> Iterator[StepCall | None]:
+        """Claim the step, and give None; give the running call if another build has it."""
+        current = _CURRENT.get()
         with self._lock:
-            other = self._jobs.get(step)
+            other = self._calls.get(step)
             if other is None:
-                job = self._jobs[step] = StepCall(step, in_hand)
-                job.done.set_running_or_notify_cancel()  # who waits cannot cancel it
+                call = self._calls[step] = StepCall(step, current)
+                call.done.set_running_or_notify_cancel()  # waiting tasks cannot cancel it
             else:
-                _check_not_ours(other, in_hand)
-                if in_hand is not None:
-                    in_hand.waits_for.append(other)
+                _check_no_deadlock(other, current)
+                if current is not None:
+                    current.waits_for.append(other)
         if other is None:
-            with self._at_work(job):
+            with self._running(call):
                 yield None
             return
         try:
             yield other
         finally:
-            if in_hand is not None:
-                in_hand.waits_for.remove(other)
+            if current is not None:
+                current.waits_for.remove(other)
 
     @contextlib.contextmanager
-    def _at_work(self, job: StepCall) -> Iterator[None]:
-        token = _IN_HAND.set(job)
+    def _running(self, call: StepCall) -> Iterator[None]:
+        token = _CURRENT.set(call)
         error: Exception | None = None
         try:
             yield
@@ -100,24 +101,24 @@ class CallRegistry:
             error = caught
             raise
         finally:
-            _IN_HAND.reset(token)
+            _CURRENT.reset(token)
             with self._lock:
-                del self._jobs[job.step]
+                del self._calls[call.step]
             if error is None:
-                job.done.set_result(None)
+                call.done.set_result(None)
             else:
-                job.done.set_exception(error)
+                call.done.set_exception(error)
 
 
-def _check_not_ours(other: StepCall, in_hand: StepCall | None) -> None:
-    """Raise CycleError if ``other`` waits for the job in hand, or for one that this is within."""
-    ours: list[StepCall] = []
-    while in_hand is not None:
-        ours.append(in_hand)
-        in_hand = in_hand.within
-    met = [other]
-    for job in met:  # grows while it is read
-        if job in ours:
-            path = [one.step.produces[0] for one in reversed(ours[: ours.index(job) + 1])]
+def _check_no_deadlock(other: StepCall, current: StepCall | None) -> None:
+    """Raise CycleError if ``other`` waits for the current call or for one of its parents."""
+    active: list[StepCall] = []
+    while current is not None:
+        active.append(current)
+        current = current.parent
+    waited_for = [other]
+    for call in waited_for:  # grows during the loop
+        if call in active:
+            path = [one.step.produces[0] for one in reversed(active[: active.index(call) + 1])]
             raise cycle_error([*path, path[0]])
-        met += [one for one in job.waits_for if one not in met]
+        waited_for += [one for one in call.waits_for if one not in waited_for]

@@ -1,4 +1,4 @@
-"""A table of steps with the status of what they produce."""
+"""A table of steps with the status of their products."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row: TypeAlias = "tuple[str, str, str, str]"
 
 
 def show(title: str, steps: StepSet, status: Callable[[str], str]) -> None:
-    """Show the table: in a notebook as HTML, elsewhere as text on standard output."""
+    """Display the table as HTML in a notebook; elsewhere write it to standard output."""
     found = rows(steps, status)
     notebook = _notebook()
     if notebook is None:
@@ -31,7 +31,7 @@ def show(title: str, steps: StepSet, status: Callable[[str], str]) -> None:
 
 
 def rows(steps: StepSet, status: Callable[[str], str]) -> list[Row]:
-    """Return one row for each product, sorted by step; one for a step without."""
+    """Return one row for each product, sorted by step, and for each step without products."""
     found: list[Row] = []
     for step in sorted(steps.listed, key=lambda one: one.name):
         requires = ", ".join(step.requires) or NOTHING
@@ -74,11 +74,7 @@ def as_html(title: str, found: Sequence[Row]) -> str:
 
 
 def _notebook() -> Any:
-    """Return IPython's display module where it shows HTML, or None.
-
-    Where IPython is installed but not at work, or at work in a terminal, it would show the name
-    of an object.
-    """
+    """Return IPython's display module, or None outside a notebook."""
     try:
         package, display = map(import_module, ("IPython", "IPython.display"))
     except ImportError:

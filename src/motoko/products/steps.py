@@ -1,4 +1,4 @@
-"""The steps of a module: what each produces and requires, what it is called with and returns."""
+"""The steps of a module: their products, requirements, arguments and results."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from motoko.errors import DuplicateNodeError, NotAModelError, StepResultError, StepResultTypeError
-from motoko.graph.value_nodes import maker
+from motoko.errors import (
+    DuplicateNodeError,
+    NotAModelError,
+    StepResultError,
+    StepResultTypeError,
+    UnknownNodeError,
+    nearest,
+)
+from motoko.graph.node import as_function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from motoko.graph import Node
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
-_TAKES_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @overload
@@ -49,12 +56,13 @@ def workflow_step(
     produces: str | Iterable[str] | None = None,
     requires: str | Iterable[str] | None = None,
 ) -> Any:
-    """Make a step of a function, which can still be called as it is.
+    """Mark a function as a step; it can still be called directly.
 
-    ``produces`` and ``requires`` name products. A parameter ``config`` gets the runner's
-    configuration, one called like a required product gets that product. A step of one product
-    returns it; one of several returns a dictionary by name, or a list or tuple in the order of
-    ``produces``. ``description`` is the docstring if not given. Coroutine functions are awaited.
+    ``produces`` and ``requires`` name products. A parameter ``config`` receives the runner's
+    configuration, a parameter with the name of a required product receives that product. A step
+    with one product returns it; a step with several returns a dictionary by name, or a list or
+    tuple in the order of ``produces``. ``description`` defaults to the docstring. Coroutine
+    functions are awaited.
 
     The step has ``workflow_produces``, ``workflow_requires``, ``workflow_description`` and
     ``view()``, which prints its source.
@@ -73,42 +81,37 @@ def workflow_step(
 
 
 def _forwarding(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function: the attributes of a step must not change the function itself."""
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
-        async def awaited(*args: Any, **kwargs: Any) -> Any:
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
             return await fn(*args, **kwargs)
 
-        return awaited
+        return call_async
 
     @functools.wraps(fn)
-    def called(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         return fn(*args, **kwargs)
 
-    return called
+    return call
 
 
-def _names(names: str | Iterable[str] | None, what: str) -> tuple[str, ...]:
-    """Return names as given; one name alone is meant as that, not as its letters.
-
-    NotAModelError (a TypeError) for something else; ``what`` names it there.
-    """
+def _names(names: str | Iterable[str] | None, parameter: str) -> tuple[str, ...]:
+    """Return a tuple of names; NotAModelError (a TypeError) for anything else."""
     if names is None:
         return ()
     found = (names,) if isinstance(names, str) else names
     if not isinstance(found, Iterable) or not all(isinstance(name, str) for name in found):
         raise NotAModelError(
-            f"{what}={names!r} names no products", hint="Give a name, or a list of names."
+            f"{parameter}={names!r} names no products", hint="Give a name, or a list of names."
         )
     return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepSpec:
-    """A step as a module has it; ``parameters`` are those that are given by name.
-
-    ``node``: it stands for a node that makes its product, and knows whether it is there.
-    """
+    """A step of a module, or a ``node`` that builds its product; it is called by keyword."""
 
     function: Callable[..., Any]
     name: str
@@ -119,32 +122,32 @@ class StepSpec:
 
     @property
     def origin(self) -> str:
-        """Where its products come from, for people."""
+        """The origin of its products, for messages."""
         return f"produced by {self.name}" + "()" * (self.node is None)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The required products that it is called with, in parameter order."""
+        """The required products that are parameters, in parameter order."""
         required = {*self.requires} - {"config"}
         return tuple(p for p in self.parameters if p in required)
 
     @property
-    def awaited(self) -> bool:
-        """Whether it is a coroutine function."""
+    def is_async(self) -> bool:
+        """Whether the step is a coroutine function."""
         return inspect.iscoroutinefunction(self.function)
 
     def arguments(self, config: object, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what it is called with; what is not known is left to its defaults."""
+        """Return the known arguments; other parameters keep their defaults."""
         found = {p: values[p] for p in self.parameters if p in values}
         if "config" in self.parameters:
             found["config"] = config
         return found
 
     def outputs(self, result: Any) -> dict[str, Any]:
-        """Return what it returned, by product.
+        """Return the values in ``result`` by product.
 
-        StepResultError if these are not the products it declares, StepResultTypeError if a step
-        of several returned neither a dictionary nor a list or tuple.
+        StepResultError if they do not match the declared products. StepResultTypeError if a step
+        with several products returned neither a dictionary nor a list or tuple.
         """
         declared = self.produces
         if len(declared) < 2:
@@ -181,31 +184,31 @@ class StepSpec:
 
 @dataclass(frozen=True, slots=True)
 class StepSet:
-    """All steps of a module, and which one produces what."""
+    """All steps of a module, and the producer of each product."""
 
     listed: tuple[StepSpec, ...]
     producers: Mapping[str, StepSpec]
 
     def requires(self, name: str) -> tuple[str, ...]:
-        """Return what the step that produces ``name`` requires; nothing if there is none."""
+        """Return the requirements of the step that produces ``name``, if any."""
         step = self.producers.get(name)
         return step.requires if step is not None else ()
 
     def inputs(self, name: str) -> tuple[str, ...]:
-        """Return what the step that produces ``name`` is called with; nothing if there is none."""
+        """Return the inputs of the step that produces ``name``, if any."""
         step = self.producers.get(name)
         return step.inputs if step is not None else ()
 
     def leaves(self) -> list[str]:
-        """Return, sorted, the products that no step requires."""
+        """Return the sorted products that no step requires."""
         required = {name for step in self.listed for name in step.requires}
         return sorted(self.producers.keys() - required)
 
 
 def collect_steps(module: object, nodes: Iterable[Node] = ()) -> StepSet:
-    """Return the steps that ``module`` has, each once however many names it has there.
+    """Return the distinct steps of ``module``, and one step for each of ``nodes``.
 
-    And one for each of ``nodes``. DuplicateNodeError if two of them produce one name.
+    DuplicateNodeError if two of them produce one name.
     """
     found: dict[int, StepSpec] = {}
     for name, member in inspect.getmembers(module, callable):
@@ -222,20 +225,20 @@ def _step(function: Callable[..., Any], name: str) -> StepSpec:
         name,
         _names(getattr(function, "workflow_produces", None), "produces"),
         _names(getattr(function, "workflow_requires", None), "requires"),
-        tuple(one.name for one in parameters if one.kind not in _TAKES_ANY),
+        tuple(one.name for one in parameters if one.kind not in _VARIADIC),
     )
 
 
 def _step_of_node(node: Node) -> StepSpec:
-    make = maker(node)
+    build = as_function(node)
 
-    async def awaited(**values: Any) -> Any:
-        return await make(values)
+    async def call_async(**values: Any) -> Any:
+        return await build(values)
 
-    def called(**values: Any) -> Any:
-        return make(values)
+    def call(**values: Any) -> Any:
+        return build(values)
 
-    function = awaited if node.awaited else called
+    function = call_async if node.is_async else call
     return StepSpec(
         function, node.origin or node.name, (node.name,), node.requires, node.requires, node
     )
@@ -246,7 +249,7 @@ def _producers(steps: Iterable[StepSpec]) -> dict[str, StepSpec]:
     for step in steps:
         for product in step.produces:
             other = producers.setdefault(product, step)
-            if other is not step or _twice(product, step.produces):
+            if other is not step or step.produces.count(product) > 1:
                 raise DuplicateNodeError(
                     f"Two workflow steps produce {product!r}: {other.name} and {step.name}"
                     if other is not step
@@ -256,5 +259,15 @@ def _producers(steps: Iterable[StepSpec]) -> dict[str, StepSpec]:
     return producers
 
 
-def _twice(name: str, names: Sequence[str]) -> bool:
-    return names.count(name) > 1
+def unknown_product_error(
+    name: str, steps: StepSet, problem: str | None = None
+) -> UnknownNodeError:
+    """Return the error for a product that no step produces and that is not stored intact."""
+    near = nearest(name, steps.producers)
+    hints = [f"It is stored, but cannot be used: {problem}"] if problem else []
+    hints += [f"Did you mean {near!r}?"] if near else []
+    hints += [f"Step {step.name} requires it." for step in steps.listed if name in step.requires]
+    return UnknownNodeError(
+        f"No workflow step produces {name!r}. Available products: {sorted(steps.producers)}",
+        hint="\n  ".join(hints) or None,
+    )

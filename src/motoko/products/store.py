@@ -1,12 +1,15 @@
-"""Where products are kept: a directory with a manifest and one file for each product."""
+"""The store of products: a directory with a manifest and one file for each product."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from motoko.errors import (
     DamagedProductError,
@@ -20,39 +23,32 @@ from motoko.products.canonical_json import as_json
 from motoko.products.manifest import Manifest
 from motoko.products.serialisers import Serialiser, built_in
 from motoko.products.steps import collect_steps
-from motoko.products.stored import (
-    FILE,
-    damage,
-    damage_within,
-    own_paths,
-    paths_of,
-    record_of,
-    stem_of,
-    strays,
-)
-from motoko.runtime import clock
+from motoko.runtime.clock import utc
 from motoko.runtime.file_lock import FileLock
 from motoko.runtime.files import replace_atomically
+from motoko.runtime.ports import SYSTEM, Clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from motoko.products.manifest import Entry
 
+FILE: Final = "file"  # the kind of a product that is a path of the user's
 LOCK_SECONDS: Final = 60.0
-UNFINISHED: Final = re.compile(r"\..+\.[0-9a-f]{12}(\..*)?$")  # see motoko.runtime.files
+LONGEST_STEM: Final = 150
+TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{12}(\..*)?$")  # see motoko.runtime.files
 
 
 class WorkflowProducts:
     """Products stored in a directory, for this session and later ones.
 
     The directory is ``products_dir``, else ``products`` in the output directory of ``config``,
-    else ``./products``; it is made at once. NumPy arrays, dictionaries of them, plain data and
-    paths can be stored, and what a registered :class:`Serialiser` handles. Of a path only the
-    place is recorded: the file is the user's, and is neither copied nor removed.
+    else ``./products``; it is created at once. NumPy arrays, dictionaries of them, plain data,
+    paths and values of registered :class:`Serialiser` objects can be stored. Only the location of
+    a path is recorded: its file is neither copied nor removed.
 
-    Several processes may use one directory. A product is there whole or not at all: who dies
-    while saving leaves the former one, or one that is noticed to be damaged.
+    Several processes may use one directory. Products are written atomically: a process that is
+    killed while saving leaves the former product, or one that is detected as damaged.
     """
 
     def __init__(
@@ -61,25 +57,27 @@ class WorkflowProducts:
         products_dir: str | os.PathLike[str] | None = None,
         *,
         serialisers: Iterable[Serialiser] = (),
+        clock: Clock = SYSTEM.clock,
     ) -> None:
         if products_dir is None:
             output = getattr(config, "output_dir", None)
             products_dir = "products" if output is None else Path(output) / "products"
         self._directory = Path(os.path.abspath(products_dir))
         self._serialisers = [*serialisers]
-        self._place = str(self._directory)  # joining paths to a Path costs twice as much
-        self._swept = False
-        with self._writing("be made"):
+        self._location = str(self._directory)  # joining paths to a Path costs twice as much
+        self._clock = clock
+        self._is_clean = False
+        with self._writing("be created"):
             self._directory.mkdir(parents=True, exist_ok=True)
-        self._manifest = Manifest(self._directory / "manifest.yaml")
+        self._manifest = Manifest(self._directory / "manifest.yaml", clock)
 
     @property
     def products_dir(self) -> Path:
-        """The directory that products are stored in."""
+        """The directory of the store."""
         return self._directory
 
     def register(self, serialiser: Serialiser) -> None:
-        """Store values with ``serialiser`` too; of several that can, the last one is used."""
+        """Use ``serialiser`` too; the last registered one that can store a value is used."""
         self._serialisers.insert(0, serialiser)
 
     def save(
@@ -91,11 +89,11 @@ class WorkflowProducts:
         inputs: Mapping[str, Any] | None = None,
         **metadata: Any,
     ) -> None:
-        """Store a product, instead of a former one of that name.
+        """Store a product; replace a former one of that name.
 
-        ``cache_key`` says what it was made from; ``inputs`` and ``metadata`` are kept in the
-        manifest for people. NotStorableError if nothing can store such a value,
-        ReadOnlyStoreError if nothing can be written here, ProductError otherwise.
+        ``cache_key`` identifies its inputs; ``inputs`` and ``metadata`` are recorded in the
+        manifest for people. NotStorableError if no serialiser can store the value,
+        ReadOnlyStoreError if the directory is not writable, ProductError otherwise.
         """
         extra = {"cache_key": cache_key, "inputs": inputs, "metadata": metadata or None}
         described = {key: value for key, value in extra.items() if value is not None}
@@ -103,11 +101,11 @@ class WorkflowProducts:
             as_json(described)
         except ValueError as error:
             raise ProductError(f"product {name!r} cannot be described: {error}") from error
-        with self._writing(f"take product {name!r}"), self._lock():
-            self._sweep()
+        with self._writing(f"save product {name!r}"), self._lock():
+            self._remove_temporary_files()
             former = self._manifest.entries().get(name)
             saved = self._save_path(obj) if isinstance(obj, Path) else self._save_value(name, obj)
-            saved_at = clock.utc(clock.now()).isoformat(timespec="seconds")
+            saved_at = utc(self._clock.now()).isoformat(timespec="seconds")
             self._manifest.put(name, {**saved, "saved_at": saved_at, **described})
             if former is not None:
                 kept = own_paths(saved, self._directory)
@@ -116,10 +114,10 @@ class WorkflowProducts:
                 )
 
     def load(self, name: str, **options: Any) -> Any:
-        """Return a stored product; ``options`` are given to the serialiser that reads it.
+        """Return a stored product; ``options`` are passed to the serialiser that reads it.
 
-        UnknownNodeError (a KeyError) if there is none of that name, DamagedProductError if its
-        file is gone or is not what was saved.
+        UnknownNodeError (a KeyError) for an unknown name, DamagedProductError if its file was
+        removed or changed.
         """
         entry = self._entry(name)
         try:
@@ -127,37 +125,37 @@ class WorkflowProducts:
         except DamagedProductError:
             if self._manifest.entries().get(name) in (None, entry):
                 raise
-        # Another process has saved it meanwhile.
+        # Another process has saved the product in the meantime.
         return self._read(name, self._entry(name), options)
 
     def exists(self, name: str) -> bool:
-        """Whether a product is in the manifest, and its files on disk."""
+        """Whether a product is in the manifest and its files exist."""
         entry = self._manifest.entries().get(name)
         return (
             entry is not None
-            and strays(entry) is None
-            and all(os.path.exists(os.path.join(self._place, one)) for one in entry["files"])
+            and foreign_file(entry) is None
+            and all(os.path.exists(os.path.join(self._location, one)) for one in entry["files"])
         )
 
     def problem(self, name: str) -> str | None:
-        """Return what is wrong with a stored product as far as looking at its files tells."""
+        """Return the damage of a stored product, without reading its files."""
         entry = self._manifest.entries().get(name)
-        return None if entry is None else damage(entry, self._place)
+        return None if entry is None else damage(entry, self._location)
 
     def fresh(self, name: str, cache_key: str | None) -> bool:
-        """Whether a product is stored, undamaged, and has this key or none."""
+        """Whether a product is stored, is undamaged, and has this key or none."""
         entry = self._manifest.entries().get(name)
-        if entry is None or damage(entry, self._place):
+        if entry is None or damage(entry, self._location):
             return False
         return entry.get("cache_key") in (None, cache_key)
 
     def cache_key_for(self, name: str) -> str | None:
-        """Return the key that a product was saved with, or None."""
+        """Return the key of a stored product, or None."""
         entry = self._manifest.entries().get(name)
         return None if entry is None else entry.get("cache_key")
 
     def inputs_for(self, name: str) -> dict[str, Any]:
-        """Return what a product was saved with as its inputs; nothing if there is nothing."""
+        """Return the recorded inputs of a product, if any."""
         entry = self._manifest.entries().get(name)
         return (entry and entry.get("inputs")) or {}
 
@@ -166,9 +164,9 @@ class WorkflowProducts:
         return sorted(self._manifest.entries())
 
     def status(self, module: object = None) -> dict[str, str]:
-        """Return ``on_disk``, ``damaged`` or ``missing`` for what is stored.
+        """Return ``on_disk``, ``damaged`` or ``missing`` for each product in the manifest.
 
-        With ``module`` also for what its steps produce.
+        With ``module``, also for the products of its steps.
         """
         names = {*self._manifest.entries()}
         if module is not None:
@@ -176,13 +174,13 @@ class WorkflowProducts:
         return {name: self._status(name) for name in sorted(names)}
 
     def remove(self, name: str) -> None:
-        """Forget a product and remove its file; nothing if there is none."""
+        """Remove a product and its file, if it exists."""
         if name in self._manifest.entries():
-            self._forget(name)
+            self._remove(name)
 
     def clear(self) -> None:
-        """Forget all products and remove their files."""
-        self._forget(*self._manifest.entries())
+        """Remove all products and their files."""
+        self._remove(*self._manifest.entries())
 
     def _status(self, name: str) -> str:
         if name not in self._manifest.entries():
@@ -201,12 +199,12 @@ class WorkflowProducts:
 
     def _read(self, name: str, entry: Entry, options: dict[str, Any]) -> Any:
         try:
-            found = damage_within(entry, self._directory)
+            problem = damage_in_content(entry, self._directory)
         except OSError as error:
-            found = str(error)
-        if found:
-            raise DamagedProductError(f"product {name!r} is damaged: {found}")
-        (path,) = paths_of(entry, self._directory)
+            problem = str(error)
+        if problem:
+            raise DamagedProductError(f"product {name!r} is damaged: {problem}")
+        (path,) = entry_paths(entry, self._directory)
         if entry.get("type") == FILE:
             return path
         serialiser = self._by_kind(name, str(entry.get("type")))
@@ -222,22 +220,21 @@ class WorkflowProducts:
             if one.kind == kind:
                 return one
         raise ProductError(
-            f"product {name!r} is of kind {kind!r}, which nothing here can read",
-            hint="Register the serialiser that it was saved with: products.register(...).",
+            f"product {name!r} is of kind {kind!r}, for which no serialiser is registered",
+            hint="Register the serialiser that saved it: products.register(...).",
         )
 
     def _save_path(self, path: Path) -> Entry:
-        place = Path(os.path.abspath(path))
-        if not place.exists():
-            raise ProductError(f"the file {place} does not exist, so it cannot be a product")
-        within = place.is_relative_to(self._directory)
-        name = str(place.relative_to(self._directory)) if within else str(place)
-        return {"type": FILE, "files": [name], **record_of(place)}
+        file = Path(os.path.abspath(path))
+        if not file.exists():
+            raise ProductError(f"the file {file} does not exist, so it cannot be a product")
+        is_inside = file.is_relative_to(self._directory)
+        name = str(file.relative_to(self._directory)) if is_inside else str(file)
+        return {"type": FILE, "files": [name], **fingerprint(file)}
 
     def _save_value(self, name: str, value: object) -> Entry:
         serialiser = next(s for s in (*self._serialisers, *built_in()) if s.can_store(value))
-        stem = stem_of(name)
-        path = self._directory / f"{stem}{serialiser.suffix}"
+        path = self._directory / f"{file_stem(name)}{serialiser.suffix}"
         with replace_atomically(path) as temporary:
             try:
                 serialiser.write(value, temporary)
@@ -248,11 +245,11 @@ class WorkflowProducts:
                     f"product {name!r}, a {type(value).__name__}, cannot be stored: {error}",
                     hint="Register a serialiser for it: products.register(Serialiser(...)).",
                 ) from error
-            # The digest, not the order of writes, tells a file that a power cut has damaged.
-            record = record_of(temporary)
-        return {"type": serialiser.kind, "files": [path.name], **record}
+            # The digest, not the order of writes, detects damage by a power cut.
+            recorded = fingerprint(temporary)
+        return {"type": serialiser.kind, "files": [path.name], **recorded}
 
-    def _forget(self, *names: str) -> None:
+    def _remove(self, *names: str) -> None:
         with self._writing("be changed"), self._lock():
             entries = self._manifest.entries()
             known = [entries[name] for name in names if name in entries]
@@ -260,12 +257,12 @@ class WorkflowProducts:
             for entry in known:
                 self._unlink(own_paths(entry, self._directory))
 
-    def _sweep(self) -> None:
-        """Remove what somebody who died while saving has left; the lock is held."""
-        if not self._swept:
-            files = (path for path in self._directory.iterdir() if UNFINISHED.match(path.name))
+    def _remove_temporary_files(self) -> None:
+        """Remove the files of killed processes, once; the caller holds the lock."""
+        if not self._is_clean:
+            files = (path for path in self._directory.iterdir() if TEMPORARY.match(path.name))
             self._unlink([*files])
-            self._swept = True
+            self._is_clean = True
 
     def _unlink(self, paths: Iterable[Path]) -> None:
         for path in paths:
@@ -280,11 +277,101 @@ class WorkflowProducts:
         )
 
     @contextlib.contextmanager
-    def _writing(self, what: str) -> Iterator[None]:
+    def _writing(self, action: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise ReadOnlyStoreError(
-                f"the product store {self._directory} cannot {what}: {error.strerror or error}",
-                hint="Make the directory writable, or name another one: products_dir=...",
+                f"the product store {self._directory} cannot {action}: {error.strerror or error}",
+                hint="Make the directory writable, or use another one: products_dir=...",
             ) from error
+
+
+def file_stem(name: str) -> str:
+    """Return the file name of product ``name`` without suffix; it is unique."""
+    stem = quote(name, safe="", errors="surrogatepass")
+    if stem.startswith(".") or stem == "manifest":
+        stem = f"%{ord(stem[0]):02X}{stem[1:]}"
+    if len(stem) > LONGEST_STEM or not stem:
+        stem = f"{stem[:100]}%{hashlib.sha256(stem.encode()).hexdigest()}"
+    return stem
+
+
+def fingerprint(path: Path) -> Entry:
+    """Return size, time and digest of a file; nothing for a directory. Raise OSError."""
+    found = path.stat()
+    if path.is_dir():
+        return {}
+    return {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "sha256": file_digest(path)}
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def entry_paths(entry: Entry, directory: Path) -> list[Path]:
+    """Return the paths of the files of an entry."""
+    return [directory / name for name in entry["files"]]
+
+
+def own_paths(entry: Entry, directory: Path) -> list[Path]:
+    """Return the files of an entry that the store wrote; a file product is the user's."""
+    if entry.get("type") == FILE or foreign_file(entry) is not None:
+        return []
+    return entry_paths(entry, directory)
+
+
+def foreign_file(entry: Entry) -> str | None:
+    """Return an error if an entry names a file that the store cannot have written.
+
+    The manifest is untrusted input. A file product may be anywhere.
+    """
+    for name in entry["files"]:
+        path = Path(name)
+        outside = ".." in path.parts or "\0" in name
+        if outside or (
+            entry.get("type") != FILE and (not name or path.name != name or name.startswith("."))
+        ):
+            return f"the manifest names {name!r}, which is not a file of the store"
+    return None
+
+
+def damage(entry: Entry, directory: str) -> str | None:
+    """Return the damage to the files of an entry, without reading them."""
+    foreign = foreign_file(entry)
+    if foreign is not None:
+        return foreign
+    is_own = entry.get("type") != FILE
+    for name in entry["files"]:
+        path = os.path.join(directory, name)
+        try:
+            # The store writes no links; the user's own file may be one.
+            found = os.stat(path, follow_symlinks=not is_own)
+        except FileNotFoundError:
+            return f"its file {path} does not exist"
+        except OSError as error:
+            return f"its file {path} cannot be read: {error.strerror}"
+        if not (stat.S_ISREG(found.st_mode) or (stat.S_ISDIR(found.st_mode) and not is_own)):
+            return f"its file {path} is not a regular file"
+        if entry.get("size") not in (None, found.st_size):
+            size = entry["size"]
+            return f"its file {path} has {found.st_size} bytes, not the {size} that were saved"
+    return None
+
+
+def damage_in_content(entry: Entry, directory: Path) -> str | None:
+    """Return the damage to the files of an entry, reading them; raise OSError.
+
+    Unmodified files of the user are not read, because they may be large.
+    """
+    problem = damage(entry, str(directory))
+    if problem or entry.get("sha256") is None:
+        return problem
+    for path in entry_paths(entry, directory):
+        if entry.get("type") == FILE and path.stat().st_mtime_ns == entry.get("mtime_ns"):
+            continue
+        if file_digest(path) != entry["sha256"]:
+            return f"its file {path} is not the file that was saved"
+    return None

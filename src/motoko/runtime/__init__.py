@@ -1,3 +1,3 @@
-"""What Motoko needs of the operating system: clock, files, locks, processes, daemons, faults."""
+"""Ports to the operating system: clock, files, locks, processes, daemons and fault points."""
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ def now() -> float:
 
 
 def uptime() -> float:
-    """Return the seconds since the machine was booted, on the clock of ``/proc/PID/stat``.
+    """Return the seconds since the boot, on the clock of ``/proc/PID/stat``.
 
-    Where the system does not tell, it is any clock that does not jump.
+    Fall back to another clock that does not jump.
     """
     if _uptime_file_is_true():
         return _uptime_file()
@@ -30,8 +30,8 @@ def uptime() -> float:
         return time.monotonic()
 
 
-def age(started: int) -> float:
-    """Return how long ago a process was started, from field 22 of its ``/proc/PID/stat``."""
+def process_age(started: int) -> float:
+    """Return the age of a process in seconds, from field 22 of its ``/proc/PID/stat``."""
     return uptime() - started / os.sysconf("SC_CLK_TCK")
 
 
@@ -42,8 +42,8 @@ def _uptime_file() -> float:
 
 @functools.cache
 def _uptime_file_is_true() -> bool:
-    # In some containers the file tells when the container was started. Then this process seems to
-    # have been started in the future.
+    # In some containers the file counts from the start of the container. This process then seems
+    # to start in the future.
     try:
         with open("/proc/self/stat", "rb") as file:
             stat = file.read(4096)

@@ -1,8 +1,8 @@
-"""Processes that go on when the one that started them has ended, and how to find them.
+"""Start daemons, wait until they are ready, and find them by pid files.
 
-A daemon that was started with ``ready_fd`` tells when it is ready through a pipe, whose number
-is in ``MOTOKO_READY_FD``: ``announce_ready`` and ``announce_failure`` are its side. A second number
-there is the descriptor of a lock that it holds until then.
+A daemon that was started with ``ready_fd`` announces readiness through the pipe whose descriptor is
+in ``MOTOKO_READY_FD`` (``announce_ready``, ``announce_failure``). A second number there is the
+descriptor of a lock that the daemon holds until then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.errors import LauncherError, MotokoError
 from motoko.runtime import fault_points, file_lock, files, processes
 from motoko.runtime.descendants import ATTEMPT
-from motoko.runtime.processes import ProcessIdentity, Standing
+from motoko.runtime.processes import Liveness, ProcessIdentity
 from motoko.runtime.untrusted_files import read_file
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ COLLECT_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon that was started: which process it is, its log, and what it announced."""
+    """A started daemon: its process, log and announcement."""
 
     process: ProcessIdentity
     log: Path
@@ -50,10 +50,7 @@ class Daemon:
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module with this Python.
-
-    It imports nothing from the current directory: what lies there may have any name.
-    """
+    """Return the command that runs a module with this Python, without the current directory."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
@@ -68,15 +65,15 @@ def spawn_detached(
     timeout: float = 30.0,
     error: type[MotokoError] = LauncherError,
 ) -> Daemon:
-    """Start ``args`` in a session of its own, output appended to ``log`` (0600), umask 077.
+    """Start ``args`` in a new session, append its output to ``log`` (0600), umask 077.
 
-    With ``ready_fd`` wait until it announces that it is ready. ``error`` is raised with the failure
-    that it announces; with the last lines that it logged, if it cannot be started, ends or is not
-    ready within ``timeout`` seconds (then it is killed). ``holding``: a lock that the daemon holds
-    too until it is ready, in case that this process ends before. Blocks: use a thread from a loop.
+    With ``ready_fd`` wait until it announces readiness. Raise ``error`` with the failure that it
+    announces, or with its last log lines if it exits or is not ready within ``timeout`` seconds;
+    then kill it. The daemon inherits the lock ``holding`` until it is ready, in case this process
+    exits first. This function blocks: call it in a thread.
     """
     environment = dict(os.environ if env is None else env)
-    # A daemon that a run's script starts outlives the run, and is not taken for a part of it.
+    # A daemon that a run starts outlives the run and does not belong to it.
     for name in (READY_FD, ATTEMPT):
         environment.pop(name, None)
     before = 0
@@ -94,8 +91,8 @@ def spawn_detached(
         return Daemon(child.process, log, announced.removeprefix(READY).strip())
     message, *advice = _problem(announced, _name(args), child, timeout).splitlines()
     child.kill()
-    told = announced is not None and announced.startswith(FAILURE)
-    where = f"The log is {log}." if told else _tail(log, before)
+    explained = announced is not None and announced.startswith(FAILURE)
+    where = f"The log is {log}." if explained else _tail(log, before)
     raise error(message, hint="\n  ".join([*map(str.strip, advice), where]))
 
 
@@ -115,7 +112,7 @@ def _start(args: Sequence[str], options: dict[str, Any]) -> _Child:
     popen = subprocess.Popen(
         list(args), stdin=subprocess.DEVNULL, start_new_session=True, umask=0o077, **options
     )
-    process = processes.identify(popen.pid)  # before anything can collect it
+    process = processes.identify(popen.pid)  # before anything can reap it
     reaper = threading.Thread(target=popen.wait, name=f"wait-{popen.pid}", daemon=True)
     reaper.start()
     return _Child(popen, process, reaper)
@@ -124,7 +121,7 @@ def _start(args: Sequence[str], options: dict[str, Any]) -> _Child:
 def _start_and_wait(
     args: Sequence[str], options: dict[str, Any], timeout: float, holding: FileLock | None
 ) -> tuple[_Child, str | None]:
-    """Start the child and return it with what it announced, None if that did not come in time."""
+    """Start the child; return it with its announcement, or None on timeout."""
     read_end, write_end = os.pipe()
     locked = None if holding is None else holding.descriptor
     passed = (write_end,) if locked is None else (write_end, locked)
@@ -135,9 +132,9 @@ def _start_and_wait(
                 options["env"][READY_FD] = ",".join(map(str, passed))
                 child = _start(args, {**options, "pass_fds": passed})
             finally:
-                os.close(write_end)  # or the pipe would not end with the child
+                os.close(write_end)  # the pipe must end with the child
         return child, _read_announcement(read_end, timeout)
-    except BaseException:  # Ctrl-C: nobody would know of the half-started daemon
+    except BaseException:  # Ctrl-C must not leave a half-started daemon
         if child is not None:
             child.kill()
         raise
@@ -172,7 +169,7 @@ def _problem(announced: str | None, name: str, child: _Child, timeout: float) ->
         return announced.removeprefix(FAILURE).strip() or f"{name} did not start"
     status = child.popen.returncode
     if status is None:
-        return f"{name} closed its readiness pipe without a word"
+        return f"{name} closed its readiness pipe without an announcement"
     ended = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
     return f"{name} {ended} before it was ready"
 
@@ -193,31 +190,31 @@ def _tail(log: Path, start: int) -> str:
 
 
 def announce_ready(message: str = "") -> None:
-    """Tell who started this daemon that it is ready; nothing happens if nobody waits."""
+    """Announce readiness to the process that started this daemon, if it waits."""
     fault_points.point("daemons.before_ready")
     _announce(f"{READY} {message}".strip())
 
 
 def announce_failure(reason: str) -> None:
-    """Tell who started this daemon why it cannot start; nothing happens if nobody waits."""
+    """Announce a start failure to the process that started this daemon, if it waits."""
     _announce(f"{FAILURE} {reason}")
 
 
 def _announce(line: str) -> None:
     numbers = [int(number) for number in os.environ.pop(READY_FD, "").split(",") if number]
-    for locked in numbers[1:]:  # first: who started us holds the lock until this is announced
+    for locked in numbers[1:]:  # first: the parent holds the lock until the announcement
         os.close(locked)
     for pipe in numbers[:1]:
-        with suppress(BrokenPipeError):  # who started us has gone: a daemon goes on
+        with suppress(BrokenPipeError):  # the parent exited; the daemon continues
             os.write(pipe, line.encode() + b"\n")
         os.close(pipe)
 
 
 @dataclass(frozen=True, slots=True)
 class PidRecord:
-    """What a pid file says: which process, on which host, and what it told of itself.
+    """The content of a pid file: process, host, and additional information.
 
-    ``home``: under which name it knew the file's directory.
+    ``home`` is the path under which the process knew the directory of the file.
     """
 
     process: ProcessIdentity
@@ -228,20 +225,20 @@ class PidRecord:
 
 @dataclass(slots=True)
 class PidFile:
-    """A file in which a daemon says which process it is. Information: a lock excludes.
+    """A file that identifies the process of a daemon. It informs; only a lock excludes.
 
-    The process that writes it keeps it locked while it lives. So processes of the same machine
-    that cannot see it, as in another container, still know that it lives.
+    The writer keeps it locked until it exits. So processes in other containers of the same machine,
+    which cannot see the daemon, still know that it is alive.
 
-    It holds for the directory it was written in, whatever that is called now; a copy of it in
-    another directory says nothing.
+    The file is valid in the directory it was written to, even if that is renamed. A copy in another
+    directory is ignored.
     """
 
     path: Path
     _locked: int | None = field(default=None, repr=False, compare=False)
 
     def write(self, process: ProcessIdentity | None = None, /, **info: Any) -> None:
-        """Write that ``process`` (this one) is the owner, with ``info`` that JSON can hold."""
+        """Record ``process`` (default: this one) as the owner, with JSON data ``info``."""
         content = {
             "process": asdict(process or processes.current()),
             "host": os.uname().nodename,
@@ -251,20 +248,22 @@ class PidFile:
         former, self._locked = self._locked, None
 
         def keep_locked(descriptor: int) -> None:
-            self._locked = file_lock.keep_locked(descriptor) if process is None else None
+            self._locked = (
+                file_lock.lock_for_process_lifetime(descriptor) if process is None else None
+            )
 
         files.write_atomic(self.path, json.dumps(content).encode(), prepare=keep_locked)
         if former is not None:
             os.close(former)
 
     def read(self) -> PidRecord | None:
-        """Return what the file says, None if there is none, it makes no sense or is a copy."""
+        """Return the content; None if the file does not exist, is invalid or is a copy."""
         try:
             content = json.loads(read_file(self.path).text)
             process = replace(ProcessIdentity(**content["process"]), host=str(content["host"]))
             if not all(isinstance(n, int) for n in (process.pid, process.started)):
                 return None
-            home = content.get("home")  # none in what an older Motoko wrote
+            home = content.get("home")  # missing in files of older versions
             if home is not None and home["inode"] != files.file_identity(self.path.parent):
                 return None
             known = None if home is None else Path(home["path"])
@@ -273,22 +272,22 @@ class PidFile:
             return None
 
     def owner_alive(self) -> bool:
-        """Return whether the process that the file names lives on this machine."""
+        """Return whether the owner is alive on this machine."""
         record = self.read()
         if record is None:
             return False
-        found = processes.standing(record.process)
-        if found is Standing.UNSEEN and record.process.boot == processes.boot_id():
+        found = processes.liveness(record.process)
+        if found is Liveness.UNKNOWN and record.process.boot == processes.boot_id():
             return file_lock.is_locked(self.path)
-        return found is Standing.ALIVE
+        return found is Liveness.ALIVE
 
     def is_own(self, process: ProcessIdentity | None = None) -> bool:
-        """Return whether ``process`` (this one) is the one that the file names."""
+        """Return whether ``process`` (default: this one) is the owner."""
         record = self.read()
         return record is not None and record.process.is_same(process or processes.current())
 
     def remove(self, process: ProcessIdentity | None = None) -> None:
-        """Remove the file if ``process`` (this one) is the one that it names."""
+        """Remove the file if ``process`` (default: this one) is the owner."""
         if self.is_own(process):
             self.path.unlink(missing_ok=True)
         self._unlock()

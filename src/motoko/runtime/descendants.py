@@ -1,4 +1,4 @@
-"""Processes that left their parents: who becomes the parent, and what they were started with."""
+"""Adopt orphaned processes and find the processes of an attempt by their environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Final
 
-from motoko.runtime.processes import DEAD_STATES, PROC, identify, state_of
+from motoko.runtime.processes import DEAD_STATES, PROC, identify, process_state
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -19,20 +19,14 @@ GET_CHILD_SUBREAPER: Final = 37
 
 
 def become_subreaper() -> bool:
-    """Become the parent of all descendants that lose theirs; return whether the system can do so.
-
-    Without that they become children of the system's first process.
-    """
-    import ctypes  # takes as long to import as all of the above
+    """Adopt all orphaned descendants of this process; return whether the system supports it."""
+    import ctypes  # imports slowly
 
     return _prctl(SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
 
 
 def is_subreaper() -> bool:
-    """Return whether this process becomes the parent of descendants that lose theirs.
-
-    False where it could not find them.
-    """
+    """Return whether this process adopts orphaned descendants and can list them."""
     import ctypes
 
     found = ctypes.c_int(0)
@@ -50,11 +44,10 @@ def _prctl(option: int, argument: object) -> bool:
         return False
 
 
-def adopted(known: Collection[int]) -> list[int]:
-    """Return the children of this process that are not ``known``; those it adopted among them.
+def adopted_children(known: Collection[int]) -> list[int]:
+    """Return the children of this process that are not ``known``, adopted ones included.
 
-    Children that other threads have started are left out as long as these live: orphans go to the
-    main thread.
+    Children of other living threads are not listed; orphans belong to the main thread.
     """
     pid = os.getpid()
     try:
@@ -65,11 +58,13 @@ def adopted(known: Collection[int]) -> list[int]:
     return [child for child in map(int, content.split()) if child not in known]
 
 
-def of_attempt(private: str, pids: Collection[int] | None = None) -> list[ProcessIdentity]:
-    """Return the living processes, of these or of all, that an attempt's environment was given to.
+def processes_of_attempt(
+    private: str, pids: Collection[int] | None = None
+) -> list[ProcessIdentity]:
+    """Return the living processes of an attempt, among ``pids`` or all processes.
 
-    ``private`` is the attempt's private directory. A process that was started with another
-    environment is found as long as it has the attempt's standard output or errors.
+    ``private`` is the attempt's private directory, which the environment of its processes names.
+    A process with another environment is found by the attempt's standard output or error.
     """
     own = os.getpid()
     if pids is None:
@@ -79,7 +74,7 @@ def of_attempt(private: str, pids: Collection[int] | None = None) -> list[Proces
 
 
 def _writes_output(pid: int, private: str) -> bool:
-    """Return whether a process has the files that an attempt's script prints to, as its own."""
+    """Return whether standard output or error of a process is that of the attempt."""
     run = os.path.dirname(os.path.dirname(private))
     for number, name in ((1, "stdout"), (2, "stderr")):
         with contextlib.suppress(OSError):
@@ -98,15 +93,15 @@ def _belongs(pid: int, private: str) -> bool:
     for variable in variables:
         if variable.startswith(start) and variable.endswith(end):
             path = variable.removeprefix(start)
-            try:  # a copy of a workflow has attempts of the same tokens
+            try:  # a copied workflow has attempts with the same tokens
                 return path == os.fsencode(private) or os.path.samefile(path, private)
-            except OSError:  # renamed since, if it is not where it was; else another's
+            except OSError:  # renamed if the path is gone, else another attempt
                 return not os.path.exists(path)
     return _writes_output(pid, private)
 
 
-def name_of(pid: int) -> str:
-    """Return what people know a process by: its pid and its command's name."""
+def describe_process(pid: int) -> str:
+    """Describe a process by its pid and command name."""
     try:
         name = (PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -114,13 +109,13 @@ def name_of(pid: int) -> str:
     return f"process {pid} ({name.strip()})"
 
 
-def ended_among(pids: Collection[int]) -> set[int]:
-    """Return those of these children that have ended and were not collected."""
-    return {pid for pid in pids if state_of(pid) in DEAD_STATES}
+def exited_children(pids: Collection[int]) -> set[int]:
+    """Return the children that exited and were not reaped."""
+    return {pid for pid in pids if process_state(pid) in DEAD_STATES}
 
 
-def collect(pids: Collection[int]) -> None:
-    """Collect those of these processes that are children and have ended."""
+def reap(pids: Collection[int]) -> None:
+    """Reap the processes that are exited children."""
     for pid in pids:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""How the environment of another process differs from that of this one."""
+"""Compare the environment of another process with that of this one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from motoko.runtime.processes import ProcessIdentity
 
 PROC: Final = Path("/proc")
-# They say where and how a person works, or are Motoko's own; programs compute the same with others.
+# Personal settings and Motoko's own variables: they do not change results.
 UNIMPORTANT: Final = frozenset({
     "_", "COLORTERM", "COLUMNS", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "EDITOR", "GPG_TTY",
     "HISTFILE", "HISTSIZE", "INVOCATION_ID", "JOURNAL_STREAM", "LESS", "LESSOPEN", "LINES",
@@ -36,11 +36,11 @@ LIMITS: Final = {
 }
 
 
-def differences(process: ProcessIdentity) -> tuple[str, ...]:
-    """Return what differs between the environment of this process and that of another one.
+def environment_differences(process: ProcessIdentity) -> tuple[str, ...]:
+    """Return the names of the differences between this environment and that of ``process``.
 
-    That is: ``python`` where it runs another one, names of variables, and limits as
-    ``ulimit -n``. Empty where the process cannot be seen. What it was started with counts.
+    A name is ``python`` (another interpreter), a variable, or a limit such as ``ulimit -n``.
+    The start environment of ``process`` counts. Return () if it cannot be inspected.
     """
     if not is_visible(process):
         return ()
@@ -48,7 +48,7 @@ def differences(process: ProcessIdentity) -> tuple[str, ...]:
         theirs = _variables((PROC / str(process.pid) / "environ").read_bytes())
         arguments = (PROC / str(process.pid) / "cmdline").read_bytes().split(b"\0")
         limits = [name for name, number in LIMITS.items() if _limit(process, number)]
-    except OSError:  # it has ended, or is another user's
+    except OSError:  # it exited, or belongs to another user
         return ()
     ours = {name: value for name, value in os.environb.items() if _matters(name)}
     names = {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}

@@ -1,11 +1,10 @@
-"""Named places where a test can make this process die, fail, stop or wait.
+"""Named points where a test can kill, fail, stop or delay this process.
 
-``MOTOKO_FAULT="name:action[:n]"`` in the environment at the process's start arms the point
-``name``: at its ``n``-th passage (the first if not given) the process is killed (``kill``),
-stopped (``stop``), fails (``raise``) or waits (``sleep``, or ``sleep=SECONDS``). Several are
-separated by commas. ``MOTOKO_FAULT_LOG`` names a file that gets one line for each passage of
-any point: name, passage, process id, seconds since the epoch. With neither, a point costs one
-look into a set.
+``MOTOKO_FAULT="name:action[:n]"`` in the environment arms the point ``name``: at its ``n``-th
+passage (default: the first) the process is killed (``kill``), stopped (``stop``), fails (``raise``)
+or waits (``sleep``, ``sleep=SECONDS``). Commas separate several. ``MOTOKO_FAULT_LOG`` names a file
+that gets a line for each passage of any point: name, passage, pid, seconds since the epoch.
+Without both, a point costs one lookup in a set.
 """
 
 from __future__ import annotations
@@ -62,34 +61,34 @@ SLEEP_SECONDS: Final = 1.0
 
 
 class InjectedFault(MotokoError):
-    """What a point that is armed with ``raise`` raises."""
+    """The error of a point that is armed with ``raise``."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultAction:
-    """What happens at the ``at``-th passage of the point ``name``."""
+    """The action at the ``at``-th passage of the point ``name``."""
 
     name: str
     action: str
     at: int = 1
     seconds: float = SLEEP_SECONDS
 
-    def happen(self) -> None:
-        """Do it."""
+    def execute(self) -> None:
+        """Execute the action."""
         if self.action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif self.action == "stop":
-            # Sent to this thread: sent to the process, another one may stop it, but later.
+            # A signal to the process could stop it later, in another thread.
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         elif self.action == "sleep":
             time.sleep(self.seconds)
         else:
-            raise InjectedFault(f"fault point {self.name} was told to fail")
+            raise InjectedFault(f"fault point {self.name} was armed to fail")
 
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """The armed faults of a process, and where it counts its passages."""
+    """The armed faults of a process, and its passage counters."""
 
     faults: tuple[FaultAction, ...]
     log: str | None
@@ -97,29 +96,27 @@ class FaultPlan:
         default_factory=lambda: {name: itertools.count(1) for name in POINTS}
     )
 
-    def passed(self, name: str) -> None:
-        """Count and log one passage of ``name``, and do what is planned for it."""
+    def record_passage(self, name: str) -> None:
+        """Count and log one passage of ``name``, and execute its actions."""
         passage = next(self.passages[name])
         if self.log is not None:
             _append(self.log, f"{name} {passage} {os.getpid()} {time.time():.4f}\n")
         for fault in self.faults:
             if fault.name == name and fault.at == passage:
-                fault.happen()
+                fault.execute()
 
 
 def point(name: str) -> None:
-    """Pass the fault point ``name``, which does nothing unless the process was started for it."""
+    """Pass the fault point ``name``; this does nothing unless the environment arms it."""
     if name not in POINTS:
-        raise MotokoError(
-            f"there is no fault point {name!r}", hint=suggestion(name, sorted(POINTS))
-        )
+        raise MotokoError(f"unknown fault point {name!r}", hint=suggestion(name, sorted(POINTS)))
     plan = _plan()
     if plan is not None:
-        plan.passed(name)
+        plan.record_passage(name)
 
 
-def parse(text: str) -> tuple[FaultAction, ...]:
-    """Return the faults that ``MOTOKO_FAULT=text`` arms; MotokoError if it makes no sense."""
+def parse_faults(text: str) -> tuple[FaultAction, ...]:
+    """Parse ``MOTOKO_FAULT``; raise MotokoError if it is invalid."""
     return tuple(_parse_one(part.strip()) for part in text.split(",") if part.strip())
 
 
@@ -129,12 +126,12 @@ def _parse_one(text: str) -> FaultAction:
     action, _, seconds = action.partition("=")
     if name not in POINTS:
         raise MotokoError(
-            f"MOTOKO_FAULT={text}: there is no fault point {name!r}",
+            f"MOTOKO_FAULT={text}: unknown fault point {name!r}",
             hint=suggestion(name, sorted(POINTS)),
         )
     if action not in ACTIONS:
         raise MotokoError(
-            f"MOTOKO_FAULT={text}: there is no action {action!r}", hint=suggestion(action, ACTIONS)
+            f"MOTOKO_FAULT={text}: unknown action {action!r}", hint=suggestion(action, ACTIONS)
         )
     try:
         return FaultAction(name, action, int(count or 1), float(seconds or SLEEP_SECONDS))
@@ -149,7 +146,7 @@ def _plan() -> FaultPlan | None:
     armed, log = os.environ.get("MOTOKO_FAULT"), os.environ.get("MOTOKO_FAULT_LOG")
     if not armed and not log:
         return None
-    return FaultPlan(parse(armed or ""), log)
+    return FaultPlan(parse_faults(armed or ""), log)
 
 
 def _append(log: str, line: str) -> None:

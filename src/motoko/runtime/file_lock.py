@@ -1,4 +1,4 @@
-"""A lock between processes that the system releases when its holder dies."""
+"""Lock files between processes; the system releases a lock when its holder dies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FIRST_TRY: Final = 0.005
 LAST_TRY: Final = 0.1
-# Through a link the text of the holder would be written into whatever file it leads to.
+# Following a link would write the name of the holder into another file.
 FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 BUSY: Final = (errno.EAGAIN, errno.EACCES)
 
@@ -27,8 +27,8 @@ class FileLock:
     """An exclusive lock on the file ``path``, held within a ``with`` block.
 
     Entering waits up to ``timeout`` seconds (0: not at all), then raises ``error`` with the name
-    of the holder. ``purpose`` is what others are told about this holder. The file stays; what is
-    in it is for people only. Two FileLock objects exclude each other in one process too.
+    of the holder. Messages show ``purpose`` for this holder. The file stays; its content is
+    informative. Two FileLock objects exclude each other within one process too.
     """
 
     def __init__(
@@ -47,23 +47,23 @@ class FileLock:
 
     @property
     def held(self) -> bool:
-        """Whether this object holds the lock."""
+        """Return whether this object holds the lock."""
         return self._descriptor is not None
 
     @property
     def descriptor(self) -> int | None:
-        """The descriptor that is locked; a process that inherits it holds the lock too."""
+        """Return the locked descriptor; a process that inherits it holds the lock too."""
         return self._descriptor
 
     def acquire(self) -> None:
-        """Take the lock; raise ``error`` when the time is over, or where there is no directory."""
+        """Acquire the lock; raise ``error`` on timeout or if the directory does not exist."""
         if self._descriptor is not None:
-            raise self.error(f"{self.path} is locked by this very lock already")
+            raise self.error(f"{self.path} is already locked by this object")
         try:
             descriptor = os.open(self.path, FLAGS, 0o600)
         except FileNotFoundError as error:
             raise self.error(
-                f"{self.path.parent} is not there any more: it was moved or removed"
+                f"{self.path.parent} does not exist any more: it was moved or removed"
             ) from error
         except OSError as error:
             if error.errno == errno.ELOOP:
@@ -71,29 +71,29 @@ class FileLock:
             raise
         try:
             self._wait(descriptor)
-            self._say(descriptor, self._holder_text())
+            self._write_holder(descriptor, self._holder_text())
         except BaseException:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Give the lock back; nothing happens if it is not held."""
+        """Release the lock if it is held."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            self._say(descriptor, "")
+            self._write_holder(descriptor, "")
             os.close(descriptor)
 
     def holder(self) -> str:
-        """Return what is known of who holds the lock, for people."""
+        """Describe the holder of the lock."""
         try:
             text = self.path.read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
             text = ""
         return text or "an unknown process"
 
-    def _say(self, descriptor: int, text: str) -> None:
-        with contextlib.suppress(OSError):  # a full disk does not keep from locking
+    def _write_holder(self, descriptor: int, text: str) -> None:
+        with contextlib.suppress(OSError):  # locking works on a full disk too
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, text.encode(), 0)
 
@@ -104,7 +104,7 @@ class FileLock:
             if left <= 0:
                 raise self.error(
                     f"{self.path} is held by {self.holder()}",
-                    hint="Wait until it has ended, or end it.",
+                    hint="Wait until that process ends, or stop it.",
                 )
             time.sleep(min(pause, left))
             pause = min(2 * pause, LAST_TRY)
@@ -117,7 +117,7 @@ class FileLock:
                 return False
             raise self.error(
                 f"{self.path} cannot be locked: {error.strerror}",
-                hint="The file system must support locks; a local one does.",
+                hint="Use a file system that supports locks, such as a local one.",
             ) from error
         return True
 
@@ -139,10 +139,10 @@ class FileLock:
         self.release()
 
 
-def keep_locked(descriptor: int) -> int | None:
-    """Lock a file for as long as this process lives, or until the result is closed.
+def lock_for_process_lifetime(descriptor: int) -> int | None:
+    """Lock a file until this process exits or the returned descriptor is closed.
 
-    None where the file system has no locks.
+    Return None if the file system does not support locks.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -152,10 +152,7 @@ def keep_locked(descriptor: int) -> int | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a living process holds ``path`` locked, in whatever PID namespace it is.
-
-    True where that cannot be told.
-    """
+    """Return whether a process of any PID namespace holds ``path`` locked; True if unknown."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -169,11 +166,8 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def is_held(path: Path, *, at_most: float) -> bool:
-    """Return whether somebody took the lock ``path`` in the last ``at_most`` seconds and has it.
-
-    No file is made. One that cannot be locked is nobody's.
-    """
+def is_recently_locked(path: Path, *, at_most: float) -> bool:
+    """Return whether ``path`` is locked since at most ``at_most`` seconds. Create no file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

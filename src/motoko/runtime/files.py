@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and directories that are nobody else's."""
+"""Write files atomically and create private directories."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def write_atomic(
     durable: bool = False,
     prepare: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Make ``path`` hold ``data``: whoever reads sees the former content or all of this.
+    """Replace the content of ``path`` atomically by ``data``.
 
-    ``durable`` waits until it would survive a power cut. OSError if it cannot be written; then
-    the former content stays. ``prepare`` gets the descriptor of the new file before it is visible.
+    With ``durable``, wait until the content survives a power cut. ``prepare`` gets the descriptor
+    of the new file before the file is visible. On OSError the former content stays.
     """
     temporary = path.parent / f".{path.name}.{os.urandom(6).hex()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -54,10 +54,9 @@ def write_atomic(
 
 @contextlib.contextmanager
 def replace_atomically(path: Path, *, mode: int = PRIVATE_FILE) -> Iterator[Path]:
-    """Give a path to write to, of the same suffix; what is there at the end becomes ``path``.
+    """Yield a temporary path with the same suffix; rename it to ``path`` at the end.
 
-    Whoever reads ``path`` sees its former content or all of the new one. If the block raises,
-    the former content stays.
+    If the block raises, the former content stays.
     """
     temporary = path.parent / f".{path.stem}.{os.urandom(6).hex()}{path.suffix}"
     try:
@@ -71,9 +70,9 @@ def replace_atomically(path: Path, *, mode: int = PRIVATE_FILE) -> Iterator[Path
 
 
 def exclusive_create(path: Path, data: bytes = b"", *, mode: int = PRIVATE_FILE) -> bool:
-    """Create ``path`` with ``data`` and return True, or return False if it exists already.
+    """Create ``path`` with ``data`` and return True, or return False if it exists.
 
-    Of several callers one gets True. The others may see the file before its content.
+    Exactly one of several callers gets True. Others may see the file before its content.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
@@ -88,7 +87,7 @@ def exclusive_create(path: Path, data: bytes = b"", *, mode: int = PRIVATE_FILE)
 
 
 def rename_durably(temporary: Path, target: Path) -> None:
-    """Make ``temporary`` the file ``target``; FileExistsError where there is one already."""
+    """Rename ``temporary`` to ``target``; raise FileExistsError if that exists."""
     try:
         target.hardlink_to(temporary)
     except FileExistsError:
@@ -102,10 +101,9 @@ def rename_durably(temporary: Path, target: Path) -> None:
 
 
 def private_directory(path: Path) -> Path:
-    """Make ``path`` a directory that only this user can enter, and return it.
+    """Create the directory ``path`` with mode 0700, or restrict an existing one; return it.
 
-    One that is too open is closed. StorageError if it is another user's, if another user's
-    link leads there, or if it is no directory.
+    Raise StorageError if it is no directory, or if it or a link to it belongs to another user.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -122,23 +120,22 @@ def private_directory(path: Path) -> Path:
 
 
 def file_identity(path: Path, *, follow: bool = True) -> int | None:
-    """Return a file's or a directory's inode number, None if it does not exist.
+    """Return the inode number of a file or directory, or None if it does not exist.
 
-    That of what a link leads to, or with ``follow=False`` of the link itself. OSError where that
-    cannot be told.
+    ``follow=False`` returns the inode of a link itself. Raise OSError if ``stat`` fails.
     """
     try:
         return path.stat(follow_symlinks=follow).st_ino
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if error.errno == errno.ELOOP:  # links that lead nowhere
+        if error.errno == errno.ELOOP:  # a loop of links
             return None
         raise
 
 
 def sync_directory(path: Path) -> None:
-    """Have what was renamed or removed in a directory survive a loss of power."""
+    """Make renames and removals in a directory survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -150,7 +147,7 @@ def _check_owner(path: Path, found: os.stat_result, allowed: set[int]) -> None:
     if found.st_uid not in allowed:
         raise StorageError(
             f"{path} belongs to another user (uid {found.st_uid})",
-            hint="What is in it could be read or replaced by that user; use another place.",
+            hint="That user could read or replace its content. Use another place.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Log lines of daemons: bounded, without control characters, and none that forges another."""
+"""Format log lines of daemons: bounded, without control characters, unforgeable."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class SafeFormatter(logging.Formatter):
-    """Formats a record so that only its first line begins at the margin."""
+    """Indent all lines of a record but its first."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record's line, and indented lines of a longer message or traceback."""
+        """Format the record; indent further lines of its message or traceback."""
         return indented(super().format(record))
 
 
 def log_to_stderr() -> None:
-    """Log to standard error: Motoko's own lines from INFO on, others from WARNING on."""
+    """Log to standard error: Motoko from INFO, other packages from WARNING."""
     handler = logging.StreamHandler()
     handler.setFormatter(SafeFormatter(FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

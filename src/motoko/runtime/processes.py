@@ -1,7 +1,7 @@
-"""Processes that can be told apart from later ones that got the same number.
+"""Identify processes safely although pids are reused.
 
-A process is its pid, its start time, the boot of its machine and its PID namespace. Only from the
-same machine and namespace can it be seen: elsewhere nothing tells whether it lives.
+A process is identified by its pid, start time, boot id and PID namespace. It is visible only from
+the same machine and namespace; elsewhere its state is unknown.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from motoko.errors import MotokoError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+TERMINATION_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KILL_SECONDS: Final = 5.0
-FIRST_LOOK: Final = 0.005
-LAST_LOOK: Final = 0.1
+FIRST_POLL_SECONDS: Final = 0.005
+LAST_POLL_SECONDS: Final = 0.1
 DEAD_STATES: Final = frozenset("ZXx")
 STOPPED_STATES: Final = frozenset("Tt")
 PROC: Final = Path("/proc")
 
 
-class Standing(Enum):
-    """Whether a process lives. Nothing is known of one that cannot be seen from here."""
+class Liveness(Enum):
+    """Whether a process is alive; UNKNOWN if it is not visible from here."""
 
     ALIVE = "alive"
     DEAD = "dead"
-    UNSEEN = "cannot be seen"
+    UNKNOWN = "cannot be seen"
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """One process: pid, start time (clock ticks since boot, elsewhere seconds), boot id.
+    """One process: pid, start time (clock ticks since boot; seconds without /proc), boot id.
 
-    ``namespace``: the inode of its PID namespace, 0 where it is not known. ``host``: the name of
-    its machine, empty where it is not known.
+    ``namespace`` is the inode of its PID namespace (0: unknown), ``host`` the name of its machine
+    (empty: unknown).
     """
 
     pid: int
@@ -56,19 +56,19 @@ class ProcessIdentity:
     host: str = ""
 
     def plain(self) -> tuple[int, int, str, int, str]:
-        """Return the fields in order, for a record; ``ProcessIdentity(*fields)`` reads them.
+        """Return the fields in order; ``ProcessIdentity(*fields)`` reads them.
 
-        Records of an older Motoko have the first three only.
+        Records of older versions have the first three only.
         """
         return self.pid, self.started, self.boot, self.namespace, self.host
 
     @property
     def label(self) -> str:
-        """Return a name for files that belong to the process; numbers alone recur in containers."""
+        """Return a name for files of the process; pids alone recur in containers."""
         return f"{self.pid}-{self.started}-{self.namespace}"
 
     def is_same(self, other: ProcessIdentity) -> bool:
-        """Return whether both are one process, as far as their records tell."""
+        """Return whether both identify the same process, as far as known."""
         mine, its = (self.pid, self.started, self.boot), (other.pid, other.started, other.boot)
         return mine == its and (
             self.namespace == other.namespace or 0 in (self.namespace, other.namespace)
@@ -83,8 +83,8 @@ class _ProcStat:
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """Return the identity of the living process ``pid``, None if there is none."""
-    seen = _look(pid)
+    """Return the identity of the living process ``pid``, or None."""
+    seen = _read_stat(pid)
     if seen is None or seen.state in DEAD_STATES:
         return None
     return ProcessIdentity(pid, seen.started, boot_id(), pid_namespace(), host())
@@ -100,73 +100,73 @@ def current() -> ProcessIdentity:
     process = identify(os.getpid())
     if process is None:
         raise MotokoError(
-            "the start time of this process cannot be found out",
+            "the start time of this process cannot be determined",
             hint="Motoko needs /proc (Linux) or the ps command.",
         )
     return process
 
 
-def standing(process: ProcessIdentity) -> Standing:
-    """Return whether ``process`` lives. One that awaits its parent does not."""
+def liveness(process: ProcessIdentity) -> Liveness:
+    """Return whether ``process`` is alive; a zombie is dead."""
     if not is_visible(process):
-        return Standing.DEAD if before_restart(process) else Standing.UNSEEN
+        return Liveness.DEAD if predates_boot(process) else Liveness.UNKNOWN
     found = identify(process.pid)
-    return Standing.ALIVE if found is not None and found.is_same(process) else Standing.DEAD
+    return Liveness.ALIVE if found is not None and found.is_same(process) else Liveness.DEAD
 
 
-def before_restart(process: ProcessIdentity) -> bool:
-    """Return whether this machine was restarted since: each boot has its id."""
+def predates_boot(process: ProcessIdentity) -> bool:
+    """Return whether this machine was rebooted since ``process`` started."""
     return process.boot != boot_id() and process.host == host()
 
 
 def is_alive(process: ProcessIdentity) -> bool:
-    """Return whether ``process`` is known to live; false if it cannot be seen from here."""
-    return standing(process) is Standing.ALIVE
+    """Return whether ``process`` is known to be alive."""
+    return liveness(process) is Liveness.ALIVE
 
 
 def is_stopped(process: ProcessIdentity) -> bool:
-    """Return whether a process is stopped (SIGSTOP); False if it cannot be seen from here."""
-    seen = _look(process.pid) if is_visible(process) else None
+    """Return whether ``process`` is stopped (SIGSTOP); False if it is not visible."""
+    seen = _read_stat(process.pid) if is_visible(process) else None
     if seen is None or seen.started != process.started:
         return False
     return seen.state in STOPPED_STATES
 
 
 def keeps_lease(process: ProcessIdentity, *, renewed: bool) -> bool:
-    """Return whether a process still has a lease, which was ``renewed`` in time or not.
+    """Return whether a process still holds a lease; ``renewed``: it renewed the lease in time.
 
-    A living one keeps it however late it is, unless somebody has stopped it (SIGSTOP). Where the
-    process cannot be seen, the lease decides.
+    A living process keeps it however late it is, unless it is stopped (SIGSTOP). If the process is
+    not visible, the renewal decides.
     """
-    found = standing(process)
-    if found is Standing.ALIVE:
-        seen = _look(process.pid)
+    found = liveness(process)
+    if found is Liveness.ALIVE:
+        seen = _read_stat(process.pid)
         return renewed or (seen is not None and seen.state not in STOPPED_STATES)
-    return renewed and found is Standing.UNSEEN
+    return renewed and found is Liveness.UNKNOWN
 
 
 def is_visible(process: ProcessIdentity) -> bool:
-    """Return whether the process is one of this machine's, in this process's PID namespace."""
+    """Return whether the process belongs to this machine and PID namespace."""
     if process.boot != boot_id() or process.namespace not in (0, pid_namespace()):
         return False
-    # Without boot ids only the name tells machines apart.
+    # Without boot ids only the name distinguishes machines.
     return bool(process.boot) or process.host in ("", host())
 
 
 def signal_group(process: ProcessIdentity, number: signal.Signals) -> bool:
-    """Send a signal to the process group that ``process`` leads, if it is still that process.
+    """Signal the process group that ``process`` leads; return whether it was sent.
 
-    A leader that has ended but was not yet collected counts: its children may live on. A
-    process that leads no group gets the signal alone. Return whether it was sent.
+    A zombie leader counts: its children may be alive. A process that leads no group gets the
+    signal alone. Nothing is sent if the pid now belongs to another process.
     """
-    seen = _look(process.pid) if is_visible(process) else None
+    seen = _read_stat(process.pid) if is_visible(process) else None
     leads = seen is not None and seen.group == process.pid
     return _signal(process, seen, number, os.killpg if leads else os.kill)
 
 
 def signal_process(process: ProcessIdentity, number: signal.Signals) -> bool:
-    """Send a signal to ``process`` alone, if it is still that process; return whether it was."""
-    seen = _look(process.pid) if is_visible(process) else None
+    """Signal ``process`` alone if its pid is still its own; return whether it was sent."""
+    seen = _read_stat(process.pid) if is_visible(process) else None
     return _signal(process, seen, number, os.kill)
 
 
@@ -186,16 +186,16 @@ def _signal(
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Have what Python functions do about signals done when the block has ended.
+    """Defer Python signal handlers to the end of the block.
 
-    So a process that is being started is known to who has to end it. In other threads than the
-    main one, where no such function runs, the block is as any other.
+    A handler then knows every process that the block starts. Other threads than the main one run
+    no handlers, so the block changes nothing there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    handled = [number for number in ENDING_SIGNALS if callable(signal.getsignal(number))]
+    handled = [number for number in TERMINATION_SIGNALS if callable(signal.getsignal(number))]
     former = {n: signal.signal(n, lambda number, _: came.append(number)) for n in handled}
     try:
         yield
@@ -207,40 +207,39 @@ def defer_signals() -> Iterator[None]:
 
 
 async def terminate(process: ProcessIdentity, grace: float) -> bool:
-    """End ``process``, then what it leaves of its group: TERM, ``grace`` seconds, then KILL.
+    """Terminate ``process``, then the rest of its group: TERM, ``grace`` seconds, then KILL.
 
-    The group is not sent TERM with its leader: a run that a launcher is just starting belongs to
-    it, and would end before its script. Return whether nothing of it is left, which is so at
-    once if it was not alive.
+    The group does not get TERM with its leader: a run that a launcher is just starting is in the
+    group, and would end before its script starts. Return whether all have exited.
     """
     if not signal_process(process, signal.SIGTERM):
         return True
-    if await _gone(process, grace, group=False):
+    if await _wait_for_exit(process, grace, group=False):
         _signal_orphans(process, signal.SIGTERM)
-        if await _gone(process, grace):
+        if await _wait_for_exit(process, grace):
             return True
     if not signal_group(process, signal.SIGKILL):
         _signal_orphans(process, signal.SIGKILL)
-    return await _gone(process, KILL_SECONDS)
+    return await _wait_for_exit(process, KILL_SECONDS)
 
 
 def _signal_orphans(leader: ProcessIdentity, number: signal.Signals) -> None:
-    # While a group has a member the system gives its number to nobody else.
+    # The system does not reuse the number of a group that has a member.
     if identify(leader.pid) is None and group_members(leader.pid):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader.pid, number)
 
 
-async def _gone(process: ProcessIdentity, seconds: float, *, group: bool = True) -> bool:
-    import anyio  # takes longer to import than everything else here
+async def _wait_for_exit(process: ProcessIdentity, seconds: float, *, group: bool = True) -> bool:
+    import anyio  # imports slowly
 
-    pause, deadline = FIRST_LOOK, time.monotonic() + seconds
+    pause, deadline = FIRST_POLL_SECONDS, time.monotonic() + seconds
     while is_alive(process) or (group and group_members(process.pid)):
         left = deadline - time.monotonic()
         if left <= 0:
             return False
         await anyio.sleep(min(pause, left))
-        pause = min(2 * pause, LAST_LOOK)
+        pause = min(2 * pause, LAST_POLL_SECONDS)
     return True
 
 
@@ -249,7 +248,7 @@ def group_members(group: int) -> list[int]:
     if not _has_proc():
         return _ps_group(group)
     pids = (int(entry.name) for entry in os.scandir(PROC) if entry.name.isdigit())
-    found = ((pid, _look(pid)) for pid in pids)
+    found = ((pid, _read_stat(pid)) for pid in pids)
     return [
         pid
         for pid, seen in found
@@ -257,15 +256,15 @@ def group_members(group: int) -> list[int]:
     ]
 
 
-def state_of(pid: int) -> str:
-    """Return the letter of a process's state, empty if there is none of this number."""
-    seen = _look(pid)
+def process_state(pid: int) -> str:
+    """Return the state letter of a process, or an empty text if it does not exist."""
+    seen = _read_stat(pid)
     return "" if seen is None else seen.state
 
 
 @functools.cache
 def boot_id() -> str:
-    """Return what differs after each boot of this machine; empty where that is not known."""
+    """Return the id of this boot of the machine; empty if unknown."""
     with contextlib.suppress(OSError):
         return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return ""
@@ -273,7 +272,7 @@ def boot_id() -> str:
 
 @functools.cache
 def pid_namespace() -> int:
-    """Return the inode of this process's PID namespace, 0 where that is not known."""
+    """Return the inode of this PID namespace; 0 if unknown."""
     with contextlib.suppress(OSError):
         return (PROC / "self/ns/pid").stat().st_ino
     return 0
@@ -289,21 +288,21 @@ def _has_proc() -> bool:
     return (PROC / "self/stat").exists()
 
 
-def _look(pid: int) -> _ProcStat | None:
-    return _look_in_proc(pid) if _has_proc() else _look_with_ps(pid)
+def _read_stat(pid: int) -> _ProcStat | None:
+    return _read_proc_stat(pid) if _has_proc() else _read_stat_with_ps(pid)
 
 
-def _look_in_proc(pid: int) -> _ProcStat | None:
+def _read_proc_stat(pid: int) -> _ProcStat | None:
     try:
         stat = (PROC / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The command's name is in parentheses and may contain anything, parentheses too.
+    # The command name is in parentheses and may itself contain parentheses.
     rest = stat[stat.rindex(b")") + 2 :].split()
     return _ProcStat(state=rest[0].decode(), group=int(rest[2]), started=int(rest[19]))
 
 
-def _look_with_ps(pid: int) -> _ProcStat | None:
+def _read_stat_with_ps(pid: int) -> _ProcStat | None:
     fields = _ps("-o", "state=,pgid=,lstart=", "-p", str(pid)).split(maxsplit=2)
     if len(fields) != 3:
         return None
@@ -321,7 +320,7 @@ def _ps_group(group: int) -> list[int]:
 
 
 def _ps(*options: str) -> str:
-    # UTC, so that the start time of a process does not move with the time zone.
+    # In UTC, start times do not depend on the time zone.
     environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
     try:
         done = subprocess.run(
@@ -334,7 +333,7 @@ def _ps(*options: str) -> str:
         )
     except FileNotFoundError as error:
         raise MotokoError(
-            "there is neither /proc nor a ps command to find processes with",
+            "cannot find processes: /proc and the ps command do not exist",
             hint="Mount /proc, or install ps (package procps).",
         ) from error
     return done.stdout

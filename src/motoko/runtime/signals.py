@@ -1,7 +1,7 @@
-"""The signal settings that a process inherits: which signals are ignored and which are blocked.
+"""Reset the signal settings that a process inherits: ignored and blocked signals.
 
-Both pass through ``exec``. A shell ignores SIGINT for what it runs with ``&``, ``nohup`` ignores
-SIGHUP, and a parent that ignores SIGCHLD takes the exit statuses of the children away.
+Both survive ``exec``. A shell ignores SIGINT for commands started with ``&``, ``nohup`` ignores
+SIGHUP, and a parent that ignores SIGCHLD loses the exit statuses of its children.
 """
 
 from __future__ import annotations
@@ -13,31 +13,30 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Python ignores these itself, so that a broken pipe is an exception.
-OF_PYTHON: Final = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
-# Nobody can change what these do.
-FIXED: Final = frozenset({signal.SIGKILL, signal.SIGSTOP})
-# What Motoko's commands rely on: the statuses of children, and the request to end of `motoko kill`.
-NEEDED: Final = frozenset({signal.SIGCHLD, signal.SIGTERM})
+# Python ignores these, and raises an exception for a broken pipe.
+IGNORED_BY_PYTHON: Final = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+UNCHANGEABLE: Final = frozenset({signal.SIGKILL, signal.SIGSTOP})
+# Motoko needs the exit statuses of children, and the TERM that `motoko kill` sends.
+REQUIRED: Final = frozenset({signal.SIGCHLD, signal.SIGTERM})
 
 
-def changeable() -> frozenset[int]:
-    """Return all signals that a process may handle."""
-    return frozenset(signal.valid_signals()) - FIXED
+def changeable_signals() -> frozenset[int]:
+    """Return all signals that a process can handle."""
+    return frozenset(signal.valid_signals()) - UNCHANGEABLE
 
 
 def reset_all() -> None:
-    """Give every signal its default action and unblock it, whatever the parent process set."""
-    _reset(changeable() - OF_PYTHON)
+    """Unblock every signal and restore its default action."""
+    _reset(changeable_signals() - IGNORED_BY_PYTHON)
 
 
-def reset_needed() -> None:
-    """Reset what a command relies on; SIGINT and SIGHUP stay ignored if the parent ignores them.
+def reset_required() -> None:
+    """Reset the signals that commands need; leave SIGINT and SIGHUP ignored if they are.
 
     Do nothing outside the main thread, where Python cannot change handlers.
     """
     if threading.current_thread() is threading.main_thread():
-        _reset(NEEDED)
+        _reset(REQUIRED)
 
 
 def _reset(numbers: Iterable[int]) -> None:

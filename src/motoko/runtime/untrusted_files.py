@@ -1,8 +1,7 @@
-"""Read files that anybody may have made: whatever is at a path, reading it ends, and is bounded.
+"""Read untrusted files: reading never blocks, never raises and is bounded.
 
-A run's directory is its script's to write to. A path in it may lead to a FIFO, a device, a
-directory or a link to elsewhere, and the disk may answer with any error. None of that raises here:
-what is wrong is a text that names the file.
+A script can write anything into its run directory: a FIFO, a device, a directory, a link to another
+place. Reading returns such problems as a text that names the file.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from motoko.worker.regular import FLAGS, kind
 if TYPE_CHECKING:
     from pathlib import Path
 
-SMALL: Final = 64 * 2**10  # bytes; more than any file that Motoko writes into a run's directory
-_PIECE: Final = 4 * 2**20  # bytes that are asked for at once
-_LATEST: Final = 4e9  # seconds since the epoch; a time far beyond has no year
+SMALL: Final = 64 * 2**10  # bytes; more than any file that Motoko writes into a run directory
+_PIECE: Final = 4 * 2**20  # bytes per read
+_LATEST: Final = 4e9  # seconds since the epoch; datetime has no year far beyond
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What was found at a path.
+class FileContent:
+    """The content of a regular file, or the reason why it cannot be read.
 
-    ``data`` None: there is nothing, or nothing that could be read; in that case ``fault`` says why
-    not. ``size`` in bytes and ``modified`` in seconds since the epoch are those of the file.
+    ``data`` is None if the file does not exist or cannot be read; ``fault`` is the reason.
+    ``size`` is in bytes, ``modified`` in seconds since the epoch.
     """
 
     data: bytes | None = None
@@ -37,20 +36,20 @@ class Found:
 
     @property
     def missing(self) -> bool:
-        """Whether there is nothing at the path."""
+        """Return whether the path does not exist."""
         return self.data is None and self.fault is None
 
     @property
     def text(self) -> str:
-        """The data as text; bytes that are no UTF-8 are replaced."""
+        """Return the data as text; replace invalid UTF-8."""
         return (self.data or b"").decode("utf-8", "replace")
 
 
-_MISSING: Final = Found()
+_MISSING: Final = FileContent()
 
 
-def read_file(path: str | Path, *, offset: int = 0, limit: int = SMALL) -> Found:
-    """Read up to ``limit`` bytes of the regular file ``path`` from ``offset`` on."""
+def read_file(path: str | Path, *, offset: int = 0, limit: int = SMALL) -> FileContent:
+    """Read up to ``limit`` bytes of the regular file ``path`` from ``offset``."""
     seen = stat_file(path)
     if seen.missing or seen.fault is not None:
         return seen  # a device must not even be opened
@@ -65,22 +64,22 @@ def read_file(path: str | Path, *, offset: int = 0, limit: int = SMALL) -> Found
         if (other := kind(found.st_mode)) is not None:
             return _wrong_kind(path, other, found)
         data = _read(descriptor, offset, limit)
-        return Found(data, None, found.st_size, _moment(found))
+        return FileContent(data, None, found.st_size, _modified(found))
     except OSError as error:
         return _unreadable(path, error)
     finally:
-        with contextlib.suppress(OSError):  # what was to be told by an error is told already
+        with contextlib.suppress(OSError):  # the content is already read
             os.close(descriptor)
 
 
-def read_end(path: str | Path, limit: int) -> Found:
+def read_end(path: str | Path, limit: int) -> FileContent:
     """Read the last ``limit`` bytes of the regular file ``path``."""
     seen = stat_file(path)
     return read_file(path, offset=max(0, seen.size - limit), limit=limit)
 
 
-def stat_file(path: str | Path) -> Found:
-    """Return size and time of the regular file ``path``, and empty data."""
+def stat_file(path: str | Path) -> FileContent:
+    """Return size and time of the regular file ``path``, with empty data."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -89,7 +88,7 @@ def stat_file(path: str | Path) -> Found:
         return _unreadable(path, error)
     if (other := kind(found.st_mode)) is not None:
         return _wrong_kind(path, other, found)
-    return Found(b"", None, found.st_size, _moment(found))
+    return FileContent(b"", None, found.st_size, _modified(found))
 
 
 def _read(descriptor: int, offset: int, limit: int) -> bytes:
@@ -101,22 +100,22 @@ def _read(descriptor: int, offset: int, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def _wrong_kind(path: str | Path, other: str, found: os.stat_result) -> Found:
-    return Found(None, f"{path} is {other}", 0, _moment(found))
+def _wrong_kind(path: str | Path, other: str, found: os.stat_result) -> FileContent:
+    return FileContent(None, f"{path} is {other}", 0, _modified(found))
 
 
-def _unreadable(path: str | Path, error: OSError) -> Found:
-    return Found(None, f"{path} cannot be read: {error.strerror or error}")
+def _unreadable(path: str | Path, error: OSError) -> FileContent:
+    return FileContent(None, f"{path} cannot be read: {error.strerror or error}")
 
 
-def _moment(found: os.stat_result) -> float:
+def _modified(found: os.stat_result) -> float:
     return min(max(0.0, found.st_mtime), _LATEST)
 
 
-def trouble_writing(directory: str | Path) -> OSError | None:
-    """Return why nothing can be written into ``directory``, None where it can.
+def write_error(directory: str | Path) -> OSError | None:
+    """Return the error of writing a file into ``directory``, or None.
 
-    So that a fault of one file is told from one of the disk.
+    This distinguishes a problem of one file from one of the disk.
     """
     probe = os.path.join(directory, f".probe-{os.urandom(6).hex()}")
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ZEO.asyncio.client import ClientThread
@@ -15,11 +14,13 @@ from ZODB.POSException import ConflictError as StoreConflict
 from ZODB.POSException import POSKeyError
 
 from motoko.errors import MotokoError, ServerError
+from motoko.runtime.ports import SYSTEM
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Iterator
 
+    from motoko.runtime.ports import Clock
     from motoko.server.watchdog import ServerWatchdog
 
 RECONNECT_POLL: Final = 0.2  # seconds between attempts to reach a server that has gone
@@ -80,8 +81,10 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         wait: float,
         patience: float,
         supervisor: ServerWatchdog | None = None,
+        clock: Clock = SYSTEM.clock,
     ) -> None:
         self._path = address
+        self._clock = clock
         self._patience = patience
         self._supervisor = supervisor
         self._calls = 0
@@ -120,14 +123,14 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
     def _need_for_calls(self) -> None:
         """Have the server back for calls that found it connected, and now wait for it."""
         if self._calls:
-            self.need_server()
+            self.request_server()
 
     def reconnect(self, address: str) -> None:
         """Look for the server at this address, now."""
         self._path = address
         self._server.reconnect(address)
 
-    def need_server(self) -> None:
+    def request_server(self) -> None:
         """Have the server started again if it has gone, whoever stopped it."""
         if self._supervisor is not None and not self.is_connected():
             self._supervisor.need(self)
@@ -142,7 +145,7 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         if self._server.is_closed():
             raise ClientDisconnected("closed")
         with self._calling():
-            self.need_server()
+            self.request_server()
             return self._server.call(method, *args, **options)
 
     @contextlib.contextmanager
@@ -180,18 +183,18 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         return any(_text(entry["description"]) == mark for entry in found)
 
     def _patiently(self, call: Any, *args: Any) -> Any:
-        deadline = time.monotonic() + self._patience
+        deadline = self._clock.monotonic() + self._patience
         while True:
             try:
                 with self._calling():
-                    self.need_server()
+                    self.request_server()
                     return call(*args)
             except (ClientDisconnected, *OF_A_CLOSED_CACHE) as error:
-                if self._server.is_closed() or time.monotonic() > deadline:
+                if self._server.is_closed() or self._clock.monotonic() > deadline:
                     raise self.unreachable() from error
                 if not isinstance(error, ClientDisconnected):
                     raise
-                time.sleep(PAUSE)
+                self._clock.sleep(PAUSE)
 
     def catch_up(self) -> None:
         """Wait until all is known that was committed before this call."""
@@ -219,13 +222,20 @@ class InspectionStorage(ReconnectingStorage):
     ``open_file`` opens the file for reading. Both have every state that a snapshot asks for.
     """
 
-    def __init__(self, address: str, *, wait: float, open_file: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        wait: float,
+        open_file: Callable[[], Any],
+        clock: Clock = SYSTEM.clock,
+    ) -> None:
         self._open_file = open_file
         self._file: Any = None
         self._losses = self._losses_at_opening = 0
         self._hangs = False
         self._reading = threading.Lock()
-        super().__init__(address, wait=wait, patience=LOOK_PATIENCE)
+        super().__init__(address, wait=wait, patience=LOOK_PATIENCE, clock=clock)
 
     def notify_disconnected(self) -> None:
         """Learn, from ZEO, that the server has gone."""

@@ -1,60 +1,96 @@
-"""A new database file: its tables are in it before it has its name."""
+"""New database files: complete before they get their name, and served from then on."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING
 
 from motoko.errors import DatabaseExistsError
 from motoko.runtime import fault_points
-from motoko.runtime.files import PRIVATE_FILE, private_directory, rename_durably, sync_directory
+from motoko.runtime.files import private_directory, rename_durably, sync_directory
+from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import defer_signals
-from motoko.server.safe_file import SafeFileStorage
-from motoko.server.temp_files import WORKSHOP
-from motoko.storage.commit import run_transaction
-from motoko.storage.database import Database
-from motoko.storage.tables import initialise
+from motoko.server.lifecycle import (
+    ensure_server,
+    explain_error,
+    server_lock,
+    stop_locked_server,
+    stop_server,
+)
+from motoko.server.temp_files import DRAFT_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
+    from motoko.runtime.ports import Runtime
     from motoko.server.state_dir import StateDir
 
 
-def create_database_file(state: StateDir, studies: Iterable[str]) -> None:
-    """Make the file with the empty tables of these studies; DatabaseExistsError if there is one.
+def create_and_serve(
+    state: StateDir,
+    fill: Callable[[Path], None],
+    *,
+    replace: bool = False,
+    runtime: Runtime = SYSTEM,
+) -> None:
+    """Create a database that ``fill`` writes, and serve it.
 
-    A process that is killed meanwhile leaves no database at all.
+    DatabaseExistsError if one exists, unless ``replace``.
     """
-    workshop = private_directory(state.path / f"{WORKSHOP}{os.urandom(6).hex()}")
+    if state.database.exists() and not replace:
+        raise DatabaseExistsError(
+            f"{state.path.parent} has results already",
+            hint="To delete them and start anew use --validated.",
+        )
+    with explain_error(state.path, "created"):
+        if state.database.exists():
+            _discard(state, runtime)
+        stop_server(state, clock=runtime.clock)  # it may serve a file that was deleted
+        private_directory(state.path)
+        private_directory(state.logs)
+        create_database_file(state, fill, runtime)
+    ensure_server(state, clock=runtime.clock)
+
+
+def create_database_file(
+    state: StateDir, fill: Callable[[Path], None], runtime: Runtime = SYSTEM
+) -> None:
+    """Create the file that ``fill`` writes to a given path; DatabaseExistsError if one exists.
+
+    A process that is killed meanwhile leaves no database.
+    """
+    drafts = private_directory(state.path / f"{DRAFT_PREFIX}{runtime.random.token(6)}")
     try:
-        draft = workshop / state.database.name
-        with defer_signals():  # of which ZODB would make much ado
-            _fill(draft, list(studies))
-        for path in state.former_notes:
-            path.unlink(missing_ok=True)  # of a file that somebody has deleted
+        draft = drafts / state.database.name
+        with defer_signals():  # ZODB would report them as errors
+            fill(draft)
+        for path in state.database_notes:
+            path.unlink(missing_ok=True)  # of a file that was deleted
         sync_directory(state.path)
         fault_points.point("creation.before_named")
         rename_durably(draft, state.database)
     except FileExistsError as error:
         raise DatabaseExistsError(
-            f"{state.path.parent} got a database from somebody else meanwhile",
-            hint="Do it again to use that.",
+            f"another process created a database in {state.path.parent} meanwhile",
+            hint="Repeat the command to use that one.",
         ) from error
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        shutil.rmtree(drafts, ignore_errors=True)
 
 
-def _fill(draft: Path, studies: list[str]) -> None:
-    database = Database(SafeFileStorage(draft))
-    try:
-        database.submit(
-            lambda: run_transaction(
-                database, lambda root: initialise(root, studies), initialising=True
-            )
-        ).result()
-    finally:
-        database.close()
-    draft.chmod(PRIVATE_FILE)
+def _discard(state: StateDir, runtime: Runtime) -> None:
+    """Stop the server and delete the contents of its directory, except the locks.
+
+    Processes wait for the lock files themselves: new ones of these names would exclude no process.
+    """
+    name = f"{state.path.name}.{runtime.random.token(6)}"
+    discarded = private_directory(state.path.with_name(name))
+    with server_lock(state):
+        stop_locked_server(state, runtime.clock)
+        # First, so that no process opens a database that is half removed.
+        state.database.rename(discarded / state.database.name)
+        for path in state.path.iterdir():
+            if path.suffix != ".lock":
+                path.rename(discarded / path.name)
+    shutil.rmtree(discarded)

@@ -14,12 +14,15 @@ from ZODB.utils import z64
 
 from motoko.runtime import fault_points
 from motoko.runtime.files import sync_directory
+from motoko.runtime.ports import SYSTEM
 from motoko.server import integrity
 from motoko.server.class_allow_list import references
 from motoko.server.safe_file import SafeFileStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from motoko.runtime.ports import Clock
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,14 @@ class AtomicFileStorage(SafeFileStorage):
 
     _pos: int
 
-    def __init__(self, path: Path, *, committed: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        committed: Callable[[int], None] | None = None,
+        clock: Clock = SYSTEM.clock,
+    ) -> None:
+        self._clock = clock
         self._committed = committed
         self._over = False
         self._adrift = False
@@ -50,7 +60,7 @@ class AtomicFileStorage(SafeFileStorage):
         _lock(self._file)
         # By now this process has locked the file, and has read nothing of it.
         if not self._new:
-            integrity.cut_torn_tail(Path(self._file_name))
+            integrity.cut_torn_tail(Path(self._file_name), clock=self._clock)
         return super()._restore_index()
 
     # -- commits ---------------------------------------------------------------------------

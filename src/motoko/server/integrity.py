@@ -15,7 +15,6 @@ import logging
 import os
 import pickle
 import struct
-import time
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Final
 
@@ -25,8 +24,9 @@ from ZODB.POSException import POSError
 from ZODB.TimeStamp import TimeStamp
 
 from motoko.errors import DatabaseDamagedError
-from motoko.runtime import clock
+from motoko.runtime.clock import utc
 from motoko.runtime.files import write_atomic
+from motoko.runtime.ports import SYSTEM
 from motoko.server.safe_file import saved_position
 from motoko.server.transaction_file import (
     HEADER,
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ZODB.FileStorage import FileStorage
+
+    from motoko.runtime.ports import Clock
 
 TRIES: Final = 3
 MOMENT: Final = 0.05
@@ -90,7 +92,7 @@ class Cut:
     last: float
 
     def __str__(self) -> str:
-        last = clock.utc(self.last).isoformat(timespec="seconds")
+        last = utc(self.last).isoformat(timespec="seconds")
         return f"{self.size} bytes of a commit that was not finished; the last commit is of {last}"
 
 
@@ -130,7 +132,7 @@ def close_after_failure(storage: FileStorage) -> None:
             opened.close()
 
 
-def check_file(path: Path) -> FileCheck:
+def check_file(path: Path, *, clock: Clock = SYSTEM.clock) -> FileCheck:
     """Find out how much of a file is committed; DatabaseDamagedError if it is damaged.
 
     From where the index that a server saved leads to, if there is one: it knows how much was
@@ -143,7 +145,7 @@ def check_file(path: Path) -> FileCheck:
         except DatabaseDamagedError:
             if not left:
                 raise
-        time.sleep(MOMENT)  # perhaps a server was just writing, or packing
+        clock.sleep(MOMENT)  # perhaps a server was just writing, or packing
     raise AssertionError
 
 
@@ -166,12 +168,12 @@ def _examined(path: Path, file: IO[bytes], size: int) -> FileCheck:
     raise damaged(path, f"is damaged at byte {end} of {size}")
 
 
-def check_whole(path: Path) -> None:
+def check_whole(path: Path, *, clock: Clock = SYSTEM.clock) -> None:
     """Raise DatabaseDamagedError if a file, which nobody writes to, ends with half a transaction.
 
     Such a file is not mended: nobody knows how much else it lacks.
     """
-    found = check_file(path)
+    found = check_file(path, clock=clock)
     if found.committed < found.size:
         raise DatabaseDamagedError(
             f"{path} is cut off: a transaction at byte {found.committed} of {found.size} is not "
@@ -181,31 +183,31 @@ def check_whole(path: Path) -> None:
         )
 
 
-def cut_torn_tail(path: Path) -> None:
+def cut_torn_tail(path: Path, *, clock: Clock = SYSTEM.clock) -> None:
     """Cut off what a commit that was not finished left; DatabaseDamagedError if it is damaged."""
-    found = check_file(path)
+    found = check_file(path, clock=clock)
     if found.committed == found.size:
         return
     with path.open("r+b") as file:
-        cut = _cut(file, found)
+        cut = _cut(file, found, clock.now())
         write_atomic(_note(path), json.dumps(asdict(cut)).encode(), durable=True)
         file.truncate(found.committed)
         os.fsync(file.fileno())
     log.warning("cut off the end of %s: %s", path, cut)
 
 
-def unfinished(path: Path, found: FileCheck) -> Cut | None:
+def unfinished(path: Path, found: FileCheck, now: float) -> Cut | None:
     """Return what ``cut_torn_tail`` would cut off a file, None if nothing."""
     if found.committed == found.size:
         return None
     with path.open("rb") as file:
-        return _cut(file, found)
+        return _cut(file, found, now)
 
 
-def _cut(file: IO[bytes], found: FileCheck) -> Cut:
+def _cut(file: IO[bytes], found: FileCheck, now: float) -> Cut:
     last = read_before(file, found.committed)
     when = 0.0 if last is None else TimeStamp(last.id).timeTime()
-    return Cut(clock.now(), found.size - found.committed, when)
+    return Cut(now, found.size - found.committed, when)
 
 
 def last_cut(path: Path) -> Cut | None:

@@ -5,32 +5,27 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
-import shutil
 import signal
 import socket
-import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from motoko.errors import DatabaseExistsError, NoDatabaseError, ServerError
+from motoko.errors import NoDatabaseError, ServerError
 from motoko.runtime.daemons import PidFile, module_command, spawn_detached
 from motoko.runtime.file_lock import FileLock, is_locked
 from motoko.runtime.files import private_directory
+from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import is_stopped, is_visible, signal_process, terminate
-from motoko.server.create import create_database_file
 from motoko.server.integrity import last_cut
 from motoko.server.state_dir_guard import wait_for_old_path_users
-from motoko.storage.database import Database
-from motoko.storage.session import run_transaction
-from motoko.storage.tables import initialise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from motoko.runtime.ports import Clock
     from motoko.runtime.processes import ProcessIdentity
     from motoko.server.state_dir import StateDir
 
@@ -109,21 +104,26 @@ def is_hung(state: StateDir) -> bool:
     return False
 
 
-def ensure_server(state: StateDir, *, needed: Callable[[], bool] | None = None) -> bool:
+def ensure_server(
+    state: StateDir,
+    *,
+    needed: Callable[[], bool] | None = None,
+    clock: Clock = SYSTEM.clock,
+) -> bool:
     """Start the server unless it runs; returns whether this call started it.
 
     ``needed`` is asked once more when nobody else can start or stop it. Whoever knows the directory
     under a former name is waited for. Raises NoDatabaseError
     where there is nothing to serve, ServerError where it does not start.
     """
-    wait_for_old_path_users(state)
+    wait_for_old_path_users(state, clock=clock)
     if _reachable(state):
         return False
     _check_database(state)
     with explain_error(state.path, "used"), server_lock(state) as lock:
         if _reachable(state) or not (needed is None or needed()):
             return False
-        if _served_again(state):
+        if _served_again(state, clock):
             return False
         _check_database(state)  # it may have been replaced meanwhile
         state.stopped_mark.unlink(missing_ok=True)
@@ -141,26 +141,26 @@ def ensure_server(state: StateDir, *, needed: Callable[[], bool] | None = None) 
     return True
 
 
-def _served_again(state: StateDir) -> bool:
+def _served_again(state: StateDir, clock: Clock) -> bool:
     """Wait for a server that has the file and cannot be reached; returns whether it can be again.
 
     Without a socket it ends by itself; one that was stopped is killed. ServerError where it stays.
     """
-    deadline = time.monotonic() + UNREACHABLE_SECONDS
+    deadline = clock.monotonic() + UNREACHABLE_SECONDS
     while _is_served(state):
         if _reachable(state):
             return True
         stopped = _stopped_server(state)
         if stopped is not None and signal_process(stopped, signal.SIGKILL):
             log.warning("killed the database server: process %d had been stopped", stopped.pid)
-        if time.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             found = PidFile(state.server_record).read()
             which = "another process" if found is None else f"process {found.process.pid}"
             raise ServerError(
                 f"{state.database} is served by {which}, which cannot be reached",
                 hint="Stop it with `motoko kill`; what needs it starts another one.",
             )
-        time.sleep(PAUSE)
+        clock.sleep(PAUSE)
     return False
 
 
@@ -190,7 +190,7 @@ def explain_error(where: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def stop_server(state: StateDir) -> bool:
+def stop_server(state: StateDir, *, clock: Clock = SYSTEM.clock) -> bool:
     """Stop the server if it runs; returns whether it did.
 
     It stays stopped until somebody needs it.
@@ -198,10 +198,11 @@ def stop_server(state: StateDir) -> bool:
     if not state.path.exists():
         return False
     with explain_error(state.path, "used"), server_lock(state):
-        return _stop(state)
+        return stop_locked_server(state, clock)
 
 
-def _stop(state: StateDir) -> bool:
+def stop_locked_server(state: StateDir, clock: Clock) -> bool:
+    """Stop the server, under ``server_lock``; return whether one was running."""
     state.stopped_mark.touch(mode=0o600)  # first, or who loses the server would start another
     record = PidFile(state.server_record)
     found = record.read()
@@ -216,67 +217,18 @@ def _stop(state: StateDir) -> bool:
     if is_visible(found.process):
         anyio.run(terminate, found.process, STOP_GRACE)
     else:
-        _await_end(record, found.process.pid)
+        _await_end(record, found.process.pid, clock)
     record.remove(found.process)
     return True
 
 
-def _await_end(record: PidFile, pid: int) -> None:
+def _await_end(record: PidFile, pid: int, clock: Clock) -> None:
     """Wait until a server that cannot be signalled from here has seen the mark and ended."""
-    deadline = time.monotonic() + UNSEEN_SECONDS
+    deadline = clock.monotonic() + UNSEEN_SECONDS
     while record.owner_alive():
-        if time.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             raise ServerError(
                 f"the server (process {pid} of another container) did not end",
                 hint="Stop it there, with `motoko kill`.",
             )
-        time.sleep(PAUSE)
-
-
-def create_database(state: StateDir, studies: Iterable[str], *, replace: bool = False) -> None:
-    """Make a new empty database; DatabaseExistsError where there is one, unless ``replace``."""
-    if state.database.exists() and not replace:
-        raise DatabaseExistsError(
-            f"{state.path.parent} has results already",
-            hint="To delete them and begin anew say --validated.",
-        )
-    with explain_error(state.path, "made"):
-        if state.database.exists():
-            _discard(state)
-        stop_server(state)  # which may serve a file that somebody has deleted
-        private_directory(state.path)
-        private_directory(state.logs)
-        create_database_file(state, studies)
-    ensure_server(state)
-
-
-def _discard(state: StateDir) -> None:
-    """Stop the server and delete what its directory holds, except the locks.
-
-    Who waits for a lock waits for that very file: with another of that name nobody would exclude
-    anybody.
-    """
-    doomed = private_directory(state.path.with_name(f"{state.path.name}.{os.urandom(6).hex()}"))
-    with server_lock(state):
-        _stop(state)
-        state.database.rename(doomed / state.database.name)  # first: nobody takes a half for it
-        for path in state.path.iterdir():
-            if path.suffix != ".lock":
-                path.rename(doomed / path.name)
-    shutil.rmtree(doomed)
-
-
-def add_studies(state: StateDir, studies: Iterable[str]) -> None:
-    """Add the tables of studies that the database does not have yet."""
-    from motoko.server.watchdog import ServerWatchdog  # which needs this module
-
-    names = list(studies)
-    database = Database.connect(str(state.socket()), supervisor=ServerWatchdog(state))
-    try:
-        database.submit(
-            lambda: run_transaction(
-                database, lambda root: initialise(root, names), initialising=True
-            )
-        ).result()
-    finally:
-        database.close()
+        clock.sleep(PAUSE)

@@ -19,6 +19,7 @@ from motoko.errors import MotokoError
 from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
 from motoko.runtime.files import file_identity
 from motoko.runtime.logs import log_to_stderr
+from motoko.runtime.ports import SYSTEM
 from motoko.runtime.signals import reset_all
 from motoko.server.commit_limit import CommitLimit
 from motoko.server.file_storage import AtomicFileStorage
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Sequence
 
+    from motoko.runtime.ports import Runtime
+
 # Clients that missed more commits than this are told that anything may have changed.
 INVALIDATION_QUEUE: Final = 5000
 LOOK_SECONDS: Final = 1.0  # between two looks whether it can be reached
@@ -39,7 +42,7 @@ LOOK_SECONDS: Final = 1.0  # between two looks whether it can be reached
 log = logging.getLogger("motoko.server.main")  # __name__ is __main__
 
 
-def serve(state: StateDir, policy: PackPolicy) -> None:
+def serve(state: StateDir, policy: PackPolicy, runtime: Runtime = SYSTEM) -> None:
     """Serve the database in ``state`` until TERM or INT, or until it is moved or removed.
 
     Also until somebody touches the mark that it is to stop: the way of another container's
@@ -47,11 +50,14 @@ def serve(state: StateDir, policy: PackPolicy) -> None:
     """
     os.umask(0o077)
     home = StateDirGuard.of(state)
-    packer = Packer(state.packed_note, policy)
-    storage = packer.storage = AtomicFileStorage(state.database, committed=packer.consider)
+    clock = runtime.clock
+    packer = Packer(state.packed_note, policy, clock=clock)
+    storage = packer.storage = AtomicFileStorage(
+        state.database, committed=packer.consider, clock=clock
+    )
     socket = state.new_socket()
-    _clear(socket)
-    remove_stale_files(state)
+    _clear(socket, runtime)
+    remove_stale_files(state, clock=clock)
     record = PidFile(state.server_record)
     listening: Listening | None = None
     try:
@@ -81,14 +87,14 @@ def serve(state: StateDir, policy: PackPolicy) -> None:
                 socket.unlink()
 
 
-def _clear(socket: Path) -> None:
+def _clear(socket: Path, runtime: Runtime) -> None:
     """Make room for a socket; a directory is moved aside, whatever is in it."""
     try:
         socket.unlink(missing_ok=True)
     except OSError:
         if socket.is_symlink() or not socket.is_dir():
             raise
-        aside = socket.with_name(f"{socket.name}.{os.urandom(6).hex()}")
+        aside = socket.with_name(f"{socket.name}.{runtime.random.token(6)}")
         socket.rename(aside)
         log.warning("%s was a directory; it was moved to %s", socket, aside)
 

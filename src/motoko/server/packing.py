@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,10 +11,13 @@ from ZODB.FileStorage.format import CorruptedError
 from ZODB.POSException import POSError
 
 from motoko.runtime import files
+from motoko.runtime.ports import SYSTEM
 from motoko.server.class_allow_list import references
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from motoko.runtime.ports import Clock
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,8 @@ class PackPolicy:
 class Packer:
     """Packs a storage in a thread of its own. ``note``: the file that keeps the size after it."""
 
-    def __init__(self, note: Path, policy: PackPolicy) -> None:
+    def __init__(self, note: Path, policy: PackPolicy, *, clock: Clock = SYSTEM.clock) -> None:
+        self._clock = clock
         self._note = note
         self._policy = policy
         self._threshold = self._next(self._last_size())
@@ -60,9 +63,9 @@ class Packer:
             self._thread.join()
 
     def _pack(self) -> None:
-        before, begin = self.storage.getSize(), time.monotonic()
+        before, begin = self.storage.getSize(), self._clock.monotonic()
         try:
-            self.storage.pack(time.time() - self._policy.keep, references)
+            self.storage.pack(self._clock.now() - self._policy.keep, references)
             after = self.storage.getSize()
             files.write_atomic(self._note, str(after).encode())
         except (OSError, ValueError, POSError, CorruptedError) as error:
@@ -75,7 +78,7 @@ class Packer:
             "packed the database: %.1f MB, before %.1f MB, in %.1f s",
             after / MEGABYTE,
             before / MEGABYTE,
-            time.monotonic() - begin,
+            self._clock.monotonic() - begin,
         )
 
     def _next(self, size: float) -> float:

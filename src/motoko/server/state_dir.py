@@ -69,18 +69,18 @@ class StateDir:
         return self.path / "wf.db.packed"
 
     @property
-    def former_notes(self) -> tuple[Path, ...]:
+    def database_notes(self) -> tuple[Path, ...]:
         """Return the files that say something of the database file, to go when it is replaced."""
         index, cut = (self.path / f"{self.database.name}.{kind}" for kind in ("index", "cut"))
         return (index, self.packed_note, cut)
 
     @property
-    def right_of_way(self) -> Path:
+    def firing_lock(self) -> Path:
         """Return the lock file that a firing holds before which all others stand back."""
         return self.path / "right_of_way.lock"
 
     @property
-    def turn(self) -> Path:
+    def commit_lock(self) -> Path:
         """Return the lock file that a commit holds for which all others wait."""
         return self.path / "turn.lock"
 

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import ServerError
 from motoko.runtime.daemons import PidFile, PidRecord
 from motoko.runtime.files import file_identity
+from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from motoko.runtime.ports import Clock
     from motoko.server.state_dir import StateDir
 
-LOOK_SECONDS: Final = 5.0  # between two looks of a daemon
+CHECK_SECONDS: Final = 5.0  # between two checks by a daemon
 FORMER_SECONDS: Final = 15.0  # for those to end that know the directory under a former name
 PAUSE: Final = 0.05
 
@@ -48,7 +49,7 @@ class StateDirGuard:
         with contextlib.suppress(OSError):
             if self.inode is not None and file_identity(self.path) != self.inode:
                 return ServerError(
-                    f"{self.path} is not there any more: it was moved or removed",
+                    f"{self.path} does not exist any more: it was moved or removed",
                     hint="If it was moved, start again what was interrupted where it is now.",
                 )
         return None
@@ -60,20 +61,20 @@ class StateDirGuard:
             raise lost
 
 
-def wait_for_old_path_users(state: StateDir) -> None:
+def wait_for_old_path_users(state: StateDir, *, clock: Clock = SYSTEM.clock) -> None:
     """Wait until those have ended that know the directory under a name that it had before.
 
     They end by themselves; after FORMER_SECONDS they are waited for no longer. Blocks.
     """
-    deadline = time.monotonic() + FORMER_SECONDS
+    deadline = clock.monotonic() + FORMER_SECONDS
     for file, record in _former(state):
         if file.owner_alive():
             log.warning(
                 "waiting for process %d to end, which knows %s as %s",
                 record.process.pid, state.path, record.home,
             )  # fmt: skip
-        while file.owner_alive() and time.monotonic() < deadline:
-            time.sleep(PAUSE)
+        while file.owner_alive() and clock.monotonic() < deadline:
+            clock.sleep(PAUSE)
 
 
 def _former(state: StateDir) -> Iterator[tuple[PidFile, PidRecord]]:

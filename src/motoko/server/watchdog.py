@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from motoko.errors import MotokoError
+from motoko.runtime.ports import SYSTEM
 from motoko.server.lifecycle import ensure_server
 from motoko.server.state_dir_guard import StateDirGuard
 
 if TYPE_CHECKING:
+    from motoko.runtime.ports import Clock
     from motoko.server.state_dir import StateDir
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ class SupervisedClient(Protocol):
 class ServerWatchdog:
     """Starts the server of one workflow again, in a thread that lives while it is gone."""
 
-    def __init__(self, state: StateDir) -> None:
+    def __init__(self, state: StateDir, *, clock: Clock = SYSTEM.clock) -> None:
+        self._clock = clock
         self._state = state
         self._home = StateDirGuard.of(state)
         self._lock = threading.Lock()
@@ -104,8 +106,8 @@ class ServerWatchdog:
             client.close()
 
     def _wait_for(self, client: SupervisedClient) -> None:
-        deadline = time.monotonic() + CONNECT_SECONDS
-        while not (client.is_connected() or time.monotonic() > deadline):
+        deadline = self._clock.monotonic() + CONNECT_SECONDS
+        while not (client.is_connected() or self._clock.monotonic() > deadline):
             if self._closed.wait(LOOK):
                 return
 
@@ -116,7 +118,7 @@ class ServerWatchdog:
 
     def _start(self) -> bool:
         try:
-            started = ensure_server(self._state, needed=self._needed)
+            started = ensure_server(self._state, needed=self._needed, clock=self._clock)
         except (MotokoError, OSError) as error:
             problem = error if isinstance(error, MotokoError) else MotokoError(str(error))
             if self.problem is None:

@@ -114,7 +114,7 @@ def install_database(state: StateDir, source: Path, *, replace: bool) -> Databas
             )
         _check_target(source, state.database, replace=True)
         # These belong to the former file; without them they are made anew.
-        for path in state.former_notes:
+        for path in state.database_notes:
             path.unlink(missing_ok=True)
         sync_directory(state.path)
         return copy_database(source, state.database, replace=True)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import random
-import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import transaction
@@ -48,7 +46,8 @@ def commit_with_retry(
     begin one. ``turn`` has an attempt wait for others, or others for it. Raises ConflictError,
     ServerError or StorageError where the commit cannot be made.
     """
-    deadline = time.monotonic() + database.patience
+    runtime = database.runtime
+    deadline = runtime.clock.monotonic() + database.patience
     conflicts = 0
     for attempt in itertools.count():
         mark = None
@@ -63,14 +62,15 @@ def commit_with_retry(
         except (StoreConflict, TransientError) as error:
             abort(manager)
             if isinstance(error, ClientDisconnected):
-                database.need_server()
+                database.request_server()
                 if mark and database.was_committed(*mark):
                     return result
             else:
                 conflicts += 1
-            if time.monotonic() > deadline:
+            if runtime.clock.monotonic() > deadline:
                 raise _given_up(database, error) from error
-            time.sleep(random.uniform(0, FIRST_PAUSE * 2 ** min(attempt, MAX_DOUBLINGS)))
+            pause = FIRST_PAUSE * 2 ** min(attempt, MAX_DOUBLINGS)
+            runtime.clock.sleep(runtime.random.uniform(0, pause))
         except (POSError, OSError) as error:
             abort(manager)
             raise _refused(error) from error

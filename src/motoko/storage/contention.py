@@ -1,64 +1,43 @@
-"""Turns: a commit that met conflicts has others wait until it is made.
+"""Priority under contention: a commit or firing that met conflicts goes before all others.
 
-Optimistic commits favour the small ones: one of thousands of runs takes a second, and whoever
-changes one of these runs in that time has it begin anew, again and again. After a few conflicts it
-therefore takes a turn, a lock on a file that all processes of the workflow share, and who is about
-to commit waits until the turn is over. The system releases the lock when its holder dies. It orders
-commits and protects nothing: where it cannot be had, or is held for too long (by a process that was
-stopped), everybody goes on without it.
+Optimistic commits favour small ones: while a large one is prepared, others change what it reads. So
+after a few conflicts it acquires a file lock that all processes of the workflow share, and the
+others wait until that is released. The system releases it when its holder dies. The lock orders
+work and protects nothing: if it is unavailable, or held for longer than HOLD, all continue without.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-import random
-import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
+
+import anyio
 
 from motoko.errors import MotokoError
-from motoko.runtime.file_lock import FileLock, is_held
+from motoko.runtime.file_lock import FileLock, is_recently_locked
+from motoko.runtime.ports import SYSTEM
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
-    from typing import Self
 
-CONFLICTS: Final = 2  # after which a commit takes a turn
-HOLD: Final = 10.0  # seconds for which others wait for one attempt
-PAUSE: Final = 0.005  # seconds at most; at random, or all would go on at once
+    from motoko.runtime.ports import Runtime
+
+HOLD: Final = 10.0  # seconds for which others wait
+COMMIT_CONFLICTS: Final = 2  # after which a commit has priority
+COMMIT_PAUSE: Final = 0.005  # seconds at most; random, so that waiting commits do not coincide
+FIRING_CONFLICTS: Final = 12  # in a row, after which a firing has priority
+FIRING_PAUSE: Final = 0.05
+BACK_OFF: Final = 0.001
+MAX_DOUBLINGS: Final = 9
 
 
-class PriorityLock:
-    """One commit's part in it; what it has taken it gives back at the end of the ``with`` block.
+class _Priority:
+    """Releases an acquired lock at the end of the ``with`` block."""
 
-    ``path``: the file that is locked. Where there is none nobody waits.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._lock: FileLock | None = None
-
-    def wait(self, conflicts: int) -> None:
-        """Return when the next attempt of a commit that met so many conflicts may begin.
-
-        As long as nobody has a turn that takes microseconds.
-        """
-        if self._path is None:
-            return
-        if conflicts >= CONFLICTS:
-            self._take(self._path)
-        else:
-            while is_held(self._path, at_most=HOLD):
-                time.sleep(random.uniform(0, PAUSE))
-
-    def _take(self, path: Path) -> None:
-        if self._lock is None:
-            self._lock = FileLock(path, timeout=HOLD, purpose="a commit that met conflicts")
-        with contextlib.suppress(MotokoError, OSError):  # without it, then
-            if not self._lock.held:
-                self._lock.acquire()
-            os.utime(path)  # others wait for this attempt too
+    _lock: FileLock | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -71,3 +50,84 @@ class PriorityLock:
     ) -> None:
         if self._lock is not None:
             self._lock.release()
+
+
+class PriorityLock(_Priority):
+    """The share of one commit in the lock file ``path``. Without a path no commit waits."""
+
+    def __init__(self, path: Path | None, runtime: Runtime = SYSTEM) -> None:
+        self._path = path
+        self._runtime = runtime
+
+    def wait(self, conflicts: int) -> None:
+        """Wait until the next attempt of a commit with so many conflicts may start.
+
+        That takes microseconds while no commit has priority.
+        """
+        if self._path is None:
+            return
+        if conflicts >= COMMIT_CONFLICTS:
+            self._acquire(self._path)
+        else:
+            while is_recently_locked(self._path, at_most=HOLD):
+                self._runtime.clock.sleep(self._runtime.random.uniform(0, COMMIT_PAUSE))
+
+    def _acquire(self, path: Path) -> None:
+        if self._lock is None:
+            self._lock = FileLock(path, timeout=HOLD, purpose="a commit that met conflicts")
+        with contextlib.suppress(MotokoError, OSError):  # continue without
+            if not self._lock.held:
+                self._lock.acquire()
+            os.utime(path)  # others wait for this attempt too
+
+
+class FiringPriority(_Priority):
+    """The share of one firing in the lock file ``path``: while it is held, no other firing starts.
+
+    Without it, an action that takes longer than the time between others' commits never commits.
+    """
+
+    _lock: FileLock
+
+    def __init__(self, path: Path, runtime: Runtime = SYSTEM) -> None:
+        self._path = path
+        self._runtime = runtime
+        self._lock = FileLock(path, timeout=0, purpose="a firing that met many conflicts")
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self, conflicts: int) -> None:
+        """Wait until a firing that met so many conflicts in a row may call its action."""
+        if self._lock.held:
+            return
+        clock, random = self._runtime.clock, self._runtime.random
+        if conflicts:
+            pause = BACK_OFF * 2 ** min(conflicts, MAX_DOUBLINGS)
+            await anyio.sleep(random.uniform(0, pause))
+        deadline = clock.monotonic() + HOLD
+        ready = self._acquire if conflicts >= FIRING_CONFLICTS else self._is_free
+        while not ready() and clock.monotonic() < deadline:  # noqa: ASYNC110 - of other processes
+            await anyio.sleep(random.uniform(0, FIRING_PAUSE))
+
+    def _is_free(self) -> bool:
+        return not is_recently_locked(self._path, at_most=HOLD)
+
+    def _acquire(self) -> bool:
+        try:
+            self._lock.acquire()
+        except MotokoError:
+            return not self._path.parent.is_dir()  # without a directory no process has the lock
+        except OSError:
+            return True
+        # After its first commit an action may run for hours.
+        self._timer = asyncio.get_running_loop().call_later(HOLD, self._lock.release)
+        return True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        super().__exit__(kind, error, traceback)

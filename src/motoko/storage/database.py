@@ -6,9 +6,7 @@ import contextlib
 import itertools
 import logging
 import os
-import secrets
 import threading
-import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,6 +24,7 @@ from motoko.errors import (
     ServerError,
     StorageError,
 )
+from motoko.runtime.ports import SYSTEM
 from motoko.server.class_allow_list import class_factory
 from motoko.server.integrity import (
     CLOSED,
@@ -43,6 +42,7 @@ from motoko.storage.feed import Feed, FeedProxy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from motoko.runtime.ports import Runtime
     from motoko.server.watchdog import ServerWatchdog
 
 log = logging.getLogger(__name__)
@@ -152,9 +152,8 @@ def _quieten() -> None:
 class Database:
     """One database, through ZEO, in memory, or a file read without a server.
 
-    ``patience``: seconds for which conflicts, and a server that has gone, are put up with.
-    ``turn_file``: by a lock on it commits take turns, those of other processes included. ``file``:
-    where it is stored, for messages.
+    ``patience``: seconds for which to retry on conflicts and to wait for a disconnected server.
+    ``commit_lock``: the lock file of commits with priority. ``file``: the database, for messages.
     """
 
     def __init__(
@@ -163,15 +162,17 @@ class Database:
         *,
         read_only: bool = False,
         patience: float = PATIENCE,
-        turn_file: Path | None = None,
+        commit_lock: Path | None = None,
         file: Path | None = None,
+        runtime: Runtime = SYSTEM,
     ) -> None:
         _quieten()
+        self.runtime = runtime
         self.read_only = read_only
         self.patience = patience
-        self.turn_file = turn_file
+        self.commit_lock = commit_lock
         self._storage = storage
-        self._name = secrets.token_hex(6)
+        self._name = runtime.random.token(6)
         self._marks = itertools.count()
         self.feed = Feed()
         self.index_oids: set[bytes] = set()
@@ -190,9 +191,10 @@ class Database:
         *,
         wait: float = 10.0,
         patience: float = PATIENCE,
-        turn_file: Path | None = None,
+        commit_lock: Path | None = None,
         file: Path | None = None,
         supervisor: ServerWatchdog | None = None,
+        runtime: Runtime = SYSTEM,
     ) -> Database:
         """Connect to a ZEO server on a Unix socket; ServerError if it does not answer.
 
@@ -200,11 +202,15 @@ class Database:
         """
         from motoko.server.client import ReconnectingStorage
 
-        storage = ReconnectingStorage(address, wait=wait, patience=patience, supervisor=supervisor)
-        return cls(storage, patience=patience, turn_file=turn_file, file=file)
+        storage = ReconnectingStorage(
+            address, wait=wait, patience=patience, supervisor=supervisor, clock=runtime.clock
+        )
+        return cls(storage, patience=patience, commit_lock=commit_lock, file=file, runtime=runtime)
 
     @classmethod
-    def look(cls, address: str, file: Path, *, wait: float = 5.0) -> Database:
+    def connect_read_only(
+        cls, address: str, file: Path, *, wait: float = 5.0, runtime: Runtime = SYSTEM
+    ) -> Database:
         """Read through a ZEO server, and from the database ``file`` once the server has gone.
 
         ServerError if no server answers within ``wait`` seconds.
@@ -212,10 +218,10 @@ class Database:
         from motoko.server.client import InspectionStorage
 
         def open_file() -> _DatabaseFile:
-            return _DatabaseFile(file, check_file(file).committed)
+            return _DatabaseFile(file, check_file(file, clock=runtime.clock).committed)
 
-        storage = InspectionStorage(address, wait=wait, open_file=open_file)
-        return cls(storage, read_only=True, file=file)
+        storage = InspectionStorage(address, wait=wait, open_file=open_file, clock=runtime.clock)
+        return cls(storage, read_only=True, file=file, runtime=runtime)
 
     @classmethod
     def in_memory(cls) -> Database:
@@ -223,7 +229,7 @@ class Database:
         return cls(MappingStorage())
 
     @classmethod
-    def read_file(cls, path: Path) -> Database:
+    def read_file(cls, path: Path, *, runtime: Runtime = SYSTEM) -> Database:
         """Open a database file for reading only, beside or without a server."""
         if not path.exists():
             raise NoDatabaseError(f"{path} does not exist", hint="Run `motoko create`.")
@@ -232,7 +238,7 @@ class Database:
             for _ in range(TRIES):
                 before = path.stat()
                 try:
-                    return cls._read_file(path)
+                    return cls._read_file(path, runtime)
                 except DatabaseDamagedError:
                     if os.path.samestat(before, path.stat()):
                         raise
@@ -241,15 +247,15 @@ class Database:
         raise StorageError(f"{path} was replaced again and again while it was read")
 
     @classmethod
-    def _read_file(cls, path: Path) -> Database:
-        found = check_file(path)
-        rest = unfinished(path, found)
+    def _read_file(cls, path: Path, runtime: Runtime) -> Database:
+        found = check_file(path, clock=runtime.clock)
+        rest = unfinished(path, found, runtime.clock.now())
         if rest is not None:
             log.warning("the end of %s is left out: %s", path, rest)
         with translate_errors(path, opening=True):
             storage = _DatabaseFile(path, found.committed)
             try:
-                return cls(storage, read_only=True, file=path)
+                return cls(storage, read_only=True, file=path, runtime=runtime)
             except BaseException:
                 storage.close()
                 raise
@@ -284,9 +290,9 @@ class Database:
         error: ServerError = self._storage.unreachable()
         return error
 
-    def need_server(self) -> None:
+    def request_server(self) -> None:
         """Have a server that has gone started again, if there is one and somebody who can."""
-        need = getattr(self._storage, "need_server", None)
+        need = getattr(self._storage, "request_server", None)
         if need is not None:
             need()
 
@@ -310,9 +316,9 @@ class Database:
 
         A snapshot that was taken earlier than that may miss what it would read.
         """
-        self._db.pack(time.time() - keep)
+        self._db.pack(self.runtime.clock.now() - keep)
 
-    def wind_up(self) -> None:
+    def drain(self) -> None:
         """Finish the commit under way; whoever waits for a server that has gone, fails.
 
         What became of a commit that is in doubt then is seen by who looks next.
@@ -324,10 +330,11 @@ class Database:
     def _finish_commit(self) -> None:
         with contextlib.suppress(RuntimeError):  # closed
             last = self._committer.submit(lambda: None)
-            seen = time.monotonic()
-            while not wait([last], LOOK).done and time.monotonic() < seen + WITHOUT_SERVER:
+            clock = self.runtime.clock
+            seen = clock.monotonic()
+            while not wait([last], LOOK).done and clock.monotonic() < seen + WITHOUT_SERVER:
                 if self._connected():
-                    seen = time.monotonic()
+                    seen = clock.monotonic()
 
     def _connected(self) -> bool:
         is_connected = getattr(self._storage, "is_connected", None)
@@ -338,7 +345,7 @@ class Database:
         if self._closed:
             return
         self._closed = True
-        self.wind_up()
+        self.drain()
         self._committer.shutdown(wait=True)
         with contextlib.suppress(Exception):
             self._db.close()

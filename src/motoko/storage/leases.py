@@ -1,36 +1,70 @@
-"""One orchestrator for a run name: a lease in the database, renewed while the process lives."""
+"""Leases in the database: one orchestrator a run name, one launcher for the runs of a study.
+
+A holder renews its lease while it lives, and its commits check the lease's token. A lease whose
+holder died, or stopped renewing it, passes to another process: the former holder cannot commit.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 import threading
-import time
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from motoko.errors import LeaseHeld
-from motoko.runtime.processes import ProcessIdentity, current, keeps_lease
-from motoko.server.state_dir_guard import LOOK_SECONDS, StateDirGuard
+from motoko.errors import Fenced, LauncherError, LeaseHeld
+from motoko.runtime import processes
+from motoko.runtime.clock import utc
+from motoko.runtime.processes import ProcessIdentity
+from motoko.server.state_dir_guard import CHECK_SECONDS, StateDirGuard
 from motoko.storage.session import LeaseGuard, run_transaction
-from motoko.storage.tables import ORCHESTRATOR
 from motoko.storage.threads import run_in_committer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from motoko.runtime.ports import Random
     from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
-LEASE_SECONDS: Final = 60.0
+LEASE_SECONDS: Final = 60.0  # of an orchestrator
 RENEW_SECONDS: Final = 20.0
+ORCHESTRATOR: Final = "orchestrator:"  # the name of a lease: this, then a run name
+LAUNCHER: Final = "launcher:"  # the name of a lease: this, then a launcher's name
+
+
+def _is_live(
+    tables: Tables, lease: str, process: ProcessIdentity, now: float, seconds: float
+) -> bool:
+    """Return whether a holder must be assumed alive. In a copied database no holder is."""
+    if not tables.lease_belongs_here(lease):
+        return False
+    return processes.keeps_lease(process, renewed=now - tables.renewed_at(lease) <= seconds)
+
+
+def _holds(tables: Tables, name: str, token: str) -> bool:
+    lease = tables.lease(name)
+    return lease is not None and lease["token"] == token
+
+
+def _names(tables: Tables, prefix: str) -> list[str]:
+    """Return the leases of one kind, without the prefix, sorted."""
+    found = (name for name in tables.lease_names() if name.startswith(prefix))
+    return [name.removeprefix(prefix) for name in found]
+
+
+def _describe(pid: int, host: str, since: float) -> str:
+    return f"process {pid} on {host}, since {utc(since).isoformat(timespec='seconds')}"
+
+
+# -- orchestrators ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseHolder:
-    """Who holds a lease."""
+    """The orchestrator process that holds a lease."""
 
     host: str
     pid: int
@@ -42,7 +76,7 @@ class LeaseHolder:
     @classmethod
     def here(cls, now: float) -> LeaseHolder:
         """Return this process as a holder since ``now``."""
-        own = current()
+        own = processes.current()
         return cls(own.host, own.pid, own.started, own.boot, now, own.namespace)
 
     @property
@@ -50,22 +84,13 @@ class LeaseHolder:
         """Return its process."""
         return ProcessIdentity(self.pid, self.started, self.boot, self.namespace, self.host)
 
-    def may_live(self, renewed: float, now: float) -> bool:
-        """Return whether the holder has to be taken for alive.
-
-        One that is known to be dead is not, and neither is a stopped or unseen one whose lease
-        ran out.
-        """
-        return keeps_lease(self.process, renewed=now - renewed < LEASE_SECONDS)
-
     def __str__(self) -> str:
-        since = datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")
-        return f"process {self.pid} on {self.host}, since {since}"
+        return _describe(self.pid, self.host, self.since)
 
 
 @dataclass(frozen=True, slots=True)
 class StallReport:
-    """Since when (seconds since the epoch) nothing can move any more, and who waits for what."""
+    """The time, in seconds since the epoch, at which an orchestrator stalled, and its waits."""
 
     since: float
     waits: tuple[str, ...]
@@ -73,10 +98,10 @@ class StallReport:
 
 @dataclass(frozen=True, slots=True)
 class OrchestratorReport:
-    """What an orchestrator says of itself.
+    """The published state of an orchestrator.
 
-    ``events``: the ids of those that its ``main`` has registered, or that of the one before as long
-    as it has not come to it; None if that is not known. ``stall``: None while something can move.
+    ``events``: ids of the registered events; None if unknown. Until ``main`` has registered any,
+    they are those of the previous orchestrator. ``stall``: None unless stalled.
     """
 
     events: tuple[str, ...] | None = None
@@ -84,16 +109,12 @@ class OrchestratorReport:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> OrchestratorReport:
-        """Return the report that was stored as ``plain()``."""
+        """Return the report that was stored as plain data."""
         events, stall = stored.get("events"), stored.get("stall")
         return cls(
             None if events is None else tuple(events),
             None if stall is None else StallReport(stall["since"], tuple(stall["waits"])),
         )
-
-    def plain(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        return asdict(self)
 
 
 class Lease:
@@ -103,139 +124,295 @@ class Lease:
         self._store = store
         self._run_name = run_name
         self._report = OrchestratorReport()
-        self._news = threading.Event()
+        self._wake = threading.Event()
         self._ended = False
-        self._home: StateDirGuard | None = None
-        self.guard = LeaseGuard(ORCHESTRATOR + run_name, secrets.token_hex(8))
+        self._directory: StateDirGuard | None = None
+        self.guard = LeaseGuard(ORCHESTRATOR + run_name, store.runtime.random.token(8))
 
-    def say_events(self, names: Iterable[str]) -> None:
-        """Have others know which events are registered; from the event loop."""
-        self._say(replace(self._report, events=tuple(names)))
+    def report_events(self, names: Iterable[str]) -> None:
+        """Publish the ids of the registered events. Call it in the event loop."""
+        self._publish(replace(self._report, events=tuple(names)))
 
-    def say_stall(self, stall: StallReport | None) -> None:
-        """Have others know that nothing can move any more, or that it does again."""
-        self._say(replace(self._report, stall=stall))
+    def report_stall(self, stall: StallReport | None) -> None:
+        """Publish a stall, or its end (None)."""
+        self._publish(replace(self._report, stall=stall))
 
-    def _say(self, report: OrchestratorReport) -> None:
+    def _publish(self, report: OrchestratorReport) -> None:
         if report != self._report:
             self._report = report
-            self._news.set()
+            self._wake.set()
 
     async def acquire(self) -> None:
-        """Take the lease; LeaseHeld names the process that has it."""
-        await run_in_committer(
-            self._store.database, lambda: run_transaction(self._store.database, self.take)
-        )
-        self._home = StateDirGuard.of(self._store.state)
+        """Acquire the lease; LeaseHeld names the process that holds it."""
+        await self._commit(self.acquire_in)
+        self._directory = StateDirGuard.of(self._store.state)
 
-    def take(self, tables: Tables) -> None:
-        """Take the lease in a transaction; LeaseHeld names the process that has it."""
+    async def _commit(self, work: Callable[[Tables], None]) -> None:
+        database = self._store.database
+        await run_in_committer(database, lambda: run_transaction(database, work))
+
+    def acquire_in(self, tables: Tables) -> None:
+        """Acquire the lease in a transaction; LeaseHeld names the process that holds it."""
         now = self._store.steady()
-        holder = current_holder(tables, self._run_name, now)
+        holder = live_orchestrator(tables, self._run_name, now)
         if holder is not None:
             raise LeaseHeld(
                 f"run name {self._run_name!r} has an orchestrator already: {holder}",
                 hint="Stop it with `motoko orchestrator stop`, or choose another --run_name.",
             )
-        tables.write_lease(
-            self.guard.name, self.guard.token, asdict(LeaseHolder.here(self._store.now()))
-        )
-        former = report_of(tables, self._run_name)
+        own = LeaseHolder.here(self._store.now())
+        tables.write_lease(self.guard.name, self.guard.token, asdict(own))
+        former = orchestrator_report(tables, self._run_name)
         self._report = OrchestratorReport(events=former.events)
-        tables.renew_lease(self.guard.name, now, self._report.plain())
+        tables.renew_lease(self.guard.name, now, asdict(self._report))
 
     async def renew_forever(self) -> None:
-        """Renew the lease until cancelled, and whenever there is something to say.
+        """Renew the lease until cancelled, and at once when the report changes.
 
-        A thread does it, so that a blocked event loop does not lose the lease. Fenced where
-        somebody else has it now; ServerError where the state directory was moved or removed.
+        A thread renews it, so a blocked event loop does not lose the lease. Fenced if another
+        process holds it now; ServerError if the state directory was moved or removed.
         """
-        loop = asyncio.get_running_loop()
-        failure: asyncio.Future[None] = loop.create_future()
-
-        def fail(error: Exception) -> None:
-            if not failure.done():
-                failure.set_exception(error)
+        failure: Future[None] = Future()
 
         def renew() -> None:
             try:
                 self._renew_until_ended()
             except Exception as error:  # noqa: BLE001 - raised in the loop
-                with suppress(RuntimeError):  # which may be closed by now
-                    loop.call_soon_threadsafe(fail, error)
+                with suppress(InvalidStateError):  # cancelled by now
+                    failure.set_exception(error)
 
         threading.Thread(target=renew, name="motoko-lease", daemon=True).start()
         try:
-            await failure
+            await asyncio.wrap_future(failure)
         finally:
             self._ended = True
-            self._news.set()
+            self._wake.set()
 
     def _renew_until_ended(self) -> None:
-        database, renewed = self._store.database, time.monotonic()
+        database, clock = self._store.database, self._store.clock
+        renewed = clock.monotonic()
         while True:
-            news = self._news.wait(min(LOOK_SECONDS, RENEW_SECONDS))
+            changed = self._wake.wait(min(CHECK_SECONDS, RENEW_SECONDS))
             if self._ended:
                 return
-            if self._home is not None:
-                self._home.check()
-            if news or time.monotonic() - renewed >= RENEW_SECONDS:
-                self._news.clear()
-                renewed = time.monotonic()
+            if self._directory is not None:
+                self._directory.check()
+            if changed or clock.monotonic() - renewed >= RENEW_SECONDS:
+                self._wake.clear()
+                renewed = clock.monotonic()
                 database.submit(lambda: run_transaction(database, self._renew)).result()
 
     def _renew(self, tables: Tables) -> None:
-        lease = tables.lease(self.guard.name)
-        if lease is None or lease["token"] != self.guard.token:
+        if not _holds(tables, self.guard.name, self.guard.token):
             raise self.guard.fenced()
-        tables.renew_lease(self.guard.name, self._store.steady(), self._report.plain())
+        tables.renew_lease(self.guard.name, self._store.steady(), asdict(self._report))
 
     async def release(self) -> None:
-        """Give the lease back, if it is still ours."""
+        """Release the lease if this process still holds it."""
+        await self._commit(self._release_in)
 
-        def drop(tables: Tables) -> None:
-            lease = tables.lease(self.guard.name)
-            if lease is not None and lease["token"] == self.guard.token:
-                tables.write_lease(self.guard.name, None, dict(lease["holder"]))
-                report = replace(self._report, stall=None)
-                tables.renew_lease(self.guard.name, self._store.steady(), report.plain())
-
-        await run_in_committer(
-            self._store.database, lambda: run_transaction(self._store.database, drop)
-        )
+    def _release_in(self, tables: Tables) -> None:
+        name = self.guard.name
+        if _holds(tables, name, self.guard.token):
+            tables.write_lease(name, None, dict(tables.lease(name)["holder"]))
+            report = replace(self._report, stall=None)
+            tables.renew_lease(name, self._store.steady(), asdict(report))
 
 
-def current_holder(tables: Tables, run_name: str, now: float) -> LeaseHolder | None:
-    """Return who orchestrates this run name, None if nobody living does.
-
-    Whoever does so in a database that this one is a copy of, does not do it here.
-    """
+def live_orchestrator(tables: Tables, run_name: str, now: float) -> LeaseHolder | None:
+    """Return the live orchestrator of a run name, None if it has none."""
     name = ORCHESTRATOR + run_name
-    lease: Any = tables.lease(name)
-    if lease is None or lease["token"] is None or not tables.taken_here(name):
+    lease = tables.lease(name)
+    if lease is None or lease["token"] is None:
         return None
     holder = LeaseHolder(**lease["holder"])
-    return holder if holder.may_live(tables.renewed_at(name), now) else None
+    return holder if _is_live(tables, name, holder.process, now, LEASE_SECONDS) else None
 
 
-def report_of(tables: Tables, run_name: str) -> OrchestratorReport:
-    """Return what the orchestrator of a run name, the present or the last one, says of itself."""
+def live_orchestrators(tables: Tables, now: float) -> dict[str, LeaseHolder]:
+    """Return the live orchestrators by run name."""
+    found = {name: live_orchestrator(tables, name, now) for name in run_names(tables)}
+    return {name: holder for name, holder in found.items() if holder is not None}
+
+
+def orchestrator_report(tables: Tables, run_name: str) -> OrchestratorReport:
+    """Return the report of the present or last orchestrator of a run name."""
     return OrchestratorReport.of(tables.lease_report(ORCHESTRATOR + run_name))
 
 
 def run_names(tables: Tables) -> list[str]:
     """Return the run names that ever had an orchestrator, sorted."""
-    names = tables.lease_names()
-    return [name.removeprefix(ORCHESTRATOR) for name in names if name.startswith(ORCHESTRATOR)]
+    return _names(tables, ORCHESTRATOR)
 
 
-def holders(tables: Tables, now: float) -> dict[str, LeaseHolder]:
-    """Return the living orchestrators by run name."""
-    found = {name: current_holder(tables, name, now) for name in run_names(tables)}
-    return {name: holder for name, holder in found.items() if holder is not None}
-
-
-def stalls(tables: Tables, now: float) -> dict[str, StallReport]:
-    """Return what the living orchestrators that are stalled wait for, by run name."""
-    reports = {name: report_of(tables, name) for name in holders(tables, now)}
+def stall_reports(tables: Tables, now: float) -> dict[str, StallReport]:
+    """Return the stalls of live orchestrators by run name."""
+    reports = {name: orchestrator_report(tables, name) for name in live_orchestrators(tables, now)}
     return {name: report.stall for name, report in reports.items() if report.stall is not None}
+
+
+# -- launchers -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherRegistration:
+    """One launcher: its name, its process, and the runs that it serves."""
+
+    name: str
+    token: str
+    host: str
+    process: tuple[int, int, str, int, str]
+    since: float
+    generator: str
+    studies: tuple[str, ...]
+    machines: tuple[str, ...]
+    lease: float
+
+    @classmethod
+    def here(
+        cls,
+        now: float,
+        *,
+        random: Random,
+        generator: str,
+        studies: tuple[str, ...],
+        machines: tuple[str, ...],
+        lease: float,
+    ) -> LauncherRegistration:
+        """Return a new launcher in this process."""
+        own, host, token = processes.current(), os.uname().nodename, random.token(8)
+        name = f"{host}-{own.pid}-{token[:4]}"
+        return cls(name, token, host, own.plain(), now, generator, studies, machines, lease)
+
+    @classmethod
+    def of(cls, stored: Any) -> LauncherRegistration:
+        """Return the launcher that holds a stored lease."""
+        values = dict(stored["holder"])
+        for name in ("process", "studies", "machines"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        """Return its process."""
+        return replace(ProcessIdentity(*self.process), host=self.host)
+
+    @property
+    def key(self) -> str:
+        """Return the name of its lease."""
+        return LAUNCHER + self.name
+
+    def overlaps(self, other: LauncherRegistration) -> bool:
+        """Return whether some run could be served by both."""
+        pairs = ((self.studies, other.studies), (self.machines, other.machines))
+        return not any(set(own).isdisjoint(others) for own, others in pairs)
+
+    def is_live(self, tables: Tables, now: float) -> bool:
+        """Return whether the launcher must be assumed alive."""
+        return _is_live(tables, self.key, self.identity, now, self.lease)
+
+    def __str__(self) -> str:
+        return _describe(self.process[0], self.host, self.since)
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherReport:
+    """The state that a launcher publishes with each renewal.
+
+    ``slots``: its capacity by generator; ``per_study``: its limit of runs by study. ``held``: run
+    names whose runs it does not claim; ``held_all``: it claims none. ``problem``: an error in the
+    changed configuration; until that is corrected, the former configuration applies.
+    """
+
+    slots: Mapping[str, int] = field(default_factory=dict)
+    per_study: Mapping[str, int] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
+    held_all: bool = False
+    problem: str = ""
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> LauncherReport:
+        """Return a stored report; fields that an older Motoko did not store are empty."""
+        return cls(
+            dict(stored.get("slots", {})),
+            dict(stored.get("per_study", {})),
+            tuple(stored.get("held", ())),
+            bool(stored.get("held_all", False)),
+            str(stored.get("problem", "")),
+        )
+
+
+def machine_names(machine_name: str | None) -> frozenset[str]:
+    """Return the machine names that a launcher serves; None: those of this machine."""
+    if machine_name is not None:
+        return frozenset({machine_name})
+    host = os.uname().nodename
+    return frozenset({"localhost", host, host.partition(".")[0]})
+
+
+def register_launcher(
+    tables: Tables, me: LauncherRegistration, now: float, report: LauncherReport | None = None
+) -> None:
+    """Acquire the lease; LauncherError names a live launcher that serves the same runs."""
+    for other in registered_launchers(tables):
+        if not me.overlaps(other):
+            continue
+        if other.is_live(tables, now):
+            shared = ", ".join(sorted(set(me.studies) & set(other.studies)))
+            raise LauncherError(
+                f"a launcher serves {shared} already: {other}",
+                hint="Stop it with `motoko kill`, or let it execute the runs.",
+            )
+        tables.drop_lease(other.key)
+    tables.write_lease(me.key, me.token, asdict(me))
+    tables.renew_lease(me.key, now, asdict(report or LauncherReport()))
+
+
+def renew_launcher(
+    tables: Tables, me: LauncherRegistration, now: float, report: LauncherReport | None = None
+) -> None:
+    """Renew the lease and publish ``report``; Fenced if another launcher has replaced this one."""
+    if not _holds(tables, me.key, me.token):
+        raise Fenced(
+            f"launcher {me.name} was replaced while it slept",
+            hint="The other launcher continues with its runs.",
+        )
+    tables.renew_lease(me.key, now, None if report is None else asdict(report))
+
+
+def change_launcher(
+    tables: Tables, me: LauncherRegistration, now: float, report: LauncherReport
+) -> LauncherRegistration:
+    """Register changed studies, without those that another live launcher serves; return it."""
+    renew_launcher(tables, me, now, report)
+    others = [other for other in live_launchers(tables, now) if other.name != me.name]
+    free = (s for s in me.studies if not any(replace(me, studies=(s,)).overlaps(o) for o in others))
+    changed = replace(me, studies=tuple(free))
+    tables.write_lease(me.key, me.token, asdict(changed))
+    return changed
+
+
+def registered_launchers(tables: Tables) -> list[LauncherRegistration]:
+    """Return all launchers that did not unregister, dead ones included."""
+    names = _names(tables, LAUNCHER)
+    return [LauncherRegistration.of(tables.lease(LAUNCHER + name)) for name in names]
+
+
+def launcher_report(tables: Tables, launcher: LauncherRegistration) -> LauncherReport:
+    """Return the last report of a launcher."""
+    return LauncherReport.of(tables.lease_report(launcher.key))
+
+
+def live_launchers(tables: Tables, now: float) -> list[LauncherRegistration]:
+    """Return the launchers that must be assumed alive."""
+    return [found for found in registered_launchers(tables) if found.is_live(tables, now)]
+
+
+def fence(tables: Tables, name: str, now: float) -> bool:
+    """Keep the launcher ``name`` from committing anything more; False if it is alive."""
+    for found in registered_launchers(tables):
+        if found.name == name:
+            if found.is_live(tables, now):
+                return False
+            tables.drop_lease(found.key)
+    return True

@@ -52,12 +52,12 @@ class RequestOrigin:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.over = False
+        self.done = False
         self._listeners: set[Callable[[], object]] = set()
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def telling(self, listener: Callable[[], object]) -> Iterator[None]:
+    def notifying(self, listener: Callable[[], object]) -> Iterator[None]:
         """Have ``listener`` called, in any thread, after each commit and at the end."""
         with self._lock:
             self._listeners.add(listener)
@@ -67,7 +67,7 @@ class RequestOrigin:
             with self._lock:
                 self._listeners.discard(listener)
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Tell of a commit."""
         with self._lock:
             for listener in self._listeners:
@@ -75,8 +75,8 @@ class RequestOrigin:
 
     def end(self) -> None:
         """Tell that nothing more will be committed."""
-        self.over = True
-        self.tell()
+        self.done = True
+        self.notify()
 
 
 class RunRequest:
@@ -88,7 +88,7 @@ class RunRequest:
 
     def __init__(self, study: str, wanted: Sequence[RequestedRun], scope: Scope) -> None:
         self.study = study
-        self.wanted = wanted
+        self.wanted_runs = wanted
         self.origin = scope.origin
         self._scope: Scope | None = scope
         self._keys: list[RunKey] = []
@@ -96,36 +96,36 @@ class RunRequest:
 
     # -- what becomes of it ----------------------------------------------------------------
 
-    def replays(self, keys: Iterable[RunKey]) -> None:
+    def set_recorded(self, keys: Iterable[RunKey]) -> None:
         """Learn which runs it stands for: an earlier execution of the action committed it."""
         self.committed = list(keys)
         self._scope = None
 
-    def requested(self) -> list[RunKey] | None:
+    def own_keys(self) -> list[RunKey] | None:
         """Return the runs as its own transaction has them; None where that came to nothing."""
         if self.committed is not None:
             return self.committed
         return None if self._scope is None else self._keys
 
-    def resolved(self, keys: list[RunKey]) -> None:
+    def set_keys(self, keys: list[RunKey]) -> None:
         """Learn which runs were found, or are to be created."""
         self._keys = keys
 
-    def was_committed(self, session: Session) -> None:
+    def on_committed(self, session: Session) -> None:
         """Learn of the commit: somebody else may have created some runs at the same time."""
         self.committed = [session.moved.get(key, key) for key in self._keys]
         self._scope = None
 
-    def was_dropped(self) -> None:
+    def on_dropped(self) -> None:
         """Learn that the transaction came to nothing."""
         self._scope = None
 
-    def ask_again(self, scope: Scope) -> None:
+    def reissue(self, scope: Scope) -> None:
         """Have it made in ``scope``, if it was dropped and its own origin wants it still."""
         if self.committed is None and self._scope is None and scope.origin is self.origin:
             self._scope = scope
             try:
-                scope.defer(self)
+                scope.enqueue(self)
             except BaseException:
                 self._scope = None
                 raise
@@ -137,26 +137,26 @@ class RunRequest:
 
         Where a thread can wait for the commit, it does.
         """
-        self.ask_again(scope)
+        self.reissue(scope)
         if self._scope is scope:
-            with scope.view() as session:
+            with scope.read() as session:
                 if self._scope is scope:  # still: it was not committed in between
                     for key in self._keys:
-                        session.note_read_id(key)
+                        session.record_read_id(key)
                     return self._keys
         return self._elsewhere(scope) if self.committed is None else self.committed
 
     def _elsewhere(self, scope: Scope) -> list[RunKey]:
         told = threading.Event()
-        with self.origin.telling(told.set):
+        with self.origin.notifying(told.set):
             while True:
-                over = self.origin.over
-                with scope.view() as session:
+                over = self.origin.done
+                with scope.read() as session:
                     found = self.find(session)
                 if found is not None:
                     return found
                 if over or not scope.fresh or _in_event_loop():
-                    raise self.missing(over=over)
+                    raise self.not_committed_error(over=over)
                 told.wait()
                 told.clear()
 
@@ -165,10 +165,10 @@ class RunRequest:
         if self.committed is not None:
             return self.committed
         table = session.tables.study(self.study)
-        ids = [item.find(table) for item in self.wanted]
+        ids = [item.find(table) for item in self.wanted_runs]
         return None if None in ids else [RunKey(self.study, n) for n in ids if n is not None]
 
-    def missing(self, *, over: bool) -> StateError:
+    def not_committed_error(self, *, over: bool) -> StateError:
         """Return the error that says that the runs are not there; ``over``: never will be."""
         if over:
             return StateError(
@@ -184,10 +184,10 @@ class RunRequest:
 
     def __len__(self) -> int:
         """Return how many runs it stands for."""
-        return len(self.wanted if self.committed is None else self.committed)
+        return len(self.wanted_runs if self.committed is None else self.committed)
 
     def __str__(self) -> str:
-        tasks = "the task" if len(self.wanted) == 1 else f"the {len(self.wanted)} tasks"
+        tasks = "the task" if len(self.wanted_runs) == 1 else f"the {len(self.wanted_runs)} tasks"
         return f"{tasks} of {self.study}"
 
 
@@ -205,10 +205,10 @@ def resolve(session: Session, requests: Iterable[RunRequest]) -> None:
     for request in requests:
         by_study.setdefault(request.study, []).append(request)
     for study, of_study in by_study.items():
-        wanted = {w.identity: w for request in of_study for w in request.wanted}
+        wanted = {w.identity: w for request in of_study for w in request.wanted_runs}
         ids = _find_or_create(session, study, list(wanted.values()))
         for request in of_study:
-            request.resolved([RunKey(study, ids[w.identity]) for w in request.wanted])
+            request.set_keys([RunKey(study, ids[w.identity]) for w in request.wanted_runs])
 
 
 def _find_or_create(session: Session, study: str, wanted: list[RequestedRun]) -> dict[bytes, int]:

@@ -18,7 +18,7 @@ from ZODB.POSException import POSError
 from ZODB.utils import z64
 
 from motoko.core.parameter_space import job_identity
-from motoko.core.records import RunRecord, from_stored, stored_key
+from motoko.core.records import RunRecord, decode_record, stored_key
 from motoko.errors import DatabaseDamagedError, MotokoError
 from motoko.server.class_allow_list import references
 from motoko.server.integrity import SENSELESS
@@ -35,9 +35,8 @@ from motoko.storage.backup import summarise
 from motoko.storage.commit import abort, run_transaction
 from motoko.storage.commit_checks import check_database_file
 from motoko.storage.database import Database
-from motoko.storage.schema import SCHEMA_VERSION
+from motoko.storage.schema import SCHEMA_VERSION, create_tables
 from motoko.storage.study_table import StudyTable
-from motoko.storage.tables import initialise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +190,7 @@ def _rebuild(image: Path, newest: _Newest, target: Path, found: Salvaged) -> Non
         tables, studies = _former(connection, found)
         runs = _runs(connection, studies, newest, found)
         names = sorted({*studies, *(record.study for record in runs.values())})
-        run_transaction(new, lambda root: initialise(root, names), initialising=True)
+        run_transaction(new, lambda root: create_tables(root, names), initialising=True)
         run_transaction(new, lambda root: _copy(root, tables, studies, found), initialising=True)
         ordered = [runs[key] for key in sorted(runs)]
         for start in range(0, len(ordered), BATCH):
@@ -250,7 +249,7 @@ def _runs(
 def _take(runs: dict[tuple[str, int], RunRecord], stored: Any, found: Salvaged) -> None:
     try:
         if isinstance(stored, PersistentMapping) and stored_key(stored.data) is not None:
-            record = from_stored(stored.data)
+            record = decode_record(stored.data)
             runs[record.study, record.id] = record
     except UNREADABLE as error:
         found.notes.append(f"a run: {type(error).__name__}")

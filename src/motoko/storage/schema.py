@@ -10,16 +10,29 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from BTrees.IIBTree import IITreeSet
-from BTrees.OOBTree import OOBTree
+from BTrees.OOBTree import OOBTree, OOTreeSet
+from persistent.mapping import PersistentMapping
 
 from motoko.errors import DatabaseVersionError, NoDatabaseError
-from motoko.storage.study_table import StudyTable, queue
+from motoko.runtime.files import PRIVATE_FILE
+from motoko.runtime.ports import SYSTEM
+from motoko.server.create import create_and_serve
+from motoko.server.safe_file import SafeFileStorage
+from motoko.server.watchdog import ServerWatchdog
+from motoko.storage.commit import run_transaction
+from motoko.storage.database import Database
+from motoko.storage.study_table import StudyTable, new_study_table, queue
 from motoko.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from motoko.runtime.ports import Runtime
+    from motoko.server.state_dir import StateDir
 
 SCHEMA_VERSION: Final = 2
+BOOTS_KEPT: Final = 16
 
 
 def _add_indexes(tables: Any) -> None:
@@ -41,6 +54,36 @@ def _put(index: Any, key: tuple[str, str], run_id: int) -> None:
 
 # From which version -> what makes it the next one, given the mapping below the root's "motoko".
 STEPS: Final[Mapping[int, Callable[[Any], None]]] = MappingProxyType({1: _add_indexes})
+
+
+def create_tables(root: Any, studies: Iterable[str]) -> None:
+    """Write the empty tables, or add those of studies that are new."""
+    if "motoko" not in root:
+        root["motoko"] = PersistentMapping(
+            {
+                "version": SCHEMA_VERSION,
+                "written_by": __version__,
+                "studies": OOBTree(),
+                "variables": OOBTree(),
+                "firings": OOBTree(),
+                "open": OOTreeSet(),
+                "once": OOTreeSet(),
+                "leases": OOBTree(),
+                "renewals": OOBTree(),
+            }
+        )
+    upgrade(root)
+    for name in studies:
+        if name not in root["motoko"]["studies"]:
+            root["motoko"]["studies"][name] = new_study_table()
+
+
+def record_boot_time(root: Any, boot: str, at: float) -> None:
+    """Note that the machine was booted at ``at``, unless that is known of this boot."""
+    tables = root["motoko"]
+    if boot and boot not in tables.get("boots", ()):
+        latest = sorted(tables.get("boots", {}).items(), key=lambda item: item[1])[1 - BOOTS_KEPT :]
+        tables["boots"] = {**dict(latest), boot: at}
 
 
 def check_version(root: Any) -> None:
@@ -86,3 +129,39 @@ def check_readable(root: Any) -> int:
         f"reads format {SCHEMA_VERSION}",
         hint="Use the Motoko that wrote it, or a newer one.",
     )
+
+
+def create_database(
+    state: StateDir, studies: Iterable[str], *, replace: bool = False, runtime: Runtime = SYSTEM
+) -> None:
+    """Create and serve an empty database; DatabaseExistsError if one exists, unless ``replace``."""
+    names = list(studies)
+    create_and_serve(
+        state, lambda path: write_database(path, names), replace=replace, runtime=runtime
+    )
+
+
+def write_database(path: Path, studies: Iterable[str]) -> None:
+    """Write a new database file with the empty tables of these studies."""
+    _create_tables(Database(SafeFileStorage(path)), studies)
+    path.chmod(PRIVATE_FILE)
+
+
+def add_studies(state: StateDir, studies: Iterable[str], *, runtime: Runtime = SYSTEM) -> None:
+    """Add the tables of studies that the database does not have yet."""
+    supervisor = ServerWatchdog(state, clock=runtime.clock)
+    _create_tables(
+        Database.connect(str(state.socket()), supervisor=supervisor, runtime=runtime), studies
+    )
+
+
+def _create_tables(database: Database, studies: Iterable[str]) -> None:
+    names = list(studies)
+    try:
+        database.submit(
+            lambda: run_transaction(
+                database, lambda root: create_tables(root, names), initialising=True
+            )
+        ).result()
+    finally:
+        database.close()

@@ -47,7 +47,7 @@ class Scope(Protocol):
         """Return the database that this scope belongs to."""
         ...
 
-    def view(self) -> AbstractContextManager[Session]:
+    def read(self) -> AbstractContextManager[Session]:
         """Lend the session for reading; it shows this scope's own writes."""
         ...
 
@@ -55,19 +55,19 @@ class Scope(Protocol):
         """Have these changes made."""
         ...
 
-    def defer(self, request: RunRequest) -> None:
+    def enqueue(self, request: RunRequest) -> None:
         """Have a request resolved, at the latest with the scope's next commit."""
         ...
 
-    def begin_wait(self, study: str) -> Wait:
+    def begin_await(self, study: str) -> AwaitRecord:
         """Note that a Motoko await on runs of ``study`` begins; StateError in a transaction."""
         ...
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Commit what was written so far: what every Motoko await begins with."""
         ...
 
-    async def renew(self) -> None:
+    async def refresh(self) -> None:
         """Have the next read see all that is committed: what every Motoko await ends with."""
         ...
 
@@ -75,26 +75,26 @@ class Scope(Protocol):
         """Do beforehand, off the loop, what ``nested`` would block for."""
         ...
 
-    def nested(self, *, prepared: bool = False) -> SegmentScope | None:
+    def begin_nested(self, *, prepared: bool = False) -> SegmentScope | None:
         """Return a new scope for a transaction in this one, None if it joins this one.
 
         It blocks unless ``prepare_nested`` was awaited (``prepared``).
         """
         ...
 
-    def was_joined(self) -> None:
+    def on_nested_end(self) -> None:
         """Note that a transaction in this scope has ended."""
         ...
 
 
-class Wait:
+class AwaitRecord:
     """One Motoko await, as far as its scope is concerned: nothing is known of it, or kept."""
 
-    async def replayed(self) -> Call | None:
+    async def recorded_call(self) -> Call | None:
         """Return what is on record of it where its action is rerun."""
         return None
 
-    def returned(self, runs: Iterable[RunKey], *, failed: bool = False) -> None:
+    def record_result(self, runs: Iterable[RunKey], *, failed: bool = False) -> None:
         """Note which runs it returned, or raised RunFailed for."""
 
 
@@ -106,13 +106,13 @@ def current_scope() -> Scope | None:
     return _current.get()
 
 
-def scope_in(context: Context) -> Scope | None:
+def scope_of_context(context: Context) -> Scope | None:
     """Return the current scope of code that runs in ``context``."""
     return context.get(_current)
 
 
 @contextlib.contextmanager
-def entered(scope: Scope) -> Iterator[None]:
+def use_scope(scope: Scope) -> Iterator[None]:
     """Make ``scope`` the current one."""
     token = _current.set(scope)
     try:
@@ -131,7 +131,7 @@ _block: ContextVar[_Block | None] = ContextVar("motoko_block", default=None)
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def join_transaction() -> Iterator[None]:
     """Note that a transaction is part of the current scope."""
     block = _Block()
     token = _block.set(block)
@@ -148,7 +148,7 @@ def in_joined_transaction() -> bool:
     return block is not None and block.open
 
 
-def awaited_in_transaction(study: str) -> StateError:
+def await_in_transaction_error(study: str) -> StateError:
     """Return the error for a Motoko await inside of a transaction."""
     return StateError(
         f"runs of {study} are awaited inside of a transaction, which is one commit",
@@ -188,7 +188,7 @@ class AutocommitScope:
         return self._connect()
 
     @contextlib.contextmanager
-    def view(self) -> Iterator[Session]:
+    def read(self) -> Iterator[Session]:
         """Lend the session with a fresh snapshot."""
         with self._lock:
             if self._session is None:
@@ -204,7 +204,7 @@ class AutocommitScope:
 
     def write(self, *changes: Change) -> None:
         """Commit these changes at once."""
-        with self.view() as session:
+        with self.read() as session:
             try:
                 for change in changes:
                     session.add(change)
@@ -213,36 +213,36 @@ class AutocommitScope:
                 session.refresh()
                 raise
 
-    def defer(self, request: RunRequest) -> None:
+    def enqueue(self, request: RunRequest) -> None:
         """Resolve and commit the request at once."""
-        with self.view() as session:
+        with self.read() as session:
             try:
                 resolve(session, [request])
                 self.database.submit(session.commit).result()
             except BaseException:
                 session.refresh()
                 raise
-            request.was_committed(session)
+            request.on_committed(session)
 
-    def begin_wait(self, study: str) -> Wait:
+    def begin_await(self, study: str) -> AwaitRecord:
         """Do nothing: a script is not rerun."""
         del study
-        return Wait()
+        return AwaitRecord()
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Do nothing: everything is committed already."""
 
-    async def renew(self) -> None:
+    async def refresh(self) -> None:
         """Do nothing: every read is fresh."""
 
     async def prepare_nested(self) -> None:
         """Do nothing: everything is committed already."""
 
-    def nested(self, *, prepared: bool = False) -> SegmentScope:
+    def begin_nested(self, *, prepared: bool = False) -> SegmentScope:
         """Return a scope for a transaction."""
         return SegmentScope(self.database, cause=self.cause)
 
-    def was_joined(self) -> None:
+    def on_nested_end(self) -> None:
         """Do nothing: there is nobody to tell."""
 
     def close(self) -> None:
@@ -292,7 +292,7 @@ class SegmentScope:
         return self._session
 
     @contextlib.contextmanager
-    def view(self) -> Iterator[Session]:
+    def read(self) -> Iterator[Session]:
         """Lend the session, with all requests so far resolved."""
         with self._lock:
             if self._session is not None and self.blind and not self._session.pending:
@@ -308,7 +308,7 @@ class SegmentScope:
             for change in changes:
                 self.session.add(change)
 
-    def defer(self, request: RunRequest) -> None:
+    def enqueue(self, request: RunRequest) -> None:
         """Note a request; it is resolved at the first read or with the commit."""
         with self._lock:
             self._requests.append(request)
@@ -319,27 +319,27 @@ class SegmentScope:
             resolve(self.session, requests)
             self._resolved += requests
 
-    def begin_wait(self, study: str) -> Wait:
+    def begin_await(self, study: str) -> AwaitRecord:
         """Raise StateError: a transaction is one commit."""
-        raise awaited_in_transaction(study)
+        raise await_in_transaction_error(study)
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Commit the stretch; the next one begins with a fresh snapshot when it is needed."""
         await self.finish(last=False)
 
-    async def renew(self) -> None:
+    async def refresh(self) -> None:
         """Commit what others wrote in this scope meanwhile, so that the snapshot can go."""
         if self._session is not None or self._requests:
-            await self.settle()
+            await self.flush()
 
     async def prepare_nested(self) -> None:
         """Do nothing: a transaction in a stretch is part of it."""
 
-    def nested(self, *, prepared: bool = False) -> SegmentScope | None:
+    def begin_nested(self, *, prepared: bool = False) -> SegmentScope | None:
         """Return None: a transaction in a stretch is part of it."""
         return None
 
-    def was_joined(self) -> None:
+    def on_nested_end(self) -> None:
         """Do nothing: the stretch goes on."""
 
     async def finish(self, *, last: bool) -> None:
@@ -367,16 +367,16 @@ class SegmentScope:
                 session.commit()
                 resolved, self._resolved = self._resolved, []
                 for request in resolved:
-                    request.was_committed(session)
+                    request.on_committed(session)
             finally:
                 self.close()
-        self.origin.tell()
+        self.origin.notify()
 
     def close(self) -> None:
         """Drop what is not committed and give the connection back."""
         with self._lock:
             for request in (*self._requests, *self._resolved):
-                request.was_dropped()
+                request.on_dropped()
             self._requests = []
             self._resolved = []
             if self._session is not None:

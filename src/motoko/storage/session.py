@@ -106,7 +106,7 @@ class Session:
         for key in keys:
             self._relied_on.setdefault(key, self.tables.study(key.study).version(key.id))
 
-    def note_read_id(self, key: RunKey) -> None:
+    def record_read_id(self, key: RunKey) -> None:
         """Remember that user code knows this id, so it cannot be exchanged silently."""
         self._read_ids.add(key)
 
@@ -212,7 +212,7 @@ class Session:
             self._protect()
 
         try:
-            with PriorityLock(self._database.turn_file) as turn:
+            with PriorityLock(self._database.commit_lock, self._database.runtime) as turn:
                 commit_with_retry(self._database, self._manager, self._connection, prepare, turn)
         except BaseException:
             self.refresh()
@@ -270,7 +270,7 @@ class Session:
             if job_id is not None and job_id != change.record.job_id:
                 change = replace(change, record=replace(change.record, job_id=job_id))
         elif isinstance(change, EditRun) and not change.blind:
-            self._check_undisturbed(change, entry.seen)
+            self._check_no_conflict(change, entry.seen)
         elif isinstance(change, SetVariable) and not change.blind:
             if not values_equal(self.tables.variable(change.scope, change.name), entry.seen):
                 self._clash(f"workflow variable {change.name!r} was changed by somebody else")
@@ -280,11 +280,11 @@ class Session:
                 return
         self.add(change)
 
-    def _check_undisturbed(self, change: EditRun, seen: RunRecord) -> None:
+    def _check_no_conflict(self, change: EditRun, seen: RunRecord) -> None:
         key = self._now(change.key)
         if not self.tables.study(key.study).has_run(key.id):
             self._clash(f"run {key} was deleted by somebody else")
-        if key == change.key and change.edit.disturbed(seen, self.run(key)):
+        if key == change.key and change.edit.conflicts_with(seen, self.run(key)):
             self._clash(f"run {key} was changed by somebody else")
 
     def _clash(self, message: str) -> NoReturn:

@@ -9,22 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import ServerError
 from motoko.runtime import processes
-from motoko.runtime.ports import SystemClock
+from motoko.runtime.ports import SYSTEM
 from motoko.server.lifecycle import ensure_server, is_responding
 from motoko.server.watchdog import ServerWatchdog
 from motoko.storage.commit import run_transaction
 from motoko.storage.database import Database
-from motoko.storage.schema import upgrade
+from motoko.storage.schema import record_boot_time, upgrade
 from motoko.storage.scope import AutocommitScope, Scope, current_scope
 from motoko.storage.session import Session
-from motoko.storage.tables import note_boot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from motoko.config import StudyConfig
-    from motoko.runtime.ports import Clock
+    from motoko.runtime.ports import Clock, Runtime
     from motoko.server.state_dir import StateDir
 
 SHORT_WAITS: Final = (1.0, 2.0, 4.0)  # seconds for a server that was there to answer
@@ -44,16 +43,21 @@ class WorkflowStore:
         *,
         look: bool = False,
         database: Database | None = None,
-        clock: Clock | None = None,
+        runtime: Runtime = SYSTEM,
     ) -> None:
         self.state = state
         self.studies = studies
-        self.clock: Clock = clock if clock is not None else SystemClock()
+        self.runtime = runtime
         self.look = look
         self._database = database
         self._booted: float | None = None
         self._lock = threading.Lock()
-        self.script = AutocommitScope(lambda: self.database, cause=_author())
+        self.autocommit_scope = AutocommitScope(lambda: self.database, cause=_author())
+
+    @property
+    def clock(self) -> Clock:
+        """Return the clock of the store's runtime."""
+        return self.runtime.clock
 
     @property
     def workflow_file(self) -> Path:
@@ -87,31 +91,34 @@ class WorkflowStore:
 
     def _prepare(self, root: Any) -> None:
         upgrade(root)
-        note_boot(root, processes.boot_id(), self.clock.now() - self.clock.uptime())
+        record_boot_time(root, processes.boot_id(), self.clock.now() - self.clock.uptime())
 
     def _look_at(self) -> Database:
         if is_responding(self.state):
             address = str(self.state.socket())
             with contextlib.suppress(ServerError):  # it has gone, or it hangs
-                return Database.look(address, self.state.database)
-        return Database.read_file(self.state.database)
+                return Database.connect_read_only(
+                    address, self.state.database, runtime=self.runtime
+                )
+        return Database.read_file(self.state.database, runtime=self.runtime)
 
     def _reach_server(self) -> Database:
         """Connect to the server, starting it; once more where it goes before it is reached."""
         for wait in SHORT_WAITS:
-            ensure_server(self.state)
+            ensure_server(self.state, clock=self.clock)
             with contextlib.suppress(ServerError):
                 return self._dial(wait)
-        ensure_server(self.state)
+        ensure_server(self.state, clock=self.clock)
         return self._dial(LAST_WAIT)
 
     def _dial(self, wait: float) -> Database:
         return Database.connect(
             str(self.state.socket()),
             wait=wait,
-            turn_file=self.state.turn,
+            commit_lock=self.state.commit_lock,
             file=self.state.database,
-            supervisor=ServerWatchdog(self.state),
+            supervisor=ServerWatchdog(self.state, clock=self.clock),
+            runtime=self.runtime,
         )
 
     def scope(self) -> Scope:
@@ -119,7 +126,7 @@ class WorkflowStore:
         found = current_scope()
         if found is not None and found.database is self._database:
             return found
-        return self.script
+        return self.autocommit_scope
 
     def now(self) -> float:
         """Return the present time of day, for people, in seconds since the epoch."""
@@ -134,7 +141,7 @@ class WorkflowStore:
         if self._booted is None:
             session = Session(self.database)
             try:
-                noted = session.tables.booted(processes.boot_id())
+                noted = session.tables.boot_time(processes.boot_id())
             finally:
                 session.close()
             here = self.clock.now() - self.clock.uptime()
@@ -154,14 +161,14 @@ class WorkflowStore:
         config = self.studies.get(study)
         return {} if config is None else config.run
 
-    def wind_up(self) -> None:
+    def drain(self) -> None:
         """Finish the commit under way; whoever waits for a server that has gone, fails."""
         if self._database is not None:
-            self._database.wind_up()
+            self._database.drain()
 
     def close(self) -> None:
         """Disconnect; the next use connects again."""
-        self.script.close()  # not under the lock, which who holds the scope may be waiting for
+        self.autocommit_scope.close()  # outside the lock: its user may wait for that
         with self._lock:
             if self._database is not None:
                 self._database.close()

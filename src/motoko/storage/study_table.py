@@ -28,10 +28,9 @@ from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 
-from motoko.core.changed_study import how_changed
-from motoko.core.parameter_space import job_identity
-from motoko.core.records import RunRecord, from_stored, to_stored
-from motoko.core.states import OUTCOMES, Lifecycle
+from motoko.core.parameter_space import describe_change, job_identity
+from motoko.core.records import RunRecord, decode_record, encode_record
+from motoko.core.states import TERMINAL, Lifecycle
 from motoko.core.values import MISSING
 from motoko.errors import UnknownRunError
 
@@ -67,9 +66,9 @@ def new_study_table() -> PersistentMapping:
 
 def queue(record: RunRecord) -> tuple[str, str] | None:
     """Return where a CREATED run is to run: generator and machine name; None if it says neither."""
-    if record.lifecycle is not Lifecycle.CREATED or not record.resources:
+    if record.lifecycle is not Lifecycle.CREATED or not record.options:
         return None
-    places = (record.resources.get("generator"), record.resources.get("machine_name"))
+    places = (record.options.get("generator"), record.options.get("machine_name"))
     return (str(places[0] or ""), str(places[1] or "")) if any(places) else None
 
 
@@ -118,7 +117,7 @@ class StudyTable:
         stored._p_activate()
         record = getattr(stored, "_v_record", None)
         if record is None:
-            record = from_stored(stored.data)
+            record = decode_record(stored.data)
             stored._v_record = record
         assert isinstance(record, RunRecord)
         return record
@@ -158,7 +157,7 @@ class StudyTable:
         """Return whether the oldest or the newest job has other parameters than ``types``."""
         jobs = self._table["jobs"]
         ends = (jobs[jobs.minKey()], jobs[jobs.maxKey()]) if jobs else ()
-        return any(how_changed(types, job) for job in ends)
+        return any(describe_change(types, job) for job in ends)
 
     def changed(self, types: Mapping[str, str], run_name: str | None = None) -> dict[str, int]:
         """Return how many runs have jobs with other parameters than ``types``, by what differs.
@@ -167,7 +166,7 @@ class StudyTable:
         """
         run_names = self.run_names()
         jobs = self._table["jobs"].items() if run_name is None or run_name in run_names else ()
-        found = {job_id: how for job_id, job in jobs if (how := how_changed(types, job))}
+        found = {job_id: how for job_id, job in jobs if (how := describe_change(types, job))}
         counts: Counter[str] = Counter()
         if not found:
             return {}
@@ -242,7 +241,7 @@ class StudyTable:
         """Return the runs that have ended and whose scripts have another digest, ascending."""
         trees = self._table["scripts"].items()
         others = [ids for (of, name), ids in trees if name == run_name and of != digest]
-        ended = self._sets("lifecycles", OUTCOMES, run_name)
+        ended = self._sets("lifecycles", TERMINAL, run_name)
         return list(intersection(multiunion(others), multiunion(ended)))
 
     def remarks(self, run_name: str) -> dict[str, list[int]]:
@@ -285,7 +284,7 @@ class StudyTable:
             table["jobs"][record.job_id] = dict(record.job)
             table["by_job"][job_digest] = record.job_id
         stored = PersistentMapping()
-        stored.data = to_stored(record)  # item by item, as its constructor does it, is slow
+        stored.data = encode_record(record)  # item by item, as its constructor does it, is slow
         table["runs"][record.id] = stored
         # A counter: two clients that add or remove runs of one job conflict, so that a job never
         # goes while it gets another run.
@@ -302,7 +301,7 @@ class StudyTable:
         old = self._record(stored)
         new = edit.apply(old)
         if new is not old and new != old:
-            stored.data = to_stored(new)
+            stored.data = encode_record(new)
             stored._v_record = new
             self._reindex(old, new)
             if new.attempt != old.attempt:
@@ -383,8 +382,8 @@ class StudyTable:
     def push(self, push: PushQuantities) -> None:
         """Append points to a series, unless they are of another attempt or were taken already."""
         record = self.run(push.key.id)
-        outdated = record.token != push.token or record.lifecycle.ended
-        if outdated or push.consumed <= record.harvested:
+        outdated = record.token != push.token or record.lifecycle.is_terminal
+        if outdated or push.consumed <= record.outbox_offset:
             return
         tree = self._table["quantities"]
         run_id, name = push.key.id, push.name

@@ -30,9 +30,7 @@ from motoko.core.replay import Call, Entries
 from motoko.core.values import MISSING
 from motoko.errors import UnknownNameError, suggestion
 from motoko.runtime.files import file_identity
-from motoko.storage.schema import SCHEMA_VERSION, upgrade
-from motoko.storage.study_table import LAST, StudyTable, new_study_table
-from motoko.version import __version__
+from motoko.storage.study_table import LAST, StudyTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,38 +39,6 @@ if TYPE_CHECKING:
     from motoko.core.changes import RecordFiring
 
 JOURNAL: Final = ("calls", "written")
-ORCHESTRATOR: Final = "orchestrator:"  # before a run name: the name of its orchestrator's lease
-BOOTS_KEPT: Final = 16
-
-
-def initialise(root: Any, studies: Iterable[str]) -> None:
-    """Write the empty tables, or add those of studies that are new."""
-    if "motoko" not in root:
-        root["motoko"] = PersistentMapping(
-            {
-                "version": SCHEMA_VERSION,
-                "written_by": __version__,
-                "studies": OOBTree(),
-                "variables": OOBTree(),
-                "firings": OOBTree(),
-                "open": OOTreeSet(),
-                "once": OOTreeSet(),
-                "leases": OOBTree(),
-                "renewals": OOBTree(),
-            }
-        )
-    upgrade(root)
-    for name in studies:
-        if name not in root["motoko"]["studies"]:
-            root["motoko"]["studies"][name] = new_study_table()
-
-
-def note_boot(root: Any, boot: str, at: float) -> None:
-    """Note that the machine was booted at ``at``, unless that is known of this boot."""
-    tables = root["motoko"]
-    if boot and boot not in tables.get("boots", ()):
-        latest = sorted(tables.get("boots", {}).items(), key=lambda item: item[1])[1 - BOOTS_KEPT :]
-        tables["boots"] = {**dict(latest), boot: at}
 
 
 class Tables:
@@ -137,7 +103,7 @@ class Tables:
         """Return the deleted runs whose directories may still exist."""
         return [RunKey(study, run_id) for study, run_id in self._root.get("removals", ())]
 
-    def forget_removals(self, keys: Iterable[RunKey]) -> None:
+    def complete_removals(self, keys: Iterable[RunKey]) -> None:
         """Note that the directories of these deleted runs are gone."""
         pending = self._root.get("removals", ())
         for key in keys:
@@ -242,7 +208,7 @@ class Tables:
             {"kind": "lease", "token": token, "holder": holder, "place": self._place()}
         )
 
-    def taken_here(self, name: str) -> bool:
+    def lease_belongs_here(self, name: str) -> bool:
         """Return whether a lease was taken in this database, not in one that it is a copy of.
 
         If that is not known, as in what an older Motoko wrote, it is taken for so.
@@ -269,7 +235,7 @@ class Tables:
         stored = self._root["renewals"].get(name)
         return {} if stored is None else dict(stored.get("report", {}))
 
-    def booted(self, boot: str) -> float | None:
+    def boot_time(self, boot: str) -> float | None:
         """Return when a boot was, as its first process knew it, in seconds since the epoch."""
         found: float | None = self._root.get("boots", {}).get(boot)
         return found

@@ -57,7 +57,7 @@ def check(
     variables of the run name must be. ``log``: the scripts' log; ``killed``: the tokens of attempts
     that somebody killed on purpose, which alone may be followed by another attempt after their end.
     """
-    with workflow.store.script.view() as session:
+    with workflow.store.autocommit_scope.read() as session:
         tables = session.tables
         records = [
             record
@@ -77,7 +77,7 @@ def check(
 
 
 def _not_ended(records: list[RunRecord]) -> list[str]:
-    return [f"{r.key} has not ended: {r.lifecycle}" for r in records if not r.lifecycle.ended]
+    return [f"{r.key} has not ended: {r.lifecycle}" for r in records if not r.lifecycle.is_terminal]
 
 
 def _identities(records: list[RunRecord]) -> list[str]:

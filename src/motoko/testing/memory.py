@@ -10,16 +10,17 @@ from motoko.config.study_file import StudyConfig, StudyFile
 from motoko.core.changes import CreateRun
 from motoko.core.parameter_space import job_identity, run_identity
 from motoko.core.records import RunKey, RunRecord, Transition
+from motoko.runtime.ports import SYSTEM
 from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
+from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
 from motoko.storage.store import WorkflowStore
-from motoko.storage.tables import initialise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from motoko.runtime.ports import Clock
+    from motoko.runtime.ports import Runtime
     from motoko.storage.session import Session
 
 
@@ -44,7 +45,7 @@ def empty_database(studies: Iterable[str], database: Database | None = None) -> 
     found = Database.in_memory() if database is None else database
     names = list(studies)
     found.submit(
-        lambda: run_transaction(found, lambda root: initialise(root, names), initialising=True)
+        lambda: run_transaction(found, lambda root: create_tables(root, names), initialising=True)
     ).result()
     return found
 
@@ -53,7 +54,7 @@ def memory_store(
     studies: Mapping[str, StudyConfig],
     *,
     directory: Path | None = None,
-    clock: Clock | None = None,
+    runtime: Runtime = SYSTEM,
 ) -> WorkflowStore:
     """Return a store of these studies, by task manager, whose database lives in memory.
 
@@ -61,7 +62,7 @@ def memory_store(
     """
     place = directory or Path(tempfile.gettempdir()) / "workflow-in-memory"
     database = empty_database(studies)
-    return WorkflowStore(StateDir(place / ".wf"), studies, database=database, clock=clock)
+    return WorkflowStore(StateDir(place / ".wf"), studies, database=database, runtime=runtime)
 
 
 def add_run(

@@ -81,14 +81,14 @@ class StorageContract(RecordsContract):
     def test_a_snapshot_that_was_packed_away(self, clients: Clients, ended: RunKey) -> None:
         """It shows what it did, where that is still at hand, or it is a conflict."""
         scope = SegmentScope(clients.databases[0], cause="test")
-        with scope.view() as session:
+        with scope.read() as session:
             assert session.tables.study_names() == ["add", "mult"]
         clients.second.add(EditRun(ended, SetFields({"y": 1})))
         clients.commit_second()
         clients.meet()
         clients.databases[1].pack()
         try:
-            with scope.view() as session:
+            with scope.read() as session:
                 assert session.run(ended).fields == {}
         except ConflictError:
             session.refresh()
@@ -115,7 +115,7 @@ class StorageContract(RecordsContract):
         """Who has read it has to look again."""
         add_run(clients.first, "mult", {"x": 5.0})
         yours = add_run(clients.second, "mult", {"x": 5.0})
-        clients.second.note_read_id(yours)
+        clients.second.record_read_id(yours)
         clients.commit_first()
         with pytest.raises(ConflictError, match="created by somebody else"):
             clients.commit_second()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from motoko.worker.validation import (
     WorkerNameError,
+    WorkerValueError,
     label_text,
     missing,
     quantity_name,
     quantity_value,
-    refused,
     whole_step,
 )
 from motoko.worker.values import ValueProblem, converted
@@ -171,7 +172,7 @@ class Run:
             try:
                 self._attempt.set_field(name, value, converted)
             except ValueProblem as problem:
-                raise refused(problem) from None
+                raise _value_error(problem) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "state":
@@ -205,3 +206,12 @@ class Run:
 
     def __reduce__(self) -> str:
         return "run"  # by name: another process finds its own
+
+
+def _value_error(problem: ValueProblem) -> WorkerValueError:
+    """Return the error for a value; it names the file and line that set it."""
+    frame = sys._getframe()  # noqa: SLF001 - `inspect` costs milliseconds
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("motoko.worker"):
+        frame = frame.f_back
+    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return WorkerValueError(f"{place}: {problem.message}", hint=problem.hint)

@@ -9,13 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from motoko.worker.values import ValueProblem
-
 MAX_NAME = 100
-# The names of motoko.core, which is not imported for its cost; a test holds them together.
+# The states of motoko.core, which costs too much to import; a test compares them.
 LIFECYCLE = frozenset(
     {"CREATED", "SUBMITTED", "START", "FINISHED", "FAILED", "TIMEOUT", "CANCELLED", "LOST"}
 )
+# Names that a run field cannot have: columns, run options and attributes of handles.
 RESERVED_FIELDS = frozenset({
     "id", "job_id", "state", "lifecycle", "label", "run_name", "replicate", "event_name",
     "attempt", "exit_code", "reason",
@@ -45,17 +44,6 @@ class WorkerValueError(WorkerError, TypeError):
 
 class WorkerNameError(WorkerError, AttributeError, KeyError):
     """A name that does not exist, or that cannot be set."""
-
-
-def refused(problem: ValueProblem) -> WorkerValueError:
-    """Return the error for a value; it names the file and line that set it."""
-    import sys
-
-    frame = sys._getframe()  # noqa: SLF001 - the cheap way; `inspect` costs milliseconds
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("motoko.worker"):
-        frame = frame.f_back
-    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    return WorkerValueError(f"{place}: {problem.message}", hint=problem.hint)
 
 
 def missing(what: str, name: object, known: Sequence[str]) -> WorkerNameError:

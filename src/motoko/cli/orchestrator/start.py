@@ -75,10 +75,10 @@ def _detach(args: argparse.Namespace, workflow: Workflow) -> int:
 
 
 def _hint(workflow: Workflow) -> None:
-    from motoko.launcher.daemon import running_launchers
+    from motoko.launcher.control import running_launchers
 
     running = running_launchers(workflow.store.state)
-    for remark in filter(None, (launcher.environment_remark() for launcher in running)):
+    for remark in filter(None, (launcher.environment_warning() for launcher in running)):
         say(remark, file=sys.stderr)
     if not running:
         say("No launcher runs: start one with `motoko launcher`.", file=sys.stderr)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.constraints.faults import ConstraintFault
 from motoko.core.constraints.syntax_tree import Column
-from motoko.core.records import RESERVED_FIELDS, RUN_COLUMNS
+from motoko.core.records import RUN_COLUMNS
 from motoko.core.values import TYPE_NAMES
 from motoko.errors import likeness, nearest, suggestion
+from motoko.worker.validation import RESERVED_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

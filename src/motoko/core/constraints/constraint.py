@@ -7,7 +7,7 @@ from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.constraints.evaluate import compile_predicate
-from motoko.core.constraints.faults import ConstraintFault, error
+from motoko.core.constraints.faults import ConstraintFault, constraint_error
 from motoko.core.constraints.index_plan import plan_index
 from motoko.core.constraints.syntax_tree import And, conjunction, convert, render
 from motoko.core.constraints.typing import TypeChecker
@@ -114,7 +114,7 @@ def _typed(text: str, checker: TypeChecker, columns: Columns) -> Tree[Comparison
 
     written = parse_text(text)
     if isinstance(written, ConstraintFault):
-        raise error(written, text, columns.study)
+        raise constraint_error(written, text, columns.study)
     return convert(written, checker.check)
 
 

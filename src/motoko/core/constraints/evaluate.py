@@ -21,7 +21,7 @@ from motoko.core.constraints.syntax_tree import (
     Tree,
     parse_timestamp,
 )
-from motoko.core.records import RESOURCES
+from motoko.core.run_options import STORED_OPTIONS
 from motoko.core.values import MISSING
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def _getter(column: Column) -> Callable[[RunRecord], Any]:
         return lambda record: record.job.get(name, MISSING)
     if column.source == "field":
         return lambda record: record.fields.get(name, MISSING)
-    if name in RESOURCES:
-        return lambda record: MISSING if (value := record.resources.get(name)) is None else value
+    if name in STORED_OPTIONS:
+        return lambda record: MISSING if (value := record.options.get(name)) is None else value
     attribute = operator.attrgetter(name)
     return lambda record: MISSING if (value := attribute(record)) is None else value
 

@@ -24,7 +24,7 @@ class ConstraintFault:
     nearness: float = 1.0
 
 
-def error(fault: ConstraintFault, text: str, study: str) -> ConstraintError:
+def constraint_error(fault: ConstraintFault, text: str, study: str) -> ConstraintError:
     """Return the error that shows ``text`` with a mark under the fault."""
     line, mark = _excerpt(text, fault.at)
     quote = '"' if "'" in line and '"' not in line else "'"

@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from motoko.core.constraints.faults import ConstraintFault, error
+from motoko.core.constraints.faults import ConstraintFault, constraint_error
 from motoko.core.constraints.syntax_tree import (
     BOOLEANS,
     ORDERINGS,
@@ -80,7 +80,7 @@ class TypeChecker:
                 )
 
     def _error(self, fault: ConstraintFault) -> Exception:
-        return error(fault, self._text, self._columns.study)
+        return constraint_error(fault, self._text, self._columns.study)
 
 
 def _operator_fault(column: Column, written: RawComparison) -> ConstraintFault | None:

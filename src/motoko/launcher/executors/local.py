@@ -13,28 +13,28 @@ import anyio
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError
 from motoko.launcher import attempt_files
-from motoko.launcher.attempts import Attempt, AttemptEnd, started_at
-from motoko.launcher.claiming import AttemptOutcome, Finding
+from motoko.launcher.attempt_files import examine_attempt
+from motoko.launcher.attempts import Attempt, AttemptEnd, recorded_start_time
 from motoko.launcher.executors.local_process import LocalProcess, clear_group
-from motoko.launcher.harvest import failure_until
-from motoko.launcher.leftovers import Leftovers
+from motoko.launcher.harvest import failure_before
+from motoko.launcher.orphan_processes import OrphanProcesses
+from motoko.launcher.outcome import AttemptOutcome, Finding
 from motoko.launcher.preparation import (
-    IN_THE_WAY,
-    LATER,
-    SOON,
+    DIRECTORY_IN_USE,
+    REQUEUE_SECONDS,
+    SHORTAGE_SECONDS,
     PrepareFailure,
     RunNotStartable,
+    as_start_error,
     is_resource_shortage,
     prepare_attempt,
-    unfit,
 )
-from motoko.launcher.recovery import examine_attempt
 from motoko.launcher.run_directory import AttemptSuperseded
 from motoko.runtime import fault_points
-from motoko.runtime.clock import age
-from motoko.runtime.descendants import name_of
+from motoko.runtime.clock import process_age
+from motoko.runtime.descendants import describe_process
 from motoko.runtime.processes import is_visible
-from motoko.runtime.untrusted_files import trouble_writing
+from motoko.runtime.untrusted_files import write_error
 from motoko.storage.threads import run_in_thread
 from motoko.worker import OUTBOX
 
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from motoko.config import QueueLimits
+    from motoko.launcher.attempt_files import RecoveredAttempt
     from motoko.launcher.attempts import PendingUpdates, SlotPool
     from motoko.launcher.executors.process_handle import Generator, ProcessHandle
-    from motoko.launcher.recovery import RecoveredAttempt
-    from motoko.launcher.starts import Starts
+    from motoko.launcher.start_notes import StartNotes
     from motoko.storage.store import WorkflowStore
 
 START_DELAY: Final = 0.2  # seconds; the start of a run that ends sooner is recorded with its end
@@ -67,7 +67,7 @@ class LocalExecutor:
         *,
         owner: str,
         grace: float,
-        starts: Starts,
+        starts: StartNotes,
     ) -> None:
         self.pool = pool
         self._store = store
@@ -76,7 +76,7 @@ class LocalExecutor:
         self._owner = owner
         self._grace = grace
         self._starts = starts
-        self._leftovers = Leftovers(grace)
+        self._leftovers = OrphanProcesses(grace)
         self._tasks: TaskGroup
         self._room = anyio.Event()
         self._busy = anyio.Event()
@@ -111,7 +111,7 @@ class LocalExecutor:
         try:
             self._starts.trim(wanted)
         except OSError as error:
-            return [unfit(error)] * len(batch)
+            return [as_start_error(error)] * len(batch)
         except Fenced as error:
             return [error] * len(batch)
         return [self._begin(active) for active in batch]
@@ -128,7 +128,7 @@ class LocalExecutor:
             active.handle = self._generator.submit(order)
             fault_points.point("launcher.started")
         except OSError as error:
-            return unfit(error)
+            return as_start_error(error)
         except ValueError as error:  # no program can be given its options
             return RunNotStartable(str(error))
         except Fenced as error:
@@ -150,10 +150,10 @@ class LocalExecutor:
         active.since = None
         if isinstance(problem, AttemptSuperseded):
             log.warning("run %s: %s", active.key, problem)
-            self._again(active, IN_THE_WAY, SOON)
+            self._again(active, DIRECTORY_IN_USE, REQUEUE_SECONDS)
         elif is_resource_shortage(problem):
             log.warning("run %s has to wait: %s", active.key, problem)
-            self._again(active, f"there was too little to start it: {problem}", LATER)
+            self._again(active, f"there was too little to start it: {problem}", SHORTAGE_SECONDS)
         elif isinstance(problem, RunNotStartable):
             reason = f"it cannot be started: {problem}"
             self._over(active, None, ending=AttemptOutcome(Lifecycle.FAILED, None, reason))
@@ -208,7 +208,7 @@ class LocalExecutor:
         """End what left the attempt's group; note it with the ``members`` that did not end."""
         private, children = active.place.private, self._children()
         others = await self._leftovers.end(active.key, private, children, child=child)
-        active.left = tuple(name_of(pid) for pid in sorted({*members, *others}))
+        active.left = tuple(describe_process(pid) for pid in sorted({*members, *others}))
 
     def _children(self) -> set[int]:
         found = (active.handle for active in self.pool.running())
@@ -303,7 +303,7 @@ class LocalExecutor:
         handle = None
         if found.finding is Finding.RUNNING and found.process is not None:
             handle = active.handle = self._generator.attach(found.process)
-            active.began = self._store.clock.uptime() - age(found.process.started)
+            active.began = self._store.clock.uptime() - process_age(found.process.started)
         if handle is None:
             active.past = True
             if found.finding is Finding.GONE and active.record.cancel_requested:
@@ -342,11 +342,11 @@ class LocalExecutor:
 
 def _remember(active: Attempt) -> None:
     """Find out from the attempt's record and files what its former launcher knew."""
-    active.since = started_at(active.record) or attempt_files.file_time(
+    active.since = recorded_start_time(active.record) or attempt_files.file_time(
         active.place, attempt_files.START
     )
     active.stop = attempt_files.read_stop_reason(active.place)
-    active.failed = failure_until(f"{active.place.private}/{OUTBOX}", active.read)
+    active.failed = failure_before(f"{active.place.private}/{OUTBOX}", active.read)
 
 
 def _not_started(active: Attempt) -> AttemptOutcome | None:
@@ -358,7 +358,7 @@ def _not_started(active: Attempt) -> AttemptOutcome | None:
     place = active.place
     if attempt_files.has_started(place):
         return None
-    trouble = trouble_writing(place.root)
+    trouble = write_error(place.root)
     if trouble is not None:
         raise LauncherError(
             f"run {active.key} cannot be started: {place.private} cannot be written: {trouble}",
@@ -370,7 +370,7 @@ def _not_started(active: Attempt) -> AttemptOutcome | None:
 
 def _check_room(active: Attempt) -> None:
     """Raise LauncherError if it is for lack of room that an exit record stays empty."""
-    if trouble_writing(active.place.root) is not None:
+    if write_error(active.place.root) is not None:
         raise LauncherError(
             f"run {active.key} has ended, but its exit record cannot be written",
             hint=f"Is the disk full? It waits for room in {active.place.run}; "

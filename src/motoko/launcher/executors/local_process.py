@@ -19,7 +19,7 @@ from motoko.runtime.processes import (
     is_alive,
     signal_group,
 )
-from motoko.runtime.signals import changeable
+from motoko.runtime.signals import changeable_signals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +74,7 @@ class BashLauncher:
             setsid=True,
             setsigmask=[],
             # Scripts rely on the default actions: a pipeline on SIGPIPE, which Python ignores.
-            setsigdef=changeable(),
+            setsigdef=changeable_signals(),
         )
         return LocalProcess(pid)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from motoko.launcher.claiming import Terms
+    from motoko.core.run_options import RunOptions
     from motoko.launcher.run_directory import AttemptPaths, ScriptFile
     from motoko.runtime.processes import ProcessIdentity
 
@@ -19,7 +19,7 @@ class LaunchSpec:
 
     place: AttemptPaths
     script: ScriptFile
-    terms: Terms
+    terms: RunOptions
     variables: Mapping[str, str]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.claiming import AttemptOutcome
+from motoko.launcher.outcome import AttemptOutcome
 from motoko.launcher.schedulers.slurm.states import JobPhase, condition, explain, never_starts
 
 # A file written on another node may be seen here only after so many seconds: by default NFS

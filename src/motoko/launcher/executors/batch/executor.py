@@ -13,7 +13,6 @@ import anyio.lowlevel
 from motoko.core.states import Lifecycle
 from motoko.launcher import attempt_files
 from motoko.launcher.attempts import AttemptEnd
-from motoko.launcher.claiming import AttemptOutcome
 from motoko.launcher.executors.batch.decide import FILES_LAG, AttemptState, decide
 from motoko.launcher.executors.batch.observe import ObservedAttempt, began_at, observe
 from motoko.launcher.executors.batch.orphan_jobs import find_orphans
@@ -24,8 +23,9 @@ from motoko.launcher.executors.batch.submission_marks import (
     write_stop_reasons,
 )
 from motoko.launcher.executors.batch.submit import Submitter
-from motoko.launcher.harvest import failure_until
-from motoko.launcher.preparation import IN_THE_WAY, SOON
+from motoko.launcher.harvest import failure_before
+from motoko.launcher.outcome import AttemptOutcome
+from motoko.launcher.preparation import DIRECTORY_IN_USE, REQUEUE_SECONDS
 from motoko.launcher.schedulers.slurm.queries import task_id
 from motoko.runtime import fault_points
 from motoko.storage.threads import run_in_thread
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from motoko.launcher.executors.batch.decide import Decision, JobStatus, Observation
     from motoko.launcher.executors.batch.queue_client import QueueClient, QueueSnapshot
     from motoko.launcher.executors.batch.submission_files import Submission
-    from motoko.launcher.starts import Starts
+    from motoko.launcher.start_notes import StartNotes
     from motoko.storage.store import WorkflowStore
 
 QUICK: Final = 0.5  # seconds between looks while things change
@@ -69,7 +69,7 @@ class BatchExecutor:
         *,
         owner: str,
         root: Path,
-        starts: Starts,
+        starts: StartNotes,
         lag: float = FILES_LAG,
     ) -> None:
         self.pool = pool
@@ -140,7 +140,7 @@ class BatchExecutor:
 
     def _not_begun(self, active: Attempt, ending: AttemptOutcome | None) -> None:
         if ending is None:
-            self._again(active, IN_THE_WAY, later=SOON)
+            self._again(active, DIRECTORY_IN_USE, later=REQUEUE_SECONDS)
         else:
             self._over(active, None, ending=ending)
 
@@ -461,4 +461,4 @@ def _known(active: Attempt) -> AttemptState:
 def _remember(active: Attempt) -> None:
     active.since = began_at(active)
     active.stop = attempt_files.read_stop_reason(active.place)
-    active.failed = failure_until(f"{active.place.private}/{OUTBOX}", active.read)
+    active.failed = failure_before(f"{active.place.private}/{OUTBOX}", active.read)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from motoko.launcher import attempt_files
-from motoko.launcher.attempts import started_at
+from motoko.launcher.attempts import recorded_start_time
 from motoko.launcher.executors.batch.decide import Observation
 from motoko.launcher.executors.batch.submission_files import again_file
 from motoko.launcher.schedulers.slurm.states import JobPhase
@@ -57,7 +57,7 @@ def _sight(question: ObservedAttempt) -> Observation:
         if word is not None and not word.condition.is_end:
             return seen
         gone = os.path.islink(place.private) or not os.path.isdir(place.private)
-        return replace(seen, fault=attempt_files.record_missing(place), gone=gone)
+        return replace(seen, fault=attempt_files.describe_missing_exit(place), gone=gone)
     # Whatever somebody wrote into its exit record. Processes of other machines are not seen.
     if attempt_files.read_evidence(place)[0].alive:
         return seen
@@ -66,7 +66,7 @@ def _sight(question: ObservedAttempt) -> Observation:
 
 def began_at(active: Attempt) -> float | None:
     """Return when the attempt began, None if it did not: by the database, or its start file."""
-    recorded = started_at(active.record)
+    recorded = recorded_start_time(active.record)
     if recorded is not None or not attempt_files.has_started(active.place):
         return recorded
     return (

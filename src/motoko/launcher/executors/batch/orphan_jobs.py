@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from motoko.launcher.attempt_files import START, TAKEN
+from motoko.launcher.attempt_files import RECLAIMED_PREFIX, START
 from motoko.launcher.executors.batch.submission_files import owner_of
 from motoko.launcher.run_directory import PRIVATE, read_marker
 from motoko.runtime.untrusted_files import read_file
@@ -39,4 +39,4 @@ def _taken_back(attempt: str) -> bool:
     if not os.path.isdir(attempt):
         # Moved aside by a later attempt, unless it cannot be seen from here.
         return read_marker(attempt.rpartition(f"/{PRIVATE}/")[0]) is not None
-    return read_file(f"{attempt}/{START}").text.startswith(TAKEN)
+    return read_file(f"{attempt}/{START}").text.startswith(RECLAIMED_PREFIX)

@@ -36,7 +36,7 @@ from motoko.launcher.schedulers.slurm.submit import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from motoko.launcher.claiming import Terms
+    from motoko.core.run_options import RunOptions
     from motoko.launcher.executors.batch.submission_files import Submission
     from motoko.launcher.schedulers.slurm.commands import CommandRunner
 
@@ -93,7 +93,7 @@ class QueueClient:
         self._site: SiteConfig | None = None
         self._silent = False
 
-    async def submit(self, batch: Submission, terms: Terms, name: str) -> SubmitResult:
+    async def submit(self, batch: Submission, terms: RunOptions, name: str) -> SubmitResult:
         """Have the scheduler take a batch. LauncherError if there is no scheduler at all."""
         directory = str(batch.directory)
         try:

@@ -20,12 +20,12 @@ from motoko.errors import LauncherError
 from motoko.launcher.executors.local_process import WRAPPER, command, passable
 from motoko.launcher.schedulers.slurm.script import batch_script, task_script
 from motoko.runtime.files import PRIVATE_FILE, private_directory, write_atomic
-from motoko.runtime.untrusted_files import read_file, trouble_writing
+from motoko.runtime.untrusted_files import read_file, write_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from motoko.launcher.claiming import Terms
+    from motoko.core.run_options import RunOptions
     from motoko.launcher.executors.process_handle import LaunchSpec
 
 JOB: Final = "job"
@@ -96,7 +96,7 @@ def write_submission(
         except (OSError, ValueError) as error:  # ValueError: no file can hold its options
             # This task finds no script, and fails; the others are not concerned.
             log.warning("%s cannot be written to: %s", private, error)
-            if trouble_writing(order.place.root) is not None:
+            if write_error(order.place.root) is not None:
                 raise LauncherError(
                     f"{private} cannot be written: {error}",
                     hint="Is the disk full? Start the launcher again when this is put right.",
@@ -154,7 +154,7 @@ def remove_batch(batch: Submission) -> None:
         again_file(batch.directory, index).unlink(missing_ok=True)
 
 
-def group_key(terms: Terms) -> tuple[object, ...]:
+def group_key(terms: RunOptions) -> tuple[object, ...]:
     """Return what must be equal for runs to go into one submission."""
     return (
         terms.nproc, terms.timeout, terms.slurm_options, terms.bash_options, terms.module,

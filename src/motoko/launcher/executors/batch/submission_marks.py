@@ -10,7 +10,7 @@ from motoko.errors import LauncherError
 from motoko.launcher import attempt_files
 from motoko.launcher.executors.batch.submission_files import again_file
 from motoko.launcher.run_directory import reclaim_start_file
-from motoko.runtime.untrusted_files import trouble_writing
+from motoko.runtime.untrusted_files import write_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +32,7 @@ def block_start(place: AttemptPaths) -> bool:
     except LauncherError:
         log.debug("%s is a later attempt's by now", place.run)
     except OSError as error:
-        if trouble_writing(place.root) is not None:
+        if write_error(place.root) is not None:
             raise LauncherError(
                 f"{place.private} cannot be written: {error.strerror or error}",
                 hint="Is the disk full? Start the launcher again when this is put right.",

@@ -14,8 +14,8 @@ import anyio
 
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError
-from motoko.launcher.claiming import AttemptOutcome
 from motoko.launcher.executors.batch.submission_files import group_key, note_job, write_submission
+from motoko.launcher.outcome import AttemptOutcome
 from motoko.launcher.preparation import PrepareFailure, RunNotStartable, prepare_attempt
 from motoko.launcher.run_directory import AttemptSuperseded
 from motoko.launcher.schedulers.slurm.submit import SubmitFailure
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from motoko.launcher.executors.batch.queue_client import QueueClient
     from motoko.launcher.executors.batch.submission_files import Submission
     from motoko.launcher.executors.process_handle import LaunchSpec
-    from motoko.launcher.starts import Starts
+    from motoko.launcher.start_notes import StartNotes
     from motoko.storage.store import WorkflowStore
 
 LATER: Final = 30.0  # seconds until runs that the scheduler would not take now are tried again
@@ -61,7 +61,7 @@ class Submitter:
         *,
         owner: str,
         root: Path,
-        starts: Starts,
+        starts: StartNotes,
     ) -> None:
         self._store = store
         self._desk = desk
@@ -157,7 +157,7 @@ class Submitter:
 
 
 def _prepare_all(
-    store: WorkflowStore, actives: Sequence[Attempt], starts: Starts
+    store: WorkflowStore, actives: Sequence[Attempt], starts: StartNotes
 ) -> list[LaunchSpec | PrepareFailure]:
     return [prepare_attempt(store, active, starts) for active in actives]
 

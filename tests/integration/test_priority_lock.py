@@ -18,7 +18,7 @@ from motoko.core.edits import SetFields
 from motoko.core.parameter_space import job_identity, run_identity
 from motoko.core.records import RunKey, RunRecord
 from motoko.errors import ConflictError
-from motoko.runtime.file_lock import is_held
+from motoko.runtime.file_lock import is_recently_locked
 from motoko.server.lifecycle import stop_server
 from motoko.storage import contention
 from motoko.storage.contention import PriorityLock
@@ -44,10 +44,10 @@ from pathlib import Path
 from motoko.core.changes import EditRun
 from motoko.core.edits import SetFields
 from motoko.core.records import RunKey
-from motoko.server.state_dir import StateDirectory
+from motoko.server.state_dir import StateDir
 from motoko.storage.session import Session
-from motoko.storage.store import Store
-database = Store(StateDirectory.of(Path(sys.argv[1])), {}).database
+from motoko.storage.store import WorkflowStore
+database = WorkflowStore(StateDir.of(Path(sys.argv[1])), {}).database
 session = Session(database)
 n = 0
 while True:
@@ -62,9 +62,9 @@ while True:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from motoko.storage.contention import CONFLICTS, Turn
-turn = Turn(Path(sys.argv[1]))
-turn.wait(CONFLICTS)
+from motoko.storage.contention import COMMIT_CONFLICTS, PriorityLock
+turn = PriorityLock(Path(sys.argv[1]))
+turn.wait(COMMIT_CONFLICTS)
 print("taken", flush=True)
 time.sleep(60)
 """
@@ -121,7 +121,9 @@ class Intruder:
     def intrude(self) -> None:
         thread = threading.Thread(target=self._commit, args=(next(self._numbers),))
         self._threads.append(thread)
-        gives_way = self._turn is not None and is_held(self._turn, at_most=contention.HOLD)
+        gives_way = self._turn is not None and is_recently_locked(
+            self._turn, at_most=contention.HOLD
+        )
         thread.start()
         thread.join(0.3 if gives_way else 60.0)
 
@@ -143,7 +145,7 @@ def test_a_commit_that_met_conflicts_goes_first(
 ) -> None:
     keys = create(store, 3)
     store.database.patience = 60.0
-    intruder = Intruder(store.database, keys[0], state.turn)
+    intruder = Intruder(store.database, keys[0], state.commit_lock)
     session = Session(store.database)
     edit(session, keys, mark=1)
     with monkeypatch.context() as patch:
@@ -151,7 +153,7 @@ def test_a_commit_that_met_conflicts_goes_first(
         patch.setattr(session, "_check_guard", intruder.intrude)
         session.commit()
     commits = intruder.finish()
-    assert commits == contention.CONFLICTS + 1
+    assert commits == contention.COMMIT_CONFLICTS + 1
     session.refresh()
     assert session.run(keys[0]).fields == {"mark": 1, "intruder": commits}
     session.close()
@@ -208,7 +210,7 @@ def waiting(path: Path, conflicts: int) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("conflicts", [0, contention.CONFLICTS])
+@pytest.mark.parametrize("conflicts", [0, contention.COMMIT_CONFLICTS])
 def test_a_turn_ends_with_the_process_that_has_it(
     holder: subprocess.Popen[str], tmp_path: Path, conflicts: int
 ) -> None:
@@ -220,7 +222,7 @@ def test_a_turn_ends_with_the_process_that_has_it(
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("conflicts", [0, contention.CONFLICTS])
+@pytest.mark.parametrize("conflicts", [0, contention.COMMIT_CONFLICTS])
 @pytest.mark.usefixtures("holder")
 def test_nobody_waits_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflicts: int
@@ -235,18 +237,18 @@ def test_a_turn_that_cannot_be_had_is_done_without(tmp_path: Path) -> None:
     for path in (tmp_path / "missing" / "turn", tmp_path):
         with PriorityLock(path) as turn:
             turn.wait(0)
-            turn.wait(contention.CONFLICTS)
+            turn.wait(contention.COMMIT_CONFLICTS)
 
 
 def test_each_attempt_is_waited_for_anew(tmp_path: Path) -> None:
     path = tmp_path / "turn"
     long_ago = time.time() - 2 * contention.HOLD
     with PriorityLock(path) as turn:
-        for conflicts in range(contention.CONFLICTS, contention.CONFLICTS + 3):
+        for conflicts in range(contention.COMMIT_CONFLICTS, contention.COMMIT_CONFLICTS + 3):
             turn.wait(conflicts)
-            assert is_held(path, at_most=contention.HOLD)
+            assert is_recently_locked(path, at_most=contention.HOLD)
             os.utime(path, (long_ago, long_ago))
-            assert not is_held(path, at_most=contention.HOLD)
+            assert not is_recently_locked(path, at_most=contention.HOLD)
 
 
 def test_conflicts_are_still_an_error_where_nobody_gives_way(
@@ -254,7 +256,7 @@ def test_conflicts_are_still_an_error_where_nobody_gives_way(
 ) -> None:
     keys = create(store, 1)
     store.database.patience = 0.5
-    monkeypatch.setattr(contention, "is_held", lambda path, at_most: False)
+    monkeypatch.setattr(contention, "is_recently_locked", lambda path, at_most: False)
     intruder = Intruder(store.database, keys[0], None)
     session = Session(store.database)
     edit(session, keys, mark=1)

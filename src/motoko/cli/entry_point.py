@@ -79,9 +79,9 @@ def _leave(status: int) -> int:
 
 
 def _command(argv: Sequence[str]) -> int:
-    from motoko.runtime.signals import reset_needed
+    from motoko.runtime.signals import reset_required
 
-    reset_needed()
+    reset_required()
     with _ended_at_once():
         args = parse(build_parser(), argv)
     args.motoko_argv = list(argv)

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.runtime.descendants import (
-    adopted,
-    collect,
-    ended_among,
+    adopted_children,
+    describe_process,
+    exited_children,
     is_subreaper,
-    name_of,
-    of_attempt,
+    processes_of_attempt,
+    reap,
 )
 from motoko.runtime.processes import is_alive
 from motoko.storage.threads import run_in_thread
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from motoko.runtime.processes import ProcessIdentity
 
 KILL_SECONDS: Final = 5.0
-FIRST_LOOK: Final = 0.01
-LAST_LOOK: Final = 0.2
+FIRST_POLL_SECONDS: Final = 0.01
+LAST_POLL_SECONDS: Final = 0.2
 
 log = logging.getLogger(__name__)
 
 
-class Leftovers:
+class OrphanProcesses:
     """Finds and ends them; a process that adopts orphans finds them at once."""
 
     def __init__(self, grace: float) -> None:
@@ -56,12 +56,12 @@ class Leftovers:
         this process. ``child``: the attempt's wrapper was one.
         """
         if child and self._adopts:
-            orphans = adopted(known)
-            if not orphans or not of_attempt(private, orphans):
+            orphans = adopted_children(known)
+            if not orphans or not processes_of_attempt(private, orphans):
                 return []
-        left = await run_in_thread(partial(of_attempt, private))
+        left = await run_in_thread(partial(processes_of_attempt, private))
         if left:
-            names = ", ".join(name_of(process.pid) for process in left)
+            names = ", ".join(describe_process(process.pid) for process in left)
             log.info("run %s: ending what it left behind: %s", key, names)
         for number, seconds in ((signal.SIGTERM, self._grace), (signal.SIGKILL, KILL_SECONDS)):
             left = await self._end(private, left, number, seconds)
@@ -70,7 +70,7 @@ class Leftovers:
     async def _end(
         self, private: str, left: list[ProcessIdentity], number: signal.Signals, seconds: float
     ) -> list[ProcessIdentity]:
-        pause, told = FIRST_LOOK, set[int]()
+        pause, told = FIRST_POLL_SECONDS, set[int]()
         with anyio.move_on_after(seconds):
             while left:
                 for process in left:
@@ -78,10 +78,10 @@ class Leftovers:
                         told.add(process.pid)
                         _signal(process, number)
                 await anyio.sleep(pause)
-                pause = min(2 * pause, LAST_LOOK)
+                pause = min(2 * pause, LAST_POLL_SECONDS)
                 # Once more: a process may have started another one meanwhile.
-                left = await run_in_thread(partial(of_attempt, private))
-        collect(told)
+                left = await run_in_thread(partial(processes_of_attempt, private))
+        reap(told)
         return left
 
     def collect(self, known: Collection[int]) -> None:
@@ -89,8 +89,8 @@ class Leftovers:
 
         Whoever started one of this process's own children has collected it by then.
         """
-        ended = ended_among(adopted(known)) if self._adopts else set[int]()
-        collect(ended & self._ended)
+        ended = exited_children(adopted_children(known)) if self._adopts else set[int]()
+        reap(ended & self._ended)
         self._ended = ended
 
 

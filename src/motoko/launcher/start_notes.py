@@ -28,18 +28,20 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-STARTS: Final = "starts"
-NOTES: Final = "notes"
-TAKEN: Final = ".taken"  # ends the name of the directory of a launcher whose attempts were taken
-MOST: Final = 2**16  # bytes, after which only what is still wanted is kept
-READ: Final = 16 * MOST
+DIRECTORY_NAME: Final = "starts"
+FILE_NAME: Final = "notes"
+FENCED_SUFFIX: Final = (
+    ".taken"  # ends the name of the directory of a launcher whose attempts were taken
+)
+TRIM_BYTES: Final = 2**16  # bytes, after which only what is still wanted is kept
+READ_LIMIT: Final = 16 * TRIM_BYTES
 
 
-class Starts:
+class StartNotes:
     """The notes of all launchers of a workflow; ``owner`` writes its own. Blocks."""
 
     def __init__(self, state: Path, owner: str) -> None:
-        self._directory = state / STARTS
+        self._directory = state / DIRECTORY_NAME
         self._owner = owner
         self._own = self._directory / owner
         self._size = 0
@@ -72,10 +74,10 @@ class Starts:
 
         Fenced as in ``check``.
         """
-        if self._size > MOST:
+        if self._size > TRIM_BYTES:
             content = "".join(f"{token}\n" for token in wanted).encode()
             with self._checked():
-                write_atomic(self._own / NOTES, content)
+                write_atomic(self._own / FILE_NAME, content)
             self._size = len(content)
 
     def note(self, token: str) -> None:
@@ -85,7 +87,7 @@ class Starts:
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         with self._checked():
-            descriptor = os.open(self._own / NOTES, flags, PRIVATE_FILE)
+            descriptor = os.open(self._own / FILE_NAME, flags, PRIVATE_FILE)
             try:
                 self._size += os.write(descriptor, f"{token}\n".encode())
             finally:
@@ -106,7 +108,7 @@ class Starts:
         try:
             for name in set(os.listdir(self._directory)).intersection(launchers):
                 with contextlib.suppress(FileNotFoundError):
-                    os.rename(self._directory / name, self._directory / f"{name}{TAKEN}")
+                    os.rename(self._directory / name, self._directory / f"{name}{FENCED_SUFFIX}")
         except OSError as error:
             raise LauncherError(
                 f"attempts of former launchers cannot be taken over: {error}",
@@ -116,8 +118,9 @@ class Starts:
     def has(self, launcher: str, token: str) -> bool:
         """Return whether a launcher noted an attempt."""
         return any(
-            token in read_file(self._directory / name / NOTES, limit=READ).text.split("\n")
-            for name in (launcher, f"{launcher}{TAKEN}")
+            token
+            in read_file(self._directory / name / FILE_NAME, limit=READ_LIMIT).text.split("\n")
+            for name in (launcher, f"{launcher}{FENCED_SUFFIX}")
         )
 
     def others(self) -> set[str]:
@@ -126,10 +129,10 @@ class Starts:
             found = os.listdir(self._directory)
         except OSError:
             return set()
-        return {name.removesuffix(TAKEN) for name in found} - {self._owner}
+        return {name.removesuffix(FENCED_SUFFIX) for name in found} - {self._owner}
 
     def forget(self, launchers: Collection[str]) -> None:
         """Remove the notes of launchers without active attempts; these start no more."""
         for name in launchers:
-            for directory in (name, f"{name}{TAKEN}"):
+            for directory in (name, f"{name}{FENCED_SUFFIX}"):
                 shutil.rmtree(self._directory / directory, ignore_errors=True)

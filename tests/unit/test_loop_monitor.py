@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.errors import LeaseHeld
-from motoko.orchestrator.blocking import LoopBlockMonitor
+from motoko.orchestrator.loop_monitor import LoopBlockMonitor
 from motoko.storage import leases
 from motoko.storage.leases import Lease
 from motoko.storage.session import Session, run_transaction
@@ -37,7 +37,7 @@ async def test_a_lease_is_renewed_while_the_loop_is_blocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
-    monkeypatch.setattr(leases, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "CHECK_SECONDS", 0.01)
     store = memory_store({}, directory=tmp_path)
     session = Session(store.database)
     mine = Lease(store, "a")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunKey
     from motoko.storage.store import WorkflowStore
 
-OWNER_MAY_ALL: Final = 0o700
+OWNER_RIGHTS: Final = 0o700
 BATCH: Final = 500  # runs whose removal is noted in one commit
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Obstacle:
         return f"{self.path}: {self.reason}"
 
 
-def directories(root: Path, run_id: int) -> list[Path]:
+def run_directories(root: Path, run_id: int) -> list[Path]:
     """Return the directories of a run: the present one, and those of former attempts."""
     ours = re.compile(rf"run-{run_id}(\.(attempt|before)-.*)?")
     if not root.is_dir():
@@ -52,23 +52,23 @@ def directories(root: Path, run_id: int) -> list[Path]:
     return sorted(path for path in root.glob(f"run-{run_id}*") if ours.fullmatch(path.name))
 
 
-def obstacles(root: Path, run_id: int) -> list[Obstacle]:
+def find_obstacles(root: Path, run_id: int) -> list[Obstacle]:
     """Return what would keep the directories of a run from being removed, one of each directory.
 
     Directories of this user that are write-protected are opened, so they are no obstacle.
     """
-    found = directories(root, run_id)
+    found = run_directories(root, run_id)
     if found and not os.access(root, os.W_OK | os.X_OK):
         return [Obstacle(str(root), _reason(str(root)))]
     return [fault for path in found for fault in islice(_obstacles(path), 1)]
 
 
-def sweep(store: WorkflowStore) -> list[Obstacle]:
+def remove_pending(store: WorkflowStore) -> list[Obstacle]:
     """Remove the directories of all deleted runs; returns what could not be removed.
 
     Blocks. The runs concerned stay pending, and the next sweep tries again.
     """
-    with store.script.view() as session:
+    with store.autocommit_scope.read() as session:
         pending = [k for k in session.tables.pending_removals() if k.study in store.studies]
     left: list[Obstacle] = []
     for start in range(0, len(pending), BATCH):
@@ -79,25 +79,25 @@ def sweep(store: WorkflowStore) -> list[Obstacle]:
             if not problems:
                 gone.append(key)
         if gone:
-            store.database.submit(_forgetting(store, gone)).result()
+            store.database.submit(_forget(store, gone)).result()
     return left
 
 
-def sweep_quietly(store: WorkflowStore) -> None:
+def remove_pending_and_log(store: WorkflowStore) -> None:
     """Sweep, and log what could not be removed."""
-    for fault in sweep(store):
+    for fault in remove_pending(store):
         log.warning("the directory of a deleted run cannot be removed: %s", fault)
 
 
-def _forgetting(store: WorkflowStore, gone: list[RunKey]) -> Callable[[], None]:
+def _forget(store: WorkflowStore, gone: list[RunKey]) -> Callable[[], None]:
     def forget() -> None:
-        run_transaction(store.database, lambda tables: tables.forget_removals(gone))
+        run_transaction(store.database, lambda tables: tables.complete_removals(gone))
 
     return forget
 
 
 def _remove(root: Path, run_id: int) -> Iterator[Obstacle]:
-    for path in directories(root, run_id):
+    for path in run_directories(root, run_id):
         fault_points.point("removal.before_directory")
         try:
             problems = list(_obstacles(path))
@@ -149,9 +149,9 @@ def _obstacles(path: Path) -> Iterator[Obstacle]:
 def _open(directory: str, found: os.stat_result) -> None:
     """Give the owner all rights on a directory of this user that lacks them."""
     mode = stat.S_IMODE(found.st_mode)
-    if found.st_uid == os.geteuid() and mode & OWNER_MAY_ALL != OWNER_MAY_ALL:
+    if found.st_uid == os.geteuid() and mode & OWNER_RIGHTS != OWNER_RIGHTS:
         with contextlib.suppress(OSError):  # reported by whoever looks at the rights
-            os.chmod(directory, mode | OWNER_MAY_ALL)
+            os.chmod(directory, mode | OWNER_RIGHTS)
 
 
 def _reason(path: str) -> str:

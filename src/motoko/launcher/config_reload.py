@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     Stamps: TypeAlias = tuple[tuple[int, ...], ...]
 
-FRESH_SECONDS: Final = 1.0  # a file written so lately may change again under the same times
+SETTLE_SECONDS: Final = 1.0  # a file written so lately may change again under the same times
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Reloader:
+class ConfigReloader:
     """Reads ``motoko.yaml`` and every ``bd.yaml`` again when one of them has changed.
 
     ``read`` reads them, and raises MotokoError where they are wrong. ``apply`` is called with a
@@ -64,14 +64,14 @@ class Reloader:
     def _stamps(self) -> Stamps:
         directories = [self.config.directory / name for name in self.config.task_managers]
         files = [self.config.path, *directories, *(path / STUDY_FILE for path in directories)]
-        return tuple(map(_stamp, map(str, files)))
+        return tuple(map(_file_stamp, map(str, files)))
 
     def _is_fresh(self, stamps: Stamps) -> bool:
         now = self.clock.now()
-        return any(abs(now - stamp[0] / 1e9) < FRESH_SECONDS for stamp in stamps if stamp)
+        return any(abs(now - stamp[0] / 1e9) < SETTLE_SECONDS for stamp in stamps if stamp)
 
 
-def _stamp(path: str) -> tuple[int, ...]:
+def _file_stamp(path: str) -> tuple[int, ...]:
     """Return what changes with a file; empty if there is none."""
     try:
         found = os.stat(path)

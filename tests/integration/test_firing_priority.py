@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.orchestrator import right_of_way
-from motoko.orchestrator.right_of_way import HOLD, URGENT, FiringPriority
-from motoko.runtime.file_lock import FileLock, is_held
+from motoko.runtime.file_lock import FileLock, is_recently_locked
+from motoko.storage import contention
+from motoko.storage.contention import FIRING_CONFLICTS, HOLD, FiringPriority
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,35 +39,35 @@ async def test_others_stand_back_until_it_is_given_back(path: Path) -> None:
         assert await gets_it(other, 0)
         assert list(path.parent.iterdir()) == []  # as long as nobody needs it nothing is there
         with FiringPriority(path) as urgent:
-            await urgent.wait(URGENT)
+            await urgent.wait(FIRING_CONFLICTS)
             assert not await gets_it(other, 0)
-            assert await gets_it(urgent, URGENT + 1)
+            assert await gets_it(urgent, FIRING_CONFLICTS + 1)
         assert await gets_it(other, 0)
 
 
 async def test_of_two_that_need_it_one_has_it(path: Path) -> None:
     with FiringPriority(path) as second:
         with FiringPriority(path) as first:
-            await first.wait(URGENT)
-            waiting = asyncio.create_task(second.wait(URGENT))
+            await first.wait(FIRING_CONFLICTS)
+            waiting = asyncio.create_task(second.wait(FIRING_CONFLICTS))
             await asyncio.sleep(0.6)  # longer than any pause after a conflict
             assert not waiting.done()
         await waiting
-        assert is_held(path, at_most=HOLD)
-    assert not is_held(path, at_most=HOLD)
+        assert is_recently_locked(path, at_most=HOLD)
+    assert not is_recently_locked(path, at_most=HOLD)
 
 
 async def test_who_goes_on_for_long_gives_it_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(right_of_way, "HOLD", 0.2)
+    monkeypatch.setattr(contention, "HOLD", 0.2)
     with FiringPriority(path) as urgent, FiringPriority(path) as other:
-        await urgent.wait(URGENT)
+        await urgent.wait(FIRING_CONFLICTS)
         await asyncio.sleep(0.3)
         with FileLock(path, timeout=0):  # nobody has it
             pass
-        await other.wait(URGENT)
-        assert is_held(path, at_most=HOLD)
+        await other.wait(FIRING_CONFLICTS)
+        assert is_recently_locked(path, at_most=HOLD)
 
 
 async def test_who_was_stopped_with_it_holds_up_nobody(path: Path) -> None:
@@ -81,4 +81,4 @@ async def test_who_was_stopped_with_it_holds_up_nobody(path: Path) -> None:
 async def test_where_there_is_no_place_for_it_everybody_goes_on(path: Path) -> None:
     with FiringPriority(path / "missing" / "lock") as way:
         # Before its call it pauses, as after any conflict, for up to half a second.
-        await asyncio.wait_for(way.wait(URGENT), HOLD / 2)
+        await asyncio.wait_for(way.wait(FIRING_CONFLICTS), HOLD / 2)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from motoko.errors import StorageError
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.file_lock import FileLock
-from motoko.runtime.processes import Standing, current, standing
+from motoko.runtime.processes import Liveness, current, liveness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,18 +33,18 @@ def services_lock(state: StateDir, *, timeout: float = LOCK_SECONDS) -> FileLock
     )
 
 
-def mark_file(state: StateDir, what: str) -> Path:
+def temporary_marker(state: StateDir, what: str) -> Path:
     """Return the file that exists while the server or the launcher is temporary."""
     return state.path / f"temporary-{what}"
 
 
-def keep(state: StateDir) -> None:
+def detach_services(state: StateDir) -> None:
     """Have server and launcher outlive those that use them now."""
     for what in (SERVER, LAUNCHER):
-        mark_file(state, what).unlink(missing_ok=True)
+        temporary_marker(state, what).unlink(missing_ok=True)
 
 
-def others(state: StateDir) -> list[int]:
+def other_users(state: StateDir) -> list[int]:
     """Return the pids of the other living processes of this machine that work with a workflow."""
     found = []
     for path in sorted((state.path / "users").glob("*.json")):
@@ -53,15 +53,15 @@ def others(state: StateDir) -> list[int]:
         if record is not None and file.owner_alive():
             if not record.process.is_same(current()):
                 found.append(record.process.pid)
-        elif record is None or standing(record.process) is Standing.DEAD:
+        elif record is None or liveness(record.process) is Liveness.DEAD:
             path.unlink(missing_ok=True)
     return found
 
 
-def is_deserted(state: StateDir) -> bool:
+def is_unused(state: StateDir) -> bool:
     """Return whether this launcher is temporary and nobody works with the workflow any more."""
     try:
-        lasting = mark_file(state, LAUNCHER).read_text()
+        lasting = temporary_marker(state, LAUNCHER).read_text()
     except FileNotFoundError:
         return False
-    return current().label not in lasting.split() and not others(state)
+    return current().label not in lasting.split() and not other_users(state)

@@ -1,0 +1,256 @@
+"""Evaluate conditions when something changes, and fire what is due."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from motoko.core.firing import ConditionKind, EventSpec
+from motoko.orchestrator.change_listener import ChangeListener
+from motoko.orchestrator.condition_poller import ConditionPoller
+from motoko.orchestrator.conditions import Matches, Truth, evaluate_constraint
+from motoko.orchestrator.failures import FailureTracker
+from motoko.orchestrator.firing_executor import FiringExecutor, FiringHistory, load_history
+from motoko.storage.query import count_active_runs, failed_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from motoko.core.firing import Firing
+    from motoko.core.records import RunRecord
+    from motoko.orchestrator.actions import Action
+    from motoko.orchestrator.change_listener import ChangeSet
+    from motoko.orchestrator.execution_context import ExecutionContext
+    from motoko.orchestrator.firing_executor import FiringId
+    from motoko.storage.session import Session
+
+# Seconds that firings of constraints get before Python conditions are evaluated.
+FIRING_HEAD_START: Final = 0.004
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionResults:
+    """The results of one evaluation of all constraints.
+
+    ``histories``, ``new``: of events that were registered since the last one. ``failures`` and
+    ``active_runs``, a number, are known only if everything was evaluated.
+    """
+
+    matches: list[Matches]
+    histories: list[FiringHistory]
+    new: set[str]
+    failures: list[RunRecord]
+    active_runs: int | None
+
+
+class EventDispatcher:
+    """Feeds changes and condition results to the firing engine, and starts its firings.
+
+    ``active_runs``: their number when everything was last evaluated.
+    """
+
+    def __init__(
+        self, context: ExecutionContext, *, poll_interval: float, safety_poll: float | None
+    ) -> None:
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self.listener = ChangeListener(
+            context.store, safety_poll=safety_poll, start_evaluation=self._start_evaluation
+        )
+        self._poller = ConditionPoller(
+            context,
+            poll_interval,
+            on_result=self.on_condition_result,
+            on_evaluated=self.schedule_fire_due,
+        )
+        self.failures = FailureTracker(context, self.listener, lambda: self._poller.is_idle)
+        self._executor = FiringExecutor(context, self.failures, on_end=self.fire_due)
+        self._new: set[str] = set()
+        self._evaluated: set[str] = set()
+        self._scheduled = False
+        self._timer = asyncio.Event()
+        self._observers: set[Callable[[], None]] = set()
+        self.active_runs = 0
+
+    def close(self) -> None:
+        """Close the session that conditions read through."""
+        self._poller.close()
+
+    # -- registering -----------------------------------------------------------------------
+
+    def register(self, action: Action) -> None:
+        """Add an action, from any thread; its open firings of an earlier start resume."""
+        self._context.actions[action.id] = action
+        event = EventSpec(action.id, action.studies, action.kind, action.once)
+        self._loop.call_soon_threadsafe(self._register, event)
+
+    def _register(self, event: EventSpec) -> None:
+        self._context.engine.register(event)
+        self._new.add(event.name)
+        self._evaluated.discard(event.name)
+        self.publish_events()
+        self.listener.reevaluate()
+
+    def publish_events(self) -> None:
+        """Publish the registered events in the lease's report."""
+        if not self._context.single:
+            self._context.lease.report_events(sorted(self._context.actions))
+
+    # -- changes ---------------------------------------------------------------------------
+
+    def _start_evaluation(self) -> Callable[[Session, ChangeSet], Callable[[], None]]:
+        new, self._new = self._new, set()
+        return partial(self._evaluate_changes, list(self._context.actions.values()), new)
+
+    def _evaluate_changes(
+        self, actions: list[Action], new: set[str], session: Session, changes: ChangeSet
+    ) -> Callable[[], None]:
+        """Evaluate all constraints in a thread; return what applies the results on the loop."""
+        run_name, everything = self._context.run_name, changes.everything
+        matches: list[Matches] = []
+        for action in actions:
+            if action.kind is ConditionKind.CONSTRAINT:
+                full = action.id in new
+                matches += evaluate_constraint(session, action, changes, run_name, full=full)
+        histories = [load_history(session, run_name, a) for a in actions if a.id in new]
+        failures = failed_records(session, run_name) if everything else []
+        counts = count_active_runs(session, run_name).values() if everything else ()
+        active = sum(states.total() for states in counts) if everything else None
+        results = ConditionResults(matches, histories, new, failures, active)
+        return partial(self._apply_changes, changes, results)
+
+    def _apply_changes(self, changes: ChangeSet, results: ConditionResults) -> None:
+        for history in results.histories:
+            self._apply_history(history)
+        for matches in results.matches:
+            self.on_condition_result(matches)
+        if not self._context.single:
+            for write_set in changes.write_sets:
+                self._context.engine.on_commit(write_set)
+            self._poller.on_change(changes)
+        self.failures.on_change(changes)
+        self.failures.add_earlier(results.failures)
+        self._evaluated |= results.new - self._new
+        if results.active_runs is not None:
+            self.active_runs = results.active_runs
+        self.fire_due()
+        if not self._context.single:
+            self._loop.call_later(FIRING_HEAD_START, self._poller.evaluate_open)
+
+    def _apply_history(self, history: FiringHistory) -> None:
+        engine = self._context.engine
+        engine.mark_done(history.event, history.done_runs, plain=history.done)
+        for firing_id, runs in history.open_firings:
+            if not self._executor.is_executing(firing_id):
+                self._start(engine.resume(history.event, runs), firing_id)
+        self._poller.register(engine.event(history.event))
+
+    def on_condition_result(self, result: Matches | Truth) -> None:
+        """Pass a condition's result on to the engine."""
+        engine = self._context.engine
+        if result.event not in self._context.actions:
+            return
+        if isinstance(result, Truth):
+            engine.update_truth(result.event, result.study, result.holds)
+        else:
+            engine.update_matches(result.event, result.evaluated, set(result.matching))
+
+    # -- firing ----------------------------------------------------------------------------
+
+    def schedule_fire_due(self) -> None:
+        """Fire what is due, once for all calls of the current turn of the loop."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._context.tasks.start(self._fire_scheduled, "a task of Motoko")
+
+    async def _fire_scheduled(self) -> None:
+        self._scheduled = False
+        self.fire_due()
+
+    def fire_due(self) -> None:
+        """Fire what is due, and reset the timer."""
+        if self._context.tasks.is_open:
+            self._start_due()
+            self._timer.set()
+
+    def _start_due(self) -> None:
+        for firing in self._context.engine.pop_due(self._context.clock.monotonic()):
+            self._start(firing)
+        self.failures.handle_unhandled()
+        self.notify_observers()
+
+    def _start(self, firing: Firing, firing_id: FiringId | None = None) -> None:
+        if not self._context.tasks.ending:
+            action = self._context.actions[firing.event]
+            work = self._executor.start(firing, firing_id)
+            description = f"the action of event {action.name!r}, {action.where},"
+            self._context.tasks.start(work, description)
+
+    async def run_timer(self) -> None:
+        """Evaluate and fire what becomes due with time, until cancelled."""
+        engine, clock = self._context.engine, self._context.clock
+        while True:
+            times = [t for t in (engine.next_cooldown_end(), self._poller.next_time()) if t]
+            with anyio.move_on_after(min(times) - clock.monotonic() if times else None):
+                await self._timer.wait()
+            self._timer.clear()
+            self._poller.evaluate_due(clock.monotonic())
+            if self._context.tasks.is_open:
+                self._start_due()
+
+    # -- settling --------------------------------------------------------------------------
+
+    def observe(self, observer: Callable[[], None]) -> None:
+        """Call ``observer`` whenever a task ended or something may have fired."""
+        self._observers.add(observer)
+
+    def notify_observers(self) -> None:
+        """Report that a task ended or something may have fired."""
+        for observer in tuple(self._observers):
+            observer()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all conditions were evaluated since the last commit known to the process."""
+        idle = self.listener.is_idle and self._poller.is_idle
+        return idle and not self._scheduled and not self._new
+
+    async def evaluate_now(self, actions: Iterable[Action]) -> bool:
+        """Evaluate these actions' conditions and wait for their firings; return whether any fired.
+
+        A firing that calls this is not waited for.
+        """
+        names = {action.id for action in actions}
+        before = self._count_fired(names)
+        own = getattr(self._context.store.scope(), "owner", "")
+        changed = asyncio.Event()
+        self._evaluated -= names
+        self._new |= names
+        self._observers.add(changed.set)
+        try:
+            self._poller.reevaluate(names)
+            self.listener.reevaluate()
+            while not self._is_settled(names, own):
+                await changed.wait()
+                changed.clear()
+        finally:
+            self._observers.discard(changed.set)
+        return self._count_fired(names) > before
+
+    def _is_settled(self, names: set[str], own: str) -> bool:
+        return (
+            names <= {event.name for event in self._context.engine.events()}
+            and not self._new & names
+            and self._evaluated >= names
+            and not self._scheduled
+            and self._poller.is_settled(names)
+            and not any(f.event in names and o != own for o, f in self._executor.in_flight())
+        )
+
+    def _count_fired(self, names: set[str]) -> int:
+        known = {event.name for event in self._context.engine.events()} & names
+        return sum(self._context.engine.fired(name) for name in known)
