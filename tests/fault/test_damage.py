@@ -33,7 +33,7 @@ from motoko.operations.shutdown import kill
 from motoko.runtime.processes import ProcessIdentity, is_alive
 from motoko.server import integrity
 from motoko.server.file_storage import AtomicFileStorage
-from motoko.server.integrity import check_file, cut_torn_tail, last_cut, translate_errors
+from motoko.server.integrity import check_file, cut_torn_tail, last_torn_tail, translate_errors
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
 from motoko.server.transaction_file import HEADER, LENGTH, MAGIC
@@ -148,7 +148,7 @@ def test_what_a_crash_left_is_cut_off(
         cut_torn_tail(state.database)
     assert state.database.read_bytes() == content[:begin]
     assert f"cut off the end of {state.database}: {len(left) - begin} bytes" in caplog.text
-    cut = last_cut(state.database)
+    cut = last_torn_tail(state.database)
     assert cut is not None
     assert cut.size == len(left) - begin
     assert values(state.database) == expected
@@ -163,7 +163,7 @@ def test_a_server_goes_on_from_what_a_crash_left(state: StateDir, made: Path) ->
     store.close()
     assert "wf.db: 1000 bytes of a commit" in (state.logs / "server.log").read_text()
     stop_server(state)
-    look = WorkflowStore(state, {}, look=True)
+    look = WorkflowStore(state, {}, read_only=True)
     assert variable(look, "w") == 1
     look.close()
 
@@ -216,7 +216,7 @@ def test_a_torn_commit_is_cut_off_whichever_part_is_missing(state: StateDir, lar
     served = AtomicFileStorage(state.database)
     served.close()
     assert state.database.read_bytes() == content[:begin]
-    cut = last_cut(state.database)
+    cut = last_torn_tail(state.database)
     assert cut is not None
     assert cut.size == end - begin
     assert values(state.database) == [f"value {number}" for number in range(COMMITS)]
@@ -276,7 +276,7 @@ def test_info_tells_of_what_was_cut_off(
 ) -> None:
     state.database.write_bytes(made.read_bytes() + bytes(1000))
     AtomicFileStorage(state.database).close()
-    cut = last_cut(state.database)
+    cut = last_torn_tail(state.database)
     assert cut is not None
     overview = Overview(str(state.path.parent), database=True, server=None, cut=cut)
     print_overview(overview, runs=False)
@@ -359,7 +359,7 @@ def test_a_file_that_somebody_serves_is_not_mended(state: StateDir) -> None:
 def test_a_file_that_was_replaced_is_not_taken_for_damaged(
     state: StateDir, made: Path, tmp_path: Path
 ) -> None:
-    store = WorkflowStore(state, {}, look=True)
+    store = WorkflowStore(state, {}, read_only=True)
     assert variable(store, "v0") == "value 0"
     (tmp_path / "other").write_bytes(made.read_bytes()[:1000] + bytes(10000))
     (tmp_path / "other").replace(state.database)
@@ -401,7 +401,7 @@ def test_an_object_that_cannot_be_read_is_damage(state: StateDir, made: Path, se
     content[place - 12 : place] = b"\xff" * 12  # so that its pickle makes no sense
     assert place < end
     state.database.write_bytes(content)
-    store = WorkflowStore(state, {}, look=not served)
+    store = WorkflowStore(state, {}, read_only=not served)
     try:
         assert variable(store, "v0") == "value 0"
         with pytest.raises(DatabaseDamagedError) as caught:
@@ -580,7 +580,7 @@ def test_a_run_of_which_the_copy_knows_nothing_is_left_in_peace_while_it_goes_on
 
     record = place.wait([key])[0]
     assert record.state == "FAILED"
-    assert f"process {process[0]} still works in" in (record.reason or "")
+    assert f"process {process[0]} is still running in" in (record.reason or "")
     assert is_alive(ProcessIdentity(*process))
     (tmp_path / "go").touch()
     wait_until(lambda: not is_alive(ProcessIdentity(*process)))

@@ -22,7 +22,7 @@ from motoko.storage.schema import create_database
 from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore
 from motoko.testing import invariants
-from motoko.testing.clients import commit
+from motoko.testing.memory import commit
 from motoko.workflow import Workflow
 from tests.support.command_line import finish, small_workflow, wait_until
 from tests.support.launching import Place
@@ -104,7 +104,7 @@ def test_a_full_disk_stops_loudly_and_is_gone_on_from(small: Path) -> None:
     assert variable(store, "n") == done + 2
     store.close()
     stop_server(state)
-    look = WorkflowStore(state, {}, look=True)
+    look = WorkflowStore(state, {}, read_only=True)
     assert variable(look, "n") == done + 2
     assert variable(look, f"v{done - 1}") == "x" * 50_000
     look.close()
@@ -123,7 +123,7 @@ def test_no_room_to_start_in(small: Path) -> None:
     with pytest.raises(ServerError, match="No space left on device") as caught:
         ensure_server(state)
     assert "\n" not in caught.value.message
-    look = WorkflowStore(state, {}, look=True)
+    look = WorkflowStore(state, {}, read_only=True)
     assert variable(look, "n") == 1
     look.close()
     stuff.unlink()
@@ -148,7 +148,7 @@ def test_a_directory_that_can_only_be_read(tmp_path: Path) -> None:
             create_database(state, STUDIES, replace=True)
         with pytest.raises(ServerError, match="Read-only file system"):
             stop_server(state)
-        look = WorkflowStore(state, {}, look=True)
+        look = WorkflowStore(state, {}, read_only=True)
         assert variable(look, "n") == 1
         look.close()
     finally:
@@ -320,7 +320,7 @@ def test_a_workflow_says_that_its_directory_can_only_be_read(tmp_path: Path) -> 
             first, second = done.stderr.splitlines()
             assert first.startswith(f"error: {shell.directory / '.wf'}")
             assert "Read-only file system" in first
-            assert second == "  It needs a directory it can write to; `motoko info` only reads."
+            assert second == "  This command needs a writable directory; `motoko info` only reads."
         assert shell.info()["studies"][0]["name"] == "s"
     finally:
         subprocess.run(["umount", "--lazy", str(shell.directory)], check=True)

@@ -1,4 +1,4 @@
-"""The orchestrator killed at each of its fault points; the next one goes on where it was."""
+"""The orchestrator killed at each of its fault points; the next one resumes."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ COUNT = 6
 POINTS = [
     ("orchestrator.lease_taken", 1),
     ("orchestrator.confirmed", 1),
-    ("orchestrator.before_commit", 1),  # the stretch that creates
+    ("orchestrator.before_commit", 1),  # the segment that creates
     ("orchestrator.after_commit", 1),  # its firing is open
     ("orchestrator.before_commit", 2),
-    ("orchestrator.before_done", 1),  # the stretch that counts
+    ("orchestrator.before_done", 1),  # the segment that counts
     ("orchestrator.after_commit", 2),
     ("main.before_commit", 1),
     ("main.after_commit", 1),  # the runs are created, nothing is awaited yet
@@ -80,7 +80,7 @@ def check(work: Workload) -> list[str]:
         workflow.close()
 
 
-def test_no_point_of_the_orchestrator_is_left_out() -> None:
+def test_every_fault_point_of_the_orchestrator_is_tested() -> None:
     wanted = {
         n for n in fault_points.POINTS if n.split(".")[0] in ("orchestrator", "main", "storage")
     }
@@ -88,7 +88,7 @@ def test_no_point_of_the_orchestrator_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(("point", "passage"), POINTS)
-def test_killed_anywhere_it_goes_on_and_comes_to_the_same(
+def test_an_orchestrator_killed_anywhere_resumes_with_the_same_result(
     served: Path, tmp_path: Path, point: str, passage: int
 ) -> None:
     work = fan_out(served, f"{point} {passage}", COUNT)

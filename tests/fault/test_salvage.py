@@ -19,13 +19,13 @@ from motoko.server.create import create_database_file
 from motoko.server.file_storage import AtomicFileStorage
 from motoko.server.state_dir import StateDir
 from motoko.server.transaction_file import HEADER, LENGTH, MAGIC
-from motoko.storage.commit_checks import check_database_file, check_tables
+from motoko.storage.consistency import check_database_file, check_tables
 from motoko.storage.database import Database
-from motoko.storage.salvage import Salvaged, salvage
+from motoko.storage.salvage import SalvageReport, salvage
 from motoko.storage.schema import write_database
 from motoko.storage.session import Session, run_transaction
 from motoko.testing import add_run
-from motoko.testing.clients import commit
+from motoko.testing.memory import commit
 from tests.support.gadgets import RECORDS, SHAPES, plant_record
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def transactions(content: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def salvaged(content: bytes, directory: Path) -> tuple[Salvaged, dict[int, dict[str, object]]]:
+def salvaged(content: bytes, directory: Path) -> tuple[SalvageReport, dict[int, dict[str, object]]]:
     """Salvage; return the report, and the runs that are there with their fields."""
     directory.mkdir()
     (directory / "source").write_bytes(content)
@@ -104,7 +104,7 @@ def test_a_whole_file_is_taken_as_it_is(made: Path, tmp_path: Path) -> None:
     report, runs = salvaged(content, tmp_path / "x")
     assert set(runs) == everything()
     assert runs[EDITED] == {"y": 1}
-    assert (report.lost, report.rebuilt) == ([], False)
+    assert (report.gaps, report.rebuilt) == ([], False)
     assert report.transactions == len(transactions(content))
     assert report.runs == {"s": RUNS - 1}
 
@@ -134,8 +134,8 @@ def test_one_damaged_transaction_costs_no_other(made: Path, tmp_path: Path, dama
         lost = {index + 1} - {EDITED}
         assert set(runs) == everything() - lost, (damage, index)
         assert report.transactions == len(places) - 1
-        assert len(report.lost) == 1
-        assert report.lost[0][0] == begin
+        assert len(report.gaps) == 1
+        assert report.gaps[0][0] == begin
 
 
 def test_of_a_file_that_is_cut_off_what_is_left(made: Path, tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from motoko.runtime.daemons import PidFile
 from motoko.server.client import ReconnectingStorage
 from motoko.server.lifecycle import ensure_server, is_responding, stop_server
 from motoko.server.watchdog import GRACE, ServerWatchdog
+from motoko.storage.consistency import check_study
 from motoko.storage.store import WorkflowStore
-from motoko.testing.clients import eventually
+from motoko.testing.memory import eventually
 from tests.support import victims
 from tests.support.serving import increment, kill_server, make, process_of, variable
 
@@ -156,10 +157,10 @@ def test_a_server_that_was_stopped_stays_stopped_until_it_is_needed(
     assert stop_server(state)
     time.sleep(10 * GRACE)
     assert not is_responding(state)
-    assert state.stopped_mark.exists()
+    assert state.stop_marker.exists()
     increment(store)  # who waits for it needs it
     assert variable(store, "n") == 2
-    assert not state.stopped_mark.exists()
+    assert not state.stop_marker.exists()
     kill_server(state)  # and from then on it is watched over again
     eventually(lambda: is_responding(state))
 
@@ -225,7 +226,7 @@ def test_who_looks_reads_the_file_where_it_goes_before_it_is_reached(
         return asked[-1]
 
     monkeypatch.setattr("motoko.storage.store.is_responding", there_and_gone)
-    look = WorkflowStore(state, {}, look=True)
+    look = WorkflowStore(state, {}, read_only=True)
     assert variable(look, "n") == 1
     assert asked == [True]
     look.close()
@@ -249,9 +250,9 @@ class Disconnected:
 def test_what_was_needed_before_it_was_stopped_does_not_count(state: StateDir, found: bool) -> None:
     stop_server(state)
     supervisor = ServerWatchdog(state)
-    supervisor.need(Disconnected())
+    supervisor.request(Disconnected())
     if found:
-        supervisor.found()
+        supervisor.on_connected()
         time.sleep(10 * GRACE)
         assert not is_responding(state)
     else:
@@ -270,7 +271,7 @@ def test_a_closed_store_starts_nothing(state: StateDir, store: WorkflowStore) ->
 def test_who_only_looks_starts_nothing(state: StateDir, store: WorkflowStore) -> None:
     increment(store)
     store.close()
-    look = WorkflowStore(state, {}, look=True)
+    look = WorkflowStore(state, {}, read_only=True)
     assert variable(look, "n") == 1
     kill_server(state)
     time.sleep(10 * GRACE)
@@ -327,7 +328,7 @@ def test_killed_in_the_middle_of_a_commit_it_is_applied_once(
     assert variable(store, "n") == 4
     with store.autocommit_scope.read() as session:
         assert session.reserve("mult", 1, 1) == (5, 5)
-        assert session.tables.study("mult").recount() == []
+        assert check_study(session.tables.study("mult")) == []
     store.close()
 
 

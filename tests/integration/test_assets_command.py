@@ -151,14 +151,14 @@ def test_without_a_function(application: Path, capsys: pytest.CaptureFixture[str
         (["json.py", "botch"], ["json.py has no task 'botch'", "  Did you mean 'both'?"]),
         (
             ["json.py", "plain"],
-            ["json.py has no task, but something else, called 'plain'"],
+            ["json.py has no task 'plain': it is no task function"],
         ),
         (["json.py", "one"], ["one: missing a required argument: 'x'", "  It takes (x, y=2)."]),
-        (["no.such.module", "x"], ["There is no module 'no.such.module'"]),
+        (["no.such.module", "x"], ["The module 'no.such.module' does not exist"]),
         (["notes.txt", "x"], ["notes.txt is not a Python module"]),
-        (["./nosuch.py", "x"], ["There is no file ./nosuch.py"]),
-        (["nosuch.py", "x"], ["There is no file nosuch.py"]),
-        (["here/nosuch", "x"], ["There is no file here/nosuch"]),
+        (["./nosuch.py", "x"], ["The file ./nosuch.py does not exist"]),
+        (["nosuch.py", "x"], ["The file nosuch.py does not exist"]),
+        (["here/nosuch", "x"], ["The file here/nosuch does not exist"]),
     ],
 )
 def test_bad_input_is_said_and_the_exit_status_is_one(

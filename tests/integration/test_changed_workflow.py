@@ -82,7 +82,7 @@ def test_a_launcher_with_another_environment_is_reported(shell: Shell) -> None:
     assert "has another environment than this command: PATH, MY_MODEL" in done.stderr
     assert RESTART in done.stderr
     text = shell.ok("info")
-    assert "it has another environment than this command: PATH, MY_MODEL" in text
+    assert "its environment differs from that of this command: PATH, MY_MODEL" in text
     assert RESTART in text
     assert shell.info()["launchers"][0]["differs"] == ["PATH", "MY_MODEL"]
     assert runs(shell, "s")[1][3] == "first a"

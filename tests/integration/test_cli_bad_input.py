@@ -74,7 +74,7 @@ ROWS = {
     ),
     "host": Row(
         {"motoko.yaml": "task_managers:\n  s: {host: zeo:///x}\norchestrator: steps.main\n"},
-        first=("motoko.yaml:2:", "remote studies are not there yet"),
+        first=("motoko.yaml:2:", "remote studies are not supported yet"),
     ),
     "orchestrator without a dot": Row(
         {"motoko.yaml": "task_managers: {s: }\norchestrator: main\n"},
@@ -278,7 +278,7 @@ def test_a_launcher_that_cannot_start_says_why_and_leaves_no_server(
     for options in ([], ["--do_not_detach"]):
         done = shell.run("launcher", *options)
         assert done.returncode == 1, done.stderr
-        problem = "error: study 's' asks for the generator 'slurm', but there is no sbatch on PATH"
+        problem = "error: study 's' has the generator 'slurm', but sbatch is not on PATH"
         assert problem in done.stderr.splitlines()
         assert shell.info()["server"] is None
     assert done.stderr.startswith("error: ")

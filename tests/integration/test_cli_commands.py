@@ -145,7 +145,7 @@ def test_create_takes_a_directory(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_info_works_without_a_database_and_makes_none(shell: Shell) -> None:
-    assert "no database yet" in shell.ok("info")
+    assert "No database exists yet" in shell.ok("info")
     found = shell.info()
     assert found["database"] is False
     assert found["studies"] == []
@@ -154,7 +154,7 @@ def test_info_works_without_a_database_and_makes_none(shell: Shell) -> None:
 
 def test_info_starts_no_server(ended: Shell) -> None:
     out = ended.ok("info", "--verbose")
-    assert "does not run" in out
+    assert "not running" in out
     assert "s.1" in out
     assert ended.info()["server"] is None
 
@@ -221,7 +221,7 @@ def test_a_launcher_is_started_once_and_survives_its_starter(shell: Shell) -> No
     shell.ok("create")
     first, second = shell.ok("launcher"), shell.ok("launcher")
     assert "started" in first
-    assert "runs already" in second
+    assert "is already running" in second
     assert len(shell.info()["launchers"]) == 1
 
 
@@ -262,7 +262,7 @@ def test_a_detached_orchestrator_has_a_log_and_leaves_its_runs_when_it_is_stoppe
     assert repr(name) in sleeping.ok("orchestrator", "stop")
     assert not sleeping.info()["orchestrators"]
     assert sleeping.counts("s", name) == {"START": 2}
-    assert "no orchestrator runs" in sleeping.ok("orchestrator", "stop")
+    assert "no orchestrator is running" in sleeping.ok("orchestrator", "stop")
 
 
 def test_an_orchestrator_takes_its_runs_with_it_if_asked_to(sleeping: Shell) -> None:
@@ -291,7 +291,7 @@ def test_an_orchestrator_without_a_launcher_says_so(shell: Shell) -> None:
     shell.ok("create")
     done = shell.run("orchestrator", "start", "-d", "-n", "a")
     assert done.returncode == 0
-    assert "No launcher runs" in done.stderr
+    assert "No launcher is running" in done.stderr
 
 
 def test_a_detached_orchestrator_that_cannot_start_is_an_error(shell: Shell) -> None:
@@ -340,7 +340,7 @@ def test_kill_stops_everything_but_the_runs_unless_asked(sleeping: Shell) -> Non
     sleeping.ok("launcher")
     sleeping.ok("kill", "--stop-runs")
     assert sleeping.counts("s", "a") == {"CREATED": 2}
-    assert sleeping.ok("kill") == "nothing runs\n"
+    assert sleeping.ok("kill") == "nothing is running\n"
 
 
 def test_kill_works_although_motoko_yaml_is_broken(shell: Shell) -> None:
@@ -377,7 +377,7 @@ def test_cancel_leaves_the_ending_to_a_launcher_that_works(sleeping: Shell) -> N
     lines = done.stdout.splitlines()
     assert {line.split(" ", 1)[0] for line in lines[:2]} == {"s.1", "s.2"}
     for line in lines[:2]:  # it may have been quick
-        assert line.endswith((" is to end CANCELLED", " ended CANCELLED"))
+        assert line.endswith((" will be CANCELLED", " ended CANCELLED"))
     wait_until(lambda: sleeping.counts("s", "a") == {"CANCELLED": 2}, "both are cancelled")
     assert not any(map(is_alive, processes))
     assert len(sleeping.info()["launchers"]) == 1
@@ -395,7 +395,7 @@ def test_cancel_ends_what_no_launcher_attends_to(sleeping: Shell, machine: tuple
         sleeping.ok("launcher")  # of this host: not for these runs
     done = sleeping.run("cancel", "--constraints", "x = 1")
     assert done.returncode == 0, done.stderr
-    assert "no launcher attends to 1 run: one is started to end it" in done.stderr
+    assert "no launcher manages 1 run; starting one to cancel" in done.stderr
     assert done.stdout.splitlines() == ["s.1 ended CANCELLED", "1 run cancelled"]
     assert [is_alive(process) for process in processes] == [False, True]
     assert sleeping.counts("s", "a") == {"CANCELLED": 1, "START": 1}
@@ -460,8 +460,8 @@ def test_cancel_says_where_nobody_can_end_them(sleeping: Shell) -> None:
     done = sleeping.run("cancel", "--all")
     log.rmdir()
     assert done.returncode == 1
-    assert done.stdout.splitlines()[-1] == "2 runs are to end CANCELLED"
-    assert done.stderr.splitlines()[-2].startswith("error: 2 runs still to be ended: ")
+    assert done.stdout.splitlines()[-1] == "2 runs will be CANCELLED"
+    assert done.stderr.splitlines()[-2].startswith("error: 2 runs not cancelled yet: ")
     assert "as soon as a launcher works" in done.stderr.splitlines()[-1]
     assert all(map(is_alive, processes))
     sleeping.ok("launcher")
@@ -509,7 +509,7 @@ def test_directories_that_a_killed_clean_left_are_removed_later(
     ended.environment.clear()
     assert len(run_directories(ended)) == 5 - passage
     assert ended.info()["studies"][0]["counts"] == {}
-    assert "directories of 4 runs deleted earlier are still to be removed" in ended.ok("clean")
+    assert "directories of 4 runs deleted earlier must still be removed" in ended.ok("clean")
     assert "to remove     directories of 4 deleted runs" in ended.ok("info")
     assert ended.info()["removals"] == 4
     if sweeper == "clean":
@@ -519,7 +519,7 @@ def test_directories_that_a_killed_clean_left_are_removed_later(
         wait_until(lambda: not run_directories(ended), "the directories are removed")
         wait_until(lambda: "still to be" not in ended.ok("clean"), "nothing is pending")
     assert run_directories(ended) == []
-    assert "still to be removed" not in ended.ok("clean")
+    assert "still be removed" not in ended.ok("clean")
     assert "to remove" not in ended.ok("info")
 
 
@@ -598,7 +598,7 @@ def test_a_run_whose_directory_cannot_be_removed_is_kept(ended: Shell, below: st
         assert done.returncode != 0
         assert "3 runs deleted" in done.stdout
         first = done.stderr.splitlines()[0]
-        assert "1 run kept, since the directory cannot be removed: s.2 (" in first
+        assert "1 run kept, because their directories cannot be removed: s.2 (" in first
         assert f"{where}: is a mount point" in first
         assert stat.S_IMODE((where / "inner").stat().st_mode) == 0o500
         assert run_directories(ended) == ["run-2"]
@@ -632,7 +632,7 @@ def mounted(where: Path) -> Iterator[None]:
 
 
 def processes_of(shell: Shell) -> list[ProcessIdentity]:
-    store = WorkflowStore(StateDir.of(shell.directory), {}, look=True)
+    store = WorkflowStore(StateDir.of(shell.directory), {}, read_only=True)
     try:
         with store.autocommit_scope.read() as session:
             found = [run.process for run in session.tables.study("s").records([1, 2])]

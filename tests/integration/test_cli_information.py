@@ -12,7 +12,7 @@ import pytest
 
 from motoko.core.changes import RecordFiring
 from motoko.core.records import RunKey
-from motoko.operations.shutdown import running_orchestrators, stalled_orchestrators
+from motoko.operations.usage import running_orchestrators, stalled_orchestrators
 from motoko.storage.leases import OrchestratorReport
 from motoko.storage.session import run_transaction
 from motoko.workflow import Workflow
@@ -90,8 +90,10 @@ def test_runs_whose_scripts_have_changed_are_named(shell: Shell) -> None:
     shell.write({"s/launch.sh": "exit 0\n"})
     shell.ok("run", "-n", "b")
     assert shell.info()["studies"][0]["outdated"] == {"a": [1, 2]}
-    lines = [line for line in shell.ok("info").splitlines() if "other scripts" in line]
-    assert lines == ["a: made with other scripts than today's (motoko retry --changed): s.1, s.2"]
+    lines = [line for line in shell.ok("info").splitlines() if "scripts" in line]
+    assert lines == [
+        "a: made with scripts that have changed since (motoko retry --changed): s.1, s.2"
+    ]
     shell.ok("retry", "--changed", "--constraints", "x = 1")
     assert shell.info()["studies"][0]["outdated"] == {"a": [2]}
     shell.write({"s/launch.sh": "true\n"})
@@ -119,11 +121,11 @@ def test_why_nobody_takes_a_run_is_told(shell: Shell, workflow: Workflow) -> Non
     for x, machine in enumerate((None, "large", "small", "large")):
         resources = {} if machine is None else {"machine_name": machine}
         workflow.s.create_task(run_params=resources, x=x)
-    assert reasons(shell) == waits(shell) == dict.fromkeys(range(4), "no launcher works")
-    assert "4 runs wait: no launcher works" in shell.ok("info")
+    assert reasons(shell) == waits(shell) == dict.fromkeys(range(4), "no launcher is running")
+    assert "4 runs wait: no launcher is running" in shell.ok("info")
     shell.ok("launcher", "--machine_name", "small")
     wait_until(lambda: shell.counts("s", "a")["CREATED"] == 3, "one of them is taken")
-    large, here = "no launcher for machine 'large'", "no launcher for machine 'localhost'"
+    large, here = "no launcher serves machine 'large'", "no launcher serves machine 'localhost'"
     assert waits(shell) == {0: here, 1: large, 3: large}
     assert reasons(shell) == {2: "", **waits(shell)}
     assert f"2 runs wait: {large}; 1 run waits: {here}" in shell.ok("info")
@@ -372,7 +374,7 @@ def test_status_tells_what_a_stalled_orchestrator_waits_for_until_it_goes_on(
     workflow.s.create_task(x=7)  # no launcher runs: it stays CREATED, but it can move
     wait_until(lambda: not stalled_orchestrators(store), "it is stalled no more")
     lines = shell.ok("orchestrator", "status").splitlines()
-    assert lines[1:] == ["  1 run waits: no launcher works"]
+    assert lines[1:] == ["  1 run waits: no launcher is running"]
     assert shell.info()["orchestrators"][0]["stalled"] is None
 
 
@@ -384,4 +386,4 @@ def test_a_stalled_orchestrator_that_was_killed_is_neither_there_nor_stalled(
     wait_until(lambda: stalled_orchestrators(workflow.store), "it is stalled")
     os.kill(running_orchestrators(workflow.store)["a"].pid, signal.SIGKILL)
     wait_until(lambda: not running_orchestrators(workflow.store), "it is gone")
-    assert shell.ok("orchestrator", "status") == "no orchestrator runs\n"
+    assert shell.ok("orchestrator", "status") == "no orchestrator is running\n"

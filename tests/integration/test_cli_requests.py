@@ -71,7 +71,7 @@ def test_a_failed_run_is_tried_again_when_asked_for(directory: Path) -> None:
     (directory / "mended").touch()
     again = motoko(directory, "run", "-n", "a", "--retry-failed")
     assert again.returncode == 0, again.stderr
-    assert "1 run to be tried again" in again.stderr
+    assert "1 run to retry" in again.stderr
     history = motoko(directory, "history", "half.2").stdout
     states = [line.split()[2] for line in history.splitlines()[1:]]
     assert states == [
@@ -82,7 +82,7 @@ def test_a_failed_run_is_tried_again_when_asked_for(directory: Path) -> None:
 def test_retry_names_the_runs_and_changed_takes_the_outdated_ones(directory: Path) -> None:
     (directory / "mended").touch()
     assert motoko(directory, "run", "-n", "a").returncode == 0
-    assert motoko(directory, "retry").stdout.startswith("0 runs to be tried again")
+    assert motoko(directory, "retry").stdout.startswith("0 runs to retry")
     assert motoko(directory, "retry", "--changed").stdout.startswith("0 runs")
     script = directory / "half" / "launch.sh"
     script.write_text(script.read_text() + "# mended\n")
@@ -91,7 +91,7 @@ def test_retry_names_the_runs_and_changed_takes_the_outdated_ones(directory: Pat
     assert motoko(directory, "run", "-n", "a").returncode == 0
     assert motoko(directory, "retry", "--changed").stdout.splitlines() == [
         "half.1 is CREATED again",
-        "1 run to be tried again; `motoko run` or a launcher executes them",
+        "1 run to retry; `motoko run` or a launcher executes them",
     ]
 
 

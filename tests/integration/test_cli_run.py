@@ -129,7 +129,7 @@ def test_a_signal_stops_the_orchestrator_and_leaves_its_runs_going(
     assert done.returncode == 128 + number, done.stderr
     assert "the orchestrator has stopped; 2 runs go on\n" in done.stderr
     assert "`motoko cancel --all --run_name a`" in done.stderr
-    assert ("Ctrl-C once more" in done.stderr) == (name == "SIGINT")
+    assert ("press Ctrl-C again" in done.stderr) == (name == "SIGINT")
     found = waiting.info()
     assert found["orchestrators"] == []
     assert len(found["launchers"]) == 1
@@ -158,7 +158,7 @@ def test_runs_that_wait_are_executed_without_their_orchestrator(waiting: Shell) 
 
     wait_until(one_runs, "one run has started")
     process.send_signal(signal.SIGTERM)
-    assert "1 run goes on and 1 run waits to start\n" in finish(process).stderr
+    assert "1 run is still running and 1 run waits to start\n" in finish(process).stderr
     (waiting.directory / "go").touch()
     wait_until(lambda: _services_ended(waiting), "launcher and server have ended by themselves")
     assert waiting.counts("s", "a") == {"FINISHED": 2}
@@ -168,7 +168,7 @@ def test_a_second_ctrl_c_cancels_the_runs(waiting: Shell) -> None:
     process = waiting.start("run", "-n", "a")
     wait_until(lambda: _both_run(waiting, process), "two runs have started")
     process.send_signal(signal.SIGINT)
-    wait_until(lambda: "Ctrl-C once more" in process.errors(), "it says what a second one does")
+    wait_until(lambda: "press Ctrl-C again" in process.errors(), "it says what a second one does")
     process.send_signal(signal.SIGINT)
     done = finish(process)
     assert done.returncode == 130, done.stderr
@@ -194,7 +194,7 @@ def test_a_second_ctrl_c_leaves_the_runs_of_an_earlier_command(waiting: Shell) -
     process = waiting.start("run", "-n", "a")
     wait_until(lambda: waiting.counts("s", "a") == {"START": 3}, "a third run has started")
     process.send_signal(signal.SIGINT)
-    wait_until(lambda: "Ctrl-C once more" in process.errors(), "it says what a second one does")
+    wait_until(lambda: "press Ctrl-C again" in process.errors(), "it says what a second one does")
     process.send_signal(signal.SIGINT)
     done = finish(process)
     assert "cancelled 1 of 1 runs" in done.stderr
@@ -257,7 +257,7 @@ def test_what_ran_before_goes_on_running(place: Path) -> None:
 def test_a_launcher_asked_for_outlives_the_run_that_had_started_it(waiting: Shell) -> None:
     process = waiting.start("run", "-n", "a")
     wait_until(lambda: _both_run(waiting, process), "it runs")
-    assert "runs already" in waiting.ok("launcher")
+    assert "is already running" in waiting.ok("launcher")
     (waiting.directory / "go").touch()
     assert finish(process).returncode == 0
     assert len(waiting.info()["launchers"]) == 1
@@ -315,7 +315,7 @@ def test_runs_that_go_on_after_an_error_are_told_of_and_can_be_stopped(waiting: 
     assert "stopped 2 runs" in waiting.ok("kill", "--stop-runs")
     assert nothing_runs(waiting)
     assert waiting.counts("s", "a") == {"CREATED": 2}
-    assert waiting.ok("kill", "--stop-runs") == "nothing runs\n"
+    assert waiting.ok("kill", "--stop-runs") == "nothing is running\n"
 
 
 def test_runs_are_stopped_after_an_error_if_that_is_asked_for(waiting: Shell) -> None:

@@ -84,7 +84,7 @@ def test_nothing_of_the_original_is_touched_from_a_copy(shell: Shell, tmp_path: 
     assert info["server"] is None
     assert info["launchers"] == []
     assert info["orchestrators"] == []
-    assert "no orchestrator runs" in copy.ok("orchestrator", "stop")
+    assert "no orchestrator is running" in copy.ok("orchestrator", "stop")
     copy.ok("kill", "--stop-runs")
     # They had ended, as far as the copy knows, before they were asked to.
     assert copy.counts("s", "a") == {"LOST": 2}
@@ -125,7 +125,7 @@ def test_a_lease_says_in_which_database_it_was_taken(tmp_path: Path) -> None:
         with store.autocommit_scope.read() as session:
             assert session.tables.lease_belongs_here("new")
         shutil.copytree(state.path, tmp_path / "b", ignore=lambda *_: ["zeo.sock"])
-        copy = WorkflowStore(StateDir(tmp_path / "b"), {}, look=True)
+        copy = WorkflowStore(StateDir(tmp_path / "b"), {}, read_only=True)
         with copy.autocommit_scope.read() as session:
             assert not session.tables.lease_belongs_here("new")
             assert session.tables.lease_belongs_here("old")
@@ -261,9 +261,9 @@ def test_who_waits_for_a_server_hears_that_there_is_nothing_to_serve(tmp_path: P
 
 def test_a_home_that_was_never_there_is_not_missed(tmp_path: Path) -> None:
     home = StateDirGuard.of(StateDir(tmp_path / "x"))
-    assert home.lost() is None
+    assert home.missing_error() is None
     (tmp_path / "x").mkdir()
-    assert home.lost() is None
+    assert home.missing_error() is None
     home = StateDirGuard.of(StateDir(tmp_path / "x"))
     (tmp_path / "x").rename(tmp_path / "y")
     (tmp_path / "x").mkdir()
@@ -290,7 +290,7 @@ def test_no_directory_is_moved_aside_in_which_a_run_works(shell: Shell, state: s
     runs = shell.directory / "s" / "BD-s-runs"
     done = shell.run("create", "--validated")
     assert done.returncode == 1
-    found = re.search(rf"process ([0-9]+) still works in {runs}/run-[12]", done.stderr)
+    found = re.search(rf"process ([0-9]+) is still running in {runs}/run-[12]", done.stderr)
     assert found is not None, done.stderr
     assert (shell.directory / ".wf" / "wf.db").exists() == (state == "there")
     if state == "there":

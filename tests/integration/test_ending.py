@@ -1,4 +1,4 @@
-"""When a workflow ends, with which verdict, and what error handlers are told before."""
+"""The end of a workflow: its verdict, and the calls of error handlers before."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Seen:
 # -- runs that can still move ----------------------------------------------------------------
 
 
-def test_main_returning_is_not_the_end_while_its_runs_can_move(workflow: Workflow) -> None:
+def test_the_workflow_outlives_main_while_its_runs_are_active(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.s.create_task(x=[1, 2, 3])
 
@@ -83,7 +83,7 @@ def test_runs_of_another_run_name_are_not_waited_for(workflow: Workflow) -> None
     async def main(workflow: Workflow) -> None:
         await workflow.t.create_task(x=1)
 
-    execute(workflow, main, {"t": fails_below_zero})  # nobody executes runs of s
+    execute(workflow, main, {"t": fails_below_zero})  # no launcher executes runs of s
 
 
 def test_a_run_that_fails_after_main_has_returned_fails_the_workflow(workflow: Workflow) -> None:
@@ -96,7 +96,7 @@ def test_a_run_that_fails_after_main_has_returned_fails_the_workflow(workflow: W
     assert lifecycles(workflow) == ["FAILED", "FINISHED"]
 
 
-def test_runs_that_finished_leaves_are_reported(
+def test_active_runs_are_reported_when_finished_is_set(
     workflow: Workflow, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -109,7 +109,9 @@ def test_runs_that_finished_leaves_are_reported(
     assert lifecycles(workflow) == ["CREATED"] * 2
 
 
-def test_what_fail_fast_did_not_raise_is_not_handled_by_catching_it(workflow: Workflow) -> None:
+def test_catching_run_failed_does_not_handle_failures_that_fail_fast_omits(
+    workflow: Workflow,
+) -> None:
     caught = threading.Event()
 
     def script(job: Any) -> Any:
@@ -129,7 +131,7 @@ def test_what_fail_fast_did_not_raise_is_not_handled_by_catching_it(workflow: Wo
 # -- error handlers --------------------------------------------------------------------------
 
 
-def test_a_handler_is_told_of_what_fails_after_main_has_returned(workflow: Workflow) -> None:
+def test_a_handler_gets_failures_after_main_has_returned(workflow: Workflow) -> None:
     seen = Seen()
 
     async def main(workflow: Workflow) -> None:
@@ -143,7 +145,7 @@ def test_a_handler_is_told_of_what_fails_after_main_has_returned(workflow: Workf
 
 @pytest.mark.parametrize("how", ["sync", "async"])
 @pytest.mark.parametrize("end", ["finished", "returns"])
-def test_a_handler_is_told_of_failures_of_an_earlier_start(
+def test_a_handler_gets_failures_of_an_earlier_start(
     workflow: Workflow, how: str, end: str
 ) -> None:
     seen = Seen()
@@ -167,7 +169,7 @@ def test_a_handler_is_told_of_failures_of_an_earlier_start(
     assert seen.runs == ["s.1", "s.2"]
 
 
-def test_a_handler_is_told_of_all_failures_and_of_none_twice(workflow: Workflow) -> None:
+def test_a_handler_gets_each_failure_once(workflow: Workflow) -> None:
     seen = Seen()
 
     async def main(workflow: Workflow) -> None:
@@ -183,7 +185,7 @@ def test_a_handler_is_told_of_all_failures_and_of_none_twice(workflow: Workflow)
     assert seen.runs == ["s.1", "t.1"]
 
 
-def test_a_handler_is_told_of_a_failure_that_escapes_in_a_group(workflow: Workflow) -> None:
+def test_a_handler_gets_a_failure_that_escapes_in_a_group(workflow: Workflow) -> None:
     seen = Seen()
 
     async def wait(workflow: Workflow, x: float) -> None:
@@ -216,7 +218,7 @@ def test_a_handler_may_be_for_one_study_and_gets_params(workflow: Workflow) -> N
     assert of_all.calls == [(["s.1"], 7)]
 
 
-def test_a_handler_of_a_study_that_is_not_there_is_refused(workflow: Workflow) -> None:
+def test_a_handler_of_an_unknown_study_is_refused(workflow: Workflow) -> None:
     with pytest.raises(UnknownNameError, match="'u'"):
         workflow.add_error_handler(task="u")
     with pytest.raises(EventError, match="get_params is not a function"):

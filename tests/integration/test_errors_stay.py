@@ -105,7 +105,7 @@ def test_a_lease_that_cannot_be_given_back(
     monkeypatch.setattr(Lease, "release", gone)
     with pytest.raises(UsersError):
         execute(workflow, users_error)
-    assert "the lease on 'a' was not given back" in caplog.text
+    assert "could not release the lease on 'a'" in caplog.text
     workflow.run_name = "b"
     execute(workflow, nothing)  # nor is what ended well a failure for that
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from motoko.errors import EventError, MotokoError, ParameterError, RunFailed
-from motoko.launcher import daemon
+from motoko.launcher import control
 from motoko.orchestrator import asyncio_tasks
 from motoko.orchestrator.loading import load_function
 from motoko.testing.fake_launcher import FakeLauncher, failing
@@ -141,7 +141,7 @@ def begins_to_ask(run: Any, job: Any) -> Any:
 
 
 @pytest.mark.parametrize("condition", [is_two, IsTwo(), begins_to_ask])
-def test_the_answer_of_a_condition_is_awaited(workflow: Workflow, condition: Any) -> None:
+def test_a_coroutine_returned_by_a_condition_is_awaited(workflow: Workflow, condition: Any) -> None:
     @event
     async def act(workflow: Workflow, runs: Any) -> None:
         workflow.vars.seen = [job.x for _, job in runs]
@@ -250,7 +250,7 @@ async def swallows_all(workflow: Workflow, runs: Any) -> None:
 
 
 @pytest.mark.parametrize("callback", [swallows, swallows_all])
-def test_an_action_that_swallows_its_cancellation_is_named_and_left(
+def test_an_action_that_swallows_its_cancellation_is_named_and_abandoned(
     workflow: Workflow, callback: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     began = asyncio.Event()
@@ -267,15 +267,15 @@ def test_an_action_that_swallows_its_cancellation_is_named_and_left(
 
     with caplog.at_level(logging.WARNING, "motoko.orchestrator"):
         execute(workflow, main, SCRIPTS)
-    told = [r.getMessage() for r in caplog.records if "is left" in r.getMessage()]
-    assert len(told) == 1
-    assert told[0].startswith("the action of event 'act', ")
-    assert "did not end within 0.5 s after it was cancelled, and is left at " in told[0]
-    assert "test_exits.py:" in told[0].partition("is left at ")[2]
+    messages = [r.getMessage() for r in caplog.records if "is abandoned" in r.getMessage()]
+    assert len(messages) == 1
+    assert messages[0].startswith("the action of event 'act', ")
+    assert "did not end within 0.5 s after it was cancelled, and is abandoned at " in messages[0]
+    assert "test_exits.py:" in messages[0].partition("is abandoned at ")[2]
     assert "late" not in workflow.vars
 
 
-def test_children_that_swallow_their_cancellation_are_left_where_the_loop_is_motokos(
+def test_child_tasks_that_swallow_their_cancellation_are_abandoned_in_motokos_loop(
     workflow: Workflow, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def stubborn() -> None:
@@ -294,15 +294,15 @@ def test_children_that_swallow_their_cancellation_are_left_where_the_loop_is_mot
     workflow.orchestrator_function = main
     with caplog.at_level(logging.WARNING, "motoko.orchestrator"):
         workflow.execute()
-    told = " ".join(r.getMessage() for r in caplog.records)
-    assert "the orchestrator function " in told
-    assert "task child did not end" in told
+    messages = " ".join(r.getMessage() for r in caplog.records)
+    assert "the orchestrator function " in messages
+    assert "task child did not end" in messages
 
 
 # -- what a check returns --------------------------------------------------------------------
 
 
-def test_a_check_of_an_event_says_whether_it_fired(workflow: Workflow) -> None:
+def test_check_event_returns_whether_it_fired(workflow: Workflow) -> None:
     async def act(workflow: Workflow, runs: Any) -> None:
         """Change nothing."""
 
@@ -324,6 +324,6 @@ def test_a_launcher_is_started_for_all_studies_or_for_one(
     workflow: Workflow, monkeypatch: pytest.MonkeyPatch, given: str | None, studies: Any
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(daemon, "start_launcher", lambda _, **options: asked.append(options))
+    monkeypatch.setattr(control, "start_launcher", lambda _, **options: asked.append(options))
     workflow.start_launcher_daemons(argparse.Namespace(bd_study=given))
     assert [options["studies"] for options in asked] == [studies]

@@ -96,7 +96,7 @@ def test_as_completed_yields_every_run_and_handles_failures(workflow: Workflow) 
     assert sorted(seen) == [(1, "FAILED"), (2, "FINISHED"), (3, "FAILED"), (4, "FINISHED")]
 
 
-def test_a_failure_that_as_completed_did_not_come_to_yield_is_not_handled(
+def test_a_failure_that_as_completed_has_not_yielded_is_not_handled(
     workflow: Workflow,
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -110,7 +110,7 @@ def test_a_failure_that_as_completed_did_not_come_to_yield_is_not_handled(
 
 
 @pytest.mark.parametrize("how", ["settled", "as_completed", "caught"])
-def test_an_action_that_was_given_failures_handles_them_after_a_restart_too(
+def test_failures_handled_by_an_action_stay_handled_after_a_restart(
     workflow: Workflow, how: str
 ) -> None:
     crashes = [True]

@@ -48,7 +48,7 @@ def make(slurm: FakeScheduler, tmp_path: Path) -> Iterator[Callable[..., Place]]
     yield maker
     for place in places:
         place.close()
-    left = [task for task in slurm.cluster.tasks() if not task.over]
+    left = [task for task in slurm.cluster.tasks() if not task.has_ended]
     assert not left
 
 
@@ -58,7 +58,7 @@ def jobs(count: int) -> list[dict[str, Any]]:
 
 def running(slurm: FakeScheduler) -> list[FakeTask]:
     with slurm.lock:
-        return [task for task in slurm.cluster.tasks() if task.going]
+        return [task for task in slurm.cluster.tasks() if task.is_running]
 
 
 def test_the_programs_answer(slurm: FakeScheduler, tmp_path: Path) -> None:
@@ -103,17 +103,22 @@ def test_the_example_runs_with_one_line_more(slurm: FakeScheduler, tmp_path: Pat
         command.close()
     assert "50.3270772" in printed
     assert set(ends) <= {"FINISHED", "FORWARDED"}
-    assert len(slurm.processes.begun) == len(ends) == 8
+    assert len(slurm.processes.started) == len(ends) == 8
 
 
 @pytest.mark.parametrize(
     "mishap",
-    [FailureMode.SILENT, FailureMode.TIMED_OUT, FailureMode.CUT_SHORT, FailureMode.REPEATS],
+    [
+        FailureMode.PRINTS_NOTHING,
+        FailureMode.TIMED_OUT,
+        FailureMode.TRUNCATED,
+        FailureMode.DUPLICATES,
+    ],
 )
 def test_a_submission_is_not_repeated_whatever_sbatch_says(
     slurm: FakeScheduler, make: Callable[..., Place], mishap: FailureMode
 ) -> None:
-    slurm.programs.plan("sbatch", mishap)
+    slurm.commands.plan("sbatch", mishap)
     place = make("echo once >> ../../../seen; sleep 0.2")
     keys = place.create(jobs(3))
     place.start()
@@ -121,8 +126,8 @@ def test_a_submission_is_not_repeated_whatever_sbatch_says(
     records = place.wait(keys)
 
     assert {record.lifecycle for record in records} == {Lifecycle.FINISHED}
-    if mishap is not FailureMode.REPEATS:  # of two jobs both may have had a part of it
-        assert slurm.programs.calls["sbatch"] == 1
+    if mishap is not FailureMode.DUPLICATES:  # of two jobs both may have had a part of it
+        assert slurm.commands.calls["sbatch"] == 1
         assert (place.directory / "seen").read_text() == "once\n" * 3
 
 
@@ -132,25 +137,25 @@ def test_a_queue_that_does_not_answer_changes_nothing(
     place = make("exit 3")
     keys = place.create(jobs(2))
     mishaps = [
-        FailureMode.AWAY,
-        FailureMode.FAILS,
-        FailureMode.CUT_SHORT,
-        FailureMode.STRANGE_STATES,
+        FailureMode.UNREACHABLE,
+        FailureMode.FAILS_SILENTLY,
+        FailureMode.TRUNCATED,
+        FailureMode.UNKNOWN_STATES,
         FailureMode.TIMED_OUT,
     ]
-    slurm.programs.plan("squeue", *mishaps)
+    slurm.commands.plan("squeue", *mishaps)
     place.start()
 
     records = place.wait(keys)
 
     assert [(r.lifecycle, r.exit_code) for r in records] == [(Lifecycle.FAILED, 3)] * 2
-    assert slurm.programs.calls["squeue"] > len(mishaps)
+    assert slurm.commands.calls["squeue"] > len(mishaps)
 
 
 def test_what_is_refused_has_failed_and_says_why(
     slurm: FakeScheduler, make: Callable[..., Place]
 ) -> None:
-    slurm.programs.plan("sbatch", FailureMode.REFUSED_YET_LISTED)
+    slurm.commands.plan("sbatch", FailureMode.REFUSED_BUT_LISTED)
     place = make("true")
     key = place.run()
     place.start()
@@ -159,7 +164,7 @@ def test_what_is_refused_has_failed_and_says_why(
 
     assert record.lifecycle is Lifecycle.FAILED
     assert "Requested node configuration is not available" in (record.reason or "")
-    assert slurm.processes.begun == []
+    assert slurm.processes.started == []
 
 
 def test_what_motoko_itself_refuses_is_not_blamed_on_sbatch(
@@ -173,10 +178,10 @@ def test_what_motoko_itself_refuses_is_not_blamed_on_sbatch(
 
     reasons = [record.reason or "" for record in records]
     assert [record.lifecycle for record in records] == [Lifecycle.FAILED] * 2
-    assert "'array=1-3' cannot be given: Motoko makes arrays itself" in reasons[0]
+    assert "'array=1-3' cannot be given: Motoko makes the arrays" in reasons[0]
     assert "sbatch has no option 'partitoin'. Did you mean 'partition'?" in reasons[1]
     assert not [reason for reason in reasons if "refused" in reason]
-    assert slurm.programs.calls["sbatch"] == 0
+    assert slurm.commands.calls["sbatch"] == 0
 
 
 def test_preempted_it_is_tried_again_and_cancelled_outside_it_is_not(
@@ -193,11 +198,11 @@ def test_preempted_it_is_tried_again_and_cancelled_outside_it_is_not(
         slurm.cluster.finish(first, "PREEMPTED", signal=15)
         slurm.cluster.cancel(f"{second.job.id}_{second.index}")
 
-    again, over = place.wait([preempted, cancelled])
+    again, ended = place.wait([preempted, cancelled])
 
     assert (again.lifecycle, again.attempt, again.tries) == (Lifecycle.FINISHED, 2, 1)
-    assert over.lifecycle is Lifecycle.CANCELLED
-    assert "cancelled outside Motoko" in (over.reason or "")
+    assert ended.lifecycle is Lifecycle.CANCELLED
+    assert "cancelled outside Motoko" in (ended.reason or "")
 
 
 def test_a_cancelled_run_leaves_the_queue(slurm: FakeScheduler, make: Callable[..., Place]) -> None:
@@ -210,4 +215,4 @@ def test_a_cancelled_run_leaves_the_queue(slurm: FakeScheduler, make: Callable[.
     place.edit(key, Cancel(now(), "user"))
 
     assert place.wait_for(key, "CANCELLED").reason == "cancelled by user"
-    assert all(task.over for task in slurm.cluster.tasks())
+    assert all(task.has_ended for task in slurm.cluster.tasks())

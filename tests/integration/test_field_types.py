@@ -145,4 +145,4 @@ def test_what_a_script_sets_is_converted_and_checked_there(tmp_path: Path) -> No
     # What was written without motoko.worker is kept as it is.
     (warning,) = [line for line in log.splitlines() if "declares it as" in line]
     assert "run a.1: field 'n' = 2.5 is a float, not of type int" in warning
-    assert "bd.yaml declares it as int, what the script set is kept" in warning
+    assert "bd.yaml declares it as int, the script's value is kept" in warning

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-LONG = 30.0  # seconds that nobody waits for
+LONG = 30.0  # seconds, longer than a test may take
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HEED_SECONDS", 0.1)
+    monkeypatch.setattr(module, "BLOCKED_SECONDS", 0.1)
     monkeypatch.setattr(module, "CANCEL_TIMEOUT", 0.1)
-    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(module, "REPEAT_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -61,20 +61,20 @@ def terminate_and_wait(release: threading.Event) -> None:
 
 def run(work: Callable[[], Awaitable[None]], *, drain: Callable[[], object] = lambda: None) -> int:
     """Do ``work`` as an execution does, until a signal ends it; returns that signal's number."""
-    interruption = SignalHandler()
+    signals = SignalHandler()
 
-    async def all_of_it() -> None:
-        with anyio.CancelScope() as scope, interruption.cancelling(scope):
+    async def execute() -> None:
+        with anyio.CancelScope() as scope, signals.cancelling(scope):
             await work()
         if scope.cancelled_caught:
-            raise KeyboardInterrupt(interruption.signal)
+            raise KeyboardInterrupt(signals.signal)
 
     with (
-        interruption.caught(),
+        signals.installed(),
         pytest.raises(KeyboardInterrupt) as caught,
-        interruption.insisting(drain),
+        signals.interrupting_blocked_code(drain),
     ):
-        anyio.run(all_of_it)
+        anyio.run(execute)
     number: int = caught.value.args[0]
     return number
 
@@ -121,20 +121,24 @@ def test_whatever_it_does_it_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if work is heeds:  # however long its end takes, that is not reported
-        monkeypatch.setattr(module, "HEED_SECONDS", LONG)
+        monkeypatch.setattr(module, "BLOCKED_SECONDS", LONG)
     begin = time.monotonic()
     assert run(partial(work, release)) == signal.SIGTERM
     assert time.monotonic() - begin < LONG / 2
     assert not release.is_set()
-    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [text[:25] for text in told] == ([] if work is heeds else ["what did not end within 0"])
+    messages = [
+        record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
+    ]
+    assert [text[:26] for text in messages] == (
+        [] if work is heeds else ["interrupted code that did "]
+    )
 
 
 def test_a_commit_under_way_is_waited_for(
     release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it takes: only then is interrupted what waits for it."""
-    monkeypatch.setattr(module, "MOMENT", LONG)
+    monkeypatch.setattr(module, "POLL_INTERVAL", LONG)
     threading.Timer(0.5, release.set).start()
     done = []
 
@@ -150,7 +154,7 @@ def test_a_commit_under_way_is_waited_for(
 
 
 def test_a_further_signal_interrupts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HEED_SECONDS", LONG)
+    monkeypatch.setattr(module, "BLOCKED_SECONDS", LONG)
 
     async def blocks() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -164,62 +168,62 @@ def test_a_further_signal_interrupts_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_further_hangups_interrupt_nothing() -> None:
     """A terminal that is closed may send several."""
-    interruption = SignalHandler()
-    with interruption.caught():
+    signals = SignalHandler()
+    with signals.installed():
         with contextlib.suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGHUP)
             time.sleep(LONG)
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGHUP)
-    assert interruption.signal == signal.SIGHUP
-    assert not interruption.again
+    assert signals.signal == signal.SIGHUP
+    assert not signals.repeated
 
 
 def test_what_was_swallowed_before_is_not_forgotten() -> None:
-    interruption = SignalHandler()
+    signals = SignalHandler()
     begun = []
 
-    async def all_of_it() -> None:
-        with anyio.CancelScope() as scope, interruption.cancelling(scope):
+    async def execute() -> None:
+        with anyio.CancelScope() as scope, signals.cancelling(scope):
             await anyio.lowlevel.checkpoint()
             begun.append(True)
 
-    with interruption.caught():
+    with signals.installed():
         with pytest.raises(KeyboardInterrupt):  # as where a destructor was interrupted
             terminate_and_sleep()
-        with interruption.insisting(lambda: None):
-            anyio.run(all_of_it)
+        with signals.interrupting_blocked_code(lambda: None):
+            anyio.run(execute)
     assert not begun
 
 
 def test_at_the_end_a_first_signal_disturbs_no_cleaning_up() -> None:
-    interruption = SignalHandler()
+    signals = SignalHandler()
 
-    async def all_of_it() -> None:
-        with anyio.CancelScope() as scope, interruption.cancelling(scope):
+    async def execute() -> None:
+        with anyio.CancelScope() as scope, signals.cancelling(scope):
             await anyio.lowlevel.checkpoint()
 
-    with interruption.caught():
-        with interruption.insisting(lambda: None):
-            anyio.run(all_of_it)
+    with signals.installed():
+        with signals.interrupting_blocked_code(lambda: None):
+            anyio.run(execute)
         try:
             terminate()
             time.sleep(0.01)
         except KeyboardInterrupt:  # which pytest would take for its own end
             pytest.fail("the cleaning up was interrupted")
-        assert interruption.signal == signal.SIGTERM
+        assert signals.signal == signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
             terminate_and_sleep()
 
 
 def test_ignored_signals_stay_ignored() -> None:
-    interruption = SignalHandler()
+    signals = SignalHandler()
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with interruption.caught():
+        with signals.installed():
             os.kill(os.getpid(), signal.SIGHUP)
             time.sleep(0.01)
-        assert interruption.signal is None
+        assert signals.signal is None
     finally:
         signal.signal(signal.SIGHUP, former)
 

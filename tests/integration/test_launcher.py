@@ -792,7 +792,7 @@ def test_without_the_programs_of_a_generator_the_launcher_does_not_start(
     programs.mkdir()
     (programs / "bash").symlink_to(which("bash") or "/bin/bash")
     monkeypatch.setenv("PATH", str(programs))
-    with pytest.raises(LauncherError, match="study 'a' asks for the generator 'slurm'") as caught:
+    with pytest.raises(LauncherError, match="study 'a' has the generator 'slurm'") as caught:
         place.start()
     assert "generator: bash" in str(caught.value)
     place.start(generator="bash")

@@ -41,7 +41,7 @@ def attempt(tmp_path: Path) -> Callable[[int], AttemptPaths]:
 def names(place: AttemptPaths) -> set[str]:
     from pathlib import Path
 
-    return {path.name for path in Path(place.root).iterdir()}
+    return {path.name for path in Path(place.runs_root).iterdir()}
 
 
 def test_each_attempt_has_a_clean_directory(attempt: Callable[[int], AttemptPaths]) -> None:
@@ -50,7 +50,7 @@ def test_each_attempt_has_a_clean_directory(attempt: Callable[[int], AttemptPath
     (first.file("outbox")).write_text("said")
     create(second, INPUTS, [SCRIPT])
     assert names(second) == {"run-1", "run-1.attempt-1"}
-    assert read_marker(second.run) == (2, "5.0")
+    assert read_marker(second.run_directory) == (2, "5.0")
     assert second.file("outbox").read_bytes() == HEADER
 
 
@@ -63,7 +63,7 @@ def test_what_was_there_is_moved_aside(
     create(place, INPUTS, [SCRIPT])
     assert (tmp_path / "runs" / "run-1.before-t1" / "mine").exists()
     # A run of the same number in another database.
-    other = AttemptPaths(place.root, 1, 1, "u1", "6.0")
+    other = AttemptPaths(place.runs_root, 1, 1, "u1", "6.0")
     create(other, INPUTS, [SCRIPT])
     assert names(place) == {"run-1", "run-1.before-t1", "run-1.before-u1"}
 
@@ -93,7 +93,7 @@ def test_an_older_attempt_than_there_is_cannot_start(
     create(attempt(2), INPUTS, [SCRIPT])
     assert reclaim_start_file(attempt(1), "start", b"me")
     assert names(attempt(1)) == {"run-1"}
-    assert read_marker(attempt(1).run) == (2, "5.0")
+    assert read_marker(attempt(1).run_directory) == (2, "5.0")
     assert not attempt(2).file("start").exists()  # which is not this launcher's to take
 
 
@@ -107,7 +107,7 @@ def test_what_an_earlier_attempt_of_that_number_left_stays(
         (kept / "mine").touch()
     create(attempt(1), INPUTS, [SCRIPT])
     create(attempt(2), INPUTS, [SCRIPT])
-    assert read_marker(attempt(2).run) == (2, "5.0")
+    assert read_marker(attempt(2).run_directory) == (2, "5.0")
     assert read_marker(str(tmp_path / "runs" / "run-1.attempt-1-3")) == (1, "5.0")
     assert all((tmp_path / "runs" / f"run-1.attempt-{n}" / "mine").exists() for n in ("1", "1-2"))
 
@@ -119,7 +119,7 @@ def test_an_older_attempt_does_not_touch_a_newer_one(
     with pytest.raises(AttemptSuperseded):
         create(attempt(1), INPUTS, [SCRIPT])
     assert names(attempt(1)) == {"run-1"}
-    assert read_marker(attempt(1).run) == (2, "5.0")
+    assert read_marker(attempt(1).run_directory) == (2, "5.0")
 
 
 @pytest.mark.parametrize("step", ["_begin", "_write", "_make_room", "_publish"])
@@ -148,7 +148,7 @@ def test_a_launcher_that_sleeps_at_any_step_starts_nothing(
     with pytest.raises(AttemptSuperseded):
         create(second, INPUTS, [SCRIPT])
     assert slept
-    assert read_marker(third.run) == (3, "5.0")
+    assert read_marker(third.run_directory) == (3, "5.0")
     assert names(third) == {"run-1", "run-1.attempt-2"} | (
         {"run-1.attempt-1"} if earlier else set()
     )
@@ -172,7 +172,7 @@ def test_a_launcher_that_sleeps_before_renaming_notices(
     monkeypatch.setattr(os, "rename", sleep_first)
     with pytest.raises(AttemptSuperseded):
         create(second, INPUTS, [SCRIPT])
-    assert read_marker(third.run) == (3, "5.0")
+    assert read_marker(third.run_directory) == (3, "5.0")
     assert names(third) == {"run-1", "run-1.attempt-1", "run-1.attempt-2"}
 
 
@@ -205,21 +205,21 @@ def test_a_large_file_is_copied_without_being_in_memory(
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert mesh.large is not None
-    assert filecmp.cmp(mesh.large, f"{place.run}/mesh", shallow=False)
-    assert peak < mesh.large.stat().st_size / 4
+    assert mesh.source is not None
+    assert filecmp.cmp(mesh.source, f"{place.run_directory}/mesh", shallow=False)
+    assert peak < mesh.source.stat().st_size / 4
 
 
 @pytest.mark.parametrize("instead", ["No such file", "it is a FIFO", "it is a device"])
 def test_a_large_file_that_has_gone_meanwhile_is_named(
     attempt: Callable[[int], AttemptPaths], mesh: ScriptFile, instead: str
 ) -> None:
-    assert mesh.large is not None
-    mesh.large.unlink()
+    assert mesh.source is not None
+    mesh.source.unlink()
     if "FIFO" in instead:
-        os.mkfifo(mesh.large)
+        os.mkfifo(mesh.source)
     elif "device" in instead:
-        mesh.large.symlink_to("/dev/zero")
+        mesh.source.symlink_to("/dev/zero")
     with pytest.raises(SourceError, match=f"mesh cannot be read: {instead}"):
         create(attempt(1), INPUTS, [SCRIPT, mesh])
     assert names(attempt(1)) == set()
@@ -228,9 +228,9 @@ def test_a_large_file_that_has_gone_meanwhile_is_named(
 def test_a_link_to_a_large_file_is_followed(
     attempt: Callable[[int], AttemptPaths], mesh: ScriptFile, tmp_path: Path
 ) -> None:
-    assert mesh.large is not None
-    (tmp_path / "study" / "link").symlink_to(mesh.large)
+    assert mesh.source is not None
+    (tmp_path / "study" / "link").symlink_to(mesh.source)
     place = attempt(1)
     create(place, INPUTS, [SCRIPT, *read_sources(tmp_path / "study", ["link"])])
-    assert not os.path.islink(f"{place.run}/link")
-    assert filecmp.cmp(mesh.large, f"{place.run}/link", shallow=False)
+    assert not os.path.islink(f"{place.run_directory}/link")
+    assert filecmp.cmp(mesh.source, f"{place.run_directory}/link", shallow=False)

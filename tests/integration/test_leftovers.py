@@ -80,7 +80,7 @@ def test_processes_that_left_the_group_end_with_their_attempt(place: Place) -> N
     suspend_runs(place.state)
     assert place.record(recalled).lifecycle is Lifecycle.CREATED
     assert living(pids(place, 4)) == []
-    assert "run mult.1: ending what it left behind: process" in place.log()
+    assert "run mult.1: ending the processes that it left: process" in place.log()
 
 
 def test_so_do_those_of_an_attempt_that_another_launcher_started(place: Place) -> None:
@@ -133,7 +133,7 @@ def test_the_reason_names_processes_that_cannot_be_ended(
         record = place.record(key)
         names = ", ".join(f"process {pid} (sleep)" for pid in sorted(found))
         assert record.lifecycle is Lifecycle.FINISHED
-        assert record.reason == f"it left what cannot be ended: {names}"
+        assert record.reason == f"it left processes that cannot be ended: {names}"
     finally:
         for pid in found:
             os.kill(pid, signal.SIGKILL)

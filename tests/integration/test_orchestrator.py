@@ -134,7 +134,7 @@ def test_actions_create_runs_downstream_and_label(workflow: Workflow) -> None:
     assert {run.event_name for run, _ in workflow.mult.select()} == {"main"}
 
 
-def test_params_reach_main_and_actions_as_far_as_they_take_them(workflow: Workflow) -> None:
+def test_params_are_passed_to_main_and_actions_that_accept_them(workflow: Workflow) -> None:
     seen: dict[str, Any] = {}
 
     async def act(workflow: Workflow, runs: Any, params: Any, inputs: Any) -> None:
@@ -252,7 +252,7 @@ def test_once_fires_once_for_each_run(workflow: Workflow) -> None:
     assert sorted(seen) == [1, 2, 3]
 
 
-def test_an_exception_leaves_nothing_of_its_stretch(workflow: Workflow) -> None:
+def test_an_exception_discards_its_segment(workflow: Workflow) -> None:
     @event
     async def broken(workflow: Workflow, runs: Any) -> None:
         for run, _ in runs:
@@ -273,7 +273,7 @@ def test_an_exception_leaves_nothing_of_its_stretch(workflow: Workflow) -> None:
     assert "half" not in workflow.vars
 
 
-def test_a_bad_end_raises_where_it_is_awaited(workflow: Workflow) -> None:
+def test_an_await_raises_the_failure_of_its_run(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         try:
             await workflow.mult.create_task(x=[1, 2])
@@ -287,7 +287,7 @@ def test_a_bad_end_raises_where_it_is_awaited(workflow: Workflow) -> None:
 
 
 @pytest.mark.parametrize("then", ["ends", "waits", "ends late"])
-def test_what_was_caught_is_handled_however_the_workflow_is_ended(
+def test_a_caught_failure_is_handled_however_the_workflow_ends(
     workflow: Workflow, then: str
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -303,7 +303,7 @@ def test_what_was_caught_is_handled_however_the_workflow_is_ended(
     assert states(workflow, "mult") == ["FAILED"]
 
 
-def test_what_nobody_caught_is_not_handled_by_finishing(workflow: Workflow) -> None:
+def test_finishing_does_not_handle_an_uncaught_failure(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.mult.create_task(x=1)
         await workflow.mult.select().all("state = FAILED")
@@ -313,7 +313,7 @@ def test_what_nobody_caught_is_not_handled_by_finishing(workflow: Workflow) -> N
         execute(workflow, main, {"mult": lambda job: failing()})
 
 
-def test_the_run_name_stays_while_it_is_executed(workflow: Workflow) -> None:
+def test_the_run_name_cannot_change_during_an_execution(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.run_name = workflow.run_name
         with pytest.raises(RunNameError, match="cannot be changed: 'other'"):
@@ -341,7 +341,7 @@ def test_an_escaping_run_failed_calls_the_handlers_and_raises(workflow: Workflow
     assert seen == [("t", [1])]
 
 
-def test_a_bad_run_that_nobody_awaits_fails_the_workflow_at_its_end(workflow: Workflow) -> None:
+def test_an_unhandled_failed_run_fails_the_workflow_at_its_end(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.mult.create_task(x=1)
         await workflow.add.create_task(x=1)
@@ -353,7 +353,7 @@ def test_a_bad_run_that_nobody_awaits_fails_the_workflow_at_its_end(workflow: Wo
     assert "--retry-failed" in str(caught.value)
 
 
-def test_a_handler_is_called_for_a_bad_run_that_nobody_awaits(workflow: Workflow) -> None:
+def test_a_handler_is_called_for_a_failed_run_that_is_not_awaited(workflow: Workflow) -> None:
     seen: list[int] = []
 
     def handler(runs: Any) -> None:
@@ -369,7 +369,7 @@ def test_a_handler_is_called_for_a_bad_run_that_nobody_awaits(workflow: Workflow
     assert seen == [1]
 
 
-def test_an_event_that_selects_a_bad_run_handles_it(workflow: Workflow) -> None:
+def test_an_event_that_selects_a_failed_run_handles_it(workflow: Workflow) -> None:
     async def cope(workflow: Workflow, runs: Any) -> None:
         workflow.finished = True
 
@@ -381,7 +381,7 @@ def test_an_event_that_selects_a_bad_run_handles_it(workflow: Workflow) -> None:
     execute(workflow, main, {"mult": lambda job: failing()})
 
 
-def test_finished_takes_effect_with_the_commit_of_its_stretch(workflow: Workflow) -> None:
+def test_finished_takes_effect_with_the_commit_of_its_segment(workflow: Workflow) -> None:
     late: list[str] = []
 
     async def last(workflow: Workflow, runs: Any) -> None:
@@ -402,7 +402,9 @@ def test_finished_takes_effect_with_the_commit_of_its_stretch(workflow: Workflow
     assert late == []
 
 
-def test_it_ends_when_main_has_returned_and_nothing_is_registered(workflow: Workflow) -> None:
+def test_the_workflow_ends_when_main_has_returned_and_no_action_is_registered(
+    workflow: Workflow,
+) -> None:
     async def main(workflow: Workflow) -> None:
         await workflow.mult.create_task(x=1)
 
@@ -462,7 +464,7 @@ def test_without_event_a_conflict_is_an_error_that_says_so(workflow: Workflow) -
     assert workflow.vars.count == 5
 
 
-def test_stretches_are_committed_one_by_one(workflow: Workflow) -> None:
+def test_segments_are_committed_one_by_one(workflow: Workflow) -> None:
     seen: list[Any] = []
 
     @event
@@ -558,7 +560,7 @@ def test_a_second_orchestrator_for_a_run_name_is_refused(
     execute(workflow, main)
 
 
-def test_check_events_evaluates_now_and_waits_for_what_it_fired(workflow: Workflow) -> None:
+def test_check_events_evaluates_now_and_waits_for_its_firings(workflow: Workflow) -> None:
     fired: list[Any] = []
 
     async def act(workflow: Workflow, runs: Any) -> None:
@@ -730,7 +732,7 @@ def test_a_condition_may_return_a_selection(workflow: Workflow, directory: Path)
     assert opened == []
 
 
-def test_quick_to_fail_a_run_is_still_whose_await_follows(
+def test_a_run_that_fails_at_once_belongs_to_the_await_that_follows(
     workflow: Workflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may end before the commit that created it is known to be made here."""
@@ -752,7 +754,7 @@ def test_quick_to_fail_a_run_is_still_whose_await_follows(
     assert handled == []
 
 
-def test_a_lease_that_ran_out_is_taken_over_and_its_former_holder_fenced(
+def test_an_expired_lease_is_acquired_and_its_former_holder_fenced(
     workflow: Workflow, directory: Path, database: Database
 ) -> None:
     """As when the first orchestrator's machine slept: it must not commit when it wakes."""
@@ -839,9 +841,7 @@ async def swallowed(workflow: Workflow) -> None:
 
 
 @pytest.mark.parametrize("body", [gathered, in_a_task, swallowed])
-def test_a_conflict_reruns_the_whole_action_whatever_it_awaits(
-    workflow: Workflow, body: Any
-) -> None:
+def test_a_conflict_reruns_the_whole_action_during_any_await(workflow: Workflow, body: Any) -> None:
     execute(workflow, counting(body))
     assert workflow.vars.count == 101
     assert states(workflow, "mult") == ["DONE"]
@@ -849,7 +849,7 @@ def test_a_conflict_reruns_the_whole_action_whatever_it_awaits(
     assert open_firings(workflow) == []
 
 
-def test_finished_in_main_ends_whatever_main_awaits(workflow: Workflow) -> None:
+def test_finished_in_main_cancels_its_awaits(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         await workflow.mult.create_task(x=1)
         workflow.vars.last = 1
@@ -876,7 +876,7 @@ def test_a_missing_parameter_of_main_is_named(workflow: Workflow) -> None:
         execute(workflow, main)
 
 
-def test_slow_sync_actions_do_not_stop_what_they_wait_for(workflow: Workflow) -> None:
+def test_slow_sync_actions_do_not_block_each_other(workflow: Workflow) -> None:
     created = threading.Event()
 
     def waits(workflow: Workflow, runs: Any) -> None:
@@ -898,7 +898,7 @@ def test_slow_sync_actions_do_not_stop_what_they_wait_for(workflow: Workflow) ->
     execute(workflow, main)
 
 
-def test_a_bad_end_of_an_earlier_start_counts_again(workflow: Workflow) -> None:
+def test_a_failure_of_an_earlier_start_counts_again(workflow: Workflow) -> None:
     seen: list[int] = []
 
     async def main(workflow: Workflow) -> None:
@@ -932,7 +932,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
 
 @pytest.mark.parametrize("how", ["sleep", "event", "task", "thread", "runs"])
-def test_a_failed_commit_of_main_is_raised_in_main_whatever_it_awaits(
+def test_a_failed_commit_of_main_is_raised_in_main_during_any_await(
     workflow: Workflow, full_disk: Callable[[bool], None], how: str
 ) -> None:
     raised: list[str] = []

@@ -21,12 +21,13 @@ from motoko.server.file_storage import AtomicFileStorage
 from motoko.server.lifecycle import stop_server
 from motoko.server.packing import Packer, PackPolicy
 from motoko.server.state_dir import StateDir
+from motoko.storage.consistency import check_study
 from motoko.storage.database import Database
 from motoko.storage.schema import create_database
 from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run
-from motoko.testing.clients import commit, eventually
+from motoko.testing.memory import commit, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,17 +80,17 @@ def test_the_server_packs_and_says_so(state: StateDir) -> None:
     eventually(lambda: re.search(packed, log(state)))
     size = state.database.stat().st_size
     assert size < MINIMUM / 2
-    assert int(state.packed_note.read_text()) <= size
+    assert int(state.packed_size_file.read_text()) <= size
     store.autocommit_scope.write(SetVariable(None, "m", 1))
     with store.autocommit_scope.read() as session:
         assert session.run(key).fields == {"y": 2}
-        assert session.tables.study("mult").recount() == []
+        assert check_study(session.tables.study("mult")) == []
     store.close()
     stop_server(state)
     assert not [
         path.name for path in state.path.glob("wf.db.*") if path.suffix in (".pack", ".old")
     ]
-    look = WorkflowStore(state, {}, look=True)
+    look = WorkflowStore(state, {}, read_only=True)
     with look.autocommit_scope.read() as session:
         assert session.tables.variable(None, "m") == 1
     look.close()
@@ -128,7 +129,7 @@ def test_killed_while_the_files_are_exchanged(
     assert f"{point} 1 {process.pid}" in (tmp_path / "faults").read_text()
     with store.autocommit_scope.read() as session:
         assert session.tables.variable(None, "n") == (count, "x" * 10_000)
-        assert session.tables.study("mult").recount() == []
+        assert check_study(session.tables.study("mult")) == []
     store.close()
     stop_server(state)
     assert not (state.path / "wf.db.pack").exists()
@@ -141,9 +142,9 @@ class Served:
     """A file as its server holds it, without a server."""
 
     def __init__(self, state: StateDir, policy: PackPolicy) -> None:
-        self.packer = Packer(state.packed_note, policy)
+        self.packer = Packer(state.packed_size_file, policy)
         self.storage = self.packer.storage = AtomicFileStorage(
-            state.database, committed=self.packer.consider
+            state.database, committed=self.packer.pack_if_grown
         )
         self.database = Database(self.storage)
 
@@ -194,7 +195,7 @@ def test_a_snapshot_in_use_stays_readable(state: StateDir, keep: float) -> None:
     reader = Session(served.database)
     seen = reader.tables.variable(None, "n")
     served.grow_to(MINIMUM)
-    assert state.packed_note.exists()
+    assert state.packed_size_file.exists()
     reader._connection.cacheMinimize()
     if keep:
         assert reader.tables.variable(None, "n") == seen
@@ -229,7 +230,7 @@ def test_commits_go_on_while_it_is_packed(state: StateDir, served: Served) -> No
     session.refresh()
     assert packs > 3
     assert [session.run(key).fields for key in keys] == [{"y": n} for n in range(300)]
-    assert session.tables.study("mult").recount() == []
+    assert check_study(session.tables.study("mult")) == []
     session.close()
 
 

@@ -32,7 +32,7 @@ def test_the_example_of_a_pipeline() -> None:
         "Cleo",
         "ran [0, 1, 2] skipped [0, 1, 2]",
         "2. TableModel: undecided: step 1 comes first",
-        "  1. SelectModel: undecided: step 0 comes first",
+        "  1. SelectModel: undecided: step 0 runs first",
         "    0. AverageModel: stale: scores has changed",
         "Best of 2023",
         "Bo",

@@ -94,7 +94,7 @@ both = pytest.mark.parametrize("how", ["conflict", "crash"])
 
 
 @both
-def test_what_was_assigned_before_an_await_is_assigned_once(workflow: Workflow, how: str) -> None:
+def test_an_assignment_before_an_await_happens_once(workflow: Workflow, how: str) -> None:
     workflow.vars.n = 0
     workflow.vars.log = []
 
@@ -117,7 +117,7 @@ def test_what_was_assigned_before_an_await_is_assigned_once(workflow: Workflow, 
 
 
 @both
-def test_a_creation_returns_the_recorded_runs_whatever_it_asks_for_now(
+def test_a_creation_returns_the_recorded_runs_despite_other_arguments(
     workflow: Workflow, how: str
 ) -> None:
     """What a rerun reads is current; what it asks for stays as it was."""
@@ -219,10 +219,10 @@ def test_concurrent_tasks_of_an_action_are_replayed_each(workflow: Workflow, how
 
 
 @pytest.mark.parametrize("fails_before", [True, False])
-def test_what_is_left_of_an_action_that_failed_commits_nothing_more(
+def test_remaining_tasks_of_a_failed_action_commit_nothing(
     workflow: Workflow, fails_before: bool
 ) -> None:
-    """Tasks beside one that fails go on; what was dropped with the action must come again."""
+    """Concurrent tasks of a failing one continue; the dropped changes must be repeated."""
     workflow.vars.total = 0
     failed: list[bool] = []
 
@@ -249,7 +249,7 @@ def test_what_is_left_of_an_action_that_failed_commits_nothing_more(
 
 
 @pytest.mark.parametrize("change", ["study", "fewer", "more"])
-def test_a_rerun_that_calls_for_something_else_is_an_error_that_names_it(
+def test_a_rerun_with_another_call_is_an_error_that_names_it(
     workflow: Workflow, change: str
 ) -> None:
     calls: list[int] = []

@@ -143,9 +143,9 @@ def test_an_open_firing_of_a_registered_event_is_not_named(left_open: Workflow) 
     assert not any(seen)
 
 
-def test_one_of_an_event_that_main_does_not_register_is_named(left_open: Workflow) -> None:
+def test_an_open_firing_of_an_unregistered_event_is_named(left_open: Workflow) -> None:
     execute(left_open, new_main, lambda: bool(unregistered(left_open)))
-    (found,) = unregistered(left_open)  # nobody runs any more: it is what the last one registered
+    (found,) = unregistered(left_open)  # no orchestrator is running: the last one registered it
     assert (found.run_name, found.event, found.done) == ("a", "s.old", None)
     assert [str(key) for key in found.runs] == ["s.1"]
     left_open.run_name = "b"
@@ -162,7 +162,7 @@ def report_b(workflow: Workflow) -> OrchestratorReport:
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["waiting", "ended"])
-def test_a_main_without_events_says_so_too(left_open: Workflow, waits: bool) -> None:
+def test_a_main_without_events_reports_that(left_open: Workflow, waits: bool) -> None:
     async def main(workflow: Workflow) -> None:
         if waits:
             await workflow.s.select("x = 99")
@@ -171,7 +171,7 @@ def test_a_main_without_events_says_so_too(left_open: Workflow, waits: bool) -> 
     assert [firing.event for firing in unregistered(left_open)] == ["s.old"]
 
 
-def test_a_main_that_failed_before_it_came_to_that_says_nothing(left_open: Workflow) -> None:
+def test_a_main_that_fails_before_it_registers_events_reports_none(left_open: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         raise LookupError("at once")
 
@@ -180,7 +180,7 @@ def test_a_main_that_failed_before_it_came_to_that_says_nothing(left_open: Workf
     assert unregistered(left_open) == []
 
 
-def test_checking_one_event_is_no_main(left_open: Workflow) -> None:
+def test_checking_one_event_reports_no_events(left_open: Workflow) -> None:
     left_open.add_action("new", "s", "x = 98", f=wait_for_ever)
     asyncio.run(left_open.check_event("new", "s"))
     assert unregistered(left_open) == []
@@ -208,7 +208,7 @@ async def never_main(workflow: Workflow) -> None:
     workflow.vars.through = True
 
 
-def test_it_says_since_when_and_what_waits_and_stops_when_it_goes_on(
+def test_a_stall_report_has_time_and_awaits_and_is_withdrawn(
     workflow: Workflow, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -238,7 +238,7 @@ def test_it_says_since_when_and_what_waits_and_stops_when_it_goes_on(
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1])
-def test_conditions_that_are_asked_again_and_again_are_no_move(
+def test_repeated_evaluations_do_not_withdraw_a_stall_report(
     workflow: Workflow, caplog: pytest.LogCaptureFixture, seconds: float
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -264,7 +264,7 @@ def test_conditions_that_are_asked_again_and_again_are_no_move(
     assert caplog.text.count("no run can change state") == 1
 
 
-def test_one_that_is_stopped_or_starts_anew_is_not_stalled(workflow: Workflow) -> None:
+def test_a_stopped_or_restarted_orchestrator_is_not_stalled(workflow: Workflow) -> None:
     execute(workflow, never_main, lambda: stall(workflow) is not None)
     assert report(workflow).stall is None
     # As if it had been killed: its report stays, and so does its lease.
@@ -286,7 +286,7 @@ def run_out(tables: Tables) -> None:
     tables.renew_lease(name, 0.0)
 
 
-def test_whose_lease_was_taken_over_says_nothing_more(workflow: Workflow) -> None:
+def test_a_fenced_orchestrator_reports_nothing(workflow: Workflow) -> None:
     lease = Lease(workflow.store, "a")
     asyncio.run(lease.acquire())
     database = workflow.store.database
@@ -297,7 +297,7 @@ def test_whose_lease_was_taken_over_says_nothing_more(workflow: Workflow) -> Non
     assert report(workflow).events is None
 
 
-def test_of_many_that_wait_only_some_are_told(workflow: Workflow) -> None:
+def test_a_stall_report_is_limited_in_length(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         await asyncio.gather(*(_never(workflow, x) for x in range(100, 150)))
 

@@ -15,7 +15,7 @@ from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
 from motoko.storage.schema import create_database, create_tables
 from motoko.storage.session import run_transaction
-from motoko.testing.clients import eventually
+from motoko.testing.memory import eventually
 from tests.support.run_table import STUDY, RunTableMachine, compare
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
@@ -37,12 +39,13 @@ from motoko.runtime.file_lock import FileLock
 from motoko.server.file_storage import AtomicFileStorage
 from motoko.server.lifecycle import ensure_server, is_responding, stop_server
 from motoko.server.state_dir import MAX_SOCKET_PATH, StateDir
+from motoko.storage import scope
 from motoko.storage.database import Database
 from motoko.storage.schema import SCHEMA_VERSION, create_database
 from motoko.storage.session import Session, run_transaction
 from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run, study_config
-from motoko.testing.clients import commit, eventually
+from motoko.testing.memory import commit, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -507,7 +510,7 @@ def test_a_stranger_that_listens_in_its_place_is_put_aside(state: StateDir, serv
         stranger.bind(str(path))
         stranger.listen()
         python(SETTER, state.path.parent, "n", 3)
-        look = WorkflowStore(state, {}, look=True)
+        look = WorkflowStore(state, {}, read_only=True)
         assert variable(look, "n") == 3
         look.close()
 
@@ -562,7 +565,7 @@ def test_looking_starts_no_server(state: StateDir, store: WorkflowStore) -> None
         if not served:
             store.close()
             stop_server(state)
-        look = WorkflowStore(state, {}, look=True)
+        look = WorkflowStore(state, {}, read_only=True)
         assert variable(look, "n") == 1
         for change in (SetVariable(None, "n", 2), SetVariable(None, "other", 2)):
             with pytest.raises(StorageError, match="only to look"):
@@ -582,7 +585,7 @@ def test_what_is_looked_at_is_read_from_the_file_once_the_server_has_gone(
     state: StateDir, store: WorkflowStore, how: str
 ) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
-    look = WorkflowStore(state, {}, look=True)
+    look = WorkflowStore(state, {}, read_only=True)
     server = PidFile(state.server_record).read()
     assert server is not None
     with look.autocommit_scope.read() as session:  # has read nothing but the root
@@ -594,7 +597,7 @@ def test_what_is_looked_at_is_read_from_the_file_once_the_server_has_gone(
             os.kill(server.process.pid, signals[how])
         try:
             assert session.tables.variable(None, "n") == 1
-            again = WorkflowStore(state, {}, look=True)
+            again = WorkflowStore(state, {}, read_only=True)
             assert variable(again, "n") == 2
             again.close()
         finally:
@@ -614,7 +617,7 @@ def test_a_read_of_a_closed_database_is_a_server_error(store: WorkflowStore) -> 
 
 
 def test_looking_at_nothing(tmp_path: Path) -> None:
-    look = WorkflowStore(StateDir.of(tmp_path), {}, look=True)
+    look = WorkflowStore(StateDir.of(tmp_path), {}, read_only=True)
     with pytest.raises(NoDatabaseError):
         variable(look, "n")
     assert list(tmp_path.iterdir()) == []
@@ -625,7 +628,7 @@ def test_looking_at_what_is_no_database(tmp_path: Path, content: bytes) -> None:
     state = StateDir.of(tmp_path)
     state.path.mkdir()
     state.database.write_bytes(content)
-    look = WorkflowStore(state, {}, look=True)
+    look = WorkflowStore(state, {}, read_only=True)
     with pytest.raises(StorageError) as caught:
         variable(look, "n")
     assert "\n" not in caught.value.message
@@ -799,6 +802,41 @@ def test_a_script_from_several_threads(state: StateDir) -> None:
         list(pool.map(work, range(4)))
     assert [Run(store, key).y for key in keys] == [9] * 4
     store.close()
+
+
+@pytest.mark.blocks_loop
+@pytest.mark.parametrize(
+    ("debug", "limit", "reported"), [(True, 0.01, True), (True, 60.0, False), (False, 0.01, False)]
+)
+async def test_a_read_that_blocks_the_loop_is_reported_in_debug_mode(
+    state: StateDir,
+    store: WorkflowStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    debug: bool,
+    limit: float,
+    reported: bool,
+) -> None:
+    monkeypatch.setattr(scope, "BLOCK_SECONDS", limit)
+    with store.autocommit_scope.read() as session:
+        key = add_run(session, "mult", {"x": 1.0})
+        commit(store.database, session)
+    reader = WorkflowStore(state, {})
+    assert variable(reader, "n") is MISSING  # it is connected
+    process = server_process(state)
+    os.kill(process.pid, signal.SIGSTOP)
+    resuming = threading.Timer(0.3, os.kill, (process.pid, signal.SIGCONT))
+    resuming.start()
+    try:
+        asyncio.get_running_loop().set_debug(debug)
+        with caplog.at_level(logging.WARNING, logger="motoko.storage.scope"):
+            assert Run(reader, key).record.job == {"x": 1.0}
+    finally:
+        asyncio.get_running_loop().set_debug(False)
+        resuming.join()
+        reader.close()
+    warnings = [text for text in caplog.messages if "The event loop was blocked for " in text]
+    assert [f"{__file__}:" in text for text in warnings] == [True] * reported
 
 
 def test_the_server_record_names_process_and_socket(state: StateDir) -> None:

@@ -152,7 +152,7 @@ def test_an_action_that_swallows_its_cancellation_is_named(
     done = finish(process)
     assert done.returncode == 128 + number, done.stderr
     assert "the action of event 'act', act" in done.stderr
-    assert "did not end within 5 s after it was cancelled, and is left at" in done.stderr
+    assert "did not end within 5 s after it was cancelled, and is abandoned at" in done.stderr
     assert "steps.py:7" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -165,7 +165,7 @@ def test_what_an_action_blocks_is_left(shell: Shell) -> None:
     done = finish(process)
     assert done.returncode == 143, done.stderr
     assert "the action of event 'act', act" in done.stderr
-    assert "did not end within 5 s after it was cancelled, and is left" in done.stderr
+    assert "did not end within 5 s after it was cancelled, and is abandoned" in done.stderr
     assert "Traceback" not in done.stderr
     workflow = Workflow(shell.directory, look=True)
     assert "done" not in workflow.vars
@@ -203,7 +203,7 @@ def test_a_launcher_leaves_its_runs_to_the_next_one(shell: Shell) -> None:
     process.send_signal(signal.SIGINT)
     done = finish(process)
     assert done.returncode == 0, done.stderr
-    assert "asked to end by SIGINT" in done.stderr
+    assert "stopped by SIGINT" in done.stderr
     assert shell.info()["launchers"] == []
     assert runs(shell) == [("START", 1)] * 2
     assert wrappers(shell) == 2

@@ -418,10 +418,10 @@ def test_cancel_ends_scheduler_jobs_that_no_launcher_attends_to(
     process.kill()
     process.wait()
     shown = shell(own).ok("info", "--verbose")
-    assert shown.count("no launcher works that sees to it") == 3
+    assert shown.count("not managed: no launcher is running") == 3
     done = shell(own).run("cancel", "--all")
     assert done.returncode == 0, done.stderr
-    assert "no launcher attends to 3 runs" in done.stderr
+    assert "no launcher manages 3 runs" in done.stderr
     assert done.stdout.splitlines()[-1] == "3 runs cancelled"
     assert own.no_jobs_left()
     assert {own.place.record(key).state for key in (running, *held)} == {"CANCELLED"}
@@ -456,7 +456,7 @@ def test_each_launcher_takes_the_runs_of_its_machine(own: SlurmPlace) -> None:
                   move.state == "FINISHED"}  # fmt: skip
         assert len(causes) == 1, causes
     assert own.place.record(nobody).state == "CREATED"
-    assert "no launcher for machine 'south'" in shell(own).ok("info", "--verbose")
+    assert "no launcher serves machine 'south'" in shell(own).ok("info", "--verbose")
     launchers = shell(own).info()["launchers"]
     assert sorted(found["machines"] for found in launchers) == [["east"], ["west"]]
     shell(own).ok("launcher", "--machine_name", "south")

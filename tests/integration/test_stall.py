@@ -15,8 +15,8 @@ import pytest
 
 from motoko.errors import MotokoError, WorkflowFailed, WorkflowStalled
 from motoko.storage.feed import CommitNotice
-from motoko.testing.clients import eventually
 from motoko.testing.fake_launcher import failing
+from motoko.testing.memory import eventually
 from tests.support import orchestrating
 from tests.support.orchestrating import memory_workflow
 
@@ -56,7 +56,7 @@ async def nothing(workflow: Workflow, runs: Any = None) -> None:
 def test_an_await_that_nothing_can_satisfy(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         await workflow.mult.create_task(x=1)
-        await asyncio.gather(*[workflow.mult.select("state = NEVER")._matched(list)])
+        await asyncio.gather(*[workflow.mult.select("state = NEVER")._wait_for(list)])
 
     with pytest.raises(WorkflowStalled, match="main waits for a run of mult with state = NEVER"):
         execute(workflow, main)
@@ -114,7 +114,7 @@ def test_awaits_side_by_side_that_nothing_can_satisfy(
 
 
 @pytest.mark.parametrize("wait", [asyncio.gather, *TOGETHER[2:]])
-def test_a_thread_is_waited_for_beside_awaits(workflow: Workflow, wait: Any) -> None:
+def test_an_awaited_thread_prevents_a_stall(workflow: Workflow, wait: Any) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.add_action("never", "mult", "state = NEVER", f=nothing)
         loop = asyncio.get_running_loop()
@@ -128,7 +128,7 @@ def test_a_thread_is_waited_for_beside_awaits(workflow: Workflow, wait: Any) -> 
 
 
 @pytest.mark.parametrize("timer", [False, True])
-def test_a_thread_of_the_users_is_waited_for(workflow: Workflow, timer: bool) -> None:
+def test_a_user_thread_prevents_a_stall(workflow: Workflow, timer: bool) -> None:
     async def main(workflow: Workflow) -> None:
         loop = asyncio.get_running_loop()
 
@@ -149,7 +149,7 @@ def test_a_thread_of_the_users_is_waited_for(workflow: Workflow, timer: bool) ->
     assert workflow.vars.through
 
 
-def test_threads_of_pools_and_daemons_are_not_waited_for(workflow: Workflow) -> None:
+def test_threads_of_pools_and_daemons_do_not_prevent_a_stall(workflow: Workflow) -> None:
     over = threading.Event()
 
     async def main(workflow: Workflow) -> None:
@@ -174,7 +174,7 @@ def test_an_action_that_changes_nothing_does_not_hide_it(workflow: Workflow) -> 
         execute(workflow, main)
 
 
-def test_what_failed_is_told_before_what_waits(workflow: Workflow) -> None:
+def test_failures_are_reported_before_pending_awaits(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.add_action("good", "mult", "state = FINISHED", f=nothing)
         workflow.mult.create_task(x=1)
@@ -184,7 +184,9 @@ def test_what_failed_is_told_before_what_waits(workflow: Workflow) -> None:
 
 
 @pytest.mark.parametrize("how", ["sleep", "thread", "task group", "running"])
-def test_who_waits_for_something_else_is_not_stalled(workflow: Workflow, how: str) -> None:
+def test_a_task_that_waits_for_something_else_prevents_a_stall(
+    workflow: Workflow, how: str
+) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.add_action("never", "mult", "state = NEVER", f=nothing)
         if how == "sleep":
@@ -207,7 +209,7 @@ def test_who_waits_for_something_else_is_not_stalled(workflow: Workflow, how: st
 
 
 @pytest.mark.parametrize("kind", ["f()", "f(workflow, task_manager)"])
-def test_with_a_condition_that_may_change_it_says_once_what_it_waits_for(
+def test_with_polled_conditions_pending_awaits_are_logged_once(
     workflow: Workflow, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -262,7 +264,7 @@ async def move_on(workflow: Workflow) -> None:
 
 async def wait_for(workflow: Workflow) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(workflow.mult.select("state = NEVER")._matched(list), LONG)
+        await asyncio.wait_for(workflow.mult.select("state = NEVER")._wait_for(list), LONG)
     await workflow.mult.create_task(x=2)
 
 
@@ -277,7 +279,7 @@ TIMERS = [timeout, move_on, wait_for, call_later]
 
 @pytest.mark.parametrize("place", ["main", "action"])
 @pytest.mark.parametrize("wait", TIMERS)
-def test_a_timeout_of_the_users_is_waited_for(workflow: Workflow, wait: Any, place: str) -> None:
+def test_a_user_timeout_prevents_a_stall(workflow: Workflow, wait: Any, place: str) -> None:
     async def act(workflow: Workflow, runs: Any) -> None:
         for run, _ in runs:
             run.state = "DONE"
@@ -301,7 +303,7 @@ def test_a_timeout_of_the_users_is_waited_for(workflow: Workflow, wait: Any, pla
 def test_a_stall_after_the_last_timer_or_task_is_found(workflow: Workflow, how: str) -> None:
     async def main(workflow: Workflow) -> None:
         loop = asyncio.get_running_loop()
-        wait = workflow.mult.select("state = NEVER")._matched(list)
+        wait = workflow.mult.select("state = NEVER")._wait_for(list)
         tasks = []
         if how == "call_later":
             loop.call_later(LONG, lambda: None)
@@ -321,7 +323,7 @@ def test_a_stall_after_the_last_timer_or_task_is_found(workflow: Workflow, how: 
         execute(workflow, main)
 
 
-def test_a_safety_poll_comes_whatever_else_happens(workflow: Workflow) -> None:
+def test_commits_do_not_postpone_the_safety_poll(workflow: Workflow) -> None:
     """Commits that concern nothing wake the orchestrator more often than that."""
     workflow.config = replace(workflow.config, safety_poll=LONG, poll_interval=3600)
     outside: list[int] = []
@@ -358,7 +360,7 @@ def test_a_safety_poll_comes_whatever_else_happens(workflow: Workflow) -> None:
         thread.join()
 
 
-def test_a_task_of_the_users_that_is_cancelled_is_an_error(workflow: Workflow) -> None:
+def test_a_cancelled_user_task_is_an_error(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         task = asyncio.create_task(asyncio.sleep(60))
         task.cancel()
@@ -381,7 +383,7 @@ def test_an_action_that_is_cancelled_from_within_is_named(workflow: Workflow) ->
     assert "in the action of event 'act'" in caught.value.__notes__[0]
 
 
-def test_who_was_woken_and_has_not_run_yet_is_not_stalled(workflow: Workflow) -> None:
+def test_a_woken_task_that_has_not_run_yet_is_not_stalled(workflow: Workflow) -> None:
     """The last look at everything wakes those for whom it has found something."""
     found: list[bool] = []
 

@@ -66,7 +66,7 @@ def test_runs_go_on_when_their_foreground_orchestrator_is_stopped_from_elsewhere
     shell.ok("orchestrator", "stop", "-n", "a")
     done = finish(process)
     assert done.returncode == 143, done.stderr
-    assert "1 run goes on and 1 run waits to start" in done.stderr
+    assert "1 run is still running and 1 run waits to start" in done.stderr
     assert len(shell.info()["launchers"]) == 1  # the runs that wait go on, too
     assert states(shell) == {"START": 1, "CREATED": 1}
     process = shell.start("run", "-n", "a")
@@ -74,15 +74,15 @@ def test_runs_go_on_when_their_foreground_orchestrator_is_stopped_from_elsewhere
     out = shell.ok("kill")
     assert "stopped the orchestrator of run name 'a'" in out
     assert "stopped the launcher" in out
-    assert "1 run goes on (1 of 'a'); `motoko kill --stop-runs` stops it" in out
+    assert "1 run is still running (1 of 'a'); `motoko kill --stop-runs` stops it" in out
     assert finish(process).returncode == 143
     assert len(victims.wrappers(shell.directory)) == 1
     assert states(shell) == {"START": 1, "CREATED": 1}
     assert "recalled" not in causes(shell)
-    assert shell.ok("kill").startswith("1 run goes on (1 of 'a')")
+    assert shell.ok("kill").startswith("1 run is still running (1 of 'a')")
     assert "stopped 1 run\n" in shell.ok("kill", "--stop-runs")
     assert states(shell) == {"CREATED": 2}
-    assert shell.ok("kill") == "nothing runs\n"
+    assert shell.ok("kill") == "nothing is running\n"
 
 
 def test_runs_are_stopped_with_their_foreground_orchestrator_if_that_is_asked_for(
@@ -120,7 +120,7 @@ def test_runs_that_a_launcher_could_not_stop_are_reported(shell: Shell) -> None:
     armed = {**shell.environment, "MOTOKO_FAULT": "launcher.before_commit:kill"}
     done = Shell(shell.directory, armed).run("kill", "--stop-runs")
     assert done.returncode == 1, done.stdout
-    assert "the launcher ended before it had stopped 1 run" in done.stderr
+    assert "the launcher exited before it had stopped 1 run" in done.stderr
     assert "stopped 1 run\n" in shell.ok("kill", "--stop-runs")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.operations.shutdown import running_orchestrators
+from motoko.operations.usage import running_orchestrators
 from motoko.storage.database import Database
 from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction

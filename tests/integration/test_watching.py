@@ -1,4 +1,4 @@
-"""A launcher that has ended is started again, unless that is of no use."""
+"""A launcher that has exited is restarted, unless restarts do not help."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pytest
 
 from motoko.errors import LauncherError
 from motoko.operations.launcher_supervisor import (
-    MOST,
-    PAUSE,
-    QUICK,
+    MAX_RESTARTS,
+    RESTART_INTERVAL,
+    SHORT_LIFE,
     LauncherSupervisor,
-    report_restarts,
+    last_error,
 )
 from motoko.runtime import processes
+from motoko.runtime.ports import SystemClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +33,8 @@ CHEESE = "2024-05-01 12:00:01,123 ERROR out of cheese\n"
 CRASH = STARTED + "Traceback (most recent call last):\n  File\nValueError: out of cheese\n"
 
 
-class Daemons:
-    """Launchers that are dead as soon as they are started, or live as this process does."""
+class Launchers(SystemClock):
+    """Starts launchers that are dead at once, or live as this process does; has its own clock."""
 
     def __init__(self, log: Path) -> None:
         done = subprocess.Popen([sys.executable, "-c", ""])
@@ -42,97 +43,100 @@ class Daemons:
         assert found is not None
         self.dead: ProcessIdentity = found
         self.alive = processes.current()
-        self.lives = False
-        self.says = STARTED
+        self.live = False
+        self.text = STARTED
         self.fails = False
         self.log = log
         self.starts = 0
-        self.now = 0.0
+        self.elapsed = 0.0  # seconds
 
     def start(self) -> ProcessIdentity:
         self.starts += 1
         with self.log.open("a") as file:
-            file.write(self.says)
+            file.write(self.text)
         if self.fails:
             raise LauncherError("out of cheese", hint="Buy some.")
-        return self.alive if self.lives else self.dead
+        return self.alive if self.live else self.dead
 
-    def watch(self) -> LauncherSupervisor:
-        return LauncherSupervisor(self.start(), self.start, self.log, clock=lambda: self.now)
+    def monotonic(self) -> float:
+        return self.elapsed
 
-    def pass_by(self, watch: LauncherSupervisor, seconds: float) -> None:
+    def supervisor(self) -> LauncherSupervisor:
+        return LauncherSupervisor(self.start(), self.start, self.log, clock=self)
+
+    def run_for(self, supervisor: LauncherSupervisor, seconds: float) -> None:
         for _ in range(int(seconds)):
-            self.now += 1.0
-            watch.look()
+            self.elapsed += 1.0
+            supervisor.check()
 
 
 @pytest.fixture
-def daemons(tmp_path: Path) -> Daemons:
-    return Daemons(tmp_path / "launcher.log")
+def launchers(tmp_path: Path) -> Launchers:
+    return Launchers(tmp_path / "launcher.log")
 
 
-def test_one_that_lives_is_left_alone(daemons: Daemons) -> None:
-    daemons.lives = True
-    daemons.pass_by(daemons.watch(), 100)
-    assert daemons.starts == 1
+def test_a_running_launcher_is_left_alone(launchers: Launchers) -> None:
+    launchers.live = True
+    launchers.run_for(launchers.supervisor(), 100)
+    assert launchers.starts == 1
 
 
-def test_one_that_was_killed_is_started_again(
-    daemons: Daemons, caplog: pytest.LogCaptureFixture
+def test_a_killed_launcher_is_restarted(
+    launchers: Launchers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watch = daemons.watch()
-    daemons.lives = True
+    supervisor = launchers.supervisor()
+    launchers.live = True
     with caplog.at_level(logging.WARNING, "motoko"):
-        daemons.pass_by(watch, 100)
-    assert daemons.starts == 2
+        launchers.run_for(supervisor, 100)
+    assert launchers.starts == 2
     assert [record.getMessage() for record in caplog.records] == [
-        f"the launcher has ended (log: {daemons.log}); it was started again"
+        f"the launcher exited (log: {launchers.log}); it was restarted"
     ]
 
 
-def test_the_error_with_which_it_ended_is_told(
-    daemons: Daemons, caplog: pytest.LogCaptureFixture
+def test_the_last_error_in_the_log_is_reported(
+    launchers: Launchers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    daemons.says = STARTED + FULL
-    watch = daemons.watch()
-    daemons.lives, daemons.says = True, STARTED
+    launchers.text = STARTED + FULL
+    supervisor = launchers.supervisor()
+    launchers.live, launchers.text = True, STARTED
     with caplog.at_level(logging.WARNING, "motoko"):
-        daemons.pass_by(watch, 100)
+        launchers.run_for(supervisor, 100)
     (record,) = caplog.records
-    assert record.getMessage().startswith("the launcher has ended: no space left on device (log: ")
+    assert record.getMessage().startswith("the launcher exited: no space left on device (log: ")
 
 
-def test_in_vain_it_is_started_some_times_only(daemons: Daemons) -> None:
-    watch = daemons.watch()
-    daemons.says = STARTED + FULL
-    expected = "^the launcher ended again and again: no space left on device\n"
+def test_repeated_exits_end_the_restarts(launchers: Launchers) -> None:
+    supervisor = launchers.supervisor()
+    launchers.text = STARTED + FULL
+    expected = rf"^the launcher exited {MAX_RESTARTS + 1} times in a row: no space left on device\n"
     with pytest.raises(LauncherError, match=expected) as caught:
-        daemons.pass_by(watch, 1000)
-    assert daemons.starts == 1 + MOST
-    assert daemons.now == PAUSE * (MOST + 1)
-    assert str(daemons.log) in (caught.value.hint or "")
+        launchers.run_for(supervisor, 1000)
+    assert launchers.starts == 1 + MAX_RESTARTS
+    assert launchers.elapsed == RESTART_INTERVAL * (MAX_RESTARTS + 1)
+    assert str(launchers.log) in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(("says", "starts"), [(STARTED, 2), (STARTED + CHEESE, 1)])
-def test_one_that_cannot_be_started_for_the_same_reason_again_is_not(
-    daemons: Daemons, says: str, starts: int
+def test_a_start_that_fails_for_the_same_reason_ends_the_restarts(
+    launchers: Launchers, says: str, starts: int
 ) -> None:
-    daemons.says = says
-    watch = daemons.watch()
-    daemons.fails = True
+    launchers.text = says
+    supervisor = launchers.supervisor()
+    launchers.fails = True
     with pytest.raises(
-        LauncherError, match=r"^the launcher cannot go on: out of cheese\n  Buy some"
+        LauncherError, match=r"^the launcher cannot continue: out of cheese\n  Buy some"
     ):
-        daemons.pass_by(watch, 1000)
-    assert daemons.starts == 1 + starts
+        launchers.run_for(supervisor, 1000)
+    assert launchers.starts == 1 + starts
 
 
-def test_deaths_far_apart_are_not_in_a_row(daemons: Daemons) -> None:
-    watch = daemons.watch()
-    for _ in range(3 * MOST):
-        daemons.now += QUICK
-        watch.look()
-    assert daemons.starts == 1 + 3 * MOST
+def test_exits_far_apart_are_not_in_a_row(launchers: Launchers) -> None:
+    supervisor = launchers.supervisor()
+    for _ in range(3 * MAX_RESTARTS):
+        launchers.elapsed += SHORT_LIFE
+        supervisor.check()
+    assert launchers.starts == 1 + 3 * MAX_RESTARTS
 
 
 @pytest.mark.parametrize(
@@ -147,5 +151,5 @@ def test_deaths_far_apart_are_not_in_a_row(daemons: Daemons) -> None:
         ("No module named motoko\n", "No module named motoko"),
     ],
 )
-def test_what_a_log_announces(text: str, expected: str | None) -> None:
-    assert report_restarts(text.splitlines()) == expected
+def test_the_last_error_of_a_log(text: str, expected: str | None) -> None:
+    assert last_error(text.splitlines()) == expected

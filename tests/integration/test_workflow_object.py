@@ -12,7 +12,7 @@ import pytest
 
 from motoko.errors import ConfigError, ConstraintError, ParameterError, UnknownNameError
 from motoko.server.lifecycle import stop_server
-from motoko.storage import scripts
+from motoko.config import study_file
 from motoko.storage.database import Database
 from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
@@ -133,7 +133,7 @@ def test_a_script_that_cannot_be_read(workflow: Workflow, monkeypatch: pytest.Mo
     def refused(path: Path) -> Any:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(scripts, "open_regular", refused)
+    monkeypatch.setattr(study_file, "open_regular", refused)
     with pytest.raises(ConfigError, match=r"launch\.sh cannot be read: Permission denied"):
         workflow.open.create_task(x=1.0)
     assert len(workflow.open.select()) == 0

@@ -129,7 +129,7 @@ def test_deserted_runs_that_cannot_be_stopped_are_told(shell: Shell) -> None:
     fault = spoil_declarations(shell)
     done = shell.run("kill", "--stop-runs")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: runs go on that no launcher can attend to: ")
+    assert done.stderr.startswith("error: runs are still running that no launcher can stop: ")
     assert fault in done.stderr
     assert "Stopped: 2 runs" in done.stderr
     assert active(shell) == {"s": 2, "t": 0}
@@ -143,7 +143,7 @@ def test_deserted_runs_that_cannot_be_cancelled_are_told(shell: Shell) -> None:
     done = shell.run("cancel", "--all")
     assert done.returncode == 1
     assert "2 runs cancelled" in done.stdout
-    assert f"error: 2 runs still to be ended: {shell.directory}/{fault}" in done.stderr
+    assert f"error: 2 runs not cancelled yet: {shell.directory}/{fault}" in done.stderr
 
 
 def test_a_workflow_file_that_is_wrong_keeps_nothing_from_being_stopped(shell: Shell) -> None:

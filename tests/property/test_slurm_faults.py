@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.slurm_simulation import MISHAPS, World
+from tests.support.slurm_simulation import FAILURES, World
 
 pytestmark = pytest.mark.property
 
@@ -59,7 +59,9 @@ def test_no_outcome_is_wrong_whatever_goes_wrong() -> None:
     print(faults.total(), "faults,", dict(outcomes))
     assert faults.total() >= FAULTS, faults
     # Everything that can go wrong did, and runs ended in every way.
-    kinds = {f"{program} {mishap.name}" for program, found in MISHAPS.items() for mishap in found}
+    kinds = {
+        f"{program} {failure.name}" for program, found in FAILURES.items() for failure in found
+    }
     assert kinds <= set(faults)
     assert {"killed", "launcher: asleep", "files late"} <= set(faults)
     assert {"FINISHED", "FAILED", "CANCELLED", "TIMEOUT", "LOST"} <= set(outcomes)

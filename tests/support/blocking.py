@@ -32,8 +32,7 @@ ALLOWED: Final = (
     # A look waits as a read does.
     ("motoko/server/client.py", ("_ask",)),
     # Tests set things up in a loop too, and ask the committer thread to do it.
-    ("motoko/testing/memory.py", ("empty_database",)),
-    ("motoko/testing/clients.py", ("commit",)),
+    ("motoko/testing/memory.py", ("empty_database", "commit")),
     # The simulation is one thread on a virtual clock.
     ("tests/support/slurm_simulation.py", ("_committed", "__exit__")),
 )

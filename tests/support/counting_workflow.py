@@ -1,6 +1,6 @@
 """The orchestrator whose actions count, in several processes at once; copied beside motoko.yaml.
 
-Each action increments, in one stretch, counters in ``workflow.vars`` and in a run of each study.
+Each action increments, in one segment, counters in ``workflow.vars`` and in a run of each study.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from motoko.workflow import event
 
-EVENTS = 3  # of each process: their firings go on at the same time
+EVENTS = 3  # of each process: their firings run concurrently
 CALLS = Path(__file__).with_name("calls")
 
 
@@ -39,7 +39,7 @@ async def count(workflow: Any, times: int) -> None:
     workflow.run_vars.done = done
     workflow.vars.total += 1
     left.total += 1
-    await asyncio.sleep(0.002)  # somebody else's turn, in the middle of the stretch
+    await asyncio.sleep(0.002)  # let others run, in the middle of the segment
     workflow.vars.nested["by"][workflow.run_name][0] += 1
     right.total += 1
     right.nested["log"].append(f"{workflow.run_name} {done}")

@@ -28,7 +28,7 @@ IMPORTS = (
     "motoko.cli.entry_point",
     "motoko.cli.progress",
     "motoko.cli.tables",
-    "motoko.launcher.creation",
+    "motoko.launcher.workflow_creation",
     "motoko.launcher.launcher",
     "motoko.operations.backup",
     "motoko.operations.bulk_edit",

@@ -28,7 +28,7 @@ import traceback
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from motoko.cli import entry_point, history, info
@@ -48,15 +48,16 @@ from motoko.launcher import attempt_files
 from motoko.launcher.attempt_files import examine_attempt
 from motoko.launcher.attempts import Attempt
 from motoko.launcher.control import running_launchers
-from motoko.launcher.executors.batch import observe, orphan_jobs, submission_files, submission_marks
-from motoko.launcher.executors.batch.decide import AttemptState, JobStatus, Observation, decide
+from motoko.launcher.executors.batch import observe, orphan_jobs, submission_files
+from motoko.launcher.executors.batch.decide import AttemptState, Observation, decide
 from motoko.launcher.executors.batch.queue_client import QueueClient
 from motoko.launcher.harvest import convert_fields, failure_before, read_updates
 from motoko.launcher.outcome import outcome_of_exit
 from motoko.launcher.run_directory import AttemptPaths, AttemptSuperseded, create, read_marker
-from motoko.launcher.schedulers.slurm import commands, queries, states, submit
-from motoko.launcher.schedulers.slurm.commands import CommandResult
+from motoko.launcher.schedulers.slurm import queries, states, submit
+from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
 from motoko.runtime.daemons import PidFile
+from motoko.runtime.ports import SYSTEM, CommandResult
 from motoko.runtime.processes import current
 from motoko.server.state_dir import StateDir
 from motoko.worker import encode
@@ -162,7 +163,7 @@ class Readers:
         create(self.place, ("inputs.json", b"{}"), [])
         tasks = directory / "slurm" / "batch" / "tasks"
         tasks.mkdir(parents=True)
-        (tasks / "0").symlink_to(self.place.private)
+        (tasks / "0").symlink_to(self.place.attempt_directory)
         stat = Path("/proc/self/stat").read_text()
         self.start = f"process {os.getpid()}\nboot\n{stat}4026531836\nhost\n"
         self.count = 0
@@ -202,8 +203,12 @@ class Readers:
             "stop": ("TIMEOUT\n", "CREATED\n"), "outbox": ('\n{"t":0,"op":"finish"}\n',),
         }  # fmt: skip
         for name in rng.sample(sorted(contents), 2):
-            Path(self.place.private, name).write_bytes(spoilt(rng.choice(contents[name]), rng))
-        Path(self.place.run, ".motoko", "attempt").write_bytes(spoilt("1 1.000000\n", rng))
+            Path(self.place.attempt_directory, name).write_bytes(
+                spoilt(rng.choice(contents[name]), rng)
+            )
+        Path(self.place.run_directory, ".motoko", "attempt").write_bytes(
+            spoilt("1 1.000000\n", rng)
+        )
         record = _record(rng)
         found, process = attempt_files.read_evidence(self.place)
         assert process is None or process.pid > 0
@@ -215,9 +220,9 @@ class Readers:
         outcome_of_exit(
             status, stopped=attempt_files.read_stop_reason(self.place), fault=found.fault
         )
-        read_marker(self.place.run)
-        attempt_files.find_process_in(self.place.run)
-        observe.began_at(Attempt(record, RunOptions(), self.place))
+        read_marker(self.place.run_directory)
+        attempt_files.find_process_in(self.place.run_directory)
+        observe.start_time(Attempt(record, RunOptions(), self.place))
         if record.lifecycle is Lifecycle.START and rng.random() < 0.05:  # it looks at all of /proc
             examine_attempt(record, self.place, "me", restarted=rng.random() < 0.5)
 
@@ -228,31 +233,42 @@ class Readers:
         place = AttemptPaths(str(root), 1, 1, TOKEN, "1.000000")
         create(place, ("inputs.json", b"{}"), [])
         names = ("start", "exit", "stop", "outbox", "inputs.json")
-        paths = [Path(place.private, name) for name in names]
-        paths += [Path(place.private), Path(place.private).parent, Path(place.run)]
-        paths += [Path(place.run, ".motoko", "attempt"), Path(f"{place.run}.attempt-1")]
+        paths = [Path(place.attempt_directory, name) for name in names]
+        paths += [
+            Path(place.attempt_directory),
+            Path(place.attempt_directory).parent,
+            Path(place.run_directory),
+        ]
+        paths += [
+            Path(place.run_directory, ".motoko", "attempt"),
+            Path(f"{place.run_directory}.attempt-1"),
+        ]
         for path in rng.sample(paths, rng.randint(1, 3)):
             with contextlib.suppress(OSError):
                 if os.path.lexists(path):
                     os.rename(path, root / f"away-{len(os.listdir(root))}")
                 rng.choice(KINDS)(path)
         record = _record(rng)
-        start = Path(place.private, "start")
-        if rng.random() < 0.3 and os.path.isdir(place.private) and not os.path.lexists(start):
+        start = Path(place.attempt_directory, "start")
+        if (
+            rng.random() < 0.3
+            and os.path.isdir(place.attempt_directory)
+            and not os.path.lexists(start)
+        ):
             start.write_text("process 1\n")
         attempt_files.write_stop_reason(place, Lifecycle.TIMEOUT)
         if record.lifecycle is Lifecycle.START or not attempt_files.read_evidence(place)[0].started:
             examine_attempt(record, place, "me")
-        submission_marks.block_start(place)
-        read_updates(f"{place.private}/outbox", 0)
+        submission_files.block_start(place)
+        read_updates(f"{place.attempt_directory}/outbox", 0)
         later = AttemptPaths(str(root), 1, 2, "later", "1.000000")
         with contextlib.suppress(AttemptSuperseded):
             create(later, ("inputs.json", b"{}"), [])
-            assert read_marker(later.run) == (2, "1.000000")
+            assert read_marker(later.run_directory) == (2, "1.000000")
         shutil.rmtree(root, ignore_errors=True)
 
     def outbox(self, rng: random.Random) -> None:
-        path = Path(self.place.private, "outbox")
+        path = Path(self.place.attempt_directory, "outbox")
         path.write_bytes(spoilt(rng.choice(OUTBOXES), rng))
         record = _record(rng)
         offset, chunk = 0, rng.choice((16, 64, 4096))
@@ -265,12 +281,12 @@ class Readers:
                 if isinstance(change, EditRun):
                     record = change.edit.apply(record)
             pickle.dumps(fields)
-            if news.consumed == offset:
+            if news.end_offset == offset:
                 break
-            offset = news.consumed
+            offset = news.end_offset
         failed = failure_before(str(path), offset)
         found = outcome_of_exit(0, failed=failed)
-        record = EndAttempt(TOKEN, found.outcome, 1.0, "me", 0, found.reason).apply(record)
+        record = EndAttempt(TOKEN, found.state, 1.0, "me", 0, found.reason).apply(record)
         stored = pickle.loads(pickle.dumps(encode_record(record)))
         assert decode_record(stored).history == record.history
 
@@ -297,40 +313,41 @@ class Readers:
 
     def scheduler_texts(self, rng: random.Random) -> None:
         given = damaged(rng.choice(SLURM_TEXTS), rng)
-        words = [
-            *(JobStatus(entry.state, entry.reason) for entry in queries.parse_queue(given)),
-            *(_word(entry) for entry in queries.parse_accounting(given)),
-            *(_word(entry) for entry in queries.parse_show_job(given)),
+        entries = [
+            *queries.parse_poll(given),
+            *queries.parse_accounting(given),
+            *queries.parse_lookup(given),
         ]
-        queries.parse_config(given)
-        for word in words[:5]:
-            assert len(str(word)) < 2000
-            attempt = AttemptState(started=rng.choice((None, 5.0)), doubted=rng.choice((None, 1.0)))
-            step = decide(
-                attempt, Observation(word, asked=True, began=rng.choice((None, 5.0))), 100.0
+        queries.parse_limits(given)
+        for entry in entries[:5]:
+            assert len(entry.status.description) < 2000
+            attempt = AttemptState(
+                started_at=rng.choice((None, 5.0)), unconfirmed_since=rng.choice((None, 1.0))
             )
-            assert not step.take_back or attempt.started is None
+            seen = Observation(entry.status, all_sources=True, started_at=rng.choice((None, 5.0)))
+            found = decide(attempt, seen, 100.0)
+            assert not found.block_start or attempt.started_at is None
 
     def scheduler_answers(self, rng: random.Random) -> None:
-        desk = QueueClient(cast("commands.CommandRunner", _Garbling(rng)), "mark")
+        client = QueueClient(SlurmScheduler(), _Garbling(rng), "mark", SYSTEM.clock)
 
-        async def ask() -> None:
-            look = await desk.look()
-            for jobs in (look.jobs if look is not None else {}).values():
+        async def query() -> None:
+            snapshot = await client.poll()
+            for jobs in (snapshot.jobs if snapshot is not None else {}).values():
                 sorted(jobs, key=int)
-            await desk.ask({"123": TOKEN, "124": "b"})
-            await desk.cancel(["123"])
+            await client.lookup({"123": TOKEN, "124": "b"})
+            await client.cancel([("123", None)])
 
-        self.loop.run(ask())
+        self.loop.run(query())
 
     def sbatch(self, rng: random.Random) -> None:
         given = damaged(rng.choice(("123;cluster\n", "77\n", SLURM_TEXTS[-1])), rng)
         with contextlib.suppress(ValueError):
             assert int(submit.parse_submitted(given)) >= 0
-        submit.failure(given)
-        submit.first_error(given)
-        states.explain(given, given)
-        states.never_starts(given)
+        submit.classify_failure(given)
+        submit.error_message(given)
+        states.describe(given, given)
+        states.explain_hold(given)
 
     def sbatch_options(self, rng: random.Random) -> None:
         given = damaged(rng.choice(OPTIONS), rng)
@@ -408,10 +425,6 @@ class _Garbling:
     async def run(self, *_: object, **__: object) -> CommandResult:
         given = damaged(self._rng.choice(SLURM_TEXTS), self._rng)
         return CommandResult(self._rng.choice((0, 0, 0, 1)), given, damaged("error\n", self._rng))
-
-
-def _word(entry: Any) -> JobStatus:
-    return JobStatus(entry.state, entry.reason, entry.status, entry.restarts or 0)
 
 
 def _record(rng: random.Random) -> RunRecord:

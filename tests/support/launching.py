@@ -17,6 +17,7 @@ from motoko.launcher.control import running_launchers, start_launcher, stop_laun
 from motoko.runtime.processes import ProcessIdentity, signal_group
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
+from motoko.storage.consistency import check_study
 from motoko.storage.leases import live_launchers
 from motoko.storage.schema import create_database
 from motoko.storage.session import Session
@@ -148,7 +149,7 @@ class Place:
     def recount(self) -> list[str]:
         """Return what is wrong with the indexes."""
         with self.store.autocommit_scope.read() as session:
-            return [line for name in self.names for line in session.tables.study(name).recount()]
+            return [line for name in self.names for line in check_study(session.tables.study(name))]
 
     def log(self) -> str:
         """Return the launcher's log."""

@@ -73,8 +73,8 @@ MUTANTS: dict[str, Callable[[], None]] = {
 
 def hurry(seconds: float) -> None:
     """A launcher soon gives up on submissions that nobody has seen, and on files that are late."""
-    executor.IN_DOUBT = seconds  # type: ignore[misc]
-    vars(composition)["Options"] = partial(launcher.LauncherOptions, files_lag=seconds)
+    executor.UNCONFIRMED_SECONDS = seconds  # type: ignore[misc]
+    vars(composition)["LauncherOptions"] = partial(launcher.LauncherOptions, files_lag=seconds)
 
 
 def main(arguments: list[str]) -> int:

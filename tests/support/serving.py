@@ -14,7 +14,7 @@ from motoko.runtime.daemons import PidFile
 from motoko.server.state_dir import StateDir
 from motoko.storage.schema import create_database
 from motoko.storage.session import Session
-from motoko.testing.clients import commit, eventually
+from motoko.testing.memory import commit, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path

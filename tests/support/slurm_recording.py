@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from motoko.launcher.schedulers.base import SubmitRequest
 from motoko.launcher.schedulers.slurm import queries
-from motoko.launcher.schedulers.slurm.commands import CommandRunner
-from motoko.launcher.schedulers.slurm.submit import submit_command
+from motoko.launcher.schedulers.slurm.submit import environment, submit_command
+from motoko.runtime.commands import SystemCommandRunner
 from tests.support.slurm_corpus import CORPUS, Case, Step
 from tests.support.slurm_testbed import Testbed
 
@@ -46,7 +47,9 @@ class Recorder:
         self.testbed.start(*settings)
 
     def record(self, about: str, argv: Sequence[str], seconds: float = 30.0) -> str:
-        answer = asyncio.run(CommandRunner(self.testbed.environment).run(argv, seconds=seconds))
+        variables = environment(self.testbed.environment, submitting=argv[0] == "sbatch")
+        run = SystemCommandRunner().run(argv, environment=variables, seconds=seconds)
+        answer = asyncio.run(run)
         noted = tuple(map(self.neutral, argv))
         step = Step(
             about, noted, answer.status, self.neutral(answer.stdout), self.neutral(answer.stderr)
@@ -78,15 +81,18 @@ class Recorder:
     def submit(
         self, body: str, *options: str, array: range | None = None, about: str = "submit"
     ) -> str:
-        argv = submit_command(
+        request = SubmitRequest(
             self.script(body),
             name="motoko-study-1",
             comment="motoko:0123456789abcdef",
-            output="/dev/null",
+            directory=str(self.runs),
+            log="/dev/null",
             options=options,
-            array=array,
-            chdir=str(self.runs),
         )
+        argv = submit_command(request)
+        if array is not None:
+            indexes = f"{array[0]}-{array[-1]}:{array.step}"
+            argv = (*argv[:-1], f"--array={indexes}", argv[-1])
         return self.record(about, argv).strip()
 
     def until(self, wanted: str, seconds: float = 30.0) -> None:
@@ -101,8 +107,8 @@ class Recorder:
             time.sleep(0.05)
 
     def look(self, moment: str, job: str = "1") -> None:
-        self.record(f"queue, {moment}", queries.queue_command())
-        self.record(f"job, {moment}", queries.show_job_command(job))
+        self.record(f"queue, {moment}", queries.poll_command())
+        self.record(f"job, {moment}", queries.lookup_command(job))
 
 
 @case
@@ -114,8 +120,8 @@ def single(slurm: Recorder) -> None:
     (slurm.runs / "go").touch()
     slurm.until("COMPLETED .*")
     slurm.look("ended")
-    slurm.record("cancel, ended", queries.cancel_command(["1"]))
-    slurm.record("cancel, ended and missing", queries.cancel_command(["1", "77"]))
+    slurm.record("cancel, ended", queries.cancel_command([("1", None)]))
+    slurm.record("cancel, ended and missing", queries.cancel_command([("1", None), ("77", None)]))
 
 
 @case
@@ -144,9 +150,11 @@ def arrays(slurm: Recorder) -> None:
     slurm.until("(RUNNING|PENDING (Resources|Priority|JobHeldUser)|CANCELLED) ?.*")
     time.sleep(2)
     slurm.look("pending")
-    slurm.record("job, a task", queries.show_job_command("1_0"))
-    slurm.record("job, a cancelled task", queries.show_job_command("2_5"))
-    slurm.record("cancel, a task and an array", queries.cancel_command(["1_4", "2", "3"]))
+    slurm.record("job, a task", queries.lookup_command("1_0"))
+    slurm.record("job, a cancelled task", queries.lookup_command("2_5"))
+    slurm.record(
+        "cancel, a task and an array", queries.cancel_command([("1", 4), ("2", None), ("3", None)])
+    )
     slurm.testbed.command("scancel", "1")
     slurm.until("CANCELLED .*")
     slurm.look("ended")
@@ -165,8 +173,8 @@ def long_array(slurm: Recorder) -> None:
     """A pending array of which every third task was cancelled, and its list cut short."""
     slurm.submit(LONG, "hold", array=range(100))
     slurm.testbed.command("scancel", *(f"1_{task}" for task in range(0, 100, 3)))
-    slurm.record("queue, whole", queries.queue_command())
-    slurm.record("queue, cut", ("env", "LC_ALL=C", "SLURM_BITSTR_LEN=64", *queries.queue_command()))
+    slurm.record("queue, whole", queries.poll_command())
+    slurm.record("queue, cut", ("env", "LC_ALL=C", "SLURM_BITSTR_LEN=64", *queries.poll_command()))
 
 
 @case
@@ -184,7 +192,7 @@ def cancelled_pending(slurm: Recorder) -> None:
     slurm.submit(LONG, "begin=now+1hour")
     slurm.until("PENDING BeginTime")
     slurm.look("pending")
-    slurm.record("cancel", queries.cancel_command(["1"]))
+    slurm.record("cancel", queries.cancel_command([("1", None)]))
     slurm.until("CANCELLED .*")
     slurm.look("ended")
 
@@ -195,7 +203,7 @@ def cancelled_running(slurm: Recorder) -> None:
     slurm.submit("trap : TERM\n" + "sleep 0.5\n" * 100)
     slurm.until("RUNNING .*")
     time.sleep(1)
-    slurm.record("cancel", queries.cancel_command(["1"]))
+    slurm.record("cancel", queries.cancel_command([("1", None)]))
     slurm.look("ending")
     slurm.until("CANCELLED .*")
     slurm.look("ended")
@@ -309,14 +317,12 @@ def refused(slurm: Recorder) -> None:
     slurm.submit(LONG, array=range(10002), about="array, too large")
     slurm.submit(LONG, "qos=none", "account=none", about="account, where nobody looks")
     slurm.submit(LONG, "dependency=afterok:9999", about="dependency on a missing job")
-    missing = submit_command(
-        str(slurm.runs / "missing.sh"), name="n", comment="c", output="/dev/null"
-    )
-    slurm.record("script is missing", missing)
-    slurm.script("")
-    (slurm.runs / "empty.sh").write_text("")
-    empty = submit_command(str(slurm.runs / "empty.sh"), name="n", comment="c", output="/dev/null")
-    slurm.record("script is empty", empty)
+    for name in ("missing", "empty"):
+        script = str(slurm.runs / f"{name}.sh")
+        if name == "empty":
+            Path(script).touch()
+        request = SubmitRequest(script, "n", "c", str(slurm.runs), "/dev/null")
+        slurm.record(f"script is {name}", submit_command(request))
 
 
 @case
@@ -348,7 +354,7 @@ def launch_failure(slurm: Recorder) -> None:
     slurm.record("submit, interpreter", ("sbatch", "--parsable", "-o", "/dev/null", str(path)))
     slurm.until("(COMPLETED|FAILED|PENDING launch.*) ?.*")
     slurm.look("ended")
-    slurm.record("job, ended, interpreter", queries.show_job_command("2"))
+    slurm.record("job, ended, interpreter", queries.lookup_command("2"))
 
 
 @case
@@ -361,7 +367,7 @@ def strange_names(slurm: Recorder) -> None:
     slurm.record("submit 3", (*common, "--comment=x y", "--array=0-3", script))
     slurm.look("held")
     for number in (2, 3, 4):
-        slurm.record(f"job {number}", queries.show_job_command(str(number)))
+        slurm.record(f"job {number}", queries.lookup_command(str(number)))
 
 
 @case
@@ -371,19 +377,20 @@ def missing(slurm: Recorder) -> None:
     slurm.record("queue, one", ("squeue", "--noheader", "--jobs=77"))
     slurm.record("queue, two", ("squeue", "--noheader", "--jobs=77,78"))
     slurm.record("queue, one of two", ("squeue", "--noheader", "--jobs=1,77", "--format=%F"))
-    slurm.record("job", queries.show_job_command("77"))
-    slurm.record("job, a task", queries.show_job_command("1_5"))
-    slurm.record("cancel", queries.cancel_command(["77"]))
-    slurm.record("cancel, nonsense", queries.cancel_command(["nonsense"]))
+    slurm.record("job", queries.lookup_command("77"))
+    slurm.record("job, a task", queries.lookup_command("1_5"))
+    slurm.record("cancel", queries.cancel_command([("77", None)]))
+    slurm.record("cancel, nonsense", queries.cancel_command([("nonsense", None)]))
 
 
 @case
 def empty(slurm: Recorder) -> None:
     """A site without jobs and without accounting: its configuration."""
-    slurm.record("queue", queries.queue_command())
+    slurm.record("queue", queries.poll_command())
     slurm.record("accounting", queries.accounting_command(["1"]))
-    slurm.record("accounting, restarts", queries.accounting_command(["1"], restarts=True))
-    slurm.record("config", queries.config_command())
+    fields = "JobID,State,ExitCode,Reason,Restarts"
+    slurm.record("accounting, restarts", ("sacct", f"--format={fields}", "--jobs=1"))
+    slurm.record("config", queries.limits_command())
 
 
 @case
@@ -393,7 +400,7 @@ def forgotten(slurm: Recorder) -> None:
     slurm.submit(LONG, about="submit, another")
     slurm.until("RUNNING .*", 90)
     slurm.look("forgotten")
-    slurm.record("cancel", queries.cancel_command(["1"]))
+    slurm.record("cancel", queries.cancel_command([("1", None)]))
 
 
 @case
@@ -405,8 +412,8 @@ def controller_away(slurm: Recorder) -> None:
     time.sleep(0.5)
     slurm.look("away")
     slurm.submit(LONG, about="submit, away")
-    slurm.record("cancel, away", queries.cancel_command(["1"]))
-    slurm.record("config, away", queries.config_command())
+    slurm.record("cancel, away", queries.cancel_command([("1", None)]))
+    slurm.record("config, away", queries.limits_command())
     slurm.record("accounting, away", queries.accounting_command(["1"]))
     slurm.testbed.start()
     slurm.until("RUNNING .*")
@@ -421,7 +428,7 @@ def controller_frozen(slurm: Recorder) -> None:
     pid = slurm.testbed.pid("slurmctld")
     os.kill(pid, signal.SIGSTOP)
     try:
-        slurm.record("queue, frozen", queries.queue_command(), 60)
+        slurm.record("queue, frozen", queries.poll_command(), 60)
         slurm.submit(LONG, about="submit, frozen")
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -434,7 +441,7 @@ def munge_away(slurm: Recorder) -> None:
     """Nobody vouches for who asks."""
     os.kill(slurm.testbed.pid("munged"), signal.SIGKILL)
     time.sleep(0.5)
-    slurm.record("queue, away", queries.queue_command(), 60)
+    slurm.record("queue, away", queries.poll_command(), 60)
     slurm.submit(LONG, about="submit, away")
 
 

@@ -26,22 +26,22 @@ from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher.claiming import Capacity, ServedQueue
 from motoko.launcher.executors.batch.executor import BatchExecutor
-from motoko.launcher.executors.local_process import BashLauncher
+from motoko.launcher.executors.local_process import ProcessSpawner
 from motoko.launcher.launcher import Launcher, LauncherOptions
-from motoko.launcher.schedulers.slurm.commands import SECONDS, CommandResult, _unknown
-from motoko.runtime.ports import Runtime
+from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
+from motoko.runtime.ports import COMMAND_SECONDS, CommandResult, Runtime
 from motoko.storage import leases
 from motoko.storage.commit import run_transaction
 from motoko.storage.session import Session
 from motoko.testing import add_run, memory_store, study_config
 from motoko.testing.fake_scheduler.cluster import PENDING, RUNNING, SUSPENDED, Cluster
-from motoko.testing.fake_scheduler.commands import Programs
+from motoko.testing.fake_scheduler.commands import FakeCommands
 from motoko.testing.fake_scheduler.failure_modes import FailureMode
 from tests.support.slurm_verdict import LIMIT, Truth, Verdict
 from tests.support.slurm_wrapper import Time, Wrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
     from random import Random
 
     from motoko.core.records import RunKey, RunRecord
@@ -58,20 +58,19 @@ POINTS = (
     "launcher.claimed", "launcher.prepared", "launcher.before_commit", "launcher.after_commit",
     "launcher.taken_back", "launcher.batch_written", "launcher.submitted", "launcher.job_noted",
 )  # fmt: skip
-MISHAPS = {
-    "sbatch": (
-        FailureMode.SILENT, FailureMode.TIMED_OUT, FailureMode.AWAY, FailureMode.HANGS, FailureMode.HANGS_UNHEARD,
-        FailureMode.FAILS, FailureMode.CUT_SHORT, FailureMode.REFUSED, FailureMode.REFUSED_YET_LISTED, FailureMode.NOT_NOW,
-        FailureMode.SLEEPS_AND_RETRIES, FailureMode.REPEATS, FailureMode.HEARD_LATE,
-    ),
-    "squeue": (
-        FailureMode.TIMED_OUT, FailureMode.AWAY, FailureMode.HANGS, FailureMode.FAILS, FailureMode.CUT_SHORT,
-        FailureMode.NO_LONG_LISTS, FailureMode.STRANGE_STATES, FailureMode.LEAVES_OUT, FailureMode.REPEATS,
-    ),
-    "scancel": (FailureMode.TIMED_OUT, FailureMode.AWAY, FailureMode.HANGS, FailureMode.HANGS_UNHEARD, FailureMode.FAILS),
-    "scontrol": (FailureMode.TIMED_OUT, FailureMode.AWAY, FailureMode.HANGS, FailureMode.FAILS, FailureMode.CUT_SHORT),
-    "sacct": (FailureMode.TIMED_OUT, FailureMode.AWAY, FailureMode.HANGS, FailureMode.FAILS, FailureMode.CUT_SHORT),
-}  # fmt: skip
+FAILURES = {
+    program: tuple(FailureMode[name] for name in names.split())
+    for program, names in {
+        "sbatch": "PRINTS_NOTHING TIMED_OUT UNREACHABLE HANGS HANGS_IGNORED FAILS_SILENTLY "
+        "TRUNCATED REFUSED REFUSED_BUT_LISTED RETRY_LATER WAITS_FOR_ROOM DUPLICATES "
+        "SUBMITTED_LATE",
+        "squeue": "TIMED_OUT UNREACHABLE HANGS FAILS_SILENTLY TRUNCATED CUTS_LISTS UNKNOWN_STATES "
+        "LISTS_NOTHING DUPLICATES",
+        "scancel": "TIMED_OUT UNREACHABLE HANGS HANGS_IGNORED FAILS_SILENTLY",
+        "scontrol": "TIMED_OUT UNREACHABLE HANGS FAILS_SILENTLY TRUNCATED",
+        "sacct": "TIMED_OUT UNREACHABLE HANGS FAILS_SILENTLY TRUNCATED",
+    }.items()
+}
 
 
 class KilledError(BaseException):
@@ -83,26 +82,31 @@ def _by_time(_: ProcessIdentity, *, renewed: bool) -> bool:
 
 
 class Commands:
-    """Stands in for ``Scheduler``: the same programs, in this process."""
+    """Runs the commands of the fake scheduler in this process."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     async def run(
-        self, argv: Sequence[str], *, seconds: float = SECONDS, directory: str | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        directory: str | None = None,
+        seconds: float = COMMAND_SECONDS,
     ) -> CommandResult:
         world = self._world
         for _ in range(world.random.choice((0, 0, 1, 3))):
             await anyio.lowlevel.checkpoint()
-        printed = world.programs.call(argv, list_length=0)
+        printed = world.commands.call(argv, list_length=0)
         world.time.seconds += 0.01
         if printed.status is None:
             world.time.seconds += seconds
             world.wrapper.deliver()
         for _ in range(world.random.choice((0, 0, 1, 3))):
             await anyio.lowlevel.checkpoint()
-        unknown = _unknown(argv[0], printed.status, printed.stderr, seconds)
-        return CommandResult(printed.status, printed.stdout, printed.stderr, unknown)
+        problem = f"no answer within {seconds} s" if printed.status is None else None
+        return CommandResult(printed.status, printed.stdout, printed.stderr, problem)
 
 
 @dataclass
@@ -126,9 +130,9 @@ class World:
         self.wrapper = Wrapper(self.random, self.time)
         self.cluster = Cluster(
             self.wrapper, self.time.now, slots=self.random.choice((3, 30)),
-            remembered=self.random.choice((20.0, 300.0)), accounting=self.random.random() < 0.5,
+            retention=self.random.choice((20.0, 300.0)), accounting=self.random.random() < 0.5,
         )  # fmt: skip
-        self.programs = Programs(self.cluster, self._mishap)
+        self.commands = FakeCommands(self.cluster, self._next_failure)
         study = self.directory / STUDY
         study.mkdir(parents=True)
         for name in ("launch.sh", "bd.yaml"):
@@ -144,20 +148,16 @@ class World:
         self.launcher: Launcher | None = None
         self.asleep: list[Launcher] = []
         self.to_kill: str | None = None
-        self.looks = 0
+        self.polls = 0
         self._stack = ExitStack()
 
     # -- the stage -------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        package = "motoko.launcher.executors.batch"
-        for module in ("crew", "desk", "submission"):
-            self._stack.enter_context(patch(f"{package}.{module}.time", self.time))
-        for module in ("scheduled.crew", "scheduled.submission", "launcher"):
-            self._stack.enter_context(patch(f"motoko.launcher.{module}.in_thread", _here))
+        for module in ("executors.batch.executor", "executors.batch.submit", "launcher"):
+            self._stack.enter_context(patch(f"motoko.launcher.{module}.run_in_thread", _here))
         self._stack.enter_context(patch("motoko.launcher.launcher.run_in_committer", _committed))
         self._stack.enter_context(patch("motoko.runtime.fault_points.point", self._point))
-        self._stack.enter_context(patch("motoko.launcher.store_sync.time", _NoTime))
         # All launchers are in this process: one that sleeps is like one that somebody has stopped.
         self._stack.enter_context(patch("motoko.runtime.processes.keeps_lease", _by_time))
         logging.disable(logging.CRITICAL)
@@ -176,13 +176,13 @@ class World:
     def _happens(self, often: float = 1.0) -> bool:
         return self.random.random() < self.storm * often
 
-    def _mishap(self, program: str) -> FailureMode | None:
+    def _next_failure(self, program: str) -> FailureMode | None:
         if self.planned[program]:
             return self.planned[program].popleft()
         if not self._happens():
             return None
-        found = self.random.choice(MISHAPS[program])
-        self.programs.late_by = self.random.choice((5.0, 25.0, 100.0))
+        found = self.random.choice(FAILURES[program])
+        self.commands.delay = self.random.choice((5.0, 25.0, 100.0))
         self.faults[f"{program} {found.name}"] += 1
         return found
 
@@ -225,19 +225,19 @@ class World:
     def _new(self) -> Launcher:
         options = LauncherOptions(
             studies=(STUDY,),
-            site=ServedQueue(frozenset({BASH, SLURM}), leases.machine_names(None)),
+            served=ServedQueue(frozenset({BASH, SLURM}), leases.machine_names(None)),
             capacities={BASH: Capacity(4), SLURM: Capacity(1000)},
             limits=QueueLimits(array_size=self.random.choice((1, 4, 40)), submit_rate=1e9),
             defaults={STUDY: {"generator": SLURM}},
             lease=LEASE,
             files_lag=LAG,
         )
-        return Launcher(self.store, options, BashLauncher(), Commands(self))  # type: ignore[arg-type]
+        return Launcher(self.store, options, ProcessSpawner(), SlurmScheduler(), Commands(self))
 
     async def open(self) -> None:
         launcher = self._new()
-        await _committed(self.store.database, launcher._books.open)
-        launcher._starts.open()
+        await _committed(self.store.database, launcher._sync.open)
+        launcher._start_notes.open()
         self.launcher = launcher
         await self._alive(launcher._recover)
 
@@ -256,30 +256,34 @@ class World:
 
     async def _bury(self, launcher: Launcher) -> None:
         database = self.store.database
-        await _committed(database, launcher._books.session.close)
+        await _committed(database, launcher._sync.session.close)
         transact_here = lambda: run_transaction(  # noqa: E731
             database, lambda tables: tables.drop_lease(launcher.me.key)
         )
         await _committed(database, transact_here)
         self.launcher = None
 
-    def crew(self, launcher: Launcher) -> BatchExecutor:
-        crew = launcher._crews.named(SLURM)
-        assert isinstance(crew, BatchExecutor)
-        return crew
+    def executor(self, launcher: Launcher) -> BatchExecutor:
+        executor = launcher._executors.get(SLURM)
+        assert isinstance(executor, BatchExecutor)
+        return executor
 
     async def _work(self, launcher: Launcher) -> None:
         """One turn of everything that a launcher does all the time."""
-        crew = self.crew(launcher)
+        executor = self.executor(launcher)
 
-        async def look() -> None:
-            before = self.programs.calls["squeue"]
-            await crew.look()
-            self.looks += 1
-            if self.programs.calls["squeue"] - before > 1:
-                self.problems.append("more than one squeue in a look")
+        async def poll() -> None:
+            before = self.commands.calls["squeue"]
+            await executor.poll_once()
+            self.polls += 1
+            if self.commands.calls["squeue"] - before > 1:
+                self.problems.append("more than one squeue in a poll")
 
-        parts: list[Callable[[], Coroutine[Any, Any, Any]]] = [launcher._round, crew.submit, look]
+        parts: list[Callable[[], Coroutine[Any, Any, Any]]] = [
+            launcher._sync_once,
+            executor.submit_fitting,
+            poll,
+        ]
         self.random.shuffle(parts)
         if self.random.random() < 0.5:
             for part in parts:
@@ -329,11 +333,11 @@ class World:
                 self._go_on(LEASE + 1)
                 self.launcher = None
             case "recall":
-                crew = self.crew(launcher)
-                for active in crew.pool.all():
+                executor = self.executor(launcher)
+                for active in executor.pool.attempts():
                     if self.random.random() < 0.3:
                         self.truths[active.key.id, active.record.attempt].asked_to_end = True
-                        crew.end_early(active, Lifecycle.CREATED)
+                        executor.cancel(active, Lifecycle.CREATED)
             case "safety":
                 await self._alive(launcher._recover)
         if self.launcher is None:
@@ -345,7 +349,7 @@ class World:
         try:
             await self._work(old)
             if self.random.random() < 0.5:
-                await _committed(database, old._books.renew)
+                await _committed(database, old._sync.renew)
         except (Fenced, KilledError):
             pass
         except BaseExceptionGroup as group:
@@ -354,7 +358,7 @@ class World:
         else:
             return
         self.asleep.remove(old)
-        await _committed(database, old._books.session.close)
+        await _committed(database, old._sync.session.close)
 
     def _strike(self) -> None:
         """Have something happen to a task, or a run."""
@@ -370,7 +374,7 @@ class World:
         if self.random.random() < 0.05:
             self.faults["ids repeated"] += 1
             self.cluster.reuse_ids()
-        tasks = [task for task in self.cluster.tasks() if not task.over and task.listed]
+        tasks = [task for task in self.cluster.tasks() if not task.has_ended and task.listed]
         if not tasks:
             return
         task = self.random.choice(tasks)
@@ -399,7 +403,7 @@ class World:
             case "release":
                 cluster.release(task)
             case "start":
-                if not task.wont_start:
+                if not task.is_held:
                     cluster.start(task)
             case "machine":
                 truth.machine = True
@@ -444,7 +448,7 @@ class World:
         self.faults["files late"] += self.wrapper.late
         records = self.records()
         self.outcomes.update(record.lifecycle.value for record in records)
-        verdict = Verdict(self.wrapper.executions, self.truths, self.cluster.remembered, LAG)
+        verdict = Verdict(self.wrapper.executions, self.truths, self.cluster.retention, LAG)
         self.problems += verdict.problems(records, self.cluster.tasks())
         return self.problems
 
@@ -457,9 +461,3 @@ async def _here(work: Callable[[], T]) -> T:
 async def _committed(database: Any, work: Callable[[], T]) -> T:
     result: T = database.submit(work).result()
     return result
-
-
-class _NoTime:
-    @staticmethod
-    def sleep(_: float) -> None:
-        pass

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from motoko.launcher.schedulers.slurm.commands import submission_environment
+from motoko.launcher.schedulers.slurm.submit import environment
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "slurm-testbed"
 CANNOT_RUN = 77
@@ -34,7 +34,7 @@ class Testbed:
             raise CannotRunError(done.stderr.strip())
         done.check_returncode()
         variable = shlex.split(done.stdout)[1]
-        self.environment = submission_environment(os.environ)
+        self.environment = environment(os.environ, submitting=True)
         self.environment["SLURM_CONF"] = variable.partition("=")[2]
 
     def status(self) -> tuple[int, dict[str, str]]:

@@ -41,11 +41,11 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Judges runs. Ended jobs are ``remembered`` for so many seconds, files ``lag`` behind."""
+    """Judges runs. Ended jobs are ``retention`` for so many seconds, files ``lag`` behind."""
 
     executions: list[Execution]
     truths: Mapping[tuple[int, int], Truth]
-    remembered: float
+    retention: float
     lag: float
 
     def problems(self, records: Iterable[RunRecord], tasks: Iterable[FakeTask]) -> list[str]:
@@ -66,7 +66,7 @@ class Verdict:
         found += [
             f"left in the queue: {task.job.id}_{task.index} {task.state} {task.reason}"
             for task in tasks
-            if not task.over and task.reason not in HELD
+            if not task.has_ended and task.reason not in HELD
         ]
         return found
 
@@ -117,14 +117,14 @@ class Verdict:
             if left != record.exit_code:
                 return False
         # Ended from outside: only if nobody could say so any more.
-        return done.by_itself or truth.unlisted or self.remembered < self.lag
+        return done.by_itself or truth.unlisted or self.retention < self.lag
 
     def _lost(self, at: float, done: Execution | None, truth: Truth) -> bool:
         if done is None:
             return truth.dropped or truth.cancelled
         if done.by_itself and done.left is not None:
             return False
-        return truth.unlisted or at - (done.ended or at) >= self.remembered
+        return truth.unlisted or at - (done.ended or at) >= self.retention
 
 
 def _reached_limit(done: Execution) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Time(SystemClock):
-    """A clock that tests set; it stands in for the module ``time`` too."""
+    """A clock that tests set."""
 
     def __init__(self) -> None:
         self.seconds = 1_800_000_000.0
@@ -26,7 +26,9 @@ class Time(SystemClock):
 
     monotonic = now
     uptime = now
-    time = now
+
+    def sleep(self, seconds: float) -> None:
+        pass
 
 
 @dataclass(slots=True)
@@ -58,7 +60,7 @@ class Wrapper:
         self.last_words: tuple[int | None, ...] = (143, 143, None, 0)
         self.late = 0
 
-    def begin(self, task: FakeTask) -> None:
+    def start(self, task: FakeTask) -> None:
         directory = task.job.script.rpartition("/")[0]
         attempt = os.path.realpath(f"{directory}/tasks/{task.index or 0}")
         self._of[task] = None
@@ -86,7 +88,7 @@ class Wrapper:
         self.executions.append(done)
         self._later(done, f"{attempt}/start", "process 1\n\n\n")
 
-    def ended(self, task: FakeTask) -> tuple[int, int] | None:
+    def poll(self, task: FakeTask) -> tuple[int, int] | None:
         done = self._of[task]
         if done is None:
             return 111, 0
@@ -96,7 +98,7 @@ class Wrapper:
         self._end(task, done, done.status)
         return (0, 9) if done.status is None else (done.status, 0)
 
-    def end(self, task: FakeTask) -> None:
+    def stop(self, task: FakeTask) -> None:
         done = self._of[task]
         if done is not None and done.ended is None:
             self._end(task, done, self._random.choice(self.last_words))

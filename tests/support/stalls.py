@@ -1,8 +1,7 @@
-"""Firings that follow each other while nothing else is alive: none may be found stalled too early.
+"""Search for false and missed stalls while only firings keep a workflow active.
 
 ``python -m tests.support.stalls --firings 100000`` (``scripts/stall``). Each campaign fires some
-actions and then none: what is found stalled before is a false verdict, and what is not found
-stalled after that is missed.
+actions and then none. A stall that is found before is false; one that is not found after is missed.
 """
 
 from __future__ import annotations
@@ -224,18 +223,18 @@ async def _limited(workflow: Workflow, campaign: Campaign) -> None:
         executing.result()
 
 
-def count_looks() -> Counter[str]:
-    """Count how often a workflow is asked, and how often everything is looked at."""
+def count_checks() -> Counter[str]:
+    """Count the checks of a workflow, and the evaluations of everything."""
     counts: Counter[str] = Counter()
     detector: Any = stall.StallDetector
     is_quiet, is_confirmed = detector._is_quiet, detector._is_confirmed
 
     def counted_quiet(self: Any) -> bool:
-        counts["asked"] += 1
+        counts["checked"] += 1
         return bool(is_quiet(self))
 
     async def counted_confirmed(self: Any) -> bool:
-        counts["looked"] += 1
+        counts["evaluated"] += 1
         return bool(await is_confirmed(self))
 
     detector._is_quiet, detector._is_confirmed = counted_quiet, counted_confirmed
@@ -250,7 +249,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.quiet is not None:
         stall.QUIET = options.quiet  # type: ignore[misc]
-    counts = count_looks()
+    counts = count_checks()
     totals = {kind: Total() for kind in KINDS}
     problems: list[str] = []
     with tempfile.TemporaryDirectory() as place:
@@ -269,7 +268,7 @@ def main(arguments: list[str]) -> int:
                 print(f"WRONG: {campaign.problem}", flush=True)
     for kind, total in totals.items():
         print(f"{kind}: {total}")
-    print(f"asked {counts['asked']} times, looked at everything {counts['looked']} times")
+    print(f"checked {counts['checked']} times, evaluated everything {counts['evaluated']} times")
     print(f"{len(problems)} wrong" if problems else "no false verdict, none missed")
     return bool(problems)
 

@@ -98,7 +98,7 @@ def test_a_task_where_an_asset_was_expected() -> None:
 
 def test_a_function_where_its_call_was_expected() -> None:
     box = external(yields("box", None))
-    with pytest.raises(TaskError, match="what the call of a task function returns"):
+    with pytest.raises(TaskError, match="the result of calling the task function"):
         tasks(yields("x", box))()
 
 
@@ -142,7 +142,7 @@ async def test_threads_are_a_number(threads: Any) -> None:
 
 async def test_build_takes_a_task_function() -> None:
     box = external(yields("box", None))
-    with pytest.raises(TaskError, match=r"not what its call returned: box.*\n.*build\(function, 1"):
+    with pytest.raises(TaskError, match=r"not the result of its call: box.*\n.*build\(function, 1"):
         await a.build(box())  # type: ignore[arg-type]
     with pytest.raises(TaskError, match=r"not 5\n.*decorated with @task"):
         await a.build(5)  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ class TestCycles:
             function()
             yield "never"
 
-        with pytest.raises(GraphError, match="call each other without end") as caught:
+        with pytest.raises(GraphError, match="call each other endlessly") as caught:
             function()
         assert isinstance(caught.value, MotokoError)
 

@@ -10,6 +10,7 @@ import pytest
 from motoko.core import parameter_space
 from motoko.core.parameter_space import describe_change
 from motoko.errors import ParameterError
+from motoko.storage.consistency import check_study
 from motoko.storage.database import Database
 from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
@@ -49,7 +50,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def recount(workflow: Workflow) -> list[str]:
     with workflow.store.autocommit_scope.read() as session:
-        return session.tables.study("s").recount()
+        return check_study(session.tables.study("s"))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def remove(tables: Tables, ids: list[int]) -> list[str]:
     table = tables.study("s")
     for run_id in ids:
         table.delete(run_id)
-    return table.recount()
+    return check_study(table)
 
 
 @pytest.mark.parametrize(
@@ -221,4 +222,4 @@ def changes(workflow: Workflow) -> dict[str, int]:
     types = workflow.s.bd_config.job
     with workflow.store.autocommit_scope.read() as session:
         table = session.tables.study("s")
-        return table.changed(types) if table.seems_changed(types) else {}
+        return table.count_other_parameters(types) if table.has_other_parameters(types) else {}

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from motoko.cli import exit_status
 from motoko.cli.error_report import report, status_of
-from motoko.cli.json_output import overview_text, plain
+from motoko.cli.json_output import overview_text, to_json
+from motoko.cli.output import ExitStatus
 from motoko.cli.parser import build_parser, parse
 from motoko.cli.remaining_runs import describe_active_runs
 from motoko.cli.tables import (
@@ -99,7 +99,7 @@ def test_runs_of_other_run_names_are_told_beside_the_progress() -> None:
 
 def test_runs_that_nobody_takes_are_told_with_the_reason() -> None:
     assert unserved_text({}) == ""
-    large, small = "no launcher for machine 'large'", "no launcher for machine 'small'"
+    large, small = "no launcher serves machine 'large'", "no launcher serves machine 'small'"
     assert unserved_text({small: 1, large: 2}) == f"2 runs wait: {large}; 1 run waits: {small}"
 
 
@@ -110,13 +110,13 @@ def test_why_a_run_ended_badly_is_on_one_line() -> None:
     assert "reason" not in printed(runs_table([record(1)]))
 
 
-def test_runs_that_go_on_are_named_where_they_are_others() -> None:
+def test_active_runs_of_other_run_names_are_named() -> None:
     own = describe_active_runs({"b": 2, "a": 0}, "b")
-    assert own.startswith("2 runs go on; `motoko kill --stop-runs` stops them, ")
+    assert own.startswith("2 runs are still running; `motoko kill --stop-runs` stops them, ")
     assert describe_active_runs({"b": 1, "a": 1}, "b").startswith(
-        "2 runs go on (1 of 'a', 1 of 'b'); "
+        "2 runs are still running (1 of 'a', 1 of 'b'); "
     )
-    assert describe_active_runs({"a": 1}, "b").startswith("1 run goes on (1 of 'a'); ")
+    assert describe_active_runs({"a": 1}, "b").startswith("1 run is still running (1 of 'a'); ")
 
 
 def test_markup_in_names_states_and_values_is_text() -> None:
@@ -158,7 +158,7 @@ def test_what_json_lacks_is_text() -> None:
         "e": [1, [2]],
         "f": True,
     }
-    assert plain(value) == expected
+    assert to_json(value) == expected
 
 
 def test_runs_are_in_the_json_only_if_asked_for() -> None:
@@ -186,15 +186,15 @@ def noted(error: Exception, *notes: str) -> Exception:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (MotokoError("x"), exit_status.ERROR),
-        (DatabaseExistsError("x"), exit_status.ERROR),
-        (ConfigError("x"), exit_status.USAGE),
-        (RunNameError("x"), exit_status.USAGE),
-        (ConstraintError("x"), exit_status.USAGE),
-        (noted(ConstraintError("x"), "in the orchestrator function main"), exit_status.ERROR),
-        (RunFailed("x"), exit_status.FAILED),
-        (WorkflowFailed("x"), exit_status.FAILED),
-        (ValueError("x"), exit_status.ERROR),
+        (MotokoError("x"), ExitStatus.ERROR),
+        (DatabaseExistsError("x"), ExitStatus.ERROR),
+        (ConfigError("x"), ExitStatus.USAGE),
+        (RunNameError("x"), ExitStatus.USAGE),
+        (ConstraintError("x"), ExitStatus.USAGE),
+        (noted(ConstraintError("x"), "in the orchestrator function main"), ExitStatus.ERROR),
+        (RunFailed("x"), ExitStatus.FAILED),
+        (WorkflowFailed("x"), ExitStatus.FAILED),
+        (ValueError("x"), ExitStatus.ERROR),
     ],
 )
 def test_exit_status(error: Exception, status: int) -> None:
@@ -218,7 +218,7 @@ def test_a_single_error_of_a_group_is_reported_as_itself(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     group = ExceptionGroup("g", [ExceptionGroup("h", [ConfigError("it", file="f", line=2)])])
-    assert report(group, verbose=False) == exit_status.USAGE
+    assert report(group, verbose=False) == ExitStatus.USAGE
     assert capsys.readouterr().err == "error: f:2: it\n"
 
 
@@ -231,7 +231,7 @@ def test_a_group_is_reported_with_each_of_its_members(capsys: pytest.CaptureFixt
 
     members = [raised(ValueError("one")), ExceptionGroup("h", [raised(KeyError("two"))])]
     group = noted(ExceptionGroup("g", members), "in the action of event 'e', f (o.py:3)")
-    assert report(group, verbose=False) == exit_status.ERROR
+    assert report(group, verbose=False) == ExitStatus.ERROR
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "error: in the action of event 'e', f (o.py:3): 2 exceptions were raised"
     assert lines[1] == "  ValueError: one"
@@ -256,7 +256,7 @@ def test_an_error_that_is_no_exception_is_reported_as_others(
 
     group = BaseExceptionGroup("g", [Stop("bye")])
     group.add_note("in the action of event 'e', f (o.py:3)")
-    assert report(group, verbose=False) == exit_status.ERROR
+    assert report(group, verbose=False) == ExitStatus.ERROR
     first = capsys.readouterr().err.splitlines()[0]
     assert first == "error: in the action of event 'e', f (o.py:3): Stop was raised: bye"
 
@@ -273,7 +273,7 @@ def test_an_exception_without_a_text_is_reported(capsys: pytest.CaptureFixture[s
 
 def test_failed_runs_in_a_group_have_their_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     group = ExceptionGroup("g", [RunFailed("run s.1", hint="Again."), RunFailed("run s.2")])
-    assert report(group, verbose=False) == exit_status.FAILED
+    assert report(group, verbose=False) == ExitStatus.FAILED
     assert capsys.readouterr().err.splitlines() == [
         "error: 2 exceptions were raised", "  run s.1", "    Again.", "  run s.2",
     ]  # fmt: skip
@@ -282,17 +282,17 @@ def test_failed_runs_in_a_group_have_their_exit_status(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.ENOSPC, "  Make room on the disk, and do it again: nothing is lost."),
-        (errno.EDQUOT, "  Make room on the disk, and do it again: nothing is lost."),
-        (errno.EROFS, "  It needs a directory it can write to; `motoko info` only reads."),
-        (errno.EACCES, "  It needs a directory it can write to; `motoko info` only reads."),
+        (errno.ENOSPC, "  Make room on the disk, and repeat the command: nothing is lost."),
+        (errno.EDQUOT, "  Make room on the disk, and repeat the command: nothing is lost."),
+        (errno.EROFS, "  This command needs a writable directory; `motoko info` only reads."),
+        (errno.EACCES, "  This command needs a writable directory; `motoko info` only reads."),
     ],
 )
 def test_what_cannot_be_written_is_no_mistake_in_a_program(
     capsys: pytest.CaptureFixture[str], number: int, advice: str
 ) -> None:
     why = os.strerror(number)
-    assert report(OSError(number, why, "/w/.wf/x"), verbose=False) == exit_status.ERROR
+    assert report(OSError(number, why, "/w/.wf/x"), verbose=False) == ExitStatus.ERROR
     expected = [f"error: /w/.wf/x cannot be written: {why}", advice]
     assert capsys.readouterr().err.splitlines() == expected
     report(OSError(number, why), verbose=False)
@@ -312,7 +312,7 @@ def test_in_a_users_function_it_says_where_first(capsys: pytest.CaptureFixture[s
 def test_other_trouble_with_files_is_not_expected(capsys: pytest.CaptureFixture[str]) -> None:
     report(FileNotFoundError(errno.ENOENT, "No such file or directory", "/d"), verbose=False)
     first = capsys.readouterr().err.splitlines()[0]
-    assert first.startswith("error: this was not expected: FileNotFoundError")
+    assert first.startswith("error: unexpected error: FileNotFoundError")
 
 
 # -- parsing -----------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_what_cannot_be_parsed(
 ) -> None:
     with pytest.raises(SystemExit) as exit_info:
         parse(build_parser(), arguments)
-    assert exit_info.value.code == exit_status.USAGE
+    assert exit_info.value.code == ExitStatus.USAGE
     assert capsys.readouterr().err.startswith(expected)
 
 

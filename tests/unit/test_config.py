@@ -485,7 +485,7 @@ TAIL = "\norchestrator: a.b\n"
     merged_key=Bad(
         "task_managers:\n  a: &a {nproc: 1}\n  mult:\n    <<: *a\n    nprc: 1" + TAIL, 5, "'nprc'"
     ),
-    host=Bad(HEAD + "host: zeo:///a" + TAIL, 3, "remote studies are not there yet"),
+    host=Bad(HEAD + "host: zeo:///a" + TAIL, 3, "remote studies are not supported yet"),
     slash=Bad("task_managers:\n  a/b:" + TAIL, 2, "'a/b' cannot be the name of a task manager"),
     dots=Bad("task_managers:\n  '..':" + TAIL, 2, "'..' cannot be the name of a task manager"),
     hidden=Bad("task_managers:\n  .mult:" + TAIL, 2, "'.mult' cannot be the name"),
@@ -494,7 +494,7 @@ TAIL = "\norchestrator: a.b\n"
     dash=Bad("task_managers:\n  a-b:" + TAIL, 2, "'a-b' cannot be the name", "underscores"),
     number=Bad("task_managers:\n  1:" + TAIL, 2, "'1' cannot be the name"),
     ligature=Bad("task_managers:\n  ﬁt:" + TAIL, 2, "Python reads it as 'fit'", "U+0066"),
-    taken=Bad("task_managers:\n  mult:\n  vars:" + TAIL, 3, "the name is taken by Motoko"),
+    taken=Bad("task_managers:\n  mult:\n  vars:" + TAIL, 3, "Motoko reserves the name"),
     no_orchestrator=Bad("task_managers:\n  mult:\n", 1, "'orchestrator' is missing"),
     null_orchestrator=Bad("task_managers:\n  a:\norchestrator:\n", 3, "'orchestrator' is missing"),
     no_dot=Bad("task_managers:\n  mult:\norchestrator: main\n", 3, "written module.function"),
@@ -505,7 +505,7 @@ TAIL = "\norchestrator: a.b\n"
     alias_to_nothing=Bad(MINIMAL + "aliases:\n  b: malt\n", 5, "stands for 'malt'", "'mult'"),
     alias_to_null=Bad(MINIMAL + "aliases:\n  b:\n", 5, "stands for None"),
     alias_clash=Bad(MINIMAL + "aliases:\n  mult: mult\n", 5, "has the name of a task manager"),
-    alias_taken=Bad(MINIMAL + "aliases:\n  execute: mult\n", 5, "the name is taken by Motoko"),
+    alias_taken=Bad(MINIMAL + "aliases:\n  execute: mult\n", 5, "Motoko reserves the name"),
     alias_name=Bad(MINIMAL + "aliases:\n  a b: mult\n", 5, "'a b' cannot be the name of an alias"),
     aliases_text=Bad(MINIMAL + "aliases: mult\n", 4, "aliases must be a mapping"),
     generator=Bad(MINIMAL + "generator: slrum\n", 4, "unknown generator 'slrum'", "'slurm'"),
@@ -637,11 +637,11 @@ def test_no_job_parameter_has_a_reserved_name(tmp_path: Path, name: str) -> None
     job_underscore=Bad("job:\n  _a: int\n", 2, "'_a' cannot be the name of a job parameter"),
     job_keyword=Bad("job:\n  lambda: int\n", 2, "'lambda' cannot be the name"),
     job_micro=Bad("job:\n  \u00b5: int\n", 2, "Python reads it as '\u03bc'", "U+03BC"),
-    job_taken=Bad("job:\n  replicate: int\n", 2, "the name is taken by Motoko"),
+    job_taken=Bad("job:\n  replicate: int\n", 2, "Motoko reserves the name"),
     run_type=Bad("run:\n  y: strng\n", 2, "run field 'y' has the unknown type", "'str'"),
     run_name=Bad("run:\n  a b: int\n", 2, "'a b' cannot be the name of a run field"),
     run_taken=Bad("run:\n  nproc: int\n  state: str\n", 3, "'state' cannot be the name"),
-    run_method=Bad("run:\n  finish: str\n", 2, "the name is taken by Motoko"),
+    run_method=Bad("run:\n  finish: str\n", 2, "Motoko reserves the name"),
     space_text=Bad(STUDY + "job_space: 3\n", 3, "job_space must be a mapping"),
     space_unknown=Bad(
         "job: {temp: float}\njob_space:\n  tmp: 1\n", 3, "names 'tmp'", "Did you mean 'temp'"
@@ -650,10 +650,10 @@ def test_no_job_parameter_has_a_reserved_name(tmp_path: Path, name: str) -> None
     space_type=Bad(STUDY + "job_space:\n  x: red\n", 4, "job_space.x = 'red' is a str"),
     space_item=Bad(STUDY + "job_space:\n  x:\n  - 1\n  - red\n", 6, "job_space.x[1] = 'red'"),
     space_clock=Bad(
-        "job: {x: int}\njob_space:\n  x: 12:30\n", 3, "x = '12:30'", "A time is no number"
+        "job: {x: int}\njob_space:\n  x: 12:30\n", 3, "x = '12:30'", "A time is not a number"
     ),
     space_clock_float=Bad(
-        "job: {x: float}\njob_space:\n  x: 1:30.5\n", 3, "x = '1:30.5'", "A time is no number"
+        "job: {x: float}\njob_space:\n  x: 1:30.5\n", 3, "x = '1:30.5'", "A time is not a number"
     ),
     space_octal=Bad("job: {x: int}\njob_space:\n  x: 0123\n", 3, "x = '0123'", "in front: 123."),
     space_octal_below=Bad("job: {x: int}\njob_space:\n  x: -017\n", 3, "x = '-017'", "front: -17."),
@@ -682,7 +682,7 @@ def test_no_job_parameter_has_a_reserved_name(tmp_path: Path, name: str) -> None
     ),
     params_resource=Bad("run_params:\n  nprocs: 1\n", 2, "names 'nprocs'", "'nproc'"),
     params_type=Bad("run: {f: int}\nrun_params: {f: x}\n", 2, "run_params.f = 'x' is a str"),
-    params_taken=Bad("run_params:\n  state: DONE\n", 2, "the name is taken by Motoko"),
+    params_taken=Bad("run_params:\n  state: DONE\n", 2, "Motoko reserves the name"),
     params_name=Bad("run_params:\n  a-b: 1\n", 2, "'a-b' cannot be the name of a run field"),
     params_nproc=Bad("run_params:\n  nproc: 0\n", 2, "run_params.nproc must be a whole number"),
     params_timeout=Bad("run_params:\n  timeout: x\n", 2, "run_params.timeout must be a time"),
@@ -781,7 +781,7 @@ def test_a_file_to_copy_of_another_kind_is_named(tmp_path: Path, file: str) -> N
 def test_a_workflow_file_that_is_missing_is_named(tmp_path: Path, given: str) -> None:
     with pytest.raises(NotAWorkflowError) as caught:
         load_workflow(tmp_path / given)
-    check(caught.value, tmp_path / given, Bad("", None, "there is no such file", "motoko init"))
+    check(caught.value, tmp_path / given, Bad("", None, "the file does not exist", "motoko init"))
 
 
 @pytest.mark.parametrize("name", ["motoko.yml", "Motoko.yaml", "motoko.yaml.txt"])

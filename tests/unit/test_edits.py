@@ -190,7 +190,7 @@ def test_created_is_refused_with_a_word_about_retry(run: RunRecord) -> None:
 def test_names_of_the_lifecycle_are_no_labels(run: RunRecord, label: Lifecycle) -> None:
     if label is run.lifecycle:
         return
-    with pytest.raises(StateError, match=f"ended {run.lifecycle} and cannot be made {label}"):
+    with pytest.raises(StateError, match=f"is {run.lifecycle} and a label cannot make it {label}"):
         SetLabel(label.value, 5.0, "user").apply(run)
 
 

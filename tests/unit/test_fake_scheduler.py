@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.testing.fake_scheduler import Cluster, FailureMode, Programs
+from motoko.testing.fake_scheduler import Cluster, FailureMode, FakeCommands
 from tests.support.slurm_corpus import load, names
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ class Plan:
     def __init__(self) -> None:
         self.ends: dict[FakeTask, tuple[int, int]] = {}
 
-    def begin(self, task: FakeTask) -> None:
+    def start(self, task: FakeTask) -> None:
         pass
 
-    def ended(self, task: FakeTask) -> tuple[int, int] | None:
+    def poll(self, task: FakeTask) -> tuple[int, int] | None:
         return self.ends.get(task)
 
-    def end(self, task: FakeTask) -> None:
+    def stop(self, task: FakeTask) -> None:
         pass
 
 
@@ -43,20 +43,20 @@ class Play:
         self.time = 1_800_000_000.0
         self.plan = Plan()
         self.cluster = Cluster(self.plan, lambda: self.time, slots=slots)
-        self.programs = Programs(self.cluster)
+        self.commands = FakeCommands(self.cluster)
         self.compared = 0
 
     def task(self, name: str) -> FakeTask:
         (found,) = self.cluster.tasks(name)
         return found
 
-    def step(self, about: str, *mishaps: FailureMode) -> None:
+    def step(self, about: str, *failures: FailureMode) -> None:
         """Give a recorded command; compare what is printed with what was recorded."""
         recorded = self.case.step(about)
         argv = recorded.argv[3:] if recorded.argv[0] == "env" else recorded.argv
-        self.programs.plan(argv[0], *mishaps)
+        self.commands.plan(argv[0], *failures)
         length = 64 if recorded.argv[0] == "env" else 0
-        printed = self.programs.call(argv, list_length=length)
+        printed = self.commands.call(argv, list_length=length)
         assert printed.status == recorded.status
         assert neutral(printed.stderr) == neutral(recorded.stderr)
         assert neutral(printed.stdout) == neutral(recorded.stdout)
@@ -127,7 +127,7 @@ def arrays() -> Play:
     case.cluster.slots = 2
     case.cluster.advance()
     for task in case.cluster.tasks("1"):
-        task.reason = "Resources" if task.started is None else task.reason
+        task.reason = "Resources" if task.start_time is None else task.reason
     for index in (5, 6, 8):
         case.cluster.cancel(f"2_{index}")
     for about in ("queue, pending", "job, pending", "job, a task", "job, a cancelled task"):
@@ -168,7 +168,7 @@ def throttled() -> Play:
     case.step("submit")
     case.cluster.advance()
     for task in case.cluster.tasks():
-        task.reason = "JobArrayTaskLimit" if task.started is None else task.reason
+        task.reason = "JobArrayTaskLimit" if task.start_time is None else task.reason
     case.step("queue, pending")
     case.step("job, pending")
     return case
@@ -289,7 +289,7 @@ def controller_away() -> Play:
     case = Play(load("controller_away"))
     case.step("submit")
     for about in ("queue, away", "job, away", "submit, away", "cancel, away", "config, away"):
-        case.step(about, FailureMode.AWAY)
+        case.step(about, FailureMode.UNREACHABLE)
     case.step("accounting, away")
     case.step("queue, back")
     return case
@@ -310,7 +310,7 @@ def controller_frozen() -> Play:
 def full() -> Play:
     case = Play(load("full"))
     case.step("submit")
-    case.step("submit, too many", FailureMode.SLEEPS_AND_RETRIES)
+    case.step("submit, too many", FailureMode.WAITS_FOR_ROOM)
     case.step("queue, pending")
     return case
 
@@ -320,13 +320,13 @@ def impossible() -> Play:
     case = Play(load("impossible"), slots=0)
     for about in ("CPUs", "nodes", "time"):
         case.step(f"submit, {about}")
-    case.step("submit, tasks on one node", FailureMode.REFUSED_YET_LISTED)
+    case.step("submit, tasks on one node", FailureMode.REFUSED_BUT_LISTED)
     reasons = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit")
     for number, reason in enumerate(reasons, 1):
         case.cluster.hold(case.task(str(number)), reason)
     next(case.cluster._ids)  # of a submission that is listed nowhere
-    case.programs.plan("sbatch", FailureMode.REFUSED_YET_LISTED)
-    case.programs.call(case.case.step("submit, memory").argv)
+    case.commands.plan("sbatch", FailureMode.REFUSED_BUT_LISTED)
+    case.commands.call(case.case.step("submit, memory").argv)
     case.step("queue, pending")
     return case
 
@@ -336,7 +336,7 @@ def empty() -> Play:
     case = Play(load("empty"))
     for about in ("queue", "accounting", "accounting, restarts"):
         case.step(about)
-    printed = case.programs.call(["scontrol", "show", "config"]).stdout
+    printed = case.commands.call(["scontrol", "show", "config"]).stdout
     recorded = neutral(case.case.out("config").replace("as of ", "as of ="))
     assert set(neutral(printed.replace("as of ", "as of ="))) <= set(recorded)
     return case

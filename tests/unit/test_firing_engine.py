@@ -18,8 +18,8 @@ def touched(*keys: RunKey, source: object = None, variables: bool = False) -> Wr
     return WriteSet(frozenset(keys), variables=variables, source=source, number=10)
 
 
-class Desk:
-    """An engine with one event, and what is usually asked of it."""
+class OneEvent:
+    """An engine with one event, and shortcuts to its methods."""
 
     def __init__(
         self, kind: ConditionKind, *studies: str, once: bool = False, poll: float = POLL
@@ -33,32 +33,32 @@ class Desk:
     def firings(self, now: float = 0.0) -> list[Firing]:
         return self.engine.pop_due(now)
 
-    def matches(self, *keys: RunKey, asked: str = "mult") -> None:
-        self.engine.update_matches("e", asked, set(keys))
+    def matches(self, *keys: RunKey, study: str = "mult") -> None:
+        self.engine.update_matches("e", study, set(keys))
 
     def holds(self, study: str, holds: bool = True) -> None:
         self.engine.update_truth("e", study, holds)
 
 
 @pytest.fixture
-def constraint() -> Desk:
-    return Desk(ConditionKind.CONSTRAINT)
+def constraint() -> OneEvent:
+    return OneEvent(ConditionKind.CONSTRAINT)
 
 
 @pytest.fixture
-def workflow_filter() -> Desk:
-    return Desk(ConditionKind.TASK_MANAGER_FILTER, "mult", "add")
+def workflow_filter() -> OneEvent:
+    return OneEvent(ConditionKind.TASK_MANAGER_FILTER, "mult", "add")
 
 
 # -- 1: nothing twice at a time ----------------------------------------------------------------
 
 
-def test_all_runs_that_match_fire_together_in_id_order(constraint: Desk) -> None:
+def test_all_runs_that_match_fire_together_in_id_order(constraint: OneEvent) -> None:
     constraint.matches(THREE, ONE, TWO)
     assert constraint.due() == [(ONE, TWO, THREE)]
 
 
-def test_a_run_in_an_unfinished_firing_is_not_selected_again(constraint: Desk) -> None:
+def test_a_run_in_an_unfinished_firing_is_not_selected_again(constraint: OneEvent) -> None:
     constraint.matches(ONE)
     assert constraint.due() == [(ONE,)]
     assert constraint.due(100.0) == []
@@ -68,7 +68,7 @@ def test_a_run_in_an_unfinished_firing_is_not_selected_again(constraint: Desk) -
     assert constraint.due(200.0) == []
 
 
-def test_another_event_may_select_the_same_run_meanwhile(constraint: Desk) -> None:
+def test_another_event_may_select_the_same_run_meanwhile(constraint: OneEvent) -> None:
     constraint.engine.register(EventSpec("f", ("mult",), ConditionKind.CONSTRAINT))
     constraint.matches(ONE)
     constraint.engine.update_matches("f", "mult", {ONE})
@@ -77,7 +77,7 @@ def test_another_event_may_select_the_same_run_meanwhile(constraint: Desk) -> No
     assert len({firing.number for firing in firings}) == 2
 
 
-def test_plain_firings_of_one_event_never_overlap(workflow_filter: Desk) -> None:
+def test_firings_without_runs_of_one_event_never_overlap(workflow_filter: OneEvent) -> None:
     workflow_filter.holds("mult")
     workflow_filter.holds("add")
     (first,) = workflow_filter.firings()
@@ -88,7 +88,7 @@ def test_plain_firings_of_one_event_never_overlap(workflow_filter: Desk) -> None
     assert workflow_filter.firings(100.0) == []
 
 
-def test_registering_again_does_not_free_what_is_busy(constraint: Desk) -> None:
+def test_registering_again_does_not_free_what_is_busy(constraint: OneEvent) -> None:
     constraint.matches(ONE)
     (firing,) = constraint.firings()
     constraint.engine.register(EventSpec("e", ("mult",), ConditionKind.CONSTRAINT))
@@ -98,10 +98,10 @@ def test_registering_again_does_not_free_what_is_busy(constraint: Desk) -> None:
     assert constraint.due(POLL) == [(ONE,)]
 
 
-# -- 2: what was not confirmed did not happen ----------------------------------------------------
+# -- 2: dropped firings --------------------------------------------------------------------------
 
 
-def test_what_was_dropped_fires_when_it_matches_again(constraint: Desk) -> None:
+def test_a_dropped_trigger_fires_when_it_matches_again(constraint: OneEvent) -> None:
     constraint.matches(ONE)
     (firing,) = constraint.firings()
     assert constraint.engine.fired("e") == 1
@@ -112,7 +112,7 @@ def test_what_was_dropped_fires_when_it_matches_again(constraint: Desk) -> None:
     assert constraint.due() == [(ONE,)]
 
 
-def test_a_plain_firing_that_was_dropped(workflow_filter: Desk) -> None:
+def test_a_dropped_firing_without_runs(workflow_filter: OneEvent) -> None:
     workflow_filter.holds("mult")
     (firing,) = workflow_filter.firings()
     workflow_filter.engine.on_dropped(firing)
@@ -121,7 +121,7 @@ def test_a_plain_firing_that_was_dropped(workflow_filter: Desk) -> None:
     assert len(workflow_filter.firings()) == 1
 
 
-def test_runs_that_match_no_more_do_not_fire(constraint: Desk) -> None:
+def test_runs_that_no_longer_match_do_not_fire(constraint: OneEvent) -> None:
     constraint.matches(ONE, TWO)
     constraint.engine.update_matches("e", frozenset({ONE}), set())
     assert constraint.engine.matching("e") == {TWO}
@@ -129,28 +129,28 @@ def test_runs_that_match_no_more_do_not_fire(constraint: Desk) -> None:
     assert constraint.due() == []
 
 
-def test_a_condition_may_select_runs_of_another_study(workflow_filter: Desk) -> None:
-    workflow_filter.matches(OTHER, asked="mult")
-    workflow_filter.matches(OTHER, ONE, asked="add")
-    workflow_filter.matches(asked="mult")
+def test_a_condition_may_select_runs_of_another_study(workflow_filter: OneEvent) -> None:
+    workflow_filter.matches(OTHER, study="mult")
+    workflow_filter.matches(OTHER, ONE, study="add")
+    workflow_filter.matches(study="mult")
     assert workflow_filter.engine.matching("e") == {OTHER, ONE}
-    workflow_filter.matches(ONE, asked="add")
+    workflow_filter.matches(ONE, study="add")
     assert workflow_filter.engine.matching("e") == {ONE}
-    workflow_filter.matches(asked="add")
+    workflow_filter.matches(study="add")
     assert workflow_filter.due() == []
 
 
-# -- 3: what has just fired and still holds waits ------------------------------------------------
+# -- 3: cooldowns ---------------------------------------------------------------------------------
 
 
-def fired(desk: Desk, *keys: RunKey, now: float = 0.0) -> Firing:
-    desk.matches(*keys)
-    (firing,) = desk.firings(now)
-    desk.engine.on_finished(firing, "mine", now, 5)
+def fired(events: OneEvent, *keys: RunKey, now: float = 0.0) -> Firing:
+    events.matches(*keys)
+    (firing,) = events.firings(now)
+    events.engine.on_finished(firing, "mine", now, 5)
     return firing
 
 
-def test_it_waits_for_poll_interval(constraint: Desk) -> None:
+def test_a_cooldown_lasts_for_poll_interval(constraint: OneEvent) -> None:
     fired(constraint, ONE, now=10.0)
     assert constraint.engine.next_cooldown_end() == 10.0 + POLL
     assert constraint.due(10.0 + POLL - 0.001) == []
@@ -158,7 +158,7 @@ def test_it_waits_for_poll_interval(constraint: Desk) -> None:
     assert constraint.engine.next_cooldown_end() is None
 
 
-def test_its_own_commit_does_not_release_it(constraint: Desk) -> None:
+def test_its_own_commit_does_not_end_a_cooldown(constraint: OneEvent) -> None:
     fired(constraint, ONE)
     constraint.engine.on_commit(touched(ONE, source="mine"))
     assert constraint.due() == []
@@ -177,16 +177,16 @@ def test_its_own_commit_does_not_release_it(constraint: Desk) -> None:
         (ConditionKind.TASK_MANAGER_FILTER, touched(variables=True), True),
     ],
 )
-def test_a_later_commit_that_touches_what_it_reads_releases_it(
+def test_a_later_commit_that_writes_what_it_reads_ends_a_cooldown(
     kind: ConditionKind, commit: WriteSet, released: bool
 ) -> None:
-    desk = Desk(kind)
-    fired(desk, ONE)
-    desk.engine.on_commit(commit)
-    assert desk.due() == ([(ONE,)] if released else [])
+    events = OneEvent(kind)
+    fired(events, ONE)
+    events.engine.on_commit(commit)
+    assert events.due() == ([(ONE,)] if released else [])
 
 
-def test_a_commit_that_its_snapshot_included_does_not_release_it(constraint: Desk) -> None:
+def test_a_commit_in_its_snapshot_does_not_end_a_cooldown(constraint: OneEvent) -> None:
     fired(constraint, ONE)
     constraint.engine.on_commit(WriteSet(frozenset({ONE}), number=5))
     assert constraint.due() == []
@@ -194,20 +194,20 @@ def test_a_commit_that_its_snapshot_included_does_not_release_it(constraint: Des
     assert constraint.due() == [(ONE,)]
 
 
-def test_what_ceased_to_match_and_matches_again_fires_at_once(constraint: Desk) -> None:
+def test_a_run_that_stopped_matching_and_matches_again_fires_at_once(constraint: OneEvent) -> None:
     fired(constraint, ONE)
     constraint.engine.update_matches("e", frozenset({ONE}), set())
     constraint.engine.update_matches("e", frozenset({ONE}), {ONE})
     assert constraint.due() == [(ONE,)]
 
 
-def test_other_runs_of_the_event_do_not_wait(constraint: Desk) -> None:
+def test_other_runs_of_the_event_do_not_cool_down(constraint: OneEvent) -> None:
     fired(constraint, ONE)
     constraint.matches(ONE, TWO)
     assert constraint.due() == [(TWO,)]
 
 
-def test_a_plain_trigger_waits_as_well(workflow_filter: Desk) -> None:
+def test_a_study_cools_down_as_well(workflow_filter: OneEvent) -> None:
     workflow_filter.holds("mult")
     for now in (0.0, 10.0):
         (firing,) = workflow_filter.firings(now)
@@ -221,7 +221,7 @@ def test_a_plain_trigger_waits_as_well(workflow_filter: Desk) -> None:
     assert firing.study == "mult"
 
 
-def test_a_plain_trigger_that_was_false_in_between_fires_at_once(workflow_filter: Desk) -> None:
+def test_a_study_that_was_false_in_between_fires_at_once(workflow_filter: OneEvent) -> None:
     workflow_filter.holds("mult")
     (firing,) = workflow_filter.firings()
     workflow_filter.engine.on_finished(firing, "mine", 0.0)
@@ -231,62 +231,62 @@ def test_a_plain_trigger_that_was_false_in_between_fires_at_once(workflow_filter
     assert len(workflow_filter.firings()) == 1
 
 
-def test_a_condition_without_arguments_waits_for_its_poll() -> None:
-    desk = Desk(ConditionKind.NO_ARGUMENTS)
-    desk.holds("")
-    (firing,) = desk.firings()
-    desk.engine.on_finished(firing, "mine", 0.0)
-    desk.holds("")
-    desk.engine.on_commit(touched(ONE, variables=True))
-    assert desk.firings(POLL - 0.001) == []
-    assert len(desk.firings(POLL)) == 1
+def test_a_condition_without_arguments_cools_down_for_its_poll() -> None:
+    events = OneEvent(ConditionKind.NO_ARGUMENTS)
+    events.holds("")
+    (firing,) = events.firings()
+    events.engine.on_finished(firing, "mine", 0.0)
+    events.holds("")
+    events.engine.on_commit(touched(ONE, variables=True))
+    assert events.firings(POLL - 0.001) == []
+    assert len(events.firings(POLL)) == 1
 
 
 # -- 4: once -------------------------------------------------------------------------------------
 
 
 def test_once_for_each_run() -> None:
-    desk = Desk(ConditionKind.CONSTRAINT, once=True)
-    fired(desk, ONE)
-    desk.matches()
-    desk.matches(ONE, TWO)
-    desk.engine.on_commit(touched(ONE, TWO))
-    assert desk.due(100.0) == [(TWO,)]
+    events = OneEvent(ConditionKind.CONSTRAINT, once=True)
+    fired(events, ONE)
+    events.matches()
+    events.matches(ONE, TWO)
+    events.engine.on_commit(touched(ONE, TWO))
+    assert events.due(100.0) == [(TWO,)]
 
 
 def test_once_in_all_without_runs() -> None:
-    desk = Desk(ConditionKind.TASK_MANAGER_FILTER, "mult", "add", once=True)
-    desk.holds("mult")
-    desk.holds("add")
-    (firing,) = desk.firings()
-    desk.engine.on_finished(firing, "mine", 0.0)
-    assert desk.firings(100.0) == []
+    events = OneEvent(ConditionKind.TASK_MANAGER_FILTER, "mult", "add", once=True)
+    events.holds("mult")
+    events.holds("add")
+    (firing,) = events.firings()
+    events.engine.on_finished(firing, "mine", 0.0)
+    assert events.firings(100.0) == []
 
 
 def test_once_as_recorded_by_an_earlier_start() -> None:
-    desk = Desk(ConditionKind.CONSTRAINT, once=True)
-    desk.engine.mark_done("e", [ONE])
-    desk.matches(ONE, TWO)
-    assert desk.due() == [(TWO,)]
-    plain = Desk(ConditionKind.NO_ARGUMENTS, once=True)
-    plain.engine.mark_done("e", [], plain=True)
-    plain.holds("")
-    assert plain.firings() == []
+    events = OneEvent(ConditionKind.CONSTRAINT, once=True)
+    events.engine.mark_done("e", [ONE])
+    events.matches(ONE, TWO)
+    assert events.due() == [(TWO,)]
+    event = OneEvent(ConditionKind.NO_ARGUMENTS, once=True)
+    event.engine.mark_done("e", [], without_runs=True)
+    event.holds("")
+    assert event.firings() == []
 
 
-def test_once_does_not_count_what_was_dropped() -> None:
-    desk = Desk(ConditionKind.CONSTRAINT, once=True)
-    desk.matches(ONE)
-    (firing,) = desk.firings()
-    desk.engine.on_dropped(firing)
-    desk.matches(ONE)
-    assert desk.due() == [(ONE,)]
+def test_once_does_not_count_dropped_firings() -> None:
+    events = OneEvent(ConditionKind.CONSTRAINT, once=True)
+    events.matches(ONE)
+    (firing,) = events.firings()
+    events.engine.on_dropped(firing)
+    events.matches(ONE)
+    assert events.due() == [(ONE,)]
 
 
 # -- open firings --------------------------------------------------------------------------------
 
 
-def test_an_open_firing_is_begun_again_with_its_runs(constraint: Desk) -> None:
+def test_an_open_firing_resumes_with_its_runs(constraint: OneEvent) -> None:
     firing = constraint.engine.resume("e", (ONE, TWO))
     assert firing.runs == (ONE, TWO)
     constraint.matches(ONE, THREE)
@@ -295,7 +295,7 @@ def test_an_open_firing_is_begun_again_with_its_runs(constraint: Desk) -> None:
     assert constraint.due(POLL) == [(ONE,)]
 
 
-def test_an_open_plain_firing_is_begun_again(workflow_filter: Desk) -> None:
+def test_an_open_firing_without_runs_resumes(workflow_filter: OneEvent) -> None:
     firing = workflow_filter.engine.resume("e", ())
     workflow_filter.holds("mult")
     assert workflow_filter.firings(100.0) == []
@@ -303,7 +303,7 @@ def test_an_open_plain_firing_is_begun_again(workflow_filter: Desk) -> None:
     assert len(workflow_filter.firings(100.0 + POLL)) == 1
 
 
-def test_who_selects_a_run(constraint: Desk) -> None:
+def test_selects_knows_matching_busy_and_done_runs(constraint: OneEvent) -> None:
     assert not constraint.engine.selects(ONE)
     constraint.matches(ONE)
     assert constraint.engine.selects(ONE)

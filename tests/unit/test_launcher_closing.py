@@ -13,9 +13,10 @@ from motoko.core.edits import Cancel, Claim, MarkStarted
 from motoko.core.run_options import BASH, SLURM
 from motoko.core.states import Lifecycle
 from motoko.launcher.claiming import Capacity, ServedQueue
-from motoko.launcher.executors.local_process import BashLauncher
+from motoko.launcher.executors.local_process import ProcessSpawner
 from motoko.launcher.launcher import Launcher, LauncherOptions
-from motoko.launcher.schedulers.slurm.commands import CommandRunner
+from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
+from motoko.runtime.commands import SystemCommandRunner
 from motoko.storage import leases
 from motoko.storage.session import Session
 from motoko.testing import add_run, memory_store, study_config
@@ -37,7 +38,7 @@ NEVER = 1e6  # seconds
 class SlowReloader:
     """Looks at the configuration for as long as it is kept."""
 
-    problem = ""
+    error = ""
 
     def __init__(self) -> None:
         self.looking, self.go_on = threading.Event(), threading.Event()
@@ -61,19 +62,19 @@ def store(tmp_path: Path) -> Iterator[WorkflowStore]:
 def launcher_of(store: WorkflowStore) -> Launcher:
     options = LauncherOptions(
         studies=("s",),
-        site=ServedQueue(frozenset({BASH, SLURM}), leases.machine_names(None)),
+        served=ServedQueue(frozenset({BASH, SLURM}), leases.machine_names(None)),
         capacities={BASH: Capacity(1), SLURM: Capacity(1)},
         defaults={"s": {"generator": BASH}},
         safety_poll=NEVER,
     )
-    return Launcher(store, options, BashLauncher(), CommandRunner())
+    return Launcher(store, options, ProcessSpawner(), SlurmScheduler(), SystemCommandRunner())
 
 
 async def test_one_that_is_closed_while_it_looks_at_its_configuration_ends(
     store: WorkflowStore,
 ) -> None:
     launcher, reloader = launcher_of(store), SlowReloader()
-    launcher.reload_by(cast("ConfigReloader", reloader))
+    launcher.set_reloader(cast("ConfigReloader", reloader))
     async with asyncio.timeout(60):
         serving = asyncio.create_task(launcher.serve())
         await asyncio.to_thread(reloader.looking.wait, 60)
@@ -101,16 +102,16 @@ async def test_what_had_ended_before_it_was_taken_over_is_not_recalled(
     ready = asyncio.Event()
 
     def recall() -> None:
-        taken_over.extend(launcher._crews.attempts())
+        taken_over.extend(launcher._executors.attempts())
         for active in taken_over:
-            launcher._crews.of(active).end_early(active, Lifecycle.CREATED)
+            launcher._executors.executor_of(active).cancel(active, Lifecycle.CREATED)
         ready.set()
 
     async with asyncio.timeout(60):
         assert await launcher.is_busy()  # for it does not know yet what there is
         serving = asyncio.create_task(launcher.serve(recall))
         await ready.wait()
-        await taken_over[0].recorded.wait()
+        await taken_over[0].finalized.wait()
         assert not await launcher.is_busy()
         launcher.close()
         await serving

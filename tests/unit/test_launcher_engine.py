@@ -48,9 +48,9 @@ def test_free_slots_are_filled_in_the_order_of_ids() -> None:
 
 
 def test_taken_slots_are_left_alone() -> None:
-    load = Load(taken=3, runs={"a": 3})
+    load = Load(used_slots=3, runs_by_study={"a": 3})
     assert claimed(decide(created("a", 1, 2), load=load)) == ["a.1"]
-    assert claimed(decide(created("a", 1, 2), load=Load(taken=4))) == []
+    assert claimed(decide(created("a", 1, 2), load=Load(used_slots=4))) == []
 
 
 def test_studies_take_turns() -> None:
@@ -60,7 +60,7 @@ def test_studies_take_turns() -> None:
 
 def test_a_full_study_does_not_stop_the_others() -> None:
     queues = created("a", 1, 2, 3), created("b", 1, 2, 3)
-    choice = decide(*queues, per_study={"a": 2}, load=Load(taken=1, runs={"a": 1}))
+    choice = decide(*queues, per_study={"a": 2}, load=Load(used_slots=1, runs_by_study={"a": 1}))
     assert claimed(choice) == ["a.1", "b.1", "b.2"]
 
 
@@ -76,20 +76,20 @@ def test_runs_whose_time_has_not_come_are_waited_for() -> None:
     _, due = created("a", 3, not_before=NOW)
     choice = decide(("a", [*later, *sooner, *due]))
     assert claimed(choice) == ["a.3"]
-    assert choice.wake_at == NOW + 2
+    assert choice.next_wakeup == NOW + 2
 
 
 def test_a_large_run_is_not_overtaken_for_ever() -> None:
     large = created("a", 1, options={"nproc": 3})[1]
     queue = "a", large + created("a", 2)[1]
-    assert claimed(decide(queue, load=Load(taken=2))) == []
-    assert claimed(decide(queue, load=Load(taken=1))) == ["a.1"]
+    assert claimed(decide(queue, load=Load(used_slots=2))) == []
+    assert claimed(decide(queue, load=Load(used_slots=1))) == ["a.1"]
 
 
 def test_a_run_larger_than_all_slots_runs_alone() -> None:
     queue = created("a", 1, 2, options={"nproc": 9})
     assert claimed(decide(queue)) == ["a.1"]
-    assert claimed(decide(queue, load=Load(taken=1))) == []
+    assert claimed(decide(queue, load=Load(used_slots=1))) == []
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_a_run_larger_than_all_slots_runs_alone() -> None:
     [(0, 9, 0, 0), (3, 9, 0, 3), (3, 9, 2, 1), (3, 1, 0, 1), (3, 0, 0, 0)],
 )
 def test_short_runs_are_claimed_ahead(most: int, lately: int, waiting: int, number: int) -> None:
-    load = Load(taken=4 + waiting, waiting=waiting, ended_lately=lately)
-    choice = decide(created("a", *range(1, 10)), most_ahead=most, load=load)
+    load = Load(used_slots=4 + waiting, waiting=waiting, recently_ended=lately)
+    choice = decide(created("a", *range(1, 10)), max_ahead=most, load=load)
     assert len(choice.claims) == number
 
 
@@ -184,9 +184,9 @@ def test_how_an_attempt_ended(
     [
         (Evidence(), Finding.NEVER_STARTED),
         (Evidence(started=True), Finding.UNCLEAR),
-        (Evidence(started=True, taken_back=True), Finding.TAKEN_BACK),
-        (Evidence(started=True, known=True), Finding.GONE),
-        (Evidence(started=True, known=True, alive=True), Finding.RUNNING),
+        (Evidence(started=True, reclaimed=True), Finding.RECLAIMED),
+        (Evidence(started=True, process_known=True), Finding.LOST),
+        (Evidence(started=True, process_known=True, alive=True), Finding.RUNNING),
     ],
 )
 def test_what_an_attempt_left(evidence: Evidence, finding: Finding) -> None:

@@ -12,8 +12,8 @@ from motoko.core.changes import EditRun, PushQuantities
 from motoko.core.edits import ApplyOutbox
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
-from motoko.launcher import harvest, store_sync
-from motoko.launcher.attempts import Attempt, AttemptEnd, UpdateNotes
+from motoko.launcher import attempt_changes, harvest, store_sync
+from motoko.launcher.attempts import Attempt, AttemptEnd, PendingUpdates
 from motoko.launcher.claiming import Capacity, Load, ServedQueue
 from motoko.launcher.harvest import (
     OutboxUpdate,
@@ -23,7 +23,6 @@ from motoko.launcher.harvest import (
     fold_records,
     read_updates,
 )
-from motoko.launcher.store_sync import SyncRound
 from motoko.storage.leases import LauncherRegistration
 from motoko.storage.session import Session
 from motoko.testing.memory import add_run, memory_store, study_config
@@ -55,7 +54,7 @@ def test_the_last_value_of_a_field_counts_and_points_keep_their_order() -> None:
         100,
     )
     assert news == OutboxUpdate(
-        100, {"y": 2}, "HALF", {"e": ((2, 0.5), (1, [1, 2]))}, damaged=("x",)
+        100, {"y": 2}, "HALF", {"e": ((2, 0.5), (1, [1, 2]))}, damaged_lines=("x",)
     )
 
 
@@ -70,7 +69,7 @@ def test_the_last_value_of_a_field_counts_and_points_keep_their_order() -> None:
 )
 def test_the_last_verdict_counts(said: list[str], failed: str | None, finished: bool) -> None:
     news = fold_records([{"op": op, "reason": "no luck"} for op in said], 1)
-    assert (news.failed, news.finished) == (failed, finished)
+    assert (news.failure, news.finished) == (failed, finished)
 
 
 def test_fields_are_converted_to_their_declared_types_where_they_can_be() -> None:
@@ -84,7 +83,7 @@ def test_fields_are_converted_to_their_declared_types_where_they_can_be() -> Non
 
 def test_a_failure_without_a_reason_has_one() -> None:
     assert (
-        fold_records([{"op": "fail", "reason": ""}], 1).failed == "its script said that it failed"
+        fold_records([{"op": "fail", "reason": ""}], 1).failure == "its script reported a failure"
     )
 
 
@@ -128,12 +127,12 @@ def test_a_long_outbox_is_read_in_parts(tmp_path: Path) -> None:
         points += news.points.get("e", ())
         fields |= news.fields
         parts += 1
-        offset = news.consumed
-        if not news.more:
+        offset = news.end_offset
+        if not news.has_more:
             break
     assert [step for step, _ in points] == [n for n in range(50) if n != 20]
     assert fields == {"long": "x" * 5000}
-    assert (offset, news.damaged) == (box.stat().st_size, ())
+    assert (offset, news.damaged_lines) == (box.stat().st_size, ())
     assert parts > 5
 
 
@@ -145,12 +144,12 @@ def test_a_record_that_is_too_large_is_passed_over_at_once(
     box = tmp_path / "outbox"
     box.write_bytes(b"y" * 3000 + b"\n" + line("set", field="z", value=3))
     large = read_updates(str(box), 0, chunk=300)
-    assert (large.consumed, large.damaged) == (3001, ("y" * 200,))
-    rest = read_updates(str(box), large.consumed, chunk=300)
-    assert (rest.fields, rest.damaged, rest.more) == ({"z": 3}, (), False)
+    assert (large.end_offset, large.damaged_lines) == (3001, ("y" * 200,))
+    rest = read_updates(str(box), large.end_offset, chunk=300)
+    assert (rest.fields, rest.damaged_lines, rest.has_more) == ({"z": 3}, (), False)
     box.write_bytes(b"y" * 9000 + line("set", field="z", value=3))  # its end is not looked for
     endless = read_updates(str(box), 0, chunk=300)
-    assert (endless.consumed, len(endless.damaged)) == (box.stat().st_size, 1)
+    assert (endless.end_offset, len(endless.damaged_lines)) == (box.stat().st_size, 1)
 
 
 def test_fields_for_which_a_run_has_no_room_are_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +158,7 @@ def test_fields_for_which_a_run_has_no_room_are_damaged(monkeypatch: pytest.Monk
     said = fold_records([{"op": "set", "field": "c", "value": "y" * 60}], 200)
     found = drop_oversized_fields(said, known)
     assert found.fields == {}
-    assert found.damaged == ("field 'c': there is no room for it",)
+    assert found.damaged_lines == ("field 'c' is too large",)
     assert drop_oversized_fields(said, {"a": "x" * 60, "c": 1}).fields == {}
     assert drop_oversized_fields(said, {"c": "x" * 60}).fields == {"c": "y" * 60}
     assert drop_oversized_fields(
@@ -170,15 +169,13 @@ def test_fields_for_which_a_run_has_no_room_are_damaged(monkeypatch: pytest.Monk
 def test_a_commit_takes_so_much_and_leaves_the_rest_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_sync, "MAX_COMMIT_BYTES", 500)
+    monkeypatch.setattr(attempt_changes, "MAX_COMMIT_BYTES", 500)
     book, left, store = claimed(tmp_path, 3)
     for active in left:
-        active.place.file(OUTBOX).write_bytes(HEADER + line("set", field="y", value="z" * 600))
+        active.paths.file(OUTBOX).write_bytes(HEADER + line("set", field="y", value="z" * 600))
     rounds = []
     while left:
-        result = book.settle(
-            SyncRound(UpdateNotes(ended=tuple(AttemptEnd(a, 0, 1.0) for a in left)))
-        )
+        result = book.sync_once(PendingUpdates([AttemptEnd(a, 0, 1.0) for a in left]))
         rounds.append(len(left) - len(result.unfinished))
         left = list(result.unfinished)
     assert rounds == [1, 1, 1]
@@ -191,15 +188,15 @@ def test_a_commit_takes_so_much_and_leaves_the_rest_to_the_next(
 
 def test_the_end_of_what_was_cancelled_does_not_wait_for_all_of_its_outbox(tmp_path: Path) -> None:
     book, (active,), store = claimed(tmp_path, 1)
-    active.stop = Lifecycle.CANCELLED
+    active.stop_reason = Lifecycle.CANCELLED
     said = line("set", field="y", value=1)
-    active.place.file(OUTBOX).write_bytes(HEADER + said * (2 * harvest.CHUNK_BYTES // len(said)))
-    result = book.settle(SyncRound(UpdateNotes(ended=(AttemptEnd(active, 143, 1.0),))))
+    active.paths.file(OUTBOX).write_bytes(HEADER + said * (2 * harvest.CHUNK_BYTES // len(said)))
+    result = book.sync_once(PendingUpdates([AttemptEnd(active, 143, 1.0)]))
     assert result.unfinished == ()
     book.session.refresh()
     run = book.session.tables.study("a").run(1)
     assert (run.state, run.fields) == ("CANCELLED", {"y": 1})
-    assert run.reason == "cancelled on request; its outbox was not read to its end"
+    assert run.reason == "cancelled on request; its outbox was not read completely"
     book.close()
     store.close()
 
@@ -223,10 +220,10 @@ def claimed(tmp_path: Path, runs: int) -> tuple[store_sync.StoreSync, list[Attem
     session.commit()
     session.close()
     book.open()
-    claims = book.settle(SyncRound(UpdateNotes(), loads={"bash": Load()})).claims
-    left = [Attempt(record, terms, book.place(record)) for record, terms in claims]
+    claims = book.sync_once(PendingUpdates(), loads={"bash": Load()}).claims
+    left = [Attempt(record, terms, book.paths_of(record)) for record, terms in claims]
     for active in left:
-        Path(active.place.private).mkdir(parents=True)
+        Path(active.paths.attempt_directory).mkdir(parents=True)
     return book, left, store
 
 

@@ -15,7 +15,7 @@ from motoko.launcher.control import RESUME, SUSPEND, ControlRequest, pending, su
 from motoko.runtime.ports import Runtime, SystemClock, SystemRandom
 from motoko.runtime.processes import current
 from motoko.server.state_dir import StateDir
-from motoko.testing.clients import eventually
+from motoko.testing.memory import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ class SlowLauncher:
         self.go = asyncio.Event()
         self.log: list[str] = []
 
-    async def obey(self, request: ControlRequest) -> None:
+    async def handle_request(self, request: ControlRequest) -> None:
         self.log.append(f"begin {request.action} {request.run_name}")
         await self.go.wait()
         self.log.append(f"end {request.action} {request.run_name}")

@@ -77,6 +77,12 @@ def test_every_contract_is_kept(copy: Path) -> None:
         ("graph/thread_driver.py", "import anyio", "graph", "anyio"),
         ("assets/helpers.py", "import pydantic", "graph", "pydantic"),
         ("core/firing.py", "import asyncio", "core", "asyncio"),
+        (
+            "launcher/executors/batch/decide.py",
+            "import motoko.launcher.schedulers.slurm.states",
+            "schedulers",
+            "schedulers.slurm.states",
+        ),
         ("worker/json_codec.py", "import pathlib", "worker", "pathlib"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from blockbuster import BlockingError
 
 from motoko.storage.threads import run_in_thread
-from motoko.testing.clients import eventually
+from motoko.testing.memory import eventually
 
 pytestmark = pytest.mark.unit
 

@@ -57,7 +57,7 @@ async def test_a_lease_is_renewed_while_the_loop_is_blocked(
     store.close()
 
 
-async def test_a_living_process_keeps_its_lease_however_late_it_is(tmp_path: Path) -> None:
+async def test_a_live_process_keeps_an_expired_lease(tmp_path: Path) -> None:
     store = memory_store({}, directory=tmp_path)
     mine = Lease(store, "a")
     await mine.acquire()
@@ -71,7 +71,7 @@ async def test_a_living_process_keeps_its_lease_however_late_it_is(tmp_path: Pat
     store.close()
 
 
-async def test_who_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_action_that_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) -> None:
     async def blocker() -> None:
         with LoopBlockMonitor(work, patience=0.05):
             block_until(lambda: "blocked for" in caplog.text)
@@ -84,7 +84,7 @@ async def test_who_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) ->
     assert re.search(rf"at {re.escape(__file__)}:\d+ in ", caplog.text)
 
 
-async def test_a_loop_that_turns_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_responsive_loop_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), LoopBlockMonitor({}, patience=PATIENCE):
         await asyncio.sleep(0.1)
     assert "has been blocked" not in caplog.text

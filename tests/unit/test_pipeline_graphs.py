@@ -202,8 +202,8 @@ async def test_in_a_loop_run_says_what_to_use_for_coroutines() -> None:
 def test_explain_says_what_has_changed() -> None:
     workflow, state = arithmetic(), numbers(mutable=True)
     assert str(workflow.explain(state)).splitlines() == [
-        "1. MultiplyModel: undecided: step 0 comes first",
-        "  0. AddModel: stale: there is no output of a run before",
+        "1. MultiplyModel: undecided: step 0 runs first",
+        "  0. AddModel: stale: no output of a former run is kept",
     ]
     workflow.run(state)
     assert str(workflow.explain(state)) == (
@@ -214,7 +214,7 @@ def test_explain_says_what_has_changed() -> None:
     assert str(workflow.explain(state)).startswith("1. MultiplyModel: stale: factor has changed")
     assert workflow.explain(state, 0).fresh
     workflow.use_extracts = False
-    assert "what is kept of former runs is not used" in str(workflow.explain(state, 0))
+    assert "the kept inputs and outputs are not used" in str(workflow.explain(state, 0))
     assert workflow.steps_ran == [0, 1]
 
 

@@ -106,7 +106,7 @@ def test_a_reference_to_a_function_stands_for_what_it_returns(module: str) -> No
     ("reference", "error", "message"),
     [
         ("{}.WORKFLO", ModuleNotFoundError, "has no 'WORKFLO'\n  Did you mean 'WORKFLOW'?"),
-        ("python://no_such_thing.W", ModuleNotFoundError, "there is no module 'no_such_thing'"),
+        ("python://no_such_thing.W", ModuleNotFoundError, "'no_such_thing' does not exist"),
         ("things.W", ModuleNotFoundError, "'things.W' is no reference\n  A reference is python:"),
         ("python://", ModuleNotFoundError, "is no reference"),
         ("{}.NUMBER", TypeError, "NUMBER is a int, not a Workflow"),

@@ -184,7 +184,7 @@ def test_of_a_file_that_cannot_be_written_values_are_read_and_none_are_posted(
         state.post(2, name="a")
     assert str(caught.value).splitlines() == [
         f"the state in {path} cannot be used: attempt to write a readonly database",
-        "  The path must be an SQLite database, or not be there, and be writable.",
+        "  The path must be writable, and an SQLite database if it exists.",
     ]
     with pytest.raises(StateStoreError, match="readonly"):
         state.delete("a")

@@ -141,7 +141,7 @@ def test_what_a_step_reads_and_writes() -> None:
             "model 'tests.support.pipelin.AddModel': tests.support has no 'pipelin'",
             "Did you mean 'pipeline'?",
         ),
-        ("jsn.Model", "model 'jsn.Model': there is no module 'jsn'", "Did you mean 'json'?"),
+        ("jsn.Model", "model 'jsn.Model': the module 'jsn' does not exist", "Did you mean 'json'?"),
         ("", "model '': this is no dotted path", "Write package.module.Name."),
     ],
 )
@@ -180,7 +180,7 @@ def test_a_result_that_lacks_a_key() -> None:
     with pytest.raises(KeyError) as caught:
         Step(Returning, {"r": "result"}, {"haet": "y"}).run(state)
     first, second = str(caught.value).splitlines()
-    assert first == f"{HERE}.Returning.run() returned no 'haet', which the step passes on"
+    assert first == f"{HERE}.Returning.run() returned no 'haet', which the step must pass on"
     assert second == "  Did you mean 'heat'?"
 
 
@@ -200,7 +200,7 @@ def test_a_value_of_a_wrong_type_is_named_as_in_the_state() -> None:
     with pytest.raises(pydantic.ValidationError) as caught:
         workflow.run(State({"x": "two", "y": 3}))
     assert caught.value.__notes__ == [
-        "a is what the state has as 'x'",
+        "a is 'x' of the state",
         f"in step 0 ({HERE}.AddModel) of the workflow",
     ]
 

@@ -81,16 +81,16 @@ def test_inputs_and_outputs_are_kept_by_index() -> None:
     assert workflow.getModelOutput(0) == {"sum": 5}
     assert workflow.getModel(1) == MultiplyModel(value=5, factor=4)
     for get in (workflow.getModelInput, workflow.getModelOutput, workflow.getModel):
-        with pytest.raises(KeyError, match="there is no step 7: the workflow has steps 0 to 1"):
+        with pytest.raises(KeyError, match="step 7 does not exist: the workflow has steps 0 to 1"):
             get(7)
-        with pytest.raises(KeyError, match="there is no step -1"):
+        with pytest.raises(KeyError, match="step -1 does not exist"):
             get(-1)
-    with pytest.raises(KeyError, match=r"no input is kept of step 0 \(.*AddModel\)\n  It has not"):
+    with pytest.raises(KeyError, match=r"no input of step 0 \(.*AddModel\) is kept\n  It has not"):
         arithmetic().get_model(0)
     with pytest.raises(KeyError, match="the workflow has no steps"):
         Workflow().get_model_output(0)
     beyond = Workflow(modelInputs={0: {"a": 2}})
-    with pytest.raises(KeyError, match="there is no step 0"):
+    with pytest.raises(KeyError, match="step 0 does not exist"):
         beyond.get_model(0)
 
 
@@ -379,7 +379,7 @@ def test_an_unknown_name_is_refused_before_anything_runs() -> None:
     with pytest.raises(KeyError) as caught:
         workflow.run(State({"x": 2, "y": 3, "kk": 4}))
     assert str(caught.value).splitlines() == [
-        f"step 1 ({HERE}.MultiplyModel) reads 'k', which neither the state nor a step before has",
+        f"step 1 ({HERE}.MultiplyModel) reads 'k', which neither the state nor an earlier step has",
         "  Did you mean 'kk'?",
     ]
     assert workflow.steps_ran == []
@@ -428,7 +428,7 @@ def test_extracts() -> None:
     assert extracts.equal(2, {"b": np.arange(3)})
     assert not extracts.equal(2, {"b": np.arange(4)})
     assert not extracts.equal(1, {})
-    with pytest.raises(KeyError, match="nothing is kept of step 1"):
+    with pytest.raises(KeyError, match="no values of step 1 are kept"):
         extracts.get(1)
     assert Extracts.from_json(extracts.to_json()) == extracts
     workflow = Workflow(

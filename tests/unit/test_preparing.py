@@ -12,7 +12,6 @@ import pytest
 
 from motoko.launcher import preparation
 from motoko.launcher.preparation import (
-    PrepareFailure,
     RunNotStartable,
     has_windows_line_ends,
     is_resource_shortage,
@@ -38,12 +37,12 @@ def test_no_run_is_to_blame_for_a_shortage(
     monkeypatch.setattr(preparation, "read_sources", refused)
     study = SimpleNamespace(directory="a", exec_file="launch.sh", config_files=())
     store: Any = SimpleNamespace(workflow_file="motoko.yaml", studies=defaultdict(lambda: study))
-    active: Any = SimpleNamespace(record=None, key=SimpleNamespace(study="a"))
+    active: Any = SimpleNamespace(record=None, paths=None, key=SimpleNamespace(study="a"))
     starts: Any = None  # it does not come to that
     found = prepare_attempt(store, active, starts)
-    assert isinstance(found, PrepareFailure)
-    assert is_resource_shortage(found.problem) == passes
-    assert isinstance(found.problem, RunNotStartable) != passes
+    assert isinstance(found, Exception)
+    assert is_resource_shortage(found) == passes
+    assert isinstance(found, RunNotStartable) != passes
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from rich.text import Text
 from motoko.cli import logs, tables
 from motoko.printable import LINE_LIMIT, TEXT_LIMIT, indented, one_line, printable
 from motoko.runtime.logs import SafeFormatter
+from motoko.runtime.ports import SYSTEM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +102,7 @@ def test_a_log_is_shown_in_parts_and_its_long_lines_are_cut(
 ) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"one\x1b[2J\n" + b"y" * 300_000 + b"\nlast \xff\n")
-    logs.print_logs([log], lambda _log: False)
+    logs.print_logs([log], lambda _log: False, SYSTEM.clock)
     shown = capsys.readouterr().out.split("\n")
     assert shown[0] == r"one\x1b[2J"
     assert shown[1] == "y" * LINE_LIMIT + "... (the line is longer)"
@@ -113,7 +114,7 @@ def test_of_a_large_log_the_end_is_shown(
 ) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"early\n" * 400_000 + b"late\n")
-    logs.print_logs([log], lambda _log: False)
+    logs.print_logs([log], lambda _log: False, SYSTEM.clock)
     shown = capsys.readouterr().out
     assert len(shown) < logs.SHOWN_BYTES + 200
     assert shown.endswith("late\n")

@@ -162,7 +162,7 @@ class TestDiagram:
     def test_render_without_dot(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(
-            FileNotFoundError, match="the program dot, .* is not installed"
+            FileNotFoundError, match="the program dot, which draws diagrams, is not"
         ) as caught:
             render(module_of(), tmp_path / "x.png")
         assert "Install Graphviz" in str(caught.value)

@@ -62,46 +62,46 @@ def launcher(
     return found, LauncherReport(**{"slots": SLOTS, **report})
 
 
-def why(
+def reason_of(
     session: Session,
     key: RunKey,
     *launchers: tuple[LauncherRegistration, LauncherReport],
     **defaults: Any,
 ) -> str:
-    serving = LauncherCoverage(launchers, {"a": defaults, "b": {}}, NOW)
-    return ReasonFinder(session.tables, serving).why(session.run(key))
+    coverage = LauncherCoverage(launchers, {"a": defaults, "b": {}}, NOW)
+    return ReasonFinder(session.tables, coverage).reason(session.run(key))
 
 
-def test_who_would_have_to_take_it(session: Session) -> None:
+def test_launchers_that_do_not_serve_a_run(session: Session) -> None:
     plain, large = add(session), add(session, machine_name="large")
-    assert why(session, plain) == "no launcher works"
-    assert why(session, plain, launcher()) == ""
-    assert why(session, plain, launcher(studies=("b",))) == "no launcher for study 'a'"
-    assert why(session, large, launcher()) == "no launcher for machine 'large'"
-    assert why(session, large, launcher(), launcher("l-large", ("large",))) == ""
-    assert why(session, plain, launcher(), machine_name="large") == (
-        "no launcher for machine 'large'"
+    assert reason_of(session, plain) == "no launcher is running"
+    assert reason_of(session, plain, launcher()) == ""
+    assert reason_of(session, plain, launcher(studies=("b",))) == "no launcher serves study 'a'"
+    assert reason_of(session, large, launcher()) == "no launcher serves machine 'large'"
+    assert reason_of(session, large, launcher(), launcher("l-large", ("large",))) == ""
+    assert reason_of(session, plain, launcher(), machine_name="large") == (
+        "no launcher serves machine 'large'"
     )
 
 
-def test_how_many_nobody_takes(session: Session) -> None:
+def test_the_number_of_unserved_runs(session: Session) -> None:
     for machine in ("large", "large", "small"):
         add(session, machine_name=machine)
     add(session, "b")
     add(session, run_name="other", machine_name="large")
-    serving = LauncherCoverage([launcher()], {"a": {}, "b": {}}, NOW)
-    large, small = "no launcher for machine 'large'", "no launcher for machine 'small'"
-    assert serving.unserved(session.tables, ["a", "b"], "n") == {large: 2, small: 1}
-    assert serving.unserved(session.tables, ["a", "b"], None) == {large: 3, small: 1}
-    assert serving.unserved(session.tables, ["b"], None) == {}
+    coverage = LauncherCoverage([launcher()], {"a": {}, "b": {}}, NOW)
+    large, small = "no launcher serves machine 'large'", "no launcher serves machine 'small'"
+    assert coverage.unserved_counts(session.tables, ["a", "b"], "n") == {large: 2, small: 1}
+    assert coverage.unserved_counts(session.tables, ["a", "b"], None) == {large: 3, small: 1}
+    assert coverage.unserved_counts(session.tables, ["b"], None) == {}
 
 
 @pytest.mark.parametrize(
-    ("taken", "wanted", "words"),
+    ("active", "wanted", "reason"),
     [
         ([{}] * 3, {}, ""),
-        ([{}] * 4, {}, "4 of 4 places are taken (max_concurrent)"),
-        ([{"nproc": 3}], {"nproc": 2}, "3 of 4 places are taken (max_concurrent)"),
+        ([{}] * 4, {}, "4 of 4 slots are in use (max_concurrent)"),
+        ([{"nproc": 3}], {"nproc": 2}, "3 of 4 slots are in use (max_concurrent)"),
         ([], {"nproc": 9}, ""),  # it runs alone
         ([{"generator": "slurm"}] * 4, {}, ""),
         ([{"generator": "slurm", "nproc": 9}], {"generator": "slurm"}, ""),
@@ -109,45 +109,45 @@ def test_how_many_nobody_takes(session: Session) -> None:
          "2 runs are in the queue (max_queued)"),
     ],
 )  # fmt: skip
-def test_there_is_no_room(
-    session: Session, taken: list[dict[str, Any]], wanted: dict[str, Any], words: str
+def test_all_slots_are_in_use(
+    session: Session, active: list[dict[str, Any]], wanted: dict[str, Any], reason: str
 ) -> None:
-    for resources in taken:
+    for resources in active:
         claim(session, add(session, "b", **resources))
-    assert why(session, add(session, **wanted), launcher()) == words
+    assert reason_of(session, add(session, **wanted), launcher()) == reason
 
 
-def test_what_another_launcher_has_taken_takes_no_room(session: Session) -> None:
+def test_runs_of_another_launcher_use_no_slots(session: Session) -> None:
     for _ in range(4):
         claim(session, add(session), "l-other")
-    assert why(session, add(session), launcher()) == ""
+    assert reason_of(session, add(session), launcher()) == ""
 
 
-def test_a_study_has_a_limit_of_its_own(session: Session) -> None:
+def test_a_study_has_its_own_limit(session: Session) -> None:
     claim(session, add(session, "b"))
     key = add(session)
-    assert why(session, key, launcher(per_study={"a": 1})) == ""
+    assert reason_of(session, key, launcher(per_study={"a": 1})) == ""
     claim(session, add(session))
-    words = "1 runs of a are under way (max_concurrent)"
-    assert why(session, key, launcher(per_study={"a": 1})) == words
+    words = "the limit of 1 active runs of a is reached (max_concurrent)"
+    assert reason_of(session, key, launcher(per_study={"a": 1})) == words
 
 
-def test_it_was_stopped(session: Session) -> None:
+def test_its_run_name_is_suspended(session: Session) -> None:
     own, other = add(session), add(session, run_name="other")
     held = launcher(held=("n",))
-    assert "`motoko run`" in why(session, own, held)
-    assert why(session, other, held) == ""
-    assert "about to stop" in why(session, other, launcher(held_all=True))
+    assert "`motoko run`" in reason_of(session, own, held)
+    assert reason_of(session, other, held) == ""
+    assert "about to stop" in reason_of(session, other, launcher(held_all=True))
 
 
-def test_it_is_tried_again_later(session: Session) -> None:
+def test_it_is_retried_later(session: Session) -> None:
     key = claim(session, add(session))
     end = EndAttempt(f"t{key}", Lifecycle.FAILED, NOW, "launcher", 3, "exit code 3", 1, 60.0)
     session.add(EditRun(key, end))
     assert session.run(key).lifecycle is Lifecycle.CREATED
-    words = "it is tried again in 60 s, after: exit code 3"
-    assert why(session, key, launcher()) == words
-    assert why(session, key) == "no launcher works"
+    words = "it is retried in 60 s, after: exit code 3"
+    assert reason_of(session, key, launcher()) == words
+    assert reason_of(session, key) == "no launcher is running"
 
 
 @pytest.mark.parametrize(
@@ -159,23 +159,23 @@ def test_it_is_tried_again_later(session: Session) -> None:
         ([Cancel(NOW, "motoko cancel")], "cancelled by motoko cancel"),
     ],
 )  # fmt: skip
-def test_what_was_claimed_says_who_should_see_to_it(
+def test_a_claimed_run_without_a_launcher(
     session: Session, edits: list[RunEdit], words: str
 ) -> None:
     key = claim(session, add(session))
     for edit in edits:
         session.add(EditRun(key, edit))
-    assert why(session, key, launcher()) == words
-    alone = "no launcher works that sees to it"
-    assert why(session, key) == (f"{words}; {alone}" if words else alone)
+    assert reason_of(session, key, launcher()) == words
+    alone = "not managed: no launcher is running"
+    assert reason_of(session, key) == (f"{words}; {alone}" if words else alone)
 
 
-def test_a_bad_end_says_why(session: Session) -> None:
+def test_a_failure_has_a_reason(session: Session) -> None:
     key = claim(session, add(session))
     session.add(
         EditRun(key, EndAttempt(f"t{key}", Lifecycle.LOST, NOW, "launcher", None, "it is gone"))
     )
-    assert why(session, key) == "it is gone"
+    assert reason_of(session, key) == "it is gone"
 
 
 def test_a_launcher_of_an_older_motoko_reports_nothing(session: Session) -> None:
@@ -186,4 +186,4 @@ def test_a_launcher_of_an_older_motoko_reports_nothing(session: Session) -> None
     assert report == LauncherReport()
     for _ in range(9):
         claim(session, add(session))
-    assert why(session, add(session), (old, report)) == ""
+    assert reason_of(session, add(session), (old, report)) == ""

@@ -8,7 +8,7 @@ from motoko.storage.database import Database
 from motoko.storage.schema import create_tables
 from motoko.storage.session import Session, run_transaction
 from motoko.testing import add_run
-from motoko.testing.clients import commit
+from motoko.testing.memory import commit
 
 pytestmark = pytest.mark.unit
 

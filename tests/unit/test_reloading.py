@@ -112,11 +112,11 @@ def test_a_wrong_file_is_a_problem_until_it_is_corrected(workflow: Path, wrong: 
     reloader = reloader_of(workflow, clock)
     (workflow / "s" / "bd.yaml").write_text(wrong + "\nnonsense: 1\n")
     assert not reloader.check()
-    assert "bd.yaml" in reloader.problem
-    assert reloader.problem
+    assert "bd.yaml" in reloader.error
+    assert reloader.error
     write_study(workflow, "c.sh")
     assert reloader.check()
-    assert (reloader.problem, scripts(clock)) == ("", ["c.sh"])
+    assert (reloader.error, scripts(clock)) == ("", ["c.sh"])
 
 
 def test_what_cannot_be_applied_is_tried_again(workflow: Path) -> None:
@@ -131,10 +131,10 @@ def test_what_cannot_be_applied_is_tried_again(workflow: Path) -> None:
     reloader.apply = refuse
     write_study(workflow, "b.sh")
     assert not reloader.check()
-    assert reloader.problem == "there is no sbatch on PATH"
+    assert reloader.error == "there is no sbatch on PATH"
     reloader.apply = fine
     assert reloader.check()
-    assert (reloader.problem, scripts(clock)) == ("", ["b.sh"])
+    assert (reloader.error, scripts(clock)) == ("", ["b.sh"])
 
 
 def test_a_missing_workflow_file_is_a_problem(workflow: Path) -> None:
@@ -145,4 +145,4 @@ def test_a_missing_workflow_file_is_a_problem(workflow: Path) -> None:
     with pytest.raises(ConfigError):
         load_workflow(workflow / "away" / "motoko.yaml")
     assert not reloader.check()
-    assert "motoko.yaml" in reloader.problem
+    assert "motoko.yaml" in reloader.error

@@ -10,7 +10,7 @@ import pytest
 
 from motoko.errors import SharedStudyError
 from motoko.server.state_dir import StateDir
-from motoko.storage.ownership import check, claim
+from motoko.storage.ownership import check_owner, claim_run_directories
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,13 +36,13 @@ def first(tmp_path: Path) -> StateDir:
     """A workflow with a run."""
     state = make(tmp_path / "a")
     (tmp_path / "a" / "s" / RUNS / "run-1").mkdir(parents=True)
-    claim(state, runs_of(state))
+    claim_run_directories(state, runs_of(state))
     return state
 
 
 def test_it_stays_the_first_ones(first: StateDir) -> None:
-    check(first, runs_of(first))
-    claim(first, runs_of(first))
+    check_owner(first, runs_of(first))
+    claim_run_directories(first, runs_of(first))
 
 
 @pytest.mark.parametrize("make_it", [os.mkfifo, os.mkdir])
@@ -52,8 +52,8 @@ def test_a_note_that_is_no_file_holds_up_nobody(
     note = runs_of(first).with_name(f".{RUNS}.workflow")
     note.unlink()
     make_it(note)
-    check(first, runs_of(first))
-    claim(first, runs_of(first))
+    check_owner(first, runs_of(first))
+    claim_run_directories(first, runs_of(first))
 
 
 @pytest.mark.parametrize("how", ["absolute", "relative", "chain", "nested"])
@@ -66,37 +66,37 @@ def test_the_second_is_refused(first: StateDir, tmp_path: Path, how: str) -> Non
         study = tmp_path / "link" / "s"
     target = study if how in ("absolute", "chain") else os.path.relpath(study, place)
     (place / "s").symlink_to(target)
-    for work in (check, claim, claim):
+    for work in (check_owner, claim_run_directories, claim_run_directories):
         with pytest.raises(SharedStudyError) as caught:
             work(second, runs_of(second))
         assert caught.value.message.endswith(f"of another workflow, {tmp_path / 'a'}")
-    check(first, runs_of(first))
+    check_owner(first, runs_of(first))
     assert (tmp_path / "a" / "s" / RUNS / "run-1").is_dir()
 
 
 def test_a_moved_workflow_keeps_its_own(first: StateDir, tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "b")
     moved = StateDir.of(tmp_path / "b")
-    claim(moved, runs_of(moved))
+    claim_run_directories(moved, runs_of(moved))
     other = make(tmp_path / "c")
     (tmp_path / "c" / "s").symlink_to(tmp_path / "b" / "s")
     with pytest.raises(SharedStudyError, match=f"workflow, {tmp_path / 'b'}"):
-        claim(other, runs_of(other))
+        claim_run_directories(other, runs_of(other))
 
 
 def test_a_copy_has_its_own(first: StateDir, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "a", tmp_path / "b", symlinks=True)
     copy = StateDir.of(tmp_path / "b")
-    claim(copy, runs_of(copy))
-    claim(first, runs_of(first))
-    claim(copy, runs_of(copy))
+    claim_run_directories(copy, runs_of(copy))
+    claim_run_directories(first, runs_of(first))
+    claim_run_directories(copy, runs_of(copy))
 
 
 def test_a_new_state_in_the_same_place_keeps_them(first: StateDir, tmp_path: Path) -> None:
     first.path.rmdir()
     (tmp_path / "other").mkdir()  # so that the inode is another one
     first.path.mkdir()
-    claim(first, runs_of(first))
+    claim_run_directories(first, runs_of(first))
 
 
 @pytest.fixture
@@ -117,18 +117,18 @@ def test_another_workflow_in_the_place_of_a_renamed_one(
     if when == "later":
         renamed.path.mkdir()
     for runs in (runs_of(renamed), tmp_path / "study" / RUNS):
-        for work in (check, claim):
+        for work in (check_owner, claim_run_directories):
             with pytest.raises(SharedStudyError) as caught:
                 work(renamed, runs)
             assert caught.value.message.endswith(f"of another workflow, {tmp_path / 'a.old'}")
     former = StateDir.of(tmp_path / "a.old")
-    claim(former, runs_of(former))
+    claim_run_directories(former, runs_of(former))
 
 
 def test_a_new_state_for_a_linked_study(renamed: StateDir, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "a.old")
     renamed.path.mkdir()
-    claim(renamed, runs_of(renamed))
+    claim_run_directories(renamed, runs_of(renamed))
 
 
 def test_another_workflow_has_the_inode_number_of_a_removed_state(
@@ -138,7 +138,7 @@ def test_another_workflow_has_the_inode_number_of_a_removed_state(
     (tmp_path / "other" / "s").mkdir(parents=True)
     (tmp_path / "state").rename(tmp_path / "other" / ".wf")
     first.path.mkdir()
-    claim(first, runs_of(first))
+    claim_run_directories(first, runs_of(first))
 
 
 def test_what_a_workflow_left_that_has_gone(first: StateDir, tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ def test_what_a_workflow_left_that_has_gone(first: StateDir, tmp_path: Path) -> 
     shutil.rmtree(tmp_path / "a")
     (tmp_path / "b" / "s").symlink_to(study)
     with pytest.raises(SharedStudyError, match="which is not there any more"):
-        claim(second, runs_of(second))
+        claim_run_directories(second, runs_of(second))
     (study / RUNS / "run-1").rmdir()
-    claim(second, runs_of(second))  # nothing is left that could be mixed up
+    claim_run_directories(second, runs_of(second))  # nothing is left that could be mixed up
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\x00", b'{"workflow": 1, "state": "x"}'])
@@ -159,5 +159,5 @@ def test_a_note_that_makes_no_sense_is_written_anew(
 ) -> None:
     note = tmp_path / "a" / "s" / f".{RUNS}.workflow"
     note.write_bytes(content)
-    claim(first, runs_of(first))
+    claim_run_directories(first, runs_of(first))
     assert str(tmp_path / "a") in note.read_text()

@@ -1,16 +1,16 @@
-"""What Slurm's states and reasons are taken to mean."""
+"""The meaning of Slurm's states and reasons."""
 
 from __future__ import annotations
 
 import pytest
 
+from motoko.launcher.schedulers.base import JobPhase
 from motoko.launcher.schedulers.slurm.states import (
     COMPACT,
-    CONDITIONS,
-    JobPhase,
-    condition,
-    explain,
-    never_starts,
+    PHASES,
+    describe,
+    explain_hold,
+    phase_of,
 )
 
 pytestmark = pytest.mark.unit
@@ -21,38 +21,39 @@ pytestmark = pytest.mark.unit
     [
         (
             "PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT",
-            JobPhase.WAITING,
+            JobPhase.PENDING,
         ),
         ("RUNNING COMPLETING SIGNALING STAGE_OUT RESIZING", JobPhase.RUNNING),
-        ("SUSPENDED STOPPED", JobPhase.PAUSED),
-        ("COMPLETED", JobPhase.ENDED_WELL),
+        ("SUSPENDED STOPPED", JobPhase.SUSPENDED),
+        ("COMPLETED", JobPhase.COMPLETED),
         ("FAILED", JobPhase.FAILED),
-        ("TIMEOUT DEADLINE OUT_OF_MEMORY", JobPhase.LIMIT),
-        ("NODE_FAIL BOOT_FAIL PREEMPTED", JobPhase.MACHINE),
+        ("TIMEOUT DEADLINE", JobPhase.TIMED_OUT),
+        ("OUT_OF_MEMORY", JobPhase.LIMIT_EXCEEDED),
+        ("NODE_FAIL BOOT_FAIL PREEMPTED", JobPhase.NODE_FAILURE),
         ("CANCELLED REVOKED", JobPhase.CANCELLED),
     ],
 )
 def test_every_state(states: str, expected: JobPhase) -> None:
     for state in states.split():
-        assert condition(state) is expected
-        assert condition(state.lower()) is expected
-        assert condition(f"{state}+") is expected
+        assert phase_of(state) is expected
+        assert phase_of(state.lower()) is expected
+        assert phase_of(f"{state}+") is expected
 
 
 def test_no_state_is_left_out() -> None:
     # squeue(1) of Slurm 22.05, JOB STATE CODES.
     compact = "BF CA CD CF CG DL F NF OOM PD PR R RD RF RH RQ RS RV SI SE SO ST S TO"
     assert set(COMPACT) == set(compact.split())
-    assert len(CONDITIONS) == len(COMPACT)
+    assert len(PHASES) == len(COMPACT)
 
 
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
         ("CG", JobPhase.RUNNING),
-        ("oom", JobPhase.LIMIT),
-        ("NF", JobPhase.MACHINE),
-        ("S", JobPhase.PAUSED),
+        ("oom", JobPhase.LIMIT_EXCEEDED),
+        ("NF", JobPhase.NODE_FAILURE),
+        ("S", JobPhase.SUSPENDED),
         ("CANCELLED by 1000", JobPhase.CANCELLED),
         ("", JobPhase.UNKNOWN),
         ("COMPLETE", JobPhase.UNKNOWN),
@@ -61,12 +62,12 @@ def test_no_state_is_left_out() -> None:
     ],
 )
 def test_other_forms(state: str, expected: JobPhase) -> None:
-    assert condition(state) is expected
+    assert phase_of(state) is expected
 
 
 def test_which_conditions_are_ends() -> None:
-    goes_on = {JobPhase.WAITING, JobPhase.RUNNING, JobPhase.PAUSED, JobPhase.UNKNOWN}
-    assert {found for found in JobPhase if not found.is_end} == goes_on
+    active = {JobPhase.PENDING, JobPhase.RUNNING, JobPhase.SUSPENDED, JobPhase.UNKNOWN}
+    assert {found for found in JobPhase if not found.has_ended} == active
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_which_conditions_are_ends() -> None:
         ("InvalidAccount", "account="),
         ("InvalidQOS", "qos="),
         ("QOSNotAllowed", "qos="),
-        ("AssocGrpCPUMinutesLimit", "used up (AssocGrpCPUMinutesLimit)"),
+        ("AssocGrpCPUMinutesLimit", "used up its grant (AssocGrpCPUMinutesLimit)"),
         ("QOSGrpGRESMinutes", "used up"),
         ("AssocGrpWallLimit", "used up"),
         ("AssocMaxWallDurationPerJobLimit", "more than one job may have"),
@@ -91,15 +92,15 @@ def test_which_conditions_are_ends() -> None:
         ("QOSMinCpuNotSatisfied", "less than"),
         ("launch_failed_requeued_held", "could not be started"),
         ("launch failed requeued held", "could not be started"),
-        ("job requeued in held state", "put back into the queue"),
+        ("job requeued in held state", "requeued"),
         ("job_requeued_in_held_state", "scontrol release"),
     ],
 )
 def test_reasons_that_do_not_pass(reason: str, word: str) -> None:
-    sentence = never_starts(reason)
+    sentence = explain_hold(reason)
     assert sentence is not None
     assert word in sentence
-    assert explain("PENDING", reason).startswith("never starts: ")
+    assert describe("PENDING", reason).startswith("never starts: ")
 
 
 @pytest.mark.parametrize(
@@ -112,14 +113,14 @@ def test_reasons_that_do_not_pass(reason: str, word: str) -> None:
     ],
 )  # fmt: skip
 def test_reasons_that_pass(reason: str) -> None:
-    assert never_starts(reason) is None
-    assert explain("PENDING", reason).startswith("waits")
+    assert explain_hold(reason) is None
+    assert describe("PENDING", reason).startswith("waits")
 
 
 @pytest.mark.parametrize(
     ("state", "reason", "expected"),
     [
-        ("PENDING", "Resources", "waits for nodes to get free (PENDING Resources)"),
+        ("PENDING", "Resources", "waits for free nodes (PENDING Resources)"),
         ("PD", "Strange", "waits (PENDING Strange)"),
         ("RUNNING", "None", "runs (RUNNING)"),
         ("COMPLETING", "", "is ending (COMPLETING)"),
@@ -129,9 +130,9 @@ def test_reasons_that_pass(reason: str) -> None:
         # A reason of the time before it ended is no reason to wait for.
         ("CANCELLED", "JobHeldUser", "was cancelled (CANCELLED JobHeldUser)"),
         ("CANCELLED by 0", "Resources", "was cancelled (CANCELLED Resources)"),
-        ("NEWS", "", "is in a state that says nothing (NEWS)"),
-        ("", "", "is in a state that says nothing (no state)"),
+        ("NEWS", "", "is in an unknown state (NEWS)"),
+        ("", "", "is in an unknown state (no state)"),
     ],
 )
 def test_one_phrase(state: str, reason: str, expected: str) -> None:
-    assert explain(state, reason) == expected
+    assert describe(state, reason) == expected

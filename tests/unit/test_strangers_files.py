@@ -172,6 +172,6 @@ def test_models_of_imported_modules_are_found(tmp_path: Path) -> None:
 
 
 def test_what_to_do_is_told(trap: Path) -> None:
-    with pytest.raises(UnknownPathError, match="no module that is imported has it") as caught:
+    with pytest.raises(UnknownPathError, match="no imported module has it") as caught:
         BaseModel.from_dict({"model": f"{MODULE}.Thing", "contents": {}})
-    assert "Import its module" in (caught.value.hint or "")
+    assert "import the module" in (caught.value.hint or "")

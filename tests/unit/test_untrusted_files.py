@@ -16,8 +16,12 @@ from motoko.errors import Fenced, LauncherError, StorageError
 from motoko.launcher import attempt_files, start_notes
 from motoko.launcher.attempt_files import MACHINE_RESTARTED, examine_attempt
 from motoko.launcher.executors.batch.orphan_jobs import find_orphans
-from motoko.launcher.executors.batch.submission_files import memberships, owner_of, read_submission
-from motoko.launcher.executors.batch.submission_marks import block_start
+from motoko.launcher.executors.batch.submission_files import (
+    block_start,
+    memberships,
+    owner_of,
+    read_submission,
+)
 from motoko.launcher.harvest import OutboxUpdate, read_updates
 from motoko.launcher.outcome import Finding, outcome_of_exit
 from motoko.launcher.run_directory import AttemptPaths, create, read_marker
@@ -171,7 +175,7 @@ def test_any_kind_of_file_is_answered_for(place: AttemptPaths, kind: str, name: 
     left = 0 if name == "outbox" else len(HEADER)
     assert attempt_files.outbox_size(place) == left
     assert not attempt_files.exit_is_empty(place)
-    assert attempt_files.find_process_in(place.run) is None
+    assert attempt_files.find_process_in(place.run_directory) is None
     assert attempt_files.has_started(place) is (name == "start")
     assert attempt_files.exit_record(place) == (None, fault if name == "exit" else None)
     named = fault if name == "exit" else f"{place.file('exit')} does not exist"
@@ -201,8 +205,8 @@ def test_any_kind_of_file_is_answered_for(place: AttemptPaths, kind: str, name: 
 def test_a_garbled_start_file_names_no_process(place: AttemptPaths, content: str) -> None:
     place.file("start").write_text(content)
     found, process = attempt_files.read_evidence(place)
-    assert (found.started, found.taken_back, process) == (True, False, None)
-    assert attempt_files.find_process_in(place.run) is None
+    assert (found.started, found.reclaimed, process) == (True, False, None)
+    assert attempt_files.find_process_in(place.run_directory) is None
 
 
 @pytest.mark.parametrize(
@@ -229,27 +233,27 @@ def test_a_stop_file_says_only_what_launchers_say(place: AttemptPaths, content: 
 
 @pytest.mark.parametrize("content", ["² 5.0", "1" * 5000 + " 5.0", "2", "2 5.0 6.0", "x", "\0"])
 def test_a_garbled_marker_says_nothing(place: AttemptPaths, content: str) -> None:
-    path = f"{place.run}/.motoko/attempt"
+    path = f"{place.run_directory}/.motoko/attempt"
     with open(path, "w", encoding="utf-8") as file:
         file.write(content)
-    assert read_marker(place.run) is None
+    assert read_marker(place.run_directory) is None
 
 
 def test_a_marker_of_an_absurd_attempt_keeps_none_from_starting(place: AttemptPaths) -> None:
-    with open(f"{place.run}/.motoko/attempt", "w", encoding="ascii") as file:
+    with open(f"{place.run_directory}/.motoko/attempt", "w", encoding="ascii") as file:
         file.write("999999999 5.0\n")
-    later = AttemptPaths(place.root, 1, 3, "later", "5.0")
+    later = AttemptPaths(place.runs_root, 1, 3, "later", "5.0")
     create(later, ("inputs.json", b"{}"), [])
-    assert read_marker(later.run) == (3, "5.0")
+    assert read_marker(later.run_directory) == (3, "5.0")
 
 
 def test_reasons_name_the_file() -> None:
     lost = outcome_of_exit(None, fault="/x/exit is a FIFO")
-    assert (lost.outcome, lost.reason) == (
+    assert (lost.state, lost.reason) == (
         Lifecycle.LOST, "its process ended without an exit record: /x/exit is a FIFO",
     )  # fmt: skip
     failed = outcome_of_exit(0, fault="/x/outbox is a FIFO")
-    assert (failed.outcome, failed.reason) == (
+    assert (failed.state, failed.reason) == (
         Lifecycle.FAILED, "its results cannot be read: /x/outbox is a FIFO",
     )  # fmt: skip
 
@@ -259,18 +263,21 @@ def test_reasons_name_the_file() -> None:
 
 def test_a_recorded_start_is_never_taken_back(place: AttemptPaths) -> None:
     found = examine_attempt(started(place), place, "me")
-    assert found.finding is Finding.GONE
+    assert found.finding is Finding.LOST
     assert not place.file("start").exists()
     assert (
         examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me").finding
-        is Finding.TAKEN_BACK
+        is Finding.RECLAIMED
     )
 
 
 def test_a_recorded_start_whose_directory_has_gone_is_lost_and_says_so(tmp_path: Path) -> None:
     place = AttemptPaths(str(tmp_path), 1, 2, TOKEN, "5.0")
     found = examine_attempt(started(place), place, "me")
-    assert (found.finding, found.fault) == (Finding.GONE, f"{place.private} does not exist")
+    assert (found.finding, found.fault) == (
+        Finding.LOST,
+        f"{place.attempt_directory} does not exist",
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -278,10 +285,13 @@ def test_of_a_noted_start_a_directory_that_is_missing_tells_nothing(tmp_path: Pa
     place = AttemptPaths(str(tmp_path), 1, 2, TOKEN, "5.0")
     record = started(place, Lifecycle.SUBMITTED)
     found = examine_attempt(record, place, "me", begun=True)
-    assert (found.finding, found.fault) == (Finding.GONE, f"{place.private} does not exist")
+    assert (found.finding, found.fault) == (
+        Finding.LOST,
+        f"{place.attempt_directory} does not exist",
+    )
     assert list(tmp_path.iterdir()) == []
     create(place, ("inputs.json", b"{}"), [])
-    assert examine_attempt(record, place, "me", begun=True).finding is Finding.TAKEN_BACK
+    assert examine_attempt(record, place, "me", begun=True).finding is Finding.RECLAIMED
 
 
 def two_launchers(state: Path) -> tuple[StartNotes, StartNotes]:
@@ -295,43 +305,43 @@ def test_notes_of_starts_are_kept_as_long_as_they_are_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, its = two_launchers(tmp_path)
-    assert not mine.has("mine", "a")
-    assert mine.others() == {"its"}
-    mine.note("a")
-    mine.note("b")
+    assert not mine.contains("mine", "a")
+    assert mine.other_launchers() == {"its"}
+    mine.record("a")
+    mine.record("b")
     mine.trim(["b"])
-    assert mine.has("mine", "a")
+    assert mine.contains("mine", "a")
     monkeypatch.setattr(start_notes, "TRIM_BYTES", 3)
     mine.trim(["b"])
-    assert not its.has("mine", "a")
-    assert its.has("mine", "b")
-    assert its.others() == {"mine"}
-    its.take({"mine", "", "..", "unknown"})
-    assert its.has("mine", "b")
-    assert its.others() == {"mine"}
-    its.forget(its.others())
-    assert its.others() == set()
-    assert not its.has("mine", "b")
+    assert not its.contains("mine", "a")
+    assert its.contains("mine", "b")
+    assert its.other_launchers() == {"mine"}
+    its.fence({"mine", "", "..", "unknown"})
+    assert its.contains("mine", "b")
+    assert its.other_launchers() == {"mine"}
+    its.remove(its.other_launchers())
+    assert its.other_launchers() == set()
+    assert not its.contains("mine", "b")
 
 
 def test_a_launcher_whose_attempts_were_taken_starts_nothing_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, its = two_launchers(tmp_path)
-    mine.note("a")
+    mine.record("a")
     mine.check()
     monkeypatch.setattr(start_notes, "TRIM_BYTES", 0)
-    its.take({"mine"})
+    its.fence({"mine"})
     forbidden: list[Callable[[], object]] = [
-        mine.check, lambda: mine.note("b"), lambda: mine.trim(["a"])
+        mine.check, lambda: mine.record("b"), lambda: mine.trim(["a"])
     ]  # fmt: skip
     for work in forbidden:
         with pytest.raises(Fenced, match="launcher mine was replaced"):
             work()
-    its.note("c")
-    its.take({"mine"})  # a launcher after this one does so too
-    assert (its.has("mine", "a"), its.has("mine", "b")) == (True, False)
-    its.forget({"mine"})
+    its.record("c")
+    its.fence({"mine"})  # a launcher after this one does so too
+    assert (its.contains("mine", "a"), its.contains("mine", "b")) == (True, False)
+    its.remove({"mine"})
     for work in forbidden:
         with pytest.raises(Fenced, match="launcher mine was replaced"):
             work()
@@ -345,14 +355,14 @@ def test_a_note_that_comes_with_the_taking_over_keeps_its_attempt_from_starting(
 
     def take_meanwhile(*given: Any, **named: Any) -> int:
         found = opened(*given, **named)
-        its.take({"mine"})
+        its.fence({"mine"})
         return found
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", take_meanwhile)
         with pytest.raises(Fenced):
-            mine.note("a")
-    assert its.has("mine", "a")
+            mine.record("a")
+    assert its.contains("mine", "a")
 
 
 def test_former_launchers_that_cannot_be_kept_from_starting_are_not_replaced(
@@ -362,15 +372,15 @@ def test_former_launchers_that_cannot_be_kept_from_starting_are_not_replaced(
     (tmp_path / "starts").write_text("no directory")
     with pytest.raises(StorageError, match="starts is not a directory"):
         mine.open()
-    with pytest.raises(LauncherError, match="cannot be taken over"):
-        mine.take({"its"})
+    with pytest.raises(LauncherError, match="cannot be adopted"):
+        mine.fence({"its"})
 
 
 def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(place: AttemptPaths) -> None:
     for lifecycle in (Lifecycle.SUBMITTED, Lifecycle.START):
         record = started(place, lifecycle)
         found = examine_attempt(record, place, "me", restarted=True)
-        assert found.finding is Finding.GONE
+        assert found.finding is Finding.LOST
     assert (
         examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me", restarted=True).fault
         == MACHINE_RESTARTED
@@ -384,18 +394,18 @@ def test_a_process_that_is_no_wrapper_of_the_attempt_is_not_its_process(
     place: AttemptPaths,
 ) -> None:
     # This test's own process, named by somebody's start file or in a copied database.
-    assert not attempt_files.is_wrapper_running(current(), place.private)
+    assert not attempt_files.is_wrapper_running(current(), place.attempt_directory)
 
 
-@pytest.mark.parametrize("where", ["run", "private"])
+@pytest.mark.parametrize("where", ["run_directory", "attempt_directory"])
 def test_a_directory_that_nobody_can_use_costs_that_run(place: AttemptPaths, where: str) -> None:
     path = getattr(place, where)
-    os.rename(path, f"{place.root}/away")
+    os.rename(path, f"{place.runs_root}/away")
     with open(path, "w", encoding="ascii") as file:
         file.write("no directory")
     found = examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me")
-    assert found.finding in (Finding.GONE, Finding.TAKEN_BACK)
-    assert found.finding is Finding.TAKEN_BACK or path in (found.fault or "")
+    assert found.finding in (Finding.LOST, Finding.RECLAIMED)
+    assert found.finding is Finding.RECLAIMED or path in (found.fault or "")
 
 
 # -- submissions -------------------------------------------------------------------------------
@@ -407,8 +417,8 @@ def test_a_garbled_submission_is_known_by_its_links(
 ) -> None:
     tasks = tmp_path / "slurm" / "batch" / "tasks"
     tasks.mkdir(parents=True)
-    (tasks / "0").symlink_to(place.private)
-    (tasks / ("9" * 5000)[:200]).symlink_to(place.private)
+    (tasks / "0").symlink_to(place.attempt_directory)
+    (tasks / ("9" * 5000)[:200]).symlink_to(place.attempt_directory)
     (tasks.parent / "owner").write_text(content)
     (tasks.parent / "job").write_text("1" * 5000)
     assert memberships(tmp_path / "slurm") == {TOKEN: ("batch", 0)}
@@ -424,6 +434,6 @@ def test_a_start_file_of_any_kind_does_not_hold_up_the_queue(
     KINDS[kind](place.file("start"))
     tasks = tmp_path / "slurm" / "batch" / "tasks"
     tasks.mkdir(parents=True)
-    (tasks / "0").symlink_to(place.private)
+    (tasks / "0").symlink_to(place.attempt_directory)
     assert find_orphans(tmp_path / "slurm", ["batch"], "me") == []
     assert not block_start(place)

@@ -1,4 +1,4 @@
-"""Nodes of a step graph that are runs of a study, built through the launcher."""
+"""Step-graph nodes that stand for runs of a study, built through the launcher."""
 
 from __future__ import annotations
 
@@ -33,28 +33,21 @@ class TaskCreator(Study, Protocol):
     def study_dir(self) -> Path:
         """Return the study's directory."""
 
-    def create_task(
-        self,
-        run_params: Mapping[str, Any] | None = None,
-        commit: bool = False,
-        *,
-        replicate: int = 0,
-        **job_params: Any,
-    ) -> RunList:
-        """Request the runs of these job parameters."""
+    @property
+    def create_task(self) -> Callable[..., RunList]:
+        """Return the function that requests runs."""
 
-    def find_task(
-        self, run_params: Mapping[str, Any] | None = None, *, replicate: int = 0, **job_params: Any
-    ) -> list[Run] | None:
-        """Return the runs of these job parameters; None unless all of them exist."""
+    @property
+    def find_task(self) -> Callable[..., list[Run] | None]:
+        """Return the function that finds existing runs."""
 
 
 class RunNode:
-    """What a node asks and does.
+    """The freshness check and the action of a node.
 
-    Functions among ``job_params`` are called when its requirements are there, with those of
-    ``values`` that their parameters name. A job parameter that is not given is the value of its
-    name. Without ``values`` (None) requirements are known to be there or not, and nothing more.
+    Functions among ``job_params`` are called when the requirements are ready. Their parameters name
+    the ``values`` that they receive. A missing job parameter is the value of its name. Requirements
+    have no values if ``values`` is None.
     """
 
     def __init__(
@@ -73,62 +66,63 @@ class RunNode:
         self._run_params = dict(run_params or {})
         self._replicate = replicate
         self._job_params = dict(job_params)
-        self._given = values
+        self._node_values = values
 
     def node(self) -> Node:
         """Return the node."""
         return Node(
             self._name,
             self._requires,
-            self._ask,
+            self._check,
             self._build,
             origin=self._origin(),
-            when_ready=self._look,
+            when_ready=self._check_runs,
             value=self._value,
-            bind=self._given_node,
-            identity=self._made_of,
+            bind=self._bind,
+            identity=self._identity,
             is_same=self._is_same,
         )
 
-    # -- what it is made of ----------------------------------------------------------------
+    # -- identity --------------------------------------------------------------------------
 
-    def _late(self) -> list[str]:
-        """Return the job parameters that only the requirements can tell."""
-        if self._given is not None or not self._requires:
+    def _unknown_params(self) -> list[str]:
+        """Return the job parameters that depend on the requirements."""
+        if self._node_values is not None or not self._requires:
             return []
         functions = [name for name, value in self._job_params.items() if callable(value)]
-        return [*functions, *(name for name in self._requires if name in self._open())]
+        missing = self._missing_params()
+        return [*functions, *(name for name in self._requires if name in missing)]
 
-    def _open(self) -> list[str]:
-        """Return the job parameters that are not given."""
+    def _missing_params(self) -> list[str]:
+        """Return the job parameters that the caller did not pass."""
         return [name for name in self._manager.bd_config.job if name not in self._job_params]
 
     def _values(self) -> dict[str, Any]:
-        given = self._given or {}
-        taken = {name: given[name] for name in self._open() if name in given}
-        return {**taken, **self._evaluated(self._job_params)}
+        values = self._node_values or {}
+        missing = {name: values[name] for name in self._missing_params() if name in values}
+        return {**missing, **self._evaluate(self._job_params)}
 
-    def _evaluated(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        return {n: self._called(n, v) if callable(v) else v for n, v in params.items()}
+    def _evaluate(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {n: self._call(n, v) if callable(v) else v for n, v in params.items()}
 
-    def _called(self, name: str, function: Callable[..., Any]) -> Any:
-        values = self._given or {}
+    def _call(self, name: str, function: Callable[..., Any]) -> Any:
+        values = self._node_values or {}
         parameters = _parameters(function)
-        for one in parameters:
-            if one.default is one.empty and one.name not in values:
+        for parameter in parameters:
+            if parameter.default is parameter.empty and parameter.name not in values:
                 raise ParameterError(
-                    f"node {self._name!r}: the function for {name!r} takes {one.name!r}, and there "
-                    "is no value of that name",
-                    hint="A function is given the products that the node requires, or the inputs "
-                    "of a step of a pipeline. Elsewhere it takes nothing. There is no config here: "
-                    "use it where the node is made.",
+                    f"node {self._name!r}: the function for {name!r} takes {parameter.name!r}, but "
+                    "no value has that name",
+                    hint="The function can take the products that the node requires, or the inputs "
+                    "of its pipeline step. In other front-ends it takes nothing. It cannot take "
+                    "config: use config where you create the node.",
                 )
-        return function(**{one.name: values[one.name] for one in parameters if one.name in values})
+        return function(**{p.name: values[p.name] for p in parameters if p.name in values})
 
-    def _given_node(self, values: Mapping[str, Any]) -> Node:
+    def _bind(self, values: Mapping[str, Any]) -> Node:
         functions = [value for value in self._job_params.values() if callable(value)]
-        taken = [one.name for function in functions for one in _parameters(function)]
-        known = [*self._requires, *self._open(), *taken]
+        accepted = [parameter.name for f in functions for parameter in _parameters(f)]
+        known = [*self._requires, *self._missing_params(), *accepted]
         for name in values:
             if name not in known:
                 raise ParameterError(
@@ -140,18 +134,18 @@ class RunNode:
             self._run_params, self._replicate, self._job_params, values,
         ).node()  # fmt: skip
 
-    def _made_of(self) -> dict[str, Any]:
-        """Return what makes up the runs' identity, as far as it is known before they are needed."""
-        name, config, late = self._manager.name, self._manager.bd_config, self._late()
-        known = {n: value for n, value in self._job_params.items() if n not in late}
-        job = self._evaluated(known)
+    def _identity(self) -> dict[str, Any]:
+        """Return the identity of the runs, as far as it is known before the requirements."""
+        name, config, unknown = self._manager.name, self._manager.bd_config, self._unknown_params()
+        known = {n: value for n, value in self._job_params.items() if n not in unknown}
+        job = self._evaluate(known)
         fields, _, _ = run_values(name, config.run, config.run_params, self._run_params)
         return {
             "study": name,
             "run_name": self._manager.workflow.run_name,
-            "jobs": job if late else expand_points(name, config.job, config.job_space, job),
-            "is_list": self._spans(job),
-            "known_later": late,
+            "jobs": job if unknown else expand_points(name, config.job, config.job_space, job),
+            "is_list": self._spans_axis(job),
+            "known_later": unknown,
             "fields": fields,
             "replicate": self._replicate,
         }
@@ -162,51 +156,51 @@ class RunNode:
         return f"study {self._manager.name}" + (f" ({shown})" if shown else "")
 
     def _is_same(self, other: Node) -> bool:
-        twin = getattr(other.identity, "__self__", None)
-        return isinstance(twin, RunNode) and self._makes_the_same(twin)
+        node = getattr(other.identity, "__self__", None)
+        return isinstance(node, RunNode) and self._has_same_runs(node)
 
-    def _makes_the_same(self, twin: RunNode) -> bool:
-        """Return whether another one is certain to be the same runs.
+    def _has_same_runs(self, other: RunNode) -> bool:
+        """Return whether another node certainly stands for the same runs.
 
-        Functions among job parameters are not called for that: their code is compared, and the
-        values that it refers to.
+        Functions among the job parameters are not called: their code and its values are compared.
         """
-        if self._manager.study_dir != twin._manager.study_dir or self._requires != twin._requires:
+        if self._manager.study_dir != other._manager.study_dir or self._requires != other._requires:
             return False
-        params = self._job_params, twin._job_params
-        if self._as_given() == twin._as_given() and _same_params(*params):
+        params = self._job_params, other._job_params
+        if self._arguments() == other._arguments() and _same_params(*params):
             return True
         if any(callable(value) for one in params for value in one.values()):
             return False
-        return bool(self._made_of() == twin._made_of())
+        return bool(self._identity() == other._identity())
 
-    def _as_given(self) -> tuple[object, ...]:
-        return self._manager.workflow.run_name, self._run_params, self._replicate, self._given
+    def _arguments(self) -> tuple[object, ...]:
+        run_name = self._manager.workflow.run_name
+        return run_name, self._run_params, self._replicate, self._node_values
 
-    # -- whether it is there, and making it ------------------------------------------------
+    # -- freshness and action --------------------------------------------------------------
 
     def _find(self) -> list[Run] | None:
         return self._manager.find_task(
             self._run_params, replicate=self._replicate, **self._values()
         )
 
-    def _ask(self) -> Verdict:
-        if late := self._late():
-            return undecided_because(f"{', '.join(late)} will be known when what it requires is")
-        return self._look()
+    def _check(self) -> Verdict:
+        if unknown := self._unknown_params():
+            return undecided_because(f"{', '.join(unknown)} depends on the requirements")
+        return self._check_runs()
 
-    def _look(self) -> Verdict:
+    def _check_runs(self) -> Verdict:
         runs = self._find()
         if runs is None:
-            return stale_because("there is no such run")
+            return stale_because("no such run exists")
         unfinished = [run for run in runs if run.lifecycle != "FINISHED"]
         if unfinished:
             return stale_because(*(f"run {run.key} is {run.lifecycle}" for run in unfinished))
-        return fresh_because(f"{_named(runs)} ended FINISHED")
+        return fresh_because(f"{_names(runs)} ended FINISHED")
 
     async def _build(self) -> Verdict:
-        """Create the runs and wait for them; RunFailed where one ends badly."""
-        with idempotent():  # where it is there already, a rerun of an action does not build it
+        """Create the runs, or retry failed ones, and wait for them; raise RunFailed."""
+        with idempotent():  # a rerun of an action finds the runs that exist
             tasks = self._manager.create_task(
                 self._run_params, replicate=self._replicate, **self._values()
             )
@@ -216,42 +210,39 @@ class RunNode:
             try:
                 await tasks
             except RunFailed as error:
-                error.hint = f"To build {self._name!r} again tries them again."
+                error.hint = f"Build {self._name!r} again to retry them."
                 raise
-        return fresh_because(f"{_named(tasks.runs)} ended FINISHED")
+        return fresh_because(f"{_names(tasks.runs)} ended FINISHED")
 
     def _value(self) -> Run | list[Run] | None:
-        """Return the run, or, where a job parameter spans an axis, the runs in list order."""
+        """Return the run, or, if a job parameter spans an axis, the runs in list order."""
         runs = self._find()
-        return runs if runs is None or self._spans(self._values()) else runs[0]
+        return runs if runs is None or self._spans_axis(self._values()) else runs[0]
 
-    def _spans(self, values: Mapping[str, Any]) -> bool:
-        """Whether a job parameter spans an axis."""
+    def _spans_axis(self, values: Mapping[str, Any]) -> bool:
         config = self._manager.bd_config
         job = merge_defaults(config.job_space, values)
         return any(is_axis(job[name], kind) for name, kind in config.job.items() if name in job)
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the parameters that can be given by name."""
+    """Return the parameters that can be passed by name."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # some that are written in C do not say
+    except ValueError:  # some functions in C have no signature
         return []
-    return [one for one in parameters if one.kind in kinds]
+    return [parameter for parameter in parameters if parameter.kind in kinds]
 
 
-def _named(runs: Sequence[Run]) -> str:
+def _names(runs: Sequence[Run]) -> str:
     names = ", ".join(str(run.key) for run in runs[:SHOWN])
     more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
     return f"run {names}{more}" if len(runs) == 1 else f"runs {names}{more}"
 
 
 def _same_params(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    if one.keys() != other.keys():
-        return False
-    return all(_same_value(value, other[name]) for name, value in one.items())
+    return one.keys() == other.keys() and all(_same_value(one[n], other[n]) for n in one)
 
 
 def _same_value(one: Any, other: Any) -> bool:
@@ -259,7 +250,7 @@ def _same_value(one: Any, other: Any) -> bool:
         return one is other or _same_function(one, other)
     if callable(one) or callable(other):
         return bool(one == other)
-    return bool(_plain(one) == _plain(other))
+    return bool(_to_list(one) == _to_list(other))
 
 
 def _same_function(one: FunctionType, other: FunctionType) -> bool:
@@ -271,16 +262,16 @@ def _same_function(one: FunctionType, other: FunctionType) -> bool:
             and [cell.cell_contents for cell in one.__closure__ or ()]
             == [cell.cell_contents for cell in other.__closure__ or ()]
         )
-    except ValueError:  # a variable without a value, or arrays: it cannot be told
+    except ValueError:  # an unset variable, or arrays: equality is undecidable
         return False
 
 
-def _plain(value: Any) -> Any:
-    """Return an array as a list: arrays have no equality of their own."""
+def _to_list(value: Any) -> Any:
+    """Return an array as a list, because arrays compare element by element."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _shown(value: Any) -> str:
     if callable(value):
         return str(getattr(value, "__name__", "a function"))
-    return reprlib.repr(_plain(value))
+    return reprlib.repr(_to_list(value))

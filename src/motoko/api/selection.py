@@ -1,15 +1,15 @@
-"""Runs that scripts hold: those that one call requested, and those that constraints select."""
+"""Collections of runs: those that one call requested, and those that a constraint selects."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, overload
 from weakref import ref
 
 from motoko.errors import ParameterError
-from motoko.handles.run import Job, Run, pairs
+from motoko.handles.run import Job, Run, run_job_pairs
 from motoko.orchestrator.awaiting import (
-    read_records,
     record_returned,
     replay_or_wait,
     run_failed_error,
@@ -18,7 +18,7 @@ from motoko.orchestrator.awaiting import (
     wait_for_runs,
     wait_until_committed,
 )
-from motoko.storage.query import existing_records, select_runs
+from motoko.storage.query import existing_records, read_records, select_runs
 from motoko.storage.run_requests import RunRequest
 from motoko.storage.threads import run_in_thread
 
@@ -56,12 +56,12 @@ class Study(Protocol):
 
 
 class RunList(Sequence[tuple[Run, Job]]):
-    """The runs that one ``create_task`` asked for, as (run, job), in list order.
+    """The runs that one ``create_task`` requested, as (run, job), in list order.
 
-    ``await`` it to wait until all are in a terminal state; then RunFailed is raised if some failed,
-    with all of those in ``runs``. With ``fail_fast`` the first failure raises it. ``settled()``
-    never raises it. What another action or ``main`` asked for can be awaited too: that waits until
-    it is committed. To read it is StateError before that.
+    ``await`` it to wait until all runs are in a terminal state. It then raises RunFailed with every
+    failed run in ``runs``, with ``fail_fast`` at the first failure. ``settled()`` never raises it.
+    The runs of another action can be awaited, too, but read only after their commit; before that
+    StateError is raised.
     """
 
     def __init__(self, manager: Study, request: RunRequest, *, fail_fast: bool = False) -> None:
@@ -71,7 +71,7 @@ class RunList(Sequence[tuple[Run, Job]]):
 
     # -- reading ---------------------------------------------------------------------------
 
-    def _known(self) -> list[RunKey]:
+    def _keys(self) -> list[RunKey]:
         return self._request.keys(self._manager.store.scope())
 
     def __len__(self) -> int:
@@ -84,28 +84,28 @@ class RunList(Sequence[tuple[Run, Job]]):
     def __getitem__(self, index: slice) -> list[tuple[Run, Job]]: ...
 
     def __getitem__(self, index: int | slice) -> tuple[Run, Job] | list[tuple[Run, Job]]:
-        chosen = self._known()[index]
+        chosen = self._keys()[index]
         if isinstance(chosen, list):
             return self._handles(chosen)
         return self._handles([chosen])[0]
 
     def __iter__(self) -> Iterator[tuple[Run, Job]]:
-        return iter(self._handles(self._known()))
+        return iter(self._handles(self._keys()))
 
     def _handles(self, keys: list[RunKey]) -> list[tuple[Run, Job]]:
         store = self._manager.store
         with store.scope().read() as session:
-            return pairs(store, [session.run(key) for key in keys])
+            return run_job_pairs(store, [session.run(key) for key in keys])
 
     @property
     def runs(self) -> list[Run]:
-        """Return the runs, in list order."""
-        return [Run(self._manager.store, key) for key in self._known()]
+        """Return the runs in list order."""
+        return [Run(self._manager.store, key) for key in self._keys()]
 
     @property
     def ids(self) -> list[int]:
-        """Return the runs' ids, in list order."""
-        return [key.id for key in self._known()]
+        """Return the ids of the runs in list order."""
+        return [key.id for key in self._keys()]
 
     def __repr__(self) -> str:
         return f"<{len(self)} runs of {self._manager.name}>"
@@ -113,13 +113,13 @@ class RunList(Sequence[tuple[Run, Job]]):
     # -- waiting ---------------------------------------------------------------------------
 
     def __await__(self) -> Generator[Any, None, RunList]:
-        return self._ended().__await__()
+        return self._wait_for_all().__await__()
 
-    async def _ended(self) -> RunList:
-        context, scope = self._waiting()
+    async def _wait_for_all(self) -> RunList:
+        context, scope = self._begin_await()
 
         async def wait() -> list[RunKey]:
-            keys = await self._committed(scope)
+            keys = await self._wait_for_commit(scope)
             failed = await wait_for_all(context, scope, keys, fail_fast=self._fail_fast)
             if failed:
                 raise run_failed_error(context, scope, failed)
@@ -130,56 +130,55 @@ class RunList(Sequence[tuple[Run, Job]]):
         return self._with(keys)
 
     async def settled(self) -> RunList:
-        """Wait until all runs are in a terminal state; return them, failed ones too.
+        """Wait until all runs are in a terminal state; return all of them.
 
-        Failures are handled by this, if the caller completes.
+        The failures count as handled if the caller completes.
         """
-        context, scope = self._waiting()
+        context, scope = self._begin_await()
 
         async def wait() -> list[RunKey]:
-            keys = await self._committed(scope)
+            keys = await self._wait_for_commit(scope)
             failed.append(await wait_for_all(context, scope, keys))
             await scope.refresh()
             return keys
 
         failed: list[list[RunRecord]] = []
         keys = await replay_or_wait(context, scope, self._manager.name, wait)
-        if not failed:  # a rerun: the await is on record
-            failed.append(await self._recorded(scope, keys))
+        if not failed:  # replayed from the record of the await
+            failed.append(await self._read_records(scope, keys))
         record_returned(context, scope, failed[0])
         return self._with(keys)
 
     @staticmethod
-    async def _recorded(scope: Scope, keys: list[RunKey]) -> list[RunRecord]:
+    async def _read_records(scope: Scope, keys: list[RunKey]) -> list[RunRecord]:
         return await run_in_thread(lambda: read_records(scope, keys))
 
-    def _waiting(self) -> tuple[AwaitContext, Scope]:
+    def _begin_await(self) -> tuple[AwaitContext, Scope]:
         scope = self._manager.store.scope()
         self._request.reissue(scope)
         return self._manager.workflow.context, scope
 
     def _with(self, keys: list[RunKey]) -> RunList:
-        return self if keys == self._request.committed else self._of(keys)
-
-    def _of(self, keys: list[RunKey]) -> RunList:
+        if keys == self._request.committed:
+            return self
         request = RunRequest(
             self._manager.name, self._request.wanted_runs, self._manager.store.scope()
         )
         request.set_recorded(keys)
         return RunList(self._manager, request, fail_fast=self._fail_fast)
 
-    async def _committed(self, scope: Scope) -> list[RunKey]:
+    async def _wait_for_commit(self, scope: Scope) -> list[RunKey]:
         context = self._manager.workflow.context
-        with context.awaiting():
+        with context.suspend_error_handlers():
             await scope.flush()
         return await wait_until_committed(context, scope, self._request)
 
     async def as_completed(self) -> AsyncIterator[Run]:
-        """Yield each run as it reaches a terminal state, failed ones too.
+        """Yield each run when it reaches a terminal state, failed ones, too.
 
-        Failures are handled by this, if the caller completes.
+        The failures count as handled if the caller completes.
         """
-        context, scope = self._waiting()
+        context, scope = self._begin_await()
         yielded: list[RunKey] = []
         records: list[AsyncIterator[RunRecord]] = []
 
@@ -187,7 +186,7 @@ class RunList(Sequence[tuple[Run, Job]]):
             if records:
                 await scope.flush()
             else:
-                keys = await self._committed(scope)
+                keys = await self._wait_for_commit(scope)
                 left = [key for key in keys if key not in yielded]
                 records.append(wait_for_runs(context, scope, left))
             record = await anext(records[0], None)
@@ -198,49 +197,40 @@ class RunList(Sequence[tuple[Run, Job]]):
             return [record.key]
 
         while keys := await replay_or_wait(context, scope, self._manager.name, wait):
-            if not records:  # a rerun: the await is on record
-                record_returned(context, scope, await self._recorded(scope, keys))
+            if not records:  # replayed from the record of the await
+                record_returned(context, scope, await self._read_records(scope, keys))
             yielded += keys
             yield Run(self._manager.store, keys[0])
 
 
-class _Pairs(Iterator[tuple[Run, Job]]):
-    """An iteration over a selection; it queries when it is first asked for anything."""
+class _Iteration(Iterator[tuple[Run, Job]]):
+    """An iteration over a selection; it queries at the first use."""
 
     def __init__(self, query: Callable[[], list[tuple[Run, Job]]]) -> None:
         self._query = query
-        self._found: list[tuple[Run, Job]] | None = None
-        self._next = 0
+        self.position = 0
 
-    @property
-    def started(self) -> bool:
-        return self._next > 0
-
-    def count(self) -> int:
-        return len(self._pairs())
-
-    def _pairs(self) -> list[tuple[Run, Job]]:
-        if self._found is None:
-            self._found = self._query()
-        return self._found
+    @cached_property
+    def pairs(self) -> list[tuple[Run, Job]]:
+        return self._query()
 
     def __next__(self) -> tuple[Run, Job]:
-        self._next += 1
-        if self._next > len(self._pairs()):
+        self.position += 1
+        if self.position > len(self.pairs):
             raise StopIteration
-        return self._pairs()[self._next - 1]
+        return self.pairs[self.position - 1]
 
 
 class TaskSelection:
-    """A query over one study's runs of the current run name, asked anew at each use.
+    """A query over one study's runs of the current run name, evaluated at each use.
 
-    Iteration yields (run, job) in id order. ``await`` it to wait until something matches.
+    Iteration yields (run, job) in id order. ``await`` it to wait until a run matches.
     """
 
     def __init__(self, manager: Study, constraint: Constraint) -> None:
         self._manager = manager
         self.constraint = constraint
-        self._begun: ref[_Pairs] | None = None
+        self._iteration: ref[_Iteration] | None = None
 
     def _keys(self) -> list[RunKey]:
         manager = self._manager
@@ -248,22 +238,22 @@ class TaskSelection:
             return select_runs(session, manager.name, manager.workflow.run_name, self.constraint)
 
     def pairs(self) -> list[tuple[Run, Job]]:
-        """Return (run, job) of what matches now, in id order."""
+        """Return the matching runs as (run, job), in id order."""
         manager = self._manager
         with manager.store.scope().read() as session:
             keys = select_runs(session, manager.name, manager.workflow.run_name, self.constraint)
             table = session.tables.study(manager.name)
-            return pairs(manager.store, list(table.records(key.id for key in keys)))
+            return run_job_pairs(manager.store, list(table.records(key.id for key in keys)))
 
     def __iter__(self) -> Iterator[tuple[Run, Job]]:
-        begun = _Pairs(self.pairs)
-        self._begun = ref(begun)
-        return begun
+        iteration = _Iteration(self.pairs)
+        self._iteration = ref(iteration)
+        return iteration
 
     def __len__(self) -> int:
-        begun = None if self._begun is None else self._begun()
-        if begun is not None and not begun.started:
-            return begun.count()  # list() asks for both
+        iteration = None if self._iteration is None else self._iteration()
+        if iteration is not None and iteration.position == 0:
+            return len(iteration.pairs)  # list() calls both: one query is enough
         return len(self._keys())
 
     def __bool__(self) -> bool:
@@ -279,7 +269,7 @@ class TaskSelection:
         return self.pairs()[index]
 
     def __call__(self, constraints: str | Sequence[str] | None = None) -> list[tuple[Run, Job]]:
-        """Return what matches now (these constraints too) as a list."""
+        """Return the runs that match, with these additional constraints, as (run, job)."""
         chosen = self if constraints is None else self & constraints
         return chosen.pairs()
 
@@ -295,30 +285,30 @@ class TaskSelection:
 
     @property
     def runs(self) -> list[Run]:
-        """Return the matching runs, in id order."""
+        """Return the matching runs in id order."""
         return [Run(self._manager.store, key) for key in self._keys()]
 
     @property
     def ids(self) -> list[int]:
-        """Return the matching runs' ids, ascending."""
+        """Return the ids of the matching runs in ascending order."""
         return [key.id for key in self._keys()]
 
     def __await__(self) -> Generator[Any, None, list[tuple[Run, Job]]]:
-        return self._matched(self.pairs).__await__()
+        return self._wait_for(self.pairs).__await__()
 
     async def all(self, *constraints: str | Sequence[str]) -> list[tuple[Run, Job]]:
-        """Wait until there are selected runs and every one of them satisfies ``constraints``."""
-        wanted = self
+        """Wait until the selection has runs and all of them satisfy ``constraints``."""
+        narrowed = self
         for constraint in constraints:
-            wanted = wanted & constraint
+            narrowed = narrowed & constraint
 
-        def settled() -> list[tuple[Run, Job]]:
+        def query() -> list[tuple[Run, Job]]:
             found = self.pairs()
-            return found if len(found) == len(wanted) else []
+            return found if len(found) == len(narrowed) else []
 
-        return await self._matched(settled)
+        return await self._wait_for(query)
 
-    async def _matched(self, ask: Callable[[], list[tuple[Run, Job]]]) -> list[tuple[Run, Job]]:
+    async def _wait_for(self, query: Callable[[], list[tuple[Run, Job]]]) -> list[tuple[Run, Job]]:
         manager = self._manager
         scope = manager.store.scope()
         context = manager.workflow.context
@@ -326,8 +316,8 @@ class TaskSelection:
 
         async def wait() -> list[RunKey]:
             await scope.flush()
-            wish = f"a run of {manager.name} with {self._wish}"
-            found.extend(await wait_for_match(context, scope, manager.name, ask, wish))
+            description = f"a run of {manager.name} with {self._condition}"
+            found.extend(await wait_for_match(context, scope, manager.name, query, description))
             return [run.key for run, _ in found]
 
         keys = await replay_or_wait(context, scope, manager.name, wait)
@@ -336,11 +326,11 @@ class TaskSelection:
     def _current(self, keys: list[RunKey]) -> list[tuple[Run, Job]]:
         store = self._manager.store
         with store.scope().read() as session:
-            return pairs(store, existing_records(session, keys))
+            return run_job_pairs(store, existing_records(session, keys))
 
     def __repr__(self) -> str:
-        return f"<runs of {self._manager.name} with {self._wish}>"
+        return f"<runs of {self._manager.name} with {self._condition}>"
 
     @property
-    def _wish(self) -> str:
+    def _condition(self) -> str:
         return self.constraint.text or "any state"

@@ -1,4 +1,4 @@
-"""Task managers: a workflow's handles on its studies. They create and select runs."""
+"""Task managers: handles on the studies of a workflow, which create and select runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from motoko.core.records import RunKey, RunRecord, Transition
 from motoko.errors import ParameterError, RunNameError, UnknownRunError
 from motoko.handles.run import Job, Run
 from motoko.storage.run_requests import RequestedRun, RunRequest
-from motoko.storage.scripts import scripts_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +37,7 @@ logger = logging.getLogger("motoko.api.task_manager")
 
 
 class _IdIndex(Mapping[int, Any]):
-    """Runs or jobs of all run names, by id."""
+    """The runs or jobs of every run name, by id."""
 
     def __init__(self, ids: Any, make: Any) -> None:
         self._ids = ids
@@ -58,7 +57,7 @@ class _IdIndex(Mapping[int, Any]):
 
 
 class StudyBase:
-    """A study's tables: ``runs`` and ``jobs`` by id, of every run name."""
+    """A study's tables: ``runs`` and ``jobs`` of every run name, by id."""
 
     def __init__(self, store: WorkflowStore, study: str) -> None:
         self._store = store
@@ -97,9 +96,9 @@ class TaskManager:
         self.bd_config = config
         self.options = options
         self.columns = Columns(name, config.job, config.run)
-        self._digest: str | None = None
+        self._scripts_digest: str | None = None
         self._warned: set[str] = set()
-        self._compared: set[str] = set()  # run names
+        self._checked_run_names: set[str] = set()
 
     @property
     def store(self) -> WorkflowStore:
@@ -132,7 +131,7 @@ class TaskManager:
         return self.connect()
 
     def connect(self) -> StudyBase:
-        """Connect to the database; returns the study's ``runs`` and ``jobs`` by id."""
+        """Connect to the database; return the study's ``runs`` and ``jobs`` by id."""
         _ = self.store.database
         return StudyBase(self.store, self.name)
 
@@ -147,18 +146,18 @@ class TaskManager:
         fail_fast: bool = False,
         **job_params: Any,
     ) -> RunList:
-        """Ask for the runs of these job parameters; those that exist are returned, not repeated.
+        """Return the runs of these job parameters; create those that do not exist.
 
-        A list of values spans an axis of the parameter space unless the parameter's type is
-        ``list``. ``run_params`` holds run fields and resources (``nproc``, ``timeout``, ...);
-        ``replicate`` asks for the same calculation once more. With ``fail_fast`` an await raises
-        RunFailed at the first failure. Raises ParameterError, RunNameError.
+        A list of values spans an axis of the parameter space, unless the parameter's type is
+        ``list``. ``run_params`` holds run fields and run options (``nproc``, ``timeout``, ...).
+        ``replicate`` numbers repetitions of a calculation. With ``fail_fast``, an await raises
+        RunFailed at the first failure. Raise ParameterError or RunNameError.
         """
         run_name = self._run_name()
         if self.workflow.context.execution is None:
             self.report_changes()
         caller = _calling_function() if self.store.scope().event_name == "" else ""
-        wanted = self._wanted(run_name, run_params or {}, replicate, job_params, caller)
+        wanted = self._requested_runs(run_name, run_params or {}, replicate, job_params, caller)
         scope = self.store.scope()
         request = RunRequest(self.name, wanted, scope)
         scope.enqueue(request)
@@ -176,23 +175,23 @@ class TaskManager:
         replicate: int = 0,
         **job_params: Any,
     ) -> Node:
-        """Return a node of a step graph that is runs of this study, as ``create_task`` makes them.
+        """Return a step-graph node that stands for the runs which ``create_task`` would return.
 
-        It is fresh when they have ended well, whatever their labels; building it creates them, or
-        tries badly ended ones again, and waits for them. Its value is the run, or a list of runs
-        where a job parameter spans an axis.
+        The node is fresh if all runs have FINISHED, whatever their labels. Building it creates the
+        runs, or retries failed ones, and waits for them. Its value is the run, or a list of runs if
+        a job parameter spans an axis.
 
-        A job parameter that is a function is called once the nodes ``requires`` are there, for what
-        only they can tell. In front-ends whose nodes have values its parameters name the values
-        that it is given, and a job parameter that is not given is the value of its name.
+        A job parameter may be a function, which is called when the nodes in ``requires`` are ready.
+        If nodes have values, the function's parameters name the values that it receives. A missing
+        job parameter is then the value of its name.
         """
         return RunNode(self, name, requires, run_params, replicate, job_params).node()
 
     def find_task(
         self, run_params: Mapping[str, Any] | None = None, *, replicate: int = 0, **job_params: Any
     ) -> list[Run] | None:
-        """Return the runs that ``create_task`` would give; None unless all of them are there."""
-        wanted = self._wanted(self._run_name(), run_params or {}, replicate, job_params, "")
+        """Return the runs that ``create_task`` would return; None unless all of them exist."""
+        wanted = self._requested_runs(self._run_name(), run_params or {}, replicate, job_params, "")
         with self.store.scope().read() as session:
             table = session.tables.study(self.name)
             found = [item.find(table) for item in wanted]
@@ -202,12 +201,12 @@ class TaskManager:
     def _run_name(self) -> str:
         if self.workflow.run_name is None:
             raise RunNameError(
-                "there is no run name, so no task can be created",
+                "no run name is set, so no task can be created",
                 hint="Set workflow.run_name first, or use --run_name.",
             )
         return check_run_name(self.workflow.run_name)
 
-    def _wanted(
+    def _requested_runs(
         self,
         run_name: str,
         run_params: Mapping[str, Any],
@@ -219,13 +218,13 @@ class TaskManager:
         if not isinstance(run_params, Mapping):
             raise ParameterError(
                 f"study {self.name!r}: run_params is {run_params!r}, not a dictionary",
-                hint="Job parameters are given by name: create_task(x=1.0).",
+                hint="Pass job parameters by name: create_task(x=1.0).",
             )
         points = expand_points(self.name, config.job, config.job_space, job_params)
         declared, other, options = run_values(self.name, config.run, config.run_params, run_params)
         replicate = check_replicate(replicate, self.name)
         event_name = scope.event_name or caller
-        move = Transition(self.store.now(), "CREATED", scope.cause, 0)
+        created = Transition(self.store.now(), "CREATED", scope.cause, 0)
         wanted: dict[bytes, RequestedRun] = {}
         for point in points:
             identity = run_identity(self.name, run_name, point, declared, replicate)
@@ -241,12 +240,12 @@ class TaskManager:
                 scripts=self._scripts(),
                 options=MappingProxyType(options),
                 fields=MappingProxyType({**other, **declared}),
-                history=(move,),
+                history=(created,),
             )
-            wanted.setdefault(identity, self._request(record, declared))
+            wanted.setdefault(identity, self._requested_run(record, declared))
         return list(wanted.values())
 
-    def _request(self, record: RunRecord, declared: Mapping[str, Any]) -> RequestedRun:
+    def _requested_run(self, record: RunRecord, declared: Mapping[str, Any]) -> RequestedRun:
         job = record.job
         literal = run_identity(
             self.name, record.run_name, job, declared, record.replicate, literal=True
@@ -255,39 +254,41 @@ class TaskManager:
         return RequestedRun(record.identity, job_identity(job), record, literal, literal_job)
 
     def report_changes(self) -> None:
-        """Log, once, how many runs were made when ``bd.yaml`` declared other parameters. Blocks."""
+        """Warn once about runs made when ``bd.yaml`` declared other parameters. Blocks."""
         run_name = self.workflow.run_name
-        if run_name is None or run_name in self._compared:
+        if run_name is None or run_name in self._checked_run_names:
             return
-        self._compared.add(run_name)
+        self._checked_run_names.add(run_name)
         with self.store.scope().read() as session:
             if self.name not in session.tables.study_names():
                 return
-            changed = session.tables.study(self.name).changed(self.bd_config.job, run_name)
+            changed = session.tables.study(self.name).count_other_parameters(
+                self.bd_config.job, run_name
+            )
         if changed:
             logger.warning(
                 "study %s: the job parameters in %s have changed since runs of run name %s were "
-                "made: %s. Requests no longer find these runs: what they calculated is calculated "
-                "again. They are kept and can be selected. To go on using them, undo the change, "
-                "and give the changed parameters a study of their own.",
+                "made: %s. New requests do not find these runs and repeat their calculations. The "
+                "runs are kept and can be selected. To use them again, undo the change, and "
+                "declare the changed parameters in another study.",
                 self.name, self.bd_config.path, run_name, format_changes(changed),
             )  # fmt: skip
 
     def _scripts(self) -> str:
-        if self._digest is None:
-            self._digest = scripts_digest(self.bd_config)
-        return self._digest
+        if self._scripts_digest is None:
+            self._scripts_digest = self.bd_config.scripts_digest()
+        return self._scripts_digest
 
     # -- selecting -------------------------------------------------------------------------
 
     def parse(self, constraints: str | Sequence[str] | None) -> Constraint:
-        """Return a constraint of this study, parsed and typed; ConstraintError if it is bad."""
+        """Return a typed constraint of this study, or raise ConstraintError."""
         return parse(constraints, self.columns)
 
     def select(self, constraints: str | Sequence[str] | None = None) -> TaskSelection:
         """Return the runs of the current run name that satisfy ``constraints``, lazily.
 
-        What is perhaps misspelt in them is logged as a warning, once.
+        Warn once about names that are probably misspelt.
         """
         constraint = self.parse(constraints)
         for warning in constraint.warnings:

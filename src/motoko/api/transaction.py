@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 
 class Transaction:
-    """What is done in the block is one commit; an exception drops it all.
+    """Commits the changes of its block at once; an exception discards them.
 
-    Inside an action, whose stretches are transactions already, the block joins its stretch.
-    ConflictError where somebody else changed what the block wrote: nothing of it is committed.
-    StateError where the block awaits runs.
+    In an action the block is part of the current segment. Raise ConflictError, and commit nothing,
+    if another process changed the same values. Raise StateError if the block awaits runs.
     """
 
     def __init__(self, outer: Scope) -> None:
         self._outer = outer
-        self._scope: SegmentScope | None = None
+        self._scope: SegmentScope | None = None  # None within an action
         self._entered: AbstractContextManager[None] = contextlib.nullcontext()
 
     def __enter__(self) -> Self:
@@ -41,15 +40,9 @@ class Transaction:
         traceback: TracebackType | None,
     ) -> None:
         self._entered.__exit__(kind, error, traceback)
-        scope = self._scope
-        if scope is None:
-            return
-        try:
-            if error is None:
-                with _explained():
-                    scope.database.submit(lambda: scope.commit(last=True)).result()
-        finally:
-            self._end(scope)
+        with self._ending() as scope:
+            if scope is not None and error is None:
+                scope.database.submit(lambda: scope.commit(last=True)).result()
 
     async def __aenter__(self) -> Self:
         await self._outer.prepare_nested()
@@ -63,32 +56,27 @@ class Transaction:
         traceback: TracebackType | None,
     ) -> None:
         self._entered.__exit__(kind, error, traceback)
-        scope = self._scope
-        if scope is None:
-            return
-        try:
-            if error is None:
-                with _explained():
-                    await scope.finish(last=True)
-        finally:
-            self._end(scope)
+        with self._ending() as scope:
+            if scope is not None and error is None:
+                await scope.finish(last=True)
 
     def _begin(self, *, prepared: bool = False) -> None:
         self._scope = self._outer.begin_nested(prepared=prepared)
         self._entered = join_transaction() if self._scope is None else use_scope(self._scope)
         self._entered.__enter__()
 
-    def _end(self, scope: SegmentScope) -> None:
-        scope.close()
-        scope.origin.end()
-        self._outer.on_nested_end()
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except ConflictError as error:
-        raise ConflictError(
-            error.message, hint="Nothing of the transaction is committed: do it again."
-        ) from error
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[SegmentScope | None]:
+        """Yield the scope to commit, add a hint to conflicts, and close the scope."""
+        scope = self._scope
+        try:
+            yield scope
+        except ConflictError as error:
+            raise ConflictError(
+                error.message, hint="Nothing of the transaction is committed: repeat it."
+            ) from error
+        finally:
+            if scope is not None:
+                scope.close()
+                scope.origin.end()
+                self._outer.on_nested_end()

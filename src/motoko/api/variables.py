@@ -17,8 +17,8 @@ from motoko.errors import (
     suggestion,
 )
 from motoko.handles.tracked import tracked
-from motoko.launcher.creation import create_workflow
-from motoko.storage.variable_values import kept
+from motoko.launcher.workflow_creation import create_workflow
+from motoko.storage.variable_values import encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,11 +31,11 @@ RESERVED: Final = frozenset({"db_fname", "db", "conn", "root", "get", "keys"})
 
 
 class Variables:
-    """Values by name, read and written as attributes; kept in the workflow's database.
+    """Named values in the workflow's database, read and written as attributes.
 
-    A value keeps its type, or is refused: numbers, text, lists, dictionaries, times, dates, paths,
-    NumPy arrays. Lists and dictionaries may be changed in place, arrays may not. The first value
-    that is set makes the database if there is none.
+    Values may be numbers, text, lists, dictionaries, times, dates, paths and NumPy arrays; others
+    are refused. Lists and dictionaries may be changed in place, arrays may not. The first
+    assignment creates a missing database.
     """
 
     __slots__ = ("_scope_name", "_store")
@@ -53,7 +53,7 @@ class Variables:
         value = self._read(lambda tables: tables.variable(self._scope_name, name), MISSING)
         if value is MISSING:
             raise UnknownNameError(
-                f"there is no workflow variable {name!r}", hint=suggestion(name, self.keys())
+                f"no workflow variable {name!r} is set", hint=suggestion(name, self.keys())
             )
         if isinstance(value, list | dict | set | tuple):
             whole = tracked(value, lambda: setattr(self, name, whole))
@@ -63,7 +63,7 @@ class Variables:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in RESERVED or name.startswith("_"):
             raise ParameterError(f"{name!r} cannot be the name of a workflow variable")
-        self._write(name, kept(value, f"workflow variable {name!r}"))
+        self._write(name, encode_value(value, f"workflow variable {name!r}"))
 
     def __delattr__(self, name: str) -> None:
         getattr(self, name)
@@ -75,14 +75,14 @@ class Variables:
         try:
             scope.write(change)
         except NoDatabaseError:
-            if self._store.look or self._store.state.database.exists():
+            if self._store.read_only or self._store.state.database.exists():
                 raise
-            with suppress(DatabaseExistsError):  # somebody else was faster
+            with suppress(DatabaseExistsError):  # another process created it first
                 create_workflow(self._store, replace=False)
             scope.write(change)
 
     def _read(self, read: Callable[[Tables], T], otherwise: T) -> T:
-        """Return what is read from the database, ``otherwise`` where there is none yet."""
+        """Read from the database; return ``otherwise`` if it does not exist."""
         try:
             with self._store.scope().read() as session:
                 return read(session.tables)
@@ -90,7 +90,7 @@ class Variables:
             return otherwise
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a variable, or ``default`` if it was never set."""
+        """Return a variable, or ``default`` if it is not set."""
         try:
             return getattr(self, name)
         except UnknownNameError:
@@ -119,8 +119,8 @@ class Variables:
 class WorkflowVars(Variables):
     """Variables shared by all run names of a workflow.
 
-    ``db_fname`` is the database file; ``db``, ``conn`` and ``root`` are read-only views of the
-    variables, kept for code that was written for a database of its own.
+    ``db_fname`` is the database file. ``db``, ``conn`` and ``root`` are read-only views of the
+    variables, for code that expects a separate database.
     """
 
     __slots__ = ("_db_fname",)
@@ -129,7 +129,7 @@ class WorkflowVars(Variables):
 
     def __init__(self, db_fname: str, *, store: WorkflowStore | None = None) -> None:
         if store is None:
-            store = _store_beside(db_fname)
+            store = _store_of(db_fname)
         super().__init__(store, None)
         object.__setattr__(self, "_db_fname", db_fname)
 
@@ -143,18 +143,10 @@ class WorkflowVars(Variables):
         """Return all variables as a read-only mapping."""
         return MappingProxyType({name: getattr(self, name) for name in self.keys()})
 
-    @property
-    def db(self) -> Mapping[str, Any]:
-        """Return all variables as a read-only mapping."""
-        return self.root
-
-    @property
-    def conn(self) -> Mapping[str, Any]:
-        """Return all variables as a read-only mapping."""
-        return self.root
+    db = conn = root
 
 
-def _store_beside(db_fname: str) -> WorkflowStore:
+def _store_of(db_fname: str) -> WorkflowStore:
     from pathlib import Path
 
     from motoko.server.state_dir import StateDir

@@ -1,23 +1,20 @@
-"""The front door: a workflow, its variables, and how actions are registered and executed."""
+"""The workflow: its studies, variables, actions and execution."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from motoko.api.registration import build_action, build_error_handler
 from motoko.api.task_manager import TaskManager
 from motoko.api.transaction import Transaction
 from motoko.api.variables import Variables, WorkflowVars
 from motoko.config import StudyConfig, load_workflow
-from motoko.core.constraints import parse_each
-from motoko.core.firing import ConditionKind
 from motoko.core.parameter_space import check_run_name
 from motoko.core.records import RunKey
 from motoko.errors import (
-    ConstraintError,
     EventError,
     MotokoError,
     RunNameError,
@@ -32,16 +29,14 @@ from motoko.orchestrator.actions import (
     EventCallback,
     EventCondition,
     check_callback,
-    condition_kind,
-    event,
     is_no_param_func,
     is_run_filter,
     is_workflow_filter,
     no_action,
 )
 from motoko.orchestrator.awaiting import AwaitContext
-from motoko.orchestrator.failures import ErrorHandler
 from motoko.orchestrator.loading import load_function, load_module
+from motoko.runtime.ports import SYSTEM
 from motoko.server.state_dir import StateDir
 from motoko.storage.store import WorkflowStore
 from motoko.storage.threads import run_in_thread
@@ -50,26 +45,15 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
-    from motoko.core.constraints import Constraint
     from motoko.handles.run import Run
     from motoko.orchestrator.execution import WorkflowExecution
+    from motoko.orchestrator.failures import ErrorHandler
+    from motoko.runtime.ports import Runtime
     from motoko.storage.database import Database
     from motoko.storage.tables import Tables
 
-__all__ = [
-    "ActionRegistry",
-    "EventCallback",
-    "EventCondition",
-    "Workflow",
-    "WorkflowVars",
-    "event",
-    "no_action",
-]
 
-logger = logging.getLogger("motoko.api.workflow")
-
-
-def _served(tables: Tables, now: float) -> set[str]:
+def _served_studies(tables: Tables, now: float) -> set[str]:
     from motoko.storage.leases import live_launchers
 
     return {study for launcher in live_launchers(tables, now) for study in launcher.studies}
@@ -79,10 +63,9 @@ class Workflow:
     """Studies, an orchestrator and their state, described by a ``motoko.yaml``.
 
     ``workflow.<name>`` is the task manager of a study or alias. Set ``run_name`` before creating
-    or selecting tasks; ``execute()`` runs the orchestrator. ``look``: never start the database
-    server, read the file where none runs. ``database``: use this one, open already.
-    ``tolerant``: studies may be wrong, to look at what there is of them, or to cancel it; see
-    ``config.faults``.
+    or selecting tasks; ``execute()`` runs the orchestrator. With ``look``, never start the database
+    server; if none is running, read the file. ``database``: use this open database. With
+    ``tolerant``, studies may have an invalid configuration; ``config.faults`` lists the errors.
     """
 
     def __init__(
@@ -92,6 +75,7 @@ class Workflow:
         look: bool = False,
         database: Database | None = None,
         tolerant: bool = False,
+        runtime: Runtime = SYSTEM,
     ) -> None:
         self.config = load_workflow(Path(filename), tolerant=tolerant)
         self.config_path = str(self.config.path)
@@ -99,10 +83,11 @@ class Workflow:
         self.store = WorkflowStore(
             StateDir.of(self.config.directory),
             self.config.studies,
-            look=look,
+            read_only=look,
             database=database,
+            runtime=runtime,
         )
-        self.context = AwaitContext(self.store, _served)
+        self.context = AwaitContext(self.store, _served_studies)
         self.task_managers: dict[str, TaskManager] = {
             name: TaskManager(self, name, self._study(name), options)
             for name, options in self.config.task_managers.items()
@@ -114,8 +99,8 @@ class Workflow:
         self.actions: ActionRegistry = {}
         self._error_handlers: list[ErrorHandler] = []
         self._run_name: str | None = None
-        self._vars: WorkflowVars | None = None
-        self._run_vars: tuple[str, Variables] | None = None
+        self._run_vars: dict[str, Variables] = {}
+        self._vars = WorkflowVars(str(self.store.state.database), store=self.store)
         self._finished = False
         self.end_when_stalled = False
 
@@ -123,32 +108,25 @@ class Workflow:
         found = self.config.studies.get(name)
         return StudyConfig.unread(self.config.directory / name) if found is None else found
 
-    # -- what it is made of ----------------------------------------------------------------
+    # -- studies and variables -------------------------------------------------------------
 
     def __getattr__(self, name: str) -> TaskManager:
-        managers = self.__dict__.get("task_managers", {})
-        aliases = self.__dict__.get("aliases", {})
-        manager = managers.get(aliases.get(name, name))
-        if manager is None:
-            raise UnknownNameError(
-                f"the workflow has no task manager or alias {name!r}",
-                hint=suggestion(name, [*managers, *aliases]),
-            )
-        assert isinstance(manager, TaskManager)
-        return manager
+        return self.task_manager(name)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.task_managers, *self.aliases})
 
     def task_manager(self, study: str) -> TaskManager:
         """Return the task manager of a study or alias."""
-        name = self.aliases.get(study, study)
-        if name not in self.task_managers:
+        managers: dict[str, TaskManager] = self.__dict__.get("task_managers", {})
+        aliases: dict[str, str] = self.__dict__.get("aliases", {})
+        manager = managers.get(aliases.get(study, study))
+        if manager is None:
             raise UnknownNameError(
-                f"the workflow has no task manager {study!r}",
-                hint=suggestion(study, [*self.task_managers, *self.aliases]),
+                f"the workflow has no task manager or alias {study!r}",
+                hint=suggestion(study, [*managers, *aliases]),
             )
-        return self.task_managers[name]
+        return manager
 
     @property
     def run_name(self) -> str | None:
@@ -159,17 +137,15 @@ class Workflow:
     def run_name(self, name: str | None) -> None:
         if self.context.execution is not None and name != self._run_name:
             raise RunNameError(
-                f"the run name of a workflow that is executed cannot be changed: {name!r}",
-                hint=f"It is {self._run_name!r} until it has ended. Another run name has an "
-                "orchestrator of its own.",
+                f"the run name of a running workflow cannot be changed: {name!r}",
+                hint=f"It is {self._run_name!r} until the workflow ends. Another run name needs "
+                "another orchestrator.",
             )
         self._run_name = None if name is None else check_run_name(name)
 
     @property
     def vars(self) -> WorkflowVars:
         """Return the workflow's variables, shared by all run names."""
-        if self._vars is None:
-            self._vars = WorkflowVars(str(self.store.state.database), store=self.store)
         return self._vars
 
     @property
@@ -177,16 +153,15 @@ class Workflow:
         """Return the variables of the current run name."""
         if self._run_name is None:
             raise RunNameError(
-                "run_vars belong to a run name, and there is none",
+                "run_vars belong to a run name, and none is set",
                 hint="Set workflow.run_name first.",
             )
-        if self._run_vars is None or self._run_vars[0] != self._run_name:
-            self._run_vars = self._run_name, Variables(self.store, self._run_name)
-        return self._run_vars[1]
+        new = Variables(self.store, self._run_name)
+        return self._run_vars.setdefault(self._run_name, new)
 
     @property
     def finished(self) -> bool:
-        """Whether the workflow was ended; assigning True ends it."""
+        """Whether the workflow has been ended; assign True to end it."""
         scope = self.store.scope() if self.context.execution is not None else None
         return self._finished or bool(getattr(scope, "finish_requested", False))
 
@@ -198,29 +173,28 @@ class Workflow:
             return
         scope: Any = self.store.scope()
         if hasattr(scope, "request_finish"):
-            scope.request_finish()  # takes effect with the stretch's commit
+            scope.request_finish()  # takes effect with the segment's commit
         else:
             self._finished = True
             execution.finish()
 
-    # -- its state -------------------------------------------------------------------------
+    # -- state -----------------------------------------------------------------------------
 
     def create(self, validated: bool | None = None) -> None:
-        """Make a new empty database; existing results are deleted only if ``validated``.
+        """Create an empty database, and move run directories aside.
 
-        Run directories of former runs are moved aside. DatabaseExistsError where there are
-        results and nobody said that they may go.
+        Raise DatabaseExistsError if results exist, unless ``validated``; then delete them.
         """
-        from motoko.launcher.creation import create_workflow
+        from motoko.launcher.workflow_creation import create_workflow
 
         self.store.close()
         create_workflow(self.store, replace=bool(validated))
 
     def start_launcher_daemons(self, args: argparse.Namespace | None = None) -> None:
-        """Start the launcher that runs created tasks, unless it runs already.
+        """Start the launcher, which executes created tasks, unless it is running.
 
-        A workflow without a database gets an empty one.
-        ``args`` may have ``generator`` and ``bd_study``: a study, an alias, or "all".
+        Create the database if it does not exist. ``args`` may have ``generator`` and ``bd_study``:
+        a study, an alias, or "all".
         """
         from motoko.launcher.control import start_launcher
         from motoko.launcher.workflow_users import detach_services
@@ -234,7 +208,7 @@ class Workflow:
         detach_services(self.store.state)
 
     def get_runs(self, run_list: Iterable[str]) -> dict[str, list[Run]]:
-        """Return run handles for URIs such as ``add.1``, by task manager, in the order given."""
+        """Return run handles for names such as ``add.1``, by task manager, in the given order."""
         found: dict[str, list[Run]] = {}
         for uri in run_list:
             name, run_id = RunKey.parse(str(uri))
@@ -248,13 +222,13 @@ class Workflow:
 
     def is_empty(self) -> bool:
         """Return whether no study has any run."""
-        return all(not len(manager.base.runs) for manager in self.task_managers.values())
+        return not any(len(manager.base.runs) for manager in self.task_managers.values())
 
     def transaction(self) -> Transaction:
-        """Group what is done in a ``with`` or ``async with`` block into one commit.
+        """Group the changes of a ``with`` or ``async with`` block into one commit.
 
-        An exception drops it all. Inside an action, whose stretches are transactions already, the
-        block joins its stretch. ConflictError where somebody else changed what the block wrote.
+        An exception discards them. In an action the block is part of the current segment. Raise
+        ConflictError if another process changed the same values.
         """
         return Transaction(self.store.scope())
 
@@ -262,19 +236,19 @@ class Workflow:
         """Disconnect from the database; the next use connects again."""
         self.store.close()
 
-    # -- its orchestrator ------------------------------------------------------------------
+    # -- orchestrator ----------------------------------------------------------------------
 
     def get_orchestrator_function(self) -> Callable[..., Awaitable[Any]]:
-        """Load ``module.function`` from beside ``motoko.yaml``; OrchestratorLoadError if it fails.
+        """Load ``module.function`` from the workflow's directory, or raise OrchestratorLoadError.
 
-        It can import what lies beside it: its directory becomes the last of ``sys.path``.
+        The directory becomes the last one of ``sys.path``, so that modules there can be imported.
         """
         if self.orchestrator_function is None:
             self.orchestrator_function = load_function(self.load_orchestrator_module(), self.config)
         return self.orchestrator_function
 
     def load_orchestrator_module(self) -> Any:
-        """Return the module that holds the orchestrator function; it is imported only once."""
+        """Import the module of the orchestrator function, once."""
         if self._orchestrator_module is None:
             self._orchestrator_module = load_module(self.config)
         return self._orchestrator_module
@@ -293,53 +267,19 @@ class Workflow:
     ) -> None:
         """Register an action and the condition under which it fires.
 
-        ``event`` is a constraint or a list of them, ``f(run, job)``,
-        ``f(workflow, task_manager)`` or ``f()``. With ``once``, at most one firing for each run is
-        ever done. The same task and name replace an earlier action. Raises EventError,
-        ConstraintError.
+        ``event`` is a constraint or a list of them, ``f(run, job)``, ``f(workflow, task_manager)``
+        or ``f()``. With ``once``, at most one firing per run completes. The action replaces an
+        earlier one with the same task and name. Raise EventError or ConstraintError.
         """
         callback = no_action if f is None else f
-        check_callback(event_name, callback)
-        self._check_get_params(f"event {event_name!r}", get_params)
-        kind = condition_kind(event_name, event)
-        studies = self._studies_of(task)
-        action = Action(
-            event_name,
-            task if task == ALL else studies[0],
-            studies,
-            kind,
-            event,
-            callback,
-            get_params,
-            once,
-            self._constraints(event_name, studies, event),
-        )
+        managers = self._managers_of(task)
+        action = build_action(event_name, task, managers, event, callback, get_params, once=once)
         self.actions.setdefault(action.task, {})[event_name] = action
         if self.context.execution is not None:
             self.context.execution.register(action)
 
-    @staticmethod
-    def _check_get_params(what: str, get_params: Any) -> None:
-        if get_params is not None and not callable(get_params):
-            raise EventError(f"{what}: get_params is not a function")
-
-    def _studies_of(self, task: str) -> tuple[str, ...]:
-        return tuple(self.task_managers) if task == ALL else (self.task_manager(task).name,)
-
-    def _constraints(
-        self, event_name: str, studies: tuple[str, ...], condition: Any
-    ) -> Mapping[str, Constraint] | None:
-        if condition_kind(event_name, condition) is not ConditionKind.CONSTRAINT:
-            return None
-        try:
-            parsed = parse_each(condition, [self.task_managers[study].columns for study in studies])
-        except ConstraintError as error:
-            error.add_note(f"in the condition of event {event_name!r}")
-            raise
-        for constraint in parsed.values():
-            for warning in constraint.warnings:
-                logger.warning("event %s: %s", event_name, warning)
-        return parsed
+    def _managers_of(self, task: str) -> list[TaskManager]:
+        return [*self.task_managers.values()] if task == ALL else [self.task_manager(task)]
 
     def add_error_handler(
         self,
@@ -350,47 +290,29 @@ class Workflow:
         get_params: Callable[[], Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Register what is called with failed runs that nothing handles.
+        """Register a function that is called with unhandled failed runs.
 
-        The default condition stands for every failure. After the handlers the workflow ends and
+        The default condition selects every failure. After the handlers the workflow ends and
         ``execute`` raises. ``task`` and ``get_params`` are as in ``add_action``. ``kwargs`` are
-        passed on to ``f``, beside ``workflow`` and ``runs``.
+        passed to ``f``, with ``workflow`` and ``runs``.
         """
-        check_callback("error handler", f)
-        self._check_get_params("error handler", get_params)
-        studies = self._studies_of(task)
-        constraints = None
-        if not is_run_filter(event):
-            constraints = self._constraints("error handler", studies, event)
-            if constraints is None:
-                raise EventError(
-                    "an error handler's condition must be a constraint or a function f(run, job)"
-                )
-        handler = ErrorHandler(event, studies, constraints, f, get_params, kwargs)
+        handler = build_error_handler(self._managers_of(task), event, f, get_params, kwargs)
         if self.context.execution is not None:
             self.context.execution.failures.handlers.append(handler)
         else:
             self._error_handlers.append(handler)
 
-    def is_run_filter(self, f: Any) -> bool:
-        """Return whether ``f`` is a condition ``f(run, job)``."""
-        return is_run_filter(f)
+    is_run_filter = staticmethod(is_run_filter)
+    is_workflow_filter = staticmethod(is_workflow_filter)
+    is_no_param_func = staticmethod(is_no_param_func)
 
-    def is_workflow_filter(self, f: Any) -> bool:
-        """Return whether ``f`` is a condition ``f(workflow, task_manager)``."""
-        return is_workflow_filter(f)
-
-    def is_no_param_func(self, f: Any) -> bool:
-        """Return whether ``f`` is a condition ``f()``."""
-        return is_no_param_func(f)
-
-    # -- executing -------------------------------------------------------------------------
+    # -- execution -------------------------------------------------------------------------
 
     def execute(self, **params: Any) -> None:
-        """Run the orchestrator until the workflow ends; raises what made it fail.
+        """Run the orchestrator until the workflow ends; raise the exception that ended it.
 
-        ``params`` reach the orchestrator function and every action. In a running event loop use
-        ``await workflow.execute_async(...)``.
+        ``params`` are passed to the orchestrator function and to every action. In a running event
+        loop use ``await workflow.execute_async(...)``.
         """
         try:
             import asyncio
@@ -434,7 +356,7 @@ class Workflow:
 
         if self._run_name is None:
             raise RunNameError(
-                "there is no run name", hint="Set workflow.run_name, or use --run_name."
+                "no run name is set", hint="Set workflow.run_name, or use --run_name."
             )
         execution = WorkflowExecution(
             self,
@@ -451,19 +373,16 @@ class Workflow:
         return execution
 
     async def check_events(self, **params: Any) -> None:
-        """Evaluate all registered events now, and return when what they fired has ended."""
+        """Evaluate all registered events once, and wait for their firings."""
         await self._check(self._registered(), params)
 
     def _registered(self) -> list[Action]:
-        return [action for of_task in self.actions.values() for action in of_task.values()]
+        return [action for group in self.actions.values() for action in group.values()]
 
     async def check_event(
         self, event_name: str, task_manager_name: str = ALL, **params: Any
     ) -> bool:
-        """Evaluate one registered event now, and return when what it fired has ended.
-
-        Returns whether it fired.
-        """
+        """Evaluate one registered event once, wait for its firings, and return whether it fired."""
         names = [action.name for action in self._registered()]
         action = self.actions.get(task_manager_name, {}).get(event_name)
         if action is None and task_manager_name == ALL and names.count(event_name) == 1:
@@ -481,7 +400,7 @@ class Workflow:
         return await evaluate_once(self.context, self._execution(params, single=True), actions)
 
     async def loop_check_events(self, **params: Any) -> None:
-        """Fire registered events as they happen until ``finished`` is set."""
+        """Fire the registered events whenever they hold, until ``finished`` is set."""
 
         async def wait_until_finished(workflow: Workflow, **_: Any) -> None:
             del workflow
@@ -498,7 +417,7 @@ class Workflow:
         get_params: Callable[[], Any] | Any | None,
         params: Mapping[str, Any],
     ) -> AsyncIterator[Any]:
-        """Call an action as if its event had fired, and yield what it returns."""
+        """Call an action as if its event had fired, and yield its result."""
         from motoko.orchestrator.execution import fire_now
 
         check_callback(event_name, f)

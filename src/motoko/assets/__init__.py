@@ -1,8 +1,8 @@
 """Idempotent tasks with observable assets: ``@task``, ``@tasks``, ``@external``.
 
-A task function yields its name, its assets and what it requires; the outermost call of one builds
-what is not ready, requirements first, and returns a value for the helper functions. Standard
-library only.
+A task function yields its name, its assets and its requirements. The root call builds everything
+that is not ready, requirements first, and returns a node for the helper functions. Needs the
+standard library only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ log = TaskLogger()
 
 
 def main() -> None:
-    """Be the command line of :mod:`motoko.assets`; SystemExit if something went wrong."""
+    """Run the command line of :mod:`motoko.assets`; SystemExit on errors."""
     from motoko.assets.command import main as command
 
     command()

@@ -1,4 +1,4 @@
-"""The log: what a build says about its tasks."""
+"""The log of a build."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import logging
 import traceback
 
 from motoko.graph import Status
+from motoko.graph.build_state import AVAILABLE
 
-TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from motoko.assets.nodes import Node
     from motoko.graph import StatusChange
 
-MOST_LINES = 10_000
-AVAILABLE = (Status.FRESH, Status.BUILT)
-UNDER_WAY = (Status.STALE, Status.UNDECIDED, Status.BUILDING)
-COMPLETED = {*Status} - {*UNDER_WAY, Status.FAILED}
+MAX_LINES = 10_000
+UNFINISHED = (Status.STALE, Status.UNDECIDED, Status.BUILDING)
+COMPLETED = {*Status} - {*UNFINISHED, Status.FAILED}
 
 
 class BuildLogger:
-    """Says in the log what becomes of the tasks of one build."""
+    """Logs the progress of the tasks of one build."""
 
     def __init__(self, log: logging.Logger, nodes: Mapping[str, Node], threads: int) -> None:
         self._log = log
@@ -30,7 +30,7 @@ class BuildLogger:
         self._in_thread = " in thread" if threads else ""
 
     def __call__(self, event: StatusChange) -> None:
-        """Say what this event means."""
+        """Log a change of status."""
         name, status, log = event.name, event.status, self._log
         self._statuses[name] = status
         if status in AVAILABLE:
@@ -39,23 +39,23 @@ class BuildLogger:
             log.info("%s: Executing", name)
         elif status is Status.FAILED:
             assert event.error is not None
-            self._failed(name, event.error)
-        elif status not in UNDER_WAY:
+            self._log_failure(name, event.error)
+        elif status not in UNFINISHED:
             if status is Status.WOULD_BUILD and not event.waits_for:
                 log.info("%s: SKIPPING (DRY RUN)", name)
-            self._not_ready(name)
+            self._log_not_ready(name)
         if self._in_thread and status in COMPLETED:
             log.debug("%s: Task completed in thread", name)
 
     def interrupted(self) -> None:
-        """Say that the build was interrupted, and at which tasks."""
+        """Log the interruption of the build, and the running tasks."""
         self._log.info("Interrupted")
         if self._in_thread:
             for name, status in self._statuses.items():
                 if status is Status.BUILDING:
                     self._log.debug("Cancelling: %s", name)
 
-    def _not_ready(self, name: str) -> None:
+    def _log_not_ready(self, name: str) -> None:
         node, log = self._nodes[name], self._log
         log.warning("%s: Not ready%s", name, " [external asset]" if node.external else "")
         if node.required:
@@ -64,7 +64,7 @@ class BuildLogger:
                 ready = self._statuses.get(requirement) in AVAILABLE
                 log.warning("%s: %s %s", name, "✔" if ready else "✖", requirement)
 
-    def _failed(self, name: str, error: Exception) -> None:
+    def _log_failure(self, name: str, error: Exception) -> None:
         text = f"{name}: Task failed{self._in_thread}"
         self._log.error("%s: %s", text, error)
         if self._log.isEnabledFor(logging.DEBUG):
@@ -73,22 +73,22 @@ class BuildLogger:
                     self._log.debug("%s: %s", text, line)
 
 
-def header(log: logging.Logger, title: str) -> None:
+def log_header(log: logging.Logger, title: str) -> None:
     """Log a title between two lines."""
     line = "─" * len(title)
     for text in (line, title, line):
         log.debug(text)
 
 
-def show_graph(log: logging.Logger, root: str, edges: Mapping[str, Sequence[str]]) -> None:
-    """Log the visited tasks as a tree, a shared one once for each way that leads to it.
+def log_tree(log: logging.Logger, root: str, edges: Mapping[str, Sequence[str]]) -> None:
+    """Log the visited tasks as a tree, a shared task once for each path to it.
 
-    Where that would be too many lines, what a shared one requires is logged once.
+    If that takes too many lines, the requirements of a shared task are logged once.
     """
     lines: dict[str, int] = {}
     for name, requirements in edges.items():  # requirements come before what requires them
         lines[name] = 1 + sum(lines[one] for one in requirements)
-    once = lines[root] > MOST_LINES
+    once = lines[root] > MAX_LINES
     shown: set[str] = set()
     stack = [(root, 0)]
     while stack:

@@ -27,57 +27,57 @@ from motoko.errors import (
 )
 from motoko.version import __version__
 
-TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
 
 INTERRUPTED = 130
-MODULE = "Give a module's name, or the path of its file."
-# What a task function itself is to blame for, even if it is noticed as late as in its action.
-WRONG = (CycleError, DuplicateNodeError, TaskError)
+MODULE_HINT = "Give the name of a module, or the path of its file."
+# Errors in a task function, even if its action raises them.
+TASK_FUNCTION_ERRORS = (CycleError, DuplicateNodeError, TaskError)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
-    """Do what the arguments (those of the process) say; SystemExit if something went wrong."""
+    """Execute the command line (by default of the process); SystemExit on errors."""
     status = run(sys.argv[1:] if arguments is None else arguments, prog or _prog())
     if status:
         raise SystemExit(status)
 
 
 def run(arguments: Sequence[str], prog: str) -> int:
-    """Do what ``arguments`` say; return the exit status."""
+    """Execute the command line ``arguments``; return the exit status."""
     options = parser(prog).parse_args(arguments)
     logcfg(verbose=options.verbose)
     try:
         return _execute(options)
     except GraphError as error:
-        return _told(error, str(error))
+        return _log_error(error, str(error))
     except Exception as error:
-        places = [note for note in getattr(error, "__notes__", ()) if note.startswith(IN_TASK)]
-        if not places:
-            raise  # nobody's task
-        return _told(error, f"{places[0]}: {_described(error)}")
+        notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(IN_TASK)]
+        if not notes:
+            raise  # not raised by a task
+        return _log_error(error, f"{notes[0]}: {_describe(error)}")
 
 
-def _told(error: Exception, text: str) -> int:
+def _log_error(error: Exception, text: str) -> int:
     for line in text.splitlines():
         logging.getLogger().error("%s", line)
     logging.getLogger().debug("Raised here:", exc_info=error)
     return 1
 
 
-def _described(error: Exception) -> str:
-    """Return the exception, and the line of code that it is from, unless it says so itself."""
+def _describe(error: Exception) -> str:
+    """Return the exception and, unless it includes it, the line of code that raised it."""
     text = f"{type(error).__name__}: {error}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_machinery(f.filename)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_internal(f.filename)]
     if isinstance(error, SyntaxError) or not frames:
         return text
     last = frames[-1]
     return f"{text}\n  at {last.filename}:{last.lineno}, in {last.name}"
 
 
-def _is_machinery(filename: str) -> bool:
+def _is_internal(filename: str) -> bool:
     return filename.startswith(("<frozen ", str(Path(__file__).parents[1])))
 
 
@@ -97,7 +97,9 @@ def _execute(options: argparse.Namespace) -> int:
         sys.stdout.write(graph(root) + "\n")
     if root.report is None:
         return INTERRUPTED
-    return int(any(isinstance(error, WRONG) for error in root.report.errors.values()))
+    return int(
+        any(isinstance(error, TASK_FUNCTION_ERRORS) for error in root.report.errors.values())
+    )
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -139,21 +141,21 @@ def _module(name: str) -> ModuleType:
         if path.is_file():
             return _module_of_file(path.resolve())
         if name.startswith(".") or name.endswith(".py") or os.sep in name:
-            raise GraphError(f"There is no file {name}", hint=MODULE)
+            raise GraphError(f"The file {name} does not exist", hint=MODULE_HINT)
         return importlib.import_module(name)
     except GraphError:
         raise
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{name}.".startswith(f"{missing}."):
-            raise GraphError(f"There is no module {name!r}", hint=MODULE) from None
-        raise GraphError(f"{name} cannot be imported: {_described(error)}") from error
+            raise GraphError(f"The module {name!r} does not exist", hint=MODULE_HINT) from None
+        raise GraphError(f"{name} cannot be imported: {_describe(error)}") from error
 
 
 def _module_of_file(path: Path) -> ModuleType:
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
-    # By its place, for the name may be that of a module found elsewhere.
+    # By location: another module may have the same name.
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise GraphError(f"{path} is not a Python module", hint="Its name should end in .py.")
@@ -172,8 +174,10 @@ def _function(module: ModuleType, module_name: str, name: str) -> Callable[..., 
     names = tasknames(module)
     function: Any = getattr(module, name, None)
     if getattr(function, "is_task", False) is not True:
-        problem = "has no task" if function is None else "has no task, but something else, called"
-        raise UnknownNodeError(f"{module_name} {problem} {name!r}", hint=suggestion(name, names))
+        problem = "" if function is None else ": it is no task function"
+        raise UnknownNodeError(
+            f"{module_name} has no task {name!r}{problem}", hint=suggestion(name, names)
+        )
     found: Callable[..., Any] = function
     return found
 

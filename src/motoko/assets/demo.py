@@ -1,17 +1,17 @@
-"""A cup of tea: tasks, collections, an external thing, and time that has to pass.
+"""A cup of tea: tasks, a collection, an external asset, and a task that waits for time to pass.
 
 Try ``motoko assets motoko.assets.demo a_cup_of_tea ./teatime``.
 """
 
 from __future__ import annotations
 
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from motoko.assets import Node, asset, external, log, refs, task, tasks
 
-TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -70,10 +70,11 @@ def steeped_tea(basedir: str) -> Yielded:
     water: Path = refs(poured)["water"]
     remaining: float = STEEPING
     if water.exists():
-        remaining = max(water.stat().st_mtime + STEEPING - time.time(), 0)
+        elapsed = datetime.now(UTC).timestamp() - water.stat().st_mtime
+        remaining = max(STEEPING - elapsed, 0)
     yield asset("elapsed time", lambda: not remaining)
     yield poured
-    # Nothing that a task does makes time pass: the next call may find it ready.
+    # The task can only wait: a later call may find the tea ready.
     log.warning("%s: Tea needs to steep for %ss", name, int(remaining))
 
 
@@ -113,7 +114,7 @@ def box_of_tea_bags(basedir: str) -> Yielded:
 def ingredient(
     basedir: str, file: str, name: str, requirement: Callable[[str], Node] | None = None
 ) -> Yielded:
-    """Add an ingredient to the cup: what a task that does so yields, and does."""
+    """Yield what a task yields that adds an ingredient to the cup, then add it."""
     taskname = f"{name} in cup"
     yield taskname
     the_cup = cup(basedir)

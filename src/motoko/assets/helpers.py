@@ -1,27 +1,27 @@
-"""What one can ask the value that a task-function call returned, and what logging needs."""
+"""Helper functions for the results of task-function calls, and for logging."""
 
 from __future__ import annotations
 
 from inspect import getattr_static
 
-from motoko.assets.nodes import Asset, Node, NodeOfGraph
+from motoko.assets.nodes import Asset, Node, WrappedNode
 from motoko.errors import TaskError
 from motoko.graph import Node as GraphNode
 
-TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from typing import Any
 
 
 def assets(node: Node | GraphNode | None) -> Any:
-    """Return the asset(s) that the task yielded, in the same shape; a collection's as a list."""
+    """Return the asset(s) that the task yielded, in the same shape; a list for a collection."""
     return None if node is None else _checked(node, "assets").assets
 
 
 def refs(obj: Any) -> Any:
-    """Return what identifies the asset(s) of a task, or of these assets, in the same shape.
+    """Return the ref(s) of the asset(s) of a task, or of these assets, in the same shape.
 
-    Of a node of a step graph the value, None where it is not there.
+    For a node of a step graph return its value, or None.
     """
     found = obj.assets if isinstance(obj, Node) else obj
     if isinstance(found, GraphNode):
@@ -39,16 +39,16 @@ def refs(obj: Any) -> Any:
 
 def ready(node: Node | GraphNode) -> bool:
     """Return whether all assets of the task are ready now."""
-    return bool(_checked(node, "ready").ask().fresh)
+    return bool(_checked(node, "ready").check().fresh)
 
 
 def requirements(node: Node | GraphNode | None) -> Any:
-    """Return what the task yielded as requirements, in the same shape."""
+    """Return the requirement(s) that the task yielded, in the same shape."""
     return None if node is None else _checked(node, "requirements").requirements
 
 
 def graph(node: Node | GraphNode) -> str:
-    """Return the task and all that it requires in Graphviz's language, orange if not ready."""
+    """Return the task and its requirements as Graphviz DOT; orange ones are not ready."""
     from hashlib import sha256
 
     from motoko.graph.diagram import quoted
@@ -70,9 +70,9 @@ def graph(node: Node | GraphNode) -> str:
 
 
 def tasknames(obj: object) -> list[str]:
-    """Return the names of the task functions among the members of a module, class or instance.
+    """Return the sorted names of the task functions of a module, class or instance.
 
-    Sorted; without those that begin with ``_`` and abstract methods. Properties are not evaluated.
+    Abstract methods and names that begin with ``_`` are skipped; properties are not evaluated.
     """
     found = []
     for name in dir(obj):
@@ -86,16 +86,13 @@ def tasknames(obj: object) -> list[str]:
 def _member(obj: object, name: str) -> object:
     try:
         found: object = getattr_static(obj, name)
-    except AttributeError:  # one that is made when it is asked for
+    except AttributeError:  # a dynamic attribute
         return getattr(obj, name, None)
     return found.__func__ if isinstance(found, staticmethod | classmethod) else found
 
 
 def logcfg(verbose: bool = False) -> None:
-    """Configure the root logger to write to standard error, with DEBUG messages if ``verbose``.
-
-    Does nothing where the root logger is configured already.
-    """
+    """Log to standard error, with DEBUG messages if ``verbose``, unless logging is configured."""
     import logging
     import sys
 
@@ -110,7 +107,7 @@ def logcfg(verbose: bool = False) -> None:
 def _is_ready(node: Node) -> bool:
     try:
         return ready(node)
-    except Exception:  # noqa: BLE001 - a drawing does not fail because an asset does
+    except Exception:  # noqa: BLE001 - a failing asset must not prevent the diagram
         return False
 
 
@@ -118,8 +115,8 @@ def _checked(node: Any, helper: str) -> Node:
     if isinstance(node, Node):
         return node
     if isinstance(node, GraphNode):
-        return NodeOfGraph(node)
+        return WrappedNode(node)
     raise TaskError(
-        f"{helper}() takes what the call of a task function returned, not {node!r}"
+        f"{helper}() takes the result of calling a task function, not {node!r}"
         f" of type {type(node).__name__}"
     )

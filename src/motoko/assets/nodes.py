@@ -9,7 +9,7 @@ from motoko.errors import DuplicateNodeError, TaskError
 from motoko.graph import FRESH, Verdict, stale_because
 from motoko.graph import Node as GraphNode
 
-TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
+TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Asset:
-    """Something observable: ``ref``, any value, says what; ``ready()`` says whether it is there."""
+    """An observable thing: ``ref``, any value, identifies it; ``ready()`` checks it."""
 
     ref: Any
     ready: Callable[..., Any]
 
 
 def asset(ref: Any, ready: Callable[..., Any]) -> Asset:
-    """Return the asset that ``ref`` identifies; ``ready`` is called to see whether it is there."""
+    """Return the asset that ``ref`` identifies; ``ready`` is called to check it."""
     return Asset(ref, ready)
 
 
 class Node:
-    """What the call of a task function returns; the helper functions of the module take it.
+    """The result of calling a task function, an argument of the helper functions.
 
-    Nodes are equal if their task names are. ``assets`` and ``requirements`` are what the task
-    yielded, ``required`` the same as a flat tuple. ``report`` is how the build went, at the node
-    that was called outermost, unless it was interrupted.
+    Nodes with the same task name are equal. ``assets`` and ``requirements`` have the shape that
+    the task yielded, ``required`` is a flat tuple of the requirements. The root node has the
+    ``report`` of the build, unless it was interrupted.
     """
 
-    __slots__ = ("answer", "assets", "report", "required", "requirements", "taskname")
+    __slots__ = ("assets", "report", "required", "requirements", "taskname", "verdict")
 
     external = False
 
@@ -50,7 +50,7 @@ class Node:
         self.assets: Any = None
         self.requirements: Any = None
         self.required: tuple[Node, ...] = ()
-        self.answer: Verdict | None = None  # for the length of one build
+        self.verdict: Verdict | None = None  # for the duration of one build
         self.report: BuildReport | None = None
 
     def __eq__(self, other: object) -> bool:
@@ -65,29 +65,26 @@ class Node:
     __repr__ = __str__
 
     def is_fresh(self) -> Verdict:
-        """Return the answer that holds for this build, asking the assets if there is none yet."""
-        if self.answer is None:
-            self.answer = self.ask()
-        return self.answer
+        """Return the verdict of this build; check the assets if there is none yet."""
+        if self.verdict is None:
+            self.verdict = self.check()
+        return self.verdict
 
-    def ask(self) -> Verdict:
-        """Ask the assets whether they are ready, now."""
-        assets = self.assets
-        if isinstance(assets, Asset):
-            return FRESH if assets.ready() else stale_because(f"{_described(assets)} is not ready")
-        for one in flat(assets):
+    def check(self) -> Verdict:
+        """Check now whether the assets are ready."""
+        for one in flatten(self.assets):
             if not one.ready():
-                return stale_because(f"{_described(one)} is not ready")
+                return stale_because(f"{_describe(one)} is not ready")
         return FRESH
 
     @property
     def action(self) -> Callable[[], Verdict] | None:
-        """What makes the assets ready."""
+        """The function that makes the assets ready."""
         return None
 
 
 class NodeExternal(Node):
-    """What an ``@external`` function returns: assets that nothing here makes."""
+    """The result of an ``@external`` function: assets that no task makes ready."""
 
     __slots__ = ()
 
@@ -97,11 +94,11 @@ class NodeExternal(Node):
 
     def __init__(self, taskname: str, _rest: Yielded, _nodes: Nodes, assets: Any) -> None:
         super().__init__(taskname)
-        self.assets = _assets(taskname, assets)
+        self.assets = _checked_assets(taskname, assets)
 
 
 class NodeTask(Node):
-    """What a ``@task`` function returns: assets, what they require, and the rest of its body."""
+    """The result of a ``@task`` function: assets, requirements, and the rest of its body."""
 
     __slots__ = ("_body", "_executed")
 
@@ -112,29 +109,29 @@ class NodeTask(Node):
         self, taskname: str, body: Yielded, nodes: Nodes, assets: Any, requirements: Any
     ) -> None:
         super().__init__(taskname)
-        self.assets = _assets(taskname, assets)
+        self.assets = _checked_assets(taskname, assets)
         self.requirements = requirements
-        self.required = _required(taskname, requirements, nodes)
+        self.required = _flat_requirements(taskname, requirements, nodes)
         self._body = body
         self._executed = False
 
     @property
     def action(self) -> Callable[[], Verdict]:
-        """Run the body of the task; return whether its assets are ready then."""
-        return self._act
+        """The function that runs the body and then checks the assets."""
+        return self._run_body
 
-    def _act(self) -> Verdict:
+    def _run_body(self) -> Verdict:
         if self._executed:
             raise TaskError(
                 f"Task {self.taskname!r} was executed before",
-                hint="Call the task function again instead of keeping what it returned.",
+                hint="Call the task function again instead of keeping its result.",
             )
         self._executed = True
         try:
             next(self._body)
         except StopIteration:
-            self.answer = self.ask()
-            return self.answer
+            self.verdict = self.check()
+            return self.verdict
         raise TaskError(
             f"Task {self.taskname!r} yields too often",
             hint="A @task yields its name, its asset(s) and its requirement(s), and no more.",
@@ -142,28 +139,25 @@ class NodeTask(Node):
 
 
 class Produced(Asset):
-    """What a node of a step graph makes; ``ref`` is its value, None where it is not there."""
+    """The value of a node of a step graph; ``ref`` is None if it does not exist."""
 
     __slots__ = ("_owner",)
 
-    def __init__(self, owner: NodeOfGraph) -> None:
+    def __init__(self, owner: WrappedNode) -> None:
         self._owner = owner
 
     @property
     def ref(self) -> Any:
-        """The node's value."""
+        """The value of the node."""
         return self._owner.node.current_value()
 
     def ready(self) -> bool:
-        """Whether it is fresh now."""
-        return bool(self._owner.ask().fresh)
+        """Whether the node is fresh now."""
+        return bool(self._owner.check().fresh)
 
 
-class NodeOfGraph(Node):
-    """A node of a step graph that a task requires, such as runs of a study.
-
-    What it requires by name are tasks of the same call.
-    """
+class WrappedNode(Node):
+    """A node of a step graph, such as runs of a study, that a task requires."""
 
     __slots__ = ("node", "required_by")
 
@@ -174,37 +168,37 @@ class NodeOfGraph(Node):
         self.assets = Produced(self)
 
     def is_fresh(self) -> Verdict:
-        """Return the answer that holds for this build, asking the node if there is none yet."""
-        if self.answer is None:
-            self.answer = self.node.check()
-        return self.answer
+        """Return the verdict of this build; check the node if there is none yet."""
+        if self.verdict is None:
+            self.verdict = self.node.check()
+        return self.verdict
 
-    def ask(self) -> Verdict:
-        """Ask the node, now; if need be as if what it requires were there, but not of a group."""
+    def check(self) -> Verdict:
+        """Check the node now; if it is undecided, also as if its requirements were ready."""
         verdict = self.node.check()
         if verdict.fresh is not None:
             return verdict
         if self.node.is_group:
-            there = [one.taskname for one in self.required if one.ask().fresh]
-            lacking = [name for name in self.node.requires if name not in there]
+            ready = [one.taskname for one in self.required if one.check().fresh]
+            lacking = [name for name in self.node.requires if name not in ready]
             return (
                 stale_because(*(f"{one!r} is not ready" for one in lacking)) if lacking else FRESH
             )
         return self.node.check(ready=True)
 
-    def look(self) -> Verdict:
-        """Ask the node again, now that its requirements are there."""
-        self.answer = self.node.check(ready=True)
-        return self.answer
+    def recheck(self) -> Verdict:
+        """Check the node again when its requirements are ready."""
+        self.verdict = self.node.check(ready=True)
+        return self.verdict
 
-    def ended(self, result: object) -> Verdict:
-        """Return what the node's action says of how things stand."""
-        self.answer = result if isinstance(result, Verdict) else FRESH
-        return self.answer
+    def record_result(self, result: object) -> Verdict:
+        """Return the verdict that the result of the action means."""
+        self.verdict = result if isinstance(result, Verdict) else FRESH
+        return self.verdict
 
 
 class NodeTasks(Node):
-    """What a ``@tasks`` function returns: a collection, ready when all that it collects is."""
+    """The result of a ``@tasks`` function: a collection, ready when all its members are."""
 
     __slots__ = ("_leaves",)
 
@@ -215,8 +209,8 @@ class NodeTasks(Node):
     def __init__(self, taskname: str, _rest: Yielded, nodes: Nodes, requirements: Any) -> None:
         super().__init__(taskname)
         self.requirements = requirements
-        self.required = _required(taskname, requirements, nodes)
-        self.assets = [one for node in self.required for one in flat(node.assets)]
+        self.required = _flat_requirements(taskname, requirements, nodes)
+        self.assets = [one for node in self.required for one in flatten(node.assets)]
         leaves: dict[int, Node] = {}
         for node in self.required:
             for leaf in node._leaves if isinstance(node, NodeTasks) else (node,):  # noqa: SLF001
@@ -224,28 +218,19 @@ class NodeTasks(Node):
         self._leaves = tuple(leaves.values())
 
     def is_fresh(self) -> Verdict:
-        """Return whether all that is collected is, by the answers that hold for this build."""
+        """Return whether all members are fresh, by their verdicts of this build."""
         for one in self._leaves:
             try:
                 verdict = one.is_fresh()
-            except Exception as error:  # noqa: BLE001 - it will fail when it is its turn
-                return stale_because(f"{one.taskname!r} cannot tell: {error!r}")
+            except Exception as error:  # noqa: BLE001 - the node fails when it is built
+                return stale_because(f"the check of {one.taskname!r} failed: {error!r}")
             if not verdict.fresh:
                 return verdict
         return FRESH
 
 
-def flat(assets: Any) -> list[Asset]:
-    """Return assets of any shape as a list."""
-    if assets is None:
-        return []
-    if isinstance(assets, Asset):
-        return [assets]
-    return [*(assets.values() if isinstance(assets, dict) else assets)]
-
-
-def _assets(taskname: str, assets: Any) -> Any:
-    for one in (assets,) if isinstance(assets, Asset) else _items(assets):
+def _checked_assets(taskname: str, assets: Any) -> Any:
+    for one in flatten(assets):
         if not isinstance(one, Asset):
             hint = "Make it with asset(ref, ready)."
             if isinstance(one, Node | GraphNode):
@@ -253,55 +238,53 @@ def _assets(taskname: str, assets: Any) -> Any:
             raise _unexpected(taskname, "asset", one, "an asset() value", hint)
         if not callable(one.ready):
             raise TaskError(
-                f"Task {taskname!r} yielded {_described(one)} with ready={one.ready!r},"
+                f"Task {taskname!r} yielded {_describe(one)} with ready={one.ready!r},"
                 " which cannot be called",
-                hint="Give the function itself: path.exists, not path.exists().",
+                hint="Pass the function itself: path.exists, not path.exists().",
             )
     return assets
 
 
-def _required(taskname: str, requirements: Any, nodes: Nodes) -> tuple[Node, ...]:
-    """Return what is required as a flat tuple; of ``nodes`` there is one of a name."""
-    required = (requirements,) if isinstance(requirements, Node) else (*_items(requirements),)
+def _flat_requirements(taskname: str, requirements: Any, nodes: Nodes) -> tuple[Node, ...]:
+    """Return the requirements as a tuple; graph nodes are wrapped and added to ``nodes``."""
+    required = (*flatten(requirements),)
     for one in required:
         if isinstance(one, GraphNode):
-            found = (_of_graph(one, taskname, nodes) for one in required)
-            return _required(taskname, [*found], nodes)
+            wrapped = [_wrap(one, taskname, nodes) for one in required]
+            return _flat_requirements(taskname, wrapped, nodes)
         if not isinstance(one, Node):
             hint = "Call a function decorated with @task, @tasks or @external."
             if isinstance(one, Asset):
                 hint = "This is an asset: yield the task that makes it ready."
             elif callable(one):
-                hint = "Yield what the call of a task function returns, not the function."
+                hint = "Yield the result of calling the task function, not the function."
             raise _unexpected(taskname, "requirement", one, "a task-call value", hint)
     return required
 
 
-def _of_graph(one: Any, taskname: str, nodes: Nodes) -> Any:
+def _wrap(one: Any, taskname: str, nodes: Nodes) -> Any:
     if not isinstance(one, GraphNode):
         return one
     if one.name == taskname:
-        raise duplicate_name_error(taskname, "the task itself", _described_node(one, taskname))
-    node = NodeOfGraph(one, taskname)
+        origin = _describe_node(one, taskname)
+        raise duplicate_name_error(taskname, "the task itself", origin)
+    node = WrappedNode(one, taskname)
     known = nodes.setdefault(one.name, node)
-    check_same(known, node)
+    check_equivalent(known, node)
     return known
 
 
-def check_same(known: Node, other: Node) -> None:
-    """Raise DuplicateNodeError unless one of two nodes of one name can stand for both.
-
-    Tasks are known by their name alone.
-    """
+def check_equivalent(known: Node, other: Node) -> None:
+    """Raise DuplicateNodeError unless two nodes with one name are tasks, or the same node."""
     if known is other:
         return
     one, two = (getattr(node, "node", None) for node in (known, other))
-    if one is two or (one is not None and two is not None and _makes_the_same(one, two)):
+    if one is two or (one is not None and two is not None and _is_equivalent(one, two)):
         return
-    raise duplicate_name_error(known.taskname, place(known), place(other))
+    raise duplicate_name_error(known.taskname, origin_of(known), origin_of(other))
 
 
-def _makes_the_same(one: GraphNode, other: GraphNode) -> bool:
+def _is_equivalent(one: GraphNode, other: GraphNode) -> bool:
     if one.is_same is not None:
         return one.is_same(other)
     if one == other:
@@ -311,27 +294,27 @@ def _makes_the_same(one: GraphNode, other: GraphNode) -> bool:
     return one.requires == other.requires and bool(one.identity() == other.identity())
 
 
-def duplicate_name_error(name: str, *places: str) -> DuplicateNodeError:
-    """Return the error for two nodes, or a node and a task, of one name."""
+def duplicate_name_error(name: str, *origins: str) -> DuplicateNodeError:
+    """Return the error for two nodes, or a node and a task, with one name."""
     return DuplicateNodeError(
-        f"two nodes are named {name!r}: {', and '.join(places)}",
-        hint="A name is one node: give each its own, such as f'solve {points}' in place of "
-        "'solve'.",
+        f"two nodes are named {name!r}: {', and '.join(origins)}",
+        hint="Give each node its own name, such as f'solve {points}' instead of 'solve'.",
     )
 
 
-def place(node: Node) -> str:
-    """Return where a node comes from."""
-    if isinstance(node, NodeOfGraph):
-        return _described_node(node.node, node.required_by)
+def origin_of(node: Node) -> str:
+    """Return where a node comes from, for messages."""
+    if isinstance(node, WrappedNode):
+        return _describe_node(node.node, node.required_by)
     return "a task"
 
 
-def _described_node(node: GraphNode, taskname: str) -> str:
+def _describe_node(node: GraphNode, taskname: str) -> str:
     return f"{node.origin or 'a node'}, required by task {taskname!r}"
 
 
-def _items(value: Any) -> list[Any]:
+def flatten(value: Any) -> list[Any]:
+    """Return one value, a list or the values of a dictionary as a list; [] for None."""
     if value is None:
         return []
     if isinstance(value, dict):
@@ -339,15 +322,15 @@ def _items(value: Any) -> list[Any]:
     return [*value] if isinstance(value, list | tuple) else [value]
 
 
-def _unexpected(taskname: str, what: str, value: Any, expected: str, hint: str) -> TaskError:
+def _unexpected(taskname: str, kind: str, value: Any, expected: str, hint: str) -> TaskError:
     return TaskError(
-        f"Task {taskname!r} yielded {what} {value!r} of type {type(value).__name__}:"
+        f"Task {taskname!r} yielded {kind} {value!r} of type {type(value).__name__}:"
         f" Expected {expected}.",
         hint=hint,
     )
 
 
-def _described(one: Asset) -> str:
+def _describe(one: Asset) -> str:
     if isinstance(one.ref, str | int | float | PathLike):
         return f"asset {str(one.ref)!r}"
     return f"an asset ({type(one.ref).__name__})"

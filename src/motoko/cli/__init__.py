@@ -1,6 +1,6 @@
-"""The command line: parsing and printing, one file a command.
+"""The command line: parsing and printing, one file per command.
 
-Nothing heavy is imported before a command runs, so that ``motoko --help`` answers at once.
+Modules import heavy packages only when a command runs, so that ``motoko --help`` is fast.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``motoko`` with these arguments (those of the process); returns its exit status."""
+    """Run ``motoko`` with these arguments, by default the process's; return the exit status."""
     from motoko.cli.entry_point import run
 
     return run(sys.argv[1:] if argv is None else argv)
 
 
 def orchestrator_main(argv: Sequence[str] | None = None) -> int:
-    """Run ``motoko orchestrator`` with these arguments; returns its exit status."""
+    """Run ``motoko orchestrator`` with these arguments; return the exit status."""
     return main(["orchestrator", *(sys.argv[1:] if argv is None else argv)])

@@ -1,4 +1,4 @@
-"""``motoko assets``: build what task functions of a module describe."""
+"""``motoko assets``: build the assets that task functions describe."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ TYPE_CHECKING = False  # type checkers take it for true; importing `typing` cost
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HELP = "build the assets that a module's task functions describe"
+HELP = "build the assets that the task functions of a module describe"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do what the arguments say; it has a command line of its own, which knows no workflow."""
+    """Run the command line of the assets package, which needs no workflow."""
     from motoko.assets.command import run as command
 
     return command(arguments, "motoko assets")

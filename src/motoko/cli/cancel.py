@@ -1,14 +1,14 @@
-"""Cancel runs: those that wait at once, those that were started through their launcher.
+"""Cancel runs that are not in a terminal state.
 
-Where no launcher works one is started for that, and stopped when they have ended; their processes
-and scheduler jobs end too.
+A CREATED run is cancelled at once. For any other run, its launcher ends the processes and scheduler
+jobs. If no launcher manages the run, this command starts one and stops it afterwards.
 """
 
 from __future__ import annotations
 
 import sys
 
-from motoko.cli.output import say
+from motoko.cli.output import count_runs, echo
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from motoko.operations.cancel import CancelResult
 
-HELP = "cancel runs that have not ended"
+HELP = "cancel runs that are not in a terminal state"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,52 +24,49 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from motoko.cli.selection_arguments import add_options
 
     add_options(parser)
-    parser.add_argument("--all", action="store_true", help="allow cancelling without --constraints")
+    parser.add_argument(
+        "--all", action="store_true", help="allow the command without --constraints"
+    )
 
 
-def execute(args: argparse.Namespace) -> int:
-    """Cancel the runs, naming each."""
-    from motoko.cli import exit_status
-    from motoko.cli.selection_arguments import chosen, count, working
+def execute(args: argparse.Namespace) -> None:
+    """Cancel the runs, and report each."""
+    from motoko.cli.selection_arguments import open_for_selection, selection_of
     from motoko.errors import MotokoError
     from motoko.operations import bulk_edit, cancel
 
     if not (args.constraints or args.all):
         args.motoko_parser.error("motoko cancel needs --constraints C, or --all")
-    with working(args, tolerant=True) as workflow:
-        records = bulk_edit.cancellable(workflow, **chosen(args))
-        found = cancel.cancel(workflow, records, "motoko cancel", deserted=_tell)
+    with open_for_selection(args, tolerant=True) as workflow:
+        records = bulk_edit.cancellable_runs(workflow, selection_of(args))
+        found = cancel.cancel(workflow, records, "motoko cancel", on_unowned=_report_unowned)
     for key, outcome in found.ended.items():
-        say(f"{key} ended {outcome}")
-    for key in found.going:
-        say(f"{key} is to end CANCELLED")
-    say(summary(found))
-    if found.trouble is not None:
+        echo(f"{key} ended {outcome}")
+    for key in found.pending:
+        echo(f"{key} will be CANCELLED")
+    echo(summary(found))
+    if found.problem is not None:
         raise MotokoError(
-            f"{count(len(found.going))} still to be ended: {found.trouble.message}",
-            hint="They are cancelled as soon as a launcher works: `motoko launcher`.",
+            f"{count_runs(len(found.pending))} not cancelled yet: {found.problem.message}",
+            hint="The next launcher cancels them: `motoko launcher`.",
         )
-    return exit_status.OK
 
 
-def _tell(number: int) -> None:
-    from motoko.cli.selection_arguments import count
-
-    them = "it" if number == 1 else "them"
-    say(f"no launcher attends to {count(number)}: one is started to end {them}", file=sys.stderr)
+def _report_unowned(number: int) -> None:
+    echo(f"no launcher manages {count_runs(number)}; starting one to cancel", file=sys.stderr)
 
 
 def summary(found: CancelResult) -> str:
-    """Return one line about what became of the runs."""
-    from motoko.cli.selection_arguments import count
+    """Return one line about the outcome."""
     from motoko.core.states import Lifecycle
 
     cancelled = sum(outcome is Lifecycle.CANCELLED for outcome in found.ended.values())
     otherwise = len(found.ended) - cancelled
-    parts = [f"{count(cancelled)} cancelled"] if cancelled or not (otherwise or found.going) else []
-    if found.going:
-        be = "is" if len(found.going) == 1 else "are"
-        parts.append(f"{count(len(found.going))} {be} to end CANCELLED")
+    parts = []
+    if cancelled or not (otherwise or found.pending):
+        parts.append(f"{count_runs(cancelled)} cancelled")
+    if found.pending:
+        parts.append(f"{count_runs(len(found.pending))} will be CANCELLED")
     if otherwise:
-        parts.append(f"{count(otherwise)} had ended before")
+        parts.append(f"{count_runs(otherwise)} had ended before")
     return ", ".join(parts)

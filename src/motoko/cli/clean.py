@@ -1,7 +1,7 @@
-"""List runs that can go; with --delete, delete them and their directories.
+"""List runs to delete; with --delete, delete them and their directories.
 
-Without --constraints these are all runs that have ended. With them, runs that still go on are
-cancelled first, their scheduler jobs too.
+Without --constraints, these are all runs in a terminal state. With --constraints, these are all
+matching runs; active runs and their scheduler jobs are cancelled first.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from motoko.cli.output import say
+from motoko.cli.output import count_runs, echo
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from motoko.operations.cancel import CancelResult
-    from motoko.operations.clean import Deleted
+    from motoko.operations.clean import CleanupResult
 
 SHOWN = 5  # runs named in a message
 HELP = "list or delete runs and their directories"
@@ -26,66 +26,61 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     from motoko.cli.selection_arguments import add_options
 
-    parser.add_argument("--delete", action="store_true", help="delete what would be listed")
+    parser.add_argument("--delete", action="store_true", help="delete the listed runs")
     add_options(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
-    """List the runs, and delete them if asked to."""
-    from motoko.cli import exit_status
-    from motoko.cli.selection_arguments import chosen, count, working
+def execute(args: argparse.Namespace) -> None:
+    """List the runs; with --delete, delete them."""
+    from motoko.cli.selection_arguments import open_for_selection, selection_of
     from motoko.cli.tables import print_runs
     from motoko.operations import clean
     from motoko.operations.cancel import CancelResult
 
-    with working(args, writes=args.delete, tolerant=not args.delete) as workflow:
-        found = clean.candidates(workflow, **chosen(args))
-        active = f"; {len(found.active)} of them would be cancelled first"
+    with open_for_selection(args, writes=args.delete, tolerant=not args.delete) as workflow:
+        plan = clean.plan_cleanup(workflow, selection_of(args))
+        number = count_runs(len(plan.runs))
         if not args.delete:
-            print_runs(found.runs, run_names=True)
-            say(
-                f"{count(len(found.runs))} would be deleted (--delete does it)"
-                f"{active if found.active else ''}"
-            )
-            pending = clean.pending(workflow)
+            print_runs(plan.runs, run_names=True)
+            active = f"; {len(plan.active)} of them would be cancelled first" if plan.active else ""
+            echo(f"{number} would be deleted (add --delete){active}")
+            pending = clean.pending_removals(workflow)
             if pending:
-                say(f"directories of {count(pending)} deleted earlier are still to be removed")
-            return exit_status.OK
+                echo(f"directories of {count_runs(pending)} deleted earlier must still be removed")
+            return
         cancelled = CancelResult()
-        if found.active:
-            say(f"cancelling {count(len(found.active))}", file=sys.stderr)
-            cancelled = clean.end(workflow, found.active)
-        deleted = clean.delete(workflow, found.runs)
-        for key in deleted.runs:
-            say(f"deleted {key}")
-        say(f"{count(len(deleted.runs))} deleted")
-        _check_nothing_left(cancelled, deleted)
-    return exit_status.OK
+        if plan.active:
+            echo(f"cancelling {count_runs(len(plan.active))}", file=sys.stderr)
+            cancelled = clean.cancel_active(workflow, plan.active)
+        result = clean.delete(workflow, plan.runs)
+        for key in result.deleted:
+            echo(f"deleted {key}")
+        echo(f"{count_runs(len(result.deleted))} deleted")
+        _check_complete(cancelled, result)
 
 
-def _check_nothing_left(cancelled: CancelResult, deleted: Deleted) -> None:
-    """Raise MotokoError naming the runs or directories that stay."""
-    from motoko.cli.selection_arguments import count
+def _check_complete(cancelled: CancelResult, result: CleanupResult) -> None:
+    """Raise MotokoError if runs or directories were not deleted."""
     from motoko.errors import MotokoError
 
-    if deleted.kept:
-        places = [f"{key} ({_some(problems)})" for key, problems in deleted.kept.items()]
+    if result.kept:
+        obstacles = [f"{key} ({_some(problems)})" for key, problems in result.kept.items()]
         raise MotokoError(
-            f"{count(len(places))} kept, since the directory cannot be removed: {_some(places)}",
-            hint="Change what protects it, then clean again.",
+            f"{count_runs(len(obstacles))} kept, because their directories cannot be removed: "
+            f"{_some(obstacles)}",
+            hint="Change what protects them, then run this command again.",
         )
-    if deleted.left:
+    if result.left:
         raise MotokoError(
-            f"directories of deleted runs could not be removed: {_some(deleted.left)}",
+            f"directories of deleted runs could not be removed: {_some(result.left)}",
             hint="The next `motoko clean --delete` and the next launcher try again.",
         )
-    if cancelled.going:
-        trouble = cancelled.trouble
-        why = "" if trouble is None else f" ({trouble.message})"
+    if cancelled.pending:
+        why = "" if cancelled.problem is None else f" ({cancelled.problem.message})"
         raise MotokoError(
-            f"{count(len(cancelled.going))} did not end in time, and stay: "
-            f"{_some(cancelled.going)}{why}",
-            hint="They are cancelled as soon as their launcher works; then clean again.",
+            f"{count_runs(len(cancelled.pending))} kept, because they did not end in time: "
+            f"{_some(cancelled.pending)}{why}",
+            hint="The next launcher cancels them; then run this command again.",
         )
 
 

@@ -1,4 +1,4 @@
-"""From arguments to an exit status."""
+"""The entry point of ``motoko``: it runs a command and reports its errors."""
 
 from __future__ import annotations
 
@@ -6,45 +6,56 @@ import contextlib
 import os
 import sys
 
-from motoko.cli import assets, exit_status
+from motoko.cli.assets import run as run_assets
+from motoko.cli.output import ExitStatus
 from motoko.cli.parser import build_parser, parse
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 
 def run(argv: Sequence[str]) -> int:
-    """Parse the arguments, execute the command and report its errors."""
+    """Parse the arguments, execute the command and return the exit status."""
     _open_closed_streams()
-    _tolerate_other_encodings()
-    verbose = "--verbose" in argv
+    _escape_unencodable_text()
     try:
-        status = assets.run(argv[1:]) if argv[:1] == ["assets"] else _command(argv)
+        status = run_assets(argv[1:]) if argv[:1] == ["assets"] else _execute(argv)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python would complain once more when it flushes at exit.
+        # Python would report it once more when it flushes at exit.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exit_status.BROKEN_PIPE
+        return ExitStatus.BROKEN_PIPE
     except KeyboardInterrupt as interrupt:
-        number = interrupt.args[0] if interrupt.args else 2
-        return _leave(exit_status.of_signal(number))
+        return _exit_after_signal(interrupt.args[0] if interrupt.args else 2)
     except (SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - this is where all of them are reported
+    except BaseException as error:  # noqa: BLE001 - every other error is reported here
         from motoko.cli.error_report import report
 
-        return report(error, verbose=verbose)
+        return report(error, verbose="--verbose" in argv)
     return status
 
 
-@contextlib.contextmanager
-def _ended_at_once() -> Iterator[None]:
-    """Have Ctrl-C end the process: nothing is to be cleaned up yet.
+def _execute(argv: Sequence[str]) -> int:
+    from motoko.runtime.signals import reset_required
 
-    An exception would be lost where it is raised in what Python calls by itself, as it often does
-    while modules are imported.
+    reset_required()
+    with _default_interrupt():
+        args = parse(build_parser(), argv)
+        from motoko.runtime.ports import SYSTEM
+    args.motoko_argv = list(argv)
+    args.motoko_runtime = SYSTEM
+    args.motoko_execute(args)
+    return ExitStatus.OK
+
+
+@contextlib.contextmanager
+def _default_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end the process at once within the block, which needs no clean-up.
+
+    An exception could get lost in code that Python itself calls, as often happens during imports.
     """
     import signal
     import threading
@@ -60,13 +71,14 @@ def _ended_at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _leave(status: int) -> int:
-    """Return the status; where functions of the user still run in threads, end at once instead.
+def _exit_after_signal(number: int) -> int:
+    """Return the exit status; exit at once if user functions still run in threads.
 
-    Python would wait for them.
+    Python would wait for these threads.
     """
     import threading
 
+    status = 128 + number
     if all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate()):
         return status
     import logging
@@ -78,26 +90,15 @@ def _leave(status: int) -> int:
     os._exit(status)
 
 
-def _command(argv: Sequence[str]) -> int:
-    from motoko.runtime.signals import reset_required
-
-    reset_required()
-    with _ended_at_once():
-        args = parse(build_parser(), argv)
-    args.motoko_argv = list(argv)
-    execute: Callable[..., int] = args.motoko_execute
-    return execute(args)
-
-
 def _open_closed_streams() -> None:
-    """Let what is written to a stream that was closed (``>&-``) go nowhere, instead of failing."""
+    """Discard the output to a stream that was closed (``>&-``)."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
 
 
-def _tolerate_other_encodings() -> None:
-    """Write what the terminal's encoding does not have as an escape instead of failing."""
+def _escape_unencodable_text() -> None:
+    """Escape characters that the terminal's encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

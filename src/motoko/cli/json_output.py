@@ -1,4 +1,4 @@
-"""An overview as JSON, as the help of ``motoko info`` describes it."""
+"""The JSON format of an overview, which the help of ``motoko info`` describes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from motoko.runtime.clock import utc
 if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.operations.overview import Overview, StudyOverview
-    from motoko.server.integrity import Cut
+    from motoko.server.integrity import TornTail
     from motoko.storage.leases import StallReport
 
 
 def overview_text(overview: Overview, *, runs: bool) -> str:
-    """Return the overview as JSON text."""
+    """Return an overview as JSON text."""
     content = {
         "directory": overview.directory,
         "database": overview.database,
@@ -63,7 +63,7 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
     return json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False)
 
 
-def _cut(cut: Cut | None) -> dict[str, Any] | None:
+def _cut(cut: TornTail | None) -> dict[str, Any] | None:
     if cut is None:
         return None
     at, last = (utc(moment).isoformat() for moment in (cut.at, cut.last))
@@ -77,19 +77,12 @@ def _stall(stall: StallReport | None) -> dict[str, Any] | None:
 
 
 def _study(study: StudyOverview, *, runs: bool) -> dict[str, Any]:
-    counts = {run_name: dict(states) for run_name, states in study.counts.items()}
-    outdated = {run_name: list(ids) for run_name, ids in study.outdated.items()}
-    remarks = {
-        run_name: {what: list(ids) for what, ids in found.items()}
-        for run_name, found in study.remarks.items()
-        if found
-    }
     content: dict[str, Any] = {
         "name": study.name,
-        "counts": counts,
-        "outdated": outdated,
-        "remarks": remarks,
-        "changed": dict(study.changed),
+        "counts": to_json(study.counts),
+        "outdated": to_json(study.outdated),
+        "remarks": {name: to_json(found) for name, found in study.remarks.items() if found},
+        "changed": to_json(study.changed),
     }
     if runs:
         content["runs"] = [_run(record, study.reasons.get(record.id)) for record in study.runs]
@@ -107,19 +100,19 @@ def _run(record: RunRecord, why: str | None) -> dict[str, Any]:
         "exit_code": record.exit_code,
         "reason": record.reason,
         "waits": None if record.lifecycle.is_terminal else why,
-        "job": plain(record.job),
-        "fields": plain(record.fields),
+        "job": to_json(record.job),
+        "fields": to_json(record.fields),
     }
 
 
-def plain(value: Any) -> Any:
-    """Return a stored value as something that JSON has."""
+def to_json(value: Any) -> Any:
+    """Return a stored value as a value that JSON has."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted((plain(item) for item in value), key=str)
+        return sorted((to_json(item) for item in value), key=str)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, datetime):

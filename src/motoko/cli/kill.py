@@ -1,10 +1,14 @@
-"""Stop the workflow's orchestrators, its launcher and its server. Runs go on; nothing is lost."""
+"""Stop the workflow's orchestrators, its launcher and its server.
+
+Runs keep running, and the next launcher records their results. With --stop-runs they are stopped
+and return to CREATED. No result is lost.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from motoko.cli.output import say
+from motoko.cli.output import echo
 
 if TYPE_CHECKING:
     import argparse
@@ -17,25 +21,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stop-runs",
         action="store_true",
-        help="stop runs too; they go back to CREATED. Otherwise they go on, and the next launcher "
-        "takes their results",
+        help="also stop runs, which return to CREATED; by default they keep running",
     )
 
 
-def execute(args: argparse.Namespace) -> int:
-    """Stop everything, and say what was stopped."""
-    from motoko.cli import exit_status
+def execute(args: argparse.Namespace) -> None:
+    """Stop the processes, and report each."""
     from motoko.cli.remaining_runs import describe_active_runs
     from motoko.cli.workflow_arguments import state_directory
-    from motoko.operations.shutdown import kill, left_going
+    from motoko.operations.shutdown import active_runs, kill
 
     state = state_directory(args)
-    stopped = kill(state, stop_runs=args.stop_runs)
-    for what in stopped:
-        say(f"stopped {what}")
-    left = {} if args.stop_runs else left_going(state)
-    if left:
-        say(describe_active_runs(left, ""))
+    stopped = kill(state, stop_runs=args.stop_runs, clock=args.motoko_runtime.clock)
+    for process in stopped:
+        echo(f"stopped {process}")
+    active = {} if args.stop_runs else active_runs(state)
+    if active:
+        echo(describe_active_runs(active, ""))
     elif not stopped:
-        say("nothing runs")
-    return exit_status.OK
+        echo("nothing is running")

@@ -1,24 +1,24 @@
-"""Start the launcher, which runs created tasks; in the background, unless told otherwise.
+"""Start the launcher, which executes created tasks. It runs in the background.
 
-When it is stopped its runs go on, and the next launcher takes their results.
+If it stops, its runs keep running, and the next launcher records their results.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from motoko.cli.output import say
+from motoko.cli.output import echo
 
 if TYPE_CHECKING:
     import argparse
 
     from motoko.api.workflow import Workflow
 
-HELP = "start the launcher, which runs created tasks"
+HELP = "start the launcher, which executes created tasks"
 
 
-class ServedStudies(NamedTuple):
-    """Which runs a launcher is for, and by what they are executed. None: no restriction."""
+class ServedRuns(NamedTuple):
+    """The runs that a launcher serves, and its generator. None stands for the default."""
 
     generator: str | None
     studies: tuple[str, ...] | None
@@ -27,48 +27,46 @@ class ServedStudies(NamedTuple):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--generator", metavar="G", help="what starts runs: bash or slurm")
+    parser.add_argument("--generator", metavar="G", help="how to execute runs: bash or slurm")
     parser.add_argument("--bd_study", "-bd", metavar="S", help="serve this study only")
     parser.add_argument(
-        "--machine_name", metavar="M", help="serve the runs of this machine; otherwise of this host"
+        "--machine_name", metavar="M", help="serve the runs of this machine (default: this host)"
     )
     parser.add_argument("--do_not_detach", action="store_true", help="stay in the foreground")
     parser.add_argument(
         "--stop-runs",
         action="store_true",
-        help="stop its runs, too, when it is stopped; they go back to CREATED",
+        help="stop its runs when the launcher stops; they return to CREATED",
     )
     parser.add_argument(
-        "--log", action="store_true", help="print the log as it grows; Ctrl-C ends the printing"
+        "--log", action="store_true", help="print the log as it grows, until Ctrl-C"
     )
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: argparse.Namespace) -> None:
     """Start a launcher here or in the background."""
-    from motoko.cli import exit_status
     from motoko.cli.workflow_arguments import open_workflow
     from motoko.core.run_options import generator_name
 
     workflow = open_workflow(args)
     study = None if args.bd_study is None else workflow.task_manager(args.bd_study).name
     generator = None if args.generator is None else generator_name(args.generator)
-    served = ServedStudies(generator, None if study is None else (study,), args.machine_name)
+    served = ServedRuns(generator, None if study is None else (study,), args.machine_name)
     if args.do_not_detach:
         _serve(args, workflow, served)
     else:
         _start(args, workflow, served)
-    return exit_status.OK
 
 
-def _serve(args: argparse.Namespace, workflow: Workflow, served: ServedStudies) -> None:
+def _serve(args: argparse.Namespace, workflow: Workflow, served: ServedRuns) -> None:
     import logging
     from pathlib import Path
 
-    from motoko.cli import logs
+    from motoko.cli.logs import show_log
     from motoko.launcher.daemon import serve
     from motoko.operations.services import persistent_launcher
 
-    logs.show(logging.INFO)
+    show_log(logging.INFO)
     with persistent_launcher(workflow.store.state) as ready:
         serve(
             Path(workflow.directory),
@@ -80,20 +78,21 @@ def _serve(args: argparse.Namespace, workflow: Workflow, served: ServedStudies) 
         )
 
 
-def _start(args: argparse.Namespace, workflow: Workflow, served: ServedStudies) -> None:
+def _start(args: argparse.Namespace, workflow: Workflow, served: ServedRuns) -> None:
     from motoko.cli.logs import print_logs
     from motoko.operations.services import start_persistent_launcher
 
     state = workflow.store.state
     log = state.logs / "launcher.log"
-    running = start_persistent_launcher(
+    generator, studies, machine_name = served
+    launcher = start_persistent_launcher(
         state,
-        generator=served.generator,
-        studies=served.studies,
-        machine_name=served.machine_name,
+        generator=generator,
+        studies=studies,
+        machine_name=machine_name,
         stop_runs=args.stop_runs,
     )
-    word = "started" if running.started_here else "runs already"
-    say(f"launcher {word}: process {running.process.pid}, log {log}", flush=True)
+    status = "started" if launcher.started_here else "is already running"
+    echo(f"launcher {status}: process {launcher.process.pid}, log {log}", flush=True)
     if args.log:
-        print_logs([log], lambda _: running.is_running())
+        print_logs([log], lambda _: launcher.is_running(), args.motoko_runtime.clock)

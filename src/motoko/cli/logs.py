@@ -1,14 +1,13 @@
-"""Motoko's log on the terminal, and the logs of what runs in the background."""
+"""Motoko's log on the terminal, and the log files of background processes."""
 
 from __future__ import annotations
 
 import codecs
 import logging
 import sys
-import time
 from typing import TYPE_CHECKING, Final
 
-from motoko.cli.output import say
+from motoko.cli.output import echo
 from motoko.printable import LINE_LIMIT, printable
 from motoko.runtime.logs import SafeFormatter
 
@@ -16,21 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-LOOK: Final = 0.2  # seconds
-SHOWN_BYTES: Final = 1_000_000  # of the end of a log that exists already
-CHUNK: Final = 65_536  # bytes read at once
+    from motoko.runtime.ports import Clock
+
+POLL_INTERVAL: Final = 0.2  # seconds
+SHOWN_BYTES: Final = 1_000_000  # of the end of an existing log
+CHUNK: Final = 65_536  # bytes per read
 
 
-class _ToStderr(logging.Handler):
-    """Writes to what is ``sys.stderr`` by then: a live display puts itself in its place."""
+class _StderrHandler(logging.Handler):
+    """Writes to the current ``sys.stderr``, which a live display replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(self.format(record), file=sys.stderr, flush=True)
+        echo(self.format(record), file=sys.stderr, flush=True)
 
 
-def show(level: int) -> None:
-    """Show Motoko's log lines from this level on, on standard error."""
-    handler = _ToStderr()
+def show_log(level: int) -> None:
+    """Show Motoko's log records of at least this level on standard error."""
+    handler = _StderrHandler()
     handler.setFormatter(SafeFormatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger = logging.getLogger("motoko")
     logger.handlers[:] = [handler]
@@ -38,21 +39,21 @@ def show(level: int) -> None:
     logger.setLevel(level)
 
 
-def print_logs(logs: Sequence[Path], grows: Callable[[Path], bool]) -> None:
-    """Print the ends of logs, then what is added while ``grows`` says that one is still written."""
+def print_logs(logs: Sequence[Path], is_written: Callable[[Path], bool], clock: Clock) -> None:
+    """Print the ends of logs, then additions while ``is_written`` holds for one of them."""
     readers = [_Reader(log, title=len(logs) > 1) for log in logs]
     while True:
-        # Asked before reading, so that the last words of a writer that has ended are read.
-        growing = [log for log in logs if grows(log)]
+        # Evaluated before reading, so that the last lines of a writer that exited are read.
+        growing = [log for log in logs if is_written(log)]
         for reader in readers:
             reader.show_new()
         if not growing:
             return
-        time.sleep(LOOK)
+        clock.sleep(POLL_INTERVAL)
 
 
 class _Reader:
-    """Shows what is added to a log, line by line, however long the lines are."""
+    """Prints additions to a log line by line, however long the lines are."""
 
     def __init__(self, log: Path, *, title: bool) -> None:
         self._log = log
@@ -61,17 +62,17 @@ class _Reader:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._column = 0  # characters of the current line so far
         if self._position:
-            say(f"... (the last {SHOWN_BYTES:,} bytes of {log})")
+            echo(f"... (the last {SHOWN_BYTES:,} bytes of {log})")
 
     def show_new(self) -> None:
-        """Show what was added since the last call."""
+        """Print the additions since the last call."""
         titled = not self._title
         with self._log.open("rb") as file:
             file.seek(self._position)
             while content := file.read(CHUNK):
                 self._position += len(content)
                 if not titled:
-                    say(f"==> {self._log} <==")
+                    echo(f"==> {self._log} <==")
                     titled = True
                 self._show(self._decoder.decode(content))
         sys.stdout.flush()

@@ -5,24 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from importlib import import_module
 
-from motoko.cli import (
-    assets,
-    backup,
-    cancel,
-    clean,
-    create,
-    exit_status,
-    history,
-    info,
-    init,
-    kill,
-    launcher,
-    restore,
-    retry,
-    run,
-)
-from motoko.cli.orchestrator import start, status, stop
+from motoko.cli.output import ExitStatus
 from motoko.printable import printable
 from motoko.version import __version__
 
@@ -32,27 +17,22 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, NoReturn
 
-COMMANDS = {
-    "init": init,
-    "create": create,
-    "run": run,
-    "launcher": launcher,
-    "orchestrator": None,
-    "info": info,
-    "history": history,
-    "retry": retry,
-    "cancel": cancel,
-    "kill": kill,
-    "clean": clean,
-    "backup": backup,
-    "restore": restore,
+COMMANDS = (
+    "init", "create", "run", "launcher", "orchestrator", "info", "history", "retry", "cancel",
+    "kill", "clean", "backup", "restore",
+)  # fmt: skip
+ORCHESTRATOR = {
+    "create": "create",
+    "start": "orchestrator.start",
+    "stop": "orchestrator.stop",
+    "status": "orchestrator.status",
 }
 WORKFLOW = "--workflow"
-ORCHESTRATOR = {"create": create, "start": start, "stop": stop, "status": status}
+WORKFLOW_HELP = "the workflow's directory (default: the nearest one with a motoko.yaml, upwards)"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors begin with ``error:`` and that may learn options while it parses."""
+    """A parser whose errors begin with ``error:`` and that may add options while it parses."""
 
     extend: Callable[[Parser, Sequence[str]], None] | None = None
 
@@ -61,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, having added the options that only now can be known."""
+        """Add the options that depend on the arguments, then parse."""
         if self.extend is not None:
             extend, self.extend = self.extend, None
             extend(self, args)
@@ -72,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         super().exit(status, message and printable(message))
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and where help is, and exit."""
+        """Print the error and a hint, and exit."""
         from motoko.errors import nearest
 
         chosen = re.search(r"COMMAND: invalid choice: '(.*?)' \(choose from (.*)\)", message)
@@ -82,18 +62,18 @@ class Parser(argparse.ArgumentParser):
             message = f"{self.prog} has no command {chosen[1]!r}\n  {hint}"
         else:
             message += "\n  "
-        self.exit(exit_status.USAGE, f"error: {message}See `{self.prog} --help`.\n")
+        self.exit(ExitStatus.USAGE, f"error: {message}See `{self.prog} --help`.\n")
 
     def unknown(self, arguments: Sequence[str]) -> NoReturn:
-        """Complain about arguments that nothing stands for, naming the nearest option."""
+        """Report unknown arguments, with the nearest option, and exit."""
         from motoko.errors import nearest
 
         options = [option for action in self._actions for option in action.option_strings]
-        near = [nearest(argument.split("=")[0], options) for argument in arguments]
-        hint = f"Did you mean {near[0]!r}? " if near[0] else ""
+        near = nearest(arguments[0].split("=")[0], options)
+        hint = f"Did you mean {near!r}? " if near else ""
         words = " ".join(map(repr, arguments))
         self.exit(
-            exit_status.USAGE,
+            ExitStatus.USAGE,
             f"error: {self.prog} does not know {words}\n  {hint}See `{self.prog} --help`.\n",
         )
 
@@ -102,66 +82,66 @@ def build_parser() -> Parser:
     """Return the parser of ``motoko``."""
     parser = Parser(
         prog="motoko",
-        description="Runs adaptive parameter studies: motoko init, then motoko run.",
+        description="Runs adaptive parameter studies. To begin: motoko init, then motoko run.",
     )
     parser.add_argument("--version", action="version", version=f"motoko {__version__}")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
-    parser.add_argument(
-        WORKFLOW,
-        dest="workflow_dir",
-        metavar="DIR",
-        default=argparse.SUPPRESS,
-        help="the workflow's directory; otherwise the one with a motoko.yaml, here or above",
-    )
+    _add_workflow_option(parser, default=argparse.SUPPRESS)
     parser.set_defaults(motoko_parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, module in COMMANDS.items():
-        if module is None:
+    for name in COMMANDS:
+        if name == "orchestrator":
             _add_orchestrator(commands)
         else:
-            _add(commands, name, module)
-    commands.add_parser("assets", help=assets.HELP, add_help=False)  # entry.run sees to it
+            _add_command(commands, name, name)
+    assets = import_module("motoko.cli.assets")
+    commands.add_parser("assets", help=assets.HELP, add_help=False)  # the entry point runs it
     return parser
 
 
 def _add_orchestrator(commands: Any) -> None:
-    help_text = "start, stop or look at orchestrators"
+    help_text = "start, stop or show orchestrators"
     parser = commands.add_parser("orchestrator", help=help_text, description=help_text)
     inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module in ORCHESTRATOR.items():
-        _add(inner, name, module)
+        _add_command(inner, name, module)
 
 
-def _add(commands: Any, name: str, module: ModuleType) -> None:
+def _add_command(commands: Any, name: str, module_name: str) -> None:
+    module: ModuleType = import_module(f"motoko.cli.{module_name}")
     parser: Parser = commands.add_parser(name, help=module.HELP, description=module.__doc__)
-    if module is not init:
-        parser.add_argument(
-            WORKFLOW,
-            dest="workflow_dir",
-            metavar="DIR",
-            help="the workflow's directory; otherwise the one with a motoko.yaml, here or above",
-        )
+    if name != "init":
+        _add_workflow_option(parser)
     parser.add_argument(
-        "--verbose", action="store_true", default=argparse.SUPPRESS, help="show more"
+        "--verbose",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show more, and the traceback of an error",
     )
     module.configure(parser)
     parser.set_defaults(motoko_execute=module.execute, motoko_parser=parser)
 
 
+def _add_workflow_option(parser: Parser, default: str | None = None) -> None:
+    parser.add_argument(
+        WORKFLOW, dest="workflow_dir", metavar="DIR", default=default, help=WORKFLOW_HELP
+    )
+
+
 def parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
-    """Return the parsed arguments; SystemExit where they make no sense or ask for help."""
+    """Return the parsed arguments; raise SystemExit if they are invalid or ask for help."""
     if not argv:
         parser.print_help(sys.stderr)
-        raise SystemExit(exit_status.USAGE)
-    args, unknown = parser.parse_known_args(_behind_the_command(argv))
+        raise SystemExit(ExitStatus.USAGE)
+    args, unknown = parser.parse_known_args(_workflow_after_command(argv))
     if unknown:
         args.motoko_parser.unknown(unknown)
     found: argparse.Namespace = args
     return found
 
 
-def _behind_the_command(argv: Sequence[str]) -> list[str]:
-    """Return the arguments with --workflow behind the command, which alone takes it."""
+def _workflow_after_command(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with --workflow after the command, which is the one to parse it."""
     moved: list[str] = []
     rest = list(argv)
     at = 0

@@ -1,13 +1,12 @@
-"""How far a workflow is, while it runs: a live table, or a line when something has changed."""
+"""The progress of a running workflow: a live table, or a line per change."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from typing import TYPE_CHECKING
 
-from motoko.cli.output import say
+from motoko.cli.output import echo
 from motoko.cli.tables import (
     console,
     counts_line,
@@ -21,27 +20,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from motoko.operations.overview import Progress
+    from motoko.runtime.ports import Clock
 
 LIVE_SECONDS = 0.25
 PLAIN_SECONDS = 1.0
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[tuple[Callable[[Progress], None], float]]:
-    """Yield what shows the counts, and the seconds to leave between two calls of it."""
+def progress(clock: Clock) -> Iterator[tuple[Callable[[Progress], None], float]]:
+    """Yield a function that shows the progress, and the least seconds between two calls."""
     if sys.stderr.isatty():
         with _live() as show:
             yield show, LIVE_SECONDS
     else:
-        yield _plain(time.monotonic()), PLAIN_SECONDS
+        yield _plain(clock), PLAIN_SECONDS
 
 
-def _plain(start: float) -> Callable[[Progress], None]:
+def _plain(clock: Clock) -> Callable[[Progress], None]:
+    start = clock.monotonic()
+
     def show(found: Progress) -> None:
-        seconds = int(time.monotonic() - start)
+        seconds = int(clock.monotonic() - start)
         elapsed = f"{seconds // 60:02}:{seconds % 60:02}"
         line = "; ".join(filter(None, (counts_line(found.counts), *_notes(found))))
-        say(f"{elapsed} {line}", file=sys.stderr, flush=True)
+        echo(f"{elapsed} {line}", file=sys.stderr, flush=True)
 
     return show
 
@@ -55,7 +57,7 @@ def _live() -> Iterator[Callable[[Progress], None]]:
     from rich.console import Group
     from rich.live import Live
 
-    # What user code prints goes above the table, unless it goes elsewhere anyway.
+    # The output of user code appears above the table, unless it is redirected.
     with Live(
         console=console(stderr=True),
         auto_refresh=False,

@@ -1,4 +1,4 @@
-"""What becomes of the runs when an orchestrator ends before they do."""
+"""Handle the runs that are left when an orchestrator ends before them."""
 
 from __future__ import annotations
 
@@ -9,93 +9,99 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from motoko.cli.output import say
+from motoko.cli.output import count_runs, echo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from motoko.api.workflow import Workflow
+    from motoko.errors import MotokoError
     from motoko.operations.services import Services
     from motoko.operations.signals import SignalHandler
 
-
-SLOW = 1.0  # seconds
-AGAIN_SECONDS = 5.0  # in which a further Ctrl-C cancels the runs
+SLOW_SECONDS = 1.0
+REPEAT_SECONDS = 5.0  # in which a further Ctrl-C cancels the runs
+STOPPING = "waiting for runs to end; a run that ignores TERM is killed after 5 s"
 
 
 @contextlib.contextmanager
 def as_warnings() -> Iterator[None]:
-    """Have what fails in the block told as a warning: the error that is on its way says more."""
+    """Report an exception of the block as a warning, because a more important error follows."""
     try:
         yield
-    except Exception as problem:  # noqa: BLE001 - whatever it is
+    except Exception as problem:  # noqa: BLE001 - any failure is less important
         text = str(problem).partition("\n")[0] or type(problem).__name__
-        say(f"warning: this could not be told to its end: {text}", file=sys.stderr)
+        echo(f"warning: could not finish reporting: {text}", file=sys.stderr)
 
 
-def see_to_runs_after(
+def handle_runs_after_error(
     error: BaseException, workflow: Workflow, services: Services, *, stop: bool
 ) -> bool:
-    """Do what ``handle_remaining_runs`` does; where the server has gone without asking what is left.
+    """Do the same as ``handle_remaining_runs``, but query nothing if the server failed.
 
-    Returns whether there is a server to be asked.
+    Return whether a server is reachable.
     """
     from motoko.errors import ServerError
 
-    if not _reachable(workflow, after_signal=isinstance(error, KeyboardInterrupt)):
+    if not _is_reachable(workflow, after_signal=isinstance(error, KeyboardInterrupt)):
         return False
     with as_warnings():
         if not isinstance(error, ServerError):
             handle_remaining_runs(workflow, services, stop=stop)
             return True
         if stop:
-            services.recall(workflow.run_name or "")
+            services.suspend(workflow.run_name or "")
     return False
 
 
-def _reachable(workflow: Workflow, *, after_signal: bool) -> bool:
+def _is_reachable(workflow: Workflow, *, after_signal: bool) -> bool:
     from motoko.runtime.files import file_identity
     from motoko.server.lifecycle import is_responding
 
     state = workflow.store.state
     if file_identity(state.path) is None:
-        # Launcher and server end by themselves.
-        say(f"warning: without {state.path}, what runs goes on", file=sys.stderr)
+        # Launcher and server stop by themselves.
+        echo(f"warning: {state.path} does not exist; runs keep running", file=sys.stderr)
         return False
     if after_signal and not is_responding(state):
-        say("warning: no database server answers; what runs goes on", file=sys.stderr)
+        echo("warning: the database server does not respond; runs keep running", file=sys.stderr)
         return False
     return True
 
 
 def leave_runs(
-    workflow: Workflow, services: Services, interruption: SignalHandler, earlier: frozenset[str]
+    workflow: Workflow, services: Services, signals: SignalHandler, earlier: frozenset[str]
 ) -> bool:
-    """Say which runs go on without their orchestrator; a further Ctrl-C cancels them.
+    """Report the runs that keep running; a further Ctrl-C cancels them.
 
-    It leaves the attempts with the tokens ``earlier``: this command did not start them. Returns
-    whether there is a server to be asked. The terminal may be gone.
+    Spare the attempts with the tokens ``earlier``, which this command did not start. Return whether
+    a server is reachable. The terminal may be closed.
     """
     from motoko.errors import MotokoError
 
-    services.left = True  # whatever fails from here on
-    cancels = interruption.signal == signal.SIGINT
+    services.leave_launcher = True  # even if the following fails
+    cancels = signals.signal == signal.SIGINT
     if cancels:
-        interruption.expect_another()
+        signals.expect_repeat()
     try:
         with contextlib.suppress(KeyboardInterrupt), contextlib.suppress(OSError):
-            if not _reachable(workflow, after_signal=True):
+            if not _is_reachable(workflow, after_signal=True):
                 return False
-            services.left = _say_what_goes_on(workflow, cancels=cancels)
-        if cancels and services.left and interruption.comes_again(AGAIN_SECONDS):
-            services.left = not _cancel(workflow, earlier)
+            services.leave_launcher = _report_remaining(workflow, cancels=cancels)
+        if cancels and services.leave_launcher and signals.wait_for_repeat(REPEAT_SECONDS):
+            services.leave_launcher = not _cancel(workflow, earlier)
     except MotokoError as error:
-        say(f"warning: whether runs go on is not known: {error.message}", file=sys.stderr)
+        _warn_unknown(error)
         return False
     return True
 
 
-def _say_what_goes_on(workflow: Workflow, *, cancels: bool) -> bool:
+def _warn_unknown(error: MotokoError) -> None:
+    what = "cannot find out whether runs are still running"
+    echo(f"warning: {what}: {error.message}", file=sys.stderr)
+
+
+def _report_remaining(workflow: Workflow, *, cancels: bool) -> bool:
     from motoko.core.states import Lifecycle
     from motoko.storage.query import count_active_runs, query_database
 
@@ -108,20 +114,18 @@ def _say_what_goes_on(workflow: Workflow, *, cancels: bool) -> bool:
     if not counts:
         return False
     waiting = counts.pop(Lifecycle.CREATED, 0)
-    say(left_without_orchestrator(counts.total(), waiting, name), file=sys.stderr)
+    echo(describe_remaining_runs(counts.total(), waiting, name), file=sys.stderr)
     if cancels:
-        within = f"within {AGAIN_SECONDS:g} s"
-        say(f"  Ctrl-C once more {within} cancels what this command started", file=sys.stderr)
+        within = f"within {REPEAT_SECONDS:g} s"
+        echo(f"  press Ctrl-C again {within} to cancel what this command started", file=sys.stderr)
     return True
 
 
-def left_without_orchestrator(active: int, waiting: int, run_name: str) -> str:
-    """Return what to say of runs that go on when their orchestrator has stopped."""
-    parts = []
-    if active:
-        parts.append(runs_of(active))
+def describe_remaining_runs(active: int, waiting: int, run_name: str) -> str:
+    """Return a message about the runs that a stopped orchestrator leaves."""
+    parts = [_are_running(active)] if active else []
     if waiting:
-        parts.append("1 run waits to start" if waiting == 1 else f"{waiting} runs wait to start")
+        parts.append(f"{count_runs(waiting)} {'waits' if waiting == 1 else 'wait'} to start")
     name = shlex.quote(run_name)
     return (
         f"the orchestrator has stopped; {' and '.join(parts)}\n"
@@ -129,9 +133,8 @@ def left_without_orchestrator(active: int, waiting: int, run_name: str) -> str:
     )
 
 
-def runs_of(number: int) -> str:
-    """Return what to say of so many runs that go on."""
-    return "1 run goes on" if number == 1 else f"{number} runs go on"
+def _are_running(number: int) -> str:
+    return f"{count_runs(number)} {'is' if number == 1 else 'are'} still running"
 
 
 def _cancel(workflow: Workflow, earlier: frozenset[str]) -> bool:
@@ -140,26 +143,26 @@ def _cancel(workflow: Workflow, earlier: frozenset[str]) -> bool:
     from motoko.operations import bulk_edit, cancel
 
     name = workflow.run_name or ""
-    with _told_if_slow("waiting for runs to end; what ignores TERM is killed after 5 s"):
-        going = bulk_edit.cancellable(workflow, run_name=name)
-        records = [r for r in going if r.token not in earlier or r.lifecycle not in ACTIVE]
+    with _message_if_slow(STOPPING):
+        runs = bulk_edit.cancellable_runs(workflow, bulk_edit.RunSelection(run_name=name))
+        records = [r for r in runs if r.token not in earlier or r.lifecycle not in ACTIVE]
         found = cancel.cancel(workflow, records, "Ctrl-C of motoko run", wait=True)
-    say(
+    echo(
         f"cancelled {len(found.ended)} of {len(records)} runs; "
         f"`motoko run --run_name {shlex.quote(name)} --retry-failed` runs them again",
         file=sys.stderr,
     )
-    if len(records) < len(going):
-        left = runs_of(len(going) - len(records))
-        say(f"{left}: an earlier command started them", file=sys.stderr)
-    return not found.going and len(records) == len(going)
+    if len(records) < len(runs):
+        spared = _are_running(len(runs) - len(records))
+        echo(f"{spared}: an earlier command started them", file=sys.stderr)
+    return not found.pending and len(records) == len(runs)
 
 
 @contextlib.contextmanager
-def _told_if_slow(what: str) -> Iterator[None]:
+def _message_if_slow(message: str) -> Iterator[None]:
     import threading
 
-    timer = threading.Timer(SLOW, lambda: say(what, file=sys.stderr, flush=True))
+    timer = threading.Timer(SLOW_SECONDS, lambda: echo(message, file=sys.stderr, flush=True))
     timer.daemon = True
     timer.start()
     try:
@@ -169,37 +172,38 @@ def _told_if_slow(what: str) -> Iterator[None]:
 
 
 def handle_remaining_runs(workflow: Workflow, services: Services, *, stop: bool) -> None:
-    """Say how many runs go on; with ``stop`` have those of the run name CREATED again before.
+    """Report the number of active runs; with ``stop``, first send those of the run name to CREATED.
 
-    The launcher that was started for the time being is stopped first, if nobody else uses it: it
-    leaves the runs of all run names. Raises nothing: it is told beside an error that says more.
+    Stop the temporary launcher, which leaves the runs of every run name. Raise no error, because a
+    more important one may follow.
     """
     from motoko.errors import MotokoError
-    from motoko.operations.overview import executing
+    from motoko.operations.overview import active_run_counts
 
     name = workflow.run_name or ""
     try:
         if stop:
-            with _told_if_slow("waiting for runs to end; what ignores TERM is killed after 5 s"):
-                services.recall(name)
-        deserted = services.stop_launcher()
+            with _message_if_slow(STOPPING):
+                services.suspend(name)
+        unowned = services.stop_launcher()
         workflow.store.database.catch_up()
         with workflow.store.autocommit_scope.read() as session:
-            going = executing(session, workflow.task_managers)
+            active = active_run_counts(session, workflow.task_managers)
     except MotokoError as error:
-        say(f"warning: whether runs go on is not known: {error.message}", file=sys.stderr)
+        _warn_unknown(error)
         return
-    left = going if deserted else {name: going.get(name, 0)}
+    left = active if unowned else {name: active.get(name, 0)}
     if any(left.values()):
-        say(describe_active_runs(left, name), file=sys.stderr)
+        echo(describe_active_runs(left, name), file=sys.stderr)
 
 
 def describe_active_runs(left: Mapping[str, int], run_name: str) -> str:
-    """Return what to say of runs that go on, their numbers by run name; others are named."""
+    """Return a message about active runs, counted by run name; it names other run names."""
     number = sum(left.values())
-    runs, it = ("1 run goes on", "it") if number == 1 else (f"{number} runs go on", "them")
-    whose = ", ".join(f"{left[name]} of {name!r}" for name in sorted(left) if left[name])
-    named = "" if number == left.get(run_name) else f" ({whose})"
+    them = "it" if number == 1 else "them"
+    names = ", ".join(f"{left[name]} of {name!r}" for name in sorted(left) if left[name])
+    named = "" if number == left.get(run_name) else f" ({names})"
     return (
-        f"{runs}{named}; `motoko kill --stop-runs` stops {it}, the next `motoko run` takes {it} up"
+        f"{_are_running(number)}{named}; `motoko kill --stop-runs` stops {them}, "
+        f"the next `motoko run` adopts {them}"
     )

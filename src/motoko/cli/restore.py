@@ -1,18 +1,18 @@
-"""Make FILE, which `motoko backup` wrote, the workflow's database. Nothing may be running.
+"""Replace the workflow's database by FILE, which `motoko backup` wrote.
 
-Run directories stay as they are.
+No process may use the workflow. Run directories are not changed.
 """
 
 from __future__ import annotations
 
-from motoko.cli.output import say
+from motoko.cli.output import count_runs, echo
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-SHOWN = 20  # of what is lost
+SHOWN = 20  # losses and problems
 HELP = "go back to a copy of the database"
 
 
@@ -22,24 +22,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "file",
         metavar="FILE",
         nargs="?",
-        help="what `motoko backup` wrote; with --salvage by default the workflow's own file",
+        help="a copy that `motoko backup` wrote; with --salvage the default is the workflow's file",
     )
     parser.add_argument(
         "--salvage",
         action="store_true",
-        help="take what is whole of a damaged FILE, and say what is lost; the workflow's own file "
-        "is kept as wf.db.damaged-N",
+        help="recover the intact part of a damaged FILE and list the losses; the workflow's own "
+        "file is kept as wf.db.damaged-N",
     )
     parser.add_argument(
-        "--validated", action="store_true", help="replace the results that there are, unasked"
+        "--validated", action="store_true", help="replace existing results without confirmation"
     )
 
 
-def execute(args: argparse.Namespace) -> int:
-    """Put the copy in place, and say what is in it."""
+def execute(args: argparse.Namespace) -> None:
+    """Restore the copy, and describe it."""
     from pathlib import Path
 
-    from motoko.cli import exit_status
     from motoko.cli.backup import describe
     from motoko.cli.workflow_arguments import state_directory
     from motoko.errors import ConfigError
@@ -47,32 +46,30 @@ def execute(args: argparse.Namespace) -> int:
 
     source = None if args.file is None else Path(args.file)
     if args.salvage:
-        return _salvage(args, source)
+        _salvage(args, source)
+        return
     if source is None:
         raise ConfigError(
-            "name the FILE to go back to", hint="--salvage alone repairs the workflow's own file."
+            "name the FILE to restore", hint="--salvage alone repairs the workflow's own file."
         )
     found = restore(state_directory(args), source, replace=args.validated)
-    say(f"restored {describe(found.size, found.runs)} from {source}")
-    return exit_status.OK
+    echo(f"restored {describe(found.size, found.runs)} from {source}")
 
 
-def _salvage(args: argparse.Namespace, source: Path | None) -> int:
-    from motoko.cli import exit_status
-    from motoko.cli.selection_arguments import count
+def _salvage(args: argparse.Namespace, source: Path | None) -> None:
     from motoko.cli.workflow_arguments import state_directory
     from motoko.operations.backup import salvage
 
-    found = salvage(state_directory(args), source, replace=args.validated)
-    say(f"salvaged {found.transactions} commits: {count(sum(found.runs.values()))}")
-    for position, size in found.lost[:SHOWN]:
-        say(f"lost: {size} bytes at byte {position}")
-    if len(found.lost) > SHOWN:
-        say(f"lost: {len(found.lost) - SHOWN} more places")
+    state, random = state_directory(args), args.motoko_runtime.random
+    found = salvage(state, source, replace=args.validated, random=random)
+    echo(f"salvaged {found.transactions} commits: {count_runs(sum(found.runs.values()))}")
+    for position, size in found.gaps[:SHOWN]:
+        echo(f"lost: {size} bytes at byte {position}")
+    if len(found.gaps) > SHOWN:
+        echo(f"lost: {len(found.gaps) - SHOWN} more places")
     if found.rebuilt:
-        say("the indexes were built again from the records of the runs")
+        echo("rebuilt the indexes from the records of the runs")
     for note in found.notes[:SHOWN]:
-        say(f"problem: {note}")
+        echo(f"problem: {note}")
     if len(found.notes) > SHOWN:
-        say(f"problems: {len(found.notes) - SHOWN} more")
-    return exit_status.OK
+        echo(f"problems: {len(found.notes) - SHOWN} more")

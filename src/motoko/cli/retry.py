@@ -1,17 +1,17 @@
-"""Send runs that ended badly back to CREATED, so that a launcher tries them again.
+"""Send failed runs back to CREATED, so that a launcher executes them again.
 
-With --changed: ended runs of any outcome whose scripts have changed since they were made.
+With --changed: all runs in a terminal state whose scripts have changed since their creation.
 """
 
 from __future__ import annotations
 
-from motoko.cli.output import say
+from motoko.cli.output import count_runs, echo
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     import argparse
 
-HELP = "try badly ended runs again"
+HELP = "execute failed runs again"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,20 +20,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     add_options(parser)
     parser.add_argument(
-        "--changed", action="store_true", help="runs made with scripts that have changed since"
+        "--changed", action="store_true", help="select runs whose scripts have changed since"
     )
 
 
-def execute(args: argparse.Namespace) -> int:
-    """Send the runs back, naming each."""
-    from motoko.cli import exit_status
-    from motoko.cli.selection_arguments import chosen, count, working
+def execute(args: argparse.Namespace) -> None:
+    """Send the runs back, and report each."""
+    from motoko.cli.selection_arguments import open_for_selection, selection_of
     from motoko.operations import bulk_edit
 
-    with working(args) as workflow:
-        find = bulk_edit.outdated if args.changed else bulk_edit.failed_runs
-        keys = bulk_edit.retry(workflow, find(workflow, **chosen(args)), "motoko retry")
+    with open_for_selection(args) as workflow:
+        find = bulk_edit.outdated_runs if args.changed else bulk_edit.failed_runs
+        keys = bulk_edit.retry(workflow, find(workflow, selection_of(args)), "motoko retry")
     for key in keys:
-        say(f"{key} is CREATED again")
-    say(f"{count(len(keys))} to be tried again; `motoko run` or a launcher executes them")
-    return exit_status.OK
+        echo(f"{key} is CREATED again")
+    echo(f"{count_runs(len(keys))} to retry; `motoko run` or a launcher executes them")

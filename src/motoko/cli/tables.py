@@ -1,4 +1,4 @@
-"""Tables for people. Names, states and values are text: nothing in them is markup."""
+"""Tables for the terminal. Names, states and values are plain text, never markup."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from motoko.storage.leases import LauncherRegistration
 
 ROWS: Final = 20
-NAMED: Final = 6  # of a number of runs
+NAMED: Final = 6  # runs in a list
 CELL: Final = 48  # characters of one value
 REASON: Final = 500  # characters of a reason
-UNLIMITED: Final = 100_000  # columns, where the output is read by a program
+UNLIMITED: Final = 100_000  # columns of an output that is not a terminal
 LIFECYCLE: Final = tuple(state.value for state in Lifecycle)
 
 
 class _Console(Console):
-    """Prints no control character but its own."""
+    """Prints no control characters but its own."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render as usual, with escapes for what is not safe to print."""
+        """Render as usual, and escape text that is not safe to print."""
         for segment in super().render(renderable, options):
             text = segment.text
             if segment.control or text.isprintable() or text == "\n":
@@ -52,17 +52,17 @@ class _Console(Console):
                 yield Segment(safe, segment.style)
 
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # as every other writer does; the entry point deals with it
+        raise BrokenPipeError  # as other writers do; the entry point handles it
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console; where nobody watches, lines are as long as they need to be."""
+    """Return a console; without a terminal it does not limit the line length."""
     tty = (sys.stderr if stderr else sys.stdout).isatty()
     return _Console(stderr=stderr, markup=False, highlight=False, width=None if tty else UNLIMITED)
 
 
 def safe_text(text: str, style: str = "") -> Text:
-    """Return a text of unknown origin, made safe before its width is measured."""
+    """Return a text made safe for the terminal before its width is measured."""
     return Text(printable(text), style)
 
 
@@ -75,7 +75,7 @@ def state_text(state: str) -> Text:
 
 
 def value_text(value: Any) -> str:
-    """Return a value on one line, shortened where it is long."""
+    """Return a value on one line, shortened if necessary."""
     if isinstance(value, float):
         text = f"{value:.10g}"
     elif isinstance(value, str) and value.isprintable():
@@ -86,7 +86,7 @@ def value_text(value: Any) -> str:
 
 
 def names_text(names: Iterable[object]) -> str:
-    """Return the first of these names, and how many there are where that is not all."""
+    """Return the first of these names, and their number if some are left out."""
     shown = [str(name) for name in names]
     more = f", ... ({len(shown)} runs)" if len(shown) > NAMED else ""
     return ", ".join(shown[:NAMED]) + more
@@ -99,7 +99,7 @@ def ordered_states(states: Iterable[str]) -> list[str]:
 
 
 def counts_line(counts: Counts) -> str:
-    """Return the counts by state of all studies that have runs, on one line."""
+    """Return the counts by state of every study with runs, on one line."""
     parts = []
     for study, states in counts.items():
         if states:
@@ -109,10 +109,7 @@ def counts_line(counts: Counts) -> str:
 
 
 def others_text(others: Mapping[str, int]) -> str:
-    """Return what to say of runs of other run names that have not ended; empty if there are none.
-
-    They may be executed first: a launcher serves all run names.
-    """
+    """Return a note about the unfinished runs of other run names, which may run first."""
     number = sum(others.values())
     if not number:
         return ""
@@ -122,7 +119,7 @@ def others_text(others: Mapping[str, int]) -> str:
 
 
 def unserved_text(unserved: Mapping[str, int]) -> str:
-    """Return what to say of runs that no launcher takes; empty if there are none."""
+    """Return a note about runs that no launcher serves."""
     return "; ".join(
         f"{number} {'run waits' if number == 1 else 'runs wait'}: {reason}"
         for reason, number in sorted(unserved.items())
@@ -130,7 +127,7 @@ def unserved_text(unserved: Mapping[str, int]) -> str:
 
 
 def counts_table(counts: Mapping[str, Mapping[str, int]], first: str) -> Table:
-    """Return a table of the numbers of runs, a row for each key and a column for each state."""
+    """Return a table of run numbers, with a row for each key and a column for each state."""
     table = _table(safe_text(first))
     states = ordered_states(state for of_one in counts.values() for state in of_one)
     for state in states:
@@ -146,9 +143,9 @@ def runs_table(
     run_names: bool = False,
     reasons: Mapping[int, str] | None = None,
 ) -> Table:
-    """Return a table of runs of one study: job values, state, fields.
+    """Return a table of the runs of one study: job values, state, fields, reason.
 
-    Why runs wait or ended badly comes last: by id in ``reasons``, otherwise what each run says.
+    ``reasons`` maps ids to reasons; by default the runs' own reasons are shown.
     """
     job = list(dict.fromkeys(name for record in records for name in record.job))
     fields = list(dict.fromkeys(name for record in records for name in record.fields))
@@ -191,7 +188,7 @@ def _table(first: Text) -> Table:
 def print_runs(
     records: Sequence[RunRecord], *, run_names: bool = False, to: Console | None = None
 ) -> None:
-    """Print a table for each study that the runs are of."""
+    """Print a table of the runs of each study."""
     out = console() if to is None else to
     by_study: dict[str, list[RunRecord]] = {}
     for record in records:
@@ -203,7 +200,7 @@ def print_runs(
 def print_summary(
     run_name: str, counts: Counts, runs: Mapping[str, Sequence[RunRecord]], rows: int = ROWS
 ) -> None:
-    """Print what became of a run name: counts by state, and the first runs of each study."""
+    """Print the results of a run name: counts by state, and the first runs of each study."""
     out = console()
     out.print(safe_text(f"run name {run_name}"))
     out.print(counts_table(counts, "study"))
@@ -221,7 +218,7 @@ def print_remarks(
     remarks: Mapping[str, Mapping[str, Sequence[int]]],
     to: Console | None = None,
 ) -> None:
-    """Print what is to be said of FINISHED runs, by study, and which runs these are."""
+    """Print remarks about FINISHED runs, with the names of these runs."""
     out = console() if to is None else to
     for study, of_study in remarks.items():
         for what, run_ids in of_study.items():
@@ -230,12 +227,12 @@ def print_remarks(
 
 
 def print_overview(overview: Overview, *, runs: bool) -> None:
-    """Print who works for a workflow, and its runs."""
+    """Print the processes of a workflow, and its runs."""
     out = console()
     out.print(safe_text(f"workflow      {overview.directory}"))
     out.print(safe_text(f"server        {_server(overview.server)}"))
-    _print_workers(out, "launcher", _launchers(overview))
-    _print_workers(out, "orchestrator", _orchestrators(overview))
+    _print_processes(out, "launcher", _launchers(overview))
+    _print_processes(out, "orchestrator", _orchestrators(overview))
     if overview.cut is not None:
         out.print(safe_text(f"cut off       {_moment(overview.cut.at)}: {overview.cut}"))
     if overview.removals:
@@ -244,7 +241,7 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
     for firing in overview.unregistered:
         out.print(safe_text(f"open firing   {_unregistered(firing)}"))
     if not overview.database:
-        out.print(safe_text("There is no database yet: motoko create, or motoko run."))
+        out.print(safe_text("No database exists yet. Create it: motoko create, or motoko run."))
     for study in overview.studies:
         _print_study(out, study, runs=runs)
 
@@ -272,8 +269,8 @@ def _moment(at: float) -> str:
 
 def _server(pid: int | None) -> str:
     if pid is None:
-        return "does not run"
-    return f"process {pid}" if pid else "runs, but nothing says as which process"
+        return "not running"
+    return f"process {pid}" if pid else "running, but its process is unknown"
 
 
 def _launchers(overview: Overview) -> list[str]:
@@ -281,10 +278,12 @@ def _launchers(overview: Overview) -> list[str]:
     for found in overview.launchers:
         lines.append(_launcher(found))
         if names := overview.environments.get(found.name):
-            lines.append(f"  it has another environment than this command: {join_names(names)}")
+            lines.append(
+                f"  its environment differs from that of this command: {join_names(names)}"
+            )
             lines.append(f"  {RESTART_HINT}")
         if problem := overview.problems.get(found.name):
-            lines.append(f"  it works by a former configuration: {problem}")
+            lines.append(f"  it uses an earlier configuration: {problem}")
     return lines
 
 
@@ -293,8 +292,8 @@ def _launcher(found: LauncherRegistration) -> str:
     return f"{found}, for runs of {', '.join(found.machines)}" if elsewhere else str(found)
 
 
-def _print_workers(out: Console, what: str, lines: Sequence[str]) -> None:
-    for line in lines or ["none runs"]:
+def _print_processes(out: Console, what: str, lines: Sequence[str]) -> None:
+    for line in lines or ["not running"]:
         out.print(safe_text(f"{what:<13} {line}"))
 
 
@@ -309,7 +308,7 @@ def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
         out.print(safe_text(f"{what}: {format_changes(study.changed)}"))
     for run_name, ids in study.outdated.items():
         named = names_text(RunKey(study.name, run_id) for run_id in ids)
-        what = "made with other scripts than today's (motoko retry --changed)"
+        what = "made with scripts that have changed since (motoko retry --changed)"
         out.print(safe_text(f"{run_name}: {what}: {named}"))
     for run_name, remarks in study.remarks.items():
         print_remarks(run_name, {study.name: remarks}, to=out)

@@ -1,24 +1,25 @@
-"""Finding the workflow that a command is about, and the options of its orchestrator."""
+"""The workflow that a command works on, and the options of its orchestrator."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motoko.cli.output import say
+from motoko.cli.output import echo
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from motoko.api.workflow import Workflow
     from motoko.errors import OrchestratorLoadError
     from motoko.server.state_dir import StateDir
+    from motoko.storage.store import WorkflowStore
 
 
 def workflow_file(directory: str | None) -> Path:
-    """Return the ``motoko.yaml`` of a directory, or the one found from here upwards."""
+    """Return the ``motoko.yaml`` of a directory, or the nearest one from here upwards."""
     from motoko.config import WORKFLOW_FILE, find_workflow, misnamed_hint
     from motoko.errors import NotAWorkflowError
 
@@ -26,10 +27,10 @@ def workflow_file(directory: str | None) -> Path:
         return find_workflow(Path.cwd())
     file = Path(directory) / WORKFLOW_FILE
     if not file.is_file():
+        hint = misnamed_hint(file.parent, WORKFLOW_FILE)
         raise NotAWorkflowError(
             f"{directory} has no {WORKFLOW_FILE}",
-            hint=misnamed_hint(file.parent, WORKFLOW_FILE)
-            or "Make a workflow there with `motoko init`.",
+            hint=hint or "Create a workflow there with `motoko init`.",
         )
     return file
 
@@ -37,29 +38,54 @@ def workflow_file(directory: str | None) -> Path:
 def open_workflow(
     args: argparse.Namespace, *, look: bool = False, tolerant: bool = False
 ) -> Workflow:
-    """Return the workflow that a command is about; ``look``: never start a server.
+    """Return the workflow; with ``look``, never start a server.
 
-    ``tolerant``: studies may be wrong, which is said.
+    If ``tolerant``, warn about studies with an invalid configuration.
     """
     from motoko.api.workflow import Workflow
 
-    workflow = Workflow(workflow_file(args.workflow_dir), look=look, tolerant=tolerant)
+    workflow = Workflow(
+        workflow_file(args.workflow_dir), look=look, tolerant=tolerant, runtime=args.motoko_runtime
+    )
     for fault in workflow.config.faults.values():
-        say(f"warning: {fault}", file=sys.stderr)
+        echo(f"warning: {fault}", file=sys.stderr)
     return workflow
 
 
 def state_directory(args: argparse.Namespace) -> StateDir:
-    """Return the state directory, without reading what ``motoko.yaml`` says."""
+    """Return the state directory, without reading ``motoko.yaml``."""
     from motoko.server.state_dir import StateDir
 
     return StateDir.of(workflow_file(args.workflow_dir).parent)
 
 
-def add_orchestrator_options(parser: Any, argv: Sequence[str]) -> None:
-    """Have the orchestrator's ``populate_arg_parser`` add its options to the parser.
+def open_store(args: argparse.Namespace) -> WorkflowStore:
+    """Return the store for reading, without reading ``motoko.yaml`` or starting a server."""
+    from motoko.storage.store import WorkflowStore
 
-    The workflow is loaded for that and kept as ``args.motoko_workflow``.
+    return WorkflowStore(state_directory(args), {}, read_only=True, runtime=args.motoko_runtime)
+
+
+def add_execution_options(parser: argparse.ArgumentParser, *, stop_runs: str) -> None:
+    """Add the options of commands that run an orchestrator; ``stop_runs``: when that one acts."""
+    parser.add_argument(
+        "--run_name", "-n", required=True, metavar="N", help="the name of this execution"
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="first send failed runs back to CREATED"
+    )
+    parser.add_argument(
+        "--stop-runs",
+        action="store_true",
+        help=f"stop its runs, too, {stop_runs}; by default they keep running",
+    )
+    parser.extend = add_orchestrator_options  # type: ignore[attr-defined]  # of cli.parser.Parser
+
+
+def add_orchestrator_options(parser: Any, argv: Sequence[str]) -> None:
+    """Add the options that the orchestrator's ``populate_arg_parser`` defines.
+
+    Keep the workflow, which is loaded for this, as ``args.motoko_workflow``.
     """
     from motoko.errors import MotokoError
 
@@ -78,21 +104,20 @@ def add_orchestrator_options(parser: Any, argv: Sequence[str]) -> None:
 
 
 def _load(argv: Sequence[str]) -> tuple[Workflow, Any]:
-    import argparse
+    from motoko.runtime.ports import SYSTEM
 
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     early.add_argument("--workflow", dest="workflow_dir")
+    args = argparse.Namespace(workflow_dir=None, motoko_runtime=SYSTEM)
     try:
-        args, _ = early.parse_known_args(list(argv))
+        early.parse_known_args(list(argv), args)
     except argparse.ArgumentError:
-        args = argparse.Namespace(workflow_dir=None)  # the parser proper will complain
+        args.workflow_dir = None  # the command's own parser reports the error
     workflow = open_workflow(args)
     return workflow, workflow.load_orchestrator_module()
 
 
 def _populate(parser: Any, populate: Any, file: Path, own: set[str]) -> None:
-    import argparse
-
     from motoko.errors import OrchestratorLoadError
     from motoko.orchestrator.actions import location
 
@@ -101,9 +126,9 @@ def _populate(parser: Any, populate: Any, file: Path, own: set[str]) -> None:
         populate(parser)
     except argparse.ArgumentError as error:
         hint = "Motoko has this option itself; choose another name."
-        raise _failed(file, str(error), error, hint=hint) from error
+        raise _load_error(file, str(error), error, hint=hint) from error
     except Exception as error:
-        raise _failed(file, f"{type(error).__name__}: {error}", error) from error
+        raise _load_error(file, f"{type(error).__name__}: {error}", error) from error
     taken = {action.dest for action in parser._actions[known:]} & own  # noqa: SLF001
     if taken:
         raise OrchestratorLoadError(
@@ -112,10 +137,10 @@ def _populate(parser: Any, populate: Any, file: Path, own: set[str]) -> None:
         )
 
 
-def _failed(
+def _load_error(
     file: Path, what: str, error: Exception, *, hint: str | None = None
 ) -> OrchestratorLoadError:
-    """Return the error for options that could not be added, with the line that tried to."""
+    """Return the error for options that could not be added, with the line that raised it."""
     from motoko.errors import OrchestratorLoadError
     from motoko.orchestrator.loading import locate_line
 
@@ -125,7 +150,7 @@ def _failed(
 
 
 def orchestrator_params(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the parsed options that are the orchestrator's own."""
+    """Return the parsed options of the orchestrator."""
     return {
         name: value
         for name, value in vars(args).items()

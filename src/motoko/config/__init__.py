@@ -5,15 +5,17 @@ Every error is a ConfigError that names the file, the line and the nearest valid
 
 from __future__ import annotations
 
-from motoko.config.discover import WORKFLOW_FILE, find_workflow, misnamed_hint
 from motoko.config.option_models import GivenOptions
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
 from motoko.config.workflow_file import (
     RESERVED_TASK_NAMES,
+    WORKFLOW_FILE,
     QueueLimits,
     TaskManagerSettings,
     WorkflowSettings,
+    find_workflow,
     load_workflow,
+    misnamed_hint,
 )
 
 __all__ = [

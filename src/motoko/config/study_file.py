@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from os.path import exists, isdir, isfile  # Path.is_file raises where a name is too long
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -15,8 +17,8 @@ from motoko.config.validation import (
     InvalidValue,
     check_name,
     mapping,
+    mistakes,
     number_hint,
-    problems,
     text,
     validate,
     whole_number,
@@ -26,20 +28,22 @@ from motoko.core.records import RUN_COLUMNS
 from motoko.core.run_options import STORED_OPTIONS
 from motoko.core.values import TYPE_NAMES, coerce, to_plain
 from motoko.errors import ConfigError, ParameterError, suggestion
+from motoko.worker.regular import open_regular
 from motoko.worker.validation import RESERVED_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 STUDY_FILE: Final = "bd.yaml"
+PIECE: Final = 1 << 20  # bytes read at once
 MAX_STUDY: Final = 100  # bytes; run directories are BD-<study>-runs
 _SAFE_NAME: Final = re.compile(r"[\w-][\w.-]*")
 DEFAULT_SCRIPT: Final = "launch.sh"
 DEFAULT_CONFIG_FILE: Final = "doIt.py"
 
-# Attributes of a job, here and in its script, and what create_task takes beside job parameters. A
-# test holds them together. Then the columns of runs, which constraints name without `runs.`;
-# resources may be declared, as BlackDynamite's files do.
+# Attributes of a job (here and in its script) and other arguments of create_task; a test compares
+# them. Then the columns of runs, which constraints name without `runs.`. Run options may be
+# declared, as BlackDynamite's files do.
 RESERVED_JOB_PARAMETERS: Final = frozenset({
     "id", "study", "keys", "values", "items", "get",
     "self", "run_params", "commit", "replicate", "fail_fast",
@@ -51,17 +55,17 @@ def _types(value: Any, info: ValidationInfo) -> dict[str, str]:
     """Validate a mapping from names to type names."""
     section = mapping(value, info)
     if info.field_name == "job":
-        what, taken = "job parameter", RESERVED_JOB_PARAMETERS
+        what, reserved = "job parameter", RESERVED_JOB_PARAMETERS
     else:
-        what, taken = "run field", RESERVED_FIELDS - set(STORED_OPTIONS)
+        what, reserved = "run field", RESERVED_FIELDS - set(STORED_OPTIONS)
     variables: dict[str, str] = {}
     for name, type_name in section.items():
-        check_name(name, f"a {what}", taken)
-        twin = variables.setdefault(name.upper(), name)
-        if twin != name:
-            # Scripts get them as environment variables in capitals: one would have the other's.
+        check_name(name, f"a {what}", reserved)
+        other = variables.setdefault(name.upper(), name)
+        if other != name:
+            # Both would be the same environment variable of scripts, in capitals.
             raise InvalidValue(
-                f"{what}s {twin!r} and {name!r} differ only in capitals",
+                f"{what}s {other!r} and {name!r} differ only in capitals",
                 (name,),
                 "Give one of them another name.",
             )
@@ -76,7 +80,7 @@ def _types(value: Any, info: ValidationInfo) -> dict[str, str]:
 
 
 def _run_types(value: Any, info: ValidationInfo) -> dict[str, str]:
-    # Resources may be declared, as BlackDynamite's files do, but Motoko knows them already.
+    # Declared run options need no column: every run has them.
     types = _types(value, info)
     return {name: type_name for name, type_name in types.items() if name not in STORED_OPTIONS}
 
@@ -84,7 +88,7 @@ def _run_types(value: Any, info: ValidationInfo) -> dict[str, str]:
 def _job_space(value: Any, info: ValidationInfo) -> dict[str, Any]:
     section = mapping(value, info)
     types: dict[str, str] | None = info.data.get("job")
-    if types is None:  # `job` has a problem of its own, which comes first
+    if types is None:  # `job` is invalid and reported first
         return section
     for name, given in section.items():
         if name not in types:
@@ -109,22 +113,16 @@ def _run_params(value: Any, info: ValidationInfo) -> dict[str, Any]:
     return {name: _run_value(name, given, types) for name, given in section.items()}
 
 
-def _looks_like_resource(name: str) -> bool:
-    from difflib import get_close_matches
-
-    return bool(get_close_matches(name, STORED_OPTIONS, cutoff=0.85))
-
-
 def _run_value(name: str, given: Any, types: dict[str, str]) -> Any:
     what = f"run_params.{name}"
     if name in STORED_OPTIONS:
-        return _resource(name, given)
+        return _run_option(name, given)
     if name in types:
         _fit(given, types[name], what, (name,))
         return given
     check_name(name, "a run field", RESERVED_FIELDS)
-    # Without declared fields any field may be given, but hardly one that looks like a resource.
-    if types or _looks_like_resource(name):
+    # Without declarations any field is valid, except one that looks like a misspelt run option.
+    if types or get_close_matches(name, STORED_OPTIONS, cutoff=0.85):
         raise InvalidValue(
             f"run_params names {name!r}, which is not a run field",
             (name,),
@@ -136,13 +134,13 @@ def _run_value(name: str, given: Any, types: dict[str, str]) -> Any:
         raise InvalidValue(error.message, (name,), error.hint) from None
 
 
-def _resource(name: str, given: Any) -> Any:
+def _run_option(name: str, given: Any) -> Any:
     if given is None:
         raise InvalidValue(f"run_params.{name} has no value", (name,))
     try:
         value = getattr(GivenOptions.model_validate({name: given}), name)
     except ValidationError as error:
-        message, path, hint = problems(error)[0]
+        message, path, hint = mistakes(error)[0]
         raise InvalidValue(f"run_params.{message}", path, hint) from None
     return list(value) if isinstance(value, tuple) else value
 
@@ -165,7 +163,7 @@ def _inner_path(value: str, what: str, path: tuple[str | int, ...] = ()) -> str:
         raise InvalidValue(
             f"{what} must name a file in the study's directory, not {value!r}",
             path,
-            "Copy the file there, or make a link to it.",
+            "Copy or link the file to the study's directory.",
         )
     return str(file)
 
@@ -215,12 +213,12 @@ class StudyFile(GivenOptions):
 
 @dataclass(frozen=True, slots=True)
 class StudyConfig:
-    """A study: what its ``bd.yaml`` says, and where it is.
+    """A study: the contents of its ``bd.yaml`` and its place.
 
-    ``name`` is the task manager's and the directory's, ``study`` the label that ``bd.yaml`` gives
-    (the name by default); ``path`` is that of ``bd.yaml``. ``run`` holds declared fields only, no
-    resources. ``exec_file`` and ``config_files`` are relative to ``directory`` and exist. Values
-    in ``job_space`` fit their types but are not converted yet.
+    ``name`` is that of task manager and directory, ``study`` the label in ``bd.yaml`` (by default
+    the name), ``path`` that of ``bd.yaml``. ``run`` holds declared fields without run options.
+    ``exec_file`` and ``config_files`` exist, relative to ``directory``. Values in ``job_space``
+    fit their types but are not converted.
     """
 
     name: str
@@ -241,21 +239,19 @@ class StudyConfig:
     def of(
         cls, written: StudyFile, name: str, directory: Path, config_files: Iterable[str]
     ) -> StudyConfig:
-        """Return what the ``bd.yaml`` in the absolute path ``directory`` means."""
+        """Return the study of the ``bd.yaml`` in the absolute path ``directory``."""
+        same = (
+            "job", "run", "job_space", "run_params", "exec_file", "require_fields",
+            "max_concurrent",
+        )  # fmt: skip
         return cls(
             name=name,
             study=written.study or name,
             path=directory / STUDY_FILE,
             directory=directory,
-            job=written.job,
-            run=written.run,
-            job_space=written.job_space,
-            run_params=written.run_params,
-            exec_file=written.exec_file,
             config_files=tuple(config_files),
-            require_fields=written.require_fields,
-            max_concurrent=written.max_concurrent,
             options=GivenOptions(**written.given()),
+            **{field: getattr(written, field) for field in same},
         )
 
     @classmethod
@@ -263,9 +259,27 @@ class StudyConfig:
         """Return a stand-in, without declarations, for a study with an unreadable ``bd.yaml``."""
         return cls.of(StudyFile(), directory.name, directory, ())
 
+    def scripts_digest(self) -> str:
+        """Return a digest of the names and contents of the files copied into run directories."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name in sorted({self.exec_file, *self.config_files}):
+            path = self.directory / name
+            digest.update(name.encode() + b"\0")
+            try:
+                if isfile(path):
+                    with open_regular(path) as file:
+                        while piece := file.read(PIECE):
+                            digest.update(piece)
+            except OSError as error:
+                raise ConfigError(
+                    f"{path} cannot be read: {error.strerror}", hint="Each run gets a copy of it."
+                ) from error
+            digest.update(b"\0")
+        return digest.hexdigest()
+
 
 def load_study(directory: Path, *, files: bool = True) -> StudyConfig:
-    """Read the study in ``directory``; ConfigError names file and line of what is wrong there.
+    """Read the study in ``directory``; ConfigError names file and line of a mistake.
 
     Without ``files`` its scripts need not exist.
     """
@@ -287,7 +301,7 @@ def load_study(directory: Path, *, files: bool = True) -> StudyConfig:
 def _check_files(written: StudyFile, directory: Path, document: Document) -> None:
     if not isfile(directory / written.exec_file):
         raise document.error(
-            f"the script {directory / written.exec_file} {_instead(directory / written.exec_file)}",
+            f"the script {directory / written.exec_file} {_fault(directory / written.exec_file)}",
             ("exec_file",),
             hint="Write it, or name another one with exec_file.",
         )
@@ -297,13 +311,13 @@ def _check_files(written: StudyFile, directory: Path, document: Document) -> Non
             if isdir(directory / name):
                 hint = f"Only files are copied: name each file in it, as {name}/FILE."
             raise document.error(
-                f"the file {directory / name} {_instead(directory / name)}",
+                f"the file {directory / name} {_fault(directory / name)}",
                 ("config_files", index),
                 hint=hint,
             )
 
 
-def _instead(path: Path) -> str:
+def _fault(path: Path) -> str:
     if isdir(path):
         return "is a directory"
     return "is no regular file" if exists(path) else "does not exist"

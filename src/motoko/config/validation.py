@@ -1,4 +1,4 @@
-"""What the models of both files share: known keys, checked values, errors in Motoko's words."""
+"""Validation shared by the models of both files: known keys, checked values, clear errors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 
-from motoko.errors import ConfigError, suggestion
+from motoko.errors import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from pydantic_core import ErrorDetails
 
     from motoko.config.yaml_document import Document, KeyPath
 
@@ -20,7 +22,7 @@ OPERATORS: Final = frozenset({"and", "or", "not", "in"})
 
 
 class InvalidValue(ValueError):
-    """A validator's complaint: a whole sentence, and where it is, seen from the validated value."""
+    """An invalid value: a sentence, and its path from the validated value."""
 
     def __init__(self, message: str, path: KeyPath = (), hint: str | None = None) -> None:
         super().__init__(message)
@@ -30,7 +32,7 @@ class InvalidValue(ValueError):
 
 
 class ConfigModel(BaseModel):
-    """A mapping with known keys. A key without a value counts as not given."""
+    """A mapping with known keys. A key without a value is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -50,33 +52,28 @@ Model = TypeVar("Model", bound=ConfigModel)
 
 
 def validate(model: type[Model], document: Document) -> Model:
-    """Return ``document`` as a ``model``; its first problem is raised as a ConfigError."""
+    """Return ``document`` as a ``model``, or raise a ConfigError about its first mistake."""
     try:
         return model.model_validate(document.value)
     except ValidationError as error:
-        message, path, hint = min(problems(error), key=lambda found: document.line(found[1]))
+        message, path, hint = min(mistakes(error), key=lambda found: document.line(found[1]))
         raise document.error(message, path, hint=hint) from None
 
 
-def problems(error: ValidationError) -> list[tuple[str, KeyPath, str | None]]:
-    """Return message, place and hint of everything that is wrong, in Motoko's words."""
-    return [
-        _in_words(detail["type"], detail["loc"], detail.get("ctx", {}), detail["input"])
-        for detail in error.errors(include_url=False)
-    ]
+def mistakes(error: ValidationError) -> list[tuple[str, KeyPath, str | None]]:
+    """Return message, path and hint of every mistake."""
+    return [_mistake(detail) for detail in error.errors(include_url=False)]
 
 
-def _in_words(
-    kind: str, place: KeyPath, context: dict[str, Any], value: object
-) -> tuple[str, KeyPath, str | None]:
-    problem = context.get("error")
+def _mistake(detail: ErrorDetails) -> tuple[str, KeyPath, str | None]:
+    path, problem = detail["loc"], detail.get("ctx", {}).get("error")
     if isinstance(problem, InvalidValue):
-        return problem.message, (*place, *problem.path), problem.hint
-    key = ".".join(str(step) for step in place)
-    if kind == "missing":
-        return f"the key {key!r} is missing or has no value", place, None
-    hint = "Write true or false." if kind == "bool_type" else None
-    return f"{key} cannot be {value!r}", place, hint
+        return problem.message, (*path, *problem.path), problem.hint
+    key = ".".join(str(step) for step in path)
+    if detail["type"] == "missing":
+        return f"the key {key!r} is missing or has no value", path, None
+    hint = "Write true or false." if detail["type"] == "bool_type" else None
+    return f"{key} cannot be {detail['input']!r}", path, hint
 
 
 def whole_number(minimum: int) -> Callable[[Any, ValidationInfo], int]:
@@ -94,9 +91,9 @@ def whole_number(minimum: int) -> Callable[[Any, ValidationInfo], int]:
 
 
 def number_hint(text: str, type_name: str) -> str:
-    """Return how a number is written that somebody wrote otherwise."""
+    """Return a hint on the notation of a number."""
     if ":" in text:
-        return "A time is no number: write seconds, or declare the parameter as str."
+        return "A time is not a number: write seconds, or declare the parameter as str."
     digits = text.lstrip("+-")
     if digits.lower() in ("inf", "infinity") and type_name == "float":
         return "Write .inf."
@@ -108,7 +105,7 @@ def number_hint(text: str, type_name: str) -> str:
 
 
 def text(value: Any, info: ValidationInfo) -> str:
-    """Validate printable text that is not empty."""
+    """Validate non-empty printable text."""
     if not isinstance(value, str):
         raise InvalidValue(
             f"{info.field_name} must be text, not {value!r}", hint="Put it in quotes if it is text."
@@ -128,20 +125,20 @@ def mapping(value: Any, info: ValidationInfo) -> dict[str, Any]:
     return value
 
 
-def check_name(name: str, what: str, taken: Iterable[str]) -> None:
-    """Raise Problem unless ``name`` can be written as an attribute and is not in ``taken``.
+def check_name(name: str, what: str, reserved: Iterable[str]) -> None:
+    """Raise InvalidValue unless ``name`` is a valid attribute and not ``reserved``.
 
-    ``what`` says what would have the name, with its article.
+    ``what`` describes the named object, with its article.
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise InvalidValue(
             f"{name!r} cannot be the name of {what}",
             (name,),
-            "Use letters, digits and underscores, a letter first, and no word of Python's own.",
+            "Use letters, digits and underscores, a letter first, and no keyword of Python.",
         )
     seen = unicodedata.normalize("NFKC", name)
     if seen != name:
-        # Python normalises identifiers: the attribute would be looked up by the other spelling.
+        # Python normalises identifiers: attribute access would use the other spelling.
         codes = " ".join(f"U+{ord(character):04X}" for character in seen)
         raise InvalidValue(
             f"{name!r} cannot be the name of {what}: Python reads it as {seen!r}",
@@ -150,19 +147,13 @@ def check_name(name: str, what: str, taken: Iterable[str]) -> None:
         )
     if name.lower() in OPERATORS:
         raise InvalidValue(
-            f"{name!r} cannot be the name of {what}: constraints have the word {name.lower()!r}",
+            f"{name!r} cannot be the name of {what}: constraints use {name.lower()!r} as operator",
             (name,),
             f"Choose another name, such as {name}_.",
         )
-    if name in taken:
+    if name in reserved:
         raise InvalidValue(
-            f"{name!r} cannot be the name of {what}: the name is taken by Motoko",
+            f"{name!r} cannot be the name of {what}: Motoko reserves the name",
             (name,),
             f"Choose another name, such as {name}_.",
         )
-
-
-def rejected(error: ValidationError) -> ConfigError:
-    """Return the first problem of a value that comes from no file."""
-    message, _, hint = problems(error)[0]
-    return ConfigError(message, hint=hint)

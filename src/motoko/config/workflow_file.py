@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import dataclass, field
-from os.path import exists, isdir  # Path.is_dir raises where a name is too long
+from os.path import exists, isdir, isfile  # Path.is_dir raises if a name is too long
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
-from motoko.config.discover import WORKFLOW_FILE, misnamed_hint
 from motoko.config.option_models import GivenOptions, duration, duration_or_off
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
 from motoko.config.validation import (
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-# Attributes of Workflow: a task manager of such a name could not be reached as workflow.<name>.
+WORKFLOW_FILE: Final = "motoko.yaml"
+# Attributes of Workflow, which would hide a task manager of the same name.
 RESERVED_TASK_NAMES: Final = frozenset({
     "finished", "task_managers", "aliases", "orchestrator_script", "orchestrator_function",
     "actions", "run_name", "vars", "run_vars", "create", "start_launcher_daemons",
@@ -59,7 +59,7 @@ def _task_managers(value: Any, info: ValidationInfo) -> dict[str, Any]:
 def _aliases(value: Any, info: ValidationInfo) -> dict[str, str]:
     section = mapping(value, info)
     managers: dict[str, Any] | None = info.data.get("task_managers")
-    if managers is None:  # `task_managers` has a problem of its own, which comes first
+    if managers is None:  # `task_managers` is invalid and reported first
         return section
     for name, target in section.items():
         check_name(name, "an alias", RESERVED_TASK_NAMES)
@@ -97,8 +97,8 @@ def _orchestrator(value: Any, info: ValidationInfo) -> str:
 
 def _no_host(value: Any, info: ValidationInfo) -> None:
     raise InvalidValue(
-        f"remote studies are not there yet: host cannot be {value!r}",
-        hint="Remove `host:`; the study then runs on this machine.",
+        f"remote studies are not supported yet: host cannot be {value!r}",
+        hint="Remove `host:` to run the study on this machine.",
     )
 
 
@@ -110,7 +110,7 @@ class TaskManagerSettings(GivenOptions):
 
 
 class WorkflowFile(GivenOptions):
-    """``motoko.yaml`` as it is written. Times are in seconds."""
+    """``motoko.yaml`` as written. Times are in seconds."""
 
     task_managers: Annotated[dict[str, TaskManagerSettings], BeforeValidator(_task_managers)]
     aliases: Annotated[dict[str, str], BeforeValidator(_aliases)] = Field(default_factory=dict)
@@ -126,10 +126,10 @@ class WorkflowFile(GivenOptions):
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How a batch scheduler is used.
+    """Limits for the use of a batch scheduler.
 
-    At most ``max_queued`` runs waiting and running there, ``array_size`` runs in one submission,
-    ``submit_rate`` submissions a minute; a look at the queue every ``poll`` seconds at the latest.
+    ``max_queued`` runs are pending or running there, a submission has ``array_size`` runs,
+    ``submit_rate`` is per minute, and ``poll`` is the longest time between polls of the queue.
     """
 
     max_queued: int = 1000
@@ -140,14 +140,12 @@ class QueueLimits:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowSettings:
-    """A workflow's configuration.
+    """A workflow's configuration. Times are in seconds.
 
-    ``path`` is the absolute path of the file, ``orchestrator_line`` the line of it that names the
-    orchestrator; ``defaults`` are the options for runs given at its top level. ``max_concurrent``
-    None stands for the machine's cores; ``safety_poll`` is infinite where it is off. ``studies``
-    (by task manager) is empty if they were not asked for. ``faults``: what is wrong with a study,
-    where that was tolerated; one whose ``bd.yaml`` is wrong is not among ``studies``. Times are in
-    seconds.
+    ``path`` is the absolute path of the file, ``orchestrator_line`` the line that names the
+    orchestrator, ``defaults`` the run options at top level. ``max_concurrent`` None stands for the
+    machine's cores; ``safety_poll`` is infinite if off. ``studies`` and tolerated ``faults`` are by
+    task manager; a study with an invalid ``bd.yaml`` is missing from ``studies``.
     """
 
     path: Path
@@ -185,7 +183,7 @@ class WorkflowSettings:
         return merged.merged(self.studies[name].options) if name in self.studies else merged
 
     def max_concurrent_of(self, name: str) -> int | None:
-        """Return how many runs of a study may run at a time; None if it has no limit of its own."""
+        """Return the limit of a study's concurrent runs, None without one."""
         study = self.studies.get(name)
         if study is not None and study.max_concurrent is not None:
             return study.max_concurrent
@@ -195,10 +193,8 @@ class WorkflowSettings:
 def load_workflow(file: Path, *, studies: bool = True, tolerant: bool = False) -> WorkflowSettings:
     """Read the ``motoko.yaml`` at ``file`` (or in the directory ``file``) and its studies.
 
-    ``tolerant``: collect the errors of studies in ``faults`` instead of raising them.
-
-    Raises ConfigError with file and line for the first thing that is wrong, NotAWorkflowError if
-    there is no such file. Paths in messages start as ``file`` was given.
+    ``tolerant`` collects the errors of studies in ``faults``. Raises ConfigError with file and line
+    for the first mistake, NotAWorkflowError without a file. Messages show paths as given.
     """
     if isdir(file):
         file = file / WORKFLOW_FILE
@@ -208,22 +204,21 @@ def load_workflow(file: Path, *, studies: bool = True, tolerant: bool = False) -
     faults: dict[str, ConfigError] | None = {} if tolerant else None
     found = dict(_studies(file.parent, names, document, faults))
     directory = file.parent.resolve()
+    same = (
+        "task_managers", "aliases", "orchestrator", "max_concurrent", "poll_interval",
+        "safety_poll",
+    )  # fmt: skip
     return WorkflowSettings(
         path=directory / file.name,
         directory=directory,
-        task_managers=written.task_managers,
-        aliases=written.aliases,
-        orchestrator=written.orchestrator,
         orchestrator_line=document.line(("orchestrator",)),
-        max_concurrent=written.max_concurrent,
         queue=QueueLimits(
             written.max_queued, written.array_size, written.submit_rate, written.queue_poll
         ),
-        poll_interval=written.poll_interval,
-        safety_poll=written.safety_poll,
         defaults=GivenOptions(**written.given()),
         studies=found,
         faults=faults or {},
+        **{name: getattr(written, name) for name in same},
     )
 
 
@@ -232,7 +227,7 @@ def _read(file: Path) -> Document:
         return read_document(file)
     except (FileNotFoundError, NotADirectoryError):
         raise NotAWorkflowError(
-            "there is no such file",
+            "the file does not exist",
             file=str(file),
             hint=misnamed_hint(file.parent, WORKFLOW_FILE)
             or "Name a workflow's directory, or make one with `motoko init`.",
@@ -244,7 +239,7 @@ def _read(file: Path) -> Document:
 def _studies(
     parent: Path, names: Iterable[str], document: Document, faults: dict[str, ConfigError] | None
 ) -> Iterator[tuple[str, StudyConfig]]:
-    """Read the studies; add their errors to ``faults``, or raise the first if that is None."""
+    """Read the studies; collect their errors in ``faults``, or raise the first if it is None."""
     for name in names:
         try:
             yield name, _study(parent / name, document)
@@ -275,5 +270,34 @@ def _study(directory: Path, document: Document) -> StudyConfig:
 
 
 def _siblings(directory: Path) -> str:
-    there = [entry.parent.name for entry in directory.parent.glob(f"*/{STUDY_FILE}")]
-    return suggestion(directory.name, there) if there else "Make the directory."
+    found = [entry.parent.name for entry in directory.parent.glob(f"*/{STUDY_FILE}")]
+    return suggestion(directory.name, found) if found else "Make the directory."
+
+
+def find_workflow(start: Path) -> Path:
+    """Return the absolute path of the ``motoko.yaml`` in ``start`` or the nearest directory above.
+
+    Raises NotAWorkflowError with the searched directory.
+    """
+    first = start.resolve()
+    for directory in (first, *first.parents):
+        file = directory / WORKFLOW_FILE
+        if isfile(file):
+            return file
+    misnamed = (misnamed_hint(directory, WORKFLOW_FILE) for directory in (first, *first.parents))
+    raise NotAWorkflowError(
+        f"no {WORKFLOW_FILE} in {first} or any directory above it",
+        hint=next(filter(None, misnamed), None)
+        or "Go to a workflow's directory, name one with --workflow DIR, or make one with "
+        "`motoko init`.",
+    )
+
+
+def misnamed_hint(directory: Path, name: str) -> str | None:
+    """Return a hint about a misnamed file that was probably meant to be ``name``."""
+    stem = name.removesuffix(".yaml")
+    capital = stem.capitalize()
+    for spelling in (f"{stem}.yml", f"{name}.txt", f"{capital}.yaml", f"{capital}.yml"):
+        if isfile(directory / spelling):
+            return f"Rename {directory / spelling} to {name}."
+    return None

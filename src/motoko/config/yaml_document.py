@@ -1,7 +1,7 @@
-"""YAML read safely, with the line of every key, and keys kept as they are written.
+"""Safe reading of YAML, with the line of every key and keys as written.
 
-Only plain data comes out: mappings, lists, text, numbers, truth values, times (aware, UTC where
-the file names no zone). Anything else is a ConfigError with file and line.
+The result is plain data: mappings, lists, text, numbers, booleans, and times (aware, by default in
+UTC). Other contents raise ConfigError with file and line.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _TEXT_TAGS: Final = (_TAG + "str", _TAG + "value")
 _SCALAR_TAGS: Final = tuple(_TAG + name for name in ("int", "float", "bool", "null", "timestamp"))
 
 
-# YAML 1.1 reads 12:30 as 750, 0123 as 83 and 1e-3 as text; people do not. These are numbers, and
-# what only YAML 1.1 takes for one is text, which is no number to whoever asks for one.
+# YAML 1.1 reads 12:30 as 750, 0123 as 83 and 1e-3 as text; people do not. Numbers are defined here;
+# text that is a number in YAML 1.1 only stays text.
 _INT: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*|0x[0-9a-fA-F]+|0o[0-7]+|0b[01]+)$")
 _FLOAT: Final = re.compile(
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:_[0-9]+)*(?:\.[0-9]*|(?=[eE])))(?:[eE][-+]?[0-9]+)?$"
@@ -55,7 +55,7 @@ for _tag, _pattern in _NUMBERS.items():
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A mapping read from ``file`` (the path as it was given), and where its parts stand."""
+    """A mapping read from ``file`` (the path as given), and the lines of its parts."""
 
     file: str
     value: dict[str, Any]
@@ -73,15 +73,15 @@ class Document:
         return line + 1
 
     def error(self, message: str, path: KeyPath = (), *, hint: str | None = None) -> ConfigError:
-        """Return a ConfigError about what stands at ``path``."""
+        """Return a ConfigError about the value at ``path``."""
         return ConfigError(message, file=self.file, line=self.line(path), hint=hint)
 
 
 def read_document(file: Path) -> Document:
-    """Read the YAML mapping in ``file``; ConfigError if it is not one. OSError passes through."""
+    """Read the YAML mapping in ``file``, or raise ConfigError. OSError passes through."""
     name = str(file)
     with open_regular(file) as opened:
-        data = opened.read(LARGEST + 1) or b""  # None where there is nothing yet
+        data = opened.read(LARGEST + 1) or b""  # None: nothing to read yet
     if len(data) > LARGEST:
         raise ConfigError(f"the file is larger than {LARGEST >> 20} MiB", file=name, line=1)
     text = _decode(data, name)
@@ -132,10 +132,10 @@ def _unparsable(error: yaml.YAMLError, text: str, name: str) -> ConfigError:
 
 
 def _pairs(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
-    """Yield keys and values, those merged in with ``<<`` first."""
+    """Yield keys and values, first those merged with ``<<``."""
     for key, value in node.value:
         if key.tag == _TAG + "merge":
-            for other in reversed(_merged(value)):  # of several, the first one named wins
+            for other in reversed(_merged(value)):  # the first one wins
                 yield from _pairs(other)
     for key, value in node.value:
         if key.tag != _TAG + "merge":
@@ -148,7 +148,7 @@ def _merged(value: yaml.Node) -> list[Any]:
 
 def _child(node: yaml.Node, step: str | int) -> tuple[int, yaml.Node] | None:
     if isinstance(node, yaml.MappingNode):
-        # The last one: what the mapping says itself comes after what it merges in.
+        # The last one: own values follow merged ones.
         for key, value in reversed(list(_pairs(node))):
             if key.value == step:
                 return key.start_mark.line, value
@@ -159,7 +159,7 @@ def _child(node: yaml.Node, step: str | int) -> tuple[int, yaml.Node] | None:
 
 
 class _Builder:
-    """Makes plain data of nodes, refusing what would not be plain."""
+    """Converts nodes to plain data; other nodes are errors."""
 
     def __init__(self, loader: _Loader, file: str) -> None:
         self._loader = loader
@@ -209,7 +209,7 @@ class _Builder:
         for other in _merged(value):
             if not isinstance(other, yaml.MappingNode):
                 raise self._error(other, "only mappings can be merged with `<<`")
-            self.build(other)  # which also finds a mapping that is merged into itself
+            self.build(other)  # finds a mapping that is merged into itself
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         if node.tag in _TEXT_TAGS:
@@ -220,7 +220,7 @@ class _Builder:
             if node.tag in _NUMBERS and not _NUMBERS[node.tag].match(node.value):
                 raise ValueError(node.value)
             value = self._loader.construct_object(node)
-        except (ValueError, LookupError, AttributeError):  # what PyYAML's constructors stumble into
+        except (ValueError, LookupError, AttributeError):  # raised by PyYAML's constructors
             raise self._error(
                 node, f"{node.value!r} is not of type {kind}", "If it is text, put it in quotes."
             ) from None
@@ -231,10 +231,10 @@ class _Builder:
                 "If it is text, put it in quotes.",
             )
         if isinstance(value, datetime):
-            if finer_than_microseconds(node.value):  # which PyYAML cuts off
+            if finer_than_microseconds(node.value):  # PyYAML truncates
                 raise self._error(
                     node,
-                    f"{node.value!r} is no time in whole microseconds",
+                    f"{node.value!r} is not a time in whole microseconds",
                     "Round it; if it is text, put it in quotes.",
                 )
             return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -246,7 +246,7 @@ class _Builder:
         if node.tag not in allowed:
             tag = node.tag.replace(_TAG, "!!", 1)
             raise self._error(
-                node, f"the tag {tag} is not allowed", "Only plain values are read; remove the tag."
+                node, f"the tag {tag} is not allowed", "Remove the tag: only plain values are read."
             )
 
     def _error(self, node: yaml.Node, message: str, hint: str | None = None) -> ConfigError:

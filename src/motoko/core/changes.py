@@ -1,4 +1,4 @@
-"""Instructions: what a session wants done, as plain data that can be applied again."""
+"""Changes: the writes of a session as plain data that can be reapplied after a conflict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CreateRun:
 
 @dataclass(frozen=True, slots=True)
 class EditRun:
-    """Change one run. ``blind``: the later commit wins, nobody is asked to look again."""
+    """Change one run. A ``blind`` edit never conflicts: the later commit wins."""
 
     key: RunKey
     edit: RunEdit
@@ -33,7 +33,7 @@ class EditRun:
 class DeleteRun:
     """Remove a run, its quantities, and its job if no other run has it.
 
-    The same commit notes that the run's directories are still to be removed.
+    The same commit schedules the removal of the run's directories.
     """
 
     key: RunKey
@@ -60,16 +60,16 @@ class SetVariable:
     blind: bool = False
 
 
-# A run and the number of the attempt that failed.
-Failure: TypeAlias = "tuple[RunKey, int]"
+# A run and the number of its failed attempt.
+FailedAttempt: TypeAlias = "tuple[RunKey, int]"
 
 
 @dataclass(frozen=True, slots=True)
 class RecordFiring:
     """Record a firing as open or done, in the commit of its effects.
 
-    ``id`` is (run name, event, key); ``runs`` are the runs that every re-run gets; ``entries`` are
-    added to its journal; ``handled`` are the failures that it has handled when it is done.
+    ``id`` is (run name, event, key), ``runs`` are the trigger's runs for every rerun, ``entries``
+    extend the journal, and ``handled`` are the failures that a done firing has handled.
     """
 
     id: tuple[str, str, str]
@@ -79,7 +79,7 @@ class RecordFiring:
     at: float
     once: bool = False
     entries: Entries = NO_ENTRIES
-    handled: tuple[Failure, ...] = ()
+    handled: tuple[FailedAttempt, ...] = ()
 
 
 Change: TypeAlias = "CreateRun | EditRun | DeleteRun | PushQuantities | SetVariable | RecordFiring"

@@ -1,4 +1,4 @@
-"""Lengths of time as people and Slurm write them, in seconds."""
+"""Durations as people and Slurm write them, in seconds."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _DAYS: Final = re.compile(r"([0-9]+)-([0-9]+)(?::([0-9]{1,2})(?::([0-9]{2}))?)?"
 
 
 def parse_duration(value: object) -> float | None:
-    """Return a length of time in seconds, None if ``value`` is none.
+    """Return a duration in seconds, None if ``value`` is not one.
 
-    Numbers are seconds. Text is ``90``, ``90s``, ``10 min``, ``1h 30min``, ``1h30``, minutes and
-    seconds (``12:30``), hours, minutes and seconds (``01:30:00``), or, as Slurm has it, days,
-    hours, minutes and seconds (``1-12``, ``1-12:30``, ``1-12:00:00``).
+    Numbers are seconds. Text is ``90``, ``90s``, ``10 min``, ``1h 30min``, ``1h30``, ``12:30``
+    (minutes and seconds), ``01:30:00``, or Slurm's ``1-12`` (days and hours), ``1-12:30`` and
+    ``1-12:00:00``.
     """
     if isinstance(value, bool):
         return None

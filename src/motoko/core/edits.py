@@ -17,7 +17,7 @@ from motoko.errors import StateError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REASON: Final = 200  # characters of a reason in the history; the run has all of the last one
+REASON: Final = 200  # characters of a reason in the history; the run keeps the full text
 
 
 class RunEdit(Protocol):
@@ -28,24 +28,22 @@ class RunEdit(Protocol):
         ...
 
     def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return whether what this edit writes differs between the two records."""
+        """Return whether the two records differ in a value that this edit writes."""
         ...
 
 
-def _asked_to_cancel(run: RunRecord) -> str:
-    """Return who asked to cancel an active run, empty if nobody did."""
-    if not run.cancel_requested:
-        return ""
-    return run.reason or "cancelled on request"
+def _cancel_reason(run: RunRecord) -> str:
+    """Return the reason of a cancel request, empty without one."""
+    return (run.reason or "cancelled on request") if run.cancel_requested else ""
 
 
 def _shortened(reason: str) -> str:
-    """Return a reason as a history keeps it: on one line, for a script may give any text."""
+    """Return a reason for the history: one line of bounded length."""
     line = " ".join(reason.split())
     return line if len(line) <= REASON else f"{line[: REASON - 3]}..."
 
 
-def _moved(run: RunRecord, new: Lifecycle, at: float, cause: str, **changes: Any) -> RunRecord:
+def _transition(run: RunRecord, new: Lifecycle, at: float, cause: str, **changes: Any) -> RunRecord:
     check_transition(str(run.key), run.lifecycle, new)
     attempt = changes.get("attempt", run.attempt)
     history = (*run.history, Transition(at, new.value, cause, attempt))
@@ -54,17 +52,17 @@ def _moved(run: RunRecord, new: Lifecycle, at: float, cause: str, **changes: Any
 
 @dataclass(frozen=True, slots=True)
 class SetFields:
-    """Set some of a run's free-form fields; those set to MISSING are removed."""
+    """Set some of a run's free-form fields; MISSING removes a field."""
 
     fields: Mapping[str, Any]
 
     def apply(self, run: RunRecord) -> RunRecord:
-        """Return the record with these fields, the later commit winning field by field."""
+        """Return the record with these fields; the later commit wins, field by field."""
         merged = {**run.fields, **self.fields}
         return replace(run, fields={k: v for k, v in merged.items() if v is not MISSING})
 
     def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return whether one of these fields was changed by somebody else."""
+        """Return whether one of these fields differs."""
         return any(
             not values_equal(seen.fields.get(name, MISSING), fresh.fields.get(name, MISSING))
             for name in self.fields
@@ -73,14 +71,14 @@ class SetFields:
 
 @dataclass(frozen=True, slots=True)
 class SetLabel:
-    """Label a run that has ended; its own outcome as label removes the label."""
+    """Label a run in a terminal state; its own outcome as label removes the label."""
 
     label: str
     at: float
     cause: str
 
     def apply(self, run: RunRecord) -> RunRecord:
-        """Return the labelled record; StateError where the lifecycle forbids it."""
+        """Return the labelled record, or raise StateError if the lifecycle forbids it."""
         label = check_label(self.label)
         if label == Lifecycle.CREATED:
             raise StateError(
@@ -90,44 +88,49 @@ class SetLabel:
         if not run.lifecycle.is_terminal:
             raise StateError(
                 f"run {run.key} is {run.lifecycle} and cannot be labelled {label!r} before it ends",
-                hint="Labels are for runs that have ended; only a run's own script may set one "
-                "earlier.",
+                hint="Only a run's own script may set a label before the run is in a terminal "
+                "state.",
             )
         if label in RESERVED_LABELS and label != run.lifecycle:
             raise StateError(
-                f"run {run.key} ended {run.lifecycle} and cannot be made {label} by a label",
-                hint=f"Outcomes are evidence. Setting {run.lifecycle} removes the label.",
+                f"run {run.key} is {run.lifecycle} and a label cannot make it {label}",
+                hint=f"Only evidence sets outcomes. Setting {run.lifecycle} removes the label.",
             )
         new = None if label == run.lifecycle else label
         if new == run.label:
             return run
-        move = Transition(self.at, label, self.cause, run.attempt)
-        return replace(run, label=new, history=(*run.history, move))
+        entry = Transition(self.at, label, self.cause, run.attempt)
+        return replace(run, label=new, history=(*run.history, entry))
 
     def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return whether the run's state or attempt was changed by somebody else."""
-        return (seen.state, seen.lifecycle, seen.attempt) != (
-            fresh.state,
-            fresh.lifecycle,
-            fresh.attempt,
-        )
+        """Return whether the run's state or attempt differs."""
+        one, other = ((r.state, r.lifecycle, r.attempt) for r in (seen, fresh))
+        return one != other
 
 
-class _ByToken:
-    """An edit that belongs to one attempt: evidence of any other attempt is ignored."""
+@dataclass(frozen=True, slots=True)
+class _AttemptEdit:
+    """An edit of the active attempt with its token; any other run stays unchanged."""
 
-    __slots__ = ()
+    token: str
+
+    def apply(self, run: RunRecord) -> RunRecord:
+        """Return the changed record, the same one unless the attempt is active."""
+        return self._edited(run) if run.token == self.token and run.lifecycle in ACTIVE else run
+
+    def _edited(self, run: RunRecord) -> RunRecord:
+        raise NotImplementedError
 
     def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return False: the attempt's token decides."""
+        """Return False: the token identifies the attempt."""
         return False
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A launcher takes a CREATED run: a new attempt under a new token.
+    """Claim a CREATED run for a launcher: a new attempt with a new token.
 
-    ``scripts`` is the digest of the scripts that the attempt gets.
+    ``scripts`` is the digest of the attempt's scripts.
     """
 
     launcher: str
@@ -136,8 +139,8 @@ class Claim:
     scripts: str = ""
 
     def apply(self, run: RunRecord) -> RunRecord:
-        """Return the SUBMITTED record; StateError unless the run is CREATED."""
-        return _moved(
+        """Return the SUBMITTED record, or raise StateError unless the run is CREATED."""
+        return _transition(
             run, Lifecycle.SUBMITTED, self.at, f"launcher {self.launcher}",
             attempt=run.attempt + 1, token=self.token, launcher=self.launcher, label=None,
             outbox_offset=0, process=None, exit_code=None, reason=None,
@@ -145,60 +148,50 @@ class Claim:
         )  # fmt: skip
 
     def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return whether somebody else claimed or cancelled the run."""
+        """Return whether the run was claimed or cancelled."""
         return (seen.lifecycle, seen.attempt) != (fresh.lifecycle, fresh.attempt)
 
 
 @dataclass(frozen=True, slots=True)
-class MarkStarted(_ByToken):
-    """The attempt runs: evidence from its start file."""
+class MarkStarted(_AttemptEdit):
+    """Record that the attempt has started, as its start file shows."""
 
-    token: str
     at: float
     cause: str
     process: tuple[int, int, str] | tuple[int, int, str, int, str] | None = None
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        """Return the record in START, unchanged if the attempt is another or has moved on."""
-        if run.token != self.token or run.lifecycle is not Lifecycle.SUBMITTED:
+    def _edited(self, run: RunRecord) -> RunRecord:
+        if run.lifecycle is not Lifecycle.SUBMITTED:
             return run
-        return _moved(run, Lifecycle.START, self.at, self.cause, process=self.process)
+        return _transition(run, Lifecycle.START, self.at, self.cause, process=self.process)
 
 
 @dataclass(frozen=True, slots=True)
-class SetReason(_ByToken):
-    """Keep what a batch scheduler says of an attempt that goes on, such as why it waits."""
+class SetReason(_AttemptEdit):
+    """Record the scheduler's reason for the state of an active attempt."""
 
-    token: str
     at: float
     reason: str | None
     cause: str
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        """Return the record with the reason, unchanged if the attempt is another or has ended."""
-        if run.token != self.token or run.lifecycle not in ACTIVE or run.reason == self.reason:
+    def _edited(self, run: RunRecord) -> RunRecord:
+        if run.reason == self.reason:
             return run
-        move = Transition(self.at, run.state, self.cause, run.attempt)
-        return replace(run, reason=self.reason, history=(*run.history, move))
+        entry = Transition(self.at, run.state, self.cause, run.attempt)
+        return replace(run, reason=self.reason, history=(*run.history, entry))
 
 
 @dataclass(frozen=True, slots=True)
-class ApplyOutbox(_ByToken):
-    """Take over what the attempt's outbox says, up to byte ``consumed``."""
+class ApplyOutbox(_AttemptEdit):
+    """Apply the attempt's outbox up to byte ``consumed``."""
 
-    token: str
     consumed: int
     at: float
     fields: Mapping[str, Any] = field(default_factory=dict)
     label: str | None = None
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        """Return the record with the script's fields and label, unchanged if outdated."""
-        if (
-            run.token != self.token
-            or self.consumed <= run.outbox_offset
-            or run.lifecycle.is_terminal
-        ):
+    def _edited(self, run: RunRecord) -> RunRecord:
+        if self.consumed <= run.outbox_offset:
             return run
         history = run.history
         if self.label is not None and self.label != run.label:
@@ -213,29 +206,23 @@ class ApplyOutbox(_ByToken):
 
 
 @dataclass(frozen=True, slots=True)
-class TransferAttempt(_ByToken):
-    """Another launcher answers for the attempt from now on, its own having gone."""
+class TransferAttempt(_AttemptEdit):
+    """Transfer an active attempt to another launcher."""
 
-    token: str
     launcher: str
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        """Return the record with the new launcher, unchanged if the attempt is another."""
-        if run.token != self.token or run.lifecycle not in ACTIVE:
-            return run
+    def _edited(self, run: RunRecord) -> RunRecord:
         return replace(run, launcher=self.launcher)
 
 
 @dataclass(frozen=True, slots=True)
-class EndAttempt(_ByToken):
-    """The attempt has ended. With attempts left, a bad end makes the run CREATED again.
+class EndAttempt(_AttemptEdit):
+    """End an attempt. After a failure with retries left the run is CREATED again.
 
-    ``retries`` and ``retry_delay`` (seconds before the first of them, twice as long before each
-    further one) are those that hold for the run, wherever they were given. ``steady``: when it
-    ended, on the clock that the delay follows; None: ``at``.
+    ``retries`` and ``retry_delay`` are the run's resolved options; the delay doubles for each
+    further retry. ``steady`` is the end on the clock of the delay, by default ``at``.
     """
 
-    token: str
     outcome: Lifecycle
     at: float
     cause: str
@@ -246,57 +233,50 @@ class EndAttempt(_ByToken):
     jitter: float = 1.0
     steady: float | None = None
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        """Return the ended (or re-queued) record, unchanged if the attempt is another."""
-        if run.token != self.token or run.lifecycle not in ACTIVE:
-            return run
+    def _edited(self, run: RunRecord) -> RunRecord:
         label = run.label if self.outcome is Lifecycle.FINISHED else None
-        asked = _asked_to_cancel(run) if self.outcome is Lifecycle.CANCELLED else ""
-        reason = asked or self.reason
+        cancelled = self.outcome is Lifecycle.CANCELLED
+        reason = (cancelled and _cancel_reason(run)) or self.reason
         cause = self.cause if reason is None else f"{self.cause}, {_shortened(reason)}"
-        ended = _moved(
+        ended = _transition(
             run, self.outcome, self.at, cause,
             label=label, exit_code=self.exit_code, reason=reason,
         )  # fmt: skip
-        again = self.outcome.is_failure and self.outcome is not Lifecycle.CANCELLED
-        if again and not run.cancel_requested and run.tries - run.retry_base <= self.retries:
-            return self._again(ended)
+        may_retry = self.outcome.is_failure and not cancelled and not run.cancel_requested
+        if may_retry and run.tries - run.retry_base <= self.retries:
+            return self._retried(ended)
         return ended
 
-    def _again(self, ended: RunRecord) -> RunRecord:
+    def _retried(self, ended: RunRecord) -> RunRecord:
         tries = ended.tries - ended.retry_base
         wait = self.retry_delay * 2.0 ** min(tries - 1, 20) * self.jitter
         ended_at = self.at if self.steady is None else self.steady
-        return _moved(
+        return _transition(
             ended, Lifecycle.CREATED, self.at, f"{self.cause}, retry {tries} of {self.retries}",
             token=None, launcher=None, not_before=ended_at + wait,
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Requeue(_ByToken):
-    """Take the attempt back; it does not count against ``retries``.
+class Requeue(_AttemptEdit):
+    """Put the run of an attempt back to CREATED; the attempt does not count against ``retries``.
 
-    A run that somebody asked to cancel meanwhile is CANCELLED instead. It is not tried again before
-    ``not_before``, in seconds of the steady clock.
+    With a pending cancel request the run is CANCELLED instead. ``not_before`` is on the steady
+    clock.
     """
 
-    token: str
     at: float
     cause: str
     not_before: float = 0.0
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        """Return the CREATED record, unchanged if the attempt is another or has ended."""
-        if run.token != self.token or run.lifecycle not in ACTIVE:
-            return run
+    def _edited(self, run: RunRecord) -> RunRecord:
         if run.cancel_requested:
-            asked = _asked_to_cancel(run)
-            return _moved(
-                run, Lifecycle.CANCELLED, self.at, f"{self.cause}, {asked}",
-                label=None, reason=asked,
+            reason = _cancel_reason(run)
+            return _transition(
+                run, Lifecycle.CANCELLED, self.at, f"{self.cause}, {reason}",
+                label=None, reason=reason,
             )  # fmt: skip
-        return _moved(
+        return _transition(
             run, Lifecycle.CREATED, self.at, self.cause, token=None, launcher=None, label=None,
             reason=None, uncounted=run.uncounted + 1, not_before=self.not_before,
         )  # fmt: skip
@@ -304,9 +284,9 @@ class Requeue(_ByToken):
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A badly ended run goes back to CREATED, on request; with ``again`` any ended one.
+    """Put a failed run back to CREATED on request, with all its ``retries``.
 
-    It has all its ``retries`` again.
+    ``again`` allows every terminal state.
     """
 
     at: float
@@ -314,43 +294,43 @@ class Retry:
     again: bool = False
 
     def apply(self, run: RunRecord) -> RunRecord:
-        """Return the CREATED record; StateError unless the run has ended badly."""
+        """Return the CREATED record, or raise StateError unless the run failed."""
         if not (run.lifecycle.is_failure or (self.again and run.lifecycle.is_terminal)):
             raise StateError(
                 f"run {run.key} is {run.lifecycle} and cannot be retried",
-                hint="Only runs that ended badly can be; for the same calculation again create "
-                "it with another replicate.",
+                hint="Only failed runs can be retried; to repeat a calculation create it with "
+                "another replicate.",
             )
-        return _moved(
+        return _transition(
             run, Lifecycle.CREATED, self.at, self.cause,
             label=None, token=None, launcher=None, not_before=0.0, cancel_requested=False,
             retry_base=run.tries,
         )  # fmt: skip
 
     def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return whether the run has moved since."""
+        """Return whether the lifecycle differs."""
         return seen.lifecycle != fresh.lifecycle
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """CREATED runs are cancelled at once; for others the launcher is asked to.
+    """Cancel a CREATED run at once, or request it from the launcher of an active one.
 
-    Who asked first is the run's ``reason`` from then on.
+    The first request sets the run's ``reason``.
     """
 
     at: float
     cause: str
 
     def apply(self, run: RunRecord) -> RunRecord:
-        """Return the record, CANCELLED or with the request noted; ended runs stay as they are."""
+        """Return the record, CANCELLED or with the request; unchanged in a terminal state."""
         if run.lifecycle.is_terminal or run.cancel_requested:
             return run
         reason = f"cancelled by {self.cause}"
         if run.lifecycle is Lifecycle.CREATED:
-            return _moved(run, Lifecycle.CANCELLED, self.at, self.cause, reason=reason)
+            return _transition(run, Lifecycle.CANCELLED, self.at, self.cause, reason=reason)
         return replace(run, cancel_requested=True, reason=reason)
 
     def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return False: a request to cancel is for the run as it is by then."""
+        """Return False: a request applies to any later state of the run."""
         return False

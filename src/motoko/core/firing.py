@@ -1,13 +1,12 @@
-"""The firing engine: what fires when. Events in, firings out; no I/O.
+"""The firing engine: decides which events fire. It maps notices to firings, without I/O.
 
-The engine is told which runs satisfy which event's condition, what commits touched, and when
-firings begin and end; it says what is to be fired. Its rules (docs: "Level-triggered"):
+The caller reports matching runs, commits and finished firings, and gets firings to execute. Rules:
 
-* a run inside an unfinished firing of an event is not selected by that event again, and firings of
-  one event without runs never overlap;
-* a trigger that has just fired and still holds waits for a later commit, from anything but that
-  firing, that touches what it reads, or for ``poll_interval``;
-* with ``once``, a run (or the event, where there are no runs) that has fired does not fire again.
+* An event does not select a run of its unfinished firings, and its firings without runs never
+  overlap.
+* A trigger that has just fired and still holds cools down: until a later commit from another
+  source touches what it reads, or for ``poll_interval``.
+* With ``once`` a run (or an event without runs) fires one time only.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from motoko.core.records import RunKey
 
 
 class ConditionKind(Enum):
-    """What a condition is asked about."""
+    """The form of a condition."""
 
     CONSTRAINT = "constraint"
     RUN_FILTER = "f(run, job)"
@@ -33,7 +32,7 @@ class ConditionKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EventSpec:
-    """A registered event as the engine knows it; ``name`` is unique."""
+    """A registered event; ``name`` is unique."""
 
     name: str
     studies: tuple[str, ...]
@@ -42,15 +41,15 @@ class EventSpec:
 
     @property
     def per_run(self) -> bool:
-        """Whether each run is a trigger of its own."""
+        """Whether each run is a trigger."""
         return self.kind in (ConditionKind.CONSTRAINT, ConditionKind.RUN_FILTER)
 
 
 @dataclass(frozen=True, slots=True)
 class WriteSet:
-    """What one commit touched; ``source`` is the firing that made it, if one did.
+    """The objects that one commit wrote; ``source`` is the firing that made it, if any.
 
-    ``number`` counts commits: it tells which are later than a firing's snapshot.
+    ``number`` counts commits, for comparison with a firing's snapshot.
     """
 
     runs: frozenset[RunKey] = frozenset()
@@ -62,7 +61,7 @@ class WriteSet:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """One execution of an event's action: for these runs, or for a study's plain true value."""
+    """One execution of an event's action, for runs or for a study with a true condition."""
 
     event: str
     number: int
@@ -72,36 +71,53 @@ class Firing:
 
 @dataclass(slots=True)
 class _Cooldown:
-    """A trigger that has just fired: until ``until``, or a commit from another source that is
-    later than the one numbered ``since``.
-    """
+    """The pause of a trigger: until ``until``, or a commit of another source after ``since``."""
 
     until: float
     source: object
     since: int
 
-    def yields_to(self, touched: WriteSet) -> bool:
-        return touched.source is not self.source and touched.number > self.since
+    def ends_with(self, written: WriteSet) -> bool:
+        return written.source is not self.source and written.number > self.since
 
 
 @dataclass(slots=True)
 class _EventState:
+    """The triggers of an event: runs, or studies where the condition selects no runs."""
+
     event: EventSpec
     matching: set[RunKey] = field(default_factory=set)
-    selected: dict[str, set[RunKey]] = field(default_factory=dict)
+    selected: dict[str, set[RunKey]] = field(default_factory=dict)  # by evaluated study
     true_for: set[str] = field(default_factory=set)
     busy: set[RunKey] = field(default_factory=set)
-    busy_plain: int | None = None
-    held: dict[RunKey, _Cooldown] = field(default_factory=dict)
-    held_plain: dict[str, _Cooldown] = field(default_factory=dict)
+    busy_without_runs: bool = False
+    cooldowns: dict[RunKey | str, _Cooldown] = field(default_factory=dict)
     done: set[RunKey] = field(default_factory=set)
-    done_plain: bool = False
+    done_without_runs: bool = False
     fired: int = 0
-    changed: bool = True  # so that something may have become due since it was last looked at
+    changed: bool = True  # since the last call of `pop_due`
+
+    def ready_runs(self) -> set[RunKey]:
+        return self.matching - self.busy - self.cooldowns.keys() - self.done
+
+    def ready_studies(self) -> list[str]:
+        if self.busy_without_runs or self.done_without_runs:
+            return []
+        return sorted(self.true_for - self.cooldowns.keys())
+
+    def reads(self, trigger: RunKey | str, written: WriteSet, studies: set[str]) -> bool:
+        """Return whether a trigger's condition reads what a commit wrote, in these studies."""
+        if self.event.kind is ConditionKind.TASK_MANAGER_FILTER:
+            return True
+        if isinstance(trigger, str):
+            return False
+        if self.event.kind is ConditionKind.CONSTRAINT:
+            return written.everything or trigger in written.runs
+        return written.everything or trigger.study in studies
 
 
 class FiringEngine:
-    """Decides what fires. Times are monotonic seconds, given by the caller."""
+    """Decides which events fire. Times are monotonic seconds, given by the caller."""
 
     def __init__(self, poll_interval: float) -> None:
         self._poll_interval = poll_interval
@@ -109,11 +125,12 @@ class FiringEngine:
         self._count = 0
 
     def register(self, event: EventSpec) -> None:
-        """Add an event, or replace the one of this name; firings under way stay busy."""
+        """Add an event, or replace the one of this name; unfinished firings stay busy."""
         new = _EventState(event)
         old = self._states.get(event.name)
         if old is not None:
-            new.busy, new.busy_plain, new.fired = old.busy, old.busy_plain, old.fired
+            new.busy, new.busy_without_runs = old.busy, old.busy_without_runs
+            new.fired = old.fired
         self._states[event.name] = new
 
     def events(self) -> list[EventSpec]:
@@ -125,186 +142,152 @@ class FiringEngine:
         return self._states[name].event
 
     def fired(self, name: str) -> int:
-        """Return how many times an event has fired since the start."""
+        """Return how often an event has fired since the start."""
         return self._states[name].fired
 
     def matching(self, name: str) -> set[RunKey]:
-        """Return the runs that satisfied the event's condition when last asked."""
+        """Return the runs that matched the event's condition at its last evaluation."""
         return self._states[name].matching
 
     def selects(self, key: RunKey) -> bool:
-        """Return whether some event selects this run, or is being fired with it."""
+        """Return whether an event selects this run, is firing with it, or is done with it."""
         return any(
             key in state.matching or key in state.busy or key in state.done
             for state in self._states.values()
         )
 
-    # -- what is told ----------------------------------------------------------------------
+    # -- notices ---------------------------------------------------------------------------
 
-    def mark_done(self, name: str, keys: Iterable[RunKey], *, plain: bool = False) -> None:
-        """Learn that ``once`` firings are on record for these runs (or for the event)."""
+    def mark_done(self, name: str, keys: Iterable[RunKey], *, without_runs: bool = False) -> None:
+        """Record the ``once`` firings on record: their runs, and whether one had no runs."""
         state = self._states[name]
         state.done.update(keys)
-        state.done_plain = state.done_plain or plain
+        state.done_without_runs = state.done_without_runs or without_runs
 
     def update_matches(
-        self, name: str, asked: Iterable[RunKey] | str, matching: set[RunKey]
+        self, name: str, evaluated: Iterable[RunKey] | str, matching: set[RunKey]
     ) -> None:
-        """Learn which of the ``asked`` runs (or of a study's runs) satisfy a condition."""
+        """Record which of the evaluated runs (or of a study's runs) match a condition."""
         state = self._states[name]
         state.changed = True
-        if isinstance(asked, str):
-            gone = state.selected.get(asked, set()) - matching
-            state.selected[asked] = set(matching)
+        if isinstance(evaluated, str):
+            dropped = state.selected.get(evaluated, set()) - matching
+            state.selected[evaluated] = set(matching)
             # A study's condition may select runs of another study, and two the same run.
-            gone.difference_update(*state.selected.values())
+            dropped.difference_update(*state.selected.values())
         else:
-            gone = {key for key in asked if key not in matching}
-            for key in asked:
-                chosen = state.selected.setdefault(key.study, set())
-                (chosen.discard if key in gone else chosen.add)(key)
-        state.matching -= gone
-        for key in gone:
-            state.held.pop(key, None)
+            dropped = {key for key in evaluated if key not in matching}
+            for key in evaluated:
+                selected = state.selected.setdefault(key.study, set())
+                (selected.discard if key in dropped else selected.add)(key)
+        state.matching -= dropped
+        for key in dropped:
+            state.cooldowns.pop(key, None)
         state.matching |= matching
 
     def update_truth(self, name: str, study: str, holds: bool) -> None:
-        """Learn whether a condition without runs holds for a study ("" for ``f()``)."""
+        """Record whether a condition without runs holds for a study ("" for ``f()``)."""
         state = self._states[name]
         state.changed = True
         if holds:
             state.true_for.add(study)
         else:
             state.true_for.discard(study)
-            state.held_plain.pop(study, None)
+            state.cooldowns.pop(study, None)
 
-    def on_commit(self, touched: WriteSet) -> None:
-        """Release the held triggers that this commit touches, unless it is their own."""
+    def on_commit(self, written: WriteSet) -> None:
+        """End the cooldowns of triggers that read what a commit wrote, except its own."""
+        studies = {key.study for key in written.runs}
         for state in self._states.values():
-            if state.held or state.held_plain:
-                self._release(state, touched)
+            ended = [
+                trigger
+                for trigger, cooldown in state.cooldowns.items()
+                if cooldown.ends_with(written) and state.reads(trigger, written, studies)
+            ]
+            self._end_cooldowns(state, ended)
 
-    def _release(self, state: _EventState, touched: WriteSet) -> None:
-        state.changed = True
-        studies = {key.study for key in touched.runs}
-        for key, hold in list(state.held.items()):
-            reads = (
-                key in touched.runs
-                if state.event.kind is ConditionKind.CONSTRAINT
-                else key.study in studies or state.event.kind is ConditionKind.TASK_MANAGER_FILTER
-            )
-            if hold.yields_to(touched) and (reads or touched.everything):
-                del state.held[key]
-        if state.event.kind is ConditionKind.TASK_MANAGER_FILTER:
-            for study, hold in list(state.held_plain.items()):
-                if hold.yields_to(touched):
-                    del state.held_plain[study]
+    def _end_cooldowns(self, state: _EventState, triggers: list[RunKey | str]) -> None:
+        for trigger in triggers:
+            state.changed = True
+            del state.cooldowns[trigger]
 
     def on_finished(self, firing: Firing, source: object, now: float, since: int = 0) -> None:
-        """Learn that a firing has ended; what still holds waits.
+        """Finish a firing; its triggers that still hold cool down.
 
-        ``since`` is the number of the last commit that the firing's snapshot included.
+        ``since`` is the number of the last commit in the firing's snapshot.
         """
         state = self._states.get(firing.event)
         if state is None:
             return
-        hold = _Cooldown(now + self._poll_interval, source, since)
+        cooldown = _Cooldown(now + self._poll_interval, source, since)
         state.changed = True
         state.busy.difference_update(firing.runs)
-        for key in firing.runs:
-            if key in state.matching:
-                state.held[key] = hold
-            if state.event.once:
-                state.done.add(key)
+        state.cooldowns.update((key, cooldown) for key in firing.runs if key in state.matching)
+        if state.event.once:
+            state.done.update(firing.runs)
         if firing.study is not None:
-            state.busy_plain = None
-            state.held_plain[firing.study] = hold
-            state.done_plain = state.done_plain or state.event.once
+            state.busy_without_runs = False
+            state.cooldowns[firing.study] = cooldown
+            state.done_without_runs = state.done_without_runs or state.event.once
 
     def on_dropped(self, firing: Firing) -> None:
-        """Learn that nothing was left of a firing when it looked: it did not happen."""
+        """Undo a firing whose trigger no longer held at its start."""
         state = self._states.get(firing.event)
         if state is None:
             return
         state.changed = True
         state.busy.difference_update(firing.runs)
-        state.matching.difference_update(firing.runs)
-        for chosen in state.selected.values():
-            chosen.difference_update(firing.runs)
+        for selected in (state.matching, *state.selected.values()):
+            selected.difference_update(firing.runs)
         state.fired -= 1
         if firing.study is not None:
-            state.busy_plain = None
+            state.busy_without_runs = False
             state.true_for.discard(firing.study)
 
-    def is_quiescent(self, number: int) -> bool:
-        """Return whether all that holds has fired since commit ``number``, and changed nothing."""
-        return all(
-            hold.since >= number
-            for state in self._states.values()
-            for hold in (*state.held.values(), *state.held_plain.values())
-        ) and not any(self._could_fire(state) for state in self._states.values())
-
-    @staticmethod
-    def _could_fire(state: _EventState) -> bool:
-        runs = state.matching - state.busy - state.held.keys() - state.done
-        plain = state.true_for - state.held_plain.keys()
-        return bool(runs) or bool(plain and not state.done_plain and state.busy_plain is None)
-
-    # -- what is decided -------------------------------------------------------------------
+    # -- decisions -------------------------------------------------------------------------
 
     def pop_due(self, now: float) -> list[Firing]:
-        """Return what is to be fired now, and take it as begun."""
+        """Return the firings to start now; their triggers are busy from now on."""
         firings: list[Firing] = []
         for state in self._states.values():
-            self._expire(state, now)
+            self._end_cooldowns(state, [t for t, c in state.cooldowns.items() if c.until <= now])
             if state.changed:
                 state.changed = False
                 firings.extend(self._due(state))
         return firings
 
-    def _expire(self, state: _EventState, now: float) -> None:
-        for key, hold in list(state.held.items()):
-            if hold.until <= now:
-                state.changed = True
-                del state.held[key]
-        for study, hold in list(state.held_plain.items()):
-            if hold.until <= now:
-                state.changed = True
-                del state.held_plain[study]
-
-    def _due(self, state: _EventState) -> Iterable[Firing]:
-        ready = state.matching - state.busy - state.held.keys() - state.done
+    def _due(self, state: _EventState) -> Iterator[Firing]:
+        ready = state.ready_runs()
         if ready:
-            state.busy |= ready
-            yield self._begin(state, runs=tuple(sorted(ready)))
-        if state.busy_plain is None and not state.done_plain:
-            studies = [s for s in sorted(state.true_for) if s not in state.held_plain]
-            if studies:
-                firing = self._begin(state, study=studies[0])
-                state.busy_plain = firing.number
-                yield firing
+            yield self._start(state, runs=tuple(sorted(ready)))
+        for study in state.ready_studies()[:1]:
+            yield self._start(state, study=study)
 
-    def _begin(
+    def _start(
         self, state: _EventState, *, runs: tuple[RunKey, ...] = (), study: str | None = None
     ) -> Firing:
         self._count += 1
         state.fired += 1
+        state.busy.update(runs)
+        state.busy_without_runs = state.busy_without_runs or study is not None
         return Firing(state.event.name, self._count, runs, study)
 
     def resume(self, name: str, runs: tuple[RunKey, ...]) -> Firing:
-        """Begin a recorded open firing again, with its recorded runs."""
-        state = self._states[name]
-        state.busy.update(runs)
-        firing = self._begin(state, runs=runs, study=None if runs else "")
-        if not runs:
-            state.busy_plain = firing.number
-        return firing
+        """Restart a recorded open firing with its recorded runs."""
+        return self._start(self._states[name], runs=runs, study=None if runs else "")
+
+    def is_quiescent(self, number: int) -> bool:
+        """Return whether every trigger that holds has fired since commit ``number``."""
+        return all(
+            cooldown.since >= number
+            for state in self._states.values()
+            for cooldown in state.cooldowns.values()
+        ) and not any(
+            state.ready_runs() or state.ready_studies() for state in self._states.values()
+        )
 
     def next_cooldown_end(self) -> float | None:
-        """Return when the first held trigger is to be looked at again, None if none is held."""
-        times = [
-            hold.until
-            for state in self._states.values()
-            for hold in (*state.held.values(), *state.held_plain.values())
-        ]
+        """Return when the first cooldown ends, None if no trigger cools down."""
+        states = self._states.values()
+        times = [cooldown.until for state in states for cooldown in state.cooldowns.values()]
         return min(times, default=None)

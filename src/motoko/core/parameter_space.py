@@ -1,4 +1,4 @@
-"""The parameter space of a study: from what a caller gives to points with an identity."""
+"""The parameter space of a study: expands given values to points with an identity."""
 
 from __future__ import annotations
 
@@ -21,29 +21,25 @@ def merge_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dic
     """Return ``defaults`` overridden by ``given``; dictionaries are merged, not replaced."""
     merged = dict(defaults)
     for name, value in given.items():
-        merged[name] = _over(merged.get(name), value)
+        merged[name] = _merge_value(merged.get(name), value)
     return merged
 
 
-def _over(default: Any, given: Any) -> Any:
+def _merge_value(default: Any, given: Any) -> Any:
     if not isinstance(default, dict):
         return given
     if isinstance(given, list):  # an axis of dictionaries
-        return [_updated(default, item) for item in given]
-    return _updated(default, given)
-
-
-def _updated(default: dict[Any, Any], given: Any) -> Any:
+        return [{**default, **item} if isinstance(item, dict) else item for item in given]
     return {**default, **given} if isinstance(given, dict) else given
 
 
 def expand_points(
     study: str, types: Mapping[str, str], defaults: Mapping[str, Any], given: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the points that ``given`` over ``defaults`` spans, coerced, in list order.
+    """Return the coerced points spanned by ``given`` over ``defaults``, in list order.
 
-    A list value spans an axis unless its type is ``list``; the last named axis varies fastest.
-    Raises ParameterError for an unknown, missing or mistyped parameter.
+    A list value spans an axis unless its type is ``list``; the last axis varies fastest. Raises
+    ParameterError for an unknown, missing or mistyped parameter.
     """
     for name in given:
         if name not in types:
@@ -60,20 +56,17 @@ def expand_points(
                 hint=f"Give {name}= (of type {type_name}), or a default in job_space of bd.yaml.",
             )
         what = f"study {study!r}: job parameter {name!r}"
-        values = _axis(merged[name], type_name)
+        value = merged[name]
+        values = value if is_axis(value, type_name) else [value]
         axes.append([coerce(value, type_name, what) for value in values])
     return [dict(zip(types, point, strict=True)) for point in itertools.product(*axes)]
 
 
 def is_axis(value: Any, type_name: str) -> bool:
-    """Whether a value given for a parameter of this type spans an axis."""
+    """Return whether a value of a parameter of this type spans an axis."""
     if type_name == "list":
         return False
     return isinstance(value, list | tuple | range) or getattr(value, "ndim", 0) == 1
-
-
-def _axis(value: Any, type_name: str) -> list[Any]:
-    return list(value) if is_axis(value, type_name) else [value]
 
 
 def run_values(
@@ -94,7 +87,7 @@ def run_values(
         if name in STORED_OPTIONS:
             options[name] = OPTIONS[name].check(value, study)
         elif name in RESERVED_FIELDS:
-            raise ParameterError(f"{what}: the name is taken by Motoko", hint="Choose another.")
+            raise ParameterError(f"{what}: Motoko reserves the name", hint="Choose another.")
         elif name in types:
             declared[name] = coerce(value, types[name], what)
         else:
@@ -117,7 +110,7 @@ def _check_field_name(name: object, declared: Mapping[str, str], study: str) -> 
 
 
 def check_replicate(value: object, study: str) -> int:
-    """Return ``value`` if it is a whole number of at least 0, raise ParameterError otherwise."""
+    """Return ``value`` as a whole number of at least 0, or raise ParameterError."""
     what = f"study {study!r}: replicate"
     number: int = coerce(value, "int", what)
     if number < 0:
@@ -126,9 +119,9 @@ def check_replicate(value: object, study: str) -> int:
 
 
 def job_identity(job: Mapping[str, Any], *, literal: bool = False) -> bytes:
-    """Return the digest (16 bytes) that two jobs share if they are the same point.
+    """Return the digest (16 bytes) of a point.
 
-    ``literal``: as it was before numbers were normalised; databases of that time have such ones.
+    ``literal`` omits the normalisation of numbers, as in old databases.
     """
     return _digest(dict(job) if literal else _normal(job))
 
@@ -142,13 +135,13 @@ def run_identity(
     *,
     literal: bool = False,
 ) -> bytes:
-    """Return the digest (16 bytes) that two runs share if they are the same run."""
+    """Return the digest (16 bytes) of a run; equal runs have equal digests."""
     values = [dict(job), dict(declared)]
     return _digest([study, run_name, *(values if literal else _normal(values)), replicate])
 
 
 def describe_change(types: Mapping[str, str], job: Mapping[str, Any]) -> str | None:
-    """Return how a job's parameters differ from the declared ones, None if they are found again."""
+    """Return how a job differs from the declared parameters, None if it is the same point."""
     if job.keys() == types.keys() and all(
         type(value).__name__ == types[name] for name, value in job.items()
     ):
@@ -178,7 +171,7 @@ def format_changes(changed: Mapping[str, int]) -> str:
 
 
 def _normal(value: Any) -> Any:
-    """Return plain data in which numbers that are equal are the same: 1 and 1.0, 0.0 and -0.0."""
+    """Return plain data with equal numbers made identical: 1 and 1.0, 0.0 and -0.0."""
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, list | tuple):
@@ -208,7 +201,10 @@ def _tagged(value: Any) -> Any:
 
 
 def check_run_name(run_name: object) -> str:
-    """Return ``run_name`` if it is printable text of 1 to 100 characters without a slash."""
+    """Return ``run_name``, or raise RunNameError.
+
+    It is printable text of 1 to 100 characters without a slash.
+    """
     from motoko.errors import RunNameError
 
     if not isinstance(run_name, str):

@@ -1,7 +1,7 @@
-"""What is known of a run, as a frozen record, and its stored form.
+"""Run records and their stored form.
 
-The stored form is a plain dictionary: no class path of ours ever enters the database, so code
-may move freely. ``VERSION`` counts its changes.
+The stored form is a plain dictionary without class paths, so code may move freely. ``VERSION``
+counts its changes.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class RunKey(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """One entry of a run's history: a lifecycle move or a label.
+    """One entry of a run's history: a lifecycle transition or a label.
 
-    ``time`` is in seconds since the epoch; ``cause`` says who did it, e.g. ``"event forward"``;
-    ``attempt`` counts every attempt, those that were taken back too, as run directories do.
+    ``time`` is in seconds since the epoch, ``cause`` names the actor, e.g. ``"event forward"``.
+    ``attempt`` counts requeued attempts too, as run directories do.
     """
 
     time: float
@@ -55,10 +55,10 @@ class Transition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run as of one snapshot of the database.
+    """One run in one snapshot of the database.
 
-    ``attempt`` numbers every attempt, ``uncounted`` of which were taken back; at ``retry_base``
-    tries the run was last sent back on request.
+    ``attempt`` numbers every attempt; ``uncounted`` of them were requeued. ``retry_base`` is the
+    number of tries at the last retry on request.
     """
 
     study: str
@@ -89,33 +89,30 @@ class RunRecord:
 
     @property
     def key(self) -> RunKey:
-        """Return study and id."""
+        """Study and id."""
         return RunKey(self.study, self.id)
 
     @property
     def state(self) -> str:
-        """Return what users see: the label, or else the lifecycle."""
+        """The state that users see: the label, else the lifecycle."""
         return self.label if self.label is not None else self.lifecycle.value
 
     @property
     def tries(self) -> int:
-        """Return the number of attempts without those that were taken back."""
+        """The number of attempts without requeued ones."""
         return self.attempt - self.uncounted
 
     def column(self, name: str) -> Any:
-        """Return the run's own column or field ``name``, MISSING if the run has none."""
-        if name in RUN_COLUMNS:
-            return self._own(name)
-        return self.fields.get(name, MISSING)
-
-    def _own(self, name: str) -> Any:
+        """Return the run's column or field ``name``, MISSING without one."""
+        if name not in RUN_COLUMNS:
+            return self.fields.get(name, MISSING)
         if name in STORED_OPTIONS:
             return self.options.get(name, MISSING)
         value = self.tries if name == "attempt" else getattr(self, name)
         return MISSING if value is None else value
 
 
-# What every run has beside its fields: names, and types as ``bd.yaml`` spells them.
+# The columns of every run beside its fields, with types as ``bd.yaml`` spells them.
 RUN_COLUMNS: Final[dict[str, str]] = {
     "id": "int",
     "job_id": "int",
@@ -135,12 +132,12 @@ RUN_COLUMNS: Final[dict[str, str]] = {
 def encode_record(record: RunRecord) -> dict[str, Any]:
     """Return the record as plain data: ``{"record": (version, value, value, ...)}``.
 
-    The values stand in the order of ``_ORDER``; those at the end that have their default are left
-    out. Without names a record is small, in the file and in every process that reads it.
+    The values are in the order of ``_ORDER``, without names to save space. Defaults at the end are
+    omitted.
     """
     values = [getattr(record, name) for name in _ORDER]
     values[_LIFECYCLE] = record.lifecycle.value
-    values[_HISTORY] = tuple(tuple(move) for move in record.history)
+    values[_HISTORY] = tuple(tuple(entry) for entry in record.history)
     for position in _MAPPINGS:
         values[position] = dict(values[position]) or None
     while len(values) > _HISTORY + 1 and values[-1] == _DEFAULTS[len(values) - 1]:
@@ -149,10 +146,10 @@ def encode_record(record: RunRecord) -> dict[str, Any]:
 
 
 def decode_record(data: Mapping[str, Any]) -> RunRecord:
-    """Return the record that ``encode_record`` made ``data`` of."""
+    """Return the record in ``data``, the result of ``encode_record``."""
     values = dict(zip(_ORDER, data["record"][1:], strict=False))
     values["lifecycle"] = Lifecycle(values["lifecycle"])
-    values["history"] = tuple(Transition(*move) for move in values["history"])
+    values["history"] = tuple(Transition(*entry) for entry in values["history"])
     for position in _MAPPINGS:
         name = _ORDER[position]
         values[name] = values.get(name) or {}
@@ -160,7 +157,7 @@ def decode_record(data: Mapping[str, Any]) -> RunRecord:
 
 
 def stored_key(data: Mapping[str, Any]) -> RunKey | None:
-    """Return which run ``data`` is the stored form of, None if it is not a run's."""
+    """Return the run of a stored record, None for other data."""
     values = data.get("record")
     return None if values is None else RunKey(values[1], values[2])
 

@@ -1,4 +1,4 @@
-"""The user's options of sbatch, in whatever form and wherever they are given."""
+"""Parsing and checking of the options that users give for sbatch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from motoko.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# Options of sbatch that take no value as a word of its own; all others do.
+# Options of sbatch that take no value as a separate word.
 FLAGS: Final = frozenset(
     {
         *("contiguous", "exclusive", "get-user-env", "help", "hold", "ignore-pbs", "nice"),
@@ -23,8 +23,8 @@ FLAGS: Final = frozenset(
     }
 )
 SHORT_FLAGS: Final = frozenset("hHkOQsvVW")
-# Long options of sbatch(1) up to 24.05. What is missing here is no error: later versions and a
-# site's plugins have others.
+# Long options of sbatch(1) up to 24.05. Other options are valid: later versions and a site's
+# plugins add some.
 KNOWN: Final = frozenset(
     {
         *("account", "acctg-freq", "array", "batch", "bb", "bbf", "begin", "chdir"),
@@ -47,16 +47,16 @@ KNOWN: Final = frozenset(
         "wrap",
     }
 )
-MISSPELT: Final = 0.85  # as much like a known option is one that is taken for it misspelt
-# Options with which a submission would no longer be what the launcher takes it for.
+MISSPELT: Final = 0.85  # likeness of a misspelt option to the known one
+# Options that change a submission in ways that the launcher cannot handle.
 REFUSED: Final = MappingProxyType(
     {
-        "array": "Motoko makes arrays itself",
+        "array": "Motoko makes the arrays",
         "comment": "it carries the attempt's token",
-        "parsable": "Motoko gives it itself",
-        "wrap": "the run's own script is what is run",
-        "wait": "the launcher watches the queue itself",
-        "clusters": "runs are watched on one cluster, that of the launcher",
+        "parsable": "Motoko sets it",
+        "wrap": "sbatch executes the run's own script",
+        "wait": "the launcher polls the queue",
+        "clusters": "the launcher polls only its own cluster",
         "test-only": "it submits nothing",
         "help": "it submits nothing",
         "usage": "it submits nothing",
@@ -69,14 +69,14 @@ _LONG: Final = MappingProxyType({"a": "array", "M": "clusters", "W": "wait", "h"
 
 
 def option_arguments(option: str) -> tuple[str, ...]:
-    """Return the arguments for one option of a user, given with or without its dashes.
+    """Return the arguments for one option, given with or without its dashes.
 
-    ``partition=debug``, ``--partition debug``, ``-p debug`` and ``p=debug`` are all understood.
-    ConfigError if there is none.
+    Valid forms are ``partition=debug``, ``--partition debug``, ``-p debug`` and ``p=debug``.
+    Raises ConfigError for text that is no option.
     """
     text = option.strip()
     bare = text.lstrip("-")
-    # No program can be given a NUL, or a character that has no bytes.
+    # Arguments of programs hold neither NUL nor characters without bytes.
     if not bare or "\0" in option or not _has_bytes(option):
         raise ConfigError(f"slurm_options: {option!r} is not an option of sbatch")
     dashes = text[: len(text) - len(bare)] or ("-" if len(_name(bare)) == 1 else "--")
@@ -99,7 +99,7 @@ def _has_bytes(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SbatchOptionFault:
-    """What is wrong with the option at ``index``, in a whole sentence."""
+    """A fault of the option at ``index``."""
 
     index: int
     message: str
@@ -107,32 +107,30 @@ class SbatchOptionFault:
 
 
 def user_arguments(options: Iterable[str]) -> tuple[str, ...]:
-    """Return the arguments for all options of a user.
+    """Return the arguments for all options of a user; ConfigError for an invalid one.
 
-    An option may be followed by its value: ``["-p", "debug"]``. ConfigError for one that is none
-    or that sbatch does not have, or with which a submission would not be what the launcher takes it
-    for.
+    A value may follow its option: ``["-p", "debug"]``.
     """
-    found: list[str] = []
-    for item in _read(options):
+    arguments: list[str] = []
+    for item in _parse(options):
         if isinstance(item, SbatchOptionFault):
             raise ConfigError(item.message, hint=item.hint)
-        found += item
-    return tuple(found)
+        arguments += item
+    return tuple(arguments)
 
 
 def first_fault(options: Iterable[str]) -> SbatchOptionFault | None:
-    """Return the first thing that is wrong with a user's options, as far as that can be told."""
-    return next((item for item in _read(options) if isinstance(item, SbatchOptionFault)), None)
+    """Return the first detectable fault of a user's options."""
+    return next((item for item in _parse(options) if isinstance(item, SbatchOptionFault)), None)
 
 
-def _read(options: Iterable[str]) -> Iterator[tuple[str, ...] | SbatchOptionFault]:
-    """Yield the arguments that each option stands for, or what is wrong with it."""
-    before = ""
+def _parse(options: Iterable[str]) -> Iterator[tuple[str, ...] | SbatchOptionFault]:
+    """Yield the arguments for each option, or its fault."""
+    previous = ""
     for index, option in enumerate(options):
-        if before and _is_value(option, before):
+        if previous and _is_value(option, previous):
             yield (option,)
-            before = ""
+            previous = ""
             continue
         try:
             words = option_arguments(option)
@@ -141,7 +139,7 @@ def _read(options: Iterable[str]) -> Iterator[tuple[str, ...] | SbatchOptionFaul
             continue
         fault = _fault(index, option, words[0]) or _surplus(index, option, words)
         yield words if fault is None else fault
-        before = words[0] if option.lstrip().startswith("-") and _takes_value(words) else ""
+        previous = words[0] if option.lstrip().startswith("-") and _takes_value(words) else ""
 
 
 def _fault(index: int, option: str, word: str) -> SbatchOptionFault | None:
@@ -149,7 +147,7 @@ def _fault(index: int, option: str, word: str) -> SbatchOptionFault | None:
     if why is not None:
         return SbatchOptionFault(index, f"slurm_options: {option!r} cannot be given: {why}")
     name = _name(word[2:]) if word.startswith("--") else ""
-    # sbatch takes the beginning of a name for the name.
+    # sbatch accepts abbreviated names.
     if not name or any(known.startswith(name) for known in KNOWN):
         return None
     near = get_close_matches(name, KNOWN, n=1, cutoff=MISSPELT)
@@ -160,7 +158,7 @@ def _fault(index: int, option: str, word: str) -> SbatchOptionFault | None:
 
 
 def _surplus(index: int, option: str, words: tuple[str, ...]) -> SbatchOptionFault | None:
-    """Return what is wrong with a value that sbatch would take for something else."""
+    """Return the fault of a value that sbatch would read as an option or a script."""
     if len(words) == 1:
         return None
     first, value = words
@@ -170,25 +168,25 @@ def _surplus(index: int, option: str, words: tuple[str, ...]) -> SbatchOptionFau
     flag = first[2:] in FLAGS if first.startswith("--") else set(first[1:]) <= SHORT_FLAGS
     if not flag:
         return None
-    # sbatch would run a file of that name instead of the run's script.
+    # sbatch would execute a file of that name instead of the run's script.
     return SbatchOptionFault(
         index, f"{what}: {first} takes no value", "Give one option in each entry."
     )
 
 
 def with_suggestion(refusal: str) -> str:
-    """Return sbatch's words, with the nearest option where they complain about an unknown one."""
+    """Return sbatch's message about an unknown option with the nearest known one."""
     found = _UNRECOGNIZED.search(refusal)
     near = None if found is None else nearest(found[1], KNOWN)
     return refusal if near is None else f"{refusal}. Did you mean {near!r}?"
 
 
-def _is_value(word: str, before: str) -> bool:
-    """Return whether a word belongs to the option before it.
+def _is_value(word: str, option: str) -> bool:
+    """Return whether a word is the value of the option before it.
 
-    A long one may be a flag that came with a later version; what looks like an option is one.
+    An unknown long option may be a flag: a word that looks like an option is one.
     """
-    return not before.startswith("--") or not (word.startswith("-") or "=" in word)
+    return not option.startswith("--") or not (word.startswith("-") or "=" in word)
 
 
 def _takes_value(words: tuple[str, ...]) -> bool:
@@ -202,13 +200,13 @@ def _takes_value(words: tuple[str, ...]) -> bool:
 def _refusal(word: str) -> str | None:
     if not word.startswith("--"):
         return next(filter(None, (REFUSED.get(_LONG.get(s, "")) for s in _short(word))), None)
-    # sbatch takes the beginning of a name for the name.
+    # sbatch accepts abbreviated names.
     name = _name(word[2:])
     return next((why for full, why in REFUSED.items() if full.startswith(name)), None)
 
 
 def _short(word: str) -> Iterator[str]:
-    """Yield the short options in a word such as ``-Hn4``: flags, and one that takes the rest."""
+    """Yield the short options in a word such as ``-Hn4``: flags, and one with a value."""
     for letter in word[1:]:
         yield letter
         if letter not in SHORT_FLAGS:

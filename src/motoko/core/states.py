@@ -1,4 +1,4 @@
-"""The lifecycle of a run, its legal moves, and what may be a label."""
+"""The lifecycle of a run, its legal transitions, and the rules for labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from motoko.errors import StateError
 
 
 class Lifecycle(StrEnum):
-    """Where a run is. The launcher moves it, on evidence."""
+    """The lifecycle state of a run. The launcher changes it, on evidence."""
 
     CREATED = "CREATED"
     SUBMITTED = "SUBMITTED"
@@ -22,12 +22,12 @@ class Lifecycle(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether this is an outcome."""
+        """Whether this is a terminal state."""
         return self in TERMINAL
 
     @property
     def is_failure(self) -> bool:
-        """Whether this is an outcome other than FINISHED."""
+        """Whether this is a terminal state other than FINISHED."""
         return self in FAILURES
 
 
@@ -40,12 +40,11 @@ NON_TERMINAL: Final = ACTIVE | {Lifecycle.CREATED}
 
 TRANSITIONS: Final[dict[Lifecycle, frozenset[Lifecycle]]] = {
     Lifecycle.CREATED: frozenset({Lifecycle.SUBMITTED, Lifecycle.CANCELLED}),
-    # Back to CREATED: the attempt never started, was interrupted, or another attempt is left.
+    # Back to CREATED: the attempt never started, was interrupted, or is retried.
     Lifecycle.SUBMITTED: TERMINAL | {Lifecycle.START, Lifecycle.CREATED},
     Lifecycle.START: TERMINAL | {Lifecycle.CREATED},
-    # Only on request: its scripts have changed since.
-    Lifecycle.FINISHED: frozenset({Lifecycle.CREATED}),
-    **{outcome: frozenset({Lifecycle.CREATED}) for outcome in FAILURES},
+    # Only on request.
+    **{state: frozenset({Lifecycle.CREATED}) for state in TERMINAL},
 }
 
 RESERVED_LABELS: Final = frozenset(member.value for member in Lifecycle)
@@ -53,13 +52,13 @@ MAX_LABEL: Final = 100
 
 
 def check_transition(run: str, old: Lifecycle, new: Lifecycle) -> None:
-    """Raise StateError unless ``old -> new`` is a legal move of the lifecycle."""
+    """Raise StateError unless the lifecycle allows the transition ``old -> new``."""
     if new not in TRANSITIONS[old]:
         raise StateError(f"run {run} cannot go from {old} to {new}")
 
 
 def check_label(label: object) -> str:
-    """Return ``label`` if it is text that can be a label, raise StateError otherwise."""
+    """Return ``label``, or raise StateError if it is not valid text for a label."""
     if not isinstance(label, str) or not label or len(label) > MAX_LABEL or not label.isprintable():
         raise StateError(
             f"{label!r} cannot be a run's label",

@@ -1,4 +1,4 @@
-"""Plain values as the orchestrator's side sees them: problems are ParameterErrors."""
+"""Conversions of plain values for the orchestrator's side: they raise ParameterError."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TYPE_NAMES: Final = codec.TYPE_NAMES
 
 
 class Missing:
-    """The type of ``MISSING``: there is no such value, which differs from ``None``."""
+    """The type of ``MISSING``: no value, unlike ``None``."""
 
     __slots__ = ()
 
@@ -32,8 +32,8 @@ MISSING: Final = Missing()
 def to_plain(value: Any, what: str) -> Any:
     """Return ``value`` as plain data, with a copy of every container.
 
-    Arrays, and anything else with ``tolist``, become numbers and lists. ``what`` names the value
-    in the ParameterError raised for anything that cannot be stored.
+    Arrays and other objects with ``tolist`` become numbers and lists. ``what`` names the value in
+    the ParameterError for a value that cannot be stored.
     """
     return _checked(codec.plain, value, what)
 
@@ -57,7 +57,7 @@ def _checked(convert: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def values_equal(one: Any, other: Any) -> bool:
-    """Return whether two plain values are the same in type and content; nan is the same as nan."""
+    """Return whether two plain values have equal types and contents; nan equals nan."""
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
@@ -72,8 +72,8 @@ def values_equal(one: Any, other: Any) -> bool:
 def coerce(value: Any, type_name: str, what: str) -> Any:
     """Return ``value`` as the declared type, or raise ParameterError naming ``what``.
 
-    7 becomes 7.0 where ``float`` is declared, 7.0 becomes 7 where ``int`` is. Text is never
-    read as a number. ``None`` and nan are refused, for a run must be found again by its values.
+    7 becomes the float 7.0, and 7.0 the int 7. Text never becomes a number. ``None`` and nan are
+    errors because they identify no run.
     """
     result = coerce_result(value, type_name, what)
     if result is None:
@@ -83,7 +83,7 @@ def coerce(value: Any, type_name: str, what: str) -> Any:
 
 
 def coerce_result(value: Any, type_name: str, what: str) -> Any:
-    """Return ``value`` as ``coerce`` does; a result may be None or nan, too."""
+    """Return ``value`` as the declared type; a result may be None or nan."""
     return _checked(codec.converted, value, type_name, what)
 
 

@@ -130,10 +130,7 @@ class BuildState:
         self.stopped = False
 
     def record_visit(self, name: str, verdict: Verdict | Exception) -> bool:
-        """Record the first check; return whether the requirements must be visited.
-
-        If not, the event follows when the node is processed.
-        """
+        """Record the first check; return whether to visit the requirements."""
         if isinstance(verdict, Exception):
             self.report.errors[name] = verdict
             self.statuses[name] = Status.FAILED

@@ -37,10 +37,7 @@ def dot(
     title: str = "graph",
     rankdir: str = "LR",
 ) -> str:
-    """Return the nodes as Graphviz DOT; arrows point from requirements to their dependents.
-
-    A requirement that is no node is dashed.
-    """
+    """Return Graphviz DOT; arrows point to dependents, unknown requirements are dashed."""
     lines = [
         f"digraph {quoted(title)} {{",
         f"  rankdir={rankdir};",

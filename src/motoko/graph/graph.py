@@ -95,11 +95,7 @@ class Graph:
         return explain(self.plan(name), name)
 
     def dot(
-        self,
-        status_of: StatusFunction | None = None,
-        *,
-        title: str = "graph",
-        rankdir: str = "LR",
+        self, status_of: StatusFunction | None = None, *, title: str = "graph", rankdir: str = "LR"
     ) -> str:
         """Return the graph as Graphviz DOT, coloured by ``status_of(name)``.
 

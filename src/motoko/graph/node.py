@@ -84,7 +84,7 @@ class Node:
 
     The front-ends use four more fields. ``value`` returns the value of a ready node; ``bind``
     returns the node with the values of its requirements, by name; ``identity`` returns its other
-    inputs as plain data; ``is_same`` tells whether another node can replace this one.
+    inputs as plain data; ``is_same`` decides if another node can replace this one.
     """
 
     name: str
@@ -116,23 +116,14 @@ class Node:
             requires = (requires,) if isinstance(requires, str) else (*requires,)
         if is_fresh is no_reason and action is None and requires:
             is_fresh, when_ready = always_stale, when_ready or requirements_ready
-        assign = object.__setattr__
-        assign(self, "name", name)
-        assign(self, "requires", requires)
-        assign(self, "is_fresh", is_fresh)
-        assign(self, "action", action)
-        assign(self, "origin", origin)
-        assign(self, "when_ready", when_ready)
-        assign(self, "value", value)
-        assign(self, "bind", bind)
-        assign(self, "identity", identity)
-        assign(self, "is_same", is_same)
+        values = (
+            name, requires, is_fresh, action, origin, when_ready, value, bind, identity, is_same,
+        )  # fmt: skip
+        for field, assigned in zip(self.__match_args__, values, strict=True):
+            object.__setattr__(self, field, assigned)
 
     def check(self, *, ready: bool = False) -> Verdict:
-        """Return whether the node is fresh; ``ready``: its requirements are ready now.
-
-        Raise BuildError for an answer that is no verdict.
-        """
+        """Return whether the node is fresh; ``ready``: its requirements are ready now."""
         function, name = self.is_fresh, "is_fresh"
         if ready and self.when_ready is not None:
             function, name = self.when_ready, "when_ready"
@@ -169,21 +160,20 @@ class Node:
         return None if self.value is None else self.value()
 
 
-def as_function(node: Node) -> Callable[[Mapping[str, Any]], Any]:
-    """Return a function that builds the node with given values and returns its value.
+def as_function(node: Node) -> Callable[..., Any]:
+    """Return a function that builds the node with the given values and returns its value.
 
-    It is a coroutine function if the action is one, and raises BuildError if the node is not
-    fresh afterwards.
+    It is a coroutine function if the action is one. BuildError if the node is still not fresh.
     """
     if node.is_async:
 
-        async def build_async(values: Mapping[str, Any]) -> Any:
+        async def build_async(**values: Any) -> Any:
             bound = node.with_values(values)
             return _built_value(bound, None if bound.action is None else await bound.action())
 
         return build_async
 
-    def build(values: Mapping[str, Any]) -> Any:
+    def build(**values: Any) -> Any:
         bound = node.with_values(values)
         return _built_value(bound, None if bound.action is None else bound.action())
 

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """The nodes that targets need, including the targets.
-
-    ``order`` is depth-first: every name once, after its requirements.
-    """
+    """The nodes that targets need, including the targets; ``order`` is depth-first."""
 
     targets: tuple[str, ...]
     order: tuple[str, ...]
@@ -34,11 +31,7 @@ class BuildPlan:
 
 
 def make_plan(nodes: Mapping[str, Node], targets: Iterable[str]) -> BuildPlan:
-    """Return the plan for ``targets``.
-
-    Raise :class:`UnknownNodeError` for an unknown target or requirement, and :class:`CycleError`
-    if nodes require each other.
-    """
+    """Return the plan for ``targets``; raise UnknownNodeError or CycleError."""
     wanted = tuple(dict.fromkeys(targets))
     for name in wanted:
         if name not in nodes:
@@ -131,10 +124,7 @@ def order_depth_first(edges: Edges) -> list[str]:
 
 
 def order_by_level(edges: Edges) -> list[str]:
-    """Return the names without requirements, then those that require only them, and so on.
-
-    Within a level, names follow the last of their requirements.
-    """
+    """Return the names level by level: those without requirements, then their dependents, ..."""
     remaining = {name: len(set(requires)) for name, requires in edges.items()}
     order = [name for name, count in remaining.items() if not count]
     dependents = dependents_of(edges)
@@ -179,7 +169,7 @@ class WorkQueue:
         return heappop(self._ready)[1] if self._ready else None
 
     def complete(self, name: str) -> None:
-        """Add the dependents of a node that have no other open requirement."""
+        """Add the dependents of a node whose other requirements are done."""
         for dependent in self._dependents[name]:
             self._remaining[dependent] -= 1
             if not self._remaining[dependent]:

@@ -42,11 +42,7 @@ def check_freshness(node: Node, *, ready: bool = False) -> Verdict | Exception:
 
 
 def traverse(state: BuildState) -> Iterator[str]:
-    """Check the nodes from the targets down; yield each after its requirements.
-
-    The requirements of a fresh node are not visited. Later checks see what the caller did with
-    the names yielded before.
-    """
+    """Check the nodes from the targets down, except below fresh ones; yield requirements first."""
     nodes, statuses = state.nodes, state.statuses
     for target in state.report.targets:
         if target in statuses:

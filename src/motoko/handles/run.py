@@ -330,7 +330,7 @@ class Run:
         return f"<run {self._key}>"
 
 
-def pairs(store: WorkflowStore, records: list[RunRecord]) -> list[tuple[Run, Job]]:
+def run_job_pairs(store: WorkflowStore, records: list[RunRecord]) -> list[tuple[Run, Job]]:
     """Return (run, job) handles for these records."""
     return [
         (Run(store, record.key), Job(store, record.study, record.job_id, record.job))

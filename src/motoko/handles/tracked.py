@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yaml.representer import Representer, SafeRepresenter
 
-from motoko.storage.variable_values import MARK, revived
+from motoko.storage.variable_values import MARK, decode_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,13 +111,15 @@ def tracked(value: Any, changed: Callable[[], None]) -> Any:
     if isinstance(value, list):
         made = TrackedList(tracked(item, changed) for item in value)
     elif isinstance(value, dict):
-        made = TrackedDict({revived(key): tracked(item, changed) for key, item in value.items()})
+        made = TrackedDict(
+            {decode_value(key): tracked(item, changed) for key, item in value.items()}
+        )
     elif isinstance(value, set):
-        made = TrackedSet(map(revived, value))
+        made = TrackedSet(map(decode_value, value))
     elif type(value) is tuple and value[:1] != (MARK,):
         return tuple(tracked(item, changed) for item in value)
     else:
-        return revived(value)
+        return decode_value(value)
     made._changed = changed  # noqa: SLF001 - set here so that filling it is not a change
     return made
 

@@ -63,20 +63,20 @@ MACHINE_RESTARTED: Final = "this machine was restarted since"
 log = logging.getLogger(__name__)
 
 
-def read_evidence(place: AttemptPaths) -> tuple[Evidence, ProcessIdentity | None]:
+def read_evidence(paths: AttemptPaths) -> tuple[Evidence, ProcessIdentity | None]:
     """Return what there is to know of an attempt now, and its process if that is known."""
-    start = _read(place, START)
+    start = _read(paths, START)
     if start.missing:
-        status, fault = exit_record(place)
+        status, fault = exit_record(paths)
         return Evidence(status=status, fault=fault), None
     process = parse_start(start.text)
-    alive = process is not None and is_wrapper_running(process, place.private)
+    alive = process is not None and is_wrapper_running(process, paths.attempt_directory)
     # The exit record is read last: a process that was seen dead has left it by then, or never.
-    status, fault = exit_record(place)
+    status, fault = exit_record(paths)
     evidence = Evidence(
         started=True,
-        taken_back=start.text.startswith(RECLAIMED_PREFIX),
-        known=process is not None,
+        reclaimed=start.text.startswith(RECLAIMED_PREFIX),
+        process_known=process is not None,
         alive=alive,
         status=status,
         fault=fault or start.fault,
@@ -105,73 +105,73 @@ def parse_start(text: str) -> ProcessIdentity | None:
     return ProcessIdentity(pid, int(stat[1]), boot, int(found[4] or 0), found[5] or "")
 
 
-def exit_record(place: AttemptPaths) -> tuple[int | None, str | None]:
+def exit_record(paths: AttemptPaths) -> tuple[int | None, str | None]:
     """Return the exit record's status, None if there is no complete one, and what is wrong then."""
-    found = _read(place, EXIT)
+    found = _read(paths, EXIT)
     record = _EXIT.fullmatch(found.text)
     if record is not None:
         return int(record[1]), None
-    if found.missing and not os.path.isdir(place.private):
-        return None, f"{place.private} does not exist"
+    if found.missing and not os.path.isdir(paths.attempt_directory):
+        return None, f"{paths.attempt_directory} does not exist"
     if not found.data:
         return None, found.fault
-    return None, f"{place.file(EXIT)} is damaged"
+    return None, f"{paths.file(EXIT)} is damaged"
 
 
-def exit_status(place: AttemptPaths) -> int | None:
+def exit_status(paths: AttemptPaths) -> int | None:
     """Return the exit record's status, None if there is no complete one."""
-    return exit_record(place)[0]
+    return exit_record(paths)[0]
 
 
-def describe_missing_exit(place: AttemptPaths) -> str:
+def describe_missing_exit(paths: AttemptPaths) -> str:
     """Return what is to be said of an exit record that is not complete, and names the file."""
-    _, fault = exit_record(place)
-    what = "is empty" if exit_is_empty(place) else "does not exist"
-    return fault or f"{place.file(EXIT)} {what}"
+    _, fault = exit_record(paths)
+    what = "is empty" if exit_is_empty(paths) else "does not exist"
+    return fault or f"{paths.file(EXIT)} {what}"
 
 
-def exit_is_empty(place: AttemptPaths) -> bool:
+def exit_is_empty(paths: AttemptPaths) -> bool:
     """Return whether there is an exit record without content."""
-    found = stat_file(place.file(EXIT))
+    found = stat_file(paths.file(EXIT))
     return found.data is not None and found.size == 0
 
 
-def outbox_size(place: AttemptPaths) -> int:
+def outbox_size(paths: AttemptPaths) -> int:
     """Return how many bytes the attempt's outbox has, 0 if there is none to be read."""
-    return stat_file(place.file(OUTBOX)).size
+    return stat_file(paths.file(OUTBOX)).size
 
 
-def file_time(place: AttemptPaths, name: str) -> float | None:
+def file_time(paths: AttemptPaths, name: str) -> float | None:
     """Return when a file of the attempt was written, in seconds since the epoch."""
-    return stat_file(place.file(name)).modified or None
+    return stat_file(paths.file(name)).modified or None
 
 
-def read_stop_reason(place: AttemptPaths) -> Lifecycle | None:
+def read_stop_reason(paths: AttemptPaths) -> Lifecycle | None:
     """Return the outcome for which a launcher ended the attempt, CREATED if it was recalled."""
-    word = _read(place, STOP).text.strip()
+    word = _read(paths, STOP).text.strip()
     return Lifecycle(word) if word in STOP_REASONS else None
 
 
-def write_stop_reason(place: AttemptPaths, outcome: Lifecycle) -> None:
+def write_stop_reason(paths: AttemptPaths, outcome: Lifecycle) -> None:
     """Note why the attempt is about to be ended, for whoever harvests it, where that is possible.
 
     It is ended in any case, whatever has become of its directory.
     """
     try:
-        write_atomic(place.file(STOP), f"{outcome.value}\n".encode())
+        write_atomic(paths.file(STOP), f"{outcome.value}\n".encode())
     except OSError as error:
-        log.warning("%s cannot be written: %s", place.file(STOP), error.strerror or error)
+        log.warning("%s cannot be written: %s", paths.file(STOP), error.strerror or error)
 
 
-def mark_ended(place: AttemptPaths) -> None:
+def mark_ended(paths: AttemptPaths) -> None:
     """Mark an attempt as over where it left no exit record, as far as that is possible.
 
     `motoko-worker` then refuses records of processes that are still alive. Call this before the
     outbox is read for the last time.
     """
-    if not os.path.exists(place.file(EXIT)):
+    if not os.path.exists(paths.file(EXIT)):
         with contextlib.suppress(OSError):
-            exclusive_create(place.file(OVER))
+            exclusive_create(paths.file(OVER))
 
 
 def find_process_in(run: str) -> ProcessIdentity | None:
@@ -233,21 +233,21 @@ def _proc() -> bool:
     return (PROC / "self/cmdline").exists()
 
 
-def _read(place: AttemptPaths, name: str) -> FileContent:
-    return read_file(place.file(name))
+def _read(paths: AttemptPaths, name: str) -> FileContent:
+    return read_file(paths.file(name))
 
 
-def was_reclaimed(place: AttemptPaths) -> bool:
+def was_reclaimed(paths: AttemptPaths) -> bool:
     """Return whether an attempt that did not start never will: another launcher has seen to it."""
-    return read_evidence(place)[0].taken_back or read_marker(place.run) != (
-        place.attempt,
-        place.stamp,
+    return read_evidence(paths)[0].reclaimed or read_marker(paths.run_directory) != (
+        paths.number,
+        paths.stamp,
     )
 
 
-def has_started(place: AttemptPaths) -> bool:
+def has_started(paths: AttemptPaths) -> bool:
     """Return whether the attempt's wrapper took its start file, whatever has become of that."""
-    start = _read(place, START)
+    start = _read(paths, START)
     return not start.missing and not start.text.startswith(RECLAIMED_PREFIX)
 
 
@@ -263,7 +263,7 @@ class RecoveredAttempt:
 
 def examine_attempt(
     record: RunRecord,
-    place: AttemptPaths,
+    paths: AttemptPaths,
     launcher: str,
     *,
     restarted: bool = False,
@@ -278,16 +278,16 @@ def examine_attempt(
     """
     if record.lifecycle is Lifecycle.START:
         recorded = None if record.process is None else ProcessIdentity(*record.process)
-        return _judge_started(place, recorded, None)
+        return _judge_started(paths, recorded, None)
     if restarted:
-        return _judge_started(place, None, MACHINE_RESTARTED)
+        return _judge_started(paths, None, MACHINE_RESTARTED)
     for _ in range(TRIES):
-        evidence, process = read_evidence(place)
+        evidence, process = read_evidence(paths)
         finding = judge(evidence)
-        if finding is Finding.NEVER_STARTED and begun and not is_intact(place):
+        if finding is Finding.NEVER_STARTED and begun and not is_intact(paths):
             break
         if finding is Finding.NEVER_STARTED:
-            taken = _reclaim(place, launcher)
+            taken = _reclaim(paths, launcher)
             if taken is not None:
                 return taken
         elif finding is not Finding.UNCLEAR:
@@ -295,45 +295,45 @@ def examine_attempt(
         elif evidence.fault is not None:
             break
         time.sleep(PAUSE)
-    return _judge_started(place, None, None)
+    return _judge_started(paths, None, None)
 
 
-def _reclaim(place: AttemptPaths, launcher: str) -> RecoveredAttempt | None:
+def _reclaim(paths: AttemptPaths, launcher: str) -> RecoveredAttempt | None:
     """Take an attempt back; None if it starts at this moment."""
     try:
-        if not reclaim_start_file(place, START, start_file_text(launcher)):
+        if not reclaim_start_file(paths, START, start_file_text(launcher)):
             return None
     except (OSError, LauncherError) as error:
-        trouble = write_error(place.root)
+        trouble = write_error(paths.runs_root)
         if trouble is not None:
             raise LauncherError(
                 f"attempts of former launchers cannot be taken back: {trouble}",
                 hint="Start the launcher again when this is put right.",
             ) from error
         # Where no launcher can take the start file, no wrapper can.
-        return RecoveredAttempt(Finding.GONE, fault=f"its directory cannot be used: {error}")
+        return RecoveredAttempt(Finding.LOST, fault=f"its directory cannot be used: {error}")
     fault_points.point("launcher.taken_back")
     # A wrapper that comes later does not run its script. One that lives on does so, and its start
     # file was removed.
     for _ in range(TRIES):
-        process = find_by_token(place.token)
-        if process is None or not is_wrapper_running(process, place.private):
-            return RecoveredAttempt(Finding.TAKEN_BACK)
+        process = find_by_token(paths.token)
+        if process is None or not is_wrapper_running(process, paths.attempt_directory):
+            return RecoveredAttempt(Finding.RECLAIMED)
         time.sleep(PAUSE)
-    log.warning("%s: its start file was removed while it runs", place.run)
+    log.warning("%s: its start file was removed while it runs", paths.run_directory)
     return RecoveredAttempt(Finding.RUNNING, process)
 
 
 def _judge_started(
-    place: AttemptPaths, recorded: ProcessIdentity | None, fault: str | None
+    paths: AttemptPaths, recorded: ProcessIdentity | None, fault: str | None
 ) -> RecoveredAttempt:
     """Judge an attempt that started, or may have, by its process and its exit record."""
-    process = recorded or read_evidence(place)[1] or find_by_token(place.token)
-    alive = process is not None and is_wrapper_running(process, place.private)
+    process = recorded or read_evidence(paths)[1] or find_by_token(paths.token)
+    alive = process is not None and is_wrapper_running(process, paths.attempt_directory)
     # Read last: a process that was seen dead has left it by then, or never.
-    status, problem = exit_record(place)
-    evidence = Evidence(started=True, known=True, alive=alive, status=status)
-    faults_seen = (fault, _why_unknown(process), problem, read_evidence(place)[0].fault)
+    status, problem = exit_record(paths)
+    evidence = Evidence(started=True, process_known=True, alive=alive, status=status)
+    faults_seen = (fault, _why_unknown(process), problem, read_evidence(paths)[0].fault)
     return RecoveredAttempt(judge(evidence), process, status, next(filter(None, faults_seen), None))
 
 

@@ -1,87 +1,90 @@
-"""The attempts that a launcher answers for, and what is to be recorded of them."""
+"""The attempts that a launcher manages, and the updates of them that wait for a commit."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
 from motoko.launcher.claiming import Load, fits
+from motoko.runtime.ports import SYSTEM
 
 if TYPE_CHECKING:
     from motoko.core.records import RunKey, RunRecord
     from motoko.core.run_options import RunOptions
-    from motoko.launcher.executors.batch.submission_files import ArrayTask
-    from motoko.launcher.executors.process_handle import ProcessHandle
     from motoko.launcher.outcome import AttemptOutcome
     from motoko.launcher.run_directory import AttemptPaths
+    from motoko.runtime.ports import Clock
+    from motoko.runtime.processes import ProcessIdentity
 
 
-RECENT_SECONDS: Final = 1.0  # seconds
+RECENT_SECONDS: Final = 1.0
 ENDS_KEPT: Final = 64
 
 
 class Attempt:
     """One attempt, from its claim until its end is in the database.
 
-    ``stop``: why the launcher ends it early, CREATED if the run shall be tried again later;
-    ``past``: it has ended already, so that nothing does.
-    ``since``: when it started, in seconds since the epoch, None until then; ``began``: the same as
-    uptime, None if it is not known. ``read``: how far its outbox is in the database; ``failed`` is
-    what the outbox said of failing until there, ``damaged`` how many lines of it are no records,
-    ``misfits`` which fields it set to what is not of their declared types, ``left`` its processes
-    that cannot be ended. ``handle``: its process here; ``task``: what a batch scheduler has of it;
-    ``submission``: token and index of what a former launcher submitted; ``doubted``: since when the
-    evidence of that is incomplete; ``remark``: what the scheduler last said of it. ``recorded`` is
-    set when nothing more is to be recorded.
+    ``process``: its process here. ``submission``: token and index of an earlier launcher's
+    submission; ``unconfirmed_since``: start of the time without complete
+    evidence of it; ``reason``: the scheduler's latest explanation.
+
+    ``started_at`` is in seconds since the epoch, ``started_uptime`` on the uptime clock.
+    ``stop_reason``: why the launcher ends it early, CREATED to try the run again later;
+    ``already_ended``: stopping it has no effect.
+
+    ``outbox_offset``: the outbox is in the database up to here. ``reported_failure``: the failure
+    that it reports until there. ``type_mismatches``: fields with values not of their declared
+    types. ``remaining_processes``: processes that could not be ended.
+
+    ``finalized`` is set when nothing remains to be recorded.
     """
 
-    def __init__(self, record: RunRecord, terms: RunOptions, place: AttemptPaths) -> None:
+    def __init__(self, record: RunRecord, options: RunOptions, paths: AttemptPaths) -> None:
         self.record = record
-        self.terms = terms
-        self.place = place
-        self.token: str = place.token
-        self.handle: ProcessHandle | None = None
-        self.task: ArrayTask | None = None
+        self.options = options
+        self.paths = paths
+        self.token: str = paths.token
+        self.process: ProcessIdentity | None = None
         self.submission: tuple[str, int] | None = None
-        self.doubted: float | None = None
-        self.remark = record.reason
-        self.since: float | None = None
-        self.began: float | None = None
-        self.stop: Lifecycle | None = None
-        self.past = False
-        self.read = record.outbox_offset
-        self.failed: str | None = None
-        self.misfits: set[str] = set()
-        self.damaged = 0
-        self.left: tuple[str, ...] = ()
-        self.recorded = asyncio.Event()
+        self.unconfirmed_since: float | None = None
+        self.reason = record.reason
+        self.started_at: float | None = None
+        self.started_uptime: float | None = None
+        self.stop_reason: Lifecycle | None = None
+        self.already_ended = False
+        self.outbox_offset = record.outbox_offset
+        self.reported_failure: str | None = None
+        self.type_mismatches: set[str] = set()
+        self.damaged_lines = 0
+        self.remaining_processes: tuple[str, ...] = ()
+        self.finalized = asyncio.Event()
 
     @property
     def key(self) -> RunKey:
-        """Return the run's key."""
+        """The run's key."""
         return self.record.key
 
     @property
-    def recorded_start(self) -> bool:
-        """Return whether the database knows that it started."""
+    def start_recorded(self) -> bool:
+        """Whether the database knows that it started."""
         return self.record.lifecycle is Lifecycle.START
 
 
 def recorded_start_time(record: RunRecord) -> float | None:
-    """Return when the database says that the present attempt started, None if it does not."""
+    """Return when the present attempt started according to the database, None if it did not."""
     times = [m.time for m in record.history if m.attempt == record.attempt and m.state == "START"]
     return times[-1] if times and record.lifecycle is Lifecycle.START else None
 
 
 class SlotPool:
-    """All attempts of a launcher: those that wait for a slot, in order, and those that have one."""
+    """The attempts of one executor: a queue of those that wait for slots, and those with slots."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, clock: Clock = SYSTEM.clock) -> None:
         self.slots = slots
+        self._clock = clock
         self._attempts: dict[str, Attempt] = {}
         self._waiting: list[Attempt] = []
         self._running: set[Attempt] = set()
@@ -89,148 +92,127 @@ class SlotPool:
         self.drained = asyncio.Event()
         self.drained.set()
 
-    def all(self) -> list[Attempt]:
-        """Return all attempts whose end is not recorded yet."""
+    def attempts(self) -> list[Attempt]:
+        """Return all attempts that are not finalized."""
         return list(self._attempts.values())
 
-    def has(self, active: Attempt) -> bool:
-        """Return whether the attempt's end is not recorded yet."""
-        return active.token in self._attempts
+    def contains(self, attempt: Attempt) -> bool:
+        """Return whether the attempt is not finalized."""
+        return attempt.token in self._attempts
 
     def running(self) -> list[Attempt]:
-        """Return the attempts that have a slot."""
+        """Return the attempts that have slots."""
         return list(self._running)
 
-    def add(self, active: Attempt) -> None:
-        """Add an attempt that waits for a slot."""
-        self._attempts[active.token] = active
-        self._waiting.append(active)
+    def add(self, attempt: Attempt) -> None:
+        """Add an attempt to the queue for slots."""
+        self._attempts[attempt.token] = attempt
+        self._waiting.append(attempt)
         self.drained.clear()
 
-    def add_running(self, active: Attempt) -> None:
-        """Add an attempt that runs already."""
-        self._attempts[active.token] = active
-        self._running.add(active)
+    def add_running(self, attempt: Attempt) -> None:
+        """Add an attempt that is running."""
+        self._attempts[attempt.token] = attempt
+        self._running.add(attempt)
 
-    def note_end(self) -> None:
-        """Note that an attempt has ended just now."""
-        self._ends.append(time.monotonic())
+    def record_end(self) -> None:
+        """Count an attempt that has just ended."""
+        self._ends.append(self._clock.monotonic())
 
-    def start(self) -> list[Attempt]:
-        """Return the attempts that may start now; their slots are taken from here on."""
+    def start_fitting(self) -> list[Attempt]:
+        """Give slots to the first waiting attempts that fit, and return these."""
         if not self._waiting:
             return []
-        taken = sum(active.terms.slots for active in self._running)
+        used = sum(attempt.options.slots for attempt in self._running)
         started: list[Attempt] = []
-        while self._waiting and fits(self._waiting[0].terms.slots, taken, self.slots):
-            active = self._waiting.pop(0)
-            self._running.add(active)
-            taken += active.terms.slots
-            started.append(active)
+        while self._waiting and fits(self._waiting[0].options.slots, used, self.slots):
+            attempt = self._waiting.pop(0)
+            self._running.add(attempt)
+            used += attempt.options.slots
+            started.append(attempt)
         if not self._waiting:
             self.drained.set()
         return started
 
-    def waits(self, active: Attempt) -> bool:
-        """Return whether the attempt waits for a slot."""
-        return active in self._waiting
+    def is_waiting(self, attempt: Attempt) -> bool:
+        """Return whether the attempt waits for slots."""
+        return attempt in self._waiting
 
-    def release(self, active: Attempt) -> None:
-        """Give the attempt's slot back, or its place in the queue."""
-        self._running.discard(active)
-        if active in self._waiting:
-            self._waiting.remove(active)
+    def release(self, attempt: Attempt) -> None:
+        """Free the attempt's slots, or remove it from the queue."""
+        self._running.discard(attempt)
+        if attempt in self._waiting:
+            self._waiting.remove(attempt)
             if not self._waiting:
                 self.drained.set()
 
-    def remove(self, active: Attempt) -> None:
-        """Forget an attempt."""
-        self.release(active)
-        self._attempts.pop(active.token, None)
-        active.recorded.set()
+    def remove(self, attempt: Attempt) -> None:
+        """Remove a finalized attempt."""
+        self.release(attempt)
+        self._attempts.pop(attempt.token, None)
+        attempt.finalized.set()
 
     def load(self) -> Load:
-        """Return what is claimed, for choosing what else to claim."""
+        """Return the load that limits further claims."""
         runs: dict[str, int] = {}
-        taken = 0
-        for active in (*self._running, *self._waiting):
-            study = active.record.study
+        used = 0
+        for attempt in (*self._running, *self._waiting):
+            study = attempt.record.study
             runs[study] = runs.get(study, 0) + 1
-            taken += active.terms.slots
-        lately = time.monotonic() - RECENT_SECONDS
-        ended = sum(1 for at in self._ends if at > lately)
-        return Load(taken, len(self._waiting), ended, runs)
+            used += attempt.options.slots
+        recent = self._clock.monotonic() - RECENT_SECONDS
+        ended = sum(1 for time in self._ends if time > recent)
+        return Load(used, len(self._waiting), ended, runs)
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """An attempt that is over: by its exit status, or by what is known of it already.
+    """The end of an attempt: an exit status (None: unknown) or an outcome that is known already.
 
-    ``status`` None: nobody can tell. ``at`` is in seconds since the epoch. ``fault``: what is wrong
-    with its exit record.
+    ``time`` is in seconds since the epoch. ``fault``: what is wrong with the exit record.
     """
 
-    active: Attempt
+    attempt: Attempt
     status: int | None
-    at: float
-    ending: AttemptOutcome | None = None
+    time: float
+    outcome: AttemptOutcome | None = None
     fault: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateNotes:
-    """What is to be recorded in the next commit.
+@dataclass(slots=True)
+class PendingUpdates:
+    """Updates of attempts that wait for the next commit.
 
-    ``requeued`` come with the cause, and with the seconds until they may be tried again;
-    ``remarks``: what a scheduler says of attempts that go on.
+    ``with_output``: attempts whose outboxes have new data. ``requeued``: with the cause, and the
+    seconds until the run may be claimed again. ``reasons``: a scheduler's explanations.
     """
 
-    ended: tuple[AttemptEnd, ...] = ()
-    started: tuple[Attempt, ...] = ()
-    grown: tuple[Attempt, ...] = ()
-    adopted: tuple[Attempt, ...] = ()
-    requeued: tuple[tuple[Attempt, str, float], ...] = ()
-    remarks: tuple[tuple[Attempt, str], ...] = ()
+    ended: list[AttemptEnd] = field(default_factory=list)
+    started: list[Attempt] = field(default_factory=list)
+    with_output: list[Attempt] = field(default_factory=list)
+    adopted: list[Attempt] = field(default_factory=list)
+    requeued: list[tuple[Attempt, str, float]] = field(default_factory=list)
+    reasons: list[tuple[Attempt, str]] = field(default_factory=list)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
-    @property
-    def leaving(self) -> set[Attempt]:
-        """Return the attempts that are over."""
-        return {item.active for item in self.ended} | {active for active, _, _ in self.requeued}
-
-
-class PendingUpdates:
-    """Collects what is to be recorded, and wakes whoever records it."""
-
-    def __init__(self) -> None:
-        self.ended: list[AttemptEnd] = []
-        self.started: list[Attempt] = []
-        self.grown: list[Attempt] = []
-        self.adopted: list[Attempt] = []
-        self.requeued: list[tuple[Attempt, str, float]] = []
-        self.remarks: list[tuple[Attempt, str]] = []
-        self._wake = asyncio.Event()
-
-    def stir(self) -> None:
-        """Have the database looked at."""
+    def wake(self) -> None:
+        """Start the next commit soon."""
         self._wake.set()
 
-    async def stirred(self) -> None:
-        """Wait until there is something to do."""
+    async def wait(self) -> None:
+        """Wait until ``wake`` is called."""
         await self._wake.wait()
 
-    def take(self) -> UpdateNotes:
-        """Return all notes, and begin anew."""
+    def drain(self) -> PendingUpdates:
+        """Return all updates, and start a new collection."""
         self._wake.clear()
-        notes = UpdateNotes(
-            tuple(self.ended),
-            tuple(self.started),
-            tuple(self.grown),
-            tuple(self.adopted),
-            tuple(self.requeued),
-            tuple(self.remarks),
+        drained = PendingUpdates(
+            self.ended, self.started, self.with_output, self.adopted, self.requeued, self.reasons
         )
-        for page in (self.ended, self.started, self.grown, self.adopted):
-            page.clear()
-        self.requeued.clear()
-        self.remarks.clear()
-        return notes
+        self.ended, self.started, self.with_output = [], [], []
+        self.adopted, self.requeued, self.reasons = [], [], []
+        return drained
+
+    def leaving(self) -> set[Attempt]:
+        """Return the attempts that have ended or are requeued."""
+        return {end.attempt for end in self.ended} | {attempt for attempt, _, _ in self.requeued}

@@ -15,112 +15,112 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ServedQueue:
-    """What a launcher serves: runs for one of its generators, meant for one of its machines."""
+    """The runs that a launcher serves, by their generators and machines."""
 
     generators: frozenset[str]
     machines: frozenset[str]
 
-    def serves(self, terms: RunOptions) -> bool:
-        """Return whether a run with these terms is for this launcher."""
-        meant_for = terms.machine_name or "localhost"
-        return terms.generator in self.generators and meant_for in self.machines
+    def serves(self, options: RunOptions) -> bool:
+        """Return whether this launcher serves a run with these options."""
+        machine = options.machine_name or "localhost"
+        return options.generator in self.generators and machine in self.machines
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How much may be claimed: slots in all, runs by study, and at most so many runs ahead.
+    """The limits of claims: slots in all, runs by study, and runs claimed ahead.
 
-    A run claimed ahead waits until a slot is free, which then need not wait for a commit.
+    A run claimed ahead starts as soon as a slot is free, without waiting for a commit.
     """
 
     slots: int
-    most_ahead: int = 0
+    max_ahead: int = 0
     per_study: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is claimed already: slots taken, runs by study, runs that wait for a slot.
+    """The present claims: used slots, runs that wait for slots, all runs by study.
 
-    ``ended_lately``: so many runs ended within the last second.
+    ``recently_ended`` counts the runs that ended within the last second.
     """
 
-    taken: int = 0
+    used_slots: int = 0
     waiting: int = 0
-    ended_lately: int = 0
-    runs: Mapping[str, int] = field(default_factory=dict)
+    recently_ended: int = 0
+    runs_by_study: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimPlan:
-    """Which runs to claim, and when to look again because of a ``not_before``."""
+    """The runs to claim, and the earliest ``not_before`` of the others."""
 
     claims: tuple[tuple[RunRecord, RunOptions], ...] = ()
-    wake_at: float | None = None
+    next_wakeup: float | None = None
 
 
 class _ClaimChooser:
     def __init__(self, capacity: Capacity, load: Load, now: float) -> None:
         self.capacity = capacity
         self.now = now
-        self.taken = load.taken
+        self.used_slots = load.used_slots
         self.waiting = load.waiting
-        # Worth it only where runs are short: long ones had better stay free for others.
-        self.ahead = min(capacity.most_ahead, load.ended_lately)
-        self.runs = dict(load.runs)
+        # Claiming ahead pays off only for short runs; other launchers could start long ones.
+        self.ahead = min(capacity.max_ahead, load.recently_ended)
+        self.runs_by_study = dict(load.runs_by_study)
         self.claims: list[tuple[RunRecord, RunOptions]] = []
-        self.wake_at: float | None = None
+        self.next_wakeup: float | None = None
 
-    def full(self, study: str) -> bool:
+    def is_full(self, study: str) -> bool:
         limit = self.capacity.per_study.get(study)
-        return limit is not None and self.runs.get(study, 0) >= limit
+        return limit is not None and self.runs_by_study.get(study, 0) >= limit
 
-    def due(self, record: RunRecord) -> bool:
+    def is_due(self, record: RunRecord) -> bool:
         if record.not_before <= self.now:
             return True
-        self.wake_at = min(record.not_before, self.wake_at or record.not_before)
+        self.next_wakeup = min(record.not_before, self.next_wakeup or record.not_before)
         return False
 
-    def take(self, record: RunRecord, terms: RunOptions) -> bool:
-        """Take the run if there is room. One that is larger than all slots runs alone."""
-        if not fits(terms.slots, self.taken, self.capacity.slots):
+    def try_claim(self, record: RunRecord, options: RunOptions) -> bool:
+        """Claim the run if it fits, or if it may be claimed ahead."""
+        if not fits(options.slots, self.used_slots, self.capacity.slots):
             if self.waiting >= self.ahead:
                 return False
             self.waiting += 1
-        self.taken += terms.slots
-        self.runs[record.study] = self.runs.get(record.study, 0) + 1
-        self.claims.append((record, terms))
+        self.used_slots += options.slots
+        self.runs_by_study[record.study] = self.runs_by_study.get(record.study, 0) + 1
+        self.claims.append((record, options))
         return True
 
 
-def fits(wanted: int, taken: int, slots: int) -> bool:
-    """Return whether a run may start; one that is larger than all slots does so alone."""
-    return taken == 0 or taken + wanted <= slots
+def fits(wanted: int, used: int, slots: int) -> bool:
+    """Return whether a run may start; one larger than all slots runs alone."""
+    return used == 0 or used + wanted <= slots
 
 
 def choose_claims(
     queues: Sequence[tuple[str, Iterable[RunRecord]]],
-    terms_of: Callable[[RunRecord], RunOptions | None],
+    options_of: Callable[[RunRecord], RunOptions | None],
     capacity: Capacity,
     load: Load,
     now: float,
 ) -> ClaimPlan:
-    """Return which CREATED runs to claim: the studies take turns, each in the order given.
+    """Return which CREATED runs to claim, alternating between studies, each in the given order.
 
-    ``terms_of`` returns None for a run that is not for this launcher. The first run that does not
-    fit ends the search: smaller ones behind it would keep a large one waiting for ever.
+    ``options_of`` returns None for a run to skip. The first run that does not fit ends the search:
+    otherwise smaller runs could delay a large one for ever.
     """
     chooser = _ClaimChooser(capacity, load, now)
     turns: deque[tuple[str, Iterator[RunRecord]]] = deque((s, iter(runs)) for s, runs in queues)
     while turns:
         study, records = turns.popleft()
-        if chooser.full(study):
+        if chooser.is_full(study):
             continue
         for record in records:
-            terms = terms_of(record)
-            if terms is not None and chooser.due(record):
-                if not chooser.take(record, terms):
-                    return ClaimPlan(tuple(chooser.claims), chooser.wake_at)
+            options = options_of(record)
+            if options is not None and chooser.is_due(record):
+                if not chooser.try_claim(record, options):
+                    return ClaimPlan(tuple(chooser.claims), chooser.next_wakeup)
                 turns.append((study, records))
                 break
-    return ClaimPlan(tuple(chooser.claims), chooser.wake_at)
+    return ClaimPlan(tuple(chooser.claims), chooser.next_wakeup)

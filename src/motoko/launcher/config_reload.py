@@ -1,4 +1,4 @@
-"""The configuration that a launcher works by, read again when its files have changed."""
+"""Reload a launcher's configuration when its files have changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Stamps: TypeAlias = tuple[tuple[int, ...], ...]
 
-SETTLE_SECONDS: Final = 1.0  # a file written so lately may change again under the same times
+SETTLE_SECONDS: Final = 1.0  # a younger file may change again without a new modification time
 
 log = logging.getLogger(__name__)
 
@@ -27,22 +27,21 @@ log = logging.getLogger(__name__)
 class ConfigReloader:
     """Reads ``motoko.yaml`` and every ``bd.yaml`` again when one of them has changed.
 
-    ``read`` reads them, and raises MotokoError where they are wrong. ``apply`` is called with a
-    configuration that differs from ``config``; it may raise MotokoError, too. ``problem`` is then
-    what is wrong: the former one holds until it is corrected, as for whoever read it before.
+    ``read`` returns the configuration, ``apply`` gets one that differs from ``config``; both may
+    raise MotokoError. Its text is ``error``: the former configuration holds until it is corrected.
     """
 
     config: WorkflowSettings
     read: Callable[[], WorkflowSettings]
     apply: Callable[[WorkflowSettings], object]
     clock: Clock
-    problem: str = ""
+    error: str = ""
     _seen: Stamps | None = field(default=None, init=False)
 
     def check(self) -> bool:
-        """Return whether there is a new configuration, which was applied. Blocks."""
+        """Apply a changed configuration; return whether it has changed. Blocks."""
         stamps = self._stamps()
-        if not self.problem and stamps == self._seen:
+        if not self.error and stamps == self._seen:
             return False
         try:
             found = self.read()
@@ -52,14 +51,14 @@ class ConfigReloader:
         except MotokoError as error:
             self._refuse(str(error))
             return False
-        self.config, self.problem = found, ""
+        self.config, self.error = found, ""
         self._seen = None if self._is_fresh(stamps) else stamps
         return changed
 
     def _refuse(self, problem: str) -> None:
-        if problem != self.problem:
+        if problem != self.error:
             log.error("the former configuration holds until the new one is corrected: %s", problem)
-        self.problem = problem
+        self.error = problem
 
     def _stamps(self) -> Stamps:
         directories = [self.config.directory / name for name in self.config.task_managers]
@@ -72,7 +71,7 @@ class ConfigReloader:
 
 
 def _file_stamp(path: str) -> tuple[int, ...]:
-    """Return what changes with a file; empty if there is none."""
+    """Return values that change with a file; an empty tuple if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:

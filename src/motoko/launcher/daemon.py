@@ -1,8 +1,7 @@
 """The launcher's process: ``python -m motoko.launcher.daemon WORKFLOW_DIRECTORY``.
 
-TERM or Ctrl-C end it and leave its runs going; the next launcher goes on with them. One that a
-``motoko run`` started ends by itself when nobody works with the workflow and no run is left. Other
-processes start it, stop it and have runs recalled through the functions here.
+TERM or Ctrl-C ends it; its runs continue, and the next launcher adopts them. A launcher that
+``motoko run`` started exits when no process uses the workflow and no run is left.
 """
 
 from __future__ import annotations
@@ -17,13 +16,15 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from motoko.errors import MotokoError, ServerError
+from motoko.launcher.composition import build_launcher
 from motoko.launcher.control import END, SUSPEND, WAKE, ControlRequest, pending, running_launchers
 from motoko.launcher.directory_removal import remove_pending_and_log
+from motoko.launcher.launcher import first_error
 from motoko.launcher.workflow_users import (
     SERVER,
     detach_services,
@@ -32,12 +33,7 @@ from motoko.launcher.workflow_users import (
     services_lock,
     temporary_marker,
 )
-from motoko.runtime.clock import uptime
-from motoko.runtime.daemons import (
-    PidFile,
-    announce_failure,
-    announce_ready,
-)
+from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
 from motoko.runtime.descendants import become_subreaper
 from motoko.runtime.logs import log_to_stderr
 from motoko.runtime.signals import reset_all
@@ -46,20 +42,19 @@ from motoko.server.state_dir_guard import CHECK_SECONDS, StateDirGuard
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from anyio.abc import TaskGroup
 
     from motoko.launcher.launcher import Launcher
     from motoko.server.state_dir import StateDir
-    from motoko.storage.leases import LauncherRegistration
     from motoko.storage.store import WorkflowStore
 
 LEASE_SECONDS: Final = 60.0
-REQUEST_POLL_SECONDS: Final = (
-    1.0  # between two looks for requests of those that cannot send signals
-)
-STORE_GRACE: Final = 1.0  # after which an ending launcher waits for no server any more
-IDLE_POLL_SECONDS: Final = 2.0  # between two looks whether a temporary launcher is needed
-HEARTBEATS_PER_LEASE: Final = 3  # within the time of a lease
+REQUEST_POLL_SECONDS: Final = 1.0  # for requests of processes that cannot send signals
+STORE_GRACE: Final = 1.0  # after this an ending launcher stops waiting for a lost server
+IDLE_POLL_SECONDS: Final = 2.0
+HEARTBEATS_PER_LEASE: Final = 3
 
 # Not __name__: this module runs as __main__.
 log = logging.getLogger("motoko.launcher.daemon")
@@ -76,104 +71,141 @@ def serve(
     stop_runs: bool = False,
     ready: Callable[[], object] = lambda: None,
 ) -> None:
-    """Be the launcher of the workflow in ``directory``, until TERM or INT, or until it is moved.
+    """Run a launcher of the workflow in ``directory`` until TERM or INT, or until it is moved.
 
-    ``ready`` is called when it can be found. With ``stop_runs`` its runs become CREATED again at
-    the end, which counts as no attempt; otherwise they go on.
+    Call ``ready`` when other processes can find it. With ``stop_runs`` its runs are ended and
+    become CREATED, which counts as no attempt; otherwise they continue.
     """
-    from motoko.launcher.composition import build_launcher
-
     become_subreaper()
     launcher, store = build_launcher(
         directory, generator=generator, studies=studies, machine_name=machine_name, lease=lease,
         hold=hold,
     )  # fmt: skip
-    with ExitStack() as retirement:
+    with ExitStack() as on_exit:
         try:
-            everything = not studies and machine_name is None
-            anyio.run(_serve, launcher, store, everything, stop_runs, ready, retirement)
+            serves_all = not studies and machine_name is None
+            anyio.run(_Daemon(launcher, store, serves_all, stop_runs, ready, on_exit).run)
         finally:
             store.close()
 
 
-async def _serve(
-    launcher: Launcher,
-    store: WorkflowStore,
-    everything: bool,
-    stop_runs: bool,
-    ready: Callable[[], object],
-    retirement: ExitStack,
-) -> None:
-    me, state = launcher.me, store.state
-    home = StateDirGuard.of(state)
-    digest = blake2b(repr((me.studies, me.machines)).encode(), digest_size=4).hexdigest()
-    file = PidFile(state.path / ("launcher.json" if everything else f"launcher-{digest}.json"))
+class _Daemon:
+    def __init__(
+        self,
+        launcher: Launcher,
+        store: WorkflowStore,
+        serves_all: bool,
+        stop_runs: bool,
+        ready: Callable[[], object],
+        on_exit: ExitStack,
+    ) -> None:
+        self._launcher = launcher
+        self._store = store
+        self._state = store.state
+        self._serves_all = serves_all
+        self._stop_runs = stop_runs
+        self._ready = ready
+        self._on_exit = on_exit
+        served = (launcher.me.studies, launcher.me.machines)
+        digest = blake2b(repr(served).encode(), digest_size=4).hexdigest()
+        name = "launcher.json" if serves_all else f"launcher-{digest}.json"
+        self._file = PidFile(self._state.path / name)
+        self._wake = asyncio.Event()
+        self._tasks: TaskGroup
 
-    def found() -> None:
-        _write_heartbeat(file, launcher.me, everything)
-        announce_ready(" ".join(launcher.me.studies))
-        ready()
+    async def run(self) -> None:
+        guard = StateDirGuard.of(self._state)
+        numbers = (signal.SIGTERM, signal.SIGINT, WAKE)
+        with anyio.open_signal_receiver(*numbers) as signals:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                tasks.start_soon(self._handle_signals, signals)
+                tasks.start_soon(_handle_requests, self._launcher, self._state, self._wake)
+                tasks.start_soon(self._watch_directory, guard)
+                tasks.start_soon(run_in_thread, partial(remove_pending_and_log, self._store))
+                tasks.start_soon(_poll_requests, self._state)
+                tasks.start_soon(self._close_when_unused)
+                tasks.start_soon(self._heartbeat)
+                try:
+                    await self._launcher.serve(self._announce)
+                except ServerError:
+                    guard.check()  # its error is more precise
+                    raise
+                finally:
+                    self._file.remove()
+                guard.check()
+                tasks.cancel_scope.cancel()
 
-    asked = asyncio.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT, WAKE)
-    with anyio.open_signal_receiver(*numbers) as signals:
+    def _announce(self) -> None:
+        self._write_heartbeat()
+        announce_ready(" ".join(self._launcher.me.studies))
+        self._ready()
+
+    async def _handle_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
+        suspend = self._stop_runs
+        async for number in signals:
+            if number == WAKE:
+                self._wake.set()
+            else:
+                log.info("stopped by %s", signal.Signals(number).name)
+                self._tasks.start_soon(self._shut_down, suspend)
+                suspend = False  # a second signal does not wait for the runs
+
+    async def _watch_directory(self, guard: StateDirGuard) -> None:
+        while await run_in_thread(guard.missing_error) is None:  # noqa: ASYNC110 - no event exists
+            await anyio.sleep(CHECK_SECONDS)
+        self._tasks.start_soon(self._shut_down, False)
+
+    async def _shut_down(self, suspend: bool) -> None:
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._drain_store)
+            if suspend:
+                await self._launcher.handle_request(ControlRequest(SUSPEND))
+            self._launcher.close()
 
-            async def listen() -> None:
-                recall = stop_runs
-                async for number in signals:
-                    if number == WAKE:
-                        asked.set()
-                    else:
-                        log.info("asked to end by %s", signal.Signals(number).name)
-                        tasks.start_soon(_shut_down, launcher, store, recall)
-                        recall = False  # who asks again has waited long enough
+    async def _drain_store(self) -> None:
+        await anyio.sleep(STORE_GRACE)
+        await run_in_thread(self._store.drain)
 
-            async def stay_home() -> None:
-                await _wait_for_directory_loss(home)
-                tasks.start_soon(_shut_down, launcher, store, False)
+    async def _close_when_unused(self) -> None:
+        """Close a temporary launcher that no process needs; stop the server at exit.
 
-            tasks.start_soon(listen)
-            tasks.start_soon(_handle_requests, launcher, state, asked)
-            tasks.start_soon(stay_home)
-            tasks.start_soon(run_in_thread, partial(remove_pending_and_log, store))
-            tasks.start_soon(_poll_requests, state)
-            tasks.start_soon(_close_when_unused, launcher, state, retirement)
-            tasks.start_soon(_heartbeat, file, launcher, everything)
-            try:
-                await launcher.serve(found)
-            except ServerError:
-                home.check()  # which says more
-                raise
-            finally:
-                file.remove()
-            home.check()
-            tasks.cancel_scope.cancel()
+        The services lock is held until then: a process that comes meanwhile starts both anew.
+        """
+        while True:
+            await anyio.sleep(IDLE_POLL_SECONDS)
+            if await self._is_needed():
+                continue
+            lock = services_lock(self._state, timeout=0)
+            with suppress(MotokoError):  # another process holds the lock
+                await run_in_thread(lock.acquire)
+            if lock.held and not await self._is_needed():
+                break
+            lock.release()
+        self._on_exit.callback(lock.release)
+        self._on_exit.callback(_stop_temporary_server, self._state)
+        log.info("no run is left and no process uses the workflow: the launcher stops")
+        self._launcher.close()
 
+    async def _is_needed(self) -> bool:
+        unused = await run_in_thread(partial(is_unused, self._state))
+        return not unused or await self._launcher.is_busy()
 
-async def _close_when_unused(launcher: Launcher, state: StateDir, retirement: ExitStack) -> None:
-    """Close a temporary launcher when nobody needs it; ``retirement`` stops the server then.
+    def _write_heartbeat(self) -> None:
+        me = self._launcher.me
+        self._file.write(
+            studies=me.studies, machines=me.machines, everything=self._serves_all, name=me.name,
+            lease=me.lease, seen=self._store.clock.uptime(),
+        )  # fmt: skip
 
-    The lock is held until that is done, so that whoever comes meanwhile starts both anew.
-    """
-
-    async def is_needed() -> bool:
-        return not await run_in_thread(partial(is_unused, state)) or await launcher.is_busy()
-
-    while True:
-        await anyio.sleep(IDLE_POLL_SECONDS)
-        if await is_needed():
-            continue
-        lock = services_lock(state, timeout=0)
-        with suppress(MotokoError):  # somebody starts or stops something at this moment
-            await run_in_thread(lock.acquire)
-        if lock.held and not await is_needed():
-            break
-        lock.release()
-    retirement.callback(lock.release)
-    retirement.callback(_stop_temporary_server, state)
-    log.info("no run is left and nobody works with the workflow: the launcher ends")
-    launcher.close()
+    async def _heartbeat(self) -> None:
+        while True:
+            await anyio.sleep(self._launcher.me.lease / HEARTBEATS_PER_LEASE)
+            # The file does not exist after the directory was moved. It is another launcher's
+            # after that one has replaced this one.
+            if self._file.is_own():
+                with suppress(OSError):
+                    self._write_heartbeat()
 
 
 def _stop_temporary_server(state: StateDir) -> None:
@@ -183,48 +215,8 @@ def _stop_temporary_server(state: StateDir) -> None:
         stop_server(state)
 
 
-async def _shut_down(launcher: Launcher, store: WorkflowStore, recall: bool) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_shut_down_store, store)
-        if recall:
-            await launcher.obey(ControlRequest(SUSPEND))
-        launcher.close()
-
-
-async def _shut_down_store(store: WorkflowStore) -> None:
-    await anyio.sleep(STORE_GRACE)
-    await run_in_thread(store.drain)
-
-
-async def _wait_for_directory_loss(home: StateDirGuard) -> None:
-    """Wait until the state directory is moved or removed."""
-    while await run_in_thread(home.lost) is None:  # noqa: ASYNC110 - nobody tells of it
-        await anyio.sleep(CHECK_SECONDS)
-
-
-def _write_heartbeat(file: PidFile, me: LauncherRegistration, everything: bool) -> None:
-    file.write(
-        studies=me.studies,
-        machines=me.machines,
-        everything=everything,
-        name=me.name,
-        lease=me.lease,
-        seen=uptime(),
-    )
-
-
-async def _heartbeat(file: PidFile, launcher: Launcher, everything: bool) -> None:
-    while True:
-        await anyio.sleep(launcher.me.lease / HEARTBEATS_PER_LEASE)
-        # It does not exist where the directory was moved, and is another launcher's where that
-        # one has replaced this one while it slept.
-        if file.is_own():
-            with suppress(OSError):
-                _write_heartbeat(file, launcher.me, everything)
-
-
 async def _poll_requests(state: StateDir) -> None:
-    """Wake up for requests of those that cannot send signals here, as from another container."""
+    """Wake up for requests of processes that cannot send signals, as from another container."""
     known: set[Path] = set()
     while True:
         await anyio.sleep(REQUEST_POLL_SECONDS)
@@ -234,17 +226,17 @@ async def _poll_requests(state: StateDir) -> None:
         known = found
 
 
-async def _handle_requests(launcher: Launcher, state: StateDir, asked: asyncio.Event) -> None:
-    """Serve one request after the other, in the order asked."""
+async def _handle_requests(launcher: Launcher, state: StateDir, wake: asyncio.Event) -> None:
+    """Handle pending requests in order, each time that ``wake`` is set."""
     while True:
-        await asked.wait()
-        asked.clear()
+        await wake.wait()
+        wake.clear()
         while requests := await run_in_thread(partial(pending, state)):
             path, request = requests[0]
             if request.action == END:
                 signal.raise_signal(signal.SIGTERM)
             else:
-                await launcher.obey(request)
+                await launcher.handle_request(request)
             path.unlink(missing_ok=True)
 
 
@@ -265,18 +257,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stop_runs=options.stop_runs,
         )
     except* MotokoError as group:
-        error = _first_error(group)
+        error = first_error(group)
         log.error("%s", error)
         announce_failure(str(error))
         return_code = 1
     else:
         return_code = 0
     return return_code
-
-
-def _first_error(group: BaseExceptionGroup[Any]) -> BaseException:
-    first = group.exceptions[0]
-    return _first_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
-"""Remove the directories of deleted runs, however often that is interrupted.
+"""Remove the directories of deleted runs; interrupted removals are completed later.
 
-The commit that deletes a run notes its directories as pending. They are removed after it, and
-forgotten in a later commit: whoever is killed in between leaves the rest to the next sweep.
+The commit that deletes a run records the removal of its directories as pending. A later commit
+deletes that record after they are removed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -21,14 +22,14 @@ from motoko.runtime import fault_points
 from motoko.storage.session import run_transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from motoko.core.records import RunKey
     from motoko.storage.store import WorkflowStore
 
 OWNER_RIGHTS: Final = 0o700
-BATCH: Final = 500  # runs whose removal is noted in one commit
+BATCH: Final = 500  # removed runs to record in one commit
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Obstacle:
 
 
 def run_directories(root: Path, run_id: int) -> list[Path]:
-    """Return the directories of a run: the present one, and those of former attempts."""
+    """Return the directories of a run: of the present attempt and of earlier ones."""
     ours = re.compile(rf"run-{run_id}(\.(attempt|before)-.*)?")
     if not root.is_dir():
         return []
@@ -53,9 +54,9 @@ def run_directories(root: Path, run_id: int) -> list[Path]:
 
 
 def find_obstacles(root: Path, run_id: int) -> list[Obstacle]:
-    """Return what would keep the directories of a run from being removed, one of each directory.
+    """Return the obstacles to the removal of a run's directories, at most one of each.
 
-    Directories of this user that are write-protected are opened, so they are no obstacle.
+    This gives the owner write access to write-protected directories, so they are no obstacle.
     """
     found = run_directories(root, run_id)
     if found and not os.access(root, os.W_OK | os.X_OK):
@@ -64,36 +65,33 @@ def find_obstacles(root: Path, run_id: int) -> list[Obstacle]:
 
 
 def remove_pending(store: WorkflowStore) -> list[Obstacle]:
-    """Remove the directories of all deleted runs; returns what could not be removed.
+    """Remove the directories of all deleted runs; return the obstacles. Blocks.
 
-    Blocks. The runs concerned stay pending, and the next sweep tries again.
+    Runs with obstacles stay pending.
     """
     with store.autocommit_scope.read() as session:
         pending = [k for k in session.tables.pending_removals() if k.study in store.studies]
-    left: list[Obstacle] = []
+    found: list[Obstacle] = []
     for start in range(0, len(pending), BATCH):
-        gone: list[RunKey] = []
+        removed: list[RunKey] = []
         for key in pending[start : start + BATCH]:
             problems = list(_remove(store.runs_root(key.study), key.id))
-            left += problems
+            found += problems
             if not problems:
-                gone.append(key)
-        if gone:
-            store.database.submit(_forget(store, gone)).result()
-    return left
+                removed.append(key)
+        if removed:
+            store.database.submit(partial(_record_removed, store, removed)).result()
+    return found
 
 
 def remove_pending_and_log(store: WorkflowStore) -> None:
-    """Sweep, and log what could not be removed."""
+    """Remove the directories of all deleted runs, and log the obstacles."""
     for fault in remove_pending(store):
         log.warning("the directory of a deleted run cannot be removed: %s", fault)
 
 
-def _forget(store: WorkflowStore, gone: list[RunKey]) -> Callable[[], None]:
-    def forget() -> None:
-        run_transaction(store.database, lambda tables: tables.complete_removals(gone))
-
-    return forget
+def _record_removed(store: WorkflowStore, keys: list[RunKey]) -> None:
+    run_transaction(store.database, lambda tables: tables.complete_removals(keys))
 
 
 def _remove(root: Path, run_id: int) -> Iterator[Obstacle]:
@@ -117,19 +115,18 @@ def _remove(root: Path, run_id: int) -> Iterator[Obstacle]:
 
 
 def _obstacles(path: Path) -> Iterator[Obstacle]:
-    """Yield what keeps a path from being removed; open directories that only their mode protects.
+    """Yield the obstacles below a path; make directories of this user writable.
 
-    Enters real directories only, of the file system of the directory that holds ``path``: no links
-    and no mount points. Nothing beyond them is removed, either.
+    Neither this nor the removal follows links or enters mount points.
     """
     device = os.stat(path.parent).st_dev
-    waiting = [str(path)]
-    while waiting:
-        name = waiting.pop()
+    pending = [str(path)]
+    while pending:
+        name = pending.pop()
         try:
             found = os.lstat(name)
             if not stat.S_ISDIR(found.st_mode):
-                # Root may remove whatever is not immutable; of others the directory is asked.
+                # Root may remove all but immutable files; for others the directory decides.
                 if os.geteuid() == 0 and not os.access(name, os.W_OK, follow_symlinks=False):
                     yield Obstacle(name, _reason(name))
             elif found.st_dev != device:
@@ -137,25 +134,25 @@ def _obstacles(path: Path) -> Iterator[Obstacle]:
             else:
                 _open(name, found)
                 if os.access(name, os.R_OK | os.W_OK | os.X_OK):
-                    waiting += (f"{name}/{child}" for child in os.listdir(name))
+                    pending += (f"{name}/{child}" for child in os.listdir(name))
                 else:
                     yield Obstacle(name, _reason(name))
         except FileNotFoundError:
-            continue  # it has gone meanwhile
+            continue  # another process removed it
         except OSError as error:
             yield Obstacle(name, error.strerror or str(error))
 
 
 def _open(directory: str, found: os.stat_result) -> None:
-    """Give the owner all rights on a directory of this user that lacks them."""
+    """Give the owner all rights on a directory of this user."""
     mode = stat.S_IMODE(found.st_mode)
     if found.st_uid == os.geteuid() and mode & OWNER_RIGHTS != OWNER_RIGHTS:
-        with contextlib.suppress(OSError):  # reported by whoever looks at the rights
+        with contextlib.suppress(OSError):  # the check of the rights reports it
             os.chmod(directory, mode | OWNER_RIGHTS)
 
 
 def _reason(path: str) -> str:
-    """Say why this user cannot write to a path."""
+    """Return why this user cannot write to a path."""
     found = os.lstat(path)
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         return os.strerror(errno.EROFS)

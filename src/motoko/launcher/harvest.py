@@ -1,4 +1,4 @@
-"""From an attempt's outbox to changes of its run."""
+"""Read an attempt's outbox, and turn its records into changes of the run."""
 
 from __future__ import annotations
 
@@ -18,50 +18,46 @@ if TYPE_CHECKING:
     from motoko.core.changes import Change
     from motoko.core.records import RunKey
 
-CHUNK_BYTES: Final = 2**20  # bytes read at a time: other runs wait for the commit of what they hold
-MAX_FIELD_CHARACTERS: Final = (
-    16 * 2**20
-)  # characters of all fields of a run: a commit writes them together
-MAX_SEARCH: Final = 256 * 2**20  # bytes of a record too large in which its end is looked for
-MAX_REASON: Final = 10_000  # characters of a reason that a script gives
+CHUNK_BYTES: Final = 2**20  # bytes per read; other runs wait for the commit of their records
+MAX_FIELD_CHARACTERS: Final = 16 * 2**20  # all fields of a run, which one commit writes
+MAX_SEARCH: Final = 256 * 2**20  # bytes to search for the end of an oversized record
+MAX_REASON: Final = 10_000  # characters of a script's failure reason
 SHOWN_LINE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxUpdate:
-    """What an outbox says from where it was left to byte ``consumed``.
+    """The content of an outbox between two offsets.
 
-    ``failed``: the reason given by ``fail``; ``finished``: ``finish`` came after it, if it came.
-    ``more``: there is more to read. ``fault``: why it cannot be read.
+    ``failure``: the reason given to ``fail``; ``finished``: ``finish`` was called after that.
+    ``fault``: why the outbox cannot be read.
     """
 
-    consumed: int
+    end_offset: int
     fields: dict[str, Any] = field(default_factory=dict)
     label: str | None = None
     points: dict[str, tuple[tuple[int, Any], ...]] = field(default_factory=dict)
-    failed: str | None = None
+    failure: str | None = None
     finished: bool = False
-    damaged: tuple[str, ...] = ()
-    more: bool = False
+    damaged_lines: tuple[str, ...] = ()
+    has_more: bool = False
     fault: str | None = None
 
     def changes(self, key: RunKey, token: str, at: float) -> list[Change]:
-        """Return the changes that put these news into the database."""
+        """Return the changes that write this update to the database."""
         if not self.fields and not self.points and self.label is None:
             return []
         pushes: list[Change] = [
-            PushQuantities(key, token, self.consumed, name, points)
+            PushQuantities(key, token, self.end_offset, name, points)
             for name, points in self.points.items()
         ]
-        # Last: it moves the mark by which what was taken already is told apart.
-        return [
-            *pushes,
-            EditRun(key, ApplyOutbox(token, self.consumed, at, self.fields, self.label)),
-        ]
+        # The last one advances the offset, up to which changes are ignored as outdated.
+        edit = ApplyOutbox(token, self.end_offset, at, self.fields, self.label)
+        return [*pushes, EditRun(key, edit)]
 
 
 def read_updates(path: str, offset: int, *, chunk: int = CHUNK_BYTES) -> OutboxUpdate:
-    """Read what was appended to the outbox ``path`` after byte ``offset``."""
+    """Read the records of the outbox ``path`` after byte ``offset``."""
     length = chunk
     while True:
         found = read_file(path, offset=offset, limit=length)
@@ -74,13 +70,15 @@ def read_updates(path: str, offset: int, *, chunk: int = CHUNK_BYTES) -> OutboxU
         if length >= MAX_RECORD:
             line = found.data[:SHOWN_LINE].decode(errors="replace")
             return OutboxUpdate(
-                _end_of_line(path, offset + length, found.size), damaged=(line,), more=True
+                _end_of_line(path, offset + length, found.size),
+                damaged_lines=(line,),
+                has_more=True,
             )
         length *= 4  # one record larger than a chunk
 
 
 def _end_of_line(path: str, offset: int, size: int) -> int:
-    """Return where the line ends that ``offset`` is in; the file's ``size`` if that is far."""
+    """Return the end of the line at ``offset``; the file's ``size`` if that is too far."""
     for start in range(offset, offset + MAX_SEARCH, MAX_RECORD):
         data = read_file(path, offset=start, limit=MAX_RECORD).data or b""
         if b"\n" in data:
@@ -91,9 +89,9 @@ def _end_of_line(path: str, offset: int, size: int) -> int:
 
 
 def outbox_loss(path: str, read: int) -> str | None:
-    """Return what became of the outbox ``path`` of which ``read`` bytes were read, if it is gone.
+    """Return what happened to an outbox that lost its first ``read`` bytes, None if it has them.
 
-    A script can remove it, or put another file in its place, with results that nobody has read.
+    A script can remove or replace it, with results that were not read.
     """
     found = read_file(path, limit=len(HEADER))
     if found.fault is not None:
@@ -108,7 +106,7 @@ def outbox_loss(path: str, read: int) -> str | None:
 def fold_records(
     records: Iterable[dict[str, Any]], consumed: int, *, more: bool = False
 ) -> OutboxUpdate:
-    """Return what the records of an outbox come to: the last value of each field and so on."""
+    """Return the sum of the records: the last value of each field, all points, and so on."""
     fields: dict[str, Any] = {}
     points: dict[str, list[tuple[int, Any]]] = {}
     damaged: list[str] = []
@@ -124,7 +122,7 @@ def fold_records(
         elif op == "state":
             label = record["label"]
         elif op == "fail":
-            failed = record["reason"][:MAX_REASON] or "its script said that it failed"
+            failed = record["reason"][:MAX_REASON] or "its script reported a failure"
             finished = False
         elif op == "finish":
             failed, finished = None, True
@@ -135,45 +133,47 @@ def fold_records(
 
 
 def convert_fields(
-    fields: Mapping[str, Any], types: Mapping[str, str], what: str
+    fields: Mapping[str, Any], types: Mapping[str, str], run: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the fields of the run ``what``, those of ``types`` converted where they can be.
+    """Return the fields converted to their declared types, and errors by name.
 
-    The others are kept as they are; what is wrong with them is the second, by name.
+    A field that cannot be converted keeps its value.
     """
-    converted, misfits = dict(fields), {}
+    converted, errors = dict(fields), {}
     for name in fields.keys() & types.keys():
         try:
-            converted[name] = coerce_result(fields[name], types[name], f"{what}: field {name!r}")
+            converted[name] = coerce_result(fields[name], types[name], f"{run}: field {name!r}")
         except ParameterError as error:
-            misfits[name] = error.message
-    return converted, misfits
+            errors[name] = error.message
+    return converted, errors
 
 
-def drop_oversized_fields(news: OutboxUpdate, known: Mapping[str, Any]) -> OutboxUpdate:
-    """Return the news without the fields for which a run that has the fields ``known`` has no room.
+def drop_oversized_fields(update: OutboxUpdate, known: Mapping[str, Any]) -> OutboxUpdate:
+    """Return the update without fields that are too large together with those ``known``.
 
-    They count as damaged.
+    They count as damaged lines.
     """
-    if news.consumed <= MAX_FIELD_CHARACTERS:
-        return news  # nothing larger than all of the outbox can come from it
-    sizes = {name: len(repr(value)) for name, value in {**known, **news.fields}.items()}
+    if update.end_offset <= MAX_FIELD_CHARACTERS:
+        return update  # no field is larger than the outbox
+    sizes = {name: len(repr(value)) for name, value in {**known, **update.fields}.items()}
     dropped: list[str] = []
-    while sum(sizes.values()) > MAX_FIELD_CHARACTERS and (new := sizes.keys() & news.fields.keys()):
+    while sum(sizes.values()) > MAX_FIELD_CHARACTERS and (
+        new := sizes.keys() & update.fields.keys()
+    ):
         dropped.append(max(new, key=sizes.__getitem__))
         del sizes[dropped[-1]]
-    fields = {name: value for name, value in news.fields.items() if name not in dropped}
-    said = (f"field {name!r}: there is no room for it" for name in dropped)
-    return replace(news, fields=fields, damaged=(*news.damaged, *said))
+    fields = {name: value for name, value in update.fields.items() if name not in dropped}
+    lines = (f"field {name!r} is too large" for name in dropped)
+    return replace(update, fields=fields, damaged_lines=(*update.damaged_lines, *lines))
 
 
 def failure_before(path: str, end: int) -> str | None:
-    """Return why the script said that it failed in the first ``end`` bytes of its outbox."""
+    """Return the failure that the first ``end`` bytes of an outbox report."""
     failed, offset = None, 0
     while offset < end:
-        news = read_updates(path, offset, chunk=min(CHUNK_BYTES, end - offset))
-        if news.consumed == offset:
+        update = read_updates(path, offset, chunk=min(CHUNK_BYTES, end - offset))
+        if update.end_offset == offset:
             break
-        offset = news.consumed
-        failed = None if news.finished else news.failed or failed
+        offset = update.end_offset
+        failed = None if update.finished else update.failure or failed
     return failed

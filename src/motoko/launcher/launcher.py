@@ -1,4 +1,4 @@
-"""The launcher: claims runs, has them started, watches them, records how they end."""
+"""The launcher: claims runs, passes them to executors, records how they end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from motoko.config import QueueLimits
-from motoko.core.run_options import BASH, SLURM
+from motoko.core.run_options import BASH
 from motoko.core.states import NON_TERMINAL, Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher.attempts import Attempt, PendingUpdates, SlotPool
@@ -27,7 +27,7 @@ from motoko.launcher.executors.batch.queue_client import QueueClient
 from motoko.launcher.executors.batch.submission_files import memberships
 from motoko.launcher.executors.local import LocalExecutor
 from motoko.launcher.start_notes import StartNotes
-from motoko.launcher.store_sync import StoreSync, SyncRound
+from motoko.launcher.store_sync import StoreSync
 from motoko.storage import leases
 from motoko.storage.leases import ORCHESTRATOR, LauncherRegistration, LauncherReport
 from motoko.storage.session import Session
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from motoko.launcher.claiming import Capacity, ServedQueue
     from motoko.launcher.config_reload import ConfigReloader
     from motoko.launcher.control import ControlRequest
-    from motoko.launcher.executors.process_handle import Generator
-    from motoko.launcher.schedulers.slurm.commands import CommandRunner
+    from motoko.launcher.executors.local_process import ProcessSpawner
+    from motoko.launcher.schedulers.base import Scheduler
+    from motoko.runtime.ports import CommandRunner
     from motoko.storage.feed import CommitNotice
     from motoko.storage.store import WorkflowStore
 
@@ -56,16 +57,14 @@ log = logging.getLogger(__name__)
 class LauncherOptions:
     """What a launcher serves, and how much at a time.
 
-    ``capacities`` by generator; ``defaults``: run options by study; ``limits`` of a batch
-    scheduler.
-
-    Times are in seconds. ``lease``: after this long without a sign of life it is replaced;
-    ``stop_grace``: how long a run may take to end before it is killed; ``files_lag``: how late
-    files from other nodes may be seen.
+    ``capacities`` are by generator, ``defaults`` (run options) by study; ``limits`` apply to a
+    batch scheduler. Times are in seconds. ``lease``: without a heartbeat for this long, the
+    launcher is replaced. ``stop_grace``: time that a run gets to end before it is killed.
+    ``files_lag``: delay after which files of other nodes are visible.
     """
 
     studies: tuple[str, ...]
-    site: ServedQueue
+    served: ServedQueue
     capacities: Mapping[str, Capacity]
     limits: QueueLimits = field(default_factory=QueueLimits)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -82,79 +81,84 @@ class _NewConfig:
 
 
 class Launcher:
-    """One launcher. Everything here happens in the event loop; what blocks is in threads."""
+    """One launcher. Its methods run in the event loop; what blocks runs in threads."""
 
     def __init__(
         self,
         store: WorkflowStore,
         options: LauncherOptions,
-        generator: Generator,
-        scheduler: CommandRunner,
+        spawner: ProcessSpawner,
+        scheduler: Scheduler,
+        commands: CommandRunner,
     ) -> None:
         self._store = store
         self._options = options
         self.me = LauncherRegistration.here(
             store.now(),
-            generator=", ".join(sorted(options.site.generators)),
-            studies=options.studies,
-            machines=tuple(sorted(options.site.machines)),
-            lease=options.lease,
             random=store.runtime.random,
+            generator=", ".join(sorted(options.served.generators)),
+            studies=options.studies,
+            machines=tuple(sorted(options.served.machines)),
+            lease=options.lease,
         )
-        self._books = StoreSync(store, self.me, options.site, options.capacities, options.defaults)
-        self._notebook = PendingUpdates()
-        self._starts = StartNotes(store.state.path, self.me.name)
-        self._crews = self._hire(generator, scheduler)
-        self._held: set[str] = set()
-        self._hold_all = False
-        self._round_over = asyncio.Event()
-        self._obeying = asyncio.Lock()
+        self._sync = StoreSync(store, self.me, options.served, options.capacities, options.defaults)
+        self._updates = PendingUpdates()
+        self._start_notes = StartNotes(store.state.path, self.me.name)
+        self._submissions = store.state.path / scheduler.name
+        self._executors = self._build_executors(spawner, scheduler, commands)
+        self._suspended: set[str] = set()
+        self._claims_paused = False
+        self._sync_done = asyncio.Event()
+        self._request_lock = asyncio.Lock()
         self._closing = False
         self._recovered = False
         self._reloader: ConfigReloader | None = None
-        self._changed: _NewConfig | None = None
-        self._problem = ""
+        self._new_config: _NewConfig | None = None
+        self._config_error = ""
 
-    def _hire(self, generator: Generator, scheduler: CommandRunner) -> ExecutorSet:
-        store, options, notebook = self._store, self._options, self._notebook
-        local, slurm = (SlotPool(options.capacities[name].slots) for name in (BASH, SLURM))
-        here = str(store.state.path)
-        mark = blake2b(os.fsencode(here), digest_size=6).hexdigest()
+    def _build_executors(
+        self, spawner: ProcessSpawner, scheduler: Scheduler, commands: CommandRunner
+    ) -> ExecutorSet:
+        store, options, updates = self._store, self._options, self._updates
+        local, batch = (
+            SlotPool(options.capacities[name].slots, store.clock) for name in (BASH, scheduler.name)
+        )
+        mark = blake2b(os.fsencode(str(store.state.path)), digest_size=6).hexdigest()
+        client = QueueClient(scheduler, commands, mark, store.clock)
         return ExecutorSet(
             {
                 BASH: LocalExecutor(
-                    store, local, notebook, generator, owner=self.me.name,
-                    grace=options.stop_grace, starts=self._starts,
+                    store, local, updates, self._start_notes, spawner,
+                    owner=self.me.name, grace=options.stop_grace,
                 ),
-                SLURM: BatchExecutor(
-                    store, slurm, notebook, QueueClient(scheduler, mark), options.limits,
-                    owner=self.me.name, root=store.state.path / SLURM,
-                    starts=self._starts, lag=options.files_lag,
+                scheduler.name: BatchExecutor(
+                    store, batch, updates, self._start_notes, client, options.limits,
+                    owner=self.me.name, root=self._submissions, lag=options.files_lag,
                 ),
             }
         )  # fmt: skip
 
-    # -- from outside ----------------------------------------------------------------------
+    # -- public ----------------------------------------------------------------------------
 
     async def serve(self, ready: Callable[[], object] = lambda: None) -> None:
-        """Serve until ``close``; ``ready`` is called when former attempts are taken over.
+        """Serve until ``close``; call ``ready`` when earlier attempts are adopted.
 
-        Runs go on when it ends. LauncherError where another launcher serves the same runs,
-        Fenced if this one was replaced.
+        Runs continue after it ends. LauncherError if another launcher serves the same runs,
+        Fenced if another one has replaced this one.
         """
         database = await run_in_thread(lambda: self._store.database)
-        await run_in_committer(database, lambda: self._books.open(self._report()))
+        await run_in_committer(database, lambda: self._sync.open(self._report()))
         log.info("launcher %s serves %s", self.me.name, ", ".join(self._options.studies))
         loop = asyncio.get_running_loop()
 
-        def tell(commit: CommitNotice) -> None:
+        def on_commit(commit: CommitNotice) -> None:
             if commit.source != self.me.name:
-                loop.call_soon_threadsafe(self._notebook.stir)
+                loop.call_soon_threadsafe(self._updates.wake)
 
-        unsubscribe = database.feed.subscribe(tell)
+        unsubscribe = database.feed.subscribe(on_commit)
         fenced = False
         try:
-            await self._work(ready)
+            await self._run(ready)
         except Fenced:
             fenced = True
             raise
@@ -163,72 +167,73 @@ class Launcher:
             with anyio.CancelScope(shield=True):
                 await self._finish(fenced=fenced)
 
-    def reload_by(self, reloader: ConfigReloader) -> None:
-        """Have the configuration looked at before runs are claimed."""
+    def set_reloader(self, reloader: ConfigReloader) -> None:
+        """Set the reloader to call before each claim."""
         self._reloader = reloader
 
-    def prepare_change(self, studies: Mapping[str, StudyConfig], options: LauncherOptions) -> None:
-        """Note what the next round is to work by. A reloader calls this, in a thread."""
-        self._changed = _NewConfig(studies, options)
+    def set_new_config(self, studies: Mapping[str, StudyConfig], options: LauncherOptions) -> None:
+        """Store the configuration to apply next. A reloader calls this in a thread."""
+        self._new_config = _NewConfig(studies, options)
 
-    def hold(self) -> None:
-        """Claim nothing, and only attend to what former launchers left."""
-        self._hold_all = True
+    def pause_claims(self) -> None:
+        """Claim nothing, and manage only attempts of earlier launchers."""
+        self._claims_paused = True
 
     def close(self) -> None:
-        """Finish the commit under way and end; what runs goes on."""
+        """Finish the commit in progress and end; runs continue."""
         self._closing = True
-        self._notebook.stir()
+        self._updates.wake()
 
     async def is_busy(self) -> bool:
-        """Return whether it attends to attempts, or runs wait that it may claim.
+        """Return whether it manages attempts, or could claim runs.
 
-        So it does until it has taken over what former launchers left.
+        It is busy until it has adopted the attempts of earlier launchers.
         """
-        if not self._recovered or self._crews.attempts():
+        if not self._recovered or self._executors.attempts():
             return True
-        held = None if self._hold_all else frozenset(self._held)
-        return held is not None and await run_in_thread(lambda: self._waiting(held))
+        suspended = None if self._claims_paused else frozenset(self._suspended)
+        return suspended is not None and await run_in_thread(lambda: self._has_runs(suspended))
 
-    def _waiting(self, held: frozenset[str]) -> bool:
-        session = Session(self._store.database)
-        try:
+    def _has_runs(self, suspended: frozenset[str]) -> bool:
+        """Return whether a run of another run name is not in a terminal state."""
+        with contextlib.closing(Session(self._store.database)) as session:
             tables = [session.tables.study(name) for name in self.me.studies]
             return any(
                 len(table.ids(None, lifecycles=NON_TERMINAL))
-                > sum(len(table.ids(name, lifecycles=NON_TERMINAL)) for name in held)
+                > sum(len(table.ids(name, lifecycles=NON_TERMINAL)) for name in suspended)
                 for table in tables
             )
-        finally:
-            session.close()
 
-    async def obey(self, request: ControlRequest) -> None:
-        """Carry out a request after those that came before it, and return when it is done."""
-        async with self._obeying:
-            await self._obey(request)
+    async def handle_request(self, request: ControlRequest) -> None:
+        """Carry out a request after all earlier ones."""
+        async with self._request_lock:
+            if request.action == SUSPEND:
+                await self._suspend(request)
+            else:
+                await self._resume(request.run_name)
 
-    async def _obey(self, request: ControlRequest) -> None:
+    async def _resume(self, run_name: str | None) -> None:
+        self._suspended = set() if run_name is None else self._suspended - {run_name}
+        self._claims_paused = self._claims_paused and run_name is not None
+        self._updates.wake()
+        await self._publish_report()
+
+    async def _suspend(self, request: ControlRequest) -> None:
         name = request.run_name
-        if request.action != SUSPEND:
-            self._held = set() if name is None else self._held - {name}
-            self._hold_all = self._hold_all and name is not None
-            self._notebook.stir()
-            await self._tell()
-            return
         if name is None:
-            self._hold_all = True
+            self._claims_paused = True
         elif request.unless_orchestrated and await run_in_thread(lambda: self._orchestrated(name)):
             return
         else:
-            self._held.add(name)
-        # What is being claimed at this moment is there after the next round.
-        await self._settled()
-        wanted = [a for a in self._crews.attempts() if name in (None, a.record.run_name)]
-        for active in wanted:
-            self._crews.of(active).end_early(active, Lifecycle.CREATED)
-        for active in wanted:
-            await active.recorded.wait()
-        await self._tell()
+            self._suspended.add(name)
+        # Claims in progress are known after the next commit.
+        await self._wait_for_sync()
+        attempts = [a for a in self._executors.attempts() if name in (None, a.record.run_name)]
+        for attempt in attempts:
+            self._executors.executor_of(attempt).cancel(attempt, Lifecycle.CREATED)
+        for attempt in attempts:
+            await attempt.finalized.wait()
+        await self._publish_report()
 
     def _orchestrated(self, run_name: str) -> bool:
         database = self._store.database
@@ -237,174 +242,180 @@ class Launcher:
             lease = session.tables.lease(ORCHESTRATOR + run_name)
             return lease is not None and lease["token"] is not None
 
-    # -- inside ----------------------------------------------------------------------------
+    # -- the main loop ---------------------------------------------------------------------
 
-    async def _work(self, ready: Callable[[], object]) -> None:
-        await run_in_thread(self._starts.open)
+    async def _run(self, ready: Callable[[], object]) -> None:
+        await run_in_thread(self._start_notes.open)
         try:
             async with anyio.create_task_group() as tasks:
-                self._crews.run(tasks)
+                self._executors.start(tasks)
                 await self._recover()
                 self._recovered = True
-                tasks.start_soon(self._renew)
-                tasks.start_soon(self._recover_later)
+                tasks.start_soon(self._renew_lease)
+                tasks.start_soon(self._recover_periodically)
                 ready()
-                await self._rounds()
+                await self._sync_until_closed()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise _first_error(group) from group
+            raise first_error(group) from group
 
-    async def _rounds(self) -> None:
+    async def _sync_until_closed(self) -> None:
         while not self._closing:
-            wake_at = await self._round()
-            if self._closing:  # which may have stirred before the round began
+            next_wakeup = await self._sync_once()
+            if self._closing:  # ``close`` may have called ``wake`` before the commit
                 return
             pause = self._options.safety_poll
-            if wake_at is not None:
-                pause = min(pause, max(0.0, wake_at - self._store.steady()))
+            if next_wakeup is not None:
+                pause = min(pause, max(0.0, next_wakeup - self._store.steady()))
             with anyio.move_on_after(pause):
-                await self._notebook.stirred()
-            # While runs wait for slots more ends come soon: one commit for all of them.
+                await self._updates.wait()
+            # While runs wait for slots, more ends follow soon: put them into one commit.
             with anyio.move_on_after(GATHER_SECONDS):
-                await self._crews.named(BASH).pool.drained.wait()
+                await self._executors.get(BASH).pool.drained.wait()
 
-    async def _settled(self) -> None:
-        """Wait until a round that began after this call is over."""
-        for _ in range(2):  # the first one to end may have begun before
-            self._notebook.stir()
-            await self._round_over.wait()
+    async def _sync_once(self, *, claim: bool = True) -> float | None:
+        """Commit the pending updates and claim runs; return when to do so next."""
+        if claim:
+            await self._reload_config()
+        updates = self._updates.drain()
+        leaving = updates.leaving()
+        remaining = tuple(a for a in self._executors.attempts() if a not in leaving)
+        loads = self._executors.loads() if claim and not self._claims_paused else None
+        suspended = frozenset(self._suspended)
+        result = await run_in_committer(
+            self._store.database,
+            lambda: self._sync.sync_once(
+                updates, remaining=remaining, loads=loads, suspended=suspended
+            ),
+        )
+        for attempt in leaving.difference(result.unfinished):
+            self._executors.remove(attempt)
+        if result.unfinished:
+            self._updates.ended.extend(e for e in updates.ended if e.attempt in result.unfinished)
+            self._updates.wake()
+        for record, options in result.claims:
+            executor = self._executors.get(options.generator)
+            executor.submit(Attempt(record, options, self._sync.paths_of(record)))
+        for attempt in result.cancelled:
+            self._executors.executor_of(attempt).cancel(attempt, Lifecycle.CANCELLED)
+        for attempt in result.no_longer_owned:
+            log.warning("run %s: it no longer belongs to this launcher", attempt.key)
+            self._executors.executor_of(attempt).detach(attempt)
+        done, self._sync_done = self._sync_done, asyncio.Event()
+        done.set()
+        return result.next_wakeup
 
-    async def _reload(self) -> None:
-        """Work by the configuration as it is now."""
+    async def _wait_for_sync(self) -> None:
+        """Wait for a commit that starts after this call."""
+        for _ in range(2):  # the next one to end may have started before
+            self._updates.wake()
+            await self._sync_done.wait()
+
+    # -- configuration ---------------------------------------------------------------------
+
+    async def _reload_config(self) -> None:
         if self._reloader is None:
             return
         await run_in_thread(self._reloader.check)
-        change, self._changed = self._changed, None
-        if change is not None:
-            await self._apply(change)
-        if self._problem != self._reloader.problem:
-            self._problem = self._reloader.problem
-            await self._renewed()
+        config, self._new_config = self._new_config, None
+        if config is not None:
+            await self._apply_config(config)
+        if self._config_error != self._reloader.error:
+            self._config_error = self._reloader.error
+            await self._renew_once()
 
-    async def _apply(self, change: _NewConfig) -> None:
-        options = change.options
-        # Runs of a study that is not there any more may still be under way.
-        self._store.studies = {**self._store.studies, **change.studies}
+    async def _apply_config(self, config: _NewConfig) -> None:
+        options = config.options
+        # Runs of a removed study may still be running.
+        self._store.studies = {**self._store.studies, **config.studies}
         self._options = options
         wanted = replace(self.me, studies=options.studies)
         report = self._report()
         self.me = await run_in_committer(
             self._store.database,
-            lambda: self._books.change(wanted, options.capacities, options.defaults, report),
+            lambda: self._sync.reconfigure(wanted, options.capacities, options.defaults, report),
         )
-        self._crews.limit(
-            {name: capacity.slots for name, capacity in options.capacities.items()}, options.limits
-        )
-        # They were claimed by the former configuration and have not begun.
-        for active in self._crews.waiting():
-            self._crews.of(active).end_early(active, Lifecycle.CREATED)
+        slots = {name: capacity.slots for name, capacity in options.capacities.items()}
+        self._executors.set_limits(slots, options.limits)
+        # They were claimed under the former configuration and have not started.
+        for attempt in self._executors.waiting():
+            self._executors.executor_of(attempt).cancel(attempt, Lifecycle.CREATED)
         log.info("the configuration has changed; it serves %s", ", ".join(self.me.studies))
 
-    async def _round(self, *, claim: bool = True) -> float | None:
-        if claim:
-            await self._reload()
-        notes = self._notebook.take()
-        leaving = notes.leaving
-        turn = SyncRound(
-            notes,
-            going=tuple(active for active in self._crews.attempts() if active not in leaving),
-            loads=self._crews.loads() if claim and not self._hold_all else None,
-            held=frozenset(self._held),
-        )
-        result = await run_in_committer(self._store.database, lambda: self._books.settle(turn))
-        for active in leaving.difference(result.unfinished):
-            self._crews.remove(active)
-        if result.unfinished:
-            self._notebook.ended.extend(e for e in notes.ended if e.active in result.unfinished)
-            self._notebook.stir()
-        for record, terms in result.claims:
-            crew = self._crews.named(terms.generator)
-            crew.admit(Attempt(record, terms, self._books.place(record)))
-        for active in result.cancelled:
-            self._crews.of(active).end_early(active, Lifecycle.CANCELLED)
-        for active in result.lost_touch:
-            log.warning("run %s: it was taken away", active.key)
-            self._crews.of(active).let_go(active)
-        over, self._round_over = self._round_over, asyncio.Event()
-        over.set()
-        return result.wake_at
+    # -- the lease -------------------------------------------------------------------------
 
-    async def _renew(self) -> None:
+    async def _renew_lease(self) -> None:
         while True:
             await anyio.sleep(min(leases.RENEW_SECONDS, self._options.lease / 3))
-            await self._renewed()
+            await self._renew_once()
 
-    async def _tell(self) -> None:
-        """Say at once what is held; who was replaced, or ends, notices that elsewhere."""
+    async def _publish_report(self) -> None:
+        """Report at once what is suspended; the main loop notices a replacement."""
         with suppress(Fenced):
-            await self._renewed()
+            await self._renew_once()
 
-    async def _renewed(self) -> None:
+    async def _renew_once(self) -> None:
         report = self._report()
-        await run_in_committer(self._store.database, lambda: self._books.renew(report))
+        await run_in_committer(self._store.database, lambda: self._sync.renew(report))
 
     def _report(self) -> LauncherReport:
         capacities = self._options.capacities
         return LauncherReport(
             {name: capacity.slots for name, capacity in capacities.items()},
             dict(capacities[BASH].per_study),
-            tuple(sorted(self._held)),
-            self._hold_all,
-            self._problem,
+            tuple(sorted(self._suspended)),
+            self._claims_paused,
+            self._config_error,
         )
 
-    async def _recover_later(self) -> None:
+    # -- start and end ---------------------------------------------------------------------
+
+    async def _recover_periodically(self) -> None:
         while True:
             await anyio.sleep(self._options.safety_poll)
             await self._recover()
 
     async def _recover(self) -> None:
-        known = frozenset(active.token for active in self._crews.attempts())
-        left = await run_in_committer(self._store.database, lambda: self._books.orphans(known))
-        if not left:
-            await self._forget_starts()
+        """Adopt the attempts of launchers that are gone."""
+        known = frozenset(attempt.token for attempt in self._executors.attempts())
+        orphans = await run_in_committer(self._store.database, lambda: self._sync.orphans(known))
+        if not orphans:
+            await self._remove_start_notes()
             return
-        # From here on they start nothing either. Their notes and submissions show what they began,
-        # so both are read after this.
-        former = {orphan.record.launcher or "" for orphan in left}
-        await run_in_thread(partial(self._starts.take, former))
-        submitted = await run_in_thread(partial(memberships, self._store.state.path / SLURM))
-        for orphan in left:
-            active = Attempt(orphan.record, orphan.terms, self._books.place(orphan.record))
-            active.submission = submitted.get(active.token)
-            # Without a submission it is here, whatever the configuration says of new ones.
-            generator = BASH if active.submission is None else SLURM
-            await self._crews.named(generator).take_over(active, restarted=orphan.restarted)
-        self._notebook.stir()
+        # After the fence these launchers start nothing. Only then their notes and submissions are
+        # complete, so both are read after it.
+        owners = {orphan.record.launcher or "" for orphan in orphans}
+        await run_in_thread(partial(self._start_notes.fence, owners))
+        submitted = await run_in_thread(partial(memberships, self._submissions))
+        for orphan in orphans:
+            attempt = Attempt(orphan.record, orphan.options, self._sync.paths_of(orphan.record))
+            attempt.submission = submitted.get(attempt.token)
+            # Without a submission it runs here, whatever the present configuration says.
+            generator = BASH if attempt.submission is None else self._submissions.name
+            await self._executors.get(generator).adopt(attempt, restarted=orphan.restarted)
+        self._updates.wake()
 
-    async def _forget_starts(self) -> None:
-        others = await run_in_thread(self._starts.others)
+    async def _remove_start_notes(self) -> None:
+        """Remove the notes of launchers without leases and active attempts."""
+        others = await run_in_thread(self._start_notes.other_launchers)
         if others:
-            used = await run_in_committer(self._store.database, self._books.answerable)
-            await run_in_thread(partial(self._starts.forget, others - used))
+            used = await run_in_committer(self._store.database, self._sync.known_launchers)
+            await run_in_thread(partial(self._start_notes.remove, others - used))
 
     async def _finish(self, *, fenced: bool) -> None:
-        """Record what has ended, give back what did not start, leave the rest to others."""
-        leaving = {e.active for e in self._notebook.ended}
-        leaving |= {active for active, _, _ in self._notebook.requeued}
-        for active in self._crews.attempts():
-            if active.handle is not None:
-                active.handle.forget()
-            elif active.task is None and active not in leaving and active.since is None:
-                cause = f"launcher {self.me.name} stopped before it started"
-                self._notebook.requeued.append((active, cause, 0.0))
+        """Record ended attempts, requeue those that did not start, leave the rest to others."""
+        leaving = self._updates.leaving()
+        cause = f"launcher {self.me.name} stopped before it started"
+        for attempt in self._executors.release():
+            if attempt not in leaving:
+                self._updates.requeued.append((attempt, cause, 0.0))
         if not fenced:
-            while self._notebook.ended or self._notebook.requeued:
-                await self._round(claim=False)
-        await run_in_committer(self._store.database, self._books.close)
+            while self._updates.ended or self._updates.requeued:
+                await self._sync_once(claim=False)
+        await run_in_committer(self._store.database, self._sync.close)
 
 
-def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error of a group, in which later ones only follow from it."""
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group; later ones only follow from it."""
     first = group.exceptions[0]
-    return _first_error(first) if isinstance(first, BaseExceptionGroup) else first
+    return first_error(first) if isinstance(first, BaseExceptionGroup) else first

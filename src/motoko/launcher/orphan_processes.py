@@ -1,14 +1,13 @@
-"""Ending what attempts leave behind outside of their process groups, as ``setsid`` does.
+"""End the processes that an attempt leaves outside of its process group, as with ``setsid``.
 
-A process that loses its parent becomes the launcher's child, so that a look at those tells whether
-there is anything. Whose it is its environment tells, or where it prints to. For an attempt that an
-earlier launcher started, all processes are looked through.
+Such an orphan becomes a child of the launcher, which checks its own children first. The environment
+or the output files of a process show its attempt. For attempts of earlier launchers all processes
+are searched.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import signal
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -23,7 +22,7 @@ from motoko.runtime.descendants import (
     processes_of_attempt,
     reap,
 )
-from motoko.runtime.processes import is_alive
+from motoko.runtime.processes import signal_process
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -40,63 +39,62 @@ log = logging.getLogger(__name__)
 
 
 class OrphanProcesses:
-    """Finds and ends them; a process that adopts orphans finds them at once."""
+    """Finds and ends orphans; faster in a process that adopts them."""
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
         self._adopts = is_subreaper()
-        self._ended: set[int] = set()
+        self._exited: set[int] = set()
 
-    async def end(
-        self, key: RunKey, private: str, known: Collection[int], *, child: bool
+    async def terminate(
+        self, key: RunKey, directory: str, wrappers: Collection[int], *, child: bool
     ) -> list[int]:
-        """End what an attempt left behind: TERM, then KILL. Return what cannot be ended.
+        """End the orphans of an attempt: TERM, then KILL. Return those that remain.
 
-        ``private``: the attempt's private directory. ``known``: the wrappers that are children of
-        this process. ``child``: the attempt's wrapper was one.
+        ``directory``: the attempt's own. ``wrappers``: the wrappers that are children of this
+        process. ``child``: the attempt's wrapper was one.
         """
         if child and self._adopts:
-            orphans = adopted_children(known)
-            if not orphans or not processes_of_attempt(private, orphans):
+            orphans = adopted_children(wrappers)
+            if not orphans or not processes_of_attempt(directory, orphans):
                 return []
-        left = await run_in_thread(partial(processes_of_attempt, private))
+        left = await run_in_thread(partial(processes_of_attempt, directory))
         if left:
             names = ", ".join(describe_process(process.pid) for process in left)
-            log.info("run %s: ending what it left behind: %s", key, names)
+            log.info("run %s: ending the processes that it left: %s", key, names)
         for number, seconds in ((signal.SIGTERM, self._grace), (signal.SIGKILL, KILL_SECONDS)):
-            left = await self._end(private, left, number, seconds)
+            left = await self._signal_all(directory, left, number, seconds)
         return [process.pid for process in left]
 
-    async def _end(
-        self, private: str, left: list[ProcessIdentity], number: signal.Signals, seconds: float
+    async def _signal_all(
+        self, directory: str, left: list[ProcessIdentity], number: signal.Signals, seconds: float
     ) -> list[ProcessIdentity]:
-        pause, told = FIRST_POLL_SECONDS, set[int]()
+        pause, signalled = FIRST_POLL_SECONDS, set[int]()
         with anyio.move_on_after(seconds):
             while left:
                 for process in left:
-                    if process.pid not in told:
-                        told.add(process.pid)
+                    if process.pid not in signalled:
+                        signalled.add(process.pid)
                         _signal(process, number)
                 await anyio.sleep(pause)
                 pause = min(2 * pause, LAST_POLL_SECONDS)
-                # Once more: a process may have started another one meanwhile.
-                left = await run_in_thread(partial(processes_of_attempt, private))
-        reap(told)
+                # A process may have started another one meanwhile.
+                left = await run_in_thread(partial(processes_of_attempt, directory))
+        reap(signalled)
         return left
 
-    def collect(self, known: Collection[int]) -> None:
-        """Collect adopted children that have ended, at the second look.
+    def reap(self, wrappers: Collection[int]) -> None:
+        """Reap adopted children that had exited at the previous call as well.
 
-        Whoever started one of this process's own children has collected it by then.
+        The code that started a child of this process has reaped it by then.
         """
-        ended = exited_children(adopted_children(known)) if self._adopts else set[int]()
-        reap(ended & self._ended)
-        self._ended = ended
+        exited = exited_children(adopted_children(wrappers)) if self._adopts else set[int]()
+        reap(exited & self._exited)
+        self._exited = exited
 
 
 def _signal(process: ProcessIdentity, number: signal.Signals) -> None:
     try:
-        if is_alive(process):
-            os.kill(process.pid, number)
-    except (ProcessLookupError, PermissionError) as error:
+        signal_process(process, number)
+    except PermissionError as error:
         log.debug("process %d was not signalled: %s", process.pid, error)

@@ -1,4 +1,4 @@
-"""How an attempt ended, and what the evidence about it means: decisions without effects."""
+"""Decide how an attempt ended, from its exit status or other evidence: no effects."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 LAST_SIGNAL: Final = 64
 MAX_NAMES: Final = 5  # run fields or processes that a reason names
-SHELL_SIGNAL: Final = 128  # a shell's exit code for "killed by signal n" is this plus n
+SHELL_SIGNAL: Final = 128  # a shell adds the number of the signal
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptOutcome:
-    """How an attempt ended."""
+    """The end of an attempt: a terminal state, with exit code and reason."""
 
-    outcome: Lifecycle
+    state: Lifecycle
     exit_code: int | None = None
     reason: str | None = None
 
 
 def exit_code(status: int) -> int:
-    """Return the exit code that a shell's status stands for: -n for "killed by signal n"."""
+    """Return the exit code of a shell's status, -n after signal n."""
     if SHELL_SIGNAL < status <= SHELL_SIGNAL + LAST_SIGNAL:
         return SHELL_SIGNAL - status
     return status
 
 
 def signal_name(number: int) -> str:
-    """Return a signal's name for people."""
+    """Return the name of a signal."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -50,11 +50,10 @@ def outcome_of_exit(
     timeout: float | None = None,
     fault: str | None = None,
 ) -> AttemptOutcome:
-    """Return how an attempt ended.
+    """Return the outcome of an attempt with this exit status, None if there is no exit record.
 
-    ``status`` is its wrapper's exit status, None if its process went without leaving one.
-    ``stopped`` is why the launcher ended it, ``failed`` the reason its script gave for having
-    failed, ``timeout`` its limit in seconds. ``fault``: what is wrong with its files.
+    ``stopped``: why the launcher ended it. ``failed``: the failure that its script reported.
+    ``fault``: why its files cannot be read.
     """
     code = None if status is None else exit_code(status)
     if stopped is Lifecycle.TIMEOUT:
@@ -67,92 +66,93 @@ def outcome_of_exit(
         return AttemptOutcome(Lifecycle.LOST, None, f"{reason}: {fault}" if fault else reason)
     reasons = [f"its results cannot be read: {fault}"] if fault else []
     if code or failed is not None:
-        told = f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
-        reasons.insert(0, failed or told)
-    outcome = Lifecycle.FAILED if reasons else Lifecycle.FINISHED
-    return AttemptOutcome(outcome, code, "; ".join(reasons) or None)
+        cause = f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
+        reasons.insert(0, failed or cause)
+    state = Lifecycle.FAILED if reasons else Lifecycle.FINISHED
+    return AttemptOutcome(state, code, "; ".join(reasons) or None)
 
 
 def with_fields_checked(
     found: AttemptOutcome, declared: Iterable[str], given: Iterable[str], *, required: bool
 ) -> AttemptOutcome:
-    """Return the ending with a remark on run fields that were not set, or are not declared.
+    """Return the outcome of a finished run, with a reason if its fields are not as declared.
 
-    It applies to a run that finished, if the study declares fields. ``required``: a declared field
-    that was not set makes the run FAILED.
+    ``required``: a missing field makes the run FAILED.
     """
     missing, unknown = set(declared) - set(given), set(given) - set(declared)
-    if found.outcome is not Lifecycle.FINISHED or not declared or not (missing or unknown):
+    if found.state is not Lifecycle.FINISHED or not declared or not (missing or unknown):
         return found
-    remarks = []
+    reasons = []
     if missing:
-        remarks.append(f"it did not set {_listed(missing)}")
+        reasons.append(f"it did not set {_quote(missing)}")
     if unknown:
         near = [(name, nearest(name, missing or declared)) for name in sorted(unknown)]
         meant = ", ".join(dict.fromkeys(repr(other) for _, other in near if other))
         question = f" (did you mean {meant}?)" if meant else ""
-        remarks.append(f"it set {_listed(unknown)}, not declared in bd.yaml{question}")
-    failed = required and bool(missing)
-    outcome = Lifecycle.FAILED if failed else Lifecycle.FINISHED
-    return AttemptOutcome(outcome, found.exit_code, "; ".join(remarks))
+        reasons.append(f"it set {_quote(unknown)}, not declared in bd.yaml{question}")
+    state = Lifecycle.FAILED if required and missing else Lifecycle.FINISHED
+    return AttemptOutcome(state, found.exit_code, "; ".join(reasons))
 
 
 def with_damage(found: AttemptOutcome, lines: int) -> AttemptOutcome:
-    """Return the ending with a remark on lines of the outbox that are no records."""
+    """Return the outcome, with the number of damaged lines of the outbox as a reason."""
     if not lines:
         return found
     what = "1 line of its outbox is" if lines == 1 else f"{lines} lines of its outbox are"
-    return _with_remark(found, f"{what} damaged and not among its results")
+    return _with_reason(found, f"{what} damaged and not among its results")
 
 
 def with_processes_left(found: AttemptOutcome, names: Sequence[str]) -> AttemptOutcome:
-    """Return the ending with a remark on processes that cannot be ended."""
+    """Return the outcome, with the processes that cannot be ended as a reason."""
     if not names:
         return found
-    shown = ", ".join([*names[:MAX_NAMES], "..."] if len(names) > MAX_NAMES else names)
-    return _with_remark(found, f"it left what cannot be ended: {shown}")
+    return _with_reason(found, f"it left processes that cannot be ended: {_join(names)}")
 
 
-def _with_remark(found: AttemptOutcome, remark: str) -> AttemptOutcome:
-    return replace(found, reason=f"{found.reason}; {remark}" if found.reason else remark)
+def _with_reason(found: AttemptOutcome, reason: str) -> AttemptOutcome:
+    return replace(found, reason=f"{found.reason}; {reason}" if found.reason else reason)
 
 
-def _listed(names: Iterable[str]) -> str:
-    shown = [repr(name) for name in sorted(names)]
-    return ", ".join([*shown[:MAX_NAMES], "..."] if len(shown) > MAX_NAMES else shown)
+def _quote(names: Iterable[str]) -> str:
+    return _join([repr(name) for name in sorted(names)])
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join([*names[:MAX_NAMES], "..."] if len(names) > MAX_NAMES else names)
 
 
 class Finding(Enum):
-    """What is known of an attempt that another launcher began."""
+    """The conclusion about an attempt of an earlier launcher."""
 
     NEVER_STARTED = "never started"
-    TAKEN_BACK = "taken back"
+    RECLAIMED = "reclaimed"
     UNCLEAR = "unclear"
     RUNNING = "running"
     ENDED = "ended"
-    GONE = "gone"
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What an attempt left in its directory, and whether its process lives.
+    """What an attempt left in its directory, and whether its process is alive.
 
-    ``started``: there is a start file. ``taken_back``: a launcher took it to re-queue the run.
-    ``known``: it names a process. ``status``: the exit record. ``fault``: what is wrong with files.
+    ``started``: it has a start file; ``reclaimed``: a launcher wrote it to requeue the run;
+    ``process_known``: it names a process. ``status``: the exit record. ``fault``: why files cannot
+    be read.
     """
 
     started: bool = False
-    taken_back: bool = False
-    known: bool = False
+    reclaimed: bool = False
+    process_known: bool = False
     alive: bool = False
     status: int | None = None
     fault: str | None = None
 
 
 def judge(evidence: Evidence) -> Finding:
-    """Return what the evidence says of an attempt.
+    """Return the conclusion from the evidence about an attempt.
 
-    While its process lives it runs, whatever somebody wrote into its exit record.
+    A living process outweighs the exit record, which any process can write.
     """
     if evidence.alive:
         return Finding.RUNNING
@@ -160,6 +160,6 @@ def judge(evidence: Evidence) -> Finding:
         return Finding.ENDED
     if not evidence.started:
         return Finding.NEVER_STARTED
-    if evidence.taken_back:
-        return Finding.TAKEN_BACK
-    return Finding.GONE if evidence.known else Finding.UNCLEAR
+    if evidence.reclaimed:
+        return Finding.RECLAIMED
+    return Finding.LOST if evidence.process_known else Finding.UNCLEAR

@@ -52,14 +52,14 @@ class AttemptSuperseded(LauncherError):
 class AttemptPaths:
     """Where one attempt of a run is: ``stamp`` tells apart runs of the same id."""
 
-    root: str
+    runs_root: str
     run_id: int
-    attempt: int
+    number: int
     token: str
     stamp: str
 
     @classmethod
-    def of(cls, root: Path, record: RunRecord, token: str | None = None) -> AttemptPaths:
+    def for_record(cls, root: Path, record: RunRecord, token: str | None = None) -> AttemptPaths:
         """Return the place of a run's attempt; with ``token``, of the next one under it."""
         number = record.attempt if token is None else record.attempt + 1
         created = record.history[0].time if record.history else 0.0
@@ -67,23 +67,23 @@ class AttemptPaths:
         return cls(str(root), record.id, number, token or record.token or "", stamp)
 
     @property
-    def run(self) -> str:
+    def run_directory(self) -> str:
         """Return the run directory."""
-        return f"{self.root}/run-{self.run_id}"
+        return f"{self.runs_root}/run-{self.run_id}"
 
     @property
-    def private(self) -> str:
+    def attempt_directory(self) -> str:
         """Return the attempt's own directory."""
-        return f"{self.run}/{PRIVATE}/{self.token}"
+        return f"{self.run_directory}/{PRIVATE}/{self.token}"
 
     def file(self, name: str) -> Path:
         """Return a file of the attempt's own directory."""
-        return Path(self.private, name)
+        return Path(self.attempt_directory, name)
 
     @property
-    def draft(self) -> str:
+    def draft_directory(self) -> str:
         """Return where the directory is filled before it is published."""
-        return f"{self.root}/.run-{self.run_id}.new-{self.token}"
+        return f"{self.runs_root}/.run-{self.run_id}.new-{self.token}"
 
 
 class SourceError(LauncherError):
@@ -94,13 +94,13 @@ class SourceError(LauncherError):
 class ScriptFile:
     """A file to be put into run directories: its name there, and its content.
 
-    Of a file larger than one PIECE ``content`` is the first one, and ``large`` the file itself.
+    Of a file larger than one PIECE ``content`` is the first one, and ``source`` the file itself.
     """
 
     name: str
     content: bytes
     executable: bool
-    large: Path | None = None
+    source: Path | None = None
 
 
 def read_sources(study: Path, names: Iterable[str]) -> list[ScriptFile]:
@@ -123,7 +123,7 @@ def _read_source(study: Path, name: str) -> ScriptFile:
 
 
 def create(
-    place: AttemptPaths,
+    paths: AttemptPaths,
     inputs: tuple[str, bytes],
     sources: Iterable[ScriptFile],
     check: Callable[[], object] = lambda: None,
@@ -133,24 +133,24 @@ def create(
     ``check`` is called before a former directory is moved aside, and raises where that is another
     launcher's by now.
     """
-    draft = place.draft
+    draft = paths.draft_directory
     try:
-        _create_draft(place, draft)
+        _create_draft(paths, draft)
         name, content = inputs
-        _write(f"{draft}/{PRIVATE}/{place.token}/{name}", content, PRIVATE_FILE)
-        _write(f"{draft}/{PRIVATE}/{place.token}/{OUTBOX}", HEADER, PRIVATE_FILE)
+        _write(f"{draft}/{PRIVATE}/{paths.token}/{name}", content, PRIVATE_FILE)
+        _write(f"{draft}/{PRIVATE}/{paths.token}/{OUTBOX}", HEADER, PRIVATE_FILE)
         for source in sources:
             path = f"{draft}/{source.name}"
             if "/" in source.name:
                 os.makedirs(os.path.dirname(path), PRIVATE_DIRECTORY, exist_ok=True)
             mode = PRIVATE_FILE | EXECUTABLE if source.executable else PRIVATE_FILE
-            if source.large is None:
+            if source.source is None:
                 _write(path, source.content, mode)
             else:
-                _copy(source.large, path, mode)
+                _copy(source.source, path, mode)
         check()
-        _move_aside(place)
-        _publish(place, draft)
+        _move_aside(paths)
+        _publish(paths, draft)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
         if isinstance(error, FileNotFoundError):
@@ -158,36 +158,37 @@ def create(
         raise
 
 
-def reclaim_start_file(place: AttemptPaths, start: str, content: bytes) -> bool:
+def reclaim_start_file(paths: AttemptPaths, start: str, content: bytes) -> bool:
     """Take an attempt's start file before its wrapper does; returns whether that succeeded.
 
     The attempt's directory is made where the launcher that claimed it never came to do so. Where
     there is that of a later attempt, this one cannot start any more.
     """
-    draft = f"{place.draft}.back"
+    draft = f"{paths.draft_directory}.back"
     for _ in range(MAX_TRIES):
-        found = read_marker(place.run)
-        if found is not None and found[1] == place.stamp and found[0] >= place.attempt:
-            shutil.rmtree(place.draft, ignore_errors=True)
-            return found[0] > place.attempt or _create_start_file(place, start, content)
+        found = read_marker(paths.run_directory)
+        if found is not None and found[1] == paths.stamp and found[0] >= paths.number:
+            shutil.rmtree(paths.draft_directory, ignore_errors=True)
+            return found[0] > paths.number or _create_start_file(paths, start, content)
         try:
-            _create_draft(place, draft)
-            _move_aside(place)
-            _publish(place, draft)
+            _create_draft(paths, draft)
+            _move_aside(paths)
+            _publish(paths, draft)
         except AttemptSuperseded:  # the other launcher did the same step at the same time
             continue
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     raise LauncherError(
-        f"{place.run} belongs to another attempt", hint="Move the directory out of the way."
+        f"{paths.run_directory} belongs to another attempt",
+        hint="Move the directory out of the way.",
     )
 
 
-def _create_start_file(place: AttemptPaths, start: str, content: bytes) -> bool:
-    os.makedirs(place.private, PRIVATE_DIRECTORY, exist_ok=True)
+def _create_start_file(paths: AttemptPaths, start: str, content: bytes) -> bool:
+    os.makedirs(paths.attempt_directory, PRIVATE_DIRECTORY, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        descriptor = os.open(f"{place.private}/{start}", flags, PRIVATE_FILE)
+        descriptor = os.open(f"{paths.attempt_directory}/{start}", flags, PRIVATE_FILE)
     except FileExistsError:
         return False
     with open(descriptor, "wb", buffering=0) as file:
@@ -195,9 +196,11 @@ def _create_start_file(place: AttemptPaths, start: str, content: bytes) -> bool:
     return True
 
 
-def is_intact(place: AttemptPaths) -> bool:
+def is_intact(paths: AttemptPaths) -> bool:
     """Return whether the run directory is this attempt's, and holds the attempt's own."""
-    return read_marker(place.run) == (place.attempt, place.stamp) and os.path.isdir(place.private)
+    return read_marker(paths.run_directory) == (paths.number, paths.stamp) and os.path.isdir(
+        paths.attempt_directory
+    )
 
 
 def read_marker(run: str) -> tuple[int, str] | None:
@@ -206,51 +209,55 @@ def read_marker(run: str) -> tuple[int, str] | None:
     return None if found is None else (int(found[1]), found[2])
 
 
-def _create_draft(place: AttemptPaths, draft: str) -> None:
-    os.makedirs(place.root, PRIVATE_DIRECTORY, exist_ok=True)
+def _create_draft(paths: AttemptPaths, draft: str) -> None:
+    os.makedirs(paths.runs_root, PRIVATE_DIRECTORY, exist_ok=True)
     try:
         os.mkdir(draft, PRIVATE_DIRECTORY)
     except FileExistsError as error:
-        raise AttemptSuperseded(f"another launcher prepares {place.run}") from error
+        raise AttemptSuperseded(f"another launcher prepares {paths.run_directory}") from error
     os.mkdir(f"{draft}/{PRIVATE}", PRIVATE_DIRECTORY)
-    os.mkdir(f"{draft}/{PRIVATE}/{place.token}", PRIVATE_DIRECTORY)
-    marker = f"{place.attempt} {place.stamp}\n".encode()
+    os.mkdir(f"{draft}/{PRIVATE}/{paths.token}", PRIVATE_DIRECTORY)
+    marker = f"{paths.number} {paths.stamp}\n".encode()
     _write(f"{draft}/{PRIVATE}/{MARKER}", marker, PRIVATE_FILE)
 
 
-def _move_aside(place: AttemptPaths) -> None:
+def _move_aside(paths: AttemptPaths) -> None:
     """Move what is in the way aside, to a name that only contents of that attempt get."""
-    if not os.path.lexists(place.run):
+    if not os.path.lexists(paths.run_directory):
         return
-    found = read_marker(place.run)
-    if found is None or found[1] != place.stamp or found[0] > place.attempt + MAX_AHEAD:
-        aside = f"{place.run}.before-{place.token}"
-    elif found[0] >= place.attempt:
+    found = read_marker(paths.run_directory)
+    if found is None or found[1] != paths.stamp or found[0] > paths.number + MAX_AHEAD:
+        aside = f"{paths.run_directory}.before-{paths.token}"
+    elif found[0] >= paths.number:
         raise AttemptSuperseded(
-            f"{place.run} holds attempt {found[0]}, not older than {place.attempt}"
+            f"{paths.run_directory} holds attempt {found[0]}, not older than {paths.number}"
         )
     else:
-        aside = f"{place.run}.attempt-{found[0]}"
+        aside = f"{paths.run_directory}.attempt-{found[0]}"
     for number in itertools.count(1):
         try:
-            os.rename(place.run, aside if number == 1 else f"{aside}-{number}")
+            os.rename(paths.run_directory, aside if number == 1 else f"{aside}-{number}")
             return
         except FileNotFoundError as error:
-            raise AttemptSuperseded(f"another launcher moved {place.run} aside") from error
+            raise AttemptSuperseded(
+                f"another launcher moved {paths.run_directory} aside"
+            ) from error
         except OSError as error:
             if error.errno not in EXISTS_ERRORS:
                 raise
             # What has that name is of former times, unless another launcher moved this there.
-            if read_marker(place.run) != found:
-                raise AttemptSuperseded(f"another launcher moved {place.run} aside") from error
+            if read_marker(paths.run_directory) != found:
+                raise AttemptSuperseded(
+                    f"another launcher moved {paths.run_directory} aside"
+                ) from error
 
 
-def _publish(place: AttemptPaths, draft: str) -> None:
+def _publish(paths: AttemptPaths, draft: str) -> None:
     try:
-        os.rename(draft, place.run)
+        os.rename(draft, paths.run_directory)
     except OSError as error:
         if error.errno in EXISTS_ERRORS:
-            raise AttemptSuperseded(f"another launcher prepared {place.run}") from error
+            raise AttemptSuperseded(f"another launcher prepared {paths.run_directory}") from error
         raise
 
 

@@ -1,142 +1,85 @@
-"""What a launcher reads and writes in the database; all of it in the committer thread.
+"""The database side of a launcher; all of it runs in the committer thread.
 
-One round is one commit: the ends and news of however many attempts, the claims for the slots that
-they leave, and a look at what was asked of the attempts that go on.
+One commit holds the pending updates of any number of attempts and the claims for the free slots.
 """
 
 from __future__ import annotations
 
 import logging
-import random
-import secrets
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import EditRun
-from motoko.core.edits import Claim, EndAttempt, MarkStarted, Requeue, SetReason, TransferAttempt
+from motoko.core.edits import Claim
 from motoko.core.run_options import RunOptions
-from motoko.core.states import ACTIVE, Lifecycle
+from motoko.core.states import ACTIVE
 from motoko.errors import ConfigError, ConflictError, LauncherError, UnknownRunError
-from motoko.launcher.attempt_files import describe_missing_exit, mark_ended
+from motoko.launcher.attempt_changes import AttemptChanges
 from motoko.launcher.claiming import ClaimPlan, choose_claims
-from motoko.launcher.harvest import (
-    MAX_FIELD_CHARACTERS,
-    OutboxUpdate,
-    convert_fields,
-    drop_oversized_fields,
-    outbox_loss,
-    read_updates,
-)
-from motoko.launcher.outcome import (
-    outcome_of_exit,
-    with_damage,
-    with_fields_checked,
-    with_processes_left,
-)
 from motoko.launcher.run_directory import AttemptPaths
 from motoko.runtime import fault_points
 from motoko.runtime.processes import predates_boot
 from motoko.storage import leases
 from motoko.storage.commit import run_transaction
 from motoko.storage.schema import create_tables
-from motoko.storage.scripts import scripts_digest
 from motoko.storage.session import LeaseGuard, Session
-from motoko.worker import OUTBOX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from motoko.config import StudyConfig
-    from motoko.core.changes import Change
     from motoko.core.records import RunRecord
-    from motoko.launcher.attempts import Attempt, AttemptEnd, UpdateNotes
+    from motoko.launcher.attempts import Attempt, PendingUpdates
     from motoko.launcher.claiming import Capacity, Load, ServedQueue
-    from motoko.launcher.outcome import AttemptOutcome
     from motoko.storage.leases import LauncherRegistration, LauncherReport
     from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
 MAX_COMMIT_TRIES: Final = 50
-RECORD_BATCH: Final = 64  # records read at a time while looking for runs to claim
-# What the outboxes and the runs they belong to may hold for one commit; others wait for it.
-MAX_COMMIT_BYTES: Final = 8 * 2**20
-OUTBOX_TRUNCATED: Final = "its outbox was not read to its end"
-SHOWN_LINES: Final = 3  # damaged outbox lines that are logged, of each reading
-NO_LONGER_HELD: Final = "nothing holds it up any more"  # what a scheduler said before is over
-SHOWN_TEXT: Final = 200  # characters of what is wrong with a field: its value may be long
+RECORD_BATCH: Final = 64  # records to read at a time while searching for runs to claim
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class SyncRound:
-    """What one round is to record, and what it has to know.
-
-    ``going``: the attempts that go on; ``held``: run names of which nothing is claimed. Without
-    ``loads``, by generator, nothing is claimed at all.
-    """
-
-    notes: UpdateNotes
-    going: tuple[Attempt, ...] = ()
-    loads: Mapping[str, Load] | None = None
-    held: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What came of a round: what was claimed, and what is to be done about attempts.
+    """The claims of one commit, and what it showed about attempts.
 
-    ``unfinished``: their outboxes hold more; ``cancelled``: somebody asked for it; ``lost_touch``:
-    the run is no longer this launcher's, or not there at all.
+    ``unfinished``: their outboxes hold more. ``cancelled``: their cancellation was requested.
+    ``no_longer_owned``: their runs belong to another launcher, or do not exist.
     """
 
     claims: tuple[tuple[RunRecord, RunOptions], ...] = ()
-    wake_at: float | None = None
+    next_wakeup: float | None = None
     unfinished: tuple[Attempt, ...] = ()
     cancelled: tuple[Attempt, ...] = ()
-    lost_touch: tuple[Attempt, ...] = ()
+    no_longer_owned: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OrphanedAttempt:
-    """An attempt whose launcher is gone; ``restarted``: because its machine was."""
+    """An attempt of a launcher that is gone; ``restarted``: its machine was restarted since."""
 
     record: RunRecord
-    terms: RunOptions
+    options: RunOptions
     restarted: bool
 
 
-@dataclass(slots=True)
-class _Draft:
-    """What is to be written, and the attempts' marks once that is done."""
-
-    changes: list[Change] = field(default_factory=list)
-    news: list[tuple[Attempt, OutboxUpdate]] = field(default_factory=list)
-    unfinished: list[Attempt] = field(default_factory=list)
-    size: int = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether outboxes that were not read yet have to wait for the next commit."""
-        return self.size > MAX_COMMIT_BYTES
-
-
 class StoreSync:
-    """A launcher's session."""
+    """A launcher's session and lease."""
 
     def __init__(
         self,
         store: WorkflowStore,
         me: LauncherRegistration,
-        site: ServedQueue,
+        served: ServedQueue,
         capacities: Mapping[str, Capacity],
         defaults: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self._store = store
         self._me = me
-        self._site = site
+        self._served = served
         self._capacities = capacities
         self._defaults = defaults
         self._session: Session | None = None
@@ -144,33 +87,27 @@ class StoreSync:
     # -- the lease -------------------------------------------------------------------------
 
     def open(self, report: LauncherReport | None = None) -> None:
-        """Take the lease and begin; LauncherError where another launcher has the work."""
-        studies = self._me.studies  # a study may be new in motoko.yaml
-        run_transaction(
-            self._store.database, lambda root: create_tables(root, studies), initialising=True
-        )
+        """Acquire the lease; LauncherError if another launcher serves the same runs."""
+        self._create_tables(self._me.studies)
         now = self._store.steady()
         self._transact(lambda tables: leases.register_launcher(tables, self._me, now, report))
         guard = LeaseGuard(self._me.key, self._me.token)
         self._session = Session(self._store.database, guard=guard, source=self._me.name)
 
     def renew(self, report: LauncherReport | None = None) -> None:
-        """Renew the lease; Fenced if another launcher has taken over."""
+        """Renew the lease; Fenced if another launcher has replaced this one."""
         now = self._store.steady()
         self._transact(lambda tables: leases.renew_launcher(tables, self._me, now, report))
 
-    def change(
+    def reconfigure(
         self,
         me: LauncherRegistration,
         capacities: Mapping[str, Capacity],
         defaults: Mapping[str, Mapping[str, Any]],
         report: LauncherReport,
     ) -> LauncherRegistration:
-        """Work by a changed configuration; return the registration with the studies served."""
-        studies = me.studies
-        run_transaction(
-            self._store.database, lambda root: create_tables(root, studies), initialising=True
-        )
+        """Apply a changed configuration; return the registration with the studies served."""
+        self._create_tables(me.studies)
         now = self._store.steady()
         self._me = run_transaction(
             self._store.database, lambda tables: leases.change_launcher(tables, me, now, report)
@@ -179,11 +116,17 @@ class StoreSync:
         return self._me
 
     def close(self) -> None:
-        """Give the lease back and end."""
+        """Close the session and release the lease."""
         if self._session is not None:
             self._session.close()
             self._session = None
         self._transact(lambda tables: tables.drop_lease(self._me.key))
+
+    def _create_tables(self, studies: tuple[str, ...]) -> None:
+        """Create the tables of studies that are new in motoko.yaml."""
+        run_transaction(
+            self._store.database, lambda root: create_tables(root, studies), initialising=True
+        )
 
     def _transact(self, work: Callable[[Tables], object]) -> None:
         run_transaction(self._store.database, work)
@@ -195,237 +138,137 @@ class StoreSync:
             raise LauncherError("the launcher has no session yet")
         return self._session
 
-    # -- a round ---------------------------------------------------------------------------
+    # -- one commit ------------------------------------------------------------------------
 
-    def settle(self, turn: SyncRound) -> SyncResult:
-        """Commit a round. What somebody else changed meanwhile is looked at again."""
-        draft = self._draft(turn.notes)
-        for attempt in range(MAX_COMMIT_TRIES):
+    def sync_once(
+        self,
+        updates: PendingUpdates,
+        *,
+        remaining: tuple[Attempt, ...] = (),
+        loads: Mapping[str, Load] | None = None,
+        suspended: frozenset[str] = frozenset(),
+    ) -> SyncResult:
+        """Commit updates and claims, and retry on conflict.
+
+        ``remaining``: the attempts to check for cancellation. ``loads``, by generator, limit the
+        claims; None: claim nothing. ``suspended``: run names of which nothing is claimed.
+        """
+        attempt_changes = AttemptChanges(self._store, self._me.name)
+        attempt_changes.add(updates, self.session.tables)
+        runtime = self._store.runtime
+        for number in range(MAX_COMMIT_TRIES):
             self.session.refresh()
             try:
-                result = self._apply(draft, turn)
+                self._apply(attempt_changes)
+                cancelled, no_longer_owned = self._check_ownership(remaining)
+                plan = ClaimPlan() if loads is None else self._claim(loads, suspended)
                 if self.session.pending:
                     fault_points.point("launcher.before_commit")
                     self.session.commit()
                     fault_points.point("launcher.after_commit")
             except (ConflictError, UnknownRunError) as error:
-                log.debug("again: %s", error)
-                time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, 6)))
+                log.debug("retry after a conflict: %s", error)
+                runtime.clock.sleep(runtime.random.uniform(0, 0.002 * 2 ** min(number, 6)))
                 continue
-            for active, news in draft.news:
-                active.read = news.consumed
-                active.failed = _failure(active, news)
-            self._note_records((*turn.notes.started, *turn.notes.adopted))
-            return result
-        raise LauncherError(f"a commit met conflicts {MAX_COMMIT_TRIES} times")
+            attempt_changes.on_committed()
+            self._refresh_records((*updates.started, *updates.adopted))
+            return SyncResult(
+                plan.claims, plan.next_wakeup, tuple(attempt_changes.unfinished),
+                cancelled, no_longer_owned,
+            )  # fmt: skip
+        raise LauncherError(f"a commit conflicted {MAX_COMMIT_TRIES} times")
 
-    def _note_records(self, attempts: tuple[Attempt, ...]) -> None:
-        for active in attempts:
-            table = self.session.tables.study(active.key.study)
-            if table.has_run(active.key.id):
-                active.record = table.run(active.key.id)
-
-    def _apply(self, draft: _Draft, turn: SyncRound) -> SyncResult:
+    def _apply(self, attempt_changes: AttemptChanges) -> None:
         tables = self.session.tables
-        for change in draft.changes:
+        for change in attempt_changes.changes:
             if tables.study(change.key.study).has_run(change.key.id):  # type: ignore[union-attr]
                 self.session.add(change)
-        cancelled, lost_touch = self._asked(turn.going)
-        choice = self._claim(turn)
-        return SyncResult(
-            choice.claims, choice.wake_at, tuple(draft.unfinished), cancelled, lost_touch
-        )
 
-    def _asked(self, going: tuple[Attempt, ...]) -> tuple[tuple[Attempt, ...], tuple[Attempt, ...]]:
-        """Return which attempts are to be cancelled, and which are no longer ours."""
+    def _refresh_records(self, attempts: Iterable[Attempt]) -> None:
+        for attempt in attempts:
+            attempt.record = self._record(attempt) or attempt.record
+
+    def _record(self, attempt: Attempt) -> RunRecord | None:
+        table = self.session.tables.study(attempt.key.study)
+        return table.run(attempt.key.id) if table.has_run(attempt.key.id) else None
+
+    def _check_ownership(
+        self, attempts: tuple[Attempt, ...]
+    ) -> tuple[tuple[Attempt, ...], tuple[Attempt, ...]]:
+        """Return the attempts with a cancellation request, and those no longer owned."""
         cancelled: list[Attempt] = []
-        lost_touch: list[Attempt] = []
-        for active in going:
-            table = self.session.tables.study(active.key.study)
-            record = table.run(active.key.id) if table.has_run(active.key.id) else None
-            if record is None or record.token != active.token or record.lifecycle not in ACTIVE:
-                lost_touch.append(active)
+        no_longer_owned: list[Attempt] = []
+        for attempt in attempts:
+            record = self._record(attempt)
+            if record is None or record.token != attempt.token or record.lifecycle not in ACTIVE:
+                no_longer_owned.append(attempt)
                 continue
-            active.record = record
+            attempt.record = record
             if record.cancel_requested:
-                cancelled.append(active)
-        return tuple(cancelled), tuple(lost_touch)
+                cancelled.append(attempt)
+        return tuple(cancelled), tuple(no_longer_owned)
 
     # -- claiming --------------------------------------------------------------------------
 
-    def _claim(self, turn: SyncRound) -> ClaimPlan:
-        if turn.loads is None:
-            return ClaimPlan()
+    def _claim(self, loads: Mapping[str, Load], suspended: frozenset[str]) -> ClaimPlan:
         now, steady = self._store.now(), self._store.steady()
-        choices = [
-            self._chosen(generator, load, turn.held, steady)
-            for generator, load in turn.loads.items()
+        plans = [
+            self._choose(generator, load, suspended, steady) for generator, load in loads.items()
         ]
-        claims = [claim for choice in choices for claim in choice.claims]
-        moments = [choice.wake_at for choice in choices if choice.wake_at is not None]
+        claims = [claim for plan in plans for claim in plan.claims]
+        wakeups = [plan.next_wakeup for plan in plans if plan.next_wakeup is not None]
         studies = {record.study for record, _ in claims}
         scripts = {study: _digest(self._store.studies[study]) for study in studies}
         for record, _ in claims:
-            claim = Claim(self._me.name, secrets.token_hex(8), now, scripts[record.study])
+            token = self._store.runtime.random.token(8)
+            claim = Claim(self._me.name, token, now, scripts[record.study])
             self.session.add(EditRun(record.key, claim))
-        claimed = tuple((self.session.run(record.key), terms) for record, terms in claims)
-        return ClaimPlan(claimed, min(moments, default=None))
+        claimed = tuple((self.session.run(record.key), options) for record, options in claims)
+        return ClaimPlan(claimed, min(wakeups, default=None))
 
-    def _chosen(self, generator: str, load: Load, held: frozenset[str], now: float) -> ClaimPlan:
-        def terms_of(record: RunRecord) -> RunOptions | None:
-            return None if record.run_name in held else self.terms(record)
+    def _choose(
+        self, generator: str, load: Load, suspended: frozenset[str], now: float
+    ) -> ClaimPlan:
+        def options_of(record: RunRecord) -> RunOptions | None:
+            return None if record.run_name in suspended else self.options_of(record)
 
         queues = [(study, self._created(study, generator)) for study in self._me.studies]
-        return choose_claims(queues, terms_of, self._capacities[generator], load, now)
+        return choose_claims(queues, options_of, self._capacities[generator], load, now)
 
-    def terms(self, record: RunRecord) -> RunOptions:
-        """Return how a run is to be executed."""
+    def options_of(self, record: RunRecord) -> RunOptions:
+        """Return how a run is executed."""
         return RunOptions.resolve(self._defaults[record.study], record.options)
 
     def _created(self, study: str, generator: str) -> Iterator[RunRecord]:
+        """Yield the CREATED runs of a study that this launcher executes with a generator."""
         defaults = self._defaults[study]
 
-        def served(asked: str, machine: str) -> bool:
+        def is_served(asked: str, machine: str) -> bool:
             given = {"generator": asked or None, "machine_name": machine or None}
             resources = {name: value for name, value in given.items() if value is not None}
-            terms = RunOptions.resolve(defaults, resources)
-            return terms.generator == generator and self._site.serves(terms)
+            options = RunOptions.resolve(defaults, resources)
+            return options.generator == generator and self._served.serves(options)
 
         table = self.session.tables.study(study)
-        ids = table.waiting(served)
+        ids = table.created_ids(is_served)
         for start in range(0, len(ids), RECORD_BATCH):
             yield from table.records(ids[start : start + RECORD_BATCH])
 
-    # -- recording -------------------------------------------------------------------------
-
-    def _draft(self, notes: UpdateNotes) -> _Draft:
-        draft = _Draft()
-        now = self._store.now()
-        leaving = notes.leaving
-        for active in notes.adopted:
-            draft.changes.append(EditRun(active.key, TransferAttempt(active.token, self._me.name)))
-        for active in notes.started:
-            if active not in leaving:
-                draft.changes.append(self._started(active, now))
-        for active in notes.grown:
-            if active not in leaving and not draft.full:
-                self._read(draft, active, now)
-        for active, text in notes.remarks:
-            if active not in leaving:
-                remark = SetReason(active.token, now, text or None, text or NO_LONGER_HELD)
-                draft.changes.append(EditRun(active.key, remark))
-        for active, cause, later in notes.requeued:
-            not_before = self._store.steady() + later if later else 0.0
-            requeue = Requeue(active.token, now, cause, not_before)
-            draft.changes.append(EditRun(active.key, requeue))
-        for ended in notes.ended:
-            self._end(draft, ended)
-        return draft
-
-    def _started(self, active: Attempt, now: float) -> Change:
-        process = active.handle.process if active.handle is not None else None
-        identity = None if process is None else process.plain()
-        at = active.since if active.since is not None else now
-        return EditRun(active.key, MarkStarted(active.token, at, self._cause, identity))
-
-    def _read(self, draft: _Draft, active: Attempt, now: float) -> OutboxUpdate:
-        news = drop_oversized_fields(
-            read_updates(self._outbox(active), active.read), active.record.fields
-        )
-        draft.size += news.consumed - active.read + min(active.read, MAX_FIELD_CHARACTERS)
-        for line in news.damaged[:SHOWN_LINES]:
-            log.warning("run %s: a damaged line in its outbox is ignored: %s", active.key, line)
-        active.damaged += len(news.damaged)
-        news = self._typed(active, news)
-        draft.changes.extend(news.changes(active.key, active.token, now))
-        draft.news.append((active, news))
-        return news
-
-    @staticmethod
-    def _outbox(active: Attempt) -> str:
-        return f"{active.place.private}/{OUTBOX}"
-
-    def _typed(self, active: Attempt, news: OutboxUpdate) -> OutboxUpdate:
-        types = self._store.field_types(active.key.study)
-        fields, misfits = convert_fields(news.fields, types, f"run {active.key}")
-        for name in sorted(misfits.keys() - active.misfits):
-            log.warning(
-                "%s; bd.yaml declares it as %s, what the script set is kept",
-                misfits[name][:SHOWN_TEXT], types[name],
-            )  # fmt: skip
-        active.misfits |= misfits.keys()
-        return replace(news, fields=fields)
-
-    def _end(self, draft: _Draft, ended: AttemptEnd) -> None:
-        active = ended.active
-        if draft.full:
-            draft.unfinished.append(active)
-            return
-        if not active.recorded_start and active.since is not None:
-            draft.changes.append(self._started(active, ended.at))
-        mark_ended(active.place)
-        if active.stop is Lifecycle.CREATED:
-            cause = f"recalled by launcher {self._me.name}"
-            draft.changes.append(EditRun(active.key, Requeue(active.token, ended.at, cause)))
-            return
-        news = self._read(draft, active, ended.at)
-        if news.more and active.stop is None:
-            draft.unfinished.append(active)
-            return
-        fault = ended.fault or news.fault or outbox_loss(self._outbox(active), active.read)
-        if fault is None and ended.status is None:
-            fault = describe_missing_exit(active.place)
-        found = ended.ending or outcome_of_exit(
-            ended.status,
-            stopped=active.stop,
-            failed=_failure(active, news),
-            timeout=active.terms.timeout,
-            fault=fault,
-        )
-        if news.more:  # who asked for its end does not wait for all that it may have written
-            found = replace(found, reason=f"{found.reason}; {OUTBOX_TRUNCATED}")
-        found = with_processes_left(self._checked(active, found, news), active.left)
-        terms = active.terms
-        edit = EndAttempt(
-            active.token, found.outcome, ended.at, self._cause, found.exit_code, found.reason,
-            terms.retries, terms.retry_delay, random.uniform(0.8, 1.2), self._store.steady(),
-        )  # fmt: skip
-        draft.changes.append(EditRun(active.key, edit))
-        level = logging.WARNING if found.reason else logging.INFO
-        log.log(level, "run %s: %s %s", active.key, found.outcome, found.reason or "")
-
-    def _checked(
-        self, active: Attempt, found: AttemptOutcome, news: OutboxUpdate
-    ) -> AttemptOutcome:
-        """Return the ending with what is to be said of the results of a run that finished."""
-        study = self._store.studies[active.key.study]
-        if found.outcome is not Lifecycle.FINISHED:
-            return found
-        if study.run:
-            table = self.session.tables.study(active.key.study)
-            known = table.run(active.key.id).fields if table.has_run(active.key.id) else {}
-            given = known.keys() | news.fields.keys()
-            found = with_fields_checked(found, study.run, given, required=study.require_fields)
-        return with_damage(found, active.damaged)
-
-    @property
-    def _cause(self) -> str:
-        return f"launcher {self._me.name}"
-
-    # -- what others left ------------------------------------------------------------------
+    # -- orphaned attempts -----------------------------------------------------------------
 
     def orphans(self, known: frozenset[str]) -> list[OrphanedAttempt]:
-        """Return the attempts of launchers that are gone; from here on those commit nothing."""
+        """Fence launchers that are gone, and return their attempts.
+
+        ``known``: tokens of attempts to leave out. A fenced launcher can commit nothing.
+        """
         self.session.refresh()
         now = self._store.steady()
         found: list[tuple[RunRecord, RunOptions]] = []
         for study in self._me.studies:
-            table = self.session.tables.study(study)
-            ids = table.ids(None, lifecycles=[state.value for state in ACTIVE])
-            for record in table.records(ids):
-                terms = self.terms(record)
-                if record.token not in known and self._site.serves(terms):
-                    found.append((record, terms))
+            for record in _active_records(self.session.tables, study):
+                options = self.options_of(record)
+                if record.token not in known and self._served.serves(options):
+                    found.append((record, options))
         owners = {record.launcher or "" for record, _ in found} - {self._me.name}
         restarted = {
             launcher.name
@@ -435,20 +278,18 @@ class StoreSync:
         gone = {owner for owner in owners if self._fence(owner, now)}
         self.session.refresh()
         return [
-            OrphanedAttempt(self.session.run(record.key), terms, record.launcher in restarted)
-            for record, terms in found
+            OrphanedAttempt(self.session.run(record.key), options, record.launcher in restarted)
+            for record, options in found
             if (record.launcher or "") in gone
         ]
 
-    def answerable(self) -> set[str]:
-        """Return the launchers that work, and those that attempts which have not ended name."""
+    def known_launchers(self) -> set[str]:
+        """Return the launchers with leases, and those that own active attempts."""
         self.session.refresh()
         tables = self.session.tables
         names = {launcher.name for launcher in leases.registered_launchers(tables)}
         for study in tables.study_names():
-            table = tables.study(study)
-            ids = table.ids(None, lifecycles=[state.value for state in ACTIVE])
-            names.update(record.launcher or "" for record in table.records(ids))
+            names.update(record.launcher or "" for record in _active_records(tables, study))
         return names
 
     def _fence(self, name: str, now: float) -> bool:
@@ -456,19 +297,18 @@ class StoreSync:
             run_transaction(self._store.database, lambda tables: leases.fence(tables, name, now))
         )
 
-    def place(self, record: RunRecord) -> AttemptPaths:
-        """Return where a run's present attempt is."""
-        return AttemptPaths.of(self._store.runs_root(record.study), record)
+    def paths_of(self, record: RunRecord) -> AttemptPaths:
+        """Return the paths of a run's present attempt."""
+        return AttemptPaths.for_record(self._store.runs_root(record.study), record)
+
+
+def _active_records(tables: Tables, study: str) -> Iterable[RunRecord]:
+    table = tables.study(study)
+    return table.records(table.ids(None, lifecycles=[state.value for state in ACTIVE]))
 
 
 def _digest(study: StudyConfig) -> str:
     try:
-        return scripts_digest(study)
-    except ConfigError:  # the attempt fails, and says which file it is
+        return study.scripts_digest()
+    except ConfigError:  # the attempt fails with the name of the file
         return ""
-
-
-def _failure(active: Attempt, news: OutboxUpdate) -> str | None:
-    if news.finished:
-        return None
-    return news.failed if news.failed is not None else active.failed

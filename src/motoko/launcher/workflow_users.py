@@ -1,7 +1,7 @@
-"""Who works with a workflow, and what was started only for as long as somebody needs it.
+"""The processes that use a workflow, and its temporary services.
 
-Whoever works with a workflow registers in ``.wf/users``. A server or a launcher that ``motoko run``
-started is marked as temporary in ``.wf``.
+Each such process registers in ``.wf/users``. Files in ``.wf`` mark a server or a launcher that
+``motoko run`` started as temporary: it stops when no process uses the workflow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LAUNCHER: Final = "launcher"
 
 
 def services_lock(state: StateDir, *, timeout: float = LOCK_SECONDS) -> FileLock:
-    """Return the lock of whoever starts or stops the server or a launcher."""
+    """Return the lock that is held while the server or a launcher is started or stopped."""
     return FileLock(
         state.path / "services.lock",
         timeout=timeout,
@@ -34,18 +34,18 @@ def services_lock(state: StateDir, *, timeout: float = LOCK_SECONDS) -> FileLock
 
 
 def temporary_marker(state: StateDir, what: str) -> Path:
-    """Return the file that exists while the server or the launcher is temporary."""
+    """Return the file that marks the server or the launcher as temporary."""
     return state.path / f"temporary-{what}"
 
 
 def detach_services(state: StateDir) -> None:
-    """Have server and launcher outlive those that use them now."""
+    """Make the server and the launcher outlive their present users."""
     for what in (SERVER, LAUNCHER):
         temporary_marker(state, what).unlink(missing_ok=True)
 
 
 def other_users(state: StateDir) -> list[int]:
-    """Return the pids of the other living processes of this machine that work with a workflow."""
+    """Return the pids of the other processes of this machine that use the workflow."""
     found = []
     for path in sorted((state.path / "users").glob("*.json")):
         file = PidFile(path)
@@ -59,9 +59,9 @@ def other_users(state: StateDir) -> list[int]:
 
 
 def is_unused(state: StateDir) -> bool:
-    """Return whether this launcher is temporary and nobody works with the workflow any more."""
+    """Return whether this launcher is temporary and no process uses the workflow."""
     try:
-        lasting = temporary_marker(state, LAUNCHER).read_text()
+        persistent = temporary_marker(state, LAUNCHER).read_text()
     except FileNotFoundError:
         return False
-    return current().label not in lasting.split() and not other_users(state)
+    return current().label not in persistent.split() and not other_users(state)

@@ -1,3 +1,3 @@
-"""What can be done with a workflow as a whole: functions that return data and print nothing."""
+"""Commands as functions: they return data and print nothing."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finding runs that can go, ending those that go on, and deleting them with their directories."""
+"""Delete runs and their directories."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import DeleteRun, EditRun
 from motoko.core.states import ACTIVE
-from motoko.errors import ConflictError, MotokoError, UnknownRunError
+from motoko.errors import ConflictError
 from motoko.launcher import directory_removal
-from motoko.operations import cancel, selection
-from motoko.operations.cancel import END_SECONDS
-from motoko.storage.leases import live_orchestrators
+from motoko.operations import cancel
+from motoko.operations.usage import check_leases_free
+from motoko.storage.query import existing_records
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunKey, RunRecord
     from motoko.launcher.directory_removal import Obstacle
+    from motoko.operations.bulk_edit import RunSelection
     from motoko.operations.cancel import CancelResult
     from motoko.storage.store import WorkflowStore
 
@@ -27,8 +28,8 @@ BATCH: Final = 500  # runs deleted in one commit
 
 
 @dataclass(frozen=True, slots=True)
-class _Unmoved:
-    """Changes nothing, and has the commit looked at again where the run has moved meanwhile."""
+class _SameAttempt:
+    """An edit without effect that conflicts if the run has changed lifecycle or attempt."""
 
     def apply(self, run: RunRecord) -> RunRecord:
         return run
@@ -39,7 +40,7 @@ class _Unmoved:
 
 @dataclass(frozen=True, slots=True)
 class CleanupPlan:
-    """Runs that would be deleted; ``active`` are those that have to be cancelled first."""
+    """Runs to delete; ``active`` ones must be cancelled first."""
 
     runs: Sequence[RunRecord]
 
@@ -49,56 +50,46 @@ class CleanupPlan:
         return [record for record in self.runs if record.lifecycle in ACTIVE]
 
 
-def candidates(
-    workflow: Workflow,
-    *,
-    study: str | None = None,
-    constraints: Sequence[str] = (),
-    run_name: str | None = None,
-) -> CleanupPlan:
-    """Return the runs that satisfy all constraints; without any, those that have ended.
-
-    Raises ConstraintError, UnknownNameError.
-    """
-    parsed = selection.parse(workflow, study, constraints)
-    found = selection.matching(workflow, parsed, run_name)
-    return CleanupPlan([r for r in found if constraints or r.lifecycle.is_terminal])
-
-
-def end(
-    workflow: Workflow, runs: Iterable[RunRecord], *, patience: float = END_SECONDS
-) -> CancelResult:
-    """Cancel runs that go on, their scheduler jobs included; returns what became of them.
-
-    Where no launcher works, one is started that ends them, and stopped afterwards. MotokoError
-    where an orchestrator works with one of the run names. Blocks for ``patience`` seconds at most.
-    """
-    records = list(runs)
-    _check_unused(workflow.store, {record.run_name for record in records})
-    return cancel.cancel(workflow, records, "motoko clean", wait=True, patience=patience)
-
-
 @dataclass(frozen=True, slots=True)
-class Deleted:
-    """Which runs were deleted; ``kept`` were not, since their directories cannot be removed.
+class CleanupResult:
+    """The outcome of a deletion.
 
-    ``left`` are directories of deleted runs that could not be removed, whose removal is pending.
+    ``kept``: runs not deleted because of obstacles in their directories. ``left``: obstacles in
+    directories of deleted runs; their removal is pending.
     """
 
-    runs: Sequence[RunKey]
+    deleted: Sequence[RunKey]
     kept: Mapping[RunKey, Sequence[Obstacle]]
     left: Sequence[Obstacle]
 
 
-def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> Deleted:
-    """Delete runs, then their directories, then what earlier deletions left of theirs.
+def plan_cleanup(workflow: Workflow, selection: RunSelection) -> CleanupPlan:
+    """Return the selected runs; without constraints, only those in a terminal state."""
+    found = selection.find(workflow)
+    return CleanupPlan([r for r in found if selection.constraints or r.lifecycle.is_terminal])
 
-    A run that is still active is spared, and one whose directories cannot be removed.
-    MotokoError if an orchestrator works with one of the run names.
+
+def cancel_active(
+    workflow: Workflow, runs: Iterable[RunRecord], *, timeout: float = cancel.CANCEL_TIMEOUT
+) -> CancelResult:
+    """Cancel active runs and wait until they have ended, at most ``timeout`` seconds.
+
+    Raise LeaseHeld if one of their run names has an orchestrator.
+    """
+    records = list(runs)
+    _check_no_orchestrator(workflow.store, records)
+    return cancel.cancel(workflow, records, "motoko clean", wait=True, timeout=timeout)
+
+
+def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> CleanupResult:
+    """Delete runs, their directories, and the rest of earlier deletions.
+
+    Skip active runs, and runs whose directories cannot be removed. Raise LeaseHeld if one of
+    their run names has an orchestrator.
     """
     store = workflow.store
     records = list(runs)
-    _check_unused(store, {record.run_name for record in records})
+    _check_no_orchestrator(store, records)
     deleted: list[RunKey] = []
     kept: dict[RunKey, Sequence[Obstacle]] = {}
     left: list[Obstacle] = []
@@ -110,48 +101,34 @@ def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> Deleted:
                 kept[key] = problems
         deleted += _delete(store, [key for key in keys if key not in kept])
         left = directory_removal.remove_pending(store)
-    return Deleted(deleted, kept, left)
+    return CleanupResult(deleted, kept, left)
 
 
-def pending(workflow: Workflow) -> int:
-    """Return how many deleted runs still have directories that are to be removed."""
+def pending_removals(workflow: Workflow) -> int:
+    """Return the number of deleted runs whose directories still exist."""
     with workflow.store.autocommit_scope.read() as session:
         return len(session.tables.pending_removals())
 
 
-def _check_unused(store: WorkflowStore, run_names: set[str]) -> None:
-    with store.autocommit_scope.read() as session:
-        busy = live_orchestrators(session.tables, store.steady())
-    for run_name in sorted(run_names & busy.keys()):
-        raise MotokoError(
-            f"run name {run_name!r} has an orchestrator: {busy[run_name]}",
-            hint="Nothing was deleted. Stop it first: `motoko orchestrator stop`.",
-        )
+def _check_no_orchestrator(store: WorkflowStore, records: Iterable[RunRecord]) -> None:
+    run_names = {record.run_name for record in records}
+    check_leases_free(store, run_names, hint="Stop it first: `motoko orchestrator stop`.")
 
 
 def _delete(store: WorkflowStore, keys: Sequence[RunKey]) -> list[RunKey]:
     session = Session(store.database)
     try:
         while True:
-            gone = list(_deletable(session, keys))
+            existing = existing_records(session, keys)
+            deleted = [record.key for record in existing if record.lifecycle not in ACTIVE]
             try:
-                for key in gone:
-                    session.add(EditRun(key, _Unmoved()))
+                for key in deleted:
+                    session.add(EditRun(key, _SameAttempt()))
                     session.add(DeleteRun(key))
                 store.database.submit(session.commit).result()
             except ConflictError:
-                session.refresh()  # somebody moved one of them: look again
+                session.refresh()
                 continue
-            return gone
+            return deleted
     finally:
         session.close()
-
-
-def _deletable(session: Session, keys: Iterable[RunKey]) -> Iterator[RunKey]:
-    for key in keys:
-        try:
-            record = session.run(key)
-        except UnknownRunError:
-            continue
-        if record.lifecycle not in ACTIVE:
-            yield key

@@ -1,4 +1,4 @@
-"""Executing a workflow in this process until it ends or a signal ends it."""
+"""Execute a workflow in this process until it ends or a signal stops it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from motoko.operations.signals import SignalHandler
     from motoko.storage.feed import CommitNotice
 
-LEASE_LOOK: Final = 0.005
-LOOK_SECONDS: Final = 1.0
+LEASE_POLL_INTERVAL: Final = 0.005
+SUPERVISE_INTERVAL: Final = 1.0
 
 logger = logging.getLogger("motoko.operations")
 
@@ -34,81 +34,81 @@ logger = logging.getLogger("motoko.operations")
 def execute(
     workflow: Workflow,
     params: Mapping[str, Any],
-    interruption: SignalHandler,
+    signals: SignalHandler,
     *,
     started: Callable[[], object] = lambda: None,
     show: Callable[[Progress], object] | None = None,
     interval: float = 1.0,
-    look_after: Callable[[], object] | None = None,
+    supervise: Callable[[], object] | None = None,
 ) -> None:
-    """Run the orchestrator until the workflow ends; raises what made it fail.
+    """Run the orchestrator until the workflow ends; raise the exception that ended it.
 
-    ``started`` is called once the run name is ours. ``show`` gets the progress whenever it has
-    changed, at most every ``interval`` seconds. ``look_after`` is called in a thread once a
-    second; a MotokoError that it raises ends the workflow. KeyboardInterrupt with the signal's
-    number where a signal ended it; the commit under way is finished first.
+    Call ``started`` when the lease of the run name is held. Call ``show`` with each change of the
+    progress, at most every ``interval`` seconds. Call ``supervise`` once a second in a thread; a
+    MotokoError from it ends the workflow. If a signal ended the workflow, finish the current commit
+    and raise KeyboardInterrupt with the signal's number.
     """
 
-    async def all_of_it() -> None:
+    async def run() -> None:
         failures: list[Exception] = []
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_tell_when_started, workflow, started)
+            tasks.start_soon(_call_when_started, workflow, started)
             if show is not None:
                 tasks.start_soon(_watch, workflow, show, interval)
-            with anyio.CancelScope() as scope, interruption.cancelling(scope):
-                if look_after is not None:
-                    tasks.start_soon(_look_again, look_after, failures, scope)
+            with anyio.CancelScope() as scope, signals.cancelling(scope):
+                if supervise is not None:
+                    tasks.start_soon(_supervise, supervise, failures, scope)
                 try:
                     await workflow.execute_async(**params)
                 except Exception as error:  # noqa: BLE001 - raised below, outside the task group
                     failures.append(error)
             tasks.cancel_scope.cancel()
         await end_other_tasks()
-        if failures and not (interruption.signal and isinstance(failures[0], ServerError)):
+        if failures and not (signals.signal and isinstance(failures[0], ServerError)):
             raise failures[0]
         if failures or scope.cancelled_caught:
-            raise KeyboardInterrupt(interruption.signal)
+            raise KeyboardInterrupt(signals.signal)
 
     try:
-        with interruption.insisting(workflow.store.drain):
-            anyio.run(all_of_it)
+        with signals.interrupting_blocked_code(workflow.store.drain):
+            anyio.run(run)
     except SystemExit as error:
-        # In a task that user code started, which asyncio lets end the loop.
+        # Raised in a task that user code started: asyncio lets it end the loop.
         problem = to_exception(error)
         problem.add_note("in the orchestrator, in a concurrent task of its own")
         raise problem from None
     except KeyboardInterrupt:
-        if interruption.signal is not None:
-            logger.info("asked to end by %s", signal.Signals(interruption.signal).name)
+        if signals.signal is not None:
+            logger.info("stopped by %s", signal.Signals(signals.signal).name)
         raise
 
 
-async def _tell_when_started(workflow: Workflow, started: Callable[[], object]) -> None:
-    while workflow.context.execution is None:  # noqa: ASYNC110 - nothing tells of the lease
-        await anyio.sleep(LEASE_LOOK)
+async def _call_when_started(workflow: Workflow, started: Callable[[], object]) -> None:
+    while workflow.context.execution is None:  # noqa: ASYNC110 - the lease notifies no one
+        await anyio.sleep(LEASE_POLL_INTERVAL)
     started()
 
 
-async def _look_again(
-    look: Callable[[], object], failures: list[Exception], scope: anyio.CancelScope
+async def _supervise(
+    supervise: Callable[[], object], failures: list[Exception], scope: anyio.CancelScope
 ) -> None:
     while True:
-        await anyio.sleep(LOOK_SECONDS)
+        await anyio.sleep(SUPERVISE_INTERVAL)
         try:
-            await run_in_thread(look)
+            await run_in_thread(supervise)
         except MotokoError as error:
             failures.append(error)
             scope.cancel()
             return
-        except OSError as error:  # such as a full disk: whoever cannot go on says so
-            logger.warning("the launcher could not be looked after: %s", error)
+        except OSError as error:  # such as a full disk, which other parts report if they must
+            logger.warning("cannot check the launcher: %s", error)
 
 
 async def _watch(workflow: Workflow, show: Callable[[Progress], object], interval: float) -> None:
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
 
-    def tell(_: CommitNotice) -> None:
+    def on_commit(_: CommitNotice) -> None:
         loop.call_soon_threadsafe(changed.set)
 
     try:
@@ -117,14 +117,14 @@ async def _watch(workflow: Workflow, show: Callable[[Progress], object], interva
             session = stack.enter_context(
                 contextlib.closing(await run_in_thread(lambda: Session(database)))
             )
-            stack.callback(database.feed.subscribe(tell))
+            stack.callback(database.feed.subscribe(on_commit))
             await _show_changes(workflow, session, show, changed, interval)
     except ServerError as error:
-        logger.warning("the progress cannot be shown any more: %s", error.message)
+        logger.warning("the progress display stopped: %s", error.message)
     except Exception as error:
         name = type(error).__name__
-        logger.warning("the progress cannot be shown any more: %s: %s", name, error)
-        logger.debug("it was read here", exc_info=error)
+        logger.warning("the progress display stopped: %s: %s", name, error)
+        logger.debug("the traceback of this error", exc_info=error)
 
 
 async def _show_changes(
@@ -137,13 +137,13 @@ async def _show_changes(
     studies, run_name = list(workflow.task_managers), workflow.run_name or ""
     last: Progress | None = None
 
-    def serving() -> LauncherCoverage:
-        return LauncherCoverage.of(session.tables, workflow.config, workflow.store.steady())
+    def coverage() -> LauncherCoverage:
+        return LauncherCoverage.read(session.tables, workflow.config, workflow.store.steady())
 
     while True:
         changed.clear()
         await run_in_thread(session.refresh)
-        found = await run_in_thread(lambda: progress(session, studies, run_name, serving))
+        found = await run_in_thread(lambda: progress(session, studies, run_name, coverage))
         if found != last:
             last = found
             show(found)

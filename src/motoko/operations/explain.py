@@ -1,4 +1,4 @@
-"""Why runs wait: who could take them, and what keeps them from it; and why they ended badly."""
+"""Explain why runs wait, and why they failed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.storage.leases import LauncherRegistration, LauncherReport
     from motoko.storage.store import WorkflowStore
+    from motoko.storage.study_table import StudyTable
     from motoko.storage.tables import Tables
 
 LOCALHOST = "localhost"
@@ -29,9 +30,9 @@ LOCALHOST = "localhost"
 
 @dataclass(frozen=True, slots=True)
 class LauncherCoverage:
-    """Who executes runs now: the living launchers, with what each says of itself.
+    """The live launchers with their reports, and the run options of each configured study.
 
-    ``defaults``: the run options of each study. ``now`` is in seconds since the epoch.
+    ``now`` is in seconds since the epoch.
     """
 
     launchers: Sequence[tuple[LauncherRegistration, LauncherReport]]
@@ -39,8 +40,8 @@ class LauncherCoverage:
     now: float
 
     @classmethod
-    def of(cls, tables: Tables, config: WorkflowSettings, now: float) -> LauncherCoverage:
-        """Return who serves the studies of a workflow."""
+    def read(cls, tables: Tables, config: WorkflowSettings, now: float) -> LauncherCoverage:
+        """Read the live launchers of a workflow."""
         found = [
             (launcher, launcher_report(tables, launcher))
             for launcher in live_launchers(tables, now)
@@ -48,157 +49,154 @@ class LauncherCoverage:
         defaults = {name: config.options(name).given() for name in config.task_managers}
         return cls(found, defaults, now)
 
-    def terms(self, record: RunRecord) -> RunOptions:
-        """Return how a run is to be executed."""
+    def options(self, record: RunRecord) -> RunOptions:
+        """Return the run options that a launcher applies to a run."""
         return RunOptions.resolve(self.defaults.get(record.study, {}), record.options)
 
-    def serving(
+    def launchers_for(
         self, study: str, machine: str
     ) -> list[tuple[LauncherRegistration, LauncherReport]]:
-        """Return the launchers that take runs of a study for a machine."""
+        """Return the launchers that serve a study on a machine."""
         return [
             (launcher, report)
             for launcher, report in self.launchers
             if study in launcher.studies and machine in launcher.machines
         ]
 
-    def nobody(self, study: str, machine: str) -> str | None:
-        """Return why no launcher takes runs of a study for a machine, None if one does."""
-        if self.serving(study, machine):
+    def unserved_reason(self, study: str, machine: str) -> str | None:
+        """Return why no launcher serves a study on a machine, None if one does."""
+        if self.launchers_for(study, machine):
             return None
         if not self.launchers:
-            return "no launcher works"
+            return "no launcher is running"
         if not any(study in launcher.studies for launcher, _ in self.launchers):
-            return f"no launcher for study {study!r}"
-        return f"no launcher for machine {machine!r}"
+            return f"no launcher serves study {study!r}"
+        return f"no launcher serves machine {machine!r}"
 
-    def machine(self, study: str, asked: str | None) -> str:
-        """Return the machine that a run is for which asks for ``asked``."""
-        return asked or self.defaults.get(study, {}).get("machine_name") or LOCALHOST
+    def machine_of(self, study: str, requested: str | None) -> str:
+        """Return the machine of a run that requests ``requested``."""
+        return requested or self.defaults.get(study, {}).get("machine_name") or LOCALHOST
 
-    def attended(self, record: RunRecord) -> bool:
-        """Return whether a launcher sees to a run that was claimed, or will do so soon."""
+    def is_managed(self, record: RunRecord) -> bool:
+        """Return whether a launcher owns a claimed run, or will soon adopt it."""
         if any(launcher.name == record.launcher for launcher, _ in self.launchers):
             return True
-        machine = self.machine(record.study, record.options.get("machine_name"))
-        return self.nobody(record.study, machine) is None
+        machine = self.machine_of(record.study, record.options.get("machine_name"))
+        return self.unserved_reason(record.study, machine) is None
 
-    def known(self, tables: Tables) -> list[str]:
-        """Return the studies that are configured and have a table."""
+    def configured_studies(self, tables: Tables) -> list[str]:
+        """Return the configured studies that have a table."""
         return [name for name in tables.study_names() if name in self.defaults]
 
-    def unserved(
+    def unserved_counts(
         self, tables: Tables, studies: Iterable[str], run_name: str | None
     ) -> dict[str, int]:
-        """Return how many CREATED runs of a run name (None: of all) nobody takes, by reason."""
+        """Return the number of CREATED runs that no launcher serves, by reason.
+
+        ``run_name`` None stands for every run name.
+        """
         found: Counter[str] = Counter()
         for study in studies:
-            found.update(self._unserved(tables, study, run_name))
+            found.update(self._unserved(tables.study(study), study, run_name))
         return dict(found)
 
-    def _unserved(self, tables: Tables, study: str, run_name: str | None) -> dict[str, int]:
-        machines: set[str] = set()
+    def _unserved(self, table: StudyTable, study: str, run_name: str | None) -> dict[str, int]:
+        reasons: dict[str, str] = {}  # by machine
 
-        def left(_: str, asked: str) -> bool:
-            machine = self.machine(study, asked)
-            if self.nobody(study, machine) is None:
-                return False
-            machines.add(machine)
-            return True
+        def is_unserved(_: str, requested: str) -> bool:
+            machine = self.machine_of(study, requested)
+            reason = self.unserved_reason(study, machine)
+            if reason is not None:
+                reasons[machine] = reason
+            return reason is not None
 
-        table = tables.study(study)
-        ids = set(table.waiting(left))
+        ids = set(table.created_ids(is_unserved))
         if ids and run_name is not None:
             ids &= set(table.ids(run_name, lifecycles=[Lifecycle.CREATED.value]))
         if not ids:
             return {}
-        reasons = {self.nobody(study, machine) or "" for machine in machines}
-        if len(reasons) == 1:
-            return {reasons.pop(): len(ids)}
-        why = Counter(
-            self.nobody(study, self.machine(study, record.options.get("machine_name"))) or ""
-            for record in table.records(sorted(ids))
-        )
-        return dict(why)
+        if len(set(reasons.values())) == 1:
+            return {next(iter(reasons.values())): len(ids)}
+        requested = (r.options.get("machine_name") for r in table.records(sorted(ids)))
+        return Counter(reasons.get(self.machine_of(study, name), "") for name in requested)
 
 
 def unserved_runs(store: WorkflowStore, run_names: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Return how many CREATED runs no launcher takes, by reason, of each of these run names.
+    """Return by run name the number of CREATED runs that no launcher serves, by reason.
 
-    None where that cannot be told: without a database, or with a wrong configuration.
+    Return no counts without a database, or with an invalid configuration.
     """
-    names = list(run_names)
-    found: dict[str, dict[str, int]] = {name: {} for name in names}
-    if not names:
+    found: dict[str, dict[str, int]] = {name: {} for name in run_names}
+    if not found:
         return found
     with suppress(NoDatabaseError, ConfigError), store.autocommit_scope.read() as session:
         tables = session.tables
-        serving = LauncherCoverage.of(tables, load_workflow(store.workflow_file), store.steady())
-        for name in names:
-            found[name] = serving.unserved(tables, serving.known(tables), name)
+        coverage = LauncherCoverage.read(tables, load_workflow(store.workflow_file), store.steady())
+        studies = coverage.configured_studies(tables)
+        for name in found:
+            found[name] = coverage.unserved_counts(tables, studies, name)
     return found
 
 
 class ReasonFinder:
-    """Says of each run why it is where it is; ``tables`` are asked once who takes up what."""
+    """Explains the state of each run; counts the active runs once, when it is built."""
 
-    def __init__(self, tables: Tables, serving: LauncherCoverage) -> None:
-        self._serving = serving
-        self._taken: Counter[tuple[str, str]] = Counter()  # slots by launcher and generator
-        self._studies: Counter[tuple[str, str, str]] = Counter()  # and runs by study, too
+    def __init__(self, tables: Tables, coverage: LauncherCoverage) -> None:
+        self._coverage = coverage
+        self._slots: Counter[tuple[str, str]] = Counter()  # by launcher and generator
+        self._runs: Counter[tuple[str, str, str]] = Counter()  # by study, too
         for name in tables.study_names():
             table = tables.study(name)
             for record in table.records(table.ids(None, lifecycles=ACTIVE)):
-                self._count(record)
+                options, launcher = coverage.options(record), record.launcher or ""
+                self._slots[launcher, options.generator] += options.slots
+                self._runs[launcher, options.generator, name] += 1
 
-    def _count(self, record: RunRecord) -> None:
-        terms, launcher = self._serving.terms(record), record.launcher or ""
-        self._taken[launcher, terms.generator] += terms.slots
-        self._studies[launcher, terms.generator, record.study] += 1
-
-    def why(self, record: RunRecord) -> str:
-        """Return why a run waits or failed, or a remark; empty where there is nothing to say."""
+    def reason(self, record: RunRecord) -> str:
+        """Return why a run waits or failed, or its remark; empty if nothing is to report."""
         if record.lifecycle.is_terminal:
             return record.reason or ""
-        terms = self._serving.terms(record)
-        machine = terms.machine_name or LOCALHOST
-        nobody = self._serving.nobody(record.study, machine)
-        if record.lifecycle in ACTIVE:
-            nobody = None if self._serving.attended(record) else nobody
-            parts = [record.reason, nobody and f"{nobody} that sees to it"]
-            return "; ".join(filter(None, parts))
-        return nobody or self._created(record, terms, machine)
+        options = self._coverage.options(record)
+        machine = options.machine_name or LOCALHOST
+        unserved = self._coverage.unserved_reason(record.study, machine)
+        if record.lifecycle not in ACTIVE:
+            return unserved or self._waiting(record, options, machine)
+        if self._coverage.is_managed(record):
+            unserved = None
+        return "; ".join(filter(None, [record.reason, unserved and f"not managed: {unserved}"]))
 
-    def _created(self, record: RunRecord, terms: RunOptions, machine: str) -> str:
+    def _waiting(self, record: RunRecord, options: RunOptions, machine: str) -> str:
         after = f", after: {record.reason}" if record.reason else ""
-        left = record.not_before - self._serving.now
-        if left > 0:
-            return f"it is tried again in {left:.0f} s{after}"
-        found = self._serving.serving(record.study, machine)
-        kept = [self._kept(launcher, report, record, terms) for launcher, report in found]
-        if all(kept):
-            return kept[0]
-        return f"it is tried again{after}" if after else ""
+        delay = record.not_before - self._coverage.now
+        if delay > 0:
+            return f"it is retried in {delay:.0f} s{after}"
+        found = self._coverage.launchers_for(record.study, machine)
+        obstacles = [self._obstacle(name, report, record, options) for name, report in found]
+        if all(obstacles):
+            return obstacles[0]
+        return f"it is retried{after}" if after else ""
 
-    def _kept(
+    def _obstacle(
         self,
         launcher: LauncherRegistration,
         report: LauncherReport,
         record: RunRecord,
-        terms: RunOptions,
+        options: RunOptions,
     ) -> str:
-        """Return why a launcher that serves a run does not take it, empty if it will."""
+        """Return why a launcher does not claim a run that it serves, empty if it will."""
         if report.held_all:
-            return "its launcher takes no runs, and is about to stop"
+            return "its launcher claims no runs, because it is about to stop"
         if record.run_name in report.held:
-            return "its run name was stopped; `motoko run` or `motoko orchestrator start` goes on"
-        generator = terms.generator
+            return (
+                "its run name is suspended; `motoko run` or `motoko orchestrator start` resumes it"
+            )
+        generator = options.generator
         limit = report.per_study.get(record.study)
-        if limit is not None and self._studies[launcher.name, generator, record.study] >= limit:
-            return f"{limit} runs of {record.study} are under way (max_concurrent)"
-        slots, taken = report.slots.get(generator), self._taken[launcher.name, generator]
-        if slots is None or fits(terms.slots, taken, slots):
+        if limit is not None and self._runs[launcher.name, generator, record.study] >= limit:
+            return f"the limit of {limit} active runs of {record.study} is reached (max_concurrent)"
+        slots, used = report.slots.get(generator), self._slots[launcher.name, generator]
+        if slots is None or fits(options.slots, used, slots):
             return ""
         if generator == SLURM:
-            return f"{taken} runs are in the queue (max_queued)"
-        return f"{taken} of {slots} places are taken (max_concurrent)"
+            return f"{used} runs are in the queue (max_queued)"
+        return f"{used} of {slots} slots are in use (max_concurrent)"

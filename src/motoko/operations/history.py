@@ -1,4 +1,4 @@
-"""What has happened: the moves of a run, and the firings of an event."""
+"""The history of a workflow: the transitions of a run, and the recorded firings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class FiringEntry:
     """A recorded firing. Times are in seconds since the epoch; ``done`` is None while open.
 
-    ``study``: the one that it is about where it has no runs, empty if none in particular.
+    ``study``: the study of a trigger without runs, empty if it concerns none in particular.
     """
 
     run_name: str
@@ -35,19 +35,18 @@ class FiringEntry:
 
 
 def run_record(workflow: Workflow, uri: str) -> RunRecord:
-    """Return the record of the run called ``study.id``; UnknownRunError if there is none."""
-    study, run_id = RunKey.parse(uri)
-    key = RunKey(workflow.task_manager(study).name, run_id)
+    """Return the record of the run ``STUDY.ID``; raise UnknownRunError if it does not exist."""
+    key = RunKey.parse(uri)
     with workflow.store.autocommit_scope.read() as session:
-        return session.run(key)
+        return session.run(RunKey(workflow.task_manager(key.study).name, key.id))
 
 
-def past_firings(
+def recorded_firings(
     workflow: Workflow, *, event: str | None = None, run_name: str | None = None
 ) -> list[FiringEntry]:
-    """Return the recorded firings in order of time; UnknownNameError for an event without any."""
+    """Return the recorded firings by time; raise UnknownNameError for an event without any."""
     with workflow.store.autocommit_scope.read() as session:
-        found = [_past(*firing) for firing in session.tables.firings(run_name)]
+        found = [_entry(*firing) for firing in session.tables.firings(run_name)]
     if event is not None:
         names = sorted({firing.event for firing in found})
         found = [f for f in found if event in (f.event, f.event.rpartition(".")[2])]
@@ -57,21 +56,21 @@ def past_firings(
 
 
 def unregistered_firings(tables: Tables) -> list[FiringEntry]:
-    """Return the open firings of events that the orchestrator of their run name did not register.
+    """Return the open firings of events that the last orchestrator did not register.
 
-    The present one, or the last one where none runs. They go on when the event is registered again.
+    They resume when an orchestrator registers the event again.
     """
     found: list[FiringEntry] = []
     for run_name in run_names(tables):
-        still_open = tables.open_firings(run_name)
-        registered = orchestrator_report(tables, run_name).events if still_open else None
+        open_firings = tables.open_firings(run_name)
+        registered = orchestrator_report(tables, run_name).events if open_firings else None
         if registered is not None:
-            left = [firing_id for firing_id in still_open if firing_id[1] not in registered]
-            found += [_past(firing_id, tables.firing(firing_id) or {}) for firing_id in left]
+            left = [firing_id for firing_id in open_firings if firing_id[1] not in registered]
+            found += [_entry(firing_id, tables.firing(firing_id) or {}) for firing_id in left]
     return sorted(found, key=lambda firing: firing.opened)
 
 
-def _past(firing_id: FiringId, stored: Mapping[str, Any]) -> FiringEntry:
+def _entry(firing_id: FiringId, stored: Mapping[str, Any]) -> FiringEntry:
     run_name, event, _ = firing_id
     runs = [RunKey(*key) for key in stored["runs"]]
     study = "" if runs else stored["trigger"]

@@ -1,36 +1,34 @@
-"""Looking after the launcher of a ``motoko run``: one that has ended is started again."""
+"""Restart the launcher of a ``motoko run`` when its process has exited."""
 
 from __future__ import annotations
 
 import logging
 import re
-import time
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError, MotokoError
+from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import Liveness, liveness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from motoko.runtime.ports import Clock
     from motoko.runtime.processes import ProcessIdentity
 
-PAUSE: Final = 3.0  # seconds between two starts, at least
-QUICK: Final = 60.0  # a launcher that lived longer than so many seconds did some work
-MOST: Final = 5  # starts in a row of launchers that end quickly
+RESTART_INTERVAL: Final = 3.0  # seconds between two starts, at least
+SHORT_LIFE: Final = 60.0  # seconds; a launcher that ran longer did some work
+MAX_RESTARTS: Final = 5  # in a row, of launchers with a short life
 TAIL_BYTES: Final = 8192
-# How the daemon's log lines begin; what does not begin so belongs to the line before.
+# The start of a line in the daemon's log; any other line continues the one before.
 _LINE: Final = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ ([A-Z]+) (.*)")
 
 logger = logging.getLogger("motoko.operations")
 
 
 class LauncherSupervisor:
-    """Knows the launcher's process. ``start`` starts a launcher that logs to ``log``, or finds one.
-
-    ``clock`` gives seconds.
-    """
+    """Restarts a launcher. ``start`` starts a launcher that logs to ``log``, or finds one."""
 
     def __init__(
         self,
@@ -38,66 +36,62 @@ class LauncherSupervisor:
         start: Callable[[], ProcessIdentity],
         log: Path,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = SYSTEM.clock,
     ) -> None:
         self._process = process
         self._start = start
         self._log = log
         self._clock = clock
-        self._started = clock()
-        self._quick = 0
-        self._read = 0
-        self._words: str | None = None  # why it could not be started, the last time
+        self._started = clock.monotonic()
+        self._short_lives = 0
+        self._log_offset = 0
+        self._start_failure: str | None = None  # the message of the last failed start
 
-    def look(self) -> None:
-        """Start the launcher again if it has ended. Blocks.
+    def check(self) -> None:
+        """Start the launcher again if its process has exited. Blocks.
 
-        LauncherError, with its last words, where that was of no use several times in a row, or
-        where it cannot be started for the reason for which it ended, as on a full disk.
+        Raise LauncherError, with the last error in the log, after repeated exits, or if the start
+        fails for the same reason as the exit, such as a full disk.
         """
-        now = self._clock()
+        now = self._clock.monotonic()
         found = liveness(self._process)
-        if found is Liveness.ALIVE or now - self._started < PAUSE:
+        if found is Liveness.ALIVE or now - self._started < RESTART_INTERVAL:
             return
-        if found is Liveness.UNKNOWN:  # in another container: whoever starts one finds it
+        if found is Liveness.UNKNOWN:  # in another container: starting it finds it
             self._process, self._started = self._start(), now
             return
-        self._quick = self._quick + 1 if now - self._started < QUICK else 1
-        if self._quick > MOST:
-            last = self._words or report_restarts(self._new_lines()) or "it does not say why"
+        self._short_lives = self._short_lives + 1 if now - self._started < SHORT_LIFE else 1
+        reason = last_error(_tail(self._log, self._log_offset))
+        if self._short_lives > MAX_RESTARTS:
+            last = self._start_failure or reason or "its log gives no reason"
             raise LauncherError(
-                f"the launcher ended again and again: {last}", hint=f"Its log is {self._log}."
+                f"the launcher exited {MAX_RESTARTS + 1} times in a row: {last}",
+                hint=f"Its log is {self._log}.",
             )
         self._started = now
-        words = report_restarts(self._new_lines())
-        self._read = self._size()
-        why = "" if words is None else f": {words}"
+        self._log_offset = self._log.stat().st_size if self._log.exists() else 0
+        self._restart(reason)
+
+    def _restart(self, reason: str | None) -> None:
+        why = "" if reason is None else f": {reason}"
         try:
             self._process = self._start()
         except MotokoError as error:
-            if error.message in (words, self._words):
+            if error.message in (reason, self._start_failure):
                 raise LauncherError(
-                    f"the launcher cannot go on: {error.message}", hint=error.hint
+                    f"the launcher cannot continue: {error.message}", hint=error.hint
                 ) from error
-            self._words = error.message
+            self._start_failure = error.message
             logger.warning(
-                "the launcher has ended%s (log: %s), and could not be started again: %s",
+                "the launcher exited%s (log: %s), and could not be restarted: %s",
                 why, self._log, error.message,
             )  # fmt: skip
         else:
-            self._words = None
-            logger.warning(
-                "the launcher has ended%s (log: %s); it was started again", why, self._log
-            )
-
-    def _size(self) -> int:
-        return self._log.stat().st_size if self._log.exists() else 0
-
-    def _new_lines(self) -> list[str]:
-        return _tail(self._log, self._read)
+            self._start_failure = None
+            logger.warning("the launcher exited%s (log: %s); it was restarted", why, self._log)
 
 
-def report_restarts(lines: list[str]) -> str | None:
+def last_error(lines: Sequence[str]) -> str | None:
     """Return the error that a launcher's log ends with, None if it does not end with one."""
     for number, line in reversed(list(enumerate(lines))):
         match = _LINE.match(line)
@@ -105,7 +99,7 @@ def report_restarts(lines: list[str]) -> str | None:
             continue
         if match[1] in ("ERROR", "CRITICAL"):
             return match[2]
-        crashed = number < len(lines) - 1  # a traceback, of which the last line says what it is
+        crashed = number < len(lines) - 1  # with a traceback, which ends with the exception
         return lines[-1] if crashed else None
     return lines[-1] if lines else None
 

@@ -1,4 +1,4 @@
-"""Orchestrators that run by themselves: their logs, and starting one in the background."""
+"""Detached orchestrators: their files, and how to start one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from motoko.server.state_dir import StateDir
 
-LONGEST: Final = 150  # bytes of a run name in a file's name
+MAX_STEM: Final = 150  # bytes of a run name in a file's name
 START_SECONDS: Final = 60.0
 
 
 def file_stem(run_name: str) -> str:
-    """Return the part of a file's name that stands for a run name, whatever is in it."""
+    """Return a run name quoted and shortened for use in a file name."""
     quoted = quote(run_name, safe=" ")
-    if len(quoted) <= LONGEST:
+    if len(quoted) <= MAX_STEM:
         return quoted
     digest = hashlib.blake2b(run_name.encode(), digest_size=8).hexdigest()
-    return f"{quoted[:LONGEST]}-{digest}"
+    return f"{quoted[:MAX_STEM]}-{digest}"
 
 
 def log_file(state: StateDir, run_name: str) -> Path:
@@ -35,14 +35,14 @@ def log_file(state: StateDir, run_name: str) -> Path:
 
 
 def pid_file(state: StateDir, run_name: str) -> Path:
-    """Return the file in which the detached orchestrator of a run name says who it is."""
+    """Return the PID file of the detached orchestrator of a run name."""
     return state.path / f"orchestrator-{file_stem(run_name)}.json"
 
 
 def start_detached(state: StateDir, run_name: str, arguments: Sequence[str]) -> Daemon:
-    """Start ``motoko`` with these arguments in the background, until it says that it is ready.
+    """Start ``motoko`` with these arguments in the background; wait until it is ready.
 
-    MotokoError, with the end of its log, if it does not get so far.
+    Raise MotokoError, with the end of its log, if it fails before.
     """
     private_directory(state.path)
     private_directory(state.logs)
@@ -55,10 +55,10 @@ def start_detached(state: StateDir, run_name: str, arguments: Sequence[str]) -> 
 
 
 def log_files(state: StateDir) -> list[Path]:
-    """Return the logs of all orchestrators that were ever detached here."""
+    """Return the logs of all detached orchestrators, past ones included."""
     return sorted(state.logs.glob("orchestrator-*.log"))
 
 
-def writer_alive(log: Path) -> bool:
-    """Return whether the orchestrator that writes a log runs."""
+def is_writer_alive(log: Path) -> bool:
+    """Return whether the orchestrator that writes a log is running."""
     return PidFile(log.parent.parent / f"{log.stem}.json").owner_alive()

@@ -1,4 +1,4 @@
-"""What a workflow looks like now: who works for it, and how many runs are in which state."""
+"""The present state of a workflow: its processes, and its runs by state."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from motoko.core.states import ACTIVE, NON_TERMINAL, Lifecycle
 from motoko.errors import NoDatabaseError
 from motoko.operations.explain import LauncherCoverage, ReasonFinder
 from motoko.operations.history import FiringEntry, unregistered_firings
-from motoko.runtime.daemons import PidFile
+from motoko.operations.usage import server_process
 from motoko.runtime.environment import environment_differences
-from motoko.server.integrity import Cut, last_cut
-from motoko.server.lifecycle import is_responding
+from motoko.server.integrity import TornTail, last_torn_tail
 from motoko.storage.leases import LeaseHolder, StallReport, live_orchestrators, stall_reports
-from motoko.storage.scripts import scripts_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunRecord
-    from motoko.server.state_dir import StateDir
     from motoko.storage.leases import LauncherRegistration
     from motoko.storage.session import Session
     from motoko.storage.tables import Tables
@@ -32,10 +29,10 @@ Counts: TypeAlias = "dict[str, dict[str, int]]"  # study -> state -> runs
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run name is: how many of its runs are in which state, by study.
+    """The runs of a run name by study and state.
 
-    ``others``: where some of them wait, how many runs of other run names have not ended either.
-    ``unserved``: how many wait that no launcher takes, by reason.
+    If some are CREATED: ``others``, the unfinished runs of each other run name, and ``unserved``,
+    the runs that no launcher serves, by reason.
     """
 
     counts: Counts
@@ -45,13 +42,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class StudyOverview:
-    """One study: its runs by run name and state, and the runs themselves if asked for.
+    """One study: its runs by run name and state, and on request the runs themselves.
 
-    ``outdated``: by run name, the ids of the ended runs whose scripts have changed since.
-    ``remarks``: by run name, what is to be said of FINISHED runs, and the ids of those.
-    ``changed``: how many runs were made with other job parameters than declared now, by how.
-    ``reasons``: by id, why a run waits or ended badly; ``unserved``: how many CREATED runs no
-    launcher takes, by reason.
+    ``outdated``: by run name, the ids of ended runs whose scripts have changed since. ``remarks``:
+    by run name, remarks about FINISHED runs and the ids of these. ``changed``: the number of runs
+    made with other job parameters than now declared, by difference. ``reasons``: by id, why a run
+    waits or failed. ``unserved``: the number of CREATED runs that no launcher serves, by reason.
     """
 
     name: str
@@ -66,14 +62,13 @@ class StudyOverview:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A workflow as of now. ``server`` is the process that serves the database, None if none.
+    """The present state of a workflow. ``server``: its pid; None if none is running.
 
-    ``stalls``: what those orchestrators wait for that are stalled, by run name. ``unregistered``:
-    open firings of events that are no longer registered. ``cut``: what was last cut off the
-    database file, which a commit that was not finished had left. ``removals``: how many deleted
-    runs have directories that are still to be removed. By launcher: ``environments``:
-    what of its environment is not as in this process's; ``problems``: what is wrong with its
-    configuration.
+    ``stalls``: by run name, what stalled orchestrators wait for. ``unregistered``: open firings of
+    events that are no longer registered. ``cut``: the last unfinished commit that was cut off the
+    database file. ``removals``: the number of deleted runs whose directories still exist. By
+    launcher: ``environments``, the differences between its environment and this process's, and
+    ``problems``, the errors in its configuration.
     """
 
     directory: str
@@ -84,17 +79,14 @@ class Overview:
     stalls: Mapping[str, StallReport] = field(default_factory=dict)
     unregistered: Sequence[FiringEntry] = ()
     studies: Sequence[StudyOverview] = ()
-    cut: Cut | None = None
+    cut: TornTail | None = None
     removals: int = 0
     environments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_overview(workflow: Workflow, *, study: str | None = None, runs: bool = False) -> Overview:
-    """Return what is known of a workflow, of one study or of all; UnknownNameError if none such.
-
-    For a workflow opened with ``load_overview`` no server is started.
-    """
+    """Return the state of one study or of all; raise UnknownNameError for an unknown study."""
     names = list(workflow.task_managers) if study is None else [workflow.task_manager(study).name]
     store = workflow.store
     server = server_process(store.state)
@@ -104,9 +96,9 @@ def load_overview(workflow: Workflow, *, study: str | None = None, runs: bool = 
     try:
         with store.autocommit_scope.read() as session:
             tables, now = session.tables, store.steady()
-            serving = LauncherCoverage.of(tables, workflow.config, now)
-            reasons = ReasonFinder(tables, serving) if runs else None
-            launchers = [launcher for launcher, _ in serving.launchers]
+            coverage = LauncherCoverage.read(tables, workflow.config, now)
+            reasons = ReasonFinder(tables, coverage) if runs else None
+            launchers = [launcher for launcher, _ in coverage.launchers]
             return Overview(
                 workflow.directory,
                 database=True,
@@ -115,13 +107,13 @@ def load_overview(workflow: Workflow, *, study: str | None = None, runs: bool = 
                 orchestrators=live_orchestrators(tables, now),
                 stalls=stall_reports(tables, now),
                 unregistered=unregistered_firings(tables),
-                studies=[_study(workflow, tables, name, serving, reasons) for name in names],
-                cut=last_cut(store.state.database),
+                studies=[_study(workflow, tables, name, coverage, reasons) for name in names],
+                cut=last_torn_tail(store.state.database),
                 removals=len(tables.pending_removals()),
                 environments={
                     found.name: environment_differences(found.identity) for found in launchers
                 },
-                problems={found.name: report.problem for found, report in serving.launchers},
+                problems={found.name: report.problem for found, report in coverage.launchers},
             )
     except NoDatabaseError:
         return empty
@@ -131,42 +123,40 @@ def _study(
     workflow: Workflow,
     tables: Tables,
     name: str,
-    serving: LauncherCoverage,
+    coverage: LauncherCoverage,
     reasons: ReasonFinder | None,
 ) -> StudyOverview:
     if name not in tables.study_names():
         return StudyOverview(name)
     table = tables.study(name)
     run_names = sorted(table.run_names())
-    counts = {run_name: table.counts(run_name) for run_name in run_names}
     study = workflow.task_managers[name].bd_config
-    right = name not in workflow.config.faults
-    digest = scripts_digest(study) if right else ""
-    outdated = {n: table.outdated(digest, n) for n in run_names if right}
+    valid = name not in workflow.config.faults
+    digest = study.scripts_digest() if valid else ""
+    outdated = {n: table.with_other_scripts(digest, n) for n in run_names if valid}
     runs = [] if reasons is None else list(table.records(table.ids(None)))
-    why = {} if reasons is None else {record.id: reasons.why(record) for record in runs}
+    why = {} if reasons is None else {record.id: reasons.reason(record) for record in runs}
     return StudyOverview(
         name,
-        counts,
+        {run_name: table.counts(run_name) for run_name in run_names},
         runs,
         {run_name: ids for run_name, ids in outdated.items() if ids},
         {run_id: reason for run_id, reason in why.items() if reason},
-        serving.unserved(tables, [name], None),
-        {run_name: table.remarks(run_name) for run_name in run_names},
-        table.changed(study.job) if right and table.seems_changed(study.job) else {},
+        coverage.unserved_counts(tables, [name], None),
+        {run_name: table.finished_by_reason(run_name) for run_name in run_names},
+        table.count_other_parameters(study.job)
+        if valid and table.has_other_parameters(study.job)
+        else {},
     )
 
 
 def counts_by_state(session: Session, studies: Iterable[str], run_name: str) -> Counts:
-    """Return how many runs of a run name are in which state, by study."""
+    """Return the number of runs of a run name by study and state."""
     return {name: session.tables.study(name).counts(run_name) for name in studies}
 
 
-def executing(session: Session, studies: Iterable[str]) -> dict[str, int]:
-    """Return how many runs are being executed, or are about to be, by run name.
-
-    One that has just been started is SUBMITTED.
-    """
+def active_run_counts(session: Session, studies: Iterable[str]) -> dict[str, int]:
+    """Return the number of SUBMITTED and running runs by run name."""
     return _by_run_name(session, studies, ACTIVE)
 
 
@@ -174,17 +164,19 @@ def progress(
     session: Session,
     studies: Iterable[str],
     run_name: str,
-    serving: Callable[[], LauncherCoverage] | None = None,
+    coverage: Callable[[], LauncherCoverage] | None = None,
 ) -> Progress:
-    """Return how far a run name is; ``serving``: says who executes runs now."""
+    """Return the progress of a run name; ``coverage`` reads the live launchers."""
     names = list(studies)
     counts = counts_by_state(session, names, run_name)
     if not any(Lifecycle.CREATED in states for states in counts.values()):
         return Progress(counts)
-    waiting = _by_run_name(session, names, NON_TERMINAL)
-    waiting.pop(run_name, None)
-    unserved = {} if serving is None else serving().unserved(session.tables, names, run_name)
-    return Progress(counts, waiting, unserved)
+    others = _by_run_name(session, names, NON_TERMINAL)
+    others.pop(run_name, None)
+    unserved = (
+        {} if coverage is None else coverage().unserved_counts(session.tables, names, run_name)
+    )
+    return Progress(counts, others, unserved)
 
 
 def _by_run_name(
@@ -196,28 +188,16 @@ def _by_run_name(
     return dict(counts)
 
 
-def remarks_of(
+def remarks_by_study(
     session: Session, studies: Iterable[str], run_name: str
 ) -> dict[str, dict[str, list[int]]]:
-    """Return what is to be said of FINISHED runs of a run name, by study, and their ids."""
-    return {name: session.tables.study(name).remarks(run_name) for name in studies}
+    """Return by study the remarks about FINISHED runs of a run name, with their ids."""
+    return {name: session.tables.study(name).finished_by_reason(run_name) for name in studies}
 
 
-def runs_of(
+def first_runs(
     session: Session, studies: Iterable[str], run_name: str, limit: int
 ) -> dict[str, list[RunRecord]]:
     """Return the first ``limit`` runs of a run name in each study, in id order."""
-    found: dict[str, list[RunRecord]] = {}
-    for name in studies:
-        table = session.tables.study(name)
-        found[name] = list(table.records(table.ids(run_name)[:limit]))
-    return found
-
-
-def server_process(state: StateDir) -> int | None:
-    """Return the pid of the server, None if none runs; 0 if one answers that left no record."""
-    file = PidFile(state.server_record)
-    record = file.read()
-    if record is not None and file.owner_alive():
-        return record.process.pid
-    return 0 if state.path.exists() and is_responding(state) else None
+    tables = {name: session.tables.study(name) for name in studies}
+    return {name: list(t.records(t.ids(run_name)[:limit])) for name, t in tables.items()}

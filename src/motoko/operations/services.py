@@ -1,7 +1,7 @@
-"""The server and the launcher while somebody needs them.
+"""Start and stop the server and the launcher that commands need.
 
-Whoever works with a workflow registers in ``.wf/users``. What was started only for the time of a
-``motoko run`` is marked so in ``.wf``, and the last user stops it, whoever started it.
+A process that uses a workflow registers in ``.wf/users``. Services that ``motoko run`` started are
+marked as temporary in ``.wf``; the last user stops them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from motoko.api.workflow import Workflow
     from motoko.launcher.control import LauncherProcess
-    from motoko.runtime.file_lock import FileLock
     from motoko.runtime.processes import ProcessIdentity
     from motoko.server.state_dir import StateDir
 
@@ -48,10 +47,10 @@ log = logging.getLogger(__name__)
 
 
 class Services:
-    """Has a workflow's server run within a ``with`` block, and a launcher if asked for.
+    """Runs a workflow's server within a ``with`` block, and on request a launcher.
 
-    ``temporary``: what this starts ends with its last user. Where that one sets ``left``, it ends
-    by itself when no run is left to be executed.
+    With ``temporary``, the last user stops what this starts. If that user sets ``leave_launcher``,
+    the launcher stops itself when no run is left to execute.
     """
 
     def __init__(self, workflow: Workflow, *, temporary: bool, create: bool = False) -> None:
@@ -60,35 +59,30 @@ class Services:
         self._temporary = temporary
         self._create = create
         self._user = PidFile(self._state.path / "users" / f"{current().label}.json")
-        self.created = False
-        self.left = False
+        self.leave_launcher = False
 
     def __enter__(self) -> Self:
-        """Start the server unless it runs; NoDatabaseError if there is nothing to serve."""
+        """Start the server unless it is running; raise NoDatabaseError without a database."""
         if not self._create and not self._state.database.exists():
-            ensure_server(self._state)  # says what to do
+            ensure_server(self._state)  # raises the error
         private_directory(self._state.path)
         try:
-            with self._lock():
+            with services_lock(self._state):
                 self._start_server()
         except BaseException:
-            self._leave()
+            self._release()
             raise
         return self
 
     def _start_server(self) -> None:
         if not is_responding(self._state):
-            self._mark(SERVER)  # before it starts: who is interrupted meanwhile stops it, too
+            self._mark(SERVER)  # first, because an interrupted start must stop it, too
         if self._create and not self._state.database.exists():
             self._workflow.create()
-            self.created = True
         else:
             ensure_server(self._state)
         private_directory(self._user.path.parent)
         self._user.write()
-        self._add_studies()
-
-    def _add_studies(self) -> None:
         with self._workflow.store.autocommit_scope.read() as session:
             known = session.tables.study_names()
         new = [name for name in self._workflow.task_managers if name not in known]
@@ -96,46 +90,41 @@ class Services:
             add_studies(self._state, new, runtime=self._workflow.store.runtime)
 
     def start_launcher(self, run_name: str) -> ProcessIdentity:
-        """Have a launcher serve the runs of a run name: start one, unless one runs.
+        """Return the launcher that serves a run name; start it if necessary.
 
-        Returns its process. LauncherError says why it does not start.
+        Raise LauncherError if it does not start.
         """
-        with self._lock():
-            # Marked before it starts, and with those that are to outlive it.
-            lasting = [found.process.label for found in running_launchers(self._state)]
-            marked = self._mark(LAUNCHER, " ".join(lasting))
-            running = start_launcher(self._state)
-            if running.started_here:
-                return running.process
+        with services_lock(self._state):
+            # The mark comes first, and names the launchers that must outlive it.
+            persistent = [found.process.label for found in running_launchers(self._state)]
+            marked = self._mark(LAUNCHER, " ".join(persistent))
+            launcher = start_launcher(self._state)
+            if launcher.started_here:
+                return launcher.process
             if marked:
-                self._marked(LAUNCHER)
+                self._unmark(LAUNCHER)
         resume_runs(self._state, run_name)
-        return running.process
+        return launcher.process
 
     def resume(self, run_name: str) -> None:
-        """Have the runs of a run name executed that were recalled, if a launcher runs."""
+        """Let a running launcher claim the runs of a suspended run name again."""
         resume_runs(self._state, run_name)
 
-    def recall(self, run_name: str) -> None:
-        """Have the runs of a run name ended and made CREATED, which counts as no attempt.
+    def suspend(self, run_name: str) -> None:
+        """Stop the runs of a run name and send them back to CREATED, not counted as an attempt.
 
-        Runs that another orchestrator has taken up meanwhile are its own.
+        Spare the runs if another orchestrator has taken over the run name.
         """
         suspend_runs(self._state, run_name, unless_orchestrated=True)
 
     def stop_launcher(self) -> bool:
-        """Stop the launcher that was started for the time being, if nobody else uses it.
-
-        Returns whether it was so.
-        """
-        with self._lock():
+        """Stop the temporary launcher if no other process uses it; return whether it did."""
+        with services_lock(self._state):
             return not other_users(self._state) and self._stop_launcher()
 
     def _stop_launcher(self) -> bool:
-        lasting = self._marked(LAUNCHER)
-        if lasting is None:
-            return False
-        return stop_launcher(self._state, spared=lasting.split())
+        persistent = self._unmark(LAUNCHER)
+        return persistent is not None and stop_launcher(self._state, spared=persistent.split())
 
     def __exit__(
         self,
@@ -143,45 +132,42 @@ class Services:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop what was started for the time being only, if nobody else uses it.
+        """Stop temporary services that no other process uses.
 
-        Where that fails, an error that ended the block is still the one that is raised.
+        If that fails after an error in the block, log it: the error is more important.
         """
         try:
-            self._leave()
+            self._release()
         except (MotokoError, OSError) as problem:
             if error is None:
                 raise
-            log.warning("what was started could not be stopped: %s", problem)
+            log.warning("cannot stop the services that this command started: %s", problem)
 
-    def _leave(self) -> None:
+    def _release(self) -> None:
         self._workflow.close()
-        with self._lock():
+        with services_lock(self._state):
             self._user.remove()
             if other_users(self._state):
                 return
-            if not self.left:
+            if not self.leave_launcher:
                 self._stop_launcher()
-            if not running_launchers(self._state) and self._marked(SERVER) is not None:
+            if not running_launchers(self._state) and self._unmark(SERVER) is not None:
                 stop_server(self._state)
 
-    def _lock(self) -> FileLock:
-        return services_lock(self._state)
-
-    def _mark(self, what: str, note: str = "") -> bool:
-        """Mark what is about to be started as temporary; returns whether it was not yet so."""
-        if not self._temporary or temporary_marker(self._state, what).exists():
+    def _mark(self, service: str, note: str = "") -> bool:
+        """Mark a service as temporary before its start; return whether the mark is new."""
+        if not self._temporary or temporary_marker(self._state, service).exists():
             return False
-        write_atomic(temporary_marker(self._state, what), note.encode())
+        write_atomic(temporary_marker(self._state, service), note.encode())
         return True
 
-    def _marked(self, what: str) -> str | None:
-        """Take a mark away; returns its note, None if there was none."""
+    def _unmark(self, service: str) -> str | None:
+        """Remove a mark; return its note, None if it did not exist."""
         try:
-            note = temporary_marker(self._state, what).read_text()
+            note = temporary_marker(self._state, service).read_text()
         except FileNotFoundError:
             return None
-        temporary_marker(self._state, what).unlink(missing_ok=True)
+        temporary_marker(self._state, service).unlink(missing_ok=True)
         return note
 
 
@@ -193,12 +179,12 @@ def start_persistent_launcher(
     machine_name: str | None = None,
     stop_runs: bool = False,
 ) -> LauncherProcess:
-    """Have a launcher, and its server, run until they are stopped; or find those that run.
+    """Start or find a launcher and its server; both run until they are stopped.
 
-    LauncherError says why it does not start.
+    Raise LauncherError if the launcher does not start.
     """
-    with _server_for_a_launcher(state):
-        running = start_launcher(
+    with _server_for_launcher(state):
+        launcher = start_launcher(
             state,
             generator=generator,
             studies=studies,
@@ -206,17 +192,17 @@ def start_persistent_launcher(
             stop_runs=stop_runs,
         )
         detach_services(state)
-    return running
+    return launcher
 
 
 @contextlib.contextmanager
 def persistent_launcher(state: StateDir) -> Iterator[Callable[[], None]]:
-    """Let this process be a launcher in the block; yields what it calls when it can be found.
+    """Let this process be a launcher within the block; yield a function to call when it is ready.
 
-    Until then nobody else starts one, so that whoever comes meanwhile uses this one.
+    Until then no other process starts one, so that other commands use this one.
     """
     with contextlib.ExitStack() as locks:
-        locks.enter_context(_server_for_a_launcher(state))
+        locks.enter_context(_server_for_launcher(state))
         locks.enter_context(start_lock(state))
 
         def ready() -> None:
@@ -227,12 +213,12 @@ def persistent_launcher(state: StateDir) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def _server_for_a_launcher(state: StateDir) -> Iterator[None]:
-    """Have the server run, and nobody else start or stop it; it is stopped if the block fails.
+def _server_for_launcher(state: StateDir) -> Iterator[None]:
+    """Start the server and hold the services lock within the block.
 
-    That is, if it was started here and nobody else uses it.
+    If the block fails, stop a server that was started here and that no process uses.
     """
-    started = ensure_server(state)  # there may be no directory for a lock to be in
+    started = ensure_server(state)  # also makes the directory of the lock
     with services_lock(state):
         started = ensure_server(state) or started
         try:

@@ -1,12 +1,10 @@
-"""Stopping the processes that work for a workflow."""
+"""Stop the processes of a workflow."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
-import time
 from typing import TYPE_CHECKING, Final
 
 from motoko.config import load_workflow
@@ -15,111 +13,55 @@ from motoko.errors import (
     ConfigError,
     DatabaseDamagedError,
     LauncherError,
-    LeaseHeld,
     MotokoError,
     NoDatabaseError,
     StorageError,
 )
-from motoko.launcher.control import running_launchers, stop_launcher, suspend_runs
+from motoko.launcher.control import stop_launcher, suspend_runs
 from motoko.launcher.workflow_users import detach_services
-from motoko.operations.cancel import launchers_on_hold, needed
+from motoko.operations.cancel import paused_launchers, studies_by_machine
 from motoko.operations.explain import LauncherCoverage
-from motoko.operations.overview import executing
+from motoko.operations.overview import active_run_counts
+from motoko.operations.usage import known_orchestrators, running_orchestrators
 from motoko.runtime.daemons import PidFile
-from motoko.runtime.processes import current, is_alive, is_visible
+from motoko.runtime.ports import SYSTEM
+from motoko.runtime.processes import current, is_alive, is_visible, signal_process
 from motoko.server.lifecycle import is_hung, stop_server
-from motoko.storage.leases import (
-    LeaseHolder,
-    StallReport,
-    live_launchers,
-    live_orchestrators,
-    stall_reports,
-)
+from motoko.storage.leases import live_launchers
 from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from motoko.core.records import RunKey
+    from motoko.runtime.ports import Clock
     from motoko.runtime.processes import ProcessIdentity
     from motoko.server.state_dir import StateDir
+    from motoko.storage.leases import LeaseHolder
 
 log = logging.getLogger(__name__)
 
-GRACE: Final = 15.0  # seconds to finish the commit under way, and for `motoko run` to clean up
+GRACE: Final = 15.0  # seconds to finish the current commit, and for `motoko run` to clean up
 KILL_SECONDS: Final = 5.0
-LOOK: Final = 0.02
-
-
-def running_orchestrators(store: WorkflowStore) -> dict[str, LeaseHolder]:
-    """Return the living orchestrators by run name; none where there is no database."""
-    try:
-        with store.autocommit_scope.read() as session:
-            return live_orchestrators(session.tables, store.steady())
-    except NoDatabaseError:
-        return {}
-
-
-def _known_orchestrators(state: StateDir) -> dict[str, LeaseHolder]:
-    """Return the living orchestrators; none where the database is damaged, which is logged."""
-    store = WorkflowStore(state, {}, look=True)
-    try:
-        return running_orchestrators(store)
-    except DatabaseDamagedError as error:
-        log.warning("which orchestrators run is not known: %s", error.message)
-        return {}
-    finally:
-        store.close()
-
-
-def stalled_orchestrators(store: WorkflowStore) -> dict[str, StallReport]:
-    """Return what living orchestrators that are stalled wait for, by run name."""
-    try:
-        with store.autocommit_scope.read() as session:
-            return stall_reports(session.tables, store.steady())
-    except NoDatabaseError:
-        return {}
-
-
-def check_lease_free(store: WorkflowStore, run_name: str) -> None:
-    """Raise LeaseHeld if a run name has an orchestrator."""
-    holder = running_orchestrators(store).get(run_name)
-    if holder is not None:
-        raise LeaseHeld(
-            f"run name {run_name!r} has an orchestrator already: {holder}",
-            hint="Stop it with `motoko orchestrator stop`, or choose another --run_name.",
-        )
-
-
-def check_idle(store: WorkflowStore) -> None:
-    """Raise StorageError if an orchestrator or a launcher works with the database."""
-    orchestrators = _known_orchestrators(store.state)
-    busy = [f"the orchestrator of run name {n!r} ({h})" for n, h in orchestrators.items()]
-    launchers = running_launchers(store.state)
-    busy += [f"a launcher (process {launcher.process.pid})" for launcher in launchers]
-    if busy:
-        raise StorageError(
-            f"{store.state.path.parent} is in use by {', '.join(busy)}",
-            hint="Stop what runs first: `motoko kill --stop-runs`.",
-        )
+POLL_INTERVAL: Final = 0.02
 
 
 def stop_orchestrators(
     store: WorkflowStore, run_name: str | None = None, *, stop_runs: bool = False
 ) -> dict[str, LeaseHolder]:
-    """End the orchestrator of a run name, or all that are visible; returns those that have ended.
+    """Stop the orchestrator of a run name, or all that are visible; return those that exited.
 
-    With ``stop_runs`` the launcher sends their runs back to CREATED; otherwise they go on, with the
-    launcher and the server of a ``motoko run``.
-    MotokoError if there is none of that run name, if it is on another host or in another container,
-    or if it does not end.
+    With ``stop_runs`` the launcher sends their runs back to CREATED. Otherwise runs, launcher and
+    server stay. Raise MotokoError if the run name has no orchestrator, if it is on another host or
+    in another container, or if it does not exit.
     """
     found = running_orchestrators(store)
     if run_name is not None:
         if run_name not in found:
+            names = ", ".join(map(repr, sorted(found)))
             raise MotokoError(
                 f"run name {run_name!r} has no orchestrator",
-                hint=_names(found) or "No orchestrator runs.",
+                hint=f"These run names have one: {names}."
+                if found
+                else "No orchestrator is running.",
             )
         found = {run_name: found[run_name]}
     here = {name: holder for name, holder in found.items() if is_visible(holder.process)}
@@ -131,175 +73,153 @@ def stop_orchestrators(
         )
     for holder in here.values():
         _signal(holder.process, signal.SIGTERM)
-    _check_gone(here)
+    for name, holder in here.items():
+        if not _wait_for_exit(holder.process, GRACE, store.runtime.clock):
+            raise MotokoError(
+                f"the orchestrator of {name!r} (process {holder.pid}) did not exit in {GRACE:g} s",
+                hint="An action may be blocking it. `motoko kill` kills it.",
+            )
     if stop_runs:
         for name in here:
             suspend_runs(store.state, name)
     return here
 
 
-def _check_gone(orchestrators: Mapping[str, LeaseHolder]) -> None:
-    for name, holder in orchestrators.items():
-        if not _gone(holder.process, GRACE):
-            raise MotokoError(
-                f"the orchestrator of {name!r} (process {holder.pid}) did not end in {GRACE:g} s",
-                hint="Perhaps an action blocks. `motoko kill` makes it end.",
-            )
+def kill(state: StateDir, *, stop_runs: bool = False, clock: Clock = SYSTEM.clock) -> list[str]:
+    """Stop orchestrators, launchers and server, by force if necessary; return what was stopped.
 
-
-def _names(found: Mapping[str, LeaseHolder]) -> str:
-    return "There are: " + ", ".join(map(repr, sorted(found))) + "." if found else ""
-
-
-def kill(state: StateDir, *, stop_runs: bool = False) -> list[str]:
-    """End orchestrators, launchers and server, by force if need be; returns what was ended.
-
-    Runs go on, or with ``stop_runs`` go back to CREATED. What runs on other hosts is left alone.
-    LauncherError names the reason if runs could not be stopped; all else has ended by then.
+    Runs continue, or with ``stop_runs`` return to CREATED. Processes on other hosts are left alone.
+    Raise LauncherError, with everything else stopped, if runs could not be stopped.
     """
     served = PidFile(state.server_record).owner_alive()
     if served and is_hung(state):
-        # First: everybody waits for it. Who cannot end without one starts another.
+        # First, because every other process waits for it, or starts another one to exit.
         stop_server(state)
-    stopped = _end_orchestrators(state)
-    trouble: MotokoError | None = None
+    stopped = _stop_orchestrators(state, clock)
+    problem: MotokoError | None = None
     try:
-        if _end_launchers(state, stop_runs=stop_runs):
+        if _stop_launchers(state, stop_runs=stop_runs):
             stopped.append("the launcher")
         if stop_runs:
-            recalled, trouble = _recall_deserted(state)
-            if recalled:
-                stopped.append("1 run" if recalled == 1 else f"{recalled} runs")
+            requeued, problem = _requeue_unowned(state)
+            if requeued:
+                stopped.append("1 run" if requeued == 1 else f"{requeued} runs")
     finally:
         stop_server(state)
         if served:
             stopped.append("the server")
-        detach_services(state)  # what is started from now on is nobody's yet
-    if trouble is not None:
+        detach_services(state)  # services that start from now on have no user yet
+    if problem is not None:
         raise LauncherError(
-            f"runs go on that no launcher can attend to: {trouble.message}",
-            hint=f"Stopped: {', '.join(stopped) or 'nothing'}. Correct that, then say "
-            "`motoko kill --stop-runs` again.",
+            f"runs are still running that no launcher can stop: {problem.message}",
+            hint=f"Stopped: {', '.join(stopped) or 'nothing'}. Correct the problem, then repeat "
+            "`motoko kill --stop-runs`.",
         )
     return stopped
 
 
-def left_going(state: StateDir) -> dict[str, int]:
-    """Return how many runs go on, by run name; none if the database cannot tell."""
-    store = WorkflowStore(state, {}, look=True)
-    try:
-        with store.autocommit_scope.read() as session:
-            return executing(session, session.tables.study_names())
-    except StorageError as error:
-        log.debug("the runs cannot be counted: %s", error.message)
-        return {}
-    finally:
-        store.close()
+def active_runs(state: StateDir) -> dict[str, int]:
+    """Return the number of active runs by run name; none if the database cannot be read."""
+    with contextlib.closing(_read_only(state)) as store:
+        try:
+            with store.autocommit_scope.read() as session:
+                return active_run_counts(session, session.tables.study_names())
+        except StorageError as error:
+            log.debug("cannot count the runs: %s", error.message)
+            return {}
 
 
-def _end_orchestrators(state: StateDir) -> list[str]:
-    """End the orchestrators on this host, which leave their runs going; returns which."""
-    ended = []
-    for name, holder in _known_orchestrators(state).items():
+def _stop_orchestrators(state: StateDir, clock: Clock) -> list[str]:
+    """Stop the orchestrators on this host, not their runs; return their descriptions."""
+    stopped = []
+    for name, holder in known_orchestrators(state).items():
         process = holder.process
         if not is_visible(process):
-            log.warning(
-                "the orchestrator of run name %r cannot be ended from here: %s", name, holder
-            )
-            continue
-        if process.is_same(current()):
-            continue
-        _end(process)
-        ended.append(f"the orchestrator of run name {name!r} (process {holder.pid})")
-    return ended
+            log.warning("cannot stop the orchestrator of run name %r from here: %s", name, holder)
+        elif not process.is_same(current()):
+            _signal(process, signal.SIGTERM)
+            if not _wait_for_exit(process, GRACE, clock):
+                _signal(process, signal.SIGKILL)
+                _wait_for_exit(process, KILL_SECONDS, clock)
+            stopped.append(f"the orchestrator of run name {name!r} (process {holder.pid})")
+    return stopped
 
 
-def _end_launchers(state: StateDir, *, stop_runs: bool) -> bool:
+def _stop_launchers(state: StateDir, *, stop_runs: bool) -> bool:
     try:
         return stop_launcher(state, stop_runs=stop_runs)
     except LauncherError as error:
-        log.warning("%s; it is made to end", error.message)
+        log.warning("%s; it is stopped without them", error.message)
         return stop_launcher(state)
 
 
-def _recall_deserted(state: StateDir) -> tuple[int, MotokoError | None]:
-    """Take back the runs that go on and that no launcher attends to; returns how many it were.
+def _requeue_unowned(state: StateDir) -> tuple[int, MotokoError | None]:
+    """Send active runs without a launcher back to CREATED; return how many, and why not all.
 
-    And why not all. It takes a launcher to end them. What had ended meanwhile is only recorded.
+    A launcher is started to stop them. Runs that have meanwhile ended are only recorded.
     """
     try:
-        left, places, trouble = _deserted(state)
-        if not left:
-            return 0, trouble
-        with launchers_on_hold(state, places):
+        requeued_before, studies, problem = _unowned_runs(state)
+        if not requeued_before:
+            return 0, problem
+        with paused_launchers(state, studies):
             stop_launcher(state, stop_runs=True)
     except (ConfigError, LauncherError) as error:
         return 0, error
-    store = WorkflowStore(state, {}, look=True)
-    try:
-        with store.autocommit_scope.read() as session:
-            found = (session.run(key).uncounted > before for key, before in left.items())
-            recalled = sum(found)
-    finally:
-        store.close()
-    missed = len(_deserted(state)[0].keys() & left.keys())
+    with contextlib.closing(_read_only(state)) as store, store.autocommit_scope.read() as session:
+        requeued = sum(session.run(k).uncounted > n for k, n in requeued_before.items())
+    missed = len(_unowned_runs(state)[0].keys() & requeued_before.keys())
     if missed:
         runs = "1 run" if missed == 1 else f"{missed} runs"
-        return recalled, LauncherError(f"the launcher ended before it had stopped {runs}")
-    return recalled, trouble
+        return requeued, LauncherError(f"the launcher exited before it had stopped {runs}")
+    return requeued, problem
 
 
-def _deserted(
+def _unowned_runs(
     state: StateDir,
 ) -> tuple[dict[RunKey, int], dict[str | None, list[str]], ConfigError | None]:
-    """Return how often the runs were taken back that go on without any launcher.
+    """Return active runs, with the number of their requeues, if no launcher is running.
 
-    And the studies that need one, by machine; and what is wrong with one for which there can be
-    none, whose runs are left out.
+    Also return the studies that need a launcher, by machine, and what is wrong with a study that
+    can have none; its runs are left out.
     """
-    store = WorkflowStore(state, {}, look=True)
-    try:
-        with store.autocommit_scope.read() as session:
-            tables = session.tables
-            if live_launchers(tables, store.steady()):
-                return {}, {}, None
-            studies = [tables.study(name) for name in tables.study_names()]
-            going = [r for s in studies for r in s.records(s.ids(None, lifecycles=ACTIVE))]
-            if not going:
-                return {}, {}, None
-            config = load_workflow(state.path.parent, tolerant=True)
-            serving = LauncherCoverage.of(tables, config, store.steady())
-            wrong = [config.unread[run.study] for run in going if run.study in config.unread]
-            going = [run for run in going if run.study not in config.unread]
-            counts = {run.key: run.uncounted for run in going}
-            return counts, needed(serving, going), next(iter(wrong), None)
-    except NoDatabaseError:
-        return {}, {}, None
-    except DatabaseDamagedError as error:
-        log.warning("runs that go on are left alone: %s", error.message)
-        return {}, {}, None
-    finally:
-        store.close()
+    with contextlib.closing(_read_only(state)) as store:
+        try:
+            with store.autocommit_scope.read() as session:
+                tables, now = session.tables, store.steady()
+                if live_launchers(tables, now):
+                    return {}, {}, None
+                studies = [tables.study(name) for name in tables.study_names()]
+                active = [r for s in studies for r in s.records(s.ids(None, lifecycles=ACTIVE))]
+                if not active:
+                    return {}, {}, None
+                config = load_workflow(state.path.parent, tolerant=True)
+                coverage = LauncherCoverage.read(tables, config, now)
+                problems = [config.unread[r.study] for r in active if r.study in config.unread]
+                active = [run for run in active if run.study not in config.unread]
+                counts = {run.key: run.uncounted for run in active}
+                return counts, studies_by_machine(coverage, active), next(iter(problems), None)
+        except NoDatabaseError:
+            return {}, {}, None
+        except DatabaseDamagedError as error:
+            log.warning("active runs are left alone: %s", error.message)
+            return {}, {}, None
 
 
-def _end(process: ProcessIdentity) -> None:
-    _signal(process, signal.SIGTERM)
-    if not _gone(process, GRACE):
-        _signal(process, signal.SIGKILL)
-        _gone(process, KILL_SECONDS)
+def _read_only(state: StateDir) -> WorkflowStore:
+    return WorkflowStore(state, {}, read_only=True)
 
 
 def _signal(process: ProcessIdentity, number: signal.Signals) -> None:
     """Signal the process alone: its group may be a pipeline of the user's."""
     if is_alive(process):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
+        signal_process(process, number)
 
 
-def _gone(process: ProcessIdentity, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
+def _wait_for_exit(process: ProcessIdentity, seconds: float, clock: Clock) -> bool:
+    deadline = clock.monotonic() + seconds
     while is_alive(process):
-        if time.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             return False
-        time.sleep(LOOK)
+        clock.sleep(POLL_INTERVAL)
     return True

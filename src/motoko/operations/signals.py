@@ -1,4 +1,4 @@
-"""Signals that end a command: what is under way is finished, what does not heed them is left."""
+"""Signals that end a command: cancel the workflow first, interrupt blocked user code later."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import logging
 import signal
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.orchestrator.asyncio_tasks import CANCEL_TIMEOUT
+from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import TERMINATION_SIGNALS
 
 if TYPE_CHECKING:
@@ -20,38 +20,41 @@ if TYPE_CHECKING:
 
     import anyio
 
-HEED_SECONDS: Final = 2.0  # that user code may take to end which blocks the event loop
-MOMENT: Final = 0.05  # seconds until a signal is taken for unnoticed, a wait for ended
-AGAIN_SECONDS: Final = 0.5  # then it is interrupted as often as that
-DOUBLE_SECONDS: Final = 0.3  # a signal that comes so soon after the first is the same one
+    from motoko.runtime.ports import Clock
+
+BLOCKED_SECONDS: Final = 2.0  # that user code may block the event loop after a signal
+POLL_INTERVAL: Final = 0.05  # seconds
+REPEAT_SECONDS: Final = 0.5  # between two interrupts of blocked code
+DOUBLE_SECONDS: Final = 0.3  # within which a second signal counts as the same one
 
 logger = logging.getLogger("motoko.operations")
 
 
 class SignalHandler:
-    """Turns signals into a clean end: the first cancels, a further one interrupts at once.
+    """Stops a command on signals: the first one cancels, a further one interrupts at once.
 
-    ``signal`` is the first one, None so far. ``again`` is set if Ctrl-C came after the first.
+    ``signal`` is the first signal, or None. ``repeated``: Ctrl-C came again after it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM.clock) -> None:
         self.signal: int | None = None
-        self.again = False
+        self.repeated = False
+        self._clock = clock
         self._first_at = 0.0
-        self._expected = False
+        self._expects_repeat = False
         self._cancel: Callable[[], object] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._came_first = threading.Event()
+        self._received = threading.Event()
         self._executing = False
-        self._insisted = False
+        self._forced = False  # the next signal is sent by this handler
         self._interrupted = False
 
     @contextlib.contextmanager
-    def caught(self) -> Iterator[None]:
-        """Catch the signals that end a process, unless they are ignored (nohup)."""
-        wanted = [n for n in TERMINATION_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
-        with self._noticed():
-            former = {number: signal.signal(number, self._came) for number in wanted}
+    def installed(self) -> Iterator[None]:
+        """Handle the signals that end a process, except ignored ones (nohup)."""
+        handled = [n for n in TERMINATION_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+        with self._waking_main_thread():
+            former = {number: signal.signal(number, self._handle) for number in handled}
             try:
                 yield
             finally:
@@ -59,35 +62,35 @@ class SignalHandler:
                     signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def _noticed(self) -> Iterator[None]:
-        """Have the main thread notice a signal that came just before it began to wait.
+    def _waking_main_thread(self) -> Iterator[None]:
+        """Make the main thread handle a signal that arrived just before a blocking wait.
 
-        Python would run the handler of such a signal when the wait has ended.
+        Python itself runs the handler of such a signal only after the wait.
         """
-        over = threading.Event()
+        done = threading.Event()
         numbers, written = socket.socketpair()
         written.setblocking(False)
         former = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
-        thread = threading.Thread(target=self._notice, args=(numbers, over), daemon=True)
+        thread = threading.Thread(target=self._wake, args=(numbers, done), daemon=True)
         thread.start()
         try:
             yield
         finally:
-            over.set()
+            done.set()
             signal.set_wakeup_fd(former)
             written.close()
             thread.join()
             numbers.close()
 
-    def _notice(self, numbers: socket.socket, over: threading.Event) -> None:
-        while (came := numbers.recv(64)) and self.signal is None:
-            for number in set(TERMINATION_SIGNALS).intersection(came):
-                while not over.wait(MOMENT) and self.signal is None:
+    def _wake(self, numbers: socket.socket, done: threading.Event) -> None:
+        while (received := numbers.recv(64)) and self.signal is None:
+            for number in set(TERMINATION_SIGNALS).intersection(received):
+                while not done.wait(POLL_INTERVAL) and self.signal is None:
                     _send(number)
 
-    def _came(self, number: int, _frame: FrameType | None) -> None:
-        insisted, self._insisted = self._insisted, False
-        if insisted:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        forced, self._forced = self._forced, False
+        if forced:
             if self._executing:
                 self._interrupted = True
                 raise KeyboardInterrupt(self.signal)
@@ -95,45 +98,45 @@ class SignalHandler:
         first = self.signal is None
         if first:
             self.signal = number
-            self._first_at = time.monotonic()
-            self._came_first.set()
+            self._first_at = self._clock.monotonic()
+            self._received.set()
         elif number == signal.SIGHUP:
             return  # a terminal that is closed may send several
         elif number == signal.SIGINT:
-            late = time.monotonic() - self._first_at > DOUBLE_SECONDS
-            self.again = self.again or self._expected or late
+            late = self._clock.monotonic() - self._first_at > DOUBLE_SECONDS
+            self.repeated = self.repeated or self._expects_repeat or late
         if not first or self._cancel is None:
             raise KeyboardInterrupt(self.signal)
         self._cancel()
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal came: the first one may have been swallowed.
+        """Raise KeyboardInterrupt after a signal, in case the first exception was swallowed.
 
-        What is raised while Python calls a destructor, or the like, is gone.
+        Python discards exceptions that are raised in destructors, for example.
         """
         if self.signal is not None:
             raise KeyboardInterrupt(self.signal)
 
-    def expect_another(self) -> None:
+    def expect_repeat(self) -> None:
         """Count a further Ctrl-C from now on, however soon after the first it comes."""
-        self._expected = True
+        self._expects_repeat = True
 
-    def comes_again(self, seconds: float) -> bool:
-        """Wait for Ctrl-C after the first signal; return whether it has come by then."""
-        deadline = time.monotonic() + seconds
-        while not self.again and (left := deadline - time.monotonic()) > 0:
+    def wait_for_repeat(self, seconds: float) -> bool:
+        """Wait for Ctrl-C after the first signal; return whether it came."""
+        deadline = self._clock.monotonic() + seconds
+        while not self.repeated and (left := deadline - self._clock.monotonic()) > 0:
             with contextlib.suppress(KeyboardInterrupt):
-                time.sleep(min(left, MOMENT))
-        return self.again
+                self._clock.sleep(min(left, POLL_INTERVAL))
+        return self.repeated
 
     @contextlib.contextmanager
     def cancelling(self, scope: anyio.CancelScope) -> Iterator[None]:
-        """Have the first signal cancel ``scope``; from within a running event loop.
+        """Cancel ``scope`` on the first signal. Call this within a running event loop.
 
-        One that comes when the block has ended is only noted: nothing but cleaning up is left.
+        After the block a signal is only recorded: nothing but clean-up follows.
         """
         self._loop = loop = asyncio.get_running_loop()
-        loop.set_exception_handler(self._note)
+        loop.set_exception_handler(self._on_loop_error)
         self._cancel = lambda: loop.call_soon_threadsafe(scope.cancel)
         if self.signal is not None:
             scope.cancel()
@@ -142,67 +145,64 @@ class SignalHandler:
         finally:
             self._cancel = lambda: None
 
-    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if self._interrupted:  # what was interrupted cannot but complain
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if self._interrupted:  # interrupted code inevitably causes errors
             logger.debug("%s: %r", context.get("message"), context.get("exception"))
         else:
             loop.default_exception_handler(context)
 
     @contextlib.contextmanager
-    def insisting(self, drain: Callable[[], object]) -> Iterator[None]:
-        """Interrupt what is still in the block HEED_SECONDS after the first signal.
+    def interrupting_blocked_code(self, drain: Callable[[], object]) -> Iterator[None]:
+        """Interrupt code that is still in the block BLOCKED_SECONDS after the first signal.
 
-        That is user code that blocks the event loop, which no cancelling reaches. Where the loop
-        turns, the execution has PATIENCE more, in which it names what swallows its cancellation.
-        ``drain`` is called before; it waits for the commit under way.
+        User code that blocks the event loop cannot be cancelled. If the loop turns, the execution
+        has CANCEL_TIMEOUT more, to name the code that swallows its cancellation. ``drain`` is
+        called first; it waits for the current commit.
         """
-        over = threading.Event()
+        done = threading.Event()
 
-        def insist() -> None:
-            self._came_first.wait()
-            given, turned = HEED_SECONDS, self._turned()
-            if over.wait(given):
+        def interrupt() -> None:
+            self._received.wait()
+            given, turned = BLOCKED_SECONDS, self._loop_turn()
+            if done.wait(given):
                 return
             if turned.is_set():
                 given += CANCEL_TIMEOUT
-                if over.wait(CANCEL_TIMEOUT):
+                if done.wait(CANCEL_TIMEOUT):
                     return
             drain()
-            if over.wait(MOMENT):
+            if done.wait(POLL_INTERVAL):
                 return
             logger.warning(
-                "what did not end within %g s after the signal is left where it was; nothing "
-                "of its stretch is committed", given,
+                "interrupted code that did not end within %g s of the signal; nothing of its "
+                "segment is committed", given,
             )  # fmt: skip
-            while not over.is_set():
-                self._interrupt()
-                over.wait(AGAIN_SECONDS)
+            while not done.is_set():
+                if self.signal is not None:
+                    self._forced = True
+                    _send(self.signal)
+                done.wait(REPEAT_SECONDS)
 
         self._executing = True
-        threading.Thread(target=insist, name="motoko-insist", daemon=True).start()
+        threading.Thread(target=interrupt, name="motoko-interrupt", daemon=True).start()
         try:
             yield
         finally:
             self._executing = False
-            over.set()
-            self._came_first.set()
+            done.set()
+            self._received.set()
 
-    def _turned(self) -> threading.Event:
-        """Return what is set once the event loop turns."""
+    def _loop_turn(self) -> threading.Event:
+        """Return an event that the next turn of the event loop sets."""
         turned = threading.Event()
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # it was closed
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(turned.set)
         return turned
 
-    def _interrupt(self) -> None:
-        if self.signal is not None:
-            self._insisted = True
-            _send(self.signal)
-
 
 def _send(number: int) -> None:
-    """Signal the main thread, which ends a system call that it waits in."""
+    """Signal the main thread; this ends a system call that it waits in."""
     main = threading.main_thread().ident
     if main is not None:
         signal.pthread_kill(main, number)

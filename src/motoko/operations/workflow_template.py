@@ -1,4 +1,4 @@
-"""Writing a small workflow that runs, to begin with."""
+"""Write the files of a small example workflow."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Final
 from motoko.errors import MotokoError
 
 TEMPLATES: Final = Path(__file__).parent.parent / "templates"
-SKIPPED: Final = ("__pycache__", ".mypy_cache", ".ruff_cache")
+SKIPPED_DIRECTORIES: Final = ("__pycache__", ".mypy_cache", ".ruff_cache")
 
 
 def write_workflow(directory: Path, template: str = "workflow") -> list[Path]:
-    """Write the template's files into a directory and return them, relative to it.
+    """Write the files of a template into a directory; return their paths relative to it.
 
-    MotokoError names the files that are there already; then nothing is written.
+    Raise MotokoError, and write nothing, if one of the files exists.
     """
     root = TEMPLATES / template
-    sources = sorted(path for path in root.rglob("*") if _belongs(path))
+    sources = sorted(path for path in root.rglob("*") if _is_template_file(path))
     names = [path.relative_to(root) for path in sources]
-    there = [str(directory / name) for name in names if (directory / name).exists()]
-    if there:
+    existing = [str(directory / name) for name in names if (directory / name).exists()]
+    if existing:
         raise MotokoError(
-            f"{', '.join(there)} {'exists' if len(there) == 1 else 'exist'} already",
+            f"{', '.join(existing)} {'exists' if len(existing) == 1 else 'exist'} already",
             hint="Nothing was written. Name another directory: `motoko init DIR`.",
         )
     try:
@@ -35,5 +35,5 @@ def write_workflow(directory: Path, template: str = "workflow") -> list[Path]:
     return names
 
 
-def _belongs(path: Path) -> bool:
-    return path.is_file() and not any(part in SKIPPED for part in path.parts)
+def _is_template_file(path: Path) -> bool:
+    return path.is_file() and not any(part in SKIPPED_DIRECTORIES for part in path.parts)

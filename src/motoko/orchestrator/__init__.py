@@ -1,3 +1,3 @@
-"""Evaluates conditions, runs actions, keeps what they do in transactions."""
+"""Evaluate conditions, run actions, and commit their effects in transactions."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Registered (condition, action) pairs, and how user functions are recognised and called."""
+"""Registered (condition, action) pairs; how user functions are recognised and called."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _EVENT_MARK = "__motoko_event__"
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A condition and what to do when it holds.
+    """A condition, and the callback to call when it holds.
 
-    ``constraints`` has a parsed constraint for each study where the condition is one.
+    ``constraints`` holds the parsed constraint for each study if the condition is a constraint.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Action:
 
     @property
     def id(self) -> str:
-        """Return the name under which firings are recorded: unique within the workflow."""
+        """Return the name under which firings are recorded, unique within the workflow."""
         return self.name if self.task == ALL else f"{self.task}.{self.name}"
 
     @property
     def where(self) -> str:
-        """Return where the callback is defined, for messages."""
+        """Return the callback's location, for messages."""
         return location(self.callback)
 
 
@@ -61,10 +61,10 @@ def location(function: Any) -> str:
 
 
 def event(func: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Mark an action as one that may be run again where its transaction meets a conflict.
+    """Mark an action as one that may be rerun after a conflict.
 
-    Such an action is called again, on fresh data, when somebody else changed its runs or what it
-    wrote while it was under way; nothing of the first call is left.
+    The action is called again on fresh data if another process changed its runs or the data that
+    it wrote. The effects of the first call are discarded.
     """
 
     @functools.wraps(func)
@@ -81,7 +81,7 @@ def is_event(func: Any) -> bool:
 
 
 def no_action(*_args: Any, **_kwargs: Any) -> None:
-    """Do nothing, as an action."""
+    """Do nothing."""
 
 
 def _parameter_names(f: Any) -> list[str] | None:
@@ -109,15 +109,15 @@ def is_no_param_func(f: Any) -> bool:
 
 
 def is_async(function: Any) -> bool:
-    """Return whether this is an async function, or an object that is called as one."""
+    """Return whether a function or a callable object is async."""
     while isinstance(function, functools.partial):
         function = function.func
-    called = getattr(type(function), "__call__", None)  # noqa: B004 - not whether, but how
+    called = getattr(type(function), "__call__", None)  # noqa: B004 - its kind is needed
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 def condition_kind(name: str, condition: Any) -> ConditionKind:
-    """Return what kind of condition this is; EventError if it is none."""
+    """Return a condition's kind; EventError if it is not a condition."""
     if isinstance(condition, str | list | tuple):
         return ConditionKind.CONSTRAINT
     if inspect.isgeneratorfunction(condition) or inspect.isasyncgenfunction(condition):
@@ -141,7 +141,7 @@ def condition_kind(name: str, condition: Any) -> ConditionKind:
 
 
 def accepted_arguments(function: Any, offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the offered keyword arguments that a callback's signature takes."""
+    """Return the offered keyword arguments that a callback's signature accepts."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -167,7 +167,7 @@ def check_callback(name: str, callback: Any) -> None:
 def to_run_list(result: Any) -> list[Any] | None:
     """Return the runs in a condition's result; None if it is a plain value.
 
-    A selection, a run list, and any list or tuple of runs or of (run, job) count as runs.
+    Runs are a selection, a run list, or any list or tuple of runs or of (run, job).
     """
     from motoko.handles.run import Run
 
@@ -179,12 +179,12 @@ def to_run_list(result: Any) -> list[Any] | None:
 
 
 def is_normal_exit(error: SystemExit) -> bool:
-    """Return whether ``sys.exit`` was called with success: that sets ``finished``."""
+    """Return whether ``sys.exit`` reported success, which sets ``finished``."""
     return error.code is None or error.code == 0
 
 
 def to_exception(error: BaseException) -> Exception:
-    """Return what to raise for an exit, or for a group of exceptions that may hold one."""
+    """Return an exception to raise for an exit, or for a group that may contain one."""
     if isinstance(error, ExceptionGroup):
         return error
     found = _first_exit(error)

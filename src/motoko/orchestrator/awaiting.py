@@ -12,18 +12,11 @@ from motoko.handles.run import Run
 from motoko.orchestrator.change_listener import RunWaiter
 from motoko.orchestrator.failures import RETRY_HINT, describe_failures
 from motoko.orchestrator.unserved_runs import UnservedRunMonitor
-from motoko.storage.query import existing_records, query_database
+from motoko.storage.query import query_in_thread, read_records, terminal_records
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterator,
-        Awaitable,
-        Callable,
-        Iterable,
-        Iterator,
-        Sequence,
-    )
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.actions import Action
@@ -52,7 +45,7 @@ class ActiveExecution(Protocol):
         """End the workflow."""
 
     async def evaluate_now(self, actions: Iterable[Action]) -> bool:
-        """Evaluate conditions and wait for what they fire; return whether any fired."""
+        """Evaluate conditions and wait for their firings; return whether any fired."""
 
 
 class AwaitContext:
@@ -72,35 +65,13 @@ class AwaitContext:
         return self.execution.stall.waiting(scope.cause, describe)
 
     @contextlib.contextmanager
-    def commit_signal(self, study: str) -> Iterator[asyncio.Event]:
-        """Return an event that every commit sets, for a task that waits for runs of ``study``."""
+    def commit_signal(self, studies: Iterable[str]) -> Iterator[asyncio.Event]:
+        """Return an event that every commit sets, for a task that waits for runs of studies."""
         if self.execution is not None:
             with self.execution.listener.commit_signal() as signal:
                 yield signal
-        else:
-            signal = asyncio.Event()
-            with self._set_by_commits(signal, [study]):
-                yield signal
-
-    def notified(self, waiter: RunWaiter) -> contextlib.AbstractContextManager[None]:
-        """Wake ``waiter`` within the block when its runs may have changed."""
-        if self.execution is not None:
-            return self.execution.listener.notified(waiter)
-        return self._set_by_commits(waiter.signal, {key.study for key in waiter.keys})
-
-    def warn_if_unserved(self, studies: Iterable[str]) -> contextlib.AbstractContextManager[None]:
-        """Warn within the block if no launcher serves runs of these studies."""
-        return self._unserved.waiting(studies)
-
-    def awaiting(self) -> contextlib.AbstractContextManager[None]:
-        """Suspend the error handlers while the caller commits runs that it will await."""
-        if self.execution is None:
-            return contextlib.nullcontext()
-        return self.execution.failures.awaiting()
-
-    @contextlib.contextmanager
-    def _set_by_commits(self, signal: asyncio.Event, studies: Iterable[str]) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
+            return
+        signal, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def on_commit(_: object) -> None:
             loop.call_soon_threadsafe(signal.set)
@@ -108,9 +79,19 @@ class AwaitContext:
         unsubscribe = self.store.database.feed.subscribe(on_commit)
         try:
             with self.warn_if_unserved(studies):
-                yield
+                yield signal
         finally:
             unsubscribe()
+
+    def warn_if_unserved(self, studies: Iterable[str]) -> contextlib.AbstractContextManager[None]:
+        """Warn within the block if no launcher serves runs of these studies."""
+        return self._unserved.waiting(studies)
+
+    def suspend_error_handlers(self) -> contextlib.AbstractContextManager[None]:
+        """Suspend the error handlers while the caller commits runs that it will await."""
+        if self.execution is None:
+            return contextlib.nullcontext()
+        return self.execution.failures.suspend_handlers()
 
 
 async def replay_or_wait(
@@ -139,7 +120,7 @@ async def replay_or_wait(
 def _recorded_failure(context: AwaitContext, scope: Scope, keys: list[RunKey]) -> RunFailed:
     records = read_records(scope, keys)
     if not records:
-        return RunFailed(f"{_named(keys)}: failed, and was removed since")
+        return RunFailed(f"{_named(keys)}: failed, and no longer exists")
     return run_failed_error(context, scope, records)
 
 
@@ -155,29 +136,49 @@ async def wait_until_committed(
             over = request.origin.done
             found = request.committed
             if found is None:
-                query = partial(query_database, context.store.database, request.find)
-                found = await run_in_thread(query)
+                found = await query_in_thread(context.store.database, request.find)
             if found is not None:
                 return found
             if over:
-                raise request.not_committed_error(over=True)
+                raise request.not_committed_error(done=True)
             with context.waiting(scope, lambda: f"{request.origin.name} to commit {request}"):
                 await changed.wait()
             changed.clear()
 
 
-async def wait_for_runs(
+def wait_for_runs(
     context: AwaitContext, scope: Scope, keys: Sequence[RunKey]
 ) -> AsyncIterator[RunRecord]:
     """Yield each run's record when it is in a terminal state, failed ones too."""
-    waiter = RunWaiter(context.store, keys, notified=context.execution is not None)
-    with context.notified(waiter):
+    if context.execution is None:
+        return _poll_runs(context, keys)
+    return _receive_runs(context, context.execution.listener, scope, keys)
+
+
+async def _receive_runs(
+    context: AwaitContext, listener: ChangeListener, scope: Scope, keys: Sequence[RunKey]
+) -> AsyncIterator[RunRecord]:
+    waiter = RunWaiter(keys)
+    with listener.notified(waiter):
         while True:
             with context.waiting(scope, lambda: f"{_named(waiter.remaining)} to end"):
                 record = await waiter.next()
             if record is None:
                 return
             yield record
+
+
+async def _poll_runs(context: AwaitContext, keys: Sequence[RunKey]) -> AsyncIterator[RunRecord]:
+    remaining = set(keys)
+    with context.commit_signal({key.study for key in keys}) as changed:
+        while remaining:
+            query = partial(terminal_records, keys=tuple(remaining))
+            for record in await query_in_thread(context.store.database, query):
+                remaining.discard(record.key)
+                yield record
+            if remaining:
+                await changed.wait()
+                changed.clear()
 
 
 async def wait_for_all(
@@ -203,12 +204,6 @@ def record_returned(context: AwaitContext, scope: Scope, records: Iterable[RunRe
         context.execution.failures.record_raised(getattr(scope, "owner", ""), failed)
 
 
-def read_records(scope: Scope, keys: Iterable[RunKey]) -> list[RunRecord]:
-    """Return the records of those runs that still exist, in the scope's snapshot."""
-    with scope.read() as session:
-        return existing_records(session, keys)
-
-
 def _named(keys: Iterable[RunKey]) -> str:
     names = sorted(keys)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -232,7 +227,7 @@ async def wait_for_match(
 
     It selects runs of ``study``.
     """
-    with context.commit_signal(study) as changed:
+    with context.commit_signal([study]) as changed:
         while True:
             found = await run_in_thread(query)
             if found:

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import math
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 
 from motoko.core.firing import WriteSet
 from motoko.storage.feed import CommitNotice
-from motoko.storage.query import BULK, existing_records, query_database, terminal_records
+from motoko.storage.query import BULK, existing_records, terminal_records
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 
@@ -39,48 +38,34 @@ class ChangeSet:
     everything: bool = False
 
 
-# Called on the loop; returns what evaluates the changes in a thread, in the same snapshot. That
-# returns what applies the results, on the loop again.
+# Called on the loop. Returns a function that evaluates changes in a thread, in the same snapshot,
+# and returns another function that applies the results, on the loop again.
 StartEvaluation: TypeAlias = "Callable[[], Callable[[Session, ChangeSet], Callable[[], None]]]"
 
 
 class RunWaiter:
-    """Waits for runs to reach a terminal state.
+    """Waits for runs to reach a terminal state."""
 
-    ``notified``: a ChangeListener delivers their records. Otherwise ``signal`` is set at every
-    commit, and the waiter queries the database.
-    """
-
-    def __init__(self, store: WorkflowStore, keys: Iterable[RunKey], *, notified: bool) -> None:
-        self._store = store
+    def __init__(self, keys: Iterable[RunKey]) -> None:
         self.keys = frozenset(keys)
         self.remaining = set(self.keys)
         self._ended: list[RunRecord] = []
-        self._notified = notified
-        self._queried = notified
-        self.signal = asyncio.Event()
+        self._signal = asyncio.Event()
 
     def on_record(self, record: RunRecord) -> None:
         """Accept a fresh record of one of the runs."""
         if record.key in self.remaining and record.lifecycle.is_terminal:
             self.remaining.discard(record.key)
             self._ended.append(record)
-            self.signal.set()
+            self._signal.set()
 
     async def next(self) -> RunRecord | None:
         """Return the next run in a terminal state; None after the last one."""
         while not self._ended:
             if not self.remaining:
                 return None
-            if self._queried:
-                await self.signal.wait()
-                self.signal.clear()
-            if not self._ended and not self._notified:
-                self._queried = True
-                query = partial(terminal_records, keys=tuple(self.remaining))
-                database = self._store.database
-                for record in await run_in_thread(partial(query_database, database, query)):
-                    self.on_record(record)
+            await self._signal.wait()
+            self._signal.clear()
         return self._ended.pop(0)
 
 

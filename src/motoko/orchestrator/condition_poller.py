@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.firing import ConditionKind
@@ -11,11 +9,10 @@ from motoko.errors import EventError
 from motoko.orchestrator.actions import is_normal_exit, location
 from motoko.orchestrator.conditions import Matches, Truth, evaluate_function, evaluate_run_filter
 from motoko.storage.run_requests import RequestOrigin
-from motoko.storage.scope import AwaitRecord, use_scope
-from motoko.storage.session import Session
+from motoko.storage.scope import AutocommitScope, use_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from motoko.core.changes import Change
     from motoko.core.firing import EventSpec
@@ -109,7 +106,7 @@ class ConditionPoller:
                     item.full_at = self._context.clock.monotonic() + delay
 
     def evaluate_due(self, now: float) -> None:
-        """Evaluate what is due by time; leave what changes have opened."""
+        """Evaluate the conditions that are due by time, but not those opened by changes."""
         for item in self._evaluations.values():
             if item.full_at is not None and item.full_at <= now:
                 item.full, item.full_at = True, None
@@ -206,77 +203,26 @@ class ConditionPoller:
         return Matches(action.id, frozenset(keys), matching)
 
 
-class ReadOnlyScope:
-    """What conditions read through: one session for all of them, and nothing to write with.
-
-    Threads take turns for the time of a read; what they are lent is as fresh as can be.
-    """
+class ReadOnlyScope(AutocommitScope):
+    """The scope of conditions: every read is fresh, and every write is an error."""
 
     blind = False
-    fresh = True
-    cause = "condition"
     event_name = "condition"
 
     def __init__(self, database: Database) -> None:
+        super().__init__(lambda: database, cause="condition")
         self.origin = RequestOrigin("a condition")
-        self._database = database
-        self._session: Session | None = None
-        self._lock = threading.RLock()
-        self._lent = 0
-
-    @property
-    def database(self) -> Database:
-        """Return the workflow's database."""
-        return self._database
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Session]:
-        """Lend the session with a fresh snapshot."""
-        with self._lock:
-            if self._session is None:
-                self._session = Session(self._database)
-            elif not self._lent:
-                self._session.refresh()
-            self._lent += 1
-            try:
-                yield self._session
-            finally:
-                self._lent -= 1
 
     def write(self, *_changes: Change) -> None:
-        """Refuse: a condition only reads."""
+        """Raise EventError: a condition only reads."""
         raise EventError(
             "a condition wrote to the workflow's database",
-            hint="Conditions may be asked at any time and any number of times: write in actions.",
+            hint="Conditions may be evaluated at any time, any number of times: write in actions.",
         )
 
     def enqueue(self, _request: RunRequest) -> None:
-        """Refuse: a condition only reads."""
+        """Raise EventError: a condition only reads."""
         self.write()
 
-    def begin_await(self, study: str) -> AwaitRecord:
-        """Do nothing: a condition is not rerun."""
-        del study
-        return AwaitRecord()
-
-    async def flush(self) -> None:
-        """Do nothing: there is nothing to commit."""
-
-    async def refresh(self) -> None:
-        """Do nothing: every read is fresh."""
-
-    async def prepare_nested(self) -> None:
-        """Do nothing: there is nothing to commit."""
-
     def begin_nested(self, *, prepared: bool = False) -> None:
-        """Return None: there is nothing to commit."""
-
-    def on_nested_end(self) -> None:
-        """Do nothing: nothing was written."""
-
-    def close(self) -> None:
-        """Give the session back."""
-        with self._lock:
-            if self._session is not None:
-                self._session.close()
-                self._session = None
+        """Return None: a condition has nothing to commit."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from motoko.core.firing import ConditionKind
-from motoko.handles.run import pairs
+from motoko.handles.run import run_job_pairs
 from motoko.orchestrator.actions import call_in_thread, is_async, to_run_list
 from motoko.storage.query import select_runs
 from motoko.storage.threads import run_in_thread, run_in_user_thread
@@ -67,11 +67,13 @@ async def evaluate_run_filter(
 ) -> frozenset[RunKey]:
     """Return the keys of the records for which ``f(run, job)`` is true."""
     if is_async(condition):
-        found = await run_in_thread(lambda: pairs(store, read_records()))
+        found = await run_in_thread(lambda: run_job_pairs(store, read_records()))
         return frozenset([run.key for run, job in found if await condition(run, job)])
 
     def evaluate() -> list[tuple[RunKey, Any]]:
-        results = [(run.key, condition(run, job)) for run, job in pairs(store, read_records())]
+        results = [
+            (run.key, condition(run, job)) for run, job in run_job_pairs(store, read_records())
+        ]
         return [(key, r if inspect.iscoroutine(r) else bool(r)) for key, r in results]
 
     results = await run_in_user_thread(evaluate)

@@ -1,4 +1,4 @@
-"""Evaluate conditions when something changes, and fire what is due."""
+"""Evaluate conditions after changes, and fire due events."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class EventDispatcher:
     def _evaluate_changes(
         self, actions: list[Action], new: set[str], session: Session, changes: ChangeSet
     ) -> Callable[[], None]:
-        """Evaluate all constraints in a thread; return what applies the results on the loop."""
+        """Evaluate all constraints in a thread; return a function that applies the results."""
         run_name, everything = self._context.run_name, changes.everything
         matches: list[Matches] = []
         for action in actions:
@@ -143,7 +143,7 @@ class EventDispatcher:
 
     def _apply_history(self, history: FiringHistory) -> None:
         engine = self._context.engine
-        engine.mark_done(history.event, history.done_runs, plain=history.done)
+        engine.mark_done(history.event, history.done_runs, without_runs=history.done)
         for firing_id, runs in history.open_firings:
             if not self._executor.is_executing(firing_id):
                 self._start(engine.resume(history.event, runs), firing_id)
@@ -162,7 +162,7 @@ class EventDispatcher:
     # -- firing ----------------------------------------------------------------------------
 
     def schedule_fire_due(self) -> None:
-        """Fire what is due, once for all calls of the current turn of the loop."""
+        """Fire due events, once for all calls of the current turn of the loop."""
         if not self._scheduled:
             self._scheduled = True
             self._context.tasks.start(self._fire_scheduled, "a task of Motoko")
@@ -172,7 +172,7 @@ class EventDispatcher:
         self.fire_due()
 
     def fire_due(self) -> None:
-        """Fire what is due, and reset the timer."""
+        """Fire due events, and reset the timer."""
         if self._context.tasks.is_open:
             self._start_due()
             self._timer.set()
@@ -191,7 +191,7 @@ class EventDispatcher:
             self._context.tasks.start(work, description)
 
     async def run_timer(self) -> None:
-        """Evaluate and fire what becomes due with time, until cancelled."""
+        """Evaluate conditions and fire events that become due with time, until cancelled."""
         engine, clock = self._context.engine, self._context.clock
         while True:
             times = [t for t in (engine.next_cooldown_end(), self._poller.next_time()) if t]

@@ -31,9 +31,8 @@ from motoko.orchestrator.stall import MAIN, StallDetector
 from motoko.orchestrator.task_supervisor import TaskSupervisor
 from motoko.runtime import fault_points
 from motoko.storage.leases import Lease
-from motoko.storage.query import count_active_runs, query_database
+from motoko.storage.query import count_active_runs, query_in_thread
 from motoko.storage.scope import use_scope
-from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -142,7 +141,7 @@ class WorkflowExecution:
             on_commit=lambda: self.finish() if scope.finish_requested else None,
         )
         self._main_scope = scope
-        logger.info("main %s starts for run name %r", location(main), self._context.run_name)
+        logger.info("function %s starts for run name %r", location(main), self._context.run_name)
         try:
             with use_scope(scope):
                 body = Interruptible(self._call_main(main, scope))
@@ -209,9 +208,7 @@ class WorkflowExecution:
 
     async def _active_runs(self) -> dict[str, Counter[Lifecycle]]:
         database, run_name = self._context.store.database, self._context.run_name
-        return await run_in_thread(
-            lambda: query_database(database, lambda session: count_active_runs(session, run_name))
-        )
+        return await query_in_thread(database, lambda s: count_active_runs(s, run_name))
 
     async def _on_failure(self, error: BaseException) -> None:
         if isinstance(error, RunFailed):
@@ -227,7 +224,7 @@ class WorkflowExecution:
             if tasks.failure is None and self.ending and (active := await self._active_runs()):
                 logger.warning(
                     "finished was set while runs of %r are not in a terminal state (%s); they are "
-                    "left as they are, and the same run name resumes with them",
+                    "left as they are, and the next start with this run name adopts them",
                     self._context.run_name, _describe(active),
                 )  # fmt: skip
             await self.failures.raise_unhandled()

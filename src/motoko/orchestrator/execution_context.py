@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 class ExecutionHost(Protocol):
     """The workflow that is executed."""
 
-    @property
-    def run_name(self) -> str | None:
-        """Return the run name."""
-
     def task_manager(self, study: str) -> Any:
         """Return a study's task manager."""
 

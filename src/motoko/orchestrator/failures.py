@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import WorkflowFailed
-from motoko.handles.run import Job, Run, pairs
+from motoko.handles.run import Job, Run, run_job_pairs
 from motoko.orchestrator.actions import call, is_run_filter
 from motoko.printable import one_line, printable
-from motoko.storage.query import failed_records, query_database
-from motoko.storage.threads import run_in_thread
+from motoko.storage.query import failed_records, query_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from motoko.core.changes import Failure
+    from motoko.core.changes import FailedAttempt
     from motoko.core.constraints import Constraint
     from motoko.core.records import RunKey, RunRecord
     from motoko.errors import RunFailed
@@ -79,9 +78,9 @@ class FailureTracker:
         self._conditions_idle = conditions_idle
         self._new: dict[RunKey, RunRecord] = {}
         self._earlier: dict[RunKey, RunRecord] = {}
-        self._raised: dict[str, set[Failure]] = {}
-        self._handled: set[Failure] = set()
-        self._reported: set[Failure] = set()
+        self._raised: dict[str, set[FailedAttempt]] = {}
+        self._handled: set[FailedAttempt] = set()
+        self._reported: set[FailedAttempt] = set()
         self._suspended = 0
         self.handlers: list[ErrorHandler] = []
 
@@ -104,22 +103,19 @@ class FailureTracker:
         """Record that an await of ``owner`` raised or returned these failed runs."""
         self._raised.setdefault(owner, set()).update(_failures(records))
 
-    def handled_by(self, owner: str, records: Iterable[RunRecord]) -> tuple[Failure, ...]:
+    def handled_by(self, owner: str, records: Iterable[RunRecord]) -> tuple[FailedAttempt, ...]:
         """Return the failures that a firing with these runs has handled once it is done."""
         return tuple(sorted(_failures(records) | self._raised.get(owner, set())))
 
-    def on_owner_completed(self, owner: str) -> None:
-        """Count the failures that an action or ``main`` has caught as handled."""
-        self._handled |= self._raised.pop(owner, set())
-
-    def on_done_firing(self, records: Iterable[RunRecord]) -> None:
-        """Count the failed runs of a done firing as handled."""
-        self._handled |= _failures(records)
+    def on_owner_completed(self, owner: str, records: Iterable[RunRecord] = ()) -> None:
+        """Count failures as handled: caught by an action or ``main``, or runs of a done firing."""
+        self._handled.update(self.handled_by(owner, records))
+        self._raised.pop(owner, None)
 
     # -- unhandled failures ----------------------------------------------------------------
 
     @contextlib.contextmanager
-    def awaiting(self) -> Iterator[None]:
+    def suspend_handlers(self) -> Iterator[None]:
         """Suspend the error handlers while the caller commits runs that it will await."""
         self._suspended += 1
         try:
@@ -156,7 +152,8 @@ class FailureTracker:
             context.tasks.start(lambda: self._raise(unhandled), "a task of Motoko")
 
     async def _raise(self, records: list[RunRecord]) -> None:
-        records = await self._query(lambda session: self._without_recorded(session, records))
+        database = self._context.store.database
+        records = await query_in_thread(database, lambda s: self._without_recorded(s, records))
         if records:
             raise self._error(records)
 
@@ -184,7 +181,7 @@ class FailureTracker:
             and handler.selects(context.store, record)
         ]
         if chosen:
-            runs = pairs(context.store, chosen)
+            runs = run_job_pairs(context.store, chosen)
             offered = {**context.params, **handler.kwargs, "workflow": context.host, "runs": runs}
             if handler.get_params is not None:
                 offered["params"] = handler.get_params()
@@ -199,7 +196,7 @@ class FailureTracker:
         if self._context.tasks.failure is None:
             for owner in tuple(self._raised):
                 self.on_owner_completed(owner)
-        records = await self._query(self._unhandled)
+        records = await query_in_thread(self._context.store.database, self._unhandled)
         if records:
             error = self._error(records)
             await self.report(error)
@@ -217,16 +214,12 @@ class FailureTracker:
         handled = session.tables.handled_failures(self._context.run_name)
         return [r for r in records if (r.key.study, r.key.id, r.attempt) not in handled]
 
-    async def _query(self, query: Callable[[Session], list[RunRecord]]) -> list[RunRecord]:
-        database = self._context.store.database
-        return await run_in_thread(lambda: query_database(database, query))
-
     def _error(self, records: list[RunRecord]) -> WorkflowFailed:
         runs = [Run(self._context.store, record.key) for record in records]
         return WorkflowFailed(describe_failures(records, runs), runs, hint=RETRY_HINT)
 
 
-def _failures(records: Iterable[RunRecord]) -> set[Failure]:
+def _failures(records: Iterable[RunRecord]) -> set[FailedAttempt]:
     return {(record.key, record.attempt) for record in records if record.lifecycle.is_failure}
 
 

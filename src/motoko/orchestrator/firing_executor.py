@@ -14,13 +14,13 @@ from motoko.core.firing import ConditionKind
 from motoko.core.records import RunKey
 from motoko.core.replay import NO_ENTRIES, Journal
 from motoko.errors import ConflictError
-from motoko.handles.run import pairs
+from motoko.handles.run import run_job_pairs
 from motoko.orchestrator.actions import call, is_event, is_normal_exit, location
 from motoko.orchestrator.conditions import Truth, evaluate_function, evaluate_run_filter
 from motoko.orchestrator.scopes import ActionScope, RerunAction
 from motoko.runtime import fault_points
 from motoko.storage.contention import FiringPriority
-from motoko.storage.query import existing_records
+from motoko.storage.query import read_records
 from motoko.storage.run_requests import RequestOrigin
 from motoko.storage.scope import use_scope
 from motoko.storage.threads import run_in_thread
@@ -131,16 +131,19 @@ class FiringExecutor:
                         break
                     scope = self._scope(state)
         except BaseException:
-            context.engine.on_finished(firing, scope, context.clock.monotonic(), scope.since)
+            context.engine.on_finished(
+                firing, scope, context.clock.monotonic(), scope.snapshot_number
+            )
             raise
         finally:
             del self._states[state.id]
             scope.end()
             state.origin.end()
         if state.runs or firing.study is not None:
-            self._failures.on_done_firing(state.records)
-            self._failures.on_owner_completed(state.owner)
-            context.engine.on_finished(firing, scope, context.clock.monotonic(), scope.since)
+            self._failures.on_owner_completed(state.owner, state.records)
+            context.engine.on_finished(
+                firing, scope, context.clock.monotonic(), scope.snapshot_number
+            )
         else:
             context.engine.on_dropped(firing)
         if scope.finish_requested:
@@ -232,7 +235,7 @@ class FiringExecutor:
         context, action = self._context, state.action
         offered: dict[str, Any] = {**context.params, "workflow": context.host}
         if state.runs:
-            offered["runs"] = pairs(context.store, state.records)
+            offered["runs"] = run_job_pairs(context.store, state.records)
         if action.get_params is not None:
             offered["params"] = action.get_params()
         else:
@@ -254,7 +257,7 @@ class FiringExecutor:
         else:
             matching = await self._still_matching(action, scope, firing.runs)
             kept = tuple(key for key in firing.runs if key in matching)
-            records = await run_in_thread(lambda: _rely_on(scope, _records(scope, kept)))
+            records = await run_in_thread(lambda: _rely_on(scope, read_records(scope, kept)))
         state.records = records
         state.runs = tuple(record.key for record in records)
         return bool(records)
@@ -265,7 +268,7 @@ class FiringExecutor:
         context = self._context
         if action.kind is ConditionKind.RUN_FILTER:
             return await evaluate_run_filter(
-                action.condition, context.store, lambda: _records(scope, keys)
+                action.condition, context.store, lambda: read_records(scope, keys)
             )
         if action.kind is ConditionKind.NO_ARGUMENTS:
             return frozenset(keys)
@@ -318,12 +321,7 @@ def _load_journal(scope: ActionScope, state: _FiringState) -> None:
         entries = session.tables.journal(state.id)
     name = f"the action of event {state.action.id!r}, {state.action.where},"
     scope.journal = Journal(name, entries.calls, entries.written)
-    state.records = _records(scope, state.runs)
-
-
-def _records(scope: ActionScope, keys: tuple[RunKey, ...]) -> list[RunRecord]:
-    with scope.read() as session:
-        return existing_records(session, keys)
+    state.records = read_records(scope, state.runs)
 
 
 def _rely_on_matching(
@@ -331,7 +329,7 @@ def _rely_on_matching(
 ) -> list[RunRecord]:
     assert action.constraints is not None
     constraints = action.constraints
-    records = [r for r in _records(scope, keys) if constraints[r.study].matches(r)]
+    records = [r for r in read_records(scope, keys) if constraints[r.study].matches(r)]
     return _rely_on(scope, records)
 
 

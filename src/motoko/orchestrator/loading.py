@@ -31,25 +31,24 @@ SITE: Final = ("site-packages", "dist-packages")
 class _FreshLoader(SourceFileLoader):
     """Compiles a module from its source each time.
 
-    Python's cache takes a source that was edited within the same second for the same.
+    Python's cache does not notice an edit within the same second.
     """
 
     def path_stats(self, path: str) -> NoReturn:
-        """Say that nothing is known by which a cached file could be judged."""
+        """Raise OSError, which disables the cache."""
         raise OSError(f"{path} is compiled from its source")
 
 
 def load_module(config: WorkflowSettings) -> Any:
     """Import the module that holds the orchestrator function; OrchestratorLoadError if it fails.
 
-    It is in ``sys.modules`` under its name, like any other module. Its directory goes last on
-    ``sys.path``: it can import what lies beside it, and nothing there stands for a module of
-    Python or of a package.
+    The module is added to ``sys.modules``. Its directory becomes the last of ``sys.path``: the
+    module can import its neighbours, and these hide no module of Python or of a package.
     """
     name = config.orchestrator_module
     path = config.directory / f"{name}.py"
     if not path.is_file():
-        raise _misnamed(
+        raise _load_error(
             config,
             f"the orchestrator's module {path} does not exist",
             hint="`orchestrator: module.function` names a .py file beside motoko.yaml.",
@@ -60,12 +59,14 @@ def load_module(config: WorkflowSettings) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    former = sys.modules.get(name)
+    previous = sys.modules.get(name)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        _put_back(name, former)
+        sys.modules.pop(name, None)
+        if previous is not None:
+            sys.modules[name] = previous
         raise OrchestratorLoadError(
             f"the orchestrator cannot be imported: {type(error).__name__}: {error}",
             file=str(path),
@@ -75,16 +76,16 @@ def load_module(config: WorkflowSettings) -> Any:
 
 
 def _check_name(config: WorkflowSettings, name: str) -> None:
-    """Refuse a name under which Python or Motoko would look for another module."""
+    """Refuse a name that belongs to a module of Python or Motoko, or to an installed package."""
     if name in ("motoko", "__main__"):
-        owner = "a module of Motoko's own"
+        owner = "a module of Motoko"
     elif name in sys.stdlib_module_names:
-        owner = "a module of Python's library"
+        owner = "a module of the standard library"
     elif (origin := _installed(name)) is not None:
         owner = f"an installed package ({origin})"
     else:
         return
-    raise _misnamed(
+    raise _load_error(
         config,
         f"the orchestrator's module {name}.py has the name of {owner}",
         hint="Rename the file, and the module in `orchestrator:`.",
@@ -92,7 +93,7 @@ def _check_name(config: WorkflowSettings, name: str) -> None:
 
 
 def _installed(name: str) -> str | None:
-    """Return where the installed module of that name is, None if there is none."""
+    """Return the origin of the installed module of that name, None if none exists."""
     spec = PathFinder.find_spec(name, [path for path in sys.path if path.endswith(SITE)])
     return None if spec is None else spec.origin or name
 
@@ -104,13 +105,6 @@ def _add_to_path(directory: str) -> None:
     sys.path_importer_cache[directory] = FileFinder(directory, *loaders)
 
 
-def _put_back(name: str, former: Any) -> None:
-    if former is None:
-        sys.modules.pop(name, None)
-    else:
-        sys.modules[name] = former
-
-
 def load_function(module: Any, config: WorkflowSettings) -> Callable[..., Awaitable[Any]]:
     """Return the async function that ``orchestrator:`` names; OrchestratorLoadError if none."""
     name = config.orchestrator_function
@@ -118,14 +112,14 @@ def load_function(module: Any, config: WorkflowSettings) -> Callable[..., Awaita
     if function is None:
         functions = [n for n, f in vars(module).items() if inspect.iscoroutinefunction(f)]
         near = nearest(name, functions)
-        raise _misnamed(
+        raise _load_error(
             config,
             f"{module.__file__} has no function {name!r}, which `orchestrator:` names",
             hint=f"Did you mean {near!r}?" if near else f"Define `async def {name}(workflow)`.",
         )
     if not is_async(function):
         problem, hint = why_not_async(function)
-        raise _misnamed(
+        raise _load_error(
             config,
             f"the orchestrator's function {location(function)} is {problem}",
             hint=f"{hint} `async def {name}(workflow, **params)`.",
@@ -135,7 +129,7 @@ def load_function(module: Any, config: WorkflowSettings) -> Callable[..., Awaita
 
 
 def why_not_async(function: Any) -> tuple[str, str]:
-    """Return what a function is that is no async function, and how the hint begins."""
+    """Return why a function is not async, and the start of a hint."""
     if inspect.isasyncgenfunction(function):
         return "an async generator: it has a `yield`", "Remove the `yield`: write"
     if inspect.isgeneratorfunction(function):
@@ -145,13 +139,13 @@ def why_not_async(function: Any) -> tuple[str, str]:
     return "not async", "Write"
 
 
-def _misnamed(config: WorkflowSettings, message: str, *, hint: str) -> OrchestratorLoadError:
+def _load_error(config: WorkflowSettings, message: str, *, hint: str) -> OrchestratorLoadError:
     line = config.orchestrator_line
     return OrchestratorLoadError(message, file=str(config.path), line=line, hint=hint)
 
 
 def locate_line(error: BaseException, path: Path) -> int | None:
-    """Return the last line of ``path`` that an error came through."""
+    """Return the last line of ``path`` in an error's traceback."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno
     line = None

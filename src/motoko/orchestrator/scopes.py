@@ -1,5 +1,7 @@
-"""The scopes of an orchestrator: ``main``, whose writes are committed by the next turn of the loop,
-and actions, each stretch of which is one commit with the record of its firing.
+"""The scopes of ``main`` and of actions.
+
+Writes of ``main`` are committed by the next turn of the loop. Each segment of an action is one
+commit, which includes the record of its firing.
 """
 
 from __future__ import annotations
@@ -39,10 +41,10 @@ if TYPE_CHECKING:
 
 
 class RerunAction(asyncio.CancelledError):
-    """Unwinds an ``@event`` action that met a conflict, like a cancellation: it is called again."""
+    """Unwinds an ``@event`` action after a conflict, like a cancellation, before its rerun."""
 
 
-# The scope, the task that is in it, and the task's lane; a task that it starts inherits this.
+# The current scope, task and lane; a task inherits those of the task that starts it.
 _position: ContextVar[tuple[ActionScope, asyncio.Task[Any] | None, Lane] | None] = ContextVar(
     "motoko_lane", default=None
 )
@@ -51,9 +53,9 @@ _idempotent: ContextVar[bool] = ContextVar("motoko_idempotent", default=False)
 
 @contextlib.contextmanager
 def idempotent() -> Iterator[None]:
-    """Keep what the block creates, assigns and awaits out of an action's journal.
+    """Keep the block's creations, assignments and awaits out of an action's journal.
 
-    For what looks itself whether it is done: a rerun does as much of it as is left.
+    A rerun executes the block again, so the block must skip finished work itself.
     """
     token = _idempotent.set(True)
     try:
@@ -63,10 +65,10 @@ def idempotent() -> Iterator[None]:
 
 
 class ActionScope(SegmentScope):
-    """The scope of one execution of an action.
+    """The scope of one call of an action.
 
-    ``journal`` knows what is committed of it: in those segments nothing is written again.
-    ``advanced``: the last commit put calls on record.
+    ``journal`` holds its committed segments, which are not written again. ``advanced``: the last
+    commit recorded calls. ``problem``: the error after which the call must not commit.
     """
 
     def __init__(
@@ -90,34 +92,34 @@ class ActionScope(SegmentScope):
         self.unwind: Callable[[], object] = lambda: None
         self.journal = Journal(cause)
         self.advanced = False
-        self._over = False
+        self._ended = False
         self._entries = NO_ENTRIES
         self._journal_lock = threading.Lock()
 
     @property
     def to_rerun(self) -> bool:
-        """Whether its problem is a conflict, after which an ``@event`` action is called again."""
+        """Whether the action must be called again after a conflict."""
         return self._repeatable and isinstance(self.problem, ConflictError | RerunAction)
 
     def request_finish(self) -> None:
-        """Have the workflow end with this stretch's commit."""
+        """End the workflow with this segment's commit."""
         self.finish_requested = True
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
-        """Lend the session, with all requests so far resolved."""
-        if self._over:
+        """Return the session, with all requests so far resolved."""
+        if self._ended:
             with contextlib.closing(Session(self.database)) as session:
                 yield session
             return
-        self._check_going()
+        self._check_active()
         with super().read() as session:
             yield session
 
     # -- replaying -------------------------------------------------------------------------
 
     def start_lane(self) -> None:
-        """Take the current task for the action itself."""
+        """Mark the current task as that of the action itself."""
         _position.set((self, _current_task(), self.journal.lane(ROOT)))
 
     def _lane(self) -> Lane:
@@ -139,9 +141,9 @@ class ActionScope(SegmentScope):
             raise
 
     def write(self, *changes: Change) -> None:
-        """Add changes to the stretch's commit; discard those that are committed already."""
-        with self._lock:  # no commit comes between noting them and adding them
-            self._check_going()
+        """Add changes to the segment's commit; discard those that are committed already."""
+        with self._lock:  # so that no commit separates the journal from the session
+            self._check_active()
             if not _idempotent.get():
                 with self._journal_lock:
                     lane = self._lane()
@@ -150,9 +152,9 @@ class ActionScope(SegmentScope):
                 super().write(*changes)
 
     def enqueue(self, request: RunRequest) -> None:
-        """Note a request; it is resolved at the first read or with the commit."""
+        """Enqueue a request until the first read or the commit."""
         with self._lock:
-            self._check_going()
+            self._check_active()
             if not _idempotent.get():
                 call = self._call(CREATE, request.study)
                 if call.runs is not None:
@@ -163,18 +165,16 @@ class ActionScope(SegmentScope):
             super().enqueue(request)
 
     def begin_await(self, study: str) -> AwaitRecord:
-        """Note that an await begins, and what is on record of it."""
-        self._check_going()
+        """Record the start of an await, and return its recorded result."""
+        self._check_active()
         if in_joined_transaction():
             raise await_in_transaction_error(study)
-        return (
-            AwaitRecord()
-            if _idempotent.get()
-            else ActionAwaitRecord(self, self._call(AWAIT, study))
-        )
+        if _idempotent.get():
+            return AwaitRecord()
+        return ActionAwaitRecord(self, self._call(AWAIT, study))
 
-    async def pass_over(self) -> None:
-        """Let others have their turn, and give the snapshot back if nothing was written."""
+    async def skip_await(self) -> None:
+        """Let other tasks run, and release the snapshot if nothing was written."""
         with self._lock:
             if self._session is not None and not (self._session.pending or self._requests):
                 self._session.close()
@@ -184,12 +184,12 @@ class ActionScope(SegmentScope):
         await anyio.lowlevel.checkpoint()
 
     def record_result(self, call: Call, runs: Iterable[RunKey], *, failed: bool) -> None:
-        """Note what an await returned."""
+        """Record the result of an await."""
         with self._journal_lock:
             self.journal.record_result(call, runs, failed=failed)
 
     def entries(self) -> Entries:
-        """Return what this commit adds to the firing's journal; in the committer thread."""
+        """Return this commit's journal entries; call it in the committer thread."""
         with self._journal_lock:
             self._entries = self.journal.new_entries()
         return self._entries
@@ -197,14 +197,14 @@ class ActionScope(SegmentScope):
     # -- committing ------------------------------------------------------------------------
 
     async def flush(self) -> None:
-        """Commit the stretch; a conflict has an ``@event`` action run again from its start."""
-        self._check_going()
+        """Commit the segment; after a conflict, rerun an ``@event`` action from its start."""
+        self._check_active()
         try:
             await self.finish(last=False)
         except ConflictError:
             if not self._repeatable:
                 raise
-            # Other awaits of this action wait for runs that will never be: all of it unwinds.
+            # The action's other tasks may await runs that will never exist.
             self.unwind()
             raise RerunAction from None
         self._on_commit()
@@ -213,52 +213,52 @@ class ActionScope(SegmentScope):
         try:
             super()._resolve()
         except Exception as error:
-            self.problem = error  # requests are lost that the journal knows
+            self.problem = error  # the journal holds requests that are lost
             raise
 
     async def finish(self, *, last: bool) -> None:
-        """Commit the stretch off the loop. ``last``: it is the final one."""
-        self._check_going()
+        """Commit the segment off the loop; ``last``: the firing is done."""
+        self._check_active()
         if last:
             self.journal.check_complete()
         await super().finish(last=last)
 
-    def _check_going(self) -> None:
-        # What is left of a call that met a conflict must neither write nor be taken for done.
+    def _check_active(self) -> None:
+        # After a conflict, the call's remaining tasks must not write.
         if self.problem is not None:
             raise RerunAction if self.to_rerun else self.problem
-        if self._over:
-            raise self._has_ended()
+        if self._ended:
+            raise self._ended_error()
 
-    def _has_ended(self) -> StateError:
+    def _ended_error(self) -> StateError:
         return StateError(
             f"{self.cause} has ended, so nothing more can be written, created or awaited in it",
             hint="Await every task that an action starts before it returns.",
         )
 
     def end(self) -> None:
-        """Drop what is not committed; what is left of the action's tasks commits nothing more.
+        """Drop uncommitted changes, and refuse further ones from the action's remaining tasks.
 
-        Their journal would put assignments on record that were dropped.
+        Their journal would record assignments that were dropped.
         """
         with self._lock:
-            self._over = True
+            self._ended = True
             self.close()
 
     def commit(self, *, last: bool) -> None:
-        """Commit the stretch; call it in the committer thread."""
+        """Commit the segment; call it in the committer thread."""
         fault_points.point("orchestrator.before_commit")
         with self._lock:
-            if self.problem is not None:  # what the journal notes as assigned is lost
+            if self.problem is not None:  # the journal holds assignments that are lost
                 raise self.problem
-            if self._over:
-                raise self._has_ended()
+            if self._ended:
+                raise self._ended_error()
             try:
                 super().commit(last=last)
             except BaseException as error:
                 self.problem = error
                 raise
-            self._over = self._over or last
+            self._ended = self._ended or last
         with self._journal_lock:
             self.advanced = bool(self._entries.calls)
             self.journal.mark_committed(self._entries)
@@ -267,21 +267,21 @@ class ActionScope(SegmentScope):
 
 
 class ActionAwaitRecord(AwaitRecord):
-    """One await of an action: on record, or to be recorded with what it returns."""
+    """One await of an action, recorded in its journal."""
 
     def __init__(self, scope: ActionScope, call: Call) -> None:
         self._scope = scope
         self._call = call
 
     async def recorded_call(self) -> Call | None:
-        """Return what is on record of it, None where it has to be waited for."""
+        """Return the recorded result, None if the action must wait."""
         if self._call.runs is None:
             return None
-        await self._scope.pass_over()
+        await self._scope.skip_await()
         return self._call
 
     def record_result(self, runs: Iterable[RunKey], *, failed: bool = False) -> None:
-        """Note which runs it returned, or raised RunFailed for."""
+        """Record the runs that the await returned, or for which it raised RunFailed."""
         self._scope.record_result(self._call, runs, failed=failed)
 
 
@@ -293,17 +293,13 @@ def _current_task() -> asyncio.Task[Any] | None:
 
 
 class MainScope(SegmentScope):
-    """The scope of ``main``: what it writes is committed by the next turn of the loop.
+    """The scope of ``main``: the next turn of the loop commits its writes.
 
-    ``interrupt`` raises an error in ``main``; it returns False where it cannot.
+    ``interrupt`` raises an error in ``main``; it returns False if it cannot.
     """
 
     def __init__(
-        self,
-        database: Database,
-        *,
-        guard: LeaseGuard | None,
-        on_commit: Callable[[], None],
+        self, database: Database, *, guard: LeaseGuard | None, on_commit: Callable[[], None]
     ) -> None:
         super().__init__(
             database, cause="main", event_name="main", guard=guard, origin=RequestOrigin("main")
@@ -314,14 +310,14 @@ class MainScope(SegmentScope):
         self._loop = asyncio.get_running_loop()
         self._on_commit = on_commit
         self._scheduled = False
-        self._under_way = 0
+        self._pending_commits = 0
         self._failures: deque[Exception] = deque()
         self.interrupt: Callable[[BaseException], bool] = lambda _: False
 
     @property
     def is_committed(self) -> bool:
-        """Whether all that was written is committed; in the event loop."""
-        return not self._scheduled and not self._under_way
+        """Whether all writes are committed; read it in the event loop."""
+        return not self._scheduled and not self._pending_commits
 
     def write(self, *changes: Change) -> None:
         """Add changes to the next commit."""
@@ -329,50 +325,50 @@ class MainScope(SegmentScope):
         self._schedule()
 
     def enqueue(self, request: RunRequest) -> None:
-        """Note a request; it is committed by the next turn of the loop."""
+        """Add a request to the next commit."""
         super().enqueue(request)
         self._schedule()
 
     def begin_await(self, study: str) -> AwaitRecord:
-        """Do nothing: creation is idempotent, so ``main`` needs no journal."""
+        """Record nothing: creation is idempotent, so ``main`` needs no journal."""
         del study
         return AwaitRecord()
+
+    def request_finish(self) -> None:
+        """End the workflow with the next commit."""
+        self.finish_requested = True
+        self._schedule()
 
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon_threadsafe(self._flush)
+            self._loop.call_soon_threadsafe(self._submit)
 
-    def request_finish(self) -> None:
-        """Have the workflow end with the next commit."""
-        self.finish_requested = True
-        self._schedule()
-
-    def _flush(self) -> None:
+    def _submit(self) -> None:
         self._scheduled = False
-        self._under_way += 1
-        self.database.submit(self._commit_noted)
+        self._pending_commits += 1
+        self.database.submit(self._commit_scheduled)
 
-    def _commit_noted(self) -> None:
+    def _commit_scheduled(self) -> None:
         try:
             self.commit(last=False)
         except Exception as error:  # noqa: BLE001 - raised in main
             self._failures.append(error)
         finally:
-            self._loop.call_soon_threadsafe(self._flushed)
+            self._loop.call_soon_threadsafe(self._on_committed)
 
-    def _flushed(self) -> None:
-        self._under_way -= 1
+    def _on_committed(self) -> None:
+        self._pending_commits -= 1
         if not self._failures:
             self._on_commit()
         elif self.interrupt(self._failures[0]):
-            self._failures.clear()  # else the next ``settle`` raises it
+            self._failures.clear()  # otherwise the next ``flush`` raises it
 
     async def flush(self) -> None:
-        """Wait for all that was written; a failed commit is raised here, or in ``main`` before."""
+        """Commit all writes; raise the error of a failed commit that ``main`` did not get."""
         try:
             await run_in_committer(self.database, lambda: self.commit(last=False))
-        finally:  # what was submitted before has been committed, or has failed
+        finally:  # all earlier commits are finished as well
             if self._failures:
                 failure = self._failures[0]
                 self._failures.clear()
@@ -380,11 +376,11 @@ class MainScope(SegmentScope):
         self._on_commit()
 
     async def prepare_nested(self) -> None:
-        """Commit what was written so far."""
+        """Commit all writes."""
         await self.flush()
 
     def begin_nested(self, *, prepared: bool = False) -> SegmentScope:
-        """Return a scope for a transaction, after all that was written so far is committed."""
+        """Return a scope for a transaction, after a commit of all writes."""
         if not prepared:
             self.database.submit(lambda: self.commit(last=False)).result()
         return SegmentScope(
@@ -392,11 +388,11 @@ class MainScope(SegmentScope):
         )
 
     def on_nested_end(self) -> None:
-        """Have the events look at what a transaction has committed."""
+        """Report the transaction's commit."""
         self._on_commit()
 
     def commit(self, *, last: bool) -> None:
-        """Commit what was written; call it in the committer thread."""
+        """Commit all writes; call it in the committer thread."""
         fault_points.point("main.before_commit")
         super().commit(last=last)
         fault_points.point("main.after_commit")

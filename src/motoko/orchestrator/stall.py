@@ -16,7 +16,7 @@ from motoko.orchestrator.actions import location
 from motoko.orchestrator.asyncio_tasks import waits_for_tasks
 from motoko.orchestrator.task_supervisor import SUPERVISED
 from motoko.storage.leases import StallReport
-from motoko.storage.query import count_active_runs, query_database
+from motoko.storage.query import count_active_runs, query_in_thread
 from motoko.storage.scope import SegmentScope, scope_of_context
 from motoko.storage.threads import run_in_thread
 
@@ -190,9 +190,7 @@ class StallDetector:
 
     async def _has_active_runs(self) -> bool:
         database, run_name = self._context.store.database, self._context.run_name
-        return await run_in_thread(
-            lambda: bool(query_database(database, lambda s: count_active_runs(s, run_name)))
-        )
+        return bool(await query_in_thread(database, lambda s: count_active_runs(s, run_name)))
 
     async def _is_confirmed(self) -> bool:
         """Evaluate everything for the newest commit; return whether nothing can follow it."""

@@ -9,8 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import NON_TERMINAL
-from motoko.storage.query import query_database
-from motoko.storage.threads import run_in_thread
+from motoko.storage.query import query_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -67,9 +66,8 @@ class UnservedRunMonitor:
 
         Warn once of those that were unserved ``before`` as well.
         """
-        database = self._store.database
-        unserved = await run_in_thread(
-            lambda: query_database(database, lambda session: self._unserved(session, studies))
+        unserved = await query_in_thread(
+            self._store.database, lambda session: self._unserved(session, studies)
         )
         self._warned -= studies - unserved
         reported = sorted((unserved & before) - self._warned)

@@ -1,7 +1,7 @@
-"""Pipelines: steps in a list that read and write named values, and are skipped if they can be.
+"""Pipelines: lists of steps that read and write the named values of a state.
 
-A step is a model and the names in a state that it reads and writes. A workflow runs its steps in
-order; one whose input is the same as in its last run is skipped.
+A step consists of a model and the names of its inputs and outputs in the state. A workflow runs
+its steps in order and skips those whose input has not changed since their last run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The base of models: pydantic, with a dotted path and a round trip through JSON."""
+"""The base of models: pydantic with a dotted path and a round trip through JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from motoko.pipeline.values import values_equal
 
 
 class BaseModel(pydantic.BaseModel):
-    """A pydantic model without unknown fields, which can be written as JSON.
+    """A pydantic model that forbids unknown fields and can be written as JSON.
 
     A model for a :class:`~motoko.pipeline.Step` has a method ``run()`` that returns a dictionary.
-    Models are equal if they are of one class and their fields have the same values, arrays and
-    data frames included.
+    Models are equal if they have the same class and the same field values, including arrays and
+    data frames.
     """
 
     model_config = pydantic.ConfigDict(
@@ -32,12 +32,12 @@ class BaseModel(pydantic.BaseModel):
 
     __hash__ = None  # type: ignore[assignment]  # fields may be assigned
 
-    def compared_by(self) -> Any:
-        """Return what two models of this class are compared by: all they hold."""
+    def comparison_key(self) -> Any:
+        """Return the data by which two models of this class are compared."""
         return [self.__dict__, self.__pydantic_private__]
 
-    def written_as(self) -> dict[str, Any]:
-        """Return what is written as JSON: the values of the fields, by alias."""
+    def json_fields(self) -> dict[str, Any]:
+        """Return the values that are written as JSON: the fields, by alias."""
         return {
             field.alias or name: getattr(self, name)
             for name, field in type(self).model_fields.items()
@@ -52,21 +52,21 @@ class BaseModel(pydantic.BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return ``{"model": dotted path of the class, "contents": fields as plain JSON}``.
 
-        NotEncodableError (a ValueError) if a value in it has no counterpart in JSON.
+        NotEncodableError (a ValueError) if JSON cannot represent a value.
         """
-        made: dict[str, Any] = encode(self, type(self).__name__)
-        return made
+        encoded: dict[str, Any] = encode(self, type(self).__name__)
+        return encoded
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Return the model that :meth:`to_dict` wrote; its module must be imported.
 
-        NotAModelError (a TypeError) if it is of another class than this or one derived from it.
+        NotAModelError (a TypeError) if its class is neither this one nor a subclass.
         """
-        made = decode(data)
-        if not isinstance(made, cls):
-            raise NotAModelError(f"this is a {type(made).__name__}, not a {cls.__name__}")
-        return made
+        decoded = decode(data)
+        if not isinstance(decoded, cls):
+            raise NotAModelError(f"this is a {type(decoded).__name__}, not a {cls.__name__}")
+        return decoded
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return :meth:`to_dict` as text."""

@@ -1,77 +1,91 @@
-"""What a workflow's steps depend on, and what they would do with a state; nothing is run."""
+"""The dependencies of a workflow's steps, and dry runs: which steps would run on a state."""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from motoko.errors import UnknownStateNameError, suggestion
 from motoko.graph import Graph, Node, Verdict, fresh_because, stale_because, undecided_because
-from motoko.pipeline.node_adapters import ask, parts_of
+from motoko.pipeline.state import check_state
+from motoko.pipeline.step import check_node, parts_of
 from motoko.pipeline.values import values_equal
-from motoko.pipeline.workflow import check_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from motoko.pipeline.extracts import CachedSteps
     from motoko.pipeline.state import Interface
     from motoko.pipeline.step import Step
-    from motoko.pipeline.workflow import Workflow
 
 
-def node_names(steps: Sequence[Step]) -> list[str]:
-    """Return a name for each step: its index and the class of its model."""
-    return [f"{index}. {step.model.rpartition('.')[2]}" for index, step in enumerate(steps)]
+def step_graph(
+    steps: Sequence[Step],
+    required: Sequence[tuple[int, ...]],
+    check: Callable[[int], Verdict],
+    actions: Sequence[Callable[[int], Any]],
+) -> Graph:
+    """Return the steps as nodes; ``check`` and the actions receive the index of the step."""
+    names = [f"{index}. {step.model.rpartition('.')[2]}" for index, step in enumerate(steps)]
+    return Graph(
+        Node(
+            names[index],
+            tuple(names[one] for one in required[index]),
+            functools.partial(check, index),
+            functools.partial(actions[index], index),
+            f"step {index} ({step.model})",
+        )
+        for index, step in enumerate(steps)
+    )
 
 
 def requirements(steps: Sequence[Step]) -> list[tuple[int, ...]]:
-    """Return for each step the steps that wrote last, of those before it, what it reads."""
+    """Return for each step the earlier steps that wrote its inputs last."""
     writers: dict[str, int] = {}
-    found = []
+    required = []
     for index, step in enumerate(steps):
         read = (writers[name] for name in step.inputs if name in writers)
-        found.append(tuple(dict.fromkeys(read)))
+        required.append(tuple(dict.fromkeys(read)))
         writers.update(dict.fromkeys(step.outputs.values(), index))
-    return found
+    return required
 
 
-def requirements_side_by_side(steps: Sequence[Step]) -> list[tuple[int, ...]]:
-    """Return what each step requires if independent steps are at work at the same time.
-
-    Besides :func:`requirements` these are all that read or wrote before what it writes: a mutable
-    state holds one value of a name at a time.
-    """
+def concurrent_requirements(steps: Sequence[Step]) -> list[tuple[int, ...]]:
+    """Return for each step also the earlier steps that read or write its outputs."""
     users: dict[str, list[int]] = {}
-    found = []
-    for index, (step, required) in enumerate(zip(steps, requirements(steps), strict=True)):
+    required = []
+    for index, (step, inputs) in enumerate(zip(steps, requirements(steps), strict=True)):
         before = (one for name in step.outputs.values() for one in users.get(name, ()))
-        found.append(tuple(dict.fromkeys([*required, *before])))
+        required.append(tuple(dict.fromkeys([*inputs, *before])))
         for name in step.inputs:
             users.setdefault(name, []).append(index)
         users.update({name: [index] for name in step.outputs.values()})
-    return found
+    return required
 
 
 def check_names(steps: Sequence[Step], state: Interface) -> None:
-    """Raise UnknownStateNameError for a name that neither ``state`` nor a step before provides."""
+    """Raise UnknownStateNameError for an input that neither ``state`` nor earlier steps have."""
     provided: dict[str, None] = {}
     for index, step in enumerate(steps):
         for name in step.inputs:
             if name not in provided and name not in state:
-                raise _unknown(steps, index, name, [*state.names(), *provided])
+                raise _unknown_name(steps, index, name, [*state.names(), *provided])
         provided.update(dict.fromkeys(step.outputs.values()))
 
 
-def _unknown(
+def _unknown_name(
     steps: Sequence[Step], index: int, name: str, known: Sequence[str]
 ) -> UnknownStateNameError:
     later = [n for n, step in enumerate(steps) if n >= index and name in step.outputs.values()]
-    what = f"step {index} ({steps[index].model}) reads {name!r}, which neither the state "
-    hint = f"Step {later[0]} writes it, too late." if later else suggestion(name, known)
-    return UnknownStateNameError(f"{what}nor a step before has", hint=hint)
+    return UnknownStateNameError(
+        f"step {index} ({steps[index].model}) reads {name!r}, which neither the state nor an "
+        "earlier step has",
+        hint=f"Step {later[0]} writes it, too late." if later else suggestion(name, known),
+    )
 
 
 class PredictedState:
-    """A state as it would be after steps that are skipped."""
+    """The state after steps that would be skipped."""
 
     def __init__(self, state: Interface) -> None:
         self._state = state
@@ -83,44 +97,45 @@ class PredictedState:
         return self._posted[name] if name in self._posted else self._state.extract(name)
 
     def left_by(self, name: str) -> str | None:
-        """Return which run of a step would have left it."""
+        """Return the run of a step that would have left the value."""
         return self._left_by.get(name) or self._state.left_by(name)
 
     def post_lacking(self, values: Mapping[str, Any], run: str) -> None:
-        """Note what a skipped step would post."""
+        """Add the values that a skipped step would post."""
         lacking = [name for name in values if name not in self._posted and name not in self._state]
         self._posted.update({name: values[name] for name in lacking})
         self._left_by.update(dict.fromkeys(lacking, run))
 
 
-def verdict(
-    workflow: Workflow,
+def step_verdict(
+    workflow: CachedSteps,
     index: int,
     model_input: Mapping[str, Any],
     state: Interface | PredictedState,
 ) -> Verdict:
-    """Return whether a step with this input would be skipped: fresh."""
-    step = workflow.steps[index]
-    node = step.node()
-    return kept(workflow, index, model_input, state) if node is None else ask(node, model_input)
+    """Return whether a step with this input is fresh, and would be skipped."""
+    node = workflow.steps[index].node()
+    if node is None:
+        return cache_verdict(workflow, index, model_input, state)
+    return check_node(node, model_input)
 
 
-def kept(
-    workflow: Workflow,
+def cache_verdict(
+    workflow: CachedSteps,
     index: int,
     model_input: Mapping[str, Any],
     state: Interface | PredictedState,
 ) -> Verdict:
-    """Return whether there is an output that the step's model made of this input.
+    """Return whether the kept output of a step was made from this input and is valid.
 
-    And whether ``state`` does not have what another run of a step left in its place: that would
-    be read instead. What somebody else posted is meant to be read.
+    It is not valid if another run of a step has left a different value in ``state``. Values that
+    the user posted are valid.
     """
     step = workflow.steps[index]
     if not workflow.use_extracts:
-        return stale_because("what is kept of former runs is not used")
+        return stale_because("the kept inputs and outputs are not used")
     if index not in workflow.model_inputs or index not in workflow.model_outputs:
-        return stale_because("there is no output of a run before")
+        return stale_because("no output of a former run is kept")
     model = workflow.models.get(index, step.model)
     if model != step.model:
         return stale_because(f"its output was made by {model}")
@@ -138,8 +153,10 @@ def kept(
     return fresh_because("its input is the same as before")
 
 
-def output_of(workflow: Workflow, index: int, model_input: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the output of a step that is fresh, as a copy of its own."""
+def fresh_output(
+    workflow: CachedSteps, index: int, model_input: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a copy of the output of a fresh step."""
     step = workflow.steps[index]
     node = step.node()
     if node is None:
@@ -147,48 +164,35 @@ def output_of(workflow: Workflow, index: int, model_input: Mapping[str, Any]) ->
     return parts_of(node, model_input, [*step.outputs])
 
 
-def graph(workflow: Workflow, state: Interface) -> Graph:
-    """Return the steps as nodes that know what they would do with ``state``."""
+def dry_run_graph(workflow: CachedSteps, state: Interface) -> Graph:
+    """Return a graph of the steps with their verdicts for ``state``."""
     check_state(state)
     check_names(workflow.steps, state)
-    names = node_names(workflow.steps)
     required = requirements(workflow.steps)
     verdicts = _verdicts(workflow, state, required)
-    return Graph(
-        Node(
-            names[index],
-            tuple(names[one] for one in required[index]),
-            _answering(verdicts[index]),
-            _not_run,
-            f"step {index} ({step.model})",
-        )
-        for index, step in enumerate(workflow.steps)
-    )
+    actions = [_refuse_to_run] * len(verdicts)
+    return step_graph(workflow.steps, required, verdicts.__getitem__, actions)
 
 
 def _verdicts(
-    workflow: Workflow, state: Interface, required: Sequence[tuple[int, ...]]
+    workflow: CachedSteps, state: Interface, required: Sequence[tuple[int, ...]]
 ) -> list[Verdict]:
-    found: list[Verdict] = []
-    foreseen = PredictedState(state)
+    verdicts: list[Verdict] = []
+    predicted = PredictedState(state)
     for index, step in enumerate(workflow.steps):
-        unsure = [one for one in required[index] if not found[one].fresh]
-        if unsure:
-            found.append(undecided_because(*(f"step {one} comes first" for one in unsure)))
+        stale = [one for one in required[index] if not verdicts[one].fresh]
+        if stale:
+            verdicts.append(undecided_because(*(f"step {one} runs first" for one in stale)))
             continue
-        values = {name: foreseen.extract(name) for name in step.inputs}
+        values = {name: predicted.extract(name) for name in step.inputs}
         model_input = step.extract_model_input_from_state_input(values)
-        found.append(verdict(workflow, index, model_input, foreseen))
-        if found[index].fresh:
-            output = output_of(workflow, index, model_input)
+        verdicts.append(step_verdict(workflow, index, model_input, predicted))
+        if verdicts[index].fresh:
+            output = fresh_output(workflow, index, model_input)
             posted = step.extract_state_output_from_model_output(output)
-            foreseen.post_lacking(posted, workflow.runs.get(index, f"step {index}"))
-    return found
+            predicted.post_lacking(posted, workflow.runs.get(index, f"step {index}"))
+    return verdicts
 
 
-def _answering(answer: Verdict) -> Callable[[], Verdict]:
-    return lambda: answer
-
-
-def _not_run() -> None:
-    raise NotImplementedError("this graph says what would be done: run the workflow instead")
+def _refuse_to_run(_index: int) -> None:
+    raise NotImplementedError("this graph is for dry runs: run the workflow instead")

@@ -1,4 +1,4 @@
-"""Finding things by dotted path: ``package.module.Name``, ``python://package.module.NAME``."""
+"""Imports by dotted path: ``package.module.Name``, ``python://package.module.NAME``."""
 
 from __future__ import annotations
 
@@ -14,25 +14,22 @@ from motoko.errors import UnknownPathError, nearest
 SCHEME: Final = "python://"
 
 
-def path_of(thing: Any) -> str:
+def path_of(definition: Any) -> str:
     """Return the dotted path of a class or function."""
-    return f"{thing.__module__}.{thing.__qualname__}"
+    return f"{definition.__module__}.{definition.__qualname__}"
 
 
-def locate(path: str, what: str = "path") -> Any:
-    """Return what is at a dotted path; ``what`` names the path in errors.
-
-    UnknownPathError if there is nothing. What a module raises when it is imported goes on.
-    """
-    module, names = _split(path, what)
-    return _follow(module, names, path, what)
+def locate(path: str, label: str = "path") -> Any:
+    """Return the object at a dotted path, or raise UnknownPathError with ``label``."""
+    module, names = _import_module(path, label)
+    return _resolve(module, names, path, label)
 
 
-def loaded(path: object, what: str = "path") -> Any:
-    """Return what is at a dotted path in the modules that are imported already.
+def loaded(path: object, label: str = "path") -> Any:
+    """Return the object at a dotted path in the imported modules.
 
-    For what comes from a file, which may be anybody's: nothing is imported, and no code of the
-    modules runs. UnknownPathError if there is nothing.
+    For untrusted files: no module is imported, and no code of the modules runs. UnknownPathError
+    if the object does not exist.
     """
     names = path.split(".") if isinstance(path, str) else []
     for number in range(len(names) - 1, 0, -1):
@@ -42,16 +39,16 @@ def loaded(path: object, what: str = "path") -> Any:
         if found is not None:
             return found
     raise UnknownPathError(
-        f"{what} {path!r}: no module that is imported has it",
-        hint="Import its module before you read this, if you trust whoever wrote it.",
+        f"{label} {path!r}: no imported module has it",
+        hint="If you trust the file, import the module before you read it.",
     )
 
 
 def read(reference: str, *, reload_module: bool = True) -> Any:
-    """Return what a reference ``python://module.NAME`` leads to.
+    """Return the object of a reference ``python://module.NAME``.
 
-    With ``reload_module`` the module is executed again if it was imported before, so that its
-    objects are new ones. The main program cannot be: then it is a copy.
+    With ``reload_module``, a module that was imported before is executed again, to create new
+    objects. The main program cannot be executed again: its object is copied.
     """
     if not reference.startswith(SCHEME) or reference == SCHEME:
         raise UnknownPathError(
@@ -60,20 +57,20 @@ def read(reference: str, *, reload_module: bool = True) -> Any:
         )
     path = reference.removeprefix(SCHEME)
     before = {*sys.modules}
-    module, names = _split(path, "reference")
+    module, names = _import_module(path, "reference")
     again = reload_module and module.__name__ in before
     if again and module.__name__ != "__main__":
         module = importlib.reload(module)
-    found = _follow(module, names, path, "reference")
+    found = _resolve(module, names, path, "reference")
     return copy.deepcopy(found) if again and module.__name__ == "__main__" else found
 
 
-def _split(path: str, what: str) -> tuple[ModuleType, list[str]]:
-    """Import the longest part of ``path`` that is a module; return it and the names after it."""
+def _import_module(path: str, label: str) -> tuple[ModuleType, list[str]]:
+    """Import the longest prefix of ``path`` that is a module; return it and the other names."""
     names = path.split(".")
     if not all(names):
         raise UnknownPathError(
-            f"{what} {path!r}: this is no dotted path", hint="Write package.module.Name."
+            f"{label} {path!r}: this is no dotted path", hint="Write package.module.Name."
         )
     module: ModuleType | None = None
     for number in range(1, len(names) + 1):
@@ -84,39 +81,39 @@ def _split(path: str, what: str) -> tuple[ModuleType, list[str]]:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name and not name.startswith(f"{error.name}."):
-                raise  # the module is there, and what it imports is not
+                raise  # the module exists, but not a module that it imports
             break
     else:
         number += 1
     if module is None:
         raise UnknownPathError(
-            f"{what} {path!r}: there is no module {names[0]!r}", hint=_importable(names[0])
+            f"{label} {path!r}: the module {names[0]!r} does not exist", hint=_module_hint(names[0])
         )
     return module, names[number - 1 :]
 
 
-def _follow(module: ModuleType, names: list[str], path: str, what: str) -> Any:
+def _resolve(module: ModuleType, names: list[str], path: str, label: str) -> Any:
     found: Any = module
-    place = module.__name__
+    parent = module.__name__
     for name in names:
         if not hasattr(found, name):
             raise UnknownPathError(
-                f"{what} {path!r}: {place} has no {name!r}", hint=_near(name, found)
+                f"{label} {path!r}: {parent} has no {name!r}", hint=_name_hint(name, found)
             )
         found = getattr(found, name)
-        place = f"{place}.{name}"
+        parent = f"{parent}.{name}"
     return found
 
 
-def _near(name: str, place: Any) -> str | None:
-    known = [one for one in dir(place) if not one.startswith("__")]
-    known += [one.name for one in pkgutil.iter_modules(getattr(place, "__path__", ()))]
+def _name_hint(name: str, parent: Any) -> str | None:
+    known = [one for one in dir(parent) if not one.startswith("__")]
+    known += [one.name for one in pkgutil.iter_modules(getattr(parent, "__path__", ()))]
     near = nearest(name, known)
     return None if near is None else f"Did you mean {near!r}?"
 
 
-def _importable(name: str) -> str:
+def _module_hint(name: str) -> str:
     near = nearest(name, {one.partition(".")[0] for one in sys.modules})
     if near is not None:
         return f"Did you mean {near!r}?"
-    return "Install it, or put its directory on PYTHONPATH."
+    return "Install it, or add its directory to PYTHONPATH."

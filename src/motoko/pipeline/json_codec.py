@@ -1,6 +1,6 @@
-"""Values as JSON and back: plain data, models, arrays, data frames; no pickles.
+"""Encodes values as JSON and decodes them: plain data, models, arrays, data frames; no pickles.
 
-What JSON has no word for is a dictionary with the key ``$``, which names its kind.
+Values without a JSON type become a dictionary whose key ``$`` names their kind.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pydantic
 
 from motoko.errors import NotAModelError, NotEncodableError
-from motoko.pipeline import pandas_parts
 from motoko.pipeline.import_paths import loaded, path_of
+from motoko.pipeline.pandas_parts import KINDS, rebuild, take_apart
 from motoko.pipeline.values import values_equal
 
 if TYPE_CHECKING:
@@ -29,39 +29,36 @@ KIND: Final = "$"
 MODEL_KEYS: Final = {"model", "contents"}
 
 
-def encode(value: Any, what: str) -> Any:
-    """Return ``value`` as what :mod:`json` can write; ``what`` names it in errors.
-
-    NotEncodableError if :func:`decode` could not give the same value back.
-    """
+def encode(value: Any, label: str) -> Any:
+    """Return ``value`` in the types of JSON, or raise NotEncodableError with ``label``."""
     try:
-        return _encode(value, what)
+        return _encode(value, label)
     except RecursionError:
-        raise NotEncodableError(f"{what} contains itself, or is nested too deeply") from None
+        raise NotEncodableError(f"{label} contains itself, or is nested too deeply") from None
 
 
-def _encode(value: Any, what: str) -> Any:
+def _encode(value: Any, label: str) -> Any:
     kind = type(value)
     if value is None or kind in (bool, int, str):
         return value
     if kind is float:
         return value if math.isfinite(value) else {KIND: "float", "text": repr(value)}
     if kind is list:
-        return [_encode(one, f"{what}[{number}]") for number, one in enumerate(value)]
+        return [_encode(one, f"{label}[{number}]") for number, one in enumerate(value)]
     if kind is dict:
-        return _encode_dictionary(value, what)
+        return _encode_dictionary(value, label)
     if kind in COLLECTIONS.values():
-        return {KIND: kind.__name__, "items": _encode([*value], what)}
+        return {KIND: kind.__name__, "items": _encode([*value], label)}
     if kind in TEXTS:
         return {KIND: kind.__name__, "text": TEXTS[kind][0](value)}
     if isinstance(value, pydantic.BaseModel):
-        return _encode_model(value, what)
-    encoded = _encode_array(value, what)
+        return _encode_model(value, label)
+    encoded = _encode_array(value, label)
     if encoded is None:
-        encoded = _encode_frame(value, what)
+        encoded = _encode_frame(value, label)
     if encoded is None:
         raise NotEncodableError(
-            f"could not infer type={kind} of {what}: it cannot be written as JSON",
+            f"could not infer type={kind} of {label}: it cannot be written as JSON",
             hint="Use plain data, decimal numbers, times, paths, models, NumPy arrays or data "
             "frames.",
         )
@@ -69,7 +66,7 @@ def _encode(value: Any, what: str) -> Any:
 
 
 def decode(data: Any) -> Any:
-    """Return the value that :func:`encode` wrote; of models the classes must be imported."""
+    """Return the value that :func:`encode` wrote; the classes of models must be imported."""
     if isinstance(data, list):
         return [decode(one) for one in data]
     if not isinstance(data, dict):
@@ -81,47 +78,47 @@ def decode(data: Any) -> Any:
     kind = data[KIND]
     reader = _readers().get(kind) if isinstance(kind, str) else None
     if reader is None:
-        raise NotEncodableError(f"nothing is known of values of kind {kind!r}")
+        raise NotEncodableError(f"values of kind {kind!r} are unknown")
     return reader(data)
 
 
-def _encode_dictionary(value: dict[Any, Any], what: str) -> Any:
+def _encode_dictionary(value: dict[Any, Any], label: str) -> Any:
     plain = all(type(key) is str for key in value)
     if plain and KIND not in value and value.keys() != MODEL_KEYS:
-        return {key: _encode(one, f"{what}[{key!r}]") for key, one in value.items()}
+        return {key: _encode(one, f"{label}[{key!r}]") for key, one in value.items()}
     items = [
-        [_encode(key, f"a key of {what}"), _encode(one, f"{what}[{key!r}]")]
+        [_encode(key, f"a key of {label}"), _encode(one, f"{label}[{key!r}]")]
         for key, one in value.items()
     ]
     return {KIND: "dict", "items": items}
 
 
-def _encode_model(value: pydantic.BaseModel, what: str) -> Any:
+def _encode_model(value: pydantic.BaseModel, label: str) -> Any:
     path = path_of(type(value))
     if "<locals>" in path:
         raise NotEncodableError(
-            f"{what} is a {path}, a class in a function, which cannot be found again",
+            f"{label} is a {path}, a class in a function, which cannot be imported",
             hint="Define the class in a module.",
         )
     contents = {}
-    for name, one in _written_as(value).items():
+    for name, one in _json_fields(value).items():
         try:
-            encoded = _encode(one, f"{what}.{name}")
+            encoded = _encode(one, f"{label}.{name}")
         except NotEncodableError:
-            encoded = _as_pydantic_writes(value, name)
+            encoded = _encode_by_pydantic(value, name)
             if encoded is None:
                 raise
         contents[name] = encoded
     return {"model": path, "contents": contents}
 
 
-def _written_as(value: pydantic.BaseModel) -> dict[str, Any]:
-    written_as: Callable[[], dict[str, Any]] | None = getattr(value, "written_as", None)
-    return dict(value) if written_as is None else written_as()
+def _json_fields(value: pydantic.BaseModel) -> dict[str, Any]:
+    json_fields: Callable[[], dict[str, Any]] | None = getattr(value, "json_fields", None)
+    return dict(value) if json_fields is None else json_fields()
 
 
-def _as_pydantic_writes(value: pydantic.BaseModel, name: str) -> Any:
-    """Return a field as pydantic writes it, if it reads back the same; else None."""
+def _encode_by_pydantic(value: pydantic.BaseModel, name: str) -> Any:
+    """Return the JSON that pydantic writes for a field, if it can be read back; else None."""
     try:
         field = type(value).model_fields.get(name)
         if field is None:
@@ -142,7 +139,7 @@ def _decode_model(path: Any, contents: Any) -> Any:
     return found.model_validate(decode(contents))
 
 
-def _encode_array(value: Any, what: str) -> Any:
+def _encode_array(value: Any, label: str) -> Any:
     numpy = sys.modules.get("numpy")
     if numpy is None:
         return None
@@ -151,7 +148,7 @@ def _encode_array(value: Any, what: str) -> Any:
     if type(value) is not numpy.ndarray:
         return None
     if value.dtype == object:
-        items = _encode([*value.flat], what)
+        items = _encode([*value.flat], label)
         return {KIND: "objects", "shape": [*value.shape], "items": items}
     return None if value.dtype.hasobject else {KIND: "ndarray", "npy": _npy(value)}
 
@@ -179,21 +176,22 @@ def _read_objects(data: Mapping[str, Any]) -> Any:
     return made.reshape(data["shape"])
 
 
-def _encode_frame(value: Any, what: str) -> Any:
-    parts = pandas_parts.parts(value)
-    kind = pandas_parts.kind_of(value)
-    if parts is None or kind is None:
+def _encode_frame(value: Any, label: str) -> Any:
+    taken_apart = take_apart(value)
+    if taken_apart is None:
         return None
-    encoded = {KIND: kind, "parts": _encode(parts, what)}
-    # There are more kinds of columns than are provided for here.
+    kind, parts = taken_apart
+    encoded = {KIND: kind, "parts": _encode(parts, label)}
+    # Some kinds of columns are not supported.
     try:
         if values_equal(decode(encoded), value):
             return encoded
     except (ValueError, TypeError, KeyError):
         pass
-    raise NotEncodableError(f"{what} is a {type(value).__name__} that JSON cannot hold")
+    raise NotEncodableError(f"{label} is a {type(value).__name__} that JSON cannot represent")
 
 
+@functools.cache
 def _readers() -> dict[str, Callable[[Mapping[str, Any]], Any]]:
     readers: dict[str, Callable[[Mapping[str, Any]], Any]] = {
         "dict": lambda data: {decode(key): decode(one) for key, one in data["items"]},
@@ -203,24 +201,16 @@ def _readers() -> dict[str, Callable[[Mapping[str, Any]], Any]]:
         "objects": _read_objects,
     }
     for name, collection in COLLECTIONS.items():
-        readers[name] = functools.partial(_read_items, collection)
-    for kind, (_, read) in TEXTS.items():
-        readers[kind.__name__] = functools.partial(_read_text, read)
-    for name, make in pandas_parts.MAKERS.items():
-        readers[name] = functools.partial(_read_parts, make)
+        readers[name] = functools.partial(_read, collection, "items")
+    for kind, (_, parse) in TEXTS.items():
+        readers[kind.__name__] = functools.partial(_read, parse, "text")
+    for name in KINDS:
+        readers[name] = functools.partial(_read, functools.partial(rebuild, name), "parts")
     return readers
 
 
-def _read_items(make: Callable[[Any], Any], data: Mapping[str, Any]) -> Any:
-    return make(decode(data["items"]))
-
-
-def _read_text(make: Callable[[str], Any], data: Mapping[str, Any]) -> Any:
-    return make(data["text"])
-
-
-def _read_parts(make: Callable[..., Any], data: Mapping[str, Any]) -> Any:
-    return make(*decode(data["parts"]))
+def _read(make: Callable[[Any], Any], key: str, data: Mapping[str, Any]) -> Any:
+    return make(decode(data[key]))
 
 
 COLLECTIONS: Final[dict[str, type]] = {"tuple": tuple, "set": set, "frozenset": frozenset}

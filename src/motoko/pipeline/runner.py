@@ -1,4 +1,4 @@
-"""A workflow and a state, given as they are or by reference, and what became of them."""
+"""A runner: a workflow and a state, given as instances or by reference."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pydantic
 
 from motoko.errors import NotAModelError, NothingToRerunError
 from motoko.pipeline.base import BaseModel
+from motoko.pipeline.extracts import alias
 from motoko.pipeline.import_paths import read
 from motoko.pipeline.state import Interface
-from motoko.pipeline.workflow import Workflow, alias
+from motoko.pipeline.workflow import Workflow
 
 T = TypeVar("T")
 
@@ -19,9 +20,9 @@ class Runner(BaseModel):
     """Runs a workflow on a state, and again.
 
     Both may be instances, which are used as they are, or references ``python://module.NAME``,
-    which stay text: at each :meth:`run` the module is imported, again if it was before, so that
-    its objects are new ones. A reference to a function stands for what it returns without
-    arguments. ``rerun_workflow`` and ``rerun_state`` are those of the last run, None before.
+    which stay text. Each :meth:`run` imports the module of a reference again, to get new objects.
+    A reference to a function stands for its result without arguments. ``rerun_workflow`` and
+    ``rerun_state`` are those of the last run, None before.
     """
 
     workflow: Workflow | str
@@ -29,43 +30,26 @@ class Runner(BaseModel):
     _rerun_workflow: Workflow | None = pydantic.PrivateAttr(default=None)
     _rerun_state: Interface | None = pydantic.PrivateAttr(default=None)
 
+    rerun_workflow = rerunWorkflow = alias("_rerun_workflow")
+    rerun_state = rerunState = alias("_rerun_state")
+
     def __init__(self, workflow: Workflow | str, state: Interface | str) -> None:
         fields: dict[str, Any] = {"workflow": workflow, "state": state}
         super().__init__(**fields)
 
-    def compared_by(self) -> Any:
+    def comparison_key(self) -> Any:
         """Return the fields."""
         return self.__dict__
 
-    @property
-    def rerun_workflow(self) -> Workflow | None:
-        """The workflow of the last run, None before."""
-        return self._rerun_workflow
-
-    @rerun_workflow.setter
-    def rerun_workflow(self, workflow: Workflow | None) -> None:
-        self._rerun_workflow = workflow
-
-    @property
-    def rerun_state(self) -> Interface | None:
-        """The state of the last run, None before."""
-        return self._rerun_state
-
-    @rerun_state.setter
-    def rerun_state(self, state: Interface | None) -> None:
-        self._rerun_state = state
-
-    rerunWorkflow = alias("rerun_workflow")
-    rerunState = alias("rerun_state")
-
     def run(self, *, keep_going: bool = False) -> dict[str, Any] | None:
-        """Run the workflow and return what its last step passes on, see :meth:`Workflow.run`.
+        """Run the workflow and return the output of its last step, see :meth:`Workflow.run`.
 
-        UnknownPathError (a ModuleNotFoundError) for a reference that leads nowhere,
-        NotAModelError (a TypeError) for one that leads to something else.
+        UnknownPathError (a ModuleNotFoundError) for a reference to nothing, NotAModelError (a
+        TypeError) for a reference to an object of another class.
         """
-        self.rerun_workflow, self.rerun_state = self.get_workflow(), self.get_state()
-        return self.rerun_workflow.run(self.rerun_state, keep_going=keep_going)
+        workflow, state = self.get_workflow(), self.get_state()
+        self.rerun_workflow, self.rerun_state = workflow, state
+        return workflow.run(state, keep_going=keep_going)
 
     def rerun(
         self,
@@ -78,8 +62,8 @@ class Runner(BaseModel):
     ) -> dict[str, Any] | None:
         """Run the workflow of the last run on the state of the last run.
 
-        Flags that are given (under either name) stay on that workflow. NothingToRerunError
-        (a ValueError) before the first run.
+        The flags, under either name, are set on that workflow. NothingToRerunError (a ValueError)
+        before the first run.
         """
         workflow = self.get_rerun_workflow(
             use_extracts,
@@ -90,12 +74,12 @@ class Runner(BaseModel):
         return workflow.run(self.get_rerun_state(), keep_going=keep_going)
 
     def get_workflow(self) -> Workflow:
-        """Return the workflow: a new one if it is a reference."""
-        return _resolved(self.workflow, Workflow)
+        """Return the workflow; a new one if it is a reference."""
+        return _resolve(self.workflow, Workflow)
 
     def get_state(self) -> Interface:
-        """Return the state: a new one if it is a reference."""
-        return _resolved(self.state, Interface)  # type: ignore[type-abstract]
+        """Return the state; a new one if it is a reference."""
+        return _resolve(self.state, Interface)  # type: ignore[type-abstract]
 
     def get_rerun_workflow(
         self,
@@ -105,25 +89,22 @@ class Runner(BaseModel):
         useExtracts: bool | None = None,
         populateExtracts: bool | None = None,
     ) -> Workflow:
-        """Return the workflow of the last run; NothingToRerunError before the first run.
-
-        Flags that are given (under either name) stay on that workflow.
-        """
-        workflow = self.rerun_workflow
+        """Return the workflow of the last run with these flags set, see :meth:`rerun`."""
+        workflow = self._rerun_workflow
         if workflow is None:
-            raise _nothing("rerunWorkflow")
+            raise _nothing_to_rerun("rerunWorkflow")
         flags = {"use_extracts": use_extracts, "populate_extracts": populate_extracts}
-        former = {"use_extracts": useExtracts, "populate_extracts": populateExtracts}
-        for name, value in [*flags.items(), *former.items()]:
+        camel_case = {"use_extracts": useExtracts, "populate_extracts": populateExtracts}
+        for name, value in [*flags.items(), *camel_case.items()]:
             if value is not None:
                 setattr(workflow, name, value)
         return workflow
 
     def get_rerun_state(self) -> Interface:
-        """Return the state of the last run; NothingToRerunError before."""
-        if self.rerun_state is None:
-            raise _nothing("rerunState")
-        return self.rerun_state
+        """Return the state of the last run; NothingToRerunError before the first run."""
+        if self._rerun_state is None:
+            raise _nothing_to_rerun("rerunState")
+        return self._rerun_state
 
     getWorkflow = get_workflow
     getState = get_state
@@ -131,7 +112,7 @@ class Runner(BaseModel):
     getRerunState = get_rerun_state
 
 
-def _resolved(given: T | str, kind: type[T]) -> T:
+def _resolve(given: T | str, kind: type[T]) -> T:
     if not isinstance(given, str):
         return given
     found = read(given)
@@ -145,5 +126,5 @@ def _resolved(given: T | str, kind: type[T]) -> T:
     return found
 
 
-def _nothing(name: str) -> NothingToRerunError:
+def _nothing_to_rerun(name: str) -> NothingToRerunError:
     return NothingToRerunError(f"Cannot rerun workflow without a {name}", hint="Call run() first.")

@@ -1,10 +1,9 @@
-"""A step: a model, and which slots of a state its fields come from and its results go to."""
+"""A step: a model, the sources of its fields, and the destinations of its results in a state."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import secrets
 from typing import TYPE_CHECKING, Any
 
 import pydantic
@@ -15,15 +14,17 @@ from motoko.errors import (
     NotAModelError,
     NotEncodableError,
     StepResultTypeError,
+    UnknownStateNameError,
     suggestion,
 )
-from motoko.graph import Node
+from motoko.graph import Node, Verdict
+from motoko.graph.node import as_function
 from motoko.pipeline.base import BaseModel
 from motoko.pipeline.import_paths import SCHEME, locate, path_of, read
-from motoko.pipeline.node_adapters import model_of
+from motoko.runtime.ports import SYSTEM, Random
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Container, Coroutine, Mapping, Sequence
 
     from motoko.pipeline.state import Interface
 
@@ -31,18 +32,18 @@ if TYPE_CHECKING:
 class Step(BaseModel):
     """One unit of work.
 
-    ``model`` is a class with ``run()``, or its dotted path; a class is kept as its path and found
-    again at each run. Or it is a node of a step graph, such as runs of a study, or a reference
-    ``python://module.NAME`` to one: it is given the inputs, and says itself whether it is fresh.
-    ``inputs`` are ``{name in the state: field of the model}``; of two names for
-    one field the last wins. ``outputs`` are ``{key of what run() returns: name in the state}``;
-    other keys go nowhere.
+    ``model`` is a class with ``run()``, or its dotted path; a class is kept as its path and
+    imported at each run. It may also be a node of a step graph, such as runs of a study, or a
+    reference ``python://module.NAME`` to a node, which receives the inputs and decides itself
+    whether it is fresh. ``inputs`` are ``{name in the state: field of the model}``; the last of
+    two names for one field is used. ``outputs`` are ``{key of the result of run(): name in the
+    state}``; other keys are dropped.
     """
 
     model: str
     inputs: dict[str, str] = pydantic.Field(default_factory=dict)
     outputs: dict[str, str] = pydantic.Field(default_factory=dict)
-    # A class in a function cannot be found by its path, nor a node by its name.
+    # Nodes, and classes in functions, cannot be imported by path.
     _local: type[Any] | Node | None = pydantic.PrivateAttr(default=None)
 
     def __init__(
@@ -65,24 +66,21 @@ class Step(BaseModel):
             return model
         raise ValueError(f"a class with run(), its dotted path, or a node is needed, not {model!r}")
 
-    def compared_by(self) -> Any:
-        """Return the fields, and which node is the model if it is one."""
+    def comparison_key(self) -> Any:
+        """Return the fields, and the identity of a node that is the model."""
         return [self.__dict__, id(self._local) if isinstance(self._local, Node) else None]
 
-    def written_as(self) -> dict[str, Any]:
-        """Return the fields. NotEncodableError for a node, which has no path."""
+    def json_fields(self) -> dict[str, Any]:
+        """Return the fields. NotEncodableError if the model is a node."""
         if isinstance(self._local, Node):
             raise NotEncodableError(
-                f"the step {self.model} has a node for its model, which cannot be written as JSON",
+                f"the step {self.model} has a node as its model, which cannot be written as JSON",
                 hint="Refer to the node instead: Step(model='python://module.NAME').",
             )
-        return super().written_as()
+        return super().json_fields()
 
     def node(self) -> Node | None:
-        """Return the node that is the model, None where it is a class.
-
-        UnknownPathError if a reference leads nowhere, NotAModelError if to something else.
-        """
+        """Return the node that is the model, or None; raise UnknownPathError or NotAModelError."""
         if not self.model.startswith(SCHEME) or self._local is not None:
             return self._local if isinstance(self._local, Node) else None
         found = read(self.model, reload_module=False)
@@ -91,27 +89,27 @@ class Step(BaseModel):
         return found
 
     def model_class(self) -> type[Any]:
-        """Return the class of the model; that of a node has the node made.
+        """Return the class of the model; for a node, a class whose ``run()`` builds it.
 
-        UnknownPathError (a ModuleNotFoundError) if its path leads nowhere, NotAModelError (a
-        TypeError) if it leads to something else than a class with ``run()`` or a node.
+        UnknownPathError (a ModuleNotFoundError) for a path to nothing, NotAModelError (a
+        TypeError) for a path to anything but a class with ``run()`` or a node.
         """
         node = self.node()
         if node is not None:
             return model_of(node, [*self.outputs])
         found = self._local or locate(self.model, "model")
         if not (isinstance(found, type) and callable(getattr(found, "run", None))):
-            what = "it has no method run()" if isinstance(found, type) else f"it is {found!r}"
+            problem = "it has no method run()" if isinstance(found, type) else f"it is {found!r}"
             raise NotAModelError(
-                f"{self.model} is no model: {what}",
+                f"{self.model} is no model: {problem}",
                 hint="A model is a class that has fields and a method run(), or a node.",
             )
         return found
 
     def run(self, state: Interface) -> dict[str, Any]:
-        """Run the model on what ``state`` holds, post what it returns, and return that by name.
+        """Run the model on values of ``state``; post its results there and return them by name.
 
-        Raises what :meth:`execute` raises, and errors of the state.
+        Raises the errors of :meth:`execute` and of the state.
         """
         state_input = self.extract_state_input_from_state(state)
         state.check_postable(self.get_state_output_names())
@@ -121,18 +119,18 @@ class Step(BaseModel):
         return state_output
 
     def execute(self, model_input: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the model with these fields and return what its ``run()`` does, which is checked.
+        """Run the model with these fields; check and return its result.
 
-        What the model raises goes on: pydantic.ValidationError (a ValueError) for a field of a
-        wrong type. StepResultTypeError (a TypeError) if the result is no dictionary,
+        Exceptions of the model are raised unchanged: pydantic.ValidationError (a ValueError) for
+        a field of a wrong type. StepResultTypeError (a TypeError) if the result is no dictionary,
         MissingOutputError (a KeyError) if it lacks a key of ``outputs``. A ``run()`` that is a
-        coroutine function gets an event loop of its own.
+        coroutine function runs in a new event loop.
         """
         output = self.extract_model_from_model_input(model_input).run()
-        return self._checked(_awaited(output) if inspect.iscoroutine(output) else output)
+        return self._checked(_run_in_new_loop(output) if inspect.iscoroutine(output) else output)
 
     async def execute_async(self, model_input: Mapping[str, Any]) -> dict[str, Any]:
-        """Do as :meth:`execute` does with a model whose ``run()`` is a coroutine function."""
+        """Run a model whose ``run()`` is a coroutine function as :meth:`execute` does."""
         return self._checked(await self.extract_model_from_model_input(model_input).run())
 
     def _checked(self, output: Any) -> dict[str, Any]:
@@ -144,36 +142,36 @@ class Step(BaseModel):
         for key in self.outputs:
             if key not in output:
                 raise MissingOutputError(
-                    f"{self.model}.run() returned no {key!r}, which the step passes on",
+                    f"{self.model}.run() returned no {key!r}, which the step must pass on",
                     hint=suggestion(key, [*map(str, output)]),
                 )
-        made: dict[str, Any] = output
-        return made
+        checked: dict[str, Any] = output
+        return checked
 
     def get_state_input_names(self) -> list[str]:
-        """Return the names in the state that are read."""
+        """Return the names that the step reads from the state."""
         return [*self.inputs]
 
     def get_model_input_names(self) -> list[str]:
-        """Return the fields of the model that are given."""
+        """Return the fields of the model that the step sets."""
         return [*self.inputs.values()]
 
     def get_model_output_names(self) -> list[str]:
-        """Return the keys of the model's result that are passed on."""
+        """Return the keys of the model's result that the step passes on."""
         return [*self.outputs]
 
     def get_state_output_names(self) -> list[str]:
-        """Return the names in the state that are written."""
+        """Return the names that the step writes to the state."""
         return [*self.outputs.values()]
 
     def extract_state_input_from_state(self, state: Interface) -> dict[str, Any]:
-        """Return what is read of the state, by name there."""
+        """Return the inputs, by name in the state."""
         return {name: state.extract(name) for name in self.inputs}
 
     def extract_model_input_from_state_input(
         self, state_input: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return what was read of the state, by field of the model."""
+        """Return the inputs, by field of the model."""
         return {field: state_input[name] for name, field in self.inputs.items()}
 
     def extract_model_from_model_input(self, model_input: Mapping[str, Any]) -> Any:
@@ -185,21 +183,18 @@ class Step(BaseModel):
             wrong = [one["loc"][0] for one in error.errors() if one["loc"]]
             for name, field in self.inputs.items():
                 if field in wrong:
-                    error.add_note(f"{field} is what the state has as {name!r}")
+                    error.add_note(f"{field} is {name!r} of the state")
             raise
 
     def extract_state_output_from_model_output(self, output: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is passed on of a model's result, by name in the state."""
+        """Return the outputs in a model's result, by name in the state."""
         return {name: output[key] for key, name in self.outputs.items()}
 
     def post_state_output_to_state(
         self, state_output: Mapping[str, Any], state: Interface, run: str | None = None
     ) -> None:
-        """Post values to the state: all of them, or none if that fails.
-
-        ``run`` names the run of the step that made them, a new one if not given.
-        """
-        state.post_of_step(state_output, run or new_run())
+        """Post all outputs to the state, or none; ``run`` names the run of the step."""
+        state.post_step_output(state_output, run or new_run_id())
 
     getStateInputNames = get_state_input_names
     getModelInputNames = get_model_input_names
@@ -212,18 +207,79 @@ class Step(BaseModel):
     postStateOutputToState = post_state_output_to_state
 
 
-def new_run() -> str:
-    """Return a name for a run of a step, which no other run has."""
-    return secrets.token_hex(8)
+def new_run_id(random: Random = SYSTEM.random) -> str:
+    """Return a unique name for a run of a step."""
+    return random.token(8)
 
 
-def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+def _run_in_new_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
     coroutine.close()
     raise GraphError(
-        "the model's run() is a coroutine function, and this is an event loop",
+        "the model's run() is a coroutine function, and an event loop is running",
         hint="Use `await workflow.run_async(state)`.",
     )
+
+
+def model_of(node: Node, keys: Sequence[str]) -> type[Any]:
+    """Return a class whose ``run()`` builds the node and returns these parts of its value."""
+    build = as_function(node)
+
+    class NodeModel:
+        def __init__(self, **values: Any) -> None:
+            check_requirements_given(node, values)
+            self.values = values
+
+        def __repr__(self) -> str:
+            given = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
+            return f"<model of node {node.name!r}: {given}>"
+
+    class PlainModel(NodeModel):
+        def run(self) -> dict[str, Any]:
+            return _parts(node, build(**self.values), keys)
+
+    class AsyncModel(NodeModel):
+        async def run(self) -> dict[str, Any]:
+            return _parts(node, await build(**self.values), keys)
+
+    return AsyncModel if node.is_async else PlainModel
+
+
+def check_node(node: Node, values: Mapping[str, Any]) -> Verdict:
+    """Return whether the node is fresh with these values as its inputs."""
+    check_requirements_given(node, values)
+    return node.with_values(values).check(ready=True)
+
+
+def parts_of(node: Node, values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Return these parts of the value of a ready node."""
+    return _parts(node, node.with_values(values).current_value(), keys)
+
+
+def check_requirements_given(node: Node, values: Container[str]) -> None:
+    """Raise UnknownStateNameError if a requirement of the node is not among ``values``."""
+    for name in node.requires:
+        if name not in values:
+            raise UnknownStateNameError(
+                f"{node.name!r} requires {name!r}, which is not among the inputs of its step",
+                hint=f"Add it: inputs={{name in the state: {name!r}}}.",
+            )
+
+
+def _parts(node: Node, value: Any, keys: Sequence[str]) -> dict[str, Any]:
+    return {key: _part(node, value, key) for key in keys}
+
+
+def _part(node: Node, value: Any, key: str) -> Any:
+    if isinstance(value, list):
+        return [_part(node, one, key) for one in value]
+    try:
+        return value[key]
+    except (KeyError, TypeError) as error:
+        raise MissingOutputError(
+            f"the value of {node.name!r} has no {key!r}, which its step must pass on",
+            hint=str(error.args[0]) if error.args else None,
+        ) from error

@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
 
 class FreshnessCheck:
-    """Checks products without loading or building any.
-
-    The expected keys follow from the configuration at the time of the check.
-    """
+    """Checks products, with the keys of the current configuration, without building any."""
 
     def __init__(self, session: ProductSession, targets: Sequence[str]) -> None:
         self.session = session
@@ -207,20 +204,29 @@ class ProductBuild(FreshnessCheck):
             return None  # its products are ready
         # The engine calls an action that several products share once.
         if id(step) not in self._actions:
-            call = _call_async if step.is_async else _call
-            self._actions[id(step)] = functools.partial(call, self, step)
+            call = self._call_async if step.is_async else self._call
+            self._actions[id(step)] = functools.partial(call, step)
         return self._actions[id(step)]
 
-    def has_all(self, step: StepSpec) -> bool:
-        """Whether all products of a step are in memory."""
+    def _call(self, step: StepSpec) -> None:
+        def call() -> None:
+            self._record(step, step.function(**self._arguments(step)))
+
+        self.session.calls.call_once(step, lambda: self._has_all(step), call)
+
+    async def _call_async(self, step: StepSpec) -> None:
+        async def call() -> None:
+            self._record(step, await step.function(**self._arguments(step)))
+
+        await self.session.calls.call_once_async(step, lambda: self._has_all(step), call)
+
+    def _has_all(self, step: StepSpec) -> bool:
         return all(name in self.session.cache for name in step.produces)
 
-    def arguments(self, step: StepSpec) -> dict[str, Any]:
-        """Return the arguments that a step is called with."""
+    def _arguments(self, step: StepSpec) -> dict[str, Any]:
         return step.arguments(self.session.config, self.session.cache)
 
-    def record(self, step: StepSpec, result: Any) -> None:
-        """Keep the result of a step in memory, and store the products that can be stored."""
+    def _record(self, step: StepSpec, result: Any) -> None:
         for name, value in step.outputs(result).items():
             self.session.cache[name] = value
             if step.node is None:
@@ -284,20 +290,6 @@ class BuildEvents:
             self._open.pop()
             if event.status is Status.BUILT:
                 self._emit("built", event.name)
-
-
-def _call(build: ProductBuild, step: StepSpec) -> None:
-    def call() -> None:
-        build.record(step, step.function(**build.arguments(step)))
-
-    build.session.calls.call_once(step, functools.partial(build.has_all, step), call)
-
-
-async def _call_async(build: ProductBuild, step: StepSpec) -> None:
-    async def call() -> None:
-        build.record(step, await step.function(**build.arguments(step)))
-
-    await build.session.calls.call_once_async(step, functools.partial(build.has_all, step), call)
 
 
 def _in_event_loop() -> bool:

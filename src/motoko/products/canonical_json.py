@@ -31,10 +31,7 @@ BY_TEXT: Final = (
 
 
 def as_json(value: object, *, sort_keys: bool = False) -> str:
-    """Return ``value`` as JSON; different values give different texts.
-
-    ParameterError if a part of it cannot be distinguished from other objects of its class.
-    """
+    """Return JSON that differs for different values; ParameterError if that is impossible."""
     try:
         return json.dumps(value, sort_keys=sort_keys, default=_plain)
     except ParameterError:

@@ -36,10 +36,7 @@ RETRY_SECONDS: Final = 0.01
 
 
 class Manifest:
-    """The entries in the file ``path``, which is read again after another process changed it.
-
-    Writers must hold the store's lock.
-    """
+    """The entries in the file ``path``; writers must hold the store's lock."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
@@ -51,10 +48,7 @@ class Manifest:
         self._damaged = False
 
     def entries(self) -> Mapping[str, Entry]:
-        """Return the entries by product, without damaged ones, which cause a warning.
-
-        ProductError if the file cannot be read.
-        """
+        """Return the valid entries by product; ProductError if the file cannot be read."""
         try:
             found = os.stat(self.path)
         except FileNotFoundError:

@@ -160,10 +160,7 @@ class WorkflowRunner(ProductSession):
         return diagram(self.module, self.status, rankdir=rankdir, nodes=self.nodes)
 
     def dag(self) -> None:
-        """Show a table of the steps with their products, requirements and statuses.
-
-        The table is HTML in a notebook, and text elsewhere.
-        """
+        """Show a table of the steps and their products: HTML in a notebook, text elsewhere."""
         show(getattr(self.module, "__name__", str(self.module)), self.steps, self.status)
 
     def _leaves(self) -> list[str]:

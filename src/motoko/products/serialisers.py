@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Serialiser:
     """Stores each value of one kind in a file.
 
-    The manifest records ``kind``. ``handles`` is a type, several types, or a function that tells
-    whether a value is of this kind. ``write(value, path)`` writes to ``path``, which ends in
-    ``suffix``. ``read(path)`` returns the value and receives further arguments of ``load``.
+    The manifest records ``kind``. ``handles`` is a type, several types, or a predicate.
+    ``write(value, path)`` writes to ``path``, which ends in ``suffix``. ``read(path)`` returns
+    the value and receives further arguments of ``load``.
     """
 
     kind: str
@@ -40,7 +40,7 @@ def built_in() -> tuple[Serialiser, ...]:
     """Return the built-in serialisers; the first one that can store a value is used."""
     return (
         Serialiser("ndarray", ".npz", _is_array, _write_array, _read_array),
-        Serialiser("scalar", ".npz", _is_scalar, _write_array, _read_scalar),
+        Serialiser("scalar", ".npz", _is_scalar, _write_array, lambda p: _read_array(p)[()]),
         Serialiser("arrays", ".npz", _is_arrays, _write_arrays, _read_arrays),
         Serialiser("yaml", ".yaml", lambda _: True, _write_plain, _read_plain),
     )
@@ -66,20 +66,17 @@ def _is_arrays(value: object) -> bool:
     )
 
 
-def _write_array(value: Any, path: Path) -> None:
-    _savez(path, value)
-
-
 def _write_arrays(value: dict[str, Any], path: Path) -> None:
     import numpy as np
 
     names = np.frombuffer(json.dumps([*value]).encode(), np.uint8)
-    _savez(path, names, *value.values())
+    _write_array(names, path, *value.values())
 
 
-def _savez(path: Path, *arrays: Any) -> None:
+def _write_array(value: Any, path: Path, *more: Any) -> None:
     import numpy as np
 
+    arrays = (value, *more)
     if any(one.dtype.hasobject for one in arrays):
         raise TypeError("an array of Python objects cannot be stored")
     with path.open("wb") as file:
@@ -91,10 +88,6 @@ def _read_array(path: Path) -> Any:
 
     with np.load(path, allow_pickle=False) as archive:
         return archive["arr_0"]
-
-
-def _read_scalar(path: Path) -> Any:
-    return _read_array(path)[()]
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:

@@ -77,10 +77,7 @@ class ProductSession:
         return self.products.load(name)
 
     def status(self, name: str) -> str:
-        """Return ``cached``, ``on_disk`` or ``missing``; a stale stored product is on disk.
-
-        The product of a fresh node is on disk.
-        """
+        """Return ``cached``, ``on_disk`` (stored, or made by a fresh node) or ``missing``."""
         if name in self.cache:
             return "cached"
         node = self.node(name)

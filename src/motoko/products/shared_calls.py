@@ -33,10 +33,7 @@ _CURRENT: ContextVar[StepCall | None] = ContextVar("motoko_products_current_call
 
 
 class CallRegistry:
-    """The running steps of one runner, in threads and in event loops.
-
-    Each step is claimed separately: a running step may get other products, even in its threads.
-    """
+    """The running steps of one runner, in threads and in event loops."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

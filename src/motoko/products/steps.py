@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from motoko.errors import (
     DuplicateNodeError,
@@ -29,23 +29,21 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
+class StepOptions(TypedDict, total=False):
+    """The options of :func:`workflow_step`."""
+
+    description: str | None
+    produces: str | Iterable[str] | None
+    requires: str | Iterable[str] | None
+
+
 @overload
-def workflow_step(
-    fn: Function,
-    *,
-    description: str | None = None,
-    produces: str | Iterable[str] | None = None,
-    requires: str | Iterable[str] | None = None,
-) -> Function: ...
+def workflow_step(fn: Function, **options: Unpack[StepOptions]) -> Function: ...
 
 
 @overload
 def workflow_step(
-    fn: None = None,
-    *,
-    description: str | None = None,
-    produces: str | Iterable[str] | None = None,
-    requires: str | Iterable[str] | None = None,
+    fn: None = None, **options: Unpack[StepOptions]
 ) -> Callable[[Function], Function]: ...
 
 
@@ -206,10 +204,7 @@ class StepSet:
 
 
 def collect_steps(module: object, nodes: Iterable[Node] = ()) -> StepSet:
-    """Return the distinct steps of ``module``, and one step for each of ``nodes``.
-
-    DuplicateNodeError if two of them produce one name.
-    """
+    """Return the steps of ``module`` and ``nodes``; DuplicateNodeError if two produce one name."""
     found: dict[int, StepSpec] = {}
     for name, member in inspect.getmembers(module, callable):
         if getattr(member, "_is_workflow_step", False) is True:
@@ -230,18 +225,8 @@ def _step(function: Callable[..., Any], name: str) -> StepSpec:
 
 
 def _step_of_node(node: Node) -> StepSpec:
-    build = as_function(node)
-
-    async def call_async(**values: Any) -> Any:
-        return await build(values)
-
-    def call(**values: Any) -> Any:
-        return build(values)
-
-    function = call_async if node.is_async else call
-    return StepSpec(
-        function, node.origin or node.name, (node.name,), node.requires, node.requires, node
-    )
+    name = node.origin or node.name
+    return StepSpec(as_function(node), name, (node.name,), node.requires, node.requires, node)
 
 
 def _producers(steps: Iterable[StepSpec]) -> dict[str, StepSpec]:

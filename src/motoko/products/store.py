@@ -143,7 +143,7 @@ class WorkflowProducts:
         return None if entry is None else damage(entry, self._location)
 
     def fresh(self, name: str, cache_key: str | None) -> bool:
-        """Whether a product is stored, is undamaged, and has this key or none."""
+        """Whether an undamaged product is stored with this key or without one."""
         entry = self._manifest.entries().get(name)
         if entry is None or damage(entry, self._location):
             return False
@@ -324,10 +324,7 @@ def own_paths(entry: Entry, directory: Path) -> list[Path]:
 
 
 def foreign_file(entry: Entry) -> str | None:
-    """Return an error if an entry names a file that the store cannot have written.
-
-    The manifest is untrusted input. A file product may be anywhere.
-    """
+    """Return an error if the untrusted manifest names a file that the store cannot have written."""
     for name in entry["files"]:
         path = Path(name)
         outside = ".." in path.parts or "\0" in name

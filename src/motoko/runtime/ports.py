@@ -67,6 +67,44 @@ class Processes(Protocol):
         """Signal a process group; raise OSError."""
 
 
+COMMAND_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """The output of a scheduler's command. ``status`` is None if it has no exit status.
+
+    ``problem`` says why the output is incomplete, None if it is complete. ``not_found``: the
+    program does not exist or is not executable.
+    """
+
+    status: int | None
+    stdout: str = ""
+    stderr: str = ""
+    problem: str | None = None
+    not_found: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the command did its work."""
+        return self.status == 0 and self.problem is None
+
+
+class CommandRunner(Protocol):
+    """Runs a scheduler's programs."""
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        directory: str | None = None,
+        seconds: float = COMMAND_SECONDS,
+    ) -> CommandResult:
+        """Run a command in ``directory`` for at most ``seconds``, and return its output."""
+        ...
+
+
 class SystemClock:
     """The machine's clocks."""
 

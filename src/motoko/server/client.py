@@ -110,13 +110,13 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         self._oids: list[bytes] = []
         super().notify_connected(conn, info)
         if self._supervisor is not None:
-            self._supervisor.found()
+            self._supervisor.on_connected()
 
     def notify_disconnected(self) -> None:
         """Learn, from ZEO, that the server has gone."""
         super().notify_disconnected()
         if self._supervisor is not None:
-            self._supervisor.lost(self)
+            self._supervisor.on_disconnected(self)
             # After ZEO has noted it: who calls from then on sees that there is no server.
             self._server.loop.call_soon(self._need_for_calls)
 
@@ -133,7 +133,7 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
     def request_server(self) -> None:
         """Have the server started again if it has gone, whoever stopped it."""
         if self._supervisor is not None and not self.is_connected():
-            self._supervisor.need(self)
+            self._supervisor.request(self)
 
     def close(self) -> None:
         """Disconnect for good."""

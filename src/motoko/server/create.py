@@ -65,7 +65,7 @@ def create_database_file(
         draft = drafts / state.database.name
         with defer_signals():  # ZODB would report them as errors
             fill(draft)
-        for path in state.database_notes:
+        for path in state.database_sidecars:
             path.unlink(missing_ok=True)  # of a file that was deleted
         sync_directory(state.path)
         fault_points.point("creation.before_named")

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 TRIES: Final = 3
 MOMENT: Final = 0.05
 # What FileStorage raises where bytes make no sense to it.
-NONSENSE: Final = (
+PARSE_ERRORS: Final = (
     FileStorageError,
     CorruptedError,
     CorruptedDataError,
@@ -65,8 +65,8 @@ NONSENSE: Final = (
     pickle.UnpicklingError,
 )
 # What comes of objects that are not those that Motoko put there.
-SENSELESS: Final = (*NONSENSE, TypeError, AttributeError, LookupError, AssertionError)
-CLOSED: Final = "closed"  # what a ValueError says where a file is used too late
+UNREADABLE_OBJECT: Final = (*PARSE_ERRORS, TypeError, AttributeError, LookupError, AssertionError)
+CLOSED_MESSAGE: Final = "closed"  # what a ValueError says where a file is used too late
 ADVICE: Final = (
     "Put a copy in its place with `motoko restore FILE --validated`, keep what is whole of it with "
     "`motoko restore --salvage`, or begin anew with `motoko create --validated`."
@@ -84,7 +84,7 @@ class FileCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class TornTail:
     """What was cut off a file: when, how many bytes, and the time of the last commit before."""
 
     at: float
@@ -96,7 +96,7 @@ class Cut:
         return f"{self.size} bytes of a commit that was not finished; the last commit is of {last}"
 
 
-def damaged(path: Path, why: str) -> DatabaseDamagedError:
+def damaged_error(path: Path, why: str) -> DatabaseDamagedError:
     """Return the error for a file that is damaged."""
     return DatabaseDamagedError(f"{path} {why}", hint=ADVICE)
 
@@ -105,7 +105,7 @@ def _senseless(error: Exception) -> bool:
     """Return whether an exception is one that FileStorage raises for bytes that make no sense."""
     if isinstance(error, OSError):
         return error.errno == errno.EINVAL  # which comes from positions in the file
-    return isinstance(error, NONSENSE) and CLOSED not in str(error)
+    return isinstance(error, PARSE_ERRORS) and CLOSED_MESSAGE not in str(error)
 
 
 @contextlib.contextmanager
@@ -121,7 +121,7 @@ def translate_errors(path: Path, *, opening: bool = False) -> Iterator[None]:
             raise
         text = str(error).partition("\n")[0]
         why = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        raise damaged(path, f"is damaged: {why}") from error
+        raise damaged_error(path, f"is damaged: {why}") from error
 
 
 def close_after_failure(storage: FileStorage) -> None:
@@ -151,12 +151,14 @@ def check_file(path: Path, *, clock: Clock = SYSTEM.clock) -> FileCheck:
 
 def _examined(path: Path, file: IO[bytes], size: int) -> FileCheck:
     if file.read(len(MAGIC)) != MAGIC[:size]:
-        raise damaged(path, "is not a database of Motoko's")
+        raise damaged_error(path, "is not a database of Motoko's")
     if size <= len(MAGIC):
-        raise damaged(path, "is empty: it is no database")
+        raise damaged_error(path, "is empty: it is no database")
     known = max(saved_position(path), len(MAGIC))
     if known > size:
-        raise damaged(path, f"is cut off: of {known} bytes that were committed {size} are left")
+        raise damaged_error(
+            path, f"is cut off: of {known} bytes that were committed {size} are left"
+        )
     for start in (known, len(MAGIC)):
         end, last = walk(file, start, size)
         if last is None and end > len(MAGIC):
@@ -165,10 +167,10 @@ def _examined(path: Path, file: IO[bytes], size: int) -> FileCheck:
                 continue  # the index leads nowhere
         if end == size or (end >= known and _is_torn(file, end, size, last)):
             return FileCheck(size, end)
-    raise damaged(path, f"is damaged at byte {end} of {size}")
+    raise damaged_error(path, f"is damaged at byte {end} of {size}")
 
 
-def check_whole(path: Path, *, clock: Clock = SYSTEM.clock) -> None:
+def check_complete(path: Path, *, clock: Clock = SYSTEM.clock) -> None:
     """Raise DatabaseDamagedError if a file, which nobody writes to, ends with half a transaction.
 
     Such a file is not mended: nobody knows how much else it lacks.
@@ -196,7 +198,7 @@ def cut_torn_tail(path: Path, *, clock: Clock = SYSTEM.clock) -> None:
     log.warning("cut off the end of %s: %s", path, cut)
 
 
-def unfinished(path: Path, found: FileCheck, now: float) -> Cut | None:
+def torn_tail(path: Path, found: FileCheck, now: float) -> TornTail | None:
     """Return what ``cut_torn_tail`` would cut off a file, None if nothing."""
     if found.committed == found.size:
         return None
@@ -204,17 +206,17 @@ def unfinished(path: Path, found: FileCheck, now: float) -> Cut | None:
         return _cut(file, found, now)
 
 
-def _cut(file: IO[bytes], found: FileCheck, now: float) -> Cut:
+def _cut(file: IO[bytes], found: FileCheck, now: float) -> TornTail:
     last = read_before(file, found.committed)
     when = 0.0 if last is None else TimeStamp(last.id).timeTime()
-    return Cut(now, found.size - found.committed, when)
+    return TornTail(now, found.size - found.committed, when)
 
 
-def last_cut(path: Path) -> Cut | None:
+def last_torn_tail(path: Path) -> TornTail | None:
     """Return what was last cut off a file, None if nothing ever was."""
     try:
         found = json.loads(_note(path).read_bytes())
-        return Cut(float(found["at"]), int(found["size"]), float(found["last"]))
+        return TornTail(float(found["at"]), int(found["size"]), float(found["last"]))
     except (OSError, ValueError, TypeError, LookupError):
         return None
 

@@ -18,7 +18,7 @@ from motoko.runtime.file_lock import FileLock, is_locked
 from motoko.runtime.files import private_directory
 from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import is_stopped, is_visible, signal_process, terminate
-from motoko.server.integrity import last_cut
+from motoko.server.integrity import last_torn_tail
 from motoko.server.state_dir_guard import wait_for_old_path_users
 
 if TYPE_CHECKING:
@@ -126,16 +126,16 @@ def ensure_server(
         if _served_again(state, clock):
             return False
         _check_database(state)  # it may have been replaced meanwhile
-        state.stopped_mark.unlink(missing_ok=True)
+        state.stop_marker.unlink(missing_ok=True)
         private_directory(state.logs)
-        before = last_cut(state.database)
+        before = last_torn_tail(state.database)
         spawn_detached(
             module_command("motoko.server.main", str(state.path)),
             log=state.logs / "server.log",
             holding=lock,
             error=ServerError,
         )
-        cut = last_cut(state.database)
+        cut = last_torn_tail(state.database)
         if cut is not None and cut != before:
             log.warning("cut off the end of %s: %s", state.database, cut)
     return True
@@ -203,7 +203,7 @@ def stop_server(state: StateDir, *, clock: Clock = SYSTEM.clock) -> bool:
 
 def stop_locked_server(state: StateDir, clock: Clock) -> bool:
     """Stop the server, under ``server_lock``; return whether one was running."""
-    state.stopped_mark.touch(mode=0o600)  # first, or who loses the server would start another
+    state.stop_marker.touch(mode=0o600)  # first, or who loses the server would start another
     record = PidFile(state.server_record)
     found = record.read()
     if found is None or not record.owner_alive():

@@ -51,9 +51,9 @@ def serve(state: StateDir, policy: PackPolicy, runtime: Runtime = SYSTEM) -> Non
     os.umask(0o077)
     home = StateDirGuard.of(state)
     clock = runtime.clock
-    packer = Packer(state.packed_note, policy, clock=clock)
+    packer = Packer(state.packed_size_file, policy, clock=clock)
     storage = packer.storage = AtomicFileStorage(
-        state.database, committed=packer.consider, clock=clock
+        state.database, committed=packer.pack_if_grown, clock=clock
     )
     socket = state.new_socket()
     _clear(socket, runtime)
@@ -73,16 +73,16 @@ def serve(state: StateDir, policy: PackPolicy, runtime: Runtime = SYSTEM) -> Non
         listening = Listening.at(socket)
         record.write(socket=str(socket))
         announce_ready()
-        packer.consider(storage.getSize())
+        packer.pack_if_grown(storage.getSize())
         _watch_directory(loop, home, storage, listening, state)
         loop.run_forever()
     finally:
-        moved = home.lost() is not None
+        moved = home.missing_error() is not None
         storage.in_place()
         storage.close()
         record.remove()
         # Where it was replaced, it is another server's.
-        if not moved and listening is not None and listening.lost() is None:
+        if not moved and listening is not None and listening.problem() is None:
             with contextlib.suppress(FileNotFoundError):
                 socket.unlink()
 
@@ -111,7 +111,7 @@ class Listening:
         """Return the socket at ``path`` as it is now."""
         return cls(path, file_identity(path, follow=False))
 
-    def lost(self) -> str | None:
+    def problem(self) -> str | None:
         """Return what became of a socket that nobody can reach any more, None if it is in place."""
         with contextlib.suppress(OSError):
             if file_identity(self.path, follow=False) != self.inode:
@@ -131,11 +131,11 @@ def _watch_directory(
     That is: directory, file or socket is not there any more, or is another one, or the mark that
     it is to stop was made or touched. Whoever needs the server then starts another one.
     """
-    before = _touched(state.stopped_mark)
+    before = _touched(state.stop_marker)
     record = PidFile(state.server_record)
 
     def look() -> None:
-        if home.lost() is None and _touched(state.stopped_mark) not in (None, before):
+        if home.missing_error() is None and _touched(state.stop_marker) not in (None, before):
             loop.stop()
             return
         why = _unreachable(home, storage, listening)
@@ -154,12 +154,12 @@ def _unreachable(
     home: StateDirGuard, storage: AtomicFileStorage, listening: Listening
 ) -> str | None:
     """Return why nobody can reach the server or its file any more, None if that is not so."""
-    lost = home.lost()
+    lost = home.missing_error()
     if lost is not None:
         return lost.message
     if not storage.in_place():
         return f"{storage.getName()} was removed or replaced while it was served"
-    return listening.lost()
+    return listening.problem()
 
 
 def _touched(path: Path) -> int | None:

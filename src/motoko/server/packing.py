@@ -47,7 +47,7 @@ class Packer:
         self._thread: threading.Thread | None = None
         self.storage: Any = None
 
-    def consider(self, size: int) -> None:
+    def pack_if_grown(self, size: int) -> None:
         """Begin to pack if the file has grown to that size and nobody packs it."""
         if size < self._threshold or self._busy():
             return

@@ -59,20 +59,20 @@ class StateDir:
         return self.path / "server.lock"
 
     @property
-    def stopped_mark(self) -> Path:
+    def stop_marker(self) -> Path:
         """Return the file that is there while the server is stopped on purpose."""
         return self.path / "server.stopped"
 
     @property
-    def packed_note(self) -> Path:
+    def packed_size_file(self) -> Path:
         """Return the file that keeps the size of the database when it was last packed."""
         return self.path / "wf.db.packed"
 
     @property
-    def database_notes(self) -> tuple[Path, ...]:
+    def database_sidecars(self) -> tuple[Path, ...]:
         """Return the files that say something of the database file, to go when it is replaced."""
         index, cut = (self.path / f"{self.database.name}.{kind}" for kind in ("index", "cut"))
-        return (index, self.packed_note, cut)
+        return (index, self.packed_size_file, cut)
 
     @property
     def firing_lock(self) -> Path:

@@ -43,7 +43,7 @@ class StateDirGuard:
         """Return what the state directory is at present."""
         return cls(state.path, file_identity(state.path))
 
-    def lost(self) -> ServerError | None:
+    def missing_error(self) -> ServerError | None:
         """Return the error that says that the directory was moved or removed; None if not."""
         # What cannot be told now, as on a file server that has gone, is taken for unchanged.
         with contextlib.suppress(OSError):
@@ -56,7 +56,7 @@ class StateDirGuard:
 
     def check(self) -> None:
         """Raise ServerError if the directory was moved or removed."""
-        lost = self.lost()
+        lost = self.missing_error()
         if lost is not None:
             raise lost
 

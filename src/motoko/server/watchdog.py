@@ -56,15 +56,15 @@ class ServerWatchdog:
         self._wanted = False
         self.problem: MotokoError | None = None
 
-    def lost(self, client: SupervisedClient) -> None:
+    def on_disconnected(self, client: SupervisedClient) -> None:
         """Note that the client has lost the server."""
         self._watch(client, wanted=False)
 
-    def need(self, client: SupervisedClient) -> None:
+    def request(self, client: SupervisedClient) -> None:
         """Note that somebody waits for the server, even if it was stopped on purpose."""
         self._watch(client, wanted=True)
 
-    def found(self) -> None:
+    def on_connected(self) -> None:
         """Note that the client has reached a server, so that nobody waits for one any more."""
         with self._lock:
             self._wanted = False
@@ -100,7 +100,7 @@ class ServerWatchdog:
 
     def _give_up(self, client: SupervisedClient) -> None:
         """Disconnect for good where the directory is gone: then nobody waits for its server."""
-        lost = None if client.is_connected() else self._home.lost()
+        lost = None if client.is_connected() else self._home.missing_error()
         if lost is not None:
             self.problem = lost
             client.close()
@@ -114,7 +114,7 @@ class ServerWatchdog:
     def _needed(self) -> bool:
         if self._closed.is_set() or not self._state.path.exists():
             return False
-        return self._wanted or not self._state.stopped_mark.exists()
+        return self._wanted or not self._state.stop_marker.exists()
 
     def _start(self) -> bool:
         try:

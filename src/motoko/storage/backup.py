@@ -11,7 +11,7 @@ import transaction
 
 from motoko.errors import DatabaseDamagedError, DatabaseExistsError, StorageError
 from motoko.runtime.files import PRIVATE_FILE, private_directory, rename_durably, sync_directory
-from motoko.server.integrity import SENSELESS, check_file, damaged
+from motoko.server.integrity import UNREADABLE_OBJECT, check_file, damaged_error
 from motoko.server.lifecycle import is_responding, server_lock
 from motoko.server.temp_files import remove_temp_files
 from motoko.storage.commit import abort
@@ -63,8 +63,10 @@ def _runs(path: Path, root: Any) -> dict[str, int]:
             return {}
         tables = Tables(root)
         return {name: len(tables.study(name)) for name in tables.study_names()}
-    except SENSELESS as error:  # of the objects that somebody else put there
-        raise damaged(path, f"is damaged: it lacks its tables ({type(error).__name__})") from error
+    except UNREADABLE_OBJECT as error:  # of the objects that somebody else put there
+        raise damaged_error(
+            path, f"is damaged: it lacks its tables ({type(error).__name__})"
+        ) from error
 
 
 def copy_database(source: Path, target: Path, *, replace: bool = False) -> DatabaseSummary:
@@ -114,7 +116,7 @@ def install_database(state: StateDir, source: Path, *, replace: bool) -> Databas
             )
         _check_target(source, state.database, replace=True)
         # These belong to the former file; without them they are made anew.
-        for path in state.database_notes:
+        for path in state.database_sidecars:
             path.unlink(missing_ok=True)
         sync_directory(state.path)
         return copy_database(source, state.database, replace=True)

@@ -27,14 +27,14 @@ from motoko.errors import (
 from motoko.runtime.ports import SYSTEM
 from motoko.server.class_allow_list import class_factory
 from motoko.server.integrity import (
-    CLOSED,
-    NONSENSE,
-    SENSELESS,
+    CLOSED_MESSAGE,
+    PARSE_ERRORS,
+    UNREADABLE_OBJECT,
     check_file,
     close_after_failure,
-    damaged,
+    damaged_error,
+    torn_tail,
     translate_errors,
-    unfinished,
 )
 from motoko.server.safe_file import SafeFileStorage
 from motoko.storage.feed import Feed, FeedProxy
@@ -56,7 +56,7 @@ PATIENCE: Final = 60.0
 WITHOUT_SERVER: Final = 0.5  # seconds that winding up waits for a server that has gone
 LOOK: Final = 0.05
 TRIES: Final = 3
-NONSENSE_NAMES: Final = frozenset(f"{kind.__module__}.{kind.__name__}" for kind in NONSENSE)
+PARSE_ERROR_NAMES: Final = frozenset(f"{kind.__module__}.{kind.__name__}" for kind in PARSE_ERRORS)
 
 
 class _Connection(Connection):  # type: ignore[misc]
@@ -68,8 +68,8 @@ class _Connection(Connection):  # type: ignore[misc]
             raise self._forbidden(error) from error
         except POSError:
             raise
-        except SENSELESS as error:
-            if CLOSED in str(error):
+        except UNREADABLE_OBJECT as error:
+            if CLOSED_MESSAGE in str(error):
                 raise
             raise self._unreadable(type(error).__name__) from error
 
@@ -89,7 +89,7 @@ class _Connection(Connection):  # type: ignore[misc]
         return ForbiddenClassError(f"{self._file()}: {error.message}", hint=error.hint)
 
     def _unreadable(self, what: str) -> DatabaseDamagedError:
-        return damaged(self._file(), f"is damaged: an object cannot be read ({what})")
+        return damaged_error(self._file(), f"is damaged: an object cannot be read ({what})")
 
     def _file(self) -> Path:
         return self.db().file or Path("the database")
@@ -99,7 +99,7 @@ def _is_corruption_error(error: Exception) -> str | None:
     """Return the name of what was raised for a record, None where that says nothing of it."""
     if isinstance(error, ServerException):
         name, details = error.args  # of what the server met
-        if name in NONSENSE_NAMES and CLOSED not in str(details):
+        if name in PARSE_ERROR_NAMES and CLOSED_MESSAGE not in str(details):
             return str(name).rpartition(".")[2]
         return None
     # Of a pickle that makes no sense, anything may come.
@@ -249,7 +249,7 @@ class Database:
     @classmethod
     def _read_file(cls, path: Path, runtime: Runtime) -> Database:
         found = check_file(path, clock=runtime.clock)
-        rest = unfinished(path, found, runtime.clock.now())
+        rest = torn_tail(path, found, runtime.clock.now())
         if rest is not None:
             log.warning("the end of %s is left out: %s", path, rest)
         with translate_errors(path, opening=True):

@@ -34,7 +34,7 @@ class StudyOwner:
     study: int | None
 
 
-def claim(state: StateDir, runs: Path) -> None:
+def claim_run_directories(state: StateDir, runs: Path) -> None:
     """Make the run directories below ``runs`` those of this workflow.
 
     SharedStudyError, which names the other workflow, if they are another one's.
@@ -45,12 +45,12 @@ def claim(state: StateDir, runs: Path) -> None:
     with contextlib.suppress(PermissionError, IsADirectoryError):
         if exclusive_create(_note(runs), content):
             return
-        check(state, runs)
+        check_owner(state, runs)
         if _read(runs) != ours:
             write_atomic(_note(runs), content)
 
 
-def check(state: StateDir, runs: Path) -> None:
+def check_owner(state: StateDir, runs: Path) -> None:
     """Raise SharedStudyError if the run directories below ``runs`` are another workflow's."""
     found, ours = _read(runs), _of(state, runs)
     if found is None or found.state == ours.state:

@@ -10,6 +10,7 @@ from motoko.core.records import RunKey
 from motoko.core.states import FAILURES, NON_TERMINAL, TERMINAL
 from motoko.errors import UnknownRunError
 from motoko.storage.session import Session
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.core.states import Lifecycle
     from motoko.storage.database import Database
+    from motoko.storage.scope import Scope
 
 T = TypeVar("T")
 
@@ -28,6 +30,11 @@ def query_database(database: Database, query: Callable[[Session], T]) -> T:
     """Run ``query`` in a session that is closed afterwards."""
     with contextlib.closing(Session(database)) as session:
         return query(session)
+
+
+async def query_in_thread(database: Database, query: Callable[[Session], T]) -> T:
+    """Run ``query`` in a worker thread, in a session that is closed afterwards."""
+    return await run_in_thread(lambda: query_database(database, query))
 
 
 def select_runs(
@@ -50,6 +57,12 @@ def existing_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord
         with contextlib.suppress(UnknownRunError):
             records.append(session.run(key))
     return records
+
+
+def read_records(scope: Scope, keys: Iterable[RunKey]) -> list[RunRecord]:
+    """Return the records of those runs that still exist, in the scope's snapshot."""
+    with scope.read() as session:
+        return existing_records(session, keys)
 
 
 def terminal_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord]:

@@ -1,4 +1,4 @@
-"""Requests for runs: found where they exist, created where they do not, many at a time."""
+"""Requests for runs: existing runs are found, missing ones created, in batches."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from motoko.runtime import fault_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from motoko.core.records import RunRecord
-    from motoko.storage.scope import Scope
     from motoko.storage.session import Session
     from motoko.storage.study_table import StudyTable
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedRun:
-    """A run that was asked for; its ids are filled in when it is created.
+    """A requested run; its creation fills in the ids of its record.
 
-    ``literal``, ``literal_job``: the identities that they had before numbers were normalised.
+    ``literal``, ``literal_job``: its identities in databases that did not normalise numbers.
     """
 
     identity: bytes
@@ -36,18 +36,18 @@ class RequestedRun:
     literal_job: bytes | None = None
 
     def find(self, table: StudyTable) -> int | None:
-        """Return the id of the run, by the identity that it had formerly if it is that old."""
+        """Return the id of the run if it exists."""
         return table.find(self.literal, self.identity)
 
     def find_job(self, table: StudyTable) -> int | None:
-        """Return the id of the run's job."""
+        """Return the id of the run's job if it exists."""
         return table.find_job(self.literal_job, self.job_identity)
 
 
 class RequestOrigin:
-    """Whoever asks for runs: ``main``, a firing with all its calls, a transaction.
+    """The source of requests: ``main``, a firing with all its calls, or a transaction.
 
-    Tells those who wait for what it asked for of each of its commits, and of its end.
+    It notifies those that wait for its requests of each of its commits, and of its end.
     """
 
     def __init__(self, name: str) -> None:
@@ -58,7 +58,7 @@ class RequestOrigin:
 
     @contextlib.contextmanager
     def notifying(self, listener: Callable[[], object]) -> Iterator[None]:
-        """Have ``listener`` called, in any thread, after each commit and at the end."""
+        """Call ``listener``, in any thread, after each commit and at the end."""
         with self._lock:
             self._listeners.add(listener)
         try:
@@ -68,60 +68,75 @@ class RequestOrigin:
                 self._listeners.discard(listener)
 
     def notify(self) -> None:
-        """Tell of a commit."""
+        """Notify of a commit."""
         with self._lock:
             for listener in self._listeners:
                 listener()
 
     def end(self) -> None:
-        """Tell that nothing more will be committed."""
+        """Notify that no commit follows."""
         self.done = True
         self.notify()
+
+
+class RequestingScope:
+    """The scope of a request."""
+
+    fresh: bool
+    origin: RequestOrigin
+
+    def read(self) -> AbstractContextManager[Session]:
+        """Lend the session for reading; it shows this scope's own writes."""
+        raise NotImplementedError
+
+    def enqueue(self, request: RunRequest) -> None:
+        """Resolve a request, at the latest with the scope's next commit."""
+        raise NotImplementedError
 
 
 class RunRequest:
     """A request for runs of one study, without duplicates, in order.
 
-    It is noted, resolved in the session of the scope that it was made in, and then committed, or
-    dropped with its transaction. Only that scope sees its runs before they are committed.
+    The session of its scope resolves it. Then it is committed, or dropped with its transaction.
+    Until the commit only that scope sees its runs.
     """
 
-    def __init__(self, study: str, wanted: Sequence[RequestedRun], scope: Scope) -> None:
+    def __init__(self, study: str, wanted: Sequence[RequestedRun], scope: RequestingScope) -> None:
         self.study = study
         self.wanted_runs = wanted
         self.origin = scope.origin
-        self._scope: Scope | None = scope
+        self._scope: RequestingScope | None = scope
         self._keys: list[RunKey] = []
         self.committed: list[RunKey] | None = None
 
-    # -- what becomes of it ----------------------------------------------------------------
+    # -- its progress ----------------------------------------------------------------------
 
     def set_recorded(self, keys: Iterable[RunKey]) -> None:
-        """Learn which runs it stands for: an earlier execution of the action committed it."""
+        """Set the runs that an earlier execution of the action committed."""
         self.committed = list(keys)
         self._scope = None
 
     def own_keys(self) -> list[RunKey] | None:
-        """Return the runs as its own transaction has them; None where that came to nothing."""
+        """Return the runs in its own transaction, None if that was dropped."""
         if self.committed is not None:
             return self.committed
         return None if self._scope is None else self._keys
 
     def set_keys(self, keys: list[RunKey]) -> None:
-        """Learn which runs were found, or are to be created."""
+        """Set the runs that exist, or will be created."""
         self._keys = keys
 
     def on_committed(self, session: Session) -> None:
-        """Learn of the commit: somebody else may have created some runs at the same time."""
+        """Set the committed runs: another process may have created some at the same time."""
         self.committed = [session.moved.get(key, key) for key in self._keys]
         self._scope = None
 
     def on_dropped(self) -> None:
-        """Learn that the transaction came to nothing."""
+        """Leave the scope whose transaction was dropped."""
         self._scope = None
 
-    def reissue(self, scope: Scope) -> None:
-        """Have it made in ``scope``, if it was dropped and its own origin wants it still."""
+    def reissue(self, scope: RequestingScope) -> None:
+        """Repeat a dropped request in ``scope``, if that has the same origin."""
         if self.committed is None and self._scope is None and scope.origin is self.origin:
             self._scope = scope
             try:
@@ -132,63 +147,61 @@ class RunRequest:
 
     # -- reading ---------------------------------------------------------------------------
 
-    def keys(self, scope: Scope) -> list[RunKey]:
-        """Return the runs as ``scope`` sees them; StateError where they are not committed.
+    def keys(self, scope: RequestingScope) -> list[RunKey]:
+        """Return the runs as ``scope`` sees them; StateError if they are not committed.
 
-        Where a thread can wait for the commit, it does.
+        A thread waits for the commit; a coroutine cannot.
         """
         self.reissue(scope)
         if self._scope is scope:
             with scope.read() as session:
-                if self._scope is scope:  # still: it was not committed in between
+                if self._scope is scope:  # no commit came in between
                     for key in self._keys:
                         session.record_read_id(key)
                     return self._keys
-        return self._elsewhere(scope) if self.committed is None else self.committed
+        return self._keys_elsewhere(scope) if self.committed is None else self.committed
 
-    def _elsewhere(self, scope: Scope) -> list[RunKey]:
-        told = threading.Event()
-        with self.origin.notifying(told.set):
+    def _keys_elsewhere(self, scope: RequestingScope) -> list[RunKey]:
+        changed = threading.Event()
+        with self.origin.notifying(changed.set):
             while True:
-                over = self.origin.done
+                done = self.origin.done
                 with scope.read() as session:
                     found = self.find(session)
                 if found is not None:
                     return found
-                if over or not scope.fresh or _in_event_loop():
-                    raise self.not_committed_error(over=over)
-                told.wait()
-                told.clear()
+                if done or not scope.fresh or _in_event_loop():
+                    raise self.not_committed_error(done=done)
+                changed.wait()
+                changed.clear()
 
     def find(self, session: Session) -> list[RunKey] | None:
-        """Return the runs by their identity; None unless all of them are there."""
+        """Return the runs by their identity, None unless all of them exist."""
         if self.committed is not None:
             return self.committed
         table = session.tables.study(self.study)
         ids = [item.find(table) for item in self.wanted_runs]
         return None if None in ids else [RunKey(self.study, n) for n in ids if n is not None]
 
-    def not_committed_error(self, *, over: bool) -> StateError:
-        """Return the error that says that the runs are not there; ``over``: never will be."""
-        if over:
+    def not_committed_error(self, *, done: bool) -> StateError:
+        """Return the error for uncommitted runs; ``done``: they never will be committed."""
+        if done:
             return StateError(
-                f"{self.origin.name} gave up {self}, with the transaction in which it asked for "
-                "them",
-                hint="Ask for them again with create_task: what exists is found, not repeated.",
+                f"{self.origin.name} dropped the transaction in which it requested {self}",
+                hint="Request them again with create_task: existing runs are not repeated.",
             )
         return StateError(
-            f"{self.origin.name} has not yet committed {self}, which can be read elsewhere only "
-            "then",
-            hint="Await them first: that waits until they are committed and have ended.",
+            f"{self.origin.name} has not yet committed {self}; others can read them only then",
+            hint="Await them first: that waits until they are committed and in a terminal state.",
         )
 
     def __len__(self) -> int:
-        """Return how many runs it stands for."""
+        """Return the number of runs."""
         return len(self.wanted_runs if self.committed is None else self.committed)
 
     def __str__(self) -> str:
-        tasks = "the task" if len(self.wanted_runs) == 1 else f"the {len(self.wanted_runs)} tasks"
-        return f"{tasks} of {self.study}"
+        count = len(self.wanted_runs)
+        return f"{'the task' if count == 1 else f'the {count} tasks'} of {self.study}"
 
 
 def _in_event_loop() -> bool:
@@ -200,7 +213,7 @@ def _in_event_loop() -> bool:
 
 
 def resolve(session: Session, requests: Iterable[RunRequest]) -> None:
-    """Look up what is asked for and create what is missing, with one reservation of ids a study."""
+    """Find the requested runs and create the missing ones, with one id reservation a study."""
     by_study: dict[str, list[RunRequest]] = {}
     for request in requests:
         by_study.setdefault(request.study, []).append(request)
@@ -213,14 +226,9 @@ def resolve(session: Session, requests: Iterable[RunRequest]) -> None:
 
 def _find_or_create(session: Session, study: str, wanted: list[RequestedRun]) -> dict[bytes, int]:
     table = session.tables.study(study)
-    ids: dict[bytes, int] = {}
-    new: list[RequestedRun] = []
-    for item in wanted:
-        found = item.find(table)
-        if found is None:
-            new.append(item)
-        else:
-            ids[item.identity] = found
+    found = {item.identity: item.find(table) for item in wanted}
+    ids = {identity: run_id for identity, run_id in found.items() if run_id is not None}
+    new = [item for item in wanted if item.identity not in ids]
     if not new:
         return ids
     jobs = {item.job_identity: item.find_job(table) for item in new}

@@ -21,7 +21,7 @@ from motoko.core.parameter_space import job_identity
 from motoko.core.records import RunRecord, decode_record, stored_key
 from motoko.errors import DatabaseDamagedError, MotokoError
 from motoko.server.class_allow_list import references
-from motoko.server.integrity import SENSELESS
+from motoko.server.integrity import UNREADABLE_OBJECT
 from motoko.server.safe_file import SafeFileStorage
 from motoko.server.transaction_file import (
     MAGIC,
@@ -33,7 +33,7 @@ from motoko.server.transaction_file import (
 )
 from motoko.storage.backup import summarise
 from motoko.storage.commit import abort, run_transaction
-from motoko.storage.commit_checks import check_database_file
+from motoko.storage.consistency import check_database_file
 from motoko.storage.database import Database
 from motoko.storage.schema import SCHEMA_VERSION, create_tables
 from motoko.storage.study_table import StudyTable
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-UNREADABLE: Final = (MotokoError, POSError, *SENSELESS)
+UNREADABLE: Final = (MotokoError, POSError, *UNREADABLE_OBJECT)
 BATCH: Final = 1000  # runs written in one commit
 # The record of a mapping that holds nothing, where the root of all objects is lost.
 EMPTY_ROOT: Final = (
@@ -57,25 +57,26 @@ OWN: Final = frozenset({"version", "written_by", "studies", "leases", "renewals"
 
 
 @dataclass(slots=True)
-class Salvaged:
-    """What was recovered: whole transactions, and runs by study. ``lost``: (position, bytes).
+class SalvageReport:
+    """The result: whole transactions, and runs by study.
 
-    ``rebuilt``: the tables were built again; ``notes`` say what of them could not be read.
+    ``gaps``: lost parts of the file, as (position, bytes). ``rebuilt``: tables were rebuilt.
+    ``notes``: the parts of the tables that could not be read.
     """
 
     transactions: int = 0
     runs: dict[str, int] = field(default_factory=dict)
-    lost: list[tuple[int, int]] = field(default_factory=list)
+    gaps: list[tuple[int, int]] = field(default_factory=list)
     rebuilt: bool = False
     notes: list[str] = field(default_factory=list)
 
 
-def salvage(source: Path, target: Path) -> Salvaged:
+def salvage(source: Path, target: Path) -> SalvageReport:
     """Make ``target`` of what is whole in ``source``, in a directory that is used for nothing else.
 
     DatabaseDamagedError where nothing is.
     """
-    found = Salvaged()
+    found = SalvageReport()
     image = target.with_name(f"{target.name}.image")
     with source.open("rb") as file:
         newest = _scan(file, source.stat().st_size, found)
@@ -131,13 +132,13 @@ def whole_transactions(
         position = end_of_gap
 
 
-def _scan(file: IO[bytes], size: int, found: Salvaged) -> _Newest:
+def _scan(file: IO[bytes], size: int, found: SalvageReport) -> _Newest:
     newest = _Newest()
     for first, second in whole_transactions(file, size):
         if not isinstance(first, FileTransaction) or not isinstance(second, list):
             assert isinstance(first, int)
             assert isinstance(second, int)
-            found.lost.append((first, second))
+            found.gaps.append((first, second))
             continue
         found.transactions += 1
         written = {record.oid: record.data for record in second if record.data is not None}
@@ -179,7 +180,7 @@ def _write(newest: _Newest, image: Path) -> None:
 # -- the tables ------------------------------------------------------------------------------
 
 
-def _rebuild(image: Path, newest: _Newest, target: Path, found: Salvaged) -> None:
+def _rebuild(image: Path, newest: _Newest, target: Path, found: SalvageReport) -> None:
     """Build the tables of ``image`` again in ``target``."""
     old = Database.read_file(image)
     new = Database(SafeFileStorage(target))
@@ -204,7 +205,9 @@ def _rebuild(image: Path, newest: _Newest, target: Path, found: Salvaged) -> Non
         new.close()
 
 
-def _former(connection: Any, found: Salvaged) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def _former(
+    connection: Any, found: SalvageReport
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return what can be read of the tables: by name, and those of each study."""
     tables: dict[str, Any] = {}
     studies: dict[str, dict[str, Any]] = {}
@@ -230,7 +233,7 @@ def _former(connection: Any, found: Salvaged) -> tuple[dict[str, Any], dict[str,
 
 
 def _runs(
-    connection: Any, studies: dict[str, dict[str, Any]], newest: _Newest, found: Salvaged
+    connection: Any, studies: dict[str, dict[str, Any]], newest: _Newest, found: SalvageReport
 ) -> dict[tuple[str, int], RunRecord]:
     """Return all runs: those that the tables list, and those that no whole commit deleted."""
     runs: dict[tuple[str, int], RunRecord] = {}
@@ -246,7 +249,7 @@ def _runs(
     return _one_of_each_identity(runs, found)
 
 
-def _take(runs: dict[tuple[str, int], RunRecord], stored: Any, found: Salvaged) -> None:
+def _take(runs: dict[tuple[str, int], RunRecord], stored: Any, found: SalvageReport) -> None:
     try:
         if isinstance(stored, PersistentMapping) and stored_key(stored.data) is not None:
             record = decode_record(stored.data)
@@ -256,7 +259,7 @@ def _take(runs: dict[tuple[str, int], RunRecord], stored: Any, found: Salvaged) 
 
 
 def _one_of_each_identity(
-    runs: dict[tuple[str, int], RunRecord], found: Salvaged
+    runs: dict[tuple[str, int], RunRecord], found: SalvageReport
 ) -> dict[tuple[str, int], RunRecord]:
     """Return the runs without those that another one has taken the place of."""
     last: dict[tuple[str, bytes], tuple[str, int]] = {}
@@ -269,7 +272,7 @@ def _one_of_each_identity(
 
 
 def _copy(
-    root: Any, tables: dict[str, Any], studies: dict[str, dict[str, Any]], found: Salvaged
+    root: Any, tables: dict[str, Any], studies: dict[str, dict[str, Any]], found: SalvageReport
 ) -> None:
     motoko = root["motoko"]
     for name, table in tables.items():
@@ -303,7 +306,7 @@ def _close_firings(motoko: Any) -> None:
             stored.update({"status": "done", "done": stored["opened"]})
 
 
-def _copied(item: Any, what: str, found: Salvaged) -> Any:
+def _copied(item: Any, what: str, found: SalvageReport) -> Any:
     """Return a copy of a table, or of what is in one, without what cannot be read."""
     kind = type(item).__name__
     if kind.endswith("BTree"):
@@ -332,7 +335,7 @@ def _insert(root: Any, records: list[RunRecord]) -> None:
 # -- trees with holes ------------------------------------------------------------------------
 
 
-def _items(tree: Any, what: str, found: Salvaged) -> list[tuple[Any, Any]]:
+def _items(tree: Any, what: str, found: SalvageReport) -> list[tuple[Any, Any]]:
     """Return the (key, value) of a tree or set (there None), whatever of its nodes is missing."""
     items: dict[Any, Any] = {}
     holes = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from BTrees.IIBTree import IITreeSet
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent.mapping import PersistentMapping
 
@@ -21,7 +20,7 @@ from motoko.server.safe_file import SafeFileStorage
 from motoko.server.watchdog import ServerWatchdog
 from motoko.storage.commit import run_transaction
 from motoko.storage.database import Database
-from motoko.storage.study_table import StudyTable, new_study_table, queue
+from motoko.storage.study_table import StudyTable, add_to_index, index_keys, new_study_table
 from motoko.version import __version__
 
 if TYPE_CHECKING:
@@ -36,20 +35,14 @@ BOOTS_KEPT: Final = 16
 
 
 def _add_indexes(tables: Any) -> None:
-    """Version 2: indexes of runs by their scripts, and of CREATED ones by where they are to run."""
-    for name, table in tables["studies"].items():
-        scripts, queues = table["scripts"], table["queues"] = OOBTree(), OOBTree()
-        for record in StudyTable(name, table).records(list(table["runs"])):
-            _put(scripts, (record.scripts, record.run_name), record.id)
-            key = queue(record)
-            if key is not None:
-                _put(queues, key, record.id)
-
-
-def _put(index: Any, key: tuple[str, str], run_id: int) -> None:
-    if key not in index:
-        index[key] = IITreeSet()
-    index[key].insert(run_id)
+    """Version 2: indexes of runs by scripts, and of CREATED runs by generator and machine name."""
+    for name, trees in tables["studies"].items():
+        trees["scripts"], trees["queues"] = OOBTree(), OOBTree()
+        for record in StudyTable(name, trees).records(list(trees["runs"])):
+            keys = index_keys(record)
+            for index in ("scripts", "queues"):
+                if (key := keys[index]) is not None:
+                    add_to_index(trees[index], key, record.id)
 
 
 # From which version -> what makes it the next one, given the mapping below the root's "motoko".

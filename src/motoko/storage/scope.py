@@ -1,27 +1,31 @@
-"""Scopes: where what user code reads and writes goes.
+"""Scopes: the sessions that user code reads and writes through.
 
-A *scope* lends user code a session. In a plain script every call is a transaction of its own; an
-action has one session for each stretch between Motoko's awaits; ``main`` has its writes committed
-by the next turn of the loop. The current scope is found through a context variable, so that handles
-need not know where they are used.
+In a plain script every call is a transaction. An action has one session from one Motoko await to
+the next. The next turn of the loop commits the writes of ``main``. A context variable holds the
+current scope, so that handles need not know where they are used.
+
+The first read in a coroutine may block the event loop. In asyncio's debug mode, a read that blocks
+it for longer than BLOCK_SECONDS logs a warning.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
+import sys
 import threading
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final
 
 from ZODB.POSException import ReadConflictError
 
 from motoko.errors import ConflictError, StateError
-from motoko.storage.run_requests import RequestOrigin, resolve
+from motoko.storage.run_requests import RequestingScope, RequestOrigin, resolve
 from motoko.storage.session import LeaseGuard, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
 
     from motoko.core.changes import Change
     from motoko.core.records import RunKey
@@ -29,80 +33,74 @@ if TYPE_CHECKING:
     from motoko.storage.database import Database
     from motoko.storage.run_requests import RunRequest
 
+BLOCK_SECONDS: Final = 0.01
 
-class Scope(Protocol):
-    """What user code reads and writes through.
+logger = logging.getLogger(__name__)
 
-    ``fresh``: every read sees all that is committed by then.
+
+class Scope(RequestingScope):
+    """The interface of all scopes; the defaults suit scopes without transactions of their own.
+
+    ``blind``: writes overwrite concurrent ones. ``fresh``: every read sees the newest commit.
     """
 
-    blind: bool
-    fresh: bool
+    blind: bool = False
+    event_name: str = ""
     cause: str
-    event_name: str
-    origin: RequestOrigin
 
     @property
     def database(self) -> Database:
-        """Return the database that this scope belongs to."""
-        ...
-
-    def read(self) -> AbstractContextManager[Session]:
-        """Lend the session for reading; it shows this scope's own writes."""
-        ...
+        """Return the scope's database."""
+        raise NotImplementedError
 
     def write(self, *changes: Change) -> None:
-        """Have these changes made."""
-        ...
-
-    def enqueue(self, request: RunRequest) -> None:
-        """Have a request resolved, at the latest with the scope's next commit."""
-        ...
+        """Apply changes, at the latest with the scope's next commit."""
+        raise NotImplementedError
 
     def begin_await(self, study: str) -> AwaitRecord:
-        """Note that a Motoko await on runs of ``study`` begins; StateError in a transaction."""
-        ...
+        """Start a Motoko await on runs of ``study``; StateError in a transaction."""
+        del study
+        return AwaitRecord()
 
     async def flush(self) -> None:
-        """Commit what was written so far: what every Motoko await begins with."""
-        ...
+        """Commit all writes so far. Every Motoko await starts with this."""
 
     async def refresh(self) -> None:
-        """Have the next read see all that is committed: what every Motoko await ends with."""
-        ...
+        """Make the next read see the newest commit. Every Motoko await ends with this."""
 
     async def prepare_nested(self) -> None:
-        """Do beforehand, off the loop, what ``nested`` would block for."""
-        ...
+        """Do in advance, off the loop, what ``begin_nested`` would block for."""
 
     def begin_nested(self, *, prepared: bool = False) -> SegmentScope | None:
         """Return a new scope for a transaction in this one, None if it joins this one.
 
         It blocks unless ``prepare_nested`` was awaited (``prepared``).
         """
-        ...
+        del prepared
+        return None
 
     def on_nested_end(self) -> None:
-        """Note that a transaction in this scope has ended."""
-        ...
+        """React to the end of a transaction in this scope."""
 
 
 class AwaitRecord:
-    """One Motoko await, as far as its scope is concerned: nothing is known of it, or kept."""
+    """The record of one Motoko await; without a journal it is empty."""
 
     async def recorded_call(self) -> Call | None:
-        """Return what is on record of it where its action is rerun."""
+        """Return the recorded result if the action is rerun."""
         return None
 
     def record_result(self, runs: Iterable[RunKey], *, failed: bool = False) -> None:
-        """Note which runs it returned, or raised RunFailed for."""
+        """Record the runs that it returned, or raised RunFailed for."""
 
+
+# -- the current scope -----------------------------------------------------------------------
 
 _current: ContextVar[Scope | None] = ContextVar("motoko_scope", default=None)
 
 
 def current_scope() -> Scope | None:
-    """Return the scope that the running action, ``main`` or transaction has set."""
+    """Return the scope of the running action, ``main`` or transaction."""
     return _current.get()
 
 
@@ -122,7 +120,7 @@ def use_scope(scope: Scope) -> Iterator[None]:
 
 
 class _Block:
-    """A transaction that joined its scope; tasks that it started may outlive it."""
+    """A transaction that joined its scope; the tasks that it started may outlive it."""
 
     open = True
 
@@ -132,7 +130,7 @@ _block: ContextVar[_Block | None] = ContextVar("motoko_block", default=None)
 
 @contextlib.contextmanager
 def join_transaction() -> Iterator[None]:
-    """Note that a transaction is part of the current scope."""
+    """Mark a transaction as part of the current scope."""
     block = _Block()
     token = _block.set(block)
     try:
@@ -149,37 +147,71 @@ def in_joined_transaction() -> bool:
 
 
 def await_in_transaction_error(study: str) -> StateError:
-    """Return the error for a Motoko await inside of a transaction."""
+    """Return the error for a Motoko await in a transaction."""
     return StateError(
         f"runs of {study} are awaited inside of a transaction, which is one commit",
         hint="Runs are executed only once they are committed: await them after the block.",
     )
 
 
+# -- reading ---------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
-def _snapshot_kept() -> Iterator[None]:
+def _reading() -> Iterator[None]:
+    """Translate errors of a lost snapshot; report a blocked event loop in debug mode."""
+    loop = _debugged_loop()
+    started = 0.0 if loop is None else loop.time()
     try:
         yield
     except ReadConflictError as error:
         raise ConflictError(
-            "the database was packed, and what this transaction would read is gone",
+            "the database was packed, and the snapshot of this transaction is lost",
             hint="Decorate the action with @event: then it is run again on fresh data.",
         ) from error
+    finally:
+        if loop is not None and (blocked := loop.time() - started) > BLOCK_SECONDS:
+            logger.warning(
+                "The event loop was blocked for %d ms by reading the workflow's database at %s; "
+                "await the runs first, or read in a thread",
+                blocked * 1000, _user_location(),
+            )  # fmt: skip
 
 
-class AutocommitScope:
-    """Every call is a transaction of its own; threads take turns."""
+def _debugged_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return loop if loop.get_debug() else None
+
+
+def _user_location() -> str:
+    """Return file and line of the code that called Motoko."""
+    frame = sys._getframe()  # noqa: SLF001 - inspect reads source files
+    while frame.f_back is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not name.startswith(("motoko.", "contextlib")):
+            break
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+# -- scopes ----------------------------------------------------------------------------------
+
+
+class AutocommitScope(Scope):
+    """Every call is a transaction; threads take turns."""
 
     blind = True
     fresh = True
-    event_name = ""
 
     def __init__(self, connect: Callable[[], Database], *, cause: str = "user") -> None:
         self.origin = RequestOrigin("a script")
         self._connect = connect
         self._lock = threading.RLock()
         self._session: Session | None = None
-        self._lent = 0
+        self._readers = 0
         self.cause = cause
 
     @property
@@ -190,74 +222,59 @@ class AutocommitScope:
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
         """Lend the session with a fresh snapshot."""
-        with self._lock:
+        with _reading(), self._lock:
             if self._session is None:
                 self._session = Session(self.database)
-            elif not self._lent:
+            elif not self._readers:
                 self._session.refresh()
-            self._lent += 1
+            self._readers += 1
             try:
-                with _snapshot_kept():
-                    yield self._session
+                yield self._session
             finally:
-                self._lent -= 1
+                self._readers -= 1
 
     def write(self, *changes: Change) -> None:
         """Commit these changes at once."""
-        with self.read() as session:
-            try:
-                for change in changes:
-                    session.add(change)
-                self.database.submit(session.commit).result()
-            except BaseException:
-                session.refresh()
-                raise
+        with self._committed() as session:
+            for change in changes:
+                session.add(change)
 
     def enqueue(self, request: RunRequest) -> None:
         """Resolve and commit the request at once."""
+        with self._lock:
+            with self._committed() as session:
+                resolve(session, [request])
+            request.on_committed(session)
+
+    @contextlib.contextmanager
+    def _committed(self) -> Iterator[Session]:
         with self.read() as session:
             try:
-                resolve(session, [request])
+                yield session
                 self.database.submit(session.commit).result()
             except BaseException:
                 session.refresh()
                 raise
-            request.on_committed(session)
 
-    def begin_await(self, study: str) -> AwaitRecord:
-        """Do nothing: a script is not rerun."""
-        del study
-        return AwaitRecord()
-
-    async def flush(self) -> None:
-        """Do nothing: everything is committed already."""
-
-    async def refresh(self) -> None:
-        """Do nothing: every read is fresh."""
-
-    async def prepare_nested(self) -> None:
-        """Do nothing: everything is committed already."""
-
-    def begin_nested(self, *, prepared: bool = False) -> SegmentScope:
+    def begin_nested(self, *, prepared: bool = False) -> SegmentScope | None:
         """Return a scope for a transaction."""
         return SegmentScope(self.database, cause=self.cause)
 
-    def on_nested_end(self) -> None:
-        """Do nothing: there is nobody to tell."""
-
     def close(self) -> None:
-        """Give the session back."""
+        """Close the session."""
         with self._lock:
             if self._session is not None:
                 self._session.close()
                 self._session = None
 
 
-class SegmentScope:
-    """One session from one Motoko await to the next: actions and transactions.
+class SegmentScope(Scope):
+    """One session from one Motoko await to the next, in actions and transactions.
 
-    ``before_commit`` adds what must be in the same commit: a firing's record.
+    ``before_commit`` adds changes that belong to the same commit: a firing's record.
     """
+
+    fresh = False
 
     def __init__(
         self,
@@ -269,47 +286,49 @@ class SegmentScope:
         before_commit: Callable[[Session, bool], None] | None = None,
         origin: RequestOrigin | None = None,
     ) -> None:
-        self.blind = False
-        self.fresh = False
         self.origin = RequestOrigin("a transaction") if origin is None else origin
         self.cause = cause
         self.event_name = event_name
-        self.database = database
+        self._database = database
         self._guard = guard
         self.before_commit = before_commit
         self._session: Session | None = None
-        self.since = 0
+        self.snapshot_number = 0
         self._requests: list[RunRequest] = []
         self._resolved: list[RunRequest] = []
         self._lock = threading.RLock()
 
     @property
+    def database(self) -> Database:
+        """Return the scope's database."""
+        return self._database
+
+    @property
     def session(self) -> Session:
-        """Return the stretch's session, opened at its first use."""
+        """Return the segment's session, opened at its first use."""
         if self._session is None:
-            self.since = self.database.feed.number
+            self.snapshot_number = self.database.feed.number
             self._session = Session(self.database, guard=self._guard, source=self)
         return self._session
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
-        """Lend the session, with all requests so far resolved."""
-        with self._lock:
+        """Resolve all requests so far, and lend the session."""
+        with _reading(), self._lock:
             if self._session is not None and self.blind and not self._session.pending:
                 self._session.refresh()
-            with _snapshot_kept():
-                self._resolve()
-                yield self.session
+            self._resolve()
+            yield self.session
 
     def write(self, *changes: Change) -> None:
-        """Add changes to the stretch's commit."""
+        """Add changes to the segment's commit."""
         with self._lock:
             self._resolve()
             for change in changes:
                 self.session.add(change)
 
     def enqueue(self, request: RunRequest) -> None:
-        """Note a request; it is resolved at the first read or with the commit."""
+        """Add a request. The first read or the commit resolves it."""
         with self._lock:
             self._requests.append(request)
 
@@ -324,26 +343,16 @@ class SegmentScope:
         raise await_in_transaction_error(study)
 
     async def flush(self) -> None:
-        """Commit the stretch; the next one begins with a fresh snapshot when it is needed."""
+        """Commit the segment. The next one gets a fresh snapshot at its first use."""
         await self.finish(last=False)
 
     async def refresh(self) -> None:
-        """Commit what others wrote in this scope meanwhile, so that the snapshot can go."""
+        """Commit what other tasks of this scope wrote meanwhile, to drop the snapshot."""
         if self._session is not None or self._requests:
             await self.flush()
 
-    async def prepare_nested(self) -> None:
-        """Do nothing: a transaction in a stretch is part of it."""
-
-    def begin_nested(self, *, prepared: bool = False) -> SegmentScope | None:
-        """Return None: a transaction in a stretch is part of it."""
-        return None
-
-    def on_nested_end(self) -> None:
-        """Do nothing: the stretch goes on."""
-
     async def finish(self, *, last: bool) -> None:
-        """Commit the stretch off the loop. ``last``: it is the final one."""
+        """Commit the segment off the loop. ``last``: it is the final one."""
         from motoko.storage.threads import run_in_committer, run_in_thread
 
         if self._requests:
@@ -355,7 +364,7 @@ class SegmentScope:
             self._resolve()
 
     def commit(self, *, last: bool) -> None:
-        """Commit the stretch; call it in the committer thread."""
+        """Commit the segment; call it in the committer thread."""
         with self._lock:
             try:
                 self._resolve()
@@ -373,7 +382,7 @@ class SegmentScope:
         self.origin.notify()
 
     def close(self) -> None:
-        """Drop what is not committed and give the connection back."""
+        """Drop uncommitted changes and close the session."""
         with self._lock:
             for request in (*self._requests, *self._resolved):
                 request.on_dropped()

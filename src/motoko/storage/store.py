@@ -33,7 +33,7 @@ LAST_WAIT: Final = 8.0
 class WorkflowStore:
     """Connects at the first use, starting the server if need be.
 
-    ``look``: never start a server; read the file where none runs.
+    ``read_only``: never start a server; read the file where none runs.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class WorkflowStore:
         state: StateDir,
         studies: Mapping[str, StudyConfig],
         *,
-        look: bool = False,
+        read_only: bool = False,
         database: Database | None = None,
         runtime: Runtime = SYSTEM,
     ) -> None:
         self.state = state
         self.studies = studies
         self.runtime = runtime
-        self.look = look
+        self.read_only = read_only
         self._database = database
         self._booted: float | None = None
         self._lock = threading.Lock()
@@ -79,8 +79,8 @@ class WorkflowStore:
         return self._database
 
     def _connect(self) -> Database:
-        if self.look:
-            return self._look_at()
+        if self.read_only:
+            return self._connect_read_only()
         database = self._reach_server()
         try:
             run_transaction(database, self._prepare, initialising=True)
@@ -93,7 +93,7 @@ class WorkflowStore:
         upgrade(root)
         record_boot_time(root, processes.boot_id(), self.clock.now() - self.clock.uptime())
 
-    def _look_at(self) -> Database:
+    def _connect_read_only(self) -> Database:
         if is_responding(self.state):
             address = str(self.state.socket())
             with contextlib.suppress(ServerError):  # it has gone, or it hangs

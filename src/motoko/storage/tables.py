@@ -179,13 +179,9 @@ class Tables:
         low, high = (run_name, event, "", 0), (run_name, event, LAST, 0)
         return {(study, run_id) for _, _, study, run_id in self._root["once"].keys(low, high)}
 
-    def recount(self) -> list[str]:
-        """Return every disagreement between the open firings and the records of all firings."""
-        firings = self._root["firings"].items()
-        expected = {key for key, stored in firings if stored["status"] == "open"}
-        if set(self._root["open"]) == expected:
-            return []
-        return [f"the index of open firings is {set(self._root['open'])}, should be {expected}"]
+    def open_firing_ids(self) -> set[tuple[str, str, str]]:
+        """Return the ids of all open firings."""
+        return set(self._root["open"])
 
     # -- leases ----------------------------------------------------------------------------
 

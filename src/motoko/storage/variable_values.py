@@ -21,7 +21,7 @@ KINDS: Final = "biufcmMSU"  # of NumPy's arrays; others hold objects, or differ 
 PATHS: Final = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 
 
-def kept(value: Any, what: str) -> Any:
+def encode_value(value: Any, what: str) -> Any:
     """Return ``value`` in its stored form; ParameterError if its type cannot be kept."""
     try:
         return plain(value, what, special=_stored)
@@ -29,12 +29,12 @@ def kept(value: Any, what: str) -> Any:
         raise ParameterError(problem.message, hint=problem.hint) from None
 
 
-def revived(value: Any) -> Any:
+def decode_value(value: Any) -> Any:
     """Return a part of a stored value, not a container, as it was given."""
     if type(value) is not tuple:
         return value
     if value[:1] != (MARK,):
-        return tuple(revived(item) for item in value)
+        return tuple(decode_value(item) for item in value)
     _, kind, *content = value
     revive: dict[str, Callable[..., Any]] = {
         "path": _path,
@@ -107,7 +107,7 @@ def _zoned(naive: datetime, key: str) -> datetime:
 
 def _folded(stored: Any) -> Any:
     """Return the later of two times that a clock shows twice."""
-    return revived(stored).replace(fold=1)
+    return decode_value(stored).replace(fold=1)
 
 
 def _path(kind: str, text: str) -> Any:

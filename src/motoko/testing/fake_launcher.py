@@ -1,6 +1,6 @@
-"""A launcher that executes nothing: a function says how each run ends.
+"""A launcher without processes: a function determines the end of each run.
 
-With it an orchestrator can be tested in milliseconds, without scripts or processes::
+It serves to test an orchestrator in milliseconds::
 
     with FakeLauncher(workflow.store, {"mult": lambda job: {"y": 2 * job["x"]}}):
         workflow.execute()
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FakeOutcome:
-    """How a fake run ends."""
+    """The end of a fake run."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     outcome: Lifecycle = Lifecycle.FINISHED
@@ -40,7 +40,7 @@ class FakeOutcome:
 
 
 def failing(reason: str = "on purpose", exit_code: int = 1) -> FakeOutcome:
-    """Return a bad ending."""
+    """Return a failure."""
     return FakeOutcome(outcome=Lifecycle.FAILED, exit_code=exit_code, reason=reason)
 
 
@@ -48,10 +48,10 @@ Script = Callable[[Mapping[str, Any]], "FakeOutcome | Mapping[str, Any] | None"]
 
 
 class FakeLauncher:
-    """Ends CREATED runs as ``scripts[study](job values)`` says, as soon as they appear.
+    """Ends CREATED runs at once, with the result of ``scripts[study](job values)``.
 
-    A script returns the fields to set, an FakeOutcome, or None for a run without fields. Studies
-    without a script are left alone.
+    A script returns fields to set, a FakeOutcome, or None. Runs of studies without script stay
+    CREATED.
     """
 
     def __init__(self, store: WorkflowStore, scripts: Mapping[str, Script]) -> None:
@@ -59,7 +59,7 @@ class FakeLauncher:
         self._scripts = scripts
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="fake-launcher", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="fake-launcher", daemon=True)
         self.executed: list[tuple[str, Mapping[str, Any]]] = []
         self.error: BaseException | None = None
 
@@ -81,7 +81,7 @@ class FakeLauncher:
         if self.error is not None:
             raise self.error
 
-    def _work(self) -> None:
+    def _serve(self) -> None:
         session = Session(self._store.database)
         try:
             while not self._stop.is_set():
@@ -90,7 +90,7 @@ class FakeLauncher:
                     self._execute(session, study)
                 self._wake.wait(0.5)
                 self._wake.clear()
-        except BaseException as error:  # noqa: BLE001 - raised again where the block ends
+        except BaseException as error:  # noqa: BLE001 - __exit__ raises it again
             self.error = error
         finally:
             session.close()
@@ -108,17 +108,15 @@ class FakeLauncher:
     def _end(
         self, session: Session, record: RunRecord, result: FakeOutcome | Mapping[str, Any] | None
     ) -> None:
-        ending = result if isinstance(result, FakeOutcome) else FakeOutcome(fields=result or {})
+        end = result if isinstance(result, FakeOutcome) else FakeOutcome(fields=result or {})
         types = self._store.field_types(record.study)
-        fields, _ = convert_fields(ending.fields, types, f"run {record.key}")
+        fields, _ = convert_fields(end.fields, types, f"run {record.key}")
         token, now = secrets.token_hex(4), self._store.now()
         for edit in (
             Claim("fake", token, now),
             MarkStarted(token, now, "fake launcher"),
-            ApplyOutbox(token, 1, now, fields, ending.label),
-            EndAttempt(
-                token, ending.outcome, now, "fake launcher", ending.exit_code, ending.reason
-            ),
+            ApplyOutbox(token, 1, now, fields, end.label),
+            EndAttempt(token, end.outcome, now, "fake launcher", end.exit_code, end.reason),
         ):
             session.add(EditRun(record.key, edit, blind=True))
         self._store.database.submit(session.commit).result()

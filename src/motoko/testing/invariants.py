@@ -1,7 +1,7 @@
-"""What must be true of a workflow that has ended, whatever was killed meanwhile.
+"""Invariants of a workflow that has ended, after any number of killed processes.
 
-Scripts may keep a log, from which ``check`` learns what was executed: each appends a line when it
-starts and when it ends, and as many as it likes between, to one file opened with O_APPEND::
+Scripts may log their execution for ``check``. Each appends lines to one file opened with O_APPEND,
+at its start, at its end and in between::
 
     WHAT TOKEN STUDY.ID ATTEMPT RUN_NAME
 
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.values import MISSING
+from motoko.storage.consistency import check_study
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -32,7 +33,7 @@ TOLERANCE: Final = 1e-12  # relative, of numbers
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of the scripts' log, and which line it is."""
+    """One numbered line of the scripts' log."""
 
     number: int
     what: str
@@ -51,11 +52,11 @@ def check(
     log: Path | None = None,
     killed: Collection[str] = (),
 ) -> list[str]:
-    """Return what is wrong with an ended workflow's whole database; nothing, if all is well.
+    """Return the violated invariants of an ended workflow's whole database.
 
-    ``once``: the names of events that are registered with ``once=True``. ``expected``: what the
-    variables of the run name must be. ``log``: the scripts' log; ``killed``: the tokens of attempts
-    that somebody killed on purpose, which alone may be followed by another attempt after their end.
+    ``once``: names of events with ``once=True``. ``expected``: values of the run name's variables.
+    ``log``: the scripts' log. ``killed``: tokens of attempts that the test killed; only these may
+    be repeated after their end.
     """
     with workflow.store.autocommit_scope.read() as session:
         tables = session.tables
@@ -64,9 +65,9 @@ def check(
             for study in tables.study_names()
             for record in tables.study(study).records(tables.study(study).ids(run_name))
         ]
-        wrong = [*_not_ended(records), *_identities(records), *_firings(tables, run_name, once)]
+        wrong = [*_active(records), *_identities(records), *_firings(tables, run_name, once)]
         for study in tables.study_names():
-            wrong += tables.study(study).recount()
+            wrong += check_study(tables.study(study))
         wrong += _variables(tables, run_name, expected or {})
     if log is not None:
         wrong += _executions(records, read_log(log, run_name), frozenset(killed))
@@ -76,8 +77,12 @@ def check(
 # -- runs ------------------------------------------------------------------------------------
 
 
-def _not_ended(records: list[RunRecord]) -> list[str]:
-    return [f"{r.key} has not ended: {r.lifecycle}" for r in records if not r.lifecycle.is_terminal]
+def _active(records: list[RunRecord]) -> list[str]:
+    return [
+        f"{r.key} is not in a terminal state: {r.lifecycle}"
+        for r in records
+        if not r.lifecycle.is_terminal
+    ]
 
 
 def _identities(records: list[RunRecord]) -> list[str]:
@@ -101,17 +106,17 @@ def _firings(tables: Tables, run_name: str, once: Collection[str]) -> list[str]:
             runs = [f"{study}.{number}" for study, number in firing["runs"]]
             done.update((event, run) for run in runs or [""])
     for (event, run), times in done.items():
-        if times > 1 and (_is(event, once) or tables.once_records(run_name, event)):
+        if times > 1 and (_has_name(event, once) or tables.once_records(run_name, event)):
             wrong.append(f"event {event}, once for each run, was done {times} times for {run!r}")
     return wrong
 
 
-def _is(event: str, names: Collection[str]) -> bool:
-    """Return whether an event's id, such as ``mult/forward``, is one of these names'."""
+def _has_name(event: str, names: Collection[str]) -> bool:
+    """Return whether an event's id, such as ``mult/forward``, has one of these names."""
     return any(event == name or event.endswith(("/" + name, "." + name)) for name in names)
 
 
-# -- numbers ---------------------------------------------------------------------------------
+# -- variables -------------------------------------------------------------------------------
 
 
 def _variables(tables: Tables, run_name: str, expected: Mapping[str, Any]) -> list[str]:
@@ -137,7 +142,7 @@ def _same(found: Any, value: Any) -> bool:
 
 
 def read_log(log: Path, run_name: str) -> list[LogLine]:
-    """Return the lines of one run name in the scripts' log, in the order they were appended."""
+    """Return the lines of one run name in the scripts' log, in their order."""
     lines = []
     text = log.read_text(encoding="utf-8") if log.exists() else ""
     for number, line in enumerate(text.splitlines()):
@@ -153,7 +158,7 @@ def _executions(
     by_run: dict[str, list[LogLine]] = {}
     for line in lines:
         by_run.setdefault(line.run, []).append(line)
-    wrong = [f"{run} was executed, but is not there" for run in by_run.keys() - _names(records)]
+    wrong = [f"{run} was executed, but does not exist" for run in by_run.keys() - _names(records)]
     for record in records:
         wrong += _one_run(record, by_run.get(str(record.key), []), killed)
     return wrong
@@ -170,16 +175,16 @@ def _one_run(record: RunRecord, lines: list[LogLine], killed: frozenset[str]) ->
         if what in (START, END) and times > 1:
             wrong.append(f"{record.key}: attempt {token} has {times} lines {what!r}")
     current = ""
-    begun: list[str] = []
+    started: list[str] = []
     for line in lines:
         if line.what == START:
             current = line.token
-            begun.append(current)
+            started.append(current)
         elif line.token != current:
             wrong.append(
-                f"{record.key}: attempt {line.token} went on after attempt {current} had begun"
+                f"{record.key}: attempt {line.token} continued after attempt {current} had started"
             )
-    finished = [token for token in begun if counts[END, token]]
+    finished = [token for token in started if counts[END, token]]
     extra = [token for token in finished if token not in killed and token != record.token]
     if extra:
         wrong.append(f"{record.key}: attempts {extra} were executed to their end and repeated")

@@ -1,27 +1,33 @@
-"""A store without files, server or processes, and short ways to fill one."""
+"""Stores in memory with runs, and two clients of one database for tests of conflicts."""
 
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from motoko.config.study_file import StudyConfig, StudyFile
-from motoko.core.changes import CreateRun
+from motoko.core.changes import CreateRun, EditRun
+from motoko.core.edits import Claim, EndAttempt, MarkStarted
 from motoko.core.parameter_space import job_identity, run_identity
 from motoko.core.records import RunKey, RunRecord, Transition
+from motoko.core.states import Lifecycle
 from motoko.runtime.ports import SYSTEM
 from motoko.server.state_dir import StateDir
 from motoko.storage.database import Database
 from motoko.storage.schema import create_tables
-from motoko.storage.session import run_transaction
+from motoko.storage.session import Session, run_transaction
 from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from motoko.runtime.ports import Runtime
-    from motoko.storage.session import Session
+
+    Connect = Callable[[], Database]
+
+PATIENCE: Final = 60.0  # seconds
 
 
 def study_config(
@@ -31,9 +37,9 @@ def study_config(
     directory: Path | None = None,
     **options: Any,
 ) -> StudyConfig:
-    """Return a study as its ``bd.yaml`` would give it; nothing needs to exist.
+    """Return a study without files. ``options`` are further keys of ``bd.yaml``.
 
-    ``job`` maps parameters to type names; ``options`` are further keys of ``bd.yaml``.
+    ``job`` maps parameters to type names.
     """
     place = (directory or Path(tempfile.gettempdir())) / name
     written = StudyFile.model_validate({"study": name, "job": dict(job), **options})
@@ -41,7 +47,7 @@ def study_config(
 
 
 def empty_database(studies: Iterable[str], database: Database | None = None) -> Database:
-    """Give ``database`` (by default a new one in memory) empty tables, and return it."""
+    """Create empty tables in ``database``, by default a new one in memory, and return it."""
     found = Database.in_memory() if database is None else database
     names = list(studies)
     found.submit(
@@ -56,9 +62,9 @@ def memory_store(
     directory: Path | None = None,
     runtime: Runtime = SYSTEM,
 ) -> WorkflowStore:
-    """Return a store of these studies, by task manager, whose database lives in memory.
+    """Return a store of these studies, by task manager, with a database in memory.
 
-    ``directory`` stands for the workflow's; nothing is written there. Close the store after use.
+    ``directory`` represents the workflow's, and stays untouched. Close the store after use.
     """
     place = directory or Path(tempfile.gettempdir()) / "workflow-in-memory"
     database = empty_database(studies)
@@ -75,9 +81,9 @@ def add_run(
     at: float = 0.0,
     **fields: Any,
 ) -> RunKey:
-    """Ask for a run as ``create_task`` does: an existing one of this identity is returned.
+    """Create a run in the session's next commit, or return the existing one of this identity.
 
-    The creation is part of the session's next commit. ``fields`` are free-form run fields.
+    ``fields`` are free-form run fields.
     """
     table = session.tables.study(study)
     identity = run_identity(study, run_name, job, {}, replicate)
@@ -100,3 +106,69 @@ def add_run(
     )
     session.add(CreateRun(record, digest))
     return record.key
+
+
+def eventually(condition: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
+    """Return the first true value of ``condition``; raise AssertionError after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "the condition did not become true in time"
+        time.sleep(0.005)
+    return found
+
+
+def commit(database: Database, session: Session) -> None:
+    """Commit in the committer thread."""
+    database.submit(session.commit).result()
+
+
+class Clients:
+    """Two sessions, of two clients if the database supports several."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.databases = (connect(), connect())
+        self.first, self.second = (Session(database) for database in self.databases)
+        self._extra: list[Session] = []
+
+    def commit_first(self) -> None:
+        """Commit the first client's session."""
+        commit(self.databases[0], self.first)
+
+    def commit_second(self) -> None:
+        """Commit the second client's session."""
+        commit(self.databases[1], self.second)
+
+    def session(self, **options: Any) -> Session:
+        """Return a further session of the first client."""
+        self._extra.append(Session(self.databases[0], **options))
+        return self._extra[-1]
+
+    def synchronize(self) -> None:
+        """Wait until both sessions see the same commits."""
+        eventually(lambda: self._state(self.first) == self._state(self.second))
+
+    @staticmethod
+    def _state(session: Session) -> str:
+        session.refresh()
+        tables = session.tables
+        runs = {
+            name: [*tables.study(name).records(tables.study(name).ids(None))]
+            for name in tables.study_names()
+        }
+        variables = {name: tables.variable(None, name) for name in tables.variable_names(None)}
+        return repr((runs, variables))
+
+    def close(self) -> None:
+        """Close all sessions."""
+        for session in (self.first, self.second, *self._extra):
+            session.close()
+
+
+def finish_run(session: Session, key: RunKey, token: str, outcome: Lifecycle) -> None:
+    """Claim, start and end a CREATED run."""
+    for edit in (
+        Claim("launcher", token, 0.0),
+        MarkStarted(token, 0.0, "launcher"),
+        EndAttempt(token, outcome, 0.0, "launcher", 0 if outcome is Lifecycle.FINISHED else 1),
+    ):
+        session.add(EditRun(key, edit))

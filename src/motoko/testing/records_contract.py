@@ -1,4 +1,4 @@
-"""What every database must do: ids, series, firings, and the feed of changes."""
+"""Contract of every database: ids, series, firings, and the feed of changes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pytest
 from motoko.core.changes import DeleteRun, EditRun, PushQuantities, RecordFiring, SetVariable
 from motoko.core.edits import ApplyOutbox, Claim, EndAttempt, MarkStarted, Retry, SetFields
 from motoko.core.states import Lifecycle
+from motoko.storage.consistency import check_study
 from motoko.storage.session import Session
-from motoko.testing.clients import Clients, commit, eventually, run_to_end
-from motoko.testing.memory import add_run
+from motoko.testing.memory import Clients, add_run, commit, eventually, finish_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from motoko.core.records import RunKey
     from motoko.storage.feed import CommitNotice
-    from motoko.testing.clients import Connect
+    from motoko.testing.memory import Connect
 
 
 class RecordsContract:
-    """The fixtures, and tests of what is kept beside the runs."""
+    """The fixtures, and tests of all records beside the runs."""
 
     @pytest.fixture
     def clients(self, connect: Connect) -> Iterator[Clients]:
@@ -33,7 +33,7 @@ class RecordsContract:
         for database in clients.databases:
             session = Session(database)
             for name in session.tables.study_names():
-                assert session.tables.study(name).recount() == []
+                assert check_study(session.tables.study(name)) == []
             session.close()
         clients.close()
 
@@ -41,35 +41,35 @@ class RecordsContract:
     def ended(self, clients: Clients) -> RunKey:
         """Return a run that has FINISHED, seen by both sessions."""
         key = add_run(clients.first, "mult", {"x": 1.0})
-        run_to_end(clients.first, key, "t1", Lifecycle.FINISHED)
+        finish_run(clients.first, key, "t1", Lifecycle.FINISHED)
         clients.commit_first()
-        clients.meet()
+        clients.synchronize()
         return key
 
     # -- ids, series, firings --------------------------------------------------------------
 
-    def test_no_id_is_given_twice(self, clients: Clients) -> None:
-        """Threads of both clients reserve at once."""
-        given: list[int] = []
+    def test_no_id_is_assigned_twice(self, clients: Clients) -> None:
+        """Threads of both clients reserve at the same time."""
+        assigned: list[int] = []
 
-        def take(session: Session) -> None:
+        def reserve(session: Session) -> None:
             for _ in range(10):
                 first, _job = session.reserve("mult", 3, 0)
-                given.extend(range(first, first + 3))
+                assigned.extend(range(first, first + 3))
 
         threads = [
-            threading.Thread(target=take, args=(session,))
+            threading.Thread(target=reserve, args=(session,))
             for session in (clients.first, clients.second)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(given) == list(range(1, 61))
+        assert sorted(assigned) == list(range(1, 61))
 
     @pytest.mark.parametrize("sizes", [[1], [499, 1, 1], [500, 500], [1001], [499, 2, 1500]])
     def test_series_of_any_length(self, clients: Clients, sizes: list[int]) -> None:
-        """They are kept in order, wherever their parts begin and end."""
+        """Points stay in order, however they are divided into commits."""
         key = add_run(clients.first, "mult", {"x": 1.0})
         clients.first.add(EditRun(key, Claim("l", "t", 0.0)))
         clients.first.add(EditRun(key, MarkStarted("t", 0.0, "l")))
@@ -78,7 +78,7 @@ class RecordsContract:
         for position, size in enumerate(sizes, start=1):
             points = tuple((step, step * step) for step in range(len(pushed), len(pushed) + size))
             pushed.extend(points)
-            for _ in range(2):  # what was harvested once is not taken again
+            for _ in range(2):  # the second push has no effect
                 clients.first.add(PushQuantities(key, "t", position, "e", points))
                 clients.first.add(EditRun(key, ApplyOutbox("t", position, 0.0)))
                 clients.commit_first()
@@ -86,7 +86,7 @@ class RecordsContract:
         clients.first.add(EditRun(key, EndAttempt("t", Lifecycle.FAILED, 1.0, "l")))
         clients.first.add(PushQuantities(key, "t", 99, "e", ((0, 0),)))
         clients.commit_first()
-        clients.meet()
+        clients.synchronize()
         table = clients.second.tables.study("mult")
         assert table.quantity(key.id, "e") == pushed
         assert table.quantity_names(key.id) == ["e"]
@@ -97,7 +97,7 @@ class RecordsContract:
         assert clients.second.tables.study("mult").quantity(key.id, "e") is None
 
     def test_a_firing_is_open_until_it_is_done(self, clients: Clients, ended: RunKey) -> None:
-        """Its record follows runs that moved; ``once`` is remembered by run."""
+        """Its record follows runs that moved; ``once`` is recorded for each run."""
         record = RecordFiring(("test", "e", "k"), "open", "", (ended,), 1.0)
         clients.first.add(record)
         clients.commit_first()
@@ -116,7 +116,7 @@ class RecordsContract:
         assert tables.firings("tes") == []
 
     def test_ended_runs_are_found_by_their_scripts(self, clients: Clients) -> None:
-        """Those of the last attempt count, and only of the run name that is asked for."""
+        """Only the last attempt and the given run name count."""
         session = clients.first
         keys = [add_run(session, "mult", {"x": float(n)}, run_name="ab"[n % 2]) for n in range(8)]
         for n, key in enumerate(keys):
@@ -129,33 +129,33 @@ class RecordsContract:
         session.add(EditRun(keys[2], EndAttempt("u", Lifecycle.FAILED, 4.0, "l")))
         session.add(DeleteRun(keys[3]))
         clients.commit_first()
-        clients.meet()
+        clients.synchronize()
         table = clients.second.tables.study("mult")
-        assert table.outdated("new", "a") == [keys[4].id]
-        assert table.outdated("new", "b") == [keys[5].id]
-        assert table.outdated("old", "a") == [keys[2].id, keys[6].id]
-        assert table.outdated("newer", "a") == [keys[2].id, keys[4].id, keys[6].id]
-        assert table.outdated("newer", "c") == []
+        assert table.with_other_scripts("new", "a") == [keys[4].id]
+        assert table.with_other_scripts("new", "b") == [keys[5].id]
+        assert table.with_other_scripts("old", "a") == [keys[2].id, keys[6].id]
+        assert table.with_other_scripts("newer", "a") == [keys[2].id, keys[4].id, keys[6].id]
+        assert table.with_other_scripts("newer", "c") == []
 
     # -- the change feed -------------------------------------------------------------------
 
     def test_own_commits_are_published_with_their_source(self, clients: Clients) -> None:
-        """Subscribers learn which runs and whether variables were touched."""
-        heard: list[CommitNotice] = []
-        end = clients.databases[0].feed.subscribe(heard.append)
+        """The notice has the changed runs, and whether variables changed."""
+        notices: list[CommitNotice] = []
+        end = clients.databases[0].feed.subscribe(notices.append)
         session = clients.session(source="me")
         key = add_run(session, "mult", {"x": 1.0})
         session.add(SetVariable(None, "n", 1))
         commit(clients.databases[0], session)
-        mine = [found for found in heard if found.source == "me"]
+        mine = [found for found in notices if found.source == "me"]
         assert [(found.runs, found.variables) for found in mine] == [(frozenset({key}), True)]
         end()
         session.add(SetVariable(None, "n", 2))
         commit(clients.databases[0], session)
-        assert len([found for found in heard if found.source == "me"]) == 1
+        assert len([found for found in notices if found.source == "me"]) == 1
 
     def test_a_subscriber_that_fails_does_not_undo_a_commit(self, clients: Clients) -> None:
-        """Its author is told nothing of it, for the commit is made."""
+        """The commit succeeds, and its author gets no error."""
 
         def fail(_commit: CommitNotice) -> None:
             raise RuntimeError("the loop is closed")
@@ -166,37 +166,37 @@ class RecordsContract:
         end()
         assert clients.first.tables.variable(None, "n") == 1
 
-    def test_another_clients_commits_are_told_and_looked_up(
+    def test_another_clients_commits_are_published_and_classified(
         self, clients: Clients, ended: RunKey
     ) -> None:
-        """Created, changed and deleted runs are known by their objects, and so are variables."""
-        touched: set[RunKey] = set()
+        """Objects identify created, changed and deleted runs, and variables."""
+        changed: set[RunKey] = set()
         variables = [False]
 
         commits: list[CommitNotice] = []
         end = clients.databases[1].feed.subscribe(commits.append)
 
-        def look() -> bool:
-            known, commits[:] = commits[:], []
+        def classify() -> bool:
+            notices, commits[:] = commits[:], []
             clients.second.refresh()
-            for found in known:
+            for found in notices:
                 runs, more = clients.second.classify(found.oids)
-                touched.update(runs | found.runs)
+                changed.update(runs | found.runs)
                 variables[0] = variables[0] or more or found.variables
-            return bool(touched) and variables[0]
+            return bool(changed) and variables[0]
 
-        def told(*changes: Any) -> set[RunKey]:
-            touched.clear()
+        def published(*changes: Any) -> set[RunKey]:
+            changed.clear()
             variables[0] = False
             for change in changes:
                 clients.first.add(change)
             clients.first.add(SetVariable(None, "n", len(changes)))
             clients.commit_first()
-            eventually(look)
-            return set(touched)
+            eventually(classify)
+            return set(changed)
 
         new = add_run(clients.first, "add", {"x": 3.0})
-        assert told() == {new}
-        assert told(EditRun(ended, SetFields({"y": 1}))) == {ended}
-        assert told(EditRun(new, SetFields({"y": 1})), DeleteRun(ended)) == {new, ended}
+        assert published() == {new}
+        assert published(EditRun(ended, SetFields({"y": 1}))) == {ended}
+        assert published(EditRun(new, SetFields({"y": 1})), DeleteRun(ended)) == {new, ended}
         end()

@@ -1,8 +1,8 @@
-"""What every database must do, as a suite of pytest tests to be inherited.
+"""Contract of every database, as a class of pytest tests to inherit.
 
-Give a subclass the fixture ``connect``: a function without arguments that returns a Database with
-the empty studies "add" and "mult", each call a client of the same data (or the same object, where
-there can be one client only). The fixture closes them.
+A subclass has a fixture ``connect``: a function without arguments that returns a Database with the
+empty studies "add" and "mult". Each call returns another client of the same data, or the same
+object if the database supports one client only. The fixture closes them.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from motoko.core.values import MISSING
 from motoko.errors import ConflictError, Fenced, StateError, UnknownRunError
 from motoko.storage.scope import SegmentScope
 from motoko.storage.session import LeaseGuard, run_transaction
-from motoko.testing.clients import Clients, commit, run_to_end
-from motoko.testing.memory import add_run
+from motoko.testing.memory import Clients, add_run, commit, finish_run
 from motoko.testing.records_contract import RecordsContract
 
 
 class StorageContract(RecordsContract):
-    """All the tests. Sessions of two clients are interleaved by hand."""
+    """All the tests. They interleave the sessions of two clients."""
 
     # -- snapshots -------------------------------------------------------------------------
 
-    def test_a_session_sees_its_own_writes_and_nobody_elses(
+    def test_a_session_sees_only_its_own_uncommitted_writes(
         self, clients: Clients, ended: RunKey
     ) -> None:
-        """What is not committed is visible in its session only."""
+        """An uncommitted write is visible in its session only."""
         clients.first.add(EditRun(ended, SetFields({"y": 3})))
         assert clients.first.run(ended).fields == {"y": 3}
         assert clients.second.run(ended).fields == {}
         clients.commit_first()
         assert clients.second.run(ended).fields == {}
-        clients.meet()
+        clients.synchronize()
         assert clients.second.run(ended).fields == {"y": 3}
 
     def test_dropped_changes_leave_no_trace(self, clients: Clients, ended: RunKey) -> None:
-        """After a refresh the session shows what is committed, and commits nothing else."""
+        """After a refresh the session shows and commits no dropped change."""
         other = add_run(clients.first, "mult", {"x": 2.0})
         clients.first.add(EditRun(ended, SetFields({"y": 3})))
         clients.first.add(EditRun(ended, SetLabel("SEEN", 1.0, "test")))
@@ -55,7 +54,7 @@ class StorageContract(RecordsContract):
     def test_a_change_that_is_not_legal_leaves_the_others_as_they_were(
         self, clients: Clients, ended: RunKey
     ) -> None:
-        """The error comes before anything is written."""
+        """The error is raised before the write."""
         clients.first.add(EditRun(ended, SetFields({"y": 3})))
         with pytest.raises(StateError):
             clients.first.add(EditRun(ended, Retry(1.0, "test")))
@@ -66,10 +65,10 @@ class StorageContract(RecordsContract):
         assert clients.first.run(ended).lifecycle is Lifecycle.FINISHED
 
     def test_a_deleted_run_is_unknown(self, clients: Clients, ended: RunKey) -> None:
-        """It goes with its job and its identity, which then has a new run."""
+        """Its job and identity are deleted too. A new run may have them."""
         clients.first.add(DeleteRun(ended))
         clients.commit_first()
-        clients.meet()
+        clients.synchronize()
         for session in (clients.first, clients.second):
             with pytest.raises(UnknownRunError, match=r"no run 1"):
                 session.run(ended)
@@ -79,13 +78,13 @@ class StorageContract(RecordsContract):
         assert again.id > ended.id
 
     def test_a_snapshot_that_was_packed_away(self, clients: Clients, ended: RunKey) -> None:
-        """It shows what it did, where that is still at hand, or it is a conflict."""
+        """It shows the same values if they still exist, else it is a conflict."""
         scope = SegmentScope(clients.databases[0], cause="test")
         with scope.read() as session:
             assert session.tables.study_names() == ["add", "mult"]
         clients.second.add(EditRun(ended, SetFields({"y": 1})))
         clients.commit_second()
-        clients.meet()
+        clients.synchronize()
         clients.databases[1].pack()
         try:
             with scope.read() as session:
@@ -98,8 +97,8 @@ class StorageContract(RecordsContract):
 
     # -- conflicts -------------------------------------------------------------------------
 
-    def test_the_same_run_asked_for_twice_at_once_is_one(self, clients: Clients) -> None:
-        """The later commit finds the earlier one's run, and goes on with it."""
+    def test_concurrent_requests_for_the_same_run_create_one(self, clients: Clients) -> None:
+        """The later commit finds the earlier one's run, and uses it."""
         mine = add_run(clients.first, "mult", {"x": 5.0})
         yours = add_run(clients.second, "mult", {"x": 5.0})
         clients.second.add(EditRun(yours, SetFields({"note": "second"})))
@@ -112,7 +111,7 @@ class StorageContract(RecordsContract):
         assert clients.second.run(mine).fields == {"note": "second"}
 
     def test_an_id_that_was_read_is_not_exchanged(self, clients: Clients) -> None:
-        """Who has read it has to look again."""
+        """The reader of the id gets a conflict."""
         add_run(clients.first, "mult", {"x": 5.0})
         yours = add_run(clients.second, "mult", {"x": 5.0})
         clients.second.record_read_id(yours)
@@ -121,7 +120,7 @@ class StorageContract(RecordsContract):
             clients.commit_second()
         assert not clients.second.pending
 
-    def test_one_job_for_the_same_point_asked_for_twice_at_once(self, clients: Clients) -> None:
+    def test_concurrent_requests_for_the_same_point_create_one_job(self, clients: Clients) -> None:
         """Two run names share the job."""
         one = add_run(clients.first, "mult", {"x": 5.0}, run_name="a")
         two = add_run(clients.second, "mult", {"x": 5.0}, run_name="b")
@@ -143,7 +142,7 @@ class StorageContract(RecordsContract):
         assert table.job(clients.second.run(new).job_id) == {"x": 1.0}
 
     def test_different_fields_of_one_run_are_merged(self, clients: Clients, ended: RunKey) -> None:
-        """Field by field, nobody is disturbed."""
+        """Fields conflict one by one."""
         clients.first.add(EditRun(ended, SetFields({"y": 1})))
         clients.second.add(EditRun(ended, SetFields({"z": float("nan")})))
         clients.commit_first()
@@ -159,7 +158,7 @@ class StorageContract(RecordsContract):
         ended: RunKey,
         blind: bool,
     ) -> None:
-        """The later commit wins if it is blind, and has to look again if not."""
+        """A later blind commit wins; any other is a conflict."""
         clients.first.add(EditRun(ended, SetFields({"y": 1})))
         clients.second.add(EditRun(ended, SetFields({"y": 2}), blind=blind))
         clients.commit_first()
@@ -178,10 +177,10 @@ class StorageContract(RecordsContract):
         clients: Clients,
         blind: bool,
     ) -> None:
-        """As for fields; the removal of a variable is a change, too."""
+        """As for fields. A removal is a change too."""
         clients.first.add(SetVariable(None, "n", 1))
         clients.commit_first()
-        clients.meet()
+        clients.synchronize()
         clients.first.add(SetVariable(None, "n", MISSING))
         clients.second.add(SetVariable(None, "n", 2, blind=blind))
         clients.commit_first()
@@ -194,7 +193,7 @@ class StorageContract(RecordsContract):
         assert clients.second.tables.variable(None, "n") is MISSING
 
     def test_a_run_relied_on(self, clients: Clients, ended: RunKey) -> None:
-        """Nothing is committed on the ground of a run that was changed meanwhile."""
+        """A commit that relies on a run fails if the run changed."""
         clients.second.rely_on([ended])
         clients.second.add(SetVariable(None, "total", 1))
         clients.first.add(EditRun(ended, SetFields({"y": 1})))
@@ -206,10 +205,10 @@ class StorageContract(RecordsContract):
     def test_a_run_relied_on_that_only_the_session_itself_changes(
         self, clients: Clients, ended: RunKey
     ) -> None:
-        """Conflicts elsewhere do not count, not even where a field is nan."""
+        """Conflicts of other runs do not count, not even with a field nan."""
         clients.first.add(EditRun(ended, SetFields({"y": float("nan")})))
         clients.commit_first()
-        clients.meet()
+        clients.synchronize()
         clients.second.rely_on([ended])
         clients.second.add(EditRun(ended, SetLabel("SEEN", 1.0, "test")))
         theirs = add_run(clients.second, "add", {"x": 2.0})
@@ -220,10 +219,10 @@ class StorageContract(RecordsContract):
         assert clients.second.moved == {theirs: ours}
 
     def test_a_run_that_was_claimed_is_not_claimed_again(self, clients: Clients) -> None:
-        """Of two launchers one has to look again."""
+        """One of two launchers gets a conflict."""
         key = add_run(clients.first, "mult", {"x": 1.0})
         clients.commit_first()
-        clients.meet()
+        clients.synchronize()
         clients.first.add(EditRun(key, Claim("one", "t1", 1.0)))
         clients.second.add(EditRun(key, Claim("two", "t2", 1.0)))
         clients.commit_first()
@@ -234,7 +233,7 @@ class StorageContract(RecordsContract):
     def test_a_run_that_was_deleted_while_it_was_changed(
         self, clients: Clients, ended: RunKey
     ) -> None:
-        """The change is not lost in silence."""
+        """The lost change is a conflict."""
         clients.first.add(DeleteRun(ended))
         clients.second.add(EditRun(ended, SetFields({"y": 1})))
         clients.commit_first()
@@ -242,11 +241,11 @@ class StorageContract(RecordsContract):
             clients.commit_second()
 
     def test_a_blind_change_that_became_illegal(self, clients: Clients, ended: RunKey) -> None:
-        """It is refused, with all that was to be committed with it."""
+        """The whole commit is refused."""
         other = add_run(clients.first, "mult", {"x": 2.0})
-        run_to_end(clients.first, other, "t2", Lifecycle.FAILED)
+        finish_run(clients.first, other, "t2", Lifecycle.FAILED)
         clients.commit_first()
-        clients.meet()
+        clients.synchronize()
         clients.second.add(EditRun(ended, SetFields({"y": 1}), blind=True))
         clients.second.add(EditRun(other, SetLabel("SEEN", 1.0, "test"), blind=True))
         clients.first.add(EditRun(other, Retry(1.0, "test")))
@@ -258,15 +257,15 @@ class StorageContract(RecordsContract):
         assert clients.second.run(ended).fields == {}
 
     def test_a_lease_that_was_taken_over_fences(self, clients: Clients) -> None:
-        """The former holder commits nothing; renewals disturb nobody."""
+        """The former holder commits nothing; renewals cause no conflict."""
         database = clients.databases[0]
 
-        def give(token: str) -> None:
+        def acquire(token: str) -> None:
             database.submit(
                 lambda: run_transaction(database, lambda t: t.write_lease("name", token, {}))
             ).result()
 
-        give("mine")
+        acquire("mine")
         session = clients.session(guard=LeaseGuard("name", "mine"))
         session.add(SetVariable(None, "n", 1))
         database.submit(
@@ -274,7 +273,7 @@ class StorageContract(RecordsContract):
         ).result()
         commit(database, session)
         session.add(SetVariable(None, "n", 2))
-        give("yours")
+        acquire("yours")
         with pytest.raises(Fenced, match="taken over"):
             commit(database, session)
         assert session.tables.variable(None, "n") == 1

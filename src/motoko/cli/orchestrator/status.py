@@ -1,13 +1,14 @@
-"""Show which orchestrators run, what those that are stalled wait for, and what was logged.
+"""Show the running orchestrators, what stalled ones wait for, and logs.
 
-Stalled means: no run can move, main and all actions wait, and nothing fires.
+An orchestrator is stalled if no run can change state, main and all actions wait, and nothing fires.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from motoko.cli.output import say
+from motoko.cli.output import echo
 
 if TYPE_CHECKING:
     import argparse
@@ -15,63 +16,52 @@ if TYPE_CHECKING:
 
     from motoko.storage.leases import StallReport
 
-HELP = "show which orchestrators run"
+HELP = "show the running orchestrators"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--run_name", "-n", metavar="N", help="the one of this run name only")
+    parser.add_argument("--run_name", "-n", metavar="N", help="show this run name only")
     parser.add_argument("--logs", action="store_true", help="print the logs, too")
     parser.add_argument(
-        "--follow", action="store_true", help="print a log as it grows, until its writer has ended"
+        "--follow", action="store_true", help="print a log as it grows, until its writer exits"
     )
 
 
-def execute(args: argparse.Namespace) -> int:
-    """Print who orchestrates, and logs if asked for."""
-    from motoko.cli import exit_status
-    from motoko.cli.workflow_arguments import state_directory
+def execute(args: argparse.Namespace) -> None:
+    """Print the orchestrators, and on request their logs."""
+    from motoko.cli.logs import print_logs
+    from motoko.cli.tables import unserved_text
+    from motoko.cli.workflow_arguments import open_store
     from motoko.operations.explain import unserved_runs
-    from motoko.operations.orchestrator_process import log_file, log_files
-    from motoko.operations.shutdown import running_orchestrators, stalled_orchestrators
-    from motoko.storage.store import WorkflowStore
+    from motoko.operations.orchestrator_process import is_writer_alive, log_file, log_files
+    from motoko.operations.usage import running_orchestrators, stalled_orchestrators
 
-    state = state_directory(args)
-    store = WorkflowStore(state, {}, look=True)
-    try:
+    with contextlib.closing(open_store(args)) as store:
         running, stalled = running_orchestrators(store), stalled_orchestrators(store)
         names = [name for name in sorted(running) if args.run_name in (None, name)]
         waiting = unserved_runs(store, names)
-    finally:
-        store.close()
     for name in names:
-        say(f"run name {name}: {running[name]}")
+        echo(f"run name {name}: {running[name]}")
         if name in stalled:
-            say("\n".join(f"  {line}" for line in stall_lines(stalled[name])))
+            echo("\n".join(f"  {line}" for line in stall_lines(stalled[name])))
         if waiting[name]:
-            from motoko.cli.tables import unserved_text
-
-            say(f"  {unserved_text(waiting[name])}")
+            echo(f"  {unserved_text(waiting[name])}")
     if not names:
-        whose = "" if args.run_name is None else f" of run name {args.run_name!r}"
-        say(f"no orchestrator{whose} runs")
+        which = "" if args.run_name is None else f" of run name {args.run_name!r}"
+        echo(f"no orchestrator{which} is running")
     if args.logs or args.follow:
-        logs = log_files(state) if args.run_name is None else [log_file(state, args.run_name)]
-        _print_logs([log for log in logs if log.exists()], follow=args.follow)
-    return exit_status.OK
+        state, name = store.state, args.run_name
+        found = log_files(state) if name is None else [log_file(state, name)]
+        logs: list[Path] = [log for log in found if log.exists()]
+        if not logs:
+            echo("no log exists: only orchestrators started with --detach have one")
+        clock = args.motoko_runtime.clock
+        print_logs(logs, lambda log: args.follow and is_writer_alive(log), clock)
 
 
 def stall_lines(stall: StallReport) -> list[str]:
-    """Return what to say of a stalled orchestrator: since when, then who waits for what."""
+    """Return a description of a stall: its beginning, then what each await waits for."""
     from motoko.runtime.clock import utc
 
     return [f"stalled since {utc(stall.since).isoformat(timespec='seconds')}", *stall.waits]
-
-
-def _print_logs(logs: list[Path], *, follow: bool) -> None:
-    from motoko.cli.logs import print_logs
-    from motoko.operations.orchestrator_process import writer_alive
-
-    if not logs:
-        say("there is no log: only orchestrators started with --detach have one")
-    print_logs(logs, lambda log: follow and writer_alive(log))

@@ -1,42 +1,37 @@
 """Stop the orchestrators of this workflow on this machine, or one of them.
 
-Their runs go on, unless told otherwise.
+Their runs keep running, unless --stop-runs is given.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from motoko.cli.output import say
+from motoko.cli.output import echo
 
 if TYPE_CHECKING:
     import argparse
 
-HELP = "stop orchestrators; their runs go on"
+HELP = "stop orchestrators; their runs keep running"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--run_name", "-n", metavar="N", help="the one of this run name only")
+    parser.add_argument("--run_name", "-n", metavar="N", help="stop that of this run name only")
     parser.add_argument(
-        "--stop-runs", action="store_true", help="stop their runs, too; they go back to CREATED"
+        "--stop-runs", action="store_true", help="also stop their runs, which return to CREATED"
     )
 
 
-def execute(args: argparse.Namespace) -> int:
-    """Stop them and say which."""
-    from motoko.cli import exit_status
-    from motoko.cli.workflow_arguments import state_directory
+def execute(args: argparse.Namespace) -> None:
+    """Stop the orchestrators, and report each."""
+    from motoko.cli.workflow_arguments import open_store
     from motoko.operations.shutdown import stop_orchestrators
-    from motoko.storage.store import WorkflowStore
 
-    store = WorkflowStore(state_directory(args), {}, look=True)
-    try:
+    with contextlib.closing(open_store(args)) as store:
         stopped = stop_orchestrators(store, args.run_name, stop_runs=args.stop_runs)
-    finally:
-        store.close()
     for name, holder in stopped.items():
-        say(f"stopped the orchestrator of run name {name!r} (process {holder.pid})")
+        echo(f"stopped the orchestrator of run name {name!r} (process {holder.pid})")
     if not stopped:
-        say("no orchestrator runs")
-    return exit_status.OK
+        echo("no orchestrator is running")

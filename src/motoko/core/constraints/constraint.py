@@ -1,4 +1,4 @@
-"""A constraint: text that was parsed and typed once, ready to select runs."""
+"""Constraints: parsed and typed once, ready to select runs."""
 
 from __future__ import annotations
 
@@ -7,46 +7,45 @@ from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.constraints.evaluate import compile_predicate
-from motoko.core.constraints.faults import ConstraintFault, constraint_error
 from motoko.core.constraints.index_plan import plan_index
 from motoko.core.constraints.syntax_tree import And, conjunction, convert, render
-from motoko.core.constraints.typing import TypeChecker
+from motoko.core.constraints.typing import ConstraintFault, TypeChecker
 from motoko.errors import ConstraintError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from motoko.core.constraints.columns import Columns
-    from motoko.core.constraints.evaluate import Check
+    from motoko.core.constraints.evaluate import RunPredicate
     from motoko.core.constraints.index_plan import IndexPlan
     from motoko.core.constraints.syntax_tree import Comparison, Tree
+    from motoko.core.constraints.typing import Columns
     from motoko.core.records import RunRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """Says which runs of a study are meant. Made by ``parse``; equal if it means the same text.
+    """Selects runs of a study. ``parse`` makes it; constraints with equal ``text`` are equal.
 
-    ``text`` is the normalised constraint, empty if every run matches; ``warnings`` say what is
-    allowed but probably not meant.
+    ``text`` is normalised, and empty if every run matches. ``warnings`` are about probable
+    mistakes.
     """
 
     text: str
     tree: Tree[Comparison] = field(repr=False)
     warnings: tuple[str, ...] = field(compare=False)
-    _check: Check = field(repr=False, compare=False)
+    _predicate: RunPredicate = field(repr=False, compare=False)
     _plan: IndexPlan = field(repr=False, compare=False)
 
     def matches(self, record: RunRecord) -> bool:
         """Return whether the run matches."""
-        return self._check(record)
+        return self._predicate(record)
 
     def plan(self) -> IndexPlan:
-        """Return a superset of the matching runs that indexes can answer."""
+        """Return the index plan: a superset of the matching runs."""
         return self._plan
 
     def __and__(self, other: Constraint) -> Constraint:
-        """Return the constraint that both hold (of one study)."""
+        """Return the conjunction of two constraints of one study."""
         warnings = dict.fromkeys([*self.warnings, *other.warnings])
         return _constraint(conjunction((self.tree, other.tree)), tuple(warnings))
 
@@ -55,17 +54,17 @@ class Constraint:
 
 
 def parse(constraints: str | Sequence[str] | None, columns: Columns) -> Constraint:
-    """Return the constraint that all of ``constraints`` hold; nothing at all is ALL.
+    """Return the conjunction of ``constraints``, ALL if there are none.
 
-    Raises ConstraintError, naming the place, for what cannot be read, unknown or ambiguous
-    columns, and values that do not fit their column.
+    Raises ConstraintError, with the place, for invalid syntax, unknown or ambiguous columns, and
+    values that do not fit their column.
     """
     trees: list[Tree[Comparison]] = []
     warnings: dict[str, None] = {}
     for text in _texts(constraints, columns):
         if text.strip():
-            checker = TypeChecker(text, columns)
-            trees.append(_typed(text, checker, columns))
+            checker = TypeChecker(columns)
+            trees.append(_typed(text, checker, columns.study))
             warnings.update(dict.fromkeys(checker.warnings))
     return _constraint(conjunction(tuple(trees)), tuple(warnings)) if trees else ALL
 
@@ -73,10 +72,10 @@ def parse(constraints: str | Sequence[str] | None, columns: Columns) -> Constrai
 def parse_each(
     constraints: str | Sequence[str] | None, studies: Iterable[Columns]
 ) -> dict[str, Constraint]:
-    """Return the constraint for each of the studies for which it has sense, by their names.
+    """Return the constraint for each study that has its columns, by study name.
 
-    A field that only some studies have selects from those. ConstraintError where it has sense for
-    none, that of the study for which it comes nearest to it, and where a name is ambiguous.
+    Raises ConstraintError if no study has them (with the nearest names), or if a name is
+    ambiguous.
     """
     parsed: dict[str, Constraint] = {}
     problems: list[ConstraintError] = []
@@ -108,14 +107,14 @@ def _texts(constraints: Any, columns: Columns) -> Sequence[str]:
     return constraints
 
 
-def _typed(text: str, checker: TypeChecker, columns: Columns) -> Tree[Comparison]:
-    # Importing and building the parser takes some 60 ms: not for those who never parse.
+def _typed(text: str, checker: TypeChecker, study: str) -> Tree[Comparison]:
+    # Imported late: importing and building the parser takes some 60 ms.
     from motoko.core.constraints.grammar import parse_text
 
-    written = parse_text(text)
-    if isinstance(written, ConstraintFault):
-        raise constraint_error(written, text, columns.study)
-    return convert(written, checker.check)
+    try:
+        return convert(parse_text(text), checker.check)
+    except ConstraintFault as fault:
+        raise fault.as_error(text, study) from None
 
 
 def _constraint(tree: Tree[Comparison], warnings: tuple[str, ...]) -> Constraint:

@@ -1,7 +1,7 @@
-"""From the tree to one fast function of a run record, made once for each constraint.
+"""Compile the tree of a constraint into one fast predicate of run records.
 
-Negations are pushed down to the comparisons first. There, *unknown* (the run has no such field)
-and false need no distinction any more, so plain booleans do.
+Negations are pushed down to the comparisons first. There *unknown* (the run has no such field) and
+false need no distinction: plain booleans suffice.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from motoko.core.values import MISSING
 if TYPE_CHECKING:
     from motoko.core.records import RunRecord
 
-Check: TypeAlias = "Callable[[RunRecord], bool]"
-Predicate: TypeAlias = Callable[[Any], bool]
+RunPredicate: TypeAlias = "Callable[[RunRecord], bool]"
+ValuePredicate: TypeAlias = Callable[[Any], bool]
 
 # Exact classes: a bool is no number here, and records hold no other subclasses.
 _NUMBERS: Final = frozenset({int, float})
@@ -41,41 +41,41 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-def compile_predicate(tree: Tree[Comparison], negated: bool = False) -> Check:
-    """Return the function that says whether ``tree`` (or its negation) is true of a record."""
+def compile_predicate(tree: Tree[Comparison], negated: bool = False) -> RunPredicate:
+    """Return the predicate of records for which ``tree`` (or its negation) is true."""
     if isinstance(tree, Not):
         return compile_predicate(tree.item, not negated)
     if isinstance(tree, And | Or):
-        checks = [compile_predicate(item, negated) for item in tree.items]
-        return _all(checks) if isinstance(tree, And) != negated else _any(checks)
+        predicates = [compile_predicate(item, negated) for item in tree.items]
+        return _all(predicates) if isinstance(tree, And) != negated else _any(predicates)
     return _comparison(tree, negated != tree.negated)
 
 
-def _all(checks: list[Check]) -> Check:
-    if len(checks) == 2:
-        first, second = checks
+def _all(predicates: list[RunPredicate]) -> RunPredicate:
+    if len(predicates) == 2:
+        first, second = predicates
         return lambda record: first(record) and second(record)
 
     def every(record: RunRecord) -> bool:
-        for check in checks:  # noqa: SIM110 - a generator costs twice as much
-            if not check(record):
+        for predicate in predicates:  # noqa: SIM110 - a generator costs twice as much
+            if not predicate(record):
                 return False
         return True
 
     return every
 
 
-def _any(checks: list[Check]) -> Check:
+def _any(predicates: list[RunPredicate]) -> RunPredicate:
     def some(record: RunRecord) -> bool:
-        for check in checks:  # noqa: SIM110 - a generator costs twice as much
-            if check(record):
+        for predicate in predicates:  # noqa: SIM110 - a generator costs twice as much
+            if predicate(record):
                 return True
         return False
 
     return some
 
 
-def _comparison(test: Comparison, negated: bool) -> Check:
+def _comparison(test: Comparison, negated: bool) -> RunPredicate:
     get, holds = _getter(test.column), _predicate(test)
     if negated:
         return lambda record: (value := get(record)) is not MISSING and not holds(value)
@@ -94,8 +94,8 @@ def _getter(column: Column) -> Callable[[RunRecord], Any]:
     return lambda record: MISSING if (value := attribute(record)) is None else value
 
 
-def _predicate(test: Comparison) -> Predicate:
-    """Return the function that says whether the comparison holds for a value that is there."""
+def _predicate(test: Comparison) -> ValuePredicate:
+    """Return the predicate of present values for which the comparison holds."""
     if test.operator == "in":
         return _member(test.values)
     value = test.values[0]
@@ -105,25 +105,25 @@ def _predicate(test: Comparison) -> Predicate:
     return _ordered(_COMPARE[test.operator], value)
 
 
-def _ordered(compare: Callable[[Any, Any], bool], value: Any) -> Predicate:
+def _ordered(compare: Callable[[Any, Any], bool], value: Any) -> ValuePredicate:
     if isinstance(value, bool):
         return lambda given: given is value
     if isinstance(value, datetime):
-        return lambda given: _is_moment(given) and compare(given, value)
+        return lambda given: _is_timestamp(given) and compare(given, value)
     if not isinstance(value, str):
         return lambda given: given.__class__ in _NUMBERS and compare(given, value)
     time = parse_timestamp(value)
     if time is None:
         return lambda given: isinstance(given, str) and compare(given, value)
-    # Text that says a time is also comparable with times in fields that nobody declared.
+    # A timestamp is also comparable with times in undeclared fields.
     return lambda given: (
         compare(given, value)
         if isinstance(given, str)
-        else _is_moment(given) and compare(given, time)
+        else _is_timestamp(given) and compare(given, time)
     )
 
 
-def _member(values: tuple[Any, ...]) -> Predicate:
+def _member(values: tuple[Any, ...]) -> ValuePredicate:
     numbers = frozenset(value for value in values if value.__class__ in _NUMBERS)
     texts = frozenset(value for value in values if isinstance(value, str))
     others = [_ordered(operator.eq, value) for value in values if value.__class__ not in _NUMBERS]
@@ -138,5 +138,5 @@ def _member(values: tuple[Any, ...]) -> Predicate:
     return holds
 
 
-def _is_moment(given: Any) -> bool:
+def _is_timestamp(given: Any) -> bool:
     return isinstance(given, datetime) and given.tzinfo is not None

@@ -1,4 +1,4 @@
-"""The grammar, and the reading of text with it. The only module that imports the parser library."""
+"""The grammar and its parser. Only this module imports the parser library."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from motoko.core.constraints.faults import ConstraintFault
 from motoko.core.constraints.syntax_tree import (
     NAME,
     WORD,
@@ -20,6 +19,7 @@ from motoko.core.constraints.syntax_tree import (
     conjunction,
     disjunction,
 )
+from motoko.core.constraints.typing import ConstraintFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +35,7 @@ _GRAMMAR: Final = rf"""
     | "(" listing ")" -> group
     | NAME OPERATOR value -> comparison
     | NAME _IN members -> member
-    | NAME _NOT _IN members -> stranger
+    | NAME _NOT _IN members -> non_member
 members: "(" value ("," value)* ")"
 value: NUMBER | TEXT | WORD
 
@@ -61,14 +61,14 @@ _JOINTS: Final = {
 
 
 class _Nested(NamedTuple):
-    """A tree, and how deep the parentheses and negations in its text are nested."""
+    """A tree, and the nesting depth of parentheses and negations in its text."""
 
     tree: Tree[RawComparison]
     depth: int
 
 
 class _Builder(Transformer[Token, _Nested]):
-    """Builds the tree while the parser reduces, so no walk over a deep tree is ever needed."""
+    """Builds the tree while the parser reduces, without a walk over a deep tree."""
 
     def listing(self, parts: list[_Nested]) -> _Nested:
         return _Nested(conjunction(tuple(part.tree for part in parts)), _deepest(parts))
@@ -93,7 +93,7 @@ class _Builder(Transformer[Token, _Nested]):
     def member(self, parts: list[Any]) -> _Nested:
         return _Nested(_written(parts[0], "in", False, parts[1]), 0)
 
-    def stranger(self, parts: list[Any]) -> _Nested:
+    def non_member(self, parts: list[Any]) -> _Nested:
         return _Nested(_written(parts[0], "in", True, parts[1]), 0)
 
     def members(self, values: list[RawValue]) -> tuple[RawValue, ...]:
@@ -130,18 +130,18 @@ def _parser() -> Lark:
 
 
 @lru_cache(maxsize=256)
-def parse_text(text: str) -> Tree[RawComparison] | ConstraintFault:
-    """Return the tree of ``text`` (not blank), or what is wrong with it."""
+def parse_text(text: str) -> Tree[RawComparison]:
+    """Return the tree of ``text``, which is not blank, or raise ConstraintFault."""
     if len(text) > MAX_LENGTH:
-        what = f"it is {len(text)} characters long; at most {MAX_LENGTH} are allowed"
-        return ConstraintFault(MAX_LENGTH, what, "Select in several steps.")
+        message = f"it has {len(text)} characters; at most {MAX_LENGTH} are allowed"
+        raise ConstraintFault(MAX_LENGTH, message, "Select in several steps.")
     try:
         nested = cast("_Nested", _parser().parse(text))
     except UnexpectedInput as unexpected:
-        return _fault(text, unexpected)
+        raise _fault(text, unexpected) from None
     if nested.depth > MAX_DEPTH:
-        what = f"it is nested {nested.depth} deep; at most {MAX_DEPTH} are allowed"
-        return ConstraintFault(0, what, "Leave out parentheses and negations that are not needed.")
+        message = f"it is nested {nested.depth} deep; at most {MAX_DEPTH} are allowed"
+        raise ConstraintFault(0, message, "Remove needless parentheses and negations.")
     return nested.tree
 
 
@@ -157,8 +157,8 @@ def _fault(text: str, unexpected: UnexpectedInput) -> ConstraintFault:
     found = _found(text, at)
     if found == "')'" and not expected & {"NAME", "OPERATOR", "NUMBER", "_IN", "LPAR"}:
         return ConstraintFault(at, "this ')' closes nothing")
-    what = f"{_wanted(expected)} expected, found {found or 'the end'}"
-    return ConstraintFault(at, what, _hint(text, at, found, expected))
+    message = f"{_wanted(expected)} expected, found {found or 'the end'}"
+    return ConstraintFault(at, message, _hint(text, at, found, expected))
 
 
 def _found(text: str, at: int) -> str:
@@ -183,7 +183,7 @@ def _wanted(expected: set[str]) -> str:
 def _hint(text: str, at: int, found: str, expected: set[str]) -> str | None:
     rest = text[at:]
     if rest[:1] in ('"', "'") and not re.match(r"""(["']).*\1""", rest, re.DOTALL):
-        return "The quote is never closed."
+        return "The quote is not closed."
     spelling = _misspelt(text, at, "NUMBER" in expected)
     if spelling is not None:
         return spelling

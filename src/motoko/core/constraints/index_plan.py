@@ -1,9 +1,11 @@
-"""What the indexes can say about a constraint: a superset of the runs that match."""
+"""Index plans: the superset of a constraint's runs that indexes can find."""
 
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.constraints.syntax_tree import And, Comparison, Not, Or, Tree
@@ -14,10 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class IndexPlan:
-    """Runs in one of ``states`` (None: in any) with an id from ``id_min`` to ``id_max``.
+    """Runs in one of ``states`` (None: any) with an id from ``id_min`` to ``id_max``, inclusive.
 
-    Both bounds are included, None is no bound. ``exact``: these are the matching runs and no
-    record must be loaded; otherwise they may be too many, never too few.
+    None is no bound. ``exact``: exactly these runs match, and no record must be loaded.
     """
 
     states: frozenset[str] | None
@@ -74,7 +75,7 @@ class _Candidates:
         )
 
     def _joins(self, other: _Candidates) -> bool:
-        """Return whether the union is a region without anything in it that is in neither."""
+        """Return whether the union is a rectangle with nothing outside both parts."""
         if self._within(other) or other._within(self):
             return True
         same_ids = (self.low, self.high) == (other.low, other.high)
@@ -102,29 +103,23 @@ _ID_RANGES: Final[dict[str, Callable[[float], tuple[float, float]]]] = {
 
 def plan_index(tree: Tree[Comparison]) -> IndexPlan:
     """Return the narrowest plan that indexes of states and ids allow."""
-    region = _region(tree, negated=False)
+    found = _candidates(tree, negated=False)
     return IndexPlan(
-        states=None if region.states.others else region.states.names,
-        id_min=None if region.low == -math.inf else int(region.low),
-        id_max=None if region.high == math.inf else int(region.high),
-        exact=region.exact and (not region.states.others or not region.states.names),
+        states=None if found.states.others else found.states.names,
+        id_min=None if found.low == -math.inf else int(found.low),
+        id_max=None if found.high == math.inf else int(found.high),
+        exact=found.exact and (not found.states.others or not found.states.names),
     )
 
 
-def _region(tree: Tree[Comparison], negated: bool) -> _Candidates:
+def _candidates(tree: Tree[Comparison], negated: bool) -> _Candidates:
     if isinstance(tree, Not):
-        return _region(tree.item, not negated)
+        return _candidates(tree.item, not negated)
     if isinstance(tree, And | Or):
-        regions = [_region(item, negated) for item in tree.items]
+        parts = [_candidates(item, negated) for item in tree.items]
         if isinstance(tree, And) != negated:
-            result = _EVERYTHING
-            for region in regions:
-                result &= region
-        else:
-            result = _NOTHING
-            for region in regions:
-                result |= region
-        return result
+            return reduce(operator.and_, parts, _EVERYTHING)
+        return reduce(operator.or_, parts, _NOTHING)
     return _of_comparison(tree, negated != tree.negated)
 
 

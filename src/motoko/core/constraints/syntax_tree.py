@@ -31,7 +31,7 @@ BOOLEANS: Final = {"true": True, "True": True, "false": False, "False": False}
 
 @dataclass(frozen=True, slots=True)
 class And(Generic[Leaf]):
-    """All of ``items`` hold; with no items, always."""
+    """All ``items`` hold; always true without items."""
 
     items: tuple[Tree[Leaf], ...]
 
@@ -55,7 +55,7 @@ Tree: TypeAlias = "Leaf | And[Leaf] | Or[Leaf] | Not[Leaf]"
 
 @dataclass(frozen=True, slots=True)
 class RawValue:
-    """A right side as written, beginning at character ``at``; text is without its quotes."""
+    """A value as written, at character ``at``; text has no quotes."""
 
     kind: Literal["number", "text", "word"]
     text: str
@@ -64,7 +64,7 @@ class RawValue:
 
 @dataclass(frozen=True, slots=True)
 class RawComparison:
-    """A comparison as written; its column's name begins at character ``at``."""
+    """A comparison as written, with the column's name at character ``at``."""
 
     name: str
     at: int
@@ -75,7 +75,7 @@ class RawComparison:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a name means. ``shown``: the shortest unambiguous spelling; no ``type``: undeclared."""
+    """A column of runs. ``shown`` is its shortest unambiguous name, ``type`` None: undeclared."""
 
     source: Literal["job", "field", "own"]
     name: str
@@ -95,17 +95,13 @@ class Comparison:
 
 def conjunction(items: tuple[Tree[Leaf], ...]) -> Tree[Leaf]:
     """Return the *and* of ``items``, without *and* directly under *and*."""
-    flat: list[Tree[Leaf]] = []
-    for item in items:
-        flat.extend(item.items if isinstance(item, And) else (item,))
+    flat = [part for item in items for part in (item.items if isinstance(item, And) else (item,))]
     return flat[0] if len(flat) == 1 else And(tuple(flat))
 
 
 def disjunction(items: tuple[Tree[Leaf], ...]) -> Tree[Leaf]:
     """Return the *or* of ``items``, without *or* directly under *or*."""
-    flat: list[Tree[Leaf]] = []
-    for item in items:
-        flat.extend(item.items if isinstance(item, Or) else (item,))
+    flat = [part for item in items for part in (item.items if isinstance(item, Or) else (item,))]
     return flat[0] if len(flat) == 1 else Or(tuple(flat))
 
 
@@ -121,7 +117,7 @@ def convert(tree: Tree[Leaf], leaf: Callable[[Leaf], NewLeaf]) -> Tree[NewLeaf]:
 
 
 def render(tree: Tree[Comparison], binding: int = 0) -> str:
-    """Return text that parses to ``tree``, in parentheses if it binds looser than ``binding``."""
+    """Return the text of ``tree``, in parentheses if it binds looser than ``binding``."""
     if isinstance(tree, Or):
         text, own = " or ".join(render(item, 1) for item in tree.items), 0
     elif isinstance(tree, And):
@@ -142,7 +138,7 @@ def _comparison(test: Comparison) -> str:
 
 
 def literal(value: Any) -> str:
-    """Return the right side that means ``value``."""
+    """Return the text of ``value`` in a constraint."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
@@ -156,7 +152,7 @@ def literal(value: Any) -> str:
 
 
 def parse_timestamp(text: str) -> datetime | None:
-    """Return the time (in UTC) that ``text`` says in ISO 8601, None if it says none."""
+    """Return the time (in UTC) of a text in ISO 8601, None for other text."""
     try:
         time: datetime = coerce(text, "datetime", "time")
     except (ParameterError, OverflowError):

@@ -1,12 +1,12 @@
-"""Typing: from a comparison as written to one whose values fit its column."""
+"""Typing: find the column of a comparison and convert its values to the column's type."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from motoko.core.constraints.faults import ConstraintFault, constraint_error
 from motoko.core.constraints.syntax_tree import (
     BOOLEANS,
     ORDERINGS,
@@ -17,11 +17,17 @@ from motoko.core.constraints.syntax_tree import (
     RawValue,
     parse_timestamp,
 )
+from motoko.core.records import RUN_COLUMNS
 from motoko.core.states import RESERVED_LABELS
+from motoko.core.values import TYPE_NAMES
+from motoko.errors import ConstraintError, likeness, nearest, suggestion
+from motoko.worker.validation import RESERVED_FIELDS
 
 if TYPE_CHECKING:
-    from motoko.core.constraints.columns import Columns
+    from collections.abc import Mapping
 
+_EXCERPT: Final = 100  # characters of a constraint in a message
+_RUN_NAME: Final = "run_name"
 _EXAMPLES: Final = {
     "int": "a number, e.g. 3",
     "float": "a number, e.g. 0.5",
@@ -30,39 +36,159 @@ _EXAMPLES: Final = {
 }
 
 
-class TypeChecker:
-    """Types the comparisons of one text and collects the warnings about them."""
+class ConstraintFault(Exception):
+    """A fault at character ``at`` (from 0) of a constraint's text.
 
-    def __init__(self, text: str, columns: Columns) -> None:
-        self._text = text
+    ``nearness`` is the likeness of an unknown name to a known one: 1 if no name is unknown, 2 if
+    a name is ambiguous.
+    """
+
+    def __init__(
+        self, at: int, message: str, hint: str | None = None, nearness: float = 1.0
+    ) -> None:
+        super().__init__(message)
+        self.at, self.message, self.hint, self.nearness = at, message, hint, nearness
+
+    def as_error(self, text: str, study: str) -> ConstraintError:
+        """Return the error that shows ``text`` with a mark under the fault."""
+        line, mark = _excerpt(text, self.at)
+        quote = '"' if "'" in line and '"' not in line else "'"
+        place = f"study {study!r}: bad constraint {quote}{line}{quote}, column {self.at + 1}"
+        message = f"{place}: {self.message}\n    {line}\n    {' ' * mark}^"
+        error = ConstraintError(message, hint=self.hint)
+        error.nearness = self.nearness
+        return error
+
+
+def _excerpt(text: str, at: int) -> tuple[str, int]:
+    """Return a printable line of bounded length, and the position of ``at`` in it."""
+    flat = "".join(char if char.isprintable() else " " for char in text)
+    if len(flat) <= _EXCERPT:
+        return flat, at
+    start = max(0, min(at - _EXCERPT // 2, len(flat) - _EXCERPT))
+    before = "..." if start else ""
+    after = "..." if start + _EXCERPT < len(flat) else ""
+    return before + flat[start : start + _EXCERPT] + after, at - start + len(before)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The fields of one study: names and types, as ``bd.yaml`` declares them.
+
+    With an empty ``run`` scripts may add any run field, and unknown names are accepted.
+    """
+
+    study: str
+    job: Mapping[str, str]
+    run: Mapping[str, str]
+
+    def resolve(self, written: str, at: int) -> Column:
+        """Return the column called ``written``, or raise ConstraintFault."""
+        prefix, dot, name = written.rpartition(".")
+        if not dot:
+            return self._unprefixed(name, at)
+        if prefix == "jobs":
+            return self._of_job(name, at)
+        if prefix == "runs":
+            return self._of_run(name, at)
+        singular = prefix in ("job", "run")
+        hint = f"Write {prefix}s.{name}." if singular else "Only jobs. and runs. are prefixes."
+        raise ConstraintFault(at, f"unknown column {written!r}", hint, nearness=0.0)
+
+    def warning(self, column: Column) -> str | None:
+        """Return a warning about an undeclared column with almost the name of a declared one."""
+        if column.type is not None or column.name in self.run or column.name in self.job:
+            return None
+        near = nearest(column.name, self._known())
+        if near is None:
+            return None
+        return f"study {self.study!r} declares no field {column.name!r}; did you mean {near!r}?"
+
+    def is_known(self, name: str) -> bool:
+        """Return whether ``name`` is a declared field or a column of every run."""
+        return name in self.job or self._is_of_run(name)
+
+    def _is_of_run(self, name: str) -> bool:
+        return name in self.run or name in RUN_COLUMNS
+
+    def _unprefixed(self, name: str, at: int) -> Column:
+        if name not in self.job or name == _RUN_NAME:
+            return self._of_run(name, at)
+        if self._is_of_run(name):
+            message = f"column {name!r} is ambiguous: jobs and runs both have it"
+            hint = f"Write jobs.{name} or runs.{name}."
+            raise ConstraintFault(at, message, hint, nearness=2.0)
+        return self._of_job(name, at)
+
+    def _of_job(self, name: str, at: int) -> Column:
+        if name in self.job:
+            shown = f"jobs.{name}" if self._is_of_run(name) else name
+            return Column("job", name, shown, _declared(self.job[name]))
+        if name == "id":
+            return Column("own", "job_id", self._shown("job_id"), "int")
+        known = list(self.job)
+        hint, nearness = suggestion(name, known), likeness(name, known)
+        raise ConstraintFault(at, f"jobs have no field {name!r}", hint, nearness)
+
+    def _of_run(self, name: str, at: int) -> Column:
+        if name == _RUN_NAME:
+            raise ConstraintFault(
+                at,
+                "'run_name' is not a column: constraints cannot select run names",
+                "Set workflow.run_name, which scopes every selection.",
+            )
+        if name in RUN_COLUMNS:
+            return Column("own", name, self._shown(name), RUN_COLUMNS[name])
+        if name in self.run:
+            return Column("field", name, self._shown(name), _declared(self.run[name]))
+        if self.run or name in RESERVED_FIELDS:
+            known = self._known()
+            nearness = likeness(name, known)
+            shortlist = list(dict.fromkeys([*self.job, *self.run, "id", "state"]))
+            hint = suggestion(name, known if nearest(name, known) is not None else shortlist)
+            raise ConstraintFault(at, f"unknown column {name!r}", hint, nearness)
+        return Column("field", name, self._shown(name), None)
+
+    def _shown(self, name: str) -> str:
+        return f"runs.{name}" if name in self.job else name
+
+    def _known(self) -> list[str]:
+        names = dict.fromkeys([*self.job, *self.run, *RUN_COLUMNS])
+        return [name for name in names if name != _RUN_NAME or name in self.job]
+
+
+def _declared(type_name: str) -> str | None:
+    return type_name if type_name in TYPE_NAMES else None
+
+
+class TypeChecker:
+    """Types the comparisons of one text and collects warnings about them."""
+
+    def __init__(self, columns: Columns) -> None:
         self._columns = columns
         self.warnings: list[str] = []
 
     def check(self, written: RawComparison) -> Comparison:
-        """Return the typed comparison, or raise ConstraintError."""
+        """Return the typed comparison, or raise ConstraintFault."""
         column = self._columns.resolve(written.name, written.at)
-        if isinstance(column, ConstraintFault):
-            raise self._error(column)
-        fault = _operator_fault(column, written)
-        if fault is not None:
-            raise self._error(fault)
+        _check_operator(column, written)
         values = tuple(self._value(column, written, given) for given in written.values)
         self._warn(column, written, values)
         return Comparison(column, written.operator, written.negated, values)
 
     def _value(self, column: Column, written: RawComparison, given: RawValue) -> Any:
-        read = _pattern if written.operator in SEARCHES else _literal
-        value = read(column, given)
-        if isinstance(value, bool) and written.operator in ORDERINGS:
-            value = ConstraintFault(
-                given.at, f"{given.text} is neither less nor greater", "Use = or !=."
-            )
-        if not isinstance(value, ConstraintFault):
-            return value
-        if given.kind == "word" and self._columns.is_known(given.text.rpartition(".")[2]):
-            hint = "The right side is a value: columns cannot be compared with each other."
-            value = ConstraintFault(value.at, value.what, hint)
-        raise self._error(value)
+        try:
+            value = (_pattern if written.operator in SEARCHES else _literal)(column, given)
+            if isinstance(value, bool) and written.operator in ORDERINGS:
+                message = f"{given.text} is neither less nor greater"
+                raise ConstraintFault(given.at, message, "Use = or !=.")
+        except ConstraintFault as fault:
+            if given.kind == "word" and self._columns.is_known(given.text.rpartition(".")[2]):
+                fault.hint = (
+                    "The right side is a value: columns cannot be compared with each other."
+                )
+            raise
+        return value
 
     def _warn(self, column: Column, written: RawComparison, values: tuple[Any, ...]) -> None:
         warning = self._columns.warning(column)
@@ -72,80 +198,71 @@ class TypeChecker:
             return
         if written.operator in SEARCHES:
             return
-        for value in values:
-            if value not in RESERVED_LABELS and value.upper() in RESERVED_LABELS:
-                self.warnings.append(
-                    f"study {self._columns.study!r}: {column.name} is compared with {value!r}, "
-                    f"and case matters; did you mean {value.upper()}?"
-                )
-
-    def _error(self, fault: ConstraintFault) -> Exception:
-        return constraint_error(fault, self._text, self._columns.study)
+        self.warnings.extend(
+            f"study {self._columns.study!r}: {column.name} is compared with {value!r}, "
+            f"and case matters; did you mean {value.upper()}?"
+            for value in values
+            if value not in RESERVED_LABELS and value.upper() in RESERVED_LABELS
+        )
 
 
-def _operator_fault(column: Column, written: RawComparison) -> ConstraintFault | None:
+def _check_operator(column: Column, written: RawComparison) -> None:
     sign = written.operator
     if column.type in ("list", "dict"):
-        what = f"column {written.name!r} is {_article(column.type)}, which cannot be compared"
-        return ConstraintFault(
-            written.at, what, "Use a run filter, a Python function f(run, job), instead."
-        )
+        message = f"column {written.name!r} is {_article(column.type)}, which cannot be compared"
+        hint = "Use a run filter, a Python function f(run, job), instead."
+        raise ConstraintFault(written.at, message, hint)
     if sign in SEARCHES and column.type not in ("str", None):
-        what = f"{sign} searches in text, and column {written.name!r} is {_article(column.type)}"
-        return ConstraintFault(written.at, what, "Use =, !=, <, <=, > or >=.")
-    return None
+        message = f"{sign} searches in text, and column {written.name!r} is {_article(column.type)}"
+        raise ConstraintFault(written.at, message, "Use =, !=, <, <=, > or >=.")
 
 
 def _literal(column: Column, given: RawValue) -> Any:
-    """Return the value that ``given`` is for ``column``, or a Fault."""
-    if column.type in ("int", "float"):
-        return _number(given) if given.kind == "number" else _misfit(column, given)
-    if column.type == "bool":
-        known = given.kind == "word" and given.text in BOOLEANS
-        return BOOLEANS[given.text] if known else _misfit(column, given)
-    if column.type == "datetime":
-        time = parse_timestamp(given.text) if given.kind != "number" else None
-        return _misfit(column, given) if time is None else time
-    if column.type == "str":
-        return _misfit(column, given) if given.kind == "number" else given.text
+    """Return ``given`` in the type of the column."""
     if given.kind == "number":
-        return _number(given)
-    return BOOLEANS.get(given.text, given.text) if given.kind == "word" else given.text
+        return _number(given) if column.type in ("int", "float", None) else _misfit(column, given)
+    if column.type == "str":
+        return given.text
+    value: Any = parse_timestamp(given.text) if column.type == "datetime" else None
+    if column.type in ("bool", None) and given.kind == "word":
+        value = BOOLEANS.get(given.text)
+    if value is None:
+        return given.text if column.type is None else _misfit(column, given)
+    return value
 
 
-def _number(given: RawValue) -> int | float | ConstraintFault:
-    too_large = ConstraintFault(given.at, "this number is too large")
+def _number(given: RawValue) -> int | float:
     try:
         value = float(given.text) if re.search("[.eE]", given.text) else int(given.text)
     except ValueError:  # Python limits the digits of an integer
-        return too_large
-    return too_large if isinstance(value, float) and math.isinf(value) else value
+        value = math.inf
+    if math.isinf(value):
+        raise ConstraintFault(given.at, "this number is too large")
+    return value
 
 
-def _misfit(column: Column, given: RawValue) -> ConstraintFault:
+def _misfit(column: Column, given: RawValue) -> NoReturn:
     shown = given.text if len(given.text) <= 60 else f"{given.text[:60]}..."
     shown = f"the number {shown}" if given.kind == "number" else f"the text {shown!r}"
     what = f"column {column.shown!r} is {_article(column.type)} and cannot be compared with {shown}"
     if column.type == "str":
-        return ConstraintFault(given.at, what, f'Put it in quotes: "{given.text}".')
-    assert column.type is not None
-    hint = f"Give {_EXAMPLES[column.type]}"
+        raise ConstraintFault(given.at, what, f'Put it in quotes: "{given.text}".')
+    hint = f"Give {_EXAMPLES[column.type or '']}"
     if given.kind == "text" and column.type != "datetime":
         hint += ", without quotes"
-    return ConstraintFault(given.at, what, f"{hint}.")
+    raise ConstraintFault(given.at, what, f"{hint}.")
 
 
-def _pattern(column: Column, given: RawValue) -> str | ConstraintFault:
-    """Return the regular expression that ``given`` is, or a Fault."""
+def _pattern(column: Column, given: RawValue) -> str:
+    """Return a valid regular expression."""
     if given.kind == "number":
-        what = f"column {column.shown!r} is searched for text, not for the number {given.text}"
-        return ConstraintFault(given.at, what, f'Put it in quotes: "{given.text}".')
+        message = f"column {column.shown!r} is searched for text, not for the number {given.text}"
+        raise ConstraintFault(given.at, message, f'Put it in quotes: "{given.text}".')
     try:
         re.compile(given.text)
-    except (re.error, OverflowError, RecursionError, Warning) as bad:
-        return ConstraintFault(
-            given.at, f"bad regular expression: {bad}", "Escape special signs with \\."
-        )
+    except (re.error, OverflowError, RecursionError, Warning) as error:
+        message = f"bad regular expression: {error}"
+        raise ConstraintFault(given.at, message, "Escape special signs with \\.") from None
     return given.text
 
 

@@ -1,3 +1,3 @@
-"""Executors: how attempts are executed, locally or through a batch scheduler."""
+"""Executors: processes of this machine, or jobs of a batch scheduler."""
 
 from __future__ import annotations

@@ -1,8 +1,29 @@
-"""Who attends to attempts: one crew for this machine's processes, one for a batch scheduler."""
+"""Executors: the base class of the local and the batch executor, and the set of a launcher's."""
 
 from __future__ import annotations
 
+import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
+
+import anyio
+import anyio.lowlevel
+
+from motoko.core.states import Lifecycle
+from motoko.errors import Fenced, LauncherError
+from motoko.launcher import attempt_files
+from motoko.launcher.attempts import AttemptEnd
+from motoko.launcher.harvest import failure_before
+from motoko.launcher.outcome import AttemptOutcome
+from motoko.launcher.preparation import (
+    DIRECTORY_IN_USE,
+    REQUEUE_SECONDS,
+    SHORTAGE_SECONDS,
+    RunNotStartable,
+    is_resource_shortage,
+)
+from motoko.launcher.run_directory import AttemptSuperseded
+from motoko.worker import OUTBOX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -10,84 +31,225 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from motoko.config import QueueLimits
-    from motoko.core.states import Lifecycle
-    from motoko.launcher.attempts import Attempt, SlotPool
+    from motoko.launcher.attempts import Attempt, PendingUpdates, SlotPool
     from motoko.launcher.claiming import Load
+    from motoko.launcher.start_notes import StartNotes
+    from motoko.runtime.processes import ProcessIdentity
+    from motoko.storage.store import WorkflowStore
+
+log = logging.getLogger(__name__)
 
 
-class Executor(Protocol):
-    """The living side of a pool's attempts; what happens to them goes into the notebook."""
+class ProcessHandle(Protocol):
+    """The process group of a started attempt."""
 
     @property
-    def pool(self) -> SlotPool:
-        """Its attempts."""
+    def pid(self) -> int:
+        """The process that leads the group."""
         ...
 
-    def run(self, tasks: TaskGroup) -> None:
-        """Begin to work, until the tasks are cancelled."""
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
         ...
 
-    def admit(self, active: Attempt) -> None:
-        """Have an attempt begun as soon as there is room for it."""
+    @property
+    def identity(self) -> ProcessIdentity | None:
+        """The identity of the process, None if it ended before anyone read it."""
         ...
 
-    def end_early(self, active: Attempt, outcome: Lifecycle) -> None:
-        """Have an attempt ended; the first reason counts. CREATED: to be tried again later."""
+    async def wait(self) -> int | None:
+        """Wait for the end; return the exit status, negative for a signal, None if unknown."""
         ...
 
-    def let_go(self, active: Attempt) -> None:
-        """End an attempt of a run that is not this launcher's any more, and record nothing."""
+    async def stop(self, grace: float) -> None:
+        """Terminate the group, kill it after ``grace`` seconds, and wait for the end."""
         ...
 
-    async def take_over(self, active: Attempt, *, restarted: bool = False) -> None:
-        """Go on with an attempt of a launcher that is gone; ``restarted``: so was the machine."""
+    async def clear(self, grace: float) -> list[int]:
+        """Stop the remaining members of the group; return those that do not end."""
         ...
 
-    def limit(self, slots: int, limits: QueueLimits) -> None:
-        """Keep to other limits from here on."""
+    def forget(self) -> None:
+        """Stop watching the process, which continues."""
         ...
+
+
+class Executor(ABC):
+    """Executes the attempts of one pool, and reports what happens to them as updates."""
+
+    def __init__(
+        self, store: WorkflowStore, pool: SlotPool, updates: PendingUpdates, starts: StartNotes
+    ) -> None:
+        self.pool = pool
+        self._store = store
+        self._updates = updates
+        self._starts = starts
+        self._slots_changed = anyio.Event()
+
+    @abstractmethod
+    def start(self, tasks: TaskGroup) -> None:
+        """Start the executor's tasks."""
+
+    @abstractmethod
+    async def adopt(self, attempt: Attempt, *, restarted: bool = False) -> None:
+        """Continue an earlier launcher's attempt; ``restarted``: the machine restarted since."""
+
+    @abstractmethod
+    async def submit_fitting(self) -> None:
+        """Start the waiting attempts that have slots."""
+
+    @abstractmethod
+    def _stop_started(self, attempt: Attempt) -> None:
+        """Stop a cancelled attempt, if it has started."""
+
+    @abstractmethod
+    def _abandon(self, attempt: Attempt) -> None:
+        """Stop an attempt whose run belongs to another launcher."""
+
+    @abstractmethod
+    def _unwatch(self, attempt: Attempt) -> bool:
+        """Stop watching an attempt; return False if it was not started."""
+
+    # -- the launcher's requests -----------------------------------------------------------
+
+    def submit(self, attempt: Attempt) -> None:
+        """Queue an attempt. It starts as soon as slots are free."""
+        self.pool.add(attempt)
+        self._slots_changed.set()
+
+    def cancel(self, attempt: Attempt, reason: Lifecycle) -> None:
+        """Stop an attempt. The first reason counts; CREATED requeues the run."""
+        ended = attempt.already_ended or not self.pool.contains(attempt)
+        if ended or attempt.stop_reason is not None:
+            return
+        attempt.stop_reason = reason
+        if self.pool.is_waiting(attempt):
+            self._end(attempt, None)
+        self._stop_started(attempt)
+
+    def detach(self, attempt: Attempt) -> None:
+        """Stop an attempt whose run belongs to another launcher, and record nothing."""
+        self._abandon(attempt)
+        self.pool.remove(attempt)
+        self._slots_changed.set()
+
+    def release(self) -> list[Attempt]:
+        """Stop watching all attempts; return those that were not started."""
+        idle = [attempt for attempt in self.pool.attempts() if not self._unwatch(attempt)]
+        return [a for a in idle if a.started_at is None and not a.already_ended]
+
+    def set_limits(self, slots: int, limits: QueueLimits) -> None:
+        """Apply changed limits."""
+        self.pool.slots = slots
+        self._slots_changed.set()
+
+    # -- shared by the executors -----------------------------------------------------------
+
+    async def _submit_forever(self) -> None:
+        while True:
+            await self._slots_changed.wait()
+            self._slots_changed = anyio.Event()
+            await anyio.lowlevel.checkpoint()  # the launcher submits all claims of a round first
+            await self.submit_fitting()
+
+    def _fail_start(self, attempt: Attempt, problem: Exception) -> None:
+        """Requeue or fail an attempt that cannot be started; raise an error of the launcher."""
+        if isinstance(problem, AttemptSuperseded):
+            log.warning("run %s: %s", attempt.key, problem)
+            self._requeue(attempt, DIRECTORY_IN_USE, REQUEUE_SECONDS)
+        elif is_resource_shortage(problem):
+            log.warning("run %s has to wait: %s", attempt.key, problem)
+            self._requeue(
+                attempt, f"resources are too scarce to start it: {problem}", SHORTAGE_SECONDS
+            )
+        elif isinstance(problem, RunNotStartable):
+            reason = f"it cannot be started: {problem}"
+            self._end(attempt, None, outcome=AttemptOutcome(Lifecycle.FAILED, None, reason))
+        elif isinstance(problem, Fenced):
+            raise problem
+        else:
+            raise LauncherError(
+                f"run {attempt.key} cannot be started: {problem}",
+                hint="It stays CREATED; start the launcher again when this is put right.",
+            ) from problem
+
+    def _restore(self, attempt: Attempt) -> None:
+        """Read an earlier launcher's knowledge of an attempt from its files. Blocks."""
+        attempt.stop_reason = attempt_files.read_stop_reason(attempt.paths)
+        outbox = str(attempt.paths.file(OUTBOX))
+        attempt.reported_failure = failure_before(outbox, attempt.outbox_offset)
+
+    def _end(
+        self,
+        attempt: Attempt,
+        status: int | None,
+        time: float | None = None,
+        *,
+        outcome: AttemptOutcome | None = None,
+        fault: str | None = None,
+    ) -> None:
+        attempt.already_ended = True
+        self.pool.record_end()
+        end = AttemptEnd(
+            attempt, status, self._store.now() if time is None else time, outcome, fault
+        )
+        self._updates.ended.append(end)
+        self._leave(attempt)
+
+    def _requeue(self, attempt: Attempt, cause: str, delay: float = 0.0) -> None:
+        self._updates.requeued.append((attempt, cause, delay))
+        self._leave(attempt)
+
+    def _leave(self, attempt: Attempt) -> None:
+        self.pool.release(attempt)
+        self._updates.wake()
+        self._slots_changed.set()
 
 
 class ExecutorSet:
-    """All crews of a launcher, by generator."""
+    """The executors of a launcher, by generator."""
 
-    def __init__(self, crews: Mapping[str, Executor]) -> None:
-        self._crews = dict(crews)
+    def __init__(self, executors: Mapping[str, Executor]) -> None:
+        self._executors = dict(executors)
 
-    def run(self, tasks: TaskGroup) -> None:
-        """Have all of them begin to work."""
-        for crew in self._crews.values():
-            crew.run(tasks)
+    def start(self, tasks: TaskGroup) -> None:
+        """Start all executors."""
+        for executor in self._executors.values():
+            executor.start(tasks)
 
-    def named(self, generator: str) -> Executor:
-        """Return the crew that works with a generator."""
-        return self._crews[generator]
+    def get(self, generator: str) -> Executor:
+        """Return the executor for a generator."""
+        return self._executors[generator]
 
-    def of(self, active: Attempt) -> Executor:
-        """Return who attends to an attempt."""
-        for crew in self._crews.values():
-            if crew.pool.has(active):
-                return crew
-        return self._crews[active.terms.generator]
+    def executor_of(self, attempt: Attempt) -> Executor:
+        """Return the executor of an attempt."""
+        for executor in self._executors.values():
+            if executor.pool.contains(attempt):
+                return executor
+        return self._executors[attempt.options.generator]
 
     def attempts(self) -> list[Attempt]:
-        """Return all attempts whose end is not recorded yet."""
-        return [active for crew in self._crews.values() for active in crew.pool.all()]
-
-    def remove(self, active: Attempt) -> None:
-        """Forget an attempt."""
-        self.of(active).pool.remove(active)
+        """Return all attempts that are not finalized."""
+        return [a for executor in self._executors.values() for a in executor.pool.attempts()]
 
     def waiting(self) -> list[Attempt]:
-        """Return the attempts that wait for a slot."""
-        pools = [crew.pool for crew in self._crews.values()]
-        return [active for pool in pools for active in pool.all() if pool.waits(active)]
+        """Return the attempts that wait for slots."""
+        return [a for a in self.attempts() if self.executor_of(a).pool.is_waiting(a)]
 
-    def limit(self, slots: Mapping[str, int], limits: QueueLimits) -> None:
-        """Have all of them keep to other limits; ``slots`` by generator."""
-        for name, crew in self._crews.items():
-            crew.limit(slots[name], limits)
+    def remove(self, attempt: Attempt) -> None:
+        """Remove a finalized attempt."""
+        self.executor_of(attempt).pool.remove(attempt)
+
+    def release(self) -> list[Attempt]:
+        """Stop watching all attempts; return those that were not started."""
+        return [a for executor in self._executors.values() for a in executor.release()]
+
+    def set_limits(self, slots: Mapping[str, int], limits: QueueLimits) -> None:
+        """Apply changed limits; ``slots`` by generator."""
+        for name, executor in self._executors.items():
+            executor.set_limits(slots[name], limits)
 
     def loads(self) -> dict[str, Load]:
-        """Return what is claimed already, by generator."""
-        return {name: crew.pool.load() for name, crew in self._crews.items()}
+        """Return the loads that limit further claims, by generator."""
+        return {name: executor.pool.load() for name, executor in self._executors.items()}

@@ -1,4 +1,4 @@
-"""The ``bash`` generator: runs as processes on this machine, each leading a group of its own."""
+"""Processes of the local executor, each the leader of its own group."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import (
     ProcessIdentity,
     group_members,
@@ -24,93 +24,88 @@ from motoko.runtime.signals import changeable_signals
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from motoko.launcher.executors.process_handle import LaunchSpec
     from motoko.launcher.run_directory import ScriptFile
+    from motoko.runtime.ports import Clock, Processes, Runtime
 
 SHELL: Final = "/bin/sh"
 WRAPPER: Final = str(Path(__file__).parent.parent / "wrapper.sh")
 SHELLS: Final = ("bash", "sh", "dash")
-# A variable longer than this is refused by the system; all of them together must fit as well.
+# Linux refuses a longer variable, and a larger environment.
 MAX_VARIABLE: Final = 100_000
 MAX_VARIABLES: Final = 1_000_000
 OWN_VARIABLES: Final = ("MOTOKO_READY_FD", "MOTOKO_FAULT", "MOTOKO_FAULT_LOG")
-FIRST_LOOK: Final = 0.01
-LAST_LOOK: Final = 0.2
+FIRST_POLL_SECONDS: Final = 0.01
+LAST_POLL_SECONDS: Final = 0.2
 KILL_SECONDS: Final = 5.0
-YOUNG: Final = 1.0  # seconds that a process has lived
-AGAIN: Final = 0.3  # seconds until a young one is asked to end once more
+YOUNG_SECONDS: Final = 1.0  # age of a process that gets SIGTERM twice
+REPEAT_SECONDS: Final = 0.3  # until the second SIGTERM
 
 
-class BashLauncher:
-    """Starts each attempt under the wrapper, with the launcher's environment."""
+class ProcessSpawner:
+    """Starts attempts under the wrapper, with the launcher's environment."""
 
-    name = "bash"
-
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, environment: Mapping[str, str] | None = None, *, runtime: Runtime = SYSTEM
+    ) -> None:
         base = dict(os.environ if environment is None else environment)
         for name in OWN_VARIABLES:
             base.pop(name, None)
         here = os.path.dirname(sys.executable)
         path = base.get("PATH", "")
-        # Scripts find the system's programs, bash the first of them, whatever the launcher's PATH.
+        # Scripts find the system's programs, above all bash, with any PATH of the launcher.
         base["PATH"] = ":".join(filter(None, (here, path, os.defpath)))
         self._base = base
-        self._preserving = preserving(base)
+        self._prefix = preserve_variables(base)
+        self._runtime = runtime
 
-    def submit(self, order: LaunchSpec) -> LocalProcess:
-        """Start the attempt's wrapper."""
-        arguments = [
-            SHELL,
-            WRAPPER,
-            order.place.private,
-            *self._preserving,
-            *command(order.script, order.terms.bash_options),
-        ]
+    def spawn(
+        self, directory: str, script: list[str], variables: Mapping[str, str]
+    ) -> LocalProcess:
+        """Start the wrapper of the attempt in ``directory``; raise OSError."""
         pid = os.posix_spawn(
             SHELL,
-            arguments,
-            {**self._base, **passable(order.variables)},
+            [SHELL, WRAPPER, directory, *self._prefix, *script],
+            {**self._base, **passable(variables)},
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
             setsid=True,
             setsigmask=[],
             # Scripts rely on the default actions: a pipeline on SIGPIPE, which Python ignores.
             setsigdef=changeable_signals(),
         )
-        return LocalProcess(pid)
+        return LocalProcess(pid, runtime=self._runtime)
 
-    def attach(self, process: ProcessIdentity) -> LocalProcess | None:
-        """Watch a process that is not this one's child."""
-        found = LocalProcess(process.pid, process)
-        if is_alive(process):  # asked now that its number cannot be given to another unnoticed
+    def attach(self, identity: ProcessIdentity) -> LocalProcess | None:
+        """Watch a process that is not a child; return None if it has ended."""
+        found = LocalProcess(identity.pid, identity, runtime=self._runtime)
+        if is_alive(identity):  # tested while the pidfd keeps the number from being reused
             return found
         found.forget()
         return None
 
 
-def preserving(environment: Mapping[str, str]) -> list[str]:
-    """Return what begins a command, so that it gets the variables that the wrapper's shell drops.
+def preserve_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a command prefix that keeps the variables which the wrapper's shell would drop.
 
-    Some shells pass no variable on whose name is none of theirs, such as those in which bash
-    exports functions.
+    Some shells drop variables with unusual names, such as bash's exported functions.
     """
     odd = [f"{name}={value}" for name, value in environment.items() if not is_identifier(name)]
     return ["env", "--", *odd] if odd else []
 
 
 def is_identifier(name: str) -> bool:
-    """Return whether a shell takes a variable of this name."""
+    """Return whether a shell accepts a variable of this name."""
     return name.isascii() and name.isidentifier()
 
 
 def command(script: ScriptFile, bash_options: tuple[str, ...] = ()) -> list[str]:
-    """Return how to run a script: by its ``#!`` line, without one by bash.
+    """Return the command that runs a script: by its ``#!`` line, else by bash.
 
-    A script need not be executable. ``bash_options`` make bash run it, except where the ``#!`` line
-    names something else.
+    A script need not be executable. ``bash_options`` select bash unless the ``#!`` line names
+    another program than a shell.
     """
     path = f"./{script.name}"
-    # Its interpreter is started with it as the system would do, so that it also works where
-    # files cannot be executed, or are still being written by a process just forked.
+    # Starting the interpreter directly also works where files cannot be executed, or while a
+    # process that was just forked has them open for writing.
     interpreter = shebang(script.content)
     if interpreter and not (bash_options and is_shell(interpreter)):
         return [*interpreter, path]
@@ -120,7 +115,7 @@ def command(script: ScriptFile, bash_options: tuple[str, ...] = ()) -> list[str]
 
 
 def shebang(content: bytes) -> list[str]:
-    """Return the interpreter, and its one argument if any, that a ``#!`` line names."""
+    """Return the interpreter in a ``#!`` line, and its argument if any."""
     if not content.startswith(b"#!"):
         return []
     line = content[2:].split(b"\n", 1)[0].strip(b" \t")
@@ -128,7 +123,7 @@ def shebang(content: bytes) -> list[str]:
 
 
 def is_shell(interpreter: list[str]) -> bool:
-    """Return whether a ``#!`` line names a shell that takes bash's options."""
+    """Return whether a ``#!`` line names a shell that accepts bash's options."""
     program = interpreter[0].rsplit("/", 1)[-1]
     if program == "env" and len(interpreter) == 2:
         program = interpreter[1]
@@ -136,7 +131,7 @@ def is_shell(interpreter: list[str]) -> bool:
 
 
 def passable(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that an environment can hold; scripts find the others in a file."""
+    """Return the variables that fit into an environment. Scripts find the others in a file."""
     found: dict[str, str] = {}
     room = MAX_VARIABLES
     for name, value in variables.items():
@@ -151,60 +146,64 @@ def passable(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 class LocalProcess:
-    """A process on this machine that leads its group; a child if its identity is not given."""
+    """A process that leads its group: a child, or with an ``identity`` another launcher's."""
 
-    def __init__(self, pid: int, process: ProcessIdentity | None = None) -> None:
+    def __init__(
+        self, pid: int, identity: ProcessIdentity | None = None, *, runtime: Runtime = SYSTEM
+    ) -> None:
         self.pid = pid
-        self.over = False
-        self._child = process is None
-        self._process = process
+        self.has_ended = False
+        self._is_child = identity is None
+        self._identity = identity
         self._status: int | None = None
-        self._born = time.monotonic()
-        self._ended = asyncio.Event()
+        self._clock: Clock = runtime.clock
+        self._processes = runtime.processes
+        self._started = self._clock.monotonic()
+        self._end = asyncio.Event()
         self._watched = False
         self._descriptor = _pidfd(pid)
 
     @property
-    def process(self) -> ProcessIdentity | None:
-        """The process; a child that has ended and was collected had one, but nobody asked."""
-        if self._process is None and not self.over:
-            self._process = identify(self.pid)
-        return self._process
+    def identity(self) -> ProcessIdentity | None:
+        """The identity of the process, None for a child that ended before anyone read it."""
+        if self._identity is None and not self.has_ended:
+            self._identity = identify(self.pid)
+        return self._identity
 
     async def wait(self) -> int | None:
-        """Wait for the end; return the exit status, None for one that is not a child."""
+        """Wait for the end; return the exit status, None if the process is not a child."""
         if self._descriptor is None:
             await self._poll()
         elif not self._watched:
             self._watched = True
-            asyncio.get_running_loop().add_reader(self._descriptor, self._collect)
-        if not self.over:
-            await self._ended.wait()
+            asyncio.get_running_loop().add_reader(self._descriptor, self._reap)
+        if not self.has_ended:
+            await self._end.wait()
         return self._status
 
     async def _poll(self) -> None:
-        """Look again and again, where the system has no pidfd."""
-        pause = FIRST_LOOK
-        while not self.over:
-            self._collect()
-            if not self.over:
+        """Poll the process, where the system has no pidfd."""
+        pause = FIRST_POLL_SECONDS
+        while not self.has_ended:
+            self._reap()
+            if not self.has_ended:
                 await anyio.sleep(pause)
-                pause = min(2 * pause, LAST_LOOK)
+                pause = min(2 * pause, LAST_POLL_SECONDS)
 
-    def _collect(self) -> None:
-        if self._child:
+    def _reap(self) -> None:
+        if self._is_child:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid == 0:
                 return
             self._status = os.waitstatus_to_exitcode(status)
-        elif self._process is not None and is_alive(self._process):
+        elif self._identity is not None and is_alive(self._identity):
             return
-        self.over = True
-        self._ended.set()
+        self.has_ended = True
+        self._end.set()
         self.forget()
 
     def forget(self) -> None:
-        """Stop watching."""
+        """Stop watching the process, which continues."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             if self._watched:
@@ -212,11 +211,11 @@ class LocalProcess:
             os.close(descriptor)
 
     async def stop(self, grace: float) -> None:
-        """TERM to the group, to that of a young process twice; after ``grace`` seconds KILL."""
+        """Send TERM to the group, twice if it is young, and KILL after ``grace`` seconds."""
         self._signal(signal.SIGTERM)
-        if self._child and time.monotonic() - self._born < YOUNG:
-            # A shell loses a signal that comes while it starts a command.
-            with anyio.move_on_after(AGAIN):
+        if self._is_child and self._clock.monotonic() - self._started < YOUNG_SECONDS:
+            # A shell loses a signal that arrives while it starts a command.
+            with anyio.move_on_after(REPEAT_SECONDS):
                 await self.wait()
                 return
             self._signal(signal.SIGTERM)
@@ -228,39 +227,41 @@ class LocalProcess:
             await self.wait()
 
     def _signal(self, number: signal.Signals) -> None:
-        process = self.process
-        if not self.over and process is not None:
-            signal_group(process, number)
+        identity = self.identity
+        if not self.has_ended and identity is not None:
+            signal_group(identity, number)
 
     async def clear(self, grace: float) -> list[int]:
-        """End what is left of the group. Its number is nobody else's while it has a member."""
-        return await clear_group(self.pid, grace)
+        """Stop the remaining members of the group, whose number they keep reserved."""
+        return await clear_group(self.pid, grace, self._processes)
 
 
-async def clear_group(group: int, grace: float) -> list[int]:
-    """End the members of a process group whose leader has ended: TERM, then KILL.
+async def clear_group(
+    group: int, grace: float, processes: Processes = SYSTEM.processes
+) -> list[int]:
+    """Stop the members of a process group whose leader has ended: TERM, then KILL.
 
     Return those that do not end, such as processes of another user.
     """
-    if not _group_exists(group):
+    if not _group_exists(group, processes):
         return []
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILL_SECONDS)):
         if not _members(group):
             return []
-        if not _signal_group(group, number):
+        if not _signal_group(group, number, processes):
             break
-        pause = FIRST_LOOK
+        pause = FIRST_POLL_SECONDS
         with anyio.move_on_after(seconds):
             while _members(group):
                 await anyio.sleep(pause)
-                pause = min(2 * pause, LAST_LOOK)
+                pause = min(2 * pause, LAST_POLL_SECONDS)
             return []
     return _members(group)
 
 
-def _group_exists(group: int) -> bool:
+def _group_exists(group: int, processes: Processes) -> bool:
     try:
-        os.killpg(group, 0)
+        processes.signal_group(group, 0)
     except PermissionError:
         return True
     except ProcessLookupError:
@@ -269,13 +270,13 @@ def _group_exists(group: int) -> bool:
 
 
 def _members(group: int) -> list[int]:
-    # A process that has the leader's number by now is another one: the group has died out.
+    # A process with the leader's number is a new one: then the group no longer exists.
     return [] if identify(group) is not None else group_members(group)
 
 
-def _signal_group(group: int, number: int) -> bool:
+def _signal_group(group: int, number: int, processes: Processes) -> bool:
     try:
-        os.killpg(group, number)
+        processes.signal_group(group, number)
     except (ProcessLookupError, PermissionError):
         return False
     return True

@@ -1,4 +1,4 @@
-"""Jobs, the tasks of arrays, and what happens to them, with a clock given from outside."""
+"""Jobs and array tasks of the fake scheduler, on a clock that the test provides."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ PENDING: Final = "PENDING"
 RUNNING: Final = "RUNNING"
 SUSPENDED: Final = "SUSPENDED"
 TERM: Final = 15
-KILL: Final = 9
 
 
 @dataclass(eq=False, slots=True)
 class FakeJob:
-    """One submission. ``limit`` is in seconds, ``throttle``: how many tasks may run at a time."""
+    """One submission. ``limit`` is in seconds; ``throttle`` limits the concurrent tasks."""
 
     id: str
     script: str
@@ -32,18 +31,13 @@ class FakeJob:
     requeue: bool = True
     tasks: list[FakeTask] = field(default_factory=list)
 
-    @property
-    def array(self) -> bool:
-        """Whether it is an array."""
-        return self.tasks[0].index is not None
-
 
 @dataclass(eq=False, slots=True)
 class FakeTask:
-    """A job that is no array (``index`` None), or one task of an array.
+    """One task of an array, or a single job (``index`` None).
 
-    ``code`` and ``signal`` are those of its script. ``listed``: squeue and scontrol know it;
-    ``accounted``: sacct does. ``wont_start``: it waits for its reason to go.
+    ``code`` and ``signal`` are the exit status of its script. ``listed``: squeue and scontrol
+    report it; ``accounted``: sacct does. ``is_held``: it starts only after its release.
     """
 
     job: FakeJob
@@ -54,87 +48,85 @@ class FakeTask:
     code: int = 0
     signal: int = 0
     restarts: int = 0
-    submitted: float = 0.0
-    started: float | None = None
-    ended: float | None = None
-    suspended: float | None = None
-    wont_start: bool = False
+    submit_time: float = 0.0
+    start_time: float | None = None
+    end_time: float | None = None
+    suspend_time: float | None = None
+    is_held: bool = False
     listed: bool = True
     accounted: bool = True
 
     @property
-    def over(self) -> bool:
-        """Whether it has ended."""
-        return self.ended is not None
+    def has_ended(self) -> bool:
+        """Whether the task has ended."""
+        return self.end_time is not None
 
     @property
-    def going(self) -> bool:
-        """Whether it is on a node."""
-        return self.started is not None and not self.over
+    def is_running(self) -> bool:
+        """Whether the task occupies a node."""
+        return self.start_time is not None and not self.has_ended
 
-    def named(self, name: str) -> bool:
-        """Return whether a command that says ``name`` means this task."""
+    def matches(self, name: str) -> bool:
+        """Return whether ``name``, as an argument of a command, includes this task."""
         own = self.job.id if self.index is None else f"{self.job.id}_{self.index}"
         return name in (own, self.job.id)
 
 
 class JobRunner(Protocol):
-    """What runs the scripts of tasks."""
+    """Runs the scripts of tasks."""
 
-    def begin(self, task: FakeTask) -> None:
-        """Have a task's script begin."""
+    def start(self, task: FakeTask) -> None:
+        """Start a task's script."""
         ...
 
-    def ended(self, task: FakeTask) -> tuple[int, int] | None:
+    def poll(self, task: FakeTask) -> tuple[int, int] | None:
         """Return exit code and signal of a task's script, None while it runs."""
         ...
 
-    def end(self, task: FakeTask) -> None:
-        """End a task's script now."""
+    def stop(self, task: FakeTask) -> None:
+        """Stop a task's script now."""
         ...
 
 
 class Cluster:
-    """Takes jobs, has them executed and keeps account of them.
+    """Accepts jobs, runs them and keeps account of them.
 
-    ``slots``: tasks that run at a time; ``remembered``: seconds for which ended jobs are listed.
+    ``slots`` tasks run at a time. Ended jobs are listed for ``retention`` seconds.
     """
 
     def __init__(
         self,
-        executor: JobRunner,
+        runner: JobRunner,
         clock: Callable[[], float],
         *,
         slots: int = 16,
-        remembered: float = 300.0,
+        retention: float = 300.0,
         max_array_size: int = 10001,
         accounting: bool = False,
     ) -> None:
         self.jobs: list[FakeJob] = []
         self.now = clock
         self.slots = slots
-        self.remembered = remembered
+        self.retention = retention
         self.max_array_size = max_array_size
         self.accounting = accounting
-        self._executor = executor
+        self._runner = runner
         self._ids: Iterator[int] = itertools.count(1)
 
     # -- jobs ------------------------------------------------------------------------------
 
     def tasks(self, name: str | None = None) -> Iterator[FakeTask]:
-        """Return all tasks, or those that a command means by ``name``, forgotten ones too."""
+        """Yield all tasks that ``name`` includes (None: all), forgotten ones too."""
         for job in self.jobs:
-            for task in job.tasks:
-                if name is None or task.named(name):
-                    yield task
+            yield from (task for task in job.tasks if name is None or task.matches(name))
 
     def submit(
         self, job: FakeJob, indexes: Iterable[int] | None = None, *, held: bool = False
     ) -> FakeJob:
-        """Take a job, whose ``id`` is given here."""
+        """Accept a job and give it an ``id``."""
         job.id = str(next(self._ids))
         for index in [None] if indexes is None else indexes:
-            job.tasks.append(FakeTask(job, index, job.id, submitted=self.now()))
+            job.tasks.append(FakeTask(job, index, job.id, submit_time=self.now()))
         if held:
             for task in job.tasks:
                 self.hold(task, "JobHeldUser")
@@ -142,58 +134,56 @@ class Cluster:
         return job
 
     def reuse_ids(self) -> None:
-        """Give the ids of forgotten jobs again, as a site does that has used all of them."""
+        """Reuse the id of a forgotten job, like a site that has used all ids."""
         for job in self.jobs:
             if not any(task.listed for task in job.tasks):
                 self._ids = itertools.chain([int(job.id)], self._ids)
                 self.jobs.remove(job)
                 return
 
-    # -- time goes on ----------------------------------------------------------------------
+    # -- time ------------------------------------------------------------------------------
 
     def advance(self) -> None:
-        """Have happen what is due: ends, limits, starts, ended jobs forgotten."""
+        """Apply everything that is due: ends, time limits, starts, forgotten jobs."""
         for task in list(self.tasks()):
-            if task.going and task.state != SUSPENDED:
-                self._follow(task)
-            elif task.over and self.now() - (task.ended or 0.0) > self.remembered:
+            if task.is_running and task.state != SUSPENDED:
+                self._update(task)
+            elif task.has_ended and self.now() - (task.end_time or 0.0) > self.retention:
                 task.listed = False
-        free = self.slots - sum(1 for task in self.tasks() if task.going)
+        free = self.slots - sum(1 for task in self.tasks() if task.is_running)
         for task in list(self.tasks()):
             if free <= 0:
                 break
-            if task.state == PENDING and not task.wont_start and self._may_start(task):
+            if task.state == PENDING and not task.is_held and self._may_start(task):
                 self.start(task)
                 free -= 1
 
-    def _follow(self, task: FakeTask) -> None:
-        result = self._executor.ended(task)
+    def _update(self, task: FakeTask) -> None:
+        result = self._runner.poll(task)
         if result is not None:
-            self._ended(task, *result)
-        elif task.job.limit is not None and self.now() - (task.started or 0.0) > task.job.limit:
+            code, signal = result
+            if signal:
+                self._end(task, "FAILED", "JobLaunchFailure", signal=signal)
+            elif code:
+                self._end(task, "FAILED", "NonZeroExitCode", code=code)
+            else:
+                self._end(task, "COMPLETED")
+        elif task.job.limit is not None and self.now() - (task.start_time or 0.0) > task.job.limit:
             self.finish(task, "TIMEOUT", "TimeLimit", signal=TERM)
-
-    def _ended(self, task: FakeTask, code: int, signal: int) -> None:
-        if signal:
-            self._over(task, "FAILED", "JobLaunchFailure", 0, signal)
-        elif code:
-            self._over(task, "FAILED", "NonZeroExitCode", code, 0)
-        else:
-            self._over(task, "COMPLETED", "None", 0, 0)
 
     def _may_start(self, task: FakeTask) -> bool:
         throttle = task.job.throttle
-        return throttle is None or sum(1 for t in task.job.tasks if t.going) < throttle
+        return throttle is None or sum(1 for t in task.job.tasks if t.is_running) < throttle
 
-    # -- what happens to tasks -------------------------------------------------------------
+    # -- tasks -----------------------------------------------------------------------------
 
     def start(self, task: FakeTask) -> None:
         """Start a task."""
         if task.index is not None and task.id == task.job.id and self._others_wait(task):
             task.id = str(next(self._ids))
         task.state, task.reason = RUNNING, "None"
-        task.started = self.now()
-        self._executor.begin(task)
+        task.start_time = self.now()
+        self._runner.start(task)
 
     def _others_wait(self, task: FakeTask) -> bool:
         # The last task of an array to start keeps the array's own id.
@@ -201,52 +191,52 @@ class Cluster:
 
     def finish(self, task: FakeTask, state: str, reason: str = "None", *, signal: int = 0) -> None:
         """End a task from outside, in this state."""
-        if task.over:
+        if task.has_ended:
             return
-        if task.going:
-            self._executor.end(task)
-        self._over(task, state, reason, 0, signal)
+        if task.is_running:
+            self._runner.stop(task)
+        self._end(task, state, reason, signal=signal)
 
-    def _over(self, task: FakeTask, state: str, reason: str, code: int, signal: int) -> None:
+    def _end(
+        self, task: FakeTask, state: str, reason: str = "None", *, code: int = 0, signal: int = 0
+    ) -> None:
         task.state, task.reason, task.code, task.signal = state, reason, code, signal
-        task.ended = self.now()
+        task.end_time = self.now()
 
     def cancel(self, name: str) -> bool:
-        """Cancel a job or a task; returns whether there is one."""
+        """Cancel a job or a task; return whether it exists."""
         found = list(self.tasks(name))
         for task in found:
-            if task.over:
-                continue
-            if task.going:
+            if task.is_running:
                 self.finish(task, "CANCELLED", signal=TERM)
-            else:
-                self._over(task, "CANCELLED", task.reason, 0, 0)
-                # A task that waits is listed nowhere once it alone is cancelled.
+            elif not task.has_ended:
+                self._end(task, "CANCELLED", task.reason)
+                # Slurm does not list a pending task that was cancelled alone.
                 task.listed = task.index is None or name == task.job.id
         return bool(found)
 
     def requeue(self, task: FakeTask, reason: str = "BeginTime", *, held: bool = False) -> None:
-        """Put a running task back into the queue."""
-        if task.going:
-            self._executor.end(task)
-        task.state, task.reason, task.started = PENDING, reason, None
-        task.wont_start = held
+        """Return a running task to the queue."""
+        if task.is_running:
+            self._runner.stop(task)
+        task.state, task.reason, task.start_time = PENDING, reason, None
+        task.is_held = held
         task.restarts += 1
 
     def hold(self, task: FakeTask, reason: str) -> None:
-        """Keep a waiting task from starting, for this reason."""
+        """Prevent the start of a pending task, for this reason."""
         if task.state == PENDING:
-            task.reason, task.wont_start = reason, True
+            task.reason, task.is_held = reason, True
 
     def release(self, task: FakeTask) -> None:
-        """Let a waiting task start."""
+        """Allow the start of a pending task."""
         if task.state == PENDING:
-            task.reason, task.wont_start = "None", False
+            task.reason, task.is_held = "None", False
 
     def suspend(self, task: FakeTask) -> None:
-        """Suspend a running task; its script is taken to make no progress."""
+        """Suspend a running task. Its script makes no progress."""
         if task.state == RUNNING:
-            task.state, task.suspended = SUSPENDED, self.now()
+            task.state, task.suspend_time = SUSPENDED, self.now()
 
     def resume(self, task: FakeTask) -> None:
         """Resume a suspended task."""
@@ -254,11 +244,8 @@ class Cluster:
             task.state = RUNNING
 
     def forget(self, task: FakeTask) -> None:
-        """Lose a task: it ends, and squeue, scontrol and sacct know nothing of it."""
-        if task.going:
-            self._executor.end(task)
-        if not task.over:
-            self._over(task, "CANCELLED", "None", 0, 0)
+        """Lose a task: it ends, and no command reports it."""
+        self.finish(task, "CANCELLED")
         task.listed = task.accounted = False
 
 

@@ -1,11 +1,11 @@
-"""Slurm's output: templates of what Slurm 22.05 prints, with the values of jobs put in."""
+"""The output of Slurm 22.05, for the jobs of a `Cluster`."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from motoko.testing.fake_scheduler.cluster import PENDING, SUSPENDED
+from motoko.testing.fake_scheduler.cluster import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from motoko.testing.fake_scheduler.cluster import Cluster, FakeTask
 
 NOTHING: Final = "(null)"
-SHORT: Final = 64
-FOR_EVER: Final = 365 * 86400.0
+MAX_LIST: Final = 64
+NO_LIMIT: Final = 365 * 86400.0
 
 _JOB: Final = (
     "JobId={id} {array}JobName={name} UserId=user(1000) GroupId=user(1000) MCS_label=N/A "
@@ -37,16 +37,18 @@ Configuration data as of {now}
 AccountingStorageType   = {accounting}
 MaxArraySize            = {max_array_size}
 MaxJobCount             = 20000
-MinJobAge               = {remembered:.0f} sec
+MinJobAge               = {retention:.0f} sec
 SLURM_VERSION           = 22.05.8
 """
 
 
-def indexes(numbers: Sequence[int], throttle: int | None = None, *, cut: bool = False) -> str:
-    """Return indexes of tasks as Slurm writes them: runs of neighbours, or one step for all."""
+def format_indexes(
+    numbers: Sequence[int], throttle: int | None = None, *, cut: bool = False
+) -> str:
+    """Return array indexes in Slurm's notation, consecutive ones as ranges."""
     text = ",".join(_ranges(sorted(numbers)))
-    if cut and len(text) >= SHORT:
-        text = text[: text.rindex(",", 0, SHORT - 2) + 1] + "..."
+    if cut and len(text) >= MAX_LIST:
+        text = text[: text.rindex(",", 0, MAX_LIST - 2) + 1] + "..."
     return text if throttle is None else f"{text}%{throttle}"
 
 
@@ -59,19 +61,19 @@ def _ranges(numbers: Sequence[int]) -> Iterable[str]:
             start = at
 
 
-def lines(tasks: Iterable[FakeTask]) -> list[list[FakeTask]]:
-    """Return the tasks as they share lines: what never started of an array stands together."""
+def group_lines(tasks: Iterable[FakeTask]) -> list[list[FakeTask]]:
+    """Group tasks by line: the tasks of an array that never started share one."""
     shared: dict[object, list[FakeTask]] = {}
     for task in tasks:
-        alone = task.started is not None or task.index is None or task.restarts > 0
+        alone = task.start_time is not None or task.index is None or task.restarts > 0
         key = task if alone else (task.job, task.state, task.reason)
         shared.setdefault(key, []).append(task)
     return list(shared.values())
 
 
-def queue(tasks: Iterable[FakeTask], pattern: str, *, cut: bool) -> str:
-    """Return what squeue prints of listed tasks."""
-    return "".join(f"{_queue_line(line, pattern, cut=cut)}\n" for line in lines(tasks))
+def format_queue(tasks: Iterable[FakeTask], pattern: str, *, cut: bool) -> str:
+    """Return squeue's output for listed tasks."""
+    return "".join(f"{_queue_line(line, pattern, cut=cut)}\n" for line in group_lines(tasks))
 
 
 def _queue_line(line: list[FakeTask], pattern: str, *, cut: bool) -> str:
@@ -89,12 +91,12 @@ def _queue_line(line: list[FakeTask], pattern: str, *, cut: bool) -> str:
 def _indexes(line: list[FakeTask], *, cut: bool) -> str:
     numbers = [task.index for task in line if task.index is not None]
     throttle = line[0].job.throttle if line[0].state == PENDING else None
-    return indexes(numbers, throttle, cut=cut)
+    return format_indexes(numbers, throttle, cut=cut)
 
 
-def shown(tasks: Iterable[FakeTask], now: float) -> str:
-    """Return what ``scontrol --oneliner show job`` prints of tasks."""
-    return "".join(_shown_line(line, now) for line in lines(tasks))
+def format_jobs(tasks: Iterable[FakeTask], now: float) -> str:
+    """Return the output of ``scontrol --oneliner show job`` for tasks."""
+    return "".join(_shown_line(line, now) for line in group_lines(tasks))
 
 
 def _shown_line(line: list[FakeTask], now: float) -> str:
@@ -104,61 +106,65 @@ def _shown_line(line: list[FakeTask], now: float) -> str:
     if task.index is not None:
         throttle = "" if job.throttle is None else f"ArrayTaskThrottle={job.throttle} "
         array = f"ArrayJobId={job.id} ArrayTaskId={_indexes(line, cut=False)} {throttle}"
-    began = task.started is not None
-    end = task.ended
-    if end is None and task.started is not None:
-        end = task.started + (job.limit or FOR_EVER)
-    preempted = moment(task.ended) if task.state == "PREEMPTED" else "None"
-    settled = began or task.over
+    started = task.start_time is not None
+    end = task.end_time
+    if end is None and task.start_time is not None:
+        end = task.start_time + (job.limit or NO_LIMIT)
+    preempted = format_time(task.end_time) if task.state == "PREEMPTED" else "None"
+    placed = started or task.has_ended
     return _JOB.format(
-        id=task.id, array=array, name=job.name, priority=0 if task.wont_start else 4294901759,
+        id=task.id, array=array, name=job.name, priority=0 if task.is_held else 4294901759,
         state=task.state, reason=task.reason.replace(" ", "_"), requeue=int(job.requeue),
         restarts=task.restarts, code=task.code, signal=task.signal,
-        run_time=duration(0.0 if task.started is None else (task.ended or now) - task.started),
-        limit=_limit(task), submitted=moment(task.submitted),
-        started=moment(task.started if began else task.ended), ended=moment(end),
-        preempt=f"PreemptEligibleTime={moment(task.started)} PreemptTime={preempted} "
-        if settled else "",
-        suspended=moment(task.suspended) if task.suspended is not None else "None",
-        nodes="n1 BatchHost=n1" if began else "", cpus=job.cpus,
-        tasks="N/A" if task.over and not began else 1,
-        memory="" if began else "mem=16000M,", script=job.script, directory=job.directory,
+        run_time=format_duration(_run_time(task, now)),
+        limit=_limit(task), submitted=format_time(task.submit_time),
+        started=format_time(task.start_time if started else task.end_time), ended=format_time(end),
+        preempt=f"PreemptEligibleTime={format_time(task.start_time)} PreemptTime={preempted} "
+        if placed else "",
+        suspended=format_time(task.suspend_time) if task.suspend_time is not None else "None",
+        nodes="n1 BatchHost=n1" if started else "", cpus=job.cpus,
+        tasks="N/A" if task.has_ended and not started else 1,
+        memory="" if started else "mem=16000M,", script=job.script, directory=job.directory,
         comment=f"Comment={job.comment}  " if job.comment else "", output=job.output,
     )  # fmt: skip
 
 
+def _run_time(task: FakeTask, now: float) -> float:
+    return 0.0 if task.start_time is None else (task.end_time or now) - task.start_time
+
+
 def _limit(task: FakeTask) -> str:
     if task.job.limit is not None:
-        return duration(task.job.limit)
-    return "365-00:00:00" if task.started is not None else "UNLIMITED"
+        return format_duration(task.job.limit)
+    return "365-00:00:00" if task.start_time is not None else "UNLIMITED"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration as hours, minutes and seconds."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}"
 
 
-def moment(seconds: float | None) -> str:
-    """Return a moment as Slurm writes it."""
+def format_time(seconds: float | None) -> str:
+    """Return a time in Slurm's notation."""
     return "Unknown" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%FT%T}"
 
 
-def config(cluster: Cluster) -> str:
-    """Return the part of ``scontrol show config`` that matters for watching."""
+def format_config(cluster: Cluster) -> str:
+    """Return the part of ``scontrol show format_config`` that matters for watching."""
     kind = "slurmdbd" if cluster.accounting else "none"
     return _CONFIG.format(
-        now=moment(cluster.now()), accounting=f"accounting_storage/{kind}",
-        max_array_size=cluster.max_array_size, remembered=cluster.remembered,
+        now=format_time(cluster.now()), accounting=f"accounting_storage/{kind}",
+        max_array_size=cluster.max_array_size, retention=cluster.retention,
     )  # fmt: skip
 
 
-def accounted(tasks: Iterable[FakeTask]) -> str:
-    """Return what sacct prints: JobID, State, ExitCode and Reason."""
+def format_accounting(tasks: Iterable[FakeTask]) -> str:
+    """Return sacct's output: JobID, State, ExitCode and Reason."""
     return "".join(
         f"{_accounting_id(line)}|{_accounting_state(line[0])}|{line[0].code}:{line[0].signal}"
         f"|{line[0].reason}\n"
-        for line in lines(tasks)
+        for line in group_lines(tasks)
     )
 
 
@@ -166,13 +172,10 @@ def _accounting_id(line: list[FakeTask]) -> str:
     task = line[0]
     if task.index is None:
         return task.job.id
-    waits = task.started is None
-    index = f"[{_indexes(line, cut=False)}]" if waits else str(task.index)
+    is_pending = task.start_time is None
+    index = f"[{_indexes(line, cut=False)}]" if is_pending else str(task.index)
     return f"{task.job.id}_{index}"
 
 
 def _accounting_state(task: FakeTask) -> str:
     return "CANCELLED by 1000" if task.state == "CANCELLED" else task.state
-
-
-__all__ = ["SUSPENDED", "accounted", "config", "indexes", "moment", "queue", "shown"]

@@ -1,4 +1,4 @@
-"""The fake scheduler as programs: a directory for PATH, behind it a thread that answers."""
+"""The fake scheduler as programs in a directory for PATH, answered by a thread."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from motoko.runtime.processes import identify
 from motoko.testing.fake_scheduler.cluster import Cluster
-from motoko.testing.fake_scheduler.commands import NAMES, Programs
+from motoko.testing.fake_scheduler.commands import NAMES, FakeCommands
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from motoko.testing.fake_scheduler.cluster import FakeTask
-    from motoko.testing.fake_scheduler.commands import Printed
+    from motoko.testing.fake_scheduler.commands import Output
 
 PROGRAM: Final = Path(__file__).with_name("program.sh")
 TICK: Final = 0.02  # seconds
-PATIENCE: Final = 5.0
+KILL_SECONDS: Final = 5.0
 OWN_VARIABLES: Final = ("MOTOKO_READY_FD", "MOTOKO_FAULT", "MOTOKO_FAULT_LOG")
 
 
-class Processes:
-    """Executes tasks as processes of this machine, with the variables that Slurm gives them.
+class LocalJobRunner:
+    """Runs tasks as processes of this machine, with Slurm's variables.
 
-    ``spool``: a directory for copies of the scripts, as Slurm makes them.
+    Like Slurm it copies the scripts, into the directory ``spool``.
     """
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
         self._processes: dict[FakeTask, subprocess.Popen[bytes]] = {}
-        self.begun: list[FakeTask] = []
+        self.started: list[FakeTask] = []
 
-    def begin(self, task: FakeTask) -> None:
+    def start(self, task: FakeTask) -> None:
         """Start a task's script."""
         job = task.job
         environment = {k: v for k, v in os.environ.items() if k not in OWN_VARIABLES}
@@ -65,19 +65,19 @@ class Processes:
                 cwd=job.directory,
                 start_new_session=True,
             )
-        self.begun.append(task)
+        self.started.append(task)
 
-    def ended(self, task: FakeTask) -> tuple[int, int] | None:
+    def poll(self, task: FakeTask) -> tuple[int, int] | None:
         """Return exit code and signal of a task's script, None while it runs."""
         status = self._processes[task].poll()
         if status is None:
             return None
         return (status, 0) if status >= 0 else (0, -status)
 
-    def end(self, task: FakeTask) -> None:
-        """End a task's processes: asked first, killed soon."""
+    def stop(self, task: FakeTask) -> None:
+        """Terminate a task's processes, and kill them soon after."""
         process = self._processes[task]
-        for number, seconds in ((signal.SIGTERM, 0.5), (signal.SIGKILL, PATIENCE)):
+        for number, seconds in ((signal.SIGTERM, 0.5), (signal.SIGKILL, KILL_SECONDS)):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             with suppress(subprocess.TimeoutExpired):
@@ -85,7 +85,7 @@ class Processes:
                 break
 
     def close(self) -> None:
-        """Kill what is left."""
+        """Kill the remaining processes."""
         for process in self._processes.values():
             if process.poll() is None:
                 with suppress(ProcessLookupError):
@@ -94,26 +94,25 @@ class Processes:
 
 
 class FakeScheduler:
-    """A scheduler for one test: ``path`` is what PATH needs, ``cluster`` what there is.
+    """A scheduler for one test. Put ``path`` into PATH, and change ``cluster`` under ``lock``.
 
-    What is submitted is executed, as processes of this machine. Hold ``lock`` while you change the
-    cluster::
+    Submitted scripts run as processes of this machine::
 
         with FakeScheduler() as slurm:
-            slurm.programs.plan("sbatch", Mishap.HANGS)
-            ... PATH=slurm.path, then as with any Slurm ...
+            slurm.commands.plan("sbatch", FailureMode.HANGS)
+            ...  # run commands with PATH=slurm.path
             with slurm.lock:
                 slurm.cluster.cancel("1")
 
-    ``options`` are those of `Cluster`.
+    ``options`` are the keyword arguments of `Cluster`.
     """
 
     def __init__(self, **options: Any) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="motoko-slurm-"))
         self.lock = threading.Lock()
-        self.processes = Processes(self.directory)
+        self.processes = LocalJobRunner(self.directory)
         self.cluster = Cluster(self.processes, time.time, **options)
-        self.programs = Programs(self.cluster)
+        self.commands = FakeCommands(self.cluster)
         self._thread = threading.Thread(target=self._serve, name="fake-scheduler", daemon=True)
         self._stop = threading.Event()
         self.error: BaseException | None = None
@@ -126,7 +125,7 @@ class FakeScheduler:
 
     @property
     def path(self) -> str:
-        """The value of PATH with which the programs are found."""
+        """The value of PATH that makes the programs available."""
         return f"{self.directory / 'bin'}:{os.environ.get('PATH', os.defpath)}"
 
     def __enter__(self) -> Self:
@@ -147,7 +146,7 @@ class FakeScheduler:
             raise self.error
 
     def _serve(self) -> None:
-        # Opened for writing too, so that it does not end when a program closes it.
+        # Open for writing too: otherwise the FIFO ends when a program closes it.
         calls = os.open(self.directory / "calls", os.O_RDWR | os.O_CLOEXEC)
         try:
             while not self._stop.is_set():
@@ -157,19 +156,19 @@ class FakeScheduler:
                     names = os.read(calls, 65536).decode().split() if ready else []
                     answers = [(name, self._answer(name)) for name in names]
                 for name, printed in answers:
-                    self._tell(name, printed)
-        except BaseException as error:  # noqa: BLE001 - raised again where the block ends
+                    self._reply(name, printed)
+        except BaseException as error:  # noqa: BLE001 - __exit__ raises it again
             self.error = error
         finally:
             os.close(calls)
 
-    def _answer(self, name: str) -> Printed:
+    def _answer(self, name: str) -> Output:
         written = (self.directory / f"call.{name}").read_bytes().split(b"\0")[:-1]
         program, _, length, *arguments = [os.fsdecode(word) for word in written]
-        return self.programs.call([program, *arguments], list_length=int(length))
+        return self.commands.call([program, *arguments], list_length=int(length))
 
-    def _tell(self, name: str, printed: Printed) -> None:
-        """Print what is to be printed; a program whose status is None is left waiting."""
+    def _reply(self, name: str, printed: Output) -> None:
+        """Send a program its output and status; without a status it keeps waiting."""
         call = self.directory / f"call.{name}"
         for suffix, text in ((".out", printed.stdout), (".err", printed.stderr)):
             if text:
@@ -180,7 +179,7 @@ class FakeScheduler:
         while identify(int(name)) is not None:
             try:
                 descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:  # it does not read yet
+            except OSError:  # the program does not read yet
                 time.sleep(0.001)
                 continue
             os.write(descriptor, f"{printed.status}\n".encode())

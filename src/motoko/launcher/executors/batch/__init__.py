@@ -1,7 +1,7 @@
-"""Runs that a batch scheduler executes: submitted in arrays, watched with one query for all.
+"""Runs as jobs of a batch scheduler: submitted in arrays, polled with one command for all.
 
-``following`` decides what the evidence means and is pure; ``batches`` knows the files of a
-submission, ``desk`` talks to the scheduler, ``crew`` is what the launcher sees of it all.
+``executor`` is the launcher's view. ``decide`` evaluates evidence and is pure, ``queue_client``
+runs the scheduler's commands, ``submission_files`` and ``observe`` access files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the scheduler's word and an attempt's files mean together: decisions without effects."""
+"""Decide what happens to an attempt, from its scheduler job and its files: pure functions."""
 
 from __future__ import annotations
 
@@ -7,253 +7,218 @@ from typing import Final
 
 from motoko.core.states import Lifecycle
 from motoko.launcher.outcome import AttemptOutcome
-from motoko.launcher.schedulers.slurm.states import JobPhase, condition, explain, never_starts
+from motoko.launcher.schedulers.base import JobPhase, JobStatus, NotSeen, Seen
 
-# A file written on another node may be seen here only after so many seconds: by default NFS
-# clients keep the attributes of a directory for up to a minute.
+# Files written on another node may be visible here only after so many seconds: by default NFS
+# clients cache the attributes of a directory for up to a minute.
 FILES_LAG: Final = 60.0
-# With which batch script and wrapper end that find the start file taken. A script that ends with it
-# leaves an exit record, unless it removes the directory.
-NOT_RUN: Final = 111
+# Exit code of a batch script or wrapper that finds the start file taken. A run's script with the
+# same exit code leaves an exit record, unless it removes the directory.
+ALREADY_STARTED: Final = 111
 
-
-@dataclass(frozen=True, slots=True)
-class JobStatus:
-    """What a scheduler says of one scheduler job: its state and reason, and the exit code if known.
-
-    ``restarts``: how often it was put back into the queue.
-    """
-
-    state: str
-    reason: str = ""
-    status: int | None = None
-    restarts: int = 0
-
-    @property
-    def condition(self) -> JobPhase:
-        """What is to be made of the state."""
-        return condition(self.state)
-
-    def __str__(self) -> str:
-        return explain(self.state, self.reason)
+_RESTARTED: Final = "the scheduler had started it a second time"
+_UNKNOWN_TO_SCHEDULER: Final = "the scheduler no longer knows it"
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptState:
-    """What is known of an attempt from before. ``doubted`` is a time of the steady clock.
+    """The known state of an attempt before an observation.
 
-    ``stop``: why the launcher ends it, CREATED if the run shall be tried again. ``doubted``: since
-    when the evidence is incomplete. ``remark``: what was last kept of the scheduler's words.
+    ``stop``: why the launcher ends it, CREATED to requeue the run. ``unconfirmed_since``: the time
+    since which evidence is missing, on a steady clock. ``reason``: the recorded reason.
     """
 
-    started: float | None = None
+    started_at: float | None = None
     stop: Lifecycle | None = None
-    doubted: float | None = None
-    remark: str | None = None
-    timeout: float | None = None
+    unconfirmed_since: float | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One look at an attempt: the queue was asked first, then its files were looked at.
+    """One observation of an attempt: first of its scheduler job, then of its files.
 
-    ``word`` None: the queue does not list it. ``asked``: all other sources were asked as well.
-    ``began``: when its start file was taken, ``status``: the exit record. ``again``: it was started
-    a second time under the same token. ``stop``: why a launcher, perhaps another one, ends it.
-    ``grown``: its outbox holds more than what was read; ``ended``: when the exit record was
-    written. ``fault``: what is wrong with the exit record, if it is wanted and not complete;
-    ``gone``: so is the attempt's directory.
+    ``all_sources``: the job was looked up everywhere. ``exit_status`` and ``exit_time`` come from
+    the exit record; ``fault`` says why a required record is missing. ``restarted``: the scheduler
+    started the job twice. ``stop``: why any launcher ended the attempt.
     """
 
-    word: JobStatus | None
-    asked: bool = False
-    began: float | None = None
-    status: int | None = None
-    again: bool = False
+    job: JobStatus
+    all_sources: bool = False
+    started_at: float | None = None
+    exit_status: int | None = None
+    restarted: bool = False
     stop: Lifecycle | None = None
-    grown: bool = False
-    ended: float | None = None
+    has_new_data: bool = False
+    exit_time: float | None = None
     fault: str | None = None
-    gone: bool = False
+    directory_removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What follows from a look.
+    """The consequences of an observation.
 
-    ``started``: record that it runs. ``remark``: keep these words ("" for none any more).
-    ``status``: it ended with this exit record; ``ending``: it ended so; ``requeue``: it is to be
-    tried again for this reason, which does not count. ``take_back``: make sure first that it never
-    starts. ``cancel``: tell the scheduler to end it. ``ask``: ask the other sources.
+    The attempt ends with ``exit_status`` or ``outcome``, or is requeued for the reason ``requeue``;
+    ``block_start``: first ensure that it never starts. ``started_at`` and ``reason`` are recorded,
+    "" removes a reason. ``lookup``: query all sources.
     """
 
-    started: float | None = None
-    remark: str | None = None
-    status: int | None = None
-    ending: AttemptOutcome | None = None
+    started_at: float | None = None
+    reason: str | None = None
+    exit_status: int | None = None
+    outcome: AttemptOutcome | None = None
     requeue: str | None = None
-    take_back: bool = False
-    cancel: bool = False
-    ask: bool = False
-    doubted: float | None = None
+    block_start: bool = False
+    cancel_job: bool = False
+    lookup: bool = False
+    unconfirmed_since: float | None = None
 
     @property
-    def over(self) -> bool:
-        """Whether the attempt is at its end."""
-        return self.status is not None or self.ending is not None or self.requeue is not None
+    def is_final(self) -> bool:
+        """Whether the attempt ends."""
+        return not (self.exit_status is None and self.outcome is None and self.requeue is None)
 
 
 def decide(
-    attempt: AttemptState, sight: Observation, now: float, *, lag: float = FILES_LAG
+    attempt: AttemptState, seen: Observation, now: float, *, lag: float = FILES_LAG
 ) -> Decision:
-    """Return what follows from a look at an attempt.
+    """Return the consequences of an observation. Files may be ``lag`` seconds late.
 
-    ``lag``: how many seconds files may be late. An exit record of 0 is enough for a good end;
-    any other waits for the scheduler to say whether it was the one to end the script.
+    Exit record 0 suffices for success. Any other exit record waits for the scheduler, which may
+    itself have ended the script.
     """
-    word = sight.word
-    if sight.began is None and attempt.started is not None:
-        # The database knows that it began, whatever has become of its start file.
-        sight = replace(sight, began=attempt.started)
-    if attempt.stop is None and sight.stop is not None:
-        attempt = replace(attempt, stop=sight.stop)
-    if sight.status == 0:
-        return Decision(status=0)
-    if word is None:
-        return _unlisted(attempt, sight, now, lag)
-    if word.condition is JobPhase.UNKNOWN:
-        return Decision(started=_newly(attempt, sight), remark=_remark(attempt, str(word)))
-    if word.condition.is_end:
-        return _ended(attempt, sight, word, now, lag)
-    return _going(attempt, sight, word, now)
+    if seen.started_at is None and attempt.started_at is not None:
+        # The database recorded the start, even if the start file is missing.
+        seen = replace(seen, started_at=attempt.started_at)
+    if attempt.stop is None and seen.stop is not None:
+        attempt = replace(attempt, stop=seen.stop)
+    if seen.exit_status == 0:
+        return Decision(exit_status=0)
+    job = seen.job
+    if isinstance(job, NotSeen):
+        return _not_seen(attempt, seen, now, lag)
+    if job.phase.has_ended:
+        return _ended(attempt, seen, job, now, lag)
+    if job.phase is JobPhase.PENDING and seen.started_at is not None:
+        return _requeued(attempt, job, now)
+    reason = f"it {job.description}" if job.notable else ""
+    if reason == (attempt.reason or ""):
+        return Decision(_new_start(attempt, seen))
+    return Decision(_new_start(attempt, seen), reason)
 
 
-def _newly(attempt: AttemptState, sight: Observation) -> float | None:
-    return sight.began if attempt.started is None else None
+def _new_start(attempt: AttemptState, seen: Observation) -> float | None:
+    return seen.started_at if attempt.started_at is None else None
 
 
-def _remark(attempt: AttemptState, text: str) -> str | None:
-    return None if text == (attempt.remark or "") else text
+def _requeued(attempt: AttemptState, job: Seen, now: float) -> Decision:
+    """Handle a job that is pending although its script was started."""
+    if attempt.unconfirmed_since is None:
+        # The script may have started after the poll. Then the next poll reports it as running.
+        return Decision(unconfirmed_since=now)
+    # The start file permits one execution: the pending job would not run the script.
+    requeue = f"the scheduler put it back into the queue: it {job.description}"
+    return Decision(requeue=requeue, cancel_job=True)
 
 
-def _going(attempt: AttemptState, sight: Observation, word: JobStatus, now: float) -> Decision:
-    if word.condition is JobPhase.WAITING:
-        if sight.began is not None:
-            return _put_back(attempt, word, now)
-        telling = never_starts(word.reason) is not None or word.state != "PENDING"
-        return Decision(remark=_remark(attempt, f"it {word}" if telling else ""))
-    paused = word.condition is JobPhase.PAUSED
-    return Decision(
-        started=_newly(attempt, sight), remark=_remark(attempt, f"it {word}" if paused else "")
-    )
-
-
-def _put_back(attempt: AttemptState, word: JobStatus, now: float) -> Decision:
-    """Judge a scheduler job that waits though its script was started."""
-    if attempt.doubted is None:
-        # It may have started after the queue was asked; in the next look it does not wait then.
-        return Decision(doubted=now)
-    # The start file is there to run a script once: what waits now would not run.
-    return Decision(requeue=f"the scheduler put it back into the queue: it {word}", cancel=True)
-
-
-def _ended(
-    attempt: AttemptState, sight: Observation, word: JobStatus, now: float, lag: float
-) -> Decision:
-    never_began = sight.began is None
-    match word.condition:
-        case JobPhase.MACHINE:
-            if attempt.stop is Lifecycle.CANCELLED:
-                return Decision(ending=_stopped(attempt), take_back=never_began)
-            return Decision(requeue=f"it {word}", take_back=never_began)
+def _ended(attempt: AttemptState, seen: Observation, job: Seen, now: float, lag: float) -> Decision:
+    block = seen.started_at is None
+    match job.phase:
+        case JobPhase.NODE_FAILURE if attempt.stop is not Lifecycle.CANCELLED:
+            return Decision(requeue=f"it {job.description}", block_start=block)
+        case JobPhase.CANCELLED if attempt.stop is None:
+            reason = f"cancelled outside Motoko: it {job.description}"
+            outcome = AttemptOutcome(Lifecycle.CANCELLED, None, reason)
+            return Decision(outcome=outcome, block_start=block)
         case JobPhase.CANCELLED:
-            return _cancelled(attempt, word, never_began=never_began)
-        case JobPhase.LIMIT:
-            return Decision(ending=_limit(attempt, sight, word), take_back=never_began)
+            return _stopped(attempt, block_start=block)
+        case JobPhase.NODE_FAILURE:
+            return Decision(outcome=_cancelled(), block_start=block)
+        case JobPhase.TIMED_OUT | JobPhase.LIMIT_EXCEEDED:
+            return Decision(outcome=_limit_outcome(attempt, seen, job), block_start=block)
         case _:
-            return _by_itself(attempt, sight, word, now, lag)
+            return _ended_by_itself(attempt, seen, job, now, lag)
 
 
-def _stopped(attempt: AttemptState) -> AttemptOutcome:
+def _cancelled() -> AttemptOutcome:
     return AttemptOutcome(Lifecycle.CANCELLED, None, "cancelled on request")
 
 
-def _cancelled(attempt: AttemptState, word: JobStatus, *, never_began: bool) -> Decision:
+def _stopped(attempt: AttemptState, *, block_start: bool) -> Decision:
+    """End an attempt whose job a launcher cancelled."""
     if attempt.stop is Lifecycle.CREATED:
-        return Decision(requeue="recalled by its launcher", take_back=never_began)
-    if attempt.stop is not None:
-        return Decision(ending=_stopped(attempt), take_back=never_began)
-    ending = AttemptOutcome(Lifecycle.CANCELLED, None, f"cancelled outside Motoko: it {word}")
-    return Decision(ending=ending, take_back=never_began)
+        return Decision(requeue="recalled by its launcher", block_start=block_start)
+    return Decision(outcome=_cancelled(), block_start=block_start)
 
 
-def _limit(attempt: AttemptState, sight: Observation, word: JobStatus) -> AttemptOutcome:
+def _limit_outcome(attempt: AttemptState, seen: Observation, job: Seen) -> AttemptOutcome:
     if attempt.stop is Lifecycle.CANCELLED:
-        return _stopped(attempt)
-    timed = word.state in ("TIMEOUT", "DEADLINE")
-    return AttemptOutcome(
-        Lifecycle.TIMEOUT if timed else Lifecycle.FAILED, sight.status, f"it {word}"
-    )
+        return _cancelled()
+    timed_out = job.phase is JobPhase.TIMED_OUT
+    lifecycle = Lifecycle.TIMEOUT if timed_out else Lifecycle.FAILED
+    return AttemptOutcome(lifecycle, seen.exit_status, f"it {job.description}")
 
 
-def _by_itself(
-    attempt: AttemptState, sight: Observation, word: JobStatus, now: float, lag: float
+def _ended_by_itself(
+    attempt: AttemptState, seen: Observation, job: Seen, now: float, lag: float
 ) -> Decision:
-    """Judge a scheduler job that ended by itself, well or not; the exit record says how."""
-    if sight.again:
-        # What the exit record says may come from being ended for that.
-        return Decision(requeue="the scheduler had started it a second time")
-    if sight.status is not None:
-        return Decision(status=sight.status)
-    if sight.began is None and attempt.doubted is not None:
-        # No need to wait: if the start file can be taken, the script was never started.
-        what = "it left no exit record" if sight.gone else "its script was not started"
-        reason = f"{what}: it {word}{_naming(sight) if sight.gone else ''}"
+    """Handle a job that completed or failed. The exit record has its status."""
+    if seen.restarted:
+        # The second start may have ended the script, and caused its exit record.
+        return Decision(requeue=_RESTARTED)
+    if seen.exit_status is not None:
+        return Decision(exit_status=seen.exit_status)
+    if seen.started_at is None and attempt.unconfirmed_since is not None:
+        # Nothing to wait for: a script whose start can still be blocked was never started.
+        what = "it left no exit record" if seen.directory_removed else "its script was not started"
+        fault = _fault_suffix(seen) if seen.directory_removed else ""
+        reason = f"{what}: it {job.description}{fault}"
+        outcome = AttemptOutcome(Lifecycle.FAILED, job.exit_code, reason)
+        return Decision(outcome=outcome, block_start=True)
+    if not _grace_expired(attempt, now, lag):
         return Decision(
-            ending=AttemptOutcome(Lifecycle.FAILED, word.status, reason), take_back=True
+            _new_start(attempt, seen), unconfirmed_since=attempt.unconfirmed_since or now
         )
-    if not _late(attempt, now, lag):
-        return Decision(started=_newly(attempt, sight), doubted=attempt.doubted or now)
-    if word.condition is JobPhase.ENDED_WELL:
-        return Decision(status=0)
-    if word.status == NOT_RUN and not sight.gone:
-        return Decision(requeue="the scheduler had started it a second time")
-    reason = f"it left no exit record: it {word}{_naming(sight)}"
-    return Decision(ending=AttemptOutcome(Lifecycle.FAILED, word.status or None, reason))
+    if job.phase is JobPhase.COMPLETED:
+        return Decision(exit_status=0)
+    if job.exit_code == ALREADY_STARTED and not seen.directory_removed:
+        return Decision(requeue=_RESTARTED)
+    reason = f"it left no exit record: it {job.description}{_fault_suffix(seen)}"
+    return Decision(outcome=AttemptOutcome(Lifecycle.FAILED, job.exit_code or None, reason))
 
 
-def _unlisted(attempt: AttemptState, sight: Observation, now: float, lag: float) -> Decision:
-    if sight.status is not None:
-        if attempt.doubted is None or not sight.asked:
-            return Decision(ask=True, doubted=attempt.doubted or now)
-        if sight.again:
-            return Decision(requeue="the scheduler had started it a second time")
-        if attempt.stop is not None:  # perhaps noted by a launcher that was replaced since
-            return _cancelled(attempt, JobStatus("CANCELLED"), never_began=False)
-        return Decision(status=sight.status)
-    if sight.began is None and sight.asked and attempt.doubted is not None:
-        # A task of an array that is cancelled before its turn is listed nowhere.
+def _not_seen(attempt: AttemptState, seen: Observation, now: float, lag: float) -> Decision:
+    waiting_since = attempt.unconfirmed_since or now
+    if seen.exit_status is not None:
+        if attempt.unconfirmed_since is None or not seen.all_sources:
+            return Decision(lookup=True, unconfirmed_since=waiting_since)
+    elif seen.started_at is None and seen.all_sources and attempt.unconfirmed_since is not None:
+        # A pending task of an array that was cancelled is listed nowhere.
         return _vanished(attempt)
-    if not sight.asked or not _late(attempt, now, lag):
-        return Decision(started=_newly(attempt, sight), ask=True, doubted=attempt.doubted or now)
-    if sight.again:
-        return Decision(requeue="the scheduler had started it a second time")
-    if attempt.stop is not None:
-        return _cancelled(attempt, JobStatus("CANCELLED"), never_began=False)
-    reason = "it left no exit record, and the scheduler does not know it any more"
-    return Decision(ending=AttemptOutcome(Lifecycle.LOST, None, reason + _naming(sight)))
-
-
-def _naming(sight: Observation) -> str:
-    return "" if sight.fault is None else f": {sight.fault}"
+    elif not seen.all_sources or not _grace_expired(attempt, now, lag):
+        return Decision(_new_start(attempt, seen), lookup=True, unconfirmed_since=waiting_since)
+    if seen.restarted:
+        return Decision(requeue=_RESTARTED)
+    if attempt.stop is not None:  # perhaps recorded by a launcher that was replaced since
+        return _stopped(attempt, block_start=False)
+    if seen.exit_status is not None:
+        return Decision(exit_status=seen.exit_status)
+    reason = f"it left no exit record, and {_UNKNOWN_TO_SCHEDULER}{_fault_suffix(seen)}"
+    return Decision(outcome=AttemptOutcome(Lifecycle.LOST, None, reason))
 
 
 def _vanished(attempt: AttemptState) -> Decision:
     if attempt.stop is not None:
-        return _cancelled(attempt, JobStatus("CANCELLED"), never_began=True)
-    reason = "it never started, and the scheduler does not know it any more: was it cancelled?"
-    return Decision(ending=AttemptOutcome(Lifecycle.LOST, None, reason), take_back=True)
+        return _stopped(attempt, block_start=True)
+    reason = f"it never started, and {_UNKNOWN_TO_SCHEDULER}: was it cancelled?"
+    return Decision(outcome=AttemptOutcome(Lifecycle.LOST, None, reason), block_start=True)
 
 
-def _late(attempt: AttemptState, now: float, lag: float) -> bool:
-    return attempt.doubted is not None and now - attempt.doubted >= lag
+def _fault_suffix(seen: Observation) -> str:
+    return "" if seen.fault is None else f": {seen.fault}"
+
+
+def _grace_expired(attempt: AttemptState, now: float, lag: float) -> bool:
+    since = attempt.unconfirmed_since
+    return since is not None and now - since >= lag

@@ -1,35 +1,32 @@
-"""The attempts that a batch scheduler has: submitted in arrays, watched together, ended early."""
+"""The batch executor: runs as jobs of a scheduler, submitted in arrays and polled together."""
 
 from __future__ import annotations
 
 import logging
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
-import anyio.lowlevel
 
 from motoko.core.states import Lifecycle
 from motoko.launcher import attempt_files
-from motoko.launcher.attempts import AttemptEnd
+from motoko.launcher.executors.base import Executor
 from motoko.launcher.executors.batch.decide import FILES_LAG, AttemptState, decide
-from motoko.launcher.executors.batch.observe import ObservedAttempt, began_at, observe
+from motoko.launcher.executors.batch.observe import ObservedAttempt, observe, start_time
 from motoko.launcher.executors.batch.orphan_jobs import find_orphans
-from motoko.launcher.executors.batch.submission_files import ArrayTask, note_job, read_submission
-from motoko.launcher.executors.batch.submission_marks import (
+from motoko.launcher.executors.batch.submission_files import (
+    ArrayTask,
     block_start,
-    write_duplicates,
+    read_submission,
+    write_job_id,
+    write_restart_markers,
     write_stop_reasons,
 )
 from motoko.launcher.executors.batch.submit import Submitter
-from motoko.launcher.harvest import failure_before
 from motoko.launcher.outcome import AttemptOutcome
-from motoko.launcher.preparation import DIRECTORY_IN_USE, REQUEUE_SECONDS
-from motoko.launcher.schedulers.slurm.queries import task_id
+from motoko.launcher.schedulers.base import NOT_SEEN
 from motoko.runtime import fault_points
 from motoko.storage.threads import run_in_thread
-from motoko.worker import OUTBOX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,426 +36,377 @@ if TYPE_CHECKING:
 
     from motoko.config import QueueLimits
     from motoko.launcher.attempts import Attempt, PendingUpdates, SlotPool
-    from motoko.launcher.executors.batch.decide import Decision, JobStatus, Observation
+    from motoko.launcher.executors.batch.decide import Decision, Observation
     from motoko.launcher.executors.batch.queue_client import QueueClient, QueueSnapshot
     from motoko.launcher.executors.batch.submission_files import Submission
+    from motoko.launcher.schedulers.base import JobId
     from motoko.launcher.start_notes import StartNotes
     from motoko.storage.store import WorkflowStore
 
-QUICK: Final = 0.5  # seconds between looks while things change
-SHARE: Final = 4.0  # times as long as a look takes is the pause to the next one
-IN_DOUBT: Final = 30.0  # seconds after which a submission that nobody has seen was never made
+QUICK_SECONDS: Final = 0.5  # between polls while states change
+PAUSE_FACTOR: Final = 4.0  # ratio of the pause to the duration of a poll
+UNCONFIRMED_SECONDS: Final = 30.0  # until a submission that no poll lists counts as lost
 
 log = logging.getLogger(__name__)
 
 
-class BatchExecutor:
-    """Attends to the attempts of a pool that a batch scheduler runs.
+class BatchExecutor(Executor):
+    """Submits attempts to a batch scheduler, and polls and cancels their jobs.
 
-    ``owner`` is the launcher's name, ``root`` the directory for the files of submissions. ``lag``:
-    how many seconds files written on other nodes may be late.
+    ``root`` is the directory for the files of submissions. ``lag``: how many seconds files written
+    on other nodes may be late.
     """
 
     def __init__(
         self,
         store: WorkflowStore,
         pool: SlotPool,
-        notebook: PendingUpdates,
-        desk: QueueClient,
+        updates: PendingUpdates,
+        starts: StartNotes,
+        client: QueueClient,
         limits: QueueLimits,
         *,
         owner: str,
         root: Path,
-        starts: StartNotes,
         lag: float = FILES_LAG,
     ) -> None:
-        self.pool = pool
-        self._store = store
-        self._notebook = notebook
-        self._desk = desk
+        super().__init__(store, pool, updates, starts)
+        self._clock = store.runtime.clock
+        self._client = client
         self._limits = limits
         self._root = root
         self._owner = owner
         self._lag = lag
-        self._submission = Submitter(store, desk, limits, owner=owner, root=root, starts=starts)
-        self._room = anyio.Event()
-        self._stirred = anyio.Event()
-        self._batches: dict[str, Submission] = {}
-        self._to_cancel: set[str] = set()
-        self._told: set[str] = set()
-        self._strays: set[str] = set()
-        self._ends: dict[str, JobStatus] = {}
+        self._submitter = Submitter(store, client, limits, owner=owner, root=root, starts=starts)
+        self._wake = anyio.Event()
+        self._submissions: dict[str, Submission] = {}
+        self._tasks: dict[str, ArrayTask] = {}  # by the attempt's token
+        self._to_cancel: set[JobId] = set()
+        self._orphans: set[str] = set()
 
-    def run(self, tasks: TaskGroup) -> None:
-        """Begin to work, until the tasks are cancelled."""
-        tasks.start_soon(self._submit)
-        tasks.start_soon(self._watch)
+    def start(self, tasks: TaskGroup) -> None:
+        """Start the executor's tasks."""
+        tasks.start_soon(self._submit_forever)
+        tasks.start_soon(self._poll_forever)
+
+    def set_limits(self, slots: int, limits: QueueLimits) -> None:
+        """Apply changed limits."""
+        self._limits = self._submitter.limits = limits
+        super().set_limits(slots, limits)
 
     # -- submitting ------------------------------------------------------------------------
 
-    def admit(self, active: Attempt) -> None:
-        """Have an attempt submitted."""
-        self.pool.add(active)
-        self._room.set()
-
-    async def _submit(self) -> None:
-        while True:
-            await self._room.wait()
-            self._room = anyio.Event()
-            await anyio.lowlevel.checkpoint()  # what is claimed together is admitted together
-            await self.submit()
-
-    async def submit(self) -> None:
-        """Submit what waits and has a place."""
-        for group in await self._submission.prepare(self.pool.start(), self._not_begun):
+    async def submit_fitting(self) -> None:
+        """Submit the waiting attempts that have slots."""
+        for group in await self._submitter.prepare(self.pool.start_fitting(), self._fail_start):
             await self._submit_group(group)
 
     async def _submit_group(self, group: Sequence[Attempt]) -> None:
         wanted: list[Attempt] = []
-        for active in filter(self.pool.has, group):
-            if active.stop is None:
-                wanted.append(active)
+        for attempt in filter(self.pool.contains, group):
+            if attempt.stop_reason is None:
+                wanted.append(attempt)
             else:
-                self._over(active, None)
+                self._end(attempt, None)
         if not wanted:
             return
-        batch = await self._submission.write(wanted)
-        self._batches[batch.token] = batch
-        for index, active in enumerate(wanted):
-            active.task = ArrayTask(batch, index)
-        result = await self._submission.submit(batch, wanted)
-        self._stirred.set()
-        if result is None:
+        submission = await self._submitter.write(wanted)
+        self._submissions[submission.token] = submission
+        for index, attempt in enumerate(wanted):
+            self._tasks[attempt.token] = ArrayTask(submission, index)
+        refusal = await self._submitter.submit(submission, wanted)
+        self._wake.set()
+        if refusal is None:
             return
-        del self._batches[batch.token]
-        for active in wanted:
-            active.task = None
-            if result.ending is not None:
-                self._over(active, None, ending=result.ending)
+        del self._submissions[submission.token]
+        for attempt in wanted:
+            self._tasks.pop(attempt.token, None)
+            if refusal.outcome is not None:
+                self._end(attempt, None, outcome=refusal.outcome)
             else:
-                self._again(active, f"sbatch: {result.why}", later=result.later)
+                program = self._client.scheduler.submit_program
+                self._requeue(attempt, f"{program}: {refusal.error}", refusal.delay)
 
-    def _not_begun(self, active: Attempt, ending: AttemptOutcome | None) -> None:
-        if ending is None:
-            self._again(active, DIRECTORY_IN_USE, later=REQUEUE_SECONDS)
-        else:
-            self._over(active, None, ending=ending)
+    # -- polling ---------------------------------------------------------------------------
 
-    # -- watching --------------------------------------------------------------------------
-
-    async def _watch(self) -> None:
-        pause = QUICK
+    async def _poll_forever(self) -> None:
+        pause = QUICK_SECONDS
         while True:
             if not self.pool.running() and not self._to_cancel:
-                await self._stirred.wait()
-            self._stirred = anyio.Event()
-            began = time.monotonic()
-            changed = await self.look()
-            # A look at thousands of jobs is work for everybody, for the scheduler above all.
-            quick = max(QUICK, SHARE * (time.monotonic() - began))
+                await self._wake.wait()
+            self._wake = anyio.Event()
+            started = self._clock.monotonic()
+            changed = await self.poll_once()
+            # A poll of thousands of jobs is work for everyone, above all for the scheduler.
+            quick = max(QUICK_SECONDS, PAUSE_FACTOR * (self._clock.monotonic() - started))
             pause = quick if changed else min(2 * pause, self._limits.poll)
             with anyio.move_on_after(pause):
-                await self._stirred.wait()
+                await self._wake.wait()
 
-    async def look(self) -> bool:
-        """Look once at everything; returns whether anything has changed."""
-        changed = await self._cancel()
-        changed |= await self._give_up()
-        look = await self._desk.look()
-        if look is None:
+    async def poll_once(self) -> bool:
+        """Poll the scheduler and observe all attempts; return whether anything changed."""
+        changed = await self._cancel_stopped()
+        changed |= await self._drop_unconfirmed()
+        snapshot = await self._client.poll()
+        if snapshot is None:
             return changed
-        for batch in [b for b in self._batches.values() if b.job is None and not b.submitting]:
-            changed |= await self._find(batch, look)
-        doubled = await self._end_twins(look)
-        await self._end_strays(look)
-        questions = [
-            ObservedAttempt(
-                active, self._word(active, look.word(active.task.batch.token, *active.task.key))
-            )
-            for active in self.pool.running()
-            if active.task is not None
-            and active.task.batch.job is not None
-            and active.task.batch.since < look.began
-            and active.task.batch.token not in doubled
-        ]
-        changed |= await self._consider(questions)
-        self._tidy()
-        await self._cancel()
+        for submission in [s for s in self._submissions.values() if s.is_unconfirmed]:
+            changed |= await self._find(submission, snapshot)
+        duplicated = await self._cancel_duplicates(snapshot)
+        await self._cancel_orphans(snapshot)
+        items: list[ObservedAttempt] = []
+        for attempt in self.pool.running():
+            task = self._tasks.get(attempt.token)
+            if task is None or task.submission.job is None:
+                continue
+            submission = task.submission
+            if submission.since < snapshot.time and submission.token not in duplicated:
+                status = task.update_status(snapshot.status_of(submission.token, task.id))
+                items.append(ObservedAttempt(attempt, task, status))
+        changed |= await self._observe(items)
+        self._remove_stale()
+        await self._cancel_stopped()
         return changed
 
-    def _word(self, active: Attempt, word: JobStatus | None) -> JobStatus | None:
-        """Return what is said of an attempt; its end, once it was said, is not forgotten."""
-        if word is None:
-            return self._ends.get(active.token)
-        if word.condition.is_end:
-            self._ends[active.token] = word
-        return word
-
-    async def _consider(self, questions: list[ObservedAttempt]) -> bool:
-        sights = await run_in_thread(partial(observe, questions))
+    async def _observe(self, items: list[ObservedAttempt]) -> bool:
+        observations = await run_in_thread(partial(observe, items))
         changed = False
-        again: list[Attempt] = []
-        for question, sight in zip(questions, sights, strict=True):
-            active = question.active
-            step = decide(_known(active), sight, self._store.steady(), lag=self._lag)
-            changed |= await self._apply(active, step, sight)
-            if step.ask and not question.asked:
-                again.append(active)
-        if again:
-            changed |= await self._ask(again)
-        return changed
-
-    async def _ask(self, actives: list[Attempt]) -> bool:
-        tasks = [(active, active.task) for active in actives if active.task is not None]
-        batches = [task.batch for _, task in tasks]
-        jobs = {batch.job: batch.token for batch in batches if batch.job is not None}
-        found, asked = await self._desk.ask(jobs)
-        questions = [
-            ObservedAttempt(active, self._word(active, found.get(task.key)), asked=True)
-            for active, task in tasks
-            if task.batch.job in asked
-        ]
-        return bool(questions) and await self._consider(questions)
-
-    async def _apply(self, active: Attempt, step: Decision, sight: Observation) -> bool:
-        if not self.pool.has(active) or active.task is None:
-            return False
-        active.doubted = step.doubted
-        if step.started is not None:
-            active.since = step.started
-            self._notebook.started.append(active)
-        if step.remark is not None:
-            active.remark = step.remark or None
-            self._notebook.remarks.append((active, step.remark))
-        if step.cancel:
-            # For a later launcher, which may find it cancelled and its end not recorded.
-            await run_in_thread(
-                partial(attempt_files.write_stop_reason, active.place, Lifecycle.CREATED)
+        unclear: list[ObservedAttempt] = []
+        for item, seen in zip(items, observations, strict=True):
+            attempt = item.attempt
+            state = AttemptState(
+                attempt.started_at if attempt.start_recorded else None,
+                attempt.stop_reason,
+                attempt.unconfirmed_since,
+                attempt.reason,
             )
-            self._end_job(active.task)
-        if step.over:
-            if step.take_back and not await self._take_back(active):
-                return True  # it has just started: the next look tells more
-            self._settle(active, step, sight)
-        changed = step.over or step.started is not None or step.remark is not None
-        if changed:
-            self._notebook.stir()
-        elif sight.grown:
-            self._notebook.grown.append(active)
-            self._notebook.stir()
+            decision = decide(state, seen, self._store.steady(), lag=self._lag)
+            changed |= await self._apply(item, decision, seen)
+            if decision.lookup and not item.all_sources:
+                unclear.append(item)
+        if unclear:
+            changed |= await self._lookup(unclear)
         return changed
 
-    def _settle(self, active: Attempt, step: Decision, sight: Observation) -> None:
-        if active.since is None:
-            active.since = sight.began
-        if step.requeue is not None:
-            log.warning("run %s: %s", active.key, step.requeue)
-            self._again(active, step.requeue)
+    async def _lookup(self, items: list[ObservedAttempt]) -> bool:
+        """Observe attempts again with the answers of all sources."""
+        submissions = [item.task.submission for item in items]
+        jobs = {s.job: s.token for s in submissions if s.job is not None}
+        found, answered = await self._client.lookup(jobs)
+        again = [
+            ObservedAttempt(
+                item.attempt,
+                item.task,
+                item.task.update_status(found.get(item.task.id, NOT_SEEN)),
+                all_sources=True,
+            )
+            for item in items
+            if item.task.submission.job in answered
+        ]
+        return bool(again) and await self._observe(again)
+
+    async def _apply(self, item: ObservedAttempt, decision: Decision, seen: Observation) -> bool:
+        attempt = item.attempt
+        if not self.pool.contains(attempt):
+            return False
+        attempt.unconfirmed_since = decision.unconfirmed_since
+        if decision.started_at is not None:
+            attempt.started_at = decision.started_at
+            self._updates.started.append(attempt)
+        if decision.reason is not None:
+            attempt.reason = decision.reason or None
+            self._updates.reasons.append((attempt, decision.reason))
+        if decision.cancel_job:
+            # A later launcher may find the job cancelled, but its end not recorded.
+            await run_in_thread(
+                partial(attempt_files.write_stop_reason, attempt.paths, Lifecycle.CREATED)
+            )
+            self._cancel_job(item.task)
+        if decision.is_final:
+            if decision.block_start and not await self._block_start(attempt):
+                return True  # it has just started: the next poll shows more
+            self._finish(attempt, decision, seen)
+        changed = decision.is_final or (decision.started_at, decision.reason) != (None, None)
+        if changed:
+            self._updates.wake()
+        elif seen.has_new_data:
+            self._updates.with_output.append(attempt)
+            self._updates.wake()
+        return changed
+
+    def _finish(self, attempt: Attempt, decision: Decision, seen: Observation) -> None:
+        if attempt.started_at is None:
+            attempt.started_at = seen.started_at
+        if decision.requeue is not None:
+            log.warning("run %s: %s", attempt.key, decision.requeue)
+            self._requeue(attempt, decision.requeue)
             return
-        self._over(active, step.status, sight.ended, ending=step.ending)
+        self._end(attempt, decision.exit_status, seen.exit_time, outcome=decision.outcome)
 
-    async def _take_back(self, active: Attempt) -> bool:
-        if active.recorded_start:
-            return False  # whatever has become of its start file
-        return await run_in_thread(partial(block_start, active.place))
+    async def _block_start(self, attempt: Attempt) -> bool:
+        if attempt.start_recorded:
+            return False  # even if its start file is missing
+        return await run_in_thread(partial(block_start, attempt.paths))
 
-    async def _find(self, batch: Submission, look: QueueSnapshot) -> bool:
-        """Find a submission whose answer was lost, by its token."""
-        jobs = sorted(look.jobs.get(batch.token, ()), key=int)
+    async def _find(self, submission: Submission, snapshot: QueueSnapshot) -> bool:
+        """Search the queue for a submission that the scheduler did not confirm."""
+        jobs = sorted(snapshot.jobs.get(submission.token, ()), key=int)
         if jobs:
-            log.info("batch %s: the scheduler has it, as job %s", batch.token, jobs[0])
-            batch.job = jobs[0]
-            await run_in_thread(partial(note_job, batch, batch.job))
+            log.info("batch %s: the scheduler has it, as job %s", submission.token, jobs[0])
+            submission.job = jobs[0]
+            await run_in_thread(partial(write_job_id, submission, submission.job))
             return True
-        if look.began - batch.since < IN_DOUBT:
+        if snapshot.time - submission.since < UNCONFIRMED_SECONDS:
             return False
         started: list[ObservedAttempt] = []
-        for active in self._of(batch):
-            if await self._take_back(active):
-                log.warning("run %s: the scheduler never got it", active.key)
-                self._again(active, "the scheduler never got it")
+        for attempt in self._attempts_of(submission):
+            if await self._block_start(attempt):
+                log.warning("run %s: the scheduler never received it", attempt.key)
+                self._requeue(attempt, "the scheduler never received it")
             else:
-                # The scheduler had it, and knows nothing of it any more.
-                started.append(ObservedAttempt(active, None, asked=True))
-        return await self._consider(started)
+                # The scheduler had the job, and no longer knows it.
+                task = self._tasks[attempt.token]
+                started.append(ObservedAttempt(attempt, task, NOT_SEEN, all_sources=True))
+        return await self._observe(started)
 
-    async def _end_twins(self, look: QueueSnapshot) -> set[str]:
-        """End the jobs that a submission became besides its own; return where some still go on.
+    async def _drop_unconfirmed(self) -> bool:
+        """End stopped attempts of unconfirmed submissions.
 
-        Only one of them can run the scripts, and nobody can say yet which.
+        A blocked start file keeps them from running. A job that appears later is an orphan.
         """
-        doubled: set[str] = set()
-        for batch in list(self._batches.values()):
-            twins = look.jobs.get(batch.token, frozenset()) - {batch.job}
-            if batch.job is None or not twins:
-                continue
-            if not batch.doubled:
-                log.warning("batch %s: the scheduler has it twice", batch.token)
-                await run_in_thread(partial(write_duplicates, batch))
-                batch.doubled = True
-            going = twins & look.going
-            self._to_cancel |= going
-            if going:
-                doubled.add(batch.token)
-        return doubled
+        unconfirmed = [s for s in self._submissions.values() if s.is_unconfirmed]
+        attempts = [a for submission in unconfirmed for a in self._attempts_of(submission)]
+        stopped = [a for a in attempts if a.stop_reason is not None]
+        blocked = [attempt for attempt in stopped if await self._block_start(attempt)]
+        for attempt in blocked:
+            self._end(attempt, None)
+        return bool(blocked)
 
-    async def _end_strays(self, look: QueueSnapshot) -> None:
-        """End the jobs that nobody waits for any more, which may take several looks."""
-        self._strays &= look.jobs.keys()
+    def _attempts_of(self, submission: Submission) -> list[Attempt]:
+        return [
+            attempt
+            for attempt in self.pool.running()
+            if (task := self._tasks.get(attempt.token)) and task.submission is submission
+        ]
+
+    def _remove_stale(self) -> None:
+        """Remove tasks and submissions without running attempts."""
+        running = {attempt.token for attempt in self.pool.running()}
+        self._tasks = {token: task for token, task in self._tasks.items() if token in running}
+        used = {task.submission.token for task in self._tasks.values()}
+        for token in self._submissions.keys() - used:
+            if not self._submissions[token].submitting:
+                del self._submissions[token]
+
+    # -- cancelling ------------------------------------------------------------------------
+
+    def _stop_started(self, attempt: Attempt) -> None:
+        self._wake.set()
+
+    def _abandon(self, attempt: Attempt) -> None:
+        task = self._tasks.get(attempt.token)
+        if task is not None:
+            self._cancel_job(task)
+
+    def _unwatch(self, attempt: Attempt) -> bool:
+        return attempt.token in self._tasks
+
+    def _cancel_job(self, task: ArrayTask) -> None:
+        if task.submission.job is not None:
+            self._to_cancel.add(task.id)
+        self._wake.set()
+
+    async def _cancel_stopped(self) -> bool:
+        """Cancel the jobs of stopped attempts and unwanted jobs; return whether any existed."""
+        stopped = [
+            (attempt, task)
+            for attempt in self.pool.running()
+            if attempt.stop_reason is not None
+            and (task := self._tasks.get(attempt.token)) is not None
+            and task.submission.job is not None
+            and not task.cancel_sent
+        ]
+        await run_in_thread(partial(write_stop_reasons, [attempt for attempt, _ in stopped]))
+        for _, task in stopped:
+            task.cancel_sent = True
+            self._cancel_job(task)
+        ids = sorted(self._to_cancel, key=str)
+        if ids and await self._client.cancel(ids):
+            self._to_cancel.difference_update(ids)
+        return bool(ids)
+
+    async def _cancel_duplicates(self, snapshot: QueueSnapshot) -> set[str]:
+        """Cancel the additional jobs of submissions; return the submissions that still have some.
+
+        Only one job can run the scripts. Which one is unknown until the others have ended.
+        """
+        duplicated: set[str] = set()
+        for submission in list(self._submissions.values()):
+            others = snapshot.jobs.get(submission.token, frozenset()) - {submission.job}
+            if submission.job is None or not others:
+                continue
+            if not submission.duplicated:
+                log.warning("batch %s: the scheduler has it twice", submission.token)
+                await run_in_thread(partial(write_restart_markers, submission))
+                submission.duplicated = True
+            active = others & snapshot.active
+            self._to_cancel |= {(job, None) for job in active}
+            if active:
+                duplicated.add(submission.token)
+        return duplicated
+
+    async def _cancel_orphans(self, snapshot: QueueSnapshot) -> None:
+        """Cancel the jobs that no attempt needs, which may take several polls."""
+        self._orphans &= snapshot.jobs.keys()
         unknown = [
             token
-            for token, jobs in look.jobs.items()
-            if token not in self._batches and not jobs.isdisjoint(look.going)
+            for token, jobs in snapshot.jobs.items()
+            if token not in self._submissions and not jobs.isdisjoint(snapshot.active)
         ]
         if not unknown:
             return
         for token in await run_in_thread(partial(find_orphans, self._root, unknown, self._owner)):
-            if token not in self._batches:
-                if token not in self._strays:
-                    log.warning("batch %s: nobody waits for it any more", token)
-                    self._strays.add(token)
-                self._to_cancel |= look.jobs[token] & look.going
+            if token not in self._submissions:
+                if token not in self._orphans:
+                    log.warning("batch %s: no attempt needs its job", token)
+                    self._orphans.add(token)
+                active = snapshot.jobs[token] & snapshot.active
+                self._to_cancel |= {(job, None) for job in active}
 
-    async def _give_up(self) -> bool:
-        """Let go of what shall end and of which nobody knows whether the scheduler has it.
+    # -- attempts of earlier launchers -----------------------------------------------------
 
-        With its start file taken it never runs; should its job turn up, that is a stray.
-        """
-        unknown = [b for b in self._batches.values() if b.job is None and not b.submitting]
-        stopped = [a for batch in unknown for a in self._of(batch) if a.stop is not None]
-        taken = [active for active in stopped if await self._take_back(active)]
-        for active in taken:
-            self._over(active, None)
-        return bool(taken)
-
-    def _of(self, batch: Submission) -> list[Attempt]:
-        return [a for a in self.pool.running() if a.task is not None and a.task.batch is batch]
-
-    def _tidy(self) -> None:
-        """Forget the submissions of which nothing is left, and what was said of attempts."""
-        running = {active.token for active in self.pool.running()}
-        self._told &= running
-        for token in self._ends.keys() - running:
-            del self._ends[token]
-        going = {a.task.batch.token for a in self.pool.running() if a.task is not None}
-        for token in self._batches.keys() - going:
-            if not self._batches[token].submitting:
-                del self._batches[token]
-
-    # -- ending ----------------------------------------------------------------------------
-
-    def _over(
-        self,
-        active: Attempt,
-        status: int | None,
-        at: float | None = None,
-        *,
-        ending: AttemptOutcome | None = None,
-    ) -> None:
-        active.past = True
-        self.pool.release(active)
-        moment = self._store.now() if at is None else at
-        self._notebook.ended.append(AttemptEnd(active, status, moment, ending))
-        self._notebook.stir()
-        self._room.set()
-
-    def _again(self, active: Attempt, cause: str, *, later: float = 0.0) -> None:
-        self.pool.release(active)
-        self._notebook.requeued.append((active, cause, later))
-        self._notebook.stir()
-
-    def _forget(self, active: Attempt) -> None:
-        self.pool.remove(active)
-        self._room.set()
-
-    def end_early(self, active: Attempt, outcome: Lifecycle) -> None:
-        """Have an attempt ended; the first reason counts. CREATED: to be tried again later."""
-        if active.stop is not None or not self.pool.has(active) or active.past:
+    async def adopt(self, attempt: Attempt, *, restarted: bool = False) -> None:
+        """Continue an earlier launcher's attempt; ``restarted``: the machine restarted since."""
+        token, index = attempt.submission or ("", 0)
+        submission = await self._load(token) if token else None
+        if submission is None:
+            await self._reclaim(attempt)
             return
-        active.stop = outcome
-        if self.pool.waits(active):
-            self._over(active, None)
-        self._stirred.set()
+        await run_in_thread(partial(self._restore, attempt))
+        self._tasks[attempt.token] = ArrayTask(submission, index)
+        self.pool.add_running(attempt)
+        self._updates.adopted.append(attempt)
+        self._wake.set()
 
-    def limit(self, slots: int, limits: QueueLimits) -> None:
-        """Keep to other limits from here on."""
-        self.pool.slots = slots
-        self._limits = self._submission.limits = limits
-        self._room.set()
-
-    def let_go(self, active: Attempt) -> None:
-        """End an attempt of a run that is not this launcher's any more, and record nothing."""
-        if active.task is not None:
-            self._end_job(active.task)
-        self._forget(active)
-
-    def _end_job(self, task: ArrayTask) -> None:
-        if task.batch.job is not None:
-            self._to_cancel.add(task_id(task.batch.job, task.number))
-        self._stirred.set()
-
-    async def _cancel(self) -> bool:
-        """Have the scheduler end what is to be ended; returns whether there was anything."""
-        stopped = [
-            active
-            for active in self.pool.running()
-            if active.stop is not None and active.task is not None
-            and active.task.batch.job is not None and active.token not in self._told
-        ]  # fmt: skip
-        await run_in_thread(partial(write_stop_reasons, stopped))
-        for active in stopped:
-            self._told.add(active.token)
-            if active.task is not None:
-                self._end_job(active.task)
-        ids = sorted(self._to_cancel)
-        if ids and await self._desk.cancel(ids):
-            self._to_cancel.difference_update(ids)
-        return bool(ids)
-
-    # -- what another launcher began -------------------------------------------------------
-
-    async def take_over(self, active: Attempt, *, restarted: bool = False) -> None:
-        """Go on with an attempt of a launcher that is gone; ``restarted``: so was the machine."""
-        found = active.submission
-        batch = None if found is None else await self._known_batch(found[0])
-        if found is None or batch is None:
-            await self._without_batch(active)
-            return
-        await run_in_thread(partial(_remember, active))
-        active.task = ArrayTask(batch, found[1])
-        self.pool.add_running(active)
-        self._notebook.adopted.append(active)
-        self._stirred.set()
-
-    async def _without_batch(self, active: Attempt) -> None:
-        """Take an attempt back of which no submission is known, unless it has started."""
-        if await self._take_back(active):
+    async def _reclaim(self, attempt: Attempt) -> None:
+        """Requeue an attempt without submission, unless it has started."""
+        if await self._block_start(attempt):
             fault_points.point("launcher.taken_back")
-            cause = "its launcher was gone before it was submitted"
-            self._notebook.requeued.append((active, cause, 0.0))
+            self._requeue(attempt, "its launcher ended before it was submitted")
             return
-        self.pool.add_running(active)
-        reason = f"nothing in {self._root} tells its job any more"
-        self._over(active, None, ending=AttemptOutcome(Lifecycle.LOST, None, reason))
+        self.pool.add_running(attempt)
+        reason = f"nothing in {self._root} identifies its job"
+        self._end(attempt, None, outcome=AttemptOutcome(Lifecycle.LOST, None, reason))
 
-    async def _known_batch(self, token: str) -> Submission | None:
-        if token not in self._batches:
-            batch = await run_in_thread(partial(read_submission, self._root, token))
-            if batch is None:
+    async def _load(self, token: str) -> Submission | None:
+        if token not in self._submissions:
+            submission = await run_in_thread(partial(read_submission, self._root, token))
+            if submission is None:
                 return None
-            batch.since = time.monotonic()
-            self._batches[token] = batch
-        return self._batches[token]
+            submission.since = self._clock.monotonic()
+            self._submissions[token] = submission
+        return self._submissions[token]
 
-
-def _known(active: Attempt) -> AttemptState:
-    return AttemptState(
-        active.since if active.recorded_start else None,
-        active.stop, active.doubted, active.remark, active.terms.timeout,
-    )  # fmt: skip
-
-
-def _remember(active: Attempt) -> None:
-    active.since = began_at(active)
-    active.stop = attempt_files.read_stop_reason(active.place)
-    active.failed = failure_before(f"{active.place.private}/{OUTBOX}", active.read)
+    def _restore(self, attempt: Attempt) -> None:
+        super()._restore(attempt)
+        attempt.started_at = start_time(attempt)

@@ -1,74 +1,74 @@
-"""Looks at the files of attempts, of many at a time; blocks."""
+"""Observe the files of attempts, many at a time. All functions block."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from motoko.launcher import attempt_files
 from motoko.launcher.attempts import recorded_start_time
 from motoko.launcher.executors.batch.decide import Observation
-from motoko.launcher.executors.batch.submission_files import again_file
-from motoko.launcher.schedulers.slurm.states import JobPhase
+from motoko.launcher.schedulers.base import JobPhase, JobStatus, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from motoko.launcher.attempts import Attempt
-    from motoko.launcher.executors.batch.decide import JobStatus
-
-# Reasons of jobs that wait for the first time: none of them has run.
-FRESH: Final = frozenset(
-    {"", "None", "Priority", "Resources", "JobArrayTaskLimit", "Dependency", "Licenses"}
-)
+    from motoko.launcher.executors.batch.submission_files import ArrayTask
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedAttempt:
-    """An attempt to be looked at, and what the scheduler says of it."""
+    """An attempt with the status of its job. ``all_sources``: the job was looked up everywhere."""
 
-    active: Attempt
-    word: JobStatus | None
-    asked: bool = False
-
-
-def observe(questions: Iterable[ObservedAttempt]) -> list[Observation]:
-    """Return what there is to be seen of each attempt."""
-    return [_sight(question) for question in questions]
+    attempt: Attempt
+    task: ArrayTask
+    job: JobStatus
+    all_sources: bool = False
 
 
-def _sight(question: ObservedAttempt) -> Observation:
-    word, active = question.word, question.active
-    fresh = word is not None and word.state == "PENDING" and word.reason in FRESH
-    if fresh and active.since is None:
-        return Observation(word, question.asked)
-    place = active.place
-    # The exit record is looked for last: what came after the scheduler's word may be there by now.
-    began = began_at(active)
-    task = active.task
-    again = task is not None and again_file(task.batch.directory, task.index).exists()
-    over = word is None or word.condition is JobPhase.CANCELLED
-    stop = attempt_files.read_stop_reason(place) if over else None
-    grown = began is not None and attempt_files.outbox_size(place) > active.read
-    seen = Observation(word, question.asked, began, None, again, stop, grown)
-    status = attempt_files.exit_status(place)
-    if status is None:
-        if word is not None and not word.condition.is_end:
-            return seen
-        gone = os.path.islink(place.private) or not os.path.isdir(place.private)
-        return replace(seen, fault=attempt_files.describe_missing_exit(place), gone=gone)
-    # Whatever somebody wrote into its exit record. Processes of other machines are not seen.
-    if attempt_files.read_evidence(place)[0].alive:
+def observe(attempts: Iterable[ObservedAttempt]) -> list[Observation]:
+    """Return an observation of each attempt's job and files."""
+    return [_observe(item) for item in attempts]
+
+
+def _observe(item: ObservedAttempt) -> Observation:
+    job, attempt, task = item.job, item.attempt, item.task
+    seen = Observation(job, item.all_sources)
+    if isinstance(job, Seen) and job.is_new and attempt.started_at is None:
         return seen
-    return replace(seen, status=status, ended=attempt_files.file_time(place, attempt_files.EXIT))
-
-
-def began_at(active: Attempt) -> float | None:
-    """Return when the attempt began, None if it did not: by the database, or its start file."""
-    recorded = recorded_start_time(active.record)
-    if recorded is not None or not attempt_files.has_started(active.place):
-        return recorded
-    return (
-        attempt_files.file_time(active.place, attempt_files.START) or active.record.history[-1].time
+    paths = attempt.paths
+    # The exit record is read last: a later file than the job's status does no harm.
+    started_at = start_time(attempt)
+    restarted = task.submission.restart_marker(task.index).exists()
+    ended = not isinstance(job, Seen) or job.phase is JobPhase.CANCELLED
+    stop = attempt_files.read_stop_reason(paths) if ended else None
+    new_data = started_at is not None and attempt_files.outbox_size(paths) > attempt.outbox_offset
+    seen = replace(
+        seen, started_at=started_at, restarted=restarted, stop=stop, has_new_data=new_data
     )
+    status = attempt_files.exit_status(paths)
+    if status is None:
+        if isinstance(job, Seen) and not job.phase.has_ended:
+            return seen
+        removed = os.path.islink(paths.attempt_directory) or not os.path.isdir(
+            paths.attempt_directory
+        )
+        fault = attempt_files.describe_missing_exit(paths)
+        return replace(seen, fault=fault, directory_removed=removed)
+    # A living wrapper disproves the exit record, which any process may write. The wrapper is
+    # visible on its own machine only.
+    if attempt_files.read_evidence(paths)[0].alive:
+        return seen
+    ended_at = attempt_files.file_time(paths, attempt_files.EXIT)
+    return replace(seen, exit_status=status, exit_time=ended_at)
+
+
+def start_time(attempt: Attempt) -> float | None:
+    """Return the start time from the database or the start file, None without a start."""
+    recorded = recorded_start_time(attempt.record)
+    if recorded is not None or not attempt_files.has_started(attempt.paths):
+        return recorded
+    written = attempt_files.file_time(attempt.paths, attempt_files.START)
+    return written or attempt.record.history[-1].time

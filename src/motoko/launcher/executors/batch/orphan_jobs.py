@@ -1,7 +1,7 @@
-"""Scheduler jobs of this workflow that nobody waits for any more.
+"""Find scheduler jobs of this workflow that no attempt needs. Blocks.
 
-They come from submissions that arrived after they were given up, or twice, and from jobs that the
-scheduler had lost and found again. Blocks.
+Such jobs come from submissions that arrived late or twice, and from jobs that the scheduler lost
+and found again.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 
 def find_orphans(root: Path, tokens: Iterable[str], owner: str) -> list[str]:
-    """Return those of ``tokens``, none of them known to the launcher ``owner``, that are useless.
+    """Return the orphans among submissions that the launcher ``owner`` does not manage.
 
-    Those that it submitted itself are, and those of others of which no task would run a script.
+    These are its own, and those of other launchers whose tasks would run no script.
     """
-    return [token for token in tokens if owner_of(root, token) == owner or _idle(root / token)]
+    return [token for token in tokens if owner_of(root, token) == owner or _is_idle(root / token)]
 
 
-def _idle(directory: Path) -> bool:
+def _is_idle(directory: Path) -> bool:
     try:
         links = [os.readlink(entry.path) for entry in os.scandir(directory / "tasks")]
     except OSError:
         return False
-    return all(map(_taken_back, links))
+    return all(map(_is_reclaimed, links))
 
 
-def _taken_back(attempt: str) -> bool:
+def _is_reclaimed(attempt: str) -> bool:
     if not os.path.isdir(attempt):
-        # Moved aside by a later attempt, unless it cannot be seen from here.
+        # A later attempt moved it aside, unless this machine cannot see it.
         return read_marker(attempt.rpartition(f"/{PRIVATE}/")[0]) is not None
     return read_file(f"{attempt}/{START}").text.startswith(RECLAIMED_PREFIX)

@@ -1,196 +1,207 @@
-"""What is asked of the scheduler: to take runs, to say what became of them, to end them."""
+"""Submit, poll, look up and cancel the jobs of one workflow."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from motoko.core.sbatch_options import with_suggestion
-from motoko.errors import ConfigError
-from motoko.launcher.executors.batch.decide import JobStatus
-from motoko.launcher.executors.batch.submission_files import LOG, SCRIPT
-from motoko.launcher.schedulers.slurm.queries import (
-    SiteConfig,
-    accounting_command,
-    cancel_command,
-    config_command,
-    parse_accounting,
-    parse_config,
-    parse_queue,
-    parse_show_job,
-    queue_command,
-    show_job_command,
-)
-from motoko.launcher.schedulers.slurm.states import JobPhase
-from motoko.launcher.schedulers.slurm.submit import (
+from motoko.errors import ConfigError, LauncherError
+from motoko.launcher.executors.batch.submission_files import SCRIPT
+from motoko.launcher.schedulers.base import (
+    NOT_SEEN,
+    JobPhase,
+    Limits,
+    Seen,
     SubmitFailure,
-    failure,
-    file_pattern,
-    parse_submitted,
-    submit_command,
+    SubmitRequest,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from motoko.core.run_options import RunOptions
     from motoko.launcher.executors.batch.submission_files import Submission
-    from motoko.launcher.schedulers.slurm.commands import CommandRunner
+    from motoko.launcher.schedulers.base import JobId, JobStatus, Scheduler
+    from motoko.runtime.ports import Clock, CommandResult, CommandRunner
 
 PREFIX: Final = "motoko"
-CANCELLED_AT_A_TIME: Final = 500
-GONE: Final = "Invalid job id"
+MAX_CANCELLED: Final = 500  # jobs in one command
 
 log = logging.getLogger(__name__)
-
-Key = tuple[str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
-    """What came of a submission: the job's id, or what kind of failure it was and why.
+    """The result of a submission: the job's id, or the failure and its error.
 
-    ``asked``: whether the scheduler was asked at all.
+    ``sent``: the scheduler got the request.
     """
 
     job: str | None = None
     failure: SubmitFailure | None = None
-    why: str = ""
-    asked: bool = True
+    error: str = ""
+    sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSnapshot:
-    """What the queue said: a word for each job or task, and the jobs of each of our batches.
+    """The answer to a poll: the status of each job and task, and the jobs of each submission.
 
-    ``began``: when it was asked, in seconds of a monotonic clock. ``going``: the jobs of which
-    something waits or runs.
+    ``time``: the start of the poll on a monotonic clock. ``active``: the jobs of which a task
+    waits or runs.
     """
 
-    began: float
-    words: Mapping[Key, JobStatus] = field(default_factory=dict)
+    time: float
+    statuses: Mapping[JobId, Seen] = field(default_factory=dict)
     jobs: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    going: frozenset[str] = frozenset()
+    active: frozenset[str] = frozenset()
 
-    def word(self, token: str, job: str, task: int | None) -> JobStatus | None:
-        """Return what is said of a task of a batch, None if nothing is."""
+    def status_of(self, token: str, job_id: JobId) -> JobStatus:
+        """Return the status of a submission's job or task."""
+        job, _ = job_id
         if job not in self.jobs.get(token, ()):
-            return None  # another job may have its id by now
-        found = self.words.get((job, task))
-        # Of an array whose list of tasks was cut short, None stands for the rest.
-        return found if found is not None else self.words.get((job, None))
+            return NOT_SEEN  # another job may have its id now
+        # In a truncated list of tasks, None stands for the rest.
+        return self.statuses.get(job_id) or self.statuses.get((job, None)) or NOT_SEEN
 
 
 class QueueClient:
-    """One workflow's side of a scheduler. ``mark`` tells its jobs apart from all others."""
+    """A scheduler as one workflow sees it. ``mark`` distinguishes its jobs from all others."""
 
-    def __init__(self, scheduler: CommandRunner, mark: str) -> None:
-        self._scheduler = scheduler
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        commands: CommandRunner,
+        mark: str,
+        clock: Clock,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.scheduler = scheduler
+        self._commands = commands
         self._mark = f"{PREFIX}:{mark}:"
-        self._site: SiteConfig | None = None
-        self._silent = False
+        self._clock = clock
+        self._environment = dict(os.environ if environment is None else environment)
+        self._limits: Limits | None = None
+        self._unavailable = False
 
-    async def submit(self, batch: Submission, terms: RunOptions, name: str) -> SubmitResult:
-        """Have the scheduler take a batch. LauncherError if there is no scheduler at all."""
-        directory = str(batch.directory)
-        try:
-            argv = submit_command(
-                f"{directory}/{SCRIPT}",
-                name=name,
-                comment=self._mark + batch.token,
-                output=file_pattern(f"{directory}/{LOG}"),
-                options=("open-mode=append", *terms.slurm_options),
-                array=range(batch.size) if batch.size > 1 else None,
-                nproc=terms.nproc,
-                timeout_seconds=terms.timeout,
-                chdir=directory,
-            )
-        except ConfigError as error:
-            why = ". ".join(filter(None, (error.message, error.hint)))
-            return SubmitResult(failure=SubmitFailure.REFUSED, why=why, asked=False)
-        answer = await self._scheduler.run(argv, directory=directory)
-        if not answer.good:
-            kind = SubmitFailure.LOST if answer.unknown else failure(answer.stderr)
-            return SubmitResult(failure=kind, why=with_suggestion(answer.error))
-        try:
-            return SubmitResult(parse_submitted(answer.stdout))
-        except ValueError as error:
-            return SubmitResult(failure=SubmitFailure.LOST, why=str(error))
-
-    async def look(self) -> QueueSnapshot | None:
-        """Ask the queue once for everything; None if it does not answer."""
-        began = time.monotonic()
-        answer = await self._scheduler.run(queue_command())
-        if not answer.good:
-            self._say(f"the queue does not answer, nothing changes meanwhile: {answer.error}")
-            return None
-        self._say(None)
-        words: dict[Key, JobStatus] = {}
-        jobs: dict[str, set[str]] = {}
-        for entry in await asyncio.to_thread(parse_queue, answer.stdout):
-            if entry.comment.startswith(self._mark):
-                words[entry.job, entry.task] = JobStatus(entry.state, entry.reason)
-                jobs.setdefault(entry.comment.removeprefix(self._mark), set()).add(entry.job)
-        going = frozenset(job for (job, _), word in words.items() if not word.condition.is_end)
-        return QueueSnapshot(
-            began, words, {token: frozenset(ids) for token, ids in jobs.items()}, going
+    async def submit(self, submission: Submission, options: RunOptions, name: str) -> SubmitResult:
+        """Submit a job. Raise LauncherError if the scheduler's program is missing."""
+        directory = str(submission.directory)
+        request = SubmitRequest(
+            script=f"{directory}/{SCRIPT}",
+            name=name,
+            comment=self._mark + submission.token,
+            directory=directory,
+            log=f"{directory}/{self.scheduler.name}.log",
+            tasks=submission.size,
+            nproc=options.nproc,
+            timeout=options.timeout,
+            options=self.scheduler.options_of(options),
         )
+        try:
+            argv = self.scheduler.submit_command(request)
+        except ConfigError as error:
+            text = ". ".join(filter(None, (error.message, error.hint)))
+            return SubmitResult(failure=SubmitFailure.REFUSED, error=text, sent=False)
+        result = await self._run(argv, directory=directory)
+        if result.not_found:
+            raise LauncherError(str(result.problem), hint=self.scheduler.missing_hint)
+        if not result.succeeded:
+            failure = self._failure(result)
+            unconfirmed = failure is SubmitFailure.UNCONFIRMED
+            text = self._error(argv[0], result) if unconfirmed else self._message(result)
+            return SubmitResult(failure=failure, error=text)
+        try:
+            return SubmitResult(self.scheduler.parse_submitted(result.stdout))
+        except ValueError as error:
+            return SubmitResult(failure=SubmitFailure.UNCONFIRMED, error=str(error))
 
-    def _say(self, trouble: str | None) -> None:
-        if trouble is not None and not self._silent:
-            log.warning("%s", trouble)
-        elif trouble is None and self._silent:
+    async def poll(self) -> QueueSnapshot | None:
+        """Poll all jobs with one command; return None if the scheduler does not answer."""
+        time = self._clock.monotonic()
+        argv = self.scheduler.poll_command()
+        result = await self._run(argv)
+        self._log_availability(None if result.succeeded else self._error(argv[0], result))
+        if not result.succeeded:
+            return None
+        statuses: dict[JobId, Seen] = {}
+        jobs: dict[str, set[str]] = {}
+        for entry in await asyncio.to_thread(self.scheduler.parse_poll, result.stdout):
+            if entry.comment.startswith(self._mark):
+                statuses[entry.id] = entry.status
+                jobs.setdefault(entry.comment.removeprefix(self._mark), set()).add(entry.job)
+        active = frozenset(job for (job, _), s in statuses.items() if not s.phase.has_ended)
+        by_token = {token: frozenset(ids) for token, ids in jobs.items()}
+        return QueueSnapshot(time, statuses, by_token, active)
+
+    def _log_availability(self, error: str | None) -> None:
+        if error is not None and not self._unavailable:
+            log.warning("the queue does not answer, so no state changes: %s", error)
+        elif error is None and self._unavailable:
             log.warning("the queue answers again")
-        self._silent = trouble is not None
+        self._unavailable = error is not None
 
-    async def ask(self, jobs: Mapping[str, str]) -> tuple[dict[Key, JobStatus], set[str]]:
-        """Ask all other sources about jobs, with the tokens of their batches, that are not listed.
+    async def lookup(self, jobs: Mapping[str, str]) -> tuple[dict[JobId, Seen], set[str]]:
+        """Look up jobs that are not listed, given with the tokens of their submissions.
 
-        Returns what they say, and the jobs of which every source gave an answer.
+        Return their statuses, and the jobs about which every source answered.
         """
-        found: dict[Key, JobStatus] = {}
-        asked: set[str] = set()
+        found: dict[JobId, Seen] = {}
+        answered: set[str] = set()
         others: set[str] = set()
         for job, token in sorted(jobs.items()):
-            answer = await self._scheduler.run(show_job_command(job))
-            if answer.good or GONE in answer.stderr:
-                asked.add(job)
-            for entry in parse_show_job(answer.stdout):
-                if entry.comment not in ("", self._mark + token):
-                    others.add(entry.job)  # another job has its id by now
-                    continue
-                found[entry.job, entry.task] = JobStatus(
-                    entry.state, entry.reason, entry.status, entry.restarts or 0
-                )
-        site = await self.site()
-        if asked and (site is None or site.accounts):
-            answer = await self._scheduler.run(accounting_command(sorted(asked)))
-            if not answer.good:
+            result = await self._run(self.scheduler.lookup_command(job))
+            if result.succeeded or self.scheduler.is_unknown_job(result.stderr):
+                answered.add(job)
+            for entry in self.scheduler.parse_lookup(result.stdout):
+                if entry.comment in ("", self._mark + token):
+                    found[entry.id] = entry.status
+                else:
+                    others.add(entry.job)  # another job has its id now
+        limits = await self.limits()
+        if answered and (limits is None or limits.has_accounting):
+            result = await self._run(self.scheduler.accounting_command(sorted(answered)))
+            if not result.succeeded:
                 return found, set()
-            for record in parse_accounting(answer.stdout):
-                word = JobStatus(record.state, record.reason, record.status, record.restarts or 0)
-                if word.condition is not JobPhase.UNKNOWN and record.job not in others:
-                    found.setdefault((record.job, record.task), word)
-        return found, asked
+            for entry in self.scheduler.parse_accounting(result.stdout):
+                if entry.status.phase is not JobPhase.UNKNOWN and entry.job not in others:
+                    found.setdefault(entry.id, entry.status)
+        return found, answered
 
-    async def cancel(self, ids: list[str]) -> bool:
-        """Have jobs and tasks ended; returns whether the scheduler took note of all."""
-        good = True
-        for start in range(0, len(ids), CANCELLED_AT_A_TIME):
-            argv = cancel_command(ids[start : start + CANCELLED_AT_A_TIME])
-            answer = await self._scheduler.run(argv)
-            if answer.unknown is not None:
-                log.warning("jobs are still to be cancelled: %s", answer.error)
-                good = False
-        return good
+    async def cancel(self, ids: Sequence[JobId]) -> bool:
+        """Cancel jobs and tasks; return whether the scheduler confirmed all requests."""
+        confirmed = True
+        for start in range(0, len(ids), MAX_CANCELLED):
+            argv = self.scheduler.cancel_command(ids[start : start + MAX_CANCELLED])
+            result = await self._run(argv)
+            if not result.succeeded and self._failure(result) is SubmitFailure.UNCONFIRMED:
+                log.warning("jobs are not cancelled yet: %s", self._error(argv[0], result))
+                confirmed = False
+        return confirmed
 
-    async def site(self) -> SiteConfig | None:
-        """Return what is known of the site's configuration, None while it does not answer."""
-        if self._site is None:
-            answer = await self._scheduler.run(config_command())
-            if answer.good:
-                self._site = parse_config(answer.stdout)
-        return self._site
+    async def limits(self) -> Limits | None:
+        """Return the site's limits, None until the scheduler answers."""
+        if self._limits is None:
+            result = await self._run(self.scheduler.limits_command())
+            if result.succeeded:
+                self._limits = self.scheduler.parse_limits(result.stdout)
+        return self._limits
+
+    async def _run(self, argv: Sequence[str], *, directory: str | None = None) -> CommandResult:
+        submitting = argv[0] == self.scheduler.submit_program
+        environment = self.scheduler.environment(self._environment, submitting=submitting)
+        return await self._commands.run(argv, environment=environment, directory=directory)
+
+    def _failure(self, result: CommandResult) -> SubmitFailure:
+        if result.problem is not None or result.status is None or result.status < 0:
+            return SubmitFailure.UNCONFIRMED
+        return self.scheduler.classify_failure(result.stderr)
+
+    def _message(self, result: CommandResult) -> str:
+        return self.scheduler.error_message(result.stderr) or f"exit status {result.status}"
+
+    def _error(self, program: str, result: CommandResult) -> str:
+        return result.problem or f"{program}: {self._message(result)}"

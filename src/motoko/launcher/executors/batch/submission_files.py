@@ -1,9 +1,9 @@
-"""The files of a submission, ``.wf/slurm/<token>/``, by which a later launcher finds what it began.
+"""The files of a submission, ``.wf/<scheduler>/<token>/``. A later launcher finds its jobs by them.
 
-``batch.sh``: what the scheduler runs. ``tasks/<n>``: a link to the attempt's own directory, which
-holds ``task.sh``, what the script gets. ``job``: the id that the scheduler gave; ``owner``: the
-launcher, and how many tasks; ``again.<n>``: the scheduler has started or got the task twice;
-``slurm.log``: what the scheduler itself prints.
+``batch.sh``: the script that the scheduler runs. ``tasks/<n>``: a link to an attempt's private
+directory, which contains ``task.sh`` for the run's script. ``job``: the scheduler's id; ``owner``:
+the launcher and the number of tasks; ``again.<n>``: the scheduler started the task twice, or has it
+twice; ``<scheduler>.log``: the scheduler's own output. All functions block.
 """
 
 from __future__ import annotations
@@ -17,24 +17,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError
+from motoko.launcher import attempt_files
+from motoko.launcher.executors.batch.job_script import RESTART_MARKER, batch_script, task_script
 from motoko.launcher.executors.local_process import WRAPPER, command, passable
-from motoko.launcher.schedulers.slurm.script import batch_script, task_script
+from motoko.launcher.run_directory import reclaim_start_file
+from motoko.launcher.schedulers.base import NotSeen
 from motoko.runtime.files import PRIVATE_FILE, private_directory, write_atomic
 from motoko.runtime.untrusted_files import read_file, write_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from motoko.core.run_options import RunOptions
-    from motoko.launcher.executors.process_handle import LaunchSpec
+    from motoko.launcher.attempts import Attempt
+    from motoko.launcher.preparation import LaunchSpec
+    from motoko.launcher.run_directory import AttemptPaths
+    from motoko.launcher.schedulers.base import JobId, JobStatus, Scheduler, Seen
 
 JOB: Final = "job"
 OWNER: Final = "owner"
-LOG: Final = "slurm.log"
 SCRIPT: Final = "batch.sh"
-AGAIN: Final = "again"
+DISK_HINT: Final = "Is the disk full? Start the launcher again when this is put right."
 
-# Numbers have a bounded length: Python refuses to read those of thousands of digits.
+# Numbers have a bounded length: Python refuses to convert thousands of digits.
 _INDEX: Final = re.compile(r"[0-9]{1,9}")
 _OWNER: Final = re.compile(r"([^\n]{1,400})\n([0-9]{1,9})\n")
 _JOB: Final = re.compile(r"([0-9]{1,18})\n?")
@@ -44,10 +49,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Submission:
-    """One submission. ``job`` is its id, None while that is not known.
+    """One submission. ``job`` is the scheduler's id, None while unknown.
 
-    ``since``: when it was last tried to submit it, or the answer was lost, in seconds of a
-    monotonic clock; ``submitting``: that goes on now; ``doubled``: it became two scheduler jobs.
+    ``since``: the monotonic time of the last attempt to submit it. ``duplicated``: the scheduler
+    has it more than once.
     """
 
     token: str
@@ -56,66 +61,82 @@ class Submission:
     job: str | None = None
     since: float = 0.0
     submitting: bool = False
-    doubled: bool = False
+    duplicated: bool = False
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether the scheduler may or may not have it."""
+        return self.job is None and not self.submitting
+
+    def restart_marker(self, index: int) -> Path:
+        """Return the file that marks a task as started twice. The run's script cannot reach it."""
+        return self.directory / f"{RESTART_MARKER}.{index}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ArrayTask:
-    """What the scheduler has of an attempt: ``index`` is its place in the batch's array."""
+    """The task of an attempt: the submission, and its index there.
 
-    batch: Submission
+    ``cancel_sent``: the launcher cancels it. ``final_status``: the scheduler reported its end.
+    """
+
+    submission: Submission
     index: int
+    cancel_sent: bool = False
+    final_status: Seen | None = None
 
     @property
-    def number(self) -> int | None:
-        """The index by which the scheduler knows it, None where there is no array."""
-        return self.index if self.batch.size > 1 else None
+    def id(self) -> JobId:
+        """The scheduler's id, ("", ...) while it is unknown. Single jobs have no index."""
+        return self.submission.job or "", self.index if self.submission.size > 1 else None
 
-    @property
-    def key(self) -> tuple[str, int | None]:
-        """The scheduler's id of it, "" while that is not known, and its number."""
-        return self.batch.job or "", self.number
+    def update_status(self, status: JobStatus) -> JobStatus:
+        """Return a polled status. A reported end stays valid when the job is no longer listed."""
+        if isinstance(status, NotSeen):
+            return self.final_status or status
+        if status.phase.has_ended:
+            self.final_status = status
+        return status
 
 
 def write_submission(
-    root: Path, token: str, owner: str, orders: Sequence[LaunchSpec], path: str
+    root: Path,
+    token: str,
+    owner: str,
+    specs: Sequence[LaunchSpec],
+    scheduler: Scheduler,
+    path: str,
 ) -> Submission:
-    """Write the files of a submission; ``path`` comes first on the runs' PATH. Blocks."""
+    """Write the files of a submission; ``path`` comes first on the runs' PATH."""
     directory = private_directory(private_directory(root) / token)
     tasks = private_directory(directory / "tasks")
-    terms = orders[0].terms
-    _write(directory / OWNER, f"{owner}\n{len(orders)}\n")
+    _write(directory / OWNER, f"{owner}\n{len(specs)}\n")
     _write(directory / "wrapper.sh", Path(WRAPPER).read_text(encoding="utf-8"))
-    _write(directory / SCRIPT, batch_script(str(directory), terms.module, terms.prologue))
-    for index, order in enumerate(orders):
-        private = Path(order.place.private)
+    options, here = specs[0].options, str(directory)
+    _write(directory / SCRIPT, batch_script(here, options.module, options.prologue, scheduler))
+    for index, spec in enumerate(specs):
+        private = Path(spec.paths.attempt_directory)
         os.symlink(private, tasks / str(index))
         try:
-            argv = command(order.script, terms.bash_options)
-            _write(private / "task.sh", task_script(passable(order.variables), argv, path))
-        except (OSError, ValueError) as error:  # ValueError: no file can hold its options
-            # This task finds no script, and fails; the others are not concerned.
+            argv = command(spec.script, spec.options.bash_options)
+            _write(private / "task.sh", task_script(passable(spec.variables), argv, path))
+        except (OSError, ValueError) as error:  # ValueError: no file can contain its options
+            # This task fails because it finds no script. The others are unaffected.
             log.warning("%s cannot be written to: %s", private, error)
-            if write_error(order.place.root) is not None:
+            if write_error(spec.paths.runs_root) is not None:
                 raise LauncherError(
-                    f"{private} cannot be written: {error}",
-                    hint="Is the disk full? Start the launcher again when this is put right.",
+                    f"{private} cannot be written: {error}", hint=DISK_HINT
                 ) from error
-    return Submission(token, directory, len(orders))
+    return Submission(token, directory, len(specs))
 
 
-def again_file(directory: Path, index: int) -> Path:
-    """Return the file that tells that a task was started twice, out of its script's reach."""
-    return directory / f"{AGAIN}.{index}"
-
-
-def note_job(batch: Submission, job: str) -> None:
-    """Note the id that the scheduler gave. Blocks."""
-    write_atomic(batch.directory / JOB, f"{job}\n".encode())
+def write_job_id(submission: Submission, job: str) -> None:
+    """Store the scheduler's id."""
+    write_atomic(submission.directory / JOB, f"{job}\n".encode())
 
 
 def read_submission(root: Path, token: str) -> Submission | None:
-    """Return a submission that was written before, None if there is none that can be read."""
+    """Return an earlier submission, None if its files cannot be read."""
     directory = root / token
     owner = _OWNER.fullmatch(read_file(directory / OWNER).text)
     try:
@@ -135,31 +156,56 @@ def owner_of(root: Path, token: str) -> str | None:
 def memberships(root: Path) -> dict[str, tuple[str, int]]:
     """Return submission and index of every attempt, by its token.
 
-    The links tell: what is in an attempt's directory, its script may have removed or changed.
+    The links have the truth: a script may change or remove its attempt's directory.
     """
     found: dict[str, tuple[str, int]] = {}
     for tasks in root.glob("*/tasks"):
         with contextlib.suppress(OSError):
             for entry in os.scandir(tasks):
                 if _INDEX.fullmatch(entry.name) and entry.is_symlink():
-                    attempt = os.path.basename(os.readlink(entry.path))
-                    found[attempt] = tasks.parent.name, int(entry.name)
+                    token = os.path.basename(os.readlink(entry.path))
+                    found[token] = tasks.parent.name, int(entry.name)
     return found
 
 
-def remove_batch(batch: Submission) -> None:
-    """Remove the links of a submission of which nothing is left; what explains it stays."""
-    for index in range(batch.size):
-        (batch.directory / "tasks" / str(index)).unlink(missing_ok=True)
-        again_file(batch.directory, index).unlink(missing_ok=True)
-
-
-def group_key(terms: RunOptions) -> tuple[object, ...]:
-    """Return what must be equal for runs to go into one submission."""
+def group_key(options: RunOptions, scheduler: Scheduler) -> tuple[object, ...]:
+    """Return the values that all runs of a submission share."""
     return (
-        terms.nproc, terms.timeout, terms.slurm_options, terms.bash_options, terms.module,
-        terms.prologue,
-    )  # fmt: skip
+        *(options.nproc, options.timeout, scheduler.options_of(options)),
+        *(options.bash_options, options.module, options.prologue),
+    )
+
+
+def block_start(paths: AttemptPaths) -> bool:
+    """Ensure that an attempt never starts. Return False if it has started."""
+    try:
+        content = attempt_files.start_file_text("that saw it end")
+        if reclaim_start_file(paths, attempt_files.START, content):
+            return True
+    except LauncherError:
+        log.debug("%s belongs to a later attempt", paths.run_directory)
+    except OSError as error:
+        if write_error(paths.runs_root) is not None:
+            text = f"{paths.attempt_directory} cannot be written: {error.strerror or error}"
+            raise LauncherError(text, hint=DISK_HINT) from error
+        log.warning("%s cannot be used: %s", paths.attempt_directory, error)
+        # No job can take a start file that no launcher can take.
+        return not attempt_files.has_started(paths)
+    return attempt_files.was_reclaimed(paths)
+
+
+def write_stop_reasons(attempts: Iterable[Attempt]) -> None:
+    """Record why the launcher is about to end attempts."""
+    for attempt in attempts:
+        if attempt.stop_reason is not None:
+            attempt_files.write_stop_reason(attempt.paths, attempt.stop_reason)
+
+
+def write_restart_markers(submission: Submission) -> None:
+    """Mark all tasks of a submission that the scheduler has more than once."""
+    for index in range(submission.size):
+        with contextlib.suppress(OSError):  # its directory was removed
+            submission.restart_marker(index).touch()
 
 
 def _write(path: Path, text: str) -> None:

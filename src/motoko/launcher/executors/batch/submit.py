@@ -1,11 +1,10 @@
-"""From claimed attempts to scheduler jobs: directories made, alike runs put together, submitted."""
+"""Turn claimed attempts into scheduler jobs: prepare directories, group runs, submit."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -13,12 +12,14 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.core.states import Lifecycle
-from motoko.errors import Fenced, LauncherError
-from motoko.launcher.executors.batch.submission_files import group_key, note_job, write_submission
+from motoko.launcher.executors.batch.submission_files import (
+    group_key,
+    write_job_id,
+    write_submission,
+)
 from motoko.launcher.outcome import AttemptOutcome
-from motoko.launcher.preparation import PrepareFailure, RunNotStartable, prepare_attempt
-from motoko.launcher.run_directory import AttemptSuperseded
-from motoko.launcher.schedulers.slurm.submit import SubmitFailure
+from motoko.launcher.preparation import prepare_attempt
+from motoko.launcher.schedulers.base import SubmitFailure
 from motoko.runtime import fault_points
 from motoko.storage.threads import run_in_thread
 
@@ -30,68 +31,68 @@ if TYPE_CHECKING:
     from motoko.launcher.attempts import Attempt
     from motoko.launcher.executors.batch.queue_client import QueueClient
     from motoko.launcher.executors.batch.submission_files import Submission
-    from motoko.launcher.executors.process_handle import LaunchSpec
+    from motoko.launcher.preparation import LaunchSpec
     from motoko.launcher.start_notes import StartNotes
     from motoko.storage.store import WorkflowStore
 
-LATER: Final = 30.0  # seconds until runs that the scheduler would not take now are tried again
-BURST: Final = 10.0
-NAME_LENGTH: Final = 60
+RETRY_SECONDS: Final = 30.0  # until a submission that the scheduler deferred is retried
+BURST_SECONDS: Final = 10.0
+MAX_NAME: Final = 60
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitRefusal:
-    """Why the scheduler has nothing of a batch: it never will, or not yet (``later``)."""
+    """Why the scheduler has no job: an outcome of its runs, or None to retry after ``delay``."""
 
-    why: str
-    ending: AttemptOutcome | None = None
-    later: float = 0.0
+    error: str
+    outcome: AttemptOutcome | None = None
+    delay: float = 0.0
 
 
 class Submitter:
-    """Prepares and submits, keeping to the limits of the site and of ``motoko.yaml``."""
+    """Prepares and submits attempts within the limits of the site and of ``motoko.yaml``."""
 
     def __init__(
         self,
         store: WorkflowStore,
-        desk: QueueClient,
+        client: QueueClient,
         limits: QueueLimits,
         *,
         owner: str,
         root: Path,
         starts: StartNotes,
     ) -> None:
-        self._store = store
-        self._desk = desk
         self.limits = limits
+        self._store = store
+        self._clock = store.runtime.clock
+        self._client = client
+        self._scheduler = client.scheduler
         self._owner = owner
         self._root = root
         self._starts = starts
-        self._next = 0.0
-        self._orders: dict[str, LaunchSpec] = {}
+        self._next_time = 0.0
+        self._specs: dict[str, LaunchSpec] = {}
 
     async def prepare(
-        self, actives: Sequence[Attempt], failed: Callable[[Attempt, AttemptOutcome | None], None]
+        self, attempts: Sequence[Attempt], fail: Callable[[Attempt, Exception], None]
     ) -> list[list[Attempt]]:
-        """Make the run directories; return the attempts in groups, a group for each submission.
+        """Create the run directories; return the attempts in groups, one for each submission.
 
-        ``failed`` is called with those that cannot be submitted, with None for those that another
-        launcher has taken. LauncherError where nothing can be written, Fenced where this launcher
-        was replaced.
+        Call ``fail`` for each attempt that cannot be submitted.
         """
-        if not actives:
+        if not attempts:
             return []
-        results = await run_in_thread(partial(_prepare_all, self._store, actives, self._starts))
+        results = await run_in_thread(partial(_prepare, self._store, attempts, self._starts))
         groups: dict[tuple[object, ...], list[Attempt]] = {}
-        for active, result in zip(actives, results, strict=True):
-            if isinstance(result, PrepareFailure):
-                failed(active, _judge(active, result.problem))
+        for attempt, result in zip(attempts, results, strict=True):
+            if isinstance(result, Exception):
+                fail(attempt, result)
                 continue
-            self._orders[active.token] = result
-            key = (active.key.study, *group_key(active.terms))
-            groups.setdefault(key, []).append(active)
+            self._specs[attempt.token] = result
+            key = (attempt.key.study, *group_key(attempt.options, self._scheduler))
+            groups.setdefault(key, []).append(attempt)
         size = await self._array_size()
         return [
             group[start : start + size]
@@ -100,84 +101,75 @@ class Submitter:
         ]
 
     async def _array_size(self) -> int:
-        site = await self._desk.site()
+        site = await self._client.limits()
+        largest = None if site is None else site.max_array_size
         wanted = self.limits.array_size
-        most = None if site is None else site.max_array_size
-        return max(1, wanted if most is None else min(wanted, most))
+        return max(1, wanted if largest is None else min(wanted, largest))
 
     async def write(self, group: Sequence[Attempt]) -> Submission:
         """Write the files of a submission."""
-        orders = [self._orders.pop(active.token) for active in group]
-        here = os.path.dirname(sys.executable)
-        batch = await run_in_thread(
-            partial(write_submission, self._root, group[0].token, self._owner, orders, here)
+        specs = [self._specs.pop(attempt.token) for attempt in group]
+        path = os.path.dirname(sys.executable)
+        token, owner, scheduler = group[0].token, self._owner, self._scheduler
+        submission = await run_in_thread(
+            partial(write_submission, self._root, token, owner, specs, scheduler, path)
         )
         fault_points.point("launcher.batch_written")
-        return batch
+        return submission
 
-    async def submit(self, batch: Submission, group: Sequence[Attempt]) -> SubmitRefusal | None:
-        """Submit a batch. None if the scheduler has it, or may have it.
+    async def submit(
+        self, submission: Submission, group: Sequence[Attempt]
+    ) -> SubmitRefusal | None:
+        """Submit a job. Return None if the scheduler has it, or may have it.
 
-        Fenced where this launcher was replaced. The next one knows the batch if it was written
-        before that, and of any other nothing is submitted.
+        Raise Fenced if this launcher was replaced. Its successor then knows the files of the
+        submission, and no other submission follows.
         """
-        batch.submitting = True
+        submission.submitting = True
         try:
-            await self._keep_to_rate()
+            await self._limit_rate()
             await run_in_thread(self._starts.check)
-            result = await self._desk.submit(batch, group[0].terms, _name(group))
+            result = await self._client.submit(submission, group[0].options, _job_name(group))
             fault_points.point("launcher.submitted")
-            batch.since = time.monotonic()
+            submission.since = self._clock.monotonic()
             if result.job is not None:
-                await run_in_thread(partial(note_job, batch, result.job))
+                await run_in_thread(partial(write_job_id, submission, result.job))
                 fault_points.point("launcher.job_noted")
-                batch.job = result.job
-                what = f"{group[0].key.study}: {len(group)} runs"
-                log.info("batch %s (%s) is job %s", batch.token, what, result.job)
+                submission.job = result.job
+                runs = f"{group[0].key.study}: {len(group)} runs"
+                log.info("batch %s (%s) is job %s", submission.token, runs, result.job)
                 return None
         finally:
-            batch.submitting = False
-        if result.failure is SubmitFailure.LOST:
-            log.warning("batch %s: %s; it is looked for in the queue", batch.token, result.why)
+            submission.submitting = False
+        token, error = submission.token, result.error
+        if result.failure is SubmitFailure.UNCONFIRMED:
+            log.warning("batch %s: %s; the next polls search the queue for it", token, error)
             return None
-        log.warning("batch %s is not submitted: %s", batch.token, result.why)
-        if result.failure is SubmitFailure.LATER:
-            return SubmitRefusal(result.why, later=LATER)
-        reason = f"{'sbatch refused it' if result.asked else 'it is not submitted'}: {result.why}"
-        return SubmitRefusal(result.why, AttemptOutcome(Lifecycle.FAILED, None, reason))
+        log.warning("batch %s is not submitted: %s", token, error)
+        if result.failure is SubmitFailure.RETRY_LATER:
+            return SubmitRefusal(error, delay=RETRY_SECONDS)
+        refused = f"{self._scheduler.submit_program} refused it"
+        reason = f"{refused if result.sent else 'it is not submitted'}: {error}"
+        return SubmitRefusal(error, AttemptOutcome(Lifecycle.FAILED, None, reason))
 
-    async def _keep_to_rate(self) -> None:
-        """Wait for this submission's turn: so many a minute."""
+    async def _limit_rate(self) -> None:
+        """Wait until ``submit_rate`` permits another submission."""
         gap = 60.0 / self.limits.submit_rate
-        now = time.monotonic()
-        # After a pause a few may follow each other at once, no more than belong to BURST seconds.
-        self._next = max(self._next, now - BURST) + gap
-        if self._next > now + gap:
-            await anyio.sleep(self._next - gap - now)
+        now = self._clock.monotonic()
+        # After a pause, the submissions of at most BURST_SECONDS may follow at once.
+        self._next_time = max(self._next_time, now - BURST_SECONDS) + gap
+        if self._next_time > now + gap:
+            await anyio.sleep(self._next_time - gap - now)
 
 
-def _prepare_all(
-    store: WorkflowStore, actives: Sequence[Attempt], starts: StartNotes
-) -> list[LaunchSpec | PrepareFailure]:
-    return [prepare_attempt(store, active, starts) for active in actives]
+def _prepare(
+    store: WorkflowStore, attempts: Sequence[Attempt], starts: StartNotes
+) -> list[LaunchSpec | Exception]:
+    return [prepare_attempt(store, attempt, starts) for attempt in attempts]
 
 
-def _judge(active: Attempt, problem: Exception) -> AttemptOutcome | None:
-    if isinstance(problem, AttemptSuperseded):
-        log.warning("run %s: %s", active.key, problem)
-        return None
-    if isinstance(problem, RunNotStartable):
-        return AttemptOutcome(Lifecycle.FAILED, None, f"it cannot be started: {problem}")
-    if isinstance(problem, Fenced):
-        raise problem
-    raise LauncherError(
-        f"run {active.key} cannot be started: {problem}",
-        hint="It stays CREATED; start the launcher again when this is put right.",
-    ) from problem
-
-
-def _name(group: Sequence[Attempt]) -> str:
-    """Return the job's name: the study and, of a single run, the run."""
+def _job_name(group: Sequence[Attempt]) -> str:
+    """Return the job's name: the study or, for a single run, the run."""
     key = group[0].key
     name = str(key) if len(group) == 1 else key.study
-    return f"motoko-{name}"[:NAME_LENGTH]
+    return f"motoko-{name}"[:MAX_NAME]

@@ -1,7 +1,3 @@
-"""Slurm: what is told to it and what it says.
-
-``text`` builds its commands and parses what they print, ``states`` says what its states and reasons
-mean; both are pure. ``commands`` runs the commands.
-"""
+"""Slurm: ``scheduler`` implements the interface, ``submit`` and ``queries`` know the commands."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Slurm's job states and reasons mean.
+"""The meaning of Slurm's job states and reasons.
 
 Source: squeue(1), sections "JOB STATE CODES" and "JOB REASON CODES", and the behaviour of Slurm
 22.05.
@@ -7,123 +7,93 @@ Source: squeue(1), sections "JOB STATE CODES" and "JOB REASON CODES", and the be
 from __future__ import annotations
 
 import re
-from enum import Enum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-SHOWN: Final = 200  # characters of a state or a reason that are kept
+from motoko.launcher.schedulers.base import JobPhase, Seen
 
+MAX_WORD: Final = 200  # characters of a state or a reason that are kept
 
-class JobPhase(Enum):
-    """What is to be made of a job that Slurm reports in some state."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    PAUSED = "paused"
-    ENDED_WELL = "ended well"
-    FAILED = "failed"
-    LIMIT = "ended at a limit"
-    MACHINE = "ended by the machine"  # not the run's fault: tried again without counting
-    CANCELLED = "cancelled"
-    UNKNOWN = "unknown"  # says nothing: ask again
-
-    @property
-    def is_end(self) -> bool:
-        """Whether the job has ended."""
-        return self in _ENDS
-
-
-_ENDS: Final = frozenset(
-    {
-        JobPhase.ENDED_WELL,
-        JobPhase.FAILED,
-        JobPhase.LIMIT,
-        JobPhase.MACHINE,
-        JobPhase.CANCELLED,
-    }
-)
-
-# State, its compact form, what is made of it. COMPLETING is still running: its processes are being
-# ended, and its outcome is not there yet.
+# State, its compact form, its phase. A COMPLETING job is still running: Slurm is ending its
+# processes, and its outcome is unknown.
 _STATES: Final = (
-    ("PENDING", "PD", JobPhase.WAITING),
-    ("CONFIGURING", "CF", JobPhase.WAITING),
-    ("REQUEUED", "RQ", JobPhase.WAITING),
-    ("REQUEUE_FED", "RF", JobPhase.WAITING),
-    ("REQUEUE_HOLD", "RH", JobPhase.WAITING),
-    ("RESV_DEL_HOLD", "RD", JobPhase.WAITING),
-    ("SPECIAL_EXIT", "SE", JobPhase.WAITING),
+    ("PENDING", "PD", JobPhase.PENDING),
+    ("CONFIGURING", "CF", JobPhase.PENDING),
+    ("REQUEUED", "RQ", JobPhase.PENDING),
+    ("REQUEUE_FED", "RF", JobPhase.PENDING),
+    ("REQUEUE_HOLD", "RH", JobPhase.PENDING),
+    ("RESV_DEL_HOLD", "RD", JobPhase.PENDING),
+    ("SPECIAL_EXIT", "SE", JobPhase.PENDING),
     ("RUNNING", "R", JobPhase.RUNNING),
     ("COMPLETING", "CG", JobPhase.RUNNING),
     ("SIGNALING", "SI", JobPhase.RUNNING),
     ("STAGE_OUT", "SO", JobPhase.RUNNING),
     ("RESIZING", "RS", JobPhase.RUNNING),
-    ("SUSPENDED", "S", JobPhase.PAUSED),
-    ("STOPPED", "ST", JobPhase.PAUSED),
-    ("COMPLETED", "CD", JobPhase.ENDED_WELL),
+    ("SUSPENDED", "S", JobPhase.SUSPENDED),
+    ("STOPPED", "ST", JobPhase.SUSPENDED),
+    ("COMPLETED", "CD", JobPhase.COMPLETED),
     ("FAILED", "F", JobPhase.FAILED),
-    ("TIMEOUT", "TO", JobPhase.LIMIT),
-    ("DEADLINE", "DL", JobPhase.LIMIT),
-    ("OUT_OF_MEMORY", "OOM", JobPhase.LIMIT),
-    ("NODE_FAIL", "NF", JobPhase.MACHINE),
-    ("BOOT_FAIL", "BF", JobPhase.MACHINE),
-    ("PREEMPTED", "PR", JobPhase.MACHINE),
+    ("TIMEOUT", "TO", JobPhase.TIMED_OUT),
+    ("DEADLINE", "DL", JobPhase.TIMED_OUT),
+    ("OUT_OF_MEMORY", "OOM", JobPhase.LIMIT_EXCEEDED),
+    ("NODE_FAIL", "NF", JobPhase.NODE_FAILURE),
+    ("BOOT_FAIL", "BF", JobPhase.NODE_FAILURE),
+    ("PREEMPTED", "PR", JobPhase.NODE_FAILURE),
     ("CANCELLED", "CA", JobPhase.CANCELLED),
     ("REVOKED", "RV", JobPhase.CANCELLED),
 )
-CONDITIONS: Final = MappingProxyType({name: found for name, _, found in _STATES})
+PHASES: Final = MappingProxyType({name: phase for name, _, phase in _STATES})
 COMPACT: Final = MappingProxyType({short: name for name, short, _ in _STATES})
 
 _STATE_PHRASES: Final = MappingProxyType(
     {
-        "CONFIGURING": "waits for its nodes to get ready",
-        "REQUEUED": "was put back into the queue",
-        "REQUEUE_FED": "was put back into the queue",
-        "REQUEUE_HOLD": "was put back into the queue and is held",
-        "RESV_DEL_HOLD": "is held, for its reservation was deleted",
-        "SPECIAL_EXIT": "was put back into the queue and is held",
+        "CONFIGURING": "waits for its nodes to boot",
+        "REQUEUED": "was requeued",
+        "REQUEUE_FED": "was requeued",
+        "REQUEUE_HOLD": "was requeued and is held",
+        "RESV_DEL_HOLD": "is held because its reservation was deleted",
+        "SPECIAL_EXIT": "was requeued and is held",
         "COMPLETING": "is ending",
         "SIGNALING": "is being signalled",
-        "STAGE_OUT": "is copying its files out",
-        "RESIZING": "is changing its size",
-        "SUSPENDED": "is suspended",
+        "STAGE_OUT": "is copying its output files",
+        "RESIZING": "is being resized",
         "STOPPED": "is stopped",
-        "TIMEOUT": "reached its time limit",
         "DEADLINE": "reached its deadline",
-        "OUT_OF_MEMORY": "used more memory than it had asked for",
-        "NODE_FAIL": "lost its node",
+        "OUT_OF_MEMORY": "used more memory than it requested",
         "BOOT_FAIL": "got a node that did not boot",
-        "PREEMPTED": "had to give way to another job",
+        "PREEMPTED": "was preempted by another job",
         "REVOKED": "runs on another cluster",
     }
 )
-_CONDITION_PHRASES: Final = MappingProxyType(
+_PHASE_PHRASES: Final = MappingProxyType(
     {
-        JobPhase.WAITING: "waits",
+        JobPhase.PENDING: "waits",
         JobPhase.RUNNING: "runs",
-        JobPhase.PAUSED: "is paused",
-        JobPhase.ENDED_WELL: "ended well",
+        JobPhase.SUSPENDED: "is suspended",
+        JobPhase.COMPLETED: "completed",
         JobPhase.FAILED: "failed",
-        JobPhase.LIMIT: "reached a limit",
-        JobPhase.MACHINE: "was ended by the machine",
+        JobPhase.TIMED_OUT: "reached its time limit",
+        JobPhase.LIMIT_EXCEEDED: "exceeded a limit",
+        JobPhase.NODE_FAILURE: "lost its node",
         JobPhase.CANCELLED: "was cancelled",
-        JobPhase.UNKNOWN: "is in a state that says nothing",
+        JobPhase.UNKNOWN: "is in an unknown state",
     }
 )
 _REASON_PHRASES: Final = MappingProxyType(
     {
-        "Resources": "for nodes to get free",
+        "Resources": "for free nodes",
         "Priority": "behind jobs of higher priority",
-        "Dependency": "for another job that it depends on",
+        "Dependency": "for a job that it depends on",
         "BeginTime": "for its begin time",
         "JobArrayTaskLimit": "for other tasks of its array",
         "Licenses": "for a licence",
-        "Reservation": "for its reservation to begin",
-        "PartitionDown": "for its partition to come up",
-        "PartitionInactive": "for its partition to become active",
-        "ReqNodeNotAvail": "for a node that is not available",
+        "Reservation": "for the start of its reservation",
+        "PartitionDown": "until its partition is up",
+        "PartitionInactive": "until its partition is active",
+        "ReqNodeNotAvail": "for an unavailable node",
         "NodeDown": "for a node that is down",
-        "Cleaning": "for its last execution to be cleaned up",
+        "Cleaning": "until the node is cleaned up",
     }
 )
 
@@ -131,22 +101,21 @@ _RELEASE: Final = "release it with `scontrol release`, or cancel the run"
 _RESUBMIT: Final = "cancel the run, correct slurm_options or nproc, and create it again"
 _NEVER: Final = MappingProxyType(
     {
-        "DependencyNeverSatisfied": "the job that it depends on did not end as it should have: "
+        "DependencyNeverSatisfied": "a job that it depends on ended with another result: "
         "cancel the run, or give another dependency",
-        "PartitionConfig": f"it asks for more than its partition has: {_RESUBMIT}",
-        "PartitionNodeLimit": f"it asks for more nodes, or fewer, than its partition allows: "
+        "PartitionConfig": f"it requests more than its partition has: {_RESUBMIT}",
+        "PartitionNodeLimit": f"it requests more or fewer nodes than its partition allows: "
         f"{_RESUBMIT}",
-        "PartitionTimeLimit": "its time limit is beyond that of its partition: cancel the run, "
+        "PartitionTimeLimit": "its time limit exceeds that of its partition: cancel the run, "
         "give a shorter timeout or another partition, and create it again",
-        "BadConstraints": f"no node can be what it asks for: {_RESUBMIT}",
+        "BadConstraints": f"no node satisfies its request: {_RESUBMIT}",
         "JobHeldUser": f"it is held: {_RELEASE}",
-        "JobHeldAdmin": "it is held by an administrator, who alone can release it: "
+        "JobHeldAdmin": "an administrator holds it and must release it: "
         "ask the site, or cancel the run",
-        "JobHoldMaxRequeue": "it is held, for it was put back into the queue too often: "
+        "JobHoldMaxRequeue": f"it is held because it was requeued too often: {_RELEASE}",
+        "launch_failed_requeued_held": "it could not be started and is held: check the node, "
         + _RELEASE,
-        "launch_failed_requeued_held": "it could not be started and is held: look at the node, "
-        + _RELEASE,
-        "job_requeued_in_held_state": f"it was put back into the queue and is held: {_RELEASE}",
+        "job_requeued_in_held_state": f"it was requeued and is held: {_RELEASE}",
         "InvalidAccount": "its account is not valid: give another one (`account=...` in "
         "slurm_options) and create the run again",
         "AccountNotAllowed": "its account may not use this partition: give another account or "
@@ -159,73 +128,81 @@ _NEVER: Final = MappingProxyType(
         "create the run again",
     }
 )
-# Limits of an account (Assoc...) or a quality of service (QOS...). What other running jobs hold
-# comes free in time (Grp...Limit, PerUser, RunMinutes); the following does not.
+# Limits of an account (Assoc...) or a quality of service (QOS...) that hold a job for ever.
+# Limits on running jobs together (Grp...Limit, PerUser, RunMinutes) end with those jobs.
 _PER_JOB: Final = re.compile(r"(Assoc|QOS)Max\w*Per(Job|Node)(Limit)?")
 _TOO_LITTLE: Final = re.compile(r"QOSMin\w+")
 _SPENT: Final = re.compile(r"(Assoc|QOS)Grp(\w*(?<!Run)Minutes(Limit)?|WallLimit)")
+# Reasons of jobs that wait for their first start: none of them has run.
+_FIRST_REASONS: Final = frozenset(
+    {"", "None", "Priority", "Resources", "JobArrayTaskLimit", "Dependency", "Licenses"}
+)
 
 
-def condition(state: str) -> JobPhase:
-    """Return what to make of a state, in any form in which Slurm prints it.
+@lru_cache(maxsize=4096)
+def job_status(state: str, reason: str = "", exit_code: int | None = None) -> Seen:
+    """Return the status for a state and a reason, in any form in which Slurm prints them."""
+    name, phase = full_name(state), phase_of(state)
+    waits = phase is JobPhase.PENDING
+    held = waits and (name != "PENDING" or explain_hold(reason) is not None)
+    return Seen(
+        phase,
+        name,
+        reason,
+        describe(state, reason),
+        notable=held or phase in (JobPhase.SUSPENDED, JobPhase.UNKNOWN),
+        is_new=name == "PENDING" and reason in _FIRST_REASONS,
+        exit_code=exit_code,
+    )
 
-    Compact forms (``CG``), suffixes (``CANCELLED+``, ``CANCELLED by 0``) and lower case are
-    accepted; anything else is UNKNOWN.
-    """
-    return CONDITIONS.get(full_name(state), JobPhase.UNKNOWN)
+
+def phase_of(state: str) -> JobPhase:
+    """Return the phase of a state. It may be compact (``CG``) or have a suffix (``CANCELLED+``)."""
+    return PHASES.get(full_name(state), JobPhase.UNKNOWN)
 
 
 def full_name(state: str) -> str:
     """Return the name of a state in capitals, without suffixes."""
     words = state.split(maxsplit=1)
-    name = words[0][:SHOWN].rstrip("+").upper() if words else ""
+    name = words[0][:MAX_WORD].rstrip("+").upper() if words else ""
     return COMPACT.get(name, name)
 
 
-def never_starts(reason: str) -> str | None:
-    """Return why a pending job with this reason starts only if somebody does something, and what.
-
-    None for reasons that pass.
-    """
-    word = _cause(reason)
+def explain_hold(reason: str) -> str | None:
+    """Return why a pending job never starts by itself and how to help, None if it does."""
+    word = _first_word(reason)
     if word in _NEVER:
         return _NEVER[word]
     if _PER_JOB.fullmatch(word):
-        return f"it asks for more than one job may have ({word}): {_RESUBMIT}"
+        return f"it requests more than one job may have ({word}): {_RESUBMIT}"
     if _TOO_LITTLE.fullmatch(word):
-        return f"it asks for less than its quality of service demands ({word}): {_RESUBMIT}"
+        return f"it requests less than its quality of service demands ({word}): {_RESUBMIT}"
     if _SPENT.fullmatch(word):
         return (
-            f"what its account was granted is used up ({word}): ask the site for more, or give "
+            f"its account has used up its grant ({word}): ask the site for more, or give "
             "another account in slurm_options and create the run again"
         )
     return None
 
 
-def explain(state: str, reason: str) -> str:
-    """Return one phrase about a job, for people: what it does, and the scheduler's own words."""
-    name = full_name(state)
-    found = condition(state)
-    phrase = _STATE_PHRASES.get(name) or _CONDITION_PHRASES[found]
-    cause = _cause(reason)
-    if found is JobPhase.WAITING:
-        never = never_starts(reason)
-        if never is not None:
-            return f"never starts: {never} ({_words(name, cause)})"
-        more = _REASON_PHRASES.get(cause)
-        if name == "PENDING" and more is not None:
-            phrase = f"{phrase} {more}"
-    return f"{phrase} ({_words(name, cause)})"
+def describe(state: str, reason: str) -> str:
+    """Return a phrase about a job for users, with the scheduler's own words."""
+    name, phase, cause = full_name(state), phase_of(state), _first_word(reason)
+    words = f"{name} {cause}".strip() or "no state"
+    phrase = _STATE_PHRASES.get(name) or _PHASE_PHRASES[phase]
+    if phase is JobPhase.PENDING:
+        hold = explain_hold(reason)
+        if hold is not None:
+            return f"never starts: {hold} ({words})"
+        if name == "PENDING" and cause in _REASON_PHRASES:
+            phrase = f"{phrase} {_REASON_PHRASES[cause]}"
+    return f"{phrase} ({words})"
 
 
-def _words(name: str, cause: str) -> str:
-    return f"{name} {cause}".strip() or "no state"
-
-
-def _cause(reason: str) -> str:
+def _first_word(reason: str) -> str:
     """Return a reason as one word, without details (``ReqNodeNotAvail, UnavailableNodes:n1``).
 
     Some are sentences, which squeue prints with spaces and scontrol with underscores.
     """
-    text = reason.strip().strip("()").partition(",")[0][:SHOWN]
+    text = reason.strip().strip("()").partition(",")[0][:MAX_WORD]
     return "" if text in ("None", "N/A", "null") else "_".join(text.split())

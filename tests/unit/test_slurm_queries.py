@@ -1,31 +1,27 @@
-"""What Slurm printed in recorded cases, read; expected is what happened there."""
+"""The parsers read the recorded output of Slurm."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 
 import pytest
 
+from motoko.launcher.schedulers.base import JobEntry, JobPhase, SubmitFailure
 from motoko.launcher.schedulers.slurm.queries import (
-    AccountingEntry,
-    JobEntry,
-    QueueEntry,
     accounting_command,
     cancel_command,
+    expand_tasks,
+    lookup_command,
     parse_accounting,
-    parse_config,
-    parse_queue,
-    parse_show_job,
-    queue_command,
-    show_job_command,
-    tasks_of,
+    parse_limits,
+    parse_lookup,
+    parse_poll,
+    poll_command,
 )
-from motoko.launcher.schedulers.slurm.states import JobPhase, condition, never_starts
+from motoko.launcher.schedulers.slurm.states import explain_hold, job_status
 from motoko.launcher.schedulers.slurm.submit import (
-    SubmitFailure,
-    failure,
-    first_error,
+    classify_failure,
+    error_message,
     parse_submitted,
 )
 from tests.support.slurm_corpus import Case, load, names
@@ -34,12 +30,18 @@ pytestmark = pytest.mark.unit
 
 COMMENT = "motoko:0123456789abcdef"  # with which all recorded jobs were submitted
 
-Seen = list[tuple[str, str, str]]
+Listed = list[tuple[str, str, str]]
 
 
-def queue(case: Case, moment: str) -> Seen:
-    """Id, state and reason of what was listed, in order of ids."""
-    return sorted((e.id, e.state, e.reason) for e in parse_queue(case.out(f"queue, {moment}")))
+def queue(case: Case, moment: str) -> Listed:
+    """Id, state and reason of the listed jobs, in order of ids."""
+    entries = parse_poll(case.out(f"queue, {moment}"))
+    return sorted((name(e), e.status.state, e.status.reason) for e in entries)
+
+
+def name(entry: JobEntry) -> str:
+    """Return the job id with which Slurm's commands name a job or task."""
+    return cancel_command([entry.id])[1]
 
 
 @pytest.mark.parametrize(
@@ -96,11 +98,11 @@ def queue(case: Case, moment: str) -> Seen:
         ("forgotten", "forgotten", [("2", "RUNNING", "")]),
     ],
 )
-def test_what_the_queue_showed(name: str, moment: str, expected: Seen) -> None:
+def test_what_the_queue_showed(name: str, moment: str, expected: Listed) -> None:
     case = load(name)
     assert queue(case, moment) == expected
     # It is this project's own command that printed it.
-    assert case.step(f"queue, {moment}").argv == queue_command()
+    assert case.step(f"queue, {moment}").argv == poll_command()
 
 
 def test_arrays_in_the_queue() -> None:
@@ -111,23 +113,23 @@ def test_arrays_in_the_queue() -> None:
     steps = [(f"3_{task}", "PENDING", "JobHeldUser") for task in (0, 2, 4, 6, 8, 10)]
     assert queue(case, "pending") == sorted(running + waiting + holes + steps)
     # Task 4 was cancelled before it started, the others with their array.
-    ended = {entry.id: entry.state for entry in parse_queue(case.out("queue, ended"))}
+    ended = {name(entry): entry.status.state for entry in parse_poll(case.out("queue, ended"))}
     assert set(ended.values()) == {"CANCELLED"}
     assert [task for task in ended if task.startswith("1_")] == ["1_2", "1_3", "1_0", "1_1"]
 
 
 def test_a_task_cancelled_before_it_started_is_nowhere() -> None:
     case = load("arrays")
-    assert "2_5" not in [entry.id for entry in parse_queue(case.out("queue, pending"))]
+    assert "2_5" not in [name(entry) for entry in parse_poll(case.out("queue, pending"))]
     step = case.step("job, a cancelled task")
-    assert (step.status, parse_show_job(step.stdout)) == (1, [])
+    assert (step.status, parse_lookup(step.stdout)) == (1, [])
 
 
 def test_a_long_list_of_tasks() -> None:
     case = load("long_array")
     left = [task for task in range(100) if task % 3 != 0]
-    assert [entry.task for entry in parse_queue(case.out("queue, whole"))] == left
-    cut = [entry.task for entry in parse_queue(case.out("queue, cut"))]
+    assert [entry.task for entry in parse_poll(case.out("queue, whole"))] == left
+    cut = [entry.task for entry in parse_poll(case.out("queue, cut"))]
     assert cut[-1] is None
     assert cut[:-1] == left[: len(cut) - 1]
 
@@ -139,86 +141,85 @@ def test_an_array_of_which_only_some_may_run_at_once() -> None:
 
 
 def test_names_and_comments() -> None:
-    (entry,) = parse_queue(load("single").out("queue, running"))
-    assert entry == QueueEntry(
-        "1", None, "RUNNING", "", "motoko-study-1", "motoko:0123456789abcdef"
-    )
-    strange = parse_queue(load("strange_names").out("queue, held"))
-    assert {entry.id: (entry.name, entry.comment) for entry in strange} == {
-        "1": ("a|b", ""),
-        "2": (" JobState=COMPLETED Reason=None Dependency=", ""),
-        "3": ("é%j", ""),
-        **{f"4_{task}": ("script.sh", "x y") for task in range(4)},
+    (entry,) = parse_poll(load("single").out("queue, running"))
+    assert entry == JobEntry("1", None, job_status("RUNNING"), "motoko:0123456789abcdef")
+    strange = parse_poll(load("strange_names").out("queue, held"))
+    assert {name(entry): entry.comment for entry in strange} == {
+        **dict.fromkeys(("1", "2", "3"), ""),
+        **{f"4_{task}": "x y" for task in range(4)},
     }
-    assert {entry.state for entry in strange} == {"PENDING"}
+    assert {entry.status.state for entry in strange} == {"PENDING"}
+
+
+def described(job: str, task: int | None, state: str, reason: str, code: int) -> JobEntry:
+    return JobEntry(job, task, job_status(state, reason, code), COMMENT)
 
 
 def shown(case: Case, about: str) -> list[JobEntry]:
     step = case.step(about)
-    assert step.argv == show_job_command(step.argv[-1])
-    return sorted(parse_show_job(step.stdout), key=lambda entry: (entry.job, entry.task or 0))
+    assert step.argv == lookup_command(step.argv[-1])
+    return sorted(parse_lookup(step.stdout), key=lambda entry: (entry.job, entry.task or 0))
 
 
 @pytest.mark.parametrize(
     ("name", "about", "expected"),
     [
-        ("single", "running", JobEntry("1", None, "RUNNING", "", 0, 0, 0, "n1")),
-        ("single", "ended", JobEntry("1", None, "COMPLETED", "", 0, 0, 0, "n1")),
-        ("failing", "ended", JobEntry("1", None, "FAILED", "NonZeroExitCode", 3, 0, 0, "n1")),
-        ("killed", "ended", JobEntry("1", None, "FAILED", "JobLaunchFailure", 0, 9, 0, "n1")),
-        ("cancelled_running", "ended", JobEntry("1", None, "CANCELLED", "", 0, 9, 0, "n1")),
-        ("cancelled_pending", "ended", JobEntry("1", None, "CANCELLED", "BeginTime", 0, 0, 0, "")),
-        ("time_limit", "ended", JobEntry("1", None, "TIMEOUT", "TimeLimit", 0, 15, 0, "n1")),
-        ("node_down", "ended", JobEntry("1", None, "NODE_FAIL", "NodeDown", 0, 15, 0, "n2")),
-        ("requeued", "requeued", JobEntry("1", None, "PENDING", "BeginTime", 0, 0, 1, "")),
-        ("preempted", "ended", JobEntry("1", None, "PREEMPTED", "", 0, 15, 0, "n[1-2]")),
-        ("suspended", "suspended", JobEntry("1", None, "SUSPENDED", "", 0, 0, 0, "n1")),
+        ("single", "running", described("1", None, "RUNNING", "", 0)),
+        ("single", "ended", described("1", None, "COMPLETED", "", 0)),
+        ("failing", "ended", described("1", None, "FAILED", "NonZeroExitCode", 3)),
+        ("killed", "ended", described("1", None, "FAILED", "JobLaunchFailure", 0)),
+        ("cancelled_running", "ended", described("1", None, "CANCELLED", "", 0)),
+        ("cancelled_pending", "ended", described("1", None, "CANCELLED", "BeginTime", 0)),
+        ("time_limit", "ended", described("1", None, "TIMEOUT", "TimeLimit", 0)),
+        ("node_down", "ended", described("1", None, "NODE_FAIL", "NodeDown", 0)),
+        ("requeued", "requeued", described("1", None, "PENDING", "BeginTime", 0)),
+        ("preempted", "ended", described("1", None, "PREEMPTED", "", 0)),
+        ("suspended", "suspended", described("1", None, "SUSPENDED", "", 0)),
         (
             "dependency",
             "for ever",
-            JobEntry("2", None, "PENDING", "DependencyNeverSatisfied", 0, 0, 0, ""),
+            described("2", None, "PENDING", "DependencyNeverSatisfied", 0),
         ),
     ],
 )
 def test_what_a_job_was_described_as(name: str, about: str, expected: JobEntry) -> None:
-    assert shown(load(name), f"job, {about}") == [replace(expected, comment=COMMENT)]
+    assert shown(load(name), f"job, {about}") == [expected]
 
 
 def test_an_array_as_described() -> None:
     assert shown(load("array_outcomes"), "job, ended") == [
-        JobEntry("1", 0, "COMPLETED", "", 0, 0, 0, "n1", COMMENT),
-        JobEntry("1", 1, "FAILED", "NonZeroExitCode", 1, 0, 0, "n1", COMMENT),
-        JobEntry("1", 2, "FAILED", "NonZeroExitCode", 2, 0, 0, "n1", COMMENT),
+        described("1", 0, "COMPLETED", "", 0),
+        described("1", 1, "FAILED", "NonZeroExitCode", 1),
+        described("1", 2, "FAILED", "NonZeroExitCode", 2),
     ]
     pending = shown(load("throttled"), "job, pending")
-    assert [(entry.task, entry.state) for entry in pending] == [
+    assert [(entry.task, entry.status.state) for entry in pending] == [
         *((task, "RUNNING") for task in range(2)),
         *((task, "PENDING") for task in range(2, 10)),
     ]
     (one,) = shown(load("arrays"), "job, a task")
-    assert (one.job, one.task, one.state, one.status) == ("1", 0, "RUNNING", 0)
+    assert (one.id, one.status) == (("1", 0), job_status("RUNNING", "", 0))
 
 
 def test_a_name_is_no_state() -> None:
     case = load("strange_names")
-    for about, name in (("job, held", "1"), ("job 2", "2"), ("job 3", "3")):
-        (entry,) = parse_show_job(case.out(about))
-        assert (entry.job, entry.state, entry.reason) == (name, "PENDING", "JobHeldUser")
-        assert (entry.restarts, entry.status) == (0, 0)
+    for about, job in (("job, held", "1"), ("job 2", "2"), ("job 3", "3")):
+        (entry,) = parse_lookup(case.out(about))
+        assert (entry.job, entry.status) == (job, job_status("PENDING", "JobHeldUser", 0))
 
 
 def test_a_job_that_went_back_into_the_queue_waits() -> None:
-    for name in ("requeued", "node_down_requeue"):
-        (entry,) = parse_queue(load(name).out("queue, requeued"))
-        assert condition(entry.state) is JobPhase.WAITING
-        (described,) = shown(load(name), "job, requeued")
-        assert described.restarts == 1
+    for case in ("requeued", "node_down_requeue"):
+        (entry,) = parse_poll(load(case).out("queue, requeued"))
+        assert entry.status.phase is JobPhase.PENDING
+        assert len(shown(load(case), "job, requeued")) == 1
     (held,) = shown(load("requeued"), "job, held")
-    listed = {entry.id: entry for entry in parse_queue(load("requeued").out("queue, held"))}
-    for state, reason in ((held.state, held.reason), (listed["3"].state, listed["3"].reason)):
-        assert condition(state) is JobPhase.WAITING
-        assert never_starts(reason) is not None
-    assert never_starts(listed["1"].reason) is None
+    entries = parse_poll(load("requeued").out("queue, held"))
+    listed = {entry.job: entry.status for entry in entries}
+    for status in (held.status, listed["3"]):
+        assert status.phase is JobPhase.PENDING
+        assert explain_hold(status.reason) is not None
+    assert explain_hold(listed["1"].reason) is None
     assert listed["2"].state == "RUNNING"
 
 
@@ -243,19 +244,19 @@ def test_ids_of_submissions() -> None:
 def test_refusals(about: str, word: str) -> None:
     step = load("refused").step(about)
     assert step.status not in (0, None)
-    assert failure(step.stderr) is SubmitFailure.REFUSED
-    assert word in first_error(step.stderr)
+    assert classify_failure(step.stderr) is SubmitFailure.REFUSED
+    assert word in error_message(step.stderr)
 
 
 @pytest.mark.parametrize("about", ["tasks on one node", "feature", "memory"])
 def test_more_refusals(about: str) -> None:
     step = load("impossible").step(f"submit, {about}")
-    assert (step.status, failure(step.stderr)) == (1, SubmitFailure.REFUSED)
+    assert (step.status, classify_failure(step.stderr)) == (1, SubmitFailure.REFUSED)
 
 
 def test_a_queue_that_is_full_is_no_refusal() -> None:
     step = load("full").step("submit, too many")
-    assert (step.status, failure(step.stderr)) == (None, SubmitFailure.LATER)
+    assert (step.status, classify_failure(step.stderr)) == (None, SubmitFailure.RETRY_LATER)
 
 
 @pytest.mark.parametrize("case", ["controller_away", "controller_frozen", "munge_away"])
@@ -265,73 +266,66 @@ def test_without_a_controller_nothing_is_said(case: str) -> None:
     for step in steps:
         if step.argv[0] in ("squeue", "sbatch"):
             assert step.status != 0
-            assert failure(step.stderr) is SubmitFailure.LOST
-        assert parse_queue(step.stdout) == []
-        assert parse_show_job(step.stdout) == []
+            assert classify_failure(step.stderr) is SubmitFailure.UNCONFIRMED
+        assert parse_poll(step.stdout) == []
+        assert parse_lookup(step.stdout) == []
 
 
 def test_the_queue_after_the_controller_came_back() -> None:
     assert queue(load("controller_away"), "back") == [("1", "RUNNING", "")]
     # Job 2 is the submission that was answered with "timed out".
-    thawed = parse_queue(load("controller_frozen").out("queue, thawed"))
-    assert [(entry.id, entry.comment) for entry in thawed] == [
+    thawed = parse_poll(load("controller_frozen").out("queue, thawed"))
+    assert [(name(entry), entry.comment) for entry in thawed] == [
         ("1", "motoko:0123456789abcdef"),
         ("2", "motoko:0123456789abcdef"),
     ]
 
 
 def test_the_site() -> None:
-    site = parse_config(load("empty").out("config"))
-    assert site.version == "22.05.8"
+    site = parse_limits(load("empty").out("config"))
     # An array of this many was accepted, one task more was not.
     assert site.max_array_size == 10001
     assert load("refused").step("array, just small enough").status == 0
     assert load("refused").step("array, too large").status != 0
-    assert (site.max_job_count, site.min_job_age) == (20000, 300)
-    assert site.accounting == "accounting_storage/none"
-    assert not site.accounts
+    assert not site.has_accounting
 
 
 def test_other_sites() -> None:
-    site = parse_config(
+    site = parse_limits(
         "Configuration data as of x\nMaxArraySize            = 1001\n"
         "SchedulerParameters     = bf_continue,max_array_tasks=500,defer\n"
         "AccountingStorageType   = accounting_storage/slurmdbd\nSLURM_VERSION           = 24.11.1\n"
     )
-    assert (site.max_array_size, site.accounts, site.version) == (500, True, "24.11.1")
-    assert (site.max_job_count, site.min_job_age) == (None, None)
+    assert (site.max_array_size, site.has_accounting) == (500, True)
     # Slurm 23.11 and later print this where there is no accounting.
-    assert not parse_config("AccountingStorageType = (null)\n").accounts
-    assert parse_config("") == parse_config("slurm_load_ctl_conf error: gone\n")
+    assert not parse_limits("AccountingStorageType = (null)\n").has_accounting
+    assert parse_limits("") == parse_limits("slurm_load_ctl_conf error: gone\n")
 
 
 def test_accounting() -> None:
     # The forms of sacct(1): no site with accounting was there to be recorded.
     text = (
-        "7|COMPLETED|0:0|None\n8|CANCELLED by 1000|0:15|None\n9_0|FAILED|3:0|NonZeroExitCode|2\n"
-        "9_[1-2]|PENDING|0:0|Resources|0\n10|OUT_OF_ME+|0:125|None\n11|NODE_FAIL||\n"
+        "7|COMPLETED|0:0|None\n8|CANCELLED by 1000|0:15|None\n9_0|FAILED|3:0|NonZeroExitCode\n"
+        "9_[1-2]|PENDING|0:0|Resources\n10|OUT_OF_ME+|0:125|None\n11|NODE_FAIL||\n"
         "12.batch|FAILED|1:0|None\nsacct: a word\n\n"
     )
     assert parse_accounting(text) == [
-        AccountingEntry("7", None, "COMPLETED", 0, 0, "", None),
-        AccountingEntry("8", None, "CANCELLED", 0, 15, "", None),
-        AccountingEntry("9", 0, "FAILED", 3, 0, "NonZeroExitCode", 2),
-        AccountingEntry("9", 1, "PENDING", 0, 0, "Resources", 0),
-        AccountingEntry("9", 2, "PENDING", 0, 0, "Resources", 0),
-        AccountingEntry("10", None, "OUT_OF_ME", 0, 125, "", None),
-        AccountingEntry("11", None, "NODE_FAIL", None, None, "", None),
+        JobEntry("7", None, job_status("COMPLETED", "", 0)),
+        JobEntry("8", None, job_status("CANCELLED", "", 0)),
+        JobEntry("9", 0, job_status("FAILED", "NonZeroExitCode", 3)),
+        JobEntry("9", 1, job_status("PENDING", "Resources", 0)),
+        JobEntry("9", 2, job_status("PENDING", "Resources", 0)),
+        JobEntry("10", None, job_status("OUT_OF_ME", "", 0)),
+        JobEntry("11", None, job_status("NODE_FAIL", "", None)),
     ]
-    assert condition("OUT_OF_ME+") is JobPhase.UNKNOWN  # cut short: not guessed at
+    assert job_status("OUT_OF_ME+").phase is JobPhase.UNKNOWN  # cut short: not guessed at
     disabled = load("empty").step("accounting")
     assert disabled.argv == accounting_command(["1"])
     assert (disabled.status, parse_accounting(disabled.stdout)) == (1, [])
-    assert load("empty").step("accounting, restarts").argv == accounting_command(
-        ["1"], restarts=True
-    )
 
 
 def test_cancelling_what_has_ended_is_no_error() -> None:
-    assert load("single").step("cancel, ended").argv == cancel_command(["1"])
+    assert load("single").step("cancel, ended").argv == cancel_command([("1", None)])
     for case, about in (
         ("single", "cancel, ended"),
         ("single", "cancel, ended and missing"),
@@ -357,12 +351,12 @@ def test_cancelling_what_has_ended_is_no_error() -> None:
     ],
 )
 def test_lists_of_tasks(text: str, expected: tuple[int | None, ...]) -> None:
-    assert tasks_of(text) == expected
+    assert expand_tasks(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "\n", "CLUSTER: x\n", "1|2|3\n", "|||||\n", "slurm: error\n"])
 def test_lines_that_are_no_entries(text: str) -> None:
-    assert parse_queue(text) == []
+    assert parse_poll(text) == []
 
 
 def test_the_corpus_is_small_and_nobodys() -> None:

@@ -15,11 +15,13 @@ from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher import attempt_files
-from motoko.launcher.executors.batch.decide import JobStatus
 from motoko.launcher.executors.batch.queue_client import QueueClient, QueueSnapshot
-from motoko.launcher.executors.batch.submission_marks import block_start
+from motoko.launcher.executors.batch.submission_files import block_start
 from motoko.launcher.run_directory import AttemptPaths, create, read_marker
-from motoko.launcher.schedulers.slurm.commands import CommandResult
+from motoko.launcher.schedulers.base import NOT_SEEN
+from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
+from motoko.launcher.schedulers.slurm.states import job_status
+from motoko.runtime.ports import SYSTEM, CommandResult
 from motoko.testing.fake_scheduler.cluster import RUNNING
 from motoko.testing.fake_scheduler.failure_modes import FailureMode
 from tests.support.slurm_simulation import LAG, LEASE, STUDY, World
@@ -61,22 +63,22 @@ class Stage(World):
 
     @property
     def task(self) -> FakeTask:
-        return next(task for task in self.cluster.tasks() if not task.over)
+        return next(task for task in self.cluster.tasks() if not task.has_ended)
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     world = Stage(Random(1), tmp_path / "wf", 0.0)
-    begin = world.wrapper.begin
+    start = world.wrapper.start
 
-    def begin_as_planned(task: FakeTask) -> None:
-        begin(task)
+    def start_as_planned(task: FakeTask) -> None:
+        start(task)
         world.begun(task)
 
     with world:
         world.wrapper.last_words = (143,)
-        world.wrapper.begin = begin_as_planned  # type: ignore[method-assign]
-        world.cluster.slots, world.cluster.remembered = 30, 300.0
+        world.wrapper.start = start_as_planned  # type: ignore[method-assign]
+        world.cluster.slots, world.cluster.retention = 30, 300.0
         world.cluster.accounting = False
         world.create(1)
         yield world
@@ -84,18 +86,18 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 async def test_a_submission_that_became_two_jobs_is_executed_once(stage: Stage) -> None:
-    stage.planned["sbatch"].append(FailureMode.REPEATS)
+    stage.planned["sbatch"].append(FailureMode.DUPLICATES)
     stage.lasts = 2 * LAG
 
     await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.FINISHED
-    assert not [task for task in stage.cluster.tasks() if not task.over]
+    assert not [task for task in stage.cluster.tasks() if not task.has_ended]
 
 
 async def test_an_answer_that_is_lost_is_found_by_its_token(stage: Stage) -> None:
     stage.planned["sbatch"].append(FailureMode.HANGS)
-    stage.planned["squeue"].extend([FailureMode.LEAVES_OUT] * 12)
+    stage.planned["squeue"].extend([FailureMode.LISTS_NOTHING] * 12)
     stage.pace = (0.5,)
     stage.cluster.slots = 0
     for _ in range(12):
@@ -105,16 +107,18 @@ async def test_an_answer_that_is_lost_is_found_by_its_token(stage: Stage) -> Non
     await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.FINISHED
-    assert stage.programs.calls["sbatch"] == 1
+    assert stage.commands.calls["sbatch"] == 1
 
 
 async def test_a_submission_that_comes_after_it_was_given_up_is_ended(stage: Stage) -> None:
     stage.cluster.slots = 0
-    stage.programs.late_by = 100.0
-    stage.planned["sbatch"].append(FailureMode.HEARD_LATE)
+    stage.commands.delay = 100.0
+    stage.planned["sbatch"].append(FailureMode.SUBMITTED_LATE)
     await stage.until(lambda: len(stage.cluster.jobs) == 2)
 
-    await stage.until(lambda: [job.tasks[0].over for job in stage.cluster.jobs] == [False, True])
+    await stage.until(
+        lambda: [job.tasks[0].has_ended for job in stage.cluster.jobs] == [False, True]
+    )
     stage.cluster.slots = 30
     await stage.until(lambda: stage.lifecycle.is_terminal)
 
@@ -126,25 +130,27 @@ async def test_what_nobody_waits_for_is_told_once_however_long_its_end_takes(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.cluster.slots = 0
-    stage.programs.late_by = 100.0
-    stage.planned["sbatch"].append(FailureMode.HEARD_LATE)
-    stage.planned["scancel"].extend([FailureMode.HANGS_UNHEARD] * 3)
+    stage.commands.delay = 100.0
+    stage.planned["sbatch"].append(FailureMode.SUBMITTED_LATE)
+    stage.planned["scancel"].extend([FailureMode.HANGS_IGNORED] * 3)
     logging.disable(logging.NOTSET)
     await stage.until(lambda: len(stage.cluster.jobs) == 2)
 
-    await stage.until(lambda: [job.tasks[0].over for job in stage.cluster.jobs] == [False, True])
+    await stage.until(
+        lambda: [job.tasks[0].has_ended for job in stage.cluster.jobs] == [False, True]
+    )
     stage.cluster.slots = 30
     await stage.until(lambda: stage.lifecycle.is_terminal)
 
-    assert stage.programs.calls["scancel"] > 3
-    assert caplog.text.count("nobody waits for it any more") == 1
+    assert stage.commands.calls["scancel"] > 3
+    assert caplog.text.count("no attempt needs its job") == 1
 
 
 async def test_one_that_ran_and_was_forgotten_before_it_was_found_does_not_wait_for_ever(
     stage: Stage,
 ) -> None:
     stage.planned["sbatch"].append(FailureMode.HANGS)
-    stage.planned["squeue"].extend([FailureMode.LEAVES_OUT] * 3)
+    stage.planned["squeue"].extend([FailureMode.LISTS_NOTHING] * 3)
     stage.lasts, stage.status = 0.0, None
     await stage.until(lambda: bool(stage.wrapper.executions))
     for task in stage.cluster.tasks():
@@ -157,9 +163,9 @@ async def test_one_that_ran_and_was_forgotten_before_it_was_found_does_not_wait_
 
 async def test_an_end_that_was_told_once_is_not_forgotten(stage: Stage) -> None:
     stage.lasts, stage.status = 0.0, None
-    await stage.until(lambda: any(task.over for task in stage.cluster.tasks()))
+    await stage.until(lambda: any(task.has_ended for task in stage.cluster.tasks()))
     await stage.step()
-    stage.cluster.remembered = 0.0
+    stage.cluster.retention = 0.0
 
     await stage.until(lambda: stage.lifecycle.is_terminal)
 
@@ -174,9 +180,9 @@ async def test_put_back_and_cancelled_by_a_launcher_that_died_it_is_tried_again(
     stage.lasts = 0.0
     stage.hit(stage.task, "requeue, hold")
     first = stage.cluster.jobs[0].tasks[0]
-    crew_looks = stage.crew(stage.launcher).look  # type: ignore[arg-type]
-    await crew_looks()
-    await crew_looks()
+    poll = stage.executor(stage.launcher).poll_once  # type: ignore[arg-type]
+    await poll()
+    await poll()
     stage.to_kill = "launcher.before_commit"
 
     await stage.until(lambda: stage.lifecycle.is_terminal)
@@ -230,43 +236,43 @@ async def test_asked_to_end_while_nobody_knows_of_its_submission_it_is_over_at_o
     stage: Stage,
 ) -> None:
     stage.planned["sbatch"].append(FailureMode.HANGS)
-    stage.planned["squeue"].extend([FailureMode.LEAVES_OUT] * 12)
+    stage.planned["squeue"].extend([FailureMode.LISTS_NOTHING] * 12)
     stage.pace = (0.5,)
     stage.cluster.slots = 0
     for _ in range(4):
         await stage.step()
     assert stage.launcher is not None
-    crew = stage.crew(stage.launcher)
-    (active,) = crew.pool.all()
-    crew.end_early(active, Lifecycle.CANCELLED)
+    executor = stage.executor(stage.launcher)
+    (active,) = executor.pool.attempts()
+    executor.cancel(active, Lifecycle.CANCELLED)
     stage.truths[active.key.id, 1].asked_to_end = True
 
     await stage.until(lambda: stage.lifecycle.is_terminal, steps=3)
 
     assert stage.lifecycle is Lifecycle.CANCELLED
-    await stage.until(lambda: all(task.over for task in stage.cluster.tasks()))
+    await stage.until(lambda: all(task.has_ended for task in stage.cluster.tasks()))
 
 
 async def test_ended_between_its_turn_and_its_submission_it_is_over(stage: Stage) -> None:
     await stage.open()
     assert stage.launcher is not None
-    crew = stage.crew(stage.launcher)
-    await stage.launcher._round()
-    (active,) = crew.pool.all()
-    create = crew._submission.prepare
+    executor = stage.executor(stage.launcher)
+    await stage.launcher._sync_once()
+    (active,) = executor.pool.attempts()
+    prepare = executor._submitter.prepare
 
     async def prepare_slowly(*given: object) -> object:
-        groups = await create(*given)  # type: ignore[arg-type]
-        crew.end_early(active, Lifecycle.CANCELLED)
+        groups = await prepare(*given)  # type: ignore[arg-type]
+        executor.cancel(active, Lifecycle.CANCELLED)
         return groups
 
-    crew._submission.prepare = prepare_slowly  # type: ignore[method-assign, assignment]
+    executor._submitter.prepare = prepare_slowly  # type: ignore[method-assign, assignment]
     stage.truths[active.key.id, 1].asked_to_end = True
-    await crew.submit()
-    await stage.launcher._round()
+    await executor.submit_fitting()
+    await stage.launcher._sync_once()
 
     assert stage.lifecycle is Lifecycle.CANCELLED
-    assert stage.programs.calls["sbatch"] == 0
+    assert stage.commands.calls["sbatch"] == 0
 
 
 async def test_a_replaced_launcher_leaves_later_attempts_alone(stage: Stage) -> None:
@@ -274,8 +280,8 @@ async def test_a_replaced_launcher_leaves_later_attempts_alone(stage: Stage) -> 
     stage.hit(stage.task, "machine")
     await stage.until(lambda: (2, "START") in stage.states())
     record = stage.record(stage.keys[0])
-    place = stage.launcher._books.place(record)  # type: ignore[union-attr]
-    former = AttemptPaths(place.root, place.run_id, 1, "0123456789abcdef", place.stamp)
+    place = stage.launcher._sync.paths_of(record)  # type: ignore[union-attr]
+    former = replace(place, number=1, token="0123456789abcdef")
 
     assert block_start(former)
     assert not block_start(place)
@@ -289,8 +295,8 @@ async def test_a_replaced_launcher_submits_nothing(
     await stage.open()
     old = stage.launcher
     assert old is not None
-    crew = stage.crew(old)
-    await old._round()
+    executor = stage.executor(old)
+    await old._sync_once()
 
     async def replaced() -> None:
         stage.time.seconds += LEASE + 1
@@ -309,19 +315,19 @@ async def test_a_replaced_launcher_submits_nothing(
         await replaced()
         return batch
 
-    submission = crew._submission
+    submission = executor._submitter
     prepare_now, write_now = submission.prepare, submission.write
     with monkeypatch.context() as patch:
         match when:
             case "claimed":
                 await replaced()
             case "prepared":
-                patch.setattr(submission, "prepare", create)
+                patch.setattr(submission, "prepare", prepare)
             case _:
                 patch.setattr(submission, "write", write)
         with pytest.raises(Fenced):
-            await crew.submit()
-    assert stage.programs.calls["sbatch"] == 0
+            await executor.submit_fitting()
+    assert stage.commands.calls["sbatch"] == 0
     stage.asleep.append(old)
     await stage.until(lambda: stage.lifecycle.is_terminal)
     assert stage.lifecycle is Lifecycle.FINISHED
@@ -342,13 +348,13 @@ async def test_what_is_left_of_an_ended_attempt_is_forgotten(stage: Stage) -> No
     await stage.until(lambda: stage.lifecycle.is_terminal)
     await stage.step()
     assert stage.launcher is not None
-    crew = stage.crew(stage.launcher)
-    assert (crew._batches, crew._ends, crew._told) == ({}, {}, set())
+    executor = stage.executor(stage.launcher)
+    assert (executor._submissions, executor._tasks) == ({}, {})
 
 
 async def test_what_another_launcher_noted_before_it_ended_an_attempt_counts(stage: Stage) -> None:
     await stage.until(lambda: stage.lifecycle is Lifecycle.START)
-    place = stage.launcher._books.place(stage.record(stage.keys[0]))  # type: ignore[union-attr]
+    place = stage.launcher._sync.paths_of(stage.record(stage.keys[0]))  # type: ignore[union-attr]
     attempt_files.write_stop_reason(place, Lifecycle.CREATED)
     stage.cluster.cancel(stage.task.job.id)
 
@@ -361,7 +367,7 @@ async def test_what_another_launcher_noted_before_it_ended_an_attempt_counts(sta
 async def test_a_request_to_cancel_that_was_not_heard_is_repeated(stage: Stage) -> None:
     stage.lasts = 1e6
     await stage.until(lambda: stage.lifecycle is Lifecycle.START)
-    stage.planned["scancel"].extend([FailureMode.AWAY, FailureMode.HANGS_UNHEARD])
+    stage.planned["scancel"].extend([FailureMode.UNREACHABLE, FailureMode.HANGS_IGNORED])
     stage.truths[stage.keys[0].id, 1].asked_to_end = True
     cancel = EditRun(stage.keys[0], Cancel(stage.time.now(), "cancelled"), blind=True)
     stage.store.autocommit_scope.write(cancel)
@@ -369,27 +375,30 @@ async def test_a_request_to_cancel_that_was_not_heard_is_repeated(stage: Stage) 
     await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.CANCELLED
-    assert stage.programs.calls["scancel"] == 3
+    assert stage.commands.calls["scancel"] == 3
 
 
 def test_a_job_of_another_batch_that_has_the_same_id_says_nothing() -> None:
-    look = QueueSnapshot(0.0, {("7", None): JobStatus("RUNNING")}, {"later": frozenset({"7"})})
+    running = job_status("RUNNING")
+    snapshot = QueueSnapshot(0.0, {("7", None): running}, {"later": frozenset({"7"})})
 
-    assert look.word("later", "7", None) == JobStatus("RUNNING")
-    assert look.word("former", "7", None) is None
+    assert snapshot.status_of("later", ("7", None)) == running
+    assert snapshot.status_of("former", ("7", None)) is NOT_SEEN
 
 
 async def test_a_directory_of_a_later_attempt_than_is_known_is_moved_aside(stage: Stage) -> None:
     """As when a backup was restored that knows less than there was."""
     record = stage.record(stage.keys[0])
-    later = replace(AttemptPaths.of(stage.store.runs_root(record.study), record, "old"), attempt=2)
+    later = replace(
+        AttemptPaths.for_record(stage.store.runs_root(record.study), record, "old"), number=2
+    )
     create(later, ("inputs.json", b"{}"), [])
 
     await stage.until(lambda: stage.lifecycle.is_terminal)
 
     assert stage.lifecycle is Lifecycle.FINISHED
     assert stage.record(record.key).attempt == 3
-    assert read_marker(f"{later.run}.attempt-2") == (2, later.stamp)
+    assert read_marker(f"{later.run_directory}.attempt-2") == (2, later.stamp)
     assert len(stage.wrapper.executions) == 1
 
 
@@ -399,7 +408,7 @@ async def test_a_directory_of_a_later_attempt_than_is_known_is_moved_aside(stage
 async def test_what_is_said_of_another_job_of_the_same_id_is_ignored(
     comment: str, known: bool
 ) -> None:
-    class Says:
+    class Answers:
         async def run(self, argv: Sequence[str], **_: object) -> CommandResult:
             shown = (
                 "JobId=1 JobName=n UserId=u(1) Account=a QOS=q JobState=FAILED Reason=None "
@@ -408,6 +417,7 @@ async def test_what_is_said_of_another_job_of_the_same_id_is_ignored(
             printed = {"scontrol": shown, "sacct": "1|FAILED|3:0|None|0\n"}
             return CommandResult(0, "" if argv[1:] == ("show", "config") else printed[argv[0]])
 
-    found, asked = await QueueClient(Says(), "mark").ask({"1": "token"})  # type: ignore[arg-type]
-    assert asked == {"1"}
-    assert found == ({("1", None): JobStatus("FAILED", "", 3)} if known else {})
+    client = QueueClient(SlurmScheduler(), Answers(), "mark", SYSTEM.clock)
+    found, answered = await client.lookup({"1": "token"})
+    assert answered == {"1"}
+    assert found == ({("1", None): job_status("FAILED", "", 3)} if known else {})

@@ -1,4 +1,4 @@
-"""In plain scripts: waiting for runs that no launcher serves is warned about, and goes on."""
+"""A plain script that awaits runs without a launcher warns and keeps waiting."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
     return found
 
 
-async def test_a_node_that_waits_says_so_once_and_goes_on_with_a_launcher(
+async def test_a_node_warns_once_and_completes_when_a_launcher_starts(
     workflow: Workflow, looks: list[frozenset[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     # As in a plain script: an event loop of its own, in a thread.
@@ -83,7 +83,7 @@ async def test_a_node_that_waits_says_so_once_and_goes_on_with_a_launcher(
     assert warnings(caplog) == [WARNING]
 
 
-async def test_a_launcher_that_was_killed_is_told_whatever_is_waited_for(
+async def test_a_killed_launcher_is_reported_for_every_kind_of_await(
     workflow: Workflow, looks: list[frozenset[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     launcher = await asyncio.to_thread(start_launcher, workflow.store.state)
@@ -96,7 +96,7 @@ async def test_a_launcher_that_was_killed_is_told_whatever_is_waited_for(
     os.kill(launcher.process.pid, signal.SIGKILL)
     await until(lambda: warnings(caplog))
     assert warnings(caplog) == [WARNING]
-    # Its run goes on meanwhile; the next launcher takes it over.
+    # Its run is still running; the next launcher adopts it.
     (Path(workflow.directory) / "s" / "go").touch()
     await asyncio.to_thread(workflow.start_launcher_daemons)
     await asyncio.wait_for(asyncio.gather(*waits), PATIENCE)
@@ -104,7 +104,7 @@ async def test_a_launcher_that_was_killed_is_told_whatever_is_waited_for(
     assert warnings(caplog) == [WARNING]
 
 
-async def test_where_no_run_is_open_there_is_nothing_for_a_launcher(
+async def test_without_open_runs_no_launcher_is_missed(
     workflow: Workflow, looks: list[frozenset[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     waiting = asyncio.ensure_future(workflow.s.select("state = FINISHED"))
@@ -113,10 +113,10 @@ async def test_where_no_run_is_open_there_is_nothing_for_a_launcher(
     waiting.cancel()
 
 
-async def test_a_bad_end_says_how_to_try_again(workflow: Workflow) -> None:
+async def test_a_failure_hints_at_a_retry(workflow: Workflow) -> None:
     await asyncio.to_thread(workflow.start_launcher_daemons)
     with pytest.raises(RunFailed, match=r"with run\.retry\(\), or with `motoko retry`"):
         await workflow.s.create_task(x=-1)
     report = await Graph([workflow.s.node("one", x=-1)]).build()
-    with pytest.raises(RunFailed, match="To build 'one' again tries them again"):
+    with pytest.raises(RunFailed, match="Build 'one' again to retry them"):
         report.raise_failure()

@@ -1,4 +1,4 @@
-"""The shell scripts that Slurm is given: text in, text out."""
+"""The shell scripts of a submission, for any scheduler: text in, text out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from motoko.launcher.schedulers.base import Scheduler
+
+RESTART_MARKER: Final = "again"
 # Sites define `module` for login shells only, in one of these files.
 _MODULE: Final = """\
 if ! type module >/dev/null 2>&1; then
@@ -17,8 +20,7 @@ if ! type module >/dev/null 2>&1; then
     done
 fi
 """
-TASK: Final = '"${SLURM_ARRAY_TASK_ID:-0}"'
-# What went wrong before the run's own script is told as the run's failure, at once.
+# Any error before the run's own script is at once the run's failure.
 _GIVE_UP: Final = """\
 give_up() {
     trap - EXIT
@@ -33,7 +35,7 @@ give_up() {
 }
 exec >"$motoko_attempt/prologue" 2>&1
 """
-# A job that is ended meanwhile did not fail; perhaps it comes again.
+# A terminated job did not fail: the scheduler may restart it.
 _WATCH: Final = """\
 ended() {
     text="its prologue ended with exit status $1"
@@ -44,20 +46,22 @@ trap 'trap - EXIT; exit 143' TERM
 """
 
 
-def batch_script(directory: str, modules: Iterable[str], prologue: Iterable[str]) -> str:
+def batch_script(
+    directory: str, modules: Iterable[str], prologue: Iterable[str], scheduler: Scheduler
+) -> str:
     """Return the script of a submission whose files are in ``directory``, an absolute path.
 
-    Each task finds its attempt by a link, loads the modules, runs the lines of the prologue and
-    becomes the wrapper, which runs the script of the run. What modules and prologue print goes to
-    the attempt's file ``prologue``; if they end the task, the run fails with their words.
+    Each task finds its attempt through a link, loads the modules, runs the prologue and becomes the
+    wrapper, which runs the run's script. The output of modules and prologue goes to the attempt's
+    file ``prologue``.
     """
-    here = shlex.quote(directory)
+    here, task = shlex.quote(directory), f'"{scheduler.task_index}"'
     loads = [_load(line) for line in map(str.strip, modules) if line]
     lines = [f"{line}\n" for line in prologue]
     parts = [
         "#!/bin/bash\n",
-        f'[ "${{SLURM_RESTART_COUNT:-0}}" = 0 ] || : >{here}/again.{TASK}\n',
-        f"cd -P {here}/tasks/{TASK} || exit 111\n",
+        f'[ "{scheduler.restart_count}" = 0 ] || : >{here}/{RESTART_MARKER}.{task}\n',
+        f"cd -P {here}/tasks/{task} || exit 111\n",
         "motoko_attempt=$PWD\n",
     ]
     if loads or lines:
@@ -78,9 +82,9 @@ def _load(line: str) -> str:
 
 
 def task_script(variables: Mapping[str, str], argv: Iterable[str], path: str) -> str:
-    """Return what one task reads: its environment variables, and its command as ``$@``.
+    """Return the file that one task sources: its environment, and its command as ``$@``.
 
-    ``path`` comes first on its PATH. Nothing in it is run: all values are quoted.
+    ``path`` comes first on its PATH. All values are quoted, so none is executed.
     """
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
     words = " ".join(shlex.quote(word) for word in argv)

@@ -11,12 +11,11 @@ from motoko.core.sbatch_options import (
     with_suggestion,
 )
 from motoko.errors import ConfigError
+from motoko.launcher.schedulers.base import SubmitFailure, SubmitRequest
 from motoko.launcher.schedulers.slurm.submit import (
-    SubmitFailure,
-    array_indexes,
-    failure,
-    file_pattern,
-    first_error,
+    classify_failure,
+    error_message,
+    escape_pattern,
     parse_submitted,
     submit_command,
     time_limit,
@@ -26,29 +25,28 @@ pytestmark = pytest.mark.unit
 
 
 def test_the_least_command() -> None:
-    assert submit_command("/w/s.sh", name="n", comment="c", output="/w/%j") == (
-        "sbatch", "--parsable", "--no-requeue", "--job-name=n", "--comment=c", "--output=/w/%j",
-        "/w/s.sh",
+    assert submit_command(SubmitRequest("/w/s.sh", "n", "c", "/w", "/w/%j")) == (
+        "sbatch", "--parsable", "--no-requeue", "--job-name=n", "--comment=c", "--output=/w/%%j",
+        "--chdir=/w", "--open-mode=append", "/w/s.sh",
     )  # fmt: skip
 
 
 def test_everything_and_the_user_has_the_last_word() -> None:
-    command = submit_command(
+    request = SubmitRequest(
         "/w/s.sh",
-        name="a name; $(x)",
-        comment="c",
-        output="o",
-        options=["time=5", "--requeue", "-N 2"],
-        array=range(10),
+        "a name; $(x)",
+        "c",
+        "/w",
+        "o",
+        tasks=10,
         nproc=4,
-        timeout_seconds=90.2,
-        chdir="/w",
-        arguments=["-x", "y"],
+        timeout=90.2,
+        options=("time=5", "--requeue", "-N 2"),
     )
-    assert command == (
+    assert submit_command(request) == (
         "sbatch", "--parsable", "--no-requeue", "--nodes=1", "--ntasks=4", "--time=1:31",
         "--job-name=a name; $(x)", "--comment=c", "--output=o", "--chdir=/w",
-        "--time=5", "--requeue", "-N", "2", "--array=0-9", "/w/s.sh", "-x", "y",
+        "--open-mode=append", "--time=5", "--requeue", "-N", "2", "--array=0-9", "/w/s.sh",
     )  # fmt: skip
 
 
@@ -165,23 +163,14 @@ def test_time_limits_are_rounded_up(seconds: float, expected: str) -> None:
     assert time_limit(seconds) == expected
 
 
-@pytest.mark.parametrize(
-    ("indexes", "expected"),
-    [(range(1), "0"), (range(7, 8), "7"), (range(10), "0-9"), (range(0, 10, 3), "0-9:3"),
-     (range(0, 9, 3), "0-6:3"), (range(4, -1, -2), "0-4:2")],
-)  # fmt: skip
-def test_indexes_of_an_array(indexes: range, expected: str) -> None:
-    assert array_indexes(indexes) == expected
-
-
-@pytest.mark.parametrize("indexes", [range(0), range(-1, 3)])
-def test_arrays_that_cannot_be(indexes: range) -> None:
-    with pytest.raises(ValueError, match="an array needs indexes"):
-        array_indexes(indexes)
+@pytest.mark.parametrize(("tasks", "expected"), [(1, []), (2, ["--array=0-1"])])
+def test_indexes_of_an_array(tasks: int, expected: list[str]) -> None:
+    command = submit_command(SubmitRequest("s", "n", "c", "/w", "o", tasks=tasks))
+    assert [word for word in command if word.startswith("--array")] == expected
 
 
 def test_a_path_that_is_no_pattern() -> None:
-    assert file_pattern("/w/100%j/%%") == "/w/100%%j/%%%%"
+    assert escape_pattern("/w/100%j/%%") == "/w/100%%j/%%%%"
 
 
 @pytest.mark.parametrize(
@@ -201,21 +190,24 @@ def test_no_id_was_answered(text: str) -> None:
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ("Socket timed out on send/recv operation", SubmitFailure.LOST),
-        ("Unable to contact slurm controller (connect failure)", SubmitFailure.LOST),
-        ("Zero Bytes were transmitted or received", SubmitFailure.LOST),
-        ("Job violates accounting/QOS policy (job submit limit, ...)", SubmitFailure.LATER),
-        ("Slurm temporarily unable to accept job, sleeping and retrying", SubmitFailure.LATER),
+        ("Socket timed out on send/recv operation", SubmitFailure.UNCONFIRMED),
+        ("Unable to contact slurm controller (connect failure)", SubmitFailure.UNCONFIRMED),
+        ("Zero Bytes were transmitted or received", SubmitFailure.UNCONFIRMED),
+        ("Job violates accounting/QOS policy (job submit limit, ...)", SubmitFailure.RETRY_LATER),
+        (
+            "Slurm temporarily unable to accept job, sleeping and retrying",
+            SubmitFailure.RETRY_LATER,
+        ),
         ("Invalid account or account/partition combination specified", SubmitFailure.REFUSED),
         ("Requested node configuration is not available", SubmitFailure.REFUSED),
     ],
 )
 def test_what_a_failure_means(said: str, expected: SubmitFailure) -> None:
-    assert failure(f"sbatch: error: Batch job submission failed: {said}\n") is expected
+    assert classify_failure(f"sbatch: error: Batch job submission failed: {said}\n") is expected
 
 
 def test_a_failure_without_a_word_means_nothing() -> None:
-    assert failure("\n") is SubmitFailure.LOST
+    assert classify_failure("\n") is SubmitFailure.UNCONFIRMED
 
 
 @pytest.mark.parametrize(
@@ -228,8 +220,8 @@ def test_a_failure_without_a_word_means_nothing() -> None:
     ],
 )
 def test_the_line_for_people(stderr: str, expected: str) -> None:
-    assert first_error(stderr).startswith(expected)
-    assert bool(first_error(stderr)) == bool(expected)
+    assert error_message(stderr).startswith(expected)
+    assert bool(error_message(stderr)) == bool(expected)
 
 
 @pytest.mark.parametrize("option", ["--account=a\0b", "-A a\0b", "--account=\ud800"])

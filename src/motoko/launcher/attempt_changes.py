@@ -1,0 +1,188 @@
+"""The changes of the database that follow from pending updates of attempts."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from motoko.core.changes import EditRun
+from motoko.core.edits import EndAttempt, MarkStarted, Requeue, SetReason, TransferAttempt
+from motoko.core.states import Lifecycle
+from motoko.launcher.attempt_files import describe_missing_exit, mark_ended
+from motoko.launcher.harvest import (
+    MAX_FIELD_CHARACTERS,
+    OutboxUpdate,
+    convert_fields,
+    drop_oversized_fields,
+    outbox_loss,
+    read_updates,
+)
+from motoko.launcher.outcome import (
+    AttemptOutcome,
+    outcome_of_exit,
+    with_damage,
+    with_fields_checked,
+    with_processes_left,
+)
+from motoko.worker import OUTBOX
+
+if TYPE_CHECKING:
+    from motoko.core.changes import Change
+    from motoko.core.edits import RunEdit
+    from motoko.launcher.attempts import Attempt, AttemptEnd, PendingUpdates
+    from motoko.storage.store import WorkflowStore
+    from motoko.storage.tables import Tables
+
+# Size of the outboxes and the fields of their runs in one commit; further outboxes wait.
+MAX_COMMIT_BYTES: Final = 8 * 2**20
+OUTBOX_TRUNCATED: Final = "its outbox was not read completely"
+SHOWN_LINES: Final = 3  # damaged lines to log of each reading
+SHOWN_TEXT: Final = 200  # characters to log of a type mismatch, whose value may be long
+NO_LONGER_HELD: Final = "no longer held"
+
+log = logging.getLogger(__name__)
+
+
+class AttemptChanges:
+    """The changes of one commit, and the attempts' new state once they are committed.
+
+    ``unfinished``: ended attempts with outboxes too large for this commit.
+    """
+
+    def __init__(self, store: WorkflowStore, launcher: str) -> None:
+        self.changes: list[Change] = []
+        self.unfinished: list[Attempt] = []
+        self._store = store
+        self._launcher = launcher
+        self._cause = f"launcher {launcher}"
+        self._outbox_updates: list[tuple[Attempt, OutboxUpdate]] = []
+        self._bytes = 0
+
+    def add(self, updates: PendingUpdates, tables: Tables) -> None:
+        """Add the changes that follow from the updates, and read the attempts' outboxes."""
+        now = self._store.now()
+        leaving = updates.leaving()
+        for attempt in updates.adopted:
+            self._edit(attempt, TransferAttempt(attempt.token, self._launcher))
+        for attempt in updates.started:
+            if attempt not in leaving:
+                self._start(attempt, now)
+        for attempt in updates.with_output:
+            if attempt not in leaving and not self._is_full():
+                self._read_outbox(attempt, now)
+        for attempt, text in updates.reasons:
+            if attempt not in leaving:
+                reason = SetReason(attempt.token, now, text or None, text or NO_LONGER_HELD)
+                self._edit(attempt, reason)
+        for attempt, cause, delay in updates.requeued:
+            not_before = self._store.steady() + delay if delay else 0.0
+            self._edit(attempt, Requeue(attempt.token, now, cause, not_before))
+        for end in updates.ended:
+            self._end(end, tables)
+
+    def on_committed(self) -> None:
+        """Advance the attempts' outbox offsets."""
+        for attempt, update in self._outbox_updates:
+            attempt.outbox_offset = update.end_offset
+            attempt.reported_failure = _reported_failure(attempt, update)
+
+    def _edit(self, attempt: Attempt, edit: RunEdit) -> None:
+        self.changes.append(EditRun(attempt.key, edit))
+
+    def _is_full(self) -> bool:
+        return self._bytes > MAX_COMMIT_BYTES
+
+    def _start(self, attempt: Attempt, default: float) -> None:
+        identity = None if attempt.process is None else attempt.process.plain()
+        at = attempt.started_at if attempt.started_at is not None else default
+        self._edit(attempt, MarkStarted(attempt.token, at, self._cause, identity))
+
+    def _read_outbox(self, attempt: Attempt, now: float) -> OutboxUpdate:
+        update = read_updates(_outbox(attempt), attempt.outbox_offset)
+        update = drop_oversized_fields(update, attempt.record.fields)
+        self._bytes += update.end_offset - attempt.outbox_offset
+        self._bytes += min(attempt.outbox_offset, MAX_FIELD_CHARACTERS)
+        for line in update.damaged_lines[:SHOWN_LINES]:
+            log.warning("run %s: a damaged line of its outbox is ignored: %s", attempt.key, line)
+        attempt.damaged_lines += len(update.damaged_lines)
+        update = self._convert_fields(attempt, update)
+        self.changes.extend(update.changes(attempt.key, attempt.token, now))
+        self._outbox_updates.append((attempt, update))
+        return update
+
+    def _convert_fields(self, attempt: Attempt, update: OutboxUpdate) -> OutboxUpdate:
+        types = self._store.field_types(attempt.key.study)
+        fields, mismatches = convert_fields(update.fields, types, f"run {attempt.key}")
+        for name in sorted(mismatches.keys() - attempt.type_mismatches):
+            log.warning(
+                "%s; bd.yaml declares it as %s, the script's value is kept",
+                mismatches[name][:SHOWN_TEXT], types[name],
+            )  # fmt: skip
+        attempt.type_mismatches |= mismatches.keys()
+        return replace(update, fields=fields)
+
+    def _end(self, end: AttemptEnd, tables: Tables) -> None:
+        attempt, options = end.attempt, end.attempt.options
+        if self._is_full():
+            self.unfinished.append(attempt)
+            return
+        if not attempt.start_recorded and attempt.started_at is not None:
+            self._start(attempt, end.time)
+        mark_ended(attempt.paths)
+        if attempt.stop_reason is Lifecycle.CREATED:
+            cause = f"requeued by launcher {self._launcher}"
+            self._edit(attempt, Requeue(attempt.token, end.time, cause))
+            return
+        update = self._read_outbox(attempt, end.time)
+        if update.has_more and attempt.stop_reason is None:
+            self.unfinished.append(attempt)
+            return
+        found = self._outcome(end, update, tables)
+        edit = EndAttempt(
+            attempt.token, found.state, end.time, self._cause, found.exit_code, found.reason,
+            options.retries, options.retry_delay, self._store.runtime.random.uniform(0.8, 1.2),
+            self._store.steady(),
+        )  # fmt: skip
+        self._edit(attempt, edit)
+        level = logging.WARNING if found.reason else logging.INFO
+        log.log(level, "run %s: %s %s", attempt.key, found.state, found.reason or "")
+
+    def _outcome(self, end: AttemptEnd, update: OutboxUpdate, tables: Tables) -> AttemptOutcome:
+        attempt = end.attempt
+        fault = end.fault or update.fault or outbox_loss(_outbox(attempt), attempt.outbox_offset)
+        if fault is None and end.status is None:
+            fault = describe_missing_exit(attempt.paths)
+        found = end.outcome or outcome_of_exit(
+            end.status,
+            stopped=attempt.stop_reason,
+            failed=_reported_failure(attempt, update),
+            timeout=attempt.options.timeout,
+            fault=fault,
+        )
+        if update.has_more:  # a stopped attempt does not wait for the rest of its outbox
+            found = replace(found, reason=f"{found.reason}; {OUTBOX_TRUNCATED}")
+        if found.state is Lifecycle.FINISHED:
+            found = self._check_results(attempt, found, update, tables)
+        return with_processes_left(found, attempt.remaining_processes)
+
+    def _check_results(
+        self, attempt: Attempt, found: AttemptOutcome, update: OutboxUpdate, tables: Tables
+    ) -> AttemptOutcome:
+        study = self._store.studies[attempt.key.study]
+        if study.run:
+            table = tables.study(attempt.key.study)
+            known = table.run(attempt.key.id).fields if table.has_run(attempt.key.id) else {}
+            given = known.keys() | update.fields.keys()
+            found = with_fields_checked(found, study.run, given, required=study.require_fields)
+        return with_damage(found, attempt.damaged_lines)
+
+
+def _outbox(attempt: Attempt) -> str:
+    return f"{attempt.paths.attempt_directory}/{OUTBOX}"
+
+
+def _reported_failure(attempt: Attempt, update: OutboxUpdate) -> str | None:
+    if update.finished:
+        return None
+    return update.failure if update.failure is not None else attempt.reported_failure

@@ -1,0 +1,101 @@
+"""The processes that use a workflow: orchestrators, launchers, the server, other commands."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from motoko.errors import DatabaseDamagedError, LeaseHeld, NoDatabaseError, StorageError
+from motoko.launcher.control import running_launchers
+from motoko.launcher.workflow_users import other_users
+from motoko.runtime.daemons import PidFile
+from motoko.server.lifecycle import is_responding
+from motoko.storage.leases import LeaseHolder, StallReport, live_orchestrators, stall_reports
+from motoko.storage.store import WorkflowStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from motoko.server.state_dir import StateDir
+
+log = logging.getLogger(__name__)
+
+
+def running_orchestrators(store: WorkflowStore) -> dict[str, LeaseHolder]:
+    """Return the running orchestrators by run name; none without a database."""
+    try:
+        with store.autocommit_scope.read() as session:
+            return live_orchestrators(session.tables, store.steady())
+    except NoDatabaseError:
+        return {}
+
+
+def stalled_orchestrators(store: WorkflowStore) -> dict[str, StallReport]:
+    """Return by run name what the stalled orchestrators wait for."""
+    try:
+        with store.autocommit_scope.read() as session:
+            return stall_reports(session.tables, store.steady())
+    except NoDatabaseError:
+        return {}
+
+
+def known_orchestrators(state: StateDir, *, level: int = logging.WARNING) -> dict[str, LeaseHolder]:
+    """Return the running orchestrators; log at ``level`` that the database is damaged."""
+    with contextlib.closing(WorkflowStore(state, {}, read_only=True)) as store:
+        try:
+            return running_orchestrators(store)
+        except DatabaseDamagedError as error:
+            log.log(level, "cannot list the running orchestrators: %s", error.message)
+            return {}
+
+
+def server_process(state: StateDir) -> int | None:
+    """Return the server's pid; None if none is running, 0 if it responds but left no record."""
+    file = PidFile(state.server_record)
+    record = file.read()
+    if record is not None and file.owner_alive():
+        return record.process.pid
+    return 0 if state.path.exists() and is_responding(state) else None
+
+
+def check_leases_free(
+    store: WorkflowStore,
+    run_names: Iterable[str],
+    *,
+    hint: str = "Stop it with `motoko orchestrator stop`, or choose another --run_name.",
+) -> None:
+    """Raise LeaseHeld if one of these run names has an orchestrator."""
+    orchestrators = running_orchestrators(store)
+    for run_name in sorted(orchestrators.keys() & set(run_names)):
+        raise LeaseHeld(
+            f"run name {run_name!r} has an orchestrator already: {orchestrators[run_name]}",
+            hint=hint,
+        )
+
+
+def check_not_in_use(state: StateDir, *, replacing: bool = False) -> None:
+    """Raise StorageError if an orchestrator or a launcher uses the workflow.
+
+    With ``replacing`` no other process may use it either, not even its server; the database itself
+    may be damaged.
+    """
+    try:
+        orchestrators = known_orchestrators(
+            state, level=logging.DEBUG if replacing else logging.WARNING
+        )
+    except StorageError:
+        if not replacing:
+            raise
+        orchestrators = {}
+    users = [f"the orchestrator of run name {n!r} ({h})" for n, h in sorted(orchestrators.items())]
+    users += [f"a launcher (process {found.process.pid})" for found in running_launchers(state)]
+    if replacing:
+        users += [f"process {pid}" for pid in other_users(state)]
+        server = server_process(state)
+        users += [] if server is None else [f"its database server (process {server})"]
+    if users:
+        raise StorageError(
+            f"{state.path.parent} is in use by {', '.join(users)}",
+            hint="Stop these processes first: `motoko kill --stop-runs`.",
+        )

@@ -1,0 +1,134 @@
+"""Consistency checks: do the records of a database agree with its indexes?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import transaction
+from BTrees.check import check as check_tree
+from ZODB.POSException import POSError
+
+from motoko.core.values import MISSING
+from motoko.errors import MotokoError
+from motoko.server.class_allow_list import check_record, references
+from motoko.server.integrity import UNREADABLE_OBJECT, check_file
+from motoko.server.safe_file import SafeFileStorage
+from motoko.storage.commit import abort
+from motoko.storage.database import Database
+from motoko.storage.study_table import index_keys
+from motoko.storage.tables import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from motoko.storage.study_table import StudyTable
+
+RECOUNTED: Final = ("states", "lifecycles", "scripts", "queues")
+
+
+def check_database_file(path: Path) -> list[str]:
+    """Return all errors in a database file, reading all of it.
+
+    DatabaseDamagedError if it cannot be opened.
+    """
+    database = Database.read_file(path)
+    manager = transaction.TransactionManager(explicit=True)
+    try:
+        errors = list(_check_objects(path))
+        connection = database.open(manager)
+        manager.begin()
+        try:
+            return errors + check_tables(connection.root())
+        finally:
+            abort(manager)
+            connection.close()
+    finally:
+        database.close()
+
+
+def _check_objects(path: Path) -> Iterator[str]:
+    """Yield the objects that cannot be loaded, or refer to missing ones."""
+    storage = SafeFileStorage(path, committed=check_file(path).committed)
+    try:
+        known = {oid for oid in storage._index}  # noqa: SLF001, C416 - it is no Iterable to mypy
+        for oid in sorted(known):
+            try:
+                data, _ = storage.load(oid)
+                check_record(data)
+                missing = [one for one in references(data) if one not in known]
+            except Exception as error:  # noqa: BLE001 - a corrupt record may raise anything
+                yield f"object {oid.hex()} cannot be read: {error}"
+                continue
+            for one in missing:
+                yield f"object {oid.hex()} refers to {one.hex()}, which is missing"
+    finally:
+        storage.close()
+
+
+def check_tables(root: Any) -> list[str]:
+    """Return all disagreements between the records in a snapshot and their indexes."""
+    try:
+        errors = list(_check_trees(root["motoko"], "motoko"))
+        tables = Tables(root)
+        for name in tables.study_names():
+            errors += check_study(tables.study(name))
+        return errors + check_firings(tables)
+    except (MotokoError, POSError, *UNREADABLE_OBJECT) as error:
+        return [f"its tables cannot be read: {type(error).__name__}: {error}"]
+
+
+def _check_trees(table: Any, place: str) -> Iterator[str]:
+    """Yield the trees whose structure is broken."""
+    for name, item in table.items():
+        where = f"{place}.{name}"
+        if hasattr(item, "_check"):
+            try:
+                item._check()  # noqa: SLF001 - the name is BTrees'
+                check_tree(item)
+            except AssertionError as error:
+                yield f"{where} is not in order: {error}"
+        if hasattr(item, "items"):
+            inner = {key: one for key, one in item.items() if hasattr(one, "_p_oid")}
+            yield from _check_trees(inner, where)
+
+
+def check_study(table: StudyTable) -> list[str]:
+    """Return all disagreements between the indexes and a recount of all runs."""
+    trees, name = table.trees, table.name
+    errors: list[str] = []
+    expected: dict[str, dict[tuple[str, str], set[int]]] = {index: {} for index in RECOUNTED}
+    identities: dict[bytes, int] = {}
+    runs_of_job: Counter[int] = Counter()
+    for record in table.records(list(trees["runs"])):
+        keys = index_keys(record)
+        for index, sets in expected.items():
+            if (key := keys[index]) is not None:
+                sets.setdefault(key, set()).add(record.id)
+        if record.identity in identities:
+            errors.append(f"{name}: two runs have the same identity: {record.id}")
+        identities[record.identity] = record.id
+        runs_of_job[record.job_id] += 1
+        if trees["jobs"].get(record.job_id, MISSING) != record.job:
+            errors.append(f"{record.key}: its job {record.job_id} differs")
+    for index, sets in expected.items():
+        stored = {key: set(ids) for key, ids in trees[index].items() if ids}
+        if stored != sets:
+            errors.append(f"{name}: index {index} is {stored}, should be {sets}")
+    jobs = {table.job_key(job_id): job_id for job_id in trees["jobs"]}
+    counted = {"by_identity": identities, "runs_of_job": runs_of_job, "by_job": jobs}
+    for index, values in counted.items():
+        if dict(trees[index]) != values:
+            errors.append(f"{name}: index {index} differs from a recount")
+    if set(trees["jobs"]) != set(runs_of_job):
+        errors.append(f"{name}: some jobs have no runs")
+    orphans = {run_id for run_id, _, _ in trees["quantities"]} - set(trees["runs"])
+    return [*errors, f"{name}: quantities of deleted runs: {orphans}"] if orphans else errors
+
+
+def check_firings(tables: Tables) -> list[str]:
+    """Return all disagreements between the index of open firings and the records of firings."""
+    expected = {key for key, firing in tables.firings() if firing["status"] == "open"}
+    listed = tables.open_firing_ids()
+    return [] if listed == expected else [f"the open firings are {listed}, should be {expected}"]
