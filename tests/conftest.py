@@ -1,4 +1,4 @@
-"""Fixtures that several directories of tests share."""
+"""Shared fixtures and hooks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tests.support.slurm_testbed import CannotRunError, Testbed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Of the caller's: they change what commands print, and how many processes scripts ask for.
+# Settings of the caller that change the output of commands and the process count of scripts.
 SETTINGS: Final = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "MOTOKO_TEST_PROCESSES")
 LONGEST_FIRST: Final = ("fault", "integration", "docs", "property", "contract", "unit")
 
 
 def pytest_configure() -> None:
-    """Undo what the caller set: a shell ignores SIGINT for what it runs with `&`.
+    """Reset the caller's settings: a shell ignores SIGINT for background commands.
 
-    No example of a property has a deadline: a machine at work may take a while over any of them.
+    Hypothesis examples have no deadline, because a busy machine may be slow.
     """
     reset_all()
     for name in SETTINGS:
@@ -37,18 +37,18 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take long, so that short ones are left to fill all processes."""
-    items.sort(key=lambda item: min(map(LONGEST_FIRST.index, marks(item)), default=0))
+    """Start slow tests first: short ones then keep all processes busy until the end."""
+    items.sort(key=lambda item: min(map(LONGEST_FIRST.index, suite_marks(item)), default=0))
 
 
-def marks(item: pytest.Item) -> set[str]:
-    """Return by what a test needs it is marked."""
+def suite_marks(item: pytest.Item) -> set[str]:
+    """Return the suite markers of a test."""
     return {mark.name for mark in item.iter_markers()} & set(LONGEST_FIRST)
 
 
 @pytest.fixture(autouse=True)
-def _signals_as_found() -> Iterator[None]:
-    """Fail a test that leaves signals handled, ignored or blocked in another way."""
+def _signals_restored() -> Iterator[None]:
+    """Fail a test that does not restore signal handlers and the signal mask."""
     before = signal_settings()
     yield
     assert signal_settings() == before
@@ -56,7 +56,7 @@ def _signals_as_found() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def loop_guard() -> Iterator[LoopGuard]:
-    """Fail tests in whose process Motoko blocks an event loop."""
+    """Fail tests in which Motoko blocks an event loop."""
     guard = LoopGuard()
     guard.activate()
     yield guard
@@ -64,8 +64,8 @@ def loop_guard() -> Iterator[LoopGuard]:
 
 
 @pytest.fixture(autouse=True)
-def _blocking_on_purpose(request: pytest.FixtureRequest, loop_guard: LoopGuard) -> Iterator[None]:
-    """Leave alone a test whose own code blocks the loop, to see what Motoko does."""
+def _blocking_allowed(request: pytest.FixtureRequest, loop_guard: LoopGuard) -> Iterator[None]:
+    """Suspend the guard for tests that block the loop on purpose."""
     if request.node.get_closest_marker("blocks_loop") is None:
         yield
         return
@@ -74,15 +74,15 @@ def _blocking_on_purpose(request: pytest.FixtureRequest, loop_guard: LoopGuard) 
 
 
 def signal_settings() -> tuple[dict[int, Any], set[int]]:
-    """Return the handlers of all signals, and which are blocked."""
+    """Return the handlers of all signals and the set of blocked signals."""
     handlers = {number: signal.getsignal(number) for number in changeable_signals()}
     return handlers, set(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 
 
 @pytest.fixture(scope="session")
 def shared_slurm() -> Iterator[Testbed]:
-    """A real Slurm for all tests that leave it as they found it."""
-    # Not in pytest's directory: the sockets' paths must be short.
+    """A real Slurm for all tests that restore its state."""
+    # Not in pytest's directory, because socket paths must be short.
     with tempfile.TemporaryDirectory(prefix="motoko-") as place:
         slurm = Testbed(Path(place) / "slurm")
         try:
@@ -97,6 +97,6 @@ def shared_slurm() -> Iterator[Testbed]:
 
 @pytest.fixture
 def slurm(shared_slurm: Testbed, monkeypatch: pytest.MonkeyPatch) -> Testbed:
-    """The shared Slurm, for processes that this test starts."""
+    """The shared Slurm, configured for processes that this test starts."""
     monkeypatch.setenv("SLURM_CONF", shared_slurm.environment["SLURM_CONF"])
     return shared_slurm

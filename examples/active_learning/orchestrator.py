@@ -1,9 +1,8 @@
 """Learn the potential of a hydrogen molecule from as few reference calculations as possible.
 
-Three fits that use different descriptors of the distance form a committee. Where its members
-disagree most the potential is known worst, so that is where the next reference calculation is
-made, until the disagreement is below the tolerance everywhere. Distances are in angstrom,
-energies in electronvolt.
+Three fits that use different descriptors of the distance form a committee. The next reference
+calculation is made where its members disagree most, until they agree within the tolerance
+everywhere. Distances are in angstrom, energies in electronvolt.
 
     motoko run --run_name h2
     motoko run --run_name rough --tolerance 0.05
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 from motoko.workflow import event
 
-ENDED_WELL = "lifecycle = FINISHED"  # whatever its label
+FINISHED = "lifecycle = FINISHED"  # with any label
 
 
 def populate_arg_parser(parser):
@@ -25,12 +24,12 @@ def populate_arg_parser(parser):
         help="first distances, in angstrom; they span the range",
     )  # fmt: skip
     parser.add_argument(
-        "--max_samples", type=int, default=20, help="reference calculations to give up after (20)"
+        "--max_samples", type=int, default=20, help="largest number of reference calculations (20)"
     )
 
 
 def samples_ready(workflow, task_manager):
-    """Hold when no reference calculation is under way and some are not in a fit yet."""
+    """Return the new reference runs, if no reference calculation is running."""
     if task_manager.select("lifecycle in (CREATED, SUBMITTED, START)"):
         return False
     return task_manager.select("state = FINISHED")
@@ -38,8 +37,8 @@ def samples_ready(workflow, task_manager):
 
 @event
 async def fit_all(workflow, runs):
-    """Fit everything that is known. ``runs`` are the new samples."""
-    samples = sorted((job.r, run.energy) for run, job in workflow.reference.select(ENDED_WELL))
+    """Fit all samples; ``runs`` are the new ones."""
+    samples = sorted((job.r, run.energy) for run, job in workflow.reference.select(FINISHED))
     workflow.fit.create_task(r=[r for r, _ in samples], energy=[energy for _, energy in samples])
     for run, _job in runs:
         run.state = "FITTED"
@@ -47,10 +46,10 @@ async def fit_all(workflow, runs):
 
 @event
 async def refine_or_report(workflow, runs, tolerance, max_samples):
-    """Ask for a sample where the committee disagrees most, or for the report if it agrees."""
+    """Create a sample where the committee disagrees most, or the report if it agrees."""
     for run, job in runs:
         if run.spread <= tolerance:
-            fits = sorted((len(job.r), run.spread) for run, job in workflow.fit.select(ENDED_WELL))
+            fits = sorted((len(job.r), run.spread) for run, job in workflow.fit.select(FINISHED))
             workflow.report.create_task(
                 r=job.r,
                 energy=job.energy,
@@ -72,7 +71,7 @@ async def refine_or_report(workflow, runs, tolerance, max_samples):
 async def main(workflow, start=(0.5, 1.12, 1.75, 2.38, 3.0), **params):
     workflow.add_action("fit", task="reference", event=samples_ready, f=fit_all)
     workflow.add_action("refine", task="fit", event="state = FINISHED", f=refine_or_report)
-    workflow.add_error_handler()  # a run that fails ends the workflow
+    workflow.add_error_handler()  # a failed run ends the workflow
 
     workflow.reference.create_task(r=list(start))
 

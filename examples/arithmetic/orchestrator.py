@@ -1,8 +1,8 @@
-"""Multiply, add, compare: three studies in which what ends decides what comes next.
+"""Multiply, add, compare: three studies whose finished runs determine the next ones.
 
     inputs 2.1, 3.2 -> mult: three values -> add: three sums -> norm: two numbers -> mult
 
-Run it with ``motoko run --run_name first``, and again, under any other name, with other inputs:
+Run it with ``motoko run --run_name first``. Run it with other inputs under another name:
 ``motoko run --run_name second --inputs 1.5 4.0``.
 """
 
@@ -18,23 +18,23 @@ def populate_arg_parser(parser):
 
 @event
 async def add_to_each(workflow, runs):
-    """For each mult run that has ended: one add run for each of its values."""
+    """Create an add run for each value of each finished mult run."""
     for run, _job in runs:
         for offset, value in enumerate(run.y):
             workflow.add.create_task(x=value, run_params={"place": run.place + offset})
-        # The label takes the run out of the condition, in the commit that creates the add runs.
+        # With this label the run no longer matches; one commit sets it and creates the add runs.
         run.state = "FORWARDED"
 
 
 def three_sums(workflow, task_manager):
-    """Hold once three sums are there; the action gets them as ``runs``."""
+    """Return the sums once there are three; the action receives them as ``runs``."""
     sums = task_manager.select("state = FINISHED")
     return sums if len(sums) == 3 else False
 
 
 @event
 async def compare(workflow, runs):
-    """Create the one norm run, of the sums in the order of the inputs."""
+    """Create the norm run from the sums, in the order of the inputs."""
     in_order = sorted((run for run, _job in runs), key=lambda run: run.place)
     workflow.norm.create_task(sums=[run.y for run in in_order])
     for run in in_order:
@@ -43,7 +43,7 @@ async def compare(workflow, runs):
 
 @event
 async def multiply_results(workflow, runs):
-    """Give both numbers back to mult. These runs have the place -1: they match no condition."""
+    """Multiply both numbers. These runs have the place -1, which matches no condition."""
     for run, _job in runs:
         workflow.mult.create_task(x=[run.sum_of_squares, run.root], run_params={"role": "result"})
         run.state = "FORWARDED"
@@ -51,13 +51,13 @@ async def multiply_results(workflow, runs):
 
 async def main(workflow, inputs=(2.1, 3.2), **params):
     workflow.add_action(
-        "mult_ended", task="mult", event=["state = FINISHED", "place >= 0"], f=add_to_each
+        "mult_finished", task="mult", event=["state = FINISHED", "place >= 0"], f=add_to_each
     )
-    workflow.add_action("sums_ended", task="add", event=three_sums, f=compare)
-    workflow.add_action("norm_ended", task="norm", event="state = FINISHED", f=multiply_results)
-    workflow.add_error_handler()  # a run that fails ends the workflow
+    workflow.add_action("sums_finished", task="add", event=three_sums, f=compare)
+    workflow.add_action("norm_finished", task="norm", event="state = FINISHED", f=multiply_results)
+    workflow.add_error_handler()  # a failed run ends the workflow
 
-    # What exists already is not created again, so a second start under one name goes on.
+    # Existing runs are not created again, so a restart under the same name continues.
     first, second = inputs
     workflow.mult.create_task(x=first, factors=[0.342, -2.31], run_params={"place": 0})
     workflow.mult.create_task(x=second, run_params={"place": 2})

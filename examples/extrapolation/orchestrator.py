@@ -1,10 +1,10 @@
-"""A step graph whose cheap nodes run here and whose two expensive ones go through the launcher.
+"""A step graph: cheap nodes run in this process, two expensive ones through the launcher.
 
     grid -> coarse, fine (runs of the study integrate) -> result
 
-``motoko run --run_name a`` prints Richardson's extrapolation of the two integrals. A second time
-nothing is executed; with another ``--points`` what depends on it is; with another ``--weight`` only
-the result.
+``motoko run --run_name a`` prints Richardson's extrapolation of the two integrals. The second time
+nothing is executed. Another ``--points`` executes its dependents, another ``--weight`` only the
+result.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from motoko.graph import UNDECIDED, Graph, Node, fresh_because, stale_because
 
 
 def populate_arg_parser(parser):
-    parser.add_argument("--points", type=int, default=8, help="of the coarse grid")
-    parser.add_argument("--weight", type=float, default=4.0, help="of the finer one; 4 is exact")
+    parser.add_argument("--points", type=int, default=8, help="number of points of the coarse grid")
+    parser.add_argument("--weight", type=float, default=4.0, help="of the finer grid; 4 is exact")
 
 
 def stored(name, requires, path, make):
-    """Return a node that keeps what ``make()`` returns as JSON, with what it was made of."""
+    """Return a node that stores the result of ``make()`` as JSON, with its inputs."""
 
     def is_fresh():
         if not path.exists():
-            return stale_because(f"{path.name} is not there")
+            return stale_because(f"{path.name} does not exist")
         if json.loads(path.read_text())["made_of"] != make()["made_of"]:
             return stale_because(f"{path.name} was made of other inputs")
         return fresh_because(f"{path.name} is up to date")
@@ -56,7 +56,7 @@ async def main(workflow, points, weight):
         stored("grid", (), here / "grid.json", lambda: {"made_of": points, "points": points}),
         workflow.integrate.node("coarse", ["grid"], f="sin", points=grid),
         workflow.integrate.node("fine", ["grid"], f="sin", points=lambda: 2 * grid()),
-        # What it is made of is known when its requirements are there.
+        # Its inputs are known when its requirements are ready.
         Node("result", combine.requires, action=combine.action, when_ready=combine.is_fresh,
              is_fresh=lambda: UNDECIDED),
     ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Run the workflow, run it again, change a score, and run what depends on it."""
+"""Run the workflow, run it again, change a score, and run the dependent steps."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every error Motoko raises on purpose, in one tree.
+"""The errors of Motoko.
 
-The first line of a message names the thing and the place; ``hint`` says what to do next.
+The first line of a message names the object and the place; ``hint`` suggests the next step.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class MotokoError(Exception):
-    """Base of all of Motoko's errors."""
+    """Base of all errors of Motoko."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class MotokoError(Exception):
 
 
 class ConfigError(MotokoError):
-    """``motoko.yaml``, ``bd.yaml`` or a file they name is missing or wrong."""
+    """``motoko.yaml``, ``bd.yaml`` or a file named there is missing or invalid."""
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class ParameterError(MotokoError, ValueError):
 class ConstraintError(MotokoError, ValueError):
     """A constraint cannot be parsed or names an unknown column.
 
-    ``nearness``: how much an unknown name is like one of the study's, 1 where no name is unknown,
-    2 where one is ambiguous.
+    ``nearness`` is the likeness of an unknown name to a known one: 1 if no name is unknown, 2 if
+    a name is ambiguous.
     """
 
     nearness: float = 1.0
@@ -67,15 +67,15 @@ class EventError(MotokoError, ValueError):
 
 
 class ReplayError(MotokoError):
-    """A rerun action made other calls than its committed segments have on record."""
+    """The calls of a rerun action differ from those of its committed segments."""
 
 
 class RunNameError(MotokoError, ValueError):
-    """A run name is missing or is not acceptable text."""
+    """A run name is missing or invalid."""
 
 
 class StateError(MotokoError, ValueError):
-    """A move or label that the lifecycle of a run does not allow."""
+    """A transition or label that the lifecycle of a run does not allow."""
 
 
 class UnknownNameError(MotokoError, AttributeError):
@@ -83,7 +83,7 @@ class UnknownNameError(MotokoError, AttributeError):
 
 
 class UnknownRunError(MotokoError, LookupError):
-    """A run or job id that is not in the study."""
+    """The study has no run or job with this id."""
 
 
 class StorageError(MotokoError):
@@ -95,19 +95,19 @@ class NoDatabaseError(StorageError):
 
 
 class DatabaseExistsError(StorageError):
-    """There are results already, and nobody said that they may go."""
+    """Results exist, and the caller did not allow their removal."""
 
 
 class DatabaseVersionError(StorageError):
-    """The database was written by a version of Motoko that this one cannot read."""
+    """The database has the format of an incompatible version of Motoko."""
 
 
 class DatabaseDamagedError(StorageError):
-    """The database file holds what no Motoko wrote, or not all that was written."""
+    """The database file has foreign or missing contents."""
 
 
 class ForbiddenClassError(DatabaseDamagedError):
-    """A record of the database names a class that no Motoko stores; it was not loaded."""
+    """A record of the database names a class that Motoko never stores; it was not loaded."""
 
 
 class ServerError(StorageError):
@@ -115,27 +115,27 @@ class ServerError(StorageError):
 
 
 class SharedStudyError(StorageError):
-    """The run directories of a study are those of another workflow."""
+    """The run directories of a study belong to another workflow."""
 
 
 class ConflictError(StorageError):
-    """Somebody else changed what this transaction wrote or relied on."""
+    """A concurrent commit changed objects that this transaction wrote or checked."""
 
 
 class LeaseHeld(MotokoError):
-    """Another orchestrator runs under this run name."""
+    """Another orchestrator runs with this run name."""
 
 
 class Fenced(MotokoError):
-    """This orchestrator was replaced by another one and may not commit any more."""
+    """Another orchestrator replaced this one, which may no longer commit."""
 
 
 class LauncherError(MotokoError):
-    """The launcher cannot do its work."""
+    """The launcher cannot start or continue."""
 
 
 class RunFailed(MotokoError):
-    """Runs that were waited for failed; ``runs`` holds all of those."""
+    """Awaited runs failed; ``runs`` holds all of them."""
 
     def __init__(self, message: str, runs: Iterable[Any] = (), *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -143,11 +143,11 @@ class RunFailed(MotokoError):
 
 
 class WorkflowFailed(RunFailed):
-    """The workflow ended with failed runs that nothing handled; ``runs`` holds them."""
+    """The workflow ended with unhandled failed runs; ``runs`` holds them."""
 
 
 class WorkflowStalled(MotokoError):
-    """No run can move, and nothing that is registered will fire."""
+    """No run can change state, and no registered event will fire."""
 
 
 class GraphError(MotokoError):
@@ -155,11 +155,11 @@ class GraphError(MotokoError):
 
 
 class DuplicateNodeError(GraphError, ValueError):
-    """Two nodes of a step graph have one name."""
+    """Two nodes of a step graph have the same name."""
 
 
 class UnknownNodeError(GraphError, KeyError):
-    """A name that no node of the step graph has."""
+    """No node of the step graph has this name."""
 
 
 class CycleError(GraphError, ValueError):
@@ -171,55 +171,55 @@ class CycleError(GraphError, ValueError):
 
 
 class BuildError(GraphError):
-    """A node that was asked for is not there after the build, and no exception says why."""
+    """A requested node is not ready after the build, without an exception."""
 
 
 class TaskError(GraphError):
-    """A task function does not yield what it should, or something is no task where one belongs."""
+    """A task function yields an invalid value, or an object is not a task."""
 
 
 class NoLoggerError(GraphError, AttributeError):
-    """The logger of the task in hand was asked for where there is no task."""
+    """The logger of the current task was requested outside a task."""
 
 
 class StepResultError(GraphError, ValueError):
-    """A step returned other products than it declares."""
+    """A step returned undeclared products, or not all declared ones."""
 
 
 class StepResultTypeError(GraphError, TypeError):
-    """What a step returned is no dictionary, nor a list or tuple where that would do."""
+    """A step returned neither a dictionary nor an equivalent list or tuple."""
 
 
 class ProductError(GraphError):
-    """A product cannot be stored, or not be read."""
+    """A product cannot be stored or read."""
 
 
 class NotStorableError(ProductError, TypeError):
-    """Nothing is registered that can store a value of this kind."""
+    """No registered serialiser can store a value of this type."""
 
 
 class DamagedProductError(ProductError):
-    """What is stored of a product is gone, or is not what was saved."""
+    """A stored product is missing or damaged."""
 
 
 class ReadOnlyStoreError(ProductError):
-    """Nothing can be written where products are kept."""
+    """The store of products is read-only."""
 
 
 class UnknownPathError(GraphError, ModuleNotFoundError):
-    """A dotted path, of a model or in a reference, at which there is nothing."""
+    """A dotted path, of a model or in a reference, that does not exist."""
 
 
 class NotAModelError(GraphError, TypeError):
-    """Something is no model, step, workflow or state where one belongs."""
+    """An object is not a model, step, workflow or state where one is required."""
 
 
 class UnknownStateNameError(GraphError, KeyError):
-    """A name that a pipeline's state does not have."""
+    """The state of a pipeline has no such name."""
 
 
 class ImmutableStateError(GraphError, ValueError):
-    """A name that a state has is to be posted again, and the state is not mutable."""
+    """A name is posted again to a state that is not mutable."""
 
 
 class StateStoreError(GraphError):
@@ -227,15 +227,15 @@ class StateStoreError(GraphError):
 
 
 class MissingOutputError(GraphError, KeyError):
-    """A model's ``run()`` did not return what its step passes on."""
+    """A model's ``run()`` did not return an output of its step."""
 
 
 class NotEncodableError(GraphError, ValueError):
-    """A value cannot be written as JSON so that the same can be read again."""
+    """A value has no faithful JSON form."""
 
 
 class NothingToRerunError(GraphError, ValueError):
-    """A runner is to run again what it has not run yet."""
+    """A runner has nothing to rerun."""
 
 
 class NoGraphvizError(GraphError, FileNotFoundError):
@@ -255,7 +255,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def likeness(name: str, known: Iterable[str]) -> float:
-    """Return how much ``name`` is like the nearest of ``known``: 1 the same, 0 like none."""
+    """Return the likeness of ``name`` to the nearest of ``known``, from 0 to 1."""
     from difflib import SequenceMatcher
 
     near = nearest(name, known)
@@ -263,7 +263,7 @@ def likeness(name: str, known: Iterable[str]) -> float:
 
 
 def suggestion(name: str, known: Sequence[str]) -> str:
-    """Return a hint naming the nearest of ``known``, or all of them where none is near."""
+    """Return a hint with the nearest of ``known``, or all if none is near."""
     near = nearest(name, known)
     if near is not None:
         return f"Did you mean {near!r}?"

@@ -1,7 +1,7 @@
-"""Text of unknown origin, made safe to print: no control characters, and bounded.
+"""Safe printing of untrusted text: without control characters, and of bounded length.
 
-A run's fields, reasons and output, file names and run names are data of strangers. Printed raw they
-can clear the screen, set the clipboard, reorder a line or forge one in a log.
+Fields, reasons, output, file names and run names are untrusted. Raw they can clear the screen, set
+the clipboard, reorder a line or forge one in a log.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ LINE_LIMIT = 2000  # characters of one line
 TEXT_LIMIT = 64_000  # characters of one text
 
 # C0 and C1 controls, line and paragraph separators, bidirectional controls, interlinear
-# annotations, invisible tags, and lone surrogates (bytes that are no text). Not tab, not line feed.
+# annotations, invisible tags, and lone surrogates; not tabs and line feeds.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
@@ -20,10 +20,10 @@ _UNSAFE = re.compile(
 
 
 def printable(text: str, *, line_limit: int = LINE_LIMIT, limit: int = TEXT_LIMIT) -> str:
-    """Return ``text`` with escapes such as ``\\x1b`` for what is not safe to print.
+    """Return ``text`` with escapes such as ``\\x1b`` for unsafe characters.
 
-    Line feeds and tabs stay. Carriage returns become line feeds. Each line has at most
-    ``line_limit`` characters and the text about ``limit``: of the rest its length is given.
+    Carriage returns become line feeds. Lines longer than ``line_limit`` and text longer than
+    ``limit`` are cut, with a note of their length.
     """
     if len(text) <= line_limit and text.isprintable():
         return text
@@ -39,15 +39,12 @@ def printable(text: str, *, line_limit: int = LINE_LIMIT, limit: int = TEXT_LIMI
 
 
 def one_line(text: str, *, limit: int = LINE_LIMIT) -> str:
-    """Return ``text`` as a single line that is safe to print; white space becomes one space."""
+    """Return ``text`` as a single safe line; white space becomes one space."""
     return _line(" ".join(text[: 4 * limit].split()), limit)
 
 
 def indented(text: str, indent: str = "    ") -> str:
-    """Return ``text`` safe to print; no line but its first begins at the margin.
-
-    So no part of it can pass for another entry of a log.
-    """
+    """Return safe ``text`` with continuation lines indented, so none looks like a log entry."""
     return printable(text).replace("\n", f"\n{indent}")
 
 

@@ -1,4 +1,4 @@
-"""The storage contract, in memory, on a file, and through a real server."""
+"""The storage contract in memory, on a file and through a real server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TestOnFile(StorageContract):
         database.close()
 
 
-def _anew(root: Any) -> None:
+def _reset(root: Any) -> None:
     del root["motoko"]
     create_tables(root, STUDIES)
 
@@ -65,7 +65,7 @@ class TestThroughAServer(StorageContract):
             return opened[-1]
 
         database = connect()
-        database.submit(lambda: run_transaction(database, _anew, initialising=True)).result()
+        database.submit(lambda: run_transaction(database, _reset, initialising=True)).result()
         yield connect
         for database in opened:
             database.close()

@@ -1,13 +1,13 @@
-"""What README and docs say is executed, in order, in an empty directory.
+"""Execute the code blocks of README and docs, in order, in an empty directory.
 
-The first line of a fenced block says what is done with it:
+The first line of a fenced block determines its treatment:
 
-- ```` ```bash ```` and ```` ```python ````: executed; ``cd`` holds for the blocks that follow
-- ``title=FILE``: written to that file (in the present directory)
-- ``fragment``: a part of something, only looked at for syntax
-- anything else (``text``, ``console``, ``yaml``, ...): left alone
+- ```` ```bash ```` and ```` ```python ````: executed; ``cd`` applies to the following blocks
+- ``title=FILE``: written to that file (in the current directory)
+- ``fragment``: only checked for syntax
+- anything else (``text``, ``console``, ``yaml``, ...): ignored
 
-A ``text`` block after an executed one shows what that one printed.
+A ``text`` block after an executed one shows the output of that one.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def blocks(document: Path) -> list[Block]:
 
 
 class Reader:
-    """Somebody who does what a document says."""
+    """A reader that executes the blocks of a document."""
 
     def __init__(self, place: Path, commands: Path) -> None:
         self.here = place
@@ -86,7 +86,7 @@ class Reader:
         )
 
     def do(self, block: Block) -> str:
-        """Do what an executed block says; return what it printed."""
+        """Execute a block; return its output."""
         if block.language == "python":
             return self.run([sys.executable, "-c", block.text])
         printed = self.run(["bash", "-euo", "pipefail", "-c", f"{block.text}\npwd"])
@@ -102,12 +102,12 @@ class Reader:
         file.write_text(block.text, encoding="utf-8")
 
     def kill(self) -> None:
-        """Stop what a document may have left running."""
+        """Stop processes that a document left running."""
         for file in self.here.rglob("motoko.yaml"):
             Shell(file.parent).ok("kill")
 
     def run(self, command: list[str]) -> str:
-        """Run a command that must succeed; return what it printed."""
+        """Run a command that must succeed; return its output."""
         done = subprocess.run(
             command,
             cwd=self.here,
@@ -124,7 +124,7 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
-    """Return a reader in an empty directory, who finds Motoko's commands on PATH."""
+    """Return a reader in an empty directory, with Motoko's commands on PATH."""
     commands, place = tmp_path / "commands", tmp_path / "place"
     commands.mkdir()
     place.mkdir()
@@ -138,7 +138,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_document_can_be_followed(document: Path, reader: Reader) -> None:
+def test_blocks_of_a_document_run_in_order(document: Path, reader: Reader) -> None:
     printed = ""
     for block in blocks(document):
         place = f"{document.name}:{block.line}"
@@ -153,7 +153,7 @@ def test_document_can_be_followed(document: Path, reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_python_of_a_document_is_python(document: Path) -> None:
+def test_python_blocks_are_valid_syntax(document: Path) -> None:
     for block in blocks(document):
         if block.language == "python":
             compile(
@@ -165,7 +165,7 @@ def test_python_of_a_document_is_python(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_of_a_document_lead_somewhere(document: Path) -> None:
+def test_links_of_a_document_resolve(document: Path) -> None:
     text = FENCE.sub("", document.read_text(encoding="utf-8"))
     for target in re.findall(r"\]\(([^)]+)\)", text):
         path, _, anchor = target.partition("#")
@@ -179,7 +179,7 @@ def test_links_of_a_document_lead_somewhere(document: Path) -> None:
             assert anchor in slugs, target
 
 
-def test_constraints_of_the_reference_are_accepted() -> None:
+def test_constraints_in_the_reference_are_valid() -> None:
     columns = Columns(
         "study",
         {"x": "float", "n": "int", "mesh": "str"},
@@ -206,12 +206,12 @@ def test_the_reference_names_every_key_and_command() -> None:
         assert f"`{variable}`" in text, variable
 
 
-def test_an_orchestrator_of_the_how_to_survives_being_killed(reader: Reader) -> None:
+def test_how_to_orchestrator_resumes_after_a_kill(reader: Reader) -> None:
     document = blocks(ROOT / "docs" / "how-to.md")
     for block in document:
         if block.title is not None:
             reader.write(block)
-    # The kill finds an action that waits.
+    # At the kill, an action is waiting.
     script, go = reader.here / "solve" / "launch.sh", reader.here / "go"
     held = f"[ $MOTOKO_JOB_N -lt 10 ] || until [ -e '{go}' ]; do sleep .05; done\n"
     script.write_text(script.read_text() + held)

@@ -1,4 +1,4 @@
-"""Docstrings, comments and documentation avoid phrases that are no plain technical English."""
+"""Docstrings, comments and documentation use plain technical English."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def python_texts(source: str) -> Iterator[str]:
 
 
 def markdown_texts(source: str) -> Iterator[str]:
-    """Yield the lines outside of code."""
+    """Yield the lines outside code blocks."""
     code = False
     for line in source.splitlines():
         if line.lstrip().startswith("```"):
@@ -59,7 +59,7 @@ def markdown_texts(source: str) -> Iterator[str]:
 
 
 def found_in(texts: Iterator[str]) -> tuple[int, Counter[str]]:
-    """Return the number of words, and how often each pattern occurs."""
+    """Return the number of words and the number of matches of each pattern."""
     words, counts = 0, Counter[str]()
     for text in texts:
         words += len(text.split())
@@ -99,7 +99,7 @@ def test_odd_phrases_are_rare(texts: type[Iterator[str]]) -> None:
         ("who as a subject", "Whoever waits is woken."),
     ],
 )
-def test_the_patterns_find_them(name: str, text: str) -> None:
+def test_each_pattern_matches_its_phrase(name: str, text: str) -> None:
     assert found_in(python_texts(f'"""{text}"""'))[1][name] == 1
     assert found_in(python_texts(f"x = 1  # {text}"))[1][name] == 1
     assert found_in(markdown_texts(text))[1][name] == 1

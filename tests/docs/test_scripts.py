@@ -1,4 +1,4 @@
-"""The README's two commands, in a copy of the tree whose environment is made of stand-ins."""
+"""The scripts of the README, in a copy of the tree with stubbed programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.docs
 
 ROOT = Path(__file__).parents[2]
-# Notes what it is asked for. Python that is to run code, or Motoko, is the real one.
+# Records its calls. ``python -c`` and ``motoko`` run the real programs.
 STAND_IN = """#!/bin/bash
 name="${0##*/}"
 [ "$1" = -c ] || printf '%s\\n' "$name $*" >> "$CALLS"
@@ -23,7 +23,7 @@ case "$name $1" in
 esac
 [ "$name" != "$FAILING" ]
 """
-# Makes environments of stand-ins, and knows its version.
+# Prints its version and creates environments of stubs.
 OTHER_PYTHON = """#!/bin/bash
 case "$1 $2" in
     "-c "*print*) echo "${0##*python}"; exit ;;
@@ -43,7 +43,7 @@ def write_program(path: Path, text: str) -> None:
 
 
 class Checkout:
-    """A copy of what the scripts need, in a directory with spaces."""
+    """A copy of the files that the scripts need, in a directory with spaces."""
 
     def __init__(self, place: Path) -> None:
         self.root = place / "a check out"
@@ -58,15 +58,15 @@ class Checkout:
         self.pyenv = place / "pyenv"
         for name in ("python", "motoko", "ruff", "mypy", "lint-imports"):
             write_program(self.root / ".venv/bin" / name, STAND_IN)
-        for name in VERSIONS:  # none of this machine is found
+        for name in VERSIONS:  # hide the machine's own
             self.add_python(name, self.commands, works=False)
 
     def add_python(self, version: str, directory: Path, *, works: bool = True) -> None:
-        """Add a Python, or one that fails whatever it is asked."""
+        """Add a Python, or one that always fails."""
         write_program(directory / f"python{version}", OTHER_PYTHON if works else "exit 1\n")
 
     def run(self, script: str, *arguments: str, failing: str = "") -> tuple[int, str, list[str]]:
-        """Run a script from elsewhere, without a terminal: status, output, calls it made."""
+        """Run a script elsewhere, without a terminal; return status, output and calls."""
         self._calls.write_text("")
         paths = (str(ROOT / "src"), os.environ.get("PYTHONPATH", ""))
         added = {
@@ -99,7 +99,7 @@ def installations(calls: list[str]) -> list[str]:
     return [call for call in calls if call.startswith("python -m pip install")]
 
 
-def test_demo_prints_results_and_leaves_nothing(checkout: Checkout) -> None:
+def test_demo_prints_results_and_removes_its_files(checkout: Checkout) -> None:
     status, output, calls = checkout.run("scripts/demo")
 
     assert status == 0, output
@@ -110,7 +110,7 @@ def test_demo_prints_results_and_leaves_nothing(checkout: Checkout) -> None:
     assert not list(checkout.temporary.iterdir())
 
 
-def test_demo_passes_options_on_and_fails_with_the_example(checkout: Checkout) -> None:
+def test_demo_forwards_options_and_exit_status(checkout: Checkout) -> None:
     status, output, _ = checkout.run("scripts/demo", "--inputs", "not a number", "1")
 
     assert status == 2
@@ -118,7 +118,7 @@ def test_demo_passes_options_on_and_fails_with_the_example(checkout: Checkout) -
     assert not list(checkout.temporary.iterdir())
 
 
-def test_test_checks_everything_and_ends_with_pytest(checkout: Checkout) -> None:
+def test_test_script_runs_all_checks_then_pytest(checkout: Checkout) -> None:
     status, output, calls = checkout.run("scripts/test", "-m", "unit", "-k", "two words")
 
     assert status == 0, output
@@ -134,7 +134,7 @@ def test_test_checks_everything_and_ends_with_pytest(checkout: Checkout) -> None
 
 
 @pytest.mark.parametrize("failing", ["ruff", "mypy", "lint-imports", "python"])
-def test_test_fails_if_a_check_fails(checkout: Checkout, failing: str) -> None:
+def test_test_script_fails_if_a_check_fails(checkout: Checkout, failing: str) -> None:
     checkout.run("scripts/test")
 
     status, _, calls = checkout.run("scripts/test", failing=failing)
@@ -184,7 +184,7 @@ def test_other_pythons_fail_with_their_tests(checkout: Checkout) -> None:
     assert calls[-1] == f"python -m pytest {ON_EACH}"
 
 
-def test_integration_runs_everything_then_each_other_python(checkout: Checkout) -> None:
+def test_integration_script_runs_all_tests_then_other_pythons(checkout: Checkout) -> None:
     other = next(version for version in VERSIONS if version != "{}.{}".format(*sys.version_info))
     checkout.add_python(other, checkout.commands)
 
@@ -198,7 +198,7 @@ def test_integration_runs_everything_then_each_other_python(checkout: Checkout) 
     assert "ruff check ." in calls
 
 
-def test_an_environment_is_installed_again_only_if_it_has_to_be(checkout: Checkout) -> None:
+def test_an_environment_is_reinstalled_only_if_outdated(checkout: Checkout) -> None:
     assert len(installations(checkout.run("scripts/test")[2])) == 1
     assert installations(checkout.run("scripts/test")[2]) == []
 

@@ -155,13 +155,13 @@ def test_what_a_crash_left_is_cut_off(
     cut_torn_tail(state.database)
 
 
-def test_a_server_goes_on_from_what_a_crash_left(state: StateDir, made: Path) -> None:
+def test_a_server_continues_after_a_crash(state: StateDir, made: Path) -> None:
     state.database.write_bytes(made.read_bytes() + bytes(1000))
     store = WorkflowStore(state, {})
     assert variable(store, f"v{COMMITS - 1}") == f"value {COMMITS - 1}"
     store.autocommit_scope.write(SetVariable(None, "w", 1))
     store.close()
-    assert "wf.db: 1000 bytes of a commit" in (state.logs / "server.log").read_text()
+    assert "wf.db: 1000 bytes of an unfinished commit" in (state.logs / "server.log").read_text()
     stop_server(state)
     look = WorkflowStore(state, {}, read_only=True)
     assert variable(look, "w") == 1
@@ -201,7 +201,7 @@ def sectors(begin: int, end: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def test_a_torn_commit_is_cut_off_whichever_part_is_missing(state: StateDir, large: Path) -> None:
+def test_a_torn_commit_is_cut_off_with_any_part_missing(state: StateDir, large: Path) -> None:
     content = large.read_bytes()
     begin, end = transactions(content)[-1]
     parts = sectors(begin, end)
@@ -222,7 +222,7 @@ def test_a_torn_commit_is_cut_off_whichever_part_is_missing(state: StateDir, lar
     assert values(state.database) == [f"value {number}" for number in range(COMMITS)]
 
 
-def test_a_commit_that_has_only_changed_is_damage(state: StateDir, large: Path) -> None:
+def test_a_changed_commit_is_damage(state: StateDir, large: Path) -> None:
     """It may have been acknowledged, and so it is not cut off."""
     content = large.read_bytes()
     begin, end = transactions(content)[-1]
@@ -251,7 +251,7 @@ def test_a_torn_commit_in_the_middle_is_damage(state: StateDir, large: Path) -> 
     assert state.database.read_bytes() == torn
 
 
-def test_what_an_older_motoko_wrote_carries_no_digest_and_is_whole(tmp_path: Path) -> None:
+def test_a_file_of_an_older_motoko_without_digests_is_whole(tmp_path: Path) -> None:
     state = StateDir.of(tmp_path)
     state.path.mkdir()
     state.database.write_bytes(gzip.decompress((DATA / "version-2.db.gz").read_bytes()))
@@ -271,7 +271,7 @@ def test_digests_survive_a_pack(state: StateDir, large: Path) -> None:
     assert check_file(state.database).committed == size
 
 
-def test_info_tells_of_what_was_cut_off(
+def test_info_reports_a_cut_off_commit(
     state: StateDir, made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state.database.write_bytes(made.read_bytes() + bytes(1000))
@@ -291,7 +291,7 @@ def test_damage_before_the_end_costs_nothing_that_follows(
     state: StateDir, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FileStorage alone would cut off all that follows a length that is wrong."""
-    monkeypatch.setattr(integrity, "MOMENT", 0.0)
+    monkeypatch.setattr(integrity, "PAUSE", 0.0)
     content = made.read_bytes()
     *others, (last, _) = transactions(content)
     places = [
@@ -346,7 +346,7 @@ def test_without_a_root_no_new_one_is_made(state: StateDir, made: Path) -> None:
     assert state.database.read_bytes() == content
 
 
-def test_a_file_that_somebody_serves_is_not_mended(state: StateDir) -> None:
+def test_a_served_file_is_not_repaired(state: StateDir) -> None:
     served = AtomicFileStorage(state.database)
     content = state.database.read_bytes() + bytes(30)  # as of a commit under way
     state.database.write_bytes(content)
@@ -356,7 +356,7 @@ def test_a_file_that_somebody_serves_is_not_mended(state: StateDir) -> None:
     served.close()
 
 
-def test_a_file_that_was_replaced_is_not_taken_for_damaged(
+def test_a_replaced_file_is_not_reported_as_damaged(
     state: StateDir, made: Path, tmp_path: Path
 ) -> None:
     store = WorkflowStore(state, {}, read_only=True)
@@ -372,7 +372,7 @@ def test_a_file_that_was_replaced_is_not_taken_for_damaged(
 @pytest.mark.parametrize(
     "error", [MemoryError(), KeyError("x"), TypeError(), ValueError("read of closed file")]
 )
-def test_what_says_nothing_of_the_file_is_not_called_damage(
+def test_unrelated_errors_are_not_reported_as_damage(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(type(error)), translate_errors(Path("a"), opening=True):
@@ -564,9 +564,7 @@ def test_runs_go_on_from_a_copy_that_knows_less_than_their_directories(
         assert directory.with_name(f"{directory.name}.attempt-2").is_dir()  # and have them still
 
 
-def test_a_run_of_which_the_copy_knows_nothing_is_left_in_peace_while_it_goes_on(
-    place: Place, tmp_path: Path
-) -> None:
+def test_a_running_run_that_is_not_in_the_copy_continues(place: Place, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     key = place.run()
     back_up(place.state, copy)
@@ -599,7 +597,7 @@ async def main(workflow, **params):
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["begun", "not yet created"])
-def test_a_workflow_goes_on_from_a_copy_of_earlier_times(tmp_path: Path, begun: bool) -> None:
+def test_a_workflow_resumes_from_an_old_copy(tmp_path: Path, begun: bool) -> None:
     log, go, copy = tmp_path / "log", tmp_path / "go", tmp_path / "copy"
     script = (
         f"echo $MOTOKO_JOB_X >>{log}\n"

@@ -21,9 +21,9 @@ from motoko.server.state_dir import StateDir
 from motoko.storage.schema import create_database
 from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore
-from motoko.testing import invariants
 from motoko.testing.memory import commit
 from motoko.workflow import Workflow
+from tests.support import invariants
 from tests.support.command_line import finish, small_workflow, wait_until
 from tests.support.launching import Place
 from tests.support.serving import STUDIES, add_one, increment, make, process_of, variable
@@ -83,7 +83,7 @@ def write_until_refused(store: WorkflowStore) -> tuple[StorageError, int]:
     raise AssertionError("the disk was not full")
 
 
-def test_a_full_disk_stops_loudly_and_is_gone_on_from(small: Path) -> None:
+def test_a_full_disk_is_an_error_and_work_resumes_with_room(small: Path) -> None:
     state = make(small / "wf")
     store = WorkflowStore(state, {})
     stuff = small / "stuff"
@@ -272,9 +272,7 @@ def wrong_with(directory: Path, run_name: str, total: int) -> list[str]:
         workflow.close()
 
 
-def test_a_workflow_stops_loudly_and_goes_on_when_there_is_room(
-    small: Path, tmp_path: Path
-) -> None:
+def test_a_workflow_stops_on_a_full_disk_and_resumes_with_room(small: Path, tmp_path: Path) -> None:
     shell = small_workflow(small / "wf", script=SCRIPT, main=MAIN)
     shell.write(
         {"motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 2"}
@@ -292,9 +290,9 @@ def test_a_workflow_stops_loudly_and_goes_on_when_there_is_room(
         assert done.returncode == 1, done.stderr
         first = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
         assert first.startswith(
-            "error: the launcher cannot go on: there is no room left on the disk"
+            "error: the launcher cannot continue: there is no room left on the disk"
         )
-        assert "Make room, and start again what was stopped" in done.stderr
+        assert "Make room, and restart what was stopped" in done.stderr
         assert "Traceback" not in done.stderr
         found = shell.info()
         assert found["server"] is None
@@ -308,7 +306,7 @@ def test_a_workflow_stops_loudly_and_goes_on_when_there_is_room(
         shell.close()
 
 
-def test_a_workflow_says_that_its_directory_can_only_be_read(tmp_path: Path) -> None:
+def test_a_workflow_reports_a_read_only_directory(tmp_path: Path) -> None:
     shell = small_workflow(tmp_path / "wf")
     shell.ok("create")
     mount(shell.directory, "--bind", str(shell.directory))

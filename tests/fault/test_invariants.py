@@ -13,9 +13,8 @@ import pytest
 from motoko.launcher.control import running_launchers
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
-from motoko.testing import invariants
 from motoko.workflow import Workflow
-from tests.support import victims
+from tests.support import invariants, victims
 from tests.support.forked import Forked
 from tests.support.process import main
 from tests.support.workloads import Workload, fan_out, make_fan_out

@@ -81,7 +81,7 @@ def test_no_point_of_the_launcher_is_left_out() -> None:
 
 @pytest.mark.parametrize("passage", [1, 2, 5])
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_anywhere_nothing_is_lost_and_nothing_runs_twice(
+def test_killed_at_any_point_no_run_is_lost_or_repeated(
     place: Place,
     executed: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -98,7 +98,7 @@ def test_killed_anywhere_nothing_is_lost_and_nothing_runs_twice(
 
 
 @pytest.mark.parametrize("removal", REMOVALS)
-def test_what_removes_its_directory_before_its_start_is_recorded_runs_once(
+def test_a_script_that_removes_its_directory_at_once_runs_once(
     place: Place, executed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, removal: str
 ) -> None:
     script = f"{removal}\necho once >>{executed}\n"
@@ -130,7 +130,7 @@ def test_killed_while_taking_over(
 
 
 @pytest.mark.parametrize("point", ["storage.before_commit", "storage.after_commit"])
-def test_killed_while_it_takes_its_lease(
+def test_killed_while_it_acquires_its_lease(
     place: Place,
     executed: Path,
     monkeypatch: pytest.MonkeyPatch,

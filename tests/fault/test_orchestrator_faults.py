@@ -11,9 +11,8 @@ from motoko.launcher.control import start_launcher, stop_launcher
 from motoko.runtime import fault_points
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
-from motoko.testing import invariants
 from motoko.workflow import Workflow
-from tests.support import victims
+from tests.support import invariants, victims
 from tests.support.command_line import Shell
 from tests.support.workloads import fan_out, make_fan_out
 

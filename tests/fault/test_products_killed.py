@@ -1,4 +1,4 @@
-"""A session that is killed while it saves leaves no half product."""
+"""A session that is killed while saving leaves no partial product."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_killed_while_saving(tmp_path: Path, fault: str, *, former: bool) -> Non
         assert there.load("x")[0] == 1.0
         assert there.cache_key_for("x") == "old"
     elif former:
-        # The file is new and whole, and the manifest says that it is not what was saved.
+        # The file is new and complete, but the manifest has another digest.
         with pytest.raises(DamagedProductError, match="is not the file that was saved"):
             there.load("x")
     else:

@@ -1,4 +1,4 @@
-"""``motoko run`` killed at points of all that it is: the same command goes on where it was."""
+"""``motoko run`` killed at fault points of all its processes: the same command resumes it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motoko.testing import invariants
 from motoko.workflow import Workflow
-from tests.support import victims
+from tests.support import invariants, victims
 from tests.support.command_line import Shell, finish
 from tests.support.workloads import fan_out, make_fan_out
 

@@ -1,4 +1,4 @@
-"""``motoko restore --salvage``: what is whole of a damaged file, wherever the damage is."""
+"""``motoko restore --salvage`` recovers the intact part of a file, wherever the damage is."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def everything() -> set[int]:
     return set(range(1, RUNS + 1)) - {DELETED}
 
 
-def test_a_whole_file_is_taken_as_it_is(made: Path, tmp_path: Path) -> None:
+def test_an_intact_file_is_copied_unchanged(made: Path, tmp_path: Path) -> None:
     content = made.read_bytes()
     report, runs = salvaged(content, tmp_path / "x")
     assert set(runs) == everything()
@@ -154,14 +154,14 @@ def test_without_its_beginning(made: Path, tmp_path: Path) -> None:
     assert set(runs) == {*range(31, RUNS + 1), EDITED}
 
 
-def test_nothing_is_whole(tmp_path: Path) -> None:
+def test_a_file_without_whole_transactions_is_refused(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"\xff" * 10_000)
     with pytest.raises(DatabaseDamagedError, match="holds no whole transaction"):
         salvage(tmp_path / "source", tmp_path / "wf.db")
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_no_pickle_of_a_stranger_runs(made: Path, tmp_path: Path, kind: str) -> None:
+def test_no_foreign_pickle_runs(made: Path, tmp_path: Path, kind: str) -> None:
     source = tmp_path / "source"
     for shape in list(SHAPES)[::4]:
         shutil.copy(made, source)
@@ -173,7 +173,7 @@ def test_no_pickle_of_a_stranger_runs(made: Path, tmp_path: Path, kind: str) -> 
         assert not trap.exists(), shape
 
 
-def test_a_workflow_goes_on_with_what_was_salvaged(made: Path, tmp_path: Path) -> None:
+def test_a_workflow_resumes_with_salvaged_data(made: Path, tmp_path: Path) -> None:
     state = StateDir.of(tmp_path)
     state.path.mkdir(mode=0o700)
     content = bytearray(made.read_bytes())
@@ -186,7 +186,7 @@ def test_a_workflow_goes_on_with_what_was_salvaged(made: Path, tmp_path: Path) -
     assert check_database_file(state.database) == []
 
 
-def test_a_firing_whose_end_is_lost_is_not_fired_again(made: Path, tmp_path: Path) -> None:
+def test_a_firing_with_a_lost_end_does_not_fire_again(made: Path, tmp_path: Path) -> None:
     """The index of open firings was written by a later commit, and so it is right."""
     state = StateDir.of(tmp_path)
     state.path.mkdir(mode=0o700)
@@ -219,7 +219,7 @@ def test_a_firing_whose_end_is_lost_is_not_fired_again(made: Path, tmp_path: Pat
         database.close()
 
 
-def test_the_command_says_what_was_lost(
+def test_the_command_lists_the_losses(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = StateDir.of(tmp_path)
@@ -243,7 +243,7 @@ def test_the_command_says_what_was_lost(
     assert "has results already" in capsys.readouterr().err
 
 
-def test_a_check_tells_what_disagrees(made: Path, tmp_path: Path) -> None:
+def test_a_check_reports_disagreements(made: Path, tmp_path: Path) -> None:
     state = StateDir.of(tmp_path)
     state.path.mkdir(mode=0o700)
     shutil.copy(made, state.database)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from motoko.runtime.ports import Clock
     from motoko.server.state_dir import StateDir
 
 pytestmark = pytest.mark.fault
@@ -55,7 +56,7 @@ def store(state: StateDir) -> Iterator[WorkflowStore]:
 # -- started again ---------------------------------------------------------------------------
 
 
-def test_a_killed_server_is_started_again_by_who_uses_it(
+def test_a_killed_server_is_restarted_by_its_clients(
     state: StateDir, store: WorkflowStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     increment(store)
@@ -67,7 +68,7 @@ def test_a_killed_server_is_started_again_by_who_uses_it(
     assert "it was started again" in caplog.text
 
 
-def test_who_only_waits_for_news_has_it_started_too(state: StateDir, store: WorkflowStore) -> None:
+def test_an_idle_client_restarts_it_too(state: StateDir, store: WorkflowStore) -> None:
     increment(store)
     kill_server(state)
     eventually(lambda: is_responding(state))
@@ -81,26 +82,26 @@ STOPPED_IN_A_COMMIT = """\
 import signal, sys, threading
 from pathlib import Path
 from motoko.server.state_dir import StateDir
-from motoko.server.client import PatientStorage
+from motoko.server.client import ReconnectingStorage
 from motoko.storage.store import WorkflowStore
 from tests.support.serving import increment
 
-finish = PatientStorage.tpc_finish
+finish = ReconnectingStorage.tpc_finish
 
 def stop_first(storage, *args):
-    PatientStorage.tpc_finish = finish
+    ReconnectingStorage.tpc_finish = finish
     # Sent to this thread: sent to the process, another one may stop it, but later.
     signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     return finish(storage, *args)
 
-PatientStorage.tpc_finish = stop_first
+ReconnectingStorage.tpc_finish = stop_first
 store = WorkflowStore(StateDir(Path(sys.argv[1])), {})
 increment(store)
 store.close()
 """
 
 
-def test_a_client_stopped_in_a_commit_holds_up_nobody_and_repeats_it(
+def test_a_client_suspended_in_a_commit_is_disconnected_and_repeats_it(
     state: StateDir, store: WorkflowStore
 ) -> None:
     increment(store)
@@ -166,12 +167,12 @@ def test_a_server_that_was_stopped_stays_stopped_until_it_is_needed(
 
 
 @pytest.mark.parametrize("reading", [True, False])
-def test_stopped_just_when_a_call_found_it_connected(
+def test_a_server_stopped_during_a_call_is_restarted(
     state: StateDir, monkeypatch: pytest.MonkeyPatch, reading: bool
 ) -> None:
     """Such a call needs the server as much as one that saw that it had gone."""
     storage = ReconnectingStorage(
-        str(state.socket()), wait=30.0, patience=30.0, supervisor=ServerWatchdog(state)
+        str(state.socket()), timeout=30.0, patience=30.0, watchdog=ServerWatchdog(state)
     )
     look = storage.request_server
     looks: list[bool] = []
@@ -194,13 +195,13 @@ def test_stopped_just_when_a_call_found_it_connected(
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_killed_before_it_is_reached_it_is_started_again(
+def test_a_server_killed_before_the_connection_is_restarted(
     state: StateDir, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     started: list[int] = []
 
-    def start_and_lose(state: StateDir) -> None:
-        ensure_server(state)
+    def start_and_lose(state: StateDir, *, clock: Clock) -> None:
+        ensure_server(state, clock=clock)
         started.append(process_of(state).pid)
         if len(started) <= times:
             kill_server(state)
@@ -213,7 +214,7 @@ def test_killed_before_it_is_reached_it_is_started_again(
     store.close()
 
 
-def test_who_looks_reads_the_file_where_it_goes_before_it_is_reached(
+def test_an_inspection_reads_the_file_if_the_server_exits_before_the_connection(
     state: StateDir, store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     increment(store)
@@ -247,7 +248,7 @@ class Disconnected:
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_what_was_needed_before_it_was_stopped_does_not_count(state: StateDir, found: bool) -> None:
+def test_a_request_before_a_stop_does_not_count(state: StateDir, found: bool) -> None:
     stop_server(state)
     supervisor = ServerWatchdog(state)
     supervisor.request(Disconnected())
@@ -268,7 +269,7 @@ def test_a_closed_store_starts_nothing(state: StateDir, store: WorkflowStore) ->
     assert not is_responding(state)
 
 
-def test_who_only_looks_starts_nothing(state: StateDir, store: WorkflowStore) -> None:
+def test_an_inspection_starts_no_server_again(state: StateDir, store: WorkflowStore) -> None:
     increment(store)
     store.close()
     look = WorkflowStore(state, {}, read_only=True)
@@ -279,7 +280,7 @@ def test_who_only_looks_starts_nothing(state: StateDir, store: WorkflowStore) ->
     look.close()
 
 
-def test_a_server_that_cannot_be_started_again_says_why(
+def test_a_server_that_cannot_be_restarted_reports_why(
     state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Long enough for a server to be started, and to fail, on a busy machine.
@@ -304,7 +305,7 @@ def test_a_server_that_cannot_be_started_again_says_why(
 
 @pytest.mark.parametrize("point", ["server.before_finish", "server.after_finish"])
 @pytest.mark.parametrize("passage", [1, 3])
-def test_killed_in_the_middle_of_a_commit_it_is_applied_once(
+def test_a_commit_during_which_the_server_is_killed_is_applied_once(
     state: StateDir,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -332,7 +333,7 @@ def test_killed_in_the_middle_of_a_commit_it_is_applied_once(
     store.close()
 
 
-def test_killed_again_and_again_it_loses_no_increment(state: StateDir) -> None:
+def test_a_server_killed_repeatedly_loses_no_increment(state: StateDir) -> None:
     chance, enough = random.Random(3), threading.Event()
     stores = [WorkflowStore(state, {}) for _ in range(2)]
     increment(stores[0])
@@ -366,9 +367,7 @@ def test_killed_again_and_again_it_loses_no_increment(state: StateDir) -> None:
     stores[0].close()
 
 
-def test_a_commit_that_was_not_finished_is_no_longer_there(
-    state: StateDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unfinished_commit_is_dropped(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is left to try it again: the client dies with the server."""
     stop_server(state)
     with monkeypatch.context() as patch:

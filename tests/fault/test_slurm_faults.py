@@ -1,4 +1,4 @@
-"""The launcher killed at each of its fault points while a real Slurm has runs of it."""
+"""Kill the launcher at each of its fault points while a real Slurm executes its runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.fault
 
 SCRIPT = "echo start-$MOTOKO_RUN_ID >>{0}; sleep $MOTOKO_JOB_DO; echo end-$MOTOKO_RUN_ID >>{0}\n"
-# Of launchers that give runs to Slurm; the passage is one with scheduler jobs in the queue.
+# Fault points of launchers with Slurm; the launcher has jobs in the queue.
 PASSAGES = {
     "launcher.claimed": (1, 4),
     "launcher.prepared": (1, 6),
@@ -50,7 +50,7 @@ def place(slurm: Testbed, tmp_path: Path, executed: Path) -> Iterator[SlurmPlace
 
 
 def check(place: SlurmPlace, keys: list[RunKey], executed: Path) -> None:
-    """Every run ended well, was executed once and counted once; Slurm saw the same."""
+    """Every run finished, was executed once and counted once; Slurm reports the same."""
     assert set(place.wait(keys)) == {"FINISHED"}
     for record in place.place.records(keys):
         assert record.attempt - record.uncounted == 1
@@ -62,7 +62,7 @@ def check(place: SlurmPlace, keys: list[RunKey], executed: Path) -> None:
     assert place.place.recount() == []
 
 
-def test_all_points_are_killed_at() -> None:
+def test_every_fault_point_is_used() -> None:
     points = {name for name in fault_points.POINTS if name.startswith("launcher.")}
     assert points - ELSEWHERE == PASSAGES.keys()
 
@@ -70,10 +70,10 @@ def test_all_points_are_killed_at() -> None:
 @pytest.mark.parametrize(
     ("point", "passage"), [(point, n) for point, ns in PASSAGES.items() for n in ns]
 )
-def test_killed_anywhere_nothing_is_lost_and_nothing_runs_twice(
+def test_killed_at_any_point_no_run_is_lost_or_repeated(
     place: SlurmPlace, executed: Path, tmp_path: Path, point: str, passage: int
 ) -> None:
-    # One launcher leaves jobs in the queue, the next is killed, the third has to make sense of it.
+    # One launcher leaves jobs in the queue, the next is killed, the third must recover.
     first = place.start(lease=1.0)
     keys = place.create("1.5", "2", "2.5")
     wait_until(lambda: len(place.jobs(*LIVING)) == 3)
@@ -89,10 +89,10 @@ def test_killed_anywhere_nothing_is_lost_and_nothing_runs_twice(
     check(place, keys, executed)
 
 
-def test_killed_while_taking_back(place: SlurmPlace, executed: Path, tmp_path: Path) -> None:
+def test_killed_during_a_reclaim(place: SlurmPlace, executed: Path, tmp_path: Path) -> None:
     keys = place.create("1", "0.1", "0.1", "0.1")
     log = tmp_path / "log"
-    # The first batch is in the queue, the second one was claimed only.
+    # The first submission is in the queue, the second one only claimed.
     for fault in ("launcher.submitted:kill", "launcher.taken_back:kill"):
         environment = {"MOTOKO_FAULT": fault, "MOTOKO_FAULT_LOG": str(log)}
         place.start(lease=1.0, environment=environment, ready=False).wait(timeout=120)

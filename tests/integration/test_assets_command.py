@@ -80,7 +80,7 @@ _hidden = one
 
 @pytest.fixture
 def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write an application, whose name is that of another module; be in its directory."""
+    """Write an application with the name of another module; enter its directory."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "json.py"
@@ -88,7 +88,7 @@ def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+def log_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [f"{one.levelname} {one.getMessage()}" for one in caplog.records]
 
 
@@ -112,14 +112,14 @@ def test_arguments_are_json_or_text(
     arguments: list[str], name: str, application: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run([str(application), "one", *arguments], "motoko assets") == 0
-    assert said(caplog) == [f"INFO {name}: Ready"]
+    assert log_lines(caplog) == [f"INFO {name}: Ready"]
 
 
 def test_a_relative_path_and_a_root_that_is_not_ready(
     application: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run(["json.py", "one", "never"], "motoko assets") == 0
-    assert said(caplog)[-1] == "WARNING one 'never' 2: Not ready"
+    assert log_lines(caplog)[-1] == "WARNING one 'never' 2: Not ready"
     assert str(application.parent) == sys.path[-1]
 
 
@@ -161,7 +161,7 @@ def test_without_a_function(application: Path, capsys: pytest.CaptureFixture[str
         (["here/nosuch", "x"], ["The file here/nosuch does not exist"]),
     ],
 )
-def test_bad_input_is_said_and_the_exit_status_is_one(
+def test_bad_input_is_reported_with_exit_status_one(
     arguments: list[str],
     messages: list[str],
     application: Path,
@@ -175,16 +175,16 @@ def test_bad_input_is_said_and_the_exit_status_is_one(
     assert len(found) > 1
 
 
-def test_what_a_module_fails_to_import_is_not_hidden(
+def test_a_failing_import_in_a_module_is_not_hidden(
     application: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = application.parent / "importing.py"
     path.write_text("\nimport no_such_thing\n")
-    told = "ModuleNotFoundError: No module named 'no_such_thing'"
+    error = "ModuleNotFoundError: No module named 'no_such_thing'"
     assert run(["importing.py", "x"], "motoko assets") == 1
     assert "importing" not in sys.modules
-    assert said(caplog) == [
-        f"ERROR importing.py cannot be imported: {told}",
+    assert log_lines(caplog) == [
+        f"ERROR importing.py cannot be imported: {error}",
         f"ERROR   at {path}:2, in <module>",
     ]
 
@@ -192,17 +192,17 @@ def test_what_a_module_fails_to_import_is_not_hidden(
 def test_a_module_with_a_syntax_error(application: Path, caplog: pytest.LogCaptureFixture) -> None:
     (application.parent / "broken.py").write_text("\nit is no Python\n")
     assert run(["./broken.py", "x"], "motoko assets") == 1
-    (line,) = said(caplog)
+    (line,) = log_lines(caplog)
     assert line.startswith("ERROR ./broken.py cannot be imported: SyntaxError: ")
     assert line.endswith("(broken.py, line 2)")
 
 
-def test_what_a_task_raises_before_its_last_yield_is_told_with_its_name(
+def test_an_exception_before_the_last_yield_names_the_task(
     application: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run([str(application), "outer"], "motoko assets") == 1
     line = 1 + application.read_text().splitlines().index("    raise OSError('no disk')")
-    assert said(caplog) == [
+    assert log_lines(caplog) == [
         "ERROR in the task 'inner' (json.inner): OSError: no disk",
         f"ERROR   at {application}:{line}, in inner",
     ]
@@ -217,7 +217,7 @@ def test_a_task_that_yields_too_often_is_no_success(
     assert "failing: Task failed: it failed" in caplog.text
 
 
-def test_what_is_required_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_required_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(["-d"], "motoko assets")
     assert capsys.readouterr().err.endswith("the following arguments are required: module\n")
@@ -225,7 +225,7 @@ def test_what_is_required_on_the_command_line(capsys: pytest.CaptureFixture[str]
 
 def test_an_interrupt_is_no_success(application: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert run([str(application), "interrupted"], "motoko assets") == 130
-    assert said(caplog)[-1] == "INFO Interrupted"
+    assert log_lines(caplog)[-1] == "INFO Interrupted"
 
 
 @pytest.mark.parametrize("threads", ["-1", "x", "1.5"])
@@ -285,7 +285,7 @@ def test_help_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert "build the assets" in capsys.readouterr().out
 
 
-def test_importing_it_takes_nothing_heavy() -> None:
+def test_it_imports_no_heavy_module() -> None:
     code = "import sys, motoko.assets; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}

@@ -1,4 +1,4 @@
-"""The cup of tea, from the first call to the last, and the log of each."""
+"""The cup of tea, from the first call to the last, and their logs."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ pytestmark = pytest.mark.integration
 
 
 class Kitchen:
-    """A directory for the tea, and what the calls there log."""
+    """A directory for the tea, and the logs of the calls there."""
 
     def __init__(self, directory: Path, caplog: pytest.LogCaptureFixture) -> None:
         self.directory = directory / "teatime"
         self._caplog = caplog
 
     def make(self, *options: str, function: str = "a_cup_of_tea") -> list[str]:
-        """Call a task of the demonstration; return what it logged, with the level in front."""
+        """Call a task of the demo; return its log lines, preceded by the level."""
         self._caplog.clear()
         arguments = [*options, "motoko.assets.demo", function, str(self.directory)]
         assert run(arguments, "motoko assets") == 0
         return [f"{one.levelname} {one.getMessage()}" for one in self._caplog.records]
 
     def files(self) -> list[str]:
-        """Return all that is there."""
+        """Return the existing files."""
         return sorted(str(one.relative_to(self.directory)) for one in self.directory.rglob("*"))
 
     def buy_tea(self) -> None:
         (self.directory / "box-of-tea-bags").touch()
 
     def wait(self, seconds: float) -> None:
-        """Have the water poured so long ago."""
+        """Set the time when the water was poured."""
         poured = time.time() - seconds
         os.utime(self.directory / "cup" / "water", (poured, poured))
 
@@ -57,9 +57,9 @@ def kitchen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Kitchen:
 
 
 def not_ready(name: str, *requirements: str) -> list[str]:
-    """Return what is said of a task that is not ready."""
-    said = ["Not ready", "Requires:", *requirements]
-    return [f"WARNING {name}: {what}" for what in said]
+    """Return the log lines for a task that is not ready."""
+    lines = ["Not ready", "Requires:", *requirements]
+    return [f"WARNING {name}: {message}" for message in lines]
 
 
 SUGAR = not_ready("Sugar in cup", "✔ The cup", "✖ Steeped tea")
@@ -67,7 +67,7 @@ TEA = not_ready("The perfect cup of tea", "✖ Sugar in cup", "✔ The spoon")
 
 
 def first(box: str) -> list[str]:
-    """Return what the first call says."""
+    """Return the log lines of the first call."""
     return [
         "INFO The cup: Executing",
         "INFO The cup: Getting cup",
@@ -98,7 +98,7 @@ POURED = [
 
 
 def third() -> list[str]:
-    """Return what is said when only the sugar is missing."""
+    """Return the log lines if only the sugar is missing."""
     return [
         "INFO The cup: Ready",
         "INFO Steeped tea: Ready",
@@ -182,7 +182,7 @@ def test_the_verbose_log_begins_with_the_graph(
     kitchen: Kitchen, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    said = kitchen.make("--verbose")
+    lines = kitchen.make("--verbose")
     tree = [
         "The perfect cup of tea",
         "  Sugar in cup",
@@ -195,7 +195,7 @@ def test_the_verbose_log_begins_with_the_graph(
         f"          {kitchen.box}",
         "  The spoon",
     ]
-    assert [line for line in said if "Discarding" not in line] == [
+    assert [line for line in lines if "Discarding" not in line] == [
         *(f"DEBUG {line}" for line in ("─" * 10, "Task Graph", "─" * 10)),
         *(f"DEBUG {line}" for line in tree),
         *(f"DEBUG {line}" for line in ("─" * 9, "Execution", "─" * 9)),

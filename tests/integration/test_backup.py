@@ -1,4 +1,4 @@
-"""``motoko backup`` and ``motoko restore``: of workflows that run, that do not, that are broken."""
+"""``motoko backup`` and ``motoko restore``: of running, stopped and damaged workflows."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def number(store: WorkflowStore) -> Any:
 
 
 @pytest.mark.parametrize("served", [True, False])
-def test_a_copy_can_be_gone_back_to(
+def test_a_copy_can_be_restored(
     state: StateDir, store: WorkflowStore, tmp_path: Path, served: bool
 ) -> None:
     with store.autocommit_scope.read() as session:
@@ -92,7 +92,7 @@ def test_a_copy_can_be_gone_back_to(
     assert number(store) == 3
 
 
-def test_what_is_written_meanwhile_is_there_whole_or_not_at_all(
+def test_concurrent_commits_are_copied_whole_or_not_at_all(
     state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     """Two variables are always equal; so they are in every copy, and later copies have more."""
@@ -171,7 +171,7 @@ def test_nothing_to_copy(tmp_path: Path) -> None:
 # -- going back ------------------------------------------------------------------------------
 
 
-def test_it_is_refused_while_anything_works(
+def test_it_is_refused_while_a_process_is_running(
     state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
@@ -190,7 +190,7 @@ def test_it_is_refused_while_anything_works(
     assert number(store) == 1
 
 
-def test_only_what_motoko_can_read_is_taken(
+def test_unreadable_files_are_refused(
     state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
@@ -229,7 +229,7 @@ def test_only_what_motoko_can_read_is_taken(
     assert number(store) == 1
 
 
-def test_a_damaged_database_is_gone_back_from(
+def test_a_damaged_database_is_replaced_by_a_copy(
     state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))

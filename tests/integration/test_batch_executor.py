@@ -1,4 +1,4 @@
-"""What the scheduler does to submissions, one thing at a time, in simulated time."""
+"""The batch executor and single faults of the scheduler, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from motoko.errors import Fenced
 from motoko.launcher import attempt_files
 from motoko.launcher.executors.batch.queue_client import QueueClient, QueueSnapshot
 from motoko.launcher.executors.batch.submission_files import block_start
-from motoko.launcher.run_directory import AttemptPaths, create, read_marker
+from motoko.launcher.run_directory import AttemptPaths, create_run_directory, read_marker
 from motoko.launcher.schedulers.base import NOT_SEEN
 from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
 from motoko.launcher.schedulers.slurm.states import job_status
 from motoko.runtime.ports import SYSTEM, CommandResult
 from motoko.testing.fake_scheduler.cluster import RUNNING
 from motoko.testing.fake_scheduler.failure_modes import FailureMode
-from tests.support.slurm_simulation import LAG, LEASE, STUDY, World
+from tests.support.slurm_simulation import LAG, LEASE, STUDY, Simulation
 from tests.support.slurm_wrapper import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from motoko.core.records import RunRecord
     from motoko.testing.fake_scheduler.cluster import FakeTask
 
 pytestmark = pytest.mark.integration
 
 
-class Stage(World):
-    """A world without chance: scripts take ``lasts`` seconds and end with ``status``."""
+class Stage(Simulation):
+    """A deterministic simulation: scripts run for ``lasts`` seconds and end with ``status``."""
 
     lasts = 50.0
     status: int | None = 0
@@ -52,10 +53,13 @@ class Stage(World):
             await self.step()
             if true():
                 return
-        raise AssertionError("it does not come to that")
+        raise AssertionError("the condition does not become true")
 
     def states(self) -> list[tuple[int, str]]:
         return [(move.attempt, move.state) for move in self.record(self.keys[0]).history]
+
+    def paths(self, record: RunRecord) -> AttemptPaths:
+        return AttemptPaths.for_record(self.store.runs_root(record.study), record)
 
     @property
     def lifecycle(self) -> Lifecycle:
@@ -95,7 +99,7 @@ async def test_a_submission_that_became_two_jobs_is_executed_once(stage: Stage) 
     assert not [task for task in stage.cluster.tasks() if not task.has_ended]
 
 
-async def test_an_answer_that_is_lost_is_found_by_its_token(stage: Stage) -> None:
+async def test_an_unconfirmed_submission_is_found_by_its_token(stage: Stage) -> None:
     stage.planned["sbatch"].append(FailureMode.HANGS)
     stage.planned["squeue"].extend([FailureMode.LISTS_NOTHING] * 12)
     stage.pace = (0.5,)
@@ -110,7 +114,7 @@ async def test_an_answer_that_is_lost_is_found_by_its_token(stage: Stage) -> Non
     assert stage.commands.calls["sbatch"] == 1
 
 
-async def test_a_submission_that_comes_after_it_was_given_up_is_ended(stage: Stage) -> None:
+async def test_a_submission_that_arrives_too_late_is_cancelled(stage: Stage) -> None:
     stage.cluster.slots = 0
     stage.commands.delay = 100.0
     stage.planned["sbatch"].append(FailureMode.SUBMITTED_LATE)
@@ -126,7 +130,7 @@ async def test_a_submission_that_comes_after_it_was_given_up_is_ended(stage: Sta
     assert len(stage.wrapper.executions) == 1
 
 
-async def test_what_nobody_waits_for_is_told_once_however_long_its_end_takes(
+async def test_an_orphan_job_is_reported_once_until_it_ends(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.cluster.slots = 0
@@ -146,7 +150,7 @@ async def test_what_nobody_waits_for_is_told_once_however_long_its_end_takes(
     assert caplog.text.count("no attempt needs its job") == 1
 
 
-async def test_one_that_ran_and_was_forgotten_before_it_was_found_does_not_wait_for_ever(
+async def test_a_job_that_ended_before_it_was_found_is_lost(
     stage: Stage,
 ) -> None:
     stage.planned["sbatch"].append(FailureMode.HANGS)
@@ -161,7 +165,7 @@ async def test_one_that_ran_and_was_forgotten_before_it_was_found_does_not_wait_
     assert stage.lifecycle is Lifecycle.LOST
 
 
-async def test_an_end_that_was_told_once_is_not_forgotten(stage: Stage) -> None:
+async def test_a_reported_end_is_kept(stage: Stage) -> None:
     stage.lasts, stage.status = 0.0, None
     await stage.until(lambda: any(task.has_ended for task in stage.cluster.tasks()))
     await stage.step()
@@ -173,7 +177,7 @@ async def test_an_end_that_was_told_once_is_not_forgotten(stage: Stage) -> None:
     assert "JobLaunchFailure" in (stage.record(stage.keys[0]).reason or "")
 
 
-async def test_put_back_and_cancelled_by_a_launcher_that_died_it_is_tried_again(
+async def test_a_requeued_job_cancelled_by_a_killed_launcher_is_retried(
     stage: Stage,
 ) -> None:
     await stage.until(lambda: stage.lifecycle is Lifecycle.START)
@@ -192,14 +196,14 @@ async def test_put_back_and_cancelled_by_a_launcher_that_died_it_is_tried_again(
     assert stage.lifecycle is Lifecycle.FINISHED
 
 
-async def test_killed_while_taking_an_attempt_back_the_next_launcher_does_it(
+async def test_a_launcher_killed_during_a_reclaim_leaves_it_to_the_next(
     stage: Stage,
 ) -> None:
     stage.to_kill = "launcher.batch_written"
     stage.cluster.slots = 0
     await stage.until(lambda: stage.launcher is None)
     for path in stage.directory.glob(".wf/slurm/*/tasks/*"):
-        path.unlink()  # as if it had died a moment earlier
+        path.unlink()  # as if it had been killed a moment earlier
     stage.to_kill = "launcher.taken_back"
     await stage.until(lambda: stage.to_kill is None)
     stage.cluster.slots = 30
@@ -210,10 +214,12 @@ async def test_killed_while_taking_an_attempt_back_the_next_launcher_does_it(
 
 
 @pytest.mark.parametrize("gone", ["start file", "directory", "workflow's note of it"])
-async def test_what_goes_while_it_runs_does_not_make_it_run_twice(stage: Stage, gone: str) -> None:
+async def test_files_removed_during_execution_cause_no_second_execution(
+    stage: Stage, gone: str
+) -> None:
     await stage.until(lambda: stage.lifecycle is Lifecycle.START)
     assert stage.launcher is not None
-    await stage._bury(stage.launcher)
+    await stage._discard_launcher(stage.launcher)
     run = stage.store.run_directory(STUDY, stage.keys[0].id)
     if gone == "directory":
         shutil.rmtree(run)
@@ -232,7 +238,7 @@ async def test_what_goes_while_it_runs_does_not_make_it_run_twice(stage: Stage, 
     assert stage.lifecycle is expected
 
 
-async def test_asked_to_end_while_nobody_knows_of_its_submission_it_is_over_at_once(
+async def test_a_cancelled_attempt_of_an_unconfirmed_submission_ends_at_once(
     stage: Stage,
 ) -> None:
     stage.planned["sbatch"].append(FailureMode.HANGS)
@@ -253,7 +259,7 @@ async def test_asked_to_end_while_nobody_knows_of_its_submission_it_is_over_at_o
     await stage.until(lambda: all(task.has_ended for task in stage.cluster.tasks()))
 
 
-async def test_ended_between_its_turn_and_its_submission_it_is_over(stage: Stage) -> None:
+async def test_an_attempt_cancelled_during_its_preparation_is_not_submitted(stage: Stage) -> None:
     await stage.open()
     assert stage.launcher is not None
     executor = stage.executor(stage.launcher)
@@ -280,7 +286,7 @@ async def test_a_replaced_launcher_leaves_later_attempts_alone(stage: Stage) -> 
     stage.hit(stage.task, "machine")
     await stage.until(lambda: (2, "START") in stage.states())
     record = stage.record(stage.keys[0])
-    place = stage.launcher._sync.paths_of(record)  # type: ignore[union-attr]
+    place = stage.paths(record)
     former = replace(place, number=1, token="0123456789abcdef")
 
     assert block_start(former)
@@ -301,7 +307,7 @@ async def test_a_replaced_launcher_submits_nothing(
     async def replaced() -> None:
         stage.time.seconds += LEASE + 1
         await stage.open()
-        # A script of a later attempt may have removed its directory, and all signs with it.
+        # A later attempt's script may have removed its directory with all evidence.
         for path in stage.store.runs_root(STUDY).iterdir():
             shutil.rmtree(path)
 
@@ -334,7 +340,7 @@ async def test_a_replaced_launcher_submits_nothing(
     assert len(stage.wrapper.executions) == 1
 
 
-async def test_late_files_are_waited_for(stage: Stage) -> None:
+async def test_the_executor_waits_for_late_files(stage: Stage) -> None:
     await stage.until(lambda: stage.task.state == RUNNING)
     done = stage.wrapper.executions[0]
     done.late = LAG - 10.0
@@ -344,7 +350,7 @@ async def test_late_files_are_waited_for(stage: Stage) -> None:
     assert stage.lifecycle is Lifecycle.FINISHED
 
 
-async def test_what_is_left_of_an_ended_attempt_is_forgotten(stage: Stage) -> None:
+async def test_an_ended_attempt_leaves_no_records(stage: Stage) -> None:
     await stage.until(lambda: stage.lifecycle.is_terminal)
     await stage.step()
     assert stage.launcher is not None
@@ -352,9 +358,9 @@ async def test_what_is_left_of_an_ended_attempt_is_forgotten(stage: Stage) -> No
     assert (executor._submissions, executor._tasks) == ({}, {})
 
 
-async def test_what_another_launcher_noted_before_it_ended_an_attempt_counts(stage: Stage) -> None:
+async def test_another_launchers_stop_reason_counts(stage: Stage) -> None:
     await stage.until(lambda: stage.lifecycle is Lifecycle.START)
-    place = stage.launcher._sync.paths_of(stage.record(stage.keys[0]))  # type: ignore[union-attr]
+    place = stage.paths(stage.record(stage.keys[0]))
     attempt_files.write_stop_reason(place, Lifecycle.CREATED)
     stage.cluster.cancel(stage.task.job.id)
 
@@ -364,7 +370,7 @@ async def test_what_another_launcher_noted_before_it_ended_an_attempt_counts(sta
     assert stage.lifecycle is Lifecycle.FINISHED
 
 
-async def test_a_request_to_cancel_that_was_not_heard_is_repeated(stage: Stage) -> None:
+async def test_an_unconfirmed_cancellation_is_repeated(stage: Stage) -> None:
     stage.lasts = 1e6
     await stage.until(lambda: stage.lifecycle is Lifecycle.START)
     stage.planned["scancel"].extend([FailureMode.UNREACHABLE, FailureMode.HANGS_IGNORED])
@@ -378,7 +384,7 @@ async def test_a_request_to_cancel_that_was_not_heard_is_repeated(stage: Stage) 
     assert stage.commands.calls["scancel"] == 3
 
 
-def test_a_job_of_another_batch_that_has_the_same_id_says_nothing() -> None:
+def test_a_reused_job_id_of_another_submission_is_ignored() -> None:
     running = job_status("RUNNING")
     snapshot = QueueSnapshot(0.0, {("7", None): running}, {"later": frozenset({"7"})})
 
@@ -386,13 +392,11 @@ def test_a_job_of_another_batch_that_has_the_same_id_says_nothing() -> None:
     assert snapshot.status_of("former", ("7", None)) is NOT_SEEN
 
 
-async def test_a_directory_of_a_later_attempt_than_is_known_is_moved_aside(stage: Stage) -> None:
-    """As when a backup was restored that knows less than there was."""
+async def test_the_directory_of_a_later_unknown_attempt_is_moved_aside(stage: Stage) -> None:
+    """The database may be a restored backup."""
     record = stage.record(stage.keys[0])
-    later = replace(
-        AttemptPaths.for_record(stage.store.runs_root(record.study), record, "old"), number=2
-    )
-    create(later, ("inputs.json", b"{}"), [])
+    later = replace(stage.paths(record), token="old", number=2)
+    create_run_directory(later, ("inputs.json", b"{}"), [])
 
     await stage.until(lambda: stage.lifecycle.is_terminal)
 
@@ -405,9 +409,7 @@ async def test_a_directory_of_a_later_attempt_than_is_known_is_moved_aside(stage
 @pytest.mark.parametrize(
     ("comment", "known"), [("motoko:mark:token", True), ("", True), ("motoko:mark:x", False)]
 )
-async def test_what_is_said_of_another_job_of_the_same_id_is_ignored(
-    comment: str, known: bool
-) -> None:
+async def test_a_lookup_ignores_another_job_with_the_same_id(comment: str, known: bool) -> None:
     class Answers:
         async def run(self, argv: Sequence[str], **_: object) -> CommandResult:
             shown = (

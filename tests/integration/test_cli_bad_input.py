@@ -1,4 +1,4 @@
-"""What is wrong is said on one line, with the place, and nothing is lost."""
+"""Bad input: one line names the error and its place, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_verbose_shows_the_traceback(shell: Shell) -> None:
         assert "Traceback" in err
 
 
-def test_a_second_orchestrator_is_told_who_holds_the_run_name(shell: Shell) -> None:
+def test_a_second_orchestrator_learns_the_holder_of_the_run_name(shell: Shell) -> None:
     # Without a launcher the first one waits for its runs.
     first = shell.start("orchestrator", "start", "-n", "a")
     wait_until(lambda: shell.info()["orchestrators"], "the first one holds the run name")
@@ -270,7 +270,7 @@ def test_a_server_that_cannot_start_is_said_and_its_file_stays(shell: Shell) -> 
     assert database.read_bytes() == b"this is no database"
 
 
-def test_a_launcher_that_cannot_start_says_why_and_leaves_no_server(
+def test_a_launcher_that_cannot_start_reports_why_and_leaves_no_server(
     shell: Shell, tmp_path: Path
 ) -> None:
     shell.write({"motoko.yaml": WORKFLOW + "generator: slurm\n"})

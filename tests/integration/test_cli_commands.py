@@ -1,4 +1,4 @@
-"""The commands beside ``run``: each on a real server, with real processes."""
+"""Every command except ``run``, on a real server with real processes."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_create_takes_a_directory(shell: Shell, tmp_path: Path) -> None:
 # -- info --------------------------------------------------------------------------------------
 
 
-def test_info_works_without_a_database_and_makes_none(shell: Shell) -> None:
+def test_info_without_a_database_creates_none(shell: Shell) -> None:
     assert "No database exists yet" in shell.ok("info")
     found = shell.info()
     assert found["database"] is False
@@ -159,7 +159,7 @@ def test_info_starts_no_server(ended: Shell) -> None:
     assert ended.info()["server"] is None
 
 
-def test_info_tells_who_works(sleeping: Shell) -> None:
+def test_info_lists_the_running_processes(sleeping: Shell) -> None:
     process = sleeping.start("run", "-n", "a [b]")
     wait_until(lambda: sleeping.info()["launchers"], "a launcher")
     wait_until(lambda: sleeping.info()["orchestrators"], "an orchestrator")
@@ -201,7 +201,7 @@ def test_a_study_that_was_added_later_is_empty_until_it_runs(shell: Shell) -> No
     assert shell.counts("t", "a") == {"FINISHED": 1}
 
 
-def test_who_reads_only_the_beginning_hears_no_complaint(ended: Shell) -> None:
+def test_a_closed_pipe_is_no_error(ended: Shell) -> None:
     process = subprocess.Popen(
         [*MODULE, "info", "--verbose"], cwd=ended.directory,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -268,7 +268,7 @@ def test_a_detached_orchestrator_has_a_log_and_leaves_its_runs_when_it_is_stoppe
 def test_an_orchestrator_takes_its_runs_with_it_if_asked_to(sleeping: Shell) -> None:
     sleeping.ok("create")
     sleeping.ok("launcher")
-    for _ in range(2):  # what was recalled is executed again
+    for _ in range(2):  # suspended runs are executed again
         sleeping.ok("orchestrator", "start", "-d", "-n", "a", "--stop-runs")
         wait_until(lambda: sleeping.counts("s", "a") == {"START": 2}, "two runs")
         sleeping.ok("orchestrator", "stop", "-n", "a")
@@ -287,7 +287,7 @@ def test_follow_ends_with_the_orchestrator(shell: Shell) -> None:
     assert "starts for run name 'a'" in done.stdout
 
 
-def test_an_orchestrator_without_a_launcher_says_so(shell: Shell) -> None:
+def test_an_orchestrator_without_a_launcher_reports_it(shell: Shell) -> None:
     shell.ok("create")
     done = shell.run("orchestrator", "start", "-d", "-n", "a")
     assert done.returncode == 0
@@ -343,7 +343,7 @@ def test_kill_stops_everything_but_the_runs_unless_asked(sleeping: Shell) -> Non
     assert sleeping.ok("kill") == "nothing is running\n"
 
 
-def test_kill_works_although_motoko_yaml_is_broken(shell: Shell) -> None:
+def test_kill_needs_no_valid_motoko_yaml(shell: Shell) -> None:
     shell.ok("create")
     shell.ok("launcher")
     good = (shell.directory / "motoko.yaml").read_text()
@@ -357,7 +357,7 @@ def test_kill_works_although_motoko_yaml_is_broken(shell: Shell) -> None:
 
 
 def start_two(shell: Shell, *arguments: str) -> list[ProcessIdentity]:
-    """Have the two runs started, and leave them without an orchestrator."""
+    """Start the two runs, and leave them without an orchestrator."""
     shell.ok("create")
     shell.ok("launcher", *arguments)
     shell.ok("orchestrator", "start", "-d", "-n", "a")
@@ -369,7 +369,7 @@ def start_two(shell: Shell, *arguments: str) -> list[ProcessIdentity]:
     return processes
 
 
-def test_cancel_leaves_the_ending_to_a_launcher_that_works(sleeping: Shell) -> None:
+def test_cancel_leaves_runs_to_a_running_launcher(sleeping: Shell) -> None:
     processes = start_two(sleeping)
     done = sleeping.run("cancel", "--all")
     assert done.returncode == 0
@@ -395,7 +395,7 @@ def test_cancel_ends_what_no_launcher_attends_to(sleeping: Shell, machine: tuple
         sleeping.ok("launcher")  # of this host: not for these runs
     done = sleeping.run("cancel", "--constraints", "x = 1")
     assert done.returncode == 0, done.stderr
-    assert "no launcher manages 1 run; starting one to cancel" in done.stderr
+    assert "no launcher manages 1 run: starting one" in done.stderr
     assert done.stdout.splitlines() == ["s.1 ended CANCELLED", "1 run cancelled"]
     assert [is_alive(process) for process in processes] == [False, True]
     assert sleeping.counts("s", "a") == {"CANCELLED": 1, "START": 1}
@@ -451,7 +451,7 @@ def test_what_ended_when_no_launcher_worked_is_not_cancelled(tmp_path: Path) -> 
         shell.close()
 
 
-def test_cancel_says_where_nobody_can_end_them(sleeping: Shell) -> None:
+def test_cancel_reports_runs_that_no_launcher_can_end(sleeping: Shell) -> None:
     processes = start_two(sleeping)
     sleeping.ok("kill")
     log = sleeping.directory / ".wf" / "logs" / "launcher.log"
@@ -462,14 +462,14 @@ def test_cancel_says_where_nobody_can_end_them(sleeping: Shell) -> None:
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "2 runs will be CANCELLED"
     assert done.stderr.splitlines()[-2].startswith("error: 2 runs not cancelled yet: ")
-    assert "as soon as a launcher works" in done.stderr.splitlines()[-1]
+    assert "The next launcher cancels them" in done.stderr.splitlines()[-1]
     assert all(map(is_alive, processes))
     sleeping.ok("launcher")
     wait_until(lambda: sleeping.counts("s", "a") == {"CANCELLED": 2}, "both are cancelled")
 
 
 @pytest.mark.parametrize("command", [("info",), ("run", "-n", "a")])
-def test_nobody_listens(shell: Shell, command: tuple[str, ...]) -> None:
+def test_no_reader_is_left(shell: Shell, command: tuple[str, ...]) -> None:
     """As programs that start others leave it: standard output is closed."""
     shell.ok("create")
     line = ["sh", "-c", 'exec "$@" >&-', "sh", *MODULE, *command]
@@ -517,7 +517,7 @@ def test_directories_that_a_killed_clean_left_are_removed_later(
     else:
         ended.ok("launcher")
         wait_until(lambda: not run_directories(ended), "the directories are removed")
-        wait_until(lambda: "still to be" not in ended.ok("clean"), "nothing is pending")
+        wait_until(lambda: "still be removed" not in ended.ok("clean"), "nothing is pending")
     assert run_directories(ended) == []
     assert "still be removed" not in ended.ok("clean")
     assert "to remove" not in ended.ok("info")
@@ -653,7 +653,7 @@ def test_clean_ends_what_it_deletes(sleeping: Shell, launcher: str) -> None:
     assert all(map(is_alive, processes))
     if launcher == "has gone":
         sleeping.ok("kill")
-    done = sleeping.run("clean", "--delete")  # which names no runs that go on
+    done = sleeping.run("clean", "--delete")  # it selects no active runs
     assert "0 runs deleted" in done.stdout
     assert "2 of them" not in sleeping.ok("clean")
     assert "2 of them would be cancelled first" in sleeping.ok("clean", "--constraints", "x > 0")
@@ -683,7 +683,7 @@ def test_a_column_that_may_be_misspelt_is_warned_of(ended: Shell) -> None:
     assert "'state'" in done.stderr
 
 
-# -- what it costs -----------------------------------------------------------------------------
+# -- costs -------------------------------------------------------------------------------------
 
 
 def test_help_imports_nothing_heavy() -> None:

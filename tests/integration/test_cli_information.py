@@ -1,4 +1,4 @@
-"""What ``motoko info``, ``history`` and ``orchestrator status`` tell, beyond who runs."""
+"""The output of ``motoko info``, ``history`` and ``orchestrator status``."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_runs_whose_scripts_have_changed_are_named(shell: Shell) -> None:
     shell.write({"s/launch.sh": "exit 0\n"})
     shell.ok("run", "-n", "b")
     assert shell.info()["studies"][0]["outdated"] == {"a": [1, 2]}
-    lines = [line for line in shell.ok("info").splitlines() if "scripts" in line]
+    lines = [line for line in shell.ok("info").splitlines() if "scripts that" in line]
     assert lines == [
         "a: made with scripts that have changed since (motoko retry --changed): s.1, s.2"
     ]
@@ -116,7 +116,7 @@ def waits(shell: Shell) -> dict[int, str]:
     return {run["job"]["x"]: run["waits"] for run in runs if run["waits"] is not None}
 
 
-def test_why_nobody_takes_a_run_is_told(shell: Shell, workflow: Workflow) -> None:
+def test_the_reason_why_a_run_is_unserved_is_shown(shell: Shell, workflow: Workflow) -> None:
     shell.write({"s/launch.sh": "sleep 1000\n"})
     for x, machine in enumerate((None, "large", "small", "large")):
         resources = {} if machine is None else {"machine_name": machine}
@@ -131,7 +131,7 @@ def test_why_nobody_takes_a_run_is_told(shell: Shell, workflow: Workflow) -> Non
     assert f"2 runs wait: {large}; 1 run waits: {here}" in shell.ok("info")
 
 
-def test_why_a_run_ended_badly_is_told(shell: Shell, workflow: Workflow) -> None:
+def test_the_reason_of_a_failure_is_shown(shell: Shell, workflow: Workflow) -> None:
     script = "case $MOTOKO_JOB_X in 0) exit 3 ;; 1) kill -9 $$ ;; 2) sleep 1000 ;; 3) true ;;\n"
     script += "4) motoko-worker fail 'no convergence' ;; 5) kill -9 $PPID ;; esac\n"
     shell.write({"s/launch.sh": script})
@@ -234,7 +234,7 @@ def eventful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     config = "task_managers: {s: {retries: 1}}\norchestrator: steps.main\nmax_concurrent: 5\n"
     made.write({"motoko.yaml": config, "ask.py": ASK})
     done = made.run("run", "-n", "a")
-    assert done.returncode == 3, done.stderr  # two runs ended badly on purpose
+    assert done.returncode == 3, done.stderr  # two runs fail on purpose
     made.ok("retry", "--constraints", "x = 2")
     made.write({"mended": ""})
     done = made.run("run", "-n", "a")
@@ -311,7 +311,7 @@ def run_of(shell: Shell, x: int) -> str:
 
 
 @pytest.mark.parametrize("x", HISTORIES)
-def test_every_state_of_a_run_is_told_with_attempt_and_cause(eventful: Shell, x: int) -> None:
+def test_every_state_of_a_run_is_shown_with_attempt_and_cause(eventful: Shell, x: int) -> None:
     lines = eventful.ok("history", run_of(eventful, x)).splitlines()
     assert lines[0].split() == ["time", "state", "attempt", "cause"]
     rows = [line.split(maxsplit=4) for line in lines[1:]]
@@ -324,13 +324,13 @@ def test_every_state_of_a_run_is_told_with_attempt_and_cause(eventful: Shell, x:
 
 
 def firings(shell: Shell, *arguments: str) -> list[tuple[str, str, str]]:
-    """Return event, status and trigger of the firings that are told, in order."""
+    """Return event, status and trigger of the listed firings, in order."""
     text = shell.ok("history", *arguments)
     rows = [re.split(r"  +", line.strip()) for line in text.splitlines()[1:]]
     return [(event, status, " ".join(runs)) for _, _, event, status, *runs in rows]
 
 
-def test_every_firing_is_told(eventful: Shell) -> None:
+def test_every_firing_is_shown(eventful: Shell) -> None:
     found = firings(eventful)
     labelled = [runs for event, _, runs in found if event == "s.label"]
     assert sorted(", ".join(labelled).split(", ")) == sorted(
@@ -344,7 +344,7 @@ def test_every_firing_is_told(eventful: Shell) -> None:
     assert firings(eventful, "--event", "s.ask", "-n", "a") == [(event, status, runs)]
 
 
-def test_what_is_not_there_is_an_error(eventful: Shell) -> None:
+def test_unknown_runs_and_events_are_errors(eventful: Shell) -> None:
     done = eventful.run("history", "--event", "labell")
     assert (done.returncode, done.stderr.splitlines()) == (
         2, ["error: no firing of event 'labell'", "  Did you mean 's.label'?"],
@@ -356,7 +356,7 @@ def test_what_is_not_there_is_an_error(eventful: Shell) -> None:
 # -- stalled ---------------------------------------------------------------------------------
 
 
-def test_status_tells_what_a_stalled_orchestrator_waits_for_until_it_goes_on(
+def test_status_shows_what_a_stalled_orchestrator_waits_for_until_it_resumes(
     shell: Shell, workflow: Workflow
 ) -> None:
     shell.write({"steps.py": STALLS})

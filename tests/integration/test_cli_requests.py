@@ -1,4 +1,4 @@
-"""``motoko retry``, ``cancel``, ``history`` and ``--retry-failed``, as a user types them."""
+"""``motoko retry``, ``cancel``, ``history`` and ``--retry-failed`` on the command line."""
 
 from __future__ import annotations
 
@@ -148,7 +148,9 @@ def two(copy: Callable[[Path], Path], executed_two: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", ["clean", "retry", "cancel"])
-def test_a_misspelt_column_is_told_with_the_nearest_of_any_study(two: Path, command: str) -> None:
+def test_a_misspelt_column_is_reported_with_the_nearest_of_any_study(
+    two: Path, command: str
+) -> None:
     done = motoko(two, command, "--constraints", "dampin > 1")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0].startswith("error: study 'half': bad constraint")

@@ -1,4 +1,4 @@
-"""``motoko init`` and ``motoko run``: from nothing to results, and stopping in between."""
+"""``motoko init`` and ``motoko run``: from nothing to results, with stops in between."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_signal_stops_the_orchestrator_and_leaves_its_runs_going(
     process.send_signal(number)
     done = finish(process)
     assert done.returncode == 128 + number, done.stderr
-    assert "the orchestrator has stopped; 2 runs go on\n" in done.stderr
+    assert "the orchestrator has stopped; 2 runs are still running\n" in done.stderr
     assert "`motoko cancel --all --run_name a`" in done.stderr
     assert ("press Ctrl-C again" in done.stderr) == (name == "SIGINT")
     found = waiting.info()
@@ -198,7 +198,7 @@ def test_a_second_ctrl_c_leaves_the_runs_of_an_earlier_command(waiting: Shell) -
     process.send_signal(signal.SIGINT)
     done = finish(process)
     assert "cancelled 1 of 1 runs" in done.stderr
-    assert "2 runs go on: an earlier command started them" in done.stderr
+    assert "2 runs are still running: an earlier command started them" in done.stderr
     assert waiting.counts("s", "a") == {"START": 2, "CANCELLED": 1}
     (waiting.directory / "go").touch()
     wait_until(lambda: _services_ended(waiting), "launcher and server have ended by themselves")
@@ -239,12 +239,12 @@ def test_the_last_of_two_stops_what_the_first_has_started(waiting: Shell) -> Non
     (waiting.directory / "go").touch()
     done = finish(second)
     assert done.returncode == 0, done.stderr
-    assert waiting.counts("s", "a") == {"FINISHED": 2}  # they went on, too
+    assert waiting.counts("s", "a") == {"FINISHED": 2}  # they continued, too
     assert waiting.counts("s", "b") == {"FINISHED": 2}
     assert nothing_runs(waiting)
 
 
-def test_what_ran_before_goes_on_running(place: Path) -> None:
+def test_services_that_were_running_before_stay(place: Path) -> None:
     shell = small_workflow(place)
     shell.ok("create")
     shell.ok("launcher")
@@ -263,7 +263,7 @@ def test_a_launcher_asked_for_outlives_the_run_that_had_started_it(waiting: Shel
     assert len(waiting.info()["launchers"]) == 1
 
 
-def test_a_failed_run_gives_a_status_of_its_own_and_its_stderr(place: Path) -> None:
+def test_a_failed_run_has_a_separate_exit_status_and_shows_its_stderr(place: Path) -> None:
     shell = small_workflow(place, script="echo out of cheese >&2\nexit 7\n")
     done = shell.run("run", "-n", "a")
     assert done.returncode == 3
@@ -274,7 +274,7 @@ def test_a_failed_run_gives_a_status_of_its_own_and_its_stderr(place: Path) -> N
     assert "FAILED" in done.stdout
 
 
-def test_an_exception_in_an_action_says_where_first(place: Path) -> None:
+def test_an_exception_in_an_action_names_the_place_first(place: Path) -> None:
     main = (
         "from motoko import event\n"
         "@event\n"
@@ -303,13 +303,12 @@ FAILING = (
 )
 
 
-def test_runs_that_go_on_after_an_error_are_told_of_and_can_be_stopped(waiting: Shell) -> None:
+def test_active_runs_after_an_error_are_reported_and_can_be_stopped(waiting: Shell) -> None:
     waiting.write({"steps.py": FAILING})
     done = waiting.run("run", "-n", "a")
     assert done.returncode == 1, done.stderr
-    assert (
-        "2 runs go on; `motoko kill --stop-runs` stops them, the next `motoko run` takes them up\n"
-    ) in done.stderr
+    what_next = "`motoko kill --stop-runs` stops them, the next `motoko run` adopts them"
+    assert f"2 runs are still running; {what_next}\n" in done.stderr
     assert nothing_runs(waiting)
     assert waiting.counts("s", "a") == {"START": 2}
     assert "stopped 2 runs" in waiting.ok("kill", "--stop-runs")
@@ -322,7 +321,7 @@ def test_runs_are_stopped_after_an_error_if_that_is_asked_for(waiting: Shell) ->
     waiting.write({"steps.py": FAILING})
     done = waiting.run("run", "-n", "a", "--stop-runs")
     assert done.returncode == 1, done.stderr
-    assert "go on" not in done.stderr
+    assert "still running" not in done.stderr
     assert waiting.counts("s", "a") == {"CREATED": 2}
 
 
@@ -334,8 +333,8 @@ def test_a_launcher_that_is_killed_is_started_again(waiting: Shell) -> None:
     (waiting.directory / "go").touch()
     done = finish(process)
     assert done.returncode == 0, done.stderr
-    assert "the launcher has ended (log: " in done.stderr
-    assert "it was started again" in done.stderr
+    assert "the launcher exited (log: " in done.stderr
+    assert "it was restarted" in done.stderr
     assert waiting.counts("s", "a") == {"FINISHED": 2}
     assert nothing_runs(waiting)
 

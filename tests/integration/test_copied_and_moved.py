@@ -111,7 +111,7 @@ def test_a_restored_copy_is_worked_with_beside_the_original(shell: Shell, tmp_pa
     assert finish(run).returncode == 0
 
 
-def test_a_lease_says_in_which_database_it_was_taken(tmp_path: Path) -> None:
+def test_a_lease_records_its_database(tmp_path: Path) -> None:
     state = make(tmp_path / "a")
     store = WorkflowStore(state, {})
     try:
@@ -135,7 +135,7 @@ def test_a_lease_says_in_which_database_it_was_taken(tmp_path: Path) -> None:
         os.kill(process_of(state).pid, signal.SIGTERM)
 
 
-def test_a_copy_of_a_record_says_nothing(tmp_path: Path) -> None:
+def test_a_copied_record_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     PidFile(tmp_path / "a" / "it.json").write()
     shutil.copytree(tmp_path / "a", tmp_path / "b")
@@ -149,7 +149,7 @@ def test_a_copy_of_a_record_says_nothing(tmp_path: Path) -> None:
 # -- moved -----------------------------------------------------------------------------------
 
 
-def test_a_moved_workflow_is_worked_with_where_it_is(shell: Shell, tmp_path: Path) -> None:
+def test_a_moved_workflow_continues_in_its_new_place(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     shell.ok("create")
     shell.ok("launcher")
@@ -158,7 +158,7 @@ def test_a_moved_workflow_is_worked_with_where_it_is(shell: Shell, tmp_path: Pat
     shell.directory.rename(tmp_path / "b")
     shell.directory = tmp_path / "b"
     process = shell.start("run", "--run_name", "a")
-    words = f"waiting for process {former[1].pid} to end"
+    words = f"waiting for the exit of process {former[1].pid}"
     wait_until(lambda: words in process.errors(), words)
     os.kill(former[1].pid, signal.SIGCONT)
     done = finish(process)
@@ -187,7 +187,7 @@ def test_the_orchestrator_of_a_moved_workflow_fails(shell: Shell, tmp_path: Path
     assert shell.counts("s", "a") == {"FINISHED": 2}
 
 
-def test_an_orchestrator_that_has_nothing_to_commit_notices_too(tmp_path: Path) -> None:
+def test_an_orchestrator_without_commits_notices_too(tmp_path: Path) -> None:
     database = Database.in_memory()
     run_transaction(database, lambda root: create_tables(root, ["s"]), initialising=True)
     (tmp_path / "x").mkdir()
@@ -247,7 +247,7 @@ def test_a_database_that_was_exchanged_is_served_no_longer(tmp_path: Path) -> No
         os.kill(process_of(state).pid, signal.SIGTERM)
 
 
-def test_who_waits_for_a_server_hears_that_there_is_nothing_to_serve(tmp_path: Path) -> None:
+def test_a_client_of_a_removed_directory_gets_an_error(tmp_path: Path) -> None:
     state = make(tmp_path / "a")
     store = WorkflowStore(state, {})
     increment(store)

@@ -1,4 +1,4 @@
-"""What fails after an error, on the way out, does not hide it."""
+"""A failure during clean-up does not hide the error before it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 
 class UsersError(Exception):
-    """What the user is to be told of."""
+    """The error that the user must see."""
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
@@ -133,7 +133,7 @@ def test_services_that_cannot_be_stopped(
 ) -> None:
     services = Services(workflow, temporary=True)
     monkeypatch.setattr(Services, "__enter__", lambda self: self)
-    monkeypatch.setattr(Services, "_leave", raising(StorageError("the lock is held")))
+    monkeypatch.setattr(Services, "_release", raising(StorageError("the lock is held")))
     with pytest.raises(UsersError), services:
         raise UsersError
     assert "the lock is held" in caplog.text
@@ -142,7 +142,7 @@ def test_services_that_cannot_be_stopped(
 
 
 @pytest.mark.parametrize("error", [UsersError(), KeyboardInterrupt(2), ServerError("gone")])
-@pytest.mark.parametrize("failing", ["see_to_runs", "_print_results", "recall"])
+@pytest.mark.parametrize("failing", ["counts", "_print_results", "suspend"])
 def test_a_summary_that_cannot_be_printed(
     workflow: Workflow,
     monkeypatch: pytest.MonkeyPatch,
@@ -151,21 +151,20 @@ def test_a_summary_that_cannot_be_printed(
     failing: str,
 ) -> None:
     class NoServices:
-        def recall(self, run_name: str) -> None:
-            if failing == "recall":
+        def suspend(self, run_name: str) -> None:
+            if failing == "suspend":
                 gone()
 
         def stop_launcher(self) -> bool:
             return False
 
-    monkeypatch.setattr(command, "_launcher", lambda *_: None)
     monkeypatch.setattr(command, "_execute", raising(error))
     monkeypatch.setattr(command, "_print_results", lambda _: None)
-    if failing == "see_to_runs":
+    if failing == "counts":
         unreadable = raising(OSError("no room"))
 
         def execute_and_lose(*_: Any) -> None:
-            monkeypatch.setattr(workflow.store.autocommit_scope, "view", unreadable)
+            monkeypatch.setattr(workflow.store.autocommit_scope, "read", unreadable)
             raise error
 
         monkeypatch.setattr(command, "_execute", execute_and_lose)
@@ -178,6 +177,6 @@ def test_a_summary_that_cannot_be_printed(
     with contextlib.closing(workflow), pytest.raises(type(error)) as caught:
         command._run(args, workflow, NoServices(), SignalHandler())  # type: ignore[arg-type]
     assert caught.value is error
-    told = capsys.readouterr().err
-    asked = failing == "recall" or not isinstance(error, ServerError)
-    assert ("warning: " in told) == asked
+    output = capsys.readouterr().err
+    queried = failing == "suspend" or not isinstance(error, ServerError)
+    assert ("warning: " in output) == queried

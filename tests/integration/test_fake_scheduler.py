@@ -107,7 +107,7 @@ def test_the_example_runs_with_one_line_more(slurm: FakeScheduler, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "mishap",
+    "failure",
     [
         FailureMode.PRINTS_NOTHING,
         FailureMode.TIMED_OUT,
@@ -115,10 +115,10 @@ def test_the_example_runs_with_one_line_more(slurm: FakeScheduler, tmp_path: Pat
         FailureMode.DUPLICATES,
     ],
 )
-def test_a_submission_is_not_repeated_whatever_sbatch_says(
-    slurm: FakeScheduler, make: Callable[..., Place], mishap: FailureMode
+def test_no_answer_of_sbatch_repeats_a_submission(
+    slurm: FakeScheduler, make: Callable[..., Place], failure: FailureMode
 ) -> None:
-    slurm.commands.plan("sbatch", mishap)
+    slurm.commands.plan("sbatch", failure)
     place = make("echo once >> ../../../seen; sleep 0.2")
     keys = place.create(jobs(3))
     place.start()
@@ -126,7 +126,7 @@ def test_a_submission_is_not_repeated_whatever_sbatch_says(
     records = place.wait(keys)
 
     assert {record.lifecycle for record in records} == {Lifecycle.FINISHED}
-    if mishap is not FailureMode.DUPLICATES:  # of two jobs both may have had a part of it
+    if failure is not FailureMode.DUPLICATES:  # of two jobs both may have had a part of it
         assert slurm.commands.calls["sbatch"] == 1
         assert (place.directory / "seen").read_text() == "once\n" * 3
 
@@ -136,23 +136,23 @@ def test_a_queue_that_does_not_answer_changes_nothing(
 ) -> None:
     place = make("exit 3")
     keys = place.create(jobs(2))
-    mishaps = [
+    failures = [
         FailureMode.UNREACHABLE,
         FailureMode.FAILS_SILENTLY,
         FailureMode.TRUNCATED,
         FailureMode.UNKNOWN_STATES,
         FailureMode.TIMED_OUT,
     ]
-    slurm.commands.plan("squeue", *mishaps)
+    slurm.commands.plan("squeue", *failures)
     place.start()
 
     records = place.wait(keys)
 
     assert [(r.lifecycle, r.exit_code) for r in records] == [(Lifecycle.FAILED, 3)] * 2
-    assert slurm.commands.calls["squeue"] > len(mishaps)
+    assert slurm.commands.calls["squeue"] > len(failures)
 
 
-def test_what_is_refused_has_failed_and_says_why(
+def test_a_refused_run_fails_with_the_error(
     slurm: FakeScheduler, make: Callable[..., Place]
 ) -> None:
     slurm.commands.plan("sbatch", FailureMode.REFUSED_BUT_LISTED)
@@ -167,7 +167,7 @@ def test_what_is_refused_has_failed_and_says_why(
     assert slurm.processes.started == []
 
 
-def test_what_motoko_itself_refuses_is_not_blamed_on_sbatch(
+def test_motokos_own_refusals_do_not_name_sbatch(
     slurm: FakeScheduler, make: Callable[..., Place]
 ) -> None:
     place = make("true")  # of runs that were created before options were looked at
@@ -184,7 +184,7 @@ def test_what_motoko_itself_refuses_is_not_blamed_on_sbatch(
     assert slurm.commands.calls["sbatch"] == 0
 
 
-def test_preempted_it_is_tried_again_and_cancelled_outside_it_is_not(
+def test_a_preempted_run_is_retried_and_a_cancelled_one_is_not(
     slurm: FakeScheduler, make: Callable[..., Place]
 ) -> None:
     place = make('[ "$MOTOKO_JOB_x" = 1 ] || [ -d ../run-$MOTOKO_RUN_ID.attempt-1 ] || sleep 60')

@@ -141,7 +141,7 @@ def test_what_a_script_sets_is_converted_and_checked_there(tmp_path: Path) -> No
     ]
     *_, last, hint = (directory / "traceback").read_text().splitlines()
     assert last.endswith("script.py:5: run.n = '7' is a str, not of type int")
-    assert hint == "  Text is not read as a number: convert it first, int(...)."
+    assert hint == "  Text is not converted to a number: use int(...)."
     # What was written without motoko.worker is kept as it is.
     (warning,) = [line for line in log.splitlines() if "declares it as" in line]
     assert "run a.1: field 'n' = 2.5 is a float, not of type int" in warning

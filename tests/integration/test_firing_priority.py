@@ -1,4 +1,4 @@
-"""Who met many conflicts goes first, and nobody is held up for ever."""
+"""A firing that met many conflicts has priority; no firing waits for ever."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "right_of_way.lock"
 
 
-async def gets_it(way: FiringPriority, conflicts: int) -> bool:
-    """Return whether it may go on within a moment."""
+async def is_admitted(priority: FiringPriority, conflicts: int) -> bool:
+    """Return whether it may call its action soon."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.3):
-            await way.wait(conflicts)
+            await priority.wait(conflicts)
             return True
     return False
 
 
-async def test_others_stand_back_until_it_is_given_back(path: Path) -> None:
+async def test_other_firings_wait_until_it_is_released(path: Path) -> None:
     with FiringPriority(path) as other:
-        assert await gets_it(other, 0)
+        assert await is_admitted(other, 0)
         assert list(path.parent.iterdir()) == []  # as long as nobody needs it nothing is there
         with FiringPriority(path) as urgent:
             await urgent.wait(FIRING_CONFLICTS)
-            assert not await gets_it(other, 0)
-            assert await gets_it(urgent, FIRING_CONFLICTS + 1)
-        assert await gets_it(other, 0)
+            assert not await is_admitted(other, 0)
+            assert await is_admitted(urgent, FIRING_CONFLICTS + 1)
+        assert await is_admitted(other, 0)
 
 
-async def test_of_two_that_need_it_one_has_it(path: Path) -> None:
+async def test_only_one_firing_holds_it(path: Path) -> None:
     with FiringPriority(path) as second:
         with FiringPriority(path) as first:
             await first.wait(FIRING_CONFLICTS)
@@ -57,9 +57,7 @@ async def test_of_two_that_need_it_one_has_it(path: Path) -> None:
     assert not is_recently_locked(path, at_most=HOLD)
 
 
-async def test_who_goes_on_for_long_gives_it_back(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_long_firing_releases_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contention, "HOLD", 0.2)
     with FiringPriority(path) as urgent, FiringPriority(path) as other:
         await urgent.wait(FIRING_CONFLICTS)
@@ -70,15 +68,15 @@ async def test_who_goes_on_for_long_gives_it_back(
         assert is_recently_locked(path, at_most=HOLD)
 
 
-async def test_who_was_stopped_with_it_holds_up_nobody(path: Path) -> None:
+async def test_a_suspended_holder_holds_up_no_firing(path: Path) -> None:
     with FileLock(path), FiringPriority(path) as way:
-        assert not await gets_it(way, 0)
+        assert not await is_admitted(way, 0)
         long_ago = time.time() - HOLD - 1
         os.utime(path, (long_ago, long_ago))
-        assert await gets_it(way, 0)
+        assert await is_admitted(way, 0)
 
 
-async def test_where_there_is_no_place_for_it_everybody_goes_on(path: Path) -> None:
+async def test_without_a_directory_no_firing_waits(path: Path) -> None:
     with FiringPriority(path / "missing" / "lock") as way:
         # Before its call it pauses, as after any conflict, for up to half a second.
         await asyncio.wait_for(way.wait(FIRING_CONFLICTS), HOLD / 2)

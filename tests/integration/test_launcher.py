@@ -16,7 +16,7 @@ import pytest
 from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
-from motoko.launcher import daemon
+from motoko.launcher import control
 from motoko.launcher.control import resume_runs, running_launchers, stop_launcher, suspend_runs
 from motoko.runtime.daemons import PidFile, module_command
 from motoko.runtime.processes import is_alive
@@ -102,7 +102,7 @@ def test_a_script_that_does_nothing_ends_finished(served: Place) -> None:
         ("motoko-worker fail 'no luck'; exit 5", 5, "no luck"),
     ],
 )
-def test_a_bad_end_is_failed_and_says_why(
+def test_a_failure_is_failed_with_a_reason(
     served: Place, script: str, code: int, reason: str
 ) -> None:
     record = run_script(served, script)
@@ -121,7 +121,7 @@ def test_output_goes_into_files(served: Place) -> None:
     assert (directory / "stderr").read_text() == "to the other\n"
 
 
-def test_what_the_script_says_is_there_when_it_has_ended(served: Place) -> None:
+def test_records_of_the_script_are_stored_at_its_end(served: Place) -> None:
     script = (
         "motoko-worker set y 2.5; motoko-worker set y 3.5; motoko-worker set word hello\n"
         "motoko-worker push e 1.5; motoko-worker push e '[1, 2]' --step 7; motoko-worker state OK"
@@ -137,7 +137,7 @@ def test_a_label_is_lost_with_a_bad_end(served: Place) -> None:
     assert (record.state, record.label) == ("FAILED", None)
 
 
-def test_what_the_script_says_is_there_while_it_runs(served: Place) -> None:
+def test_records_of_the_script_are_stored_while_it_runs(served: Place) -> None:
     script = "motoko-worker set y 1; motoko-worker state HALF; until [ -e go ]; do sleep .05; done"
     (key,) = served.create([{"script": script}])
     wait_until(lambda: served.record(key).state == "HALF")
@@ -183,7 +183,7 @@ HABITS = {
 }
 
 
-def test_what_a_script_does_to_its_files_costs_its_run_only(served: Place) -> None:
+def test_a_script_that_damages_its_files_affects_only_its_run(served: Place) -> None:
     keys = {
         script: served.create([{"script": script}], timeout=1.0 if "stopped" in script else None)[0]
         for script in HABITS
@@ -205,7 +205,7 @@ def test_what_a_script_does_to_its_files_costs_its_run_only(served: Place) -> No
         ("launch.sh", "ln -s /proc/self/mem $file", "Input/output error"),
     ],
 )
-def test_what_a_script_does_to_its_study_costs_the_runs_of_that_study(
+def test_a_script_that_damages_its_study_affects_only_that_study(
     make: Callable[..., Place], file: str, deed: str, word: str
 ) -> None:
     script = f'file="$PWD/../../{file}"; rm "$file"; {deed}\n'
@@ -224,7 +224,7 @@ def test_what_a_script_does_to_its_study_costs_the_runs_of_that_study(
     assert [record.state for record in place.wait(others)] == ["FINISHED"] * 3
 
 
-def test_children_left_behind_end_with_the_run(served: Place) -> None:
+def test_remaining_children_end_with_the_run(served: Place) -> None:
     record = run_script(served, "sleep 600 & echo $! >child")
     child = int((served.directory_of(record.key) / "child").read_text())
     assert not os.path.exists(f"/proc/{child}") or "Z" in state_of(child)
@@ -367,7 +367,7 @@ def test_no_more_at_a_time_than_allowed(
     assert most_at_a_time(counted) == most
 
 
-def test_studies_take_turns(make: Callable[..., Place]) -> None:
+def test_studies_alternate(make: Callable[..., Place]) -> None:
     place = make("sleep .05\n", "true\n", options={"max_concurrent": 1})
     many = place.create([{"x": n} for n in range(20)], study="a")
     (one,) = place.create([{"x": 1}], study="b")
@@ -392,7 +392,7 @@ def test_runs_for_another_machine_are_left_alone(make: Callable[..., Place]) -> 
 # -- ending early ------------------------------------------------------------------------------
 
 
-def test_a_run_that_takes_too_long_ends_timeout(make: Callable[..., Place]) -> None:
+def test_a_run_longer_than_its_timeout_is_stopped(make: Callable[..., Place]) -> None:
     place = make("trap 'echo asked; exit 0' TERM; sleep 600 & wait\n")
     place.start()
     key = place.run(timeout=3.0)
@@ -513,7 +513,7 @@ def test_stopping_leaves_runs_going(make: Callable[..., Place]) -> None:
     assert (record.state, record.attempt, record.fields) == ("FINISHED", 1, {"y": 1})
 
 
-def test_what_waits_is_given_back_when_the_launcher_stops(make: Callable[..., Place]) -> None:
+def test_waiting_runs_are_requeued_when_the_launcher_stops(make: Callable[..., Place]) -> None:
     place = make("[ $MOTOKO_JOB_X = 0 ] && sleep 600\n", options={"max_concurrent": 1})
     place.start()
     place.wait(place.create([{"x": 1} for _ in range(20)]))  # short runs: it claims ahead
@@ -534,7 +534,7 @@ def test_stopping_with_the_runs_puts_them_back(make: Callable[..., Place]) -> No
         assert (record.state, record.attempt - record.uncounted) == ("CREATED", 0)
 
 
-def test_recalled_runs_wait_until_they_are_resumed(make: Callable[..., Place]) -> None:
+def test_suspended_runs_wait_until_they_are_resumed(make: Callable[..., Place]) -> None:
     script = (
         "echo $MOTOKO_ATTEMPT; motoko-worker get attempt\n"
         "[ -e ../../go ] || { echo sleeps; sleep 600; }\n"
@@ -547,6 +547,7 @@ def test_recalled_runs_wait_until_they_are_resumed(make: Callable[..., Place]) -
     place.wait_for(other, "START")
     suspend_runs(place.state, "mine")
     assert [r.state for r in place.records([mine, other])] == ["CREATED", "START"]
+    assert "requeued by launcher" in place.record(mine).history[-1].cause
     time.sleep(0.2)
     assert place.record(mine).state == "CREATED"
     output = place.directory_of(other) / "stdout"
@@ -600,7 +601,7 @@ def test_runs_survive_the_death_of_their_launcher(make: Callable[..., Place]) ->
     )
 
 
-def test_what_ended_without_a_launcher_is_harvested(make: Callable[..., Place]) -> None:
+def test_runs_that_ended_without_a_launcher_are_harvested(make: Callable[..., Place]) -> None:
     script = (
         "motoko-worker fail 'no luck'; until [ -e go ]; do sleep .02; done; motoko-worker set y 1\n"
     )
@@ -671,7 +672,7 @@ def test_a_run_without_process_and_exit_record_is_lost(
     assert record.state == ("FINISHED" if retries else "LOST")
 
 
-def test_a_wrapper_killed_alone_takes_its_script_along(make: Callable[..., Place]) -> None:
+def test_a_killed_wrapper_ends_its_script(make: Callable[..., Place]) -> None:
     place = make("echo $$ >pid; exec sleep 600\n")
     place.start()
     key = place.run()
@@ -697,7 +698,7 @@ def test_options_that_no_program_can_be_given_cost_their_run_alone(
     assert "it cannot be started: embedded null byte" in (place.record(bad[0]).reason or "")
 
 
-def test_runs_that_never_started_are_taken_back(make: Callable[..., Place]) -> None:
+def test_runs_that_never_started_are_reclaimed(make: Callable[..., Place]) -> None:
     from motoko.core.changes import EditRun
     from motoko.core.edits import Claim
 
@@ -749,7 +750,7 @@ def test_a_killed_server_is_started_again_by_the_launcher(make: Callable[..., Pl
     assert place.record(key).attempt == 1
 
 
-def test_who_may_open_few_files_has_runs_wait(
+def test_a_launcher_with_few_open_files_starts_fewer_runs(
     make: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No run is to blame for what its launcher lacks."""
@@ -760,16 +761,18 @@ def test_who_may_open_few_files_has_runs_wait(
     def limited(*arguments: str) -> list[str]:
         return ["sh", "-c", 'ulimit -Sn 48; exec "$@"', "sh", *command(*arguments)]
 
-    monkeypatch.setattr(daemon, "module_command", limited)
+    monkeypatch.setattr(control, "module_command", limited)
     place.start()
     wait_until(lambda: [record.state for record in place.records(keys)].count("START") == 8)
     (place.directory / "a" / "go").touch()
     assert {record.state for record in place.wait(keys)} == {"FINISHED"}
     assert "has to wait: " not in place.log()
-    assert "8 are left for runs" in place.log()
+    assert "allows only 8 runs at once" in place.log()
 
 
-def test_a_launcher_that_cannot_write_says_so_and_loses_nothing(make: Callable[..., Place]) -> None:
+def test_a_launcher_that_cannot_write_reports_it_and_loses_nothing(
+    make: Callable[..., Place],
+) -> None:
     place = make("true\n")
     in_the_way = place.directory / "a" / "BD-a-runs"
     in_the_way.write_text("not a directory")

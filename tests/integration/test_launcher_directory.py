@@ -16,7 +16,7 @@ from motoko.launcher.run_directory import (
     AttemptSuperseded,
     ScriptFile,
     SourceError,
-    create,
+    create_run_directory,
     read_marker,
     read_sources,
     reclaim_start_file,
@@ -46,58 +46,58 @@ def names(place: AttemptPaths) -> set[str]:
 
 def test_each_attempt_has_a_clean_directory(attempt: Callable[[int], AttemptPaths]) -> None:
     first, second = attempt(1), attempt(2)
-    create(first, INPUTS, [SCRIPT])
+    create_run_directory(first, INPUTS, [SCRIPT])
     (first.file("outbox")).write_text("said")
-    create(second, INPUTS, [SCRIPT])
+    create_run_directory(second, INPUTS, [SCRIPT])
     assert names(second) == {"run-1", "run-1.attempt-1"}
     assert read_marker(second.run_directory) == (2, "5.0")
     assert second.file("outbox").read_bytes() == HEADER
 
 
-def test_what_was_there_is_moved_aside(
+def test_a_former_directory_is_moved_aside(
     attempt: Callable[[int], AttemptPaths], tmp_path: Path
 ) -> None:
     (tmp_path / "runs" / "run-1").mkdir(parents=True)
     (tmp_path / "runs" / "run-1" / "mine").touch()
     place = attempt(1)
-    create(place, INPUTS, [SCRIPT])
+    create_run_directory(place, INPUTS, [SCRIPT])
     assert (tmp_path / "runs" / "run-1.before-t1" / "mine").exists()
     # A run of the same number in another database.
     other = AttemptPaths(place.runs_root, 1, 1, "u1", "6.0")
-    create(other, INPUTS, [SCRIPT])
+    create_run_directory(other, INPUTS, [SCRIPT])
     assert names(place) == {"run-1", "run-1.before-t1", "run-1.before-u1"}
 
 
-def test_an_attempt_taken_back_is_not_prepared_again(
+def test_a_reclaimed_attempt_is_not_prepared_again(
     attempt: Callable[[int], AttemptPaths],
 ) -> None:
     place = attempt(1)
     assert reclaim_start_file(place, "start", b"me")
     with pytest.raises(AttemptSuperseded):
-        create(place, INPUTS, [SCRIPT])
+        create_run_directory(place, INPUTS, [SCRIPT])
     assert place.file("start").read_bytes() == b"me"
     assert names(place) == {"run-1"}
 
 
-def test_an_attempt_that_started_is_not_taken_back(attempt: Callable[[int], AttemptPaths]) -> None:
+def test_a_started_attempt_is_not_reclaimed(attempt: Callable[[int], AttemptPaths]) -> None:
     place = attempt(1)
-    create(place, INPUTS, [SCRIPT])
+    create_run_directory(place, INPUTS, [SCRIPT])
     place.file("start").write_text("process 7")
     assert not reclaim_start_file(place, "start", b"me")
     assert place.file("start").read_text() == "process 7"
 
 
-def test_an_older_attempt_than_there_is_cannot_start(
+def test_an_older_attempt_cannot_start(
     attempt: Callable[[int], AttemptPaths],
 ) -> None:
-    create(attempt(2), INPUTS, [SCRIPT])
+    create_run_directory(attempt(2), INPUTS, [SCRIPT])
     assert reclaim_start_file(attempt(1), "start", b"me")
     assert names(attempt(1)) == {"run-1"}
     assert read_marker(attempt(1).run_directory) == (2, "5.0")
     assert not attempt(2).file("start").exists()  # which is not this launcher's to take
 
 
-def test_what_an_earlier_attempt_of_that_number_left_stays(
+def test_an_earlier_directory_of_the_same_name_stays(
     attempt: Callable[[int], AttemptPaths], tmp_path: Path
 ) -> None:
     """As when a backup was restored, and a run directory was removed."""
@@ -105,8 +105,8 @@ def test_what_an_earlier_attempt_of_that_number_left_stays(
         kept = tmp_path / "runs" / ("run-1.attempt-1" if number == 1 else "run-1.attempt-1-2")
         kept.mkdir(parents=True)
         (kept / "mine").touch()
-    create(attempt(1), INPUTS, [SCRIPT])
-    create(attempt(2), INPUTS, [SCRIPT])
+    create_run_directory(attempt(1), INPUTS, [SCRIPT])
+    create_run_directory(attempt(2), INPUTS, [SCRIPT])
     assert read_marker(attempt(2).run_directory) == (2, "5.0")
     assert read_marker(str(tmp_path / "runs" / "run-1.attempt-1-3")) == (1, "5.0")
     assert all((tmp_path / "runs" / f"run-1.attempt-{n}" / "mine").exists() for n in ("1", "1-2"))
@@ -115,14 +115,14 @@ def test_what_an_earlier_attempt_of_that_number_left_stays(
 def test_an_older_attempt_does_not_touch_a_newer_one(
     attempt: Callable[[int], AttemptPaths],
 ) -> None:
-    create(attempt(2), INPUTS, [SCRIPT])
+    create_run_directory(attempt(2), INPUTS, [SCRIPT])
     with pytest.raises(AttemptSuperseded):
-        create(attempt(1), INPUTS, [SCRIPT])
+        create_run_directory(attempt(1), INPUTS, [SCRIPT])
     assert names(attempt(1)) == {"run-1"}
     assert read_marker(attempt(1).run_directory) == (2, "5.0")
 
 
-@pytest.mark.parametrize("step", ["_begin", "_write", "_make_room", "_publish"])
+@pytest.mark.parametrize("step", ["_begin_draft", "_write", "_move_aside", "_publish"])
 @pytest.mark.parametrize("earlier", [False, True])
 def test_a_launcher_that_sleeps_at_any_step_starts_nothing(
     attempt: Callable[[int], AttemptPaths],
@@ -130,9 +130,9 @@ def test_a_launcher_that_sleeps_at_any_step_starts_nothing(
     step: str,
     earlier: bool,
 ) -> None:
-    """It claims attempt 2, sleeps, attempt 2 is taken back, attempt 3 begins; then it wakes."""
+    """It claims attempt 2 and sleeps; attempt 2 is reclaimed, attempt 3 starts; then it wakes."""
     if earlier:
-        create(attempt(1), INPUTS, [SCRIPT])
+        create_run_directory(attempt(1), INPUTS, [SCRIPT])
     second, third = attempt(2), attempt(3)
     original = getattr(run_directory, step)
     slept: list[bool] = []
@@ -141,12 +141,12 @@ def test_a_launcher_that_sleeps_at_any_step_starts_nothing(
         if not slept:
             slept.append(True)
             assert reclaim_start_file(second, "start", b"me")
-            create(third, INPUTS, [SCRIPT])
+            create_run_directory(third, INPUTS, [SCRIPT])
         original(*args)
 
     monkeypatch.setattr(run_directory, step, sleep_first)
     with pytest.raises(AttemptSuperseded):
-        create(second, INPUTS, [SCRIPT])
+        create_run_directory(second, INPUTS, [SCRIPT])
     assert slept
     assert read_marker(third.run_directory) == (3, "5.0")
     assert names(third) == {"run-1", "run-1.attempt-2"} | (
@@ -157,7 +157,7 @@ def test_a_launcher_that_sleeps_at_any_step_starts_nothing(
 def test_a_launcher_that_sleeps_before_renaming_notices(
     attempt: Callable[[int], AttemptPaths], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create(attempt(1), INPUTS, [SCRIPT])
+    create_run_directory(attempt(1), INPUTS, [SCRIPT])
     second, third = attempt(2), attempt(3)
     original = os.rename
     slept: list[bool] = []
@@ -166,12 +166,12 @@ def test_a_launcher_that_sleeps_before_renaming_notices(
         if not slept:
             slept.append(True)
             assert reclaim_start_file(second, "start", b"me")
-            create(third, INPUTS, [SCRIPT])
+            create_run_directory(third, INPUTS, [SCRIPT])
         original(source, target)
 
     monkeypatch.setattr(os, "rename", sleep_first)
     with pytest.raises(AttemptSuperseded):
-        create(second, INPUTS, [SCRIPT])
+        create_run_directory(second, INPUTS, [SCRIPT])
     assert read_marker(third.run_directory) == (3, "5.0")
     assert names(third) == {"run-1", "run-1.attempt-1", "run-1.attempt-2"}
 
@@ -201,36 +201,36 @@ def test_a_large_file_is_copied_without_being_in_memory(
     place = attempt(1)
     tracemalloc.start()
     try:
-        create(place, INPUTS, [SCRIPT, mesh])
+        create_run_directory(place, INPUTS, [SCRIPT, mesh])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert mesh.source is not None
-    assert filecmp.cmp(mesh.source, f"{place.run_directory}/mesh", shallow=False)
-    assert peak < mesh.source.stat().st_size / 4
+    assert mesh.original is not None
+    assert filecmp.cmp(mesh.original, f"{place.run_directory}/mesh", shallow=False)
+    assert peak < mesh.original.stat().st_size / 4
 
 
 @pytest.mark.parametrize("instead", ["No such file", "it is a FIFO", "it is a device"])
 def test_a_large_file_that_has_gone_meanwhile_is_named(
     attempt: Callable[[int], AttemptPaths], mesh: ScriptFile, instead: str
 ) -> None:
-    assert mesh.source is not None
-    mesh.source.unlink()
+    assert mesh.original is not None
+    mesh.original.unlink()
     if "FIFO" in instead:
-        os.mkfifo(mesh.source)
+        os.mkfifo(mesh.original)
     elif "device" in instead:
-        mesh.source.symlink_to("/dev/zero")
+        mesh.original.symlink_to("/dev/zero")
     with pytest.raises(SourceError, match=f"mesh cannot be read: {instead}"):
-        create(attempt(1), INPUTS, [SCRIPT, mesh])
+        create_run_directory(attempt(1), INPUTS, [SCRIPT, mesh])
     assert names(attempt(1)) == set()
 
 
 def test_a_link_to_a_large_file_is_followed(
     attempt: Callable[[int], AttemptPaths], mesh: ScriptFile, tmp_path: Path
 ) -> None:
-    assert mesh.source is not None
-    (tmp_path / "study" / "link").symlink_to(mesh.source)
+    assert mesh.original is not None
+    (tmp_path / "study" / "link").symlink_to(mesh.original)
     place = attempt(1)
-    create(place, INPUTS, [SCRIPT, *read_sources(tmp_path / "study", ["link"])])
+    create_run_directory(place, INPUTS, [SCRIPT, *read_sources(tmp_path / "study", ["link"])])
     assert not os.path.islink(f"{place.run_directory}/link")
-    assert filecmp.cmp(mesh.source, f"{place.run_directory}/link", shallow=False)
+    assert filecmp.cmp(mesh.original, f"{place.run_directory}/link", shallow=False)

@@ -83,7 +83,7 @@ def test_there_is_a_database_of_every_format() -> None:
     assert sorted(expected) == [path.name for path in VERSIONS]
 
 
-def test_it_can_be_looked_at_and_gone_on_with(state: StateDir) -> None:
+def test_it_can_be_inspected_and_continued(state: StateDir) -> None:
     store = WorkflowStore(state, {})
     with store.autocommit_scope.read() as session:
         check_contents(session)
@@ -123,7 +123,7 @@ def next_format(monkeypatch: pytest.MonkeyPatch) -> int:
     return now
 
 
-def test_an_older_one_is_brought_up_to_date_when_it_is_opened_for_writing(
+def test_an_older_one_is_upgraded_when_it_is_opened_for_writing(
     state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = next_format(monkeypatch)
@@ -133,7 +133,7 @@ def test_an_older_one_is_brought_up_to_date_when_it_is_opened_for_writing(
         look.autocommit_scope.read(),
     ):
         pass
-    assert "brings it up to date" in str(caught.value)
+    assert "upgrades it" in str(caught.value)
     look.close()
     for _ in range(2):  # once only
         store = WorkflowStore(state, {})

@@ -692,7 +692,7 @@ def test_in_main_a_transaction_loses_no_increment(
 
     async def main(workflow: Workflow) -> None:
         workflow.run_vars.before = 1  # still to be committed
-        with pytest.raises(ConflictError, match="do it again"):
+        with pytest.raises(ConflictError, match="repeat it"):
             await add_one(other_adds)
         assert workflow.vars.n == 10
         await add_one(None)

@@ -68,7 +68,7 @@ def grow(store: WorkflowStore, by: int) -> None:
         store.autocommit_scope.write(SetVariable(None, "n", (number, "x" * 10_000)))
 
 
-def test_the_server_packs_and_says_so(state: StateDir) -> None:
+def test_the_server_packs_and_logs_it(state: StateDir) -> None:
     serve(state, "--pack-keep", "0")
     store = WorkflowStore(state, {})
     session = Session(store.database)
@@ -96,7 +96,7 @@ def test_the_server_packs_and_says_so(state: StateDir) -> None:
     look.close()
 
 
-def test_a_killed_server_goes_on_with_the_packed_file(state: StateDir) -> None:
+def test_a_restarted_server_serves_the_packed_file(state: StateDir) -> None:
     process = serve(state, "--pack-keep", "0")
     store = WorkflowStore(state, {})
     grow(store, MINIMUM + 50_000)
@@ -208,7 +208,7 @@ def test_a_snapshot_in_use_stays_readable(state: StateDir, keep: float) -> None:
     served.database.close()
 
 
-def test_commits_go_on_while_it_is_packed(state: StateDir, served: Served) -> None:
+def test_commits_continue_during_a_pack(state: StateDir, served: Served) -> None:
     session = Session(served.database)
     keys = [add_run(session, "mult", {"x": float(n)}) for n in range(300)]
     commit(served.database, session)

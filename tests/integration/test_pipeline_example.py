@@ -1,4 +1,4 @@
-"""The example of a pipeline runs, and says what it should."""
+"""The example of a pipeline runs and prints the expected results."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def test_the_example_of_a_pipeline() -> None:
         "Aki",
         "Cleo",
         "ran [0, 1, 2] skipped [0, 1, 2]",
-        "2. TableModel: undecided: step 1 comes first",
+        "2. TableModel: undecided: step 1 runs first",
         "  1. SelectModel: undecided: step 0 runs first",
         "    0. AverageModel: stale: scores has changed",
         "Best of 2023",
         "Bo",
         "ran [0, 1, 2, 0, 1, 2] skipped [0, 1, 2]",
     ]
-    said = [line.partition(" :: INFO :: ")[2] for line in done.stderr.splitlines()]
-    assert said[:2] == ["Running Step  0. seasons.steps.average.AverageModel...", "done."]
-    assert said[6] == "Skipped Step  0. seasons.steps.average.AverageModel."
+    messages = [line.partition(" :: INFO :: ")[2] for line in done.stderr.splitlines()]
+    assert messages[:2] == ["Running Step  0. seasons.steps.average.AverageModel...", "done."]
+    assert messages[6] == "Skipped Step  0. seasons.steps.average.AverageModel."

@@ -1,4 +1,4 @@
-"""Commits that meet conflicts take turns, so that small ones cannot keep a large one out."""
+"""Commits and firings that met conflicts have priority, so that others cannot starve them."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Intruder:
         return len(self._threads)
 
 
-def test_a_commit_that_met_conflicts_goes_first(
+def test_a_commit_that_met_conflicts_has_priority(
     store: WorkflowStore, state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = create(store, 3)
@@ -189,7 +189,7 @@ def editing(state: StateDir) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that has a turn."""
+    """Another process that holds the lock."""
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "turn")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -199,7 +199,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def waiting(path: Path, conflicts: int) -> threading.Thread:
-    """Wait for a turn to end, or to begin, in a thread."""
+    """Wait for the lock in a thread."""
 
     def work() -> None:
         with PriorityLock(path) as turn:
@@ -211,7 +211,7 @@ def waiting(path: Path, conflicts: int) -> threading.Thread:
 
 
 @pytest.mark.parametrize("conflicts", [0, contention.COMMIT_CONFLICTS])
-def test_a_turn_ends_with_the_process_that_has_it(
+def test_the_lock_ends_with_its_process(
     holder: subprocess.Popen[str], tmp_path: Path, conflicts: int
 ) -> None:
     thread = waiting(tmp_path / "turn", conflicts)
@@ -224,7 +224,7 @@ def test_a_turn_ends_with_the_process_that_has_it(
 
 @pytest.mark.parametrize("conflicts", [0, contention.COMMIT_CONFLICTS])
 @pytest.mark.usefixtures("holder")
-def test_nobody_waits_for_ever(
+def test_a_wait_for_the_lock_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflicts: int
 ) -> None:
     monkeypatch.setattr(contention, "HOLD", 0.3)
@@ -233,14 +233,14 @@ def test_nobody_waits_for_ever(
     assert not thread.is_alive()
 
 
-def test_a_turn_that_cannot_be_had_is_done_without(tmp_path: Path) -> None:
+def test_an_unavailable_lock_is_skipped(tmp_path: Path) -> None:
     for path in (tmp_path / "missing" / "turn", tmp_path):
         with PriorityLock(path) as turn:
             turn.wait(0)
             turn.wait(contention.COMMIT_CONFLICTS)
 
 
-def test_each_attempt_is_waited_for_anew(tmp_path: Path) -> None:
+def test_others_wait_for_each_attempt(tmp_path: Path) -> None:
     path = tmp_path / "turn"
     long_ago = time.time() - 2 * contention.HOLD
     with PriorityLock(path) as turn:
@@ -251,7 +251,7 @@ def test_each_attempt_is_waited_for_anew(tmp_path: Path) -> None:
             assert not is_recently_locked(path, at_most=contention.HOLD)
 
 
-def test_conflicts_are_still_an_error_where_nobody_gives_way(
+def test_conflicts_without_a_lock_are_an_error(
     store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = create(store, 1)

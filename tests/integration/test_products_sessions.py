@@ -1,4 +1,4 @@
-"""Products of several sessions, each a process of its own."""
+"""Products of several sessions in separate processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an orchestrator says of itself: its events, and that it is stalled."""
+"""The reports of an orchestrator: its events, and its stalls."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def new_main(workflow: Workflow) -> None:
 
 @pytest.fixture
 def left_open(workflow: Workflow) -> Workflow:
-    """A workflow whose event ``old`` has an open firing; its orchestrator was cut off."""
+    """A workflow whose event ``old`` has an open firing; its orchestrator was interrupted."""
     execute(workflow, old_main, lambda: bool(workflow.vars.get("begun")))
     assert len(read(workflow, lambda tables: tables.open_firings("a"))) == 1
     return workflow

@@ -47,7 +47,7 @@ FRONT_ENDS = [Products, Steps, Tasks]
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A workflow with a launcher, for all tests here: each has a run name of its own."""
+    """A workflow with a launcher, shared by the tests under different run names."""
     directory = directory_with_study(tmp_path_factory.mktemp("workflow"))
     shell = Shell(directory)
     try:
@@ -62,7 +62,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def workflow(directory: Path, request: pytest.FixtureRequest) -> Iterator[Workflow]:
-    """The workflow, opened as a script does, with the test's name for the run name."""
+    """The workflow, opened as in a script, with the test's name as its run name."""
     executed(directory)
     workflow = Workflow(directory)
     workflow.run_name = request.node.name.replace("[", ".").strip("]")
@@ -79,7 +79,7 @@ def front_end(
     sys.modules.pop("nodes_of_the_pipeline", None)
 
 
-def test_a_second_build_executes_nothing_and_a_change_what_depends_on_it(
+def test_a_second_build_executes_nothing_and_a_change_its_dependents(
     front_end: FrontEnd, directory: Path
 ) -> None:
     first = front_end.build_alone(2, 3)
@@ -93,14 +93,12 @@ def test_a_second_build_executes_nothing_and_a_change_what_depends_on_it(
     assert front_end.build_alone(2, 4) == Outcome({"total": 20, "same": 4}, ["total"])
     assert executed(directory) == [4]
 
-    # These runs are there already, and what was made of them in the meantime is not taken for it.
+    # These runs exist already, and values made from other runs in the meantime are not used.
     assert front_end.build_alone(2, 3).values == {"total": 13, "same": 4}
     assert executed(directory) == []
 
 
-def test_what_depends_on_a_run_that_failed_is_not_built(
-    front_end: FrontEnd, directory: Path
-) -> None:
+def test_dependents_of_a_failed_run_are_not_built(front_end: FrontEnd, directory: Path) -> None:
     failed = front_end.build_alone(5, -1)
     assert failed.values == {"same": 25}
     assert failed.called == ["same"]
@@ -108,12 +106,12 @@ def test_what_depends_on_a_run_that_failed_is_not_built(
     assert "no square of that" in failed.failure
     assert executed(directory) == [-1, 5]
 
-    # A run that ended badly is tried again, one that ended well is not.
+    # A failed run is retried, a finished one is not.
     assert "ended FAILED" in front_end.build_alone(5, -1).failure
     assert executed(directory) == [-1]
 
 
-def test_in_an_orchestrator_the_loop_goes_on_while_runs_are_waited_for(
+def test_in_an_orchestrator_waiting_for_runs_does_not_block_the_loop(
     front_end: FrontEnd, workflow: Workflow, directory: Path
 ) -> None:
     (directory / "s" / "go").unlink(missing_ok=True)
@@ -223,7 +221,7 @@ class TestProducts:
         assert runner.get("shown") == [11, 22, 484, [484, 529]]
         assert executed(directory) == [22, 23]
         assert (runner.status("first"), runner.status("both")) == ("cached", "cached")
-        # Runs are kept where they are.
+        # Runs stay in the study.
         assert runner.products is not None
         assert runner.products.list() == ["grid", "shown"]
 
@@ -256,33 +254,33 @@ class TestProducts:
         runner.get("shown")
         assert executed(directory) == [26, 26, 27, 27]
 
-    def test_a_run_is_not_made_once_more(self, workflow: Workflow, tmp_path: Path) -> None:
+    def test_a_run_is_not_repeated(self, workflow: Workflow, tmp_path: Path) -> None:
         runner = self.runner(workflow, tmp_path, 14)
         with pytest.raises(ProductError, match=r"'first' is built by a node.*\n.*replicate=1"):
             runner.rebuild("first")
 
 
-class TestGiving:
-    def test_a_parameter_that_is_not_given_is_the_value_of_its_name(
-        self, workflow: Workflow
-    ) -> None:
+class TestBoundValues:
+    def test_a_missing_parameter_takes_the_product_of_its_name(self, workflow: Workflow) -> None:
         node = workflow.s.node("n", ["x"])
         assert node.check().fresh is None
         assert node.bind is not None
         verdict = node.bind({"x": 99}).check()
         assert verdict.reasons == ("no such run exists",)
 
-    def test_what_a_function_takes_must_be_given(self, workflow: Workflow) -> None:
+    def test_parameters_of_functions_must_be_given(self, workflow: Workflow) -> None:
         node = workflow.s.node("n", x=lambda grid: grid)
-        with pytest.raises(ParameterError, match=r"the function for 'x' takes 'grid', but no value"):
+        with pytest.raises(
+            ParameterError, match=r"the function for 'x' takes 'grid', but no value"
+        ):
             node.is_fresh()
 
-    def test_what_is_given_must_be_known(self, workflow: Workflow) -> None:
+    def test_unknown_values_are_refused(self, workflow: Workflow) -> None:
         node = workflow.s.node("n", x=lambda grid: grid)
         assert node.bind is not None
         with pytest.raises(ParameterError, match=r"'n' of study 's' takes no 'gird'\n.*'grid'"):
             node.bind({"gird": 1})
-        # It would be taken for a parameter otherwise.
+        # Otherwise it would be a parameter.
         constant = workflow.s.node("n", x=1).bind
         assert constant is not None
         with pytest.raises(ParameterError, match="takes no 'x'"):
@@ -319,7 +317,7 @@ class TestGiving:
 
 
 class TestNames:
-    """Nodes of one name, which tasks require."""
+    """Nodes with one name that tasks require."""
 
     def build(self, *nodes: Node, task_name: str = "per") -> Any:
         @task
@@ -348,7 +346,7 @@ class TestNames:
         )
         assert executed(directory) == []
 
-    def test_what_makes_the_same_run_is_one_node(self, workflow: Workflow, directory: Path) -> None:
+    def test_nodes_for_the_same_run_are_one(self, workflow: Workflow, directory: Path) -> None:
         node = self.build(
             workflow.s.node("solve", x=83),
             workflow.s.node("solve", x=83.0, run_params={"nproc": 1}),
@@ -356,9 +354,7 @@ class TestNames:
         assert refs(node) == [[83], [83]]
         assert executed(directory) == [83]
 
-    def test_functions_are_compared_by_their_code_and_what_it_refers_to(
-        self, workflow: Workflow
-    ) -> None:
+    def test_functions_are_compared_by_code_and_referenced_values(self, workflow: Workflow) -> None:
         def node(number: int, **more: Any) -> Node:
             return workflow.s.node("solve", "grid", x=lambda factor=2: factor * number, **more)
 
@@ -391,7 +387,7 @@ class TestPipeline:
         assert (pipeline.steps_ran, pipeline.steps_skipped) == ([0], [])
         state.post(41, name="a")
         assert pipeline.run(state) == {"b": 1764}
-        # Its run is there, but it is not the one that the state has the result of.
+        # Its run exists, but the state has the result of another one.
         state.post(40, name="a")
         assert pipeline.run(state) == {"b": 1681}
         assert state.extract("b") == 1681
@@ -402,7 +398,7 @@ class TestPipeline:
         with pytest.raises(NotEncodableError, match=r"python://module\.NAME"):
             pipeline.to_json()
 
-    def test_names_that_lead_nowhere_are_told(self, workflow: Workflow) -> None:
+    def test_unknown_names_are_reported(self, workflow: Workflow) -> None:
         def pipeline(node: Node, **fields: Any) -> Pipeline:
             return Pipeline([Step(node, **fields)])
 
@@ -414,13 +410,11 @@ class TestPipeline:
         with pytest.raises(ParameterError, match="takes no 'y'"):
             unknown.run(state)
         wrong = pipeline(workflow.s.node("n"), inputs={"a": "x"}, outputs={"z": "b"})
-        with pytest.raises(KeyError, match=r"(?s)'n' made has no 'z'.*run s\.\d+ has no field 'z'"):
+        with pytest.raises(KeyError, match=r"(?s)'n' has no 'z'.*run s\.\d+ has no field 'z'"):
             wrong.run(state)
 
 
-def test_a_failure_is_raised_where_the_product_is_asked_for(
-    workflow: Workflow, tmp_path: Path
-) -> None:
+def test_a_failure_is_raised_by_get(workflow: Workflow, tmp_path: Path) -> None:
     runner = Products(workflow, tmp_path).runner(-3, 1, [])
     with pytest.raises(RunFailed, match="no square of that"):
         runner.get("same")

@@ -202,7 +202,7 @@ def test_what_a_killed_server_leaves_behind_is_no_obstacle(
     assert variable(store, "n") == 1
 
 
-def test_a_server_that_does_not_start_says_why(stopped: StateDir) -> None:
+def test_a_server_that_does_not_start_reports_why(stopped: StateDir) -> None:
     state = stopped
     state.database.write_bytes(b"not a database, but a letter to the editor")
     with pytest.raises(ServerError) as caught:
@@ -323,16 +323,16 @@ def gone(process: processes.ProcessIdentity) -> bool:
     return not processes.is_alive(process)
 
 
-def take_away_the_socket(state: StateDir) -> None:
+def remove_the_socket(state: StateDir) -> None:
     state.socket().unlink()
 
 
-def take_away_socket_and_record(state: StateDir) -> None:
+def remove_socket_and_record(state: StateDir) -> None:
     state.socket().unlink()
     state.server_record.unlink()
 
 
-def take_away_socket_and_locks(state: StateDir) -> None:
+def remove_socket_and_locks(state: StateDir) -> None:
     state.socket().unlink()
     for path in state.path.glob("*.lock"):
         path.unlink()
@@ -383,9 +383,9 @@ def put_its_directory_elsewhere(state: StateDir) -> None:
 
 
 SPOILT = [
-    take_away_the_socket,
-    take_away_socket_and_record,
-    take_away_socket_and_locks,
+    remove_the_socket,
+    remove_socket_and_record,
+    remove_socket_and_locks,
     put_another_socket_there,
     put_an_empty_directory_there,
     put_a_directory_there,
@@ -455,7 +455,7 @@ def test_two_servers_never_serve_one_file(state: StateDir) -> None:
     assert is_responding(state)
 
 
-def test_where_no_other_server_can_be_started_one_line_says_so(
+def test_an_unreachable_server_is_reported_in_one_line(
     stopped: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("motoko.server.lifecycle.UNREACHABLE_SECONDS", 0.2)
@@ -476,7 +476,7 @@ def test_where_no_other_server_can_be_started_one_line_says_so(
 
 
 @pytest.mark.parametrize("socket_too", [False, True])
-def test_a_server_that_somebody_stopped_is_replaced(
+def test_a_suspended_server_is_replaced(
     state: StateDir, store: WorkflowStore, socket_too: bool
 ) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
@@ -490,9 +490,7 @@ def test_a_server_that_somebody_stopped_is_replaced(
     eventually(lambda: variable(store, "n") == 2)  # its clients follow
 
 
-def test_a_server_that_only_takes_long_is_waited_for(
-    state: StateDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clients_wait_for_a_slow_server(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("motoko.server.lifecycle._greeting", lambda _: b"")
     process = server_process(state)
     assert not ensure_server(state)
@@ -500,7 +498,7 @@ def test_a_server_that_only_takes_long_is_waited_for(
 
 
 @pytest.mark.parametrize("served", [False, True])
-def test_a_stranger_that_listens_in_its_place_is_put_aside(state: StateDir, served: bool) -> None:
+def test_another_listener_in_its_place_is_moved_aside(state: StateDir, served: bool) -> None:
     """It takes connections and says nothing; another one who has the socket is no server."""
     if not served:
         stop_server(state)
@@ -515,7 +513,7 @@ def test_a_stranger_that_listens_in_its_place_is_put_aside(state: StateDir, serv
         look.close()
 
 
-def test_a_stranger_that_listens_is_nothing_to_stop(stopped: StateDir) -> None:
+def test_another_listener_is_not_stopped(stopped: StateDir) -> None:
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.bind(str(stopped.socket()))
         stranger.listen()
@@ -559,7 +557,7 @@ def test_a_record_that_leads_to_a_socket_of_others_is_not_followed(
 # -- looking without a server ----------------------------------------------------------------
 
 
-def test_looking_starts_no_server(state: StateDir, store: WorkflowStore) -> None:
+def test_an_inspection_starts_no_server(state: StateDir, store: WorkflowStore) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
     for served in (True, False):
         if not served:
@@ -568,11 +566,11 @@ def test_looking_starts_no_server(state: StateDir, store: WorkflowStore) -> None
         look = WorkflowStore(state, {}, read_only=True)
         assert variable(look, "n") == 1
         for change in (SetVariable(None, "n", 2), SetVariable(None, "other", 2)):
-            with pytest.raises(StorageError, match="only to look"):
+            with pytest.raises(StorageError, match="opened read-only"):
                 look.autocommit_scope.write(change)
         with (
             look.autocommit_scope.read() as session,
-            pytest.raises(StorageError, match="only to look"),
+            pytest.raises(StorageError, match="opened read-only"),
         ):
             session.reserve("mult", 1, 1)
         assert variable(look, "n") == 1
@@ -581,7 +579,7 @@ def test_looking_starts_no_server(state: StateDir, store: WorkflowStore) -> None
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed", "hangs"])
-def test_what_is_looked_at_is_read_from_the_file_once_the_server_has_gone(
+def test_an_inspection_reads_the_file_once_the_server_exited(
     state: StateDir, store: WorkflowStore, how: str
 ) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
@@ -612,11 +610,11 @@ def test_a_read_of_a_closed_database_is_a_server_error(store: WorkflowStore) -> 
     root, now = b"\0" * 8, storage.lastTransaction()
     storage.loadBefore(root, now)
     storage.close()
-    with pytest.raises(ServerError, match="has gone"):
+    with pytest.raises(ServerError, match="is disconnected"):
         storage.loadBefore(root, now)
 
 
-def test_looking_at_nothing(tmp_path: Path) -> None:
+def test_an_inspection_without_a_database(tmp_path: Path) -> None:
     look = WorkflowStore(StateDir.of(tmp_path), {}, read_only=True)
     with pytest.raises(NoDatabaseError):
         variable(look, "n")
@@ -624,7 +622,7 @@ def test_looking_at_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"FS", b"not a database at all, " * 10])
-def test_looking_at_what_is_no_database(tmp_path: Path, content: bytes) -> None:
+def test_an_inspection_of_another_file(tmp_path: Path, content: bytes) -> None:
     state = StateDir.of(tmp_path)
     state.path.mkdir()
     state.database.write_bytes(content)
@@ -645,7 +643,9 @@ def test_no_id_is_given_to_two_processes(workflow: Path, state: StateDir) -> Non
     assert sorted(ids) == list(range(1, 81, 2))
 
 
-def test_a_commit_elsewhere_wakes_a_subscriber_here(workflow: Path, store: WorkflowStore) -> None:
+def test_a_commit_of_another_process_wakes_a_subscriber(
+    workflow: Path, store: WorkflowStore
+) -> None:
     heard: list[CommitNotice] = []
     woken = threading.Event()
 
@@ -681,7 +681,7 @@ def restart_after(state: StateDir, seconds: float) -> threading.Thread:
 
 
 @pytest.mark.fault
-def test_clients_wait_for_a_server_and_go_on(state: StateDir, store: WorkflowStore) -> None:
+def test_clients_wait_for_a_server_and_continue(state: StateDir, store: WorkflowStore) -> None:
     database = store.database
     session, reader = Session(database), Session(database)
     key = add_run(session, "mult", {"x": 1.0})
@@ -705,7 +705,7 @@ def test_clients_wait_for_a_server_and_go_on(state: StateDir, store: WorkflowSto
 
 @pytest.mark.fault
 @pytest.mark.parametrize("arrived", [True, False])
-def test_a_commit_in_doubt_is_looked_up(
+def test_a_commit_of_unknown_outcome_is_looked_up(
     state: StateDir,
     store: WorkflowStore,
     monkeypatch: pytest.MonkeyPatch,
@@ -737,7 +737,7 @@ def test_a_commit_in_doubt_is_looked_up(
     commit(database, session)
     assert len(calls) == (1 if arrived else 2)
     assert session.tables.study("mult").ids(None) == [key.id]
-    assert session.moved == {}
+    assert session.replaced_keys == {}
     assert session.tables.variable(None, "n") == 5
     session.close()
 
@@ -759,8 +759,8 @@ def test_a_server_that_does_not_come_back(state: StateDir) -> None:
 
 
 def test_no_server_at_the_address(tmp_path: Path) -> None:
-    with pytest.raises(ServerError, match="no database server answers at"):
-        Database.connect(str(tmp_path / "nothing.sock"), wait=0.2)
+    with pytest.raises(ServerError, match="no database server responds at"):
+        Database.connect(str(tmp_path / "nothing.sock"), timeout=0.2)
 
 
 # -- closing ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Stopping: the commit under way is finished, nothing blocks it, and runs go on or go back."""
+"""Shutdown: the current commit is finished, nothing blocks it, and runs continue or return."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_an_orchestrator_leaves_its_runs_going(shell: Shell) -> None:
     process.send_signal(signal.SIGINT)
     done = finish(process)
     assert done.returncode == 130
-    assert "asked to end by SIGINT" in done.stderr
+    assert "stopped by SIGINT" in done.stderr
     assert "Traceback" not in done.stderr
     assert shell.info()["orchestrators"] == []
     assert runs(shell) == [("START", 1)] * 2
@@ -126,7 +126,7 @@ def test_an_orchestrator_leaves_its_runs_going(shell: Shell) -> None:
     shell.ok("orchestrator", "start", "-n", "a")
 
 
-def test_one_in_the_background_does_so_unless_told_otherwise(shell: Shell) -> None:
+def test_a_detached_orchestrator_does_so_by_default(shell: Shell) -> None:
     shell.ok("create")
     shell.ok("launcher")
     for option in ([], ["--stop-runs"]):
@@ -135,7 +135,7 @@ def test_one_in_the_background_does_so_unless_told_otherwise(shell: Shell) -> No
             started(shell)
         assert "stopped the orchestrator" in shell.ok("orchestrator", "stop", *option)
         log = (shell.directory / ".wf/logs/orchestrator-a.log").read_text()
-        assert "asked to end by SIGTERM" in log
+        assert "stopped by SIGTERM" in log
         assert "Traceback" not in log
         assert runs(shell) == [("CREATED", 0) if option else ("START", 1)] * 2
         assert wrappers(shell) == (0 if option else 2)
@@ -170,7 +170,7 @@ def test_what_an_action_blocks_is_left(shell: Shell) -> None:
     workflow = Workflow(shell.directory, look=True)
     assert "done" not in workflow.vars
     workflow.close()
-    # The same command goes on.
+    # The same command resumes the workflow.
     shell.write({"steps.py": BLOCKING.replace("time.sleep(600)", "workflow.finished = True")})
     shell.ok("run", "-n", "a")
 
@@ -190,7 +190,7 @@ def test_the_commit_under_way_is_finished(shell: Shell) -> None:
     done = finish(process)
     assert done.returncode == 143, done.stderr
     assert "Traceback" not in done.stderr
-    go(shell)  # both runs were committed, and go on
+    go(shell)  # both runs were committed, and continue
 
 
 # -- launchers -------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_a_run_beside_a_launcher_in_the_foreground_uses_it(shell: Shell) -> None
     shell.write({"s/launch.sh": "true\n"})
     shell.ok("create")
     points = shell.directory.parent / "points"
-    # It sleeps when it serves already, and nobody can find it yet.
+    # It sleeps while it serves already, but no other process can find it yet.
     slow = {"MOTOKO_FAULT": "files.before_rename:sleep=0.7", "MOTOKO_FAULT_LOG": str(points)}
     shell.environment |= slow
     launcher = shell.start("launcher", "--do_not_detach")

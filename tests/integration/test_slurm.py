@@ -143,7 +143,7 @@ def test_a_thousand_runs_go_in_arrays(served: SlurmPlace) -> None:
         ("A=$MOTOKO_ATTEMPT_DIR; rm -r $A; ln -s /proc/1/fd $A; exit 3", "FAILED", None, "/exit"),
     ],
 )
-def test_ends_are_told(
+def test_outcomes_are_recorded(
     served: SlurmPlace, script: str, state: str, code: int | None, words: str
 ) -> None:
     key = served.run(script)
@@ -165,7 +165,7 @@ def test_parameters_reach_the_script_unchanged(served: SlurmPlace) -> None:
     assert found == print_it
 
 
-def test_resources_are_asked_for(served: SlurmPlace) -> None:
+def test_resources_are_requested(served: SlurmPlace) -> None:
     options = ["partition=low", "-p", "debug", "--mem", "100M", "hold"]
     key = served.run("true", nproc=3, timeout=90.0, options=options)
     shown = served.slurm.command("scontrol", "show", "job", served.job(key))
@@ -178,7 +178,7 @@ def test_resources_are_asked_for(served: SlurmPlace) -> None:
     assert served.wait([key]) == ["FINISHED"]
 
 
-def test_what_sbatch_refuses_fails_with_its_words(served: SlurmPlace) -> None:
+def test_a_refused_submission_fails_with_the_error(served: SlurmPlace) -> None:
     key = served.run("true", options=["--partition=no-such"])
     assert served.wait([key]) == ["FAILED"]
     assert "invalid partition specified: no-such" in (served.place.record(key).reason or "")
@@ -223,7 +223,7 @@ def test_modules_and_prologue_come_before_the_script(slurm: Testbed, tmp_path: P
         ({"prologue": ["set -e", "false", "true"]}, "exit status 1", ""),
     ],
 )
-def test_what_fails_before_the_script_is_told_at_once(
+def test_failures_before_the_script_are_reported_at_once(
     slurm: Testbed, tmp_path: Path, options: dict[str, Any], words: str, printed: str
 ) -> None:
     place = SlurmPlace.make(tmp_path / "wf", slurm, **options)
@@ -297,7 +297,7 @@ def test_cancelled_outside_before_they_start(served: SlurmPlace) -> None:
     assert served.wait([first[0], first[2]]) == ["FINISHED", "FINISHED"]
 
 
-def test_a_lost_node_does_not_count(served: SlurmPlace) -> None:
+def test_a_lost_node_does_not_count_as_retry(served: SlurmPlace) -> None:
     key = served.run(LONG_AT_FIRST, options=["--nodelist=n2"])
     served.wait_state(key, "START")
     try:
@@ -312,7 +312,7 @@ def test_a_lost_node_does_not_count(served: SlurmPlace) -> None:
     assert record.attempt - record.uncounted == 1
 
 
-def test_requeued_by_the_scheduler_it_is_tried_again(served: SlurmPlace) -> None:
+def test_a_run_requeued_by_the_scheduler_is_retried(served: SlurmPlace) -> None:
     key = served.run(LONG_AT_FIRST, options=["--requeue"])
     served.wait_state(key, "START")
     served.slurm.command("scontrol", "requeue", served.job(key))
@@ -322,7 +322,7 @@ def test_requeued_by_the_scheduler_it_is_tried_again(served: SlurmPlace) -> None
     assert any("put it back into the queue" in cause for cause in served.causes(key))
 
 
-def test_why_it_waits_is_shown(served: SlurmPlace) -> None:
+def test_the_reason_for_waiting_is_shown(served: SlurmPlace) -> None:
     held, large = served.run("true", options=HELD), served.run("true", options=["-c", "64"])
     assert "held" in served.wait_reason(held, "JobHeldUser")
     assert "never starts" in served.wait_reason(large, "PartitionConfig")
@@ -405,9 +405,7 @@ def test_cancel_and_clean(own: SlurmPlace) -> None:
 
 
 @pytest.mark.parametrize("machine", [None, "large"])
-def test_cancel_ends_scheduler_jobs_that_no_launcher_attends_to(
-    own: SlurmPlace, machine: str | None
-) -> None:
+def test_cancel_ends_jobs_without_launcher(own: SlurmPlace, machine: str | None) -> None:
     process = own.start(machine_name=machine)
     resources = {} if machine is None else {"machine_name": machine}
     running, held = own.run("sleep 60", **resources), own.create(
@@ -429,7 +427,7 @@ def test_cancel_ends_scheduler_jobs_that_no_launcher_attends_to(
 
 
 @pytest.mark.parametrize("launcher", ["alive", "killed"])
-def test_kill_takes_runs_back(own: SlurmPlace, launcher: str) -> None:
+def test_kill_requeues_runs(own: SlurmPlace, launcher: str) -> None:
     process = own.start()
     running, held = own.run("sleep 60"), own.create("true", "true", options=HELD)
     own.wait_state(running, "START")

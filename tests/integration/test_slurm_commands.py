@@ -102,7 +102,7 @@ async def test_a_request_that_the_scheduler_may_have_accepted(
     assert result.error.startswith("sbatch: ")
 
 
-async def test_one_that_hangs_is_killed_with_what_it_started(programs: Programs) -> None:
+async def test_a_hanging_command_is_killed_with_its_children(programs: Programs) -> None:
     pid_file = programs.place / "pid"
     programs.add("squeue", f"trap '' TERM; echo started; sleep 600 & echo $! > {pid_file}; wait")
 
@@ -112,7 +112,7 @@ async def test_one_that_hangs_is_killed_with_what_it_started(programs: Programs)
     await _dies(int(pid_file.read_text()))
 
 
-async def test_one_is_not_waited_for_that_keeps_the_output_open(programs: Programs) -> None:
+async def test_open_output_does_not_delay_the_result(programs: Programs) -> None:
     programs.add("sbatch", "setsid sleep 150 & echo 17; exit 0")
 
     with anyio.fail_after(120):
@@ -121,7 +121,7 @@ async def test_one_is_not_waited_for_that_keeps_the_output_open(programs: Progra
     assert result.stdout == "17\n"
 
 
-async def test_a_cancelled_one_leaves_no_process(programs: Programs) -> None:
+async def test_a_cancelled_command_leaves_no_process(programs: Programs) -> None:
     pid_file = programs.place / "pid"
     programs.add("squeue", f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; sleep 600")
     programs.runner = SystemCommandRunner(concurrent=1)
@@ -137,7 +137,7 @@ async def test_a_cancelled_one_leaves_no_process(programs: Programs) -> None:
         assert (await programs.run(["squeue"])).stdout == "free\n"
 
 
-async def test_only_so_many_at_a_time(programs: Programs) -> None:
+async def test_the_number_of_concurrent_commands_is_limited(programs: Programs) -> None:
     # Each notes how many of them there are.
     programs.add(
         "squeue", f"cd {programs.place}; : > on.$$; ls | grep -c '^on'; sleep 0.2; rm on.$$"
@@ -181,7 +181,7 @@ async def test_arguments_that_are_too_many(programs: Programs) -> None:
     assert result.problem == "scancel cannot be run: Argument list too long"
 
 
-async def test_queries_are_given_a_plain_environment(programs: Programs) -> None:
+async def test_queries_run_in_a_neutral_environment(programs: Programs) -> None:
     given = {"LC_ALL": "fr_FR.UTF-8", "SQUEUE_FORMAT": "%i", "SLURM_CONF": "/c", "HOME": "/h"}
     programs.environment |= given
     for program in ("squeue", "sbatch"):

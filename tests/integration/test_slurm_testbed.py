@@ -37,7 +37,7 @@ def testbed() -> Iterator[Testbed]:
             slurm.stop()
 
 
-def test_it_starts_runs_jobs_and_leaves_nothing(testbed: Testbed) -> None:
+def test_the_testbed_runs_jobs_and_leaves_nothing(testbed: Testbed) -> None:
     names = ("munged", "slurmctld", "n1", "n2")
     first = {name: testbed.pid(name) for name in names}
     assert "MinJobAge               = 77 sec" in testbed.command("scontrol", "show", "config")
@@ -85,8 +85,8 @@ def test_what_it_is_asked(arguments: list[str], status: int, message: str) -> No
     assert message in done.stderr
 
 
-def test_where_it_cannot_run_it_says_so(tmp_path: Path) -> None:
-    # A machine whose only programs are these, and whose user is somebody.
+def test_a_testbed_that_cannot_run_explains_why(tmp_path: Path) -> None:
+    # A machine with these programs only, and a user other than root.
     for name in ("bash", "env"):
         (tmp_path / name).symlink_to(f"/usr/bin/{name}")
     (tmp_path / "id").write_text("#!/usr/bin/env bash\necho 1000\n")

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -325,7 +324,9 @@ def test_a_stall_after_the_last_timer_or_task_is_found(workflow: Workflow, how: 
 
 def test_commits_do_not_postpone_the_safety_poll(workflow: Workflow) -> None:
     """Commits that concern nothing wake the orchestrator more often than that."""
-    workflow.config = replace(workflow.config, safety_poll=LONG, poll_interval=3600)
+    workflow.config = workflow.config.model_copy(
+        update={"safety_poll": LONG, "poll_interval": 3600}
+    )
     outside: list[int] = []
     asked: list[int] = []
     stop = threading.Event()

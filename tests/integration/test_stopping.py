@@ -1,4 +1,4 @@
-"""Stopping from elsewhere: runs go on unless told otherwise, and what hangs is made to end."""
+"""Stop workflows from other processes: runs keep running by default, hung processes are killed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from motoko.runtime.processes import ProcessIdentity
-
+    from motoko.launcher.control import LauncherProcess
 pytestmark = pytest.mark.integration
 
 WAIT = 'while test ! -e "$MOTOKO_TEST_GO"; do sleep 0.05; done\n'
@@ -67,7 +66,7 @@ def test_runs_go_on_when_their_foreground_orchestrator_is_stopped_from_elsewhere
     done = finish(process)
     assert done.returncode == 143, done.stderr
     assert "1 run is still running and 1 run waits to start" in done.stderr
-    assert len(shell.info()["launchers"]) == 1  # the runs that wait go on, too
+    assert len(shell.info()["launchers"]) == 1  # the waiting runs are executed, too
     assert states(shell) == {"START": 1, "CREATED": 1}
     process = shell.start("run", "-n", "a")
     wait_until(lambda: shell.info()["orchestrators"], "the same command goes on")
@@ -78,7 +77,7 @@ def test_runs_go_on_when_their_foreground_orchestrator_is_stopped_from_elsewhere
     assert finish(process).returncode == 143
     assert len(victims.wrappers(shell.directory)) == 1
     assert states(shell) == {"START": 1, "CREATED": 1}
-    assert "recalled" not in causes(shell)
+    assert "requeued" not in causes(shell)
     assert shell.ok("kill").startswith("1 run is still running (1 of 'a')")
     assert "stopped 1 run\n" in shell.ok("kill", "--stop-runs")
     assert states(shell) == {"CREATED": 2}
@@ -97,15 +96,15 @@ def test_runs_are_stopped_with_their_foreground_orchestrator_if_that_is_asked_fo
     wait_until(lambda: not list(records.glob("launcher*.json")), "the launcher ended")
 
 
-def test_a_launcher_stays_until_it_has_taken_over_what_another_left(shell: Shell) -> None:
+def test_a_launcher_stays_until_it_has_adopted_the_runs_of_another(shell: Shell) -> None:
     process = shell.start("run", "-n", "a")
     wait_until_it_runs(shell)
     (launcher,) = running_launchers(StateDir.of(shell.directory))
     process.kill()
     finish(process)
     os.kill(launcher.process.pid, signal.SIGKILL)
-    # It is as temporary as the one before, nobody works with the workflow, and this takes longer
-    # than it waits until it looks whether it is needed.
+    # It is temporary like the one before, no process uses the workflow, and the adoption takes
+    # longer than the interval in which it checks whether it is needed.
     slow = f"launcher.takes_over:sleep={2.5 * daemon.IDLE_POLL_SECONDS}"
     armed = {**shell.environment, "MOTOKO_FAULT": slow}
     assert "stopped 1 run\n" in Shell(shell.directory, armed).ok("kill", "--stop-runs")
@@ -127,7 +126,7 @@ def test_runs_that_a_launcher_could_not_stop_are_reported(shell: Shell) -> None:
 # -- runs of other run names ---------------------------------------------------------------------
 
 
-def test_runs_of_all_run_names_that_its_launcher_leaves_are_told(shell: Shell) -> None:
+def test_runs_of_every_run_name_that_its_launcher_leaves_are_reported(shell: Shell) -> None:
     shell.write(
         {
             "motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 3",
@@ -137,11 +136,11 @@ def test_runs_of_all_run_names_that_its_launcher_leaves_are_told(shell: Shell) -
     process = shell.start("run", "-n", "a", "--stop-runs")
     wait_until(lambda: states(shell) == {"START": 2}, "two runs have started")
     process.send_signal(signal.SIGINT)
-    assert "go on" not in finish(process).stderr
+    assert "still running" not in finish(process).stderr
     done = shell.run("run", "-n", "b")
     assert done.returncode == 0, done.stderr
     assert len(victims.wrappers(shell.directory)) == 2
-    assert "2 runs go on (2 of 'a'); " in done.stderr
+    assert "2 runs are still running (2 of 'a'); " in done.stderr
     assert shell.info()["launchers"] == []
 
 
@@ -155,7 +154,7 @@ def test_progress_names_others_whose_runs_have_not_ended(place: Place) -> None:
         assert progress(session, ["a"], "own") == Progress({"a": {"CANCELLED": 1}})
 
 
-# -- what hangs, and what had ended ------------------------------------------------------------
+# -- hung processes and ended runs -------------------------------------------------------------
 
 
 @pytest.fixture
@@ -197,11 +196,11 @@ def test_a_launcher_that_hangs_is_killed_and_another_stops_its_runs(
     post = control.submit
 
     def impatient(
-        state: StateDir, process: ProcessIdentity, *arguments: Any, **options: Any
+        state: StateDir, running: LauncherProcess, *arguments: Any, **options: Any
     ) -> None:
-        if process == launcher.process:
+        if running.process == launcher.process:
             options["timeout"] = 0.5
-        post(state, process, *arguments, **options)
+        post(state, running, *arguments, **options)
 
     monkeypatch.setattr(control, "submit", impatient)
     stopped = shutdown.kill(place.state, stop_runs=True)

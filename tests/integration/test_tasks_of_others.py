@@ -333,7 +333,7 @@ def test_tasks_of_a_transaction_in_a_script(workflow: Workflow) -> None:
     run(workflow, script)
 
 
-def test_what_was_given_up_cannot_be_read(workflow: Workflow) -> None:
+def test_dropped_requests_cannot_be_read(workflow: Workflow) -> None:
     tasks: list[Any] = []
 
     def work() -> None:

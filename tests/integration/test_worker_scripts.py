@@ -173,7 +173,7 @@ def test_a_torn_record_does_not_hide_the_next(attempt: Path) -> None:
 @pytest.mark.parametrize("name", ["id", "job_id", "run_name", "study", "workflow", "directory"])
 def test_reserved_names_cannot_be_set(attempt: Path, name: str) -> None:
     run = Run(AttemptContext(str(attempt)))
-    with pytest.raises(AttributeError, match=f"^run.{name} is Motoko's own and cannot be set"):
+    with pytest.raises(AttributeError, match=f"^run.{name} is reserved and cannot be set"):
         setattr(run, name, 1)
     assert not (attempt / OUTBOX).exists()
 
@@ -340,13 +340,13 @@ def test_the_command_prints_inputs(attempt: Path, name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["frob"], 2, "there is no command 'frob'"),
+        (["frob"], 2, "unknown command 'frob'"),
         (["push", "E"], 2, "push takes NAME and VALUE, not 'E'"),
         (["push", "E", "x"], 2, "'x' is neither a number nor a JSON list of numbers"),
         (["push", "E", "1", "--step", "x"], 2, "--step takes a whole number, not 'x'"),
         (["push", "E", '["x"]'], 1, "quantity 'E': a value of type str is not a number"),
         (["finish", "now"], 2, "finish takes nothing more, not 'now'"),
-        (["set", "id", "3"], 1, "run.id is Motoko's own and cannot be set"),
+        (["set", "id", "3"], 1, "run.id is reserved and cannot be set"),
         (["state", "CREATED"], 1, "a script cannot put its run in state CREATED"),
         (["get", "both"], 1, "both the job and the run have 'both'"),
         (["get", "colr"], 1, "the run has no field 'colr'"),

@@ -1,4 +1,4 @@
-"""What a Workflow does besides executing: loading its orchestrator, taking constraints."""
+"""The Workflow object outside an execution: it loads its orchestrator, parses constraints."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from motoko.config import study_file
 from motoko.errors import ConfigError, ConstraintError, ParameterError, UnknownNameError
 from motoko.server.lifecycle import stop_server
-from motoko.config import study_file
 from motoko.storage.database import Database
 from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction

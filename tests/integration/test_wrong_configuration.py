@@ -28,7 +28,7 @@ async def main(workflow, **params):
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    """A workflow of two studies, with two runs of each that go on until they are stopped."""
+    """A workflow of two studies, with two runs of each that run until they are stopped."""
     made = small_workflow(tmp_path / "wf", script=WAIT)
     yaml = "task_managers: {s: , t: }\norchestrator: steps.main\nmax_concurrent: 4"
     study = (made.directory / "s" / "bd.yaml").read_text()
@@ -68,7 +68,7 @@ def active(shell: Shell) -> dict[str, int]:
 
 
 def warns(shell: Shell, fault: str, *arguments: str) -> str:
-    """Run a command that works, and says first what is wrong; return its output."""
+    """Run a command that succeeds after a warning about the fault; return its output."""
     done = shell.run(*arguments)
     assert done.returncode == 0, done.stderr
     first = done.stderr.splitlines()[0]
@@ -78,7 +78,7 @@ def warns(shell: Shell, fault: str, *arguments: str) -> str:
 
 
 @SPOIL
-def test_runs_are_looked_at_and_cancelled(shell: Shell, spoil: Callable[[Shell], str]) -> None:
+def test_runs_are_shown_and_cancelled(shell: Shell, spoil: Callable[[Shell], str]) -> None:
     fault = spoil(shell)
     assert "START" in warns(shell, fault, "info", "--verbose")
     assert "START" in warns(shell, fault, "history", "s.1")
@@ -123,7 +123,7 @@ def test_deserted_runs_are_stopped_without_their_script(shell: Shell) -> None:
     assert shell.counts("s", "a") == shell.counts("t", "a") == {"CREATED": 2}
 
 
-def test_deserted_runs_that_cannot_be_stopped_are_told(shell: Shell) -> None:
+def test_unowned_runs_that_cannot_be_stopped_are_reported(shell: Shell) -> None:
     """All else is stopped: those of a study that can be read, launcher and server."""
     shell.ok("kill")
     fault = spoil_declarations(shell)
@@ -137,7 +137,7 @@ def test_deserted_runs_that_cannot_be_stopped_are_told(shell: Shell) -> None:
     assert not PidFile(state.server_record).owner_alive()
 
 
-def test_deserted_runs_that_cannot_be_cancelled_are_told(shell: Shell) -> None:
+def test_unowned_runs_that_cannot_be_cancelled_are_reported(shell: Shell) -> None:
     shell.ok("kill")
     fault = spoil_declarations(shell)
     done = shell.run("cancel", "--all")

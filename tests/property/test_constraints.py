@@ -38,7 +38,7 @@ anything = (
 
 @dataclass(frozen=True)
 class Atom:
-    """A comparison: the test's own tree, written out and evaluated without the code under test."""
+    """A comparison in the test's own syntax tree, independent of the code under test."""
 
     column: str
     operator: str
@@ -51,7 +51,7 @@ class Atom:
         return f"{self.column}{self.operator}{values[0]}"
 
     def truth(self, record: RunRecord) -> bool | None:
-        value = look_up(self.column, record)
+        value = lookup(self.column, record)
         if value is ABSENT:
             return None
         if self.operator in ("!=", "!~", "!~*", "not in"):
@@ -89,7 +89,7 @@ def quote(value: Any) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def look_up(column: str, record: RunRecord) -> Any:
+def lookup(column: str, record: RunRecord) -> Any:
     if column in ("id", "state"):
         return getattr(record, column)
     if column == "exit_code":
@@ -207,7 +207,7 @@ def test_evaluation_agrees_with_three_valued_logic(tree: Any, runs: list[RunReco
 
 @unhurried
 @given(trees(comparisons | indexed) | trees(indexed), records())
-def test_plan_never_misses_a_run_and_is_the_answer_where_exact(tree: Any, some: RunRecord) -> None:
+def test_plan_selects_all_matching_runs_and_only_those_if_exact(tree: Any, some: RunRecord) -> None:
     constraint = parse(tree.text(), COLUMNS)
     for number, state in itertools.product(range(1, 6), STATES):
         record = replace(some, id=number, **as_stored(state))
@@ -265,10 +265,10 @@ pieces = st.sampled_from([*WORDS.split(), *SIGNS.split(), " "])
 @example("y = \ud800")
 @example("\x00")
 @example("y = 0001-01-01T00:00+23:00")
-def test_no_text_raises_anything_but_a_constraint_error(text: str) -> None:
+def test_any_text_parses_or_raises_a_constraint_error(text: str) -> None:
     record = RunRecord("s", 1, 1, "a", b"", {"x": 1.0}, fields={"y": "a"})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python's own about odd regular expressions
+        warnings.simplefilter("ignore")  # Python's own warnings about unusual regular expressions
         try:
             constraint = parse(text, COLUMNS)
         except ConstraintError:

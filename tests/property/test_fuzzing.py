@@ -1,4 +1,4 @@
-"""Damaged input of every kind: no exception but those that are meant for it.
+"""Damaged input raises only expected exceptions.
 
 ``scripts/fuzz`` does the same with many more inputs.
 """
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.property
 
 @pytest.fixture(scope="module")
 def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Readers]:
-    # What is logged of damaged input is no text that a report of pytest-xdist could hold.
+    # Log messages about damaged input contain text that a report of pytest-xdist cannot hold.
     logging.disable()
     try:
         with contextlib.closing(Readers(tmp_path_factory.mktemp("fuzz") / "wf")) as made:
@@ -37,7 +37,7 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Readers]:
 @pytest.mark.parametrize("kind", SHARES)
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_damaged_input_raises_nothing_unexpected(readers: Readers, kind: str, seed: int) -> None:
+def test_damaged_input_raises_only_expected_errors(readers: Readers, kind: str, seed: int) -> None:
     readers.read(kind, random.Random(seed))
 
 

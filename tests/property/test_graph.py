@@ -1,4 +1,4 @@
-"""Whatever the graph, an order respects its edges, and each node is dealt with once."""
+"""For any graph, an order respects its edges and processes each node once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from motoko.errors import CycleError
 from motoko.graph import Graph, Node, Status, order_as_listed, order_by_level, order_depth_first
-from tests.support.step_graphs import Workshop
+from tests.support.step_graphs import NodeFactory
 
 if TYPE_CHECKING:
     from motoko.graph.plan import Order
@@ -24,7 +24,7 @@ ORDERS: list[Order | None] = [None, order_depth_first, order_by_level]
 
 @st.composite
 def dags(draw: st.DrawFn) -> Edges:
-    """Return requirements that point to earlier names only, listed in any order."""
+    """Return requirements that refer to earlier names only, in any order."""
     count = draw(st.integers(1, 9))
     edges = {
         str(i): tuple(draw(st.lists(st.sampled_from([str(j) for j in range(i)]), max_size=4)))
@@ -40,7 +40,7 @@ def subset(edges: Edges) -> st.SearchStrategy[set[str]]:
 
 
 def needed(edges: Edges, name: str, spared: set[str]) -> set[str]:
-    """Return what building ``name`` visits, said recursively."""
+    """Return the nodes that a build of ``name`` visits, by recursion."""
     below = (
         set() if name in spared else {one for r in edges[name] for one in needed(edges, r, spared)}
     )
@@ -48,7 +48,7 @@ def needed(edges: Edges, name: str, spared: set[str]) -> set[str]:
 
 
 @given(st.data())
-def test_a_plan_respects_the_edges_and_has_each_node_once(data: st.DataObject) -> None:
+def test_a_plan_respects_edges_and_contains_each_node_once(data: st.DataObject) -> None:
     edges = data.draw(dags())
     target = data.draw(st.sampled_from(sorted(edges)))
     order = Graph(Node(name, requires) for name, requires in edges.items()).plan(target).order
@@ -58,7 +58,7 @@ def test_a_plan_respects_the_edges_and_has_each_node_once(data: st.DataObject) -
 
 
 @given(st.data())
-def test_orders_respect_the_edges_and_have_each_node_once(data: st.DataObject) -> None:
+def test_orders_respect_edges_and_contain_each_node_once(data: st.DataObject) -> None:
     edges = data.draw(dags())
     listed = data.draw(st.permutations(sorted(edges)))
     for order in (order_by_level, order_as_listed(listed)):
@@ -69,12 +69,12 @@ def test_orders_respect_the_edges_and_have_each_node_once(data: st.DataObject) -
 
 
 @given(st.data())
-def test_a_build_executes_what_it_must_once_after_what_it_requires(data: st.DataObject) -> None:
+def test_a_build_executes_stale_nodes_once_after_their_requirements(data: st.DataObject) -> None:
     edges = data.draw(dags())
     target = data.draw(st.sampled_from(sorted(edges)))
     made, bad = data.draw(subset(edges)), data.draw(subset(edges))
-    shop = Workshop(made=set(made))
-    graph = Graph(shop.node(name, *edges[name], fails=name in bad) for name in edges)
+    factory = NodeFactory(made=set(made))
+    graph = Graph(factory.node(name, *edges[name], fails=name in bad) for name in edges)
     report = graph.run(
         target,
         order=data.draw(st.sampled_from(ORDERS)),
@@ -87,18 +87,20 @@ def test_a_build_executes_what_it_must_once_after_what_it_requires(data: st.Data
         return name in made or (name not in bad and all(map(comes, edges[name])))
 
     runnable = {name for name in visited - made if all(map(comes, edges[name]))}
-    assert sorted(shop.executed) == sorted(runnable)
-    for name in shop.executed:
-        before = shop.executed[: shop.executed.index(name)]
+    assert sorted(factory.executed) == sorted(runnable)
+    for name in factory.executed:
+        before = factory.executed[: factory.executed.index(name)]
         assert all(one in before or one in made for one in edges[name])
     assert set(report.statuses) == visited
     assert set(report.names(Status.FAILED)) == runnable & bad
     assert set(report.names(Status.BLOCKED)) == visited - made - runnable
-    assert sorted(shop.asked) == sorted(visited)
+    assert sorted(factory.checked) == sorted(visited)
 
 
 @given(dags(), st.data())
-def test_one_edge_back_is_a_cycle_and_its_path_is_one(edges: Edges, data: st.DataObject) -> None:
+def test_a_back_edge_is_reported_as_a_cycle_with_its_path(
+    edges: Edges, data: st.DataObject
+) -> None:
     graph = Graph(Node(name, requires) for name, requires in edges.items())
     upper = data.draw(st.sampled_from(sorted(edges)))
     lower = data.draw(st.sampled_from(sorted(needed(edges, upper, set()))))

@@ -1,4 +1,4 @@
-"""Whatever was run before, on whichever state: a run gives what it would give without memory."""
+"""Whatever ran before on a state, a run has the result of a run without extracts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def workflow() -> Workflow:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(MOVES, max_size=25))
-def test_a_skipped_step_is_never_wrong(moves: list[tuple[Any, ...]]) -> None:
+def test_skipping_never_changes_the_result(moves: list[tuple[Any, ...]]) -> None:
     steps = workflow()
     posted: list[dict[str, int]] = [dict.fromkeys(NAMES, 1) for _ in range(3)]
     states: list[Any] = [

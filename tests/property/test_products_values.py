@@ -1,4 +1,4 @@
-"""Plain data of any shape comes back from the store as it was, or is refused when saved."""
+"""The store returns plain data of any shape unchanged, or refuses to save it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(VALUES)
-def test_what_is_loaded_is_what_was_saved(value: Any) -> None:
+def test_loaded_values_equal_saved_ones(value: Any) -> None:
     with tempfile.TemporaryDirectory() as directory:
         products = WorkflowProducts(products_dir=directory)
         try:
@@ -50,7 +50,7 @@ def test_what_is_loaded_is_what_was_saved(value: Any) -> None:
 
 
 def shape(value: Any) -> Any:
-    """Return a value in which types and nan can be compared."""
+    """Return a form of a value that distinguishes types and equates NaNs."""
     if isinstance(value, dict):
         return [(shape(key), shape(one)) for key, one in value.items()]
     if isinstance(value, set):

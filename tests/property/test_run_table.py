@@ -1,4 +1,4 @@
-"""The run table against a model of plain dictionaries, two clients at once."""
+"""The run table against a model of plain dictionaries, with two concurrent clients."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ TestOnFile.settings = settings(
 )
 
 
-def test_a_run_is_deleted_and_created_again_in_one_transaction() -> None:
+def test_a_run_is_deleted_and_recreated_in_one_transaction() -> None:
     machine = InMemory()
     try:
         run = machine.create(who=0, x=0, name="a", replicate=0)

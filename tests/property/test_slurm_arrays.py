@@ -1,4 +1,4 @@
-"""Indexes of arrays, written as Slurm takes and prints them, and read again."""
+"""Array indexes in Slurm's format are formatted and parsed consistently."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def test_ranges(tasks: range) -> None:
 
 @given(st.sets(st.integers(0, 400), min_size=1), st.integers(1, 10**9), st.booleans())
 def test_any_pending_tasks(tasks: set[int], job: int, limited: bool) -> None:
-    written = _as_slurm_does(sorted(tasks)) + ("%3" if limited else "")
+    written = _slurm_format(sorted(tasks)) + ("%3" if limited else "")
     entries = parse_poll(f"{job}|{written}|PENDING|Priority|token|a|name\n")
     assert [(entry.job, entry.task) for entry in entries] == [(str(job), t) for t in sorted(tasks)]
     assert {entry.comment for entry in entries} == {"token"}
 
 
 @given(st.text())
-def test_no_text_breaks_the_parser(text: str) -> None:
+def test_any_text_is_parsed_without_an_error(text: str) -> None:
     assert len(expand_tasks(text.translate(dict.fromkeys(range(48, 58))))) == 1
     parse_poll(text)
 
 
-def _as_slurm_does(tasks: list[int]) -> str:
+def _slurm_format(tasks: list[int]) -> str:
     parts: list[list[int]] = []
     for task in tasks:
         if parts and task == parts[-1][-1] + 1:

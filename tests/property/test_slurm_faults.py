@@ -1,4 +1,4 @@
-"""Thousands of random faults between the launcher and the scheduler: the outcomes stay right."""
+"""Thousands of random faults between launcher and scheduler cause no wrong outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.slurm_simulation import FAILURES, World
+from tests.support.slurm_simulation import FAILURES, Simulation
 
 pytestmark = pytest.mark.property
 
@@ -23,21 +23,22 @@ FAULTS = 2000
 WITHOUT_DISK = Path("/dev/shm")
 
 
-async def survived(seed: int, storm: float, directory: Path) -> World:
-    """Go through a storm, and through the calm after it."""
-    with World(Random(seed), directory, storm) as world:
+async def survived(seed: int, fault_rate: float, directory: Path) -> Simulation:
+    """Simulate random faults, then continue without faults until all runs end."""
+    with Simulation(Random(seed), directory, fault_rate) as world:
         world.create(RUNS)
         for _ in range(STEPS):
             await world.step()
-        await world.calm_down()
+        await world.finish()
         world.check()
         return world
 
 
-def test_no_outcome_is_wrong_whatever_goes_wrong() -> None:
+def test_random_faults_cause_no_wrong_outcome() -> None:
     faults: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
 
+    # Hypothesis derives the examples from the source of this function.
     @settings(
         max_examples=EXAMPLES,
         derandomize=True,
@@ -58,7 +59,7 @@ def test_no_outcome_is_wrong_whatever_goes_wrong() -> None:
 
     print(faults.total(), "faults,", dict(outcomes))
     assert faults.total() >= FAULTS, faults
-    # Everything that can go wrong did, and runs ended in every way.
+    # All kinds of faults and outcomes occurred.
     kinds = {
         f"{program} {failure.name}" for program, found in FAILURES.items() for failure in found
     }

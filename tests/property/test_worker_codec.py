@@ -1,4 +1,4 @@
-"""Whatever a script stores comes back, and whatever dies in between loses nothing whole."""
+"""Values survive the worker's codec, and complete records survive torn ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 
 def shape(value: Any) -> Any:
-    """Return something equal only for values that are alike in type too (1, 1.0, True)."""
+    """Return a form that is equal only for values of equal type (1, 1.0, True)."""
     if isinstance(value, list | tuple):
         return type(value).__name__, [shape(item) for item in value]
     if isinstance(value, dict):
@@ -47,14 +47,14 @@ def shape(value: Any) -> Any:
 
 
 @given(values)
-def test_what_is_encoded_comes_back(value: Any) -> None:
+def test_encoded_values_are_decoded_unchanged(value: Any) -> None:
     text = json.dumps(encode(value))
     assert shape(decode(json.loads(text))) == shape(value)
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=8), st.integers(0, 60))
-def test_whole_records_survive_torn_ones(parts: list[tuple[int, bool]], chunk: int) -> None:
-    """Each writer dies after some bytes of a record, or writes the whole of it."""
+def test_complete_records_survive_torn_ones(parts: list[tuple[int, bool]], chunk: int) -> None:
+    """Each writer stops after some bytes of a record, or writes all of it."""
     data, expected = b"", []
     for step, (length, whole) in enumerate(parts):
         record = {"t": 1.0, "op": "push", "name": "E", "step": step, "value": 1.5}
@@ -62,7 +62,7 @@ def test_whole_records_survive_torn_ones(parts: list[tuple[int, bool]], chunk: i
         data += line if whole else line[: min(length, len(line) - 3)]
         expected += [step] if whole else []
     found, place, end = [], 0, 0
-    while end < len(data):  # harvested while it grows
+    while end < len(data):  # harvested while records are appended
         end = min(len(data), end + chunk + 1)
         records, used = read_outbox(data[place:end])
         place += used

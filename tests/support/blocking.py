@@ -30,7 +30,7 @@ ALLOWED: Final = (
     # The functions have ended: their idle threads are joined.
     ("motoko/graph/async_driver.py", ("run_in_loop",)),
     # A look waits as a read does.
-    ("motoko/server/client.py", ("_ask",)),
+    ("motoko/server/client.py", ("_request",)),
     # Tests set things up in a loop too, and ask the committer thread to do it.
     ("motoko/testing/memory.py", ("empty_database", "commit")),
     # The simulation is one thread on a virtual clock.

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 from motoko.launcher.control import stop_launcher
 from motoko.server.lifecycle import ensure_server, stop_server
 from motoko.server.state_dir import StateDir
-from motoko.testing import invariants
 from motoko.workflow import Workflow
-from tests.support import victims
+from tests.support import invariants, victims
 from tests.support.chaos_clock import Clock
 from tests.support.chaos_commands import Commands
 from tests.support.chaos_monkey import Monkey, Tools

@@ -53,7 +53,12 @@ from motoko.launcher.executors.batch.decide import AttemptState, Observation, de
 from motoko.launcher.executors.batch.queue_client import QueueClient
 from motoko.launcher.harvest import convert_fields, failure_before, read_updates
 from motoko.launcher.outcome import outcome_of_exit
-from motoko.launcher.run_directory import AttemptPaths, AttemptSuperseded, create, read_marker
+from motoko.launcher.run_directory import (
+    AttemptPaths,
+    AttemptSuperseded,
+    create_run_directory,
+    read_marker,
+)
 from motoko.launcher.schedulers.slurm import queries, states, submit
 from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
 from motoko.runtime.daemons import PidFile
@@ -160,7 +165,7 @@ class Readers:
         study = load_study(directory / "a")
         self.columns = Columns("a", study.job, study.run)
         self.place = AttemptPaths(str(directory / "runs"), 1, 1, TOKEN, "1.000000")
-        create(self.place, ("inputs.json", b"{}"), [])
+        create_run_directory(self.place, ("inputs.json", b"{}"), [])
         tasks = directory / "slurm" / "batch" / "tasks"
         tasks.mkdir(parents=True)
         (tasks / "0").symlink_to(self.place.attempt_directory)
@@ -231,7 +236,7 @@ class Readers:
         self.count += 1
         root = self.directory / "kinds" / str(self.count)
         place = AttemptPaths(str(root), 1, 1, TOKEN, "1.000000")
-        create(place, ("inputs.json", b"{}"), [])
+        create_run_directory(place, ("inputs.json", b"{}"), [])
         names = ("start", "exit", "stop", "outbox", "inputs.json")
         paths = [Path(place.attempt_directory, name) for name in names]
         paths += [
@@ -263,7 +268,7 @@ class Readers:
         read_updates(f"{place.attempt_directory}/outbox", 0)
         later = AttemptPaths(str(root), 1, 2, "later", "1.000000")
         with contextlib.suppress(AttemptSuperseded):
-            create(later, ("inputs.json", b"{}"), [])
+            create_run_directory(later, ("inputs.json", b"{}"), [])
             assert read_marker(later.run_directory) == (2, "1.000000")
         shutil.rmtree(root, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Models for pipelines, and workflows of the graphs that all front-ends are tried on."""
+"""Models for pipelines, and workflows of the shared test graphs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Changing(BaseModel):
 
 
 class Returning(BaseModel):
-    """Returns what it is given as its result."""
+    """Returns its field as its result."""
 
     result: object
 
@@ -62,7 +62,7 @@ class Returning(BaseModel):
 
 
 class One(BaseModel):
-    """A node of a graph with up to three requirements; its name is what it is given as `seed`."""
+    """A node of a graph with up to three requirements; its name is the `seed`."""
 
     seed: str
     first: str = ""
@@ -91,12 +91,12 @@ def arithmetic() -> Workflow:
 
 
 def numbers(mutable: bool = False) -> State:
-    """Return the state that `arithmetic` makes 20 of."""
+    """Return a state for which `arithmetic` results in 20."""
     return State(backend={"x": 2, "y": 3, "k": 4}, mutable=mutable)
 
 
 def workflow_of(graph: StepGraph) -> Workflow:
-    """Return a workflow whose steps, as listed, make up a graph."""
+    """Return a workflow whose listed steps form a graph."""
     fields = ("first", "second", "third")
     return Workflow(
         Step(
@@ -109,6 +109,6 @@ def workflow_of(graph: StepGraph) -> Workflow:
 
 
 def state_of(graph: StepGraph, *, mutable: bool = False) -> State:
-    """Return the state that such a workflow is run on; a seed that ends in ``!`` fails."""
+    """Return the state for such a workflow; a seed that ends in ``!`` fails."""
     seeds = {f"seed of {name}": name + "!" * (name in graph.fails) for name in graph.requires}
     return State(seeds, mutable)

@@ -1,4 +1,4 @@
-"""Modules of workflow steps, made for a test."""
+"""Modules of workflow steps for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Config(WorkflowConfig):
-    """A configuration on one field of which products depend, and not on another."""
+    """A configuration with one identity field and one other field."""
 
     _identity_fields = ("n",)
 
@@ -23,7 +23,7 @@ class Config(WorkflowConfig):
 
 
 def module_of(*steps: Callable[..., Any], **named: Callable[..., Any]) -> ModuleType:
-    """Return a module called ``flow`` that has these steps, by their names or as named."""
+    """Return a module ``flow`` with these steps, under their own or the given names."""
     module = ModuleType("flow")
     for step in steps:
         setattr(module, step.__name__, step)
@@ -34,7 +34,7 @@ def module_of(*steps: Callable[..., Any], **named: Callable[..., Any]) -> Module
 def step_of(
     name: str, *parameters: str, called: list[str], requires: tuple[str, ...] | None = None
 ) -> Callable[..., Any]:
-    """Return a step that produces its name and remembers that it was called."""
+    """Return a step that produces its name and records its calls."""
 
     def made(**given: Any) -> str:
         called.append(name)
@@ -51,7 +51,7 @@ def step_of(
 
 
 def module_for(graph: StepGraph, called: list[str]) -> ModuleType:
-    """Return a module whose steps make up one of the graphs that all front-ends are tried on."""
+    """Return a module whose steps form one of the shared test graphs."""
     return module_of(*(_node(graph, name, called) for name in graph.requires))
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from motoko.workflow import Workflow
 
-# Says that it was executed; fails below 0, and from 1000 on waits until it is told to go on.
+# Records its execution; fails below 0, and from 1000 waits for the file "go".
 SCRIPT = """\
 root=$(dirname "$PWD")/..
 python - "$root" <<'END'
@@ -39,7 +39,7 @@ if job.x < 0:
     sys.exit("no square of that")
 patience = time.monotonic() + 60
 while job.x >= 1000 and not (root / "go").exists():
-    assert time.monotonic() < patience, "nobody let it go"
+    assert time.monotonic() < patience, "the file go is missing"
     time.sleep(0.02)
 run.y = job.x**2
 END
@@ -54,7 +54,7 @@ def directory_with_study(directory: Path) -> Path:
 
 
 def executed(directory: Path) -> list[int]:
-    """Return for which x the study's script was executed since the last call, sorted."""
+    """Return the sorted x for which the study's script was executed since the last call."""
     file = directory / "s" / "executed"
     lines = file.read_text().split() if file.exists() else []
     file.unlink(missing_ok=True)
@@ -63,7 +63,7 @@ def executed(directory: Path) -> list[int]:
 
 @dataclass
 class Outcome:
-    """What a build made, which cheap things it made anew, and how it failed."""
+    """The values of a build, its rebuilt cheap values, and its failure."""
 
     values: dict[str, Any] = field(default_factory=dict)
     called: list[str] = field(default_factory=list)
@@ -120,7 +120,7 @@ class Products:
             await runner.build_all_async(keep_going=True)
         except RunFailed as error:
             outcome.failure = str(error)
-        return self._told(outcome, runner)
+        return self._with_log(outcome, runner)
 
     def build_alone(self, one: int, two: int) -> Outcome:
         outcome = Outcome()
@@ -129,9 +129,9 @@ class Products:
             runner.build_all(keep_going=True)
         except RunFailed as error:
             outcome.failure = str(error)
-        return self._told(outcome, runner)
+        return self._with_log(outcome, runner)
 
-    def _told(self, outcome: Outcome, runner: WorkflowRunner) -> Outcome:
+    def _with_log(self, outcome: Outcome, runner: WorkflowRunner) -> Outcome:
         known = {name: runner.cache.get(name) for name in ("total", "same")}
         outcome.values = {name: value for name, value in known.items() if value is not None}
         return outcome
@@ -157,7 +157,7 @@ class Steps:
 
     def __init__(self, workflow: Workflow, place: Path) -> None:
         self._file = place.with_suffix(".json")
-        # What the steps refer to.
+        # The steps refer to these names.
         module: Any = ModuleType("nodes_of_the_pipeline")
         module.ONE = workflow.s.node("one")
         module.TWO = workflow.s.node("two")
@@ -184,7 +184,7 @@ class Steps:
             await pipeline.run_async(state, keep_going=True)
         except RunFailed as error:
             outcome.failure = str(error)
-        return self._told(outcome, pipeline, state, before)
+        return self._with_log(outcome, pipeline, state, before)
 
     def build_alone(self, one: int, two: int) -> Outcome:
         outcome, pipeline, state = Outcome(), self.pipeline(), State({"a": one, "b": two})
@@ -193,9 +193,9 @@ class Steps:
             pipeline.run(state, keep_going=True)
         except RunFailed as error:
             outcome.failure = str(error)
-        return self._told(outcome, pipeline, state, before)
+        return self._with_log(outcome, pipeline, state, before)
 
-    def _told(self, outcome: Outcome, pipeline: Pipeline, state: State, before: int) -> Outcome:
+    def _with_log(self, outcome: Outcome, pipeline: Pipeline, state: State, before: int) -> Outcome:
         self._file.write_text(pipeline.to_json())
         cheap = {2: "total", 3: "same"}
         outcome.called = [cheap[one] for one in pipeline.steps_ran[before:] if one in cheap]
@@ -205,7 +205,7 @@ class Steps:
 
 
 class Tasks:
-    """As tasks, whose assets are files that are named after what they are made of."""
+    """As tasks, whose assets are files that are named after their inputs."""
 
     def __init__(self, workflow: Workflow, place: Path) -> None:
         self._workflow = workflow
@@ -213,7 +213,7 @@ class Tasks:
         place.mkdir(exist_ok=True)
 
     def all(self, one: int, two: int, outcome: Outcome) -> Any:
-        """Return the task function that collects all."""
+        """Return the task function of the collection."""
         study = self._workflow.s
 
         @task
@@ -245,30 +245,30 @@ class Tasks:
 
     async def build(self, one: int, two: int) -> Outcome:
         outcome = Outcome()
-        log, told = _logger()
+        log, messages = _logger()
         node = await build_assets(self.all(one, two, outcome), log=log)
-        return self._told(node, outcome, told)
+        return self._with_log(node, outcome, messages)
 
     def build_alone(self, one: int, two: int) -> Outcome:
         outcome = Outcome()
-        log, told = _logger()
-        return self._told(self.all(one, two, outcome)(log=log), outcome, told)
+        log, messages = _logger()
+        return self._with_log(self.all(one, two, outcome)(log=log), outcome, messages)
 
-    def _told(self, node: Any, outcome: Outcome, told: list[str]) -> Outcome:
+    def _with_log(self, node: Any, outcome: Outcome, messages: list[str]) -> Outcome:
         for name, path in zip(("total", "same"), refs(node), strict=True):
             if path.exists():
                 outcome.values[name] = int(path.read_text())
-        outcome.failure = "\n".join(line for line in told if "Task failed" in line)
+        outcome.failure = "\n".join(line for line in messages if "Task failed" in line)
         return outcome
 
 
 def _logger() -> tuple[logging.Logger, list[str]]:
-    told: list[str] = []
+    messages: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told.append(record.getMessage())
+            messages.append(record.getMessage())
 
     log = logging.Logger("tasks")
     log.addHandler(Listener())
-    return log, told
+    return log, messages

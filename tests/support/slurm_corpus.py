@@ -11,7 +11,7 @@ CORPUS = Path(__file__).parents[1] / "data" / "slurm"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command and what it printed; ``about`` names the moment within its case."""
+    """One command and its output; ``about`` names the moment within its case."""
 
     about: str
     argv: tuple[str, ...]

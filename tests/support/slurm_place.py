@@ -1,4 +1,4 @@
-"""Workflows whose runs a real Slurm executes, and what Slurm says of them."""
+"""Workflows whose runs a real Slurm executes, and queries of their jobs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECONDS = 120.0
 
 @dataclass
 class SlurmPlace:
-    """A workflow for tests with runs of the parameter ``do``, which their script executes."""
+    """A workflow for tests. Its script executes the parameter ``do``."""
 
     place: Place
     slurm: Testbed
@@ -55,7 +55,7 @@ class SlurmPlace:
         environment: Mapping[str, str] | None = None,
         ready: bool = True,
     ) -> subprocess.Popen[bytes]:
-        """Start a launcher that soon gives up on what is late."""
+        """Start a launcher that waits for late answers and files for ``hurry`` seconds."""
         if machine_name is not None:
             arguments += ("--machine_name", machine_name)
         self.place.state.logs.mkdir(parents=True, exist_ok=True)
@@ -93,16 +93,16 @@ class SlurmPlace:
         return [record.state for record in self.place.wait(keys, seconds=seconds)]
 
     def wait_state(self, key: RunKey, *lifecycles: str) -> None:
-        """Wait until a run is in one of these places of its life."""
+        """Wait until a run is in one of these lifecycle states."""
         self.place.wait_for(key, *lifecycles, seconds=SECONDS)
 
     def wait_reason(self, key: RunKey, words: str) -> str:
-        """Wait until the scheduler's words about a run are these; return all of them."""
+        """Wait until a run's reason contains ``words``, and return it."""
         wait_until(lambda: words in (self.place.record(key).reason or ""), SECONDS)
         return self.place.record(key).reason or ""
 
     def reasons(self, keys: list[RunKey]) -> dict[RunKey, str]:
-        """Return why runs did not end well, where a reason is recorded."""
+        """Return the recorded reasons of runs."""
         records = map(self.place.record, keys)
         return {record.key: record.reason for record in records if record.reason}
 
@@ -111,7 +111,7 @@ class SlurmPlace:
         return [move.cause for move in self.place.record(key).history]
 
     def job(self, key: RunKey) -> str:
-        """Return what Slurm calls a run's job or task, once it has it."""
+        """Wait until Slurm has a run's job, and return its id."""
         wait_until(lambda: self._job(key) is not None, SECONDS)
         return self._job(key) or ""
 
@@ -124,7 +124,7 @@ class SlurmPlace:
         return f"{batch.job}_{index}" if batch.size > 1 else batch.job
 
     def jobs(self, *states: str) -> list[str]:
-        """Return the scheduler jobs of this workflow, those in these states (none: all)."""
+        """Return the jobs of this workflow in these states, by default all."""
         listed = self.slurm.command("squeue", "-h", "-r", "-t", "all", "-o", "%i|%T|%k")
         found = []
         for line in listed.splitlines():
@@ -139,13 +139,13 @@ class SlurmPlace:
         return {job.partition("_")[0] for job in self.jobs()}
 
     def completed(self) -> int:
-        """Return how many of this workflow's jobs Slurm has seen end well."""
+        """Return the number of this workflow's completed jobs."""
         log = (self.slurm.place / "log" / "completions").read_text()
         where = re.escape(str(self.place.state.path.resolve() / "slurm"))
         return len(re.findall(rf"JobState=COMPLETED .*WorkDir={where}/", log))
 
     def no_jobs_left(self) -> bool:
-        """Wait until Slurm has nothing of this workflow any more that runs or will run."""
+        """Wait until Slurm has no pending or running job of this workflow."""
         deadline = time.monotonic() + SECONDS
         while self.jobs(*LIVING):
             if time.monotonic() > deadline:
@@ -154,11 +154,11 @@ class SlurmPlace:
         return True
 
     def close(self) -> None:
-        """End launchers, runs and server; nothing may be left in the queue."""
+        """Stop launchers, runs and server; the queue must be empty."""
         try:
             self.place.close()
         finally:
             for process in self.launchers:
-                process.kill()  # nothing happens to those that have ended
+                process.kill()  # no effect on ended processes
                 process.wait()
         assert self.no_jobs_left(), self.jobs(*LIVING)

@@ -37,7 +37,7 @@ def case(play: Callable[[Recorder], None]) -> Callable[[Recorder], None]:
 
 
 class Recorder:
-    """Runs commands on a testbed of its own and notes what they print."""
+    """Runs commands on a testbed of its own and records their output."""
 
     def __init__(self, place: Path, *settings: str) -> None:
         self.testbed = Testbed(place / "slurm")

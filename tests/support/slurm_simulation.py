@@ -1,7 +1,7 @@
-"""A launcher, a fake scheduler and everything that goes wrong with them, in simulated time.
+"""A simulation of launchers and a scheduler with random faults, on a virtual clock.
 
-Nothing runs: scripts are plans, the wrapper's files are written by `Wrapper`, time goes on when a
-step says so. All that is random comes from one seed.
+No script runs: `Wrapper` plans the executions and writes their files. Each step advances the clock.
+All random choices come from one seed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from motoko.core.run_options import BASH, SLURM
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher.claiming import Capacity, ServedQueue
+from motoko.launcher.composition import assemble_launcher
 from motoko.launcher.executors.batch.executor import BatchExecutor
 from motoko.launcher.executors.local_process import ProcessSpawner
 from motoko.launcher.launcher import Launcher, LauncherOptions
@@ -84,7 +85,7 @@ def _by_time(_: ProcessIdentity, *, renewed: bool) -> bool:
 class Commands:
     """Runs the commands of the fake scheduler in this process."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Simulation) -> None:
         self._world = world
 
     async def run(
@@ -110,12 +111,12 @@ class Commands:
 
 
 @dataclass
-class World:
-    """One workflow, one scheduler, and launchers that come and go."""
+class Simulation:
+    """One workflow, one scheduler, and launchers that start and end."""
 
     random: Random
     directory: Path
-    storm: float = 0.25  # how often something goes wrong
+    fault_rate: float = 0.25  # probability of a fault
     pace: tuple[float, ...] = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0)  # seconds from step to step
     faults: Counter[str] = field(default_factory=Counter)
     truths: defaultdict[tuple[int, int], Truth] = field(default_factory=lambda: defaultdict(Truth))
@@ -158,7 +159,7 @@ class World:
             self._stack.enter_context(patch(f"motoko.launcher.{module}.run_in_thread", _here))
         self._stack.enter_context(patch("motoko.launcher.launcher.run_in_committer", _committed))
         self._stack.enter_context(patch("motoko.runtime.fault_points.point", self._point))
-        # All launchers are in this process: one that sleeps is like one that somebody has stopped.
+        # All launchers are in this process: a sleeping one counts as stopped.
         self._stack.enter_context(patch("motoko.runtime.processes.keeps_lease", _by_time))
         logging.disable(logging.CRITICAL)
         return self
@@ -173,13 +174,13 @@ class World:
             self.to_kill = None
             raise KilledError(name)
 
-    def _happens(self, often: float = 1.0) -> bool:
-        return self.random.random() < self.storm * often
+    def _by_chance(self, often: float = 1.0) -> bool:
+        return self.random.random() < self.fault_rate * often
 
     def _next_failure(self, program: str) -> FailureMode | None:
         if self.planned[program]:
             return self.planned[program].popleft()
-        if not self._happens():
+        if not self._by_chance():
             return None
         found = self.random.choice(FAILURES[program])
         self.commands.delay = self.random.choice((5.0, 25.0, 100.0))
@@ -208,12 +209,12 @@ class World:
             return [session.run(key) for key in self.keys]
 
     def truth(self, task: FakeTask) -> Truth:
-        """Return what is known of the attempt that a task is for."""
+        """Return the simulated events of a task's attempt."""
         directory = task.job.script.rpartition("/")[0]
         try:
             path = Path(os.readlink(f"{directory}/tasks/{task.index or 0}"))
         except FileNotFoundError:
-            return Truth()  # nothing is left of the submission
+            return Truth()  # the submission was removed
         run = path.parents[1]
         for place in run.parent.glob(f"{run.name}*/.motoko/{path.name}"):
             number = (place.parent / "attempt").read_text().split()[0]
@@ -232,17 +233,19 @@ class World:
             lease=LEASE,
             files_lag=LAG,
         )
-        return Launcher(self.store, options, ProcessSpawner(), SlurmScheduler(), Commands(self))
+        return assemble_launcher(
+            self.store, options, ProcessSpawner(), SlurmScheduler(), Commands(self)
+        )
 
     async def open(self) -> None:
         launcher = self._new()
         await _committed(self.store.database, launcher._sync.open)
         launcher._start_notes.open()
         self.launcher = launcher
-        await self._alive(launcher._recover)
+        await self._run_until_killed(launcher._recover)
 
-    async def _alive(self, work: Callable[[], Awaitable[Any]]) -> None:
-        """Have the launcher do something, which may be its death."""
+    async def _run_until_killed(self, work: Callable[[], Awaitable[Any]]) -> None:
+        """Await the launcher's work, which a fault may kill."""
         launcher = self.launcher
         assert launcher is not None
         try:
@@ -250,11 +253,11 @@ class World:
         except BaseExceptionGroup as group:
             if group.split(KilledError)[1] is not None:
                 raise
-            await self._bury(launcher)
+            await self._discard_launcher(launcher)
         except KilledError:
-            await self._bury(launcher)
+            await self._discard_launcher(launcher)
 
-    async def _bury(self, launcher: Launcher) -> None:
+    async def _discard_launcher(self, launcher: Launcher) -> None:
         database = self.store.database
         await _committed(database, launcher._sync.session.close)
         transact_here = lambda: run_transaction(  # noqa: E731
@@ -264,12 +267,12 @@ class World:
         self.launcher = None
 
     def executor(self, launcher: Launcher) -> BatchExecutor:
-        executor = launcher._executors.get(SLURM)
+        executor = launcher._executors[SLURM]
         assert isinstance(executor, BatchExecutor)
         return executor
 
-    async def _work(self, launcher: Launcher) -> None:
-        """One turn of everything that a launcher does all the time."""
+    async def _cycle(self, launcher: Launcher) -> None:
+        """Run each of the launcher's loops once."""
         executor = self.executor(launcher)
 
         async def poll() -> None:
@@ -296,25 +299,25 @@ class World:
     # -- a step ----------------------------------------------------------------------------
 
     async def step(self) -> None:
-        self._go_on(self.random.choice(self.pace))
+        self._advance(self.random.choice(self.pace))
         for _ in range(3):
-            if self._happens():
-                self._strike()
+            if self._by_chance():
+                self._inject_fault()
         if self.launcher is None:
             await self.open()
-        elif self._happens(0.5):
+        elif self._by_chance(0.5):
             await self._change_launchers()
         if self.launcher is not None:
             launcher = self.launcher
-            if self._happens(0.2):
+            if self._by_chance(0.2):
                 self.to_kill = self.random.choice(POINTS)
                 self.faults["killed"] += 1
-            await self._alive(lambda: self._work(launcher))
+            await self._run_until_killed(lambda: self._cycle(launcher))
         for old in list(self.asleep):
             if self.random.random() < 0.5:
                 await self._wake(old)
 
-    def _go_on(self, seconds: float) -> None:
+    def _advance(self, seconds: float) -> None:
         self.time.seconds += seconds
         self.wrapper.deliver()
         self.cluster.advance()
@@ -326,11 +329,11 @@ class World:
         self.faults[f"launcher: {kind}"] += 1
         match kind:
             case "stopped":
-                await self._alive(lambda: launcher._finish(fenced=False))
+                await self._run_until_killed(lambda: launcher._finish(fenced=False))
                 self.launcher = None
             case "asleep":
                 self.asleep.append(launcher)
-                self._go_on(LEASE + 1)
+                self._advance(LEASE + 1)
                 self.launcher = None
             case "recall":
                 executor = self.executor(launcher)
@@ -339,15 +342,15 @@ class World:
                         self.truths[active.key.id, active.record.attempt].asked_to_end = True
                         executor.cancel(active, Lifecycle.CREATED)
             case "safety":
-                await self._alive(launcher._recover)
+                await self._run_until_killed(launcher._recover)
         if self.launcher is None:
             await self.open()
 
     async def _wake(self, old: Launcher) -> None:
-        """Let a launcher that was replaced go on until it notices."""
+        """Let a replaced launcher continue until it notices."""
         database = self.store.database
         try:
-            await self._work(old)
+            await self._cycle(old)
             if self.random.random() < 0.5:
                 await _committed(database, old._sync.renew)
         except (Fenced, KilledError):
@@ -360,8 +363,8 @@ class World:
         self.asleep.remove(old)
         await _committed(database, old._sync.session.close)
 
-    def _strike(self) -> None:
-        """Have something happen to a task, or a run."""
+    def _inject_fault(self) -> None:
+        """Inject a fault into a task or a run."""
         if self.random.random() < 0.15:
             key = self.random.choice(self.keys)
             record = self.record(key)
@@ -427,9 +430,9 @@ class World:
 
     # -- the end ---------------------------------------------------------------------------
 
-    async def calm_down(self, steps: int = 60) -> None:
-        """Let everything come to its end, without further faults."""
-        self.storm = 0.0
+    async def finish(self, steps: int = 60) -> None:
+        """Run to the end without further faults."""
+        self.fault_rate = 0.0
         self.to_kill = None
         for task in self.cluster.tasks():
             self.cluster.resume(task)
@@ -437,14 +440,14 @@ class World:
                 self.cluster.release(task)
         for _ in range(steps):
             await self.step()
-            self._go_on(30.0)
+            self._advance(30.0)
             if not self.asleep and all(r.lifecycle.is_terminal for r in self.records()):
                 break
         for _ in range(4):
             await self.step()
 
     def check(self) -> list[str]:
-        """Find everything that is not as it must be."""
+        """Return all violated expectations."""
         self.faults["files late"] += self.wrapper.late
         records = self.records()
         self.outcomes.update(record.lifecycle.value for record in records)

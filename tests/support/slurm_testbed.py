@@ -38,7 +38,7 @@ class Testbed:
         self.environment["SLURM_CONF"] = variable.partition("=")[2]
 
     def status(self) -> tuple[int, dict[str, str]]:
-        """Return the exit status, and what was said of each part."""
+        """Return the exit status, and the report about each part."""
         done = self._run("status")
         return done.returncode, dict(line.split(": ", 1) for line in done.stdout.splitlines())
 
@@ -51,7 +51,7 @@ class Testbed:
         return int((self.place / "run" / f"{name}.pid").read_text())
 
     def command(self, *argv: str) -> str:
-        """Run one of Slurm's commands; return what it printed."""
+        """Run one of Slurm's commands; return its output."""
         done = subprocess.run(
             argv, env=self.environment, stdout=subprocess.PIPE, text=True, timeout=60, check=True
         )

@@ -1,4 +1,4 @@
-"""Whether what the database says of runs agrees with what happened to their scripts."""
+"""Compare the database with the simulated executions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMIT = 60.0  # seconds, of the runs that have one
 
 @dataclass(slots=True)
 class Truth:
-    """What was done to an attempt from outside."""
+    """The external events of an attempt."""
 
     cancelled: bool = False
     asked_to_end: bool = False
@@ -35,13 +35,13 @@ class Truth:
 
     @property
     def unlisted(self) -> bool:
-        """Whether the scheduler says nothing of its end."""
+        """Whether the scheduler does not report its end."""
         return self.dropped or (self.machine and self.cancelled)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Judges runs. Ended jobs are ``retention`` for so many seconds, files ``lag`` behind."""
+    """Judges runs. Ended jobs are listed for ``retention`` seconds, files are ``lag`` late."""
 
     executions: list[Execution]
     truths: Mapping[tuple[int, int], Truth]
@@ -49,7 +49,7 @@ class Verdict:
     lag: float
 
     def problems(self, records: Iterable[RunRecord], tasks: Iterable[FakeTask]) -> list[str]:
-        """Return everything that is not as it must be."""
+        """Return all violated expectations."""
         times = Counter(done.token for done in self.executions)
         found = [f"{token}: executed {n} times" for token, n in times.items() if n > 1]
         by_run: defaultdict[int, list[Execution]] = defaultdict(list)
@@ -88,7 +88,7 @@ class Verdict:
         self, record: RunRecord, state: str, attempt: int, at: float,
         done: Execution | None, truth: Truth,
     ) -> bool:  # fmt: skip
-        """Return whether a move to ``state`` is what the evidence says."""
+        """Return whether the transition to ``state`` agrees with the events."""
         well = done is not None and done.by_itself and done.left == 0
         match state:
             case Lifecycle.FINISHED:
@@ -116,7 +116,7 @@ class Verdict:
             left = None if done.left is None else exit_code(done.left)
             if left != record.exit_code:
                 return False
-        # Ended from outside: only if nobody could say so any more.
+        # Ended from outside: only if the scheduler no longer reported it.
         return done.by_itself or truth.unlisted or self.retention < self.lag
 
     def _lost(self, at: float, done: Execution | None, truth: Truth) -> bool:

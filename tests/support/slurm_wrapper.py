@@ -1,4 +1,4 @@
-"""Scripts that are plans, in simulated time, and the files that their wrapper would write."""
+"""Simulated executions of scripts, and the files of their wrapper."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ class Time(SystemClock):
 
 @dataclass(slots=True)
 class Execution:
-    """What really happened to the script of an attempt."""
+    """The simulated execution of an attempt's script."""
 
     run: int
     attempt: int
     token: str
     began: float
     lasts: float
-    status: int | None  # None: it is killed with signal 9
-    late: float  # seconds until its files are seen
+    status: int | None  # None: killed with signal 9
+    late: float  # seconds until its files are visible
     ended: float | None = None
     by_itself: bool = False
-    left: int | None = None  # what it left in the exit record
+    left: int | None = None  # status in its exit record
 
 
 class Wrapper:
-    """Executes tasks as ``batch.sh`` and ``wrapper.sh`` would, without processes."""
+    """Simulates ``batch.sh`` and ``wrapper.sh`` without processes."""
 
     def __init__(self, random: Random, time: Time) -> None:
         self._random = random
@@ -56,7 +56,7 @@ class Wrapper:
         self._of: dict[FakeTask, Execution | None] = {}
         self._writes: list[tuple[float, str, str]] = []
         self.executions: list[Execution] = []
-        # What is ended may get to write its exit record, and may end well when it is told to.
+        # A stopped script may still write its exit record, and may even exit with 0.
         self.last_words: tuple[int | None, ...] = (143, 143, None, 0)
         self.late = 0
 
@@ -119,7 +119,7 @@ class Wrapper:
             self._write(path, text)
 
     def deliver(self) -> None:
-        """Let files be seen that are due."""
+        """Write the delayed files that are due."""
         for item in [item for item in self._writes if item[0] <= self._time.seconds]:
             self._writes.remove(item)
             self._write(item[1], item[2])

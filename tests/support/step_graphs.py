@@ -1,4 +1,4 @@
-"""The graphs that all front-ends of the step graph are tried on, and engine nodes for them."""
+"""The shared test graphs of all front-ends, and engine nodes for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepGraph:
-    """Names and what they require, listed so that requirements come first."""
+    """Names and their requirements, requirements first."""
 
     requires: Mapping[str, tuple[str, ...]]
     target: str
@@ -54,11 +54,11 @@ FAILING = StepGraph(
 
 
 @dataclass
-class Workshop:
-    """Makes engine nodes, and remembers what they were asked and what they did."""
+class NodeFactory:
+    """Makes engine nodes, and records their checks and actions."""
 
     made: set[str] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
     executed: list[str] = field(default_factory=list)
     events: list[tuple[str, Status]] = field(default_factory=list)
 
@@ -71,18 +71,18 @@ class Workshop:
 
     def node(self, name: str, *requires: str, fails: bool = False) -> Node:
         """Return a node that is fresh once its action was called, or whose action fails."""
-        return Node(name, requires, self.asking(name), self.making(name, fails=fails))
+        return Node(name, requires, self.check_of(name), self.action_of(name, fails=fails))
 
-    def asking(self, name: str) -> Callable[[], Verdict]:
-        """Return what says whether ``name`` was made."""
+    def check_of(self, name: str) -> Callable[[], Verdict]:
+        """Return a function that checks whether ``name`` was made."""
 
         def is_fresh() -> Verdict:
-            self.asked.append(name)
+            self.checked.append(name)
             return fresh_because("made") if name in self.made else stale_because("never made")
 
         return is_fresh
 
-    def making(self, name: str, *, fails: bool = False) -> Callable[[], object]:
+    def action_of(self, name: str, *, fails: bool = False) -> Callable[[], object]:
         """Return an action that makes ``name``, or that fails."""
 
         def action() -> None:
@@ -94,9 +94,9 @@ class Workshop:
         return action
 
     def observe(self, event: StatusChange) -> None:
-        """Remember an event."""
+        """Record an event."""
         self.events.append((event.name, event.status))
 
     def events_of(self, *statuses: Status) -> list[tuple[str, str]]:
-        """Return the remembered events of these statuses."""
+        """Return the recorded events with these statuses."""
         return [(name, status.value) for name, status in self.events if status in statuses]

@@ -1,4 +1,4 @@
-"""Task functions: what they yield, what their calls do, and what the helpers say about it."""
+"""Task functions: yields, calls and helper functions."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ THREADS = pytest.mark.parametrize("threads", [0, 2])
 
 
 @pytest.fixture(autouse=True)
-def _everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def _log_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
 
 def lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[str]:
-    """Return what was logged from this level on, with the level in front."""
+    """Return the log lines of at least this level, preceded by the level."""
     return [f"{r.levelname} {r.getMessage()}" for r in caplog.records if r.levelno >= level]
 
 
 def simple(name: str, requirements: Callable[[], Any] | None = None, *, works: bool = True) -> Any:
-    """Return a task function whose asset is a list, which its body fills (unless it fails)."""
+    """Return a task function whose asset is a list; unless it fails, its body fills the list."""
 
     @task
     def function() -> Iterator[Any]:
@@ -53,7 +53,7 @@ def simple(name: str, requirements: Callable[[], Any] | None = None, *, works: b
     return function
 
 
-def thing(name: str, *, there: bool) -> Any:
+def external_asset(name: str, *, there: bool) -> Any:
     """Return an external function."""
 
     @external
@@ -65,18 +65,22 @@ def thing(name: str, *, there: bool) -> Any:
 
 
 def never(obj: object) -> Iterator[Any]:
-    """Stand for a task function that is never called."""
+    """Raise an error if called."""
     raise AssertionError
 
 
 class TestAssets:
     def test_by_position_and_by_keyword(self) -> None:
-        def is_there() -> bool:
+        def is_ready_now() -> bool:
             return True
 
-        assert asset("x", is_there) == asset(ref="x", ready=is_there) == Asset("x", is_there)
-        assert Asset(ref=1, ready=is_there) != asset(2, is_there)
-        assert asset({}, is_there).ref == {}
+        assert (
+            asset("x", is_ready_now)
+            == asset(ref="x", ready=is_ready_now)
+            == Asset("x", is_ready_now)
+        )
+        assert Asset(ref=1, ready=is_ready_now) != asset(2, is_ready_now)
+        assert asset({}, is_ready_now).ref == {}
 
     @pytest.mark.parametrize(
         ("shape", "expected"),
@@ -88,7 +92,7 @@ class TestAssets:
             (lambda make: [], []),
         ],
     )
-    def test_any_shape(self, shape: Any, expected: object) -> None:
+    def test_assets_may_have_any_shape(self, shape: Any, expected: object) -> None:
         yielded = shape(lambda ref: asset(ref, lambda: True))
 
         @task
@@ -102,7 +106,7 @@ class TestAssets:
         assert refs(node) == refs(yielded) == expected
         assert a.ready(node)
 
-    def test_all_of_them_have_to_be_ready(self) -> None:
+    def test_all_assets_must_be_ready(self) -> None:
         @external
         def function() -> Iterator[Any]:
             yield "name"
@@ -110,13 +114,13 @@ class TestAssets:
 
         assert not a.ready(function())
 
-    def test_of_nothing_there_is_nothing(self) -> None:
+    def test_a_task_without_assets_has_an_empty_plan(self) -> None:
         assert a.assets(None) is None
         assert refs(None) is None
 
 
 class TestTasks:
-    def test_the_body_is_executed_once_and_not_again(self) -> None:
+    def test_a_body_is_executed_once(self) -> None:
         there: list[int] = []
 
         @task
@@ -130,7 +134,7 @@ class TestTasks:
         assert a.ready(function())
         assert there == [1]
 
-    def test_requirements_first_and_their_values_are_there(self) -> None:
+    def test_requirements_are_built_first(self) -> None:
         one = simple("one")
 
         @task
@@ -166,7 +170,7 @@ class TestTasks:
 
         assert refs(function("name")) == [1]
 
-    def test_names_become_text(self) -> None:
+    def test_names_are_converted_to_text(self) -> None:
         @external
         def function() -> Iterator[Any]:
             yield 42
@@ -186,8 +190,8 @@ class TestTasks:
         assert Kitchen().tea(sugar=2).taskname == "tea with 2"
         assert (Kitchen.tea.__name__, Kitchen.tea.__doc__) == ("tea", "Make tea.")
 
-    def test_a_collection_is_ready_when_all_of_it_is(self) -> None:
-        there = thing("box", there=True)
+    def test_a_collection_is_ready_when_all_members_are(self) -> None:
+        there = external_asset("box", there=True)
 
         @tasks
         def both() -> Iterator[Any]:
@@ -201,7 +205,7 @@ class TestTasks:
         assert [type(one) for one in a.assets(node)] == [Asset, Asset]
 
     @THREADS
-    def test_a_collection_of_nothing_is_ready(self, threads: int) -> None:
+    def test_an_empty_collection_is_ready(self, threads: int) -> None:
         @tasks
         def nothing() -> Iterator[Any]:
             yield "nothing"
@@ -211,7 +215,7 @@ class TestTasks:
         assert a.ready(node)
         assert (refs(node), a.requirements(node)) == ([], None)
 
-    def test_what_follows_the_last_yield_of_an_external_is_never_executed(self) -> None:
+    def test_code_after_the_last_yield_of_an_external_is_never_executed(self) -> None:
         @external
         def function() -> Iterator[Any]:
             yield "name"
@@ -220,7 +224,7 @@ class TestTasks:
 
         assert not a.ready(function())
 
-    def test_a_closure_flag_tells_readiness_too(self) -> None:
+    def test_a_closure_flag_is_a_valid_ready_function(self) -> None:
         @task
         def function() -> Iterator[Any]:
             ran = False
@@ -234,7 +238,7 @@ class TestTasks:
 
 class TestCalls:
     @THREADS
-    def test_only_the_outermost_call_builds(self, threads: int) -> None:
+    def test_only_the_root_call_builds(self, threads: int) -> None:
         inner = simple("inner")
         seen: list[Any] = []
 
@@ -247,11 +251,11 @@ class TestCalls:
             seen.append(refs(inner()))
 
         assert a.ready(outer(threads=threads))
-        # Neither before the last yield nor in the body, in this thread or in another.
+        # Without a value before the last yield and in the body, in any thread.
         assert seen == [[], []]
 
     @THREADS
-    def test_one_body_for_one_name_and_its_value_is_everywhere(self, threads: int) -> None:
+    def test_one_body_is_executed_for_one_name(self, threads: int) -> None:
         executed: list[int] = []
 
         @task
@@ -275,8 +279,8 @@ class TestCalls:
         assert [refs(one) for one in handles] == [[7]] * 3
         assert len(set(handles)) == 1
 
-    def test_requirements_shared_by_many_layers_are_called_once_for_each_use(self) -> None:
-        # Each layer uses the one below twice: 2 ** 60 calls, were they not remembered.
+    def test_shared_requirements_are_called_once_per_use(self) -> None:
+        # Each layer requires the one below twice: 2 ** 60 calls without the cache.
         calls: list[int] = []
 
         @task
@@ -292,13 +296,13 @@ class TestCalls:
         assert len(calls) == 1 + 60 * 2
 
     def test_a_node_of_an_earlier_call_may_be_required(self) -> None:
-        box = thing("box", there=True)()
+        box = external_asset("box", there=True)()
         kept = simple("kept", lambda: box)(dry_run=True)
         assert not a.ready(kept)
         assert a.ready(simple("after", lambda: kept)())
         assert refs(kept) == ["kept"]
 
-    def test_ready_is_asked_anew(self) -> None:
+    def test_ready_is_checked_at_each_build(self) -> None:
         there = [True]
 
         @external
@@ -312,14 +316,14 @@ class TestCalls:
         assert not a.ready(node)
         assert not a.ready(function())
 
-    def test_an_asset_is_asked_once_for_a_build_and_once_after_its_body(self) -> None:
-        asked: list[str] = []
+    def test_an_asset_is_checked_once_per_build_and_once_after_its_body(self) -> None:
+        checked: list[str] = []
 
         def build(*, there: bool) -> None:
             done = [there]
 
             def is_ready() -> bool:
-                asked.append("leaf")
+                checked.append("leaf")
                 return done[0]
 
             @task
@@ -342,32 +346,32 @@ class TestCalls:
             outer()
 
         build(there=True)
-        assert asked == ["leaf"]
-        asked.clear()
+        assert checked == ["leaf"]
+        checked.clear()
         build(there=False)
-        assert asked == ["leaf"] * 2
+        assert checked == ["leaf"] * 2
 
-    def test_any_task_may_be_the_outermost(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_any_task_may_be_the_root(self, caplog: pytest.LogCaptureFixture) -> None:
         one = simple("one")
         simple("two", one)
         one()
         assert lines(caplog) == ["INFO one: Executing", "INFO one: Ready"]
 
     def test_nodes_are_equal_if_their_names_are(self) -> None:
-        one, same, other = simple("x")(), thing("x", there=True)(), simple("y")()
+        one, same, other = simple("x")(), external_asset("x", there=True)(), simple("y")()
         assert one == same
         assert hash(one) == hash(same)
         assert one != other
         assert str(one) == f"x <{id(one)}>"
 
-    def test_the_report_says_what_became_of_each_task(self) -> None:
+    def test_the_report_has_the_status_of_each_task(self) -> None:
         node = simple("two", simple("one"))()
         assert node.report is not None
         assert node.report.statuses == {"two": Status.BUILT, "one": Status.BUILT}
 
 
 class TestReservedWords:
-    def test_they_are_not_passed_on(self) -> None:
+    def test_reserved_words_are_not_passed_to_the_function(self) -> None:
         given: list[dict[str, Any]] = []
 
         @task
@@ -386,7 +390,7 @@ class TestReservedWords:
         function(dry_run=True, threads=1, log=logging.getLogger("mine"), y=2)
         assert given == [{"x": 1}, {"y": 2}]
 
-    def test_they_matter_to_the_outermost_call_only(self) -> None:
+    def test_reserved_words_apply_only_to_the_root_call(self) -> None:
         one = simple("one")
         assert a.ready(simple("two", lambda: one(dry_run=True))())
 
@@ -394,7 +398,7 @@ class TestReservedWords:
     def test_a_dry_run_executes_no_body(
         self, threads: int, caplog: pytest.LogCaptureFixture
     ) -> None:
-        two = simple("two", lambda: [simple("one")(), thing("box", there=True)()])
+        two = simple("two", lambda: [simple("one")(), external_asset("box", there=True)()])
         assert not a.ready(two(dry_run=True, threads=threads))
         assert lines(caplog) == [
             "INFO one: SKIPPING (DRY RUN)",
@@ -406,7 +410,7 @@ class TestReservedWords:
             "WARNING two: ✔ box",
         ]
 
-    def test_bodies_go_on_at_the_same_time(self) -> None:
+    def test_bodies_run_concurrently(self) -> None:
         barrier = threading.Barrier(2)
 
         @task
@@ -425,7 +429,7 @@ class TestReservedWords:
         assert a.ready(both(threads=2))
 
     @THREADS
-    def test_a_logger_of_ones_own(self, threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_custom_logger(self, threads: int, caplog: pytest.LogCaptureFixture) -> None:
         @task
         def function() -> Iterator[Any]:
             a.log.info("called")
@@ -443,18 +447,18 @@ class TestReservedWords:
 
 
 class TestLog:
-    def test_what_is_ready_is_said_and_its_requirements_are_not(
+    def test_ready_tasks_are_logged_without_their_requirements(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         @tasks
         def both() -> Iterator[Any]:
             yield "both"
-            yield [thing("box", there=True)()]
+            yield [external_asset("box", there=True)()]
 
         both()
         assert lines(caplog) == ["INFO both: Ready"]
 
-    def test_a_body_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_failing_body_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         bad = simple("bad", works=False)
         node = simple("after", lambda: [bad(), simple("good")()])()
         assert not a.ready(node)
@@ -475,14 +479,12 @@ class TestLog:
             "DEBUG bad: Task failed: badly",
         ]
 
-    def test_in_threads_it_is_said_so(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_threads_are_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         simple("bad", simple("good"), works=False)(threads=1)
         assert "ERROR bad: Task failed in thread: bad fails\nbadly" in lines(caplog)
         assert "DEBUG good: Task completed in thread" in lines(caplog, logging.DEBUG)
 
-    def test_an_asset_that_cannot_be_asked_fails_its_task_only(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_failing_check_fails_only_its_task(self, caplog: pytest.LogCaptureFixture) -> None:
         def broken() -> bool:
             raise OSError("no disk")
 
@@ -511,7 +513,9 @@ class TestLog:
         assert "orange" in a.graph(node)
 
     @THREADS
-    def test_an_interrupt_stops_it(self, threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    def test_an_interrupt_stops_the_build(
+        self, threads: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
         @task
         def interrupted() -> Iterator[Any]:
             yield "interrupted"
@@ -521,12 +525,12 @@ class TestLog:
 
         node = simple("after", interrupted)(threads=threads)
         assert lines(caplog) == ["INFO interrupted: Executing", "INFO Interrupted"]
-        said = "DEBUG Cancelling: interrupted" in lines(caplog, logging.DEBUG)
-        assert said == bool(threads)
+        is_logged = "DEBUG Cancelling: interrupted" in lines(caplog, logging.DEBUG)
+        assert is_logged == bool(threads)
         assert node.report is None
 
-    def test_the_graph_is_shown_before_it_is_built(self, caplog: pytest.LogCaptureFixture) -> None:
-        box = thing("box", there=True)
+    def test_the_graph_is_logged_before_it_is_built(self, caplog: pytest.LogCaptureFixture) -> None:
+        box = external_asset("box", there=True)
         made = simple("made", lambda: [box()])
 
         @tasks
@@ -551,10 +555,10 @@ class TestLog:
             f"DEBUG {rule * 9}",
         ]
 
-    def test_what_is_shared_is_shown_with_all_it_requires_for_each_way(
+    def test_shared_tasks_are_shown_once_for_each_path(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        middle = simple("middle", thing("box", there=False))
+        middle = simple("middle", external_asset("box", there=False))
 
         @tasks
         def root() -> Iterator[Any]:
@@ -573,14 +577,12 @@ class TestLog:
             "DEBUG       box",
         ]
 
-    def test_a_requirement_given_twice_is_named_once(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        box = thing("box", there=False)
+    def test_a_duplicate_requirement_is_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        box = external_asset("box", there=False)
         simple("two", lambda: [box(), box()])()
         assert lines(caplog)[-2:] == ["WARNING two: Requires:", "WARNING two: ✖ box"]
 
-    def test_a_graph_with_very_many_ways_is_shown_shortly(
+    def test_a_graph_with_very_many_paths_is_abbreviated(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         @task
@@ -593,10 +595,10 @@ class TestLog:
         shown = [line for line in lines(caplog, logging.DEBUG) if re.match("DEBUG +layer 0$", line)]
         assert len(shown) == 2
 
-    def test_outside_of_tasks_there_is_no_logger_in_use(self) -> None:
+    def test_no_logger_is_in_use_outside_tasks(self) -> None:
         with pytest.raises(a.IotaaError, match="No logger found"):
             a.log.info("x")
-        # Probing it is no use of it.
+        # Probing it does not need a logger.
         assert not hasattr(a.log, "is_task")
 
 
@@ -644,14 +646,14 @@ class TestHelpers:
         names = ["apart", "collected", "made", "of_class", "own", "to_come"]
         assert a.tasknames(Whole()) == names
 
-    def test_tasknames_that_a_module_makes_when_it_is_asked(self) -> None:
+    def test_tasknames_of_dynamic_attributes(self) -> None:
         module = ModuleType("lazy")
         module.__dir__ = lambda: ["late", "nothing"]  # type: ignore[method-assign]
         made = {"late": task(never)}
         module.__getattr__ = made.get  # type: ignore[method-assign]
         assert a.tasknames(module) == ["late"]
 
-    def test_tasknames_of_a_module_that_has_the_log(self) -> None:
+    def test_tasknames_of_a_module_with_a_logger(self) -> None:
         from motoko.assets import demo
 
         assert vars(demo)["log"] is a.log
@@ -666,7 +668,7 @@ class TestHelpers:
             "tea_bag",
         ]
 
-    def test_all_public_names_are_there(self) -> None:
+    def test_all_public_names_exist(self) -> None:
         documented = {"asset", "assets", "external", "graph", "log", "logcfg", "main", "ready"}
         documented |= {"refs", "requirements", "task", "tasknames", "tasks", "Asset"}
         assert documented <= set(a.__all__)
@@ -674,9 +676,9 @@ class TestHelpers:
 
 
 class TestBuild:
-    """``await build(...)``: the same in an event loop."""
+    """``await build(...)``: a call in an event loop."""
 
-    async def test_it_does_what_a_call_does(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_build_is_equivalent_to_a_call(self, caplog: pytest.LogCaptureFixture) -> None:
         two = simple("two", simple("one"))
         node = await a.build(two, threads=2)
         assert refs(node) == ["two"]
@@ -700,19 +702,19 @@ class TestBuild:
         assert node.taskname == "1 2"
         assert {record.name for record in caplog.records if "1 2" in record.message} == {"mine"}
 
-    async def test_what_does_not_depend_on_a_failure_goes_on(self) -> None:
+    async def test_nodes_independent_of_a_failure_are_built(self) -> None:
         node = await a.build(simple("x", lambda: [simple("bad", works=False)(), simple("good")()]))
         assert [a.ready(one) for one in a.requirements(node)] == [False, True]
 
-    async def test_the_loop_goes_on_meanwhile(self) -> None:
-        loop, told = asyncio.get_running_loop(), threading.Event()
+    async def test_the_loop_is_not_blocked_by_a_build(self) -> None:
+        loop, wakeup = asyncio.get_running_loop(), threading.Event()
 
         @task
         def function() -> Iterator[Any]:
             yield "name"
-            yield asset(told, told.is_set)
+            yield asset(wakeup, wakeup.is_set)
             yield None
-            loop.call_soon_threadsafe(told.set)
-            assert told.wait(timeout=120)
+            loop.call_soon_threadsafe(wakeup.set)
+            assert wakeup.wait(timeout=120)
 
         assert a.ready(await a.build(function))

@@ -1,4 +1,4 @@
-"""What is wrong with a task function is said in its words, before anything is built."""
+"""Invalid task functions are reported before anything is built."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def yields(*values: Any) -> Any:
 
 
 def first_line(function: Any) -> str:
-    """Return the first line of the error of a call; the whole of it has more than one."""
+    """Return the first line of the multi-line error of a call."""
     with pytest.raises(TaskError) as caught:
         function()
     lines = str(caught.value).splitlines()
@@ -58,14 +58,14 @@ def test_a_missing_yield(decorator: Any, values: tuple[Any, ...], missing: str) 
     assert ("'x'" in second) == bool(values)
 
 
-def test_one_yield_too_many(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_extra_yield(caplog: pytest.LogCaptureFixture) -> None:
     node = task(yields("x", asset(1, lambda: False), None, 4))()
     assert not a.ready(node)
     assert "x: Task failed: Task 'x' yields too often" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("value", [42, "text", [asset(1, lambda: True), 42], {"k": object()}])
-def test_what_is_no_asset(value: Any) -> None:
+def test_invalid_assets(value: Any) -> None:
     for decorator in (task, external):
         line = first_line(decorator(yields("x", value, None)))
         assert line.startswith("Task 'x' yielded asset ")
@@ -73,7 +73,7 @@ def test_what_is_no_asset(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [42, "text", [[]], {"k": object()}])
-def test_what_is_no_requirement(value: Any) -> None:
+def test_invalid_requirements(value: Any) -> None:
     for function in (task(yields("x", None, value)), tasks(yields("x", value))):
         line = first_line(function)
         assert line.startswith("Task 'x' yielded requirement ")
@@ -96,13 +96,13 @@ def test_a_task_where_an_asset_was_expected() -> None:
         function()
 
 
-def test_a_function_where_its_call_was_expected() -> None:
+def test_an_uncalled_function_is_refused() -> None:
     box = external(yields("box", None))
     with pytest.raises(TaskError, match="the result of calling the task function"):
         tasks(yields("x", box))()
 
 
-def test_a_ready_that_cannot_be_called() -> None:
+def test_a_ready_that_is_not_callable() -> None:
     line = first_line(external(yields("x", asset("file", True))))  # type: ignore[arg-type]
     assert line == "Task 'x' yielded asset 'file' with ready=True, which cannot be called"
 
@@ -111,7 +111,7 @@ def test_a_function_that_does_not_yield() -> None:
     assert first_line(task(lambda: 5)).endswith("<lambda> does not yield")  # type: ignore[arg-type,return-value]
 
 
-def test_an_async_function_is_no_task_function() -> None:
+def test_an_async_function_is_not_a_task_function() -> None:
     async def awaited() -> None:
         raise AssertionError
 
@@ -124,7 +124,7 @@ def test_an_async_function_is_no_task_function() -> None:
 
 
 @pytest.mark.parametrize("threads", [-1, "two", None, 1.5])
-async def test_threads_are_a_number(threads: Any) -> None:
+async def test_threads_must_be_a_number(threads: Any) -> None:
     called: list[str] = []
 
     @task
@@ -140,7 +140,7 @@ async def test_threads_are_a_number(threads: Any) -> None:
     assert called == []
 
 
-async def test_build_takes_a_task_function() -> None:
+async def test_build_requires_a_task_function() -> None:
     box = external(yields("box", None))
     with pytest.raises(TaskError, match=r"not the result of its call: box.*\n.*build\(function, 1"):
         await a.build(box())  # type: ignore[arg-type]
@@ -151,11 +151,11 @@ async def test_build_takes_a_task_function() -> None:
     assert a.ready(await a.build(partial(box)))
 
 
-def test_helpers_take_nothing_where_nothing_was_yielded() -> None:
+def test_helpers_accept_none() -> None:
     assert (a.assets(None), a.refs(None), a.requirements(None)) == (None, None, None)
 
 
-def test_helpers_take_nodes_only() -> None:
+def test_helpers_accept_only_nodes() -> None:
     for helper in (a.assets, a.refs, a.ready, a.requirements, a.graph):
         with pytest.raises(TaskError, match=rf"{helper.__name__}\(\) takes"):
             helper(42)  # type: ignore[arg-type]
@@ -172,7 +172,7 @@ class TestCycles:
         with pytest.raises(CycleError, match="'x' requires itself"):
             function()
 
-    def test_mutual_requirement_is_given_with_its_path(self) -> None:
+    def test_a_mutual_requirement_is_reported_with_its_path(self) -> None:
         @task
         def start() -> Iterator[Any]:
             yield "start"
@@ -194,7 +194,7 @@ class TestCycles:
             start()
         assert caught.value.path == ("a0", "b0", "a1", "b1", "a0")
 
-    def test_without_names_python_notices(self) -> None:
+    def test_endless_recursion_before_the_name_is_refused(self) -> None:
         @task
         def function() -> Iterator[Any]:
             function()
@@ -205,7 +205,7 @@ class TestCycles:
         assert isinstance(caught.value, MotokoError)
 
 
-def test_a_node_whose_body_was_executed_is_not_executed_again(
+def test_a_body_is_not_executed_twice(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     there = [False]
@@ -237,7 +237,7 @@ def test_errors_of_the_function_itself_reach_the_caller() -> None:
 
     with pytest.raises(ZeroDivisionError) as caught:
         outer()
-    # The innermost only, whose name is not known yet.
+    # The error names only the innermost task, whose own name is not known yet.
     place = f"{__name__}.test_errors_of_the_function_itself_reach_the_caller.<locals>.function"
     assert caught.value.__notes__ == [f"in the task {place}"]
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):

@@ -1,4 +1,4 @@
-"""The graphs of all front-ends, as tasks: what runs, in which order, what is said."""
+"""The shared test graphs as tasks: executed bodies, their order, and the log."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.fixture(autouse=True)
-def _info_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def _info_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
 def build(described: StepGraph, made: set[str], threads: int = 0) -> tuple[Node, list[str]]:
-    """Build it; return the outermost node and the tasks whose bodies were executed."""
+    """Build a graph; return the root node and the tasks whose bodies were executed."""
     executed: list[str] = []
 
     @task
@@ -41,7 +41,7 @@ def build(described: StepGraph, made: set[str], threads: int = 0) -> tuple[Node,
     return step(described.target, threads=threads), executed
 
 
-def test_a_diamond(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_diamond_executes_each_body_once(caplog: pytest.LogCaptureFixture) -> None:
     made: set[str] = set()
     node, executed = build(DIAMOND, made)
     assert ready(node)
@@ -66,12 +66,12 @@ def test_a_diamond(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_an_asymmetric_graph_goes_by_level() -> None:
+def test_an_asymmetric_graph_is_built_by_level() -> None:
     assert build(ASYMMETRIC, set())[1] == ["a", "x", "d", "b", "c", "e"]
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_a_failing_task_blocks_what_depends_on_it_only(
+def test_a_failing_task_blocks_only_its_dependents(
     threads: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     node, executed = build(FAILING, set(), threads)
@@ -79,9 +79,9 @@ def test_a_failing_task_blocks_what_depends_on_it_only(
     assert sorted(executed) == ["aside", "left", "right", "top"]
     if not threads:
         assert executed == ["top", "aside", "left", "right"]
-    said = caplog.messages
-    assert f"left: Task failed{' in thread' * bool(threads)}: left" in said
-    assert [line for line in said if line.startswith(("bottom", "all"))] == [
+    messages = caplog.messages
+    assert f"left: Task failed{' in thread' * bool(threads)}: left" in messages
+    assert [line for line in messages if line.startswith(("bottom", "all"))] == [
         "bottom: Not ready",
         "bottom: Requires:",
         "bottom: ✖ left",

@@ -1,4 +1,4 @@
-"""A study whose parameters change: what is the same point, and what is told of the others."""
+"""A study with changed parameters: equal points are kept, other runs are reported."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def database() -> Iterator[Database]:
     database.close()
 
 
-def opened(directory: Path, database: Database, study: str) -> Workflow:
-    """Return the workflow whose study is declared like this, in a database that there is."""
+def open_workflow(directory: Path, database: Database, study: str) -> Workflow:
+    """Return a workflow on an existing database whose study has this declaration."""
     (directory / "motoko.yaml").write_text("task_managers: {s: }\norchestrator: steps.main\n")
     (directory / "s").mkdir(exist_ok=True)
     (directory / "s" / "bd.yaml").write_text(study)
@@ -64,28 +64,28 @@ def recount(workflow: Workflow) -> list[str]:
         ([1e300], [int(1e300)]),
     ],
 )
-def test_equal_numbers_within_containers_are_one_point(
+def test_equal_numbers_in_containers_are_one_point(
     tmp_path: Path, database: Database, one: Any, other: Any
 ) -> None:
-    workflow = opened(tmp_path, database, "job: {x: list}\nrun: {y: list}\n")
+    workflow = open_workflow(tmp_path, database, "job: {x: list}\nrun: {y: list}\n")
     first = workflow.s.create_task({"y": one}, x=one)
     assert workflow.s.create_task({"y": other}, x=other).ids == first.ids == [1]
-    assert repr(workflow.s.create_task(x=one)[0][1].x) == repr(one)  # as it was given
+    assert repr(workflow.s.create_task(x=one)[0][1].x) == repr(one)  # as given
     assert recount(workflow) == []
 
 
 @pytest.mark.parametrize(
     ("one", "other"), [([True], [1]), (["1"], [1]), ([1], [[1]]), ([0.5], [0])]
 )
-def test_other_values_within_containers_are_other_points(
+def test_different_values_in_containers_are_different_points(
     tmp_path: Path, database: Database, one: Any, other: Any
 ) -> None:
-    workflow = opened(tmp_path, database, "job: {x: list}\n")
+    workflow = open_workflow(tmp_path, database, "job: {x: list}\n")
     assert workflow.s.create_task(x=one).ids != workflow.s.create_task(x=other).ids
 
 
-def test_values_that_have_no_identity_are_refused(tmp_path: Path, database: Database) -> None:
-    workflow = opened(
+def test_values_without_identity_are_refused(tmp_path: Path, database: Database) -> None:
+    workflow = open_workflow(
         tmp_path, database, "job: {x: list, d: dict, n: int}\njob_space: {n: 1, d: {}}"
     )
     circular: list[Any] = []
@@ -103,7 +103,7 @@ def test_values_that_have_no_identity_are_refused(tmp_path: Path, database: Data
             workflow.s.create_task(**given)
 
 
-def test_identities_of_existing_databases_do_not_change() -> None:
+def test_identities_in_existing_databases_are_stable() -> None:
     job = {"x": 1.0, "n": 3, "p": [1.0, -0.0, {"b": 2.5, "a": (1, 2.0)}], "s": "é"}
     assert (
         parameter_space.job_identity(job, literal=True).hex() == "b667cf84ce413f3bdc47f9a967dbb491"
@@ -115,14 +115,14 @@ def test_identities_of_existing_databases_do_not_change() -> None:
 def test_runs_of_existing_databases_are_found_and_deleted(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They have identities of the time before numbers were normalised."""
+    """Their identities predate the normalisation of numbers."""
     study = "job: {x: float, p: list}\n"
     points: list[dict[str, Any]] = [{"x": 1, "p": [1.0]}, {"x": 1, "p": [1]}, {"x": 2, "p": [-0.0]}]
     with monkeypatch.context() as then:
         then.setattr(parameter_space, "_normal", lambda value: value)
-        workflow = opened(tmp_path, database, study)
+        workflow = open_workflow(tmp_path, database, study)
         assert [workflow.s.create_task(**point).ids for point in points] == [[1], [2], [3]]
-    workflow = opened(tmp_path, database, study)
+    workflow = open_workflow(tmp_path, database, study)
     assert recount(workflow) == []
     assert [workflow.s.create_task(**point).ids for point in points] == [[1], [2], [3]]
     assert workflow.s.create_task(replicate=1, **points[0])[0][1].id == 1  # its job, too
@@ -155,29 +155,31 @@ def remove(tables: Tables, ids: list[int]) -> list[str]:
         ),
     ],
 )
-def test_how_a_job_differs(types: dict[str, str], job: dict[str, Any], how: str | None) -> None:
+def test_description_of_a_changed_job(
+    types: dict[str, str], job: dict[str, Any], how: str | None
+) -> None:
     assert describe_change(types, job) == how
 
 
-def test_a_float_instead_of_an_int_is_the_same_point(
+def test_an_equal_float_is_the_same_point_as_an_int(
     tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    opened(tmp_path, database, "job: {x: int}\n").s.create_task(x=1).ids  # noqa: B018 - resolves
-    workflow = opened(tmp_path, database, "job: {x: float}\n")
+    open_workflow(tmp_path, database, "job: {x: int}\n").s.create_task(x=1).ids  # noqa: B018 - resolves
+    workflow = open_workflow(tmp_path, database, "job: {x: float}\n")
     assert workflow.s.create_task(x=1).ids == workflow.s.create_task(x=1.0).ids == [1]
     assert workflow.s.create_task(x=1.5).ids == [2]
     assert warnings(caplog) == []
 
 
-def test_runs_with_other_parameters_are_reported_before_new_ones_are_made(
+def test_runs_with_other_parameters_are_reported_once(
     tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    workflow = opened(tmp_path, database, "job: {x: int}\n")
+    workflow = open_workflow(tmp_path, database, "job: {x: int}\n")
     assert workflow.s.create_task(x=[1, 2]).ids == [1, 2]
     workflow.run_name = "b"
     assert workflow.s.create_task(x=1).ids == [3]
     assert warnings(caplog) == []
-    workflow = opened(tmp_path, database, "job: {x: int, z: float}\njob_space: {z: 0.0}\n")
+    workflow = open_workflow(tmp_path, database, "job: {x: int, z: float}\njob_space: {z: 0.0}\n")
     workflow.s.create_task(x=1)
     (told,) = warnings(caplog)
     assert told.startswith(
@@ -195,26 +197,26 @@ def test_runs_with_other_parameters_are_reported_before_new_ones_are_made(
 def test_runs_of_the_only_run_name_are_counted(
     tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    workflow = opened(tmp_path, database, "job: {x: int}\n")
+    workflow = open_workflow(tmp_path, database, "job: {x: int}\n")
     for replicate in range(3):
         workflow.s.create_task(x=[1, 2], replicate=replicate)
-    workflow = opened(tmp_path, database, "job: {y: int}\n")
+    workflow = open_workflow(tmp_path, database, "job: {y: int}\n")
     workflow.s.create_task(y=1)
     (told,) = warnings(caplog)
     assert ": 6 runs without 'y' (declared now) and with 'x' (no longer declared). " in told
 
 
 def test_runs_of_all_run_names_are_counted_for_info(tmp_path: Path, database: Database) -> None:
-    workflow = opened(tmp_path, database, "job: {x: int}\n")
+    workflow = open_workflow(tmp_path, database, "job: {x: int}\n")
     for name in ("a", "b"):
         workflow.run_name = name
         workflow.s.create_task(x=[1, 2]).ids  # noqa: B018 - resolves
     assert changes(workflow) == {}
-    workflow = opened(tmp_path, database, "job: {x: int, z: int}\njob_space: {z: 0}\n")
+    workflow = open_workflow(tmp_path, database, "job: {x: int, z: int}\njob_space: {z: 0}\n")
     assert changes(workflow) == {"without 'z' (declared now)": 4}
     workflow.s.create_task(x=1).ids  # noqa: B018 - resolves
     assert changes(workflow) == {"without 'z' (declared now)": 4}
-    workflow = opened(tmp_path, database, "job: {x: int}\n")  # the change is undone
+    workflow = open_workflow(tmp_path, database, "job: {x: int}\n")  # the change is undone
     assert changes(workflow) == {"with 'z' (no longer declared)": 1}
 
 

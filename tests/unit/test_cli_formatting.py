@@ -1,4 +1,4 @@
-"""What the command line prints, without any process."""
+"""The output of the command line, without a process."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def printed(table: object) -> str:
         ("y" * 60, "y" * 45 + "..."),
     ],
 )
-def test_values_are_on_one_line_and_not_too_long(value: object, text: str) -> None:
+def test_values_are_shortened_to_one_line(value: object, text: str) -> None:
     assert value_text(value) == text
 
 
-def test_states_are_in_the_order_of_the_lifecycle_and_labels_last() -> None:
+def test_states_are_in_lifecycle_order_before_labels() -> None:
     states = ["FORWARDED", "FAILED", "CREATED", "BEST", "START"]
     assert ordered_states(states) == ["CREATED", "START", "FAILED", "BEST", "FORWARDED"]
 
@@ -90,20 +90,20 @@ def test_counts_on_one_line() -> None:
     assert line == "s: 1 START, 3 FINISHED; u: 2 [b]"
 
 
-def test_runs_of_other_run_names_are_told_beside_the_progress() -> None:
+def test_runs_of_other_run_names_are_shown_with_the_progress() -> None:
     assert others_text({}) == ""
     assert others_text({"a": 1}) == "1 run of 'a' also waiting or running"
     text = others_text(dict.fromkeys("hgfedcba", 2))
     assert text == "16 runs of 'a', 'b', 'c', 'd', 'e', 'f', ... also waiting or running"
 
 
-def test_runs_that_nobody_takes_are_told_with_the_reason() -> None:
+def test_unserved_runs_are_shown_with_the_reason() -> None:
     assert unserved_text({}) == ""
     large, small = "no launcher serves machine 'large'", "no launcher serves machine 'small'"
     assert unserved_text({small: 1, large: 2}) == f"2 runs wait: {large}; 1 run waits: {small}"
 
 
-def test_why_a_run_ended_badly_is_on_one_line() -> None:
+def test_the_reason_of_a_failure_is_on_one_line() -> None:
     bad = replace(record(1), lifecycle=Lifecycle.FAILED, reason="no\n\n  convergence")
     (row,) = [line for line in printed(runs_table([bad])).splitlines() if "s.1" in line]
     assert row.split("FAILED")[1].strip() == "no convergence"
@@ -128,7 +128,7 @@ def test_markup_in_names_states_and_values_is_text() -> None:
     assert "[link=z]" in out
 
 
-def test_runs_have_a_column_for_whatever_one_of_them_has() -> None:
+def test_the_table_has_a_column_for_every_field() -> None:
     out = printed(runs_table([record(1, y=1.5), record(2, z=[1])]))
     header, first, second = (
         line.split() for line in out.splitlines() if "s." in line or "run" in line
@@ -141,7 +141,7 @@ def test_runs_have_a_column_for_whatever_one_of_them_has() -> None:
 # -- JSON --------------------------------------------------------------------------------------
 
 
-def test_what_json_lacks_is_text() -> None:
+def test_values_unknown_to_json_become_text() -> None:
     value = {
         "a": math.nan,
         "b": -math.inf,
@@ -161,7 +161,7 @@ def test_what_json_lacks_is_text() -> None:
     assert to_json(value) == expected
 
 
-def test_runs_are_in_the_json_only_if_asked_for() -> None:
+def test_json_contains_runs_only_on_request() -> None:
     study = StudyOverview("s", {"a": {"SEEN": 1}}, [record(1, label="SEEN", y=math.inf)])
     overview = Overview("/w", database=True, server=None, studies=[study])
     short = json.loads(overview_text(overview, runs=False))
@@ -177,7 +177,7 @@ def test_runs_are_in_the_json_only_if_asked_for() -> None:
 # -- errors ------------------------------------------------------------------------------------
 
 
-def noted(error: Exception, *notes: str) -> Exception:
+def with_note(error: Exception, *notes: str) -> Exception:
     for note in notes:
         error.add_note(note)
     return error
@@ -191,7 +191,7 @@ def noted(error: Exception, *notes: str) -> Exception:
         (ConfigError("x"), ExitStatus.USAGE),
         (RunNameError("x"), ExitStatus.USAGE),
         (ConstraintError("x"), ExitStatus.USAGE),
-        (noted(ConstraintError("x"), "in the orchestrator function main"), ExitStatus.ERROR),
+        (with_note(ConstraintError("x"), "in the orchestrator function main"), ExitStatus.ERROR),
         (RunFailed("x"), ExitStatus.FAILED),
         (WorkflowFailed("x"), ExitStatus.FAILED),
         (ValueError("x"), ExitStatus.ERROR),
@@ -201,20 +201,22 @@ def test_exit_status(error: Exception, status: int) -> None:
     assert status_of(error) == status
 
 
-def test_an_own_error_is_its_message_and_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
+def test_motoko_errors_print_message_and_hint(capsys: pytest.CaptureFixture[str]) -> None:
     report(MotokoError("it is wrong", hint="Do this."), verbose=False)
     assert capsys.readouterr().err == "error: it is wrong\n  Do this.\n"
 
 
-def test_a_users_exception_says_where_first(capsys: pytest.CaptureFixture[str]) -> None:
-    error = noted(KeyError("k"), "in the action of event 'e', f (o.py:3)", "and this")
+def test_errors_in_user_code_start_with_the_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = with_note(KeyError("k"), "in the action of event 'e', f (o.py:3)", "and this")
     report(error, verbose=False)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "error: in the action of event 'e', f (o.py:3): KeyError: 'k'"
     assert "and this" in lines
 
 
-def test_a_single_error_of_a_group_is_reported_as_itself(
+def test_a_group_of_one_is_reported_as_its_member(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     group = ExceptionGroup("g", [ExceptionGroup("h", [ConfigError("it", file="f", line=2)])])
@@ -222,7 +224,7 @@ def test_a_single_error_of_a_group_is_reported_as_itself(
     assert capsys.readouterr().err == "error: f:2: it\n"
 
 
-def test_a_group_is_reported_with_each_of_its_members(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_group_is_reported_with_all_members(capsys: pytest.CaptureFixture[str]) -> None:
     def raised(error: Exception) -> Exception:
         try:
             raise error
@@ -230,7 +232,7 @@ def test_a_group_is_reported_with_each_of_its_members(capsys: pytest.CaptureFixt
             return caught
 
     members = [raised(ValueError("one")), ExceptionGroup("h", [raised(KeyError("two"))])]
-    group = noted(ExceptionGroup("g", members), "in the action of event 'e', f (o.py:3)")
+    group = with_note(ExceptionGroup("g", members), "in the action of event 'e', f (o.py:3)")
     assert report(group, verbose=False) == ExitStatus.ERROR
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "error: in the action of event 'e', f (o.py:3): 2 exceptions were raised"
@@ -239,16 +241,18 @@ def test_a_group_is_reported_with_each_of_its_members(capsys: pytest.CaptureFixt
     assert lines[3] == "  KeyError: 'two'"
 
 
-def test_the_place_of_a_group_is_told_with_its_only_member(
+def test_the_place_of_a_group_is_shown_with_its_only_member(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    group = noted(ExceptionGroup("g", [KeyError("k")]), "in the action of event 'e', f (o.py:3)")
+    group = with_note(
+        ExceptionGroup("g", [KeyError("k")]), "in the action of event 'e', f (o.py:3)"
+    )
     report(group, verbose=False)
     first = capsys.readouterr().err.splitlines()[0]
     assert first == "error: in the action of event 'e', f (o.py:3): KeyError: 'k'"
 
 
-def test_an_error_that_is_no_exception_is_reported_as_others(
+def test_a_base_exception_is_reported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     class Stop(BaseException):
@@ -261,12 +265,14 @@ def test_an_error_that_is_no_exception_is_reported_as_others(
     assert first == "error: in the action of event 'e', f (o.py:3): Stop was raised: bye"
 
 
-def test_an_exception_without_a_text_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exception_that_cannot_be_printed_is_reported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     class Mute(Exception):
         def __str__(self) -> str:
             raise RuntimeError
 
-    report(noted(Mute(), "in the action of event 'e', f (o.py:3)"), verbose=False)
+    report(with_note(Mute(), "in the action of event 'e', f (o.py:3)"), verbose=False)
     first = capsys.readouterr().err.splitlines()[0]
     assert first == "error: in the action of event 'e', f (o.py:3): Mute: (it cannot be printed)"
 
@@ -288,7 +294,7 @@ def test_failed_runs_in_a_group_have_their_exit_status(capsys: pytest.CaptureFix
         (errno.EACCES, "  This command needs a writable directory; `motoko info` only reads."),
     ],
 )
-def test_what_cannot_be_written_is_no_mistake_in_a_program(
+def test_write_errors_are_reported_with_a_hint(
     capsys: pytest.CaptureFixture[str], number: int, advice: str
 ) -> None:
     why = os.strerror(number)
@@ -299,8 +305,8 @@ def test_what_cannot_be_written_is_no_mistake_in_a_program(
     assert capsys.readouterr().err.splitlines() == [f"error: {why}", advice]
 
 
-def test_in_a_users_function_it_says_where_first(capsys: pytest.CaptureFixture[str]) -> None:
-    full = noted(OSError(errno.ENOSPC, "No space left on device", "/d"), "in the action of 'e'")
+def test_write_errors_in_user_code_start_with_the_place(capsys: pytest.CaptureFixture[str]) -> None:
+    full = with_note(OSError(errno.ENOSPC, "No space left on device", "/d"), "in the action of 'e'")
     report(full, verbose=False)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == (
@@ -309,7 +315,7 @@ def test_in_a_users_function_it_says_where_first(capsys: pytest.CaptureFixture[s
     assert lines[1] == "OSError: [Errno 28] No space left on device: '/d'"
 
 
-def test_other_trouble_with_files_is_not_expected(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_file_errors_are_unexpected(capsys: pytest.CaptureFixture[str]) -> None:
     report(FileNotFoundError(errno.ENOENT, "No such file or directory", "/d"), verbose=False)
     first = capsys.readouterr().err.splitlines()[0]
     assert first.startswith("error: unexpected error: FileNotFoundError")
@@ -318,7 +324,7 @@ def test_other_trouble_with_files_is_not_expected(capsys: pytest.CaptureFixture[
 # -- parsing -----------------------------------------------------------------------------------
 
 
-def test_verbose_may_stand_before_and_after_the_command() -> None:
+def test_verbose_is_accepted_before_and_after_the_command() -> None:
     for arguments in (["--verbose", "kill"], ["kill", "--verbose"]):
         assert parse(build_parser(), arguments).verbose is True
     assert parse(build_parser(), ["kill"]).verbose is False
@@ -350,7 +356,7 @@ def test_the_workflow_may_be_named_before_the_command(arguments: list[str]) -> N
         (["--workflow", "d"], "error: the following arguments are required: COMMAND\n"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_parsed(
+def test_invalid_arguments_are_refused(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_info:
@@ -363,7 +369,7 @@ def test_what_cannot_be_parsed(
 
 
 @pytest.mark.parametrize("name", ["a", "..", "a: b", "*", "\N{SNOWMAN}" * 100, "%2e"])
-def test_any_run_name_has_a_file_name_of_its_own(name: str) -> None:
+def test_every_run_name_has_a_unique_file_name(name: str) -> None:
     stem = file_stem(name)
     assert "/" not in stem
     assert "*" not in stem

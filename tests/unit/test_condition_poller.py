@@ -1,4 +1,4 @@
-"""When Python conditions are evaluated."""
+"""Times at which Python conditions are evaluated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEY = RunKey("mult", 1)
 
 @dataclass
 class CountingTasks:
-    """A task supervisor that only keeps what it should run."""
+    """A task supervisor that records coroutines and does not run them."""
 
     ending: bool = False
     works: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
@@ -48,17 +48,17 @@ def poller(tasks: CountingTasks) -> ConditionPoller:
 
 
 def settle(poller: ConditionPoller, tasks: CountingTasks) -> None:
-    """Mark everything that was started as evaluated."""
+    """Mark all started evaluations as done."""
     for evaluation in poller._evaluations.values():
         evaluation.running = evaluation.full = False
         evaluation.keys.clear()
     tasks.works.clear()
 
 
-def test_conditions_opened_by_a_change_wait_until_they_are_evaluated(
+def test_conditions_enabled_by_a_change_are_pending_until_evaluated(
     poller: ConditionPoller, tasks: CountingTasks
 ) -> None:
-    """The timer, which every firing resets, does not start them before the firing."""
+    """Every firing resets the timer, so the timer does not start them before the firing."""
     poller.register(EventSpec("e", ("mult",), ConditionKind.RUN_FILTER, once=False))
     poller.register(EventSpec("w", ("mult",), ConditionKind.TASK_MANAGER_FILTER, once=False))
     assert len(tasks.works) == 2
@@ -87,7 +87,7 @@ def test_conditions_due_by_time_are_evaluated(
     assert evaluation.full
 
 
-def test_no_condition_is_evaluated_twice_at_once_or_at_the_end(
+def test_a_condition_has_one_evaluation_at_a_time(
     poller: ConditionPoller, tasks: CountingTasks
 ) -> None:
     poller.register(EventSpec("e", ("mult",), ConditionKind.RUN_FILTER, once=False))

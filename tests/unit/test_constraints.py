@@ -127,7 +127,7 @@ def test_regular_expressions_are_searched_for(text: str, expected: bool) -> None
         (["n = 3", "", "x = 0.5"], True),
     ],
 )
-def test_connectives(text: str | list[str], expected: bool) -> None:
+def test_precedence_of_connectives(text: str | list[str], expected: bool) -> None:
     assert matches(text, run()) is expected
 
 
@@ -171,11 +171,11 @@ def test_a_run_without_the_field_matches_under_no_operator(text: str) -> None:
     ("text", "expected"),
     [
         ("y = 1 or n = 3", True),
-        ("not (y = 1 and n = 4)", True),  # false whatever y may be
+        ("not (y = 1 and n = 4)", True),  # false for any y
         ("y = 1 and n = 3", False),
     ],
 )
-def test_unknown_decides_only_where_the_rest_does_not(text: str, expected: bool) -> None:
+def test_unknown_is_the_result_only_if_the_rest_is_undecided(text: str, expected: bool) -> None:
     assert matches(text, run()) is expected
 
 
@@ -214,13 +214,13 @@ def test_unknown_decides_only_where_the_rest_does_not(text: str, expected: bool)
         (10**400, "y > 1e308", True),
     ],
 )
-def test_undeclared_fields_compare_where_types_are_comparable(
+def test_undeclared_fields_compare_with_comparable_types(
     value: Any, text: str, expected: bool
 ) -> None:
     assert matches(text, run(y=value)) is expected
 
 
-def test_a_declared_field_that_holds_another_type_is_only_unequal() -> None:
+def test_a_declared_field_of_another_type_is_only_unequal() -> None:
     record = run(energy="broken")
     assert not matches("energy < 3", record, DECLARED)
     assert matches("energy != 3", record, DECLARED)
@@ -232,19 +232,19 @@ def test_state_is_the_label_and_lifecycle_is_not() -> None:
     assert not matches("state = FINISHED", record)
 
 
-def test_job_and_run_fields_of_one_name_are_told_apart() -> None:
+def test_job_and_run_fields_of_one_name_are_distinguished() -> None:
     record = run(job={"x": 1.0}, x=2.0)
     assert matches("jobs.x = 1, runs.x = 2", record, DECLARED)
     assert matches("x = 1 and runs.x = 2", record, OPEN)  # the bare name is the declared one
 
 
-def test_resources_are_columns() -> None:
+def test_run_options_are_columns() -> None:
     record = RunRecord("mult", 1, 1, "a", b"", {}, options={"nproc": 4})
     assert matches("nproc >= 4", record)
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  \n", [], (), ["", " "]])
-def test_nothing_is_all(nothing: Any) -> None:
+def test_an_empty_constraint_matches_all_runs(nothing: Any) -> None:
     constraint = parse(nothing, OPEN)
     assert constraint == ALL
     assert constraint.matches(run(state="FAILED"))
@@ -252,7 +252,7 @@ def test_nothing_is_all(nothing: Any) -> None:
     assert constraint.text == ""
 
 
-# --- what is refused -------------------------------------------------------------------------
+# --- refused text ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_nothing_is_all(nothing: Any) -> None:
         ("runs.run_name = a", 1, ["constraints cannot select run names"]),
     ],
 )
-def test_bad_constraint(text: str, column: int, phrases: list[str]) -> None:
+def test_invalid_constraints_are_refused(text: str, column: int, phrases: list[str]) -> None:
     message = refusal(text)
     first, shown, mark = message.splitlines()[:3]
     assert "study 'mult'" in first
@@ -333,13 +333,13 @@ def test_bad_constraint(text: str, column: int, phrases: list[str]) -> None:
         assert phrase in message
 
 
-def test_undeclared_name_is_refused_where_run_fields_are_declared() -> None:
+def test_undeclared_names_are_refused_if_run_fields_are_declared() -> None:
     assert "Did you mean 'energy'?" in refusal("enery < 0", DECLARED)
     assert "Known: energy, id, seed, state, x." in refusal("zz = 0", DECLARED)
     assert "Did you mean" in refusal("runs.sed = 0", DECLARED)
 
 
-def test_no_study_is_left_out_for_a_name_that_is_ambiguous_in_it() -> None:
+def test_a_name_that_is_ambiguous_in_one_study_is_refused() -> None:
     studies = [Columns("s", {"nproc": "int"}, {"y": "int"}), Columns("t", {"x": "int"}, {})]
     assert list(parse_each("x = 1", studies)) == ["t"]
     with pytest.raises(ConstraintError, match="'nproc' is ambiguous"):
@@ -362,11 +362,11 @@ def test_job_field_called_run_name_needs_its_prefix() -> None:
 @pytest.mark.parametrize(
     "constraints", [3, b"x = 3", {"x = 3"}, {"x": 3}, [["x = 3"]], ["x = 3", None], [3], object()]
 )
-def test_what_is_not_text(constraints: Any) -> None:
+def test_a_constraint_must_be_text(constraints: Any) -> None:
     assert "is not text" in refusal(constraints)
 
 
-def test_not_even_deeply_nested_lists_do_harm() -> None:
+def test_deeply_nested_lists_are_refused() -> None:
     nested: list[Any] = ["x = 3"]
     for _ in range(10_000):
         nested = [nested]
@@ -384,13 +384,13 @@ def test_not_even_deeply_nested_lists_do_harm() -> None:
         ("x = 1, " * 3000 + "x = q", "'x' is a float"),
     ],
 )
-def test_long_and_deep_text_is_refused_in_short(text: str, phrase: str) -> None:
+def test_long_and_deep_text_is_refused_with_a_short_message(text: str, phrase: str) -> None:
     message = refusal(text)
     assert phrase in message
     assert max(map(len, message.splitlines())) < 300
 
 
-def test_long_constraints_within_the_limits_are_fine() -> None:
+def test_long_constraints_within_the_limits_are_accepted() -> None:
     assert matches("id in (" + ", ".join(map(str, range(10_000))) + ")", run(id=9_999))
     assert matches(["n = 3"] * 2_000, run())
     assert matches("(" * 30 + "n = 3" + ")" * 30, run())
@@ -399,7 +399,7 @@ def test_long_constraints_within_the_limits_are_fine() -> None:
 # --- warnings --------------------------------------------------------------------------------
 
 
-def test_undeclared_name_near_a_declared_one_warns() -> None:
+def test_an_undeclared_name_similar_to_a_declared_one_warns() -> None:
     (warning,) = parse("stat = FINISHED or stat = FAILED", OPEN).warnings
     assert "'stat'" in warning
     assert "did you mean 'state'" in warning
@@ -457,7 +457,7 @@ def test_equal_constraints_are_equal_and_hashable() -> None:
     assert one != parse("n = 3", OPEN)
 
 
-def test_and_joins_tests_texts_plans_and_warnings() -> None:
+def test_and_combines_predicates_texts_plans_and_warnings() -> None:
     left = parse("state = FINISHED or stat = 1", OPEN)
     right = parse("id > 6", OPEN)
     both = left & right
@@ -545,7 +545,7 @@ def test_plan(text: str, plan: IndexPlan) -> None:
     assert parse(text, OPEN).plan() == plan
 
 
-def test_plan_does_not_mistake_a_job_field_for_the_state() -> None:
+def test_plan_distinguishes_a_job_field_from_the_state() -> None:
     columns = Columns("s", {"state": "str"}, {})
     assert parse("jobs.state = A", columns).plan() == IndexPlan(None, None, None, exact=False)
 

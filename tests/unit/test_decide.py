@@ -1,4 +1,4 @@
-"""Decisions about an attempt from its scheduler job and its files."""
+"""Decisions about an attempt, from its scheduler job and its files."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def outcome_of(seen: Observation, attempt: AttemptState | None = None) -> Attemp
     return found
 
 
-# -- while it goes on ------------------------------------------------------------------------
+# -- active attempts -------------------------------------------------------------------------
 
 
-def test_what_waits_for_its_turn_is_left_alone() -> None:
+def test_a_pending_job_needs_no_action() -> None:
     assert decision(Observation(PENDING)) == Decision()
 
 
 @pytest.mark.parametrize("reason", ["PartitionConfig", "DependencyNeverSatisfied", "JobHeldUser"])
-def test_what_can_never_start_says_why_once(reason: str) -> None:
+def test_the_reason_of_a_hold_is_set_once(reason: str) -> None:
     job = job_status("PENDING", reason)
     first = decision(Observation(job))
     assert first.reason is not None
@@ -52,7 +52,7 @@ def test_what_can_never_start_says_why_once(reason: str) -> None:
     assert decision(Observation(job), AttemptState(reason=first.reason)) == Decision()
 
 
-def test_a_reason_is_removed_with_its_cause() -> None:
+def test_a_reason_is_removed_when_its_cause_ends() -> None:
     assert decision(Observation(PENDING), AttemptState(reason="it never starts")).reason == ""
     assert (
         decision(
@@ -62,7 +62,7 @@ def test_a_reason_is_removed_with_its_cause() -> None:
     )
 
 
-def test_it_runs_when_its_start_file_is_seen() -> None:
+def test_an_attempt_is_running_once_its_start_file_exists() -> None:
     assert decision(Observation(RUNNING)).started_at is None
     assert decision(Observation(RUNNING, started_at=9.0)).started_at == 9.0
     assert (
@@ -70,7 +70,7 @@ def test_it_runs_when_its_start_file_is_seen() -> None:
     )
 
 
-def test_suspended_is_reported_and_is_no_end() -> None:
+def test_a_suspended_job_is_reported_and_not_ended() -> None:
     found = decision(
         Observation(job_status("SUSPENDED"), started_at=9.0), AttemptState(started_at=9.0)
     )
@@ -80,11 +80,11 @@ def test_suspended_is_reported_and_is_no_end() -> None:
 
 
 @pytest.mark.parametrize("job", [job_status("MARTIAN"), job_status("")])
-def test_an_unknown_state_is_no_end(job: JobStatus) -> None:
+def test_a_job_in_an_unknown_state_is_not_ended(job: JobStatus) -> None:
     assert not decision(Observation(job, started_at=9.0, exit_status=3)).is_final
 
 
-def test_completing_is_no_end_yet() -> None:
+def test_a_completing_job_is_not_ended() -> None:
     assert not decision(
         Observation(job_status("COMPLETING"), started_at=9.0, exit_status=143)
     ).is_final
@@ -96,23 +96,23 @@ def test_completing_is_no_end_yet() -> None:
 @pytest.mark.parametrize(
     "job", [NOT_SEEN, RUNNING, COMPLETED, job_status("TIMEOUT"), job_status("NODE_FAIL")]
 )
-def test_an_exit_record_of_0_is_a_good_end_whatever_is_said(job: JobStatus) -> None:
+def test_exit_record_0_means_success_in_any_job_state(job: JobStatus) -> None:
     assert decision(Observation(job, started_at=9.0, exit_status=0)).exit_status == 0
 
 
-def test_another_exit_record_counts_once_the_scheduler_job_has_ended() -> None:
+def test_a_nonzero_exit_record_counts_once_the_job_has_ended() -> None:
     assert not decision(Observation(RUNNING, started_at=9.0, exit_status=3)).is_final
     assert decision(Observation(FAILED, started_at=9.0, exit_status=3)).exit_status == 3
 
 
-def test_a_script_that_was_ended_at_its_limit_did_not_fail_by_itself() -> None:
+def test_a_script_stopped_at_its_time_limit_is_timed_out() -> None:
     found = outcome_of(
         Observation(job_status("TIMEOUT", "TimeLimit"), started_at=9.0, exit_status=143)
     )
     assert (found.state, found.exit_code) == (Lifecycle.TIMEOUT, 143)
 
 
-# -- ended by something else -----------------------------------------------------------------
+# -- ended by another cause ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_script_that_was_ended_at_its_limit_did_not_fail_by_itself() -> None:
         ("REVOKED", Lifecycle.CANCELLED),
     ],
 )
-def test_limits_and_cancelling_have_their_outcomes(state: str, outcome: Lifecycle) -> None:
+def test_outcomes_of_limits_and_cancellation(state: str, outcome: Lifecycle) -> None:
     found = outcome_of(Observation(job_status(state), started_at=9.0))
     assert found.state is outcome
     assert found.reason is not None
@@ -133,7 +133,7 @@ def test_limits_and_cancelling_have_their_outcomes(state: str, outcome: Lifecycl
 
 
 @pytest.mark.parametrize("state", ["NODE_FAIL", "BOOT_FAIL", "PREEMPTED"])
-def test_what_the_machine_ended_is_tried_again(state: str) -> None:
+def test_a_node_failure_requeues_the_run(state: str) -> None:
     found = decision(Observation(job_status(state), started_at=9.0))
     assert found.requeue is not None
     assert state in found.requeue
@@ -141,11 +141,11 @@ def test_what_the_machine_ended_is_tried_again(state: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["NODE_FAIL", "CANCELLED", "TIMEOUT"])
-def test_what_never_began_is_made_sure_not_to_begin_later(state: str) -> None:
+def test_an_attempt_that_never_started_is_blocked(state: str) -> None:
     assert decision(Observation(job_status(state))).block_start
 
 
-def test_what_was_asked_to_end_ends_as_asked() -> None:
+def test_the_outcome_of_a_stopped_attempt_follows_the_stop_reason() -> None:
     cancelled = job_status("CANCELLED")
     asked = AttemptState(stop=Lifecycle.CANCELLED)
     assert (
@@ -161,9 +161,9 @@ def test_what_was_asked_to_end_ends_as_asked() -> None:
 
 
 @pytest.mark.parametrize("status", [None, 143])
-def test_put_back_into_the_queue_it_would_not_run_a_second_time(status: int | None) -> None:
+def test_a_job_requeued_by_the_scheduler_is_cancelled(status: int | None) -> None:
     waits = Observation(job_status("PENDING", "BeginTime"), started_at=9.0, exit_status=status)
-    # It may have started between the look at the queue and that at the files.
+    # It may have started between the poll of the queue and the read of the files.
     first = decision(waits, AttemptState(started_at=9.0))
     assert not first.is_final
     assert first.unconfirmed_since == NOW
@@ -173,7 +173,7 @@ def test_put_back_into_the_queue_it_would_not_run_a_second_time(status: int | No
 
 
 @pytest.mark.parametrize("job", [COMPLETED, FAILED, job_status("FAILED", "", 111)])
-def test_started_a_second_time_it_is_tried_again(job: JobStatus) -> None:
+def test_a_restarted_job_requeues_the_run(job: JobStatus) -> None:
     killed = Observation(job, all_sources=True, started_at=9.0, exit_status=143, restarted=True)
     assert decision(killed, AttemptState(started_at=9.0)).requeue is not None
     unlisted = Observation(
@@ -191,7 +191,7 @@ def test_started_a_second_time_it_is_tried_again(job: JobStatus) -> None:
     )
 
 
-def test_a_job_that_found_its_script_started_says_nothing_of_it() -> None:
+def test_the_exit_code_of_a_second_start_is_ignored() -> None:
     late = AttemptState(started_at=9.0, unconfirmed_since=NOW - LAG)
     found = decision(
         Observation(job_status("FAILED", "", 111), all_sources=True, started_at=9.0), late
@@ -210,17 +210,17 @@ def test_a_job_that_found_its_script_started_says_nothing_of_it() -> None:
     assert outcome_of(removed, late) == AttemptOutcome(Lifecycle.FAILED, 111, reason)
 
 
-def test_what_another_launcher_ended_was_not_cancelled_outside() -> None:
+def test_cancellation_by_another_launcher_is_not_external() -> None:
     requeued = Observation(job_status("CANCELLED"), started_at=9.0, stop=Lifecycle.CREATED)
     assert decision(requeued).requeue is not None
     asked = Observation(job_status("CANCELLED"), started_at=9.0, stop=Lifecycle.CANCELLED)
     assert outcome_of(asked).reason == "cancelled on request"
 
 
-# -- files that are late, jobs that are gone -------------------------------------------------
+# -- late files and unlisted jobs ------------------------------------------------------------
 
 
-def test_for_a_late_exit_record_it_waits() -> None:
+def test_a_late_exit_record_has_a_grace_period() -> None:
     first = decision(Observation(COMPLETED, started_at=9.0))
     assert not first.is_final
     assert first.unconfirmed_since == NOW
@@ -231,7 +231,7 @@ def test_for_a_late_exit_record_it_waits() -> None:
     assert soon.unconfirmed_since == NOW - LAG + 1
 
 
-def test_the_schedulers_own_state_counts_where_no_exit_record_comes() -> None:
+def test_without_exit_record_the_job_state_counts() -> None:
     late = AttemptState(unconfirmed_since=NOW - LAG)
     assert decision(Observation(COMPLETED, started_at=9.0), late).exit_status == 0
     failed = outcome_of(Observation(FAILED, started_at=9.0), late)
@@ -244,7 +244,7 @@ def test_the_schedulers_own_state_counts_where_no_exit_record_comes() -> None:
     assert "its script was not started" in never.outcome.reason
 
 
-def test_not_listed_is_lost_only_after_every_source_was_asked_and_a_while() -> None:
+def test_an_unlisted_job_is_lost_after_all_sources_and_a_grace_period() -> None:
     late = AttemptState(unconfirmed_since=NOW - LAG)
     assert decision(Observation(NOT_SEEN, started_at=9.0)).lookup
     assert not decision(Observation(NOT_SEEN, started_at=9.0), late).is_final
@@ -263,14 +263,14 @@ def test_not_listed_is_lost_only_after_every_source_was_asked_and_a_while() -> N
 
 
 @pytest.mark.parametrize("began", [None, 9.0])
-def test_cancelled_before_its_turn_it_is_listed_nowhere(began: float | None) -> None:
+def test_an_unlisted_task_with_a_stop_request_is_cancelled(began: float | None) -> None:
     asked = AttemptState(stop=Lifecycle.CANCELLED, unconfirmed_since=NOW - LAG)
     found = decision(Observation(NOT_SEEN, all_sources=True, started_at=began), asked)
     assert found.outcome == AttemptOutcome(Lifecycle.CANCELLED, None, "cancelled on request")
     assert found.block_start is (began is None)
 
 
-def test_not_listed_with_an_exit_record_the_other_sources_are_asked_first() -> None:
+def test_an_unlisted_job_with_exit_record_is_looked_up_first() -> None:
     assert decision(Observation(NOT_SEEN, started_at=9.0, exit_status=143)).lookup
     known = outcome_of(
         Observation(job_status("TIMEOUT"), all_sources=True, started_at=9.0, exit_status=143)

@@ -115,7 +115,7 @@ def test_outcomes() -> None:
     assert {state for state in Lifecycle if state.is_failure} == TERMINAL - {L.FINISHED}
 
 
-def test_a_whole_life_and_its_history() -> None:
+def test_a_full_lifecycle_and_its_history() -> None:
     run = done(RUNNING, end(L.FINISHED, exit_code=0), SetLabel("SEEN", 4.0, "event e"))
     assert run.history == (
         Transition(1.0, "SUBMITTED", "launcher l", 1),
@@ -136,7 +136,7 @@ def test_only_created_runs_are_claimed(run: RunRecord) -> None:
         claim("t2").apply(run)
 
 
-def test_an_attempt_begins_without_what_the_former_left() -> None:
+def test_an_attempt_starts_without_traces_of_the_previous_one() -> None:
     failed = done(
         RUNNING,
         ApplyOutbox("t1", 10, 2.5, {"y": 1}, "NOTED"),
@@ -153,7 +153,7 @@ def test_an_attempt_begins_without_what_the_former_left() -> None:
 
 
 @pytest.mark.parametrize("run", ENDED)
-def test_ended_runs_are_labelled_and_their_outcome_removes_the_label(run: RunRecord) -> None:
+def test_terminal_runs_are_labelled_and_their_outcome_removes_the_label(run: RunRecord) -> None:
     labelled = SetLabel("FORWARDED", 5.0, "user").apply(run)
     assert (labelled.state, labelled.lifecycle) == ("FORWARDED", run.lifecycle)
     again = SetLabel("SEEN", 6.0, "user").apply(labelled)
@@ -172,14 +172,14 @@ def test_the_same_label_again_changes_nothing(run: RunRecord) -> None:
 
 @pytest.mark.parametrize("run", records({L.CREATED}, ACTIVE))
 @pytest.mark.parametrize("label", ["FORWARDED", "FINISHED"])
-def test_runs_that_have_not_ended_are_not_labelled(run: RunRecord, label: str) -> None:
+def test_non_terminal_runs_are_not_labelled(run: RunRecord, label: str) -> None:
     with pytest.raises(StateError, match="before it ends") as caught:
         SetLabel(label, 5.0, "user").apply(run)
     assert str(run.key) in caught.value.message
 
 
 @pytest.mark.parametrize("run", IN_STATE.values())
-def test_created_is_refused_with_a_word_about_retry(run: RunRecord) -> None:
+def test_created_is_refused_with_a_hint_at_retry(run: RunRecord) -> None:
     with pytest.raises(StateError, match="cannot be set to CREATED") as caught:
         SetLabel("CREATED", 5.0, "user").apply(run)
     assert "retry()" in (caught.value.hint or "")
@@ -195,7 +195,7 @@ def test_names_of_the_lifecycle_are_no_labels(run: RunRecord, label: Lifecycle) 
 
 
 @pytest.mark.parametrize("label", ["", "x" * 101, "a\nb", "\x00", 3, None])
-def test_what_cannot_be_a_label(label: Any) -> None:
+def test_invalid_labels(label: Any) -> None:
     with pytest.raises(StateError, match="cannot be a run's label"):
         check_label(label)
     with pytest.raises(StateError):
@@ -203,7 +203,7 @@ def test_what_cannot_be_a_label(label: Any) -> None:
 
 
 @pytest.mark.parametrize("label", ["x", "x" * 100, "with spaces", "é", "finished"])
-def test_what_can_be_a_label(label: str) -> None:
+def test_valid_labels(label: str) -> None:
     assert SetLabel(label, 5.0, "user").apply(IN_STATE[L.FINISHED]).state == label
 
 
@@ -215,7 +215,7 @@ def test_a_scripts_label_shows_while_it_runs_and_stays_after_exit_0() -> None:
 
 
 @pytest.mark.parametrize("outcome", sorted(FAILURES))
-def test_a_scripts_label_does_not_hide_a_bad_end(outcome: Lifecycle) -> None:
+def test_a_scripts_label_does_not_hide_a_failure(outcome: Lifecycle) -> None:
     noted = ApplyOutbox("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
     assert end(outcome).apply(noted).state == outcome
 
@@ -256,7 +256,7 @@ def test_an_outbox_is_harvested_once() -> None:
     assert ApplyOutbox("t1", 11, 2.0, {"y": 3}).apply(run).fields == {"y": 3, "z": 1}
 
 
-def test_a_start_is_taken_in_once() -> None:
+def test_a_start_is_recorded_once() -> None:
     assert started().apply(RUNNING) is RUNNING
 
 
@@ -278,7 +278,7 @@ def test_another_launcher_adopts_a_running_attempt(run: RunRecord) -> None:
 
 
 @pytest.mark.parametrize("outcome", sorted(FAILURES - {L.CANCELLED}))
-def test_with_attempts_left_a_bad_end_is_no_end(outcome: Lifecycle) -> None:
+def test_a_failure_with_retries_left_requeues_the_run(outcome: Lifecycle) -> None:
     run = end(outcome, retries=1, retry_delay=2.0).apply(RUNNING)
     assert (run.lifecycle, run.token, run.launcher) == (L.CREATED, None, None)
     assert run.not_before == 3.0 + 2.0
@@ -297,7 +297,7 @@ def test_the_delay_doubles_with_each_retry() -> None:
 
 
 @pytest.mark.parametrize("outcome", [L.FINISHED, L.CANCELLED])
-def test_what_is_not_tried_again(outcome: Lifecycle) -> None:
+def test_outcomes_that_are_not_retried(outcome: Lifecycle) -> None:
     assert end(outcome, retries=9).apply(RUNNING).lifecycle is outcome
 
 
@@ -330,28 +330,28 @@ def test_a_run_that_is_to_be_cancelled_is_not_requeued() -> None:
 
 
 @pytest.mark.parametrize("run", records(FAILURES))
-def test_bad_ends_are_retried_on_request_with_all_attempts_anew(run: RunRecord) -> None:
+def test_failures_are_retried_on_request_with_all_retries(run: RunRecord) -> None:
     retried = done(run, SetLabel("SEEN", 4.0, "user"), Retry(5.0, "user"))
     assert (retried.lifecycle, retried.state, retried.token) == (L.CREATED, "CREATED", None)
     again = done(retried, claim("t2"), end(L.FAILED, "t2", retries=1))
     assert again.lifecycle is L.CREATED
 
 
-def test_what_was_taken_back_is_not_among_the_tries_that_users_see() -> None:
+def test_requeued_attempts_are_not_counted_as_tries() -> None:
     run = done(RUNNING, Requeue("t1", 4.0, "launcher l"))
     assert (run.attempt, run.tries, run.column("attempt")) == (1, 0, 0)
     run = done(run, claim("t2"), started("t2"))
     assert (run.attempt, run.tries, run.column("attempt")) == (2, 1, 1)
 
 
-def test_a_request_to_retry_goes_on_counting() -> None:
+def test_a_requested_retry_continues_the_count_of_attempts() -> None:
     run = RUNNING
     for number in range(2, 5):
         run = done(run, end(L.FAILED, f"t{number - 1}"), Retry(5.0, "user"), claim(f"t{number}"))
         assert run.column("attempt") == run.tries == number
 
 
-def test_retries_and_their_delays_begin_anew_with_a_request() -> None:
+def test_retries_and_their_delays_restart_with_a_request() -> None:
     run = done(RUNNING, end(L.FAILED, retries=1, retry_delay=4.0), claim("t2"))
     run = done(run, end(L.FAILED, "t2", retries=1), Retry(5.0, "user"), claim("t3"))
     run = end(L.FAILED, "t3", retries=1, retry_delay=4.0).apply(run)
@@ -372,7 +372,7 @@ def test_a_retry_withdraws_a_request_to_cancel() -> None:
 
 
 @pytest.mark.parametrize("outcome", sorted(FAILURES))
-def test_the_history_keeps_why_each_attempt_ended_badly(outcome: Lifecycle) -> None:
+def test_the_history_keeps_the_reason_of_each_failure(outcome: Lifecycle) -> None:
     def ended(token: str, reason: str) -> EndAttempt:
         return EndAttempt(token, outcome, 3.0, "launcher l", None, reason, retries=1)
 
@@ -416,14 +416,14 @@ def test_others_are_cancelled_by_their_launcher(run: RunRecord) -> None:
     assert ended.history[-1] == move
 
 
-def test_a_run_that_ended_otherwise_was_not_cancelled() -> None:
+def test_a_run_with_another_outcome_was_not_cancelled() -> None:
     run = done(RUNNING, Cancel(2.5, "user"), end(L.FINISHED))
     assert (run.lifecycle, run.reason) == (L.FINISHED, None)
     assert "cancelled" not in run.history[-1].cause
 
 
 @pytest.mark.parametrize("run", ENDED)
-def test_ended_runs_are_not_cancelled(run: RunRecord) -> None:
+def test_terminal_runs_are_not_cancelled(run: RunRecord) -> None:
     assert Cancel(5.0, "user").apply(run) is run
 
 
@@ -482,7 +482,7 @@ RETRIED = Retry(5.0, "user").apply(IN_STATE[L.FAILED])
         (end(L.FAILED), RUNNING, IN_STATE[L.FINISHED], False),
     ],
 )
-def test_disturbance(edit: RunEdit, seen: RunRecord, fresh: RunRecord, expected: bool) -> None:
+def test_conflicts(edit: RunEdit, seen: RunRecord, fresh: RunRecord, expected: bool) -> None:
     assert edit.conflicts_with(seen, fresh) is expected
 
 
@@ -497,7 +497,7 @@ def test_the_stored_form_is_plain_and_reads_back(run: RunRecord) -> None:
     assert {type(move) for value in values if type(value) is tuple for move in value} <= plain
 
 
-def test_a_well_ended_run_is_run_again_only_on_request() -> None:
+def test_a_finished_run_is_rerun_only_on_request() -> None:
     finished = IN_STATE[L.FINISHED]
     with pytest.raises(StateError, match="cannot be retried"):
         Retry(9.0, "user").apply(finished)

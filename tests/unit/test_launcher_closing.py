@@ -1,10 +1,10 @@
-"""What a launcher does at its beginning and its end: what was left, and being closed."""
+"""The start and the end of a launcher: adopted attempts, and closing."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -13,6 +13,7 @@ from motoko.core.edits import Cancel, Claim, MarkStarted
 from motoko.core.run_options import BASH, SLURM
 from motoko.core.states import Lifecycle
 from motoko.launcher.claiming import Capacity, ServedQueue
+from motoko.launcher.composition import assemble_launcher
 from motoko.launcher.executors.local_process import ProcessSpawner
 from motoko.launcher.launcher import Launcher, LauncherOptions
 from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
@@ -36,17 +37,16 @@ NEVER = 1e6  # seconds
 
 
 class SlowReloader:
-    """Looks at the configuration for as long as it is kept."""
+    """Reads the configuration until it is allowed to return."""
 
     error = ""
 
     def __init__(self) -> None:
-        self.looking, self.go_on = threading.Event(), threading.Event()
+        self.reading, self.proceed = threading.Event(), threading.Event()
 
-    def check(self) -> bool:
-        self.looking.set()
-        assert self.go_on.wait(60)
-        return False
+    def check(self) -> None:
+        self.reading.set()
+        assert self.proceed.wait(60)
 
 
 @pytest.fixture
@@ -67,26 +67,28 @@ def launcher_of(store: WorkflowStore) -> Launcher:
         defaults={"s": {"generator": BASH}},
         safety_poll=NEVER,
     )
-    return Launcher(store, options, ProcessSpawner(), SlurmScheduler(), SystemCommandRunner())
+    return assemble_launcher(
+        store, options, ProcessSpawner(), SlurmScheduler(), SystemCommandRunner()
+    )
 
 
-async def test_one_that_is_closed_while_it_looks_at_its_configuration_ends(
+async def test_a_launcher_closed_while_it_reads_its_configuration_ends(
     store: WorkflowStore,
 ) -> None:
     launcher, reloader = launcher_of(store), SlowReloader()
-    launcher.set_reloader(cast("ConfigReloader", reloader))
+    launcher.set_reloader(cast("ConfigReloader[Any]", reloader))
     async with asyncio.timeout(60):
         serving = asyncio.create_task(launcher.serve())
-        await asyncio.to_thread(reloader.looking.wait, 60)
+        await asyncio.to_thread(reloader.reading.wait, 60)
         launcher.close()
-        reloader.go_on.set()
+        reloader.proceed.set()
         await serving
 
 
 @pytest.mark.parametrize(
     ("cancelled", "outcome"), [(False, Lifecycle.LOST), (True, Lifecycle.CANCELLED)]
 )
-async def test_what_had_ended_before_it_was_taken_over_is_not_recalled(
+async def test_an_attempt_that_ended_before_its_adoption_is_not_requeued(
     store: WorkflowStore, *, cancelled: bool, outcome: Lifecycle
 ) -> None:
     session = Session(store.database)
@@ -98,20 +100,20 @@ async def test_what_had_ended_before_it_was_taken_over_is_not_recalled(
         edits.append(Cancel(0.0, "test"))
     store.autocommit_scope.write(*(EditRun(key, edit, blind=True) for edit in edits))
     launcher = launcher_of(store)
-    taken_over: list[Attempt] = []
+    adopted: list[Attempt] = []
     ready = asyncio.Event()
 
-    def recall() -> None:
-        taken_over.extend(launcher._executors.attempts())
-        for active in taken_over:
-            launcher._executors.executor_of(active).cancel(active, Lifecycle.CREATED)
+    def requeue() -> None:
+        adopted.extend(launcher._executors.attempts())
+        for attempt in adopted:
+            launcher._executors.executor_of(attempt).cancel(attempt, Lifecycle.CREATED)
         ready.set()
 
     async with asyncio.timeout(60):
-        assert await launcher.is_busy()  # for it does not know yet what there is
-        serving = asyncio.create_task(launcher.serve(recall))
+        assert await launcher.is_busy()  # it has not adopted attempts yet
+        serving = asyncio.create_task(launcher.serve(requeue))
         await ready.wait()
-        await taken_over[0].finalized.wait()
+        await adopted[0].finalized.wait()
         assert not await launcher.is_busy()
         launcher.close()
         await serving

@@ -41,7 +41,7 @@ def line(op: str, **content: Any) -> bytes:
 
 
 def test_the_last_value_of_a_field_counts_and_points_keep_their_order() -> None:
-    news = fold_records(
+    update = fold_records(
         [
             {"op": "set", "field": "y", "value": 1},
             {"op": "push", "name": "e", "step": 2, "value": 0.5},
@@ -53,7 +53,7 @@ def test_the_last_value_of_a_field_counts_and_points_keep_their_order() -> None:
         ],
         100,
     )
-    assert news == OutboxUpdate(
+    assert update == OutboxUpdate(
         100, {"y": 2}, "HALF", {"e": ((2, 0.5), (1, [1, 2]))}, damaged_lines=("x",)
     )
 
@@ -67,9 +67,11 @@ def test_the_last_value_of_a_field_counts_and_points_keep_their_order() -> None:
         (["finish", "fail"], "no luck", False),
     ],
 )
-def test_the_last_verdict_counts(said: list[str], failed: str | None, finished: bool) -> None:
-    news = fold_records([{"op": op, "reason": "no luck"} for op in said], 1)
-    assert (news.failure, news.finished) == (failed, finished)
+def test_the_last_of_finish_and_fail_counts(
+    said: list[str], failed: str | None, finished: bool
+) -> None:
+    update = fold_records([{"op": op, "reason": "no luck"} for op in said], 1)
+    assert (update.failure, update.finished) == (failed, finished)
 
 
 def test_fields_are_converted_to_their_declared_types_where_they_can_be() -> None:
@@ -87,9 +89,9 @@ def test_a_failure_without_a_reason_has_one() -> None:
     )
 
 
-def test_the_mark_moves_after_the_quantities() -> None:
-    news = OutboxUpdate(9, {"y": 1}, "OK", {"e": ((0, 1),), "f": ((0, 2),)})
-    assert news.changes(KEY, "token", 5.0) == [
+def test_the_offset_advances_after_the_quantities() -> None:
+    update = OutboxUpdate(9, {"y": 1}, "OK", {"e": ((0, 1),), "f": ((0, 2),)})
+    assert update.changes(KEY, "token", 5.0) == [
         PushQuantities(KEY, "token", 9, "e", ((0, 1),)),
         PushQuantities(KEY, "token", 9, "f", ((0, 2),)),
         EditRun(KEY, ApplyOutbox("token", 9, 5.0, {"y": 1}, "OK")),
@@ -97,7 +99,7 @@ def test_the_mark_moves_after_the_quantities() -> None:
     assert OutboxUpdate(9).changes(KEY, "token", 5.0) == []
 
 
-def test_an_outbox_is_read_from_where_it_was_left(tmp_path: Path) -> None:
+def test_an_outbox_is_read_from_its_offset(tmp_path: Path) -> None:
     box = tmp_path / "outbox"
     assert read_updates(str(box), 0) == OutboxUpdate(0)
     first = line("set", field="y", value=1)
@@ -123,22 +125,20 @@ def test_a_long_outbox_is_read_in_parts(tmp_path: Path) -> None:
     points: list[tuple[int, Any]] = []
     fields: dict[str, Any] = {}
     while True:
-        news = read_updates(str(box), offset, chunk=300)
-        points += news.points.get("e", ())
-        fields |= news.fields
+        update = read_updates(str(box), offset, chunk=300)
+        points += update.points.get("e", ())
+        fields |= update.fields
         parts += 1
-        offset = news.end_offset
-        if not news.has_more:
+        offset = update.end_offset
+        if not update.has_more:
             break
     assert [step for step, _ in points] == [n for n in range(50) if n != 20]
     assert fields == {"long": "x" * 5000}
-    assert (offset, news.damaged_lines) == (box.stat().st_size, ())
+    assert (offset, update.damaged_lines) == (box.stat().st_size, ())
     assert parts > 5
 
 
-def test_a_record_that_is_too_large_is_passed_over_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_oversized_record_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harvest, "MAX_RECORD", 1000)
     monkeypatch.setattr(harvest, "MAX_SEARCH", 4000)
     box = tmp_path / "outbox"
@@ -152,7 +152,7 @@ def test_a_record_that_is_too_large_is_passed_over_at_once(
     assert (endless.end_offset, len(endless.damaged_lines)) == (box.stat().st_size, 1)
 
 
-def test_fields_for_which_a_run_has_no_room_are_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_fields_are_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harvest, "MAX_FIELD_CHARACTERS", 100)
     known = {"a": "x" * 60, "b": 1}
     said = fold_records([{"op": "set", "field": "c", "value": "y" * 60}], 200)
@@ -166,43 +166,41 @@ def test_fields_for_which_a_run_has_no_room_are_damaged(monkeypatch: pytest.Monk
     ).fields == {"c": 1}
 
 
-def test_a_commit_takes_so_much_and_leaves_the_rest_to_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_size_of_a_commit_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt_changes, "MAX_COMMIT_BYTES", 500)
-    book, left, store = claimed(tmp_path, 3)
-    for active in left:
-        active.paths.file(OUTBOX).write_bytes(HEADER + line("set", field="y", value="z" * 600))
+    sync, left, store = claimed(tmp_path, 3)
+    for attempt in left:
+        attempt.paths.file(OUTBOX).write_bytes(HEADER + line("set", field="y", value="z" * 600))
     rounds = []
     while left:
-        result = book.sync_once(PendingUpdates([AttemptEnd(a, 0, 1.0) for a in left]))
+        result = sync.sync_once(PendingUpdates([AttemptEnd(a, 0, 1.0) for a in left]))
         rounds.append(len(left) - len(result.unfinished))
         left = list(result.unfinished)
     assert rounds == [1, 1, 1]
-    book.session.refresh()
-    runs = book.session.tables.study("a").records([1, 2, 3])
+    sync.session.refresh()
+    runs = sync.session.tables.study("a").records([1, 2, 3])
     assert [(run.state, run.fields) for run in runs] == [("FINISHED", {"y": "z" * 600})] * 3
-    book.close()
+    sync.close()
     store.close()
 
 
-def test_the_end_of_what_was_cancelled_does_not_wait_for_all_of_its_outbox(tmp_path: Path) -> None:
-    book, (active,), store = claimed(tmp_path, 1)
-    active.stop_reason = Lifecycle.CANCELLED
+def test_a_cancelled_attempt_ends_before_its_outbox_is_read_completely(tmp_path: Path) -> None:
+    sync, (attempt,), store = claimed(tmp_path, 1)
+    attempt.stop_reason = Lifecycle.CANCELLED
     said = line("set", field="y", value=1)
-    active.paths.file(OUTBOX).write_bytes(HEADER + said * (2 * harvest.CHUNK_BYTES // len(said)))
-    result = book.sync_once(PendingUpdates([AttemptEnd(active, 143, 1.0)]))
+    attempt.paths.file(OUTBOX).write_bytes(HEADER + said * (2 * harvest.CHUNK_BYTES // len(said)))
+    result = sync.sync_once(PendingUpdates([AttemptEnd(attempt, 143, 1.0)]))
     assert result.unfinished == ()
-    book.session.refresh()
-    run = book.session.tables.study("a").run(1)
+    sync.session.refresh()
+    run = sync.session.tables.study("a").run(1)
     assert (run.state, run.fields) == ("CANCELLED", {"y": 1})
     assert run.reason == "cancelled on request; its outbox was not read completely"
-    book.close()
+    sync.close()
     store.close()
 
 
 def claimed(tmp_path: Path, runs: int) -> tuple[store_sync.StoreSync, list[Attempt], WorkflowStore]:
-    """Return the books of a launcher, and runs that it has claimed, with their directories."""
+    """Return a launcher's session, and claimed attempts with directories."""
     store = memory_store({"a": study_config("a", {"x": "int"})}, directory=tmp_path)
     me = LauncherRegistration.here(
         0.0,
@@ -210,24 +208,23 @@ def claimed(tmp_path: Path, runs: int) -> tuple[store_sync.StoreSync, list[Attem
         studies=("a",),
         machines=("localhost",),
         lease=30.0,
-        random=store.runtime.random,
+        rng=store.runtime.rng,
     )
-    site = ServedQueue(frozenset({"bash"}), frozenset({"localhost"}))
-    book = store_sync.StoreSync(store, me, site, {"bash": Capacity(9)}, {"a": {}})
+    served = ServedQueue(frozenset({"bash"}), frozenset({"localhost"}))
+    sync = store_sync.StoreSync(store, me, served, {"bash": Capacity(9)}, {"a": {}})
     session = Session(store.database)
     for x in range(runs):
         add_run(session, "a", {"x": x})
     session.commit()
     session.close()
-    book.open()
-    claims = book.sync_once(PendingUpdates(), loads={"bash": Load()}).claims
-    left = [Attempt(record, terms, book.paths_of(record)) for record, terms in claims]
-    for active in left:
-        Path(active.paths.attempt_directory).mkdir(parents=True)
-    return book, left, store
+    sync.open()
+    left = list(sync.sync_once(PendingUpdates(), loads={"bash": Load()}).claimed)
+    for attempt in left:
+        Path(attempt.paths.attempt_directory).mkdir(parents=True)
+    return sync, left, store
 
 
-def test_what_was_said_before_is_found_again(tmp_path: Path) -> None:
+def test_an_earlier_failure_is_read_again(tmp_path: Path) -> None:
     box = tmp_path / "outbox"
     first, second = line("fail", reason="no luck"), line("finish")
     box.write_bytes(first + second)

@@ -63,7 +63,7 @@ def test_how_a_script_is_run(
     assert command(ScriptFile("f", content, executable), options) == expected
 
 
-def test_what_no_environment_can_hold_is_left_out() -> None:
+def test_variables_that_do_not_fit_are_omitted() -> None:
     given = {"A": "é\n'", "B": "a\0b", "C": "\ud800", "D": "x" * 200_000, "E": ""}
     assert passable(given) == {"A": "é\n'", "E": ""}
     many = {f"V{n}": "x" * 90_000 for n in range(20)}
@@ -75,8 +75,8 @@ def test_variables_of_a_run() -> None:
         "study", 7, 3, "a name", b"", {"x": 1.5, "X": True, "l": [1, 2], "é": 1},
         fields={"colour": "red", "name": "mine"}, attempt=2,
     )  # fmt: skip
-    place = AttemptPaths("/root", 7, 2, "token", "1.0")
-    assert environment(record, place, RunOptions(nproc=4), "/w/motoko.yaml") == {
+    paths = AttemptPaths("/root", 7, 2, "token", "1.0")
+    assert environment(record, paths, RunOptions(nproc=4), "/w/motoko.yaml") == {
         "MOTOKO_JOB_X": "true",
         "MOTOKO_JOB_L": "[1, 2]",
         "MOTOKO_RUN_COLOUR": "red",
@@ -141,7 +141,7 @@ def test_a_launcher_elsewhere_lives_as_long_as_its_lease() -> None:
     assert run_transaction(database, partial(live, renewed=120.0, now=149.0))
 
 
-def test_a_study_that_is_added_goes_to_one_launcher_only() -> None:
+def test_one_launcher_only_gets_an_added_study() -> None:
     database = empty_database(["a", "b", "c"])
     one = replace(registration("a"), name="one", token="1")
     two = replace(registration("b"), name="two", token="2")

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from motoko.errors import LauncherError
 from motoko.launcher import control, daemon
-from motoko.launcher.control import RESUME, SUSPEND, ControlRequest, pending, submit
+from motoko.launcher.control import (
+    RESUME,
+    SUSPEND,
+    ControlRequest,
+    LauncherProcess,
+    pending,
+    submit,
+)
 from motoko.runtime.ports import Runtime, SystemClock, SystemRandom
 from motoko.runtime.processes import current
 from motoko.server.state_dir import StateDir
@@ -34,7 +42,8 @@ class Backwards(SystemRandom):
         return f"{next(self._numbers):0{2 * size}x}"
 
 
-BACKWARDS = Runtime(random=Backwards())
+BACKWARDS = Runtime(rng=Backwards())
+OWN = LauncherProcess(current(), (), ())
 
 
 class SlowLauncher:
@@ -53,7 +62,7 @@ class SlowLauncher:
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDir:
     """Return a state directory whose launcher gets no signals."""
-    monkeypatch.setattr(control, "is_alive", lambda _: False)
+    monkeypatch.setattr(control, "signal_process", lambda *_: False)
     (tmp_path / ".wf").mkdir()
     return StateDir(tmp_path / ".wf")
 
@@ -66,10 +75,7 @@ def ask(
 
     def work() -> None:
         try:
-            submit(
-                state, current(), request,
-                timeout=timeout, is_running=lambda: True, runtime=runtime,
-            )  # fmt: skip
+            submit(state, OWN, request, timeout=timeout, runtime=runtime)
         except LauncherError as error:
             errors.append(error)
 
@@ -127,7 +133,7 @@ def test_the_time_for_an_answer_begins_when_those_before_are_answered(state: Sta
         since = seen
         eventually(lambda: seen > since + 2)
 
-    manual = Runtime(clock=ManualClock(), random=BACKWARDS.random)
+    manual = Runtime(clock=ManualClock(), rng=BACKWARDS.rng)
     waits = [ask(state, ControlRequest(SUSPEND, name), 1000, manual) for name in "abc"]
     waits.append(ask(state, ControlRequest(RESUME, "a"), 10, manual))
     for _ in range(3):
@@ -147,6 +153,7 @@ def test_the_time_for_an_answer_begins_when_those_before_are_answered(state: Sta
         answered()
 
 
-def test_by_default_the_process_tells_whether_a_launcher_lives(state: StateDir) -> None:
-    submit(state, current(), ControlRequest(SUSPEND, "a"), timeout=60)  # here it counts as dead
+def test_a_launcher_that_has_exited_is_not_waited_for(state: StateDir) -> None:
+    exited = replace(OWN, process=replace(OWN.process, started=OWN.process.started - 1))
+    submit(state, exited, ControlRequest(SUSPEND, "a"), timeout=60)
     assert pending(state) == []

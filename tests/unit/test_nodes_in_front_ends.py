@@ -1,4 +1,4 @@
-"""Nodes of a step graph as products, as models of steps, and as what tasks require."""
+"""Nodes of a step graph as products, as models of steps, and as requirements of tasks."""
 
 from __future__ import annotations
 
@@ -38,40 +38,40 @@ pytestmark = pytest.mark.unit
 
 
 @dataclass
-class Laboratory:
-    """Makes nodes that square a number, and remembers what was squared."""
+class SquareFactory:
+    """Makes nodes that square a number, and records the numbers."""
 
     squares: dict[int, int] = field(default_factory=dict)
     called: list[int] = field(default_factory=list)
-    awaited: bool = False
+    is_async: bool = False
 
     def node(
         self, name: str, *requires: str, x: int | Callable[..., int],
         values: Mapping[str, Any] | None = None,
     ) -> Node:  # fmt: skip
-        """Return a node; ``x`` may be a function of what the node requires."""
+        """Return a node; ``x`` may be a function of its requirements."""
 
         def number() -> int:
             return x if isinstance(x, int) else x(**(values or {}))
 
-        def look() -> Verdict:
+        def when_ready() -> Verdict:
             known = number() in self.squares
             return fresh_because("known") if known else stale_because("never squared")
 
-        def ask() -> Verdict:
+        def is_fresh() -> Verdict:
             late = not isinstance(x, int) and values is None
-            return undecided_because("later") if late else look()
+            return undecided_because("later") if late else when_ready()
 
         def act() -> None:
             self.called.append(number())
             self.squares[number()] = number() ** 2
 
-        async def act_awaited() -> None:
+        async def act_async() -> None:
             await asyncio.sleep(0)
             act()
 
         return Node(
-            name, requires, ask, act_awaited if self.awaited else act, "laboratory", look,
+            name, requires, is_fresh, act_async if self.is_async else act, "factory", when_ready,
             value=lambda: {"square": self.squares[number()]},
             bind=lambda values: self.node(name, *requires, x=x, values=values),
             identity=lambda: x if isinstance(x, int) else "later",
@@ -79,8 +79,8 @@ class Laboratory:
 
 
 @pytest.fixture(params=[False, True], ids=["called", "awaited"])
-def laboratory(request: pytest.FixtureRequest) -> Laboratory:
-    return Laboratory(awaited=request.param)
+def factory(request: pytest.FixtureRequest) -> SquareFactory:
+    return SquareFactory(is_async=request.param)
 
 
 class TestProducts:
@@ -89,7 +89,7 @@ class TestProducts:
         return []
 
     def runner(
-        self, laboratory: Laboratory, place: Path, called: list[str], x: int = 3, y: int = 5
+        self, factory: SquareFactory, place: Path, called: list[str], x: int = 3, y: int = 5
     ) -> WorkflowRunner:
         def make_base() -> int:
             called.append("base")
@@ -109,19 +109,19 @@ class TestProducts:
             workflow_step(make_shown, produces="shown", requires="small"),
         )
         nodes = [
-            laboratory.node("small", x=x),
-            laboratory.node("large", "base", x=lambda base: base * y),
-            laboratory.node("aside", x=y),
+            factory.node("small", x=x),
+            factory.node("large", "base", x=lambda base: base * y),
+            factory.node("aside", x=y),
         ]
         products = WorkflowProducts(products_dir=place)
         return WorkflowRunner(module, Config(), products, nodes=nodes)
 
-    def test_a_value_is_got_and_never_stored(
-        self, laboratory: Laboratory, tmp_path: Path, called: list[str]
+    def test_a_value_is_returned_and_never_stored(
+        self, factory: SquareFactory, tmp_path: Path, called: list[str]
     ) -> None:
-        runner = self.runner(laboratory, tmp_path, called)
-        told: list[tuple[str, str]] = []
-        runner.observe(lambda event, name: told.append((event, name)))
+        runner = self.runner(factory, tmp_path, called)
+        events: list[tuple[str, str]] = []
+        runner.observe(lambda event, name: events.append((event, name)))
         assert runner.get("small") == {"square": 9}
         assert runner.get("small") is runner.get("small")
         assert runner.get("sum") == 9 + 100
@@ -137,27 +137,27 @@ class TestProducts:
             ("built", "large"),
             ("built", "sum"),
         ]
-        if laboratory.awaited:  # then all nodes are asked first
-            told, expected = sorted(told), sorted(expected)
-        assert told == expected
+        if factory.is_async:  # then all nodes are checked first
+            events, expected = sorted(events), sorted(expected)
+        assert events == expected
         assert runner.products is not None
         assert runner.products.list() == ["base", "sum"]
-        again = self.runner(laboratory, tmp_path, called)
+        again = self.runner(factory, tmp_path, called)
         later: list[tuple[str, str]] = []
         again.observe(lambda event, name: later.append((event, name)))
         assert again.get("large") == {"square": 100}
         assert later == [("loaded", "base"), ("loaded", "large")]
-        assert laboratory.called == [3, 10]
+        assert factory.called == [3, 10]
 
     def test_the_identity_of_a_node_changes_only_its_dependents(
-        self, laboratory: Laboratory, tmp_path: Path, called: list[str]
+        self, factory: SquareFactory, tmp_path: Path, called: list[str]
     ) -> None:
-        assert self.runner(laboratory, tmp_path, called).build_all() == ["aside", "shown", "sum"]
-        assert sorted(laboratory.called) == [3, 5, 10]
+        assert self.runner(factory, tmp_path, called).build_all() == ["aside", "shown", "sum"]
+        assert sorted(factory.called) == [3, 5, 10]
         called.clear()
-        laboratory.called.clear()
+        factory.called.clear()
 
-        runner = self.runner(laboratory, tmp_path, called, x=4)
+        runner = self.runner(factory, tmp_path, called, x=4)
         key = runner.products.cache_key_for("base") if runner.products else ""
         assert str(runner.explain("sum")).splitlines() == [
             "sum: stale: small changed",
@@ -169,75 +169,75 @@ class TestProducts:
         assert sorted(report.names(Status.WOULD_BUILD)) == ["shown", "small", "sum"]
         assert sorted(report.names(Status.FRESH)) == ["aside", "base", "large"]
         assert runner.build_all() == ["aside", "shown", "sum"]
-        assert laboratory.called == [4]
+        assert factory.called == [4]
         assert sorted(called) == ["shown", "sum"]
         called.clear()
 
-        # A function is not looked into, only its requirements.
-        self.runner(laboratory, tmp_path, called, x=4, y=6).build_all()
+        # Functions are opaque, their requirements are not.
+        self.runner(factory, tmp_path, called, x=4, y=6).build_all()
         assert called == []
-        assert laboratory.called == [4, 6]
+        assert factory.called == [4, 6]
 
-    def test_without_keys_what_is_stored_is_fresh(
-        self, laboratory: Laboratory, tmp_path: Path, called: list[str]
+    def test_without_keys_stored_products_are_fresh(
+        self, factory: SquareFactory, tmp_path: Path, called: list[str]
     ) -> None:
         for x in (3, 4):
-            runner = self.runner(laboratory, tmp_path, called, x=x)
+            runner = self.runner(factory, tmp_path, called, x=x)
             runner.config = None
             assert runner.get("shown") == "9!"
-        assert laboratory.called == [3]
+        assert factory.called == [3]
 
     async def test_in_an_event_loop(
-        self, laboratory: Laboratory, tmp_path: Path, called: list[str]
+        self, factory: SquareFactory, tmp_path: Path, called: list[str]
     ) -> None:
-        runner = self.runner(laboratory, tmp_path, called)
+        runner = self.runner(factory, tmp_path, called)
         assert await runner.build_all_async() == ["aside", "shown", "sum"]
-        again = self.runner(laboratory, tmp_path, called)
+        again = self.runner(factory, tmp_path, called)
         assert await again.get_async("sum") == 109
         assert await again.get_async("large") == {"square": 100}
-        assert sorted(laboratory.called) == [3, 5, 10]
+        assert sorted(factory.called) == [3, 5, 10]
 
     def test_it_is_shown_as_a_step(
-        self, laboratory: Laboratory, tmp_path: Path, called: list[str],
+        self, factory: SquareFactory, tmp_path: Path, called: list[str],
         capsys: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
-        runner = self.runner(laboratory, tmp_path, called)
+        runner = self.runner(factory, tmp_path, called)
         assert runner.what_invalidates("small") == {"sum", "shown"}
         assert runner.what_invalidates("base") == {"large", "sum"}
         runner.get("large")
-        again = self.runner(laboratory, tmp_path, called)
+        again = self.runner(factory, tmp_path, called)
         statuses = {name: again.status(name) for name in ("small", "large", "aside")}
         assert statuses == {"small": "missing", "large": "on_disk", "aside": "missing"}
         assert runner.status("large") == "cached"
         again.dag()
         rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-        assert ["laboratory", "large", "base", "on_disk"] in rows
-        assert ["laboratory", "small", "—", "missing"] in rows
+        assert ["factory", "large", "base", "on_disk"] in rows
+        assert ["factory", "small", "—", "missing"] in rows
         drawing = again.diagram()
-        assert '"large" [fillcolor="#bcd7e6", tooltip="produced by laboratory"];' in drawing
+        assert '"large" [fillcolor="#bcd7e6", tooltip="produced by factory"];' in drawing
         assert '"base" -> "large";' in drawing
         assert '"small" -> "sum";' in drawing
         assert '"make_base()"' not in drawing
 
-    def test_a_failure_leaves_what_depends_on_it(
-        self, laboratory: Laboratory, tmp_path: Path, called: list[str]
+    def test_a_failure_skips_its_dependents(
+        self, factory: SquareFactory, tmp_path: Path, called: list[str]
     ) -> None:
         def fails(base: int) -> int:
             raise ZeroDivisionError(base)
 
-        runner = self.runner(laboratory, tmp_path, called)
-        nodes = [laboratory.node("small", x=3), laboratory.node("large", "base", x=fails)]
+        runner = self.runner(factory, tmp_path, called)
+        nodes = [factory.node("small", x=3), factory.node("large", "base", x=fails)]
         failing = WorkflowRunner(runner.module, Config(), runner.products, nodes=nodes)
         with pytest.raises(ZeroDivisionError):
             failing.build_all(keep_going=True)
         assert sorted(called) == ["base", "shown"]
 
-    def test_two_makers_of_one_name_are_named(self, laboratory: Laboratory) -> None:
+    def test_two_makers_of_one_name_are_named(self, factory: SquareFactory) -> None:
         step = workflow_step(lambda: 1, produces="a")
-        with pytest.raises(ValueError, match="produce 'a': <lambda> and laboratory"):
-            WorkflowRunner(module_of(step), None, nodes=[laboratory.node("a", x=1)])
+        with pytest.raises(ValueError, match="produce 'a': <lambda> and factory"):
+            WorkflowRunner(module_of(step), None, nodes=[factory.node("a", x=1)])
 
-    def test_what_nothing_makes_and_what_an_action_did_not_make_are_missing(self) -> None:
+    def test_external_nodes_and_failed_actions_are_missing(self) -> None:
         def lazy() -> Verdict:
             return stale_because("it was not delivered")
 
@@ -250,9 +250,9 @@ class TestProducts:
 
 
 class TestPipeline:
-    def workflow(self, laboratory: Laboratory) -> Workflow:
-        small = laboratory.node("small", x=3)
-        large = laboratory.node("large", "side", x=lambda side: side * 2)
+    def workflow(self, factory: SquareFactory) -> Workflow:
+        small = factory.node("small", x=3)
+        large = factory.node("large", "side", x=lambda side: side * 2)
         return Workflow(
             [
                 Step(small, outputs={"square": "nine"}),
@@ -260,29 +260,27 @@ class TestPipeline:
             ]
         )
 
-    def test_a_step_is_skipped_when_its_node_is_fresh(self, laboratory: Laboratory) -> None:
-        workflow = self.workflow(laboratory)
+    def test_a_step_is_skipped_when_its_node_is_fresh(self, factory: SquareFactory) -> None:
+        workflow = self.workflow(factory)
         assert workflow.run(State()) == {"out": 324}
         assert workflow.run(State()) == {"out": 324}
         assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 1], [0, 1])
-        # In a new session too, and where what was kept is not looked at.
-        again = self.workflow(laboratory)
+        # In a new session too, and without use of the extracts.
+        again = self.workflow(factory)
         again.use_extracts = again.populate_extracts = False
         assert again.run(State()) == {"out": 324}
         assert (again.steps_ran, again.steps_skipped) == ([], [0, 1])
-        assert laboratory.called == [3, 18]
+        assert factory.called == [3, 18]
         assert str(again.explain(State())) == "1. large: fresh: known"
 
-    async def test_in_an_event_loop(self, laboratory: Laboratory) -> None:
-        workflow = self.workflow(laboratory)
+    async def test_in_an_event_loop(self, factory: SquareFactory) -> None:
+        workflow = self.workflow(factory)
         assert await workflow.run_async(State()) == {"out": 324}
         assert await workflow.run_async(State()) == {"out": 324}
         assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 1], [0, 1])
 
-    def test_what_the_state_holds_of_another_input_is_replaced(
-        self, laboratory: Laboratory
-    ) -> None:
-        workflow = Workflow(self.workflow(laboratory).steps[1])
+    def test_values_of_another_input_are_replaced(self, factory: SquareFactory) -> None:
+        workflow = Workflow(self.workflow(factory).steps[1])
         for nine, out in ((9, 324), (8, 256)):
             assert workflow.run(State({"nine": nine})) == {"out": out}
         state = State({"nine": 9, "out": 256}, mutable=True)
@@ -290,21 +288,21 @@ class TestPipeline:
         assert state.extract("out") == 324
         with pytest.raises(ValueError, match="Cannot mutate key: out"):
             workflow.run(State({"nine": 8, "out": 324}))
-        assert laboratory.called == [18, 16]
+        assert factory.called == [18, 16]
 
-    def test_steps_with_different_nodes_differ(self, laboratory: Laboratory) -> None:
-        node = laboratory.node("a", x=1)
+    def test_steps_with_different_nodes_differ(self, factory: SquareFactory) -> None:
+        node = factory.node("a", x=1)
         assert Step(node) == Step(node)
-        assert Step(node) != Step(laboratory.node("a", x=2))
+        assert Step(node) != Step(factory.node("a", x=2))
         assert Step(node) != Step("a")
 
-    def test_the_model_of_a_node_says_what_it_is(self, laboratory: Laboratory) -> None:
-        workflow = Workflow(Step(laboratory.node("a", "n", x=lambda n: n), {"n": "n"}))
+    def test_the_model_of_a_node_has_a_description(self, factory: SquareFactory) -> None:
+        workflow = Workflow(Step(factory.node("a", "n", x=lambda n: n), {"n": "n"}))
         workflow.run(State({"n": 4}))
         assert repr(workflow.get_model(0)) == "<model of node 'a': n=4>"
         workflow.use_extracts = False
         workflow.run(State({"n": 4}))
-        assert workflow.steps_skipped == [0]  # the node keeps what it made
+        assert workflow.steps_skipped == [0]  # the node keeps its value
 
     def test_a_reference_to_something_else_is_refused(self) -> None:
         reference = "python://tests.support.products.Config"
@@ -313,7 +311,7 @@ class TestPipeline:
 
 
 class TestAssets:
-    def report(self, laboratory: Laboratory, place: Path, factor: int = 1) -> Any:
+    def report(self, factory: SquareFactory, place: Path, factor: int = 1) -> Any:
         """Return a task that requires two nodes; one of them requires a task."""
 
         @task
@@ -330,8 +328,8 @@ class TestAssets:
         @task
         def one(name: str) -> Iterator[Any]:
             path = place / name
-            small = laboratory.node("small", x=3)
-            large = laboratory.node("large", "base", x=number)
+            small = factory.node("small", x=3)
+            large = factory.node("large", "base", x=number)
             yield name
             yield asset(path, path.exists)
             yield {"base": base(), "small": small, "large": large}
@@ -340,20 +338,20 @@ class TestAssets:
         @tasks
         def report() -> Iterator[Any]:
             yield "report"
-            aside = laboratory.node("aside", x=7)
-            yield [one("first"), one("second"), aside, laboratory.node("large", "base", x=number)]
+            aside = factory.node("aside", x=7)
+            yield [one("first"), one("second"), aside, factory.node("large", "base", x=number)]
 
         return report
 
     def test_nodes_are_built_once_before_the_tasks_that_require_them(
-        self, laboratory: Laboratory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, factory: SquareFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO")
-        report = self.report(laboratory, tmp_path)
+        report = self.report(factory, tmp_path)
         node = report()
         lines, levels = caplog.messages, {record.levelname for record in caplog.records}
         assert ready(node)
-        assert sorted(laboratory.called) == [2, 3, 7]
+        assert sorted(factory.called) == [2, 3, 7]
         first, second, made, _ = refs(node)
         assert first.read_text() == second.read_text() == "9 4"
         assert made == {"square": 49}
@@ -363,20 +361,20 @@ class TestAssets:
         assert levels == {"INFO"}
 
         caplog.clear()
-        self.report(laboratory, tmp_path)()
+        self.report(factory, tmp_path)()
         assert caplog.messages[-1] == "report: Ready"
         assert not [line for line in caplog.messages if "Executing" in line]
         first.unlink()
-        self.report(laboratory, tmp_path)()
-        assert len(laboratory.called) == 3
+        self.report(factory, tmp_path)()
+        assert len(factory.called) == 3
         assert first.read_text() == "9 4"
 
-    def test_a_name_is_one_node(self, laboratory: Laboratory) -> None:
+    def test_a_name_is_one_node(self, factory: SquareFactory) -> None:
         @task
         def per(n: int) -> Iterator[Any]:
             yield f"per {n}"
             yield asset(n, lambda: False)
-            yield laboratory.node("solve", x=n)
+            yield factory.node("solve", x=n)
 
         @tasks
         def both() -> Iterator[Any]:
@@ -386,10 +384,10 @@ class TestAssets:
         with pytest.raises(DuplicateNodeError) as caught:
             both()
         assert str(caught.value).splitlines()[0] == (
-            "two nodes are named 'solve': laboratory, required by task 'per 41', "
-            "and laboratory, required by task 'per 42'"
+            "two nodes are named 'solve': factory, required by task 'per 41', "
+            "and factory, required by task 'per 42'"
         )
-        assert laboratory.called == []
+        assert factory.called == []
 
         kept = per(41)
 
@@ -402,7 +400,7 @@ class TestAssets:
             later()
 
     @pytest.mark.parametrize("first", ["the task", "the node"])
-    def test_a_name_is_a_node_or_a_task(self, laboratory: Laboratory, first: str) -> None:
+    def test_a_name_is_a_node_or_a_task(self, factory: SquareFactory, first: str) -> None:
         @task
         def solve() -> Iterator[Any]:
             yield "solve"
@@ -412,7 +410,7 @@ class TestAssets:
         @tasks
         def with_node() -> Iterator[Any]:
             yield "with node"
-            yield laboratory.node("solve", x=3)
+            yield factory.node("solve", x=3)
 
         @tasks
         def outer() -> Iterator[Any]:
@@ -422,16 +420,16 @@ class TestAssets:
         with pytest.raises(DuplicateNodeError, match=r"two nodes are named 'solve': .*a task"):
             outer()
 
-    def test_a_task_does_not_require_a_node_of_its_name(self, laboratory: Laboratory) -> None:
+    def test_a_task_does_not_require_a_node_of_its_name(self, factory: SquareFactory) -> None:
         @tasks
         def own() -> Iterator[Any]:
             yield "solve"
-            yield laboratory.node("solve", x=3)
+            yield factory.node("solve", x=3)
 
         @tasks
         def inner() -> Iterator[Any]:
             yield "inner"
-            yield laboratory.node("other", x=3)
+            yield factory.node("other", x=3)
 
         @tasks
         def indirect() -> Iterator[Any]:
@@ -459,25 +457,25 @@ class TestAssets:
         node = outer()
         assert ready(node) is there
         assert ready(node.required[1]) is there
-        # Nobody knows what its requirement is.
+        # Its requirement is unknown.
         assert not ready(group)
 
-    async def test_in_an_event_loop(self, laboratory: Laboratory, tmp_path: Path) -> None:
-        assert ready(await build_assets(self.report(laboratory, tmp_path)))
-        assert sorted(laboratory.called) == [2, 3, 7]
+    async def test_in_an_event_loop(self, factory: SquareFactory, tmp_path: Path) -> None:
+        assert ready(await build_assets(self.report(factory, tmp_path)))
+        assert sorted(factory.called) == [2, 3, 7]
 
     def test_a_dry_run_builds_nothing(
-        self, laboratory: Laboratory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, factory: SquareFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO")
-        node = self.report(laboratory, tmp_path)(dry_run=True)
+        node = self.report(factory, tmp_path)(dry_run=True)
         assert not ready(node)
-        assert laboratory.called == []
+        assert factory.called == []
         assert "small: SKIPPING (DRY RUN)" in caplog.messages
         assert "large: ✖ base" in caplog.messages
 
-    def test_a_node_that_fails_is_told_of_and_what_requires_it_is_not_made(
-        self, laboratory: Laboratory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    def test_a_failing_node_is_reported_and_blocks_its_dependents(
+        self, factory: SquareFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         def fails() -> int:
             raise ZeroDivisionError("nothing to divide by")
@@ -488,50 +486,48 @@ class TestAssets:
         def made() -> Iterator[Any]:
             yield "made"
             yield asset(path, path.exists)
-            yield [laboratory.node("small", x=3), laboratory.node("large", x=fails)]
+            yield [factory.node("small", x=3), factory.node("large", x=fails)]
             path.touch()
 
         node = made()
         assert not ready(node)
-        assert laboratory.called == [3]
+        assert factory.called == [3]
         assert any("large: Task failed" in line for line in caplog.messages)
         assert "made: ✔ small" in caplog.messages
         assert "made: ✖ large" in caplog.messages
 
-    def test_the_helpers_take_nodes(self, laboratory: Laboratory, tmp_path: Path) -> None:
-        node = self.report(laboratory, tmp_path)()
+    def test_the_helpers_take_nodes(self, factory: SquareFactory, tmp_path: Path) -> None:
+        node = self.report(factory, tmp_path)()
         first = requirements(node)[0]
         small = requirements(first)["small"]
         assert isinstance(small, Node)
         assert ready(small)
-        assert not ready(laboratory.node("other", x=100))
+        assert not ready(factory.node("other", x=100))
         drawing = graph(node)
         assert drawing.count("label=") == len(("report", "first", "second", "base", "small",
                                                "large", "aside"))  # fmt: skip
         assert drawing.count("->") == 4 + 2 * 3 + 1
 
-    def test_a_requirement_that_nobody_makes_and_a_cycle_are_told(
-        self, laboratory: Laboratory
-    ) -> None:
+    def test_unknown_requirements_and_cycles_are_reported(self, factory: SquareFactory) -> None:
         @task
         def lacking() -> Iterator[Any]:
             yield "lacking"
             yield asset(None, lambda: False)
-            yield laboratory.node("small", "bass", x=3)
+            yield factory.node("small", "bass", x=3)
 
-        with pytest.raises(UnknownNodeError, match=r"'small' \(laboratory\) requires 'bass'"):
+        with pytest.raises(UnknownNodeError, match=r"'small' \(factory\) requires 'bass'"):
             lacking()
 
         @task
         def round_() -> Iterator[Any]:
             yield "round"
             yield asset(None, lambda: False)
-            yield laboratory.node("small", "round", x=3)
+            yield factory.node("small", "round", x=3)
 
         @task
         def asset_() -> Iterator[Any]:
             yield "asset"
-            yield laboratory.node("small", x=3)
+            yield factory.node("small", x=3)
             yield None
 
         with pytest.raises(TaskError, match="This is a task: a requirement"):

@@ -1,4 +1,4 @@
-"""The graphs that all front-ends are tried on, as pipelines: in list order."""
+"""The shared test graphs as pipelines: in list order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 
 
 class Told(list[tuple[str, Status]]):
-    """What an observer was told, without what is only looked at."""
+    """Records the events of an observer, without checks."""
 
     def __call__(self, event: StatusChange) -> None:
         if event.status is not Status.UNDECIDED:
@@ -32,20 +32,22 @@ def ran(workflow: Workflow, names: tuple[str, ...]) -> list[str]:
 
 
 def test_a_diamond_runs_in_list_order() -> None:
-    workflow, state, told = workflow_of(DIAMOND), state_of(DIAMOND), Told()
-    assert workflow.run(state, observers=[told]) == {"bottom": "bottom(left(top()), right(top()))"}
+    workflow, state, events = workflow_of(DIAMOND), state_of(DIAMOND), Told()
+    assert workflow.run(state, observers=[events]) == {
+        "bottom": "bottom(left(top()), right(top()))"
+    }
     assert ran(workflow, tuple(DIAMOND.requires)) == ["top", "left", "right", "bottom"]
-    assert told == [
+    assert events == [
         (f"{index}. One", status)
         for index in range(4)
         for status in (Status.STALE, Status.BUILDING, Status.BUILT)
     ]
-    told.clear()
-    workflow.run(state, observers=[told])
-    assert told == [(f"{index}. One", Status.FRESH) for index in range(4)]
+    events.clear()
+    workflow.run(state, observers=[events])
+    assert events == [(f"{index}. One", Status.FRESH) for index in range(4)]
 
 
-def test_what_follows_from_a_change_in_a_diamond() -> None:
+def test_dependents_in_a_diamond() -> None:
     workflow, state = workflow_of(DIAMOND), state_of(DIAMOND, mutable=True)
     workflow.run(state)
     state.post("RIGHT", name="seed of right")
@@ -62,20 +64,20 @@ def test_an_asymmetric_graph_runs_as_listed() -> None:
 
 
 def test_a_failure_ends_the_run() -> None:
-    workflow, state, told = workflow_of(FAILING), state_of(FAILING), Told()
+    workflow, state, events = workflow_of(FAILING), state_of(FAILING), Told()
     with pytest.raises(ZeroDivisionError, match="left"):
-        workflow.run(state, observers=[told])
+        workflow.run(state, observers=[events])
     assert ran(workflow, tuple(FAILING.requires)) == ["top"]
-    assert told[-1] == ("1. One", Status.FAILED)
+    assert events[-1] == ("1. One", Status.FAILED)
     assert "right" not in state
 
 
-def test_with_keep_going_what_does_not_depend_on_a_failure_runs() -> None:
-    workflow, state, told = workflow_of(FAILING), state_of(FAILING), Told()
+def test_with_keep_going_independent_steps_run() -> None:
+    workflow, state, events = workflow_of(FAILING), state_of(FAILING), Told()
     with pytest.raises(ZeroDivisionError, match="left"):
-        workflow.run(state, keep_going=True, observers=[told])
+        workflow.run(state, keep_going=True, observers=[events])
     assert ran(workflow, tuple(FAILING.requires)) == ["top", "right", "aside"]
-    assert [event for event in told if event[1] in (Status.FAILED, Status.BLOCKED)] == [
+    assert [event for event in events if event[1] in (Status.FAILED, Status.BLOCKED)] == [
         ("1. One", Status.FAILED),
         ("3. One", Status.BLOCKED),
         ("5. One", Status.BLOCKED),
@@ -116,7 +118,7 @@ def test_the_last_step_before_that_wrote_a_name_is_required() -> None:
 
 
 class Meeting(BaseModel):
-    """Waits until as many as `expected` are at work."""
+    """Waits until `expected` models are running."""
 
     name: str
     expected: int
@@ -164,7 +166,7 @@ async def test_in_a_loop_steps_that_write_one_name_keep_their_order() -> None:
     assert workflow.steps_ran == [0, 1, 2]
 
 
-async def test_in_a_loop_what_is_read_is_not_overwritten_before() -> None:
+async def test_in_a_loop_inputs_are_not_overwritten_early() -> None:
     reads = {"name a": "name", "expected": "expected", "at work": "at_work"}
     writes = Step(Anything, {"new": "data"}, {"data": "name a"})
     state = State({"name a": "a", "new": "b", "expected": 1, "at work": []}, True)
@@ -173,13 +175,13 @@ async def test_in_a_loop_what_is_read_is_not_overwritten_before() -> None:
     assert workflow.steps_ran == [0, 1]
 
 
-async def test_in_a_loop_the_same_is_skipped_and_failures_end_the_run() -> None:
+async def test_in_a_loop_steps_are_skipped_and_failures_end_the_run() -> None:
     workflow, state = workflow_of(DIAMOND), state_of(DIAMOND)
     for _ in range(2):
         assert await workflow.run_async(state) == {"bottom": "bottom(left(top()), right(top()))"}
     for steps in (workflow.steps_ran, workflow.steps_skipped):
         assert sorted(steps) == [0, 1, 2, 3]
-        assert (steps[0], steps[3]) == (0, 3)  # those between them take turns as they like
+        assert (steps[0], steps[3]) == (0, 3)  # the others in any order
     workflow = workflow_of(FAILING)
     with pytest.raises(ZeroDivisionError, match="left") as caught:
         await workflow.run_async(state_of(FAILING), keep_going=True)
@@ -193,13 +195,13 @@ def test_without_a_loop_coroutines_are_awaited_one_after_the_other() -> None:
     assert Workflow(meeting("a", "x")).run(state) == {"x": "a"}
 
 
-async def test_in_a_loop_run_says_what_to_use_for_coroutines() -> None:
+async def test_in_a_loop_run_names_the_method_for_coroutines() -> None:
     state = State({"name a": "a", "expected": 1, "at work": []})
     with pytest.raises(GraphError, match="run_async"):
         Workflow(meeting("a", "x")).run(state)
 
 
-def test_explain_says_what_has_changed() -> None:
+def test_explain_names_the_changes() -> None:
     workflow, state = arithmetic(), numbers(mutable=True)
     assert str(workflow.explain(state)).splitlines() == [
         "1. MultiplyModel: undecided: step 0 runs first",
@@ -209,7 +211,7 @@ def test_explain_says_what_has_changed() -> None:
     assert str(workflow.explain(state)) == (
         "1. MultiplyModel: fresh: its input is the same as before"
     )
-    assert workflow.explain(numbers()).fresh  # what is kept would be posted
+    assert workflow.explain(numbers()).fresh  # the kept outputs would be posted
     state.post(7, name="k")
     assert str(workflow.explain(state)).startswith("1. MultiplyModel: stale: factor has changed")
     assert workflow.explain(state, 0).fresh

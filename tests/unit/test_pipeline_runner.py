@@ -1,4 +1,4 @@
-"""Runners: instances and references, and running again."""
+"""Runners: instances, references and reruns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def create():
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return a reference to a module that has a workflow and states."""
+    """Return a reference to a module with a workflow and states."""
     (tmp_path / "things_to_run.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "things_to_run", raising=False)
@@ -87,7 +87,7 @@ def test_a_module_is_executed_once_for_the_first_run(
     assert (tmp_path / "log").read_text() == "xx"
 
 
-def test_what_the_main_program_has_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_of_the_main_program_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     main, workflow = ModuleType("__main__"), arithmetic()
     vars(main).update(WORKFLOW=workflow, create=numbers)
     monkeypatch.setitem(sys.modules, "__main__", main)
@@ -98,7 +98,7 @@ def test_what_the_main_program_has_is_copied(monkeypatch: pytest.MonkeyPatch) ->
     assert workflow.steps_ran == []
 
 
-def test_a_reference_to_a_function_stands_for_what_it_returns(module: str) -> None:
+def test_a_reference_to_a_function_means_its_result(module: str) -> None:
     assert Runner(arithmetic(), f"{module}.create").run() == {"final": 20}
 
 
@@ -151,7 +151,7 @@ def test_flags_of_rerun_stay_on_the_workflow() -> None:
     assert workflow.populate_extracts is True
 
 
-def test_after_a_failing_run_workflow_and_state_are_there() -> None:
+def test_after_a_failing_run_workflow_and_state_are_available() -> None:
     runner = Runner(Workflow(Step(Invert, {"n": "x"}, {"y": "out"})), State({"n": 0}, mutable=True))
     with pytest.raises(ZeroDivisionError):
         runner.run()

@@ -1,4 +1,4 @@
-"""What a skipped step relies on: that the state has what it made, not what another run left."""
+"""A step is skipped only if the state has its outputs, not those of another run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_one_workflow_on_two_states() -> None:
     assert workflow.steps_skipped == [0, 1]
 
 
-def test_what_was_not_kept_was_left_in_the_state_nevertheless() -> None:
+def test_outputs_that_were_not_kept_are_still_in_the_state() -> None:
     workflow, state = arithmetic(), numbers(mutable=True)
     workflow.run(state)
     state.post(5, name="x")
@@ -49,7 +49,7 @@ def test_what_was_not_kept_was_left_in_the_state_nevertheless() -> None:
     assert state.extract("total") == 5
 
 
-def test_what_a_step_alone_or_another_workflow_left() -> None:
+def test_values_left_by_a_single_step_or_another_workflow() -> None:
     workflow, state = arithmetic(), numbers(mutable=True)
     workflow.run(state)
     for other in (arithmetic().steps[0], arithmetic()):
@@ -61,7 +61,7 @@ def test_what_a_step_alone_or_another_workflow_left() -> None:
 
 
 @pytest.mark.parametrize("kind", [State, StateWithGlueDb])
-def test_what_somebody_else_posted_stays_and_is_read(kind: Any) -> None:
+def test_values_posted_by_the_user_stay_and_are_read(kind: Any) -> None:
     workflow, state = arithmetic(), kind({"x": 2, "y": 3, "k": 4}, mutable=True)
     workflow.run(state)
     state.post(7, name="total")
@@ -70,7 +70,7 @@ def test_what_somebody_else_posted_stays_and_is_read(kind: Any) -> None:
     assert state.extract("total") == 7
 
 
-def test_the_same_that_another_run_left_is_as_good() -> None:
+def test_an_equal_value_of_another_run_is_valid() -> None:
     workflow, state = arithmetic(), numbers()
     arithmetic().run(state)
     workflow.run(numbers())
@@ -97,7 +97,7 @@ def test_a_name_that_was_deleted_is_posted() -> None:
     assert workflow.steps_skipped == [0, 1]
 
 
-def test_what_cannot_be_compared_is_known_by_the_run_that_left_it() -> None:
+def test_incomparable_values_are_identified_by_their_run() -> None:
     made = (number for number in range(3))
     workflow = Workflow([Step(Anything, {"n": "data"}, {"data": "out"})])
     workflow.model_inputs.add(0, {"data": 1})
@@ -118,7 +118,7 @@ def test_two_steps_that_write_one_name() -> None:
     assert "3. Anything: undecided" in str(workflow.explain(state))
 
 
-def test_the_outlook_sees_what_skipped_steps_would_post() -> None:
+def test_a_dry_run_sees_the_posts_of_skipped_steps() -> None:
     workflow = Workflow([double("a", "b"), double("b", "b")])
     workflow.run(State({"a": 1, "two": 2}, mutable=True))
     fresh = State({"a": 1, "two": 2}, mutable=True)
@@ -129,7 +129,7 @@ def test_the_outlook_sees_what_skipped_steps_would_post() -> None:
     assert (workflow.steps_ran, workflow.steps_skipped) == ([1], [0])
 
 
-def test_who_left_what_is_known_in_the_next_session(tmp_path: Path) -> None:
+def test_the_next_session_knows_the_runs_that_left_values(tmp_path: Path) -> None:
     def sessions(state: State | StateWithGlueDb) -> Any:
         return type(state).from_json(state.to_json())
 

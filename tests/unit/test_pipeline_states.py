@@ -29,7 +29,7 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture(params=["memory", "database in memory", "file"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Return what makes a state of one kind."""
+    """Return a function that creates a state of one kind."""
 
     def made(mutable: bool = False) -> Interface:
         if request.param == "memory":
@@ -131,7 +131,7 @@ def test_values_in_memory_are_not_copied() -> None:
     assert State({"a": value}).extract("a") is value
 
 
-def test_what_a_database_cannot_hold_is_refused() -> None:
+def test_values_that_a_database_cannot_hold_are_refused() -> None:
     state = StateWithGlueDb()
     with pytest.raises(ValueError, match=r"^could not infer type=<class 'object'> of 'a'\[0\]"):
         state.post_all({"b": 1, "a": [object()]})
@@ -157,7 +157,7 @@ def test_two_states_on_one_file_do_not_overwrite_each_other(tmp_path: Path) -> N
     assert other.extract("a") == 1
 
 
-def test_what_is_no_database_is_said_so(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.write_text("this is text, and long enough to be none" * 20)
     with pytest.raises(StateStoreError, match=r"^the state in .*state\.db cannot be used: "):
@@ -166,7 +166,7 @@ def test_what_is_no_database_is_said_so(tmp_path: Path) -> None:
         StateWithGlueDb(tmp_path / "missing" / "state.db").names()
 
 
-def test_of_a_file_that_cannot_be_written_values_are_read_and_none_are_posted(
+def test_a_read_only_file_can_be_read_but_not_posted_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state.db"
@@ -195,7 +195,7 @@ def test_of_a_file_that_cannot_be_written_values_are_read_and_none_are_posted(
     assert workflow.steps_ran == []
 
 
-def test_a_file_that_cannot_be_made_is_said_so(
+def test_a_file_that_cannot_be_created_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: object, *rest: object) -> int:
@@ -206,7 +206,7 @@ def test_a_file_that_cannot_be_made_is_said_so(
         StateWithGlueDb(tmp_path / "state.db").post(1, name="a")
 
 
-def test_a_copy_of_a_database_in_memory_is_another_one() -> None:
+def test_a_copy_of_a_database_in_memory_is_independent() -> None:
     state = StateWithGlueDb({"a": 1}, mutable=True)
     copied = copy.deepcopy(state)
     copied.post(2, name="a")

@@ -98,18 +98,18 @@ def test_a_step_alone_reads_runs_and_posts() -> None:
     assert state.extract("total") == 5
 
 
-def test_outputs_that_are_not_wired_go_nowhere() -> None:
+def test_outputs_that_are_not_wired_are_dropped() -> None:
     state = State({"n": 4})
     assert Step(Invert, {"n": "x"}, {"y": "out"}).run(state) == {"out": 0.25}
     assert state.names() == ["n", "out"]
 
 
-def test_of_two_names_for_one_field_the_last_wins() -> None:
+def test_the_last_of_two_names_for_one_field_is_used() -> None:
     state = State({"n": 4, "m": 8})
     assert Step(Invert, {"n": "x", "m": "x"}, {"y": "out"}).run(state) == {"out": 0.125}
 
 
-def test_what_a_step_reads_and_writes() -> None:
+def test_names_that_a_step_reads_and_writes() -> None:
     step = Step(AddModel, {"x": "a", "y": "b"}, {"sum": "total"})
     state = numbers()
     assert step.getStateInputNames() == ["x", "y"]
@@ -153,12 +153,12 @@ def test_an_unknown_model_is_named(path: str, first_line: str, hint: str) -> Non
 
 
 @pytest.mark.parametrize("path", ["json.dumps", "json", "json.JSONDecoder"])
-def test_what_is_no_model_is_refused(path: str) -> None:
+def test_objects_that_are_no_models_are_refused(path: str) -> None:
     with pytest.raises(TypeError, match=f"^{path} is no model"):
         Step(path).run(State())
 
 
-def test_what_a_module_raises_when_imported_goes_on(
+def test_exceptions_of_an_imported_module_propagate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "wrong_inside.py").write_text("import no_such_module_at_all\n")
@@ -184,7 +184,7 @@ def test_a_result_that_lacks_a_key() -> None:
     assert second == "  Did you mean 'heat'?"
 
 
-def test_a_name_that_the_state_does_not_have() -> None:
+def test_an_unknown_name_in_the_state() -> None:
     with pytest.raises(KeyError) as caught:
         Step(Anything, {"totl": "data"}).run(State({"total": 1}))
     assert str(caught.value) == "the state has no 'totl'\n  Did you mean 'total'?"
@@ -206,7 +206,7 @@ def test_a_value_of_a_wrong_type_is_named_as_in_the_state() -> None:
 
 
 @pytest.mark.parametrize("model", [None, 3])
-def test_what_cannot_be_a_model_is_refused_at_once(model: Any) -> None:
+def test_invalid_models_are_refused_at_once(model: Any) -> None:
     with pytest.raises(ValueError, match=r"a class with run\(\), its dotted path, or a node"):
         Step(model)
 

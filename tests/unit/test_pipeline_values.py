@@ -1,4 +1,4 @@
-"""Comparing, copying and writing values."""
+"""Comparison, copies and JSON of values."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ ALIKE: list[Any] = [
 
 
 @pytest.mark.parametrize("value", ALIKE, ids=lambda value: type(value).__name__)
-def test_a_copy_and_what_is_read_again_are_the_same(value: Any) -> None:
+def test_copies_and_decoded_values_are_equal(value: Any) -> None:
     assert values_equal(snapshot(value), value)
     assert values_equal(
         decode(json.loads(json.dumps(encode(value, "value"), allow_nan=False))), value
@@ -101,7 +101,7 @@ def test_a_copy_and_what_is_read_again_are_the_same(value: Any) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_copy_of_what_cannot_be_written_is_the_same(value: Any) -> None:
+def test_a_copy_of_a_value_that_cannot_be_written_is_equal(value: Any) -> None:
     assert values_equal(snapshot(value), value)
     with pytest.raises(ValueError, match="value"):
         encode(value, "value")
@@ -146,7 +146,7 @@ def test_values_that_differ(one: Any, other: Any) -> None:
     assert not values_equal([{"x": one}], [{"x": other}])
 
 
-def test_what_cannot_be_looked_into_is_not_even_the_same_as_itself() -> None:
+def test_opaque_values_do_not_even_equal_themselves() -> None:
     lock = threading.Lock()
     assert not values_equal(lock, lock)
     assert not values_equal([lock], [lock])

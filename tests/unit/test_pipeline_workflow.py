@@ -1,4 +1,4 @@
-"""Workflows: what runs, what is skipped, what is kept."""
+"""Workflows: steps that run, steps that are skipped, and kept values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HERE = "tests.support.pipeline"
 
 
 def identity() -> Workflow:
-    """Return a workflow of one step that passes a value on."""
+    """Return a workflow with one step that passes on a value."""
     return Workflow([Step(Anything, {"value": "data"}, {"data": "out"})])
 
 
@@ -62,7 +62,7 @@ def test_steps_may_be_dictionaries_or_a_single_step() -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, "json.Model", None, {"modell": "x"}])
-def test_what_is_no_step_is_refused(wrong: Any) -> None:
+def test_objects_that_are_no_steps_are_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="Invalid step: "):
         Workflow(steps=[wrong])
     with pytest.raises(ValueError, match="Invalid step: "):
@@ -94,7 +94,7 @@ def test_inputs_and_outputs_are_kept_by_index() -> None:
         beyond.get_model(0)
 
 
-def test_all_of_an_output_is_kept_what_is_not_wired_too() -> None:
+def test_the_whole_output_is_kept() -> None:
     workflow = Workflow([Step(Invert, {"n": "x"}, {"y": "out"})])
     workflow.run(State({"n": 4}))
     assert workflow.get_model_output(0) == {"y": 0.25, "x": 4}
@@ -119,7 +119,7 @@ def test_a_skipped_step_posts_to_a_new_state() -> None:
 
 
 @pytest.mark.parametrize("mutable", [False, True])
-def test_a_skipped_step_posts_only_what_is_not_there(mutable: bool) -> None:
+def test_a_skipped_step_posts_only_missing_values(mutable: bool) -> None:
     workflow = arithmetic()
     workflow.run(numbers())
     state = State({"x": 2, "y": 3, "k": 4, "final": "mine"}, mutable)
@@ -128,7 +128,7 @@ def test_a_skipped_step_posts_only_what_is_not_there(mutable: bool) -> None:
     assert (state.extract("total"), state.extract("final")) == (5, "mine")
 
 
-def test_only_what_depends_on_a_change_runs_again() -> None:
+def test_only_the_dependents_of_a_change_run_again() -> None:
     state, workflow = numbers(mutable=True), arithmetic()
     workflow.run(state)
     state.post(10, name="k")
@@ -150,7 +150,7 @@ def test_a_forced_run_on_a_populated_immutable_state_fails_to_write() -> None:
     assert workflow.steps_ran == [0, 1, 0, 1]
 
 
-def test_where_nothing_can_be_written_the_model_is_not_called() -> None:
+def test_the_model_is_not_called_if_its_output_cannot_be_posted() -> None:
     value: list[Any] = []
     workflow = Workflow([Step(Changing, {"value": "data"}, {"length": "out"})])
     with pytest.raises(ValueError, match="Cannot mutate key: out"):
@@ -191,7 +191,7 @@ def test_without_populating_an_old_pair_stays_a_pair() -> None:
     assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 0], [0])
 
 
-def test_a_failing_model_ends_the_run_and_what_ran_before_stays() -> None:
+def test_a_failing_model_ends_the_run_and_earlier_outputs_stay() -> None:
     workflow = Workflow(
         [
             Step(AddModel, {"x": "a", "y": "b"}, {"sum": "total"}),
@@ -261,7 +261,7 @@ def change_object(value: Any) -> None:
 
 
 class Custom:
-    """Says that it is equal to everything."""
+    """Equal to everything."""
 
     def __init__(self) -> None:
         self.inner = {"x": 1}
@@ -299,7 +299,7 @@ def test_an_input_changed_in_place_is_noticed(
     assert workflow.steps_ran == [0, 0, 0]
 
 
-def test_a_model_that_changes_its_input_is_kept_with_what_it_was_given() -> None:
+def test_the_kept_input_of_a_model_that_changes_it_is_the_original() -> None:
     workflow = Workflow([Step(Changing, {"value": "data"}, {"length": "n"})])
     for _ in range(2):
         assert workflow.run(State({"value": ["a"]})) == {"n": 2}
@@ -307,7 +307,7 @@ def test_a_model_that_changes_its_input_is_kept_with_what_it_was_given() -> None
     assert workflow.steps_skipped == [0]
 
 
-def test_changing_what_is_returned_does_not_change_what_is_kept() -> None:
+def test_changing_returned_values_does_not_change_kept_ones() -> None:
     workflow = identity()
     result = workflow.run(State({"value": [1]}))
     assert result is not None
@@ -323,7 +323,7 @@ def test_changing_what_is_returned_does_not_change_what_is_kept() -> None:
     assert workflow.steps_skipped == [0, 0, 0]
 
 
-def test_what_cannot_be_looked_into_is_never_taken_for_the_same() -> None:
+def test_opaque_values_never_count_as_unchanged() -> None:
     lock = threading.Lock()
     workflow, state = identity(), State({"value": [lock]}, mutable=True)
     workflow.run(state)
@@ -332,7 +332,7 @@ def test_what_cannot_be_looked_into_is_never_taken_for_the_same() -> None:
     assert workflow.get_model_input(0)["data"][0] is lock
 
 
-def test_an_object_that_refuses_to_be_copied_is_never_taken_for_the_same() -> None:
+def test_an_object_that_cannot_be_copied_never_counts_as_unchanged() -> None:
     workflow, state = identity(), State({"value": Uncopied()}, mutable=True)
     workflow.run(state)
     workflow.run(state)
@@ -358,7 +358,7 @@ class Wrapped(Anything):
         return {"data": (self.data,)}
 
 
-def test_an_output_that_is_wired_later_is_passed_on_from_what_is_kept() -> None:
+def test_an_output_that_is_wired_later_is_passed_on_from_the_kept_output() -> None:
     workflow = Workflow([Step(Invert, {"n": "x"}, {"y": "out"})])
     workflow.run(State({"n": 4}))
     workflow.steps[0] = Step(Invert, {"n": "x"}, {"x": "former"})
@@ -400,12 +400,12 @@ def test_an_unknown_model_is_refused_before_anything_runs() -> None:
     assert workflow.steps_ran == []
 
 
-def test_what_is_no_state_is_refused() -> None:
+def test_objects_that_are_no_states_are_refused() -> None:
     with pytest.raises(TypeError, match="a dict is no state\n  Use State"):
         arithmetic().run({"x": 2})  # type: ignore[arg-type]
 
 
-def test_a_workflow_comes_back_from_json_with_what_is_kept() -> None:
+def test_a_workflow_comes_back_from_json_with_its_extracts() -> None:
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]})
     state = State({"value": {"frame": frame, "array": np.arange(3)}})
     workflow = identity()
@@ -440,7 +440,7 @@ def test_extracts() -> None:
     assert workflow.steps_skipped == [0]
 
 
-def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     state, workflow = numbers(), arithmetic()
     workflow.run(state)
@@ -456,7 +456,7 @@ def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert {record.name for record in caplog.records} == {"motoko.pipeline"}
 
 
-def test_where_nothing_is_configured_lines_go_to_standard_error(
+def test_without_configuration_lines_are_written_to_standard_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logger = logging.getLogger("motoko.pipeline")

@@ -83,7 +83,7 @@ def test_a_message_cannot_forge_another_line_of_a_log() -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_console_prints_no_control_of_what_it_shows(attack: str) -> None:
+def test_a_console_prints_no_control_characters(attack: str) -> None:
     console = tables.console()
     console.file = StringIO()
     console.print(Text(f"before{attack}after"))

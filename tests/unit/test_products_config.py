@@ -1,4 +1,4 @@
-"""Configurations, their files, and the keys they give."""
+"""Configurations, their files, and their keys."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Free(WorkflowConfig):
 
 
 class Labelled:
-    """Something whose text says nothing of its content."""
+    """An object whose text does not show its content."""
 
     def __init__(self, content: Any) -> None:
         self.content = content
@@ -54,18 +54,18 @@ class Slotted(Labelled):
 
 
 class Labels(UserList[str]):
-    """A list that JSON does not know."""
+    """A list class that JSON cannot write."""
 
 
 class Named:
-    """Something without content; its class says all."""
+    """An object without content."""
 
     def __repr__(self) -> str:
         return "Named()"
 
 
 def series(middle: float) -> pd.Series[float]:
-    """Return a long series; its text leaves out what is in the middle."""
+    """Return a long series, whose text omits the middle."""
     return pd.Series([*np.arange(100.0), middle, *np.arange(100.0)])
 
 
@@ -81,7 +81,7 @@ class TestKeys:
         assert WorkflowConfig().cache_key() is None
         assert WorkflowConfig().cache_key(requires={"a": "k"}) is None
 
-    def test_what_they_are_made_of(self) -> None:
+    def test_identity_of_keys(self) -> None:
         config = Config(n=3)
         assert config.cache_key() == config.cache_key(requires={}) == digest({"n": 3})
         assert config.cache_key(requires={"b": "k2", "a": "k1"}) == digest(
@@ -90,7 +90,7 @@ class TestKeys:
         assert Config(n=3, color="blue").cache_key() == config.cache_key()
 
     @pytest.mark.parametrize("annotation", [None, list[str], ClassVar[list[str]]])
-    def test_however_identity_fields_are_declared(self, annotation: Any) -> None:
+    def test_identity_fields_with_and_without_annotation(self, annotation: Any) -> None:
         space: dict[str, Any] = {"_identity_fields": ["n"], "__module__": __name__}
         if annotation is not None:
             space["__annotations__"] = {"_identity_fields": annotation}
@@ -134,7 +134,7 @@ class TestKeys:
             (Named(), Slotted(1)),
         ],
     )
-    def test_tell_values_apart(self, one: object, other: object) -> None:
+    def test_distinguish_values(self, one: object, other: object) -> None:
         keys = [Free(value=value).cache_key() for value in (one, one, other)]
         assert keys[0] == keys[1] != keys[2]
 
@@ -143,7 +143,7 @@ class TestKeys:
         keys = {Free(value=set(order)).cache_key() for order in (names, names[::-1])}
         assert len(keys) == 1
 
-    def test_equal_frames_have_one_key_however_they_came_about(self) -> None:
+    def test_equal_frames_have_one_key(self) -> None:
         frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0], "c": ["x", None]})
         other = pd.DataFrame({"a": [1.0, 2.0]})
         other["b"] = [3.0, 4.0]
@@ -161,7 +161,7 @@ class TestKeys:
             Labelled(object()),
         ],
     )
-    def test_a_value_that_nothing_tells_from_others_is_refused(self, value: object) -> None:
+    def test_a_value_that_cannot_be_distinguished_is_refused(self, value: object) -> None:
         with pytest.raises(ParameterError, match="cannot be part of a key"):
             Free(value=value).cache_key()
 
@@ -205,7 +205,7 @@ class TestFields:
         config.view()
         assert capsys.readouterr().out == (tmp_path / "c.yaml").read_text()
 
-    def test_files_that_are_wrong(self, tmp_path: Path) -> None:
+    def test_invalid_files(self, tmp_path: Path) -> None:
         file = tmp_path / "c.yaml"
         with pytest.raises(ConfigError, match="cannot be read: No such file"):
             Config.from_yaml(file)

@@ -1,4 +1,4 @@
-"""The graphs that all front-ends are tried on, as products: depth-first, told of on entry."""
+"""The shared test graphs as products: depth-first, reported on entry."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ pytestmark = pytest.mark.unit
 
 
 class Told(list[tuple[str, str]]):
-    """What an observer was told."""
+    """Records the events of an observer."""
 
     def __call__(self, event: str, name: str) -> None:
         self.append((event, name))
 
 
-def test_a_diamond_is_built_depth_first_and_told_of_on_entry() -> None:
+def test_a_diamond_is_built_depth_first_and_reported_on_entry() -> None:
     called: list[str] = []
-    told = Told()
+    events = Told()
     runner = WorkflowRunner(module_for(DIAMOND, called), None)
-    runner.observe(told)
+    runner.observe(events)
     assert runner.get("bottom") == "bottom(left(top()), right(top()))"
     assert called == ["top", "left", "right", "bottom"]
-    assert told == [
+    assert events == [
         ("building", "bottom"),
         ("building", "left"),
         ("building", "top"),
@@ -59,14 +59,14 @@ def test_parameters_give_the_order_not_requires() -> None:
         step_of("b", called=called),
         step_of("c", "b", "a", called=called, requires=("a", "b")),
     )
-    told = Told()
+    events = Told()
     runner = WorkflowRunner(module, None)
-    runner.observe(told)
+    runner.observe(events)
     runner.get("c")
     assert called == ["b", "a", "c"]
 
 
-def test_what_is_cached_is_told_of_where_it_is_needed() -> None:
+def test_cached_products_are_reported_at_each_use() -> None:
     called: list[str] = []
     module = module_of(
         step_of("a", called=called),
@@ -74,12 +74,12 @@ def test_what_is_cached_is_told_of_where_it_is_needed() -> None:
         step_of("c", "a", "b", "a2", called=called),
         step_of("a2", "a", called=called),
     )
-    told = Told()
+    events = Told()
     runner = WorkflowRunner(module, None)
     runner.get("a")
-    runner.observe(told)
+    runner.observe(events)
     runner.get("c")
-    assert told == [
+    assert events == [
         ("building", "c"),
         ("cached", "a"),
         ("building", "b"),
@@ -93,13 +93,13 @@ def test_what_is_cached_is_told_of_where_it_is_needed() -> None:
 
 def test_a_failure_ends_the_build() -> None:
     called: list[str] = []
-    told = Told()
+    events = Told()
     runner = WorkflowRunner(module_for(FAILING, called), None)
-    runner.observe(told)
+    runner.observe(events)
     with pytest.raises(ZeroDivisionError, match="left"):
         runner.get("all")
     assert called == ["top", "left"]
-    assert told == [
+    assert events == [
         ("building", "all"),
         ("building", "bottom"),
         ("building", "left"),
@@ -110,17 +110,17 @@ def test_a_failure_ends_the_build() -> None:
     assert runner.status("left") == "missing"
 
 
-def test_with_keep_going_what_does_not_depend_on_a_failure_is_built() -> None:
+def test_with_keep_going_independent_products_are_built() -> None:
     called: list[str] = []
-    told = Told()
+    events = Told()
     runner = WorkflowRunner(module_for(FAILING, called), None)
-    runner.observe(told)
+    runner.observe(events)
     with pytest.raises(ZeroDivisionError, match="left"):
         runner.build_all(keep_going=True)
     assert called == ["top", "left", "right", "aside"]
     assert sorted(runner.cache) == ["aside", "right", "top"]
-    assert [name for event, name in told if event == "built"] == ["top", "right", "aside"]
-    assert ("cached", "top") in told
+    assert [name for event, name in events if event == "built"] == ["top", "right", "aside"]
+    assert ("cached", "top") in events
 
 
 def test_a_cycle_is_reported_with_its_path() -> None:
@@ -139,7 +139,7 @@ def test_a_cycle_is_reported_with_its_path() -> None:
 
 
 @pytest.mark.parametrize("beside", [(), ("c",)])
-async def test_a_cycle_is_reported_where_all_is_built(beside: tuple[str, ...]) -> None:
+async def test_build_all_reports_a_cycle(beside: tuple[str, ...]) -> None:
     called: list[str] = []
     module = module_of(
         step_of("a", "b", called=called),
@@ -177,7 +177,7 @@ def test_long_chains_need_no_recursion() -> None:
     assert len(runner.what_invalidates(names[0])) == 2999
 
 
-def test_check_says_what_a_build_would_do_and_does_nothing(tmp_path: Path) -> None:
+def test_check_predicts_a_build_and_does_nothing(tmp_path: Path) -> None:
     called: list[str] = []
     module = module_for(DIAMOND, called)
     products = WorkflowProducts(products_dir=tmp_path)
@@ -192,7 +192,7 @@ def test_check_says_what_a_build_would_do_and_does_nothing(tmp_path: Path) -> No
     assert runner.cache == {}
 
 
-def test_what_no_step_produces_is_said_so() -> None:
+def test_an_unproduced_product_is_explained() -> None:
     runner = WorkflowRunner(module_of(step_of("c", "mesh", called=[])), None)
     assert str(runner.explain("c")).splitlines()[1] == (
         "  mesh: stale: no workflow step produces it"
@@ -200,7 +200,7 @@ def test_what_no_step_produces_is_said_so() -> None:
     assert runner.check().names(Status.MISSING) == ["mesh"]
 
 
-def test_explain_says_what_has_changed(tmp_path: Path) -> None:
+def test_explain_names_the_changes(tmp_path: Path) -> None:
     module = module_for(DIAMOND, [])
     products = WorkflowProducts(products_dir=tmp_path)
     WorkflowRunner(module, Config(), products).build_all()
@@ -221,12 +221,12 @@ async def test_steps_that_are_coroutine_functions_are_awaited() -> None:
         return f"slow({a})"
 
     module = module_of(wait, step_of("a", called=called), step_of("c", "slow", called=called))
-    told = Told()
+    events = Told()
     runner = WorkflowRunner(module, None)
-    runner.observe(told)
+    runner.observe(events)
     assert await runner.get_async("c") == "c(slow(a()))"
     assert called == ["a", "slow", "c"]
-    assert [name for event, name in told if event == "built"] == ["a", "slow", "c"]
+    assert [name for event, name in events if event == "built"] == ["a", "slow", "c"]
     assert await runner.get_async("c") is runner.cache["c"]
 
 

@@ -1,4 +1,4 @@
-"""Where the runner gets products from, what steps are called with, and what they return."""
+"""Sources of products, arguments of steps, and their results."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TestConstruction:
         assert runner.check("a").statuses["a"].value == "would_build"
         assert "a" in str(runner.explain("a"))
 
-    def test_steps_are_what_is_marked_as_such(self) -> None:
+    def test_only_marked_functions_are_steps(self) -> None:
         def marked() -> int:
             return 3
 
@@ -101,7 +101,7 @@ class TestConstruction:
         assert runner.build_all() == ["x"]
         assert called == ["x"]
 
-    def test_what_has_any_attribute_is_no_step(self) -> None:
+    def test_objects_with_any_attribute_are_no_steps(self) -> None:
         assert WorkflowRunner(module_of(mock=Mock()), None).build_all() == []
 
     def test_a_product_declared_twice(self) -> None:
@@ -117,17 +117,17 @@ class TestGet:
         assert runner.build("x") is runner.cache["x"]
         assert WorkflowRunner.build is WorkflowRunner.get
 
-    def test_a_fresh_product_spares_its_step_and_what_that_requires(
+    def test_a_fresh_product_spares_its_step_and_its_requirements(
         self, products: WorkflowProducts, called: list[str]
     ) -> None:
         module = module_of(step_of("a", called=called), step_of("b", "a", called=called))
         WorkflowRunner(module, Config(), products).get("b")
         runner = WorkflowRunner(module, Config(), products)
-        told: list[tuple[str, str]] = []
-        runner.observe(lambda event, name: told.append((event, name)))
+        events: list[tuple[str, str]] = []
+        runner.observe(lambda event, name: events.append((event, name)))
         assert [runner.get("b"), runner.get("b")] == ["b(a())"] * 2
         assert called == ["a", "b"]
-        assert told == [("loaded", "b"), ("cached", "b")]
+        assert events == [("loaded", "b"), ("cached", "b")]
         assert [*runner.cache] == ["b"]
 
     def test_an_unknown_product(self, called: list[str]) -> None:
@@ -139,7 +139,7 @@ class TestGet:
             "  Did you mean 'mesh'?",
         ]
 
-    def test_a_requirement_that_nobody_produces(self, called: list[str]) -> None:
+    def test_an_unknown_requirement(self, called: list[str]) -> None:
         runner = WorkflowRunner(module_of(step_of("x", "gone", called=called)), None)
         with pytest.raises(KeyError, match="Step make_x requires it") as caught:
             runner.get("x")
@@ -165,7 +165,7 @@ class TestGet:
         WorkflowRunner(runner.module, runner.config, products).get("x")
         assert called == ["x", "x"]
 
-    def test_build_all_builds_what_nobody_requires(self, called: list[str]) -> None:
+    def test_build_all_builds_the_products_without_dependents(self, called: list[str]) -> None:
         module = module_of(
             step_of("z", "a", called=called),
             step_of("a", called=called),
@@ -198,7 +198,7 @@ class TestFreshness:
         assert self.rebuilt(object(), products, called) == []
         assert products.cache_key_for("b") is None
 
-    def test_what_depends_on_something_not_produced_is_not_tracked(
+    def test_dependents_of_unproduced_products_are_not_tracked(
         self, products: WorkflowProducts, called: list[str]
     ) -> None:
         products.save("measured", 1)
@@ -209,20 +209,20 @@ class TestFreshness:
         WorkflowRunner(module, Config(n=2), products).get("y")
         assert called == ["x", "y"]
 
-    def test_the_store_is_asked_and_given_keys_and_inputs(self, called: list[str]) -> None:
+    def test_the_store_receives_keys_and_inputs(self, called: list[str]) -> None:
         class Keys:
             def cache_key(self, requires: dict[str, str] | None = None) -> str:
                 return f"key({','.join(requires or {})})"
 
         class Store:
             saved: dict[str, Any] = {}  # noqa: RUF012
-            asked: list[tuple[str, str]] = []  # noqa: RUF012
+            checked: list[tuple[str, str]] = []  # noqa: RUF012
 
             def exists(self, name: str) -> bool:
                 return name in self.saved
 
             def fresh(self, name: str, key: str) -> bool:
-                self.asked.append((name, key))
+                self.checked.append((name, key))
                 return name == "a"
 
             def load(self, name: str) -> Any:
@@ -239,7 +239,7 @@ class TestFreshness:
         )
         WorkflowRunner(self.module(called), Keys(), store).get("b")
         assert called == ["a", "b", "b"]
-        assert store.asked == [("b", "key(a)"), ("a", "key()")]
+        assert store.checked == [("b", "key(a)"), ("a", "key()")]
 
     def test_inputs_are_in_the_manifest(
         self, products: WorkflowProducts, called: list[str]
@@ -271,7 +271,7 @@ class TestArguments:
         assert called == ["a"]
         assert runner.build_all() == ["x"]
 
-    def test_parameters_that_take_anything_get_nothing(self) -> None:
+    def test_variadic_parameters_receive_nothing(self) -> None:
         @workflow_step(produces="x", requires=["args"])
         def make_x(*args: object, **kwargs: object) -> object:
             return args, kwargs
@@ -280,7 +280,7 @@ class TestArguments:
         runner.cache.update(args=1, kwargs=2)
         assert runner.get("x") == ((), {})
 
-    def test_what_is_not_known_is_left_to_python(self) -> None:
+    def test_missing_arguments_are_left_to_python(self) -> None:
         def make(stranger: int) -> int:
             return stranger
 
@@ -300,13 +300,13 @@ class TestOutputs:
     @pytest.mark.parametrize("value", [{"b": 2, "a": 1}, (1, 2), [1, 2]])
     def test_of_several_products(self, value: object) -> None:
         runner = WorkflowRunner(module_of(returning(value)), None)
-        told: list[tuple[str, str]] = []
-        runner.observe(lambda event, name: told.append((event, name)))
+        events: list[tuple[str, str]] = []
+        runner.observe(lambda event, name: events.append((event, name)))
         assert [runner.get("b"), runner.get("a")] == [2, 1]
-        assert told == [("building", "b"), ("built", "b"), ("cached", "a")]
+        assert events == [("building", "b"), ("built", "b"), ("cached", "a")]
 
     @pytest.mark.parametrize("value", [{"x": 1}, (1, 2), None])
-    def test_of_one_product_is_what_is_returned(self, value: object) -> None:
+    def test_the_result_is_the_single_product(self, value: object) -> None:
         runner = WorkflowRunner(module_of(workflow_step(lambda: value, produces="x")), None)
         assert runner.get("x") is value
 
@@ -331,7 +331,7 @@ class TestOutputs:
             ),
         ],
     )
-    def test_that_are_wrong(self, value: object, kind: type[Exception], message: str) -> None:
+    def test_invalid_ones(self, value: object, kind: type[Exception], message: str) -> None:
         runner = WorkflowRunner(module_of(returning(value)), None)
         with pytest.raises(kind) as caught:
             runner.get("a")
@@ -356,11 +356,11 @@ class TestOutputs:
         assert [one.filename for one in seen] == [__file__]
         assert runner.rebuild("solver") is not solver
         assert runner.get("plot") == "plot"
-        # What was made of it is fresh in the next session, without it.
+        # Its dependents are fresh in the next session, without it.
         assert WorkflowRunner(module, Config(), products).get("plot") == "plot"
         assert products.list() == ["answer", "plot"]
 
-    def test_a_store_that_cannot_be_written_is_told_of_once(
+    def test_a_read_only_store_causes_one_warning(
         self, products: WorkflowProducts, called: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*args: object, **keywords: object) -> None:
@@ -374,7 +374,7 @@ class TestOutputs:
         assert [one.filename for one in seen] == [__file__]
         assert products.list() == []
 
-    def test_a_former_value_does_not_stand_for_one_that_cannot_be_stored(
+    def test_a_former_value_does_not_replace_one_that_cannot_be_stored(
         self, products: WorkflowProducts
     ) -> None:
         values: list[object] = [1, threading.Lock()]
@@ -390,9 +390,7 @@ class TestOutputs:
             runner.rebuild("b")
         assert not products.exists("a")
 
-    def test_what_is_made_anew_is_what_siblings_are_called_with(
-        self, products: WorkflowProducts
-    ) -> None:
+    def test_siblings_receive_the_rebuilt_product(self, products: WorkflowProducts) -> None:
         count = iter(range(10))
 
         @workflow_step(produces=["a", "b"])
@@ -410,7 +408,7 @@ class TestOutputs:
 
 
 class TestInvalidation:
-    def test_drops_memory_and_store_but_nothing_downstream(
+    def test_removes_from_memory_and_store_but_not_dependents(
         self, products: WorkflowProducts, called: list[str]
     ) -> None:
         module = module_of(step_of("a", called=called), step_of("b", "a", called=called))
@@ -441,7 +439,7 @@ class TestInvalidation:
         assert runner.status("a") == "missing"
         runner.get("a")
         assert runner.status("a") == "cached"
-        # On disk is on disk, though it is stale.
+        # A stale product is on disk too.
         assert WorkflowRunner(module, Config(n=2), products).status("a") == "on_disk"
 
     def test_what_invalidates(self, called: list[str]) -> None:
@@ -459,26 +457,26 @@ class TestInvalidation:
 
 class TestObservers:
     def test_in_order_of_registration(self, called: list[str]) -> None:
-        told = []
+        events = []
         runner = WorkflowRunner(module_of(step_of("a", called=called)), None)
-        runner.observe(lambda event, name: told.append((1, event)))
-        runner.observe(lambda event, name: told.append((2, event)))
+        runner.observe(lambda event, name: events.append((1, event)))
+        runner.observe(lambda event, name: events.append((2, event)))
         runner.get("a")
-        assert told == [(1, "building"), (2, "building"), (1, "built"), (2, "built")]
+        assert events == [(1, "building"), (2, "building"), (1, "built"), (2, "built")]
 
-    def test_one_that_raises_is_told_of_once(self, called: list[str]) -> None:
-        told = []
+    def test_one_that_raises_causes_one_warning(self, called: list[str]) -> None:
+        events = []
 
         def broken(event: str, name: str) -> None:
             raise ValueError(event)
 
         runner = WorkflowRunner(module_of(step_of("a", called=called)), None)
         runner.observe(broken)
-        runner.observe(lambda event, name: told.append(event))
+        runner.observe(lambda event, name: events.append(event))
         with pytest.warns(ProductWarning, match=r"observer .* raised ValueError") as seen:
             assert runner.get("a") == "a()"
         assert len(seen) == 1
-        assert told == ["building", "built"]
+        assert events == ["building", "built"]
 
 
 class TestDamage:
@@ -486,7 +484,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("config", [Config(), None], ids=["tracked", "untracked"])
     @pytest.mark.parametrize("harm", ["remove", "truncate", "alter"])
-    def test_is_told_of_and_repaired(
+    def test_is_reported_and_repaired(
         self, products: WorkflowProducts, called: list[str], harm: str, config: Config | None
     ) -> None:
         module = module_of(step_of("a", called=called), step_of("b", "a", called=called))
@@ -509,7 +507,7 @@ class TestDamage:
         assert file.read_bytes() == content
         assert called == ["b"]
 
-    def test_of_what_nobody_produces_is_said_in_the_error(self, products: WorkflowProducts) -> None:
+    def test_without_a_producer_is_named_in_the_error(self, products: WorkflowProducts) -> None:
         products.save("measured", 1)
         (products.products_dir / "measured.yaml").write_text("2\n")
         with pytest.raises(
@@ -517,7 +515,7 @@ class TestDamage:
         ):
             WorkflowRunner(module_of(), None, products).get("measured")
 
-    def test_a_store_that_raises_is_told_of_too(self, called: list[str]) -> None:
+    def test_a_store_that_raises_causes_a_warning(self, called: list[str]) -> None:
         class Store:
             def exists(self, name: str) -> bool:
                 return True

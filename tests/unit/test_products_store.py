@@ -1,4 +1,4 @@
-"""What the store keeps, how it says what it cannot, and that files are whole."""
+"""Storable values, errors of the store, and the integrity of files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def manifest(products: WorkflowProducts) -> Path:
     return products.products_dir / "manifest.yaml"
 
 
-class TestPlace:
+class TestDirectory:
     def test_directories(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         config = Config(output_dir=str(tmp_path / "out"))
@@ -56,7 +56,7 @@ class TestPlace:
         assert [one.products_dir for one in places] == named
         assert all(one.is_dir() for one in named)
 
-    def test_one_that_cannot_be_made(self, tmp_path: Path) -> None:
+    def test_one_that_cannot_be_created(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(ReadOnlyStoreError, match="cannot be created: Not a directory"):
             WorkflowProducts(products_dir=tmp_path / "file" / "products")
@@ -119,7 +119,7 @@ class TestValues:
             type("Sub", (dict,), {})(),
         ],
     )
-    def test_what_cannot_be_stored_is_refused(
+    def test_values_that_cannot_be_stored_are_refused(
         self, products: WorkflowProducts, value: object
     ) -> None:
         products.save("x", 1)
@@ -133,7 +133,7 @@ class TestValues:
             ".lock", "manifest.yaml", "x.yaml"
         }  # fmt: skip
 
-    def test_what_a_registered_serialiser_handles(self, products: WorkflowProducts) -> None:
+    def test_values_of_a_registered_serialiser(self, products: WorkflowProducts) -> None:
         class Mesh:
             def __init__(self, cells: int) -> None:
                 self.cells = cells
@@ -167,7 +167,9 @@ class TestValues:
 
 
 class TestFiles:
-    def test_only_the_place_is_recorded(self, products: WorkflowProducts, tmp_path: Path) -> None:
+    def test_only_the_location_is_recorded(
+        self, products: WorkflowProducts, tmp_path: Path
+    ) -> None:
         file = tmp_path / "result.vtk"
         file.write_text("mesh")
         products.save("mesh", file)
@@ -187,7 +189,7 @@ class TestFiles:
         assert products.list() == []
         assert outside.read_text() == inside.read_text() == "mine"
 
-    def test_one_that_was_changed_is_noticed(
+    def test_one_that_was_changed_is_detected(
         self, products: WorkflowProducts, tmp_path: Path
     ) -> None:
         file = tmp_path / "result"
@@ -196,7 +198,7 @@ class TestFiles:
         file.touch()
         assert products.load("mesh") == file
         file.write_text("mush")
-        # Two writes within one tick of the clock have one time.
+        # Two writes within one tick of the clock have the same time.
         os.utime(file, (1, 1))
         with pytest.raises(DamagedProductError, match="is not the file that was saved"):
             products.load("mesh")
@@ -205,7 +207,7 @@ class TestFiles:
         file.unlink()
         assert not products.exists("mesh")
 
-    def test_one_that_is_not_there_is_refused(
+    def test_one_that_does_not_exist_is_refused(
         self, products: WorkflowProducts, tmp_path: Path
     ) -> None:
         with pytest.raises(ProductError, match="gone does not exist"):
@@ -216,7 +218,7 @@ class TestFiles:
         assert again(products).load("all") == tmp_path
 
 
-class TestAsking:
+class TestQueries:
     def test_exists_fresh_and_keys(self, products: WorkflowProducts) -> None:
         products.save("a", 1, cache_key="k1")
         products.save("b", 2)
@@ -336,12 +338,12 @@ class TestManifest:
         assert again(products).list() == ["x"]
         assert manifest(products).with_name("manifest.yaml.damaged").read_bytes() == content
 
-    def test_what_cannot_be_described_is_refused(self, products: WorkflowProducts) -> None:
+    def test_metadata_that_cannot_be_written_are_refused(self, products: WorkflowProducts) -> None:
         with pytest.raises(ProductError, match="product 'x' cannot be described"):
             products.save("x", 1, lock=threading.Lock())
         assert products.list() == []
 
-    def test_no_room_for_a_line_leaves_the_former_lines(
+    def test_without_space_for_a_line_the_former_lines_stay(
         self, products: WorkflowProducts, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         products.save("a", 1)
@@ -443,5 +445,5 @@ class TestReadOnly:
         with pytest.raises(ReadOnlyStoreError, match="cannot be created: Read-only file system"):
             WorkflowProducts(products_dir=place / "further")
 
-    def test_these_are_no_errors_of_the_database(self) -> None:
+    def test_errors_of_the_user_are_no_database_errors(self) -> None:
         assert not issubclass(ReadOnlyStoreError, StorageError)

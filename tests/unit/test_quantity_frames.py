@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from motoko.handles.data_frames import quantity_frame
 from motoko.handles.run import Quantity
 
 pytestmark = pytest.mark.unit
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.unit
 def test_a_frame_has_the_steps_and_a_column_for_each_component(
     name: str, values: list[object], columns: list[object]
 ) -> None:
-    frame = quantity_frame(name, Quantity([3, 7], values))
+    frame = Quantity([3, 7], values).to_frame(name)
     assert list(frame.columns) == columns
     assert list(frame["step"]) == [3, 7]
     assert list(frame[columns[-1]]) == [v[-1] if isinstance(v, list) else v for v in values]

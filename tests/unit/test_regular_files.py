@@ -9,7 +9,7 @@ import pytest
 
 from motoko.worker import WorkerError
 from motoko.worker.attempt_context import AttemptContext
-from motoko.worker.regular import open_regular
+from motoko.worker.regular_files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ def test_other_kinds_are_errors(tmp_path: Path, kind: str) -> None:
         open_regular(tmp_path / "file")
 
 
-def test_what_became_another_kind_at_the_last_moment(
+def test_a_file_that_changes_its_kind_before_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -63,10 +63,10 @@ def test_inputs_of_another_kind(tmp_path: Path, kind: str) -> None:
 def test_an_outbox_of_another_kind(tmp_path: Path, kind: str) -> None:
     KINDS[kind](tmp_path / "outbox")
     with pytest.raises(WorkerError, match=f"outbox cannot be read: {kind}"):
-        AttemptContext(str(tmp_path)).said()
+        AttemptContext(str(tmp_path)).read_outbox()
 
 
-def test_a_fifo_that_nobody_reads_is_not_written_to(tmp_path: Path) -> None:
+def test_a_fifo_without_a_reader_is_not_written_to(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "outbox")
     with pytest.raises(WorkerError, match="outbox cannot be written"):
-        AttemptContext(str(tmp_path)).say("state", label="X")
+        AttemptContext(str(tmp_path)).append("state", label="X")

@@ -46,7 +46,7 @@ def test_it_stays_the_first_ones(first: StateDir) -> None:
 
 
 @pytest.mark.parametrize("make_it", [os.mkfifo, os.mkdir])
-def test_a_note_that_is_no_file_holds_up_nobody(
+def test_an_owner_record_that_is_no_file_is_ignored(
     first: StateDir, make_it: Callable[[Path], None]
 ) -> None:
     note = runs_of(first).with_name(f".{RUNS}.workflow")
@@ -141,13 +141,13 @@ def test_another_workflow_has_the_inode_number_of_a_removed_state(
     claim_run_directories(first, runs_of(first))
 
 
-def test_what_a_workflow_left_that_has_gone(first: StateDir, tmp_path: Path) -> None:
+def test_run_directories_of_a_removed_workflow(first: StateDir, tmp_path: Path) -> None:
     study = tmp_path / "study"
     (tmp_path / "a" / "s").rename(study)
     second = make(tmp_path / "b")  # before inode numbers can be used again
     shutil.rmtree(tmp_path / "a")
     (tmp_path / "b" / "s").symlink_to(study)
-    with pytest.raises(SharedStudyError, match="which is not there any more"):
+    with pytest.raises(SharedStudyError, match="which does not exist any more"):
         claim_run_directories(second, runs_of(second))
     (study / RUNS / "run-1").rmdir()
     claim_run_directories(second, runs_of(second))  # nothing is left that could be mixed up

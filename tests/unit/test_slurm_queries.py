@@ -98,7 +98,7 @@ def name(entry: JobEntry) -> str:
         ("forgotten", "forgotten", [("2", "RUNNING", "")]),
     ],
 )
-def test_what_the_queue_showed(name: str, moment: str, expected: Listed) -> None:
+def test_the_queue(name: str, moment: str, expected: Listed) -> None:
     case = load(name)
     assert queue(case, moment) == expected
     # It is this project's own command that printed it.
@@ -118,7 +118,7 @@ def test_arrays_in_the_queue() -> None:
     assert [task for task in ended if task.startswith("1_")] == ["1_2", "1_3", "1_0", "1_1"]
 
 
-def test_a_task_cancelled_before_it_started_is_nowhere() -> None:
+def test_a_task_cancelled_before_its_start_is_listed_nowhere() -> None:
     case = load("arrays")
     assert "2_5" not in [name(entry) for entry in parse_poll(case.out("queue, pending"))]
     step = case.step("job, a cancelled task")
@@ -134,7 +134,7 @@ def test_a_long_list_of_tasks() -> None:
     assert cut[:-1] == left[: len(cut) - 1]
 
 
-def test_an_array_of_which_only_some_may_run_at_once() -> None:
+def test_a_throttled_array() -> None:
     waiting = [(f"1_{task}", "PENDING", "JobArrayTaskLimit") for task in range(2, 10)]
     running = [(f"1_{task}", "RUNNING", "") for task in range(2)]
     assert queue(load("throttled"), "pending") == running + waiting
@@ -182,11 +182,11 @@ def shown(case: Case, about: str) -> list[JobEntry]:
         ),
     ],
 )
-def test_what_a_job_was_described_as(name: str, about: str, expected: JobEntry) -> None:
+def test_descriptions_of_jobs(name: str, about: str, expected: JobEntry) -> None:
     assert shown(load(name), f"job, {about}") == [expected]
 
 
-def test_an_array_as_described() -> None:
+def test_descriptions_of_arrays() -> None:
     assert shown(load("array_outcomes"), "job, ended") == [
         described("1", 0, "COMPLETED", "", 0),
         described("1", 1, "FAILED", "NonZeroExitCode", 1),
@@ -208,7 +208,7 @@ def test_a_name_is_no_state() -> None:
         assert (entry.job, entry.status) == (job, job_status("PENDING", "JobHeldUser", 0))
 
 
-def test_a_job_that_went_back_into_the_queue_waits() -> None:
+def test_a_requeued_job_is_pending() -> None:
     for case in ("requeued", "node_down_requeue"):
         (entry,) = parse_poll(load(case).out("queue, requeued"))
         assert entry.status.phase is JobPhase.PENDING
@@ -260,7 +260,7 @@ def test_a_queue_that_is_full_is_no_refusal() -> None:
 
 
 @pytest.mark.parametrize("case", ["controller_away", "controller_frozen", "munge_away"])
-def test_without_a_controller_nothing_is_said(case: str) -> None:
+def test_without_a_controller_no_job_is_listed(case: str) -> None:
     steps = [s for s in load(case).steps if s.about.endswith((", away", ", frozen"))]
     assert len(steps) >= 2
     for step in steps:
@@ -359,7 +359,7 @@ def test_lines_that_are_no_entries(text: str) -> None:
     assert parse_poll(text) == []
 
 
-def test_the_corpus_is_small_and_nobodys() -> None:
+def test_the_corpus_is_small_and_anonymous() -> None:
     found = names()
     assert len(found) >= 25
     for name in found:

@@ -96,7 +96,7 @@ def test_which_conditions_are_ends() -> None:
         ("job_requeued_in_held_state", "scontrol release"),
     ],
 )
-def test_reasons_that_do_not_pass(reason: str, word: str) -> None:
+def test_permanent_holds(reason: str, word: str) -> None:
     sentence = explain_hold(reason)
     assert sentence is not None
     assert word in sentence
@@ -112,7 +112,7 @@ def test_reasons_that_do_not_pass(reason: str, word: str) -> None:
         "QOSMaxJobsPerUserLimit", "QOSMaxCpuPerUserLimit", "AssocMaxJobsLimit", "SomethingNew",
     ],
 )  # fmt: skip
-def test_reasons_that_pass(reason: str) -> None:
+def test_temporary_reasons(reason: str) -> None:
     assert explain_hold(reason) is None
     assert describe("PENDING", reason).startswith("waits")
 
@@ -134,5 +134,5 @@ def test_reasons_that_pass(reason: str) -> None:
         ("", "", "is in an unknown state (no state)"),
     ],
 )
-def test_one_phrase(state: str, reason: str, expected: str) -> None:
+def test_descriptions(state: str, reason: str, expected: str) -> None:
     assert describe(state, reason) == expected

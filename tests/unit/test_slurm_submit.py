@@ -24,14 +24,14 @@ from motoko.launcher.schedulers.slurm.submit import (
 pytestmark = pytest.mark.unit
 
 
-def test_the_least_command() -> None:
+def test_the_minimal_command() -> None:
     assert submit_command(SubmitRequest("/w/s.sh", "n", "c", "/w", "/w/%j")) == (
         "sbatch", "--parsable", "--no-requeue", "--job-name=n", "--comment=c", "--output=/w/%%j",
         "--chdir=/w", "--open-mode=append", "/w/s.sh",
     )  # fmt: skip
 
 
-def test_everything_and_the_user_has_the_last_word() -> None:
+def test_the_users_options_override_all_others() -> None:
     request = SubmitRequest(
         "/w/s.sh",
         "a name; $(x)",
@@ -101,7 +101,7 @@ def test_an_option_and_its_value(options: list[str], expected: tuple[str, ...]) 
      "--hold --wrap=ls", "hold --array=1-3", "mem --wrap=ls", "-H --wrap=ls", "-Ha1-3",
      "--exclusive user", "-H other.sh"],
 )  # fmt: skip
-def test_options_that_cannot_be_given_are_named(option: str) -> None:
+def test_invalid_options_are_named(option: str) -> None:
     with pytest.raises(ConfigError, match="slurm_options: ") as caught:
         user_arguments(["mem=4G", option])
     assert repr(option) in str(caught.value)
@@ -116,7 +116,7 @@ def test_options_that_cannot_be_given_are_named(option: str) -> None:
         (["jobname=x"], 0, "job-name"),
     ],
 )
-def test_a_misspelt_option_is_told_with_the_nearest(
+def test_a_misspelt_option_is_reported_with_the_nearest(
     options: list[str], index: int, near: str
 ) -> None:
     fault = first_fault(options)
@@ -133,7 +133,7 @@ def test_a_misspelt_option_is_told_with_the_nearest(
     ["container-image=a.sqsh", "container-mounts=/a:/b", "x11", "private-tmp", "a-new-option=3",
      "part=debug", "ntask=4", "-p debug", "-Z", "signal=B:TERM@60", "gpus-per-node=2"],
 )  # fmt: skip
-def test_what_may_be_an_option_is_left_to_sbatch(option: str) -> None:
+def test_possible_options_are_left_to_sbatch(option: str) -> None:
     assert first_fault([option]) is None
 
 
@@ -147,9 +147,7 @@ def test_what_may_be_an_option_is_left_to_sbatch(option: str) -> None:
         ("option '--par=x' is ambiguous; possibilities: '--parsable' '--partition'", None),
     ],
 )
-def test_sbatchs_words_about_an_unknown_option_get_the_nearest(
-    words: str, near: str | None
-) -> None:
+def test_an_unknown_option_gets_a_suggestion(words: str, near: str | None) -> None:
     expected = words if near is None else f"{words}. Did you mean {near!r}?"
     assert with_suggestion(words) == expected
 
@@ -177,12 +175,12 @@ def test_a_path_that_is_no_pattern() -> None:
     ("text", "expected"),
     [("123\n", "123"), ("123;cluster\n", "123"), ("Welcome!\n\n 77 \n", "77")],
 )
-def test_the_id_that_was_answered(text: str, expected: str) -> None:
+def test_the_printed_job_id(text: str, expected: str) -> None:
     assert parse_submitted(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "\n", "Submitted batch job 5\n", "12a", "5\nbye\n", "-5"])
-def test_no_id_was_answered(text: str) -> None:
+def test_output_without_job_id(text: str) -> None:
     with pytest.raises(ValueError, match="no job id"):
         parse_submitted(text)
 
@@ -202,11 +200,11 @@ def test_no_id_was_answered(text: str) -> None:
         ("Requested node configuration is not available", SubmitFailure.REFUSED),
     ],
 )
-def test_what_a_failure_means(said: str, expected: SubmitFailure) -> None:
+def test_the_meaning_of_failures(said: str, expected: SubmitFailure) -> None:
     assert classify_failure(f"sbatch: error: Batch job submission failed: {said}\n") is expected
 
 
-def test_a_failure_without_a_word_means_nothing() -> None:
+def test_a_failure_without_output_confirms_nothing() -> None:
     assert classify_failure("\n") is SubmitFailure.UNCONFIRMED
 
 
@@ -219,12 +217,12 @@ def test_a_failure_without_a_word_means_nothing() -> None:
         ("  \n", ""),
     ],
 )
-def test_the_line_for_people(stderr: str, expected: str) -> None:
+def test_the_error_message(stderr: str, expected: str) -> None:
     assert error_message(stderr).startswith(expected)
     assert bool(error_message(stderr)) == bool(expected)
 
 
 @pytest.mark.parametrize("option", ["--account=a\0b", "-A a\0b", "--account=\ud800"])
-def test_what_no_program_can_be_given_is_refused(option: str) -> None:
+def test_invalid_characters_are_refused(option: str) -> None:
     with pytest.raises(ConfigError, match="is not an option of sbatch"):
         user_arguments([option])

@@ -100,7 +100,7 @@ def test_bad_parameters(given: dict[str, Any], words: str, hint: str | None) -> 
 # -- run fields ----------------------------------------------------------------------------------
 
 
-def test_run_values_are_declared_others_or_resources() -> None:
+def test_run_values_are_declared_fields_others_or_options() -> None:
     types = {"scheme": "str"}
     found = run_values("mult", types, {"scheme": "a", "nproc": 2}, {"scheme": "b", "timeout": 5})
     assert found == ({"scheme": "b"}, {}, {"nproc": 2, "timeout": 5.0})
@@ -176,7 +176,7 @@ def test_seven_is_seven_where_a_float_is_declared() -> None:
     assert len(job_identity(one)) == 16
 
 
-def test_a_moment_is_the_same_in_every_zone() -> None:
+def test_a_time_is_the_same_in_every_zone() -> None:
     moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
     elsewhere = moment.astimezone(timezone(timedelta(hours=5)))
     one, other = (
@@ -210,7 +210,7 @@ def test_different_points_differ(one: dict[str, Any], other: dict[str, Any]) -> 
     assert job_identity(one) != job_identity(other)
 
 
-def test_what_a_runs_identity_is_made_of() -> None:
+def test_the_parts_of_a_runs_identity() -> None:
     base: tuple[Any, ...] = ("mult", "a", {"x": 1.0}, {"scheme": "b"}, 0)
     changed: list[tuple[Any, ...]] = [
         ("add", *base[1:]),

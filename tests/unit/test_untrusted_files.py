@@ -24,7 +24,7 @@ from motoko.launcher.executors.batch.submission_files import (
 )
 from motoko.launcher.harvest import OutboxUpdate, read_updates
 from motoko.launcher.outcome import Finding, outcome_of_exit
-from motoko.launcher.run_directory import AttemptPaths, create, read_marker
+from motoko.launcher.run_directory import AttemptPaths, create_run_directory, read_marker
 from motoko.launcher.start_notes import StartNotes
 from motoko.runtime import untrusted_files
 from motoko.runtime.processes import current
@@ -67,14 +67,14 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> AttemptPaths:
+def paths(tmp_path: Path) -> AttemptPaths:
     """A prepared attempt, number 2 of its run."""
     made = AttemptPaths(str(tmp_path / "runs"), 1, 2, TOKEN, "5.0")
-    create(made, ("inputs.json", b"{}"), [])
+    create_run_directory(made, ("inputs.json", b"{}"), [])
     return made
 
 
-def started(place: AttemptPaths, lifecycle: Lifecycle = Lifecycle.START) -> RunRecord:
+def started(paths: AttemptPaths, lifecycle: Lifecycle = Lifecycle.START) -> RunRecord:
     history: tuple[Transition, ...] = (
         Transition(5.0, "CREATED", "", 0),
         Transition(6.0, "SUBMITTED", "", 2),
@@ -166,25 +166,25 @@ def test_the_disk_is_told_from_a_single_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_any_kind_of_file_is_answered_for(place: AttemptPaths, kind: str, name: str) -> None:
-    path = place.file(name)
+def test_any_kind_of_file_is_answered_for(paths: AttemptPaths, kind: str, name: str) -> None:
+    path = paths.file(name)
     path.unlink(missing_ok=True)
     KINDS[kind](path)
     fault = f"{path} {kind.strip()}"
-    assert attempt_files.read_stop_reason(place) is None
+    assert attempt_files.read_stop_reason(paths) is None
     left = 0 if name == "outbox" else len(HEADER)
-    assert attempt_files.outbox_size(place) == left
-    assert not attempt_files.exit_is_empty(place)
-    assert attempt_files.find_process_in(place.run_directory) is None
-    assert attempt_files.has_started(place) is (name == "start")
-    assert attempt_files.exit_record(place) == (None, fault if name == "exit" else None)
-    named = fault if name == "exit" else f"{place.file('exit')} does not exist"
-    assert attempt_files.describe_missing_exit(place) == named
+    assert attempt_files.outbox_size(paths) == left
+    assert not attempt_files.exit_is_empty(paths)
+    assert attempt_files.find_process_in(paths.run_directory) is None
+    assert attempt_files.has_started(paths) is (name == "start")
+    assert attempt_files.exit_record(paths) == (None, fault if name == "exit" else None)
+    named = fault if name == "exit" else f"{paths.file('exit')} does not exist"
+    assert attempt_files.describe_missing_exit(paths) == named
     expected = OutboxUpdate(0, fault=fault) if name == "outbox" else OutboxUpdate(left)
-    assert read_updates(str(place.file("outbox")), 0) == expected
-    attempt_files.write_stop_reason(place, Lifecycle.TIMEOUT)
+    assert read_updates(str(paths.file("outbox")), 0) == expected
+    attempt_files.write_stop_reason(paths, Lifecycle.TIMEOUT)
     if name != "stop" or kind != "is a directory":  # others are replaced
-        assert attempt_files.read_stop_reason(place) is Lifecycle.TIMEOUT
+        assert attempt_files.read_stop_reason(paths) is Lifecycle.TIMEOUT
 
 
 @pytest.mark.parametrize(
@@ -202,11 +202,11 @@ def test_any_kind_of_file_is_answered_for(place: AttemptPaths, kind: str, name: 
         "process 1\n" + "x" * 100_000,
     ],
 )
-def test_a_garbled_start_file_names_no_process(place: AttemptPaths, content: str) -> None:
-    place.file("start").write_text(content)
-    found, process = attempt_files.read_evidence(place)
+def test_a_garbled_start_file_names_no_process(paths: AttemptPaths, content: str) -> None:
+    paths.file("start").write_text(content)
+    found, process = attempt_files.read_evidence(paths)
     assert (found.started, found.reclaimed, process) == (True, False, None)
-    assert attempt_files.find_process_in(place.run_directory) is None
+    assert attempt_files.find_process_in(paths.run_directory) is None
 
 
 @pytest.mark.parametrize(
@@ -218,32 +218,32 @@ def test_a_garbled_start_file_names_no_process(place: AttemptPaths, content: str
     ],
 )  # fmt: skip
 def test_only_a_whole_exit_record_counts(
-    place: AttemptPaths, content: str, status: int | None
+    paths: AttemptPaths, content: str, status: int | None
 ) -> None:
-    place.file("exit").write_text(content)
-    damaged = f"{place.file('exit')} is damaged"
-    assert attempt_files.exit_record(place) == (status, None if status is not None else damaged)
+    paths.file("exit").write_text(content)
+    damaged = f"{paths.file('exit')} is damaged"
+    assert attempt_files.exit_record(paths) == (status, None if status is not None else damaged)
 
 
 @pytest.mark.parametrize("content", ["FINISHED", "FAILED", "timeout", "²", "TIMEOUT TIMEOUT", ""])
-def test_a_stop_file_says_only_what_launchers_say(place: AttemptPaths, content: str) -> None:
-    place.file("stop").write_text(content)
-    assert attempt_files.read_stop_reason(place) is None
+def test_a_stop_file_says_only_what_launchers_say(paths: AttemptPaths, content: str) -> None:
+    paths.file("stop").write_text(content)
+    assert attempt_files.read_stop_reason(paths) is None
 
 
 @pytest.mark.parametrize("content", ["² 5.0", "1" * 5000 + " 5.0", "2", "2 5.0 6.0", "x", "\0"])
-def test_a_garbled_marker_says_nothing(place: AttemptPaths, content: str) -> None:
-    path = f"{place.run_directory}/.motoko/attempt"
+def test_a_garbled_marker_is_ignored(paths: AttemptPaths, content: str) -> None:
+    path = f"{paths.run_directory}/.motoko/attempt"
     with open(path, "w", encoding="utf-8") as file:
         file.write(content)
-    assert read_marker(place.run_directory) is None
+    assert read_marker(paths.run_directory) is None
 
 
-def test_a_marker_of_an_absurd_attempt_keeps_none_from_starting(place: AttemptPaths) -> None:
-    with open(f"{place.run_directory}/.motoko/attempt", "w", encoding="ascii") as file:
+def test_a_marker_of_an_absurd_attempt_prevents_no_start(paths: AttemptPaths) -> None:
+    with open(f"{paths.run_directory}/.motoko/attempt", "w", encoding="ascii") as file:
         file.write("999999999 5.0\n")
-    later = AttemptPaths(place.runs_root, 1, 3, "later", "5.0")
-    create(later, ("inputs.json", b"{}"), [])
+    later = AttemptPaths(paths.runs_root, 1, 3, "later", "5.0")
+    create_run_directory(later, ("inputs.json", b"{}"), [])
     assert read_marker(later.run_directory) == (3, "5.0")
 
 
@@ -261,37 +261,37 @@ def test_reasons_name_the_file() -> None:
 # -- what a later launcher makes of it ---------------------------------------------------------
 
 
-def test_a_recorded_start_is_never_taken_back(place: AttemptPaths) -> None:
-    found = examine_attempt(started(place), place, "me")
+def test_an_attempt_with_a_recorded_start_is_never_reclaimed(paths: AttemptPaths) -> None:
+    found = examine_attempt(started(paths), paths, "me")
     assert found.finding is Finding.LOST
-    assert not place.file("start").exists()
+    assert not paths.file("start").exists()
     assert (
-        examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me").finding
+        examine_attempt(started(paths, Lifecycle.SUBMITTED), paths, "me").finding
         is Finding.RECLAIMED
     )
 
 
-def test_a_recorded_start_whose_directory_has_gone_is_lost_and_says_so(tmp_path: Path) -> None:
-    place = AttemptPaths(str(tmp_path), 1, 2, TOKEN, "5.0")
-    found = examine_attempt(started(place), place, "me")
+def test_a_started_attempt_without_its_directory_is_lost(tmp_path: Path) -> None:
+    paths = AttemptPaths(str(tmp_path), 1, 2, TOKEN, "5.0")
+    found = examine_attempt(started(paths), paths, "me")
     assert (found.finding, found.fault) == (
         Finding.LOST,
-        f"{place.attempt_directory} does not exist",
+        f"{paths.attempt_directory} does not exist",
     )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_a_noted_start_a_directory_that_is_missing_tells_nothing(tmp_path: Path) -> None:
-    place = AttemptPaths(str(tmp_path), 1, 2, TOKEN, "5.0")
-    record = started(place, Lifecycle.SUBMITTED)
-    found = examine_attempt(record, place, "me", begun=True)
+def test_a_noted_start_outweighs_a_missing_directory(tmp_path: Path) -> None:
+    paths = AttemptPaths(str(tmp_path), 1, 2, TOKEN, "5.0")
+    record = started(paths, Lifecycle.SUBMITTED)
+    found = examine_attempt(record, paths, "me", start_noted=True)
     assert (found.finding, found.fault) == (
         Finding.LOST,
-        f"{place.attempt_directory} does not exist",
+        f"{paths.attempt_directory} does not exist",
     )
     assert list(tmp_path.iterdir()) == []
-    create(place, ("inputs.json", b"{}"), [])
-    assert examine_attempt(record, place, "me", begun=True).finding is Finding.RECLAIMED
+    create_run_directory(paths, ("inputs.json", b"{}"), [])
+    assert examine_attempt(record, paths, "me", start_noted=True).finding is Finding.RECLAIMED
 
 
 def two_launchers(state: Path) -> tuple[StartNotes, StartNotes]:
@@ -301,7 +301,7 @@ def two_launchers(state: Path) -> tuple[StartNotes, StartNotes]:
     return mine, its
 
 
-def test_notes_of_starts_are_kept_as_long_as_they_are_wanted(
+def test_start_notes_are_trimmed_to_those_that_are_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, its = two_launchers(tmp_path)
@@ -324,9 +324,7 @@ def test_notes_of_starts_are_kept_as_long_as_they_are_wanted(
     assert not its.contains("mine", "b")
 
 
-def test_a_launcher_whose_attempts_were_taken_starts_nothing_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fenced_launcher_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, its = two_launchers(tmp_path)
     mine.record("a")
     mine.check()
@@ -347,7 +345,7 @@ def test_a_launcher_whose_attempts_were_taken_starts_nothing_more(
             work()
 
 
-def test_a_note_that_comes_with_the_taking_over_keeps_its_attempt_from_starting(
+def test_an_attempt_noted_during_the_fence_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, its = two_launchers(tmp_path)
@@ -365,7 +363,7 @@ def test_a_note_that_comes_with_the_taking_over_keeps_its_attempt_from_starting(
     assert its.contains("mine", "a")
 
 
-def test_former_launchers_that_cannot_be_kept_from_starting_are_not_replaced(
+def test_a_launcher_that_cannot_be_fenced_is_not_replaced(
     tmp_path: Path,
 ) -> None:
     mine = StartNotes(tmp_path, "mine")
@@ -376,34 +374,34 @@ def test_former_launchers_that_cannot_be_kept_from_starting_are_not_replaced(
         mine.fence({"its"})
 
 
-def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(place: AttemptPaths) -> None:
+def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(paths: AttemptPaths) -> None:
     for lifecycle in (Lifecycle.SUBMITTED, Lifecycle.START):
-        record = started(place, lifecycle)
-        found = examine_attempt(record, place, "me", restarted=True)
+        record = started(paths, lifecycle)
+        found = examine_attempt(record, paths, "me", restarted=True)
         assert found.finding is Finding.LOST
     assert (
-        examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me", restarted=True).fault
+        examine_attempt(started(paths, Lifecycle.SUBMITTED), paths, "me", restarted=True).fault
         == MACHINE_RESTARTED
     )
-    place.file("exit").write_text("exit 0\n")
-    found = examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me", restarted=True)
+    paths.file("exit").write_text("exit 0\n")
+    found = examine_attempt(started(paths, Lifecycle.SUBMITTED), paths, "me", restarted=True)
     assert (found.finding, found.status) == (Finding.ENDED, 0)
 
 
-def test_a_process_that_is_no_wrapper_of_the_attempt_is_not_its_process(
-    place: AttemptPaths,
+def test_a_process_other_than_the_wrapper_is_not_the_attempts_process(
+    paths: AttemptPaths,
 ) -> None:
     # This test's own process, named by somebody's start file or in a copied database.
-    assert not attempt_files.is_wrapper_running(current(), place.attempt_directory)
+    assert not attempt_files.is_wrapper_running(current(), paths.attempt_directory)
 
 
 @pytest.mark.parametrize("where", ["run_directory", "attempt_directory"])
-def test_a_directory_that_nobody_can_use_costs_that_run(place: AttemptPaths, where: str) -> None:
-    path = getattr(place, where)
-    os.rename(path, f"{place.runs_root}/away")
+def test_an_unusable_directory_affects_only_its_run(paths: AttemptPaths, where: str) -> None:
+    path = getattr(paths, where)
+    os.rename(path, f"{paths.runs_root}/away")
     with open(path, "w", encoding="ascii") as file:
         file.write("no directory")
-    found = examine_attempt(started(place, Lifecycle.SUBMITTED), place, "me")
+    found = examine_attempt(started(paths, Lifecycle.SUBMITTED), paths, "me")
     assert found.finding in (Finding.LOST, Finding.RECLAIMED)
     assert found.finding is Finding.RECLAIMED or path in (found.fault or "")
 
@@ -413,12 +411,12 @@ def test_a_directory_that_nobody_can_use_costs_that_run(place: AttemptPaths, whe
 
 @pytest.mark.parametrize("content", ["", "me", "me\n²\n", "me\n" + "9" * 5000 + "\n", "\0\n\0\n"])
 def test_a_garbled_submission_is_known_by_its_links(
-    tmp_path: Path, place: AttemptPaths, content: str
+    tmp_path: Path, paths: AttemptPaths, content: str
 ) -> None:
     tasks = tmp_path / "slurm" / "batch" / "tasks"
     tasks.mkdir(parents=True)
-    (tasks / "0").symlink_to(place.attempt_directory)
-    (tasks / ("9" * 5000)[:200]).symlink_to(place.attempt_directory)
+    (tasks / "0").symlink_to(paths.attempt_directory)
+    (tasks / ("9" * 5000)[:200]).symlink_to(paths.attempt_directory)
     (tasks.parent / "owner").write_text(content)
     (tasks.parent / "job").write_text("1" * 5000)
     assert memberships(tmp_path / "slurm") == {TOKEN: ("batch", 0)}
@@ -429,11 +427,11 @@ def test_a_garbled_submission_is_known_by_its_links(
 
 
 def test_a_start_file_of_any_kind_does_not_hold_up_the_queue(
-    tmp_path: Path, place: AttemptPaths, kind: str
+    tmp_path: Path, paths: AttemptPaths, kind: str
 ) -> None:
-    KINDS[kind](place.file("start"))
+    KINDS[kind](paths.file("start"))
     tasks = tmp_path / "slurm" / "batch" / "tasks"
     tasks.mkdir(parents=True)
-    (tasks / "0").symlink_to(place.attempt_directory)
+    (tasks / "0").symlink_to(paths.attempt_directory)
     assert find_orphans(tmp_path / "slurm", ["batch"], "me") == []
-    assert not block_start(place)
+    assert not block_start(paths)

@@ -1,4 +1,4 @@
-"""Workflow variables: what they hold comes back as it was given, or is refused."""
+"""Workflow variables keep the types of their values, or refuse them."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_the_variables_are_one_object(workflow: Workflow) -> None:
     assert "n" not in workflow.run_vars
 
 
-def test_who_only_looks_creates_nothing(tmp_path: Path) -> None:
+def test_reading_creates_nothing(tmp_path: Path) -> None:
     workflow = Workflow(write(tmp_path), look=True)
     assert workflow.vars.get("n", 7) == 7
     assert list(workflow.vars) == []

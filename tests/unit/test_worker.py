@@ -85,7 +85,7 @@ def test_other_values_are_refused_by_name(value: object) -> None:
 @pytest.mark.parametrize(
     "data", [{"$what": 1}, {"$tuple": [], "x": 1}, {"$set": [[1]]}, {"$dict": [1]}]
 )
-def test_what_no_encoder_made_is_refused(data: object) -> None:
+def test_other_data_is_not_decoded(data: object) -> None:
     with pytest.raises((ValueError, TypeError)):
         decode(data)
 
@@ -194,7 +194,7 @@ def test_lifecycle_names_are_no_labels(label: str) -> None:
         worker_names.label_text(label)
 
 
-def test_created_is_refused_with_a_word_about_retry() -> None:
+def test_created_is_refused_with_a_hint_at_retry() -> None:
     with pytest.raises(WorkerError, match=r"retry\(\)"):
         worker_names.label_text("CREATED")
 
@@ -230,7 +230,7 @@ def test_numbers_of_a_quantity(value: object, numbers: object) -> None:
 @pytest.mark.parametrize(
     "value", ["1", None, 1j, {1}, {"a": 1}, [1, "x"], object(), np.array(["x"])]
 )
-def test_what_is_not_a_quantity(value: object) -> None:
+def test_invalid_quantities(value: object) -> None:
     with pytest.raises(TypeError, match=r"^E: .* is not a number"):
         worker_names.quantity_value(value, "E")
 

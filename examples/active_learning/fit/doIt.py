@@ -1,4 +1,4 @@
-"""Fit polynomials in three descriptors of the distance; see where they disagree."""
+"""Fit polynomials in three descriptors of the distance; find where they disagree most."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_DEGREE = 12
 
 
 def minimum(r, energy):
-    """Distance and energy at the lowest point of a curve, from a parabola through three points."""
+    """Return distance and energy at the minimum of a curve, by a parabola through three points."""
     i = int(np.clip(np.argmin(energy), 1, len(r) - 2))
     a, b, c = np.polyfit(r[i - 1 : i + 2] - r[i], energy[i - 1 : i + 2], 2)
     return r[i] - b / (2 * a), c - b**2 / (4 * a)

@@ -1,4 +1,4 @@
-"""Stands for an hour of quantum chemistry: the Morse potential of a hydrogen molecule."""
+"""The Morse potential of a hydrogen molecule, in place of an hour of quantum chemistry."""
 
 from __future__ import annotations
 

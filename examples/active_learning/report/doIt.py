@@ -1,9 +1,9 @@
-"""Draw the potential with its samples, and how the committee came to agree."""
+"""Draw the potential with its samples, and the disagreement of the committee."""
 
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.figure import Figure  # which needs no display
+from matplotlib.figure import Figure  # needs no display
 
 from motoko.worker import job, run
 

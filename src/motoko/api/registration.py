@@ -14,6 +14,7 @@ from motoko.orchestrator.actions import (
     check_callback,
     condition_kind,
     is_run_filter,
+    no_action,
 )
 from motoko.orchestrator.failures import ErrorHandler
 
@@ -32,7 +33,7 @@ def build_action(
     task: str,
     managers: Sequence[TaskManager],
     condition: EventCondition,
-    callback: EventCallback,
+    callback: EventCallback | None,
     get_params: Callable[[], Any] | None,
     *,
     once: bool,
@@ -41,6 +42,7 @@ def build_action(
 
     Raise EventError or ConstraintError.
     """
+    callback = no_action if callback is None else callback
     check_callback(name, callback)
     _check_get_params(f"event {name!r}", get_params)
     kind = condition_kind(name, condition)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 import reprlib
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from motoko.api.selection import Study
 from motoko.core.parameter_space import expand_points, is_axis, merge_defaults, run_values
 from motoko.errors import ParameterError, RunFailed, suggestion
 from motoko.graph import Node, Verdict, fresh_because, stale_because, undecided_because
@@ -15,31 +14,11 @@ from motoko.orchestrator.scopes import idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
 
-    from motoko.api.selection import RunList
-    from motoko.config import StudyConfig
+    from motoko.api.selection import Study
     from motoko.handles.run import Run
 
 SHOWN = 3
-
-
-class TaskCreator(Study, Protocol):
-    """The part of a task manager that its nodes use."""
-
-    bd_config: StudyConfig
-
-    @property
-    def study_dir(self) -> Path:
-        """Return the study's directory."""
-
-    @property
-    def create_task(self) -> Callable[..., RunList]:
-        """Return the function that requests runs."""
-
-    @property
-    def find_task(self) -> Callable[..., list[Run] | None]:
-        """Return the function that finds existing runs."""
 
 
 class RunNode:
@@ -52,7 +31,7 @@ class RunNode:
 
     def __init__(
         self,
-        manager: TaskCreator,
+        manager: Study,
         name: str,
         requires: str | Iterable[str],
         run_params: Mapping[str, Any] | None,
@@ -160,10 +139,7 @@ class RunNode:
         return isinstance(node, RunNode) and self._has_same_runs(node)
 
     def _has_same_runs(self, other: RunNode) -> bool:
-        """Return whether another node certainly stands for the same runs.
-
-        Functions among the job parameters are not called: their code and its values are compared.
-        """
+        """Return whether another node certainly stands for the same runs; call no function."""
         if self._manager.study_dir != other._manager.study_dir or self._requires != other._requires:
             return False
         params = self._job_params, other._job_params

@@ -23,6 +23,9 @@ from motoko.storage.run_requests import RunRequest
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from motoko.config import StudyConfig
     from motoko.core.constraints import Constraint
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.awaiting import AwaitContext
@@ -42,26 +45,40 @@ class WorkflowView(Protocol):
 
 
 class Study(Protocol):
-    """The part of a task manager that its run lists and selections use."""
+    """The part of a task manager that its run lists, selections and nodes use."""
 
     name: str
     workflow: WorkflowView
+    bd_config: StudyConfig
 
     @property
     def store(self) -> WorkflowStore:
         """Return the workflow's store."""
 
-    def select(self, constraints: str | Sequence[str] | None = None) -> TaskSelection:
-        """Return the runs that satisfy ``constraints``."""
+    @property
+    def study_dir(self) -> Path:
+        """Return the study's directory."""
+
+    @property
+    def select(self) -> Callable[[str | Sequence[str]], TaskSelection]:
+        """Return the function that selects runs."""
+
+    @property
+    def create_task(self) -> Callable[..., RunList]:
+        """Return the function that requests runs."""
+
+    @property
+    def find_task(self) -> Callable[..., list[Run] | None]:
+        """Return the function that finds existing runs."""
 
 
 class RunList(Sequence[tuple[Run, Job]]):
     """The runs that one ``create_task`` requested, as (run, job), in list order.
 
     ``await`` it to wait until all runs are in a terminal state. It then raises RunFailed with every
-    failed run in ``runs``, with ``fail_fast`` at the first failure. ``settled()`` never raises it.
-    The runs of another action can be awaited, too, but read only after their commit; before that
-    StateError is raised.
+    failed run in ``runs``; with ``fail_fast``, it raises at the first failure. ``settled()`` never
+    raises RunFailed. The runs of another action can be awaited, but reading them raises StateError
+    until they are committed.
     """
 
     def __init__(self, manager: Study, request: RunRequest, *, fail_fast: bool = False) -> None:

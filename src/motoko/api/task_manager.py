@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from motoko.api.run_nodes import RunNode
 from motoko.api.selection import RunList, TaskSelection
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from motoko.config import StudyConfig, TaskManagerSettings
     from motoko.graph import Node
     from motoko.storage.store import WorkflowStore
+    from motoko.storage.study_table import StudyTable
+
+T = TypeVar("T")
 
 logger = logging.getLogger("motoko.api.task_manager")
 
@@ -62,27 +65,25 @@ class StudyBase:
     def __init__(self, store: WorkflowStore, study: str) -> None:
         self._store = store
         self._study = study
-        self.runs: Mapping[int, Run] = _IdIndex(self._run_ids, self._run)
-        self.jobs: Mapping[int, Job] = _IdIndex(self._job_ids, self._job)
+        self.runs: Mapping[int, Run] = _IdIndex(
+            lambda: self._query(lambda table: table.ids(None)), self._run
+        )
+        self.jobs: Mapping[int, Job] = _IdIndex(
+            lambda: self._query(lambda table: table.job_ids()), self._job
+        )
 
-    def _run_ids(self) -> list[int]:
+    def _query(self, query: Callable[[StudyTable], T]) -> T:
         with self._store.scope().read() as session:
-            return session.tables.study(self._study).ids(None)
+            return query(session.tables.study(self._study))
 
     def _run(self, run_id: int) -> Run:
         key = RunKey(self._study, run_id)
         with self._store.scope().read() as session:
-            session.run(key)
+            session.run(key)  # raises UnknownRunError
         return Run(self._store, key)
 
-    def _job_ids(self) -> list[int]:
-        with self._store.scope().read() as session:
-            return session.tables.study(self._study).job_ids()
-
     def _job(self, job_id: int) -> Job:
-        with self._store.scope().read() as session:
-            values = session.tables.study(self._study).job(job_id)
-        return Job(self._store, self._study, job_id, values)
+        return Job(self._store, self._study, job_id, self._query(lambda table: table.job(job_id)))
 
 
 class TaskManager:

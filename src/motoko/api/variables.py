@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,12 +19,13 @@ from motoko.errors import (
 )
 from motoko.handles.tracked import tracked
 from motoko.launcher.workflow_creation import create_workflow
+from motoko.server.state_dir import StateDir
+from motoko.storage.store import WorkflowStore
 from motoko.storage.variable_values import encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from motoko.storage.store import WorkflowStore
     from motoko.storage.tables import Tables
 
 T = TypeVar("T")
@@ -147,11 +149,6 @@ class WorkflowVars(Variables):
 
 
 def _store_of(db_fname: str) -> WorkflowStore:
-    from pathlib import Path
-
-    from motoko.server.state_dir import StateDir
-    from motoko.storage.store import WorkflowStore
-
     path = Path(db_fname).absolute()
     if path.parent.name != ".wf":
         raise StorageError(

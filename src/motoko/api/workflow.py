@@ -50,13 +50,6 @@ if TYPE_CHECKING:
     from motoko.orchestrator.failures import ErrorHandler
     from motoko.runtime.ports import Runtime
     from motoko.storage.database import Database
-    from motoko.storage.tables import Tables
-
-
-def _served_studies(tables: Tables, now: float) -> set[str]:
-    from motoko.storage.leases import live_launchers
-
-    return {study for launcher in live_launchers(tables, now) for study in launcher.studies}
 
 
 class Workflow:
@@ -87,9 +80,14 @@ class Workflow:
             database=database,
             runtime=runtime,
         )
-        self.context = AwaitContext(self.store, _served_studies)
+        self.context = AwaitContext(self.store)
         self.task_managers: dict[str, TaskManager] = {
-            name: TaskManager(self, name, self._study(name), options)
+            name: TaskManager(
+                self,
+                name,
+                self.config.studies.get(name) or StudyConfig.unread(self.config.directory / name),
+                options,
+            )
             for name, options in self.config.task_managers.items()
         }
         self.aliases: dict[str, str] = dict(self.config.aliases)
@@ -103,10 +101,6 @@ class Workflow:
         self._vars = WorkflowVars(str(self.store.state.database), store=self.store)
         self._finished = False
         self.end_when_stalled = False
-
-    def _study(self, name: str) -> StudyConfig:
-        found = self.config.studies.get(name)
-        return StudyConfig.unread(self.config.directory / name) if found is None else found
 
     # -- studies and variables -------------------------------------------------------------
 
@@ -152,10 +146,8 @@ class Workflow:
     def run_vars(self) -> Variables:
         """Return the variables of the current run name."""
         if self._run_name is None:
-            raise RunNameError(
-                "run_vars belong to a run name, and none is set",
-                hint="Set workflow.run_name first.",
-            )
+            hint = "Set workflow.run_name first."
+            raise RunNameError("run_vars belong to a run name, and none is set", hint=hint)
         new = Variables(self.store, self._run_name)
         return self._run_vars.setdefault(self._run_name, new)
 
@@ -174,9 +166,9 @@ class Workflow:
         scope: Any = self.store.scope()
         if hasattr(scope, "request_finish"):
             scope.request_finish()  # takes effect with the segment's commit
-        else:
-            self._finished = True
-            execution.finish()
+            return
+        self._finished = True
+        execution.finish()
 
     # -- state -----------------------------------------------------------------------------
 
@@ -203,8 +195,7 @@ class Workflow:
             self.create()
         study = getattr(args, "bd_study", None)
         chosen = None if study in (None, "", "all") else [self.task_manager(study).name]
-        generator = getattr(args, "generator", None)
-        start_launcher(self.store.state, generator=generator, studies=chosen)
+        start_launcher(self.store.state, generator=getattr(args, "generator", None), studies=chosen)
         detach_services(self.store.state)
 
     def get_runs(self, run_list: Iterable[str]) -> dict[str, list[Run]]:
@@ -213,11 +204,9 @@ class Workflow:
         for uri in run_list:
             name, run_id = RunKey.parse(str(uri))
             manager = self.task_manager(name)
-            try:
-                run = manager.base.runs[run_id]
-            except KeyError:
-                raise UnknownRunError(f"study {name!r} has no run {run_id}") from None
-            found.setdefault(manager.name, []).append(run)
+            if run_id not in manager.base.runs:
+                raise UnknownRunError(f"study {name!r} has no run {run_id}")
+            found.setdefault(manager.name, []).append(manager.base.runs[run_id])
         return found
 
     def is_empty(self) -> bool:
@@ -271,9 +260,8 @@ class Workflow:
         or ``f()``. With ``once``, at most one firing per run completes. The action replaces an
         earlier one with the same task and name. Raise EventError or ConstraintError.
         """
-        callback = no_action if f is None else f
         managers = self._managers_of(task)
-        action = build_action(event_name, task, managers, event, callback, get_params, once=once)
+        action = build_action(event_name, task, managers, event, f, get_params, once=once)
         self.actions.setdefault(action.task, {})[event_name] = action
         if self.context.execution is not None:
             self.context.execution.register(action)
@@ -342,22 +330,18 @@ class Workflow:
     async def _run(self, main: Callable[..., Awaitable[Any]], params: Mapping[str, Any]) -> None:
         execution = self._execution(params)
         try:
-            await run_in_thread(self._report_changes)
+            for manager in self.task_managers.values():
+                await run_in_thread(manager.report_changes)
             await execution.run(main, self.context, self._registered())
         finally:
             self._finished = execution.ending
-
-    def _report_changes(self) -> None:
-        for manager in self.task_managers.values():
-            manager.report_changes()
 
     def _execution(self, params: Mapping[str, Any], *, single: bool = False) -> WorkflowExecution:
         from motoko.orchestrator.execution import WorkflowExecution
 
         if self._run_name is None:
-            raise RunNameError(
-                "no run name is set", hint="Set workflow.run_name, or use --run_name."
-            )
+            hint = "Set workflow.run_name, or use --run_name."
+            raise RunNameError("no run name is set", hint=hint)
         execution = WorkflowExecution(
             self,
             self.store,
@@ -383,16 +367,15 @@ class Workflow:
         self, event_name: str, task_manager_name: str = ALL, **params: Any
     ) -> bool:
         """Evaluate one registered event once, wait for its firings, and return whether it fired."""
-        names = [action.name for action in self._registered()]
-        action = self.actions.get(task_manager_name, {}).get(event_name)
-        if action is None and task_manager_name == ALL and names.count(event_name) == 1:
-            action = self._registered()[names.index(event_name)]
-        if action is None:
+        named = [action for action in self._registered() if action.name == event_name]
+        found = [action for action in named if action.task == task_manager_name]
+        found = named if not found and task_manager_name == ALL else found
+        if len(found) != 1:
             raise EventError(
                 f"task {task_manager_name!r} has no event {event_name!r}",
-                hint=suggestion(event_name, names),
+                hint=suggestion(event_name, [action.name for action in self._registered()]),
             )
-        return await self._check([action], params)
+        return await self._check(found, params)
 
     async def _check(self, actions: list[Action], params: Mapping[str, Any]) -> bool:
         from motoko.orchestrator.execution import evaluate_once

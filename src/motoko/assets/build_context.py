@@ -171,15 +171,12 @@ def _build_root(
     log: Logger | None,
     threads: int,
 ) -> Node:
-    from motoko.assets.build_log import BuildLogger
-
     check_threads(threads)
     with _entered(_new_context(log)) as context:
         root = _call_root(function, arguments, options)
-        logger = BuildLogger(context.log, context.nodes, threads)
-        run_options = _run_options(context, root, logger, threads, dry_run)
+        graph, logger, run_options = _prepare_build(context, root, threads, dry_run)
         try:
-            root.report = _graph(context).run(root.taskname, **run_options)
+            root.report = graph.run(root.taskname, **run_options)
         except KeyboardInterrupt:
             logger.interrupted()
     return root
@@ -284,29 +281,25 @@ async def build(
     """
     from asyncio import to_thread
 
-    from motoko.assets.build_log import BuildLogger
-
     check_threads(threads)
     _check_function(function)
     with _entered(_new_context(log)) as context:
         root = await to_thread(_call_root, function, arguments, options)
-        logger = BuildLogger(context.log, context.nodes, threads)
-        run_options = _run_options(context, root, logger, threads, dry_run)
-        root.report = await _graph(context).build(root.taskname, **run_options)
+        graph, _, run_options = _prepare_build(context, root, threads, dry_run)
+        root.report = await graph.build(root.taskname, **run_options)
     return root
 
 
-def _run_options(
-    context: BuildContext, root: Node, logger: BuildLogger, threads: int, dry_run: bool
-) -> dict[str, Any]:
+def _prepare_build(
+    context: BuildContext, root: Node, threads: int, dry_run: bool
+) -> tuple[Graph, BuildLogger, dict[str, Any]]:
+    """Return the graph of the context, the logger of the build, and its options."""
+    from motoko.assets.build_log import BuildLogger
+
+    logger = BuildLogger(context.log, context.nodes, threads)
     order = _logged_order(context, root.taskname)
-    return {
-        "order": order,
-        "threads": threads,
-        "dry_run": dry_run,
-        "keep_going": True,
-        "observers": [logger],
-    }
+    options = {"order": order, "threads": threads, "dry_run": dry_run, "observers": [logger]}
+    return _graph(context), logger, {**options, "keep_going": True}
 
 
 def _graph(context: BuildContext) -> Graph:

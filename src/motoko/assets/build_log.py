@@ -81,12 +81,9 @@ def log_header(log: logging.Logger, title: str) -> None:
 
 
 def log_tree(log: logging.Logger, root: str, edges: Mapping[str, Sequence[str]]) -> None:
-    """Log the visited tasks as a tree, a shared task once for each path to it.
-
-    If that takes too many lines, the requirements of a shared task are logged once.
-    """
+    """Log the visited tasks as a tree; repeat shared tasks unless that takes too many lines."""
     lines: dict[str, int] = {}
-    for name, requirements in edges.items():  # requirements come before what requires them
+    for name, requirements in edges.items():  # requirements come first
         lines[name] = 1 + sum(lines[one] for one in requirements)
     once = lines[root] > MAX_LINES
     shown: set[str] = set()

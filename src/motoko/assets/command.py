@@ -82,16 +82,16 @@ def _is_internal(filename: str) -> bool:
 
 
 def _execute(options: argparse.Namespace) -> int:
-    module = _module(options.module)
+    module = _load_module(options.module)
     if options.show:
         _show(options.module, module)
         return 0
     if not options.function:
         sys.stdout.write("Specify task name\n")
         return 1
-    function = _function(module, options.module, options.function)
-    arguments = [_value(text) for text in options.args]
-    _check(function, options.function, arguments)
+    function = _find_task(module, options.module, options.function)
+    arguments = [_parse_argument(text) for text in options.args]
+    _check_arguments(function, options.function, arguments)
     root = function(*arguments, dry_run=options.dry_run, threads=options.threads)
     if options.graph:
         sys.stdout.write(graph(root) + "\n")
@@ -104,24 +104,24 @@ def _execute(options: argparse.Namespace) -> int:
 
 def parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog=prog,
         add_help=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=4),
     )
-    made.add_argument("module", help="application module name or path")
-    made.add_argument("function", nargs="?", help="task name")
-    made.add_argument("args", nargs="*", default=[], help="task arguments")
-    option = made.add_argument_group("optional arguments").add_argument
+    command.add_argument("module", help="application module name or path")
+    command.add_argument("function", nargs="?", help="task name")
+    command.add_argument("args", nargs="*", default=[], help="task arguments")
+    option = command.add_argument_group("optional arguments").add_argument
     option("-d", "--dry-run", action="store_true", help="run in dry-run mode")
     option("-g", "--graph", action="store_true", help="emit Graphviz dot to stdout")
     option("-h", "--help", action="help", help="show help and exit")
     option("-s", "--show", action="store_true", help="show available tasks")
-    option("-t", "--threads", type=_count, default=0, metavar="N", help="use N threads")
+    option("-t", "--threads", type=_thread_count, default=0, metavar="N", help="use N threads")
     option("-v", "--verbose", action="store_true", help="enable verbose logging")
     version = f"{prog} version {__version__} build 0"
     option("--version", action="version", version=version, help="Show version info and exit")
-    return made
+    return command
 
 
 def _prog() -> str:
@@ -129,17 +129,17 @@ def _prog() -> str:
     return "python -m motoko.assets" if name == "__main__.py" else name
 
 
-def _count(text: str) -> int:
+def _thread_count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is not a number of threads")
     return int(text)
 
 
-def _module(name: str) -> ModuleType:
+def _load_module(name: str) -> ModuleType:
     path = Path(name)
     try:
         if path.is_file():
-            return _module_of_file(path.resolve())
+            return _load_file(path.resolve())
         if name.startswith(".") or name.endswith(".py") or os.sep in name:
             raise GraphError(f"The file {name} does not exist", hint=MODULE_HINT)
         return importlib.import_module(name)
@@ -152,7 +152,7 @@ def _module(name: str) -> ModuleType:
         raise GraphError(f"{name} cannot be imported: {_describe(error)}") from error
 
 
-def _module_of_file(path: Path) -> ModuleType:
+def _load_file(path: Path) -> ModuleType:
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     # By location: another module may have the same name.
@@ -170,25 +170,24 @@ def _module_of_file(path: Path) -> ModuleType:
     return module
 
 
-def _function(module: ModuleType, module_name: str, name: str) -> Callable[..., Any]:
+def _find_task(module: ModuleType, module_name: str, name: str) -> Callable[..., Any]:
     names = tasknames(module)
-    function: Any = getattr(module, name, None)
-    if getattr(function, "is_task", False) is not True:
+    function: Callable[..., Any] | None = getattr(module, name, None)
+    if function is None or getattr(function, "is_task", False) is not True:
         problem = "" if function is None else ": it is no task function"
         raise UnknownNodeError(
             f"{module_name} has no task {name!r}{problem}", hint=suggestion(name, names)
         )
-    found: Callable[..., Any] = function
-    return found
+    return function
 
 
-def _value(text: str) -> Any:
+def _parse_argument(text: str) -> Any:
     with contextlib.suppress(ValueError):
         return json.loads(text)
     return text
 
 
-def _check(function: Callable[..., Any], name: str, arguments: Sequence[Any]) -> None:
+def _check_arguments(function: Callable[..., Any], name: str, arguments: Sequence[Any]) -> None:
     signature = inspect.signature(function)
     try:
         signature.bind(*arguments)

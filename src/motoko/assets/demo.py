@@ -114,7 +114,7 @@ def box_of_tea_bags(basedir: str) -> Yielded:
 def ingredient(
     basedir: str, file: str, name: str, requirement: Callable[[str], Node] | None = None
 ) -> Yielded:
-    """Yield what a task yields that adds an ingredient to the cup, then add it."""
+    """Yield the parts of a task that adds an ingredient to the cup, then add it."""
     taskname = f"{name} in cup"
     yield taskname
     the_cup = cup(basedir)

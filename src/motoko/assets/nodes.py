@@ -180,9 +180,9 @@ class WrappedNode(Node):
             return verdict
         if self.node.is_group:
             ready = [one.taskname for one in self.required if one.check().fresh]
-            lacking = [name for name in self.node.requires if name not in ready]
+            missing = [name for name in self.node.requires if name not in ready]
             return (
-                stale_because(*(f"{one!r} is not ready" for one in lacking)) if lacking else FRESH
+                stale_because(*(f"{one!r} is not ready" for one in missing)) if missing else FRESH
             )
         return self.node.check(ready=True)
 

@@ -53,7 +53,7 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _report_unowned(number: int) -> None:
-    echo(f"no launcher manages {count_runs(number)}; starting one to cancel", file=sys.stderr)
+    echo(f"no launcher manages {count_runs(number)}: starting one", file=sys.stderr)
 
 
 def summary(found: CancelResult) -> str:

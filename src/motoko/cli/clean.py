@@ -41,7 +41,7 @@ def execute(args: argparse.Namespace) -> None:
         plan = clean.plan_cleanup(workflow, selection_of(args))
         number = count_runs(len(plan.runs))
         if not args.delete:
-            print_runs(plan.runs, run_names=True)
+            print_runs(plan.runs)
             active = f"; {len(plan.active)} of them would be cancelled first" if plan.active else ""
             echo(f"{number} would be deleted (add --delete){active}")
             pending = clean.pending_removals(workflow)

@@ -53,10 +53,7 @@ def _execute(argv: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _default_interrupt() -> Iterator[None]:
-    """Let Ctrl-C end the process at once within the block, which needs no clean-up.
-
-    An exception could get lost in code that Python itself calls, as often happens during imports.
-    """
+    """Let Ctrl-C end the process at once: an exception can get lost during imports."""
     import signal
     import threading
 
@@ -72,10 +69,7 @@ def _default_interrupt() -> Iterator[None]:
 
 
 def _exit_after_signal(number: int) -> int:
-    """Return the exit status; exit at once if user functions still run in threads.
-
-    Python would wait for these threads.
-    """
+    """Return the exit status; exit at once if Python would wait for threads of user functions."""
     import threading
 
     status = 128 + number

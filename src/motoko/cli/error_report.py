@@ -1,4 +1,4 @@
-"""Report errors to the user: what is wrong first, then where, then what to do."""
+"""Report errors to the user: the problem first, then its place, then a hint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from motoko.errors import (
 from motoko.orchestrator.actions import to_exception
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
 # Packages whose frames are not the user's code.
 INTERNAL_PACKAGES: Final = ("motoko", "anyio", "asyncio", "concurrent", "threading", "contextlib")
@@ -139,25 +139,20 @@ def _summary(error: Exception) -> str:
 
 
 def _user_line(trace: TracebackType | None) -> list[str]:
-    found = []
-    for frame, line in traceback.walk_tb(trace):
-        if not _is_internal(frame.f_globals.get("__name__", "")):
-            found.append((frame.f_code, line))
-    if not found:
-        return []
-    code, line = found[-1]
-    return [f"  at {code.co_filename}:{line}, in {code.co_name}"]
+    frames = [(f, line) for f, line in traceback.walk_tb(trace) if not _is_internal(f)]
+    return [f"  at {f.f_code.co_filename}:{n}, in {f.f_code.co_name}" for f, n in frames[-1:]]
 
 
 def _traceback(error: Exception, *, whole: bool) -> list[str]:
     trace = error.__traceback__
     while not whole and trace is not None:
-        if not _is_internal(trace.tb_frame.f_globals.get("__name__", "")):
+        if not _is_internal(trace.tb_frame):
             break
         trace = trace.tb_next
     shown = error.__traceback__ if trace is None else trace
     return "".join(traceback.format_exception(type(error), error, shown)).splitlines()
 
 
-def _is_internal(module: str) -> bool:
+def _is_internal(frame: FrameType) -> bool:
+    module: str = frame.f_globals.get("__name__", "")
     return module.partition(".")[0] in INTERNAL_PACKAGES

@@ -40,7 +40,7 @@ def execute(args: argparse.Namespace) -> None:
 
     if args.run is not None and (args.event is not None or args.run_name is not None):
         args.motoko_parser.error("--event and --run_name do not apply to a run")
-    with contextlib.closing(open_workflow(args, look=True, tolerant=True)) as workflow:
+    with contextlib.closing(open_workflow(args, read_only=True, tolerant=True)) as workflow:
         if args.run is not None:
             table = Table("time", "state", "attempt", "cause", box=None)
             for item in history.run_record(workflow, args.run).history:

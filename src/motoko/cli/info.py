@@ -57,7 +57,7 @@ def execute(args: argparse.Namespace) -> None:
     from motoko.cli.workflow_arguments import open_workflow
     from motoko.operations.overview import load_overview
 
-    with contextlib.closing(open_workflow(args, look=True, tolerant=True)) as workflow:
+    with contextlib.closing(open_workflow(args, read_only=True, tolerant=True)) as workflow:
         found = load_overview(workflow, study=args.bd_study, runs=args.verbose)
     if args.json:
         from motoko.cli.json_output import overview_text

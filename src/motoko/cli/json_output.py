@@ -30,7 +30,7 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
                 "name": launcher.name,
                 "host": launcher.host,
                 "pid": launcher.process[0],
-                "since": utc(launcher.since).isoformat(),
+                "since": _time(launcher.since),
                 "generator": launcher.generator,
                 "studies": list(launcher.studies),
                 "machines": list(launcher.machines),
@@ -44,7 +44,7 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
                 "run_name": name,
                 "host": holder.host,
                 "pid": holder.pid,
-                "since": utc(holder.since).isoformat(),
+                "since": _time(holder.since),
                 "stalled": _stall(overview.stalls.get(name)),
             }
             for name, holder in overview.orchestrators.items()
@@ -53,7 +53,7 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
             {
                 "run_name": firing.run_name,
                 "event": firing.event,
-                "opened": utc(firing.opened).isoformat(),
+                "opened": _time(firing.opened),
                 "runs": [str(key) for key in firing.runs],
             }
             for firing in overview.unregistered
@@ -63,17 +63,18 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
     return json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False)
 
 
+def _time(at: float) -> str:
+    return utc(at).isoformat()
+
+
 def _cut(cut: TornTail | None) -> dict[str, Any] | None:
     if cut is None:
         return None
-    at, last = (utc(moment).isoformat() for moment in (cut.at, cut.last))
-    return {"at": at, "bytes": cut.size, "last_commit": last}
+    return {"at": _time(cut.at), "bytes": cut.size, "last_commit": _time(cut.last)}
 
 
 def _stall(stall: StallReport | None) -> dict[str, Any] | None:
-    if stall is None:
-        return None
-    return {"since": utc(stall.since).isoformat(), "waits": list(stall.waits)}
+    return None if stall is None else {"since": _time(stall.since), "waits": list(stall.waits)}
 
 
 def _study(study: StudyOverview, *, runs: bool) -> dict[str, Any]:

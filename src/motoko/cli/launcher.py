@@ -5,24 +5,17 @@ If it stops, its runs keep running, and the next launcher records their results.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from motoko.cli.output import echo
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from motoko.api.workflow import Workflow
 
 HELP = "start the launcher, which executes created tasks"
-
-
-class ServedRuns(NamedTuple):
-    """The runs that a launcher serves, and its generator. None stands for the default."""
-
-    generator: str | None
-    studies: tuple[str, ...] | None
-    machine_name: str | None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,16 +42,18 @@ def execute(args: argparse.Namespace) -> None:
     from motoko.core.run_options import generator_name
 
     workflow = open_workflow(args)
-    study = None if args.bd_study is None else workflow.task_manager(args.bd_study).name
-    generator = None if args.generator is None else generator_name(args.generator)
-    served = ServedRuns(generator, None if study is None else (study,), args.machine_name)
+    options: dict[str, Any] = {"machine_name": args.machine_name, "stop_runs": args.stop_runs}
+    if args.bd_study is not None:
+        options["studies"] = [workflow.task_manager(args.bd_study).name]
+    if args.generator is not None:
+        options["generator"] = generator_name(args.generator)
     if args.do_not_detach:
-        _serve(args, workflow, served)
+        _serve(workflow, options)
     else:
-        _start(args, workflow, served)
+        _start(args, workflow, options)
 
 
-def _serve(args: argparse.Namespace, workflow: Workflow, served: ServedRuns) -> None:
+def _serve(workflow: Workflow, options: Mapping[str, Any]) -> None:
     import logging
     from pathlib import Path
 
@@ -68,30 +63,16 @@ def _serve(args: argparse.Namespace, workflow: Workflow, served: ServedRuns) -> 
 
     show_log(logging.INFO)
     with persistent_launcher(workflow.store.state) as ready:
-        serve(
-            Path(workflow.directory),
-            generator=served.generator,
-            studies=served.studies or (),
-            machine_name=served.machine_name,
-            stop_runs=args.stop_runs,
-            ready=ready,
-        )
+        serve(Path(workflow.directory), ready=ready, **options)
 
 
-def _start(args: argparse.Namespace, workflow: Workflow, served: ServedRuns) -> None:
+def _start(args: argparse.Namespace, workflow: Workflow, options: Mapping[str, Any]) -> None:
     from motoko.cli.logs import print_logs
     from motoko.operations.services import start_persistent_launcher
 
     state = workflow.store.state
     log = state.logs / "launcher.log"
-    generator, studies, machine_name = served
-    launcher = start_persistent_launcher(
-        state,
-        generator=generator,
-        studies=studies,
-        machine_name=machine_name,
-        stop_runs=args.stop_runs,
-    )
+    launcher = start_persistent_launcher(state, **options)
     status = "started" if launcher.started_here else "is already running"
     echo(f"launcher {status}: process {launcher.process.pid}, log {log}", flush=True)
     if args.log:

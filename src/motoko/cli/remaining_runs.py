@@ -178,7 +178,7 @@ def handle_remaining_runs(workflow: Workflow, services: Services, *, stop: bool)
     more important one may follow.
     """
     from motoko.errors import MotokoError
-    from motoko.operations.overview import active_run_counts
+    from motoko.operations.overview import counts_by_run_name
 
     name = workflow.run_name or ""
     try:
@@ -188,7 +188,7 @@ def handle_remaining_runs(workflow: Workflow, services: Services, *, stop: bool)
         unowned = services.stop_launcher()
         workflow.store.database.catch_up()
         with workflow.store.autocommit_scope.read() as session:
-            active = active_run_counts(session, workflow.task_managers)
+            active = counts_by_run_name(session, workflow.task_managers)
     except MotokoError as error:
         _warn_unknown(error)
         return

@@ -60,8 +60,8 @@ def _salvage(args: argparse.Namespace, source: Path | None) -> None:
     from motoko.cli.workflow_arguments import state_directory
     from motoko.operations.backup import salvage
 
-    state, random = state_directory(args), args.motoko_runtime.random
-    found = salvage(state, source, replace=args.validated, random=random)
+    state, rng = state_directory(args), args.motoko_runtime.rng
+    found = salvage(state, source, replace=args.validated, rng=rng)
     echo(f"salvaged {found.transactions} commits: {count_runs(sum(found.runs.values()))}")
     for position, size in found.gaps[:SHOWN]:
         echo(f"lost: {size} bytes at byte {position}")

@@ -12,6 +12,7 @@ import contextlib
 import signal
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from motoko.cli.output import echo
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     import argparse
 
     from motoko.api.workflow import Workflow
-    from motoko.operations.launcher_supervisor import LauncherSupervisor
     from motoko.operations.services import Services
     from motoko.operations.signals import SignalHandler
-    from motoko.runtime.processes import ProcessIdentity
 
 HELP = "run a workflow from its start to its results"
 
@@ -41,29 +40,25 @@ def execute(args: argparse.Namespace) -> None:
 
     signals = SignalHandler(args.motoko_runtime.clock)
     with signals.installed():  # before the slow imports
-        _start_services(args, signals)
+        import logging
 
+        from motoko.cli.logs import show_log
+        from motoko.cli.selection_arguments import retry_failed
+        from motoko.operations.services import Services
+        from motoko.operations.usage import check_leases_free
 
-def _start_services(args: argparse.Namespace, signals: SignalHandler) -> None:
-    import logging
-
-    from motoko.cli.logs import show_log
-    from motoko.cli.selection_arguments import retry_failed
-    from motoko.operations.services import Services
-    from motoko.operations.usage import check_leases_free
-
-    show_log(logging.INFO if args.verbose else logging.WARNING)
-    workflow: Workflow = args.motoko_workflow
-    workflow.run_name = args.run_name
-    workflow.end_when_stalled = True
-    workflow.get_orchestrator_function()  # report an invalid one before anything starts
-    signals.check()
-    with Services(workflow, temporary=True, create=True) as services:
-        check_leases_free(workflow.store, [args.run_name])
-        if args.retry_failed:
-            retry_failed(workflow, args.run_name)
+        show_log(logging.INFO if args.verbose else logging.WARNING)
+        workflow: Workflow = args.motoko_workflow
+        workflow.run_name = args.run_name
+        workflow.end_when_stalled = True
+        workflow.get_orchestrator_function()  # report an invalid one before anything starts
         signals.check()
-        _run(args, workflow, services, signals)
+        with Services(workflow, temporary=True, create=True) as services:
+            check_leases_free(workflow.store, [args.run_name])
+            if args.retry_failed:
+                retry_failed(workflow, args.run_name)
+            signals.check()
+            _run(args, workflow, services, signals)
 
 
 def _run(
@@ -113,8 +108,12 @@ def _execute(
     from motoko.cli.progress import progress
     from motoko.cli.workflow_arguments import orchestrator_params
     from motoko.operations.execute import execute as execute_workflow
+    from motoko.operations.launcher_supervisor import LauncherSupervisor
 
-    supervisor = _supervisor(args, workflow, services)
+    clock = args.motoko_runtime.clock
+    start = partial(services.start_launcher, args.run_name)
+    log = workflow.store.state.logs / "launcher.log"
+    supervisor = LauncherSupervisor(start(), start, log, clock=clock)
     started = threading.Event()
 
     def supervise() -> None:
@@ -123,7 +122,7 @@ def _execute(
             services.resume(args.run_name)
         supervisor.check()
 
-    with progress(args.motoko_runtime.clock) as (show, interval):
+    with progress(clock) as (show, interval):
         execute_workflow(
             workflow,
             orchestrator_params(args),
@@ -135,26 +134,11 @@ def _execute(
         )
 
 
-def _supervisor(
-    args: argparse.Namespace, workflow: Workflow, services: Services
-) -> LauncherSupervisor:
-    from motoko.operations.launcher_supervisor import LauncherSupervisor
-
-    def start() -> ProcessIdentity:
-        return services.start_launcher(args.run_name)
-
-    log, clock = workflow.store.state.logs / "launcher.log", args.motoko_runtime.clock
-    return LauncherSupervisor(start(), start, log, clock=clock)
-
-
 def _print_results(workflow: Workflow) -> None:
-    from motoko.cli.tables import ROWS, print_remarks, print_summary
-    from motoko.operations.overview import counts_by_state, first_runs, remarks_by_study
+    from motoko.cli.tables import ROWS, print_results
+    from motoko.operations.overview import study_results
 
     name = workflow.run_name or ""
     with workflow.store.autocommit_scope.read() as session:
-        counts = counts_by_state(session, workflow.task_managers, name)
-        runs = first_runs(session, workflow.task_managers, name, ROWS)
-        remarks = remarks_by_study(session, workflow.task_managers, name)
-    print_summary(name, counts, runs)
-    print_remarks(name, remarks)
+        results = study_results(session, workflow.task_managers, name, ROWS)
+    print_results(name, results)

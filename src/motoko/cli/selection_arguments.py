@@ -49,15 +49,11 @@ def open_for_selection(
     from motoko.cli.workflow_arguments import open_workflow
     from motoko.operations.services import Services
 
-    workflow = open_workflow(args, look=not writes, tolerant=tolerant)
+    workflow = open_workflow(args, read_only=not writes, tolerant=tolerant)
     for warning in selection_of(args).warnings(workflow):
         echo(f"warning: {warning}", file=sys.stderr)
-    if writes:
-        with Services(workflow, temporary=True):
-            yield workflow
-    else:
-        with contextlib.closing(workflow):
-            yield workflow
+    with Services(workflow, temporary=True) if writes else contextlib.closing(workflow):
+        yield workflow
 
 
 def retry_failed(workflow: Workflow, run_name: str) -> None:

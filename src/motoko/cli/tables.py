@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rich import box
 from rich.console import Console
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.operations.history import FiringEntry
     from motoko.operations.overview import Counts, Overview, StudyOverview
-    from motoko.storage.leases import LauncherRegistration
 
 ROWS: Final = 20
 NAMED: Final = 6  # runs in a list
@@ -128,12 +127,13 @@ def unserved_text(unserved: Mapping[str, int]) -> str:
 
 def counts_table(counts: Mapping[str, Mapping[str, int]], first: str) -> Table:
     """Return a table of run numbers, with a row for each key and a column for each state."""
-    table = _table(safe_text(first))
-    states = ordered_states(state for of_one in counts.values() for state in of_one)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(safe_text(first))
+    states = ordered_states(state for numbers in counts.values() for state in numbers)
     for state in states:
         table.add_column(state_text(state), justify="right")
-    for name, of_one in counts.items():
-        table.add_row(safe_text(name), *(safe_text(str(of_one.get(state, 0))) for state in states))
+    for name, numbers in counts.items():
+        table.add_row(safe_text(name), *(safe_text(str(numbers.get(state, 0))) for state in states))
     return table
 
 
@@ -147,31 +147,27 @@ def runs_table(
 
     ``reasons`` maps ids to reasons; by default the runs' own reasons are shown.
     """
-    job = list(dict.fromkeys(name for record in records for name in record.job))
-    fields = list(dict.fromkeys(name for record in records for name in record.fields))
-    table = _table(safe_text("run"))
-    if run_names:
-        table.add_column(safe_text("run name"))
-    for name in job:
-        table.add_column(safe_text(name), justify="right")
-    table.add_column(safe_text("state"))
-    for name in fields:
-        table.add_column(safe_text(name), justify="right")
     if reasons is None:
         reasons = {record.id: record.reason or "" for record in records}
     shown = [one_line(reasons.get(record.id, ""), limit=REASON) for record in records]
+    table, columns = Table(box=box.SIMPLE_HEAD, pad_edge=False), []
+
+    def add(title: str, cells: Iterable[Text], justify: Literal["left", "right"] = "left") -> None:
+        table.add_column(safe_text(title), justify=justify)
+        columns.append(list(cells))
+
+    add("run", (safe_text(str(record.key)) for record in records))
+    if run_names:
+        add("run name", (safe_text(record.run_name) for record in records))
+    for name in dict.fromkeys(name for record in records for name in record.job):
+        add(name, (_cell(record.job, name) for record in records), "right")
+    add("state", (state_text(record.state) for record in records))
+    for name in dict.fromkeys(name for record in records for name in record.fields):
+        add(name, (_cell(record.fields, name) for record in records), "right")
     if any(shown):
-        table.add_column(safe_text("reason"))
-    for record, reason in zip(records, shown, strict=True):
-        cells = [safe_text(str(record.key))]
-        if run_names:
-            cells.append(safe_text(record.run_name))
-        cells += [_cell(record.job, name) for name in job]
-        cells.append(state_text(record.state))
-        cells += [_cell(record.fields, name) for name in fields]
-        if any(shown):
-            cells.append(safe_text(reason))
-        table.add_row(*cells)
+        add("reason", map(safe_text, shown))
+    for row in zip(*columns, strict=True):
+        table.add_row(*row)
     return table
 
 
@@ -179,51 +175,35 @@ def _cell(values: Mapping[str, Any], name: str) -> Text:
     return safe_text(value_text(values[name]) if name in values else "")
 
 
-def _table(first: Text) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first)
-    return table
+def print_runs(records: Sequence[RunRecord]) -> None:
+    """Print a table of the runs of each study, with their run names."""
+    out = console()
+    for study in dict.fromkeys(record.study for record in records):
+        out.print(runs_table([r for r in records if r.study == study], run_names=True))
 
 
-def print_runs(
-    records: Sequence[RunRecord], *, run_names: bool = False, to: Console | None = None
-) -> None:
-    """Print a table of the runs of each study."""
-    out = console() if to is None else to
-    by_study: dict[str, list[RunRecord]] = {}
-    for record in records:
-        by_study.setdefault(record.study, []).append(record)
-    for of_study in by_study.values():
-        out.print(runs_table(of_study, run_names=run_names))
-
-
-def print_summary(
-    run_name: str, counts: Counts, runs: Mapping[str, Sequence[RunRecord]], rows: int = ROWS
-) -> None:
-    """Print the results of a run name: counts by state, and the first runs of each study."""
+def print_results(run_name: str, studies: Sequence[StudyOverview]) -> None:
+    """Print the results of a run name: counts by state, the first runs, and remarks."""
     out = console()
     out.print(safe_text(f"run name {run_name}"))
-    out.print(counts_table(counts, "study"))
-    for study, records in runs.items():
-        if not records:
-            continue
-        out.print(runs_table(records[:rows]))
-        more = sum(counts.get(study, {}).values()) - len(records[:rows])
-        if more > 0:
-            out.print(safe_text(f"... and {more} more runs of {study} (motoko info --verbose)\n"))
+    out.print(counts_table({study.name: study.counts[run_name] for study in studies}, "study"))
+    for study in studies:
+        if study.runs:
+            out.print(runs_table(study.runs))
+            more = sum(study.counts[run_name].values()) - len(study.runs)
+            if more > 0:
+                text = f"... and {more} more runs of {study.name} (motoko info --verbose)\n"
+                out.print(safe_text(text))
+    for study in studies:
+        _print_remarks(out, study)
 
 
-def print_remarks(
-    run_name: str,
-    remarks: Mapping[str, Mapping[str, Sequence[int]]],
-    to: Console | None = None,
-) -> None:
+def _print_remarks(out: Console, study: StudyOverview) -> None:
     """Print remarks about FINISHED runs, with the names of these runs."""
-    out = console() if to is None else to
-    for study, of_study in remarks.items():
-        for what, run_ids in of_study.items():
-            named = names_text(RunKey(study, run_id) for run_id in run_ids)
-            out.print(safe_text(f"{run_name}: FINISHED, but {what}: {named}"))
+    for run_name, remarks in study.remarks.items():
+        for remark, run_ids in remarks.items():
+            names = names_text(RunKey(study.name, run_id) for run_id in run_ids)
+            out.print(safe_text(f"{run_name}: FINISHED, but {remark}: {names}"))
 
 
 def print_overview(overview: Overview, *, runs: bool) -> None:
@@ -257,10 +237,8 @@ def _orchestrators(overview: Overview) -> list[str]:
 
 def _unregistered(firing: FiringEntry) -> str:
     runs = f", runs {names_text(firing.runs)}" if firing.runs else ""
-    since = _moment(firing.opened)
-    return (
-        f"{firing.run_name}: event {firing.event}{runs}, since {since}; main does not register it"
-    )
+    event = f"event {firing.event}{runs}, since {_moment(firing.opened)}"
+    return f"{firing.run_name}: {event}; main does not register it"
 
 
 def _moment(at: float) -> str:
@@ -276,20 +254,15 @@ def _server(pid: int | None) -> str:
 def _launchers(overview: Overview) -> list[str]:
     lines = []
     for found in overview.launchers:
-        lines.append(_launcher(found))
+        elsewhere = "localhost" not in found.machines
+        machines = f", for runs of {', '.join(found.machines)}" if elsewhere else ""
+        lines.append(f"{found}{machines}")
         if names := overview.environments.get(found.name):
-            lines.append(
-                f"  its environment differs from that of this command: {join_names(names)}"
-            )
-            lines.append(f"  {RESTART_HINT}")
+            text = f"its environment differs from that of this command: {join_names(names)}"
+            lines += [f"  {text}", f"  {RESTART_HINT}"]
         if problem := overview.problems.get(found.name):
             lines.append(f"  it uses an earlier configuration: {problem}")
     return lines
-
-
-def _launcher(found: LauncherRegistration) -> str:
-    elsewhere = "localhost" not in found.machines
-    return f"{found}, for runs of {', '.join(found.machines)}" if elsewhere else str(found)
 
 
 def _print_processes(out: Console, what: str, lines: Sequence[str]) -> None:
@@ -310,8 +283,7 @@ def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
         named = names_text(RunKey(study.name, run_id) for run_id in ids)
         what = "made with scripts that have changed since (motoko retry --changed)"
         out.print(safe_text(f"{run_name}: {what}: {named}"))
-    for run_name, remarks in study.remarks.items():
-        print_remarks(run_name, {study.name: remarks}, to=out)
+    _print_remarks(out, study)
     if study.unserved:
         out.print(safe_text(unserved_text(study.unserved)))
     if runs:

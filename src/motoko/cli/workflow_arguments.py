@@ -36,16 +36,19 @@ def workflow_file(directory: str | None) -> Path:
 
 
 def open_workflow(
-    args: argparse.Namespace, *, look: bool = False, tolerant: bool = False
+    args: argparse.Namespace, *, read_only: bool = False, tolerant: bool = False
 ) -> Workflow:
-    """Return the workflow; with ``look``, never start a server.
+    """Return the workflow; with ``read_only``, never start a server.
 
     If ``tolerant``, warn about studies with an invalid configuration.
     """
     from motoko.api.workflow import Workflow
 
     workflow = Workflow(
-        workflow_file(args.workflow_dir), look=look, tolerant=tolerant, runtime=args.motoko_runtime
+        workflow_file(args.workflow_dir),
+        look=read_only,
+        tolerant=tolerant,
+        runtime=args.motoko_runtime,
     )
     for fault in workflow.config.faults.values():
         echo(f"warning: {fault}", file=sys.stderr)
@@ -67,7 +70,7 @@ def open_store(args: argparse.Namespace) -> WorkflowStore:
 
 
 def add_execution_options(parser: argparse.ArgumentParser, *, stop_runs: str) -> None:
-    """Add the options of commands that run an orchestrator; ``stop_runs``: when that one acts."""
+    """Add the options of commands that run an orchestrator; ``stop_runs``: when to stop runs."""
     parser.add_argument(
         "--run_name", "-n", required=True, metavar="N", help="the name of this execution"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -12,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, create_model
 from motoko.config.validation import ConfigModel, InvalidValue, text, whole_number
 from motoko.core.durations import EXAMPLES, parse_duration
 from motoko.core.run_options import OPTIONS, RunOptions, generator_name, merge_options
-from motoko.core.sbatch_options import first_fault
+from motoko.core.sbatch_options import SbatchOptionFault, user_arguments
 from motoko.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,40 +59,38 @@ def _arguments(value: Any, info: ValidationInfo) -> tuple[str, ...]:
             value = shlex.split(value)
         except ValueError:
             raise InvalidValue(f"{info.field_name} has an unclosed quote: {value!r}") from None
-    if not isinstance(value, list | tuple):
-        raise InvalidValue(f"{info.field_name} must be a list of texts, or one text, not {value!r}")
-    for index, item in enumerate(value):
-        if not isinstance(item, str) or not item or "\0" in item:
-            raise InvalidValue(
-                f"{info.field_name} must be a list of texts; {item!r} is not text",
-                (index,),
-                "Put it in quotes.",
-            )
-    return tuple(value)
+    return _texts(value, info, "texts", re.compile(r"[^\0]+"))
 
 
 def _sbatch_options(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     options = _arguments(value, info)
-    fault = first_fault(options)
-    if fault is not None:
+    try:
+        user_arguments(options)
+    except SbatchOptionFault as fault:
         path = () if isinstance(value, str) else (fault.index,)
-        raise InvalidValue(fault.message, path, fault.hint)
+        raise InvalidValue(fault.message, path, fault.hint) from None
     return options
 
 
 def _shell_lines(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     """Validate lines for a shell: one text of several lines, or a list of texts."""
-    items = value.splitlines() if isinstance(value, str) else value
-    if not isinstance(items, list | tuple):
-        raise InvalidValue(f"{info.field_name} must be a list of lines, or one text, not {value!r}")
-    for index, item in enumerate(items):
-        if not isinstance(item, str) or "\0" in item or "\n" in item:
+    lines = value.splitlines() if isinstance(value, str) else value
+    return _texts(lines, info, "lines", re.compile(r"[^\0\n]*"))
+
+
+def _texts(value: Any, info: ValidationInfo, what: str, valid: re.Pattern[str]) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise InvalidValue(
+            f"{info.field_name} must be a list of {what}, or one text, not {value!r}"
+        )
+    for index, item in enumerate(value):
+        if not isinstance(item, str) or not valid.fullmatch(item):
             raise InvalidValue(
-                f"{info.field_name} must be a list of lines; {item!r} is not one",
+                f"{info.field_name} must be a list of {what}; {item!r} is not one",
                 (index,),
                 "Put it in quotes.",
             )
-    return tuple(items)
+    return tuple(value)
 
 
 def _validator(option: RunOption) -> Callable[[Any, ValidationInfo], Any]:
@@ -119,10 +118,7 @@ def _fields() -> dict[str, Any]:
 
 
 if TYPE_CHECKING:
-
-    class _OptionFields(ConfigModel):
-        def __getattr__(self, name: str) -> Any: ...
-
+    _OptionFields = ConfigModel
 else:
     _OptionFields = create_model("_OptionFields", __base__=ConfigModel, **_fields())
 

@@ -1,12 +1,11 @@
-"""``bd.yaml``: what a study calculates, its parameters and its files."""
+"""``bd.yaml``: the parameters, run fields and files of a study."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from difflib import get_close_matches
-from os.path import exists, isdir, isfile  # Path.is_file raises where a name is too long
+from os.path import exists, isdir, isfile  # Path.is_file raises if a name is too long
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -28,11 +27,11 @@ from motoko.core.records import RUN_COLUMNS
 from motoko.core.run_options import STORED_OPTIONS
 from motoko.core.values import TYPE_NAMES, coerce, to_plain
 from motoko.errors import ConfigError, ParameterError, suggestion
-from motoko.worker.regular import open_regular
+from motoko.worker.regular_files import open_regular
 from motoko.worker.validation import RESERVED_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 STUDY_FILE: Final = "bd.yaml"
 PIECE: Final = 1 << 20  # bytes read at once
@@ -196,7 +195,7 @@ def _files(value: Any, info: ValidationInfo) -> tuple[str, ...]:
 
 
 class StudyFile(GivenOptions):
-    """``bd.yaml`` as it is written."""
+    """``bd.yaml`` as written."""
 
     study: Annotated[str, BeforeValidator(_study)] = ""
     job: Annotated[dict[str, str], BeforeValidator(_types)] = Field(default_factory=dict)
@@ -211,8 +210,7 @@ class StudyFile(GivenOptions):
     max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
 
 
-@dataclass(frozen=True, slots=True)
-class StudyConfig:
+class StudyConfig(StudyFile):
     """A study: the contents of its ``bd.yaml`` and its place.
 
     ``name`` is that of task manager and directory, ``study`` the label in ``bd.yaml`` (by default
@@ -222,36 +220,18 @@ class StudyConfig:
     """
 
     name: str
-    study: str
     path: Path
     directory: Path
-    job: Mapping[str, str]
-    run: Mapping[str, str]
-    job_space: Mapping[str, Any]
-    run_params: Mapping[str, Any]
-    exec_file: str
-    config_files: tuple[str, ...]
-    require_fields: bool
-    max_concurrent: int | None
-    options: GivenOptions
 
     @classmethod
     def of(
         cls, written: StudyFile, name: str, directory: Path, config_files: Iterable[str]
     ) -> StudyConfig:
         """Return the study of the ``bd.yaml`` in the absolute path ``directory``."""
-        same = (
-            "job", "run", "job_space", "run_params", "exec_file", "require_fields",
-            "max_concurrent",
-        )  # fmt: skip
-        return cls(
-            name=name,
-            study=written.study or name,
-            path=directory / STUDY_FILE,
-            directory=directory,
-            config_files=tuple(config_files),
-            options=GivenOptions(**written.given()),
-            **{field: getattr(written, field) for field in same},
+        own = {"study": written.study or name, "config_files": tuple(config_files)}
+        path = directory / STUDY_FILE
+        return cls.model_construct(
+            **{**dict(written), **own}, name=name, path=path, directory=directory
         )
 
     @classmethod
@@ -279,10 +259,7 @@ class StudyConfig:
 
 
 def load_study(directory: Path, *, files: bool = True) -> StudyConfig:
-    """Read the study in ``directory``; ConfigError names file and line of a mistake.
-
-    Without ``files`` its scripts need not exist.
-    """
+    """Read the study in ``directory``. ``files``: raise ConfigError if its scripts do not exist."""
     file = directory / STUDY_FILE
     try:
         document = read_document(file)
@@ -320,4 +297,4 @@ def _check_files(written: StudyFile, directory: Path, document: Document) -> Non
 def _fault(path: Path) -> str:
     if isdir(path):
         return "is a directory"
-    return "is no regular file" if exists(path) else "does not exist"
+    return "is not a regular file" if exists(path) else "does not exist"

@@ -126,10 +126,7 @@ def mapping(value: Any, info: ValidationInfo) -> dict[str, Any]:
 
 
 def check_name(name: str, what: str, reserved: Iterable[str]) -> None:
-    """Raise InvalidValue unless ``name`` is a valid attribute and not ``reserved``.
-
-    ``what`` describes the named object, with its article.
-    """
+    """Raise InvalidValue unless ``name`` is a valid attribute of ``what`` and not reserved."""
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise InvalidValue(
             f"{name!r} cannot be the name of {what}",

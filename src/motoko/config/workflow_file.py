@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping  # noqa: TC003 - pydantic resolves annotations
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os.path import exists, isdir, isfile  # Path.is_dir raises if a name is too long
+from pathlib import Path  # noqa: TC003 - pydantic resolves annotations
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from motoko.config.option_models import GivenOptions, duration, duration_or_off
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
@@ -24,8 +26,7 @@ from motoko.config.yaml_document import Document, read_document
 from motoko.errors import ConfigError, NotAWorkflowError, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
 WORKFLOW_FILE: Final = "motoko.yaml"
 # Attributes of Workflow, which would hide a task manager of the same name.
@@ -138,29 +139,27 @@ class QueueLimits:
     poll: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowSettings:
+class WorkflowSettings(WorkflowFile):
     """A workflow's configuration. Times are in seconds.
 
     ``path`` is the absolute path of the file, ``orchestrator_line`` the line that names the
-    orchestrator, ``defaults`` the run options at top level. ``max_concurrent`` None stands for the
-    machine's cores; ``safety_poll`` is infinite if off. ``studies`` and tolerated ``faults`` are by
-    task manager; a study with an invalid ``bd.yaml`` is missing from ``studies``.
+    orchestrator. ``max_concurrent`` None stands for the machine's cores; ``safety_poll`` is
+    infinite if off. ``studies`` and tolerated ``faults`` are by task manager; a study with an
+    invalid ``bd.yaml`` is missing from ``studies``.
     """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     path: Path
     directory: Path
-    task_managers: Mapping[str, TaskManagerSettings]
-    aliases: Mapping[str, str]
-    orchestrator: str
     orchestrator_line: int
-    max_concurrent: int | None
-    queue: QueueLimits
-    poll_interval: float
-    safety_poll: float
-    defaults: GivenOptions
     studies: Mapping[str, StudyConfig]
-    faults: Mapping[str, ConfigError] = field(default_factory=dict)
+    faults: Mapping[str, ConfigError]
+
+    @property
+    def queue(self) -> QueueLimits:
+        """The limits for the use of a batch scheduler."""
+        return QueueLimits(self.max_queued, self.array_size, self.submit_rate, self.queue_poll)
 
     @property
     def unread(self) -> Mapping[str, ConfigError]:
@@ -179,8 +178,8 @@ class WorkflowSettings:
 
     def options(self, name: str) -> GivenOptions:
         """Return the options of a study's runs: the workflow's, the task manager's, the study's."""
-        merged = self.defaults.merged(self.task_managers[name])
-        return merged.merged(self.studies[name].options) if name in self.studies else merged
+        merged = self.merged(self.task_managers[name])
+        return merged.merged(self.studies[name]) if name in self.studies else merged
 
     def max_concurrent_of(self, name: str) -> int | None:
         """Return the limit of a study's concurrent runs, None without one."""
@@ -204,21 +203,13 @@ def load_workflow(file: Path, *, studies: bool = True, tolerant: bool = False) -
     faults: dict[str, ConfigError] | None = {} if tolerant else None
     found = dict(_studies(file.parent, names, document, faults))
     directory = file.parent.resolve()
-    same = (
-        "task_managers", "aliases", "orchestrator", "max_concurrent", "poll_interval",
-        "safety_poll",
-    )  # fmt: skip
-    return WorkflowSettings(
+    return WorkflowSettings.model_construct(
+        **dict(written),
         path=directory / file.name,
         directory=directory,
         orchestrator_line=document.line(("orchestrator",)),
-        queue=QueueLimits(
-            written.max_queued, written.array_size, written.submit_rate, written.queue_poll
-        ),
-        defaults=GivenOptions(**written.given()),
         studies=found,
         faults=faults or {},
-        **{name: getattr(written, name) for name in same},
     )
 
 
@@ -275,10 +266,7 @@ def _siblings(directory: Path) -> str:
 
 
 def find_workflow(start: Path) -> Path:
-    """Return the absolute path of the ``motoko.yaml`` in ``start`` or the nearest directory above.
-
-    Raises NotAWorkflowError with the searched directory.
-    """
+    """Return the ``motoko.yaml`` in ``start`` or the nearest directory above it."""
     first = start.resolve()
     for directory in (first, *first.parents):
         file = directory / WORKFLOW_FILE

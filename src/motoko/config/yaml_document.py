@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import yaml
 
 from motoko.errors import ConfigError
-from motoko.worker.regular import open_regular
+from motoko.worker.regular_files import open_regular
 from motoko.worker.values import finer_than_microseconds
 
 if TYPE_CHECKING:

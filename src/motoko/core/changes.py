@@ -31,10 +31,7 @@ class EditRun:
 
 @dataclass(frozen=True, slots=True)
 class DeleteRun:
-    """Remove a run, its quantities, and its job if no other run has it.
-
-    The same commit schedules the removal of the run's directories.
-    """
+    """Remove a run, its quantities and an unused job; schedule the removal of its directories."""
 
     key: RunKey
 

@@ -7,7 +7,7 @@ whether a concurrent commit changed what the edit writes. Times are seconds sinc
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from motoko.core.records import RunRecord, Transition
 from motoko.core.states import ACTIVE, RESERVED_LABELS, Lifecycle, check_label, check_transition
@@ -20,16 +20,22 @@ if TYPE_CHECKING:
 REASON: Final = 200  # characters of a reason in the history; the run keeps the full text
 
 
-class RunEdit(Protocol):
-    """One change of one run."""
+class RunEdit:
+    """One change of one run. It conflicts if an attribute that it ``depends_on`` has changed."""
+
+    __slots__ = ()
+    depends_on: ClassVar[tuple[str, ...]] = ()
 
     def apply(self, run: RunRecord) -> RunRecord:
-        """Return the changed record."""
-        ...
+        """Return the changed record, or raise StateError if the lifecycle forbids the edit."""
+        return self._edited(run)
+
+    def _edited(self, run: RunRecord) -> RunRecord:
+        return run
 
     def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return whether the two records differ in a value that this edit writes."""
-        ...
+        """Return whether a concurrent commit changed what this edit depends on."""
+        return any(getattr(seen, name) != getattr(fresh, name) for name in self.depends_on)
 
 
 def _cancel_reason(run: RunRecord) -> str:
@@ -51,13 +57,12 @@ def _transition(run: RunRecord, new: Lifecycle, at: float, cause: str, **changes
 
 
 @dataclass(frozen=True, slots=True)
-class SetFields:
+class SetFields(RunEdit):
     """Set some of a run's free-form fields; MISSING removes a field."""
 
     fields: Mapping[str, Any]
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        """Return the record with these fields; the later commit wins, field by field."""
+    def _edited(self, run: RunRecord) -> RunRecord:
         merged = {**run.fields, **self.fields}
         return replace(run, fields={k: v for k, v in merged.items() if v is not MISSING})
 
@@ -70,15 +75,15 @@ class SetFields:
 
 
 @dataclass(frozen=True, slots=True)
-class SetLabel:
+class SetLabel(RunEdit):
     """Label a run in a terminal state; its own outcome as label removes the label."""
 
+    depends_on: ClassVar = ("state", "lifecycle", "attempt")
     label: str
     at: float
     cause: str
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        """Return the labelled record, or raise StateError if the lifecycle forbids it."""
+    def _edited(self, run: RunRecord) -> RunRecord:
         label = check_label(self.label)
         if label == Lifecycle.CREATED:
             raise StateError(
@@ -102,54 +107,35 @@ class SetLabel:
         entry = Transition(self.at, label, self.cause, run.attempt)
         return replace(run, label=new, history=(*run.history, entry))
 
-    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return whether the run's state or attempt differs."""
-        one, other = ((r.state, r.lifecycle, r.attempt) for r in (seen, fresh))
-        return one != other
-
 
 @dataclass(frozen=True, slots=True)
-class _AttemptEdit:
-    """An edit of the active attempt with its token; any other run stays unchanged."""
+class _AttemptEdit(RunEdit):
+    """An edit of the active attempt with its token; it leaves any other run unchanged."""
 
     token: str
 
     def apply(self, run: RunRecord) -> RunRecord:
-        """Return the changed record, the same one unless the attempt is active."""
+        """Return the changed record, or the same one unless the attempt is active."""
         return self._edited(run) if run.token == self.token and run.lifecycle in ACTIVE else run
-
-    def _edited(self, run: RunRecord) -> RunRecord:
-        raise NotImplementedError
-
-    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return False: the token identifies the attempt."""
-        return False
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """Claim a CREATED run for a launcher: a new attempt with a new token.
+class Claim(RunEdit):
+    """Claim a CREATED run for a launcher: a new attempt with a new token and scripts digest."""
 
-    ``scripts`` is the digest of the attempt's scripts.
-    """
-
+    depends_on: ClassVar = ("lifecycle", "attempt")
     launcher: str
     token: str
     at: float
     scripts: str = ""
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        """Return the SUBMITTED record, or raise StateError unless the run is CREATED."""
+    def _edited(self, run: RunRecord) -> RunRecord:
         return _transition(
             run, Lifecycle.SUBMITTED, self.at, f"launcher {self.launcher}",
             attempt=run.attempt + 1, token=self.token, launcher=self.launcher, label=None,
             outbox_offset=0, process=None, exit_code=None, reason=None,
             scripts=self.scripts or run.scripts,
         )  # fmt: skip
-
-    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return whether the run was claimed or cancelled."""
-        return (seen.lifecycle, seen.attempt) != (fresh.lifecycle, fresh.attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,18 +269,15 @@ class Requeue(_AttemptEdit):
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
-    """Put a failed run back to CREATED on request, with all its ``retries``.
+class Retry(RunEdit):
+    """Put a failed run back to CREATED with all its retries; ``again``: any terminal run."""
 
-    ``again`` allows every terminal state.
-    """
-
+    depends_on: ClassVar = ("lifecycle",)
     at: float
     cause: str
     again: bool = False
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        """Return the CREATED record, or raise StateError unless the run failed."""
+    def _edited(self, run: RunRecord) -> RunRecord:
         if not (run.lifecycle.is_failure or (self.again and run.lifecycle.is_terminal)):
             raise StateError(
                 f"run {run.key} is {run.lifecycle} and cannot be retried",
@@ -307,30 +290,18 @@ class Retry:
             retry_base=run.tries,
         )  # fmt: skip
 
-    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return whether the lifecycle differs."""
-        return seen.lifecycle != fresh.lifecycle
-
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
-    """Cancel a CREATED run at once, or request it from the launcher of an active one.
-
-    The first request sets the run's ``reason``.
-    """
+class Cancel(RunEdit):
+    """Cancel a CREATED run, or request it from the launcher of an active one."""
 
     at: float
     cause: str
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        """Return the record, CANCELLED or with the request; unchanged in a terminal state."""
+    def _edited(self, run: RunRecord) -> RunRecord:
         if run.lifecycle.is_terminal or run.cancel_requested:
             return run
         reason = f"cancelled by {self.cause}"
         if run.lifecycle is Lifecycle.CREATED:
             return _transition(run, Lifecycle.CANCELLED, self.at, self.cause, reason=reason)
         return replace(run, cancel_requested=True, reason=reason)
-
-    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        """Return False: a request applies to any later state of the run."""
-        return False

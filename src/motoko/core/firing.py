@@ -4,8 +4,8 @@ The caller reports matching runs, commits and finished firings, and gets firings
 
 * An event does not select a run of its unfinished firings, and its firings without runs never
   overlap.
-* A trigger that has just fired and still holds cools down: until a later commit from another
-  source touches what it reads, or for ``poll_interval``.
+* A trigger that has just fired and still holds cools down for ``poll_interval``, or until a later
+  commit from another source writes an object that it reads.
 * With ``once`` a run (or an event without runs) fires one time only.
 """
 
@@ -39,18 +39,10 @@ class EventSpec:
     kind: ConditionKind
     once: bool = False
 
-    @property
-    def per_run(self) -> bool:
-        """Whether each run is a trigger."""
-        return self.kind in (ConditionKind.CONSTRAINT, ConditionKind.RUN_FILTER)
-
 
 @dataclass(frozen=True, slots=True)
 class WriteSet:
-    """The objects that one commit wrote; ``source`` is the firing that made it, if any.
-
-    ``number`` counts commits, for comparison with a firing's snapshot.
-    """
+    """The objects that one commit wrote. ``source`` is its firing; ``number`` counts commits."""
 
     runs: frozenset[RunKey] = frozenset()
     variables: bool = False
@@ -212,10 +204,7 @@ class FiringEngine:
             del state.cooldowns[trigger]
 
     def on_finished(self, firing: Firing, source: object, now: float, since: int = 0) -> None:
-        """Finish a firing; its triggers that still hold cool down.
-
-        ``since`` is the number of the last commit in the firing's snapshot.
-        """
+        """Finish a firing with ``since`` as last commit in its snapshot; its triggers cool down."""
         state = self._states.get(firing.event)
         if state is None:
             return

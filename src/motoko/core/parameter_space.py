@@ -75,10 +75,7 @@ def run_values(
     defaults: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return (declared fields, other fields, run options) of a run to be created.
-
-    Declared fields are part of the run's identity. Raises ParameterError.
-    """
+    """Return (declared fields, other fields, run options) of a run, or raise ParameterError."""
     declared: dict[str, Any] = {}
     other: dict[str, Any] = {}
     options: dict[str, Any] = {}
@@ -201,10 +198,7 @@ def _tagged(value: Any) -> Any:
 
 
 def check_run_name(run_name: object) -> str:
-    """Return ``run_name``, or raise RunNameError.
-
-    It is printable text of 1 to 100 characters without a slash.
-    """
+    """Return printable text of 1 to 100 characters without a slash, or raise RunNameError."""
     from motoko.errors import RunNameError
 
     if not isinstance(run_name, str):

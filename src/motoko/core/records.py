@@ -112,7 +112,7 @@ class RunRecord:
         return MISSING if value is None else value
 
 
-# The columns of every run beside its fields, with types as ``bd.yaml`` spells them.
+# The columns of every run besides its fields, with types as ``bd.yaml`` spells them.
 RUN_COLUMNS: Final[dict[str, str]] = {
     "id": "int",
     "job_id": "int",

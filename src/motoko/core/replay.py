@@ -108,10 +108,7 @@ class Journal:
         return self._lanes[name]
 
     def record_call(self, lane: Lane, kind: str, study: str) -> Call:
-        """Record a call, or return the recorded one; ReplayError if they differ.
-
-        A returned call with ``runs`` is replayed: it returns these at once.
-        """
+        """Record a call, or return the recorded one for replay; ReplayError if they differ."""
         expected = lane.next_recorded
         call = Call(lane.name, lane.calls, kind, study)
         if expected is not None and (expected.kind, expected.study) != (kind, study):

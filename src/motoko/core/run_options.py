@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from motoko.core.durations import EXAMPLES, parse_duration
-from motoko.core.sbatch_options import first_fault
+from motoko.core.sbatch_options import user_arguments
 from motoko.core.values import coerce
 from motoko.errors import ConfigError, ParameterError, suggestion
 
@@ -69,17 +69,14 @@ class RunOption:
             seconds = parse_duration(value)
             value = value if seconds is None else seconds
         value = coerce(value, self.type_name, f"study {study!r}: run field {self.name!r}")
-        if self.kind == "generator":
-            try:
+        try:
+            if self.kind == "generator":
                 return generator_name(value)
-            except ConfigError as error:
-                raise ParameterError(f"study {study!r}: {error.message}", hint=error.hint) from None
-        if self.kind == "sbatch_options":
-            fault = first_fault(map(str, value))
-            if fault is not None:
-                raise ParameterError(
-                    f"study {study!r}: run_params: {fault.message}", hint=fault.hint
-                )
+            if self.kind == "sbatch_options":
+                user_arguments(map(str, value))
+        except ConfigError as error:
+            message = f"study {study!r}: run_params: {error.message}"
+            raise ParameterError(message, hint=error.hint) from None
         if self.kind in ("count", "duration") and not self._in_range(value):
             hint = f"Give at least {self.minimum}."
             if self.exclusive:
@@ -90,9 +87,8 @@ class RunOption:
         return value
 
     def _in_range(self, value: float) -> bool:
-        return (self.minimum < value if self.exclusive else self.minimum <= value) and (
-            value < math.inf
-        )
+        above = value > self.minimum if self.exclusive else value >= self.minimum
+        return above and value < math.inf
 
     def resolve(self, value: Any) -> Any:
         """Return a given value in the type of ``RunOptions``, the default for an empty one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -14,39 +13,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # Options of sbatch that take no value as a separate word.
-FLAGS: Final = frozenset(
-    {
-        *("contiguous", "exclusive", "get-user-env", "help", "hold", "ignore-pbs", "nice"),
-        *("no-kill", "no-requeue", "overcommit", "oversubscribe", "parsable", "propagate"),
-        *("quiet", "reboot", "requeue", "spread-job", "test-only", "usage", "use-min-nodes"),
-        *("verbose", "version", "wait"),
-    }
-)
+FLAGS: Final = frozenset({
+    "contiguous", "exclusive", "get-user-env", "help", "hold", "ignore-pbs", "nice", "no-kill",
+    "no-requeue", "overcommit", "oversubscribe", "parsable", "propagate", "quiet", "reboot",
+    "requeue", "spread-job", "test-only", "usage", "use-min-nodes", "verbose", "version", "wait",
+})  # fmt: skip
 SHORT_FLAGS: Final = frozenset("hHkOQsvVW")
 # Long options of sbatch(1) up to 24.05. Other options are valid: later versions and a site's
 # plugins add some.
-KNOWN: Final = frozenset(
-    {
-        *("account", "acctg-freq", "array", "batch", "bb", "bbf", "begin", "chdir"),
-        *("cluster-constraint", "clusters", "comment", "constraint", "container", "container-id"),
-        *("contiguous", "core-spec", "cores-per-socket", "cpu-freq", "cpus-per-gpu"),
-        *("cpus-per-task", "deadline", "delay-boot", "dependency", "distribution", "error"),
-        *("exclude", "exclusive", "export", "export-file", "extra", "extra-node-info"),
-        *("get-user-env", "gid", "gpu-bind", "gpu-freq", "gpus", "gpus-per-node"),
-        *("gpus-per-socket", "gpus-per-task", "gres", "gres-flags", "help", "hint", "hold"),
-        *("ignore-pbs", "input", "job-name", "kill-on-invalid-dep", "licenses", "mail-type"),
-        *("mail-user", "mcs-label", "mem", "mem-bind", "mem-per-cpu", "mem-per-gpu", "mincpus"),
-        *("network", "nice", "no-kill", "no-requeue", "nodefile", "nodelist", "nodes", "ntasks"),
-        *("ntasks-per-core", "ntasks-per-gpu", "ntasks-per-node", "ntasks-per-socket"),
-        *("oom-kill-step", "open-mode", "output", "overcommit", "oversubscribe", "parsable"),
-        *("partition", "power", "prefer", "priority", "profile", "propagate", "qos", "quiet"),
-        *("reboot", "requeue", "reservation", "resv-ports", "segment", "signal"),
-        *("sockets-per-node", "spread-job", "stepmgr", "switches", "test-only", "thread-spec"),
-        *("threads-per-core", "time", "time-min", "tmp", "tres-bind", "tres-per-task", "uid"),
-        *("usage", "use-min-nodes", "verbose", "version", "wait", "wait-all-nodes", "wckey"),
-        "wrap",
-    }
-)
+KNOWN: Final = frozenset({
+    "account", "acctg-freq", "array", "batch", "bb", "bbf", "begin", "chdir", "cluster-constraint",
+    "clusters", "comment", "constraint", "container", "container-id", "contiguous", "core-spec",
+    "cores-per-socket", "cpu-freq", "cpus-per-gpu", "cpus-per-task", "deadline", "delay-boot",
+    "dependency", "distribution", "error", "exclude", "exclusive", "export", "export-file", "extra",
+    "extra-node-info", "get-user-env", "gid", "gpu-bind", "gpu-freq", "gpus", "gpus-per-node",
+    "gpus-per-socket", "gpus-per-task", "gres", "gres-flags", "help", "hint", "hold", "ignore-pbs",
+    "input", "job-name", "kill-on-invalid-dep", "licenses", "mail-type", "mail-user", "mcs-label",
+    "mem", "mem-bind", "mem-per-cpu", "mem-per-gpu", "mincpus", "network", "nice", "no-kill",
+    "no-requeue", "nodefile", "nodelist", "nodes", "ntasks", "ntasks-per-core", "ntasks-per-gpu",
+    "ntasks-per-node", "ntasks-per-socket", "oom-kill-step", "open-mode", "output", "overcommit",
+    "oversubscribe", "parsable", "partition", "power", "prefer", "priority", "profile", "propagate",
+    "qos", "quiet", "reboot", "requeue", "reservation", "resv-ports", "segment", "signal",
+    "sockets-per-node", "spread-job", "stepmgr", "switches", "test-only", "thread-spec",
+    "threads-per-core", "time", "time-min", "tmp", "tres-bind", "tres-per-task", "uid", "usage",
+    "use-min-nodes", "verbose", "version", "wait", "wait-all-nodes", "wckey", "wrap",
+})  # fmt: skip
 MISSPELT: Final = 0.85  # likeness of a misspelt option to the known one
 # Options that change a submission in ways that the launcher cannot handle.
 REFUSED: Final = MappingProxyType(
@@ -72,13 +63,13 @@ def option_arguments(option: str) -> tuple[str, ...]:
     """Return the arguments for one option, given with or without its dashes.
 
     Valid forms are ``partition=debug``, ``--partition debug``, ``-p debug`` and ``p=debug``.
-    Raises ConfigError for text that is no option.
+    Raises SbatchOptionFault for text that is no option.
     """
     text = option.strip()
     bare = text.lstrip("-")
     # Arguments of programs hold neither NUL nor characters without bytes.
     if not bare or "\0" in option or not _has_bytes(option):
-        raise ConfigError(f"slurm_options: {option!r} is not an option of sbatch")
+        raise SbatchOptionFault(f"slurm_options: {option!r} is not an option of sbatch")
     dashes = text[: len(text) - len(bare)] or ("-" if len(_name(bare)) == 1 else "--")
     if dashes == "-":
         rest = bare[1:]
@@ -97,81 +88,59 @@ def _has_bytes(text: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class SbatchOptionFault:
-    """A fault of the option at ``index``."""
+class SbatchOptionFault(ConfigError):
+    """An invalid option for sbatch, at ``index`` in a list."""
 
-    index: int
-    message: str
-    hint: str | None = None
+    index = 0
 
 
 def user_arguments(options: Iterable[str]) -> tuple[str, ...]:
-    """Return the arguments for all options of a user; ConfigError for an invalid one.
-
-    A value may follow its option: ``["-p", "debug"]``.
-    """
+    """Return the arguments for options such as ``["-p", "debug"]``, or raise SbatchOptionFault."""
     arguments: list[str] = []
-    for item in _parse(options):
-        if isinstance(item, SbatchOptionFault):
-            raise ConfigError(item.message, hint=item.hint)
-        arguments += item
+    previous = ""
+    for index, option in enumerate(options):
+        words: tuple[str, ...] = (option,)
+        if previous and _is_value(option, previous):
+            previous = ""
+        else:
+            try:
+                words = option_arguments(option)
+                _check(option, words)
+            except SbatchOptionFault as fault:
+                fault.index = index
+                raise
+            previous = words[0] if option.lstrip().startswith("-") and _takes_value(words) else ""
+        arguments += words
     return tuple(arguments)
 
 
 def first_fault(options: Iterable[str]) -> SbatchOptionFault | None:
     """Return the first detectable fault of a user's options."""
-    return next((item for item in _parse(options) if isinstance(item, SbatchOptionFault)), None)
+    try:
+        user_arguments(options)
+    except SbatchOptionFault as fault:
+        return fault
+    return None
 
 
-def _parse(options: Iterable[str]) -> Iterator[tuple[str, ...] | SbatchOptionFault]:
-    """Yield the arguments for each option, or its fault."""
-    previous = ""
-    for index, option in enumerate(options):
-        if previous and _is_value(option, previous):
-            yield (option,)
-            previous = ""
-            continue
-        try:
-            words = option_arguments(option)
-        except ConfigError as error:
-            yield SbatchOptionFault(index, error.message)
-            continue
-        fault = _fault(index, option, words[0]) or _surplus(index, option, words)
-        yield words if fault is None else fault
-        previous = words[0] if option.lstrip().startswith("-") and _takes_value(words) else ""
-
-
-def _fault(index: int, option: str, word: str) -> SbatchOptionFault | None:
-    why = _refusal(word)
-    if why is not None:
-        return SbatchOptionFault(index, f"slurm_options: {option!r} cannot be given: {why}")
-    name = _name(word[2:]) if word.startswith("--") else ""
-    # sbatch accepts abbreviated names.
-    if not name or any(known.startswith(name) for known in KNOWN):
-        return None
-    near = get_close_matches(name, KNOWN, n=1, cutoff=MISSPELT)
-    if not near:
-        return None
-    message = f"slurm_options: {option!r} cannot be given: sbatch has no option {name!r}"
-    return SbatchOptionFault(index, message, f"Did you mean {near[0]!r}?")
-
-
-def _surplus(index: int, option: str, words: tuple[str, ...]) -> SbatchOptionFault | None:
-    """Return the fault of a value that sbatch would read as an option or a script."""
-    if len(words) == 1:
-        return None
-    first, value = words
+def _check(option: str, words: tuple[str, ...]) -> None:
     what = f"slurm_options: {option!r} cannot be given"
-    if value.startswith("-") and _refusal(value) is not None:
-        return SbatchOptionFault(index, f"{what}: {_refusal(value)}")
-    flag = first[2:] in FLAGS if first.startswith("--") else set(first[1:]) <= SHORT_FLAGS
-    if not flag:
-        return None
-    # sbatch would execute a file of that name instead of the run's script.
-    return SbatchOptionFault(
-        index, f"{what}: {first} takes no value", "Give one option in each entry."
-    )
+    first, value = words[0], words[1] if len(words) > 1 else ""
+    name = _name(first[2:]) if first.startswith("--") else ""
+    if why := _refusal(first):
+        raise SbatchOptionFault(f"{what}: {why}")
+    # sbatch accepts abbreviated names.
+    if name and not any(known.startswith(name) for known in KNOWN):
+        near = get_close_matches(name, KNOWN, n=1, cutoff=MISSPELT)
+        if near:
+            hint = f"Did you mean {near[0]!r}?"
+            raise SbatchOptionFault(f"{what}: sbatch has no option {name!r}", hint=hint)
+    if value.startswith("-") and (why := _refusal(value)):
+        raise SbatchOptionFault(f"{what}: {why}")
+    flag = name in FLAGS if first.startswith("--") else set(first[1:]) <= SHORT_FLAGS
+    if flag and len(words) > 1:  # sbatch would execute a file of that name as the script
+        hint = "Give one option in each entry."
+        raise SbatchOptionFault(f"{what}: {first} takes no value", hint=hint)
 
 
 def with_suggestion(refusal: str) -> str:
@@ -182,10 +151,7 @@ def with_suggestion(refusal: str) -> str:
 
 
 def _is_value(word: str, option: str) -> bool:
-    """Return whether a word is the value of the option before it.
-
-    An unknown long option may be a flag: a word that looks like an option is one.
-    """
+    # An unknown long option may be a flag: a word that looks like an option is one.
     return not option.startswith("--") or not (word.startswith("-") or "=" in word)
 
 

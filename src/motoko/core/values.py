@@ -35,7 +35,7 @@ def to_plain(value: Any, what: str) -> Any:
     Arrays and other objects with ``tolist`` become numbers and lists. ``what`` names the value in
     the ParameterError for a value that cannot be stored.
     """
-    return _checked(codec.plain, value, what)
+    return _checked(codec.to_plain, value, what)
 
 
 def copy_plain(value: Any) -> Any:
@@ -52,7 +52,7 @@ def copy_plain(value: Any) -> Any:
 def _checked(convert: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return convert(*arguments)
-    except codec.ValueProblem as problem:
+    except codec.PlainValueError as problem:
         raise ParameterError(problem.message, hint=problem.hint) from None
 
 
@@ -84,7 +84,7 @@ def coerce(value: Any, type_name: str, what: str) -> Any:
 
 def coerce_result(value: Any, type_name: str, what: str) -> Any:
     """Return ``value`` as the declared type; a result may be None or nan."""
-    return _checked(codec.converted, value, type_name, what)
+    return _checked(codec.convert_to_type, value, type_name, what)
 
 
 def _refuse_nan(value: Any, what: str) -> None:

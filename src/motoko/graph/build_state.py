@@ -11,7 +11,7 @@ from enum import Enum, StrEnum
 from types import MappingProxyType, MethodType
 
 from motoko.errors import BuildError
-from motoko.graph.node import FRESH, Verdict, no_reason, stale_because
+from motoko.graph.node import FRESH, Verdict, always_stale, stale_because
 
 TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from motoko.graph.plan import BuildPlan
+
+    Observer = Callable[["StatusChange"], object]
 
 
 class Status(StrEnum):
@@ -53,17 +55,13 @@ MISSING_HINT = "Give the node an action that builds it, or an is_fresh() that ch
 
 @dataclass(frozen=True, slots=True)
 class StatusChange:
-    """A node has a new status.
-
-    ``waits_for`` lists the requirements that are not ready. ``done`` of the ``total`` nodes
-    visited so far have a final status.
-    """
+    """A node has a new status; ``done`` of the ``total`` visited nodes have a final one."""
 
     name: str
     status: Status
     verdict: Verdict | None = None
     error: Exception | None = None
-    waits_for: tuple[str, ...] = ()
+    waits_for: tuple[str, ...] = ()  # the requirements that are not ready
     done: int = 0
     total: int = 0
 
@@ -111,14 +109,7 @@ class NextAction(Enum):
 class BuildState:
     """The statuses of one build, and the next action for each node."""
 
-    def __init__(
-        self,
-        plan: BuildPlan,
-        *,
-        dry_run: bool,
-        keep_going: bool,
-        emit: Callable[[StatusChange], None],
-    ) -> None:
+    def __init__(self, plan: BuildPlan, emit: Observer, *, dry_run: bool, keep_going: bool) -> None:
         self.nodes = plan.nodes
         self.report = BuildReport(plan.targets)
         self.statuses = self.report.statuses
@@ -150,11 +141,11 @@ class BuildState:
         if status in FINAL:
             return self._set_status(name, status, verdicts.get(name), error=errors.get(name))
         node = self.nodes[name]
-        lacking = tuple(r for r in node.requires if self.statuses[r] not in AVAILABLE)
-        if lacking:
-            buildable = all(self.statuses[r] is Status.WOULD_BUILD for r in lacking)
+        missing = tuple(r for r in node.requires if self.statuses[r] not in AVAILABLE)
+        if missing:
+            buildable = all(self.statuses[r] is Status.WOULD_BUILD for r in missing)
             blocked = Status.WOULD_BUILD if buildable else Status.BLOCKED
-            return self._set_status(name, blocked, waits_for=lacking)
+            return self._set_status(name, blocked, waits_for=missing)
         if status is Status.UNDECIDED or (node.action is None and node.requires):
             return NextAction.CHECK
         return self._decide_stale(name)
@@ -175,7 +166,7 @@ class BuildState:
             return NextAction.WAIT
         if builder in self.report.errors:
             return self.record_failure(name, self.report.errors[builder])
-        if node.is_fresh is no_reason:
+        if node.is_fresh is always_stale:
             verdict = self.report.verdicts[name] = self.report.verdicts[builder]
             return self._set_status(name, self.statuses[builder], verdict)
         return NextAction.CHECK

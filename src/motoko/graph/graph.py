@@ -10,6 +10,7 @@ from motoko.graph.plan import make_plan, order_depth_first, reachable, unknown_n
 from motoko.graph.thread_driver import (
     check_freshness,
     check_threads,
+    in_event_loop,
     run_depth_first,
     run_in_order,
     run_in_threads,
@@ -17,22 +18,17 @@ from motoko.graph.thread_driver import (
 
 TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
+    from motoko.graph.build_state import Observer
     from motoko.graph.diagram import StatusFunction
     from motoko.graph.explain import Explanation
     from motoko.graph.node import Node
     from motoko.graph.plan import BuildPlan, Order
 
-    Observer = Callable[[StatusChange], object]
-
 
 class Graph:
-    """Nodes with distinct names.
-
-    Unknown requirements and cycles are errors only if a requested target needs them: see
-    :meth:`plan`, and :meth:`check` for all nodes.
-    """
+    """Nodes with distinct names; a build raises cycles and unknown requirements that concern it."""
 
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
         self.nodes: dict[str, Node] = {}
@@ -72,10 +68,7 @@ class Graph:
         return reachable(lambda one: self.nodes[one].requires if one in self.nodes else (), name)
 
     def dependents(self, name: str, *, transitive: bool = True) -> list[str]:
-        """Return the nodes that require ``name``, nearest first; not ``transitive``: direct ones.
-
-        ``name`` may be a requirement that is no node.
-        """
+        """Return the dependents of ``name``, nearest first; not ``transitive``: direct ones."""
         if self._dependents is None:
             self._dependents = {}
             for node in self.nodes.values():
@@ -178,8 +171,7 @@ def _new_state(
     plan: BuildPlan, observers: Iterable[Observer], threads: int, *, dry_run: bool, keep_going: bool
 ) -> BuildState:
     check_threads(threads)
-    emit = _Notifier(observers)
-    return BuildState(plan, dry_run=dry_run, keep_going=keep_going, emit=emit)
+    return BuildState(plan, _Notifier(observers), dry_run=dry_run, keep_going=keep_going)
 
 
 class _Notifier:
@@ -204,9 +196,7 @@ def _run_in_new_loop(state: BuildState, order: Order, threads: int) -> None:
 
     from motoko.graph.async_driver import run_in_loop
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not in_event_loop():
         asyncio.run(run_in_loop(state, order, threads))
         return
     raise GraphError(

@@ -48,12 +48,12 @@ def undecided_because(*reasons: str) -> Verdict:
     return Verdict(None, reasons)
 
 
-def no_reason() -> Verdict:
-    """Serve as ``is_fresh`` of nodes without one: every build builds them."""
+def always_stale() -> Verdict:
+    """Serve as ``is_fresh`` of nodes without one, which every build builds."""
     return STALE
 
 
-def always_stale() -> Verdict:
+def always_undecided() -> Verdict:
     """Serve as ``is_fresh`` of groups."""
     return undecided_because("it is fresh when all its requirements are ready")
 
@@ -103,7 +103,7 @@ class Node:
         self,
         name: str,
         requires: str | Iterable[str] = (),
-        is_fresh: FreshnessFunction = no_reason,
+        is_fresh: FreshnessFunction = always_stale,
         action: Callable[[], Any] | None = None,
         origin: str = "",
         when_ready: FreshnessFunction | None = None,
@@ -114,13 +114,19 @@ class Node:
     ) -> None:
         if type(requires) is not tuple:
             requires = (requires,) if isinstance(requires, str) else (*requires,)
-        if is_fresh is no_reason and action is None and requires:
-            is_fresh, when_ready = always_stale, when_ready or requirements_ready
-        values = (
-            name, requires, is_fresh, action, origin, when_ready, value, bind, identity, is_same,
-        )  # fmt: skip
-        for field, assigned in zip(self.__match_args__, values, strict=True):
-            object.__setattr__(self, field, assigned)
+        if is_fresh is always_stale and action is None and requires:
+            is_fresh, when_ready = always_undecided, when_ready or requirements_ready
+        assign = object.__setattr__  # one call per field: a loop doubles the time
+        assign(self, "name", name)
+        assign(self, "requires", requires)
+        assign(self, "is_fresh", is_fresh)
+        assign(self, "action", action)
+        assign(self, "origin", origin)
+        assign(self, "when_ready", when_ready)
+        assign(self, "value", value)
+        assign(self, "bind", bind)
+        assign(self, "identity", identity)
+        assign(self, "is_same", is_same)
 
     def check(self, *, ready: bool = False) -> Verdict:
         """Return whether the node is fresh; ``ready``: its requirements are ready now."""
@@ -144,7 +150,7 @@ class Node:
     @property
     def is_group(self) -> bool:
         """Whether the node is fresh as soon as its requirements are ready."""
-        return self.is_fresh is always_stale
+        return self.is_fresh is always_undecided
 
     @property
     def is_async(self) -> bool:

@@ -30,6 +30,17 @@ def check_threads(threads: object) -> None:
         )
 
 
+def in_event_loop() -> bool:
+    """Whether an event loop is running in this thread."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def check_freshness(node: Node, *, ready: bool = False) -> Verdict | Exception:
     """Return the verdict of the node, or the exception that its check raised."""
     try:

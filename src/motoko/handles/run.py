@@ -1,7 +1,7 @@
 """Handles: the light ``run`` and ``job`` objects that users hold.
 
-A handle is (store, study, id) and resolves in the current scope each time it is used, so it stays
-valid across awaits, sessions and threads.
+A handle is (store, study, id). Each use resolves it in the current scope, so it stays valid across
+awaits, sessions and threads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Retry, SetFields, SetLabel
 from motoko.core.values import MISSING, coerce_result, copy_plain, to_plain
-from motoko.errors import ParameterError, UnknownNameError, nearest, suggestion
+from motoko.errors import MotokoError, ParameterError, UnknownNameError, nearest, suggestion
 from motoko.handles.tracked import tracked
 from motoko.runtime.untrusted_files import read_end
 from motoko.worker.validation import RESERVED_FIELDS
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from motoko.storage.store import WorkflowStore
 
 
-MOST_OUTPUT: Final = 16 * 2**20  # bytes of a run's standard output that a handle returns
+MAX_OUTPUT: Final = 16 * 2**20  # bytes of a run's output that a handle returns
 
 
 class Quantity(NamedTuple):
@@ -33,6 +33,33 @@ class Quantity(NamedTuple):
 
     steps: list[Any]
     values: list[Any]
+
+    def to_frame(self, name: str) -> Any:
+        """Return a pandas DataFrame: ``step``, then one column for each component.
+
+        A scalar's column has the series' name (``value`` if that is ``step``). Components of
+        vectors and nested lists are numbered from 0, in row-major order.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MotokoError(
+                "get_quantity needs pandas, which is not installed",
+                hint="Install motoko[pandas], or use run.quantity(name).",
+            ) from error
+        rows = [_flat(value) for value in self.values]
+        columns: list[Any] = list(range(max(map(len, rows), default=0)))
+        if not any(isinstance(value, list | tuple) for value in self.values):
+            columns = ["value" if name == "step" else name]
+        frame = pandas.DataFrame(rows, columns=columns)
+        frame.insert(0, "step", self.steps)
+        return frame
+
+
+def _flat(value: Any) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return [number for item in value for number in _flat(item)]
+    return [value]
 
 
 class Job(Mapping[str, Any]):
@@ -115,7 +142,7 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """Return all that is known of the run now, as a frozen record."""
+        """Return the present record of the run."""
         with self._store.scope().read() as session:
             return session.run(self._key)
 
@@ -141,7 +168,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """Return the run's label, or else its lifecycle; assigning labels an ended run."""
+        """Return the run's label, or else its lifecycle. Assign to label a terminal run."""
         return self.record.state
 
     @state.setter
@@ -152,7 +179,7 @@ class Run:
 
     @property
     def lifecycle(self) -> Lifecycle:
-        """Return where the run is, whatever its label."""
+        """Return the run's lifecycle state, whatever its label."""
         return self.record.lifecycle
 
     @property
@@ -162,22 +189,22 @@ class Run:
 
     @property
     def exit_code(self) -> int | None:
-        """Return the exit code of the last attempt; negative: killed by that signal."""
+        """Return the exit code of the last attempt; -N if signal N killed it."""
         return self.record.exit_code
 
     @property
     def reason(self) -> str | None:
-        """Return why the run ended badly."""
+        """Return why the run failed."""
         return self.record.reason
 
     @property
     def attempt(self) -> int:
-        """Return the number of attempts begun, without those that were taken back (Ctrl-C)."""
+        """Return the number of started attempts, without those that Ctrl-C requeued."""
         return self.record.tries
 
     @property
     def history(self) -> tuple[Transition, ...]:
-        """Return every lifecycle move and label with time, cause and attempt."""
+        """Return all lifecycle transitions and labels with time, cause and attempt."""
         return self.record.history
 
     @property
@@ -203,17 +230,17 @@ class Run:
 
     @property
     def stdout(self) -> str:
-        """Return what the last attempt wrote to its standard output, of much only the end."""
+        """Return the end of the last attempt's standard output."""
         return self._output("stdout")
 
     @property
     def stderr(self) -> str:
-        """Return what the last attempt wrote to its standard error, of much only the end."""
+        """Return the end of the last attempt's standard error."""
         return self._output("stderr")
 
     def _output(self, name: str) -> str:
-        """Return the end of one of the run's files, or what is wrong with it."""
-        found = read_end(self.directory / name, MOST_OUTPUT)
+        """Return the end of one of the run's files, or the error in parentheses."""
+        found = read_end(self.directory / name, MAX_OUTPUT)
         return found.text if found.fault is None else f"({found.fault})"
 
     def quantity(self, name: str) -> Quantity:
@@ -235,18 +262,16 @@ class Run:
 
     def get_quantity(self, name: str) -> Any:
         """Return a series as a pandas DataFrame: ``step``, then one column a component."""
-        from motoko.handles.data_frames import quantity_frame
-
-        return quantity_frame(name, self.quantity(name))
+        return self.quantity(name).to_frame(name)
 
     def retry(self) -> None:
-        """Send a run that ended badly back to CREATED; StateError for any other."""
+        """Reset a failed run to CREATED; StateError for any other."""
         scope = self._store.scope()
         edit = Retry(self._store.now(), scope.cause)
         scope.write(EditRun(self._key, edit, blind=scope.blind))
 
     def cancel(self) -> None:
-        """Cancel the run: at once if it is CREATED, otherwise through its launcher."""
+        """Cancel the run, at once if it is CREATED, otherwise through its launcher."""
         scope = self._store.scope()
         scope.write(EditRun(self._key, Cancel(self._store.now(), scope.cause), blind=True))
 

@@ -1,8 +1,8 @@
-"""Lists, dictionaries and sets that tell when they are changed in place.
+"""Lists, dictionaries and sets that report changes in place.
 
-They are handed out for values kept in run fields and workflow variables, so that
-``workflow.vars.todo.append(3)`` is written like an assignment. They are real lists, dictionaries
-and sets, and copy, pickle and serialise as such.
+Run fields and workflow variables return them, so that ``workflow.vars.todo.append(3)`` is stored
+like an assignment. They are real lists, dictionaries and sets: they copy, pickle and serialise as
+such.
 """
 
 from __future__ import annotations
@@ -26,11 +26,6 @@ class TrackedList(list[Any]):
     def __reduce__(self) -> Any:
         return list, (list(self),)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
-        import copy
-
-        return [copy.deepcopy(item, memo) for item in self]
-
 
 class TrackedDict(dict[Any, Any]):
     """A dictionary that calls ``changed`` after every change in place."""
@@ -39,11 +34,6 @@ class TrackedDict(dict[Any, Any]):
 
     def __reduce__(self) -> Any:
         return dict, (dict(self),)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
-        import copy
-
-        return {copy.deepcopy(k, memo): copy.deepcopy(v, memo) for k, v in self.items()}
 
 
 class TrackedSet(set[Any]):
@@ -54,11 +44,8 @@ class TrackedSet(set[Any]):
     def __reduce__(self) -> Any:
         return set, (list(self),)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> set[Any]:
-        return set(self)
 
-
-def _telling(base: type, name: str) -> Callable[..., Any]:
+def _notifying(base: type, name: str) -> Callable[..., Any]:
     original = getattr(base, name)
 
     @functools.wraps(original)
@@ -84,29 +71,29 @@ _SET_CHANGES: Final = (
     "__ior__", "__iand__", "__isub__", "__ixor__",
 )  # fmt: skip
 for _name in _LIST_CHANGES:
-    setattr(TrackedList, _name, _telling(list, _name))
+    setattr(TrackedList, _name, _notifying(list, _name))
 for _name in _DICT_CHANGES:
-    setattr(TrackedDict, _name, _telling(dict, _name))
+    setattr(TrackedDict, _name, _notifying(dict, _name))
 for _name in _SET_CHANGES:
-    setattr(TrackedSet, _name, _telling(set, _name))
+    setattr(TrackedSet, _name, _notifying(set, _name))
 
 
 def _adopt(container: Any, changed: Callable[[], None]) -> None:
-    """Have what was put into a container, or into one in it, tell as the container does."""
+    """Make the containers inside a changed container report their changes too."""
     if isinstance(container, TrackedSet):
         return
     places = enumerate(container) if isinstance(container, list) else list(container.items())
     for place, item in places:
         if type(item) in (list, dict, set, tuple):
-            told = tracked(item, changed)
+            adopted = tracked(item, changed)
             if isinstance(container, list):
-                list.__setitem__(container, place, told)
+                list.__setitem__(container, place, adopted)
             else:
-                dict.__setitem__(container, place, told)
+                dict.__setitem__(container, place, adopted)
 
 
 def tracked(value: Any, changed: Callable[[], None]) -> Any:
-    """Return a stored ``value``; every list, dictionary and set in it tells of changes."""
+    """Return a stored ``value`` in which all lists, dictionaries and sets report changes."""
     made: Any
     if isinstance(value, list):
         made = TrackedList(tracked(item, changed) for item in value)
@@ -124,7 +111,7 @@ def tracked(value: Any, changed: Callable[[], None]) -> Any:
     return made
 
 
-# PyYAML goes by the exact class, and has no other way to learn that these are what they are.
+# PyYAML selects representers by the exact class.
 for _representer in (SafeRepresenter, Representer):
     _representer.add_representer(TrackedList, SafeRepresenter.represent_list)
     _representer.add_representer(TrackedDict, SafeRepresenter.represent_dict)

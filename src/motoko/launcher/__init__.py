@@ -1,3 +1,3 @@
-"""Claims created runs, gives them to a generator, watches them and harvests what they leave."""
+"""The launcher: claims CREATED runs, executes them and records their results."""
 
 from __future__ import annotations

@@ -20,10 +20,9 @@ from motoko.launcher.harvest import (
 )
 from motoko.launcher.outcome import (
     AttemptOutcome,
+    check_fields,
+    join_limited,
     outcome_of_exit,
-    with_damage,
-    with_fields_checked,
-    with_processes_left,
 )
 from motoko.worker import OUTBOX
 
@@ -141,7 +140,7 @@ class AttemptChanges:
         found = self._outcome(end, update, tables)
         edit = EndAttempt(
             attempt.token, found.state, end.time, self._cause, found.exit_code, found.reason,
-            options.retries, options.retry_delay, self._store.runtime.random.uniform(0.8, 1.2),
+            options.retries, options.retry_delay, self._store.runtime.rng.uniform(0.8, 1.2),
             self._store.steady(),
         )  # fmt: skip
         self._edit(attempt, edit)
@@ -161,10 +160,13 @@ class AttemptChanges:
             fault=fault,
         )
         if update.has_more:  # a stopped attempt does not wait for the rest of its outbox
-            found = replace(found, reason=f"{found.reason}; {OUTBOX_TRUNCATED}")
+            found = found.with_reason(OUTBOX_TRUNCATED)
         if found.state is Lifecycle.FINISHED:
             found = self._check_results(attempt, found, update, tables)
-        return with_processes_left(found, attempt.remaining_processes)
+        if attempt.remaining_processes:
+            names = join_limited(attempt.remaining_processes)
+            found = found.with_reason(f"it left processes that cannot be ended: {names}")
+        return found
 
     def _check_results(
         self, attempt: Attempt, found: AttemptOutcome, update: OutboxUpdate, tables: Tables
@@ -174,8 +176,13 @@ class AttemptChanges:
             table = tables.study(attempt.key.study)
             known = table.run(attempt.key.id).fields if table.has_run(attempt.key.id) else {}
             given = known.keys() | update.fields.keys()
-            found = with_fields_checked(found, study.run, given, required=study.require_fields)
-        return with_damage(found, attempt.damaged_lines)
+            found = check_fields(found, study.run, given, required=study.require_fields)
+        if lines := attempt.damaged_lines:
+            subject = (
+                "1 line of its outbox is" if lines == 1 else f"{lines} lines of its outbox are"
+            )
+            found = found.with_reason(f"{subject} damaged and not among its results")
+        return found
 
 
 def _outbox(attempt: Attempt) -> str:

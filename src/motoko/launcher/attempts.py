@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -27,18 +27,12 @@ ENDS_KEPT: Final = 64
 class Attempt:
     """One attempt, from its claim until its end is in the database.
 
-    ``process``: its process here. ``submission``: token and index of an earlier launcher's
-    submission; ``unconfirmed_since``: start of the time without complete
-    evidence of it; ``reason``: the scheduler's latest explanation.
-
+    ``submission``: token and index of an earlier launcher's submission, ``unconfirmed_since``: when
+    its evidence became incomplete, ``reason``: the scheduler's latest explanation.
     ``started_at`` is in seconds since the epoch, ``started_uptime`` on the uptime clock.
-    ``stop_reason``: why the launcher ends it early, CREATED to try the run again later;
-    ``already_ended``: stopping it has no effect.
-
-    ``outbox_offset``: the outbox is in the database up to here. ``reported_failure``: the failure
-    that it reports until there. ``type_mismatches``: fields with values not of their declared
-    types. ``remaining_processes``: processes that could not be ended.
-
+    ``stop_reason``: why the launcher ends it early, CREATED to try the run again later.
+    ``outbox_offset``: the end of the outbox that is in the database, ``reported_failure``: the
+    failure reported before it, ``type_mismatches``: fields with values of undeclared types.
     ``finalized`` is set when nothing remains to be recorded.
     """
 
@@ -121,8 +115,6 @@ class SlotPool:
 
     def start_fitting(self) -> list[Attempt]:
         """Give slots to the first waiting attempts that fit, and return these."""
-        if not self._waiting:
-            return []
         used = sum(attempt.options.slots for attempt in self._running)
         started: list[Attempt] = []
         while self._waiting and fits(self._waiting[0].options.slots, used, self.slots):
@@ -154,14 +146,11 @@ class SlotPool:
 
     def load(self) -> Load:
         """Return the load that limits further claims."""
-        runs: dict[str, int] = {}
-        used = 0
-        for attempt in (*self._running, *self._waiting):
-            study = attempt.record.study
-            runs[study] = runs.get(study, 0) + 1
-            used += attempt.options.slots
+        attempts = (*self._running, *self._waiting)
+        used = sum(attempt.options.slots for attempt in attempts)
         recent = self._clock.monotonic() - RECENT_SECONDS
-        ended = sum(1 for time in self._ends if time > recent)
+        ended = sum(time > recent for time in self._ends)
+        runs = Counter(attempt.record.study for attempt in attempts)
         return Load(used, len(self._waiting), ended, runs)
 
 
@@ -169,7 +158,7 @@ class SlotPool:
 class AttemptEnd:
     """The end of an attempt: an exit status (None: unknown) or an outcome that is known already.
 
-    ``time`` is in seconds since the epoch. ``fault``: what is wrong with the exit record.
+    ``time`` is in seconds since the epoch. ``fault``: the fault of the exit record.
     """
 
     attempt: Attempt

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -59,40 +60,6 @@ class ClaimPlan:
     next_wakeup: float | None = None
 
 
-class _ClaimChooser:
-    def __init__(self, capacity: Capacity, load: Load, now: float) -> None:
-        self.capacity = capacity
-        self.now = now
-        self.used_slots = load.used_slots
-        self.waiting = load.waiting
-        # Claiming ahead pays off only for short runs; other launchers could start long ones.
-        self.ahead = min(capacity.max_ahead, load.recently_ended)
-        self.runs_by_study = dict(load.runs_by_study)
-        self.claims: list[tuple[RunRecord, RunOptions]] = []
-        self.next_wakeup: float | None = None
-
-    def is_full(self, study: str) -> bool:
-        limit = self.capacity.per_study.get(study)
-        return limit is not None and self.runs_by_study.get(study, 0) >= limit
-
-    def is_due(self, record: RunRecord) -> bool:
-        if record.not_before <= self.now:
-            return True
-        self.next_wakeup = min(record.not_before, self.next_wakeup or record.not_before)
-        return False
-
-    def try_claim(self, record: RunRecord, options: RunOptions) -> bool:
-        """Claim the run if it fits, or if it may be claimed ahead."""
-        if not fits(options.slots, self.used_slots, self.capacity.slots):
-            if self.waiting >= self.ahead:
-                return False
-            self.waiting += 1
-        self.used_slots += options.slots
-        self.runs_by_study[record.study] = self.runs_by_study.get(record.study, 0) + 1
-        self.claims.append((record, options))
-        return True
-
-
 def fits(wanted: int, used: int, slots: int) -> bool:
     """Return whether a run may start; one larger than all slots runs alone."""
     return used == 0 or used + wanted <= slots
@@ -110,17 +77,30 @@ def choose_claims(
     ``options_of`` returns None for a run to skip. The first run that does not fit ends the search:
     otherwise smaller runs could delay a large one for ever.
     """
-    chooser = _ClaimChooser(capacity, load, now)
-    turns: deque[tuple[str, Iterator[RunRecord]]] = deque((s, iter(runs)) for s, runs in queues)
+    used, waiting, runs = load.used_slots, load.waiting, Counter(load.runs_by_study)
+    # Claiming ahead pays off only for short runs; other launchers could start long ones.
+    max_waiting = min(capacity.max_ahead, load.recently_ended)
+    claims: list[tuple[RunRecord, RunOptions]] = []
+    next_wakeup: float | None = None
+    turns: deque[tuple[str, Iterator[RunRecord]]] = deque((s, iter(r)) for s, r in queues)
     while turns:
         study, records = turns.popleft()
-        if chooser.is_full(study):
+        if runs[study] >= capacity.per_study.get(study, math.inf):
             continue
         for record in records:
             options = options_of(record)
-            if options is not None and chooser.is_due(record):
-                if not chooser.try_claim(record, options):
-                    return ClaimPlan(tuple(chooser.claims), chooser.next_wakeup)
-                turns.append((study, records))
-                break
-    return ClaimPlan(tuple(chooser.claims), chooser.next_wakeup)
+            if options is None:
+                continue
+            if record.not_before > now:
+                next_wakeup = min(record.not_before, next_wakeup or record.not_before)
+                continue
+            if not fits(options.slots, used, capacity.slots):
+                if waiting >= max_waiting:
+                    return ClaimPlan(tuple(claims), next_wakeup)
+                waiting += 1
+            used += options.slots
+            runs[study] += 1
+            claims.append((record, options))
+            turns.append((study, records))
+            break
+    return ClaimPlan(tuple(claims), next_wakeup)

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 from functools import partial
+from hashlib import blake2b
 from shutil import which
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -13,15 +14,21 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.config import load_workflow
 from motoko.core.run_options import BASH, GENERATORS, SLURM, generator_name
 from motoko.errors import LauncherError, suggestion
+from motoko.launcher.attempts import PendingUpdates, SlotPool
 from motoko.launcher.claiming import Capacity, ServedQueue
 from motoko.launcher.config_reload import ConfigReloader
+from motoko.launcher.executors.base import ExecutorSet
+from motoko.launcher.executors.batch.executor import BatchExecutor
+from motoko.launcher.executors.batch.queue_client import QueueClient
+from motoko.launcher.executors.local import LocalExecutor
 from motoko.launcher.executors.local_process import ProcessSpawner
 from motoko.launcher.launcher import Launcher, LauncherOptions
 from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
+from motoko.launcher.start_notes import StartNotes
 from motoko.runtime.commands import SystemCommandRunner
 from motoko.runtime.ports import SYSTEM
 from motoko.server.state_dir import StateDir
-from motoko.storage.leases import machine_names
+from motoko.storage.leases import LauncherRegistration, machine_names
 from motoko.storage.ownership import claim_run_directories
 from motoko.storage.store import WorkflowStore, runs_directory
 
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
 
     from motoko.config import WorkflowSettings
     from motoko.launcher.schedulers.base import Scheduler
-    from motoko.runtime.ports import Runtime
+    from motoko.runtime.ports import CommandRunner, Runtime
 
 MAX_AHEAD: Final = 16  # short runs to claim ahead
 RESERVED_FILES: Final = 40  # open files of a launcher, besides one for each run
@@ -68,20 +75,56 @@ def build_launcher(
 
     config = load_workflow(directory, tolerant=hold)
     store = WorkflowStore(StateDir.of(directory), config.studies, runtime=runtime)
-    spawner = ProcessSpawner(runtime=runtime)
-    scheduler, commands = SCHEDULERS[SLURM](), SystemCommandRunner()
-    launcher = Launcher(store, options_of(config), spawner, scheduler, commands)
+    spawner, commands = ProcessSpawner(runtime=runtime), SystemCommandRunner()
+    launcher = assemble_launcher(store, options_of(config), spawner, SCHEDULERS[SLURM](), commands)
     launcher.set_reloader(
         ConfigReloader(
             config,
             partial(load_workflow, directory),
-            lambda found: launcher.set_new_config(found.studies, options_of(found)),
+            lambda found: (found.studies, options_of(found)),
             store.clock,
         )
     )
     if hold:
         launcher.pause_claims()
     return launcher, store
+
+
+def assemble_launcher(
+    store: WorkflowStore,
+    options: LauncherOptions,
+    spawner: ProcessSpawner,
+    scheduler: Scheduler,
+    commands: CommandRunner,
+) -> Launcher:
+    """Return a launcher with a local executor and one for the scheduler."""
+    me = LauncherRegistration.here(
+        store.now(),
+        rng=store.runtime.rng,
+        generator=", ".join(sorted(options.served.generators)),
+        studies=options.studies,
+        machines=tuple(sorted(options.served.machines)),
+        lease=options.lease,
+    )
+    updates, notes = PendingUpdates(), StartNotes(store.state.path, me.name)
+    local, batch = (
+        SlotPool(options.capacities[name].slots, store.clock) for name in (BASH, scheduler.name)
+    )
+    mark = blake2b(os.fsencode(str(store.state.path)), digest_size=6).hexdigest()
+    client = QueueClient(scheduler, commands, mark, store.clock)
+    submissions = store.state.path / scheduler.name
+    executors = ExecutorSet(
+        {
+            BASH: LocalExecutor(
+                store, local, updates, notes, spawner, owner=me.name, grace=options.stop_grace
+            ),
+            scheduler.name: BatchExecutor(
+                store, batch, updates, notes, client, options.limits,
+                owner=me.name, root=submissions, lag=options.files_lag,
+            ),
+        }
+    )  # fmt: skip
+    return Launcher(store, options, me, updates, notes, executors, submissions)
 
 
 def _build_options(
@@ -126,7 +169,6 @@ def _limit_by_open_files(wanted: int) -> int:
 
 
 def _check_scheduler(defaults: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise LauncherError if a study needs a scheduler whose program is missing."""
     for study, given in defaults.items():
         name = given.get("generator", BASH)
         scheduler = SCHEDULERS[name]() if name in SCHEDULERS else None

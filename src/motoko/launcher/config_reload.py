@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from motoko.config import STUDY_FILE
 from motoko.errors import MotokoError
@@ -16,58 +16,52 @@ if TYPE_CHECKING:
     from motoko.config import WorkflowSettings
     from motoko.runtime.ports import Clock
 
-    Stamps: TypeAlias = tuple[tuple[int, ...], ...]
 
 SETTLE_SECONDS: Final = 1.0  # a younger file may change again without a new modification time
+
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class ConfigReloader:
+class ConfigReloader(Generic[_T]):
     """Reads ``motoko.yaml`` and every ``bd.yaml`` again when one of them has changed.
 
-    ``read`` returns the configuration, ``apply`` gets one that differs from ``config``; both may
-    raise MotokoError. Its text is ``error``: the former configuration holds until it is corrected.
+    ``read`` returns the configuration, ``apply`` converts one that differs from ``config``; both
+    may raise MotokoError. Its text is ``error``: the former one holds until it is corrected.
     """
 
     config: WorkflowSettings
     read: Callable[[], WorkflowSettings]
-    apply: Callable[[WorkflowSettings], object]
+    apply: Callable[[WorkflowSettings], _T]
     clock: Clock
     error: str = ""
-    _seen: Stamps | None = field(default=None, init=False)
+    _seen: tuple[tuple[int, ...], ...] | None = field(default=None, init=False)
 
-    def check(self) -> bool:
-        """Apply a changed configuration; return whether it has changed. Blocks."""
+    def check(self) -> _T | None:
+        """Return a changed configuration, as ``apply`` converts it; None without change. Blocks."""
         stamps = self._stamps()
         if not self.error and stamps == self._seen:
-            return False
+            return None
         try:
             found = self.read()
-            changed = found != self.config
-            if changed:
-                self.apply(found)
+            changed = self.apply(found) if found != self.config else None
         except MotokoError as error:
-            self._refuse(str(error))
-            return False
+            if str(error) != self.error:
+                log.error("the former configuration holds until this is corrected: %s", error)
+            self.error = str(error)
+            return None
         self.config, self.error = found, ""
-        self._seen = None if self._is_fresh(stamps) else stamps
+        now = self.clock.now()
+        fresh = any(abs(now - stamp[0] / 1e9) < SETTLE_SECONDS for stamp in stamps if stamp)
+        self._seen = None if fresh else stamps
         return changed
 
-    def _refuse(self, problem: str) -> None:
-        if problem != self.error:
-            log.error("the former configuration holds until the new one is corrected: %s", problem)
-        self.error = problem
-
-    def _stamps(self) -> Stamps:
+    def _stamps(self) -> tuple[tuple[int, ...], ...]:
         directories = [self.config.directory / name for name in self.config.task_managers]
         files = [self.config.path, *directories, *(path / STUDY_FILE for path in directories)]
         return tuple(map(_file_stamp, map(str, files)))
-
-    def _is_fresh(self, stamps: Stamps) -> bool:
-        now = self.clock.now()
-        return any(abs(now - stamp[0] / 1e9) < SETTLE_SECONDS for stamp in stamps if stamp)
 
 
 def _file_stamp(path: str) -> tuple[int, ...]:

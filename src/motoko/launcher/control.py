@@ -25,7 +25,6 @@ from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import (
     Liveness,
     current,
-    is_alive,
     is_visible,
     keeps_lease,
     liveness,
@@ -35,7 +34,7 @@ from motoko.runtime.processes import (
 from motoko.storage.leases import machine_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from motoko.runtime.ports import Runtime
@@ -43,9 +42,10 @@ if TYPE_CHECKING:
     from motoko.server.state_dir import StateDir
 
 WAKE: Final = signal.SIGUSR1
-SUSPEND: Final = "suspend"
+SUSPEND: Final = "recall"  # in request files, which launchers of older versions read too
 RESUME: Final = "resume"
 END: Final = "end"
+REQUESTS: Final = "launcher.requests"
 SUFFIX: Final = ".json"
 POLL_SECONDS: Final = 0.01
 STOP_GRACE: Final = 10.0
@@ -57,16 +57,13 @@ MAX_NAMES: Final = 8  # differing variables that a message names
 log = logging.getLogger(__name__)
 
 
-# -- requests --------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class ControlRequest:
     """A request to a launcher; ``run_name`` None: all run names.
 
     SUSPEND ends the runs, makes them CREATED and claims no more of them. RESUME claims them again.
-    END stops the launcher and leaves its runs running. ``unless_orchestrated``: do nothing if an
-    orchestrator has the run name by then.
+    END stops the launcher and leaves its runs running. ``unless_orchestrated``: skip it if an
+    orchestrator has the run name again.
     """
 
     action: str
@@ -74,45 +71,36 @@ class ControlRequest:
     unless_orchestrated: bool = False
 
 
-def requests_directory(state: StateDir) -> Path:
-    """Return the directory of request files."""
-    return state.path / "launcher.requests"
-
-
 def submit(
     state: StateDir,
-    launcher: ProcessIdentity,
+    launcher: LauncherProcess,
     request: ControlRequest,
     *,
-    timeout: float,
-    is_running: Callable[[], bool] | None = None,
+    timeout: float = REQUEST_TIMEOUT,
     runtime: Runtime = SYSTEM,
 ) -> None:
     """Submit a request and wait until the launcher has carried it out or exited.
 
-    ``is_running`` replaces the check of its process. A launcher in another container cannot be
-    signalled and polls for requests. LauncherError after ``timeout`` seconds, which start when all
-    earlier requests are done.
+    A launcher in another container cannot be signalled and polls for requests. LauncherError after
+    ``timeout`` seconds, which start when all earlier requests are done.
     """
-    is_running = is_running or (lambda: is_alive(launcher))
-    clock = runtime.clock
-    directory = private_directory(requests_directory(state))
+    clock, process = runtime.clock, launcher.process
+    directory = private_directory(state.path / REQUESTS)
     # The launcher serves requests in the order of their names.
     order = int(clock.monotonic() * 1e9)
-    path = directory / f"{launcher.label}-{order:020d}-{runtime.random.token(6)}{SUFFIX}"
+    path = directory / f"{process.label}-{order:020d}-{runtime.rng.token(6)}{SUFFIX}"
     write_atomic(path, json.dumps(asdict(request)).encode())
     deadline, before = math.inf, -1
     try:
-        if is_alive(launcher):
-            signal_process(launcher, WAKE)
-        while path.exists() and is_running():
-            ahead = sum(other < path for other in directory.glob(f"{launcher.label}-*{SUFFIX}"))
+        signal_process(process, WAKE)
+        while path.exists() and launcher.is_running():
+            ahead = sum(other < path for other in directory.glob(f"{process.label}-*{SUFFIX}"))
             if ahead != before:
                 deadline, before = clock.monotonic() + timeout, ahead
             if clock.monotonic() > deadline:
+                verb = "suspend" if request.action == SUSPEND else request.action
                 raise LauncherError(
-                    f"the launcher (process {launcher.pid}) did not {request.action} "
-                    f"within {timeout:g} s",
+                    f"the launcher (process {process.pid}) did not {verb} within {timeout:g} s",
                     hint=f"Its log is {state.logs / 'launcher.log'}.",
                 )
             clock.sleep(POLL_SECONDS)
@@ -123,15 +111,12 @@ def submit(
 def pending(state: StateDir) -> list[tuple[Path, ControlRequest]]:
     """Return the pending requests to this process, in order of submission."""
     found: list[tuple[Path, ControlRequest]] = []
-    for path in sorted(requests_directory(state).glob(f"{current().label}-*{SUFFIX}")):
+    for path in sorted((state.path / REQUESTS).glob(f"{current().label}-*{SUFFIX}")):
         try:
             found.append((path, ControlRequest(**json.loads(path.read_bytes()))))
         except (OSError, ValueError, TypeError):
             path.unlink(missing_ok=True)
     return found
-
-
-# -- launcher processes ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +145,11 @@ class LauncherProcess:
     def environment_warning(self) -> str:
         """Return a warning if its environment differs from this process's, else an empty text."""
         names = environment_differences(self.process)
+        if not names:
+            return ""
         return (
             f"the launcher (process {self.process.pid}) has another environment than this command: "
             f"{join_names(names)}. Its runs get the launcher's; {RESTART_HINT}"
-            if names
-            else ""
         )
 
     def serves(self, study: str, machine_name: str | None) -> bool:
@@ -229,13 +214,12 @@ def start_launcher(
             if serving:
                 studies = [study for study in wanted if study not in serving]
         arguments = module_command("motoko.launcher.daemon", str(state.path.parent))
-        for option, value in (("--generator", generator), ("--machine_name", machine_name)):
-            arguments += [option, value] if value is not None else []
-        for study in studies or ():
-            arguments += ["--bd_study", study]
-        arguments += ["--lease", str(lease)] if lease is not None else []
-        arguments += ["--hold"] if hold else []
-        arguments += ["--stop-runs"] if stop_runs else []
+        options = {"generator": generator, "machine_name": machine_name, "lease": lease}
+        given = [(name, value) for name, value in options.items() if value is not None]
+        for option, value in (*given, *(("bd_study", study) for study in studies or ())):
+            arguments += [f"--{option}", str(value)]
+        flags = {"--hold": hold, "--stop-runs": stop_runs}
+        arguments += [flag for flag, on in flags.items() if on]
         daemon = spawn_detached(arguments, log=state.logs / "launcher.log", holding=lock)
     served = tuple(daemon.announced.split()), tuple(sorted(machine_names(machine_name)))
     return LauncherProcess(daemon.process, *served, started_here=True)
@@ -273,7 +257,7 @@ def stop_launcher(
         if is_visible(running.process):
             anyio.run(terminate, running.process, STOP_GRACE)
         else:
-            _submit(state, running, ControlRequest(END))
+            submit(state, running, ControlRequest(END))
     return bool(found)
 
 
@@ -283,17 +267,13 @@ def suspend_runs(
     """End the runs of ``run_name`` (None: all) and make them CREATED.
 
     Their launcher claims them again after ``resume_runs``; so does a launcher started later.
-    ``unless_orchestrated``: do nothing if an orchestrator has the run name by then.
+    ``unless_orchestrated``: skip this if an orchestrator has the run name again.
     """
     for running in running_launchers(state):
-        _submit(state, running, ControlRequest(SUSPEND, run_name, unless_orchestrated))
+        submit(state, running, ControlRequest(SUSPEND, run_name, unless_orchestrated))
 
 
 def resume_runs(state: StateDir, run_name: str | None = None) -> None:
     """Let the launchers claim suspended runs of ``run_name`` (None: all) again."""
     for running in running_launchers(state):
-        _submit(state, running, ControlRequest(RESUME, run_name))
-
-
-def _submit(state: StateDir, running: LauncherProcess, request: ControlRequest) -> None:
-    submit(state, running.process, request, timeout=REQUEST_TIMEOUT, is_running=running.is_running)
+        submit(state, running, ControlRequest(RESUME, run_name))

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -89,83 +90,77 @@ def serve(
             store.close()
 
 
+@dataclass(slots=True)
 class _Daemon:
-    def __init__(
-        self,
-        launcher: Launcher,
-        store: WorkflowStore,
-        serves_all: bool,
-        stop_runs: bool,
-        ready: Callable[[], object],
-        on_exit: ExitStack,
-    ) -> None:
-        self._launcher = launcher
-        self._store = store
-        self._state = store.state
-        self._serves_all = serves_all
-        self._stop_runs = stop_runs
-        self._ready = ready
-        self._on_exit = on_exit
-        served = (launcher.me.studies, launcher.me.machines)
+    launcher: Launcher
+    store: WorkflowStore
+    serves_all: bool
+    stop_runs: bool
+    ready: Callable[[], object]
+    on_exit: ExitStack
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: TaskGroup = field(init=False)
+    file: PidFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        served = (self.launcher.me.studies, self.launcher.me.machines)
         digest = blake2b(repr(served).encode(), digest_size=4).hexdigest()
-        name = "launcher.json" if serves_all else f"launcher-{digest}.json"
-        self._file = PidFile(self._state.path / name)
-        self._wake = asyncio.Event()
-        self._tasks: TaskGroup
+        name = "launcher.json" if self.serves_all else f"launcher-{digest}.json"
+        self.file = PidFile(self.store.state.path / name)
 
     async def run(self) -> None:
-        guard = StateDirGuard.of(self._state)
+        guard = StateDirGuard.of(self.store.state)
         numbers = (signal.SIGTERM, signal.SIGINT, WAKE)
         with anyio.open_signal_receiver(*numbers) as signals:
             async with anyio.create_task_group() as tasks:
-                self._tasks = tasks
+                self.tasks = tasks
                 tasks.start_soon(self._handle_signals, signals)
-                tasks.start_soon(_handle_requests, self._launcher, self._state, self._wake)
+                tasks.start_soon(_handle_requests, self.launcher, self.store.state, self.wake)
                 tasks.start_soon(self._watch_directory, guard)
-                tasks.start_soon(run_in_thread, partial(remove_pending_and_log, self._store))
-                tasks.start_soon(_poll_requests, self._state)
+                tasks.start_soon(run_in_thread, partial(remove_pending_and_log, self.store))
+                tasks.start_soon(_poll_requests, self.store.state)
                 tasks.start_soon(self._close_when_unused)
                 tasks.start_soon(self._heartbeat)
                 try:
-                    await self._launcher.serve(self._announce)
+                    await self.launcher.serve(self._announce)
                 except ServerError:
                     guard.check()  # its error is more precise
                     raise
                 finally:
-                    self._file.remove()
+                    self.file.remove()
                 guard.check()
                 tasks.cancel_scope.cancel()
 
     def _announce(self) -> None:
         self._write_heartbeat()
-        announce_ready(" ".join(self._launcher.me.studies))
-        self._ready()
+        announce_ready(" ".join(self.launcher.me.studies))
+        self.ready()
 
     async def _handle_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
-        suspend = self._stop_runs
+        suspend = self.stop_runs
         async for number in signals:
             if number == WAKE:
-                self._wake.set()
+                self.wake.set()
             else:
                 log.info("stopped by %s", signal.Signals(number).name)
-                self._tasks.start_soon(self._shut_down, suspend)
+                self.tasks.start_soon(self._shut_down, suspend)
                 suspend = False  # a second signal does not wait for the runs
 
     async def _watch_directory(self, guard: StateDirGuard) -> None:
         while await run_in_thread(guard.missing_error) is None:  # noqa: ASYNC110 - no event exists
             await anyio.sleep(CHECK_SECONDS)
-        self._tasks.start_soon(self._shut_down, False)
+        self.tasks.start_soon(self._shut_down, False)
 
     async def _shut_down(self, suspend: bool) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._drain_store)
             if suspend:
-                await self._launcher.handle_request(ControlRequest(SUSPEND))
-            self._launcher.close()
+                await self.launcher.handle_request(ControlRequest(SUSPEND))
+            self.launcher.close()
 
     async def _drain_store(self) -> None:
         await anyio.sleep(STORE_GRACE)
-        await run_in_thread(self._store.drain)
+        await run_in_thread(self.store.drain)
 
     async def _close_when_unused(self) -> None:
         """Close a temporary launcher that no process needs; stop the server at exit.
@@ -176,34 +171,34 @@ class _Daemon:
             await anyio.sleep(IDLE_POLL_SECONDS)
             if await self._is_needed():
                 continue
-            lock = services_lock(self._state, timeout=0)
+            lock = services_lock(self.store.state, timeout=0)
             with suppress(MotokoError):  # another process holds the lock
                 await run_in_thread(lock.acquire)
             if lock.held and not await self._is_needed():
                 break
             lock.release()
-        self._on_exit.callback(lock.release)
-        self._on_exit.callback(_stop_temporary_server, self._state)
+        self.on_exit.callback(lock.release)
+        self.on_exit.callback(_stop_temporary_server, self.store.state)
         log.info("no run is left and no process uses the workflow: the launcher stops")
-        self._launcher.close()
+        self.launcher.close()
 
     async def _is_needed(self) -> bool:
-        unused = await run_in_thread(partial(is_unused, self._state))
-        return not unused or await self._launcher.is_busy()
+        unused = await run_in_thread(partial(is_unused, self.store.state))
+        return not unused or await self.launcher.is_busy()
 
     def _write_heartbeat(self) -> None:
-        me = self._launcher.me
-        self._file.write(
-            studies=me.studies, machines=me.machines, everything=self._serves_all, name=me.name,
-            lease=me.lease, seen=self._store.clock.uptime(),
+        me = self.launcher.me
+        self.file.write(
+            studies=me.studies, machines=me.machines, everything=self.serves_all, name=me.name,
+            lease=me.lease, seen=self.store.clock.uptime(),
         )  # fmt: skip
 
     async def _heartbeat(self) -> None:
         while True:
-            await anyio.sleep(self._launcher.me.lease / HEARTBEATS_PER_LEASE)
+            await anyio.sleep(self.launcher.me.lease / HEARTBEATS_PER_LEASE)
             # The file does not exist after the directory was moved. It is another launcher's
             # after that one has replaced this one.
-            if self._file.is_own():
+            if self.file.is_own():
                 with suppress(OSError):
                     self._write_heartbeat()
 
@@ -247,15 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_to_stderr()
     os.umask(0o077)
     try:
-        serve(
-            Path(options.workflow),
-            generator=options.generator,
-            studies=options.bd_study or (),
-            machine_name=options.machine_name,
-            lease=options.lease,
-            hold=options.hold,
-            stop_runs=options.stop_runs,
-        )
+        serve(**vars(options))
     except* MotokoError as group:
         error = first_error(group)
         log.error("%s", error)
@@ -268,9 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="motoko.launcher.daemon")
-    parser.add_argument("workflow")
+    parser.add_argument("directory", type=Path)
     parser.add_argument("--generator")
-    parser.add_argument("--bd_study", action="append")
+    parser.add_argument("--bd_study", action="append", default=[], dest="studies")
     parser.add_argument("--machine_name")
     parser.add_argument("--lease", type=float, default=LEASE_SECONDS)
     parser.add_argument("--hold", action="store_true")

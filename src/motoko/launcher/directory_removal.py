@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import stat
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -34,17 +33,6 @@ BATCH: Final = 500  # removed runs to record in one commit
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Obstacle:
-    """A path that cannot be removed, and why."""
-
-    path: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
 def run_directories(root: Path, run_id: int) -> list[Path]:
     """Return the directories of a run: of the present attempt and of earlier ones."""
     ours = re.compile(rf"run-{run_id}(\.(attempt|before)-.*)?")
@@ -53,25 +41,25 @@ def run_directories(root: Path, run_id: int) -> list[Path]:
     return sorted(path for path in root.glob(f"run-{run_id}*") if ours.fullmatch(path.name))
 
 
-def find_obstacles(root: Path, run_id: int) -> list[Obstacle]:
+def find_obstacles(root: Path, run_id: int) -> list[str]:
     """Return the obstacles to the removal of a run's directories, at most one of each.
 
     This gives the owner write access to write-protected directories, so they are no obstacle.
     """
     found = run_directories(root, run_id)
     if found and not os.access(root, os.W_OK | os.X_OK):
-        return [Obstacle(str(root), _reason(str(root)))]
+        return [f"{root}: {_reason(str(root))}"]
     return [fault for path in found for fault in islice(_obstacles(path), 1)]
 
 
-def remove_pending(store: WorkflowStore) -> list[Obstacle]:
+def remove_pending(store: WorkflowStore) -> list[str]:
     """Remove the directories of all deleted runs; return the obstacles. Blocks.
 
     Runs with obstacles stay pending.
     """
     with store.autocommit_scope.read() as session:
         pending = [k for k in session.tables.pending_removals() if k.study in store.studies]
-    found: list[Obstacle] = []
+    found: list[str] = []
     for start in range(0, len(pending), BATCH):
         removed: list[RunKey] = []
         for key in pending[start : start + BATCH]:
@@ -94,7 +82,7 @@ def _record_removed(store: WorkflowStore, keys: list[RunKey]) -> None:
     run_transaction(store.database, lambda tables: tables.complete_removals(keys))
 
 
-def _remove(root: Path, run_id: int) -> Iterator[Obstacle]:
+def _remove(root: Path, run_id: int) -> Iterator[str]:
     for path in run_directories(root, run_id):
         fault_points.point("removal.before_directory")
         try:
@@ -109,12 +97,12 @@ def _remove(root: Path, run_id: int) -> Iterator[Obstacle]:
             if os.path.lexists(path):  # another sweep removes it at the same time
                 shutil.rmtree(path, ignore_errors=True)
         except OSError as error:
-            yield Obstacle(str(error.filename or path), error.strerror or str(error))
+            yield f"{error.filename or path}: {error.strerror or error}"
         except RecursionError:
-            yield Obstacle(str(path), "is nested too deeply")
+            yield f"{path}: is nested too deeply"
 
 
-def _obstacles(path: Path) -> Iterator[Obstacle]:
+def _obstacles(path: Path) -> Iterator[str]:
     """Yield the obstacles below a path; make directories of this user writable.
 
     Neither this nor the removal follows links or enters mount points.
@@ -128,19 +116,19 @@ def _obstacles(path: Path) -> Iterator[Obstacle]:
             if not stat.S_ISDIR(found.st_mode):
                 # Root may remove all but immutable files; for others the directory decides.
                 if os.geteuid() == 0 and not os.access(name, os.W_OK, follow_symlinks=False):
-                    yield Obstacle(name, _reason(name))
+                    yield f"{name}: {_reason(name)}"
             elif found.st_dev != device:
-                yield Obstacle(name, "is a mount point")
+                yield f"{name}: is a mount point"
             else:
                 _open(name, found)
                 if os.access(name, os.R_OK | os.W_OK | os.X_OK):
                     pending += (f"{name}/{child}" for child in os.listdir(name))
                 else:
-                    yield Obstacle(name, _reason(name))
+                    yield f"{name}: {_reason(name)}"
         except FileNotFoundError:
             continue  # another process removed it
         except OSError as error:
-            yield Obstacle(name, error.strerror or str(error))
+            yield f"{name}: {error.strerror or error}"
 
 
 def _open(directory: str, found: os.stat_result) -> None:

@@ -89,7 +89,7 @@ def _end_of_line(path: str, offset: int, size: int) -> int:
 
 
 def outbox_loss(path: str, read: int) -> str | None:
-    """Return what happened to an outbox that lost its first ``read`` bytes, None if it has them.
+    """Return how an outbox lost its first ``read`` bytes, None if it has them.
 
     A script can remove or replace it, with results that were not read.
     """

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import anyio
 
@@ -18,49 +16,46 @@ from motoko.config import QueueLimits
 from motoko.core.run_options import BASH
 from motoko.core.states import NON_TERMINAL, Lifecycle
 from motoko.errors import Fenced
-from motoko.launcher.attempts import Attempt, PendingUpdates, SlotPool
 from motoko.launcher.control import SUSPEND
-from motoko.launcher.executors.base import ExecutorSet
 from motoko.launcher.executors.batch.decide import FILES_LAG
-from motoko.launcher.executors.batch.executor import BatchExecutor
-from motoko.launcher.executors.batch.queue_client import QueueClient
 from motoko.launcher.executors.batch.submission_files import memberships
-from motoko.launcher.executors.local import LocalExecutor
-from motoko.launcher.start_notes import StartNotes
 from motoko.launcher.store_sync import StoreSync
 from motoko.storage import leases
-from motoko.storage.leases import ORCHESTRATOR, LauncherRegistration, LauncherReport
+from motoko.storage.leases import ORCHESTRATOR, LauncherReport
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_committer, run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from motoko.config import StudyConfig
+    from motoko.launcher.attempts import PendingUpdates
     from motoko.launcher.claiming import Capacity, ServedQueue
     from motoko.launcher.config_reload import ConfigReloader
     from motoko.launcher.control import ControlRequest
-    from motoko.launcher.executors.local_process import ProcessSpawner
-    from motoko.launcher.schedulers.base import Scheduler
-    from motoko.runtime.ports import CommandRunner
+    from motoko.launcher.executors.base import ExecutorSet
+    from motoko.launcher.start_notes import StartNotes
     from motoko.storage.feed import CommitNotice
+    from motoko.storage.leases import LauncherRegistration
     from motoko.storage.store import WorkflowStore
 
-SAFETY_POLL_SECONDS: Final = 30.0
-STOP_GRACE: Final = 5.0
+    ServedConfig: TypeAlias = "tuple[Mapping[str, StudyConfig], LauncherOptions]"
+
 GATHER_SECONDS: Final = 0.02
+
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LauncherOptions:
-    """What a launcher serves, and how much at a time.
+    """The runs that a launcher serves, its limits and its times, in seconds.
 
     ``capacities`` are by generator, ``defaults`` (run options) by study; ``limits`` apply to a
-    batch scheduler. Times are in seconds. ``lease``: without a heartbeat for this long, the
-    launcher is replaced. ``stop_grace``: time that a run gets to end before it is killed.
-    ``files_lag``: delay after which files of other nodes are visible.
+    batch scheduler. ``lease``: a launcher without a heartbeat for this long is replaced.
+    ``stop_grace``: time between TERM and KILL. ``files_lag``: delay of files of other nodes.
     """
 
     studies: tuple[str, ...]
@@ -69,74 +64,40 @@ class LauncherOptions:
     limits: QueueLimits = field(default_factory=QueueLimits)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lease: float = 30.0
-    stop_grace: float = STOP_GRACE
-    safety_poll: float = SAFETY_POLL_SECONDS
+    stop_grace: float = 5.0
+    safety_poll: float = 30.0
     files_lag: float = FILES_LAG
 
 
-@dataclass(frozen=True, slots=True)
-class _NewConfig:
-    studies: Mapping[str, StudyConfig]
-    options: LauncherOptions
-
-
 class Launcher:
-    """One launcher. Its methods run in the event loop; what blocks runs in threads."""
+    """One launcher. Its methods run in the event loop, and blocking calls in threads."""
 
     def __init__(
         self,
         store: WorkflowStore,
         options: LauncherOptions,
-        spawner: ProcessSpawner,
-        scheduler: Scheduler,
-        commands: CommandRunner,
+        me: LauncherRegistration,
+        updates: PendingUpdates,
+        start_notes: StartNotes,
+        executors: ExecutorSet,
+        submissions: Path,
     ) -> None:
         self._store = store
         self._options = options
-        self.me = LauncherRegistration.here(
-            store.now(),
-            random=store.runtime.random,
-            generator=", ".join(sorted(options.served.generators)),
-            studies=options.studies,
-            machines=tuple(sorted(options.served.machines)),
-            lease=options.lease,
-        )
-        self._sync = StoreSync(store, self.me, options.served, options.capacities, options.defaults)
-        self._updates = PendingUpdates()
-        self._start_notes = StartNotes(store.state.path, self.me.name)
-        self._submissions = store.state.path / scheduler.name
-        self._executors = self._build_executors(spawner, scheduler, commands)
+        self.me = me
+        self._sync = StoreSync(store, me, options.served, options.capacities, options.defaults)
+        self._updates = updates
+        self._start_notes = start_notes
+        self._executors = executors
+        self._submissions = submissions
         self._suspended: set[str] = set()
         self._claims_paused = False
         self._sync_done = asyncio.Event()
         self._request_lock = asyncio.Lock()
         self._closing = False
         self._recovered = False
-        self._reloader: ConfigReloader | None = None
-        self._new_config: _NewConfig | None = None
+        self._reloader: ConfigReloader[ServedConfig] | None = None
         self._config_error = ""
-
-    def _build_executors(
-        self, spawner: ProcessSpawner, scheduler: Scheduler, commands: CommandRunner
-    ) -> ExecutorSet:
-        store, options, updates = self._store, self._options, self._updates
-        local, batch = (
-            SlotPool(options.capacities[name].slots, store.clock) for name in (BASH, scheduler.name)
-        )
-        mark = blake2b(os.fsencode(str(store.state.path)), digest_size=6).hexdigest()
-        client = QueueClient(scheduler, commands, mark, store.clock)
-        return ExecutorSet(
-            {
-                BASH: LocalExecutor(
-                    store, local, updates, self._start_notes, spawner,
-                    owner=self.me.name, grace=options.stop_grace,
-                ),
-                scheduler.name: BatchExecutor(
-                    store, batch, updates, self._start_notes, client, options.limits,
-                    owner=self.me.name, root=self._submissions, lag=options.files_lag,
-                ),
-            }
-        )  # fmt: skip
 
     # -- public ----------------------------------------------------------------------------
 
@@ -147,7 +108,7 @@ class Launcher:
         Fenced if another one has replaced this one.
         """
         database = await run_in_thread(lambda: self._store.database)
-        await run_in_committer(database, lambda: self._sync.open(self._report()))
+        await self._commit(lambda: self._sync.open(self._report()))
         log.info("launcher %s serves %s", self.me.name, ", ".join(self._options.studies))
         loop = asyncio.get_running_loop()
 
@@ -167,13 +128,9 @@ class Launcher:
             with anyio.CancelScope(shield=True):
                 await self._finish(fenced=fenced)
 
-    def set_reloader(self, reloader: ConfigReloader) -> None:
+    def set_reloader(self, reloader: ConfigReloader[ServedConfig]) -> None:
         """Set the reloader to call before each claim."""
         self._reloader = reloader
-
-    def set_new_config(self, studies: Mapping[str, StudyConfig], options: LauncherOptions) -> None:
-        """Store the configuration to apply next. A reloader calls this in a thread."""
-        self._new_config = _NewConfig(studies, options)
 
     def pause_claims(self) -> None:
         """Claim nothing, and manage only attempts of earlier launchers."""
@@ -242,6 +199,9 @@ class Launcher:
             lease = session.tables.lease(ORCHESTRATOR + run_name)
             return lease is not None and lease["token"] is not None
 
+    async def _commit(self, work: Callable[[], _T]) -> _T:
+        return await run_in_committer(self._store.database, work)
+
     # -- the main loop ---------------------------------------------------------------------
 
     async def _run(self, ready: Callable[[], object]) -> None:
@@ -271,7 +231,7 @@ class Launcher:
                 await self._updates.wait()
             # While runs wait for slots, more ends follow soon: put them into one commit.
             with anyio.move_on_after(GATHER_SECONDS):
-                await self._executors.get(BASH).pool.drained.wait()
+                await self._executors[BASH].pool.drained.wait()
 
     async def _sync_once(self, *, claim: bool = True) -> float | None:
         """Commit the pending updates and claim runs; return when to do so next."""
@@ -282,20 +242,18 @@ class Launcher:
         remaining = tuple(a for a in self._executors.attempts() if a not in leaving)
         loads = self._executors.loads() if claim and not self._claims_paused else None
         suspended = frozenset(self._suspended)
-        result = await run_in_committer(
-            self._store.database,
+        result = await self._commit(
             lambda: self._sync.sync_once(
                 updates, remaining=remaining, loads=loads, suspended=suspended
-            ),
+            )
         )
         for attempt in leaving.difference(result.unfinished):
             self._executors.remove(attempt)
         if result.unfinished:
             self._updates.ended.extend(e for e in updates.ended if e.attempt in result.unfinished)
             self._updates.wake()
-        for record, options in result.claims:
-            executor = self._executors.get(options.generator)
-            executor.submit(Attempt(record, options, self._sync.paths_of(record)))
+        for attempt in result.claimed:
+            self._executors[attempt.options.generator].submit(attempt)
         for attempt in result.cancelled:
             self._executors.executor_of(attempt).cancel(attempt, Lifecycle.CANCELLED)
         for attempt in result.no_longer_owned:
@@ -316,24 +274,23 @@ class Launcher:
     async def _reload_config(self) -> None:
         if self._reloader is None:
             return
-        await run_in_thread(self._reloader.check)
-        config, self._new_config = self._new_config, None
+        config = await run_in_thread(self._reloader.check)
         if config is not None:
-            await self._apply_config(config)
+            await self._apply_config(*config)
         if self._config_error != self._reloader.error:
             self._config_error = self._reloader.error
             await self._renew_once()
 
-    async def _apply_config(self, config: _NewConfig) -> None:
-        options = config.options
+    async def _apply_config(
+        self, studies: Mapping[str, StudyConfig], options: LauncherOptions
+    ) -> None:
         # Runs of a removed study may still be running.
-        self._store.studies = {**self._store.studies, **config.studies}
+        self._store.studies = {**self._store.studies, **studies}
         self._options = options
         wanted = replace(self.me, studies=options.studies)
         report = self._report()
-        self.me = await run_in_committer(
-            self._store.database,
-            lambda: self._sync.reconfigure(wanted, options.capacities, options.defaults, report),
+        self.me = await self._commit(
+            lambda: self._sync.reconfigure(wanted, options.capacities, options.defaults, report)
         )
         slots = {name: capacity.slots for name, capacity in options.capacities.items()}
         self._executors.set_limits(slots, options.limits)
@@ -350,13 +307,13 @@ class Launcher:
             await self._renew_once()
 
     async def _publish_report(self) -> None:
-        """Report at once what is suspended; the main loop notices a replacement."""
+        """Publish the suspended run names at once; the main loop notices a replacement."""
         with suppress(Fenced):
             await self._renew_once()
 
     async def _renew_once(self) -> None:
         report = self._report()
-        await run_in_committer(self._store.database, lambda: self._sync.renew(report))
+        await self._commit(lambda: self._sync.renew(report))
 
     def _report(self) -> LauncherReport:
         capacities = self._options.capacities
@@ -378,28 +335,27 @@ class Launcher:
     async def _recover(self) -> None:
         """Adopt the attempts of launchers that are gone."""
         known = frozenset(attempt.token for attempt in self._executors.attempts())
-        orphans = await run_in_committer(self._store.database, lambda: self._sync.orphans(known))
+        orphans = await self._commit(lambda: self._sync.orphans(known))
         if not orphans:
             await self._remove_start_notes()
             return
         # After the fence these launchers start nothing. Only then their notes and submissions are
         # complete, so both are read after it.
-        owners = {orphan.record.launcher or "" for orphan in orphans}
+        owners = {attempt.record.launcher or "" for attempt, _ in orphans}
         await run_in_thread(partial(self._start_notes.fence, owners))
         submitted = await run_in_thread(partial(memberships, self._submissions))
-        for orphan in orphans:
-            attempt = Attempt(orphan.record, orphan.options, self._sync.paths_of(orphan.record))
+        for attempt, restarted in orphans:
             attempt.submission = submitted.get(attempt.token)
             # Without a submission it runs here, whatever the present configuration says.
             generator = BASH if attempt.submission is None else self._submissions.name
-            await self._executors.get(generator).adopt(attempt, restarted=orphan.restarted)
+            await self._executors[generator].adopt(attempt, restarted=restarted)
         self._updates.wake()
 
     async def _remove_start_notes(self) -> None:
         """Remove the notes of launchers without leases and active attempts."""
         others = await run_in_thread(self._start_notes.other_launchers)
         if others:
-            used = await run_in_committer(self._store.database, self._sync.known_launchers)
+            used = await self._commit(self._sync.known_launchers)
             await run_in_thread(partial(self._start_notes.remove, others - used))
 
     async def _finish(self, *, fenced: bool) -> None:
@@ -412,7 +368,7 @@ class Launcher:
         if not fenced:
             while self._updates.ended or self._updates.requeued:
                 await self._sync_once(claim=False)
-        await run_in_committer(self._store.database, self._sync.close)
+        await self._commit(self._sync.close)
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -26,6 +26,10 @@ class AttemptOutcome:
     exit_code: int | None = None
     reason: str | None = None
 
+    def with_reason(self, reason: str) -> AttemptOutcome:
+        """Return the outcome with a further reason."""
+        return replace(self, reason=f"{self.reason}; {reason}" if self.reason else reason)
+
 
 def exit_code(status: int) -> int:
     """Return the exit code of a shell's status, -n after signal n."""
@@ -34,8 +38,7 @@ def exit_code(status: int) -> int:
     return status
 
 
-def signal_name(number: int) -> str:
-    """Return the name of a signal."""
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -66,13 +69,13 @@ def outcome_of_exit(
         return AttemptOutcome(Lifecycle.LOST, None, f"{reason}: {fault}" if fault else reason)
     reasons = [f"its results cannot be read: {fault}"] if fault else []
     if code or failed is not None:
-        cause = f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
+        cause = f"killed by {_signal_name(-code)}" if code < 0 else f"exit code {code}"
         reasons.insert(0, failed or cause)
     state = Lifecycle.FAILED if reasons else Lifecycle.FINISHED
     return AttemptOutcome(state, code, "; ".join(reasons) or None)
 
 
-def with_fields_checked(
+def check_fields(
     found: AttemptOutcome, declared: Iterable[str], given: Iterable[str], *, required: bool
 ) -> AttemptOutcome:
     """Return the outcome of a finished run, with a reason if its fields are not as declared.
@@ -94,31 +97,13 @@ def with_fields_checked(
     return AttemptOutcome(state, found.exit_code, "; ".join(reasons))
 
 
-def with_damage(found: AttemptOutcome, lines: int) -> AttemptOutcome:
-    """Return the outcome, with the number of damaged lines of the outbox as a reason."""
-    if not lines:
-        return found
-    what = "1 line of its outbox is" if lines == 1 else f"{lines} lines of its outbox are"
-    return _with_reason(found, f"{what} damaged and not among its results")
-
-
-def with_processes_left(found: AttemptOutcome, names: Sequence[str]) -> AttemptOutcome:
-    """Return the outcome, with the processes that cannot be ended as a reason."""
-    if not names:
-        return found
-    return _with_reason(found, f"it left processes that cannot be ended: {_join(names)}")
-
-
-def _with_reason(found: AttemptOutcome, reason: str) -> AttemptOutcome:
-    return replace(found, reason=f"{found.reason}; {reason}" if found.reason else reason)
+def join_limited(names: Sequence[str]) -> str:
+    """Return at most MAX_NAMES names, with an ellipsis for the others."""
+    return ", ".join([*names[:MAX_NAMES], "..."] if len(names) > MAX_NAMES else names)
 
 
 def _quote(names: Iterable[str]) -> str:
-    return _join([repr(name) for name in sorted(names)])
-
-
-def _join(names: Sequence[str]) -> str:
-    return ", ".join([*names[:MAX_NAMES], "..."] if len(names) > MAX_NAMES else names)
+    return join_limited([repr(name) for name in sorted(names)])
 
 
 class Finding(Enum):
@@ -134,7 +119,7 @@ class Finding(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What an attempt left in its directory, and whether its process is alive.
+    """The files that an attempt left, and whether its process is alive.
 
     ``started``: it has a start file; ``reclaimed``: a launcher wrote it to requeue the run;
     ``process_known``: it names a process. ``status``: the exit record. ``fault``: why files cannot

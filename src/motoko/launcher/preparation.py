@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from motoko.errors import Fenced, LauncherError, UnknownRunError
 from motoko.launcher.attempt_files import find_process_in
 from motoko.launcher.executors.local_process import command
-from motoko.launcher.run_directory import AttemptSuperseded, SourceError, create, read_sources
+from motoko.launcher.run_directory import (
+    AttemptSuperseded,
+    SourceError,
+    create_run_directory,
+    read_sources,
+)
 from motoko.runtime import fault_points
 from motoko.runtime.untrusted_files import write_error
 from motoko.storage.session import Session
@@ -38,16 +43,9 @@ TOO_LONG_ERRORS: Final = (errno.E2BIG, errno.ENAMETOOLONG)
 SHORTAGE_ERRORS: Final = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 # Interpreters of scripts that bash would run if they have no ``#!`` line.
 INTERPRETERS: Final = {
-    ".py": "python3",
-    ".pl": "perl",
-    ".rb": "ruby",
-    ".R": "Rscript",
-    ".r": "Rscript",
-    ".jl": "julia",
-    ".m": "octave",
-    ".js": "node",
-    ".lua": "lua",
-}
+    ".py": "python3", ".pl": "perl", ".rb": "ruby", ".R": "Rscript", ".r": "Rscript",
+    ".jl": "julia", ".m": "octave", ".js": "node", ".lua": "lua",
+}  # fmt: skip
 
 
 class RunNotStartable(LauncherError):
@@ -92,7 +90,7 @@ def _prepare(store: WorkflowStore, attempt: Attempt, notes: StartNotes) -> Launc
     _check_directory_free(store, attempt)
     try:
         fault_points.point("launcher.claimed")
-        create(paths, inputs, sources, notes.check)
+        create_run_directory(paths, inputs, sources, notes.check)
         fault_points.point("launcher.prepared")
     except SourceError as error:
         raise RunNotStartable(str(error)) from error

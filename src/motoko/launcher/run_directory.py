@@ -1,9 +1,9 @@
-"""Run directories: a clean one for each attempt, published whole, former ones moved aside.
+"""Run directories: a clean one for each attempt, published complete; former ones are moved aside.
 
-``run-<id>/`` holds what the script sees; ``run-<id>/.motoko/<token>/`` what passes between the
-attempt and launchers: inputs, outbox, start file, exit record. ``run-<id>/.motoko/attempt`` says
-whose contents these are. Two launchers may work on one run at a time, one of them woken from a long
-sleep: every step is one that the other notices, so that neither spoils a directory in use.
+``run-<id>/`` is the script's directory. ``run-<id>/.motoko/<token>/`` holds the files between the
+attempt and launchers: inputs, outbox, start file, exit record. ``run-<id>/.motoko/attempt`` is a
+marker: it names the attempt that owns the directory. Two launchers may work on one run, if one was
+suspended for long. Each step is visible to the other one, so neither damages a directory in use.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError
-from motoko.runtime.files import PRIVATE_DIRECTORY, PRIVATE_FILE
+from motoko.runtime.files import PRIVATE_DIRECTORY, PRIVATE_FILE, exclusive_create
 from motoko.runtime.untrusted_files import read_file
 from motoko.worker import HEADER, OUTBOX
-from motoko.worker.regular import open_regular
+from motoko.worker.regular_files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from motoko.core.records import RunRecord
 
-PRIVATE: Final = ".motoko"
+ATTEMPTS_DIRECTORY: Final = ".motoko"
 MARKER: Final = "attempt"
 EXECUTABLE: Final = 0o100
-CHUNK_BYTES: Final = 1 << 20  # bytes of a study's file that are in memory at once
-KERNEL_COPY_BYTES: Final = 1 << 26  # bytes that the system copies at once
-# What copy_file_range says where it cannot copy between these files.
+CHUNK_BYTES: Final = 1 << 20  # of a file in memory
+KERNEL_COPY_BYTES: Final = 1 << 26  # per call of copy_file_range
+# Errors of copy_file_range for files between which it cannot copy.
 COPY_UNSUPPORTED: Final = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 MAX_TRIES: Final = 20
 EXISTS_ERRORS: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
-# Numbers have a bounded length: Python refuses to read those of thousands of digits.
+# The length of numbers is bounded: Python refuses to convert thousands of digits.
 _MARKER: Final = re.compile(r"([0-9]{1,9}) ([0-9.]{1,40})\n?")
-# A backup that was restored may know fewer attempts than the directories show, but not by far.
+# A restored backup may know slightly fewer attempts than the directories show.
 MAX_AHEAD: Final = 1000
 
 
 class AttemptSuperseded(LauncherError):
-    """The attempt was taken back by another launcher, or a later one has begun."""
+    """Another launcher reclaimed the attempt, or a later attempt has started."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptPaths:
-    """Where one attempt of a run is: ``stamp`` tells apart runs of the same id."""
+    """The paths of one attempt; ``stamp`` distinguishes runs of the same id."""
 
     runs_root: str
     run_id: int
@@ -59,48 +59,46 @@ class AttemptPaths:
     stamp: str
 
     @classmethod
-    def for_record(cls, root: Path, record: RunRecord, token: str | None = None) -> AttemptPaths:
-        """Return the place of a run's attempt; with ``token``, of the next one under it."""
-        number = record.attempt if token is None else record.attempt + 1
+    def for_record(cls, root: Path, record: RunRecord) -> AttemptPaths:
+        """Return the paths of a run's present attempt."""
         created = record.history[0].time if record.history else 0.0
-        stamp = f"{created:.6f}"
-        return cls(str(root), record.id, number, token or record.token or "", stamp)
+        return cls(str(root), record.id, record.attempt, record.token or "", f"{created:.6f}")
 
     @property
     def run_directory(self) -> str:
-        """Return the run directory."""
+        """The run directory, in which the script runs."""
         return f"{self.runs_root}/run-{self.run_id}"
 
     @property
     def attempt_directory(self) -> str:
-        """Return the attempt's own directory."""
-        return f"{self.run_directory}/{PRIVATE}/{self.token}"
+        """The attempt's own directory."""
+        return f"{self.run_directory}/{ATTEMPTS_DIRECTORY}/{self.token}"
 
     def file(self, name: str) -> Path:
-        """Return a file of the attempt's own directory."""
+        """Return the path of a file in the attempt's own directory."""
         return Path(self.attempt_directory, name)
 
     @property
     def draft_directory(self) -> str:
-        """Return where the directory is filled before it is published."""
+        """The directory under which the run directory is filled before it is published."""
         return f"{self.runs_root}/.run-{self.run_id}.new-{self.token}"
 
 
 class SourceError(LauncherError):
-    """A file of the study cannot be copied any more."""
+    """A file of the study cannot be copied."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptFile:
-    """A file to be put into run directories: its name there, and its content.
+    """A file to copy into run directories.
 
-    Of a file larger than one PIECE ``content`` is the first one, and ``source`` the file itself.
+    ``original`` is set for a file larger than CHUNK_BYTES, whose ``content`` is its beginning.
     """
 
     name: str
     content: bytes
     executable: bool
-    source: Path | None = None
+    original: Path | None = None
 
 
 def read_sources(study: Path, names: Iterable[str]) -> list[ScriptFile]:
@@ -113,41 +111,39 @@ def _read_source(study: Path, name: str) -> ScriptFile:
     try:
         with open_regular(path) as file:
             found = os.fstat(file.fileno())
-            content = (
-                file.read(CHUNK_BYTES) or b""
-            )  # None where there is nothing yet, as in /proc/kmsg
+            content = file.read(CHUNK_BYTES) or b""  # None if no data is ready, as in /proc/kmsg
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
-    large = path if found.st_size > CHUNK_BYTES else None
-    return ScriptFile(name, content, bool(found.st_mode & EXECUTABLE), large)
+    original = path if found.st_size > CHUNK_BYTES else None
+    return ScriptFile(name, content, bool(found.st_mode & EXECUTABLE), original)
 
 
-def create(
+def create_run_directory(
     paths: AttemptPaths,
     inputs: tuple[str, bytes],
     sources: Iterable[ScriptFile],
     check: Callable[[], object] = lambda: None,
 ) -> None:
-    """Make the clean run directory of an attempt. Superseded if it is not this one's turn.
+    """Create the clean run directory of an attempt; AttemptSuperseded if it may not start.
 
-    ``check`` is called before a former directory is moved aside, and raises where that is another
-    launcher's by now.
+    ``check`` is called before a former directory is moved aside, and raises if this launcher was
+    replaced.
     """
     draft = paths.draft_directory
     try:
-        _create_draft(paths, draft)
+        _begin_draft(paths, draft)
         name, content = inputs
-        _write(f"{draft}/{PRIVATE}/{paths.token}/{name}", content, PRIVATE_FILE)
-        _write(f"{draft}/{PRIVATE}/{paths.token}/{OUTBOX}", HEADER, PRIVATE_FILE)
+        _write(f"{draft}/{ATTEMPTS_DIRECTORY}/{paths.token}/{name}", content, PRIVATE_FILE)
+        _write(f"{draft}/{ATTEMPTS_DIRECTORY}/{paths.token}/{OUTBOX}", HEADER, PRIVATE_FILE)
         for source in sources:
             path = f"{draft}/{source.name}"
             if "/" in source.name:
                 os.makedirs(os.path.dirname(path), PRIVATE_DIRECTORY, exist_ok=True)
             mode = PRIVATE_FILE | EXECUTABLE if source.executable else PRIVATE_FILE
-            if source.source is None:
+            if source.original is None:
                 _write(path, source.content, mode)
             else:
-                _copy(source.source, path, mode)
+                _copy(source.original, path, mode)
         check()
         _move_aside(paths)
         _publish(paths, draft)
@@ -159,22 +155,25 @@ def create(
 
 
 def reclaim_start_file(paths: AttemptPaths, start: str, content: bytes) -> bool:
-    """Take an attempt's start file before its wrapper does; returns whether that succeeded.
+    """Create an attempt's start file before its wrapper does; return whether that succeeded.
 
-    The attempt's directory is made where the launcher that claimed it never came to do so. Where
-    there is that of a later attempt, this one cannot start any more.
+    Create the attempt's directory as well if it is missing. In the directory of a later attempt
+    this one cannot start.
     """
     draft = f"{paths.draft_directory}.back"
     for _ in range(MAX_TRIES):
         found = read_marker(paths.run_directory)
         if found is not None and found[1] == paths.stamp and found[0] >= paths.number:
             shutil.rmtree(paths.draft_directory, ignore_errors=True)
-            return found[0] > paths.number or _create_start_file(paths, start, content)
+            if found[0] > paths.number:
+                return True
+            os.makedirs(paths.attempt_directory, PRIVATE_DIRECTORY, exist_ok=True)
+            return exclusive_create(paths.file(start), content)
         try:
-            _create_draft(paths, draft)
+            _begin_draft(paths, draft)
             _move_aside(paths)
             _publish(paths, draft)
-        except AttemptSuperseded:  # the other launcher did the same step at the same time
+        except AttemptSuperseded:  # another launcher does the same
             continue
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -184,72 +183,56 @@ def reclaim_start_file(paths: AttemptPaths, start: str, content: bytes) -> bool:
     )
 
 
-def _create_start_file(paths: AttemptPaths, start: str, content: bytes) -> bool:
-    os.makedirs(paths.attempt_directory, PRIVATE_DIRECTORY, exist_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        descriptor = os.open(f"{paths.attempt_directory}/{start}", flags, PRIVATE_FILE)
-    except FileExistsError:
-        return False
-    with open(descriptor, "wb", buffering=0) as file:
-        file.write(content)
-    return True
-
-
 def is_intact(paths: AttemptPaths) -> bool:
-    """Return whether the run directory is this attempt's, and holds the attempt's own."""
+    """Return whether the run directory belongs to this attempt and contains its own directory."""
     return read_marker(paths.run_directory) == (paths.number, paths.stamp) and os.path.isdir(
         paths.attempt_directory
     )
 
 
 def read_marker(run: str) -> tuple[int, str] | None:
-    """Return attempt number and stamp of what a run directory holds, None if it does not say."""
-    found = _MARKER.fullmatch(read_file(f"{run}/{PRIVATE}/{MARKER}").text)
+    """Return attempt number and stamp of a run directory, None if they are unreadable."""
+    found = _MARKER.fullmatch(read_file(f"{run}/{ATTEMPTS_DIRECTORY}/{MARKER}").text)
     return None if found is None else (int(found[1]), found[2])
 
 
-def _create_draft(paths: AttemptPaths, draft: str) -> None:
+def _begin_draft(paths: AttemptPaths, draft: str) -> None:
     os.makedirs(paths.runs_root, PRIVATE_DIRECTORY, exist_ok=True)
     try:
         os.mkdir(draft, PRIVATE_DIRECTORY)
     except FileExistsError as error:
         raise AttemptSuperseded(f"another launcher prepares {paths.run_directory}") from error
-    os.mkdir(f"{draft}/{PRIVATE}", PRIVATE_DIRECTORY)
-    os.mkdir(f"{draft}/{PRIVATE}/{paths.token}", PRIVATE_DIRECTORY)
+    os.mkdir(f"{draft}/{ATTEMPTS_DIRECTORY}", PRIVATE_DIRECTORY)
+    os.mkdir(f"{draft}/{ATTEMPTS_DIRECTORY}/{paths.token}", PRIVATE_DIRECTORY)
     marker = f"{paths.number} {paths.stamp}\n".encode()
-    _write(f"{draft}/{PRIVATE}/{MARKER}", marker, PRIVATE_FILE)
+    _write(f"{draft}/{ATTEMPTS_DIRECTORY}/{MARKER}", marker, PRIVATE_FILE)
 
 
 def _move_aside(paths: AttemptPaths) -> None:
-    """Move what is in the way aside, to a name that only contents of that attempt get."""
-    if not os.path.lexists(paths.run_directory):
+    """Rename a former run directory, to a name that only that attempt's directory gets."""
+    directory, number = paths.run_directory, paths.number
+    if not os.path.lexists(directory):
         return
-    found = read_marker(paths.run_directory)
-    if found is None or found[1] != paths.stamp or found[0] > paths.number + MAX_AHEAD:
-        aside = f"{paths.run_directory}.before-{paths.token}"
-    elif found[0] >= paths.number:
-        raise AttemptSuperseded(
-            f"{paths.run_directory} holds attempt {found[0]}, not older than {paths.number}"
-        )
+    found = read_marker(directory)
+    if found is None or found[1] != paths.stamp or found[0] > number + MAX_AHEAD:
+        aside = f"{directory}.before-{paths.token}"
+    elif found[0] >= number:
+        raise AttemptSuperseded(f"{directory} holds attempt {found[0]}, not older than {number}")
     else:
-        aside = f"{paths.run_directory}.attempt-{found[0]}"
-    for number in itertools.count(1):
+        aside = f"{directory}.attempt-{found[0]}"
+    moved = f"another launcher moved {directory} aside"
+    for suffix in itertools.count(1):
         try:
-            os.rename(paths.run_directory, aside if number == 1 else f"{aside}-{number}")
+            os.rename(directory, aside if suffix == 1 else f"{aside}-{suffix}")
             return
         except FileNotFoundError as error:
-            raise AttemptSuperseded(
-                f"another launcher moved {paths.run_directory} aside"
-            ) from error
+            raise AttemptSuperseded(moved) from error
         except OSError as error:
             if error.errno not in EXISTS_ERRORS:
                 raise
-            # What has that name is of former times, unless another launcher moved this there.
-            if read_marker(paths.run_directory) != found:
-                raise AttemptSuperseded(
-                    f"another launcher moved {paths.run_directory} aside"
-                ) from error
+            # That name exists from earlier, unless another launcher has just moved this one.
+            if read_marker(directory) != found:
+                raise AttemptSuperseded(moved) from error
 
 
 def _publish(paths: AttemptPaths, draft: str) -> None:
@@ -262,7 +245,7 @@ def _publish(paths: AttemptPaths, draft: str) -> None:
 
 
 def _copy(source: Path, path: str, mode: int) -> None:
-    """Copy a large file in pieces; the file system may share its blocks with the copy."""
+    """Copy a large file in chunks; the file system may share its blocks with the copy."""
     try:
         origin = open_regular(source)
     except OSError as error:

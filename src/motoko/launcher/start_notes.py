@@ -1,12 +1,10 @@
 """Notes of the attempts that each launcher starts, outside of all run directories.
 
 A launcher notes an attempt in ``.wf/starts/<launcher>`` before it starts the attempt. So a later
-launcher knows of a run whose script removed its own directory.
-
-The directory is also the launcher's permission to start attempts. A launcher that replaces it
-renames the directory and then reads the notes. The former launcher may only sleep: it checks for
-its directory after each note, and stops if that is gone. So at least one of the two knows of a
-start at the same moment.
+launcher knows of a run whose script removed its own directory. The directory is also the permission
+to start attempts. A launcher that replaces another one renames the directory of that one and then
+reads the notes. The replaced launcher may only sleep: it checks for its directory after each note,
+and stops without it. So at least one of them knows of a start at the same moment.
 
 The notes may be lost when the machine restarts: then every claimed attempt counts as started.
 """
@@ -32,6 +30,7 @@ FILE_NAME: Final = "notes"
 FENCED_SUFFIX: Final = ".taken"  # of the directories of replaced launchers
 TRIM_BYTES: Final = 2**16  # larger notes are trimmed
 READ_LIMIT: Final = 16 * TRIM_BYTES
+HINT: Final = "Correct this, then start the launcher again."
 
 
 class StartNotes:
@@ -49,10 +48,8 @@ class StartNotes:
             private_directory(self._directory)
             private_directory(self._own)
         except OSError as error:
-            raise LauncherError(
-                f"{self._own} cannot be created: {error.strerror or error}",
-                hint="Correct this, then start the launcher again.",
-            ) from error
+            reason = error.strerror or error
+            raise LauncherError(f"{self._own} cannot be created: {reason}", hint=HINT) from error
 
     def check(self) -> None:
         """Raise Fenced if another launcher has replaced the owner."""
@@ -98,18 +95,14 @@ class StartNotes:
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(self._directory / name, self._directory / f"{name}{FENCED_SUFFIX}")
         except OSError as error:
-            raise LauncherError(
-                f"attempts of former launchers cannot be adopted: {error}",
-                hint="Correct this, then start the launcher again.",
-            ) from error
+            message = f"attempts of former launchers cannot be adopted: {error}"
+            raise LauncherError(message, hint=HINT) from error
 
     def contains(self, launcher: str, token: str) -> bool:
         """Return whether the launcher noted the attempt."""
-        return any(
-            token
-            in read_file(self._directory / name / FILE_NAME, limit=READ_LIMIT).text.split("\n")
-            for name in (launcher, f"{launcher}{FENCED_SUFFIX}")
-        )
+        names = (launcher, f"{launcher}{FENCED_SUFFIX}")
+        files = [self._directory / name / FILE_NAME for name in names]
+        return any(token in read_file(f, limit=READ_LIMIT).text.split("\n") for f in files)
 
     def other_launchers(self) -> set[str]:
         """Return the other launchers with notes."""

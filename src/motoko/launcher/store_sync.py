@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from motoko.core.changes import EditRun
 from motoko.core.edits import Claim
@@ -15,6 +16,7 @@ from motoko.core.run_options import RunOptions
 from motoko.core.states import ACTIVE
 from motoko.errors import ConfigError, ConflictError, LauncherError, UnknownRunError
 from motoko.launcher.attempt_changes import AttemptChanges
+from motoko.launcher.attempts import Attempt
 from motoko.launcher.claiming import ClaimPlan, choose_claims
 from motoko.launcher.run_directory import AttemptPaths
 from motoko.runtime import fault_points
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from motoko.config import StudyConfig
     from motoko.core.records import RunRecord
-    from motoko.launcher.attempts import Attempt, PendingUpdates
+    from motoko.launcher.attempts import PendingUpdates
     from motoko.launcher.claiming import Capacity, Load, ServedQueue
     from motoko.storage.leases import LauncherRegistration, LauncherReport
     from motoko.storage.store import WorkflowStore
@@ -39,35 +41,28 @@ if TYPE_CHECKING:
 MAX_COMMIT_TRIES: Final = 50
 RECORD_BATCH: Final = 64  # records to read at a time while searching for runs to claim
 
+_T = TypeVar("_T")
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """The claims of one commit, and what it showed about attempts.
+    """The result of one commit.
 
     ``unfinished``: their outboxes hold more. ``cancelled``: their cancellation was requested.
     ``no_longer_owned``: their runs belong to another launcher, or do not exist.
     """
 
-    claims: tuple[tuple[RunRecord, RunOptions], ...] = ()
+    claimed: tuple[Attempt, ...] = ()
     next_wakeup: float | None = None
     unfinished: tuple[Attempt, ...] = ()
     cancelled: tuple[Attempt, ...] = ()
     no_longer_owned: tuple[Attempt, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OrphanedAttempt:
-    """An attempt of a launcher that is gone; ``restarted``: its machine was restarted since."""
-
-    record: RunRecord
-    options: RunOptions
-    restarted: bool
-
-
 class StoreSync:
-    """A launcher's session and lease."""
+    """The session and the lease of a launcher."""
 
     def __init__(
         self,
@@ -83,8 +78,6 @@ class StoreSync:
         self._capacities = capacities
         self._defaults = defaults
         self._session: Session | None = None
-
-    # -- the lease -------------------------------------------------------------------------
 
     def open(self, report: LauncherReport | None = None) -> None:
         """Acquire the lease; LauncherError if another launcher serves the same runs."""
@@ -109,9 +102,7 @@ class StoreSync:
         """Apply a changed configuration; return the registration with the studies served."""
         self._create_tables(me.studies)
         now = self._store.steady()
-        self._me = run_transaction(
-            self._store.database, lambda tables: leases.change_launcher(tables, me, now, report)
-        )
+        self._me = self._transact(lambda tables: leases.change_launcher(tables, me, now, report))
         self._capacities, self._defaults = capacities, defaults
         return self._me
 
@@ -128,8 +119,8 @@ class StoreSync:
             self._store.database, lambda root: create_tables(root, studies), initialising=True
         )
 
-    def _transact(self, work: Callable[[Tables], object]) -> None:
-        run_transaction(self._store.database, work)
+    def _transact(self, work: Callable[[Tables], _T]) -> _T:
+        return run_transaction(self._store.database, work)
 
     @property
     def session(self) -> Session:
@@ -137,8 +128,6 @@ class StoreSync:
         if self._session is None:
             raise LauncherError("the launcher has no session yet")
         return self._session
-
-    # -- one commit ------------------------------------------------------------------------
 
     def sync_once(
         self,
@@ -168,14 +157,13 @@ class StoreSync:
                     fault_points.point("launcher.after_commit")
             except (ConflictError, UnknownRunError) as error:
                 log.debug("retry after a conflict: %s", error)
-                runtime.clock.sleep(runtime.random.uniform(0, 0.002 * 2 ** min(number, 6)))
+                runtime.clock.sleep(runtime.rng.uniform(0, 0.002 * 2 ** min(number, 6)))
                 continue
             attempt_changes.on_committed()
             self._refresh_records((*updates.started, *updates.adopted))
-            return SyncResult(
-                plan.claims, plan.next_wakeup, tuple(attempt_changes.unfinished),
-                cancelled, no_longer_owned,
-            )  # fmt: skip
+            claimed = tuple(self._attempt(record, options) for record, options in plan.claims)
+            unfinished = tuple(attempt_changes.unfinished)
+            return SyncResult(claimed, plan.next_wakeup, unfinished, cancelled, no_longer_owned)
         raise LauncherError(f"a commit conflicted {MAX_COMMIT_TRIES} times")
 
     def _apply(self, attempt_changes: AttemptChanges) -> None:
@@ -208,8 +196,6 @@ class StoreSync:
                 cancelled.append(attempt)
         return tuple(cancelled), tuple(no_longer_owned)
 
-    # -- claiming --------------------------------------------------------------------------
-
     def _claim(self, loads: Mapping[str, Load], suspended: frozenset[str]) -> ClaimPlan:
         now, steady = self._store.now(), self._store.steady()
         plans = [
@@ -220,7 +206,7 @@ class StoreSync:
         studies = {record.study for record, _ in claims}
         scripts = {study: _digest(self._store.studies[study]) for study in studies}
         for record, _ in claims:
-            token = self._store.runtime.random.token(8)
+            token = self._store.runtime.rng.token(8)
             claim = Claim(self._me.name, token, now, scripts[record.study])
             self.session.add(EditRun(record.key, claim))
         claimed = tuple((self.session.run(record.key), options) for record, options in claims)
@@ -254,12 +240,10 @@ class StoreSync:
         for start in range(0, len(ids), RECORD_BATCH):
             yield from table.records(ids[start : start + RECORD_BATCH])
 
-    # -- orphaned attempts -----------------------------------------------------------------
+    def orphans(self, known: frozenset[str]) -> list[tuple[Attempt, bool]]:
+        """Fence launchers that are gone; return their attempts, except those with ``known`` tokens.
 
-    def orphans(self, known: frozenset[str]) -> list[OrphanedAttempt]:
-        """Fence launchers that are gone, and return their attempts.
-
-        ``known``: tokens of attempts to leave out. A fenced launcher can commit nothing.
+        With each: whether its machine was restarted since. A fenced launcher can commit nothing.
         """
         self.session.refresh()
         now = self._store.steady()
@@ -275,10 +259,12 @@ class StoreSync:
             for launcher in leases.registered_launchers(self.session.tables)
             if predates_boot(launcher.identity)
         }
-        gone = {owner for owner in owners if self._fence(owner, now)}
+        gone = {
+            owner for owner in owners if self._transact(partial(leases.fence, name=owner, now=now))
+        }
         self.session.refresh()
         return [
-            OrphanedAttempt(self.session.run(record.key), options, record.launcher in restarted)
+            (self._attempt(self.session.run(record.key), options), record.launcher in restarted)
             for record, options in found
             if (record.launcher or "") in gone
         ]
@@ -292,14 +278,9 @@ class StoreSync:
             names.update(record.launcher or "" for record in _active_records(tables, study))
         return names
 
-    def _fence(self, name: str, now: float) -> bool:
-        return bool(
-            run_transaction(self._store.database, lambda tables: leases.fence(tables, name, now))
-        )
-
-    def paths_of(self, record: RunRecord) -> AttemptPaths:
-        """Return the paths of a run's present attempt."""
-        return AttemptPaths.for_record(self._store.runs_root(record.study), record)
+    def _attempt(self, record: RunRecord, options: RunOptions) -> Attempt:
+        paths = AttemptPaths.for_record(self._store.runs_root(record.study), record)
+        return Attempt(record, options, paths)
 
 
 def _active_records(tables: Tables, study: str) -> Iterable[RunRecord]:

@@ -33,15 +33,15 @@ def services_lock(state: StateDir, *, timeout: float = LOCK_SECONDS) -> FileLock
     )
 
 
-def temporary_marker(state: StateDir, what: str) -> Path:
-    """Return the file that marks the server or the launcher as temporary."""
-    return state.path / f"temporary-{what}"
+def temporary_marker(state: StateDir, service: str) -> Path:
+    """Return the file that marks a service as temporary."""
+    return state.path / f"temporary-{service}"
 
 
 def detach_services(state: StateDir) -> None:
     """Make the server and the launcher outlive their present users."""
-    for what in (SERVER, LAUNCHER):
-        temporary_marker(state, what).unlink(missing_ok=True)
+    for service in (SERVER, LAUNCHER):
+        temporary_marker(state, service).unlink(missing_ok=True)
 
 
 def other_users(state: StateDir) -> list[int]:

@@ -55,9 +55,9 @@ def restore(state: StateDir, source: Path, *, replace: bool = False) -> Database
 
 
 def salvage(
-    state: StateDir, source: Path | None, *, replace: bool = False, random: Random = SYSTEM.random
+    state: StateDir, source: Path | None, *, replace: bool = False, rng: Random = SYSTEM.rng
 ) -> SalvageReport:
-    """Make the intact part of a damaged file the workflow's database; return what was found.
+    """Make the intact part of a damaged file the workflow's database; return a report.
 
     With None, salvage the workflow's own file and keep it beside the new one. Raise as ``restore``
     does.
@@ -70,7 +70,7 @@ def salvage(
         if not own:
             _check_replaceable(state, replace=replace)
         private_directory(state.path)
-        workshop = private_directory(state.path / f"{DRAFT_PREFIX}{random.token(6)}")
+        workshop = private_directory(state.path / f"{DRAFT_PREFIX}{rng.token(6)}")
         try:
             salvaged = workshop / state.database.name
             found = salvaging.salvage(file, salvaged)

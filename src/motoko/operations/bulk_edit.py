@@ -92,32 +92,26 @@ def active_attempts(workflow: Workflow, run_name: str) -> frozenset[str]:
 
 def retry(workflow: Workflow, records: Iterable[RunRecord], cause: str) -> list[RunKey]:
     """Send runs back to CREATED; return those that changed."""
-    return _edit(workflow, records, Retry(workflow.store.now(), cause, again=True))
+    return _edit(
+        workflow, [record.key for record in records], Retry(workflow.store.now(), cause, again=True)
+    )
 
 
 def cancel(workflow: Workflow, records: Iterable[RunRecord], cause: str) -> list[RunKey]:
-    """Cancel CREATED runs at once, request it of the launcher for others; return the changed."""
-    return _edit(workflow, records, Cancel(workflow.store.now(), cause))
+    """Cancel CREATED runs at once, others through their launcher; return those that changed."""
+    return _edit(workflow, [record.key for record in records], Cancel(workflow.store.now(), cause))
 
 
-def _edit(workflow: Workflow, records: Iterable[RunRecord], edit: RunEdit) -> list[RunKey]:
-    keys = [record.key for record in records]
+def _edit(
+    workflow: Workflow, keys: Sequence[RunKey], edit: RunEdit, batch_size: int = BATCH
+) -> list[RunKey]:
     changed: list[RunKey] = []
-    for start in range(0, len(keys), BATCH):
-        batch = keys[start : start + BATCH]
+    for start in range(0, len(keys), batch_size):
+        batch = keys[start : start + batch_size]
         try:
-            workflow.store.autocommit_scope.write(
-                *(EditRun(key, edit, blind=True) for key in batch)
-            )
+            workflow.store.autocommit_scope.write(*(EditRun(k, edit, blind=True) for k in batch))
             changed += batch
         except StateError:  # some changed state meanwhile: edit each run that still allows it
-            changed += [key for key in batch if _edit_one(workflow, key, edit)]
+            if batch_size > 1:
+                changed += _edit(workflow, batch, edit, 1)
     return changed
-
-
-def _edit_one(workflow: Workflow, key: RunKey, edit: RunEdit) -> bool:
-    try:
-        workflow.store.autocommit_scope.write(EditRun(key, edit, blind=True))
-    except StateError:
-        return False
-    return True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import DeleteRun, EditRun
+from motoko.core.edits import RunEdit
 from motoko.core.states import ACTIVE
 from motoko.errors import ConflictError
 from motoko.launcher import directory_removal
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunKey, RunRecord
-    from motoko.launcher.directory_removal import Obstacle
     from motoko.operations.bulk_edit import RunSelection
     from motoko.operations.cancel import CancelResult
     from motoko.storage.store import WorkflowStore
@@ -27,15 +27,11 @@ if TYPE_CHECKING:
 BATCH: Final = 500  # runs deleted in one commit
 
 
-@dataclass(frozen=True, slots=True)
-class _SameAttempt:
+class _SameAttempt(RunEdit):
     """An edit without effect that conflicts if the run has changed lifecycle or attempt."""
 
-    def apply(self, run: RunRecord) -> RunRecord:
-        return run
-
-    def conflicts_with(self, seen: RunRecord, fresh: RunRecord) -> bool:
-        return (seen.lifecycle, seen.attempt) != (fresh.lifecycle, fresh.attempt)
+    __slots__ = ()
+    depends_on = ("lifecycle", "attempt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +55,8 @@ class CleanupResult:
     """
 
     deleted: Sequence[RunKey]
-    kept: Mapping[RunKey, Sequence[Obstacle]]
-    left: Sequence[Obstacle]
+    kept: Mapping[RunKey, Sequence[str]]
+    left: Sequence[str]
 
 
 def plan_cleanup(workflow: Workflow, selection: RunSelection) -> CleanupPlan:
@@ -91,8 +87,8 @@ def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> CleanupResult:
     records = list(runs)
     _check_no_orchestrator(store, records)
     deleted: list[RunKey] = []
-    kept: dict[RunKey, Sequence[Obstacle]] = {}
-    left: list[Obstacle] = []
+    kept: dict[RunKey, Sequence[str]] = {}
+    left: list[str] = []
     for start in range(0, len(records) or 1, BATCH):
         keys = [record.key for record in records[start : start + BATCH]]
         for key in keys:

@@ -119,11 +119,10 @@ async def _watch(workflow: Workflow, show: Callable[[Progress], object], interva
             )
             stack.callback(database.feed.subscribe(on_commit))
             await _show_changes(workflow, session, show, changed, interval)
-    except ServerError as error:
-        logger.warning("the progress display stopped: %s", error.message)
     except Exception as error:
-        name = type(error).__name__
-        logger.warning("the progress display stopped: %s: %s", name, error)
+        name = f"{type(error).__name__}: {error}"
+        text = error.message if isinstance(error, ServerError) else name
+        logger.warning("the progress display stopped: %s", text)
         logger.debug("the traceback of this error", exc_info=error)
 
 

@@ -57,11 +57,8 @@ class LauncherCoverage:
         self, study: str, machine: str
     ) -> list[tuple[LauncherRegistration, LauncherReport]]:
         """Return the launchers that serve a study on a machine."""
-        return [
-            (launcher, report)
-            for launcher, report in self.launchers
-            if study in launcher.studies and machine in launcher.machines
-        ]
+        found = self.launchers
+        return [(a, report) for a, report in found if study in a.studies and machine in a.machines]
 
     def unserved_reason(self, study: str, machine: str) -> str | None:
         """Return why no launcher serves a study on a machine, None if one does."""

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError, MotokoError
+from motoko.runtime.daemons import read_tail
 from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import Liveness, liveness
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 RESTART_INTERVAL: Final = 3.0  # seconds between two starts, at least
 SHORT_LIFE: Final = 60.0  # seconds; a launcher that ran longer did some work
 MAX_RESTARTS: Final = 5  # in a row, of launchers with a short life
-TAIL_BYTES: Final = 8192
 # The start of a line in the daemon's log; any other line continues the one before.
 _LINE: Final = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ ([A-Z]+) (.*)")
 
@@ -61,7 +61,8 @@ class LauncherSupervisor:
             self._process, self._started = self._start(), now
             return
         self._short_lives = self._short_lives + 1 if now - self._started < SHORT_LIFE else 1
-        reason = last_error(_tail(self._log, self._log_offset))
+        lines = read_tail(self._log, self._log_offset) if self._log.exists() else []
+        reason = last_error([line for line in lines if line.strip()])
         if self._short_lives > MAX_RESTARTS:
             last = self._start_failure or reason or "its log gives no reason"
             raise LauncherError(
@@ -102,13 +103,3 @@ def last_error(lines: Sequence[str]) -> str | None:
         crashed = number < len(lines) - 1  # with a traceback, which ends with the exception
         return lines[-1] if crashed else None
     return lines[-1] if lines else None
-
-
-def _tail(log: Path, start: int) -> list[str]:
-    if not log.exists():
-        return []
-    with log.open("rb") as file:
-        end = file.seek(0, 2)
-        file.seek(max(start, end - TAIL_BYTES))
-        text = file.read().decode(errors="replace")
-    return [line for line in text.splitlines() if line.strip()]

@@ -150,16 +150,6 @@ def _study(
     )
 
 
-def counts_by_state(session: Session, studies: Iterable[str], run_name: str) -> Counts:
-    """Return the number of runs of a run name by study and state."""
-    return {name: session.tables.study(name).counts(run_name) for name in studies}
-
-
-def active_run_counts(session: Session, studies: Iterable[str]) -> dict[str, int]:
-    """Return the number of SUBMITTED and running runs by run name."""
-    return _by_run_name(session, studies, ACTIVE)
-
-
 def progress(
     session: Session,
     studies: Iterable[str],
@@ -168,10 +158,10 @@ def progress(
 ) -> Progress:
     """Return the progress of a run name; ``coverage`` reads the live launchers."""
     names = list(studies)
-    counts = counts_by_state(session, names, run_name)
+    counts = {name: session.tables.study(name).counts(run_name) for name in names}
     if not any(Lifecycle.CREATED in states for states in counts.values()):
         return Progress(counts)
-    others = _by_run_name(session, names, NON_TERMINAL)
+    others = counts_by_run_name(session, names, NON_TERMINAL)
     others.pop(run_name, None)
     unserved = (
         {} if coverage is None else coverage().unserved_counts(session.tables, names, run_name)
@@ -179,25 +169,24 @@ def progress(
     return Progress(counts, others, unserved)
 
 
-def _by_run_name(
-    session: Session, studies: Iterable[str], lifecycles: Iterable[str]
+def counts_by_run_name(
+    session: Session, studies: Iterable[str], lifecycles: Iterable[str] = ACTIVE
 ) -> dict[str, int]:
+    """Return the number of runs in these lifecycle states, by default active ones, by run name."""
     counts: Counter[str] = Counter()
     for name in studies:
         counts.update(session.tables.study(name).counts_by_run_name(lifecycles))
     return dict(counts)
 
 
-def remarks_by_study(
-    session: Session, studies: Iterable[str], run_name: str
-) -> dict[str, dict[str, list[int]]]:
-    """Return by study the remarks about FINISHED runs of a run name, with their ids."""
-    return {name: session.tables.study(name).finished_by_reason(run_name) for name in studies}
-
-
-def first_runs(
+def study_results(
     session: Session, studies: Iterable[str], run_name: str, limit: int
-) -> dict[str, list[RunRecord]]:
-    """Return the first ``limit`` runs of a run name in each study, in id order."""
-    tables = {name: session.tables.study(name) for name in studies}
-    return {name: list(t.records(t.ids(run_name)[:limit])) for name, t in tables.items()}
+) -> list[StudyOverview]:
+    """Return the counts, the first ``limit`` runs and the remarks of a run name, by study."""
+    results = []
+    for name in studies:
+        table = session.tables.study(name)
+        runs = list(table.records(table.ids(run_name)[:limit]))
+        counts, remarks = table.counts(run_name), table.finished_by_reason(run_name)
+        results.append(StudyOverview(name, {run_name: counts}, runs, remarks={run_name: remarks}))
+    return results

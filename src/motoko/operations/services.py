@@ -34,9 +34,9 @@ from motoko.server.lifecycle import ensure_server, is_responding, stop_server
 from motoko.storage.schema import add_studies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from motoko.api.workflow import Workflow
     from motoko.launcher.control import LauncherProcess
@@ -132,10 +132,7 @@ class Services:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop temporary services that no other process uses.
-
-        If that fails after an error in the block, log it: the error is more important.
-        """
+        """Stop temporary services that no other process uses; only log a second error."""
         try:
             self._release()
         except (MotokoError, OSError) as problem:
@@ -171,26 +168,13 @@ class Services:
         return note
 
 
-def start_persistent_launcher(
-    state: StateDir,
-    *,
-    generator: str | None = None,
-    studies: Sequence[str] | None = None,
-    machine_name: str | None = None,
-    stop_runs: bool = False,
-) -> LauncherProcess:
-    """Start or find a launcher and its server; both run until they are stopped.
+def start_persistent_launcher(state: StateDir, **options: Any) -> LauncherProcess:
+    """Start or find a launcher and its server, which run until they are stopped.
 
-    Raise LauncherError if the launcher does not start.
+    ``options`` are those of ``start_launcher``. Raise LauncherError if it does not start.
     """
     with _server_for_launcher(state):
-        launcher = start_launcher(
-            state,
-            generator=generator,
-            studies=studies,
-            machine_name=machine_name,
-            stop_runs=stop_runs,
-        )
+        launcher = start_launcher(state, **options)
         detach_services(state)
     return launcher
 
@@ -214,10 +198,7 @@ def persistent_launcher(state: StateDir) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def _server_for_launcher(state: StateDir) -> Iterator[None]:
-    """Start the server and hold the services lock within the block.
-
-    If the block fails, stop a server that was started here and that no process uses.
-    """
+    """Run the server and hold the services lock; if the block fails, stop an unused server."""
     started = ensure_server(state)  # also makes the directory of the lock
     with services_lock(state):
         started = ensure_server(state) or started

@@ -21,7 +21,7 @@ from motoko.launcher.control import stop_launcher, suspend_runs
 from motoko.launcher.workflow_users import detach_services
 from motoko.operations.cancel import paused_launchers, studies_by_machine
 from motoko.operations.explain import LauncherCoverage
-from motoko.operations.overview import active_run_counts
+from motoko.operations.overview import counts_by_run_name
 from motoko.operations.usage import known_orchestrators, running_orchestrators
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.ports import SYSTEM
@@ -86,7 +86,7 @@ def stop_orchestrators(
 
 
 def kill(state: StateDir, *, stop_runs: bool = False, clock: Clock = SYSTEM.clock) -> list[str]:
-    """Stop orchestrators, launchers and server, by force if necessary; return what was stopped.
+    """Stop orchestrators, launchers and server, by force if necessary; return their names.
 
     Runs continue, or with ``stop_runs`` return to CREATED. Processes on other hosts are left alone.
     Raise LauncherError, with everything else stopped, if runs could not be stopped.
@@ -94,7 +94,7 @@ def kill(state: StateDir, *, stop_runs: bool = False, clock: Clock = SYSTEM.cloc
     served = PidFile(state.server_record).owner_alive()
     if served and is_hung(state):
         # First, because every other process waits for it, or starts another one to exit.
-        stop_server(state)
+        stop_server(state, clock=clock)
     stopped = _stop_orchestrators(state, clock)
     problem: MotokoError | None = None
     try:
@@ -105,7 +105,7 @@ def kill(state: StateDir, *, stop_runs: bool = False, clock: Clock = SYSTEM.cloc
             if requeued:
                 stopped.append("1 run" if requeued == 1 else f"{requeued} runs")
     finally:
-        stop_server(state)
+        stop_server(state, clock=clock)
         if served:
             stopped.append("the server")
         detach_services(state)  # services that start from now on have no user yet
@@ -123,7 +123,7 @@ def active_runs(state: StateDir) -> dict[str, int]:
     with contextlib.closing(_read_only(state)) as store:
         try:
             with store.autocommit_scope.read() as session:
-                return active_run_counts(session, session.tables.study_names())
+                return counts_by_run_name(session, session.tables.study_names())
         except StorageError as error:
             log.debug("cannot count the runs: %s", error.message)
             return {}
@@ -154,10 +154,7 @@ def _stop_launchers(state: StateDir, *, stop_runs: bool) -> bool:
 
 
 def _requeue_unowned(state: StateDir) -> tuple[int, MotokoError | None]:
-    """Send active runs without a launcher back to CREATED; return how many, and why not all.
-
-    A launcher is started to stop them. Runs that have meanwhile ended are only recorded.
-    """
+    """Start a launcher that stops runs without one; return their number, and why not all."""
     try:
         requeued_before, studies, problem = _unowned_runs(state)
         if not requeued_before:
@@ -178,10 +175,9 @@ def _requeue_unowned(state: StateDir) -> tuple[int, MotokoError | None]:
 def _unowned_runs(
     state: StateDir,
 ) -> tuple[dict[RunKey, int], dict[str | None, list[str]], ConfigError | None]:
-    """Return active runs, with the number of their requeues, if no launcher is running.
+    """Return the requeue counts of active runs without a launcher, and their studies by machine.
 
-    Also return the studies that need a launcher, by machine, and what is wrong with a study that
-    can have none; its runs are left out.
+    Leave out runs of studies with an invalid configuration, and return the first such error.
     """
     with contextlib.closing(_read_only(state)) as store:
         try:

@@ -63,10 +63,7 @@ class SignalHandler:
 
     @contextlib.contextmanager
     def _waking_main_thread(self) -> Iterator[None]:
-        """Make the main thread handle a signal that arrived just before a blocking wait.
-
-        Python itself runs the handler of such a signal only after the wait.
-        """
+        """Wake the main thread for a signal that arrives just before it blocks."""
         done = threading.Event()
         numbers, written = socket.socketpair()
         written.setblocking(False)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from motoko.orchestrator.change_listener import ChangeListener
     from motoko.orchestrator.failures import FailureTracker
     from motoko.orchestrator.stall import StallDetector
-    from motoko.orchestrator.unserved_runs import ServedStudies
     from motoko.storage.run_requests import RunRequest
     from motoko.storage.scope import Scope
     from motoko.storage.store import WorkflowStore
@@ -51,10 +50,10 @@ class ActiveExecution(Protocol):
 class AwaitContext:
     """A workflow's store and, while it is executed, its execution."""
 
-    def __init__(self, store: WorkflowStore, served_studies: ServedStudies) -> None:
+    def __init__(self, store: WorkflowStore) -> None:
         self.store = store
         self.execution: ActiveExecution | None = None
-        self._unserved = UnservedRunMonitor(store, served_studies)
+        self._unserved = UnservedRunMonitor(store)
 
     def waiting(
         self, scope: Scope, describe: Callable[[], str]

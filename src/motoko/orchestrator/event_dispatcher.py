@@ -64,11 +64,11 @@ class EventDispatcher:
         self._poller = ConditionPoller(
             context,
             poll_interval,
-            on_result=self.on_condition_result,
-            on_evaluated=self.schedule_fire_due,
+            on_result=self._on_condition_result,
+            on_evaluated=self._schedule_fire_due,
         )
         self.failures = FailureTracker(context, self.listener, lambda: self._poller.is_idle)
-        self._executor = FiringExecutor(context, self.failures, on_end=self.fire_due)
+        self._executor = FiringExecutor(context, self.failures, on_end=self._fire_due)
         self._new: set[str] = set()
         self._evaluated: set[str] = set()
         self._scheduled = False
@@ -127,7 +127,7 @@ class EventDispatcher:
         for history in results.histories:
             self._apply_history(history)
         for matches in results.matches:
-            self.on_condition_result(matches)
+            self._on_condition_result(matches)
         if not self._context.single:
             for write_set in changes.write_sets:
                 self._context.engine.on_commit(write_set)
@@ -137,7 +137,7 @@ class EventDispatcher:
         self._evaluated |= results.new - self._new
         if results.active_runs is not None:
             self.active_runs = results.active_runs
-        self.fire_due()
+        self._fire_due()
         if not self._context.single:
             self._loop.call_later(FIRING_HEAD_START, self._poller.evaluate_open)
 
@@ -149,8 +149,7 @@ class EventDispatcher:
                 self._start(engine.resume(history.event, runs), firing_id)
         self._poller.register(engine.event(history.event))
 
-    def on_condition_result(self, result: Matches | Truth) -> None:
-        """Pass a condition's result on to the engine."""
+    def _on_condition_result(self, result: Matches | Truth) -> None:
         engine = self._context.engine
         if result.event not in self._context.actions:
             return
@@ -161,7 +160,7 @@ class EventDispatcher:
 
     # -- firing ----------------------------------------------------------------------------
 
-    def schedule_fire_due(self) -> None:
+    def _schedule_fire_due(self) -> None:
         """Fire due events, once for all calls of the current turn of the loop."""
         if not self._scheduled:
             self._scheduled = True
@@ -169,10 +168,9 @@ class EventDispatcher:
 
     async def _fire_scheduled(self) -> None:
         self._scheduled = False
-        self.fire_due()
+        self._fire_due()
 
-    def fire_due(self) -> None:
-        """Fire due events, and reset the timer."""
+    def _fire_due(self) -> None:
         if self._context.tasks.is_open:
             self._start_due()
             self._timer.set()

@@ -112,7 +112,7 @@ class FiringExecutor:
         """
         context, action = self._context, self._context.actions[firing.event]
         runtime = context.store.runtime
-        stamp = f"{int(runtime.clock.now() * 1e9):020d}-{runtime.random.token(4)}"
+        stamp = f"{int(runtime.clock.now() * 1e9):020d}-{runtime.rng.token(4)}"
         state = _FiringState(action, firing, firing_id or (context.run_name, action.id, stamp))
         state.recorded = firing_id is not None
         self._states[state.id] = state

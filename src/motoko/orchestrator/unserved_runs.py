@@ -9,17 +9,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import NON_TERMINAL
+from motoko.storage.leases import live_launchers
 from motoko.storage.query import query_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from motoko.storage.session import Session
     from motoko.storage.store import WorkflowStore
-    from motoko.storage.tables import Tables
-
-    # Returns the studies that live launchers serve at a time.
-    ServedStudies = Callable[[Tables, float], Collection[str]]
 
 logger = logging.getLogger("motoko.orchestrator")
 
@@ -30,9 +27,8 @@ POLL_SECONDS: Final = 5.0
 class UnservedRunMonitor:
     """Polls, while runs are awaited, whether a launcher serves them."""
 
-    def __init__(self, store: WorkflowStore, served_studies: ServedStudies) -> None:
+    def __init__(self, store: WorkflowStore) -> None:
         self._store = store
-        self._served_studies = served_studies
         self._polled: dict[asyncio.AbstractEventLoop, tuple[Counter[str], asyncio.Task[None]]] = {}
         self._warned: set[str] = set()
 
@@ -82,7 +78,8 @@ class UnservedRunMonitor:
 
     def _unserved(self, session: Session, studies: frozenset[str]) -> frozenset[str]:
         tables = session.tables
-        unserved = studies - {*self._served_studies(tables, self._store.steady())}
+        launchers = live_launchers(tables, self._store.steady())
+        unserved = studies.difference(*(launcher.studies for launcher in launchers))
         return frozenset(
             study for study in unserved if tables.study(study).ids(None, lifecycles=NON_TERMINAL)
         )

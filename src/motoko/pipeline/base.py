@@ -50,10 +50,7 @@ class BaseModel(pydantic.BaseModel):
         return path_of(cls)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return ``{"model": dotted path of the class, "contents": fields as plain JSON}``.
-
-        NotEncodableError (a ValueError) if JSON cannot represent a value.
-        """
+        """Return ``{"model": dotted path, "contents": plain JSON}``, or raise NotEncodableError."""
         encoded: dict[str, Any] = encode(self, type(self).__name__)
         return encoded
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from motoko.errors import UnknownStateNameError, suggestion
 from motoko.graph import Graph, Node, Verdict, fresh_because, stale_because, undecided_because
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from motoko.pipeline.extracts import CachedSteps
     from motoko.pipeline.state import Interface
     from motoko.pipeline.step import Step
+
+    StateView: TypeAlias = "Interface | PredictedState"
 
 
 def step_graph(
@@ -100,18 +102,15 @@ class PredictedState:
         """Return the run of a step that would have left the value."""
         return self._left_by.get(name) or self._state.left_by(name)
 
-    def post_lacking(self, values: Mapping[str, Any], run: str) -> None:
+    def post_missing(self, values: Mapping[str, Any], run: str) -> None:
         """Add the values that a skipped step would post."""
-        lacking = [name for name in values if name not in self._posted and name not in self._state]
-        self._posted.update({name: values[name] for name in lacking})
-        self._left_by.update(dict.fromkeys(lacking, run))
+        missing = [name for name in values if name not in self._posted and name not in self._state]
+        self._posted.update({name: values[name] for name in missing})
+        self._left_by.update(dict.fromkeys(missing, run))
 
 
 def step_verdict(
-    workflow: CachedSteps,
-    index: int,
-    model_input: Mapping[str, Any],
-    state: Interface | PredictedState,
+    workflow: CachedSteps, index: int, model_input: Mapping[str, Any], state: StateView
 ) -> Verdict:
     """Return whether a step with this input is fresh, and would be skipped."""
     node = workflow.steps[index].node()
@@ -121,10 +120,7 @@ def step_verdict(
 
 
 def cache_verdict(
-    workflow: CachedSteps,
-    index: int,
-    model_input: Mapping[str, Any],
-    state: Interface | PredictedState,
+    workflow: CachedSteps, index: int, model_input: Mapping[str, Any], state: StateView
 ) -> Verdict:
     """Return whether the kept output of a step was made from this input and is valid.
 
@@ -140,8 +136,8 @@ def cache_verdict(
     if model != step.model:
         return stale_because(f"its output was made by {model}")
     output = workflow.model_outputs.data[index]
-    if lacking := [key for key in step.outputs if key not in output]:
-        return stale_because(f"its output has no {', '.join(map(repr, lacking))}")
+    if missing := [key for key in step.outputs if key not in output]:
+        return stale_because(f"its output has no {', '.join(map(repr, missing))}")
     changed = workflow.model_inputs.changes(index, model_input)
     if changed:
         return stale_because(*(f"{name} has changed" for name in changed))
@@ -161,7 +157,8 @@ def fresh_output(
     node = step.node()
     if node is None:
         return workflow.get_model_output(index)
-    return parts_of(node, model_input, [*step.outputs])
+    value = node.with_values(model_input).current_value()
+    return parts_of(node, value, [*step.outputs])
 
 
 def dry_run_graph(workflow: CachedSteps, state: Interface) -> Graph:
@@ -190,7 +187,7 @@ def _verdicts(
         if verdicts[index].fresh:
             output = fresh_output(workflow, index, model_input)
             posted = step.extract_state_output_from_model_output(output)
-            predicted.post_lacking(posted, workflow.runs.get(index, f"step {index}"))
+            predicted.post_missing(posted, workflow.runs.get(index, f"step {index}"))
     return verdicts
 
 

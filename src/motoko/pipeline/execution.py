@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import TextIO
 
-    from motoko.graph.graph import Observer
+    from motoko.graph.build_state import Observer
     from motoko.pipeline.extracts import CachedSteps
     from motoko.pipeline.state import Interface
 
@@ -122,12 +122,12 @@ class PipelineExecution:
         state_output = step.extract_state_output_from_model_output(output)
         is_node = step.node() is not None
         if not is_node or cache_verdict(workflow, index, model_input, self._state).fresh:
-            lacking = {name: one for name, one in state_output.items() if name not in self._state}
+            missing = {name: one for name, one in state_output.items() if name not in self._state}
             run = workflow.runs.setdefault(index, new_run_id())
         else:  # a node that is fresh with another input than before
-            lacking = {name: one for name, one in state_output.items() if self._differs(name, one)}
+            missing = {name: one for name, one in state_output.items() if self._differs(name, one)}
             run = new_run_id()
-        step.post_state_output_to_state(lacking, self._state, run)
+        step.post_state_output_to_state(missing, self._state, run)
         if workflow.populate_extracts and is_node:
             workflow.model_inputs.add(index, model_input)
             self._keep_output(index, output, run)

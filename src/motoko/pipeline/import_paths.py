@@ -26,11 +26,7 @@ def locate(path: str, label: str = "path") -> Any:
 
 
 def loaded(path: object, label: str = "path") -> Any:
-    """Return the object at a dotted path in the imported modules.
-
-    For untrusted files: no module is imported, and no code of the modules runs. UnknownPathError
-    if the object does not exist.
-    """
+    """Return the object at a dotted path of an untrusted file; no module is imported."""
     names = path.split(".") if isinstance(path, str) else []
     for number in range(len(names) - 1, 0, -1):
         found: Any = sys.modules.get(".".join(names[:number]))
@@ -109,11 +105,10 @@ def _name_hint(name: str, parent: Any) -> str | None:
     known = [one for one in dir(parent) if not one.startswith("__")]
     known += [one.name for one in pkgutil.iter_modules(getattr(parent, "__path__", ()))]
     near = nearest(name, known)
-    return None if near is None else f"Did you mean {near!r}?"
+    return near and f"Did you mean {near!r}?"
 
 
 def _module_hint(name: str) -> str:
     near = nearest(name, {one.partition(".")[0] for one in sys.modules})
-    if near is not None:
-        return f"Did you mean {near!r}?"
-    return "Install it, or add its directory to PYTHONPATH."
+    install = "Install it, or add its directory to PYTHONPATH."
+    return f"Did you mean {near!r}?" if near else install

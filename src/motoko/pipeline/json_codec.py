@@ -170,10 +170,10 @@ def _read_npy(data: Mapping[str, Any]) -> Any:
 def _read_objects(data: Mapping[str, Any]) -> Any:
     import numpy as np
 
-    made = np.empty(len(data["items"]), dtype=object)
+    array = np.empty(len(data["items"]), dtype=object)
     for number, one in enumerate(data["items"]):
-        made[number] = decode(one)
-    return made.reshape(data["shape"])
+        array[number] = decode(one)
+    return array.reshape(data["shape"])
 
 
 def _encode_frame(value: Any, label: str) -> Any:

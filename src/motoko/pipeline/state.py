@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 
 class Interface(BaseModel):
-    """The interface of all states.
-
-    ``backend`` holds the values. A name can be posted once, unless the state is ``mutable``.
-    """
+    """The interface of all states; a name is posted once unless the state is ``mutable``."""
 
     backend: Any = None
     mutable: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pydantic
 
@@ -19,6 +19,7 @@ from motoko.errors import (
 )
 from motoko.graph import Node, Verdict
 from motoko.graph.node import as_function
+from motoko.graph.thread_driver import in_event_loop
 from motoko.pipeline.base import BaseModel
 from motoko.pipeline.import_paths import SCHEME, locate, path_of, read
 from motoko.runtime.ports import SYSTEM, Random
@@ -89,11 +90,7 @@ class Step(BaseModel):
         return found
 
     def model_class(self) -> type[Any]:
-        """Return the class of the model; for a node, a class whose ``run()`` builds it.
-
-        UnknownPathError (a ModuleNotFoundError) for a path to nothing, NotAModelError (a
-        TypeError) for a path to anything but a class with ``run()`` or a node.
-        """
+        """Return the class of the model, or one that builds the node; raise as :meth:`node`."""
         node = self.node()
         if node is not None:
             return model_of(node, [*self.outputs])
@@ -107,10 +104,7 @@ class Step(BaseModel):
         return found
 
     def run(self, state: Interface) -> dict[str, Any]:
-        """Run the model on values of ``state``; post its results there and return them by name.
-
-        Raises the errors of :meth:`execute` and of the state.
-        """
+        """Run the model on values of ``state``; post its results there and return them by name."""
         state_input = self.extract_state_input_from_state(state)
         state.check_postable(self.get_state_output_names())
         output = self.execute(self.extract_model_input_from_state_input(state_input))
@@ -137,7 +131,7 @@ class Step(BaseModel):
         if not isinstance(output, dict):
             raise StepResultTypeError(
                 f"{self.model}.run() returned a {type(output).__name__}, no dictionary",
-                hint="Return {key: value}; the step's outputs say where each value goes.",
+                hint="Return {key: value}; the outputs of the step name the destinations.",
             )
         for key in self.outputs:
             if key not in output:
@@ -145,8 +139,7 @@ class Step(BaseModel):
                     f"{self.model}.run() returned no {key!r}, which the step must pass on",
                     hint=suggestion(key, [*map(str, output)]),
                 )
-        checked: dict[str, Any] = output
-        return checked
+        return cast("dict[str, Any]", output)
 
     def get_state_input_names(self) -> list[str]:
         """Return the names that the step reads from the state."""
@@ -207,15 +200,13 @@ class Step(BaseModel):
     postStateOutputToState = post_state_output_to_state
 
 
-def new_run_id(random: Random = SYSTEM.random) -> str:
+def new_run_id(rng: Random = SYSTEM.rng) -> str:
     """Return a unique name for a run of a step."""
-    return random.token(8)
+    return rng.token(8)
 
 
 def _run_in_new_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not in_event_loop():
         return asyncio.run(coroutine)
     coroutine.close()
     raise GraphError(
@@ -239,11 +230,11 @@ def model_of(node: Node, keys: Sequence[str]) -> type[Any]:
 
     class PlainModel(NodeModel):
         def run(self) -> dict[str, Any]:
-            return _parts(node, build(**self.values), keys)
+            return parts_of(node, build(**self.values), keys)
 
     class AsyncModel(NodeModel):
         async def run(self) -> dict[str, Any]:
-            return _parts(node, await build(**self.values), keys)
+            return parts_of(node, await build(**self.values), keys)
 
     return AsyncModel if node.is_async else PlainModel
 
@@ -252,11 +243,6 @@ def check_node(node: Node, values: Mapping[str, Any]) -> Verdict:
     """Return whether the node is fresh with these values as its inputs."""
     check_requirements_given(node, values)
     return node.with_values(values).check(ready=True)
-
-
-def parts_of(node: Node, values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Return these parts of the value of a ready node."""
-    return _parts(node, node.with_values(values).current_value(), keys)
 
 
 def check_requirements_given(node: Node, values: Container[str]) -> None:
@@ -269,7 +255,8 @@ def check_requirements_given(node: Node, values: Container[str]) -> None:
             )
 
 
-def _parts(node: Node, value: Any, keys: Sequence[str]) -> dict[str, Any]:
+def parts_of(node: Node, value: Any, keys: Sequence[str]) -> dict[str, Any]:
+    """Return these parts of the value of a node."""
     return {key: _part(node, value, key) for key in keys}
 
 

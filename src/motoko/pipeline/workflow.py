@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from motoko.graph import Graph
+    from motoko.graph.build_state import Observer
     from motoko.graph.explain import Explanation
-    from motoko.graph.graph import Observer
     from motoko.pipeline.state import Interface
     from motoko.pipeline.step import Step
 

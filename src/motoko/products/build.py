@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from motoko.errors import ReadOnlyStoreError
 from motoko.graph import Graph, Node, Status, StatusChange, Verdict, fresh_because, stale_because
 from motoko.graph.build_state import AVAILABLE
 from motoko.graph.plan import sort_depth_first
+from motoko.graph.thread_driver import in_event_loop
 from motoko.products.canonical_json import as_json, key_of
 from motoko.products.session import warn
 from motoko.products.steps import unknown_product_error
@@ -61,9 +61,9 @@ class FreshnessCheck:
 
     def problem(self, name: str) -> str | None:
         """Return the damage of a stored product, if the store can detect damage."""
-        problem: Callable[[str], str | None] | None
-        problem = getattr(self.session.products, "problem", None)
-        return None if problem is None else problem(name)
+        products = self.session.products
+        problem: Callable[[str], str | None] = getattr(products, "problem", lambda _: None)
+        return problem(name)
 
     def inputs(self, name: str) -> dict[str, Any]:
         """Return the identity fields and the keys of the requirements of a product."""
@@ -129,7 +129,7 @@ class ProductBuild(FreshnessCheck):
     def run(self, *, keep_going: bool = False) -> BuildReport:
         """Build the targets depth-first, in parameter order."""
         graph = self.graph()
-        if self._is_async and _in_event_loop():
+        if self._is_async and in_event_loop():
             report = graph.run(*self.targets, dry_run=True)
             self._is_async = any(self._needs_loop(*one) for one in report.statuses.items())
             graph = self.graph()
@@ -257,10 +257,7 @@ EVENTS = {Status.STALE: "building", Status.BUILT: "built"}
 
 
 class BuildEvents:
-    """Emits the events of a depth-first build as if each step requested its inputs itself.
-
-    A product that two steps need is therefore reported twice; the engine visits it once.
-    """
+    """Emits the events of a depth-first build, as if each step requested its inputs itself."""
 
     def __init__(
         self, inputs: Callable[[str], Sequence[str]], source: Callable[[str], str], emit: Emit
@@ -290,14 +287,6 @@ class BuildEvents:
             self._open.pop()
             if event.status is Status.BUILT:
                 self._emit("built", event.name)
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def expected_keys(order: Iterable[str], steps: StepSet, config: object) -> dict[str, str | None]:

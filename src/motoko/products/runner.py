@@ -27,14 +27,14 @@ class WorkflowRunner(ProductSession):
     """Builds the products of a module's steps in the order of their requirements.
 
     ``config`` is passed to steps with a parameter of that name. Its optional method
-    ``cache_key(requires=...)`` returns the key that decides whether a stored product is fresh.
-    Without ``products`` nothing is stored; a store needs the methods exists, fresh, load, save
-    and remove. ``cache`` holds the products of this session. Several threads and tasks may share
-    one runner; they wait for a step that is already running.
+    ``cache_key(requires=...)`` decides whether a stored product is fresh. A store ``products``
+    needs the methods exists, fresh, load, save and remove; without it nothing is stored.
+    ``cache`` holds the products of this session. Threads and tasks may share one runner; they wait
+    for a running step.
 
-    Each of ``nodes`` (runs of a study, for example) is a product too. The node itself decides
-    whether it is fresh, and its value is never stored. Its key depends on the identity of the
-    node and on the keys of its requirements.
+    Each of ``nodes`` (runs of a study, for example) is a product too. The node decides itself
+    whether it is fresh, and its value is never stored. Its key depends on its identity and on the
+    keys of its requirements.
 
     Raises ValueError (DuplicateNodeError) if two steps produce one name, and TypeError
     (NotAModelError) if ``products`` is no store.

@@ -98,10 +98,6 @@ class ProductSession:
 def warn(message: str) -> None:
     """Issue a ProductWarning at the innermost line outside Motoko."""
     level, frame = 1, inspect.currentframe()
-    while frame is not None and _package(frame.f_globals) in INTERNAL_PACKAGES:
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] in INTERNAL_PACKAGES:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, ProductWarning, stacklevel=2 if frame is None else level)
-
-
-def _package(names: dict[str, object]) -> str:
-    return str(names.get("__name__")).partition(".")[0]

@@ -44,7 +44,7 @@ class CallRegistry:
     ) -> None:
         """Do ``call`` unless the step ``is_done``, or wait for the build that is calling it.
 
-        An exception there is raised here too; after an interrupt there, the step is called here.
+        An exception of that call is raised here too; if it is interrupted, the step is called here.
         CycleError if the step waits for its own product.
         """
         while not is_done():

@@ -57,10 +57,9 @@ def workflow_step(
     """Mark a function as a step; it can still be called directly.
 
     ``produces`` and ``requires`` name products. A parameter ``config`` receives the runner's
-    configuration, a parameter with the name of a required product receives that product. A step
-    with one product returns it; a step with several returns a dictionary by name, or a list or
-    tuple in the order of ``produces``. ``description`` defaults to the docstring. Coroutine
-    functions are awaited.
+    configuration, and a parameter named like a required product that product. A step with several
+    products returns a dictionary by name, or a list or tuple in the order of ``produces``.
+    ``description`` defaults to the docstring. Coroutine functions are awaited.
 
     The step has ``workflow_produces``, ``workflow_requires``, ``workflow_description`` and
     ``view()``, which prints its source.
@@ -167,10 +166,10 @@ class StepSpec:
         return dict(zip(declared, result, strict=True))
 
     def _checked(self, result: dict[Any, Any]) -> dict[str, Any]:
-        lacking = [name for name in self.produces if name not in result]
+        missing = [name for name in self.produces if name not in result]
         unknown = [name for name in result if name not in self.produces]
-        if lacking or unknown:
-            wrong = [f"without {', '.join(map(repr, lacking))}"] * bool(lacking)
+        if missing or unknown:
+            wrong = [f"without {', '.join(map(repr, missing))}"] * bool(missing)
             wrong += [f"with {', '.join(map(repr, unknown))}"] * bool(unknown)
             raise StepResultError(
                 f"Step {self.name} declares produces={[*self.produces]} "

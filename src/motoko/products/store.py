@@ -164,10 +164,7 @@ class WorkflowProducts:
         return sorted(self._manifest.entries())
 
     def status(self, module: object = None) -> dict[str, str]:
-        """Return ``on_disk``, ``damaged`` or ``missing`` for each product in the manifest.
-
-        With ``module``, also for the products of its steps.
-        """
+        """Return ``on_disk``, ``damaged`` or ``missing`` by product, also those of ``module``."""
         names = {*self._manifest.entries()}
         if module is not None:
             names.update(collect_steps(module).producers)
@@ -359,16 +356,13 @@ def damage(entry: Entry, directory: str) -> str | None:
 
 
 def damage_in_content(entry: Entry, directory: Path) -> str | None:
-    """Return the damage to the files of an entry, reading them; raise OSError.
-
-    Unmodified files of the user are not read, because they may be large.
-    """
+    """Return the damage to the files of an entry, reading them; raise OSError."""
     problem = damage(entry, str(directory))
     if problem or entry.get("sha256") is None:
         return problem
     for path in entry_paths(entry, directory):
         if entry.get("type") == FILE and path.stat().st_mtime_ns == entry.get("mtime_ns"):
-            continue
+            continue  # the user's file may be large
         if file_digest(path) != entry["sha256"]:
             return f"its file {path} is not the file that was saved"
     return None

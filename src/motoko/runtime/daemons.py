@@ -179,11 +179,16 @@ def _name(args: Sequence[str]) -> str:
     return text if len(text) <= NAME_LENGTH else f"{text[:NAME_LENGTH]}..."
 
 
-def _tail(log: Path, start: int) -> str:
+def read_tail(log: Path, start: int) -> list[str]:
+    """Return the last lines of a log, from byte ``start`` at the earliest."""
     with log.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(start, end - TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()[-LAST_LINES:]
+        return file.read().decode(errors="replace").splitlines()
+
+
+def _tail(log: Path, start: int) -> str:
+    lines = read_tail(log, start)[-LAST_LINES:]
     if not lines:
         return f"It logged nothing in {log}."
     return "\n  ".join([f"The last lines of {log}:", *lines])

@@ -102,7 +102,6 @@ class CommandRunner(Protocol):
         seconds: float = COMMAND_SECONDS,
     ) -> CommandResult:
         """Run a command in ``directory`` for at most ``seconds``, and return its output."""
-        ...
 
 
 class SystemClock:
@@ -172,7 +171,7 @@ class Runtime:
     """The ports that a process works through."""
 
     clock: Clock = field(default_factory=SystemClock)
-    random: Random = field(default_factory=SystemRandom)
+    rng: Random = field(default_factory=SystemRandom)
     processes: Processes = field(default_factory=SystemProcesses)
 
 

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from motoko.worker.regular import FLAGS, kind
+from motoko.worker.regular_files import FLAGS, kind
 
 if TYPE_CHECKING:
     from pathlib import Path

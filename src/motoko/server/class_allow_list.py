@@ -1,8 +1,8 @@
-"""The classes that a record of the database may name; no other one is imported or called.
+"""The classes that a database record may name; Motoko imports and calls no other.
 
-A record is a pickle, and a pickle calls what it names. So whoever reads a record, also a server
-that resolves a conflict, looks its classes up here. Whoever lets ``core.values.plain`` pass a type
-that pickles as a class adds that class to ``ALLOWED``.
+A record is a pickle, and a pickle calls the classes that it names. So all readers of records look
+classes up here, the server's conflict resolution included. A type that ``core.values.to_plain``
+accepts and that pickles as a class must be added to ``ALLOWED``.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ ALLOWED: Final = frozenset(
 
 
 def find_class(module: object, name: object) -> Any:
-    """Return a class that a record names; ForbiddenClassError if Motoko stores no such class."""
+    """Return a class that a record names; ForbiddenClassError if Motoko never stores it."""
     if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in ALLOWED:
         what = one_line(f"{module}.{name}", limit=100)
         raise ForbiddenClassError(
             f"a record names {what}, which Motoko never stores; nothing of it was loaded",
-            hint="Somebody else wrote to the file. Use a copy that you made yourself.",
+            hint="Another program wrote to the file. Use a copy that you made yourself.",
         )
     return _imported(module, name)
 
@@ -49,16 +49,8 @@ def _imported(module: str, name: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def class_factory(_connection: object, module: object, name: object) -> Any:
-    """Return a class that a record names, as ``ZODB.DB`` asks for it."""
-    return find_class(module, name)
-
-
 def check_record(data: bytes) -> None:
-    """Raise ForbiddenClassError if a record names a class that Motoko never stores.
-
-    Whatever else a pickle raises that makes no sense is raised too.
-    """
+    """Raise ForbiddenClassError if a record names another class; a corrupt one raises anything."""
     unpickler = PersistentUnpickler(find_class, _Reference, BytesIO(data))
     for name in _class_named_as_text(unpickler.load()):
         find_class(*name)
@@ -66,34 +58,31 @@ def check_record(data: bytes) -> None:
 
 
 def references(data: bytes, oids: list[bytes] | None = None) -> list[bytes]:
-    """Return the ids of the objects that a record refers to, added to ``oids`` if given.
-
-    As ``ZODB.serialize.referencesf``, which calls what an old-style pickle (INST) names.
-    """
+    """Return the ids of the objects that a record refers to, without any call; add to ``oids``."""
     found: list[Any] = []
     unpickler = PersistentUnpickler(_refuse, found.append, BytesIO(data))
     unpickler.noload()
     unpickler.noload()
     oids = [] if oids is None else oids
     for reference in found:
-        if not isinstance(reference, list):  # which is a weak one, or into another database
+        if not isinstance(reference, list):  # a weak one, or into another database
             oid = reference[0] if isinstance(reference, tuple) else reference
             oids.append(oid.encode("ascii") if isinstance(oid, str) else oid)
     return oids
 
 
 def _refuse(module: str, name: str) -> Any:
-    raise UnpicklingError(f"a record has {one_line(f'{module}.{name}', limit=100)} called")
+    raise UnpicklingError(f"a record calls {one_line(f'{module}.{name}', limit=100)}")
 
 
 def _class_named_as_text(meta: Any) -> Iterator[tuple[Any, ...]]:
-    """Yield the class that old records name as a pair of texts instead of a reference."""
+    """Yield the class that old records name by two texts."""
     if isinstance(meta, tuple) and meta and isinstance(meta[0], tuple):
         yield meta[0]
 
 
 class _Reference:
-    """Stands for another object that a record refers to."""
+    """Stands for another object to which a record refers."""
 
     def __init__(self, reference: object) -> None:
         self.reference = reference

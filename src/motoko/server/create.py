@@ -34,10 +34,7 @@ def create_and_serve(
     replace: bool = False,
     runtime: Runtime = SYSTEM,
 ) -> None:
-    """Create a database that ``fill`` writes, and serve it.
-
-    DatabaseExistsError if one exists, unless ``replace``.
-    """
+    """Create a database that ``fill`` writes, and serve it; refuse to overwrite one by default."""
     if state.database.exists() and not replace:
         raise DatabaseExistsError(
             f"{state.path.parent} has results already",
@@ -56,11 +53,8 @@ def create_and_serve(
 def create_database_file(
     state: StateDir, fill: Callable[[Path], None], runtime: Runtime = SYSTEM
 ) -> None:
-    """Create the file that ``fill`` writes to a given path; DatabaseExistsError if one exists.
-
-    A process that is killed meanwhile leaves no database.
-    """
-    drafts = private_directory(state.path / f"{DRAFT_PREFIX}{runtime.random.token(6)}")
+    """Create the file that ``fill`` writes to a path, completely or not at all."""
+    drafts = private_directory(state.path / f"{DRAFT_PREFIX}{runtime.rng.token(6)}")
     try:
         draft = drafts / state.database.name
         with defer_signals():  # ZODB would report them as errors
@@ -80,11 +74,8 @@ def create_database_file(
 
 
 def _discard(state: StateDir, runtime: Runtime) -> None:
-    """Stop the server and delete the contents of its directory, except the locks.
-
-    Processes wait for the lock files themselves: new ones of these names would exclude no process.
-    """
-    name = f"{state.path.name}.{runtime.random.token(6)}"
+    """Stop the server and delete its directory, except the locks, for which processes may wait."""
+    name = f"{state.path.name}.{runtime.rng.token(6)}"
     discarded = private_directory(state.path.with_name(name))
     with server_lock(state):
         stop_locked_server(state, runtime.clock)

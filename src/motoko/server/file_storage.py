@@ -1,4 +1,4 @@
-"""The database file as its server holds it: survives a full disk, and is packed atomically."""
+"""The server's database file: it survives a full disk, and is packed atomically."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class AtomicFileStorage(SafeFileStorage):
-    """A SafeFile, but nothing of a commit that could not be written stays in any buffer.
+    """A SafeFileStorage that keeps nothing of an unwritable commit in any buffer.
 
     ``committed`` is called with the file's size in bytes after every commit.
     """
@@ -44,8 +44,8 @@ class AtomicFileStorage(SafeFileStorage):
     ) -> None:
         self._clock = clock
         self._committed = committed
-        self._over = False
-        self._adrift = False
+        self._closed = False
+        self._replaced = False
         self._new = not path.exists()
         try:
             with integrity.translate_errors(path, opening=True):
@@ -58,7 +58,7 @@ class AtomicFileStorage(SafeFileStorage):
 
     def _restore_index(self) -> Any:
         _lock(self._file)
-        # By now this process has locked the file, and has read nothing of it.
+        # This process has locked the file, and not read it yet.
         if not self._new:
             integrity.cut_torn_tail(Path(self._file_name), clock=self._clock)
         return super()._restore_index()
@@ -66,7 +66,7 @@ class AtomicFileStorage(SafeFileStorage):
     # -- commits ---------------------------------------------------------------------------
 
     def tpc_vote(self, transaction: Any) -> Any:
-        """Write a transaction; OSError where there is no room, and then nothing of it stays."""
+        """Write a transaction; on a full disk raise OSError and keep nothing of it."""
         try:
             return super().tpc_vote(transaction)
         except OSError:
@@ -81,8 +81,8 @@ class AtomicFileStorage(SafeFileStorage):
         try:
             tid = super().tpc_finish(transaction, f)
         except OSError as error:
-            # Whether it is in the file is not known here: whoever opens it anew will find out.
-            log.critical("the database cannot be written any more: %s", error)
+            # It may be in the file: the process that opens that next finds out.
+            log.critical("the database cannot be written: %s", error)
             raise SystemExit(1) from error
         fault_points.point("server.after_finish")
         if self._committed is not None:
@@ -90,99 +90,93 @@ class AtomicFileStorage(SafeFileStorage):
         return tid
 
     def _drop_unwritten(self) -> None:
-        """Cut off what was half-written; the buffer would be written as soon as there is room."""
+        """Cut off half-written data; the buffer would be written once the disk has room."""
         os.ftruncate(self._file.fileno(), self._pos)
-        self._file = _exchanged(self._file, self._file_name, "r+b")
+        self._file = _reopen(self._file, self._file_name, "r+b")
         _lock(self._file)
 
     def _clear_temp(self) -> None:
         try:
             super()._clear_temp()
         except OSError:
-            self._tfile = _exchanged(self._tfile, f"{self._file_name}.tmp", "w+b")
+            self._tfile = _reopen(self._tfile, f"{self._file_name}.tmp", "w+b")
             self._tfmt = TempFormatter(self._tfile)
 
     # -- packing ---------------------------------------------------------------------------
 
     @staticmethod
     def packer(storage: AtomicFileStorage, _: Any, stop: bytes, gc: bool) -> None:
-        """Pack, and exchange the files in one step: at no time is there no database file."""
-        found = SafeFileStorage.packer(storage, references, stop, gc)
-        if found is None:
+        """Pack, and exchange the files in one step, so that the database file always exists."""
+        packed = SafeFileStorage.packer(storage, references, stop, gc)
+        if packed is None:
             return
-        position, index = found
+        position, index = packed
         try:
-            _make_durable(f"{storage._file_name}.pack")
+            _sync(f"{storage._file_name}.pack")
             with storage._files.write_lock(), storage._lock:
-                storage._take_packed(position, index)
+                storage._exchange(position, index)
         finally:
-            storage._commit_lock.release()  # which the packer took
+            storage._commit_lock.release()  # acquired by the packer
         with storage._lock:
             storage._save_index()
 
-    def _take_packed(self, position: int, index: Any) -> None:
-        if self._over:
+    def _exchange(self, position: int, index: Any) -> None:
+        if self._closed:
             return
-        self._clear_index()  # before it would be wrong
-        sync_directory(Path(self._file_name).parent)  # an index of more than there is means damage
+        self._clear_index()  # it becomes wrong
+        sync_directory(Path(self._file_name).parent)  # an index beyond the file's end means damage
         fault_points.point("server.before_exchange")
         os.replace(f"{self._file_name}.pack", self._file_name)
         fault_points.point("server.after_exchange")
         self._files.empty()
-        self._file = _exchanged(self._file, self._file_name, "r+b")
+        self._file = _reopen(self._file, self._file_name, "r+b")
         _lock(self._file)
         self._initIndex(index, self._tindex)
         self._pos = position
 
     def _save_index(self) -> None:
-        if not (self._over or self._adrift):
+        if not (self._closed or self._replaced):
             super()._save_index()
 
     # -- the end ---------------------------------------------------------------------------
 
     def in_place(self) -> bool:
-        """Return whether the file is still there under its name; if not, nothing is noted of it."""
+        """Return whether the file still has its name; if not, its index is not saved."""
         with self._lock:  # a pack exchanges the files under it
-            if self._over:
+            if self._closed:
                 return True
             try:
                 found = os.stat(self._file_name)
             except (FileNotFoundError, NotADirectoryError):
-                self._adrift = True
-            except OSError:  # it cannot be told now
+                self._replaced = True
+            except OSError:  # temporarily unavailable
                 pass
             else:
-                self._adrift = not os.path.samestat(found, os.fstat(self._file.fileno()))
-            return not self._adrift
+                self._replaced = not os.path.samestat(found, os.fstat(self._file.fileno()))
+            return not self._replaced
 
     def close(self) -> None:
-        """Close the file; a pack under way comes to nothing."""
+        """Close the file, and abandon a running pack."""
         with self._lock:
-            if not self._over:
+            if not self._closed:
                 super().close()
-            self._over = True
+            self._closed = True
 
 
-def _exchanged(file: Any, name: str, mode: str) -> Any:
-    """Return the file opened anew, without what the buffer of the former one still holds."""
+def _reopen(file: Any, name: str, mode: str) -> Any:
+    """Return the file opened anew, without the data in the buffer of the old one."""
     file.raw.close()
     return open(name, mode)
 
 
 def _lock(file: Any) -> None:
-    """Lock the database file itself, for its lock file may be removed; LockError if it is served.
-
-    The lock ends with the file object.
-    """
+    """Lock the database file itself until it is closed; LockError if another process serves it."""
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise LockError(f"{file.name} is served by another process") from error
 
 
-def _make_durable(name: str) -> None:
-    descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync(name: str) -> None:
+    with open(name, "r+b") as file:
+        os.fsync(file.fileno())

@@ -1,9 +1,9 @@
-"""Whether a database file is whole: what a crash left at its end, and what is damage.
+"""Distinguish what a crash left at the end of a database file from damage.
 
-Whatever a process or a machine that died left is at the end, behind the last commit that was
-acknowledged: cut off, nothing is lost. Of the last commit itself the status may be written and a
-part of the contents not, for both go with one fsync. Anything else is damage. FileStorage takes the
-one for the other: where a length in the middle is damaged, it cuts off all that follows.
+A crash leaves an unfinished commit at the end, behind the last acknowledged one: it is cut off, and
+no commit is lost. One fsync writes both status and contents, so the status may be stored without a
+part of the contents. Anything else is damage. FileStorage confuses the two: at a damaged length in
+the middle, it cuts off all that follows.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
 
     from motoko.runtime.ports import Clock
 
-TRIES: Final = 3
-MOMENT: Final = 0.05
-# What FileStorage raises where bytes make no sense to it.
+ATTEMPTS: Final = 3
+PAUSE: Final = 0.05
+# Raised by FileStorage for bytes that it cannot parse.
 PARSE_ERRORS: Final = (
     FileStorageError,
     CorruptedError,
@@ -64,12 +64,12 @@ PARSE_ERRORS: Final = (
     ValueError,
     pickle.UnpicklingError,
 )
-# What comes of objects that are not those that Motoko put there.
+# Raised for objects that Motoko did not write.
 UNREADABLE_OBJECT: Final = (*PARSE_ERRORS, TypeError, AttributeError, LookupError, AssertionError)
-CLOSED_MESSAGE: Final = "closed"  # what a ValueError says where a file is used too late
-ADVICE: Final = (
-    "Put a copy in its place with `motoko restore FILE --validated`, keep what is whole of it with "
-    "`motoko restore --salvage`, or begin anew with `motoko create --validated`."
+CLOSED_MESSAGE: Final = "closed"  # in a ValueError for the use of a closed file
+DAMAGE_HINT: Final = (
+    "Replace it with a copy: `motoko restore FILE --validated`; recover its intact parts: `motoko "
+    "restore --salvage`; or start anew: `motoko create --validated`."
 )
 
 log = logging.getLogger("motoko.storage")
@@ -85,7 +85,7 @@ class FileCheck:
 
 @dataclass(frozen=True, slots=True)
 class TornTail:
-    """What was cut off a file: when, how many bytes, and the time of the last commit before."""
+    """The unfinished commit that was cut off: when, its size, and the time of the last commit."""
 
     at: float
     size: int
@@ -93,31 +93,31 @@ class TornTail:
 
     def __str__(self) -> str:
         last = utc(self.last).isoformat(timespec="seconds")
-        return f"{self.size} bytes of a commit that was not finished; the last commit is of {last}"
+        return f"{self.size} bytes of an unfinished commit; the last commit is of {last}"
 
 
 def damaged_error(path: Path, why: str) -> DatabaseDamagedError:
-    """Return the error for a file that is damaged."""
-    return DatabaseDamagedError(f"{path} {why}", hint=ADVICE)
+    """Return the error for a damaged file."""
+    return DatabaseDamagedError(f"{path} {why}", hint=DAMAGE_HINT)
 
 
-def _senseless(error: Exception) -> bool:
-    """Return whether an exception is one that FileStorage raises for bytes that make no sense."""
+def _is_parse_error(error: Exception) -> bool:
+    """Return whether FileStorage raised this for bytes that it cannot parse."""
     if isinstance(error, OSError):
-        return error.errno == errno.EINVAL  # which comes from positions in the file
+        return error.errno == errno.EINVAL  # from corrupt file positions
     return isinstance(error, PARSE_ERRORS) and CLOSED_MESSAGE not in str(error)
 
 
 @contextlib.contextmanager
 def translate_errors(path: Path, *, opening: bool = False) -> Iterator[None]:
-    """Have what ZODB makes of a damaged file raised as a DatabaseDamagedError.
+    """Raise ZODB's errors about a damaged file as DatabaseDamagedError.
 
-    ``opening``: nothing else works with the file, and so what is missing is damage, too.
+    ``opening``: missing objects are damage too, since no other process uses the file yet.
     """
     try:
         yield
     except Exception as error:
-        if not (_senseless(error) or (opening and isinstance(error, POSError))):
+        if not (_is_parse_error(error) or (opening and isinstance(error, POSError))):
             raise
         text = str(error).partition("\n")[0]
         why = f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -125,7 +125,7 @@ def translate_errors(path: Path, *, opening: bool = False) -> Iterator[None]:
 
 
 def close_after_failure(storage: FileStorage) -> None:
-    """Close what a FileStorage had opened when it failed to open its file."""
+    """Close the files of a FileStorage that failed to open."""
     for name in ("_file", "_files", "_tfile", "_lock_file"):
         opened = vars(storage).get(name)
         if opened is not None:
@@ -133,23 +133,22 @@ def close_after_failure(storage: FileStorage) -> None:
 
 
 def check_file(path: Path, *, clock: Clock = SYSTEM.clock) -> FileCheck:
-    """Find out how much of a file is committed; DatabaseDamagedError if it is damaged.
+    """Return how much of a file is committed; DatabaseDamagedError if it is damaged.
 
-    From where the index that a server saved leads to, if there is one: it knows how much was
-    committed then.
+    Start at the position of the server's saved index, if any: until there it was committed.
     """
-    for left in reversed(range(TRIES)):
+    for left in reversed(range(ATTEMPTS)):
         try:
             with path.open("rb") as file:
-                return _examined(path, file, os.fstat(file.fileno()).st_size)
+                return _check(path, file, os.fstat(file.fileno()).st_size)
         except DatabaseDamagedError:
             if not left:
                 raise
-        clock.sleep(MOMENT)  # perhaps a server was just writing, or packing
+        clock.sleep(PAUSE)  # a server may be writing or packing
     raise AssertionError
 
 
-def _examined(path: Path, file: IO[bytes], size: int) -> FileCheck:
+def _check(path: Path, file: IO[bytes], size: int) -> FileCheck:
     if file.read(len(MAGIC)) != MAGIC[:size]:
         raise damaged_error(path, "is not a database of Motoko's")
     if size <= len(MAGIC):
@@ -164,72 +163,69 @@ def _examined(path: Path, file: IO[bytes], size: int) -> FileCheck:
         if last is None and end > len(MAGIC):
             last = read_before(file, end)
             if last is None:
-                continue  # the index leads nowhere
+                continue  # the index is wrong
         if end == size or (end >= known and _is_torn(file, end, size, last)):
             return FileCheck(size, end)
     raise damaged_error(path, f"is damaged at byte {end} of {size}")
 
 
 def check_complete(path: Path, *, clock: Clock = SYSTEM.clock) -> None:
-    """Raise DatabaseDamagedError if a file, which nobody writes to, ends with half a transaction.
-
-    Such a file is not mended: nobody knows how much else it lacks.
-    """
+    """Raise DatabaseDamagedError if an unused file ends with an unfinished commit."""
     found = check_file(path, clock=clock)
     if found.committed < found.size:
         raise DatabaseDamagedError(
-            f"{path} is cut off: a transaction at byte {found.committed} of {found.size} is not "
-            "whole",
-            hint="Take another copy: `motoko backup` makes whole ones only. Or keep what is whole "
-            "of it: `motoko restore --salvage FILE`. Nothing was changed.",
+            f"{path} is cut off: a transaction at byte {found.committed} of {found.size} is "
+            "incomplete",
+            hint="Use another copy: `motoko backup` makes complete ones only. Or recover its "
+            "intact parts: `motoko restore --salvage FILE`. Nothing was changed.",
         )
 
 
 def cut_torn_tail(path: Path, *, clock: Clock = SYSTEM.clock) -> None:
-    """Cut off what a commit that was not finished left; DatabaseDamagedError if it is damaged."""
+    """Cut off an unfinished commit; DatabaseDamagedError if the file is damaged."""
     found = check_file(path, clock=clock)
     if found.committed == found.size:
         return
     with path.open("r+b") as file:
-        cut = _cut(file, found, clock.now())
-        write_atomic(_note(path), json.dumps(asdict(cut)).encode(), durable=True)
+        tail = _tail(file, found, clock.now())
+        write_atomic(_tail_file(path), json.dumps(asdict(tail)).encode(), durable=True)
         file.truncate(found.committed)
         os.fsync(file.fileno())
-    log.warning("cut off the end of %s: %s", path, cut)
+    log.warning("cut off the end of %s: %s", path, tail)
 
 
 def torn_tail(path: Path, found: FileCheck, now: float) -> TornTail | None:
-    """Return what ``cut_torn_tail`` would cut off a file, None if nothing."""
+    """Return the unfinished commit that ``cut_torn_tail`` would cut off, None without one."""
     if found.committed == found.size:
         return None
     with path.open("rb") as file:
-        return _cut(file, found, now)
+        return _tail(file, found, now)
 
 
-def _cut(file: IO[bytes], found: FileCheck, now: float) -> TornTail:
+def _tail(file: IO[bytes], found: FileCheck, now: float) -> TornTail:
     last = read_before(file, found.committed)
     when = 0.0 if last is None else TimeStamp(last.id).timeTime()
     return TornTail(now, found.size - found.committed, when)
 
 
 def last_torn_tail(path: Path) -> TornTail | None:
-    """Return what was last cut off a file, None if nothing ever was."""
+    """Return the last unfinished commit that was cut off, None if there was none."""
     try:
-        found = json.loads(_note(path).read_bytes())
+        found = json.loads(_tail_file(path).read_bytes())
         return TornTail(float(found["at"]), int(found["size"]), float(found["last"]))
     except (OSError, ValueError, TypeError, LookupError):
         return None
 
 
-def _note(path: Path) -> Path:
+def _tail_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.cut")
 
 
 def _is_torn(file: IO[bytes], start: int, size: int, last: FileTransaction | None) -> bool:
-    """Return whether what is at ``start`` is one commit that never was acknowledged.
+    """Return whether the bytes from ``start`` are one commit that was never acknowledged.
 
-    Then it is the end of the file, and its status says so, or a part of it was never written. A
-    commit that is only changed is damage: it may have been acknowledged.
+    It is the last one, and its status says so or a part was never written. A changed commit is
+    damage: it may have been acknowledged.
     """
     if only_zeros(file, start, size):
         return True

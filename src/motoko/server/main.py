@@ -7,9 +7,8 @@ import contextlib
 import logging
 import os
 import signal
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZEO.StorageServer import StorageServer
@@ -17,27 +16,26 @@ from ZODB.POSException import POSError
 
 from motoko.errors import MotokoError
 from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
-from motoko.runtime.files import file_identity
 from motoko.runtime.logs import log_to_stderr
 from motoko.runtime.ports import SYSTEM
 from motoko.runtime.signals import reset_all
-from motoko.server.commit_limit import CommitLimit
 from motoko.server.file_storage import AtomicFileStorage
 from motoko.server.integrity import translate_errors
 from motoko.server.packing import Packer, PackPolicy
 from motoko.server.state_dir import StateDir
-from motoko.server.state_dir_guard import StateDirGuard
+from motoko.server.state_dir_guard import PathGuard, StateDirGuard
 from motoko.server.temp_files import remove_stale_files
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, TimerHandle
     from collections.abc import Sequence
 
     from motoko.runtime.ports import Runtime
 
-# Clients that missed more commits than this are told that anything may have changed.
+# A client that missed more commits than this only learns that anything may have changed.
 INVALIDATION_QUEUE: Final = 5000
-LOOK_SECONDS: Final = 1.0  # between two looks whether it can be reached
+CHECK_SECONDS: Final = 1.0  # between two checks that clients can reach the server
+COMMIT_SECONDS: Final = 10.0
 
 log = logging.getLogger("motoko.server.main")  # __name__ is __main__
 
@@ -45,134 +43,142 @@ log = logging.getLogger("motoko.server.main")  # __name__ is __main__
 def serve(state: StateDir, policy: PackPolicy, runtime: Runtime = SYSTEM) -> None:
     """Serve the database in ``state`` until TERM or INT, or until it is moved or removed.
 
-    Also until somebody touches the mark that it is to stop: the way of another container's
-    processes, whose signals do not get here.
+    Also until the stop marker is touched: processes of another container cannot send signals.
     """
     os.umask(0o077)
-    home = StateDirGuard.of(state)
+    directory = StateDirGuard.of(state)
     clock = runtime.clock
     packer = Packer(state.packed_size_file, policy, clock=clock)
     storage = packer.storage = AtomicFileStorage(
         state.database, committed=packer.pack_if_grown, clock=clock
     )
-    socket = state.new_socket()
-    _clear(socket, runtime)
+    path = state.new_socket()
+    _clear(path, runtime)
     remove_stale_files(state, clock=clock)
     record = PidFile(state.server_record)
-    listening: Listening | None = None
+    socket: PathGuard | None = None
     try:
         with translate_errors(state.database, opening=True):
             server = StorageServer(
-                str(socket), {"1": storage}, invalidation_queue_size=INVALIDATION_QUEUE
+                str(path), {"1": storage}, invalidation_queue_size=INVALIDATION_QUEUE
             )
         loop = server.acceptor.event_loop
         server.lock_managers["1"].timeout = CommitLimit(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, loop.stop)
-        socket.chmod(0o600)
-        listening = Listening.at(socket)
-        record.write(socket=str(socket))
+        path.chmod(0o600)
+        socket = PathGuard.at(path, follow=False)
+        record.write(socket=str(path))
         announce_ready()
         packer.pack_if_grown(storage.getSize())
-        _watch_directory(loop, home, storage, listening, state)
+        _watch_directory(loop, directory, storage, socket, state)
         loop.run_forever()
     finally:
-        moved = home.missing_error() is not None
+        moved = directory.missing_error() is not None
         storage.in_place()
         storage.close()
         record.remove()
-        # Where it was replaced, it is another server's.
-        if not moved and listening is not None and listening.problem() is None:
+        # A replaced socket is another server's.
+        if not moved and socket is not None and not socket.is_replaced():
             with contextlib.suppress(FileNotFoundError):
-                socket.unlink()
+                path.unlink()
 
 
-def _clear(socket: Path, runtime: Runtime) -> None:
-    """Make room for a socket; a directory is moved aside, whatever is in it."""
+def _clear(path: Path, runtime: Runtime) -> None:
+    """Remove an old socket; a directory in its place is moved aside."""
     try:
-        socket.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError:
-        if socket.is_symlink() or not socket.is_dir():
+        if path.is_symlink() or not path.is_dir():
             raise
-        aside = socket.with_name(f"{socket.name}.{runtime.random.token(6)}")
-        socket.rename(aside)
-        log.warning("%s was a directory; it was moved to %s", socket, aside)
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """A socket that a server listens on, as it made it."""
-
-    path: Path
-    inode: int | None
-
-    @classmethod
-    def at(cls, path: Path) -> Listening:
-        """Return the socket at ``path`` as it is now."""
-        return cls(path, file_identity(path, follow=False))
-
-    def problem(self) -> str | None:
-        """Return what became of a socket that nobody can reach any more, None if it is in place."""
-        with contextlib.suppress(OSError):
-            if file_identity(self.path, follow=False) != self.inode:
-                return f"its socket {self.path} was removed or replaced"
-        return None
+        aside = path.with_name(f"{path.name}.{runtime.rng.token(6)}")
+        path.rename(aside)
+        log.warning("%s was a directory; it was moved to %s", path, aside)
 
 
 def _watch_directory(
     loop: AbstractEventLoop,
-    home: StateDirGuard,
+    directory: StateDirGuard,
     storage: AtomicFileStorage,
-    listening: Listening,
+    socket: PathGuard,
     state: StateDir,
 ) -> None:
-    """End the loop when the server cannot be reached or is not wanted any more.
-
-    That is: directory, file or socket is not there any more, or is another one, or the mark that
-    it is to stop was made or touched. Whoever needs the server then starts another one.
-    """
-    before = _touched(state.stop_marker)
+    """Stop the loop when clients cannot reach the server, or the stop marker is touched."""
+    before = _modification_time(state.stop_marker)
     record = PidFile(state.server_record)
 
-    def look() -> None:
-        if home.missing_error() is None and _touched(state.stop_marker) not in (None, before):
+    def check() -> None:
+        touched = _modification_time(state.stop_marker) not in (None, before)
+        if directory.missing_error() is None and touched:
             loop.stop()
             return
-        why = _unreachable(home, storage, listening)
-        if why is not None:
-            log.error("%s", why)
+        problem = _unreachable(directory, storage, socket)
+        if problem is not None:
+            log.error("%s", problem)
             loop.stop()
             return
-        if record.read() is None:  # only who has locked the file gets here
-            record.write(socket=str(listening.path))
-        loop.call_later(LOOK_SECONDS, look)
+        if record.read() is None:  # only the process that locked the file gets here
+            record.write(socket=str(socket.path))
+        loop.call_later(CHECK_SECONDS, check)
 
-    loop.call_later(LOOK_SECONDS, look)
+    loop.call_later(CHECK_SECONDS, check)
 
 
 def _unreachable(
-    home: StateDirGuard, storage: AtomicFileStorage, listening: Listening
+    directory: StateDirGuard, storage: AtomicFileStorage, socket: PathGuard
 ) -> str | None:
-    """Return why nobody can reach the server or its file any more, None if that is not so."""
-    lost = home.missing_error()
-    if lost is not None:
-        return lost.message
+    """Return why clients cannot reach the server or its file any more, None if they can."""
+    error = directory.missing_error()
+    if error is not None:
+        return error.message
     if not storage.in_place():
         return f"{storage.getName()} was removed or replaced while it was served"
-    return listening.problem()
+    replaced = f"its socket {socket.path} was removed or replaced"
+    return replaced if socket.is_replaced() else None
 
 
-def _touched(path: Path) -> int | None:
+def _modification_time(path: Path) -> int | None:
     with contextlib.suppress(OSError):
         return path.stat().st_mtime_ns
     return None
 
 
-class _DisconnectFilter(logging.Filter):
-    """Holds back what ZEO takes for an error: that a client has gone before it was answered.
+class CommitLimit:
+    """Disconnects a client that does not finish its commit, such as a suspended one.
 
-    A client that ends does not wait for news of others' commits, and one that was killed cannot.
+    It holds up all other commits. The server aborts the commit; the client repeats it when it
+    resumes. ZEO's own limit (``transaction_timeout``) closes the connection but keeps the lock. ZEO
+    calls ``begin`` and ``end``, in the server's loop, while a client holds the commit lock.
     """
+
+    def __init__(self, loop: AbstractEventLoop, seconds: float = COMMIT_SECONDS) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._timer: TimerHandle | None = None
+
+    def begin(self, client: Any) -> None:
+        """Start the timer for a client's commit."""
+        self._timer = self._loop.call_later(self._seconds, self._disconnect, client)
+
+    def end(self, client: Any) -> None:
+        """Stop the timer: the client's commit is finished or aborted."""
+        assert client is not None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def is_alive(self) -> bool:
+        """Return whether the timer works; ZEO reports it as the server's state."""
+        return self._loop.is_running()
+
+    def _disconnect(self, client: Any) -> None:
+        self._timer = None
+        log.warning("a client did not finish its commit within %g s: disconnected", self._seconds)
+        client.connection.sm_protocol.transport.abort()
+
+
+class _DisconnectFilter(logging.Filter):
+    """Drops ZEO's errors about clients that exited before an answer."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log it."""
@@ -196,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reason(error: Exception, state: StateDir) -> str:
-    """Return what is wrong, then what to do about it, on lines of their own."""
+    """Return the problem, and a hint on a line of its own if there is one."""
     if isinstance(error, MotokoError):
         return str(error)
     if isinstance(error, LockError):
@@ -208,10 +214,10 @@ def _reason(error: Exception, state: StateDir) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="motoko.server.main")
-    usual = PackPolicy()
+    defaults = PackPolicy()
     parser.add_argument("state", type=Path)
-    parser.add_argument("--pack-minimum", type=int, default=usual.minimum, metavar="BYTES")
-    parser.add_argument("--pack-keep", type=float, default=usual.keep, metavar="SECONDS")
+    parser.add_argument("--pack-minimum", type=int, default=defaults.minimum, metavar="BYTES")
+    parser.add_argument("--pack-keep", type=float, default=defaults.keep, metavar="SECONDS")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""FileStorage that runs no pickle of a stranger, and writes a digest with each transaction.
+"""A FileStorage that loads no foreign pickle, and writes a digest with each transaction.
 
-FileStorage itself unpickles what it finds beside a file (``.index``) and in a transaction's
-extension, and imports whatever the records name that it resolves a conflict of.
+FileStorage itself unpickles the index beside a file, and the extension of a transaction. To resolve
+a conflict, it imports whatever the records name.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from motoko.server.transaction_file import RECORD
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STATE: Final = ".wf"  # how the directory is called whose index the server wrote
+STATE: Final = ".wf"  # the directory in which servers save indexes
 OTHERS_WRITE: Final = 0o022
 
 log = logging.getLogger("motoko.storage")
 
 
 class SafeFileStorage(FileStorage):  # type: ignore[misc]
-    """A FileStorage; ``committed``: only so many bytes of the file are read, and none written."""
+    """A FileStorage. ``committed``: read only so many bytes of the file, and write none."""
 
     _file: Any
     _tfile: Any
@@ -46,7 +46,7 @@ class SafeFileStorage(FileStorage):  # type: ignore[misc]
     # -- reading ---------------------------------------------------------------------------
 
     def _restore_index(self) -> Any:
-        """Return the index that the server saved; None has FileStorage read the whole file."""
+        """Return the server's saved index; None makes FileStorage read the whole file."""
         if self._view is not None:
             self._file = _Committed(self._file, self._view)
         found = saved_index(Path(self._file_name))
@@ -55,13 +55,13 @@ class SafeFileStorage(FileStorage):  # type: ignore[misc]
         position, index = found
         try:
             tid = self._sane(index, position)
-        except Exception:  # noqa: BLE001 - of an index that is wrong, anything
+        except Exception:  # noqa: BLE001 - a wrong index may raise anything
             return None
         return (index, position, tid) if tid else None
 
     def _read_txn_header(self, pos: int, tid: bytes | None = None) -> Any:
         header = super()._read_txn_header(pos, tid)
-        header.ext = b""  # which FileStorage would unpickle
+        header.ext = b""  # FileStorage would unpickle it
         return header
 
     def tryToResolveConflict(  # noqa: N802 - the name is ZODB's
@@ -77,10 +77,10 @@ class SafeFileStorage(FileStorage):  # type: ignore[misc]
         try:
             for data in (newpickle, committed, self.loadSerial(oid, oldSerial)):
                 check_record(data)
-        except Exception as error:  # noqa: BLE001 - of a pickle that makes no sense, anything
+        except Exception as error:  # noqa: BLE001 - a corrupt pickle may raise anything
             log.error("a conflict was not resolved: %s", error)
             serials = (committedSerial, oldSerial)
-            # Without the data, of which ZODB would load the class for its message.
+            # Without the data: ZODB would load its class for the message.
             raise ConflictError(oid=oid, serials=serials) from None
         return super().tryToResolveConflict(oid, committedSerial, oldSerial, newpickle, committed)
 
@@ -101,7 +101,7 @@ class SafeFileStorage(FileStorage):  # type: ignore[misc]
         return super().tpc_vote(transaction)
 
     def _new_records(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield (oid, data) of what the transaction in hand has stored."""
+        """Yield the (oid, data) that the current transaction has stored."""
         size, position = self._tfile.tell(), 0
         while position < size:
             self._tfile.seek(position)
@@ -137,24 +137,24 @@ class _Committed:
 
 
 class _NoClasses(pickle.Unpickler):
-    """Reads a saved index: numbers, bytes and pairs of them."""
+    """Reads a saved index of numbers, bytes and pairs of them."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"an index names {module}.{name}")
 
 
 def saved_position(path: Path) -> int:
-    """Return how many bytes of a file were committed when its index was saved; 0 if unknown."""
+    """Return how many bytes were committed when the index was saved, 0 if unknown."""
     try:
         with _own_index(path) as file:
             found = _NoClasses(file).load()
-    except Exception:  # noqa: BLE001 - of an index that is damaged, anything; it is made anew
+    except Exception:  # noqa: BLE001 - a damaged index may raise anything; it is rebuilt
         return 0
     return found if type(found) is int and found > 0 else 0
 
 
 def saved_index(path: Path) -> tuple[int, fsIndex] | None:
-    """Return the index that the server saved, None if there is none or it makes no sense."""
+    """Return the server's saved index, None if there is no valid one."""
     index: dict[bytes, Any] = {}
     try:
         with _own_index(path) as file:
@@ -178,10 +178,7 @@ def _index_of(buckets: dict[bytes, bytes]) -> fsIndex:
 
 @contextmanager
 def _own_index(path: Path) -> Iterator[IO[bytes]]:
-    """Open the index of a file, if it is the server's own: in a private state directory.
-
-    OSError where it is not: an index beside a backup may be anybody's.
-    """
+    """Open the index of a file, if it is the server's own in a private directory; else OSError."""
     directory = path.parent.stat()
     descriptor = os.open(
         f"{path}.index", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

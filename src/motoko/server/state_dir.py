@@ -1,4 +1,4 @@
-"""Where a workflow's database, its server's socket and its logs are."""
+"""The paths of a workflow's database, its server's socket and its logs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 MAX_SOCKET_PATH: Final = 100
 
 
+class _File:
+    """A path in the state directory."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, state: StateDir, owner: object) -> Path:
+        return state.path / self._name
+
+
 @dataclass(frozen=True, slots=True)
 class StateDir:
     """``.wf/`` of one workflow: its database, server, logs."""
@@ -29,72 +39,34 @@ class StateDir:
 
     @classmethod
     def of(cls, workflow: Path) -> StateDir:
-        """Return the state directory of the workflow in directory ``workflow``.
-
-        StorageError if something else has its name.
-        """
+        """Return the state directory of a workflow; StorageError unless it is a directory."""
         path = Path(os.path.realpath(workflow)) / ".wf"
         if path.exists() and not path.is_dir():
             raise StorageError(f"{path} is not a directory", hint="Move it out of the way.")
         return cls(path)
 
-    @property
-    def database(self) -> Path:
-        """Return the database file."""
-        return self.path / "wf.db"
-
-    @property
-    def database_lock(self) -> Path:
-        """Return the file that FileStorage locks while it serves the database."""
-        return self.path / "wf.db.lock"
-
-    @property
-    def server_record(self) -> Path:
-        """Return the file that says which process serves the database."""
-        return self.path / "server.json"
-
-    @property
-    def server_lock(self) -> Path:
-        """Return the lock file that whoever starts or stops the server holds."""
-        return self.path / "server.lock"
-
-    @property
-    def stop_marker(self) -> Path:
-        """Return the file that is there while the server is stopped on purpose."""
-        return self.path / "server.stopped"
-
-    @property
-    def packed_size_file(self) -> Path:
-        """Return the file that keeps the size of the database when it was last packed."""
-        return self.path / "wf.db.packed"
+    database = _File("wf.db")
+    database_lock = _File("wf.db.lock")  # locked by FileStorage while it serves the database
+    server_record = _File("server.json")  # names the process that serves the database
+    server_lock = _File("server.lock")  # held while the server is started or stopped
+    stop_marker = _File("server.stopped")  # exists while the server is stopped on purpose
+    packed_size_file = _File("wf.db.packed")  # the size of the database after its last packing
+    firing_lock = _File("right_of_way.lock")  # held by a firing with priority
+    commit_lock = _File("turn.lock")  # held by a commit with priority
+    logs = _File("logs")  # the directory of the daemons' logs
 
     @property
     def database_sidecars(self) -> tuple[Path, ...]:
-        """Return the files that say something of the database file, to go when it is replaced."""
+        """Return the files about the database file, to be removed when it is replaced."""
         index, cut = (self.path / f"{self.database.name}.{kind}" for kind in ("index", "cut"))
         return (index, self.packed_size_file, cut)
 
-    @property
-    def firing_lock(self) -> Path:
-        """Return the lock file that a firing holds before which all others stand back."""
-        return self.path / "right_of_way.lock"
-
-    @property
-    def commit_lock(self) -> Path:
-        """Return the lock file that a commit holds for which all others wait."""
-        return self.path / "turn.lock"
-
-    @property
-    def logs(self) -> Path:
-        """Return the directory of the daemons' logs."""
-        return self.path / "logs"
-
     def socket(self) -> Path:
-        """Return the server's socket: in ``.wf``, elsewhere where that path is too long."""
+        """Return the server's socket: in ``.wf``, or elsewhere if that path is too long."""
         here = self.path / "zeo.sock"
         if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
             return here
-        # Where it is elsewhere depends on the environment of whoever started the server.
+        # Its place depends on the environment in which the server was started.
         found = PidFile(self.server_record).read()
         if found is not None and isinstance(path := found.info.get("socket"), str):
             socket = Path(path)
@@ -103,7 +75,7 @@ class StateDir:
         return self.new_socket()
 
     def new_socket(self) -> Path:
-        """Return where a server that is started now makes its socket."""
+        """Return the path of the socket for a new server."""
         here = self.path / "zeo.sock"
         if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
             return here
@@ -112,21 +84,21 @@ class StateDir:
 
 
 def _private_runtime_directory() -> Path:
-    """Return a private directory with a short path, made if need be, for sockets."""
+    """Return a private directory with a short path for sockets; create it if necessary."""
     for base in _runtime_bases():
         directory = Path(base) / f"motoko-{os.getuid()}"
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
-        except OSError:  # it is gone, or nothing can be made in it
+        except OSError:  # missing or not writable
             continue
         if not _is_private(directory):
             raise ServerError(
                 f"{directory} is not a directory that only you can enter",
-                hint="Whoever can reach the server's socket can act as you. Remove the directory.",
+                hint="Access to the server's socket lets others act as you. Remove the directory.",
             )
         return directory
     raise ServerError(
-        "there is no directory for the socket of the database server",
+        "no directory is available for the socket of the database server",
         hint="Set XDG_RUNTIME_DIR or TMPDIR to a directory that you can write to.",
     )
 

@@ -1,7 +1,7 @@
-"""Whether a workflow's state directory is still the one that a process was started for.
+"""Detect that a workflow's state directory was moved, removed or replaced.
 
-A directory keeps its inode number when it is renamed, and has the same one for all machines that
-mount it; a copy has another.
+A renamed directory keeps its inode number, which is the same on all machines that mount it. A copy
+has another one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from motoko.errors import ServerError
 from motoko.runtime.daemons import PidFile, PidRecord
@@ -25,64 +25,76 @@ if TYPE_CHECKING:
     from motoko.server.state_dir import StateDir
 
 CHECK_SECONDS: Final = 5.0  # between two checks by a daemon
-FORMER_SECONDS: Final = 15.0  # for those to end that know the directory under a former name
+OLD_PATH_SECONDS: Final = 15.0  # for which to wait for users of an old path
 PAUSE: Final = 0.05
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class StateDirGuard:
-    """The state directory as a process found it; one that is not there, is never missed."""
+class PathGuard:
+    """A path as a process found it. If it did not exist, it is never missed."""
 
     path: Path
     inode: int | None
+    follow: bool = True
 
     @classmethod
-    def of(cls, state: StateDir) -> StateDirGuard:
-        """Return what the state directory is at present."""
-        return cls(state.path, file_identity(state.path))
+    def at(cls, path: Path, *, follow: bool = True) -> Self:
+        """Return a guard of the present file or directory; ``follow`` links."""
+        return cls(path, file_identity(path, follow=follow), follow)
+
+    def is_replaced(self) -> bool:
+        """Return whether it was moved, removed or replaced; False while it is unavailable."""
+        with contextlib.suppress(OSError):
+            found = file_identity(self.path, follow=self.follow)
+            return self.inode is not None and found != self.inode
+        return False
+
+
+class StateDirGuard(PathGuard):
+    """The state directory as a process found it."""
+
+    @classmethod
+    def of(cls, state: StateDir) -> Self:
+        """Return a guard of the present state directory."""
+        return cls.at(state.path)
 
     def missing_error(self) -> ServerError | None:
-        """Return the error that says that the directory was moved or removed; None if not."""
-        # What cannot be told now, as on a file server that has gone, is taken for unchanged.
-        with contextlib.suppress(OSError):
-            if self.inode is not None and file_identity(self.path) != self.inode:
-                return ServerError(
-                    f"{self.path} does not exist any more: it was moved or removed",
-                    hint="If it was moved, start again what was interrupted where it is now.",
-                )
-        return None
+        """Return the error for a directory that was moved or removed, None if it was not."""
+        if not self.is_replaced():
+            return None
+        return ServerError(
+            f"{self.path} does not exist any more: it was moved or removed",
+            hint="If it was moved, restart there what was interrupted.",
+        )
 
     def check(self) -> None:
         """Raise ServerError if the directory was moved or removed."""
-        lost = self.missing_error()
-        if lost is not None:
-            raise lost
+        error = self.missing_error()
+        if error is not None:
+            raise error
 
 
 def wait_for_old_path_users(state: StateDir, *, clock: Clock = SYSTEM.clock) -> None:
-    """Wait until those have ended that know the directory under a name that it had before.
-
-    They end by themselves; after FORMER_SECONDS they are waited for no longer. Blocks.
-    """
-    deadline = clock.monotonic() + FORMER_SECONDS
-    for file, record in _former(state):
+    """Wait up to OLD_PATH_SECONDS for the exit of processes that know an old path. This blocks."""
+    deadline = clock.monotonic() + OLD_PATH_SECONDS
+    for file, record in _old_path_users(state):
         if file.owner_alive():
             log.warning(
-                "waiting for process %d to end, which knows %s as %s",
+                "waiting for the exit of process %d, which knows %s as %s",
                 record.process.pid, state.path, record.home,
             )  # fmt: skip
         while file.owner_alive() and clock.monotonic() < deadline:
             clock.sleep(PAUSE)
 
 
-def _former(state: StateDir) -> Iterator[tuple[PidFile, PidRecord]]:
+def _old_path_users(state: StateDir) -> Iterator[tuple[PidFile, PidRecord]]:
     for path in (*state.path.glob("*.json"), *state.path.glob("users/*.json")):
         file = PidFile(path)
         record = file.read()
         if record is None or record.home is None or record.process.is_same(current()):
             continue
-        # One directory may have two names, as where it is mounted twice.
+        # One directory may have two paths, for example if it is mounted twice.
         if record.home != path.parent and file_identity(record.home) != file_identity(path.parent):
             yield file, record

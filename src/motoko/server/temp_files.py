@@ -1,4 +1,4 @@
-"""Temporary files of processes that were killed while they wrote them."""
+"""Temporary files that killed processes left behind."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How a file is called until it takes its place: its name is between the dots.
-TEMPORARY: Final = re.compile(r"\.(.+)\.[0-9a-f]{12}")
-SECONDS: Final = 60.0  # whoever writes a younger one may still be at it
-DRAFT_PREFIX: Final = "creating-"  # how the directories begin in which a database is made
-LEFT_BY_A_KILLED_SERVER: Final = ("wf.db.pack", "wf.db.index.index_tmp", "wf.db.tr*")
+TEMPORARY: Final = re.compile(r"\.(.+)\.[0-9a-f]{12}")  # the final name is between the dots
+MIN_AGE: Final = 60.0  # seconds; the writer of a younger file may be alive
+DRAFT_PREFIX: Final = "creating-"  # of the directories in which databases are created
+SERVER_FILES: Final = ("wf.db.pack", "wf.db.index.index_tmp", "wf.db.tr*")
 
 
 def remove_stale_files(state: StateDir, *, clock: Clock = SYSTEM.clock) -> None:
-    """Remove what was left in a state directory. Only who holds the database may do that."""
-    _remove(path for pattern in LEFT_BY_A_KILLED_SERVER for path in state.path.glob(pattern))
+    """Remove stale files from a state directory. The caller must hold the database."""
+    _remove(path for pattern in SERVER_FILES for path in state.path.glob(pattern))
     remove_temp_files(state.path, clock=clock)
-    for workshop in state.path.glob(f"{DRAFT_PREFIX}*"):
-        if workshop.stat().st_mtime < clock.now() - SECONDS:
-            shutil.rmtree(workshop, ignore_errors=True)
+    for draft in state.path.glob(f"{DRAFT_PREFIX}*"):
+        if draft.stat().st_mtime < clock.now() - MIN_AGE:
+            shutil.rmtree(draft, ignore_errors=True)
     for directory in state.path.iterdir():
         if directory.is_dir():
             remove_temp_files(directory, clock=clock)
@@ -40,8 +39,8 @@ def remove_stale_files(state: StateDir, *, clock: Clock = SYSTEM.clock) -> None:
 def remove_temp_files(
     directory: Path, name: str | None = None, *, clock: Clock = SYSTEM.clock
 ) -> None:
-    """Remove temporary files that were to become the file ``name`` (None: any) of a directory."""
-    latest = clock.now() - SECONDS
+    """Remove stale temporary files of the file ``name`` (None: of any) in a directory."""
+    latest = clock.now() - MIN_AGE
     found = [
         path
         for path in directory.iterdir()

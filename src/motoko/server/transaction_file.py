@@ -1,9 +1,8 @@
 """The transactions in a database file, read without loading any object.
 
-A file of FileStorage is a sequence of transactions. Each tells its length at both of its ends, and
-its status says whether it was finished. Its records repeat its id and its position. Motoko adds a
-digest of the contents, for the one fsync of a commit may leave the status written and a page of
-the contents not.
+A file of FileStorage is a sequence of transactions. Each stores its length at both ends, and its
+status. Its records repeat its id and position. Motoko adds a digest of the contents: after a crash,
+the one fsync of a commit may have stored the status without a page of the contents.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re
 import struct
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
 from motoko.server.class_allow_list import references
 
@@ -38,13 +37,17 @@ _DIGEST_BYTES: Final = 8
 _BLANK: Final = bytes(_DIGEST_BYTES)
 _LABEL: Final = pickle.dumps({"blake2b": _BLANK}, 3)
 _BEFORE, _AFTER = _LABEL.split(_BLANK)
-# What may be a header: an id of this century or the next few, a length below 2**40, a status.
+# A possible header: an id of this century or the next few, a length below 2**40, a status.
 _HEADER_LIKE: Final = re.compile(rb"(?=[\x03-\x0f].{7}\x00\x00\x00.{5}[ up])", re.DOTALL)
+
+
+# The (oid, data) of each object in a transaction; data is None for a reference to a former record.
+FileRecords: TypeAlias = list[tuple[bytes, bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class FileTransaction:
-    """What the header of a transaction says; it ends, its second length included, at ``end``."""
+    """The header of a transaction; with its second length it ends at ``end``."""
 
     start: int
     id: bytes
@@ -58,33 +61,29 @@ class FileTransaction:
         return self.start + self.length + LENGTH.size
 
     @property
+    def contents(self) -> int:
+        """Return the position of its first record."""
+        return self.start + HEADER.size + sum(self.texts)
+
+    @property
     def finished(self) -> bool:
-        """Whether its status says that it was finished."""
+        """Whether it was finished, by its status."""
         return self.status in FINISHED
 
     @property
     def plausible(self) -> bool:
-        """Whether its status is one that exists, and its length room for its header."""
+        """Whether its status is valid, and its length covers its header."""
         room = self.length >= HEADER.size + sum(self.texts)
         return room and (self.finished or self.status == UNFINISHED)
 
 
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """One object as a transaction wrote it; ``data`` is None where it points to a former record."""
-
-    oid: bytes
-    data: bytes | None
-    back: int = 0
-
-
 def label(digest: bytes = _BLANK) -> bytes:
-    """Return the extension that carries a digest; its length is always the same."""
+    """Return the extension with a digest; its length is constant."""
     return _BEFORE + digest + _AFTER
 
 
 def digest_of(description: bytes, records: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the digest of a transaction: of its description, and (oid, data) of its records."""
+    """Return the digest of a description and of the (oid, data) of records."""
     found = blake2b(description, digest_size=_DIGEST_BYTES)
     for oid, data in records:
         found.update(oid)
@@ -93,7 +92,7 @@ def digest_of(description: bytes, records: Iterable[tuple[bytes, bytes]]) -> byt
 
 
 def read_header(file: IO[bytes], position: int) -> FileTransaction | None:
-    """Return what the header at ``position`` says, None if it is cut off."""
+    """Return the header at ``position``, None if it is cut off."""
     file.seek(position)
     header = file.read(HEADER.size)
     if len(header) < HEADER.size:
@@ -103,7 +102,7 @@ def read_header(file: IO[bytes], position: int) -> FileTransaction | None:
 
 
 def read_closed(file: IO[bytes], position: int, size: int) -> FileTransaction | None:
-    """Return the transaction at ``position`` if both its ends tell the same length."""
+    """Return the transaction at ``position`` if the lengths at its ends agree."""
     found = read_header(file, position)
     if found is None or found.end > size or closing_length(file, found.end) != found.length:
         return None
@@ -111,27 +110,27 @@ def read_closed(file: IO[bytes], position: int, size: int) -> FileTransaction | 
 
 
 def read_before(file: IO[bytes], end: int) -> FileTransaction | None:
-    """Return the transaction that ends at ``end``, None if what is there is none."""
+    """Return the transaction that ends at ``end``, None if none does."""
     length = closing_length(file, end)
     found = None if length is None else read_closed(file, end - LENGTH.size - length, end)
     return found if found is not None and found.end == end else None
 
 
 def closing_length(file: IO[bytes], end: int) -> int | None:
-    """Return how long the transaction says to be that ends at ``end``, None if it cannot be."""
+    """Return the length stored before ``end``, None if it is impossible."""
     file.seek(end - LENGTH.size)
     found: int = LENGTH.unpack(file.read(LENGTH.size))[0]
     return found if HEADER.size <= found <= end - LENGTH.size - len(MAGIC) else None
 
 
 def walk(file: IO[bytes], position: int, size: int) -> tuple[int, FileTransaction | None]:
-    """Return where the intact transactions from ``position`` on end, and the last one."""
+    """Return the end of the intact transactions from ``position``, and the last one."""
     last: FileTransaction | None = None
     while position < size:
         found = read_closed(file, position, size)
         if found is None or (last is not None and found.id <= last.id):
             break
-        if not is_intact(file, found):
+        if intact_records(file, found) is None:
             break
         position, last = found.end, found
     return position, last
@@ -139,14 +138,11 @@ def walk(file: IO[bytes], position: int, size: int) -> tuple[int, FileTransactio
 
 def read_records(
     file: IO[bytes], transaction: FileTransaction, *, moved: int = 0
-) -> list[FileRecord] | None:
-    """Return the records of a transaction, None where they do not add up to it.
-
-    ``moved``: by how many bytes the transaction is not where it was written.
-    """
-    position = transaction.start + HEADER.size + sum(transaction.texts)
+) -> FileRecords | None:
+    """Return the records of a transaction, ``moved`` by some bytes; None if they do not fill it."""
+    position = transaction.contents
     last = transaction.end - LENGTH.size
-    found: list[FileRecord] = []
+    found: FileRecords = []
     file.seek(position)
     while position < last:
         header = file.read(RECORD.size)
@@ -163,34 +159,25 @@ def read_records(
         ):
             return None
         data = file.read(length or LENGTH.size)
-        back = 0 if length else LENGTH.unpack(data)[0]
-        found.append(FileRecord(oid, data if length else None, back))
+        found.append((oid, data if length else None))
     return found if position == last else None
-
-
-def is_intact(file: IO[bytes], transaction: FileTransaction) -> bool:
-    """Return whether the contents of a finished transaction are those that were written.
-
-    Where it carries no digest, as those of an older Motoko, whether they make sense.
-    """
-    return intact_records(file, transaction) is not None
 
 
 def intact_records(
     file: IO[bytes], transaction: FileTransaction, *, moved: int = 0
-) -> list[FileRecord] | None:
-    """Return the records of a transaction whose contents are intact, else None."""
+) -> FileRecords | None:
+    """Return the records if the digest, or without one each pickle, is right; else None."""
     if not (transaction.finished and transaction.plausible):
         return None
     records = read_records(file, transaction, moved=moved)
     if records is None:
         return None
     description, digest = _described(file, transaction)
-    pairs = [(record.oid, record.data) for record in records if record.data is not None]
-    # Packing drops records; of those that point to others the digest says nothing either.
+    pairs = [(oid, data) for oid, data in records if data is not None]
+    # The digest does not cover packed transactions, nor records that refer to others.
     if digest is not None and transaction.status != PACKED and len(pairs) == len(records):
         return records if digest_of(description, pairs) == digest else None
-    return records if all(_makes_sense(data) for _, data in pairs) else None
+    return records if all(_is_readable(data) for _, data in pairs) else None
 
 
 def _described(file: IO[bytes], transaction: FileTransaction) -> tuple[bytes, bytes | None]:
@@ -205,22 +192,22 @@ def _described(file: IO[bytes], transaction: FileTransaction) -> tuple[bytes, by
     return text, extra[len(_BEFORE) : len(_BEFORE) + _DIGEST_BYTES]
 
 
-def _makes_sense(data: bytes) -> bool:
-    """Return whether a record is two pickles. Nothing that they name is looked up."""
+def _is_readable(data: bytes) -> bool:
+    """Return whether a record is two pickles, without loading the classes that they name."""
     try:
         references(data)
-    except Exception:  # noqa: BLE001 - of a pickle that makes no sense, anything may come
+    except Exception:  # noqa: BLE001 - a corrupt pickle may raise anything
         return False
     return True
 
 
 def find_whole(file: IO[bytes], position: int, size: int, after: bytes) -> FileTransaction | None:
-    """Return the next whole transaction from ``position`` on, where the file is out of step.
+    """Return the next whole transaction after ``position``, where the file is out of step.
 
-    ``after``: the id of the last transaction before. A transaction says where it was written; one
-    that is elsewhere, as where bytes are missing before it, counts only if its digest is right.
+    ``after``: the id of the transaction before. A shifted transaction, behind missing bytes, counts
+    only if its digest is right.
     """
-    for start in _header_like(file, position, size):
+    for start in _possible_headers(file, position, size):
         found = read_closed(file, start, size)
         if found is None or not found.plausible or not found.finished or found.id <= after:
             continue
@@ -230,11 +217,11 @@ def find_whole(file: IO[bytes], position: int, size: int, after: bytes) -> FileT
 
 
 def another_begins(file: IO[bytes], position: int, size: int) -> bool:
-    """Return whether a transaction begins at ``position`` or later, be it whole or not."""
-    for start in _header_like(file, position, size):
+    """Return whether a transaction, whole or not, begins at ``position`` or later."""
+    for start in _possible_headers(file, position, size):
         found = read_header(file, start)
         if found is not None and found.plausible:
-            file.seek(start + HEADER.size + sum(found.texts))
+            file.seek(found.contents)
             header = file.read(RECORD.size)
             if len(header) == RECORD.size:
                 _, number, _, place, *_ = RECORD.unpack(header)
@@ -243,12 +230,12 @@ def another_begins(file: IO[bytes], position: int, size: int) -> bool:
     return False
 
 
-def records_of(file: IO[bytes], transaction: FileTransaction) -> list[FileRecord] | None:
-    """Return the records of a transaction that is whole, wherever it was written; else None."""
+def records_of(file: IO[bytes], transaction: FileTransaction) -> FileRecords | None:
+    """Return the records of a whole transaction, shifted or not; else None."""
     records = intact_records(file, transaction)
     if records is not None or _described(file, transaction)[1] is None:
         return records
-    file.seek(transaction.start + HEADER.size + sum(transaction.texts))
+    file.seek(transaction.contents)
     header = file.read(RECORD.size)
     if len(header) < RECORD.size or transaction.status == PACKED:
         return None
@@ -256,7 +243,7 @@ def records_of(file: IO[bytes], transaction: FileTransaction) -> list[FileRecord
     return intact_records(file, transaction, moved=moved)
 
 
-def _header_like(file: IO[bytes], position: int, size: int) -> Iterator[int]:
+def _possible_headers(file: IO[bytes], position: int, size: int) -> Iterator[int]:
     if position >= size:
         return
     with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
@@ -276,12 +263,12 @@ def only_zeros(file: IO[bytes], position: int, end: int) -> bool:
 
 
 def sector_end(position: int) -> int:
-    """Return where the sector ends that holds the byte before ``position``."""
+    """Return the end of the sector that holds the byte before ``position``."""
     return -(-position // SECTOR) * SECTOR
 
 
 def lacks_a_sector(file: IO[bytes], position: int, end: int) -> bool:
-    """Return whether a sector of the disk was never written between ``position`` and ``end``."""
+    """Return whether a disk sector between ``position`` and ``end`` was never written."""
     while position < end:
         following = min(end, sector_end(position + 1))
         if only_zeros(file, position, following):

@@ -1,7 +1,7 @@
-"""Committing: again on conflicts, patiently where the server has gone, never twice.
+"""Commits: retried on conflicts and after a lost connection, and never made twice.
 
-A commit during which the server goes is in doubt. Each transaction therefore carries a mark of its
-own, and whether it is in the database is looked up when the server is back.
+If the connection is lost during a commit, its outcome is unknown. So each transaction carries a
+unique mark, and after the reconnection the client looks for it in the database.
 """
 
 from __future__ import annotations
@@ -38,24 +38,23 @@ def commit_with_retry(
     manager: Any,
     connection: Any,
     prepare: Callable[[int], T],
-    turn: PriorityLock | None = None,
+    lock: PriorityLock | None = None,
 ) -> T:
-    """Have ``prepare(attempt)`` apply the changes, and commit them; returns its result.
+    """Commit the changes that ``prepare(attempt)`` applies; return its result.
 
-    Attempt 0 finds the transaction as it stands, each further one an ended transaction: it has to
-    begin one. ``turn`` has an attempt wait for others, or others for it. Raises ConflictError,
-    ServerError or StorageError where the commit cannot be made.
+    Attempt 0 uses the open transaction; for each further one ``prepare`` begins a new one. ``lock``
+    orders attempts under contention. Raises ConflictError, ServerError or StorageError.
     """
-    runtime = database.runtime
-    deadline = runtime.clock.monotonic() + database.patience
+    clock, rng = database.runtime.clock, database.runtime.rng
+    deadline = clock.monotonic() + database.patience
     conflicts = 0
     for attempt in itertools.count():
         mark = None
-        if turn is not None:
-            turn.wait(conflicts)
+        if lock is not None:
+            lock.wait(conflicts)
         try:
             result = prepare(attempt)
-            mark = _marked(database, manager, connection)
+            mark = _mark(database, manager, connection)
             if mark:
                 fault_points.point("storage.before_commit")
             manager.commit()
@@ -67,13 +66,12 @@ def commit_with_retry(
                     return result
             else:
                 conflicts += 1
-            if runtime.clock.monotonic() > deadline:
-                raise _given_up(database, error) from error
-            pause = FIRST_PAUSE * 2 ** min(attempt, MAX_DOUBLINGS)
-            runtime.clock.sleep(runtime.random.uniform(0, pause))
+            if clock.monotonic() > deadline:
+                raise _timeout_error(database, error) from error
+            clock.sleep(rng.uniform(0, FIRST_PAUSE * 2 ** min(attempt, MAX_DOUBLINGS)))
         except (POSError, OSError) as error:
             abort(manager)
-            raise _refused(error) from error
+            raise _refusal_error(error) from error
         else:
             if mark:
                 fault_points.point("storage.after_commit")
@@ -81,8 +79,8 @@ def commit_with_retry(
     raise AssertionError("unreachable")
 
 
-def _marked(database: Database, manager: Any, connection: Any) -> tuple[bytes, str] | None:
-    """Describe the transaction by a new mark; returns it and an object that will be written."""
+def _mark(database: Database, manager: Any, connection: Any) -> tuple[bytes, str] | None:
+    """Mark the transaction; return an object that it writes, and the mark."""
     written = connection._registered_objects  # noqa: SLF001 - ZODB has no public name for it
     if not written:
         return None
@@ -91,31 +89,31 @@ def _marked(database: Database, manager: Any, connection: Any) -> tuple[bytes, s
     return written[0]._p_oid, mark  # noqa: SLF001 - ZODB's public names begin so
 
 
-def _given_up(database: Database, error: Exception) -> StorageError:
+def _timeout_error(database: Database, error: Exception) -> StorageError:
     if isinstance(error, ClientDisconnected):
         return database.unreachable()
     return ConflictError(f"a commit met conflicts for {database.patience:g} s: {error}")
 
 
-def _refused(error: Exception) -> StorageError:
-    # What the server could not do comes as the name of the exception and its arguments.
-    number = error.errno if isinstance(error, OSError) else _number(error.args[1:])
+def _refusal_error(error: Exception) -> StorageError:
+    # The server sends the name and the arguments of its exception.
+    number = error.errno if isinstance(error, OSError) else _errno_in(error.args[1:])
     if number in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             "there is no room left on the disk for the workflow's database; nothing of this commit "
             "was written",
-            hint="Make room, and start again what was stopped: it goes on from its last commit.",
+            hint="Make room, and restart what was stopped: it continues from its last commit.",
         )
     return StorageError(f"the database refused a commit: {error}")
 
 
-def _number(arguments: tuple[Any, ...]) -> Any:
+def _errno_in(arguments: tuple[Any, ...]) -> Any:
     first = arguments[0] if arguments else None
     return first[0] if isinstance(first, tuple) and first else None
 
 
 def abort(manager: Any) -> None:
-    """End the transaction under way, if there is one, without a trace."""
+    """Abort the current transaction, if any."""
     with contextlib.suppress(NoTransaction):
         manager.abort()
 
@@ -123,10 +121,10 @@ def abort(manager: Any) -> None:
 def run_transaction(
     database: Database, work: Callable[[Any], T], *, initialising: bool = False
 ) -> T:
-    """Run ``work(tables)`` in a transaction of its own, again on conflict; returns its result.
+    """Run ``work(tables)`` in a transaction, again on conflict; return its result.
 
-    For bookkeeping (ids, leases). ``initialising`` passes ``work`` the database's root instead.
-    Call it in the committer thread.
+    It serves bookkeeping (ids, leases). ``initialising`` passes the database's root instead. Call
+    it in the committer thread.
     """
     database.check_writable()
     manager = transaction.TransactionManager(explicit=True)

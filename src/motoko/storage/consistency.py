@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-import transaction
 from BTrees.check import check as check_tree
 from ZODB.POSException import POSError
 
@@ -14,7 +14,6 @@ from motoko.errors import MotokoError
 from motoko.server.class_allow_list import check_record, references
 from motoko.server.integrity import UNREADABLE_OBJECT, check_file
 from motoko.server.safe_file import SafeFileStorage
-from motoko.storage.commit import abort
 from motoko.storage.database import Database
 from motoko.storage.study_table import index_keys
 from motoko.storage.tables import Tables
@@ -29,23 +28,11 @@ RECOUNTED: Final = ("states", "lifecycles", "scripts", "queues")
 
 
 def check_database_file(path: Path) -> list[str]:
-    """Return all errors in a database file, reading all of it.
-
-    DatabaseDamagedError if it cannot be opened.
-    """
-    database = Database.read_file(path)
-    manager = transaction.TransactionManager(explicit=True)
-    try:
+    """Read a database file completely; return its errors. DatabaseDamagedError if unreadable."""
+    with contextlib.closing(Database.read_file(path)) as database:
         errors = list(_check_objects(path))
-        connection = database.open(manager)
-        manager.begin()
-        try:
+        with database.snapshot() as connection:
             return errors + check_tables(connection.root())
-        finally:
-            abort(manager)
-            connection.close()
-    finally:
-        database.close()
 
 
 def _check_objects(path: Path) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Priority under contention: a commit or firing that met conflicts goes before all others.
 
-Optimistic commits favour small ones: while a large one is prepared, others change what it reads. So
+Optimistic commits favour small ones: while a large one is prepared, others change the same runs. So
 after a few conflicts it acquires a file lock that all processes of the workflow share, and the
 others wait until that is released. The system releases it when its holder dies. The lock orders
 work and protects nothing: if it is unavailable, or held for longer than HOLD, all continue without.
@@ -21,7 +21,6 @@ from motoko.runtime.ports import SYSTEM
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from motoko.runtime.ports import Runtime
 
@@ -42,12 +41,7 @@ class _Priority:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             self._lock.release()
 
@@ -70,7 +64,7 @@ class PriorityLock(_Priority):
             self._acquire(self._path)
         else:
             while is_recently_locked(self._path, at_most=HOLD):
-                self._runtime.clock.sleep(self._runtime.random.uniform(0, COMMIT_PAUSE))
+                self._runtime.clock.sleep(self._runtime.rng.uniform(0, COMMIT_PAUSE))
 
     def _acquire(self, path: Path) -> None:
         if self._lock is None:
@@ -99,14 +93,14 @@ class FiringPriority(_Priority):
         """Wait until a firing that met so many conflicts in a row may call its action."""
         if self._lock.held:
             return
-        clock, random = self._runtime.clock, self._runtime.random
+        clock, rng = self._runtime.clock, self._runtime.rng
         if conflicts:
             pause = BACK_OFF * 2 ** min(conflicts, MAX_DOUBLINGS)
-            await anyio.sleep(random.uniform(0, pause))
+            await anyio.sleep(rng.uniform(0, pause))
         deadline = clock.monotonic() + HOLD
         ready = self._acquire if conflicts >= FIRING_CONFLICTS else self._is_free
         while not ready() and clock.monotonic() < deadline:  # noqa: ASYNC110 - of other processes
-            await anyio.sleep(random.uniform(0, FIRING_PAUSE))
+            await anyio.sleep(rng.uniform(0, FIRING_PAUSE))
 
     def _is_free(self) -> bool:
         return not is_recently_locked(self._path, at_most=HOLD)
@@ -122,12 +116,7 @@ class FiringPriority(_Priority):
         self._timer = asyncio.get_running_loop().call_later(HOLD, self._lock.release)
         return True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        super().__exit__(kind, error, traceback)
+        super().__exit__()

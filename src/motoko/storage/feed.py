@@ -1,8 +1,8 @@
-"""The change feed: every commit that this process comes to know of, pushed to subscribers.
+"""The change feed pushes every commit that this process learns of to subscribers.
 
-ZEO tells a client of other clients' commits by calling ``invalidate(tid, oids)`` on what was given
-to the storage's ``registerDB``. The proxy here passes that on twice: to ZODB, and to the feed. The
-process's own commits do not come that way; sessions publish them.
+ZEO reports other clients' commits through ``invalidate(tid, oids)`` of the object registered with
+``registerDB``. The proxy here forwards them to ZODB and to the feed. ZEO does not report commits of
+this process; sessions publish them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CommitNotice:
-    """What a commit touched.
+    """The objects that a commit wrote.
 
-    ``oids`` are object ids still to be looked up (a commit of another process); ``runs`` and
-    ``variables`` are known already (a commit of this one). ``source`` is what the committing
-    session called itself. ``everything``: anything may have changed (after a reconnect).
-    ``number`` counts the commits that this process learnt of.
+    ``oids``: ids of objects to be looked up, for a commit of another process. ``runs`` and
+    ``variables``: known, for a commit of this one. ``source``: the committing session's source.
+    ``everything``: anything may have changed, after a reconnection. ``number`` counts the notices.
     """
 
     oids: frozenset[bytes] = frozenset()
@@ -41,7 +40,7 @@ class CommitNotice:
 
 
 class Feed:
-    """Hands commits to subscribers, in the thread that learnt of them: callbacks only pass on."""
+    """Calls subscribers in the thread that learnt of a commit. They must only pass it on."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -49,7 +48,7 @@ class Feed:
         self._subscribers: tuple[Callable[[CommitNotice], None], ...] = ()
 
     def subscribe(self, callback: Callable[[CommitNotice], None]) -> Callable[[], None]:
-        """Call ``callback`` with every commit from now on; returns what ends that."""
+        """Call ``callback`` with every later commit; return a function that ends this."""
         with self._lock:
             self._subscribers = (*self._subscribers, callback)
 
@@ -61,11 +60,11 @@ class Feed:
 
     @property
     def number(self) -> int:
-        """Return the number of the last commit: a snapshot taken from now on includes it."""
+        """Return the number of the last commit; later snapshots include it."""
         return self._number
 
     def publish(self, commit: CommitNotice) -> None:
-        """Hand one commit to all subscribers; what one of them raises concerns nobody else."""
+        """Pass one commit to all subscribers; log their exceptions."""
         with self._lock:
             self._number += 1
             commit = replace(commit, number=self._number)
@@ -74,12 +73,12 @@ class Feed:
             try:
                 callback(commit)
             except Exception:
-                # The commit is made: its author must not take it for failed.
+                # The commit is made: its author must not consider it failed.
                 logger.exception("a subscriber of the change feed failed")
 
 
 class FeedProxy:
-    """Stands between a storage and the object ZODB registered with it."""
+    """Stands between a storage and the object that ZODB registered with it."""
 
     def __init__(self, target: Any, feed: Feed) -> None:
         self._target = target
@@ -89,19 +88,19 @@ class FeedProxy:
         return getattr(self._target, name)
 
     def invalidate(self, tid: bytes, oids: Any, *args: Any) -> None:
-        """Pass on another client's commit."""
+        """Forward another client's commit."""
         oids = frozenset(oids)
         self._target.invalidate(tid, oids, *args)
-        self._later(CommitNotice(oids=oids))
+        self._publish_soon(CommitNotice(oids=oids))
 
     def invalidateCache(self) -> None:  # noqa: N802 - the name is ZODB's
-        """Pass on that anything may have changed."""
+        """Forward that anything may have changed."""
         self._target.invalidateCache()
-        self._later(CommitNotice(everything=True))
+        self._publish_soon(CommitNotice(everything=True))
 
-    def _later(self, commit: CommitNotice) -> None:
-        # ZEO calls before its own last transaction id is set: a snapshot taken at once could
-        # miss the commit it is told of. One turn of ZEO's loop later it cannot.
+    def _publish_soon(self, commit: CommitNotice) -> None:
+        # ZEO calls before it sets its own last transaction id: a snapshot taken at once could miss
+        # the reported commit. After one turn of ZEO's loop it cannot.
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

@@ -127,7 +127,7 @@ class Lease:
         self._wake = threading.Event()
         self._ended = False
         self._directory: StateDirGuard | None = None
-        self.guard = LeaseGuard(ORCHESTRATOR + run_name, store.runtime.random.token(8))
+        self.guard = LeaseGuard(ORCHESTRATOR + run_name, store.runtime.rng.token(8))
 
     def report_events(self, names: Iterable[str]) -> None:
         """Publish the ids of the registered events. Call it in the event loop."""
@@ -273,14 +273,14 @@ class LauncherRegistration:
         cls,
         now: float,
         *,
-        random: Random,
+        rng: Random,
         generator: str,
         studies: tuple[str, ...],
         machines: tuple[str, ...],
         lease: float,
     ) -> LauncherRegistration:
         """Return a new launcher in this process."""
-        own, host, token = processes.current(), os.uname().nodename, random.token(8)
+        own, host, token = processes.current(), os.uname().nodename, rng.token(8)
         name = f"{host}-{own.pid}-{token[:4]}"
         return cls(name, token, host, own.plain(), now, generator, studies, machines, lease)
 

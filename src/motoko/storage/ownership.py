@@ -1,8 +1,8 @@
-"""Whose the run directories of a study are: two workflows never share them.
+"""Which workflow owns the run directories of a study: two workflows never share them.
 
-A study's directory may be part of several workflows, by a link or by a path that leads there. Run
-directories are named after the ids of one database, so the first workflow that makes some owns
-them, and says so in a file beside them.
+A study directory may be part of several workflows, through links or paths. The names of run
+directories contain the ids of one database. So the first workflow that creates some owns them, and
+records that in a file beside them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StudyOwner:
-    """A workflow: its directory, and the inode numbers of its state and of the study directory.
-
-    A copied study directory has another inode, and so the copied note means nothing there.
-    """
+    """A workflow, and the inode numbers of its state and study directories."""
 
     workflow: str
     state: int | None
@@ -35,54 +32,47 @@ class StudyOwner:
 
 
 def claim_run_directories(state: StateDir, runs: Path) -> None:
-    """Make the run directories below ``runs`` those of this workflow.
-
-    SharedStudyError, which names the other workflow, if they are another one's.
-    """
+    """Record this workflow as the owner of the directories below ``runs``; or SharedStudyError."""
     ours = _of(state, runs)
     content = json.dumps(asdict(ours)).encode()
-    # Without permission no run directory can be made either; a directory is a script's doing.
+    # Without permission no run directory can be created either; a script may create a directory.
     with contextlib.suppress(PermissionError, IsADirectoryError):
-        if exclusive_create(_note(runs), content):
+        if exclusive_create(_owner_file(runs), content):
             return
         check_owner(state, runs)
         if _read(runs) != ours:
-            write_atomic(_note(runs), content)
+            write_atomic(_owner_file(runs), content)
 
 
 def check_owner(state: StateDir, runs: Path) -> None:
-    """Raise SharedStudyError if the run directories below ``runs`` are another workflow's."""
+    """Raise SharedStudyError if another workflow owns the run directories below ``runs``."""
     found, ours = _read(runs), _of(state, runs)
     if found is None or found.state == ours.state:
         return
-    other = _whereabouts(found)
+    other = _locate(found)
     if other is not None:
         raise SharedStudyError(
             f"{runs} holds the run directories of another workflow, {other}",
-            hint="Give each workflow a study directory of its own: copy it, do not link to it.",
+            hint="Give each workflow its own study directory: copy it, do not link to it.",
         )
-    if found.workflow == ours.workflow:  # its state was removed and made anew
+    if found.workflow == ours.workflow:  # its state was removed and created again
         return
     inside = Path(os.path.realpath(runs.parent)).is_relative_to(state.path.parent)
     if not inside and runs.is_dir() and any(runs.iterdir()):
         raise SharedStudyError(
-            f"{runs} holds the run directories of another workflow, {found.workflow}, which is not "
-            "there any more",
-            hint=f"If nobody needs them, move {runs} away.",
+            f"{runs} holds the run directories of another workflow, {found.workflow}, "
+            "which does not exist any more",
+            hint=f"If they are not needed, move {runs} away.",
         )
 
 
-def _whereabouts(owner: StudyOwner) -> Path | None:
-    """Return where a workflow is that owns a study, None if it is not known.
-
-    It may have been renamed since. A directory beside it is it if both inode numbers are there:
-    that of a state which was removed may be another workflow's now.
-    """
-    noted = Path(owner.workflow)
-    if _inode(noted / ".wf") == owner.state:
-        return noted
+def _locate(owner: StudyOwner) -> Path | None:
+    """Return the directory of an owner, perhaps renamed; it must match both inode numbers."""
+    recorded = Path(owner.workflow)
+    if _inode(recorded / ".wf") == owner.state:
+        return recorded
     with contextlib.suppress(OSError):
-        for path in noted.parent.iterdir():
+        for path in recorded.parent.iterdir():
             if _inode(path / ".wf") == owner.state and owner.study in map(_inode, path.iterdir()):
                 return path
     return None
@@ -92,14 +82,14 @@ def _of(state: StateDir, runs: Path) -> StudyOwner:
     return StudyOwner(str(state.path.parent), _inode(state.path), _inode(runs.parent))
 
 
-def _note(runs: Path) -> Path:
+def _owner_file(runs: Path) -> Path:
     return runs.with_name(f".{runs.name}.workflow")
 
 
 def _read(runs: Path) -> StudyOwner | None:
-    """Return what the note says, None if there is none, it makes no sense or is a copy."""
+    """Return the recorded owner, None if the record is missing, invalid or a copy."""
     try:
-        content = json.loads(read_file(_note(runs)).data or b"")
+        content = json.loads(read_file(_owner_file(runs)).data or b"")
         found = StudyOwner(str(content["workflow"]), int(content["state"]), content["study"])
     except (OSError, ValueError, TypeError, LookupError):
         return None
@@ -109,5 +99,5 @@ def _read(runs: Path) -> StudyOwner | None:
 def _inode(path: Path) -> int | None:
     try:
         return file_identity(path)
-    except OSError:  # it cannot be told now
+    except OSError:  # temporarily unavailable
         return None

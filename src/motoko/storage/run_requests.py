@@ -128,7 +128,7 @@ class RunRequest:
 
     def on_committed(self, session: Session) -> None:
         """Set the committed runs: another process may have created some at the same time."""
-        self.committed = [session.moved.get(key, key) for key in self._keys]
+        self.committed = [session.replaced_keys.get(key, key) for key in self._keys]
         self._scope = None
 
     def on_dropped(self) -> None:
@@ -148,10 +148,7 @@ class RunRequest:
     # -- reading ---------------------------------------------------------------------------
 
     def keys(self, scope: RequestingScope) -> list[RunKey]:
-        """Return the runs as ``scope`` sees them; StateError if they are not committed.
-
-        A thread waits for the commit; a coroutine cannot.
-        """
+        """Return the runs as ``scope`` sees them; in the event loop StateError if not committed."""
         self.reissue(scope)
         if self._scope is scope:
             with scope.read() as session:

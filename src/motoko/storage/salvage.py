@@ -1,17 +1,17 @@
-"""What is whole of a damaged database file, in a new one.
+"""Recover the intact parts of a damaged database file in a new one.
 
 Every whole transaction is found, also behind damage, and the newest whole state of each object is
-kept. Where the tables do not agree any more, they are built again from the records of the runs.
+kept. If the tables are inconsistent then, they are rebuilt from the records of the runs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
-import transaction
 from persistent.mapping import PersistentMapping
 from ZODB.Connection import TransactionMetaData
 from ZODB.POSException import POSError
@@ -25,14 +25,14 @@ from motoko.server.integrity import UNREADABLE_OBJECT
 from motoko.server.safe_file import SafeFileStorage
 from motoko.server.transaction_file import (
     MAGIC,
-    FileRecord,
+    FileRecords,
     FileTransaction,
     find_whole,
     read_closed,
     records_of,
 )
 from motoko.storage.backup import summarise
-from motoko.storage.commit import abort, run_transaction
+from motoko.storage.commit import run_transaction
 from motoko.storage.consistency import check_database_file
 from motoko.storage.database import Database
 from motoko.storage.schema import SCHEMA_VERSION, create_tables
@@ -43,17 +43,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UNREADABLE: Final = (MotokoError, POSError, *UNREADABLE_OBJECT)
-BATCH: Final = 1000  # runs written in one commit
-# The record of a mapping that holds nothing, where the root of all objects is lost.
+BATCH: Final = 1000  # runs in one commit
+# The record of an empty mapping, for a lost root object.
 EMPTY_ROOT: Final = (
     b"\x80\x03cpersistent.mapping\nPersistentMapping\n.\x80\x03}X\x04\x00\x00\x00data}s."
 )
-# What is not copied: it is built again, says who works with the database, or is its own.
+# Not copied: indexes are rebuilt; leases belong to running processes; the rest is new.
 INDEXES: Final = frozenset(
     {"runs", "jobs", "runs_of_job", "by_identity", "by_job", "states", "lifecycles", "scripts",
      "queues", "ids"}
 )  # fmt: skip
-OWN: Final = frozenset({"version", "written_by", "studies", "leases", "renewals"})
+NOT_COPIED: Final = frozenset({"version", "written_by", "studies", "leases", "renewals"})
 
 
 @dataclass(slots=True)
@@ -72,28 +72,26 @@ class SalvageReport:
 
 
 def salvage(source: Path, target: Path) -> SalvageReport:
-    """Make ``target`` of what is whole in ``source``, in a directory that is used for nothing else.
-
-    DatabaseDamagedError where nothing is.
-    """
-    found = SalvageReport()
+    """Write the intact parts of ``source`` to ``target``; or raise DatabaseDamagedError."""
+    report = SalvageReport()
     image = target.with_name(f"{target.name}.image")
     with source.open("rb") as file:
-        newest = _scan(file, source.stat().st_size, found)
+        newest = _scan(file, source.stat().st_size, report)
         if not newest.places:
             raise DatabaseDamagedError(
                 f"{source} holds no whole transaction", hint="Put a copy in its place."
             )
     _write(newest, image)
-    wrong = check_database_file(image)
-    if wrong:
-        found.rebuilt = True
-        _rebuild(image, newest, target, found)
-        found.notes += [f"still wrong: {problem}" for problem in check_database_file(target)]
+    if check_database_file(image):
+        report.rebuilt = True
+        _rebuild(image, newest, target, report)
+        report.notes += [
+            f"still inconsistent: {problem}" for problem in check_database_file(target)
+        ]
     else:
         image.rename(target)
-        found.runs = summarise(target).runs
-    return found
+        report.runs = summarise(target).runs
+    return report
 
 
 # -- the transactions ------------------------------------------------------------------------
@@ -101,19 +99,16 @@ def salvage(source: Path, target: Path) -> SalvageReport:
 
 @dataclass(slots=True)
 class _Newest:
-    """The newest whole state of each object: the transaction that wrote it, and its data.
-
-    ``deleted``: objects of runs that a whole transaction has deleted.
-    """
+    """The newest (transaction id, data) of each object; and deleted objects that were runs."""
 
     places: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
     deleted: set[bytes] = field(default_factory=set)
 
 
-def whole_transactions(
-    file: IO[bytes], size: int
-) -> Iterator[tuple[FileTransaction, list[FileRecord]] | tuple[int, int]]:
-    """Yield the whole transactions of a file with their records, and (position, bytes) of gaps."""
+def _whole_transactions(
+    file: IO[bytes], size: int, gaps: list[tuple[int, int]]
+) -> Iterator[tuple[FileTransaction, FileRecords]]:
+    """Yield whole transactions with their records; append (position, size) to ``gaps``."""
     position, last = 0, bytes(8)
     if file.read(len(MAGIC)) == MAGIC:
         position = len(MAGIC)
@@ -128,30 +123,22 @@ def whole_transactions(
             continue
         following = find_whole(file, position + 1, size, last)
         end_of_gap = size if following is None else following.start
-        yield position, end_of_gap - position
+        gaps.append((position, end_of_gap - position))
         position = end_of_gap
 
 
-def _scan(file: IO[bytes], size: int, found: SalvageReport) -> _Newest:
+def _scan(file: IO[bytes], size: int, report: SalvageReport) -> _Newest:
     newest = _Newest()
-    for first, second in whole_transactions(file, size):
-        if not isinstance(first, FileTransaction) or not isinstance(second, list):
-            assert isinstance(first, int)
-            assert isinstance(second, int)
-            found.gaps.append((first, second))
-            continue
-        found.transactions += 1
-        written = {record.oid: record.data for record in second if record.data is not None}
-        newest.places.update({oid: (first.id, data) for oid, data in written.items()})
-        _note_deleted(newest, written)
+    for found, records in _whole_transactions(file, size, report.gaps):
+        report.transactions += 1
+        written = {oid: data for oid, data in records if data is not None}
+        newest.places.update({oid: (found.id, data) for oid, data in written.items()})
+        _record_deleted_runs(newest, written)
     return newest
 
 
-def _note_deleted(newest: _Newest, written: dict[bytes, bytes]) -> None:
-    """Note which runs a transaction deleted: it writes them, and the tree that lists them no more.
-
-    Their objects stay in the file until it is packed.
-    """
+def _record_deleted_runs(newest: _Newest, written: dict[bytes, bytes]) -> None:
+    """Record which runs a transaction deleted: it writes them, but not in the tree of runs."""
     runs = [oid for oid, data in written.items() if b"PersistentMapping" in data[:60]]
     trees = [data for data in written.values() if b"BTrees.IOBTree" in data[:60]]
     listed = {oid for data in trees for oid in references(data)}
@@ -180,35 +167,29 @@ def _write(newest: _Newest, image: Path) -> None:
 # -- the tables ------------------------------------------------------------------------------
 
 
-def _rebuild(image: Path, newest: _Newest, target: Path, found: SalvageReport) -> None:
-    """Build the tables of ``image`` again in ``target``."""
-    old = Database.read_file(image)
-    new = Database(SafeFileStorage(target))
-    manager = transaction.TransactionManager(explicit=True)
-    connection = old.open(manager)
-    manager.begin()
-    try:
-        tables, studies = _former(connection, found)
-        runs = _runs(connection, studies, newest, found)
+def _rebuild(image: Path, newest: _Newest, target: Path, report: SalvageReport) -> None:
+    """Rebuild the tables of ``image`` in ``target``."""
+    with (
+        contextlib.closing(Database.read_file(image)) as old,
+        contextlib.closing(Database(SafeFileStorage(target))) as new,
+        old.snapshot() as connection,
+    ):
+        tables, studies = _read_tables(connection, report)
+        runs = _read_runs(connection, studies, newest, report)
         names = sorted({*studies, *(record.study for record in runs.values())})
         run_transaction(new, lambda root: create_tables(root, names), initialising=True)
-        run_transaction(new, lambda root: _copy(root, tables, studies, found), initialising=True)
+        run_transaction(new, lambda root: _copy(root, tables, studies, report), initialising=True)
         ordered = [runs[key] for key in sorted(runs)]
         for start in range(0, len(ordered), BATCH):
             insert = functools.partial(_insert, records=ordered[start : start + BATCH])
             run_transaction(new, insert, initialising=True)
-        found.runs = dict(Counter(record.study for record in ordered))
-    finally:
-        abort(manager)
-        connection.close()
-        old.close()
-        new.close()
+        report.runs = dict(Counter(record.study for record in ordered))
 
 
-def _former(
-    connection: Any, found: SalvageReport
+def _read_tables(
+    connection: Any, report: SalvageReport
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return what can be read of the tables: by name, and those of each study."""
+    """Return the readable tables by name, and those of each study."""
     tables: dict[str, Any] = {}
     studies: dict[str, dict[str, Any]] = {}
     try:
@@ -219,70 +200,70 @@ def _former(
                 f"the tables are of format {version}, and damaged",
                 hint="Salvage them with the Motoko that wrote them.",
             )
-        for name, table in _items(tables["studies"], "studies", found):
+        for name, table in _items(tables["studies"], "studies", report):
             try:
                 studies[name] = dict(table)
             except UNREADABLE as error:
-                found.notes.append(f"the tables of study {name!r}: {type(error).__name__}")
+                report.notes.append(f"the tables of study {name!r}: {type(error).__name__}")
                 studies[name] = {}
     except DatabaseDamagedError:
         raise
     except UNREADABLE as error:
-        found.notes.append(f"the tables: {type(error).__name__}")
+        report.notes.append(f"the tables: {type(error).__name__}")
     return tables, studies
 
 
-def _runs(
-    connection: Any, studies: dict[str, dict[str, Any]], newest: _Newest, found: SalvageReport
+def _read_runs(
+    connection: Any, studies: dict[str, dict[str, Any]], newest: _Newest, report: SalvageReport
 ) -> dict[tuple[str, int], RunRecord]:
-    """Return all runs: those that the tables list, and those that no whole commit deleted."""
+    """Return all runs: those in the tables, and those that no whole commit deleted."""
     runs: dict[tuple[str, int], RunRecord] = {}
     for name, table in studies.items():
-        for _, stored in _items(table.get("runs"), f"runs of {name}", found):
-            _take(runs, stored, found)
+        for _, stored in _items(table.get("runs"), f"runs of {name}", report):
+            _add_run(runs, stored, report)
     for oid in newest.places:
         if oid not in newest.deleted and b"record" in newest.places[oid][1]:
             try:
-                _take(runs, connection.get(oid), found)
+                _add_run(runs, connection.get(oid), report)
             except UNREADABLE:
                 continue
-    return _one_of_each_identity(runs, found)
+    return _without_duplicates(runs, report)
 
 
-def _take(runs: dict[tuple[str, int], RunRecord], stored: Any, found: SalvageReport) -> None:
+def _add_run(runs: dict[tuple[str, int], RunRecord], stored: Any, report: SalvageReport) -> None:
     try:
         if isinstance(stored, PersistentMapping) and stored_key(stored.data) is not None:
             record = decode_record(stored.data)
             runs[record.study, record.id] = record
     except UNREADABLE as error:
-        found.notes.append(f"a run: {type(error).__name__}")
+        report.notes.append(f"a run: {type(error).__name__}")
 
 
-def _one_of_each_identity(
-    runs: dict[tuple[str, int], RunRecord], found: SalvageReport
+def _without_duplicates(
+    runs: dict[tuple[str, int], RunRecord], report: SalvageReport
 ) -> dict[tuple[str, int], RunRecord]:
-    """Return the runs without those that another one has taken the place of."""
+    """Return the runs without those that a later one of the same identity replaced."""
     last: dict[tuple[str, bytes], tuple[str, int]] = {}
     for key in sorted(runs):
         former = last.get((key[0], runs[key].identity))
         if former is not None:
-            found.notes.append(f"run {former[0]}.{former[1]} is left out: {key[1]} is the same")
+            report.notes.append(f"run {former[0]}.{former[1]} is left out: {key[1]} is the same")
         last[key[0], runs[key].identity] = key
     return {key: runs[key] for key in last.values()}
 
 
 def _copy(
-    root: Any, tables: dict[str, Any], studies: dict[str, dict[str, Any]], found: SalvageReport
+    root: Any, tables: dict[str, Any], studies: dict[str, dict[str, Any]], report: SalvageReport
 ) -> None:
     motoko = root["motoko"]
     for name, table in tables.items():
-        if name not in OWN:
-            motoko[name] = _copied(table, name, found)
+        if name not in NOT_COPIED:
+            motoko[name] = _copied(table, name, report)
     _close_firings(motoko)
     for study, parts in studies.items():
         for name, table in parts.items():
             if name not in INDEXES:
-                motoko["studies"][study][name] = _copied(table, f"{name} of {study}", found)
+                motoko["studies"][study][name] = _copied(table, f"{name} of {study}", report)
         try:
             ids = dict(parts.get("ids", {}))
         except UNREADABLE:
@@ -292,10 +273,10 @@ def _copy(
 
 
 def _close_firings(motoko: Any) -> None:
-    """Have the index of open firings and their records agree.
+    """Make the index of open firings agree with their records.
 
-    A commit that opens a firing writes both, and so does the one that ends it. Where only the
-    record says that it is open, the commit that ended it is lost, and a later one wrote the index.
+    Each commit that opens or ends a firing writes both. If only the record is open, the commit that
+    ended it is lost, and a later one wrote the index.
     """
     firings, listed = motoko["firings"], motoko["open"]
     for key in list(listed):
@@ -306,19 +287,19 @@ def _close_firings(motoko: Any) -> None:
             stored.update({"status": "done", "done": stored["opened"]})
 
 
-def _copied(item: Any, what: str, found: SalvageReport) -> Any:
-    """Return a copy of a table, or of what is in one, without what cannot be read."""
+def _copied(item: Any, what: str, report: SalvageReport) -> Any:
+    """Return a copy of a table or of an item in one, without unreadable parts."""
     kind = type(item).__name__
     if kind.endswith("BTree"):
         made = type(item)()
-        for key, value in _items(item, what, found):
+        for key, value in _items(item, what, report):
             try:
-                made[key] = _copied(value, what, found)
+                made[key] = _copied(value, what, report)
             except UNREADABLE as error:
-                found.notes.append(f"{what}: {key!r} ({type(error).__name__})")
+                report.notes.append(f"{what}: {key!r} ({type(error).__name__})")
         return made
     if kind.endswith("TreeSet"):
-        return type(item)([key for key, _ in _items(item, what, found)])
+        return type(item)([key for key, _ in _items(item, what, report)])
     if isinstance(item, PersistentMapping):
         return PersistentMapping(item.data)
     return item
@@ -335,8 +316,8 @@ def _insert(root: Any, records: list[RunRecord]) -> None:
 # -- trees with holes ------------------------------------------------------------------------
 
 
-def _items(tree: Any, what: str, found: SalvageReport) -> list[tuple[Any, Any]]:
-    """Return the (key, value) of a tree or set (there None), whatever of its nodes is missing."""
+def _items(tree: Any, what: str, report: SalvageReport) -> list[tuple[Any, Any]]:
+    """Return the (key, value) of a tree or set (there None), except those of missing nodes."""
     items: dict[Any, Any] = {}
     holes = 0
     seen: set[int] = set()
@@ -352,21 +333,21 @@ def _items(tree: Any, what: str, found: SalvageReport) -> list[tuple[Any, Any]]:
         except UNREADABLE:
             holes += 1
             continue
-        more, here = _opened(type(node).__name__, state)
-        nodes += more
-        items.update(here)
+        children, entries = _children_and_entries(type(node).__name__, state)
+        nodes += children
+        items.update(entries)
     if holes:
-        found.notes.append(f"{what}: {holes} parts of the index")
+        report.notes.append(f"{what}: {holes} parts of the index")
     return list(items.items())
 
 
-def _opened(kind: str, state: Any) -> tuple[list[Any], dict[Any, Any]]:
-    """Return the nodes that a node leads to, and what it holds."""
+def _children_and_entries(kind: str, state: Any) -> tuple[list[Any], dict[Any, Any]]:
+    """Return the nodes below a node, and its own entries."""
     if not state:
         return [], {}
     mapping = kind.endswith(("BTree", "Bucket"))
     if kind.endswith(("BTree", "TreeSet")):
-        if len(state) == 1:  # its only bucket is a part of it
+        if len(state) == 1:  # it contains its only bucket
             return [], _entries(state[0][0][0], mapping=mapping)
         return [*state[0][::2], state[1]], {}
     return list(state[1:]), _entries(state[0], mapping=mapping)

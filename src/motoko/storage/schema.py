@@ -1,7 +1,7 @@
-"""The version of the stored layout: what can be read, and how an older one is brought up to date.
+"""The stored layout: empty tables, its version, and upgrades of older versions.
 
-A change of the layout raises SCHEMA_VERSION and adds a step to STEPS. Steps are never removed: a
-database of any former version goes through them one after the other, in one transaction.
+A change of the layout raises SCHEMA_VERSION and adds a step to STEPS. Steps are never removed: one
+transaction takes a database of any former version through all of them.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def _add_indexes(tables: Any) -> None:
                     add_to_index(trees[index], key, record.id)
 
 
-# From which version -> what makes it the next one, given the mapping below the root's "motoko".
+# Version -> the step to the next one; its argument is the mapping at the root's "motoko".
 STEPS: Final[Mapping[int, Callable[[Any], None]]] = MappingProxyType({1: _add_indexes})
 
 
 def create_tables(root: Any, studies: Iterable[str]) -> None:
-    """Write the empty tables, or add those of studies that are new."""
+    """Write the empty tables, or add those of new studies."""
     if "motoko" not in root:
         root["motoko"] = PersistentMapping(
             {
@@ -72,7 +72,7 @@ def create_tables(root: Any, studies: Iterable[str]) -> None:
 
 
 def record_boot_time(root: Any, boot: str, at: float) -> None:
-    """Note that the machine was booted at ``at``, unless that is known of this boot."""
+    """Record the time of this machine's boot, unless it is recorded."""
     tables = root["motoko"]
     if boot and boot not in tables.get("boots", ()):
         latest = sorted(tables.get("boots", {}).items(), key=lambda item: item[1])[1 - BOOTS_KEPT :]
@@ -86,16 +86,13 @@ def check_version(root: Any) -> None:
         raise DatabaseVersionError(
             f"the workflow's database has format {version}; this is Motoko {__version__}, which "
             f"reads format {SCHEMA_VERSION}",
-            hint="Whatever writes to it brings it up to date: open it without look=True, or "
-            "start `motoko launcher`.",
+            hint="Any process that writes to it upgrades it: open it without look=True, or start "
+            "`motoko launcher`.",
         )
 
 
 def upgrade(root: Any) -> None:
-    """Bring an older layout up to date; raises where check_version would find nothing to do.
-
-    Call it in a transaction.
-    """
+    """Upgrade an older layout, in the caller's transaction; raise as ``check_readable``."""
     version = check_readable(root)
     if version == SCHEMA_VERSION:
         return
@@ -106,10 +103,7 @@ def upgrade(root: Any) -> None:
 
 
 def check_readable(root: Any) -> int:
-    """Return the version of a layout that this code can read, if need be after an upgrade.
-
-    Raises NoDatabaseError or DatabaseVersionError where it cannot.
-    """
+    """Return the version of a readable or upgradable layout; or raise DatabaseVersionError."""
     if "motoko" not in root:
         raise NoDatabaseError("the workflow's database is empty", hint="Run `motoko create`.")
     version = root["motoko"]["version"]
@@ -142,9 +136,9 @@ def write_database(path: Path, studies: Iterable[str]) -> None:
 
 def add_studies(state: StateDir, studies: Iterable[str], *, runtime: Runtime = SYSTEM) -> None:
     """Add the tables of studies that the database does not have yet."""
-    supervisor = ServerWatchdog(state, clock=runtime.clock)
+    watchdog = ServerWatchdog(state, clock=runtime.clock)
     _create_tables(
-        Database.connect(str(state.socket()), supervisor=supervisor, runtime=runtime), studies
+        Database.connect(str(state.socket()), watchdog=watchdog, runtime=runtime), studies
     )
 
 

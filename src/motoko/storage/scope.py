@@ -1,8 +1,8 @@
 """Scopes: the sessions that user code reads and writes through.
 
-In a plain script every call is a transaction. An action has one session from one Motoko await to
-the next. The next turn of the loop commits the writes of ``main``. A context variable holds the
-current scope, so that handles need not know where they are used.
+In a plain script every call is a transaction. Each segment of an action, from one Motoko await to
+the next, is one session. The next turn of the loop commits the writes of ``main``. A context
+variable holds the current scope, so that handles need not know where they are used.
 
 The first read in a coroutine may block the event loop. In asyncio's debug mode, a read that blocks
 it for longer than BLOCK_SECONDS logs a warning.

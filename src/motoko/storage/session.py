@@ -1,9 +1,8 @@
-"""A session: one connection, one transaction manager, and the list of what is to be done.
+"""Sessions: a connection, an explicit transaction, and the list of its changes.
 
-Changes are applied to the session's own connection, so that its reads see them, and kept as
-instructions. Where a commit conflicts, the session takes a fresh snapshot, checks that nobody
-changed what its instructions write or rely on, and applies the list again. Only where somebody did
-is ConflictError raised: then the caller has to look again.
+A session applies changes to its connection, where its reads see them, and records them. If a commit
+conflicts, it takes a fresh snapshot, checks the records that its changes write or rely on, and
+applies the changes again. Only if another session changed those does it raise ConflictError.
 """
 
 from __future__ import annotations
@@ -49,19 +48,19 @@ class LeaseGuard:
     token: str
 
     def fenced(self) -> Fenced:
-        """Return the error that says that the lease is somebody else's now."""
+        """Return the error for a lease that another process holds."""
         return Fenced(
             f"the lease on {self.name} was taken over by another process",
-            hint="Nothing of this transaction was written. Look who runs with `motoko info`.",
+            hint="Nothing of this transaction was written. Find the process with `motoko info`.",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _AppliedChange:
-    """An instruction and what it saw when it was first applied."""
+    """A change, and the value that it replaced when it was first applied."""
 
     change: Change
-    seen: Any = None
+    former: Any = None
 
 
 class Session:
@@ -83,35 +82,35 @@ class Session:
             self._connection.close()
             raise
         self.tables = Tables(self._connection.root())
-        self._entries: list[_AppliedChange] = []
+        self._changes: list[_AppliedChange] = []
         self._relied_on: dict[RunKey, bytes | None] = {}
         self._read_ids: set[RunKey] = set()
-        self.moved: dict[RunKey, RunKey] = {}
+        self.replaced_keys: dict[RunKey, RunKey] = {}
         self._open = True
 
     # -- reading ---------------------------------------------------------------------------
 
     @property
     def pending(self) -> bool:
-        """Whether there are changes to commit."""
-        return bool(self._entries)
+        """Whether the session has changes to commit."""
+        return bool(self._changes)
 
     def run(self, key: RunKey) -> RunRecord:
         """Return the record of one run."""
-        key = self._now(key)
+        key = self._present(key)
         return self.tables.study(key.study).run(key.id)
 
     def rely_on(self, keys: Iterable[RunKey]) -> None:
-        """Refuse to commit if one of these runs was changed by somebody else meanwhile."""
+        """Refuse to commit if another session changes one of these runs."""
         for key in keys:
             self._relied_on.setdefault(key, self.tables.study(key.study).version(key.id))
 
     def record_read_id(self, key: RunKey) -> None:
-        """Remember that user code knows this id, so it cannot be exchanged silently."""
+        """Record that user code read this id, so that the commit cannot exchange it."""
         self._read_ids.add(key)
 
     def classify(self, oids: Iterable[bytes]) -> tuple[set[RunKey], bool]:
-        """Return which runs, and whether variables, are among the objects of a commit."""
+        """Return the runs among the objects of a commit, and whether any is a variable."""
         runs: set[RunKey] = set()
         variables = False
         indexes = self._database.index_oids
@@ -120,10 +119,10 @@ class Session:
         for oid in unknown:
             try:
                 item = self._connection.get(oid)
-            except (POSKeyError, ReadConflictError):  # gone, or newer than this snapshot
+            except (POSKeyError, ReadConflictError):  # deleted, or newer than this snapshot
                 continue
             if not isinstance(item, PersistentMapping):
-                indexes.add(oid)  # a tree stays a tree: the next time it need not be loaded
+                indexes.add(oid)  # a tree stays a tree: do not load it next time
                 continue
             data = item.data
             key = stored_key(data)
@@ -135,37 +134,31 @@ class Session:
     # -- writing ---------------------------------------------------------------------------
 
     def add(self, change: Change) -> None:
-        """Apply a change to this session's view, and remember it for the commit.
-
-        One that cannot be applied raises StateError or UnknownRunError and leaves no trace.
-        """
+        """Apply a change to this snapshot and record it for the commit, or raise without effect."""
         self._database.check_writable()
-        self._entries.append(_AppliedChange(change, self._apply(change)))
+        self._changes.append(_AppliedChange(change, self._apply(change)))
 
     def reserve(self, study: str, runs: int, jobs: int) -> tuple[int, int]:
-        """Take ids that nobody else will get, in a commit of their own.
+        """Reserve ids in a commit of their own; return the first run id and first job id."""
 
-        Returns the first run id and the first job id.
-        """
-
-        def take(tables: Tables) -> tuple[int, int]:
+        def reserve(tables: Tables) -> tuple[int, int]:
             return tables.study(study).reserve(runs, jobs)
 
-        # In this thread: who reserves holds a scope, for which the committer may be waiting.
-        return run_transaction(self._database, take)
+        # In this thread: the committer may be waiting for the scope that the caller holds.
+        return run_transaction(self._database, reserve)
 
     def _apply(self, change: Change) -> Any:
         tables = self.tables
         if isinstance(change, CreateRun):
             tables.study(change.record.study).insert(change.record, change.job_identity)
         elif isinstance(change, SetVariable):
-            seen = tables.variable(change.scope, change.name)
+            former = tables.variable(change.scope, change.name)
             tables.set_variable(change.scope, change.name, change.value)
-            return seen
+            return former
         elif isinstance(change, RecordFiring):
-            tables.record_firing(self._moved(change))
+            tables.record_firing(self._with_present_keys(change))
         else:
-            key = self._now(change.key)
+            key = self._present(change.key)
             table = tables.study(key.study)
             if isinstance(change, EditRun):
                 return table.edit(key.id, change.edit)[0]
@@ -175,61 +168,58 @@ class Session:
                 tables.delete_run(key)
         return None
 
-    def _moved(self, firing: RecordFiring) -> RecordFiring:
+    def _with_present_keys(self, firing: RecordFiring) -> RecordFiring:
         calls = tuple(
-            call if call.runs is None else replace(call, runs=tuple(map(self._now, call.runs)))
+            call if call.runs is None else replace(call, runs=tuple(map(self._present, call.runs)))
             for call in firing.entries.calls
         )
         entries = replace(firing.entries, calls=calls)
-        return replace(firing, runs=tuple(map(self._now, firing.runs)), entries=entries)
+        return replace(firing, runs=tuple(map(self._present, firing.runs)), entries=entries)
 
-    def _now(self, key: RunKey) -> RunKey:
-        return self.moved.get(key, key)
+    def _present(self, key: RunKey) -> RunKey:
+        return self.replaced_keys.get(key, key)
 
     # -- the end of a transaction ----------------------------------------------------------
 
     def refresh(self) -> None:
         """Drop pending changes and take a fresh snapshot."""
         self._begin()
-        self._forget()
+        self._changes = []
+        self._relied_on = {}
+        self._read_ids = set()
 
     def commit(self) -> None:
-        """Commit the pending changes; call it in the committer thread.
+        """Commit the pending changes, and take a fresh snapshot; call it in the committer thread.
 
-        Raises ConflictError where somebody changed what they write or rely on, Fenced where this
-        process's lease was taken over, ServerError where the server has gone for good; then all of
-        the changes are dropped. Afterwards the session has a fresh snapshot.
+        If that fails, all changes are dropped: ConflictError if another session changed the same
+        records, Fenced if another process holds the lease, ServerError without a server.
         """
-        if not self._entries:
+        if not self._changes:
             self.refresh()
             return
-        entries = tuple(self._entries)
+        changes = tuple(self._changes)
 
         def prepare(attempt: int) -> None:
             if attempt:
-                self._again(entries)
+                self._reapply(changes)
             self._check_guard()
-            self._protect()
+            self._check_relied_on()
 
+        database = self._database
         try:
-            with PriorityLock(self._database.commit_lock, self._database.runtime) as turn:
-                commit_with_retry(self._database, self._manager, self._connection, prepare, turn)
+            with PriorityLock(database.commit_lock, database.runtime) as lock:
+                commit_with_retry(database, self._manager, self._connection, prepare, lock)
         except BaseException:
             self.refresh()
             raise
-        commit = self._summary()
+        notice = self._notice()
         self.refresh()
-        self._database.feed.publish(commit)
+        database.feed.publish(notice)
 
     def _begin(self) -> None:
         abort(self._manager)
         self._manager.begin()
         self.tables = Tables(self._connection.root())
-
-    def _forget(self) -> None:
-        self._entries = []
-        self._relied_on = {}
-        self._read_ids = set()
 
     def _check_guard(self) -> None:
         if self._guard is None:
@@ -239,74 +229,79 @@ class Session:
             raise self._guard.fenced()
         self._connection.readCurrent(lease)
 
-    def _protect(self) -> None:
+    def _check_relied_on(self) -> None:
         for key, version in self._relied_on.items():
             if version is not None and self.tables.study(key.study).has_run(key.id):
                 self._connection.readCurrent(self.tables.study(key.study).stored_run(key.id))
 
-    def _again(self, entries: tuple[_AppliedChange, ...]) -> None:
+    def _reapply(self, changes: tuple[_AppliedChange, ...]) -> None:
         """Take a fresh snapshot, check it, and apply all changes to it."""
         self._begin()
         for key, version in self._relied_on.items():
             if self.tables.study(key.study).version(key.id) != version:
-                self._clash(f"run {key} was changed by somebody else")
-        self._entries = []
-        self.moved = {}
-        for entry in entries:
-            self._apply_again(entry)
+                self._conflict(f"run {key} was changed")
+        self._changes = []
+        self.replaced_keys = {}
+        for applied in changes:
+            change = self._checked(applied)
+            if change is not None:
+                self.add(change)
 
-    def _apply_again(self, entry: _AppliedChange) -> None:
-        change = entry.change
+    def _checked(self, applied: _AppliedChange) -> Change | None:
+        """Return a change as it applies to the fresh snapshot, None if it has nothing to do."""
+        change = applied.change
         if isinstance(change, CreateRun):
-            table = self.tables.study(change.record.study)
-            existing = table.find(change.record.identity)
-            if existing is not None:
-                old, new = change.record.key, RunKey(change.record.study, existing)
-                if old in self._read_ids:
-                    self._clash(f"run {new} was created by somebody else at the same time")
-                self.moved[old] = new
-                return
-            job_id = table.find_job(change.job_identity)
-            if job_id is not None and job_id != change.record.job_id:
-                change = replace(change, record=replace(change.record, job_id=job_id))
-        elif isinstance(change, EditRun) and not change.blind:
-            self._check_no_conflict(change, entry.seen)
+            return self._checked_creation(change)
+        if isinstance(change, EditRun) and not change.blind:
+            self._check_edit(change, applied.former)
         elif isinstance(change, SetVariable) and not change.blind:
-            if not values_equal(self.tables.variable(change.scope, change.name), entry.seen):
-                self._clash(f"workflow variable {change.name!r} was changed by somebody else")
+            if not values_equal(self.tables.variable(change.scope, change.name), applied.former):
+                self._conflict(f"workflow variable {change.name!r} was changed")
         elif isinstance(change, DeleteRun):
-            key = self._now(change.key)
-            if not self.tables.study(key.study).has_run(key.id):
-                return
-        self.add(change)
+            key = self._present(change.key)
+            return change if self.tables.study(key.study).has_run(key.id) else None
+        return change
 
-    def _check_no_conflict(self, change: EditRun, seen: RunRecord) -> None:
-        key = self._now(change.key)
+    def _checked_creation(self, change: CreateRun) -> CreateRun | None:
+        table = self.tables.study(change.record.study)
+        existing = table.find(change.record.identity)
+        if existing is not None:
+            old, new = change.record.key, RunKey(change.record.study, existing)
+            if old in self._read_ids:
+                self._conflict(f"run {new} was created")
+            self.replaced_keys[old] = new
+            return None
+        job_id = table.find_job(change.job_identity)
+        if job_id is None or job_id == change.record.job_id:
+            return change
+        return replace(change, record=replace(change.record, job_id=job_id))
+
+    def _check_edit(self, change: EditRun, former: RunRecord) -> None:
+        key = self._present(change.key)
         if not self.tables.study(key.study).has_run(key.id):
-            self._clash(f"run {key} was deleted by somebody else")
-        if key == change.key and change.edit.conflicts_with(seen, self.run(key)):
-            self._clash(f"run {key} was changed by somebody else")
+            self._conflict(f"run {key} was deleted")
+        if key == change.key and change.edit.conflicts_with(former, self.run(key)):
+            self._conflict(f"run {key} was changed")
 
-    def _clash(self, message: str) -> NoReturn:
+    def _conflict(self, event: str) -> NoReturn:
         raise ConflictError(
-            f"{message} while this transaction was under way",
+            f"{event} by another process or action during this transaction",
             hint="Decorate the action with @event: then it is run again on fresh data.",
         )
 
-    def _summary(self) -> CommitNotice:
+    def _notice(self) -> CommitNotice:
         runs: set[RunKey] = set()
         variables = False
-        for entry in self._entries:
-            if isinstance(entry.change, CreateRun):
-                runs.add(entry.change.record.key)
-            elif isinstance(entry.change, EditRun | DeleteRun | PushQuantities):
-                runs.add(self._now(entry.change.key))
-            elif isinstance(entry.change, SetVariable):
-                variables = True
+        for change in (applied.change for applied in self._changes):
+            if isinstance(change, CreateRun):
+                runs.add(change.record.key)
+            elif isinstance(change, EditRun | DeleteRun | PushQuantities):
+                runs.add(self._present(change.key))
+            variables = variables or isinstance(change, SetVariable)
         return CommitNotice(runs=frozenset(runs), variables=variables, source=self.source)
 
     def close(self) -> None:
-        """Give the connection back; uncommitted changes are dropped."""
+        """Close the connection; uncommitted changes are dropped."""
         if self._open:
             self._open = False
             abort(self._manager)

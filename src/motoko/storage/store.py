@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     from motoko.runtime.ports import Clock, Runtime
     from motoko.server.state_dir import StateDir
 
-SHORT_WAITS: Final = (1.0, 2.0, 4.0)  # seconds for a server that was there to answer
-LAST_WAIT: Final = 8.0
+CONNECT_TIMEOUTS: Final = (1.0, 2.0, 4.0, 8.0)  # seconds; before each, the server is ensured
 
 
 class WorkflowStore:
-    """Connects at the first use, starting the server if need be.
+    """Connects at the first use, starting the server if necessary.
 
-    ``read_only``: never start a server; read the file where none runs.
+    ``read_only``: never start a server; without one, read the file.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class WorkflowStore:
         self.runtime = runtime
         self.read_only = read_only
         self._database = database
-        self._booted: float | None = None
+        self._boot_time: float | None = None
         self._lock = threading.Lock()
         self.autocommit_scope = AutocommitScope(lambda: self.database, cause=_author())
 
@@ -66,12 +65,12 @@ class WorkflowStore:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection already."""
+        """Whether the store is connected."""
         return self._database is not None
 
     @property
     def database(self) -> Database:
-        """Return the open database, connecting first where need be."""
+        """Return the open database, connecting first if necessary."""
         if self._database is None:
             with self._lock:
                 if self._database is None:
@@ -81,7 +80,7 @@ class WorkflowStore:
     def _connect(self) -> Database:
         if self.read_only:
             return self._connect_read_only()
-        database = self._reach_server()
+        database = self._connect_to_server()
         try:
             run_transaction(database, self._prepare, initialising=True)
         except BaseException:
@@ -96,60 +95,56 @@ class WorkflowStore:
     def _connect_read_only(self) -> Database:
         if is_responding(self.state):
             address = str(self.state.socket())
-            with contextlib.suppress(ServerError):  # it has gone, or it hangs
+            with contextlib.suppress(ServerError):  # it exited or hangs
                 return Database.connect_read_only(
                     address, self.state.database, runtime=self.runtime
                 )
         return Database.read_file(self.state.database, runtime=self.runtime)
 
-    def _reach_server(self) -> Database:
-        """Connect to the server, starting it; once more where it goes before it is reached."""
-        for wait in SHORT_WAITS:
+    def _connect_to_server(self) -> Database:
+        """Connect to the server. Start it again if it exits before the connection."""
+        for timeout in CONNECT_TIMEOUTS:
             ensure_server(self.state, clock=self.clock)
-            with contextlib.suppress(ServerError):
-                return self._dial(wait)
-        ensure_server(self.state, clock=self.clock)
-        return self._dial(LAST_WAIT)
-
-    def _dial(self, wait: float) -> Database:
-        return Database.connect(
-            str(self.state.socket()),
-            wait=wait,
-            commit_lock=self.state.commit_lock,
-            file=self.state.database,
-            supervisor=ServerWatchdog(self.state, clock=self.clock),
-            runtime=self.runtime,
-        )
+            try:
+                return Database.connect(
+                    str(self.state.socket()),
+                    timeout=timeout,
+                    commit_lock=self.state.commit_lock,
+                    file=self.state.database,
+                    watchdog=ServerWatchdog(self.state, clock=self.clock),
+                    runtime=self.runtime,
+                )
+            except ServerError:
+                if timeout == CONNECT_TIMEOUTS[-1]:
+                    raise
+        raise AssertionError
 
     def scope(self) -> Scope:
-        """Return the scope that reads and writes of the running code belong to."""
+        """Return the scope of the running code."""
         found = current_scope()
         if found is not None and found.database is self._database:
             return found
         return self.autocommit_scope
 
     def now(self) -> float:
-        """Return the present time of day, for people, in seconds since the epoch."""
+        """Return the time of day, for people, in seconds since the epoch."""
         return self.clock.now()
 
     def steady(self) -> float:
-        """Return the present time on a clock that does not jump; the first call may block.
+        """Return the time on a clock that does not jump. The first call may block.
 
-        It is the time of day as it was when the first process of this boot used the workflow, and
-        the uptime since. So it is one for all processes of a machine, and later after a reboot.
+        It starts at the time of day at which the first process of this boot used the workflow, and
+        follows the uptime. All processes of a machine share it, and reboots advance it.
         """
-        if self._booted is None:
-            session = Session(self.database)
-            try:
-                noted = session.tables.boot_time(processes.boot_id())
-            finally:
-                session.close()
-            here = self.clock.now() - self.clock.uptime()
-            self._booted = here if noted is None else noted
-        return self._booted + self.clock.uptime()
+        if self._boot_time is None:
+            with contextlib.closing(Session(self.database)) as session:
+                recorded = session.tables.boot_time(processes.boot_id())
+            own = self.clock.now() - self.clock.uptime()
+            self._boot_time = own if recorded is None else recorded
+        return self._boot_time + self.clock.uptime()
 
     def run_directory(self, study: str, run_id: int) -> Path:
-        """Return where a run's script runs."""
+        """Return the directory in which a run's script runs."""
         return self.runs_root(study) / f"run-{run_id}"
 
     def runs_root(self, study: str) -> Path:
@@ -162,13 +157,13 @@ class WorkflowStore:
         return {} if config is None else config.run
 
     def drain(self) -> None:
-        """Finish the commit under way; whoever waits for a server that has gone, fails."""
+        """Finish the commit in progress. Calls that wait for a disconnected server fail."""
         if self._database is not None:
             self._database.drain()
 
     def close(self) -> None:
         """Disconnect; the next use connects again."""
-        self.autocommit_scope.close()  # outside the lock: its user may wait for that
+        self.autocommit_scope.close()  # outside the lock: the scope's user may wait for that
         with self._lock:
             if self._database is not None:
                 self._database.close()
@@ -181,6 +176,6 @@ def runs_directory(study: StudyConfig) -> Path:
 
 
 def _author() -> str:
-    """Return what is the cause of this process's writes: a user, or the script of a run."""
+    """Return the recorded cause of this process's writes: a user, or a run's script."""
     study, run_id = os.environ.get("MOTOKO_STUDY"), os.environ.get("MOTOKO_RUN_ID")
     return f"script of {study}.{run_id}" if study and run_id else "user"

@@ -258,10 +258,7 @@ class StudyTable:
     def count_other_parameters(
         self, types: Mapping[str, str], run_name: str | None = None
     ) -> dict[str, int]:
-        """Return the number of runs with other parameters than ``types``, by difference.
-
-        ``run_name`` None: of all run names.
-        """
+        """Return the number of runs with other parameters than ``types``, by difference."""
         run_names = self.run_names()
         jobs = self.trees["jobs"].items() if run_name is None or run_name in run_names else ()
         found = {job_id: how for job_id, job in jobs if (how := describe_change(types, job))}

@@ -1,18 +1,18 @@
-"""The workflow's whole database as seen in one snapshot: studies, variables, firings, leases.
+"""All tables of a workflow's database in one snapshot: studies, variables, firings, leases.
 
 Root layout, below the key ``motoko``::
 
-    version    int, of this layout (upgrades.py); written_by: the Motoko that made it
+    version    int, of this layout (schema.py); written_by: the Motoko that wrote it
     studies    OOBTree   study name -> study table (study_table.py)
     variables  OOBTree   (scope, name) -> PersistentMapping {"value": plain value}
                          scope "" is workflow.vars, "=NAME" is run_vars of run name NAME
-    firings    OOBTree   (run name, event, key) -> PersistentMapping; the journal of an open one:
+    firings    OOBTree   (run name, event, key) -> PersistentMapping; with a journal while open:
                          calls: OOBTree (lane, number) -> (kind, study, runs or None, failed)
                          written: lane -> (number of calls, assignments since the last)
     open       OOTreeSet of the keys of open firings
     once       OOTreeSet of (run name, event, study, run id) done under once=True
     leases     OOBTree   name -> PersistentMapping {"token", "holder", "place"}
-                         place: inode number of the directory with the database it was taken in
+                         place: inode number of the database's directory when it was acquired
     renewals   OOBTree   name -> PersistentMapping {"at": seconds since the epoch, "report"}
     removals   OOTreeSet of (study, id) of deleted runs whose directories may still exist; absent
                until a run is deleted
@@ -79,12 +79,12 @@ class Tables:
         return [name for _, name in self._root["variables"].keys((prefix, ""), (prefix, LAST))]
 
     def set_variable(self, scope: str | None, name: str, value: Any) -> None:
-        """Set a variable, or remove it where the value is MISSING."""
+        """Set a variable, or remove it if the value is MISSING."""
         variables = self._root["variables"]
         key = (_scope(scope), name)
         if value is MISSING:
             if key in variables:
-                # Written once more, so that others are told and concurrent changes conflict.
+                # Written once more: concurrent changes conflict, and other clients are notified.
                 variables[key]._p_changed = True
                 del variables[key]
         elif key in variables:
@@ -95,7 +95,7 @@ class Tables:
     # -- deleted runs ----------------------------------------------------------------------
 
     def delete_run(self, key: RunKey) -> None:
-        """Delete a run, and note that its directories are still to be removed."""
+        """Delete a run, and record that its directories must be removed."""
         self.study(key.study).delete(key.id)
         self._root.setdefault("removals", OOTreeSet()).insert(tuple(key))
 
@@ -104,7 +104,7 @@ class Tables:
         return [RunKey(study, run_id) for study, run_id in self._root.get("removals", ())]
 
     def complete_removals(self, keys: Iterable[RunKey]) -> None:
-        """Note that the directories of these deleted runs are gone."""
+        """Record that the directories of these deleted runs are removed."""
         pending = self._root.get("removals", ())
         for key in keys:
             if tuple(key) in pending:
@@ -147,7 +147,7 @@ class Tables:
         return None if stored is None else _plain_firing(stored)
 
     def journal(self, firing_id: tuple[str, str, str]) -> Entries:
-        """Return what an open firing's calls have returned so far."""
+        """Return the recorded results of an open firing's calls."""
         stored = self._root["firings"].get(firing_id, {})
         calls = tuple(
             Call(lane, number, kind, study, _keys(runs), failed)
@@ -156,7 +156,7 @@ class Tables:
         return Entries(calls, dict(stored.get("written", {})))
 
     def firings(self, run_name: str | None = None) -> list[tuple[tuple[str, str, str], Any]]:
-        """Return the recorded firings (id, plain data), of one run name or of all."""
+        """Return the recorded firings of one run name or of all, as (id, plain data)."""
         low = None if run_name is None else (run_name, "", "")
         high = None if run_name is None else (run_name, LAST, "")
         return [
@@ -164,7 +164,7 @@ class Tables:
         ]
 
     def handled_failures(self, run_name: str) -> set[tuple[str, int, int]]:
-        """Return (study, run id, attempt) of the failures that done firings have handled."""
+        """Return (study, run id, attempt) of the failures that done firings handled."""
         firings = self._root["firings"].values((run_name, "", ""), (run_name, LAST, ""))
         return {tuple(one) for stored in firings for one in stored.get("handled", ())}
 
@@ -186,61 +186,58 @@ class Tables:
     # -- leases ----------------------------------------------------------------------------
 
     def lease(self, name: str) -> Any:
-        """Return the persistent lease record of ``name``, None if it was never taken."""
+        """Return the persistent record of a lease, None if it was never acquired."""
         return self._root["leases"].get(name)
 
     def renewed_at(self, name: str) -> float:
-        """Return when the lease was last renewed, in seconds of the steady clock."""
+        """Return the time of the last renewal on the steady clock."""
         stored = self._root["renewals"].get(name)
         return 0.0 if stored is None else float(stored["at"])
 
     def lease_names(self) -> list[str]:
-        """Return the names of all leases ever taken, sorted."""
+        """Return the names of all leases ever acquired, sorted."""
         return list(self._root["leases"])
 
     def write_lease(self, name: str, token: str | None, holder: dict[str, Any]) -> None:
-        """Give the lease to ``token`` (None: to nobody)."""
+        """Assign the lease to ``token``; None releases it."""
         self._root["leases"].setdefault(name, PersistentMapping()).update(
             {"kind": "lease", "token": token, "holder": holder, "place": self._place()}
         )
 
     def lease_belongs_here(self, name: str) -> bool:
-        """Return whether a lease was taken in this database, not in one that it is a copy of.
-
-        If that is not known, as in what an older Motoko wrote, it is taken for so.
-        """
+        """Return whether a lease was acquired in this database, not in the original of a copy."""
         lease, here = self.lease(name), self._place()
         there = None if lease is None else lease.get("place")
         return here is None or there is None or there == here
 
     def _place(self) -> int | None:
-        """Return the inode number of the database's directory, None of one in memory."""
+        """Return the inode number of the database's directory, None if it is in memory."""
         database = None if self._connection is None else self._connection.db()
         file: Path | None = getattr(database, "file", None)
         return None if file is None else file_identity(file.parent)
 
     def renew_lease(self, name: str, at: float, report: dict[str, Any] | None = None) -> None:
-        """Note that the lease's holder was alive at ``at`` (steady), and what it says of itself."""
+        """Record a renewal at the steady time ``at``, with the holder's report."""
         renewal = self._root["renewals"].setdefault(name, PersistentMapping())
         renewal["at"] = at
         if report is not None:
             renewal["report"] = report
 
     def lease_report(self, name: str) -> dict[str, Any]:
-        """Return what the last holder of the lease said of itself; empty if nothing."""
+        """Return the last report of the lease's holder, empty if there is none."""
         stored = self._root["renewals"].get(name)
         return {} if stored is None else dict(stored.get("report", {}))
 
     def boot_time(self, boot: str) -> float | None:
-        """Return when a boot was, as its first process knew it, in seconds since the epoch."""
+        """Return the recorded time of a boot, in seconds since the epoch."""
         found: float | None = self._root.get("boots", {}).get(boot)
         return found
 
     def drop_lease(self, name: str) -> None:
-        """Forget the lease; a commit of its holder that is under way fails."""
+        """Delete the lease; a commit in progress of its holder fails."""
         lease = self._root["leases"].get(name)
         if lease is not None:
-            # Changed before it goes: the holder's commits check this very object.
+            # Changed before its deletion: the holder's commits check this very object.
             lease["token"] = None
             del self._root["leases"][name]
         self._root["renewals"].pop(name, None)
@@ -251,7 +248,7 @@ def _plain_firing(stored: Any) -> dict[str, Any]:
 
 
 def _add_entries(stored: Any, entries: Entries) -> None:
-    # A tree: an action with thousands of awaits writes only its last calls in each commit.
+    # A tree: each commit of an action with thousands of awaits writes only its last calls.
     if entries.calls and "calls" not in stored:
         stored["calls"] = OOBTree()
     for call in entries.calls:

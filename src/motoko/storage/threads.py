@@ -1,4 +1,4 @@
-"""Storage work off the event loop: in threads, and never cancelled in the middle of a commit."""
+"""Storage work off the event loop, in threads; a started commit is never cancelled."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ T = TypeVar("T")
 
 
 ENGINE_THREADS: Final = 16
-USER_THREADS: Final = 2000  # of users' functions, which may wait for each other
+USER_THREADS: Final = 2000  # of user functions, which may wait for each other
 
 _engine: RunVar[CapacityLimiter] = RunVar("motoko_engine_threads")
 _users: RunVar[CapacityLimiter] = RunVar("motoko_user_threads")
 
 
 async def run_in_thread(work: Callable[[], T]) -> T:
-    """Run ``work`` of Motoko's own in a worker thread."""
+    """Run Motoko's own ``work`` in a worker thread."""
     return await anyio.to_thread.run_sync(work, limiter=_limiter(_engine, ENGINE_THREADS))
 
 
 async def run_in_user_thread(work: Callable[[], T]) -> T:
-    """Run a user's function in a worker thread: however many wait, Motoko's own work goes on."""
+    """Run a user's function in a worker thread. Waiting ones do not hold up Motoko's own work."""
     return await anyio.to_thread.run_sync(work, limiter=_limiter(_users, USER_THREADS))
 
 
@@ -44,7 +44,7 @@ def _limiter(variable: RunVar[CapacityLimiter], threads: int) -> CapacityLimiter
 
 
 async def run_in_committer(database: Database, work: Callable[[], T]) -> T:
-    """Run ``work`` in the committer thread; a commit that was begun is waited for."""
+    """Run ``work`` in the committer thread; once started, it is awaited to its end."""
     future = asyncio.wrap_future(database.submit(work))
     with anyio.CancelScope(shield=True):
         await asyncio.wait([future])

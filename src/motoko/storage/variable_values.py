@@ -1,8 +1,8 @@
-"""What workflow variables hold beside plain values, and how that is stored.
+"""The stored form of values of workflow variables that are not plain.
 
-A variable keeps the type that it was given, or is refused. Times, dates, differences of times and
-complex numbers are stored as they are. What would name a class of another package in the database,
-an array or a path, is stored as a tuple that begins with MARK.
+A variable keeps the type of its value, or the value is refused. Times, dates, time differences and
+complex numbers are stored as they are. A value whose class belongs to another package, such as an
+array or a path, is stored as a tuple that begins with MARK.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import ParameterError
-from motoko.worker.values import ValueProblem, is_a, plain, unstorable
+from motoko.worker.values import PlainValueError, is_a, to_plain, unstorable_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
 MARK: Final = "\0motoko"
-KINDS: Final = "biufcmMSU"  # of NumPy's arrays; others hold objects, or differ between machines
+KINDS: Final = "biufcmMSU"  # of NumPy arrays; others hold objects, or differ between machines
 PATHS: Final = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 
 
 def encode_value(value: Any, what: str) -> Any:
-    """Return ``value`` in its stored form; ParameterError if its type cannot be kept."""
+    """Return the stored form of ``value``; ParameterError if its type cannot be stored."""
     try:
-        return plain(value, what, special=_stored)
-    except ValueProblem as problem:
+        return to_plain(value, what, special=_stored)
+    except PlainValueError as problem:
         raise ParameterError(problem.message, hint=problem.hint) from None
 
 
 def decode_value(value: Any) -> Any:
-    """Return a part of a stored value, not a container, as it was given."""
+    """Return the original of a stored value that is not a container."""
     if type(value) is not tuple:
         return value
     if value[:1] != (MARK,):
@@ -52,7 +52,7 @@ def _stored(value: Any, what: str) -> Any:
         return None
     finer = ("nanosecond", "nanoseconds")  # pandas'
     if isinstance(value, datetime | timedelta) and any(getattr(value, n, 0) for n in finer):
-        raise ValueProblem(f"{what} has nanoseconds, which are not kept", "Round it: .round('us').")
+        raise PlainValueError(f"{what} has nanoseconds, which are lost", "Round it: .round('us').")
     if isinstance(value, datetime | time) and value.fold:  # ZODB's pickles leave it out
         return MARK, "folded", _stored(value.replace(fold=0), what)
     if isinstance(value, datetime):
@@ -74,7 +74,7 @@ def _stored(value: Any, what: str) -> Any:
 
 
 def _refuse(value: Any, what: str) -> Any:
-    problem = unstorable(value, what)
+    problem = unstorable_error(value, what)
     if hasattr(value, "tolist"):
         problem.hint = "Store it as a list (.tolist()) or as a NumPy array (.to_numpy())."
     raise problem
@@ -96,7 +96,7 @@ def _check_zone(zone: object, value: object, what: str) -> None:
 
     if zone is not None and type(zone) is not timezone:
         hint = "Use zoneinfo.ZoneInfo or datetime.timezone for times of a day, or .astimezone(UTC)."
-        raise ValueProblem(f"{what} = {value} has a time zone that cannot be stored", hint)
+        raise PlainValueError(f"{what} = {value} has a time zone that cannot be stored", hint)
 
 
 def _zoned(naive: datetime, key: str) -> datetime:
@@ -106,7 +106,7 @@ def _zoned(naive: datetime, key: str) -> datetime:
 
 
 def _folded(stored: Any) -> Any:
-    """Return the later of two times that a clock shows twice."""
+    """Return the later of two equal local times."""
     return decode_value(stored).replace(fold=1)
 
 
@@ -117,7 +117,7 @@ def _path(kind: str, text: str) -> Any:
 
 
 def _numpy(value: Any, what: str) -> Any:
-    """Return an array, or a scalar that is no number of Python's, as its bytes."""
+    """Return the bytes of an array, or of a scalar without a Python type."""
     import numpy as np
 
     if value.dtype.kind not in KINDS or value.dtype.char in "gG":
@@ -131,7 +131,7 @@ def _numpy(value: Any, what: str) -> Any:
 
 
 def _array(kind: str, shape: tuple[int, ...], data: bytes, scalar: bool) -> Any:
-    """Return an array, read-only: a change in place would not be stored."""
+    """Return a read-only array: changes in place would not be stored."""
     import numpy as np
 
     if not np.dtype(kind).itemsize:

@@ -22,8 +22,6 @@ from motoko.launcher.harvest import convert_fields
 from motoko.storage.session import Session
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from motoko.core.records import RunRecord
     from motoko.storage.store import WorkflowStore
 
@@ -68,12 +66,7 @@ class FakeLauncher:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._wake.set()
         self._thread.join()
@@ -120,6 +113,3 @@ class FakeLauncher:
         ):
             session.add(EditRun(record.key, edit, blind=True))
         self._store.database.submit(session.commit).result()
-
-
-__all__ = ["FakeLauncher", "FakeOutcome", "Script", "failing"]

@@ -31,11 +31,7 @@ PATIENCE: Final = 60.0  # seconds
 
 
 def study_config(
-    name: str,
-    job: Mapping[str, str],
-    *,
-    directory: Path | None = None,
-    **options: Any,
+    name: str, job: Mapping[str, str], *, directory: Path | None = None, **options: Any
 ) -> StudyConfig:
     """Return a study without files. ``options`` are further keys of ``bd.yaml``.
 
@@ -57,10 +53,7 @@ def empty_database(studies: Iterable[str], database: Database | None = None) -> 
 
 
 def memory_store(
-    studies: Mapping[str, StudyConfig],
-    *,
-    directory: Path | None = None,
-    runtime: Runtime = SYSTEM,
+    studies: Mapping[str, StudyConfig], *, directory: Path | None = None, runtime: Runtime = SYSTEM
 ) -> WorkflowStore:
     """Return a store of these studies, by task manager, with a database in memory.
 

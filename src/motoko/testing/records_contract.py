@@ -140,7 +140,7 @@ class RecordsContract:
     # -- the change feed -------------------------------------------------------------------
 
     def test_own_commits_are_published_with_their_source(self, clients: Clients) -> None:
-        """The notice has the changed runs, and whether variables changed."""
+        """The notice lists the changed runs, and whether variables changed."""
         notices: list[CommitNotice] = []
         end = clients.databases[0].feed.subscribe(notices.append)
         session = clients.session(source="me")

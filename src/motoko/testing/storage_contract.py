@@ -105,7 +105,7 @@ class StorageContract(RecordsContract):
         clients.commit_first()
         clients.commit_second()
         assert mine != yours
-        assert clients.second.moved == {yours: mine}
+        assert clients.second.replaced_keys == {yours: mine}
         assert clients.second.run(yours).id == mine.id
         assert clients.second.tables.study("mult").ids(None) == [mine.id]
         assert clients.second.run(mine).fields == {"note": "second"}
@@ -116,7 +116,7 @@ class StorageContract(RecordsContract):
         yours = add_run(clients.second, "mult", {"x": 5.0})
         clients.second.record_read_id(yours)
         clients.commit_first()
-        with pytest.raises(ConflictError, match="created by somebody else"):
+        with pytest.raises(ConflictError, match="created by another"):
             clients.commit_second()
         assert not clients.second.pending
 
@@ -152,12 +152,7 @@ class StorageContract(RecordsContract):
         assert fields["z"] != fields["z"]
 
     @pytest.mark.parametrize("blind", [True, False])
-    def test_the_same_field_of_one_run(
-        self,
-        clients: Clients,
-        ended: RunKey,
-        blind: bool,
-    ) -> None:
+    def test_the_same_field_of_one_run(self, clients: Clients, ended: RunKey, blind: bool) -> None:
         """A later blind commit wins; any other is a conflict."""
         clients.first.add(EditRun(ended, SetFields({"y": 1})))
         clients.second.add(EditRun(ended, SetFields({"y": 2}), blind=blind))
@@ -166,17 +161,13 @@ class StorageContract(RecordsContract):
             clients.commit_second()
             assert clients.second.run(ended).fields == {"y": 2}
             return
-        with pytest.raises(ConflictError, match=r"mult\.1 was changed by somebody else"):
+        with pytest.raises(ConflictError, match=r"mult\.1 was changed by another"):
             clients.commit_second()
         assert clients.second.run(ended).fields == {"y": 1}
         assert not clients.second.pending
 
     @pytest.mark.parametrize("blind", [True, False])
-    def test_the_same_variable(
-        self,
-        clients: Clients,
-        blind: bool,
-    ) -> None:
+    def test_the_same_variable(self, clients: Clients, blind: bool) -> None:
         """As for fields. A removal is a change too."""
         clients.first.add(SetVariable(None, "n", 1))
         clients.commit_first()
@@ -198,7 +189,7 @@ class StorageContract(RecordsContract):
         clients.second.add(SetVariable(None, "total", 1))
         clients.first.add(EditRun(ended, SetFields({"y": 1})))
         clients.commit_first()
-        with pytest.raises(ConflictError, match=r"mult\.1 was changed by somebody else"):
+        with pytest.raises(ConflictError, match=r"mult\.1 was changed by another"):
             clients.commit_second()
         assert clients.second.tables.variable(None, "total") is MISSING
 
@@ -216,7 +207,7 @@ class StorageContract(RecordsContract):
         clients.commit_first()
         clients.commit_second()
         assert clients.second.run(ended).state == "SEEN"
-        assert clients.second.moved == {theirs: ours}
+        assert clients.second.replaced_keys == {theirs: ours}
 
     def test_a_run_that_was_claimed_is_not_claimed_again(self, clients: Clients) -> None:
         """One of two launchers gets a conflict."""
@@ -237,7 +228,7 @@ class StorageContract(RecordsContract):
         clients.first.add(DeleteRun(ended))
         clients.second.add(EditRun(ended, SetFields({"y": 1})))
         clients.commit_first()
-        with pytest.raises(ConflictError, match="deleted by somebody else"):
+        with pytest.raises(ConflictError, match="deleted by another"):
             clients.commit_second()
 
     def test_a_blind_change_that_became_illegal(self, clients: Clients, ended: RunKey) -> None:

@@ -1,12 +1,11 @@
-"""What a run's script imports: ``from motoko.worker import run, job``.
+"""The API of a run's script: ``from motoko.worker import run, job``.
 
-A run needs no database. The launcher leaves the inputs in ``inputs.json`` of the attempt's
-directory (``MOTOKO_ATTEMPT_DIR``); they are read at first use. What the script says is appended
-to the file ``outbox`` beside them, which the launcher harvests. Outside a run the import works
-and the first use raises WorkerError.
+A run needs no database. The first use reads the launcher's ``inputs.json`` in the attempt's
+directory (``MOTOKO_ATTEMPT_DIR``). Fields, quantities and labels are appended to ``outbox`` there,
+which the launcher harvests. Outside a run the first use raises WorkerError.
 
-Standard library only, little of it, and nothing else of Motoko: a script that does next to
-nothing must start at once. The launcher takes the other half of the protocol from here.
+The package imports little of the standard library and nothing else of Motoko, for a fast start.
+The launcher imports the protocol from here.
 """
 
 from __future__ import annotations
@@ -48,18 +47,18 @@ __all__ = [
 ]
 
 tolerate_narrow_encodings()
-_here = AttemptContext()
-run = Run(_here)
-job = Job(_here)
+_context = AttemptContext()
+run = Run(_context)
+job = Job(_context)
 
 
 def command_line() -> int:
-    """Do what ``motoko-worker`` was asked for and return its exit status."""
+    """Execute ``motoko-worker`` and return its exit status."""
     import sys
 
     from motoko.worker.command import main
 
     if sys.stdout is not None:
-        # Values come back as they were given, whatever the locale.
+        # Values are unchanged under any locale.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     return main(sys.argv[1:])

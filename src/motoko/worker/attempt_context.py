@@ -1,4 +1,4 @@
-"""The attempt that a process belongs to, as its script sees it."""
+"""The attempt of a process: its inputs and its outbox."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from motoko.worker.json_codec import decode, encode
 from motoko.worker.outbox import INPUTS, OUTBOX, VERSION, read_outbox, write_record
-from motoko.worker.regular import open_regular
+from motoko.worker.regular_files import open_regular
 from motoko.worker.validation import WorkerError, field_name
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def tolerate_narrow_encodings() -> None:
-    """Let a run's script print what its locale cannot encode: as an escape, not as an error."""
+    """Print characters that a script's locale cannot encode as escapes."""
     if not os.environ.get("MOTOKO_ATTEMPT_DIR"):
         return
     for stream in (sys.stdout, sys.stderr):
@@ -25,19 +25,19 @@ def tolerate_narrow_encodings() -> None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-EXIT = "exit"  # the wrapper's record of how the script ended
-OVER = "over"  # a launcher's mark of an end that left no such record
+EXIT = "exit"  # the wrapper's exit record
+OVER = "over"  # the launcher's mark of an end without an exit record
 
 
 class AttemptContext:
-    """One attempt's inputs, read at first use, and what its outbox says so far."""
+    """The inputs of one attempt, read at first use, and the contents of its outbox."""
 
-    __slots__ = ("_directory", "_inputs", "_said")
+    __slots__ = ("_directory", "_inputs", "_outbox")
 
     def __init__(self, directory: str | None = None) -> None:
         self._directory = directory
         self._inputs: dict[str, Any] | None = None
-        self._said: tuple[int, dict[str, Any], str | None] = (0, {}, None)
+        self._outbox: tuple[int, dict[str, Any], str | None] = (0, {}, None)
 
     @property
     def directory(self) -> str:
@@ -50,64 +50,64 @@ class AttemptContext:
                     hint="Motoko's launcher sets it. To try a script by hand, set it to the"
                     " attempt directory of a run (<run directory>/.motoko/<token>).",
                 )
-            # Kept, and absolute, for the script may change directory.
+            # Cached as absolute path: the script may change directory.
             self._directory = os.path.abspath(directory)
         return self._directory
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What the launcher wrote before the run started."""
+        """The inputs that the launcher wrote before the start."""
         if self._inputs is None:
             self._inputs = _load(os.path.join(self.directory, INPUTS))
         return self._inputs
 
     @property
     def types(self) -> dict[str, str]:
-        """The types that ``bd.yaml`` declares for run fields."""
+        """The declared types of run fields."""
         types: dict[str, str] = self.inputs.get("types", {})
         return types
 
-    def say(self, op: str, **content: Any) -> None:
-        """Append a record to the outbox; WorkerError if that cannot be done, or is too late."""
+    def append(self, op: str, **content: Any) -> None:
+        """Append a record to the outbox; WorkerError if that fails or the run has ended."""
         outbox = os.path.join(self.directory, OUTBOX)
         try:
-            if not self._over():
+            if not self._has_ended():
                 write_record(outbox, {"op": op, **content})
         except OSError as error:
             raise WorkerError(f"{outbox} cannot be written: {error.strerror or error}") from error
-        if self._over():
+        if self._has_ended():
             raise WorkerError(
                 "the run has ended, so this is not part of its results",
-                hint="Wait in the script for all that it starts (`wait` in a shell).",
+                hint="Wait in the script for all processes that it starts (`wait` in a shell).",
             )
 
-    def _over(self) -> bool:
+    def _has_ended(self) -> bool:
         return any(os.path.exists(os.path.join(self.directory, name)) for name in (EXIT, OVER))
 
-    def set_field(self, name: object, value: Any, read: Callable[..., Any]) -> None:
-        """Set a field to what ``read`` makes of ``value`` in the field's declared type, if any."""
+    def set_field(self, name: object, value: Any, convert: Callable[..., Any]) -> None:
+        """Set a field to ``value``, converted to the declared type, if any."""
         field = field_name(name)
-        content = encode(read(value, self.types.get(field), f"run.{field}"))
-        self.say("set", field=field, value=content)
+        content = encode(convert(value, self.types.get(field), f"run.{field}"))
+        self.append("set", field=field, value=content)
 
-    def said(self) -> tuple[dict[str, Any], str | None]:
-        """Return the fields and the label that processes of this attempt gave so far."""
-        seen, fields, label = self._said
+    def read_outbox(self) -> tuple[dict[str, Any], str | None]:
+        """Return the fields and the label that processes of this attempt have set so far."""
+        offset, fields, label = self._outbox
         outbox = os.path.join(self.directory, OUTBOX)
         try:
             with open_regular(outbox) as file:
-                file.seek(seen)
+                file.seek(offset)
                 records, used = read_outbox(file.read())
         except FileNotFoundError:
             return fields, label
         except OSError as error:
             raise WorkerError(f"{outbox} cannot be read: {error.strerror or error}") from error
-        news = {record["field"]: record["value"] for record in records if record["op"] == "set"}
+        new = {record["field"]: record["value"] for record in records if record["op"] == "set"}
         for record in records:
             label = record.get("label", label)
-        # Replaced as a whole, never changed: another thread may be reading.
-        self._said = (seen + used, {**fields, **news} if news else fields, label)
-        return self._said[1], label
+        # Replaced, never changed: another thread may be reading.
+        self._outbox = (offset + used, {**fields, **new} if new else fields, label)
+        return self._outbox[1], label
 
 
 def _load(path: str) -> dict[str, Any]:

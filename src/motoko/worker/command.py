@@ -1,7 +1,7 @@
-"""``motoko-worker``: what a run's script does through ``run`` and ``job``, for shell scripts.
+"""``motoko-worker``: the functions of ``run`` and ``job`` for shell scripts.
 
-Parsed by hand: a script may call it in a loop, argparse doubles its start, and a value such as
-``-1e-3`` is no option.
+It parses its arguments itself because scripts call it in loops, argparse doubles its start, and
+values such as ``-1e-3`` are no options.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from motoko.worker.attempt_context import AttemptContext
 from motoko.worker.handles import Job, Run
 from motoko.worker.json_codec import as_text
 from motoko.worker.validation import WorkerError
-from motoko.worker.values import converted, json_value, read_number, read_text
+from motoko.worker.values import convert_to_type, json_value, parse_number, read_text
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: motoko-worker COMMAND ...   (inside a run)
 
-  push NAME VALUE [--step N]   keep a number, or a JSON list of numbers, as a quantity
-  set [--text] FIELD VALUE     set a field of the run, in the type that bd.yaml declares;
-                               without one JSON if VALUE is JSON, a number, else text
-                               (--text: always as text)
+  push NAME VALUE [--step N]   store a number, or a JSON list of numbers, as a quantity
+  set [--text] FIELD VALUE     set a field of the run, in the type declared in bd.yaml;
+                               an undeclared one is JSON, a number, or else text
+                               (--text: always text)
   get NAME                     print a job parameter or a field of the run
                                (job.NAME, run.NAME where both have it)
-  state LABEL                  give the run a label
+  state LABEL                  set the run's label
   start | finish | fail [REASON]
-                               note the start; ask for an outcome once the script has ended
+                               record the start; request an outcome for the end of the script
 
-exit status: 0 done, 1 not possible, 2 wrong usage
+exit status: 0 success, 1 failure, 2 usage error
 """
 
 
 class UsageError(Exception):
-    """The command line cannot be understood."""
+    """An invalid command line."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what ``arguments`` say for the attempt of this process; return the exit status."""
+    """Execute a command for the attempt of this process; return the exit status."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         (sys.stdout if arguments else sys.stderr).write(USAGE)
         return 0 if arguments else 2
@@ -60,42 +60,42 @@ def main(arguments: Sequence[str]) -> int:
 def _dispatch(command: str, rest: list[str], attempt: AttemptContext) -> None:
     run, job = Run(attempt), Job(attempt)
     if command == "push":
-        step = _take_step(rest)
-        name, value = _take(command, rest, "NAME", "VALUE")
+        step = _pop_step(rest)
+        name, value = _parse(command, rest, "NAME", "VALUE")
         run.push_quantity(name, _number(value), step)
     elif command == "set":
         as_given = rest[:1] == ["--text"]
-        field, text = _take(command, rest[1:] if as_given else rest, "FIELD", "VALUE")
-        attempt.set_field(field, text, converted if as_given else read_text)
+        field, text = _parse(command, rest[1:] if as_given else rest, "FIELD", "VALUE")
+        attempt.set_field(field, text, convert_to_type if as_given else read_text)
     elif command == "get":
-        (name,) = _take(command, rest, "NAME")
+        (name,) = _parse(command, rest, "NAME")
         sys.stdout.write(as_text(_get(name, run, job)) + "\n")
     elif command == "state":
-        (run.state,) = _take(command, rest, "LABEL")
+        (run.state,) = _parse(command, rest, "LABEL")
     elif command == "fail":
-        run.fail(*(_take(command, rest, "REASON") if rest else ()))
+        run.fail(*(_parse(command, rest, "REASON") if rest else ()))
     elif command in ("start", "finish"):
-        _take(command, rest)
+        _parse(command, rest)
         run.start() if command == "start" else run.finish()
     else:
-        raise UsageError(f"there is no command {command!r}")
+        raise UsageError(f"unknown command {command!r}")
 
 
-def _take(command: str, given: list[str], *names: str) -> list[str]:
+def _parse(command: str, given: list[str], *names: str) -> list[str]:
     if len(given) != len(names):
         needs = " and ".join(names) or "nothing more"
         raise UsageError(f"{command} takes {needs}, not {' '.join(map(repr, given)) or 'nothing'}")
     return given
 
 
-def _take_step(rest: list[str]) -> int:
+def _pop_step(rest: list[str]) -> int:
     """Remove ``--step N`` or ``--step=N`` from ``rest`` and return N, or 0."""
-    for place, argument in enumerate(rest):
+    for index, argument in enumerate(rest):
         if argument == "--step" or argument.startswith("--step="):
             _, equals, text = argument.partition("=")
             if not equals:
-                text = rest[place + 1] if place + 1 < len(rest) else ""
-            del rest[place : place + (1 if equals else 2)]
+                text = rest[index + 1] if index + 1 < len(rest) else ""
+            del rest[index : index + (1 if equals else 2)]
             try:
                 return int(text)
             except ValueError:
@@ -104,7 +104,7 @@ def _take_step(rest: list[str]) -> int:
 
 
 def _number(text: str) -> Any:
-    value = read_number(text)
+    value = parse_number(text)
     if not isinstance(value, str):
         return value
     try:

@@ -1,4 +1,4 @@
-"""``job`` and ``run``: the handles that a script works with."""
+"""The handles of a script: ``job`` and ``run``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from motoko.worker.validation import (
     quantity_value,
     whole_step,
 )
-from motoko.worker.values import ValueProblem, converted
+from motoko.worker.values import PlainValueError, convert_to_type
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -84,18 +84,15 @@ class Job:
         return list(self._values().items())
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the parameter ``name``, or ``default`` if the job has none of this name."""
+        """Return the parameter ``name``, or ``default`` without one."""
         return self._values().get(name, default)
 
     def __reduce__(self) -> str:
-        return "job"  # by name: another process finds its own
+        return "job"  # by name, for the object of the other process
 
 
 class Run:
-    """This run: its fields as attributes and items, to read and to set; its state; quantities.
-
-    A list or a dictionary that was changed in place is kept once it is assigned again.
-    """
+    """This run: state, quantities, and fields as attributes and items (assigned, not mutated)."""
 
     __module__ = "motoko.worker"  # where `job` and `run` are: they are pickled by name
     __slots__ = ("_attempt",)
@@ -121,8 +118,8 @@ class Run:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The run's fields: given at creation, or set by processes of this attempt."""
-        return {**self._attempt.inputs["fields"], **self._attempt.said()[0]}
+        """The run's fields: from its creation and from processes of this attempt."""
+        return {**self._attempt.inputs["fields"], **self._attempt.read_outbox()[0]}
 
     @property
     def job(self) -> Job:
@@ -131,12 +128,12 @@ class Run:
 
     @property
     def state(self) -> str:
-        """The label that this attempt gave, or START. Assign to it to give one."""
-        return self._attempt.said()[1] or "START"
+        """The label that this attempt has set, or START. Assign to it to set one."""
+        return self._attempt.read_outbox()[1] or "START"
 
     @state.setter
     def state(self, label: str) -> None:
-        # The names of the lifecycle that a script has a say in are calls in another spelling.
+        # Some lifecycle states are shorthands for methods.
         if label == "START":
             self.start()
         elif label == "FINISHED":
@@ -144,7 +141,7 @@ class Run:
         elif label == "FAILED":
             self.fail()
         else:
-            self._attempt.say("state", label=label_text(label))
+            self._attempt.append("state", label=label_text(label))
 
     def __getitem__(self, name: str) -> Any:
         if name in PROPERTIES:
@@ -152,13 +149,13 @@ class Run:
         inputs = self._attempt.inputs
         if name in COLUMNS:
             return inputs[name]
-        resources = inputs["resources"]
-        if name in resources:
-            return resources[name]
+        options = inputs["resources"]
+        if name in options:
+            return options[name]
         fields = self.fields
         if name in fields:
             return fields[name]
-        raise missing("the run has no field", name, [*fields, *COLUMNS, *PROPERTIES, *resources])
+        raise missing("the run has no field", name, [*fields, *COLUMNS, *PROPERTIES, *options])
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -170,8 +167,8 @@ class Run:
             self.state = value
         else:
             try:
-                self._attempt.set_field(name, value, converted)
-            except ValueProblem as problem:
+                self._attempt.set_field(name, value, convert_to_type)
+            except PlainValueError as problem:
                 raise _value_error(problem) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -187,28 +184,28 @@ class Run:
         return name in self.fields
 
     def push_quantity(self, name: str, value: Any, step: int = 0) -> None:
-        """Keep a number, a (nested) sequence of numbers or an array as ``name`` at ``step``."""
+        """Store a number, a (nested) sequence of numbers or an array as ``name`` at ``step``."""
         what = f"quantity {quantity_name(name)!r}"
         number, content = whole_step(step, what), quantity_value(value, what)
-        self._attempt.say("push", name=quantity_name(name), step=number, value=content)
+        self._attempt.append("push", name=quantity_name(name), step=number, value=content)
 
     def start(self) -> None:
-        """Note that the calculation proper begins now."""
-        self._attempt.say("start")
+        """Record the start of the calculation proper."""
+        self._attempt.append("start")
 
     def finish(self) -> None:
-        """Ask that the run be FINISHED; takes effect when the script has ended."""
-        self._attempt.say("finish")
+        """Request the outcome FINISHED, which takes effect at the end of the script."""
+        self._attempt.append("finish")
 
     def fail(self, reason: str = "") -> None:
-        """Ask that the run be FAILED for ``reason``; takes effect when the script has ended."""
-        self._attempt.say("fail", reason=str(reason))
+        """Request the outcome FAILED for ``reason``; it takes effect at the end of the script."""
+        self._attempt.append("fail", reason=str(reason))
 
     def __reduce__(self) -> str:
-        return "run"  # by name: another process finds its own
+        return "run"  # by name, for the object of the other process
 
 
-def _value_error(problem: ValueProblem) -> WorkerValueError:
+def _value_error(problem: PlainValueError) -> WorkerValueError:
     """Return the error for a value; it names the file and line that set it."""
     frame = sys._getframe()  # noqa: SLF001 - `inspect` costs milliseconds
     while frame.f_back is not None and frame.f_globals["__name__"].startswith("motoko.worker"):

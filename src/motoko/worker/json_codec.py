@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motoko.worker.values import plain
+from motoko.worker.values import to_plain
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -10,13 +10,12 @@ if TYPE_CHECKING:
 
 
 def encode(value: Any, what: str = "value") -> Any:
-    """Return ``value`` as what JSON can hold, so that ``decode`` gives it back as plain data.
+    """Return ``value`` as JSON data for ``decode``, or raise PlainValueError naming ``what``.
 
-    What JSON does not know becomes an object with one key: ``$tuple``, ``$set``, ``$bytes``,
-    ``$datetime``, and ``$dict`` (pairs) for keys that are not text or begin with ``$``. Raise
-    ValueProblem, a TypeError that names ``what``, for anything that cannot be stored.
+    Types unknown to JSON become objects with one key: ``$tuple``, ``$set``, ``$bytes``,
+    ``$datetime``, and ``$dict`` (pairs) for keys that are not text or begin with ``$``.
     """
-    return _encoded(plain(value, what))
+    return _encoded(to_plain(value, what))
 
 
 def _encoded(value: Any) -> Any:
@@ -40,7 +39,7 @@ def _encoded(value: Any) -> Any:
 
 
 def decode(data: Any) -> Any:
-    """Return the value that ``encode`` made ``data`` of; ValueError or TypeError if it did not."""
+    """Return the value that ``encode`` encoded; ValueError or TypeError for other data."""
     if isinstance(data, list):
         return [decode(item) for item in data]
     if not isinstance(data, dict):
@@ -49,7 +48,7 @@ def decode(data: Any) -> Any:
     if not tag.startswith("$"):
         return {key: decode(item) for key, item in data.items()}
     if len(data) != 1:
-        raise ValueError(f"{tag} is not alone in its object")
+        raise ValueError(f"{tag} is not the only key of its object")
     return _decode_tagged(tag, data[tag])
 
 
@@ -72,10 +71,10 @@ def _decode_tagged(tag: str, content: Any) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """Return ``value`` as shell scripts see it: ``MOTOKO_JOB_...``, ``motoko-worker get``.
+    """Return ``value`` as text for shell scripts: ``MOTOKO_JOB_...``, ``motoko-worker get``.
 
-    Text as it is, numbers as Python writes them, ``true`` and ``false``, times in ISO form,
-    bytes in base 64, lists, tuples, sets and dictionaries as JSON, nothing for None.
+    Text is unchanged, numbers are as in Python, booleans ``true`` and ``false``, times ISO 8601,
+    bytes base 64, containers JSON, None is empty.
     """
     if value is None:
         return ""

@@ -1,10 +1,9 @@
-"""The outbox: what the processes of an attempt say, record by record, in a file.
+"""The outbox: a file of records from the processes of an attempt.
 
-One JSON object a record: the time ``t`` in seconds since the epoch and ``op``, which is ``set``
-(field, value), ``push`` (name, step, value), ``state`` (label), ``start``, ``finish`` or
-``fail`` (reason). A record is written by one append as ``newline, object, newline``: whatever a
-process that died in the middle of a record left, the next record begins on a line of its own.
-Readers skip blank lines, report damaged ones, and leave an incomplete last line for later.
+A record is one JSON object: the time ``t`` in seconds since the epoch and ``op``, which is ``set``
+(field, value), ``push`` (name, step, value), ``state`` (label), ``start``, ``finish`` or ``fail``
+(reason). One append writes ``newline, object, newline``, so a partial record damages no other.
+Readers skip blank lines, report damaged ones, and leave an incomplete last line.
 """
 
 from __future__ import annotations
@@ -29,16 +28,13 @@ if TYPE_CHECKING:
 VERSION = 1
 INPUTS = "inputs.json"
 OUTBOX = "outbox"
-HEADER = b'{"t":0,"op":"start"}\n'  # what the launcher begins an outbox with: it knows it again
-MAX_RECORD = 8 * 2**20  # bytes of a record: every commit of a run writes all of its fields
+HEADER = b'{"t":0,"op":"start"}\n'  # the launcher's first line, by which it recognises its outbox
+MAX_RECORD = 8 * 2**20  # bytes of a record: every commit of a run writes all its fields
 TRIES_TO_WRITE = 3
 
 
 def write_record(outbox: str, record: dict[str, Any]) -> None:
-    """Append one record, in encoded form, to the file ``outbox``; OSError if that fails.
-
-    WorkerError if the record is too large for the database.
-    """
+    """Append one encoded record to ``outbox``; WorkerError if it is too large, else OSError."""
     import json
 
     content = json.dumps({"t": time.time(), **record}, separators=(",", ":"))
@@ -49,13 +45,13 @@ def write_record(outbox: str, record: dict[str, Any]) -> None:
             f"{MAX_RECORD // 2**20} MiB are kept",
             hint="Write it to a file in the run's directory, and set a field to the file's name.",
         )
-    # Opened for each record: nothing is shared with threads or forked processes.
+    # Opened for each record, so threads and forked processes share nothing.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(outbox, flags, 0o600)  # a FIFO in its place is not waited for
+    descriptor = os.open(outbox, flags, 0o600)  # does not block on a FIFO
     try:
         for _ in range(TRIES_TO_WRITE):
             written = os.write(descriptor, line)
-            if written == len(line) - 1:  # else the next try would be a second whole record
+            if written == len(line) - 1:  # another try would write a second record
                 written += os.write(descriptor, b"\n")
             if written == len(line):
                 return
@@ -65,10 +61,10 @@ def write_record(outbox: str, record: dict[str, Any]) -> None:
 
 
 def read_outbox(data: bytes) -> tuple[list[dict[str, Any]], int]:
-    """Return the records in ``data``, values decoded, and how many bytes they took.
+    """Return the decoded records in ``data`` and their length in bytes.
 
-    An incomplete last line is left: give it again, with what follows it. A line that is not a
-    valid record is returned as ``{"op": "damaged", "line": its beginning}``.
+    An incomplete last line does not count. An invalid record is returned as ``{"op": "damaged",
+    "line": its beginning}``.
     """
     end = data.rfind(b"\n") + 1
     return [_record(line) for line in data[:end].split(b"\n") if line.strip()], end
@@ -87,7 +83,7 @@ def _record(line: bytes) -> dict[str, Any]:
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:
-    """Anybody's script can write to the outbox, so nothing in it is taken as given."""
+    """Return a validated record: any script can write to the outbox."""
     op = record["op"]
     result: dict[str, Any] = {"t": float(record["t"]), "op": op}
     if op == "set":

@@ -1,8 +1,8 @@
-"""What a script may name and say, and the errors it gets when it may not."""
+"""Validation of names, labels and quantities from scripts, and the errors of workers."""
 
 from __future__ import annotations
 
-from motoko.worker.values import plain
+from motoko.worker.values import HintedError, to_plain
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -26,20 +26,12 @@ RESERVED_FIELDS = frozenset({
 })  # fmt: skip
 
 
-class WorkerError(RuntimeError):
-    """Something a script asked for cannot be done; ``hint`` says what to do next."""
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-    def __str__(self) -> str:
-        message = str(self.args[0])
-        return message if self.hint is None else f"{message}\n  {self.hint}"
+class WorkerError(HintedError, RuntimeError):
+    """An invalid or impossible request of a script."""
 
 
 class WorkerValueError(WorkerError, TypeError):
-    """A value that cannot be stored, or is not of its field's declared type."""
+    """A value that cannot be stored or does not fit its field's declared type."""
 
 
 class WorkerNameError(WorkerError, AttributeError, KeyError):
@@ -47,7 +39,7 @@ class WorkerNameError(WorkerError, AttributeError, KeyError):
 
 
 def missing(what: str, name: object, known: Sequence[str]) -> WorkerNameError:
-    """Return the error for a ``name`` that is not among the ``known``; it names the nearest."""
+    """Return the error for an unknown ``name``, with the nearest known one."""
     from difflib import get_close_matches
 
     near = get_close_matches(str(name), known, n=1)
@@ -58,7 +50,7 @@ def missing(what: str, name: object, known: Sequence[str]) -> WorkerNameError:
 
 
 def field_name(name: object) -> str:
-    """Return ``name`` if a run field may have it, raise WorkerNameError otherwise."""
+    """Return ``name``, or raise WorkerNameError if a run field cannot have it."""
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
         raise WorkerNameError(
             f"{name!r} cannot be the name of a run field",
@@ -66,23 +58,23 @@ def field_name(name: object) -> str:
         )
     if name in RESERVED_FIELDS:
         raise WorkerNameError(
-            f"run.{name} is Motoko's own and cannot be set", hint="Choose another field name."
+            f"run.{name} is reserved and cannot be set", hint="Choose another field name."
         )
     return str.__str__(name)
 
 
 def quantity_name(name: object) -> str:
-    """Return ``name`` if a quantity may have it, raise WorkerError otherwise."""
+    """Return ``name``, or raise WorkerError if a quantity cannot have it."""
     return _printable(name, "the name of a quantity")
 
 
 def label_text(label: object) -> str:
-    """Return ``label`` if a script may give it to its run, raise WorkerError otherwise."""
+    """Return ``label``, or raise WorkerError if a script cannot set it."""
     text = _printable(label, "a run's label")
     if text in LIFECYCLE:
-        hint = "The launcher says so, on evidence; choose another word."
+        hint = "The launcher sets it, on evidence; choose another label."
         if text == "CREATED":
-            hint = "To run it again call retry() on it from the orchestrator, or set `retries`."
+            hint = "To run it again call its retry() in the orchestrator, or set `retries`."
         raise WorkerError(f"a script cannot put its run in state {text}", hint=hint)
     return text
 
@@ -97,14 +89,14 @@ def _printable(text: object, what: str) -> str:
 
 
 def quantity_value(value: Any, what: str) -> Any:
-    """Return numbers, sequences and arrays as numbers and nested lists; TypeError otherwise."""
+    """Return numbers, sequences and arrays as numbers and nested lists, or raise TypeError."""
     if isinstance(value, int | float):
-        return plain(value, what)
+        return to_plain(value, what)
     if isinstance(value, list | tuple | range):
         return [quantity_value(item, what) for item in value]
     if not isinstance(value, type):
         if hasattr(value, "tolist"):
-            return quantity_value(plain(value, what), what)
+            return quantity_value(to_plain(value, what), what)
         if hasattr(value, "item"):
             return quantity_value(value.item(), what)
     raise TypeError(
@@ -114,7 +106,7 @@ def quantity_value(value: Any, what: str) -> Any:
 
 
 def whole_step(step: Any, what: str) -> int:
-    """Return ``step`` as an integer (7.0 is 7), raise TypeError if it is not one."""
+    """Return ``step`` as an integer (7.0 is 7), or raise TypeError."""
     if isinstance(step, float) and step.is_integer():
         return int(step)
     try:

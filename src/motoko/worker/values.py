@@ -1,7 +1,7 @@
-"""Plain values: what fields, parameters and variables may hold, and how they get declared types.
+"""Plain values of fields, parameters and variables, and their conversion to declared types.
 
-The one codec of scripts, launcher and API. A value is stored as it is or refused, never changed to
-another one. Scripts import this, so it imports next to nothing; the core does, so it is pure.
+Scripts, launcher and API share this codec. It stores a value unchanged or raises. It imports
+little, for scripts, and is pure, for the core.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 TYPE_NAMES = ("int", "float", "str", "bool", "list", "dict", "datetime")
-MAX_DEPTH = 100  # of containers in each other; what contains itself is deeper than any
-MAX_BITS = 14_000  # of an integer: Python refuses to write one of more than 4,300 digits
-MAX_EXACT = 2**53  # from here on a float stands for several integers
+MAX_DEPTH = 100  # of nested containers
+MAX_BITS = 14_000  # of an integer: Python writes at most 4,300 digits
+MAX_EXACT = 2**53  # larger floats stand for several integers
 SHOWN = 200  # characters of a value in a message
 STORABLE = "Store numbers, text, lists, dictionaries, times, bytes or NumPy arrays."
 
 
-class ValueProblem(TypeError):
-    """A value that cannot be stored, or is not of its declared type; ``hint`` says what to do."""
+class HintedError(Exception):
+    """An error with a hint at the next step."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -32,34 +32,38 @@ class ValueProblem(TypeError):
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
 
 
-class InexactValue(ValueProblem):
-    """A value that could only be stored as another one."""
+class PlainValueError(HintedError, TypeError):
+    """A value that cannot be stored or does not fit its declared type."""
 
 
-def plain(
+class InexactValueError(PlainValueError):
+    """A value that can only be stored inexactly."""
+
+
+def to_plain(
     value: Any, what: str, depth: int = 0, special: Callable[[Any, str], Any] | None = None
 ) -> Any:
-    """Return ``value`` as plain data, with a copy of every container; ValueProblem if it is none.
+    """Return ``value`` as plain data, with a copy of every container, or raise PlainValueError.
 
-    Arrays, and anything else with ``tolist``, become numbers and lists; times become aware, in
-    UTC; a missing time or value of pandas and NumPy is None. ``what`` names the value in messages.
-    ``special``: what makes other things of all that is no plain value.
+    Arrays and other objects with ``tolist`` become numbers and lists, times aware in UTC, missing
+    values of pandas and NumPy None. ``what`` names the value in messages. ``special`` converts
+    objects that are not plain.
     """
     if value is None or type(value) in (bool, float, str, bytes):
         return value
     if isinstance(value, int):
         return _whole(int.__int__(value), what)
     if depth > MAX_DEPTH:
-        raise ValueProblem(
+        raise PlainValueError(
             f"{what} is nested more than {MAX_DEPTH} deep, or contains itself",
-            "Store parts of it by themselves, or a file.",
+            "Store its parts, or a file.",
         )
     if isinstance(value, dict):
         return _dictionary(value, what, depth + 1, special)
     if isinstance(value, list):
-        return [plain(item, what, depth + 1, special) for item in value]
+        return [to_plain(item, what, depth + 1, special) for item in value]
     if isinstance(value, tuple):
-        return tuple(plain(item, what, depth + 1, special) for item in value)
+        return tuple(to_plain(item, what, depth + 1, special) for item in value)
     if isinstance(value, set | frozenset):
         return set(_distinct(value, what, depth + 1, special))
     # Subclasses: enumerations, NumPy's scalars.
@@ -74,7 +78,7 @@ def plain(
 
 def _whole(value: int, what: str) -> int:
     if value.bit_length() > MAX_BITS:
-        raise ValueProblem(
+        raise PlainValueError(
             f"{what} is an integer of more than 4,200 digits, which cannot be stored",
             "Store it as text, such as hex(...).",
         )
@@ -84,29 +88,29 @@ def _whole(value: int, what: str) -> int:
 def _dictionary(value: dict[Any, Any], what: str, depth: int, special: Any) -> dict[Any, Any]:
     names = all(type(key) is str for key in value)
     keys = value.keys() if names else _distinct(value, what, depth, special)
-    items = (plain(item, _part(what, key), depth, special) for key, item in value.items())
+    items = (to_plain(item, _part(what, key), depth, special) for key, item in value.items())
     return dict(zip(keys, items, strict=True))
 
 
 def _part(what: str, key: Any) -> str:
-    """Return the name of an item, which stays readable however deep that is."""
-    name = f"{what}[{shown(key)}]"
+    """Return the name of an item, of bounded length."""
+    name = f"{what}[{shorten(key)}]"
     if len(name) <= SHOWN:
         return name
     return what if what.endswith("[...]") else f"{what}[...]"
 
 
 def _distinct(values: Any, what: str, depth: int, special: Any) -> list[Any]:
-    """Return keys of a dictionary or members of a set, which must stay different ones."""
-    found = [plain(item, what, depth, special) for item in values]
+    """Return the keys of a dictionary or members of a set, which must stay distinct."""
+    found = [to_plain(item, what, depth, special) for item in values]
     for item in found:
         try:
             hash(item)
         except TypeError:
-            problem = f"{what}: {shown(item)} cannot be a key or a member of a set"
-            raise ValueProblem(problem) from None
+            problem = f"{what}: {shorten(item)} cannot be a key or a member of a set"
+            raise PlainValueError(problem) from None
     if len(set(found)) != len(found):
-        raise ValueProblem(f"{what}: two keys or members would be stored as the same value")
+        raise PlainValueError(f"{what}: two keys or members would be stored as the same value")
     return found
 
 
@@ -119,21 +123,21 @@ def _object(value: Any, what: str, depth: int) -> Any:
         return in_utc(value, what)
     tolist = getattr(value, "tolist", None)
     if tolist is None or isinstance(value, type | memoryview):
-        raise unstorable(value, what)
+        raise unstorable_error(value, what)
     if is_a(value, "numpy", "generic", "ndarray"):
         kind = value.dtype.kind
         if kind == "M":
-            return _moments(value, what)
-        if kind in "mVgG":  # differences of times would become numbers, records lose their names
-            raise unstorable(value, what)
+            return _numpy_times(value, what)
+        if kind in "mVgG":  # time differences would become numbers, records lose their names
+            raise unstorable_error(value, what)
     given = tolist()
     if type(given) is type(value):  # NumPy's longdouble has no counterpart
-        raise unstorable(value, what)
-    return plain(given, what, depth)
+        raise unstorable_error(value, what)
+    return to_plain(given, what, depth)
 
 
-def unstorable(value: Any, what: str) -> ValueProblem:
-    """Return the error for a value of a type that cannot be stored."""
+def unstorable_error(value: Any, what: str) -> PlainValueError:
+    """Return the error for a value whose type cannot be stored."""
     name = type(value).__name__
     hint = STORABLE
     if is_a(value, "pathlib", "PurePath") or is_a(value, "decimal", "Decimal"):
@@ -144,72 +148,68 @@ def unstorable(value: Any, what: str) -> ValueProblem:
         hint = "Store a datetime, or text: .isoformat()."
     elif is_a(value, "datetime", "timedelta"):
         hint = "Store seconds: .total_seconds()."
-    return ValueProblem(f"{what} is a {name}, which cannot be stored", hint)
+    return PlainValueError(f"{what} is a {name}, which cannot be stored", hint)
 
 
 def is_a(value: Any, package: str, *names: str) -> bool:
-    """Return whether ``value`` is of one of these classes of a package, without importing it."""
+    """Return whether ``value`` has one of these classes of a package, without importing it."""
     return any(
         base.__name__ in names and base.__module__.partition(".")[0] == package
         for base in type(value).__mro__
     )
 
 
-def _moments(array: Any, what: str) -> Any:
-    """Return NumPy's times, of whatever unit, as times; they must fit microseconds."""
+def _numpy_times(array: Any, what: str) -> Any:
+    """Return NumPy's times of any unit as times in whole microseconds."""
     try:
         rounded = array.astype("datetime64[us]")
-        # As integers, for a missing time equals nothing.
+        # As integers because a missing time equals nothing.
         exact = bool((rounded.astype(array.dtype).view("i8") == array.view("i8")).all())
     except (OverflowError, ValueError):
         exact = False
     if not exact:
         raise _inexact(what)
 
-    def moment(item: Any) -> Any:
+    def convert(item: Any) -> Any:
         if isinstance(item, list):
-            return [moment(part) for part in item]
+            return [convert(part) for part in item]
         if isinstance(item, int):  # before or after the years that Python knows
             raise _inexact(what)
         return item if item is None else in_utc(item, what)
 
-    return moment(rounded.tolist())
+    return convert(rounded.tolist())
 
 
-def _inexact(what: str) -> InexactValue:
-    return InexactValue(
-        f"{what} is no moment in whole microseconds in the years 1 to 9999, as times are stored",
-        "Round it first, such as with .round('us') or .astype('datetime64[us]').",
+def _inexact(what: str) -> InexactValueError:
+    return InexactValueError(
+        f"{what} is not a time in whole microseconds in the years 1 to 9999",
+        "Round it first, e.g. with .round('us') or .astype('datetime64[us]').",
     )
 
 
-def in_utc(moment: datetime, what: str) -> datetime:
-    """Return a time in UTC, for which one without a zone is taken."""
+def in_utc(time: datetime, what: str) -> datetime:
+    """Return a time in UTC; a naive time counts as UTC."""
     from datetime import UTC, datetime
 
-    if getattr(moment, "nanosecond", 0):  # pandas'
+    if getattr(time, "nanosecond", 0):  # pandas'
         raise _inexact(what)
     try:
-        naive = moment.utcoffset() is None
-        moment = moment.replace(tzinfo=UTC) if naive else moment.astimezone(UTC)
+        naive = time.utcoffset() is None
+        time = time.replace(tzinfo=UTC) if naive else time.astimezone(UTC)
     except OverflowError:
-        raise ValueProblem(f"{what} = {moment} is no moment in UTC's years 1 to 9999") from None
-    # A new one, for the class of a subclass (pandas' Timestamp) must not be stored.
-    clock = (moment.hour, moment.minute, moment.second, moment.microsecond)
-    return datetime(moment.year, moment.month, moment.day, *clock, tzinfo=UTC)
+        raise PlainValueError(f"{what} = {time} is outside UTC's years 1 to 9999") from None
+    # A new object: subclasses such as pandas' Timestamp must not be stored.
+    of_day = (time.hour, time.minute, time.second, time.microsecond)
+    return datetime(time.year, time.month, time.day, *of_day, tzinfo=UTC)
 
 
 # -- declared types ------------------------------------------------------------------------
 
 
-def converted(value: Any, type_name: str | None, what: str) -> Any:
-    """Return ``value`` as plain data of the declared type (None: any), or raise ValueProblem.
-
-    7 becomes 7.0 where ``float`` is declared, 7.0 becomes 7 where ``int`` is. Text is never read
-    as a number. None stays None: there is no value.
-    """
+def convert_to_type(value: Any, type_name: str | None, what: str) -> Any:
+    """Return ``value`` as plain data of the declared type (None: any type); None stays None."""
     given = _day(value) if type_name == "datetime" else value
-    given = plain(given, what)
+    given = to_plain(given, what)
     if given is None or type_name is None:
         return given
     result = _convert(given, type_name, what)
@@ -217,13 +217,13 @@ def converted(value: Any, type_name: str | None, what: str) -> Any:
         return result
     hint = None
     if type_name in ("int", "float") and isinstance(given, str):
-        hint = f"Text is not read as a number: convert it first, {type_name}(...)."
+        hint = f"Text is not converted to a number: use {type_name}(...)."
     kind = type(value).__name__
-    raise ValueProblem(f"{what} = {shown(value)} is a {kind}, not of type {type_name}", hint)
+    raise PlainValueError(f"{what} = {shorten(value)} is a {kind}, not of type {type_name}", hint)
 
 
 def _day(value: Any) -> Any:
-    """Return a date as the time when it begins, as its text is read; anything else as it is."""
+    """Return a date as midnight of that day, other values unchanged."""
     from datetime import UTC, date, datetime
 
     if isinstance(value, date) and not isinstance(value, datetime):
@@ -232,14 +232,14 @@ def _day(value: Any) -> Any:
 
 
 def _convert(value: Any, type_name: str, what: str) -> Any:
-    """Return plain data as the type, None if it is not of it."""
+    """Return plain data as the type, None if it does not fit."""
     if type_name == "bool" or isinstance(value, bool):
         return value if type_name == "bool" and isinstance(value, bool) else None
     if type_name == "int":
         if isinstance(value, float) and value.is_integer():
             if abs(value) >= MAX_EXACT:
                 hint = "Give it as an integer, with all its digits."
-                raise InexactValue(f"{what} = {value} is a float that is no exact integer", hint)
+                raise InexactValueError(f"{what} = {value} is a float, not an exact integer", hint)
             return int(value)
         return value if isinstance(value, int) else None
     if type_name == "float":
@@ -264,50 +264,50 @@ def _read_time(text: str, what: str) -> datetime | None:
     from datetime import datetime
 
     whole = text.replace(",", ".").partition(".")[0]
-    if whole[:9].isdigit() or whole[-9:].isdigit():  # which `fromisoformat` makes sense of
+    if whole[:9].isdigit() or whole[-9:].isdigit():  # `fromisoformat` accepts these
         return None
     try:
-        moment = in_utc(datetime.fromisoformat(text), what)
-    except (ValueError, ValueProblem):
+        time = in_utc(datetime.fromisoformat(text), what)
+    except (ValueError, PlainValueError):
         return None
-    if finer_than_microseconds(text):  # which `fromisoformat` cuts off
-        raise _inexact(f"{what} = {shown(text)}")
-    return moment
+    if finer_than_microseconds(text):  # `fromisoformat` truncates
+        raise _inexact(f"{what} = {shorten(text)}")
+    return time
 
 
 def finer_than_microseconds(text: str) -> bool:
-    """Return whether a time in ISO 8601 has digits beyond those of microseconds."""
+    """Return whether a time in ISO 8601 has digits beyond microseconds."""
     fraction = text.replace(",", ".").partition(".")[2]
     digits = fraction[: len(fraction) - len(fraction.lstrip("0123456789"))]
     return digits[6:].strip("0") != ""
 
 
 def read_text(text: str, type_name: str | None, what: str) -> Any:
-    """Return what a shell script means by ``text``, in the declared type; ValueProblem otherwise.
+    """Return the value of a shell script's ``text`` in the declared type, or raise PlainValueError.
 
-    Without a type: JSON if it is JSON, or a number as printf, awk and Fortran write it; else text.
+    Without a type it is JSON, a number as printf, awk and Fortran write it, or else text.
     """
     if type_name is None:
         try:
-            return plain(json_value(text), what)
+            return to_plain(json_value(text), what)
         except ValueError:
             return _evident_number(text)
     try:
-        return converted(_as_type(text, type_name), type_name, what)
-    except InexactValue:
+        return convert_to_type(_as_type(text, type_name), type_name, what)
+    except InexactValueError:
         raise
-    except ValueProblem:
-        hint = _HINTS[type_name]
-        raise ValueProblem(f"{what} = {shown(text)} is not of type {type_name}", hint) from None
+    except PlainValueError:
+        message = f"{what} = {shorten(text)} is not of type {type_name}"
+        raise PlainValueError(message, _HINTS[type_name]) from None
 
 
 def _as_type(text: str, type_name: str) -> Any:
     if type_name in ("int", "float"):
-        return None if text.strip() == "null" else read_number(text)
+        return None if text.strip() == "null" else parse_number(text)
     if type_name == "bool" and text.strip().lower() in ("true", "false"):
         return text.strip().lower() == "true"
     if type_name == "str" and not (text[:1] == text[-1:] == '"' and len(text) > 1):
-        return text  # 1.10 is a version, not a number
+        return text  # 1.10 may be a version
     try:
         return json_value(text)
     except ValueError:
@@ -326,7 +326,7 @@ _HINTS = {
 
 
 def json_value(text: str) -> Any:
-    """Return what JSON text says; ValueError if it is none, or has a number that is too large."""
+    """Return the value of JSON text; ValueError for other text and numbers that are too large."""
     import json
 
     try:
@@ -335,11 +335,8 @@ def json_value(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def read_number(text: str) -> int | float | str:
-    """Return the number that ``text`` is, as printf, awk, C and Fortran write it, or else the text.
-
-    Besides Python's forms: ``1.5D+02``, and ``1.5+102``, where Fortran has no room for the letter.
-    """
+def parse_number(text: str) -> int | float | str:
+    """Return a number as Python or Fortran (``1.5D+02``, ``1.5+102``) writes it, else the text."""
     word = text.strip()
     body = word[1:] if word[:1] in ("+", "-") else word
     if not word.isascii() or "_" in word:
@@ -359,7 +356,7 @@ def read_number(text: str) -> int | float | str:
 
 
 def _finite(text: str) -> float:
-    """Return the number that digits are; ValueError if it is too large for one."""
+    """Return the number of a text, or raise ValueError if it is too large."""
     number = float(text)
     if number in (float("inf"), float("-inf")):
         raise ValueError(text)
@@ -367,7 +364,7 @@ def _finite(text: str) -> float:
 
 
 def _evident_number(text: str) -> Any:
-    """Return the text, or the number it must be: one with a point or a plus, and no other code."""
+    """Return a text that is certainly a number (with a point or a plus) as one, else the text."""
     body = text[1:] if text[:1] in ("+", "-") else text
     if body[:1] == "0" and body[1:2] not in (".", ""):
         return text  # 007
@@ -378,13 +375,13 @@ def _evident_number(text: str) -> Any:
     parts = (*mantissa.split("."), exponent.lstrip("+-"))
     if len(parts) > 3 or not all(part.isdigit() or not part for part in parts):
         return text
-    return read_number(text)
+    return parse_number(text)
 
 
-def shown(value: Any) -> str:
-    """Return a value as messages show it: some of it."""
+def shorten(value: Any) -> str:
+    """Return a shortened value for messages."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # an integer too long to be written, a value too deep
+    except (ValueError, RecursionError):  # a long integer or deep nesting
         return f"a {type(value).__name__}"
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

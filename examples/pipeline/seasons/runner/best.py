@@ -1,4 +1,4 @@
-"""The best of a season."""
+"""The runner for the best players of a season."""
 
 from __future__ import annotations
 

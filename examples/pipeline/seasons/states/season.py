@@ -1,4 +1,4 @@
-"""What is known of a season."""
+"""The scores of a season."""
 
 from __future__ import annotations
 

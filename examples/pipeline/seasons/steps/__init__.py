@@ -1,3 +1,3 @@
-"""Models, one a file."""
+"""Models, one per file."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Those who scored more than a number."""
+"""The players above a score."""
 
 from __future__ import annotations
 

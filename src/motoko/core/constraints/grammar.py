@@ -51,6 +51,10 @@ WORD.1: /{WORD}/
 %ignore /\s+/
 """
 
+_EXPECTED: Final = {
+    "NAME": "a column name", "OPERATOR": "an operator such as = or < or in", "NUMBER": "a value",
+    "_AND": "'and', 'or' or ','", "_IN": "'in'", "LPAR": "'('",
+}  # fmt: skip
 _KINDS: Final = {"NUMBER": "number", "TEXT": "text", "WORD": "word"}
 _OPERATORS: Final = {
     "<>": "!=", "=<": "<=", "=>": ">=", "=!": "!=", "=~": "~", "===": "=",
@@ -167,17 +171,7 @@ def _found(text: str, at: int) -> str:
 
 
 def _wanted(expected: set[str]) -> str:
-    if "NAME" in expected:
-        return "a column name"
-    if "OPERATOR" in expected:
-        return "an operator such as = or < or in"
-    if "NUMBER" in expected:
-        return "a value"
-    if "_AND" in expected:
-        return "'and', 'or' or ','"
-    if "_IN" in expected:
-        return "'in'"
-    return "'('" if "LPAR" in expected else "',' or ')'"
+    return next((text for token, text in _EXPECTED.items() if token in expected), "',' or ')'")
 
 
 def _hint(text: str, at: int, found: str, expected: set[str]) -> str | None:

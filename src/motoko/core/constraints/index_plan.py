@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class IndexPlan:
-    """Runs in one of ``states`` (None: any) with an id from ``id_min`` to ``id_max``, inclusive.
-
-    None is no bound. ``exact``: exactly these runs match, and no record must be loaded.
-    """
+    """Runs in ``states`` with ids from ``id_min`` to ``id_max``; ``exact``: just these match."""
 
     states: frozenset[str] | None
     id_min: int | None

@@ -73,10 +73,7 @@ def _excerpt(text: str, at: int) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The fields of one study: names and types, as ``bd.yaml`` declares them.
-
-    With an empty ``run`` scripts may add any run field, and unknown names are accepted.
-    """
+    """The declared fields of one study. With an empty ``run`` unknown names are accepted."""
 
     study: str
     job: Mapping[str, str]

@@ -41,38 +41,26 @@ log = logging.getLogger(__name__)
 
 
 class ProcessHandle(Protocol):
-    """The process group of a started attempt."""
+    """The process group of a started attempt; ``pid`` leads it."""
 
-    @property
-    def pid(self) -> int:
-        """The process that leads the group."""
-        ...
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the process has ended."""
-        ...
+    pid: int
+    has_ended: bool
 
     @property
     def identity(self) -> ProcessIdentity | None:
         """The identity of the process, None if it ended before anyone read it."""
-        ...
 
     async def wait(self) -> int | None:
         """Wait for the end; return the exit status, negative for a signal, None if unknown."""
-        ...
 
     async def stop(self, grace: float) -> None:
         """Terminate the group, kill it after ``grace`` seconds, and wait for the end."""
-        ...
 
     async def clear(self, grace: float) -> list[int]:
         """Stop the remaining members of the group; return those that do not end."""
-        ...
 
     def forget(self) -> None:
         """Stop watching the process, which continues."""
-        ...
 
 
 class Executor(ABC):
@@ -171,7 +159,7 @@ class Executor(ABC):
         else:
             raise LauncherError(
                 f"run {attempt.key} cannot be started: {problem}",
-                hint="It stays CREATED; start the launcher again when this is put right.",
+                hint="It stays CREATED. Correct this, then start the launcher again.",
             ) from problem
 
     def _restore(self, attempt: Attempt) -> None:
@@ -207,31 +195,22 @@ class Executor(ABC):
         self._slots_changed.set()
 
 
-class ExecutorSet:
+class ExecutorSet(dict[str, Executor]):
     """The executors of a launcher, by generator."""
-
-    def __init__(self, executors: Mapping[str, Executor]) -> None:
-        self._executors = dict(executors)
 
     def start(self, tasks: TaskGroup) -> None:
         """Start all executors."""
-        for executor in self._executors.values():
+        for executor in self.values():
             executor.start(tasks)
-
-    def get(self, generator: str) -> Executor:
-        """Return the executor for a generator."""
-        return self._executors[generator]
 
     def executor_of(self, attempt: Attempt) -> Executor:
         """Return the executor of an attempt."""
-        for executor in self._executors.values():
-            if executor.pool.contains(attempt):
-                return executor
-        return self._executors[attempt.options.generator]
+        owners = (executor for executor in self.values() if executor.pool.contains(attempt))
+        return next(owners, self[attempt.options.generator])
 
     def attempts(self) -> list[Attempt]:
         """Return all attempts that are not finalized."""
-        return [a for executor in self._executors.values() for a in executor.pool.attempts()]
+        return [a for executor in self.values() for a in executor.pool.attempts()]
 
     def waiting(self) -> list[Attempt]:
         """Return the attempts that wait for slots."""
@@ -243,13 +222,13 @@ class ExecutorSet:
 
     def release(self) -> list[Attempt]:
         """Stop watching all attempts; return those that were not started."""
-        return [a for executor in self._executors.values() for a in executor.release()]
+        return [a for executor in self.values() for a in executor.release()]
 
     def set_limits(self, slots: Mapping[str, int], limits: QueueLimits) -> None:
         """Apply changed limits; ``slots`` by generator."""
-        for name, executor in self._executors.items():
+        for name, executor in self.items():
             executor.set_limits(slots[name], limits)
 
     def loads(self) -> dict[str, Load]:
         """Return the loads that limit further claims, by generator."""
-        return {name: executor.pool.load() for name, executor in self._executors.items()}
+        return {name: executor.pool.load() for name, executor in self.items()}

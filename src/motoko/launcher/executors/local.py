@@ -253,7 +253,12 @@ class LocalExecutor(Executor):
     def _examine(self, attempt: Attempt, *, restarted: bool) -> RecoveredAttempt:
         noted = self._starts.contains(attempt.record.launcher or "", attempt.token)
         found = examine_attempt(
-            attempt.record, attempt.paths, self._owner, restarted=restarted, begun=noted
+            attempt.record,
+            attempt.paths,
+            self._owner,
+            restarted=restarted,
+            start_noted=noted,
+            clock=self._store.clock,
         )
         if noted and found.finding is not Finding.RECLAIMED:
             with contextlib.suppress(OSError):  # only a later launcher needs this note
@@ -295,7 +300,7 @@ def _outcome_of_no_start(attempt: Attempt) -> AttemptOutcome | None:
         directory = paths.attempt_directory
         raise LauncherError(
             f"run {attempt.key} cannot be started: {directory} cannot be written: {error}",
-            hint="Is the disk full? Start the launcher again when this is put right.",
+            hint="Is the disk full? Correct this, then start the launcher again.",
         )
     reason = f"exit code {NOT_STARTED}, and {paths.file(attempt_files.START)} does not exist"
     return AttemptOutcome(Lifecycle.FAILED, NOT_STARTED, reason)
@@ -306,8 +311,8 @@ def _check_room(attempt: Attempt) -> None:
     if write_error(attempt.paths.runs_root) is not None:
         raise LauncherError(
             f"run {attempt.key} has ended, but its exit record cannot be written",
-            hint=f"Is the disk full? It waits for room in {attempt.paths.run_directory}; "
-            "start the launcher again when there is some.",
+            hint=f"Is the disk full? Make room in {attempt.paths.run_directory}, then start the "
+            "launcher again.",
         )
 
 

@@ -52,7 +52,7 @@ class ProcessSpawner:
             base.pop(name, None)
         here = os.path.dirname(sys.executable)
         path = base.get("PATH", "")
-        # Scripts find the system's programs, above all bash, with any PATH of the launcher.
+        # Scripts find the system's programs, above all bash, even without the launcher's PATH.
         base["PATH"] = ":".join(filter(None, (here, path, os.defpath)))
         self._base = base
         self._prefix = preserve_variables(base)
@@ -77,7 +77,7 @@ class ProcessSpawner:
     def attach(self, identity: ProcessIdentity) -> LocalProcess | None:
         """Watch a process that is not a child; return None if it has ended."""
         found = LocalProcess(identity.pid, identity, runtime=self._runtime)
-        if is_alive(identity):  # tested while the pidfd keeps the number from being reused
+        if is_alive(identity):  # tested after the pidfd was opened, which pins the process
             return found
         found.forget()
         return None
@@ -105,7 +105,7 @@ def command(script: ScriptFile, bash_options: tuple[str, ...] = ()) -> list[str]
     """
     path = f"./{script.name}"
     # Starting the interpreter directly also works where files cannot be executed, or while a
-    # process that was just forked has them open for writing.
+    # process that was just forked still holds them open.
     interpreter = shebang(script.content)
     if interpreter and not (bash_options and is_shell(interpreter)):
         return [*interpreter, path]

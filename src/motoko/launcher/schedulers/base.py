@@ -121,91 +121,56 @@ class Limits:
 class Scheduler(Protocol):
     """One batch scheduler. No method has effects; the batch executor runs the commands."""
 
-    @property
-    def name(self) -> str:
-        """The value of ``generator:`` that selects it."""
-        ...
-
-    @property
-    def submit_program(self) -> str:
-        """The program that must be on PATH."""
-        ...
-
-    @property
-    def missing_hint(self) -> str:
-        """Advice for users where the program is missing."""
-        ...
-
-    @property
-    def task_index(self) -> str:
-        """A shell expression: the index of the array task, 0 outside an array."""
-        ...
-
-    @property
-    def restart_count(self) -> str:
-        """A shell expression: how often the scheduler restarted the job."""
-        ...
+    name: str  # the value of ``generator:`` that selects it
+    submit_program: str  # must be on PATH
+    missing_hint: str  # advice for users without that program
+    task_index: str  # shell expression: the index of the array task, 0 outside an array
+    restart_count: str  # shell expression: how often the scheduler restarted the job
 
     def environment(self, base: Mapping[str, str], *, submitting: bool) -> dict[str, str]:
         """Return the variables for a command. Jobs inherit those of a submission."""
-        ...
 
     def options_of(self, options: RunOptions) -> tuple[str, ...]:
         """Return the scheduler options that the user gave for a run."""
-        ...
 
     def submit_command(self, request: SubmitRequest) -> tuple[str, ...]:
         """Return the command that submits; raise ConfigError for an invalid option."""
-        ...
 
     def parse_submitted(self, text: str) -> str:
         """Return the new job's id; raise ValueError if the output contains none."""
-        ...
 
     def classify_failure(self, stderr: str) -> SubmitFailure:
         """Return the meaning of a failed request's stderr."""
-        ...
 
     def error_message(self, stderr: str) -> str:
         """Return the line of stderr that explains an error, "" if none does."""
-        ...
 
     def poll_command(self) -> tuple[str, ...]:
         """Return the command that lists all jobs of the user."""
-        ...
 
     def parse_poll(self, text: str) -> list[JobEntry]:
         """Return the listed jobs and array tasks."""
-        ...
 
     def lookup_command(self, job: str) -> tuple[str, ...]:
         """Return the command that describes one job and all its tasks."""
-        ...
 
     def parse_lookup(self, text: str) -> list[JobEntry]:
         """Return the described job or its tasks."""
-        ...
 
     def is_unknown_job(self, stderr: str) -> bool:
         """Return whether a lookup failed because the scheduler has no such job."""
-        ...
 
     def accounting_command(self, jobs: Iterable[str]) -> tuple[str, ...]:
         """Return the command that reads jobs from the accounting."""
-        ...
 
     def parse_accounting(self, text: str) -> list[JobEntry]:
         """Return the accounted jobs and tasks."""
-        ...
 
     def cancel_command(self, ids: Iterable[JobId]) -> tuple[str, ...]:
         """Return the command that cancels jobs and tasks."""
-        ...
 
     def limits_command(self) -> tuple[str, ...]:
         """Return the command that shows the site's configuration."""
-        ...
 
     def parse_limits(self, text: str) -> Limits:
         """Return the site's limits."""
-        ...

@@ -1,4 +1,4 @@
-"""Calculate pendulums; build a clock with each as soon as it is known; see which is best."""
+"""Calculate pendulums, build a clock with each of them, and choose the best clock."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def populate_arg_parser(parser):
 
 @event
 async def build_clocks(workflow, runs):
-    """Called with pendulum runs that have ended well, as soon as there are some.
+    """Create a clock for each finished pendulum.
 
-    Everything it does is committed together when it ends. The new state of the runs is there in
-    the same moment as the clocks, so no pendulum gets two of them.
+    All effects of the action are one commit: the clocks and the new states of the runs. So no
+    pendulum gets two clocks.
     """
     for run, job in runs:
         workflow.clock.create_task(length=job.length, period=run.period)
@@ -26,23 +26,23 @@ async def build_clocks(workflow, runs):
 
 @event
 async def choose(workflow, runs):
-    """Called once, with the runs that the condition returned. Ends the workflow."""
+    """Choose the best of the runs that the condition returned, and end the workflow."""
     best, _ = min(runs, key=lambda pair: abs(pair[0].error))
     best.state = "BEST"
     workflow.finished = True
 
 
 async def main(workflow, lengths=LENGTHS):
-    """Say what is to happen when, and create the first runs."""
+    """Register the actions and create the first runs."""
 
     def all_built(workflow, task_manager):
-        # `state` is what choose() changes; `lifecycle` stays FINISHED.
+        # choose() changes `state`; `lifecycle` stays FINISHED.
         clocks = list(workflow.clock.select("lifecycle = FINISHED"))
         return clocks if len(clocks) == len(set(lengths)) else False
 
     workflow.add_action("build clocks", task="pendulum", event="state = FINISHED", f=build_clocks)
     workflow.add_action("choose", task="clock", event=all_built, f=choose)
-    workflow.add_error_handler()  # a run that fails ends the workflow
+    workflow.add_error_handler()  # a failed run ends the workflow
 
-    # A list gives a run for each of its values. Runs that exist already are not made again.
+    # A list creates one run for each value. Existing runs are not created again.
     await workflow.pendulum.create_task(length=lengths)

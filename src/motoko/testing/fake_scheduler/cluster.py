@@ -77,15 +77,12 @@ class JobRunner(Protocol):
 
     def start(self, task: FakeTask) -> None:
         """Start a task's script."""
-        ...
 
     def poll(self, task: FakeTask) -> tuple[int, int] | None:
         """Return exit code and signal of a task's script, None while it runs."""
-        ...
 
     def stop(self, task: FakeTask) -> None:
         """Stop a task's script now."""
-        ...
 
 
 class Cluster:
@@ -247,6 +244,3 @@ class Cluster:
         """Lose a task: it ends, and no command reports it."""
         self.finish(task, "CANCELLED")
         task.listed = task.accounted = False
-
-
-__all__ = ["PENDING", "RUNNING", "SUSPENDED", "Cluster", "FakeJob", "FakeTask", "JobRunner"]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict, deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from motoko.testing.fake_scheduler import output
+from motoko.runtime.ports import CommandResult
 from motoko.testing.fake_scheduler.cluster import FakeJob
 from motoko.testing.fake_scheduler.failure_modes import FailureMode
+from motoko.testing.fake_scheduler.output import (
+    MAX_LIST,
+    format_accounting,
+    format_config,
+    format_jobs,
+    format_queue,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -39,32 +45,9 @@ SHORT_OPTIONS: Final = {
 SHORT_WITH_VALUE: Final = frozenset("JoDctajpnNACwxdb")
 REFUSALS: Final = frozenset({FailureMode.REFUSED, FailureMode.REFUSED_BUT_LISTED})
 DEFERRALS: Final = frozenset({FailureMode.RETRY_LATER, FailureMode.WAITS_FOR_ROOM})
-IGNORED: Final = frozenset(
-    {
-        FailureMode.UNREACHABLE,
-        FailureMode.HANGS_IGNORED,
-        FailureMode.SUBMITTED_LATE,
-        *DEFERRALS,
-        *REFUSALS,
-    }
-)
-HANGING: Final = frozenset(
-    {
-        FailureMode.HANGS,
-        FailureMode.HANGS_IGNORED,
-        FailureMode.SUBMITTED_LATE,
-        FailureMode.WAITS_FOR_ROOM,
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """The output of a call and its exit status, None if it does not end."""
-
-    status: int | None
-    stdout: str = ""
-    stderr: str = ""
+IGNORED_AND_HANGING: Final = frozenset({FailureMode.HANGS_IGNORED, FailureMode.SUBMITTED_LATE})
+IGNORED: Final = IGNORED_AND_HANGING | REFUSALS | DEFERRALS | {FailureMode.UNREACHABLE}
+HANGING: Final = IGNORED_AND_HANGING | {FailureMode.HANGS, FailureMode.WAITS_FOR_ROOM}
 
 
 class FakeCommands:
@@ -92,8 +75,11 @@ class FakeCommands:
         plans = self._plans[program]
         return plans.popleft() if plans else None
 
-    def call(self, argv: Sequence[str], *, list_length: int = output.MAX_LIST) -> Output:
-        """Return the output of a call. ``list_length`` 0: squeue does not cut lists of tasks."""
+    def call(self, argv: Sequence[str], *, list_length: int = MAX_LIST) -> CommandResult:
+        """Return the result of a call, without status if it does not end.
+
+        ``list_length`` 0: squeue does not cut lists of tasks.
+        """
         program = argv[0]
         self.calls[program] += 1
         failure = self._next_failure(program)
@@ -104,15 +90,15 @@ class FakeCommands:
         else:
             done = self._execute(argv, failure, cut=list_length > 0)
         if failure in HANGING:
-            return Output(None, stderr=done.stderr)
+            return CommandResult(None, stderr=done.stderr)
         if failure is FailureMode.TIMED_OUT:
             return _error(argv, TIMED_OUT)
         if failure is FailureMode.PRINTS_NOTHING:
-            return Output(0)
+            return CommandResult(0)
         if failure is FailureMode.FAILS_SILENTLY:
-            return Output(1)
+            return CommandResult(1)
         if failure is FailureMode.TRUNCATED:
-            return Output(1, done.stdout[: len(done.stdout) // 2])
+            return CommandResult(1, done.stdout[: len(done.stdout) // 2])
         return done
 
     def _execute_delayed(self) -> None:
@@ -121,38 +107,36 @@ class FakeCommands:
             self._delayed.remove(item)
             self._sbatch(item[1])
 
-    def _ignore(self, argv: Sequence[str], failure: FailureMode) -> Output:
+    def _ignore(self, argv: Sequence[str], failure: FailureMode) -> CommandResult:
         if failure is FailureMode.SUBMITTED_LATE:
             self._delayed.append((self.cluster.now() + self.delay, argv))
-            return Output(None)
+            return CommandResult(None)
         if failure is FailureMode.RETRY_LATER:
             reason = "Job violates accounting/QOS policy (job submit limit, user's size and/or "
-            return Output(1, stderr=FAILED.format(reason + "time limits)"))
+            return CommandResult(1, stderr=FAILED.format(reason + "time limits)"))
         if failure is FailureMode.WAITS_FOR_ROOM:
-            return Output(None, stderr=BUSY)
+            return CommandResult(None, stderr=BUSY)
         if failure in REFUSALS:
             if failure is FailureMode.REFUSED_BUT_LISTED:
                 for task in self._sbatch(argv, held=True).tasks:
                     self.cluster.finish(task, "FAILED", "BadConstraints")
-            return Output(1, stderr=FAILED.format("Requested node configuration is not available"))
+            return CommandResult(
+                1, stderr=FAILED.format("Requested node configuration is not available")
+            )
         return _error(argv, UNREACHABLE)
 
-    def _execute(self, argv: Sequence[str], failure: FailureMode | None, *, cut: bool) -> Output:
-        match argv[0]:
-            case "sbatch":
-                if failure is FailureMode.DUPLICATES:
-                    self._sbatch(argv)
-                job = self._sbatch(argv)
-                return Output(0, f"{job.id}\n")
-            case "squeue":
-                return self._squeue(argv, failure, cut=cut or failure is FailureMode.CUTS_LISTS)
-            case "scancel":
-                return self._scancel(argv)
-            case "scontrol":
-                return self._scontrol(argv)
-            case "sacct":
-                return self._sacct(argv)
-        raise ValueError(f"there is no program {argv[0]!r}")
+    def _execute(
+        self, argv: Sequence[str], failure: FailureMode | None, *, cut: bool
+    ) -> CommandResult:
+        program = argv[0]
+        if program == "sbatch":
+            if failure is FailureMode.DUPLICATES:
+                self._sbatch(argv)
+            return CommandResult(0, f"{self._sbatch(argv).id}\n")
+        if program == "squeue":
+            return self._squeue(argv, failure, cut=cut or failure is FailureMode.CUTS_LISTS)
+        queries = {"scancel": self._scancel, "scontrol": self._scontrol, "sacct": self._sacct}
+        return queries[program](argv)
 
     # -- commands --------------------------------------------------------------------------
 
@@ -173,7 +157,9 @@ class FakeCommands:
         indexes = expand(array) if array else None
         return self.cluster.submit(job, indexes, held=held or "hold" in options)
 
-    def _squeue(self, argv: Sequence[str], failure: FailureMode | None, *, cut: bool) -> Output:
+    def _squeue(
+        self, argv: Sequence[str], failure: FailureMode | None, *, cut: bool
+    ) -> CommandResult:
         options, _ = parse(argv[1:])
         pattern = options.get("format", "%i %j %T %r")
         tasks = [task for task in self.cluster.tasks() if task.listed]
@@ -181,71 +167,67 @@ class FakeCommands:
         if wanted is not None:
             tasks = [task for task in tasks if any(map(task.matches, wanted))]
             if len(wanted) == 1 and not tasks:
-                return Output(1, stderr=UNKNOWN_ID)
+                return CommandResult(1, stderr=UNKNOWN_ID)
         if failure is FailureMode.LISTS_NOTHING:
             tasks = []
-        text = output.format_queue(tasks, pattern, cut=cut)
+        text = format_queue(tasks, pattern, cut=cut)
         if failure is FailureMode.UNKNOWN_STATES:
             text = re.sub(r"\|[A-Z_]{4,}\|", "|MARTIAN|", text)
-        return Output(0, text * 2 if failure is FailureMode.DUPLICATES else text)
+        return CommandResult(0, text * 2 if failure is FailureMode.DUPLICATES else text)
 
-    def _scancel(self, argv: Sequence[str]) -> Output:
+    def _scancel(self, argv: Sequence[str]) -> CommandResult:
         _, words = parse(argv[1:])
         for word in words:
             if not re.fullmatch(r"\d+(_\d+)?", word):
-                return Output(1, stderr=f"scancel: error: Invalid job id {word}\n")
+                return CommandResult(1, stderr=f"scancel: error: Invalid job id {word}\n")
         for word in words:
             self.cluster.cancel(word)
-        return Output(0)
+        return CommandResult(0)
 
-    def _scontrol(self, argv: Sequence[str]) -> Output:
+    def _scontrol(self, argv: Sequence[str]) -> CommandResult:
         _, words = parse(argv[1:])
         if words[:2] == ["show", "config"]:
-            return Output(0, output.format_config(self.cluster))
+            return CommandResult(0, format_config(self.cluster))
         known = [task for task in self.cluster.tasks(words[-1]) if task.listed]
         if words[:2] == ["show", "job"]:
             if known:
-                return Output(0, output.format_jobs(known, self.cluster.now()))
+                return CommandResult(0, format_jobs(known, self.cluster.now()))
             job = words[-1].partition("_")[0]
             if any(task.listed for task in self.cluster.tasks(job)):
-                return Output(1, f"Job {words[-1]} not found\n")
-            return Output(1, stderr=UNKNOWN_ID)
+                return CommandResult(1, f"Job {words[-1]} not found\n")
+            return CommandResult(1, stderr=UNKNOWN_ID)
         for task in known:
             if words[0].startswith("requeue") and not task.job.requeue:
                 reason = "Requested operation is presently disabled for job"
-                return Output(1, stderr=f"{reason} {words[-1]}\n")
+                return CommandResult(1, stderr=f"{reason} {words[-1]}\n")
             self._change(words[0], task)
-        return Output(0)
+        return CommandResult(0)
 
     def _change(self, action: str, task: FakeTask) -> None:
-        match action:
-            case "requeue":
-                self.cluster.requeue(task)
-            case "requeuehold":
-                self.cluster.requeue(task, "job requeued in held state", held=True)
-            case "hold":
-                self.cluster.hold(task, "JobHeldAdmin")
-            case "release":
-                self.cluster.release(task)
-            case "suspend":
-                self.cluster.suspend(task)
-            case "resume":
-                self.cluster.resume(task)
+        cluster = self.cluster
+        if action == "requeuehold":
+            cluster.requeue(task, "job requeued in held state", held=True)
+        elif action == "hold":
+            cluster.hold(task, "JobHeldAdmin")
+        else:
+            actions = {"requeue": cluster.requeue, "release": cluster.release}
+            actions |= {"suspend": cluster.suspend, "resume": cluster.resume}
+            actions[action](task)
 
-    def _sacct(self, argv: Sequence[str]) -> Output:
+    def _sacct(self, argv: Sequence[str]) -> CommandResult:
         if not self.cluster.accounting:
-            return Output(1, stderr=NO_ACCOUNTING)
+            return CommandResult(1, stderr=NO_ACCOUNTING)
         options, _ = parse(argv[1:])
         wanted = options["jobs"].split(",")
         tasks = [t for name in wanted for t in self.cluster.tasks(name) if t.accounted]
-        return Output(0, output.format_accounting(tasks))
+        return CommandResult(0, format_accounting(tasks))
 
 
-def _error(argv: Sequence[str], reason: str) -> Output:
+def _error(argv: Sequence[str], reason: str) -> CommandResult:
     _, words = parse(argv[1:])
     what = " ".join([argv[0], *words[:2]]) if argv[0] == "scontrol" else argv[0]
     status, text = ERRORS.get(what, ERRORS["squeue"])
-    return Output(status, stderr=text.format(reason, id=words[0] if words else ""))
+    return CommandResult(status, stderr=text.format(reason, id=words[0] if words else ""))
 
 
 def parse(arguments: Iterable[str]) -> tuple[dict[str, str], list[str]]:
@@ -281,6 +263,3 @@ def _seconds(limit: str) -> float:
     """Return a limit of minutes or minutes:seconds in seconds, rounded up to whole minutes."""
     minutes, _, seconds = limit.partition(":")
     return 60.0 * (int(minutes) + (1 if int(seconds or 0) else 0))
-
-
-__all__ = ["NAMES", "FakeCommands", "Output", "expand", "parse"]

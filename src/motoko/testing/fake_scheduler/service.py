@@ -19,10 +19,8 @@ from motoko.testing.fake_scheduler.cluster import Cluster
 from motoko.testing.fake_scheduler.commands import NAMES, FakeCommands
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
+    from motoko.runtime.ports import CommandResult
     from motoko.testing.fake_scheduler.cluster import FakeTask
-    from motoko.testing.fake_scheduler.commands import Output
 
 PROGRAM: Final = Path(__file__).with_name("program.sh")
 TICK: Final = 0.02  # seconds
@@ -132,17 +130,12 @@ class FakeScheduler:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._thread.join()
         self.processes.close()
         shutil.rmtree(self.directory, ignore_errors=True)
-        if self.error is not None and error is None:
+        if self.error is not None and exception[1] is None:
             raise self.error
 
     def _serve(self) -> None:
@@ -162,12 +155,12 @@ class FakeScheduler:
         finally:
             os.close(calls)
 
-    def _answer(self, name: str) -> Output:
+    def _answer(self, name: str) -> CommandResult:
         written = (self.directory / f"call.{name}").read_bytes().split(b"\0")[:-1]
         program, _, length, *arguments = [os.fsdecode(word) for word in written]
         return self.commands.call([program, *arguments], list_length=int(length))
 
-    def _reply(self, name: str, printed: Output) -> None:
+    def _reply(self, name: str, printed: CommandResult) -> None:
         """Send a program its output and status; without a status it keeps waiting."""
         call = self.directory / f"call.{name}"
         for suffix, text in ((".out", printed.stdout), (".err", printed.stderr)):

@@ -148,7 +148,7 @@ def _cancelled() -> AttemptOutcome:
 def _stopped(attempt: AttemptState, *, block_start: bool) -> Decision:
     """End an attempt whose job a launcher cancelled."""
     if attempt.stop is Lifecycle.CREATED:
-        return Decision(requeue="recalled by its launcher", block_start=block_start)
+        return Decision(requeue="requeued by its launcher", block_start=block_start)
     return Decision(outcome=_cancelled(), block_start=block_start)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ import anyio
 from motoko.core.states import Lifecycle
 from motoko.launcher import attempt_files
 from motoko.launcher.executors.base import Executor
-from motoko.launcher.executors.batch.decide import FILES_LAG, AttemptState, decide
+from motoko.launcher.executors.batch.decide import FILES_LAG, decide
 from motoko.launcher.executors.batch.observe import ObservedAttempt, observe, start_time
 from motoko.launcher.executors.batch.orphan_jobs import find_orphans
 from motoko.launcher.executors.batch.submission_files import (
@@ -102,11 +103,10 @@ class BatchExecutor(Executor):
             await self._submit_group(group)
 
     async def _submit_group(self, group: Sequence[Attempt]) -> None:
-        wanted: list[Attempt] = []
-        for attempt in filter(self.pool.contains, group):
-            if attempt.stop_reason is None:
-                wanted.append(attempt)
-            else:
+        present = list(filter(self.pool.contains, group))
+        wanted = [attempt for attempt in present if attempt.stop_reason is None]
+        for attempt in present:
+            if attempt.stop_reason is not None:
                 self._end(attempt, None)
         if not wanted:
             return
@@ -124,8 +124,7 @@ class BatchExecutor(Executor):
             if refusal.outcome is not None:
                 self._end(attempt, None, outcome=refusal.outcome)
             else:
-                program = self._client.scheduler.submit_program
-                self._requeue(attempt, f"{program}: {refusal.error}", refusal.delay)
+                self._requeue(attempt, refusal.cause, refusal.delay)
 
     # -- polling ---------------------------------------------------------------------------
 
@@ -173,14 +172,7 @@ class BatchExecutor(Executor):
         changed = False
         unclear: list[ObservedAttempt] = []
         for item, seen in zip(items, observations, strict=True):
-            attempt = item.attempt
-            state = AttemptState(
-                attempt.started_at if attempt.start_recorded else None,
-                attempt.stop_reason,
-                attempt.unconfirmed_since,
-                attempt.reason,
-            )
-            decision = decide(state, seen, self._store.steady(), lag=self._lag)
+            decision = decide(item.state, seen, self._store.steady(), lag=self._lag)
             changed |= await self._apply(item, decision, seen)
             if decision.lookup and not item.all_sources:
                 unclear.append(item)
@@ -193,16 +185,11 @@ class BatchExecutor(Executor):
         submissions = [item.task.submission for item in items]
         jobs = {s.job: s.token for s in submissions if s.job is not None}
         found, answered = await self._client.lookup(jobs)
-        again = [
-            ObservedAttempt(
-                item.attempt,
-                item.task,
-                item.task.update_status(found.get(item.task.id, NOT_SEEN)),
-                all_sources=True,
-            )
-            for item in items
-            if item.task.submission.job in answered
-        ]
+        again: list[ObservedAttempt] = []
+        for item in items:
+            if item.task.submission.job in answered:
+                status = item.task.update_status(found.get(item.task.id, NOT_SEEN))
+                again.append(replace(item, job=status, all_sources=True))
         return bool(again) and await self._observe(again)
 
     async def _apply(self, item: ObservedAttempt, decision: Decision, seen: Observation) -> bool:
@@ -218,9 +205,8 @@ class BatchExecutor(Executor):
             self._updates.reasons.append((attempt, decision.reason))
         if decision.cancel_job:
             # A later launcher may find the job cancelled, but its end not recorded.
-            await run_in_thread(
-                partial(attempt_files.write_stop_reason, attempt.paths, Lifecycle.CREATED)
-            )
+            write = partial(attempt_files.write_stop_reason, attempt.paths, Lifecycle.CREATED)
+            await run_in_thread(write)
             self._cancel_job(item.task)
         if decision.is_final:
             if decision.block_start and not await self._block_start(attempt):
@@ -250,11 +236,11 @@ class BatchExecutor(Executor):
 
     async def _find(self, submission: Submission, snapshot: QueueSnapshot) -> bool:
         """Search the queue for a submission that the scheduler did not confirm."""
-        jobs = sorted(snapshot.jobs.get(submission.token, ()), key=int)
+        jobs = snapshot.jobs.get(submission.token)
         if jobs:
-            log.info("batch %s: the scheduler has it, as job %s", submission.token, jobs[0])
-            submission.job = jobs[0]
-            await run_in_thread(partial(write_job_id, submission, submission.job))
+            job = submission.job = min(jobs, key=lambda job: (len(job), job))
+            log.info("submission %s: the scheduler has it, as job %s", submission.token, job)
+            await run_in_thread(partial(write_job_id, submission, job))
             return True
         if snapshot.time - submission.since < UNCONFIRMED_SECONDS:
             return False
@@ -346,7 +332,7 @@ class BatchExecutor(Executor):
             if submission.job is None or not others:
                 continue
             if not submission.duplicated:
-                log.warning("batch %s: the scheduler has it twice", submission.token)
+                log.warning("submission %s: the scheduler has it twice", submission.token)
                 await run_in_thread(partial(write_restart_markers, submission))
                 submission.duplicated = True
             active = others & snapshot.active
@@ -368,7 +354,7 @@ class BatchExecutor(Executor):
         for token in await run_in_thread(partial(find_orphans, self._root, unknown, self._owner)):
             if token not in self._submissions:
                 if token not in self._orphans:
-                    log.warning("batch %s: no attempt needs its job", token)
+                    log.warning("submission %s: no attempt needs its job", token)
                     self._orphans.add(token)
                 active = snapshot.jobs[token] & snapshot.active
                 self._to_cancel |= {(job, None) for job in active}
@@ -383,6 +369,8 @@ class BatchExecutor(Executor):
             await self._reclaim(attempt)
             return
         await run_in_thread(partial(self._restore, attempt))
+        # A poll may have removed the submission meanwhile: its attempts share one object.
+        submission = self._submissions.setdefault(token, submission)
         self._tasks[attempt.token] = ArrayTask(submission, index)
         self.pool.add_running(attempt)
         self._updates.adopted.append(attempt)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from motoko.launcher import attempt_files
 from motoko.launcher.attempts import recorded_start_time
-from motoko.launcher.executors.batch.decide import Observation
+from motoko.launcher.executors.batch.decide import AttemptState, Observation
 from motoko.launcher.schedulers.base import JobPhase, JobStatus, Seen
 
 if TYPE_CHECKING:
@@ -27,6 +27,13 @@ class ObservedAttempt:
     job: JobStatus
     all_sources: bool = False
 
+    @property
+    def state(self) -> AttemptState:
+        """The known state of the attempt."""
+        a = self.attempt
+        started_at = a.started_at if a.start_recorded else None
+        return AttemptState(started_at, a.stop_reason, a.unconfirmed_since, a.reason)
+
 
 def observe(attempts: Iterable[ObservedAttempt]) -> list[Observation]:
     """Return an observation of each attempt's job and files."""
@@ -39,7 +46,7 @@ def _observe(item: ObservedAttempt) -> Observation:
     if isinstance(job, Seen) and job.is_new and attempt.started_at is None:
         return seen
     paths = attempt.paths
-    # The exit record is read last: a later file than the job's status does no harm.
+    # Read the exit record last: it may be newer than the job's status.
     started_at = start_time(attempt)
     restarted = task.submission.restart_marker(task.index).exists()
     ended = not isinstance(job, Seen) or job.phase is JobPhase.CANCELLED
@@ -48,7 +55,7 @@ def _observe(item: ObservedAttempt) -> Observation:
     seen = replace(
         seen, started_at=started_at, restarted=restarted, stop=stop, has_new_data=new_data
     )
-    status = attempt_files.exit_status(paths)
+    status = attempt_files.exit_record(paths)[0]
     if status is None:
         if isinstance(job, Seen) and not job.phase.has_ended:
             return seen

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from motoko.launcher.attempt_files import RECLAIMED_PREFIX, START
 from motoko.launcher.executors.batch.submission_files import owner_of
-from motoko.launcher.run_directory import PRIVATE, read_marker
+from motoko.launcher.run_directory import ATTEMPTS_DIRECTORY, read_marker
 from motoko.runtime.untrusted_files import read_file
 
 if TYPE_CHECKING:
@@ -38,5 +38,5 @@ def _is_idle(directory: Path) -> bool:
 def _is_reclaimed(attempt: str) -> bool:
     if not os.path.isdir(attempt):
         # A later attempt moved it aside, unless this machine cannot see it.
-        return read_marker(attempt.rpartition(f"/{PRIVATE}/")[0]) is not None
+        return read_marker(attempt.rpartition(f"/{ATTEMPTS_DIRECTORY}/")[0]) is not None
     return read_file(f"{attempt}/{START}").text.startswith(RECLAIMED_PREFIX)

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 JOB: Final = "job"
 OWNER: Final = "owner"
 SCRIPT: Final = "batch.sh"
-DISK_HINT: Final = "Is the disk full? Start the launcher again when this is put right."
+DISK_HINT: Final = "Is the disk full? Correct this, then start the launcher again."
 
-# Numbers have a bounded length: Python refuses to convert thousands of digits.
+# The patterns limit the length of numbers: Python refuses to convert thousands of digits.
 _INDEX: Final = re.compile(r"[0-9]{1,9}")
 _OWNER: Final = re.compile(r"([^\n]{1,400})\n([0-9]{1,9})\n")
 _JOB: Final = re.compile(r"([0-9]{1,18})\n?")
@@ -100,12 +100,7 @@ class ArrayTask:
 
 
 def write_submission(
-    root: Path,
-    token: str,
-    owner: str,
-    specs: Sequence[LaunchSpec],
-    scheduler: Scheduler,
-    path: str,
+    root: Path, token: str, owner: str, specs: Sequence[LaunchSpec], scheduler: Scheduler, path: str
 ) -> Submission:
     """Write the files of a submission; ``path`` comes first on the runs' PATH."""
     directory = private_directory(private_directory(root) / token)

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 class SubmitRefusal:
     """Why the scheduler has no job: an outcome of its runs, or None to retry after ``delay``."""
 
-    error: str
+    cause: str
     outcome: AttemptOutcome | None = None
     delay: float = 0.0
 
@@ -137,20 +137,19 @@ class Submitter:
                 fault_points.point("launcher.job_noted")
                 submission.job = result.job
                 runs = f"{group[0].key.study}: {len(group)} runs"
-                log.info("batch %s (%s) is job %s", submission.token, runs, result.job)
+                log.info("submission %s (%s) is job %s", submission.token, runs, result.job)
                 return None
         finally:
             submission.submitting = False
-        token, error = submission.token, result.error
+        token, error, program = submission.token, result.error, self._scheduler.submit_program
         if result.failure is SubmitFailure.UNCONFIRMED:
-            log.warning("batch %s: %s; the next polls search the queue for it", token, error)
+            log.warning("submission %s: %s; the next polls search the queue for it", token, error)
             return None
-        log.warning("batch %s is not submitted: %s", token, error)
+        log.warning("submission %s failed: %s", token, error)
         if result.failure is SubmitFailure.RETRY_LATER:
-            return SubmitRefusal(error, delay=RETRY_SECONDS)
-        refused = f"{self._scheduler.submit_program} refused it"
-        reason = f"{refused if result.sent else 'it is not submitted'}: {error}"
-        return SubmitRefusal(error, AttemptOutcome(Lifecycle.FAILED, None, reason))
+            return SubmitRefusal(f"{program}: {error}", delay=RETRY_SECONDS)
+        reason = f"{f'{program} refused it' if result.sent else 'it is not submitted'}: {error}"
+        return SubmitRefusal(reason, AttemptOutcome(Lifecycle.FAILED, None, reason))
 
     async def _limit_rate(self) -> None:
         """Wait until ``submit_rate`` permits another submission."""

@@ -26,7 +26,7 @@ MAX_ENTRIES: Final = 1_000_000  # in an answer, before a line counts as one entr
 EMPTY_VALUES: Final = frozenset({"", "(null)", "N/A", "None"})
 UNKNOWN_JOB: Final = "Invalid job id"
 
-# Numbers are ASCII and have a bounded length: Python refuses to convert thousands of digits.
+# ASCII digits of limited length: Python refuses to convert thousands of digits.
 _JOB: Final = re.compile(r"[0-9]{1,18}")
 _PART: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([1-9][0-9]{0,8}))?)?")
 _ACCOUNTED: Final = re.compile(r"([0-9]{1,18})(?:_([0-9]{1,9}|\[.*\]?))?")

@@ -15,36 +15,25 @@ from motoko.launcher.schedulers.base import JobPhase, Seen
 
 MAX_WORD: Final = 200  # characters of a state or a reason that are kept
 
-# State, its compact form, its phase. A COMPLETING job is still running: Slurm is ending its
+# States with their compact forms. A COMPLETING job is still running: Slurm is ending its
 # processes, and its outcome is unknown.
-_STATES: Final = (
-    ("PENDING", "PD", JobPhase.PENDING),
-    ("CONFIGURING", "CF", JobPhase.PENDING),
-    ("REQUEUED", "RQ", JobPhase.PENDING),
-    ("REQUEUE_FED", "RF", JobPhase.PENDING),
-    ("REQUEUE_HOLD", "RH", JobPhase.PENDING),
-    ("RESV_DEL_HOLD", "RD", JobPhase.PENDING),
-    ("SPECIAL_EXIT", "SE", JobPhase.PENDING),
-    ("RUNNING", "R", JobPhase.RUNNING),
-    ("COMPLETING", "CG", JobPhase.RUNNING),
-    ("SIGNALING", "SI", JobPhase.RUNNING),
-    ("STAGE_OUT", "SO", JobPhase.RUNNING),
-    ("RESIZING", "RS", JobPhase.RUNNING),
-    ("SUSPENDED", "S", JobPhase.SUSPENDED),
-    ("STOPPED", "ST", JobPhase.SUSPENDED),
-    ("COMPLETED", "CD", JobPhase.COMPLETED),
-    ("FAILED", "F", JobPhase.FAILED),
-    ("TIMEOUT", "TO", JobPhase.TIMED_OUT),
-    ("DEADLINE", "DL", JobPhase.TIMED_OUT),
-    ("OUT_OF_MEMORY", "OOM", JobPhase.LIMIT_EXCEEDED),
-    ("NODE_FAIL", "NF", JobPhase.NODE_FAILURE),
-    ("BOOT_FAIL", "BF", JobPhase.NODE_FAILURE),
-    ("PREEMPTED", "PR", JobPhase.NODE_FAILURE),
-    ("CANCELLED", "CA", JobPhase.CANCELLED),
-    ("REVOKED", "RV", JobPhase.CANCELLED),
-)
-PHASES: Final = MappingProxyType({name: phase for name, _, phase in _STATES})
-COMPACT: Final = MappingProxyType({short: name for name, short, _ in _STATES})
+_STATES: Final = {
+    JobPhase.PENDING: "PENDING PD, CONFIGURING CF, REQUEUED RQ, REQUEUE_FED RF, REQUEUE_HOLD RH, "
+    "RESV_DEL_HOLD RD, SPECIAL_EXIT SE",
+    JobPhase.RUNNING: "RUNNING R, COMPLETING CG, SIGNALING SI, STAGE_OUT SO, RESIZING RS",
+    JobPhase.SUSPENDED: "SUSPENDED S, STOPPED ST",
+    JobPhase.COMPLETED: "COMPLETED CD",
+    JobPhase.FAILED: "FAILED F",
+    JobPhase.TIMED_OUT: "TIMEOUT TO, DEADLINE DL",
+    JobPhase.LIMIT_EXCEEDED: "OUT_OF_MEMORY OOM",
+    JobPhase.NODE_FAILURE: "NODE_FAIL NF, BOOT_FAIL BF, PREEMPTED PR",
+    JobPhase.CANCELLED: "CANCELLED CA, REVOKED RV",
+}
+_PAIRS: Final = [
+    (phase, pair.split()) for phase, text in _STATES.items() for pair in text.split(",")
+]
+PHASES: Final = MappingProxyType({names[0]: phase for phase, names in _PAIRS})
+COMPACT: Final = MappingProxyType({names[1]: names[0] for _, names in _PAIRS})
 
 _STATE_PHRASES: Final = MappingProxyType(
     {
@@ -99,6 +88,7 @@ _REASON_PHRASES: Final = MappingProxyType(
 
 _RELEASE: Final = "release it with `scontrol release`, or cancel the run"
 _RESUBMIT: Final = "cancel the run, correct slurm_options or nproc, and create it again"
+_GIVE_ANOTHER: Final = "give another one (`{}=...` in slurm_options) and create the run again"
 _NEVER: Final = MappingProxyType(
     {
         "DependencyNeverSatisfied": "a job that it depends on ended with another result: "
@@ -116,14 +106,12 @@ _NEVER: Final = MappingProxyType(
         "launch_failed_requeued_held": "it could not be started and is held: check the node, "
         + _RELEASE,
         "job_requeued_in_held_state": f"it was requeued and is held: {_RELEASE}",
-        "InvalidAccount": "its account is not valid: give another one (`account=...` in "
-        "slurm_options) and create the run again",
+        "InvalidAccount": f"its account is not valid: {_GIVE_ANOTHER.format('account')}",
         "AccountNotAllowed": "its account may not use this partition: give another account or "
         "partition in slurm_options and create the run again",
-        "InvalidQOS": "its quality of service is not valid: give another one (`qos=...` in "
-        "slurm_options) and create the run again",
-        "QOSNotAllowed": "its partition or account does not allow its quality of service: give "
-        "another one (`qos=...` in slurm_options) and create the run again",
+        "InvalidQOS": f"its quality of service is not valid: {_GIVE_ANOTHER.format('qos')}",
+        "QOSNotAllowed": "its partition or account does not allow its quality of service: "
+        + _GIVE_ANOTHER.format("qos"),
         "ReservationDeleted": "its reservation was deleted: give another one in slurm_options and "
         "create the run again",
     }

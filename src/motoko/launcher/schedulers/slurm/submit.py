@@ -46,11 +46,7 @@ _KEPT: Final = frozenset(
     }
 )
 # Slurm then prints English, complete lists of array tasks, and standard times.
-_READABLE: Final = (
-    ("LC_ALL", "C"),
-    ("SLURM_BITSTR_LEN", "0"),
-    ("SLURM_TIME_FORMAT", "standard"),
-)
+_READABLE: Final = (("LC_ALL", "C"), ("SLURM_BITSTR_LEN", "0"), ("SLURM_TIME_FORMAT", "standard"))
 
 
 def environment(base: Mapping[str, str], *, submitting: bool) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a clock gains in a day if each swing to and fro counts as two seconds."""
+"""The daily gain of a clock that counts each full swing as two seconds."""
 
 from __future__ import annotations
 

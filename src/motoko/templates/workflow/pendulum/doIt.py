@@ -19,4 +19,4 @@ while angle > 0:
     if step % 500 == 0:
         run.push_quantity("angle", math.degrees(angle), step)
 
-run.period = 4 * (time - angle / speed)  # angle / speed: how long ago it was at the lowest point
+run.period = 4 * (time - angle / speed)  # angle / speed: the time since the lowest point

@@ -1,4 +1,4 @@
-"""Steps as such, the table of them, and drawings."""
+"""Steps, their table, and diagrams."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TestStep:
 
         @workflow_step(produces=["a"], requires=("b", "c"), description="Said")
         def full() -> None:
-            """Not said."""
+            """Unused."""
 
         made: list[Any] = [bare, full]
         assert [one.workflow_description for one in made] == ["Return more.", "Said"]
@@ -42,7 +42,7 @@ class TestStep:
         assert (step.workflow_produces, step.workflow_requires) == (["mesh"], ["bed"])
 
     @pytest.mark.parametrize("wrong", [5, ["a", 5]])
-    def test_what_names_no_products(self, wrong: Any) -> None:
+    def test_invalid_product_names(self, wrong: Any) -> None:
         with pytest.raises(TypeError, match=r"produces=.* names no products"):
             workflow_step(lambda: 1, produces=wrong)
         with pytest.raises(TypeError, match=r"requires=.* names no products"):
@@ -110,7 +110,7 @@ class TestTable:
         assert capsys.readouterr().out == ""
 
     @pytest.mark.parametrize("shell", [None, type("TerminalInteractiveShell", (), {})()])
-    def test_in_a_terminal_as_text_though_ipython_is_there(
+    def test_in_a_terminal_as_text_even_with_ipython(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shell: object
     ) -> None:
         shown: list[str] = []
@@ -186,7 +186,7 @@ class TestDiagram:
         assert path == tmp_path / name
         assert path.read_text() == f"-T{kind}\n{diagram(module)}"
 
-    def test_render_says_why_dot_refuses(
+    def test_render_reports_the_error_of_dot(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         program(tmp_path / "dot", "echo 'no such format' >&2; exit 1")

@@ -1,4 +1,4 @@
-"""The launcher's look at its configuration: what has changed, and what is wrong."""
+"""The launcher reloads a changed configuration and reports an invalid one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SCRIPTS = ("a.sh", "b.sh", "c.sh")
 
 
 @dataclass
-class Watched(SystemClock):
-    """Counts what a reloader reads, and is its clock: so late that no file is a new one."""
+class RecordingClock(SystemClock):
+    """A clock of a reloader that counts its reads; its time is long after any file change."""
 
     at: float = time.time() + 1e6
     reads: int = 0
@@ -38,7 +38,9 @@ class Watched(SystemClock):
         return self.at
 
 
-TIMES = itertools.count(1_700_000_000 * 10**9, 10**9)  # writes within one tick have one time
+TIMES = itertools.count(
+    1_700_000_000 * 10**9, 10**9
+)  # writes within one clock tick have equal times
 
 
 def write_study(directory: Path, script: str) -> None:
@@ -57,34 +59,38 @@ def workflow(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def reloader_of(directory: Path, clock: Watched) -> ConfigReloader:
+def reloader_of(directory: Path, clock: RecordingClock) -> ConfigReloader[WorkflowSettings]:
     def read() -> WorkflowSettings:
         clock.reads += 1
         return load_workflow(directory)
 
-    return ConfigReloader(load_workflow(directory), read, clock.applied.append, clock)
+    def apply(config: WorkflowSettings) -> WorkflowSettings:
+        clock.applied.append(config)
+        return config
+
+    return ConfigReloader(load_workflow(directory), read, apply, clock)
 
 
-def scripts(clock: Watched) -> list[str]:
+def scripts(clock: RecordingClock) -> list[str]:
     return [config.studies["s"].exec_file for config in clock.applied]
 
 
-def test_files_that_have_not_changed_are_not_read_again(workflow: Path) -> None:
-    clock = Watched()
+def test_unchanged_files_are_not_reread(workflow: Path) -> None:
+    clock = RecordingClock()
     reloader = reloader_of(workflow, clock)
-    assert [reloader.check() for _ in range(5)] == [False] * 5
+    assert [reloader.check() for _ in range(5)] == [None] * 5
     assert clock.reads == 1
     write_study(workflow, "b.sh")
-    assert [reloader.check() for _ in range(3)] == [True, False, False]
+    assert [bool(reloader.check()) for _ in range(3)] == [True, False, False]
     assert scripts(clock) == ["b.sh"]
     assert clock.reads == 2
 
 
-def test_a_second_change_under_the_same_times_is_seen(
+def test_changes_with_equal_timestamps_are_detected(
     workflow: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Watched()
-    times = int(clock.at * 1e9)  # of all files, however often they change
+    clock = RecordingClock()
+    times = int(clock.at * 1e9)  # constant for all files and all changes
     monkeypatch.setattr("motoko.launcher.config_reload._file_stamp", lambda _: (times,))
     reloader = reloader_of(workflow, clock)
     assert not reloader.check()
@@ -94,8 +100,8 @@ def test_a_second_change_under_the_same_times_is_seen(
     assert scripts(clock) == ["b.sh", "c.sh"]
 
 
-def test_a_file_that_was_put_in_place_of_another_is_read(workflow: Path) -> None:
-    clock = Watched()
+def test_a_replaced_file_is_reread(workflow: Path) -> None:
+    clock = RecordingClock()
     reloader = reloader_of(workflow, clock)
     reloader.check()
     old = (workflow / "s" / "bd.yaml").stat()
@@ -107,8 +113,8 @@ def test_a_file_that_was_put_in_place_of_another_is_read(workflow: Path) -> None
 
 
 @pytest.mark.parametrize("wrong", ["job: [", "job: {x: int}\nexec_file: none.sh\n", ""])
-def test_a_wrong_file_is_a_problem_until_it_is_corrected(workflow: Path, wrong: str) -> None:
-    clock = Watched()
+def test_an_invalid_file_is_reported_until_corrected(workflow: Path, wrong: str) -> None:
+    clock = RecordingClock()
     reloader = reloader_of(workflow, clock)
     (workflow / "s" / "bd.yaml").write_text(wrong + "\nnonsense: 1\n")
     assert not reloader.check()
@@ -119,13 +125,13 @@ def test_a_wrong_file_is_a_problem_until_it_is_corrected(workflow: Path, wrong: 
     assert (reloader.error, scripts(clock)) == ("", ["c.sh"])
 
 
-def test_what_cannot_be_applied_is_tried_again(workflow: Path) -> None:
-    clock = Watched()
+def test_an_inapplicable_configuration_is_retried(workflow: Path) -> None:
+    clock = RecordingClock()
     reloader = reloader_of(workflow, clock)
     reloader.check()
     fine = reloader.apply
 
-    def refuse(_: WorkflowSettings) -> None:
+    def refuse(_: WorkflowSettings) -> WorkflowSettings:
         raise LauncherError("there is no sbatch on PATH")
 
     reloader.apply = refuse
@@ -137,8 +143,8 @@ def test_what_cannot_be_applied_is_tried_again(workflow: Path) -> None:
     assert (reloader.error, scripts(clock)) == ("", ["b.sh"])
 
 
-def test_a_missing_workflow_file_is_a_problem(workflow: Path) -> None:
-    clock = Watched()
+def test_a_missing_workflow_file_is_reported(workflow: Path) -> None:
+    clock = RecordingClock()
     reloader = reloader_of(workflow, clock)
     reloader.check()
     (workflow / "motoko.yaml").rename(workflow / "away")

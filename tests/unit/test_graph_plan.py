@@ -1,4 +1,4 @@
-"""What a plan contains, in which order, and what is no graph at all."""
+"""The content and order of plans, and invalid graphs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from motoko.errors import (
     UnknownNodeError,
 )
 from motoko.graph import Graph, Node, make_plan, order_as_listed, order_by_level, order_depth_first
-from tests.support.step_graphs import ASYMMETRIC, DIAMOND, Workshop
+from tests.support.step_graphs import ASYMMETRIC, DIAMOND, NodeFactory
 
 pytestmark = pytest.mark.unit
 
@@ -30,18 +30,18 @@ def chain(length: int = LONG) -> Graph:
 
 class TestPlan:
     def test_it_is_depth_first_in_the_order_of_the_requirements(self) -> None:
-        assert Workshop().graph(ASYMMETRIC).plan("e").order == ("a", "d", "b", "c", "x", "e")
+        assert NodeFactory().graph(ASYMMETRIC).plan("e").order == ("a", "d", "b", "c", "x", "e")
 
-    def test_only_what_a_target_needs_is_in_it(self) -> None:
-        found = Workshop().graph(ASYMMETRIC).plan("c", "x", "c")
+    def test_it_contains_only_the_nodes_that_a_target_needs(self) -> None:
+        found = NodeFactory().graph(ASYMMETRIC).plan("c", "x", "c")
         assert found.targets == ("c", "x")
         assert found.order == ("a", "b", "c", "x")
         assert set(found.nodes) == {"a", "b", "c", "x"}
 
     def test_without_targets_it_is_all_nodes(self) -> None:
-        assert Workshop().graph(DIAMOND).plan().order == ("top", "left", "right", "bottom")
+        assert NodeFactory().graph(DIAMOND).plan().order == ("top", "left", "right", "bottom")
 
-    def test_a_requirement_given_twice_is_one(self) -> None:
+    def test_a_duplicate_requirement_counts_once(self) -> None:
         assert graph(a="", b="a a").plan("b").order == ("a", "b")
 
     def test_it_is_a_function_of_nodes_alone(self) -> None:
@@ -64,27 +64,27 @@ class TestOrders:
     def test_a_list_is_followed_as_far_as_requirements_allow(self) -> None:
         assert order_as_listed(["b", "a", "c"])({"a": (), "b": ("a",), "c": ()}) == ["a", "b", "c"]
 
-    def test_a_requirement_given_twice_holds_nobody_up(self) -> None:
+    def test_a_duplicate_requirement_does_not_block(self) -> None:
         edges = {"a": (), "b": ("a", "a")}
         assert order_by_level(edges) == order_as_listed(["a", "b"])(edges) == ["a", "b"]
 
 
 class TestRelations:
-    def test_what_is_required_and_what_depends(self) -> None:
-        found = Workshop().graph(ASYMMETRIC)
+    def test_requirements_and_dependents(self) -> None:
+        found = NodeFactory().graph(ASYMMETRIC)
         assert found.requirements("e") == ["d", "c", "x", "a", "b"]
         assert found.requirements("e", transitive=False) == ["d", "c", "x"]
         assert found.dependents("a") == ["b", "d", "c", "e"]
         assert found.dependents("a", transitive=False) == ["b", "d"]
         assert found.dependents("e") == []
 
-    def test_a_node_added_later_counts(self) -> None:
+    def test_a_node_added_later_is_included(self) -> None:
         found = graph(a="", b="a")
         assert found.dependents("a") == ["b"]
         found.add(Node("c", ("b",)))
         assert found.dependents("a") == ["b", "c"]
 
-    def test_what_nothing_produces_has_dependents_all_the_same(self) -> None:
+    def test_unproduced_names_have_dependents(self) -> None:
         assert graph(b="data", c="b").dependents("data") == ["b", "c"]
 
     def test_a_name_in_a_cycle_depends_on_itself(self) -> None:
@@ -105,7 +105,7 @@ class TestErrors:
             getattr(graph(temperature="", mesh=""), ask)("temprature")
         assert "'temperature'" in str(caught.value)
 
-    def test_a_requirement_that_nothing_produces_names_who_requires_it(self) -> None:
+    def test_the_error_for_an_unknown_requirement_names_the_dependent(self) -> None:
         nodes = [Node("mesh"), Node("flow", ("mehs",), origin="step solve")]
         with pytest.raises(UnknownNodeError) as caught:
             Graph(nodes).plan("flow")
@@ -113,13 +113,13 @@ class TestErrors:
         assert first == "'flow' (step solve) requires 'mehs', which nothing produces"
         assert "'mesh'" in second
 
-    def test_it_matters_only_to_what_needs_it(self) -> None:
+    def test_it_concerns_only_its_dependents(self) -> None:
         found = graph(a="missing", b="")
         assert found.plan("b").order == ("b",)
         with pytest.raises(UnknownNodeError):
             found.check()
 
-    def test_a_cycle_is_given_with_its_path(self) -> None:
+    def test_a_cycle_error_has_the_path(self) -> None:
         found = graph(start="a", a="b", b="c", c="a", other="")
         with pytest.raises(CycleError, match="'a' -> 'b' -> 'c' -> 'a'") as caught:
             found.plan("start")

@@ -12,42 +12,42 @@ import pytest
 
 from motoko.errors import BuildError, GraphError
 from motoko.graph import STALE, Graph, Node, Status, order_by_level
-from tests.support.step_graphs import ASYMMETRIC, DIAMOND, FAILING, Workshop
+from tests.support.step_graphs import ASYMMETRIC, DIAMOND, FAILING, NodeFactory
 
 pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
-def shop() -> Workshop:
-    return Workshop()
+def factory() -> NodeFactory:
+    return NodeFactory()
 
 
-async def test_it_builds_what_run_builds(shop: Workshop) -> None:
-    report = await shop.graph(ASYMMETRIC).build("e", order=order_by_level)
+async def test_it_builds_what_run_builds(factory: NodeFactory) -> None:
+    report = await factory.graph(ASYMMETRIC).build("e", order=order_by_level)
     assert report.complete
-    assert shop.executed == ["a", "x", "d", "b", "c", "e"]
-    shop.executed.clear()
-    assert (await shop.graph(ASYMMETRIC).build("e")).statuses == {"e": Status.FRESH}
-    assert shop.executed == []
+    assert factory.executed == ["a", "x", "d", "b", "c", "e"]
+    factory.executed.clear()
+    assert (await factory.graph(ASYMMETRIC).build("e")).statuses == {"e": Status.FRESH}
+    assert factory.executed == []
 
 
-async def test_what_fails_blocks_only_what_depends_on_it(shop: Workshop) -> None:
-    report = await shop.graph(FAILING).build("all", keep_going=True)
-    assert sorted(shop.executed) == ["aside", "left", "right", "top"]
+async def test_a_failure_blocks_only_its_dependents(factory: NodeFactory) -> None:
+    report = await factory.graph(FAILING).build("all", keep_going=True)
+    assert sorted(factory.executed) == ["aside", "left", "right", "top"]
     assert report.names(Status.BLOCKED) == ["all", "bottom"]
     with pytest.raises(ZeroDivisionError):
         report.raise_failure()
 
 
-async def test_the_loop_is_not_blocked_by_asking_nor_by_acting(shop: Workshop) -> None:
+async def test_the_loop_is_not_blocked_by_checks_nor_by_actions(factory: NodeFactory) -> None:
     loop = asyncio.get_running_loop()
-    told = threading.Event()
+    events = threading.Event()
 
     def turn_the_loop() -> None:
-        # Comes back only if the loop turns while we wait here.
-        told.clear()
-        loop.call_soon_threadsafe(told.set)
-        assert told.wait(timeout=120)
+        # Returns only if the loop runs during this wait.
+        events.clear()
+        loop.call_soon_threadsafe(events.set)
+        assert events.wait(timeout=120)
 
     def is_fresh() -> object:
         turn_the_loop()
@@ -58,7 +58,7 @@ async def test_the_loop_is_not_blocked_by_asking_nor_by_acting(shop: Workshop) -
     report.raise_failure()
 
 
-async def test_coroutines_go_on_together_while_functions_take_turns() -> None:
+async def test_coroutines_run_concurrently_and_functions_one_at_a_time() -> None:
     both = asyncio.Barrier(2)
     two, met = threading.Barrier(2), []
 
@@ -71,7 +71,7 @@ async def test_coroutines_go_on_together_while_functions_take_turns() -> None:
         async with asyncio.timeout(120):
             await both.wait()
 
-    # Each node has an action of its own: nodes that share one are executed once.
+    # Each node has a separate action: nodes that share one are executed once.
     nodes = [Node(f"f{i}", action=partial(function)) for i in range(4)]
     nodes += [Node(f"c{i}", action=partial(meet)) for i in range(2)]
     report = await Graph(nodes).build(threads=1)
@@ -79,16 +79,16 @@ async def test_coroutines_go_on_together_while_functions_take_turns() -> None:
     assert met == []
 
 
-async def test_functions_may_go_on_together_too() -> None:
-    many = 40  # more than a loop has threads of its own
+async def test_functions_may_run_concurrently_too() -> None:
+    many = 40  # more than the threads of a loop
     barrier = threading.Barrier(many)
     nodes = [Node(str(i), action=lambda: barrier.wait(timeout=120)) for i in range(many)]
     assert (await Graph(nodes).build(threads=many)).complete
 
 
-async def test_events_come_in_the_loops_thread(shop: Workshop) -> None:
+async def test_events_come_in_the_loops_thread(factory: NodeFactory) -> None:
     threads: set[int] = set()
-    graph = shop.graph(DIAMOND)
+    graph = factory.graph(DIAMOND)
     await graph.build(observers=[lambda event: threads.add(threading.get_ident())])
     assert threads == {threading.get_ident()}
 
@@ -101,15 +101,15 @@ async def test_functions_see_the_callers_context() -> None:
     assert seen == ["mine"]
 
 
-async def test_one_execution_of_a_shared_action(shop: Workshop) -> None:
+async def test_one_execution_of_a_shared_action(factory: NodeFactory) -> None:
     async def both() -> None:
-        shop.executed.append("both")
+        factory.executed.append("both")
         await asyncio.sleep(0)
-        shop.made.update("xy")
+        factory.made.update("xy")
 
-    graph = Graph([Node(name, (), shop.asking(name), both) for name in "xy"])
+    graph = Graph([Node(name, (), factory.check_of(name), both) for name in "xy"])
     assert (await graph.build()).complete
-    assert shop.executed == ["both"]
+    assert factory.executed == ["both"]
 
 
 async def test_cancelling_cancels_coroutines_and_waits_for_functions() -> None:
@@ -139,28 +139,30 @@ async def test_cancelling_cancels_coroutines_and_waits_for_functions() -> None:
     assert sorted(ended) == ["coroutine", "function"]
 
 
-async def test_an_action_that_is_cancelled_by_others_has_failed(shop: Workshop) -> None:
+async def test_an_action_cancelled_from_outside_has_failed(factory: NodeFactory) -> None:
     async def action() -> None:
         raise asyncio.CancelledError
 
-    report = await Graph([Node("a", action=action), shop.node("b", "a")]).build(keep_going=True)
+    report = await Graph([Node("a", action=action), factory.node("b", "a")]).build(keep_going=True)
     assert report.statuses == {"a": Status.FAILED, "b": Status.BLOCKED}
     with pytest.raises(BuildError, match="'a' was cancelled"):
         report.raise_failure()
 
 
-async def test_run_says_that_it_cannot_await_here() -> None:
+async def test_run_reports_that_it_cannot_await_here() -> None:
     async def action() -> None: ...
 
     with pytest.raises(GraphError, match=r"await graph\.build"):
         Graph([Node("a", action=action)]).run()
 
 
-def test_run_awaits_coroutines_in_a_loop_of_its_own(shop: Workshop) -> None:
+def test_run_awaits_coroutines_in_a_new_loop(factory: NodeFactory) -> None:
     async def action() -> None:
         await asyncio.sleep(0)
-        shop.executed.append("c")
+        factory.executed.append("c")
 
-    graph = Graph([shop.node("a"), Node("c", ("a",), lambda: STALE, action), shop.node("d", "c")])
+    graph = Graph(
+        [factory.node("a"), Node("c", ("a",), lambda: STALE, action), factory.node("d", "c")]
+    )
     assert graph.run("d").complete
-    assert shop.executed == ["a", "c", "d"]
+    assert factory.executed == ["a", "c", "d"]

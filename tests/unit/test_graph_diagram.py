@@ -1,4 +1,4 @@
-"""Explanations and drawings."""
+"""Explanations and diagrams."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from motoko.graph import UNDECIDED, Graph, Node, fresh_because, stale_because
 from motoko.graph.diagram import COLOURS, UNPRODUCED
-from tests.support.step_graphs import DIAMOND, Workshop
+from tests.support.step_graphs import DIAMOND, NodeFactory
 
 pytestmark = pytest.mark.unit
 
@@ -38,14 +38,14 @@ class TestExplain:
         assert not found.fresh
         assert [one.name for one in found.reasons] == ["plot", "flow", "mesh", "data"]
 
-    def test_what_is_fresh_needs_no_further_reason(self) -> None:
-        shop = Workshop()
-        shop.made.update(DIAMOND.requires)
-        found = shop.graph(DIAMOND).explain("bottom")
+    def test_fresh_nodes_need_no_requirements(self) -> None:
+        factory = NodeFactory()
+        factory.made.update(DIAMOND.requires)
+        found = factory.graph(DIAMOND).explain("bottom")
         assert str(found) == "bottom: fresh: made"
         assert found.fresh
 
-    def test_what_cannot_be_asked_is_said(self) -> None:
+    def test_a_failing_check_is_explained(self) -> None:
         node = Node("a", (), broken)  # type: ignore[arg-type]
         assert str(Graph([node]).explain("a")) == "a: check failed: OSError: no disk"
 
@@ -75,10 +75,10 @@ class TestDot:
         assert r'  "a\"];\n\\x" [' in text
         assert text.count("\n") == 5
 
-    def test_without_statuses_the_nodes_are_asked(self) -> None:
-        shop = Workshop()
-        shop.made.add("top")
-        nodes = [*shop.graph(DIAMOND).nodes.values(), Node("z", (), broken)]  # type: ignore[arg-type]
+    def test_without_statuses_the_nodes_are_checked(self) -> None:
+        factory = NodeFactory()
+        factory.made.add("top")
+        nodes = [*factory.graph(DIAMOND).nodes.values(), Node("z", (), broken)]  # type: ignore[arg-type]
         text = Graph(nodes).dot()
         assert f'"top" [fillcolor="{COLOURS["fresh"]}"]' in text
         assert f'"left" [fillcolor="{COLOURS["stale"]}"]' in text

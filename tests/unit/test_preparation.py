@@ -37,9 +37,9 @@ def test_no_run_is_to_blame_for_a_shortage(
     monkeypatch.setattr(preparation, "read_sources", refused)
     study = SimpleNamespace(directory="a", exec_file="launch.sh", config_files=())
     store: Any = SimpleNamespace(workflow_file="motoko.yaml", studies=defaultdict(lambda: study))
-    active: Any = SimpleNamespace(record=None, paths=None, key=SimpleNamespace(study="a"))
+    attempt: Any = SimpleNamespace(record=None, paths=None, key=SimpleNamespace(study="a"))
     starts: Any = None  # it does not come to that
-    found = prepare_attempt(store, active, starts)
+    found = prepare_attempt(store, attempt, starts)
     assert isinstance(found, Exception)
     assert is_resource_shortage(found) == passes
     assert isinstance(found, RunNotStartable) != passes

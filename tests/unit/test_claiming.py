@@ -1,4 +1,4 @@
-"""What the launcher claims, and what evidence means to it."""
+"""Claims of a launcher; evidence and outcomes of attempts."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def created(study: str, *ids: int, **options: Any) -> tuple[str, list[RunRecord]
     return study, records
 
 
-def claimed(choice: ClaimPlan) -> list[str]:
-    return [str(record.key) for record, _ in choice.claims]
+def claimed(plan: ClaimPlan) -> list[str]:
+    return [str(record.key) for record, _ in plan.claims]
 
 
 def decide(
@@ -36,50 +36,50 @@ def decide(
     load: Load | None = None,
     **capacity: Any,
 ) -> ClaimPlan:
-    def terms_of(record: RunRecord) -> RunOptions | None:
-        terms = RunOptions.resolve({}, record.options)
-        return terms if terms.machine_name is None else None
+    def options_of(record: RunRecord) -> RunOptions | None:
+        options = RunOptions.resolve({}, record.options)
+        return options if options.machine_name is None else None
 
-    return choose_claims(queues, terms_of, Capacity(slots, **capacity), load or Load(), NOW)
+    return choose_claims(queues, options_of, Capacity(slots, **capacity), load or Load(), NOW)
 
 
 def test_free_slots_are_filled_in_the_order_of_ids() -> None:
     assert claimed(decide(created("a", 3, 5, 7), slots=2)) == ["a.3", "a.5"]
 
 
-def test_taken_slots_are_left_alone() -> None:
+def test_used_slots_are_not_claimed() -> None:
     load = Load(used_slots=3, runs_by_study={"a": 3})
     assert claimed(decide(created("a", 1, 2), load=load)) == ["a.1"]
     assert claimed(decide(created("a", 1, 2), load=Load(used_slots=4))) == []
 
 
-def test_studies_take_turns() -> None:
+def test_studies_are_claimed_in_turn() -> None:
     queues = created("a", 1, 2, 3, 4, 5), created("b", 1, 2)
     assert claimed(decide(*queues, slots=6)) == ["a.1", "b.1", "a.2", "b.2", "a.3", "a.4"]
 
 
-def test_a_full_study_does_not_stop_the_others() -> None:
+def test_a_full_study_does_not_block_others() -> None:
     queues = created("a", 1, 2, 3), created("b", 1, 2, 3)
-    choice = decide(*queues, per_study={"a": 2}, load=Load(used_slots=1, runs_by_study={"a": 1}))
-    assert claimed(choice) == ["a.1", "b.1", "b.2"]
+    plan = decide(*queues, per_study={"a": 2}, load=Load(used_slots=1, runs_by_study={"a": 1}))
+    assert claimed(plan) == ["a.1", "b.1", "b.2"]
 
 
-def test_runs_that_are_not_for_this_launcher_are_passed_over() -> None:
+def test_runs_of_other_launchers_are_skipped() -> None:
     elsewhere = created("a", 1, options={"machine_name": "elsewhere"})[1]
-    choice = decide(("a", elsewhere + created("a", 2)[1]), slots=1)
-    assert claimed(choice) == ["a.2"]
+    plan = decide(("a", elsewhere + created("a", 2)[1]), slots=1)
+    assert claimed(plan) == ["a.2"]
 
 
-def test_runs_whose_time_has_not_come_are_waited_for() -> None:
+def test_delayed_runs_set_the_next_wakeup() -> None:
     _, later = created("a", 1, not_before=NOW + 5)
     _, sooner = created("a", 2, not_before=NOW + 2)
     _, due = created("a", 3, not_before=NOW)
-    choice = decide(("a", [*later, *sooner, *due]))
-    assert claimed(choice) == ["a.3"]
-    assert choice.next_wakeup == NOW + 2
+    plan = decide(("a", [*later, *sooner, *due]))
+    assert claimed(plan) == ["a.3"]
+    assert plan.next_wakeup == NOW + 2
 
 
-def test_a_large_run_is_not_overtaken_for_ever() -> None:
+def test_a_large_run_is_not_overtaken_forever() -> None:
     large = created("a", 1, options={"nproc": 3})[1]
     queue = "a", large + created("a", 2)[1]
     assert claimed(decide(queue, load=Load(used_slots=2))) == []
@@ -98,11 +98,11 @@ def test_a_run_larger_than_all_slots_runs_alone() -> None:
 )
 def test_short_runs_are_claimed_ahead(most: int, lately: int, waiting: int, number: int) -> None:
     load = Load(used_slots=4 + waiting, waiting=waiting, recently_ended=lately)
-    choice = decide(created("a", *range(1, 10)), max_ahead=most, load=load)
-    assert len(choice.claims) == number
+    plan = decide(created("a", *range(1, 10)), max_ahead=most, load=load)
+    assert len(plan.claims) == number
 
 
-def test_no_more_is_read_than_is_needed() -> None:
+def test_the_queue_is_read_only_as_far_as_needed() -> None:
     read: list[int] = []
 
     def queue() -> Iterator[RunRecord]:
@@ -114,15 +114,15 @@ def test_no_more_is_read_than_is_needed() -> None:
     assert len(read) == 3
 
 
-def test_the_runs_own_options_come_last() -> None:
+def test_options_of_the_run_override_others() -> None:
     study = {"nproc": 2, "retries": 1, "timeout": 10.0, "bash_options": ("-e",)}
-    terms = RunOptions.resolve(study, {"nproc": 4, "timeout": 2.5, "machine_name": "here"})
-    assert terms == RunOptions("here", 4, 2.5, 1, 0.0, "bash", ("-e",))
+    options = RunOptions.resolve(study, {"nproc": 4, "timeout": 2.5, "machine_name": "here"})
+    assert options == RunOptions("here", 4, 2.5, 1, 0.0, "bash", ("-e",))
     assert RunOptions.resolve({}, {}) == RunOptions()
 
 
 @pytest.mark.parametrize(
-    ("terms", "served"),
+    ("options", "served"),
     [
         (RunOptions(), True),
         (RunOptions(machine_name="localhost"), True),
@@ -130,8 +130,10 @@ def test_the_runs_own_options_come_last() -> None:
         (RunOptions(generator="slurm"), False),
     ],
 )
-def test_a_site_serves_its_generator_and_machines(terms: RunOptions, served: bool) -> None:
-    assert ServedQueue(frozenset({"bash"}), frozenset({"localhost", "me"})).serves(terms) is served
+def test_a_queue_serves_its_generators_and_machines(options: RunOptions, served: bool) -> None:
+    assert (
+        ServedQueue(frozenset({"bash"}), frozenset({"localhost", "me"})).serves(options) is served
+    )
 
 
 # -- evidence ----------------------------------------------------------------------------------
@@ -173,7 +175,7 @@ def test_a_site_serves_its_generator_and_machines(terms: RunOptions, served: boo
         ),
     ],
 )
-def test_how_an_attempt_ended(
+def test_outcome_of_an_exit(
     status: int | None, known: dict[str, Any], expected: AttemptOutcome
 ) -> None:
     assert outcome_of_exit(status, **known) == expected
@@ -189,8 +191,8 @@ def test_how_an_attempt_ended(
         (Evidence(started=True, process_known=True, alive=True), Finding.RUNNING),
     ],
 )
-def test_what_an_attempt_left(evidence: Evidence, finding: Finding) -> None:
+def test_findings_from_evidence(evidence: Evidence, finding: Finding) -> None:
     assert judge(evidence) is finding
-    # What is in an exit record counts once the process has gone.
+    # An exit record counts once the process has exited.
     ended = Finding.RUNNING if evidence.alive else Finding.ENDED
     assert judge(replace(evidence, status=0)) is ended

@@ -69,7 +69,7 @@ def test_processes_that_left_the_group_end_with_their_attempt(place: Place) -> N
     (good,) = place.create([{"x": 1}])
     (bad,) = place.create([{"x": 2}], retries=1)
     (late,) = place.create([{"x": 3}], timeout=5.0)
-    (recalled,) = place.create([{"x": 4}])
+    (suspended,) = place.create([{"x": 4}])
     assert len(living(pids(place, 4))) == 2
     states = [record.lifecycle for record in place.wait([good, bad, late])]
     assert states == [Lifecycle.FINISHED, Lifecycle.FAILED, Lifecycle.TIMEOUT]
@@ -78,7 +78,7 @@ def test_processes_that_left_the_group_end_with_their_attempt(place: Place) -> N
     assert not (place.directory / "overlap").exists()
     assert len(living(pids(place, 4))) == 2
     suspend_runs(place.state)
-    assert place.record(recalled).lifecycle is Lifecycle.CREATED
+    assert place.record(suspended).lifecycle is Lifecycle.CREATED
     assert living(pids(place, 4)) == []
     assert "run mult.1: ending the processes that it left: process" in place.log()
 

@@ -25,7 +25,7 @@ PATIENCE = 60.0
 
 
 class Gate:
-    """A step of one product whose call lasts until `expected` builds have come to need it."""
+    """A step with one product whose call lasts until `expected` builds need it."""
 
     def __init__(self, expected: int) -> None:
         self.called = 0
@@ -41,7 +41,7 @@ class Gate:
                 self.open()
 
     def open(self) -> None:
-        """Let the call end."""
+        """Release the call."""
         self._all.set()
 
     def step(self) -> Callable[..., Any]:
@@ -59,7 +59,7 @@ class Gate:
 
         async def make() -> object:
             self.called += 1
-            while not self._all.is_set():  # noqa: ASYNC110 - observers are told in threads too
+            while not self._all.is_set():  # noqa: ASYNC110 - observers run in threads too
                 await asyncio.sleep(0.001)
             return object()
 
@@ -97,7 +97,7 @@ async def test_in_tasks_a_step_is_called_once(awaited: bool) -> None:
     assert called == ["b"]
 
 
-def test_who_waits_gets_the_failure_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_builds_raise_the_failure_too(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(2)
     good = gate.step()
 
@@ -111,7 +111,7 @@ def test_who_waits_gets_the_failure_too(monkeypatch: pytest.MonkeyPatch) -> None
     @contextlib.contextmanager
     def noticed(step: Any) -> Iterator[Any]:
         with claimed(step) as other:
-            if other is not None:  # from now on it gets the outcome, however late
+            if other is not None:  # it receives the outcome from now on
                 gate.open()
             yield other
 
@@ -126,7 +126,7 @@ def test_who_waits_gets_the_failure_too(monkeypatch: pytest.MonkeyPatch) -> None
     assert gate.called == 1
 
 
-async def test_who_waits_goes_on_where_the_other_is_cancelled() -> None:
+async def test_a_waiting_build_calls_the_step_if_the_other_is_cancelled() -> None:
     called: list[int] = []
     started = asyncio.Event()
 
@@ -150,7 +150,7 @@ async def test_who_waits_goes_on_where_the_other_is_cancelled() -> None:
     assert len(called) == 2
 
 
-async def test_who_waits_can_be_cancelled() -> None:
+async def test_a_waiting_task_can_be_cancelled() -> None:
     started, go_on = asyncio.Event(), asyncio.Event()
 
     async def make() -> str:
@@ -175,7 +175,7 @@ async def test_who_waits_can_be_cancelled() -> None:
         assert await first == "made"
 
 
-def test_a_step_may_get_products_itself_in_threads_of_its_own_too() -> None:
+def test_a_step_may_get_products_even_in_its_threads() -> None:
     called: list[str] = []
     runners: list[WorkflowRunner] = []
 
@@ -214,7 +214,7 @@ async def test_in_a_loop_a_step_may_get_products_itself() -> None:
     assert called == ["b", "c"]
 
 
-def test_a_step_that_gets_its_own_product_is_told_so() -> None:
+def test_a_step_that_gets_its_own_product_is_a_cycle() -> None:
     runners: list[WorkflowRunner] = []
 
     def make_a() -> Any:
@@ -230,7 +230,7 @@ def test_a_step_that_gets_its_own_product_is_told_so() -> None:
     assert caught.value.path == ("a", "b", "a")
 
 
-def test_steps_in_two_threads_that_wait_for_each_other_are_told_so() -> None:
+def test_steps_in_two_threads_that_wait_for_each_other_are_a_cycle() -> None:
     runners: list[WorkflowRunner] = []
     both = threading.Barrier(2)
 
@@ -250,7 +250,7 @@ def test_steps_in_two_threads_that_wait_for_each_other_are_told_so() -> None:
             assert isinstance(call.exception(PATIENCE), CycleError)
 
 
-def test_what_is_loaded_at_the_same_time_is_one_object(tmp_path: Path) -> None:
+def test_concurrent_loads_return_one_object(tmp_path: Path) -> None:
     products = WorkflowProducts(products_dir=tmp_path)
     products.save("a", [1, 2])
     runner = WorkflowRunner(module_of(), Config(), products)
@@ -275,7 +275,7 @@ def awaited_node(name: str, made: list[str]) -> Node:
     return Node(name, (), look, act, value=lambda: f"value of {name}")
 
 
-async def test_in_a_loop_a_damaged_product_is_told_of_once(tmp_path: Path) -> None:
+async def test_in_a_loop_a_damaged_product_causes_one_warning(tmp_path: Path) -> None:
     called: list[str] = []
     products = WorkflowProducts(products_dir=tmp_path)
     node = awaited_node("a", ["a"])
@@ -288,18 +288,18 @@ async def test_in_a_loop_a_damaged_product_is_told_of_once(tmp_path: Path) -> No
     assert called == ["b", "b"]
 
 
-async def test_in_a_loop_get_gives_what_is_there_though_it_would_be_awaited() -> None:
+async def test_in_a_loop_get_returns_ready_products_of_coroutine_functions() -> None:
     made, called = ["a"], list[str]()
-    told: list[tuple[str, str]] = []
+    events: list[tuple[str, str]] = []
     module = module_of(step_of("b", "a", called=called))
 
     def new() -> WorkflowRunner:
         return WorkflowRunner(module, None, nodes=[awaited_node("a", made)])
 
     runner = new()
-    runner.observe(lambda event, name: told.append((event, name)))
+    runner.observe(lambda event, name: events.append((event, name)))
     assert runner.get("a") == "value of a"
-    assert told == [("loaded", "a")]
+    assert events == [("loaded", "a")]
     assert runner.get("b") == "b(value of a)"
     made.clear()
     with pytest.raises(Exception, match="get_async"):

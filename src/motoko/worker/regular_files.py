@@ -1,4 +1,4 @@
-"""Open regular files only: FIFOs, devices and directories raise OSError and never block."""
+"""Opening of regular files only: FIFOs, devices and directories raise OSError without blocking."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KINDS = (
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open the regular file that ``path`` is or leads to, to read it; OSError for another kind."""
+    """Open a regular file, or a link to one, for reading; OSError for another kind of file."""
     _check(os.stat(path), path)  # a device must not even be opened
     descriptor = os.open(path, FLAGS)
     try:
@@ -34,10 +34,10 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def kind(mode: int) -> str | None:
-    """Return what a file of this mode is, None for a regular file."""
+    """Return the kind of a file with this mode, None for a regular file."""
     if stat.S_ISREG(mode):
         return None
-    return next((name for holds, name in _KINDS if holds(mode)), "no regular file")
+    return next((name for holds, name in _KINDS if holds(mode)), "not a regular file")
 
 
 def _check(found: os.stat_result, path: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""Why runs wait, as far as launchers, limits and clocks tell."""
+"""The reasons why runs wait, from launchers, limits and clocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A manifest, a state's database or a JSON text of a stranger reaches nothing and runs nothing."""
+"""Untrusted manifests, state databases and JSON texts neither reach other files nor run code."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)
-def test_a_manifest_reaches_nothing_outside_the_store(tmp_path: Path, kind: str, name: str) -> None:
+def test_a_manifest_reaches_no_file_outside_the_store(tmp_path: Path, kind: str, name: str) -> None:
     secret = tmp_path / "secret.yaml"
     secret.write_text("a: secret\n")
     name = name.replace("/SECRET", str(secret))
@@ -131,7 +131,7 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_text_has_a_module_imported(trap: Path, path: str) -> None:
+def test_no_text_imports_a_module(trap: Path, path: str) -> None:
     before = set(sys.modules)
     text = json.dumps({"model": path, "contents": {}})
     for work in (BaseModel.from_json, Workflow.from_json, StateWithGlueDb.from_json):
@@ -145,7 +145,7 @@ def test_no_text_has_a_module_imported(trap: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_value_of_a_state_has_a_module_imported(trap: Path, tmp_path: Path, path: str) -> None:
+def test_no_value_of_a_state_imports_a_module(trap: Path, tmp_path: Path, path: str) -> None:
     file = tmp_path / "state.db"
     state = StateWithGlueDb(file)
     state.post(1, "a")
@@ -160,7 +160,7 @@ def test_no_value_of_a_state_has_a_module_imported(trap: Path, tmp_path: Path, p
 
 
 @pytest.mark.parametrize("path", ["os.system", "builtins.eval", "json.JSONDecoder", 5, None, []])
-def test_what_is_loaded_and_no_model_is_not_called(path: object) -> None:
+def test_imported_objects_that_are_no_models_are_not_called(path: object) -> None:
     with pytest.raises(MotokoError):
         BaseModel.from_json(json.dumps({"model": path, "contents": {}}))
 
@@ -171,7 +171,7 @@ def test_models_of_imported_modules_are_found(tmp_path: Path) -> None:
     assert StateWithGlueDb(file).extract("a") == Inner(x=3)
 
 
-def test_what_to_do_is_told(trap: Path) -> None:
+def test_the_error_has_a_hint(trap: Path) -> None:
     with pytest.raises(UnknownPathError, match="no imported module has it") as caught:
         BaseModel.from_dict({"model": f"{MODULE}.Thing", "contents": {}})
     assert "import the module" in (caught.value.hint or "")

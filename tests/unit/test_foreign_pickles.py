@@ -177,7 +177,7 @@ def test_no_index_runs(state: StateDir, trap: Path, shape: str, place: str) -> N
     assert not trap.exists()
 
 
-def test_what_is_refused_is_named(state: StateDir, trap: Path) -> None:
+def test_a_refused_class_is_named(state: StateDir, trap: Path) -> None:
     gadget = RECORDS["state"](SHAPES["reduce"](str(trap)))
     plant_record(state.database, objects(state.database)[1], gadget)
     with pytest.raises(DatabaseDamagedError, match=r"wf\.db: a record names posix\.mkdir") as told:

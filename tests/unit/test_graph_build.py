@@ -1,4 +1,4 @@
-"""What a build asks, executes and reports, serially and in threads."""
+"""Checks, actions and reports of a build, serially and in threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from motoko.graph import (
     order_by_level,
     stale_because,
 )
-from tests.support.step_graphs import ASYMMETRIC, DIAMOND, FAILING, Workshop
+from tests.support.step_graphs import ASYMMETRIC, DIAMOND, FAILING, NodeFactory
 
 if TYPE_CHECKING:
     from motoko.graph import StatusChange, Verdict
@@ -34,26 +34,28 @@ BOTH = pytest.mark.parametrize("threads", [0, 2])
 
 
 @pytest.fixture
-def shop() -> Workshop:
-    return Workshop()
+def factory() -> NodeFactory:
+    return NodeFactory()
 
 
 class TestOrder:
-    def test_depth_first_by_default(self, shop: Workshop) -> None:
-        shop.graph(ASYMMETRIC).run("e")
-        assert shop.executed == ["a", "d", "b", "c", "x", "e"]
+    def test_depth_first_by_default(self, factory: NodeFactory) -> None:
+        factory.graph(ASYMMETRIC).run("e")
+        assert factory.executed == ["a", "d", "b", "c", "x", "e"]
 
-    def test_by_level(self, shop: Workshop) -> None:
-        shop.graph(ASYMMETRIC).run("e", order=order_by_level)
-        assert shop.executed == ["a", "x", "d", "b", "c", "e"]
+    def test_by_level(self, factory: NodeFactory) -> None:
+        factory.graph(ASYMMETRIC).run("e", order=order_by_level)
+        assert factory.executed == ["a", "x", "d", "b", "c", "e"]
 
-    def test_as_listed(self, shop: Workshop) -> None:
-        shop.graph(ASYMMETRIC).run("e", order=order_as_listed([*"abcdxe"]))
-        assert shop.executed == ["a", "b", "c", "d", "x", "e"]
+    def test_as_listed(self, factory: NodeFactory) -> None:
+        factory.graph(ASYMMETRIC).run("e", order=order_as_listed([*"abcdxe"]))
+        assert factory.executed == ["a", "b", "c", "d", "x", "e"]
 
-    def test_depth_first_says_stale_on_entry_and_asks_lazily(self, shop: Workshop) -> None:
-        shop.graph(DIAMOND).run("bottom", observers=[shop.observe])
-        assert shop.events_of(*STARTS, Status.BUILT)[:7] == [
+    def test_depth_first_reports_stale_on_entry_and_checks_lazily(
+        self, factory: NodeFactory
+    ) -> None:
+        factory.graph(DIAMOND).run("bottom", observers=[factory.observe])
+        assert factory.events_of(*STARTS, Status.BUILT)[:7] == [
             ("bottom", "stale"),
             ("left", "stale"),
             ("top", "stale"),
@@ -63,62 +65,62 @@ class TestOrder:
             ("left", "built"),
         ]
 
-    def test_an_order_has_all_nodes_asked_first(self, shop: Workshop) -> None:
-        shop.graph(DIAMOND).run("bottom", order=order_by_level, observers=[shop.observe])
-        assert shop.asked == ["bottom", "left", "top", "right"]
-        assert [status for _, status in shop.events[:4]] == [Status.STALE] * 4
+    def test_with_an_order_all_nodes_are_checked_first(self, factory: NodeFactory) -> None:
+        factory.graph(DIAMOND).run("bottom", order=order_by_level, observers=[factory.observe])
+        assert factory.checked == ["bottom", "left", "top", "right"]
+        assert [status for _, status in factory.events[:4]] == [Status.STALE] * 4
 
     @BOTH
-    def test_all_targets_and_nothing_twice(self, shop: Workshop, threads: int) -> None:
-        report = shop.graph(ASYMMETRIC).run("c", "d", "c", threads=threads)
-        assert sorted(shop.executed) == ["a", "b", "c", "d"]
+    def test_all_targets_and_nothing_twice(self, factory: NodeFactory, threads: int) -> None:
+        report = factory.graph(ASYMMETRIC).run("c", "d", "c", threads=threads)
+        assert sorted(factory.executed) == ["a", "b", "c", "d"]
         assert report.targets == ("c", "d")
         assert report.complete
 
 
 class TestFreshness:
     @BOTH
-    def test_nothing_is_done_twice(self, shop: Workshop, threads: int) -> None:
-        graph = shop.graph(DIAMOND)
+    def test_no_action_runs_twice(self, factory: NodeFactory, threads: int) -> None:
+        graph = factory.graph(DIAMOND)
         assert graph.run("bottom", threads=threads).names(Status.BUILT) == [
             "bottom",
             "left",
             "top",
             "right",
         ]
-        shop.executed.clear()
+        factory.executed.clear()
         report = graph.run("bottom", threads=threads)
         assert report.statuses == {"bottom": Status.FRESH}
-        assert shop.executed == []
+        assert factory.executed == []
 
     @BOTH
-    def test_a_fresh_node_spares_its_requirements(self, shop: Workshop, threads: int) -> None:
-        shop.made.add("left")
-        report = shop.graph(DIAMOND).run("left", "bottom", threads=threads)
-        # `right` requires `top`, which `left` alone would have spared.
-        assert sorted(shop.executed) == ["bottom", "right", "top"]
+    def test_a_fresh_node_spares_its_requirements(self, factory: NodeFactory, threads: int) -> None:
+        factory.made.add("left")
+        report = factory.graph(DIAMOND).run("left", "bottom", threads=threads)
+        # `right` requires `top`, but `left` does not.
+        assert sorted(factory.executed) == ["bottom", "right", "top"]
         assert report.statuses["left"] is Status.FRESH
 
     @BOTH
-    def test_an_undecided_node_is_asked_again_when_its_requirements_are_there(
-        self, shop: Workshop, threads: int
+    def test_an_undecided_node_is_checked_again_when_its_requirements_are_ready(
+        self, factory: NodeFactory, threads: int
     ) -> None:
         answers: list[Verdict] = [UNDECIDED, FRESH]
-        late = Node("late", ("a",), lambda: answers.pop(0), shop.making("late"))
-        report = Graph([shop.node("a"), late]).run("late", threads=threads)
+        late = Node("late", ("a",), lambda: answers.pop(0), factory.action_of("late"))
+        report = Graph([factory.node("a"), late]).run("late", threads=threads)
         assert report.statuses == {"late": Status.FRESH, "a": Status.BUILT}
-        assert shop.executed == ["a"]
+        assert factory.executed == ["a"]
         assert answers == []
 
     @BOTH
     def test_an_undecided_node_that_turns_out_stale_is_built(
-        self, shop: Workshop, threads: int
+        self, factory: NodeFactory, threads: int
     ) -> None:
         answers: list[Verdict] = [UNDECIDED, stale_because("its input changed")]
-        late = Node("late", ("a",), lambda: answers.pop(0), shop.making("late"))
-        Graph([shop.node("a"), late]).run("late", threads=threads, observers=[shop.observe])
-        assert shop.executed == ["a", "late"]
-        assert [status for name, status in shop.events if name == "late"] == [
+        late = Node("late", ("a",), lambda: answers.pop(0), factory.action_of("late"))
+        Graph([factory.node("a"), late]).run("late", threads=threads, observers=[factory.observe])
+        assert factory.executed == ["a", "late"]
+        assert [status for name, status in factory.events if name == "late"] == [
             Status.UNDECIDED,
             Status.STALE,
             Status.BUILDING,
@@ -126,9 +128,9 @@ class TestFreshness:
         ]
 
     @BOTH
-    def test_an_action_may_say_how_things_stand(self, shop: Workshop, threads: int) -> None:
+    def test_an_action_may_return_a_verdict(self, factory: NodeFactory, threads: int) -> None:
         lazy = Node("lazy", (), lambda: STALE, lambda: stale_because("it takes time"))
-        graph = Graph([lazy, shop.node("after", "lazy")])
+        graph = Graph([lazy, factory.node("after", "lazy")])
         report = graph.run("after", threads=threads, keep_going=True)
         assert report.statuses == {"after": Status.BLOCKED, "lazy": Status.INCOMPLETE}
         with pytest.raises(BuildError, match="'lazy' is not ready: it takes time"):
@@ -136,14 +138,14 @@ class TestFreshness:
 
     @BOTH
     def test_without_an_action_a_node_is_external_or_a_collection(
-        self, shop: Workshop, threads: int
+        self, factory: NodeFactory, threads: int
     ) -> None:
         graph = Graph(
             [
                 Node("box", (), lambda: stale_because("nobody bought it")),
-                shop.node("a"),
+                factory.node("a"),
                 Node("both", ("box", "a"), lambda: STALE),
-                Node("one", ("a",), lambda: FRESH if "a" in shop.made else STALE),
+                Node("one", ("a",), lambda: FRESH if "a" in factory.made else STALE),
             ]
         )
         report = graph.run("one", "both", threads=threads, keep_going=True)
@@ -158,37 +160,39 @@ class TestFreshness:
             report.raise_failure()
 
     @BOTH
-    def test_a_collection_that_is_not_fresh_with_all_it_collects_is_incomplete(
-        self, shop: Workshop, threads: int
+    def test_a_stale_collection_of_ready_members_is_incomplete(
+        self, factory: NodeFactory, threads: int
     ) -> None:
-        graph = Graph([shop.node("a"), Node("all", ("a",), lambda: stale_because("no index"))])
+        graph = Graph([factory.node("a"), Node("all", ("a",), lambda: stale_because("no index"))])
         report = graph.run("all", threads=threads)
         assert report.statuses == {"all": Status.INCOMPLETE, "a": Status.BUILT}
 
 
 class TestGroups:
     @BOTH
-    def test_a_group_is_there_when_all_that_it_requires_is(
-        self, shop: Workshop, threads: int
+    def test_a_group_is_ready_when_all_members_are(
+        self, factory: NodeFactory, threads: int
     ) -> None:
-        graph = Graph([shop.node("a"), shop.node("b"), Node("all", ("a", "b"))])
-        after = shop.node("after", "all")
+        graph = Graph([factory.node("a"), factory.node("b"), Node("all", ("a", "b"))])
+        after = factory.node("after", "all")
         graph.add(after)
         assert str(graph.explain("all")).startswith("all: undecided: it is fresh when all its")
         report = graph.run("after", threads=threads)
-        assert sorted(shop.executed[:2]) == ["a", "b"]
-        assert shop.executed[2:] == ["after"]
+        assert sorted(factory.executed[:2]) == ["a", "b"]
+        assert factory.executed[2:] == ["after"]
         assert report.statuses == dict.fromkeys(["after", "all", "a", "b"], Status.BUILT)
 
-        shop.executed.clear()
+        factory.executed.clear()
         assert graph.run("all", threads=threads).statuses == dict.fromkeys(
             ["all", "a", "b"], Status.FRESH
         )
-        assert shop.executed == []
+        assert factory.executed == []
 
     @BOTH
-    def test_a_group_is_not_there_when_one_is_not(self, shop: Workshop, threads: int) -> None:
-        graph = Graph([shop.node("a", fails=True), shop.node("b"), Node("all", ("a", "b"))])
+    def test_a_group_is_not_ready_if_a_member_is_not(
+        self, factory: NodeFactory, threads: int
+    ) -> None:
+        graph = Graph([factory.node("a", fails=True), factory.node("b"), Node("all", ("a", "b"))])
         report = graph.run("all", threads=threads, keep_going=True)
         assert report.statuses == {
             "all": Status.BLOCKED,
@@ -198,7 +202,7 @@ class TestGroups:
         dry = graph.run("all", dry_run=True, threads=threads)
         assert dry.statuses["all"] is Status.WOULD_BUILD
 
-    def test_what_nothing_makes_says_what_can_be_done(self) -> None:
+    def test_a_missing_node_has_a_hint(self) -> None:
         report = Graph([Node("box")]).run("box")
         with pytest.raises(
             BuildError, match=r"'box' is not ready: no action builds it\n.*an action"
@@ -206,9 +210,9 @@ class TestGroups:
             report.raise_failure()
 
 
-class TestAnswers:
+class TestVerdicts:
     @BOTH
-    def test_true_and_false_will_do(self, shop: Workshop, threads: int) -> None:
+    def test_true_and_false_are_verdicts(self, factory: NodeFactory, threads: int) -> None:
         made: set[str] = set()
         node = Node("a", (), lambda: "a" in made, lambda: made.add("a"))
         graph = Graph([node, Node("b", "a", lambda: "b" in made, lambda: made.add("b"))])
@@ -228,60 +232,62 @@ class TestAnswers:
         with pytest.raises(BuildError, match=r"when_ready\(\) returned"):
             Graph([late]).run(threads=threads).raise_failure()
 
-    def test_one_name_is_one_requirement(self, shop: Workshop) -> None:
+    def test_one_name_is_one_requirement(self, factory: NodeFactory) -> None:
         made: list[str] = []
         graph = Graph(
             [
-                shop.node("ab"),
+                factory.node("ab"),
                 Node("y", "ab", action=lambda: made.append("y")),
                 Node("z", ["ab", "y"], action=lambda: made.append("z")),
             ]
         )
         assert graph.run("z").complete
-        assert shop.executed + made == ["ab", "y", "z"]
+        assert factory.executed + made == ["ab", "y", "z"]
         assert (graph.nodes["y"].requires, graph.nodes["z"].requires) == (("ab",), ("ab", "y"))
 
 
 @pytest.mark.parametrize("threads", [-1, "two", None])
-async def test_threads_are_a_number(shop: Workshop, threads: Any) -> None:
-    graph = Graph([shop.node("a")])
+async def test_threads_are_a_number(factory: NodeFactory, threads: Any) -> None:
+    graph = Graph([factory.node("a")])
     with pytest.raises(ParameterError, match=f"threads={threads!r} is not a number of threads"):
         graph.run(threads=threads)
     with pytest.raises(ParameterError, match="is not a number of threads"):
         await graph.build(threads=threads)
-    assert shop.asked == []
+    assert factory.checked == []
 
 
 class TestSharedActions:
     @BOTH
-    def test_one_execution_makes_all_of_them(self, shop: Workshop, threads: int) -> None:
+    def test_one_execution_makes_all_of_them(self, factory: NodeFactory, threads: int) -> None:
         def both() -> None:
-            shop.executed.append("both")
-            shop.made.update(["x", "y"])
+            factory.executed.append("both")
+            factory.made.update(["x", "y"])
 
         graph = Graph(
             [
-                Node("x", (), shop.asking("x"), both),
-                Node("y", (), shop.asking("y"), both),
-                shop.node("z", "x", "y"),
+                Node("x", (), factory.check_of("x"), both),
+                Node("y", (), factory.check_of("y"), both),
+                factory.node("z", "x", "y"),
             ]
         )
         report = graph.run("z", threads=threads, order=order_by_level)
-        assert shop.executed == ["both", "z"]
+        assert factory.executed == ["both", "z"]
         assert report.complete
 
     @BOTH
-    def test_what_it_does_not_make_is_incomplete(self, shop: Workshop, threads: int) -> None:
+    def test_nodes_that_it_does_not_build_are_incomplete(
+        self, factory: NodeFactory, threads: int
+    ) -> None:
         def half() -> None:
-            shop.made.add("x")
+            factory.made.add("x")
 
-        graph = Graph([Node(name, (), shop.asking(name), half) for name in "xy"])
+        graph = Graph([Node(name, (), factory.check_of(name), half) for name in "xy"])
         report = graph.run(threads=threads, order=order_by_level)
         assert report.statuses == {"x": Status.BUILT, "y": Status.INCOMPLETE}
         with pytest.raises(BuildError, match="'y' is not ready: never made"):
             report.raise_failure()
 
-    def test_what_gives_no_reason_is_given_one(self) -> None:
+    def test_nodes_without_a_reason_get_a_default(self) -> None:
         def half() -> None: ...
 
         report = Graph([Node(name, (), lambda: STALE, half) for name in "xy"]).run()
@@ -289,13 +295,13 @@ class TestSharedActions:
             report.raise_failure()
 
     @BOTH
-    def test_without_an_answer_of_their_own_they_are_what_the_one_is(
-        self, shop: Workshop, threads: int
+    def test_without_is_fresh_they_share_the_status(
+        self, factory: NodeFactory, threads: int
     ) -> None:
-        both = shop.making("both")
-        graph = Graph([Node("x", action=both), Node("y", action=both), shop.node("z", "x", "y")])
+        both = factory.action_of("both")
+        graph = Graph([Node("x", action=both), Node("y", action=both), factory.node("z", "x", "y")])
         report = graph.run("z", threads=threads, order=order_by_level)
-        assert shop.executed == ["both", "z"]
+        assert factory.executed == ["both", "z"]
         assert report.statuses == dict.fromkeys("zxy", Status.BUILT)
 
         half = partial(stale_because, "it takes time")
@@ -319,18 +325,20 @@ class TestSharedActions:
         assert (one.made, two.made) == (1, 1)
 
     @BOTH
-    def test_when_it_fails_all_of_them_have_failed(self, shop: Workshop, threads: int) -> None:
-        action = shop.making("both", fails=True)
-        graph = Graph([Node(name, (), shop.asking(name), action) for name in "xy"])
+    def test_when_it_fails_all_of_them_have_failed(
+        self, factory: NodeFactory, threads: int
+    ) -> None:
+        action = factory.action_of("both", fails=True)
+        graph = Graph([Node(name, (), factory.check_of(name), action) for name in "xy"])
         report = graph.run(threads=threads, keep_going=True)
-        assert shop.executed == ["both"]
+        assert factory.executed == ["both"]
         assert report.names(Status.FAILED) == ["x", "y"]
 
 
 class TestFailures:
-    def test_it_stops_at_the_first(self, shop: Workshop) -> None:
-        report = shop.graph(FAILING).run("all")
-        assert shop.executed == ["top", "left"]
+    def test_it_stops_at_the_first(self, factory: NodeFactory) -> None:
+        report = factory.graph(FAILING).run("all")
+        assert factory.executed == ["top", "left"]
         with pytest.raises(ZeroDivisionError, match="left"):
             report.raise_failure()
         assert report.statuses == {
@@ -341,69 +349,73 @@ class TestFailures:
         }
 
     @BOTH
-    def test_or_goes_on_with_what_does_not_depend_on_it(self, shop: Workshop, threads: int) -> None:
+    def test_or_continues_with_independent_nodes(self, factory: NodeFactory, threads: int) -> None:
         seen: list[StatusChange] = []
-        graph = shop.graph(FAILING)
+        graph = factory.graph(FAILING)
         report = graph.run("all", keep_going=True, threads=threads, observers=[seen.append])
-        assert sorted(shop.executed) == ["aside", "left", "right", "top"]
+        assert sorted(factory.executed) == ["aside", "left", "right", "top"]
         assert report.names(Status.BLOCKED) == ["all", "bottom"]
         blocked = {one.name: one.waits_for for one in seen if one.status is Status.BLOCKED}
         assert blocked == {"bottom": ("left",), "all": ("bottom",)}
         failed = next(one for one in seen if one.status is Status.FAILED)
         assert failed.error is report.errors["left"]
 
-    def test_in_threads_nothing_new_is_started(self, shop: Workshop) -> None:
-        graph = Graph([shop.node(str(i), fails=i == 0) for i in range(10)])
+    def test_in_threads_nothing_new_is_started(self, factory: NodeFactory) -> None:
+        graph = Graph([factory.node(str(i), fails=i == 0) for i in range(10)])
         graph.run(threads=1)
-        assert shop.executed == ["0"]
+        assert factory.executed == ["0"]
 
     @BOTH
-    def test_a_node_that_cannot_be_asked_has_failed(self, shop: Workshop, threads: int) -> None:
+    def test_a_node_whose_check_raises_has_failed(self, factory: NodeFactory, threads: int) -> None:
         def broken() -> Verdict:
             raise OSError("no such disk")
 
         graph = Graph(
-            [Node("a", (), broken, shop.making("a")), shop.node("b", "a"), shop.node("c")]
+            [
+                Node("a", (), broken, factory.action_of("a")),
+                factory.node("b", "a"),
+                factory.node("c"),
+            ]
         )
-        report = graph.run(threads=threads, keep_going=True, observers=[shop.observe])
+        report = graph.run(threads=threads, keep_going=True, observers=[factory.observe])
         assert report.statuses == {"a": Status.FAILED, "b": Status.BLOCKED, "c": Status.BUILT}
-        assert ("a", Status.FAILED) in shop.events
+        assert ("a", Status.FAILED) in factory.events
         with pytest.raises(OSError, match="no such disk"):
             report.raise_failure()
 
     @BOTH
-    def test_an_interrupt_goes_through(self, shop: Workshop, threads: int) -> None:
+    def test_an_interrupt_propagates(self, factory: NodeFactory, threads: int) -> None:
         def interrupted() -> None:
             raise KeyboardInterrupt
 
-        graph = Graph([Node("a", (), lambda: STALE, interrupted), shop.node("b")])
+        graph = Graph([Node("a", (), lambda: STALE, interrupted), factory.node("b")])
         with pytest.raises(KeyboardInterrupt):
             graph.run(threads=threads, order=order_by_level, keep_going=True)
 
     @BOTH
     def test_an_observer_that_fails_is_warned_about_once(
-        self, shop: Workshop, threads: int
+        self, factory: NodeFactory, threads: int
     ) -> None:
         def broken(event: StatusChange) -> None:
             raise ValueError("observer")
 
-        observers = [broken, shop.observe]
+        observers = [broken, factory.observe]
         with pytest.warns(UserWarning, match="observer") as caught:
-            report = shop.graph(DIAMOND).run("bottom", threads=threads, observers=observers)
+            report = factory.graph(DIAMOND).run("bottom", threads=threads, observers=observers)
         assert len(caught) == 1
         assert report.complete
-        assert ("bottom", Status.BUILT) in shop.events
+        assert ("bottom", Status.BUILT) in factory.events
 
 
 class TestDryRun:
     @BOTH
-    def test_no_action_is_called(self, shop: Workshop, threads: int) -> None:
-        shop.made.update(["top"])
+    def test_no_action_is_called(self, factory: NodeFactory, threads: int) -> None:
+        factory.made.update(["top"])
         seen: list[StatusChange] = []
-        report = shop.graph(DIAMOND).run(
+        report = factory.graph(DIAMOND).run(
             "bottom", dry_run=True, threads=threads, observers=[seen.append]
         )
-        assert shop.executed == []
+        assert factory.executed == []
         assert report.names(Status.WOULD_BUILD) == ["bottom", "left", "right"]
         assert not report.complete
         last = seen[-1]
@@ -412,8 +424,8 @@ class TestDryRun:
         with pytest.raises(BuildError):
             report.raise_failure()
 
-    def test_what_can_never_come_blocks(self, shop: Workshop) -> None:
-        graph = Graph([Node("box"), shop.node("a"), shop.node("b", "a", "box")])
+    def test_an_unavailable_requirement_blocks(self, factory: NodeFactory) -> None:
+        graph = Graph([Node("box"), factory.node("a"), factory.node("b", "a", "box")])
         report = graph.run("b", dry_run=True, keep_going=True)
         assert report.statuses == {
             "b": Status.BLOCKED,
@@ -431,23 +443,23 @@ class TestDryRun:
 
 class TestProgress:
     @BOTH
-    def test_events_count(self, shop: Workshop, threads: int) -> None:
+    def test_events_count(self, factory: NodeFactory, threads: int) -> None:
         seen: list[StatusChange] = []
-        shop.made.add("top")
-        shop.graph(DIAMOND).run("bottom", threads=threads, observers=[seen.append])
+        factory.made.add("top")
+        factory.graph(DIAMOND).run("bottom", threads=threads, observers=[seen.append])
         assert (seen[-1].name, seen[-1].done, seen[-1].total) == ("bottom", 4, 4)
         assert [one.done for one in seen] == sorted(one.done for one in seen)
         assert all(one.done <= one.total for one in seen)
 
 
 class TestThreads:
-    def test_actions_go_on_at_the_same_time(self) -> None:
+    def test_actions_run_concurrently(self) -> None:
         # Each waits for the other: one after the other would break the barrier.
         barrier = threading.Barrier(2)
         graph = Graph([Node(name, action=lambda: barrier.wait(timeout=120)) for name in "ab"])
         assert graph.run(threads=2).complete
 
-    def test_no_more_than_so_many(self) -> None:
+    def test_at_most_that_many(self) -> None:
         barrier, met = threading.Barrier(3), []
 
         def action() -> None:
@@ -455,7 +467,7 @@ class TestThreads:
                 barrier.wait(timeout=0.1)
                 met.append("three at a time")
 
-        # Each node has an action of its own: nodes that share one are executed once.
+        # Each node has a separate action: nodes that share one are executed once.
         graph = Graph([Node(str(i), action=partial(action)) for i in range(6)])
         assert graph.run(threads=2).complete
         assert met == []
@@ -476,8 +488,8 @@ class TestThreads:
         assert seen == ["mine"]
 
     @BOTH
-    def test_a_chain_of_ten_thousand(self, shop: Workshop, threads: int) -> None:
+    def test_a_chain_of_ten_thousand(self, factory: NodeFactory, threads: int) -> None:
         names = [str(i) for i in range(10_000)]
-        nodes = [shop.node(name, *names[max(i - 1, 0) : i]) for i, name in enumerate(names)]
+        nodes = [factory.node(name, *names[max(i - 1, 0) : i]) for i, name in enumerate(names)]
         assert Graph(nodes).run(names[-1], threads=threads).complete
-        assert shop.executed == names
+        assert factory.executed == names
