@@ -1,11 +1,11 @@
-# Sourced by the other scripts: makes the virtual environments and keeps them up to date.
-# That of the scripts is .venv; others are .venv-3.12 and so on, one for each version of Python.
+# Sourced by the other scripts: creates and updates the virtual environments.
+# The scripts use .venv; other versions of Python have .venv-3.12 and so on.
 # shellcheck shell=bash
 
 root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
 venv="$root/.venv"
 
-# Each of the many processes that are started here would compile Motoko anew.
+# Otherwise each of the many processes would compile Motoko again.
 unset PYTHONDONTWRITEBYTECODE
 
 # Print the first Python that is new enough; $PYTHON overrides the choice.
@@ -17,11 +17,11 @@ find_python() {
             return
         fi
     done
-    echo "No Python of version 3.11 or later was found; name one with PYTHON=..." >&2
+    echo "No Python of version 3.11 or later was found; select one with PYTHON=..." >&2
     return 1
 }
 
-# Print a Python of version $1 that can make virtual environments: from PATH, or one of pyenv's.
+# Print a Python of version $1 that can create virtual environments, from PATH or pyenv.
 find_version() {
     local candidate
     for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/"python$1"; do
@@ -39,29 +39,29 @@ version_of() {
     "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 }
 
-# ensure_environment [EXTRA]: install the package, with an extra, unless that was done already for
-# this pyproject.toml, in this place. $venv is the environment, $PYTHON makes it.
+# ensure_environment [EXTRA]: install the package with an extra, unless it is already installed from
+# this directory and pyproject.toml. $venv is the environment, $PYTHON creates it.
 ensure_environment() {
-    local python what stamp
+    local python target stamp
     if ! "$venv/bin/python" -c '' 2>/dev/null; then
         python="$(find_python)" || return
-        echo "Making the virtual environment ${venv##*/} with $python ..." >&2
+        echo "Creating the virtual environment ${venv##*/} with $python ..." >&2
         "$python" -m venv --clear "$venv" || {
-            echo "$python cannot make virtual environments; on Debian: apt install python3-venv" >&2
+            echo "$python cannot create virtual environments; on Debian: apt install python3-venv" >&2
             return 1
         }
     fi
-    what="$root${1:+[$1]}"
+    target="$root${1:+[$1]}"
     stamp="$venv/motoko-installed${1:+-$1}"
-    if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(wanted "$what")" ]; then
-        echo "Installing Motoko${1:+ with what its '$1' extra needs} into ${venv##*/} ..." >&2
-        "$venv/bin/python" -m pip install -qq --disable-pip-version-check --editable "$what" ||
+    if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(wanted "$target")" ]; then
+        echo "Installing Motoko${1:+ with the '$1' extra} into ${venv##*/} ..." >&2
+        "$venv/bin/python" -m pip install -qq --disable-pip-version-check --editable "$target" ||
             return
-        wanted "$what" >"$stamp"
+        wanted "$target" >"$stamp"
     fi
 }
 
-# Print what an up-to-date environment was made of.
+# Print the sources of an up-to-date environment.
 wanted() {
     printf '%s ' "$1"
     cksum <"$root/pyproject.toml"

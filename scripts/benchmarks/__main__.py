@@ -1,4 +1,4 @@
-"""Runs the benchmarks named on the command line (all by default) and prints a table."""
+"""Run the benchmarks named on the command line (by default all) and print a table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BENCHMARKS = {
 
 
 def main() -> int:
-    """Run them; the exit status is the number of rows whose figure is over its limit."""
+    """Run the benchmarks; the exit status is the number of rows over their limits."""
     names = sys.argv[1:] or list(BENCHMARKS)
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:

@@ -1,4 +1,4 @@
-"""What the libraries cost by themselves, on this machine, now: floors for other rows' figures."""
+"""Costs of the libraries alone on this machine: lower bounds for other rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAUSE = 0.02  # seconds between samples
 
 
 def writer(socket: str) -> None:
-    """Commit one small object for each line; says when each commit was called."""
+    """Commit one small object per line; print the time of each call."""
     database = ZODB.DB(ClientStorage(socket))
     connection = database.open()
     for line in sys.stdin:
@@ -38,9 +38,9 @@ def writer(socket: str) -> None:
 
 
 def bare_latency() -> tuple[float, float]:
-    """Return the median and the 99 % of commit to news and one object read, in seconds.
+    """Return median and 99th percentile from commit to one object read, in seconds.
 
-    Through ZEO alone: one process commits, this one is told and reads; the same server, on the
+    Through ZEO alone: one process commits, this one is notified and reads; the same server, on the
     same disk, with its own way of writing.
     """
     with tempfile.TemporaryDirectory() as name:
@@ -60,11 +60,11 @@ def _latencies(socket: str) -> list[float]:
     database = ZODB.DB(storage)
     invalidate = database._mvcc_storage.invalidate  # noqa: SLF001 - there is no public hook
 
-    def told(*arguments: Any) -> None:
+    def on_invalidate(*arguments: Any) -> None:
         invalidate(*arguments)
         news.set()
 
-    database._mvcc_storage.invalidate = told  # noqa: SLF001
+    database._mvcc_storage.invalidate = on_invalidate  # noqa: SLF001
     connection = database.open()
     process = subprocess.Popen(
         [sys.executable, __file__, socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""What an idle workflow costs, what imports cost, and what an installation weighs."""
+"""Costs of an idle workflow and of imports, and the size of an installation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from support import Row, best, end_all, make_workflow, opened, python, timed
 
 ROOT = Path(__file__).resolve().parents[2]
-# What wakes as often as three idle processes of a workflow do, and does nothing then.
+# Wakes as often as three idle processes of a workflow, and does nothing.
 BARE = """
 import asyncio, sys, time
 
@@ -39,7 +39,7 @@ async def main(workflow):
 
 
 def idle(seconds: int = 60) -> list[Row]:
-    """Measure server, launcher and orchestrator with 10,000 runs and nothing to do."""
+    """Measure idle server, launcher and orchestrator with 10,000 runs."""
     from motoko.launcher.control import stop_launcher
 
     with tempfile.TemporaryDirectory() as name:
@@ -77,9 +77,9 @@ def idle(seconds: int = 60) -> list[Row]:
 
 
 def _bare(seconds: int) -> float:
-    """Return the share of a core that three bare event loops take."""
+    """Return the share of a core that three bare event loops use."""
     command = [sys.executable, "-c", BARE]
-    start = _says([*command, "0.1"])
+    start = _reported_cpu([*command, "0.1"])
     processes = [
         subprocess.Popen([*command, str(seconds)], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
@@ -88,8 +88,8 @@ def _bare(seconds: int) -> float:
     return sum(max(0.0, one - start) for one in used) / seconds
 
 
-def _says(command: list[str]) -> float:
-    """Return the seconds of a core that a process says it took."""
+def _reported_cpu(command: list[str]) -> float:
+    """Return the CPU seconds that a process reports."""
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -121,7 +121,7 @@ def _pss(pid: int) -> float:
 
 
 def imports() -> list[Row]:
-    """Measure the worker's import and ``motoko --help``, beside a bare interpreter."""
+    """Measure the worker's import and ``motoko --help``, compared with a bare interpreter."""
     bare = best(lambda: python("-c", "pass"), 15)
     worker = best(lambda: python("-c", "from motoko.worker import run, job"), 15)
     helping = best(

@@ -1,4 +1,4 @@
-"""The step graph: what a node costs, beside the original of its tasks; what it costs to import."""
+"""The step graph: costs of nodes compared with the original tasks, and of the import."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support import Row, best, python
 SRC = Path(__file__).resolve().parents[2] / "src"
 ORIGINAL = "iotaa==1.1.2"
 
-# Trees of 5,000 tasks, so that the original calls each of them once only. Prints milliseconds.
+# Trees of 5,000 tasks, so the original calls each task only once. Prints milliseconds.
 TASKS = """
 import gc, importlib, sys, time
 m = importlib.import_module(sys.argv[1])
@@ -65,12 +65,12 @@ SIZES = {"trivial": 1 + 17 + 17**2 + 17**3, "ready": 1 + 70 + 70**2}
 
 
 def measure() -> list[Row]:
-    """Measure the overhead of a task, serially, and the import of the tasks."""
+    """Measure the serial overhead of a task, and the import of the tasks."""
     return [*overhead(), *imports(), *products.measure()]
 
 
 def overhead() -> list[Row]:
-    """Measure 5,000 tasks that are trivial, and as many that are ready already."""
+    """Measure 5,000 trivial tasks and 5,000 tasks that are ready."""
     ours = _milliseconds(Path(sys.executable), "motoko.assets", 7)
     with tempfile.TemporaryDirectory() as name:
         interpreter = _original(Path(name))
@@ -108,7 +108,7 @@ def _original(place: Path) -> Path | None:
 
 
 def imports() -> list[Row]:
-    """Measure the import of the tasks, beside a bare interpreter."""
+    """Measure the import of the tasks, compared with a bare interpreter."""
     bare = best(lambda: python("-c", "pass"), 15)
     beyond = (best(lambda: python("-c", "import motoko.assets"), 15) - bare) * 1000
     return [

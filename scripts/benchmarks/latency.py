@@ -1,4 +1,4 @@
-"""From a commit of FINISHED in one process to the first line of the action in another."""
+"""Latency from a commit of FINISHED in one process to the action in another."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAMPLES = 1_000
 
 
 def writer(socket: str) -> None:
-    """End one run after the other, in a process of its own; says when each commit was called."""
+    """End runs one after another in a separate process; print the time of each commit."""
     database = Database.connect(socket)
     session = Session(database)
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""Products: what it costs to find out that thousands of them are fresh."""
+"""Products: the cost of checking that thousands of them are fresh."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def measure() -> list[Row]:
 
 
 def check(module: ModuleType, directory: str) -> float:
-    """Return the seconds that a new runner takes to say that nothing is to be done."""
+    """Return the seconds that a new runner takes to find all products fresh."""
 
     class Unread(WorkflowProducts):
         def load(self, name: str, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Many short runs, as arrays of a real Slurm and as processes; and what a full queue costs."""
+"""Many short runs, as arrays of a real Slurm and as processes, and the cost of a full queue."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FRESH = 'mkdir "$1" && cd "$1" && exec bash "$0" >stdout 2>stderr'
 
 @contextmanager
 def _slurm() -> Iterator[Path | None]:
-    """Start a Slurm; yield its directory, None where it cannot run."""
+    """Start a Slurm; yield its directory, or None if it cannot run."""
     with tempfile.TemporaryDirectory(prefix="motoko-") as name:
         place = Path(name) / "slurm"
         done = subprocess.run([TESTBED, "start", place], stdout=subprocess.PIPE, check=False)
@@ -70,7 +70,7 @@ def _counts(workflow: Workflow) -> dict[str, int]:
 
 
 def _all_ended(workflow: Workflow) -> None:
-    """Create runs and wait until all have ended well."""
+    """Create runs and wait until all are finished."""
     workflow.mult.create_task(x=[float(n) for n in range(RUNS)])
     while True:
         counts = _counts(workflow)
@@ -89,7 +89,7 @@ def _nowhere(what: str) -> list[Row]:
 
 
 def arrays(times: int = 3) -> list[Row]:
-    """Measure runs in arrays beside one ``sbatch --array`` by hand, in turns."""
+    """Measure runs in arrays alternating with one ``sbatch --array`` by hand."""
     what = f"{RUNS} trivial runs as arrays, create to all ended"
     with _slurm() as slurm, tempfile.TemporaryDirectory() as name:
         if slurm is None:
@@ -130,7 +130,7 @@ def _several(seconds: list[float]) -> str:
 
 
 def queue(seconds: int = 60) -> list[Row]:
-    """Measure what the launcher asks and uses while the scheduler has all of its runs."""
+    """Measure queries and CPU time of the launcher while all runs are queued."""
     what = f"{RUNS} scheduler jobs in flight, for {seconds} s"
     with _slurm() as slurm, tempfile.TemporaryDirectory() as name:
         if slurm is None:
@@ -162,7 +162,7 @@ def queue(seconds: int = 60) -> list[Row]:
 
 
 def _count_calls(place: Path) -> Callable[[], list[int]]:
-    """Put programs first on PATH that count their calls; return what tells the numbers."""
+    """Put call-counting programs first on PATH; return a function that reads the counts."""
     place.mkdir()
     names = ("squeue", "scontrol", "sacct", "sbatch", "scancel")
     for program in names:
@@ -180,7 +180,7 @@ def _count_calls(place: Path) -> Callable[[], list[int]]:
 
 
 def _cpu(pid: int) -> float:
-    """Return the seconds that a process and its ended children have used."""
+    """Return the CPU seconds of a process and its ended children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
@@ -189,7 +189,7 @@ def _cpu(pid: int) -> float:
 
 
 def bash(times: int = 3) -> list[Row]:
-    """Measure runs of the generator ``bash`` beside xargs over the same script, in turns."""
+    """Measure runs of the generator ``bash`` alternating with xargs over the same script."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     ours, floor = [], []
     with tempfile.TemporaryDirectory() as name:

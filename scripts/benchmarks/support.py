@@ -1,4 +1,4 @@
-"""What the benchmarks share: workflow directories, processes, statistics, a noise probe."""
+"""Shared parts of benchmarks: workflow directories, processes, statistics, a noise probe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what was measured, the figure, the limit, and whether it holds."""
+    """One line of the table: the measured quantity, its value, the limit and the verdict."""
 
     what: str
     figure: str
@@ -32,7 +32,7 @@ class Row:
 
 
 def make_workflow(directory: Path, studies: tuple[str, ...], orchestrator: str) -> Path:
-    """Write a workflow whose runs do nothing, and return its directory."""
+    """Write a workflow with empty runs and return its directory."""
     directory.mkdir(parents=True, exist_ok=True)
     lines = ["task_managers:", *(f"  {name}:" for name in studies), "orchestrator: steps.main"]
     (directory / "motoko.yaml").write_text("\n".join(lines) + "\n")
@@ -46,7 +46,7 @@ def make_workflow(directory: Path, studies: tuple[str, ...], orchestrator: str) 
 
 @contextmanager
 def opened(directory: Path, run_name: str = "bench") -> Iterator[Workflow]:
-    """Create and open a workflow; its server is stopped at the end."""
+    """Create and open a workflow; stop its server at the end."""
     from motoko.server.lifecycle import stop_server
 
     workflow = Workflow(directory)
@@ -60,7 +60,7 @@ def opened(directory: Path, run_name: str = "bench") -> Iterator[Workflow]:
 
 
 def end_all(workflow: Workflow) -> None:
-    """Have all runs of the study ``mult`` end well, without executing them."""
+    """Mark all runs of the study ``mult`` as finished, without executing them."""
     changes = []
     for run in workflow.mult.select().runs:
         token = f"t{run.id}"
@@ -75,7 +75,7 @@ def python(*arguments: str, cwd: Path | None = None) -> float:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return how many seconds ``work`` takes."""
+    """Return the duration of ``work`` in seconds."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
@@ -87,10 +87,10 @@ def best(work: Callable[[], float], times: int = 5) -> float:
 
 
 def noise() -> str:
-    """Return how much a fixed piece of work varies on this machine now: min, median, max in ms."""
+    """Return the time of a fixed piece of work on this machine: min, median, max in ms."""
     samples = sorted(timed(lambda: sum(range(2_000_000))) * 1000 for _ in range(15))
     middle = statistics.median(samples)
-    at_once, rested = (statistics.median(_look_about(rest)) * 1000 for rest in (0.0, 0.4))
+    at_once, rested = (statistics.median(_read_memory(rest)) * 1000 for rest in (0.0, 0.4))
     return (
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; a fixed loop takes "
         f"{samples[0]:.0f} / {middle:.0f} / {samples[-1]:.0f} ms (min / median / max); reading "
@@ -98,11 +98,11 @@ def noise() -> str:
     )
 
 
-def _look_about(rest: float, times: int = 7) -> list[float]:
-    """Return how many seconds it takes to read some memory after so many seconds of rest.
+def _read_memory(rest: float, times: int = 7) -> list[float]:
+    """Return the seconds that it takes to read some memory after a rest.
 
-    Daemons that are woken, and new processes, do little else: a virtual machine whose memory goes
-    cold at once makes them slow, and no loop shows it.
+    Woken daemons and new processes do little else. A virtual machine that swaps out idle
+    memory slows them down, and no busy loop shows it.
     """
     objects = [{"number": number} for number in range(20_000)]
     found = []

@@ -21,7 +21,7 @@ PLAIN = "async def main(workflow): pass\n"
 
 
 def chain(length: int = 10) -> list[Row]:
-    """Measure a chain of awaited tasks beside as many bare ``bash launch.sh``."""
+    """Measure a chain of awaited tasks, compared with the same number of ``bash launch.sh``."""
     from motoko.launcher.control import stop_launcher
 
     async def main(workflow: Workflow) -> None:
@@ -56,7 +56,7 @@ def chain(length: int = 10) -> list[Row]:
 
 
 def example() -> list[Row]:
-    """Measure the arithmetic example: create, server and launcher included."""
+    """Measure the arithmetic example, including create, server and launcher."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name) / "arithmetic"
         shutil.copytree(ROOT / "examples" / "arithmetic", place)

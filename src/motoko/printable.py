@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import re
 
+TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 LINE_LIMIT = 2000  # characters of one line
 TEXT_LIMIT = 64_000  # characters of one text
 
@@ -46,6 +50,13 @@ def one_line(text: str, *, limit: int = LINE_LIMIT) -> str:
 def indented(text: str, indent: str = "    ") -> str:
     """Return safe ``text`` with continuation lines indented, so none looks like a log entry."""
     return printable(text).replace("\n", f"\n{indent}")
+
+
+def join_names(names: Iterable[object], limit: int = 8) -> str:
+    """Return at most ``limit`` names and the number of the others."""
+    texts = list(map(str, names))
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
 
 
 def _line(line: str, limit: int) -> str:

@@ -242,7 +242,7 @@ def test_how_to_orchestrator_resumes_after_a_kill(reader: Reader) -> None:
         go.touch()
     reader.run([*motoko, "run", "--run_name", "killed"])
 
-    workflow = Workflow(directory / "motoko.yaml", look=True)
+    workflow = Workflow(directory / "motoko.yaml", read_only=True)
     try:
         workflow.run_name = "killed"
         cells = {job.n: run.cells for run, job in workflow.solve.select()}

@@ -1,4 +1,4 @@
-"""Everything killed at random, again and again: the workflows end with what they must end with."""
+"""Workflows reach their expected results although all processes are killed at random."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KILLS = 40
 SEED = 20
 
 
-def test_killed_at_random_nothing_is_lost_and_nothing_happens_twice(tmp_path: Path) -> None:
+def test_random_kills_neither_lose_nor_repeat_work(tmp_path: Path) -> None:
     tally = chaos(KILLS, SEED, tmp_path)
 
     print(tally.report())

@@ -1,4 +1,4 @@
-"""A database file that is not whole: a crash's leavings are cut off, damage is said and left."""
+"""Damaged database files: torn ends are cut off, other damage is reported and kept."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from motoko.operations.backup import back_up, restore
 from motoko.operations.overview import Overview
 from motoko.operations.shutdown import kill
 from motoko.runtime.processes import ProcessIdentity, is_alive
-from motoko.server import integrity
+from motoko.server import file_integrity
+from motoko.server.file_integrity import check_file, cut_torn_tail, last_torn_tail, translate_errors
 from motoko.server.file_storage import AtomicFileStorage
-from motoko.server.integrity import check_file, cut_torn_tail, last_torn_tail, translate_errors
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
 from motoko.server.transaction_file import HEADER, LENGTH, MAGIC
@@ -42,9 +42,9 @@ from motoko.storage.database import Database
 from motoko.storage.store import WorkflowStore
 from tests.support.command_line import Shell, finish, small_workflow
 from tests.support.command_line import wait_until as eventually
-from tests.support.launching import Place, wait_until
+from tests.support.launching import WorkflowHarness, wait_until
 from tests.support.serving import kill_server, make, variable
-from tests.support.victims import left
+from tests.support.workflow_processes import left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ DATA: Final = Path(__file__).parent.parent / "data"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with some commits, each of which sets one variable; and its index."""
+    """A database file with commits that set one variable each, and its index."""
     state = make(tmp_path_factory.mktemp("made") / "wf")
     store = WorkflowStore(state, {})
     for number in range(COMMITS):
@@ -69,7 +69,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def state(made: Path, tmp_path: Path) -> StateDir:
-    """A workflow with a copy of that file, and no index."""
+    """A workflow with a copy of that file, without index."""
     state = StateDir.of(tmp_path / "wf")
     state.logs.mkdir(parents=True)
     shutil.copy(made, state.database)
@@ -98,11 +98,11 @@ def values(path: Path) -> list[str]:
         store.close()
 
 
-# -- what a crash left -----------------------------------------------------------------------
+# -- after a crash ----------------------------------------------------------------------------
 
 
 def crashed() -> dict[str, Callable[[bytes, int, int], bytes]]:
-    """Return what may be left of the last transaction, given the file, its begin and its end."""
+    """Return possible remains of the last transaction, given the file, its start and end."""
 
     def status(content: bytes, begin: int) -> bytes:
         return content[: begin + 16] + b"c" + content[begin + 17 :]
@@ -124,13 +124,13 @@ def crashed() -> dict[str, Callable[[bytes, int, int], bytes]]:
 
 @pytest.mark.parametrize("what", crashed())
 @pytest.mark.parametrize("indexed", [False, True], ids=["no index", "index"])
-def test_what_a_crash_left_is_cut_off(
+def test_a_torn_end_is_cut_off(
     state: StateDir, made: Path, caplog: pytest.LogCaptureFixture, what: str, indexed: bool
 ) -> None:
     content = made.read_bytes()
     begin, end = transactions(bytes(content))[-1]
     index = made.with_name("wf.db.index")
-    if indexed:  # the index knows of all but the last commit
+    if indexed:  # the index covers all but the last commit
         state.database.write_bytes(content[:begin])
         served = WorkflowStore(state, {})
         assert variable(served, "v0") == "value 0"
@@ -142,7 +142,7 @@ def test_what_a_crash_left_is_cut_off(
     left = state.database.read_bytes()
     expected = [f"value {number}" for number in range(COMMITS - 1)]
 
-    assert values(state.database) == expected  # looking changes nothing
+    assert values(state.database) == expected  # an inspection changes nothing
     assert state.database.read_bytes() == left
     with caplog.at_level(logging.WARNING, "motoko"):
         cut_torn_tail(state.database)
@@ -163,12 +163,12 @@ def test_a_server_continues_after_a_crash(state: StateDir, made: Path) -> None:
     store.close()
     assert "wf.db: 1000 bytes of an unfinished commit" in (state.logs / "server.log").read_text()
     stop_server(state)
-    look = WorkflowStore(state, {}, read_only=True)
-    assert variable(look, "w") == 1
-    look.close()
+    reader = WorkflowStore(state, {}, read_only=True)
+    assert variable(reader, "w") == 1
+    reader.close()
 
 
-def test_a_whole_file_is_left_as_it_is(state: StateDir, made: Path) -> None:
+def test_an_intact_file_is_not_changed(state: StateDir, made: Path) -> None:
     cut_torn_tail(state.database)
     assert state.database.read_bytes() == made.read_bytes()
     size = made.stat().st_size
@@ -185,7 +185,7 @@ LARGE: Final = "text " * 4000
 
 @pytest.fixture(scope="module")
 def large(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same file with one large commit at its end."""
+    """The same file with a large commit at its end."""
     state = StateDir.of(tmp_path_factory.mktemp("large"))
     state.logs.mkdir(parents=True)
     shutil.copy(made, state.database)
@@ -196,7 +196,7 @@ def large(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sectors(begin: int, end: int) -> list[tuple[int, int]]:
-    """Return the parts of a transaction that a disk writes one by one."""
+    """Return the parts of a transaction that a disk writes separately."""
     edges = [begin, *range((begin // SECTOR + 1) * SECTOR, end, SECTOR), end]
     return list(itertools.pairwise(edges))
 
@@ -223,7 +223,7 @@ def test_a_torn_commit_is_cut_off_with_any_part_missing(state: StateDir, large: 
 
 
 def test_a_changed_commit_is_damage(state: StateDir, large: Path) -> None:
-    """It may have been acknowledged, and so it is not cut off."""
+    """The commit may have been acknowledged, so it is not cut off."""
     content = large.read_bytes()
     begin, end = transactions(content)[-1]
     for place in (begin + 3, begin + 12, begin + 30, begin + 200, (begin + end) // 2, end - 1):
@@ -251,7 +251,7 @@ def test_a_torn_commit_in_the_middle_is_damage(state: StateDir, large: Path) -> 
     assert state.database.read_bytes() == torn
 
 
-def test_a_file_of_an_older_motoko_without_digests_is_whole(tmp_path: Path) -> None:
+def test_a_file_of_an_older_version_without_digests_is_intact(tmp_path: Path) -> None:
     state = StateDir.of(tmp_path)
     state.path.mkdir()
     state.database.write_bytes(gzip.decompress((DATA / "version-2.db.gz").read_bytes()))
@@ -284,20 +284,20 @@ def test_info_reports_a_cut_off_commit(
     assert json.loads(overview_text(overview, runs=False))["cut"]["bytes"] == 1000
 
 
-# -- damage ----------------------------------------------------------------------------------
+# -- damage -----------------------------------------------------------------------------------
 
 
-def test_damage_before_the_end_costs_nothing_that_follows(
+def test_damage_before_the_end_loses_no_later_transaction(
     state: StateDir, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FileStorage alone would cut off all that follows a length that is wrong."""
-    monkeypatch.setattr(integrity, "PAUSE", 0.0)
+    """FileStorage alone would cut off everything after a wrong length."""
+    monkeypatch.setattr(file_integrity, "PAUSE", 0.0)
     content = made.read_bytes()
     *others, (last, _) = transactions(content)
     places = [
         (*range(begin, begin + HEADER.size), *range(e - LENGTH.size, e)) for begin, e in others
     ]
-    # Of the last one only the id tells damage from what a crash left.
+    # In the last transaction, only the id distinguishes damage from a crash.
     for header in (*places, range(last, last + 8)):
         for place in header:
             for value in (0x00, 0x63, 0xFF):
@@ -310,7 +310,9 @@ def test_damage_before_the_end_costs_nothing_that_follows(
                 assert state.database.read_bytes() == changed
 
 
-def test_what_an_index_knows_of_is_missed(state: StateDir, made: Path) -> None:
+def test_a_transaction_missing_from_the_file_but_indexed_is_damage(
+    state: StateDir, made: Path
+) -> None:
     content = made.read_bytes()
     shutil.copy(made.with_name("wf.db.index"), state.path)
     cut_torn_tail(state.database)
@@ -323,7 +325,7 @@ def test_what_an_index_knows_of_is_missed(state: StateDir, made: Path) -> None:
         assert state.database.read_bytes() == content[:size]
 
 
-def test_an_id_that_is_wrong_hides_nothing_that_follows(state: StateDir, made: Path) -> None:
+def test_a_wrong_id_hides_no_later_transaction(state: StateDir, made: Path) -> None:
     content = made.read_bytes()
     begin, _ = transactions(content)[-3]
     state.database.write_bytes(content[:begin] + b"\xff" + content[begin + 1 :])
@@ -331,7 +333,7 @@ def test_an_id_that_is_wrong_hides_nothing_that_follows(state: StateDir, made: P
         Database.read_file(state.database)
 
 
-def test_without_a_root_no_new_one_is_made(state: StateDir, made: Path) -> None:
+def test_a_missing_root_is_not_recreated(state: StateDir, made: Path) -> None:
     content = made.read_bytes()
     for begin, _ in transactions(content):
         number = content[begin : begin + 8]
@@ -348,7 +350,7 @@ def test_without_a_root_no_new_one_is_made(state: StateDir, made: Path) -> None:
 
 def test_a_served_file_is_not_repaired(state: StateDir) -> None:
     served = AtomicFileStorage(state.database)
-    content = state.database.read_bytes() + bytes(30)  # as of a commit under way
+    content = state.database.read_bytes() + bytes(30)  # as during a commit
     state.database.write_bytes(content)
     with pytest.raises(LockError):
         AtomicFileStorage(state.database)
@@ -363,7 +365,7 @@ def test_a_replaced_file_is_not_reported_as_damaged(
     assert variable(store, "v0") == "value 0"
     (tmp_path / "other").write_bytes(made.read_bytes()[:1000] + bytes(10000))
     (tmp_path / "other").replace(state.database)
-    store.database._storage._files.empty()  # as when several threads read
+    store.database._storage._files.empty()  # like several reading threads
     with pytest.raises(StorageError, match="was replaced while it was read"):
         variable(store, "v1")
     store.close()
@@ -393,12 +395,12 @@ def test_unrelated_errors_are_not_reported_as_damage(
 
 
 @pytest.mark.parametrize("served", [False, True], ids=["looked at", "served"])
-def test_an_object_that_cannot_be_read_is_damage(state: StateDir, made: Path, served: bool) -> None:
+def test_an_unreadable_object_is_damage(state: StateDir, made: Path, served: bool) -> None:
     shutil.copy(made.with_name("wf.db.index"), state.path)
     content = bytearray(made.read_bytes())
     begin, end = transactions(bytes(content))[-1]
     place = content.index(b"value 4", begin)
-    content[place - 12 : place] = b"\xff" * 12  # so that its pickle makes no sense
+    content[place - 12 : place] = b"\xff" * 12  # makes its pickle invalid
     assert place < end
     state.database.write_bytes(content)
     store = WorkflowStore(state, {}, read_only=not served)
@@ -413,7 +415,7 @@ def test_an_object_that_cannot_be_read_is_damage(state: StateDir, made: Path, se
     assert "motoko restore" in (caught.value.hint or "")
 
 
-# -- what users are told ---------------------------------------------------------------------
+# -- messages for users -----------------------------------------------------------------------
 
 
 def noise(content: bytes, begin: int, end: int) -> bytes:
@@ -421,7 +423,7 @@ def noise(content: bytes, begin: int, end: int) -> bytes:
     return content[:begin] + Random(1).randbytes(end - begin) + content[end:]
 
 
-# What is made of the content, whether the index goes, and what is said then.
+# The changed content, whether the index is removed, and the message.
 DAMAGE: Final[dict[str, tuple[Callable[[bytes], bytes], bool, str]]] = {
     "empty": (lambda _: b"", False, "is empty: it is no database"),
     "random": (lambda found: noise(found, 0, len(found)), False, "is not a database of Motoko's"),
@@ -446,7 +448,7 @@ REFUSED: Final = (
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workflow that has ended, ``wf``, and its backup, ``copy``."""
+    """A finished workflow ``wf`` and its backup ``copy``."""
     place = tmp_path_factory.mktemp("finished")
     shell = small_workflow(place / "wf")
     shell.ok("run", "-n", "a")
@@ -456,7 +458,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("what", DAMAGE)
-def test_commands_name_the_file_and_what_to_do(tmp_path: Path, finished: Path, what: str) -> None:
+def test_commands_name_the_file_and_a_remedy(tmp_path: Path, finished: Path, what: str) -> None:
     change, unindexed, expected = DAMAGE[what]
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     shell = Shell(tmp_path / "wf")
@@ -469,7 +471,7 @@ def test_commands_name_the_file_and_what_to_do(tmp_path: Path, finished: Path, w
     for command in (*REFUSED, ["backup", str(tmp_path / "new")]):
         done = shell.run(*command)
         if what == "middle" and command != ["info"] and done.returncode == 0:
-            continue  # with the index, only who reads what is damaged will notice
+            continue  # with the index, only reads of damaged objects detect it
         assert done.returncode == 1, (command, done)
         first, second, *_ = [*done.stderr.splitlines(), ""]
         assert first.startswith(f"error: {state.database} {expected}"), (command, done.stderr)
@@ -491,8 +493,8 @@ def test_commands_name_the_file_and_what_to_do(tmp_path: Path, finished: Path, w
     shell.close()
 
 
-def test_what_runs_can_be_killed(tmp_path: Path) -> None:
-    place = Place.make(tmp_path / "wf", {"a": "true\n"})
+def test_processes_of_a_damaged_workflow_can_be_killed(tmp_path: Path) -> None:
+    place = WorkflowHarness.make(tmp_path / "wf", {"a": "true\n"})
     good = place.state.database.read_bytes()
     try:
         launcher = place.start().process
@@ -503,34 +505,36 @@ def test_what_runs_can_be_killed(tmp_path: Path) -> None:
         assert running_launchers(place.state) == []
         assert not os.path.exists(f"/proc/{launcher.pid}")
     finally:
-        # A server that the launcher was about to start may outlive it by a moment.
+        # A server just started by the launcher may outlive it briefly.
         wait_until(lambda: not left(place.state.path))
         place.state.database.write_bytes(good)
         place.close()
 
 
-# -- a copy of earlier times -----------------------------------------------------------------
+# -- an old copy ------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    """A workflow of which each run waits for a file ``go``."""
+def place(tmp_path: Path) -> Iterator[WorkflowHarness]:
+    """A workflow whose runs wait for a file ``go``."""
     script = (
         f"until [ -e {tmp_path / 'go'} ]; do sleep .02; done\nmotoko-worker set y $MOTOKO_ATTEMPT\n"
     )
-    made = Place.make(tmp_path / "wf", {"a": script}, options={"max_concurrent": 2, "retries": 5})
+    made = WorkflowHarness.make(
+        tmp_path / "wf", {"a": script}, options={"max_concurrent": 2, "retries": 5}
+    )
     yield made
     made.close()
 
 
-def stopped(place: Place) -> None:
+def stopped(place: WorkflowHarness) -> None:
     place.store.close()
     kill(place.state)
 
 
 @pytest.mark.parametrize("started", [False, True], ids=["created", "started"])
-def test_runs_go_on_from_a_copy_that_knows_less_than_their_directories(
-    place: Place, tmp_path: Path, started: bool
+def test_runs_continue_from_a_copy_older_than_their_directories(
+    place: WorkflowHarness, tmp_path: Path, started: bool
 ) -> None:
     copy = tmp_path / "copy"
     keys = place.create([{"x": 1}, {"x": 2}])
@@ -543,7 +547,7 @@ def test_runs_go_on_from_a_copy_that_knows_less_than_their_directories(
         if started and not copy.exists():
             wait_until(lambda: all(r.state == "START" for r in place.records(keys)))
             back_up(place.state, copy)
-        os.killpg(process[0], signal.SIGKILL)  # so that there is a second attempt
+        os.killpg(process[0], signal.SIGKILL)  # for a second attempt
     wait_until(lambda: all(r.state == "START" and r.attempt == 2 for r in place.records(keys)))
     (tmp_path / "go").touch()
     place.wait(keys)
@@ -561,10 +565,12 @@ def test_runs_go_on_from_a_copy_that_knows_less_than_their_directories(
         assert (record.attempt, record.uncounted) == (3, uncounted)
         assert record.fields == {"y": 3 - uncounted}
         directory = place.directory_of(record.key)
-        assert directory.with_name(f"{directory.name}.attempt-2").is_dir()  # and have them still
+        assert directory.with_name(f"{directory.name}.attempt-2").is_dir()  # and still have them
 
 
-def test_a_running_run_that_is_not_in_the_copy_continues(place: Place, tmp_path: Path) -> None:
+def test_a_running_run_that_is_not_in_the_copy_continues(
+    place: WorkflowHarness, tmp_path: Path
+) -> None:
     copy = tmp_path / "copy"
     key = place.run()
     back_up(place.state, copy)
@@ -596,8 +602,8 @@ async def main(workflow, **params):
 """
 
 
-@pytest.mark.parametrize("begun", [True, False], ids=["begun", "not yet created"])
-def test_a_workflow_resumes_from_an_old_copy(tmp_path: Path, begun: bool) -> None:
+@pytest.mark.parametrize("started", [True, False], ids=["started", "not yet created"])
+def test_a_workflow_resumes_from_an_old_copy(tmp_path: Path, started: bool) -> None:
     log, go, copy = tmp_path / "log", tmp_path / "go", tmp_path / "copy"
     script = (
         f"echo $MOTOKO_JOB_X >>{log}\n"
@@ -606,12 +612,12 @@ def test_a_workflow_resumes_from_an_old_copy(tmp_path: Path, begun: bool) -> Non
     )
     shell = small_workflow(tmp_path / "wf", script=script)
     shell.ok("run", "-n", "a")
-    if not begun:
+    if not started:
         shell.ok("backup", str(copy))
     shell.write({"steps.py": MAIN})
     process = shell.start("run", "-n", "a")
     eventually(lambda: len(log.read_text().split()) == 4, "both pairs")
-    if begun:
+    if started:
         shell.ok("backup", str(copy))
     go.touch()
     assert finish(process).returncode == 0
@@ -621,6 +627,6 @@ def test_a_workflow_resumes_from_an_old_copy(tmp_path: Path, begun: bool) -> Non
     shell.ok("run", "-n", "a")
 
     assert shell.counts("s", "a") == {"FINISHED": 4}
-    # Of those that the copy knows to have begun, the directories tell that they ended.
-    assert sorted(log.read_text().split()) == ([] if begun else ["20", "30"])
+    # For runs started in the copy, the directories show that they ended.
+    assert sorted(log.read_text().split()) == ([] if started else ["20", "30"])
     shell.close()

@@ -1,4 +1,4 @@
-"""No room on the disk, or nothing that can be written: it stops loudly, and goes on afterwards."""
+"""A full or read-only disk is reported, and work resumes afterwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from motoko.testing.memory import commit
 from motoko.workflow import Workflow
 from tests.support import invariants
 from tests.support.command_line import finish, small_workflow, wait_until
-from tests.support.launching import Place
+from tests.support.launching import WorkflowHarness
 from tests.support.serving import STUDIES, add_one, increment, make, process_of, variable
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def mount(place: Path, *arguments: str) -> None:
 
 
 def fill(place: Path) -> Path:
-    """Use all the room there is, to the last page."""
+    """Fill the disk to the last page."""
     stuff = place / "stuff"
     with stuff.open("ab", buffering=0) as file:
         for size in (65536, 4096, 1):
@@ -91,7 +91,7 @@ def test_a_full_disk_is_an_error_and_work_resumes_with_room(small: Path) -> None
     error, done = write_until_refused(store)
     assert error.message.startswith("there is no room left on the disk")
     assert done > 2
-    for _ in range(3):  # it stays so, and the same server goes on serving what there is
+    for _ in range(3):  # the server continues to serve the existing data
         with pytest.raises(StorageError, match="no room left"):
             store.autocommit_scope.write(SetVariable(None, "big", "x" * 500_000))
     assert variable(store, "n") == done
@@ -104,35 +104,35 @@ def test_a_full_disk_is_an_error_and_work_resumes_with_room(small: Path) -> None
     assert variable(store, "n") == done + 2
     store.close()
     stop_server(state)
-    look = WorkflowStore(state, {}, read_only=True)
-    assert variable(look, "n") == done + 2
-    assert variable(look, f"v{done - 1}") == "x" * 50_000
-    look.close()
+    reader = WorkflowStore(state, {}, read_only=True)
+    assert variable(reader, "n") == done + 2
+    assert variable(reader, f"v{done - 1}") == "x" * 50_000
+    reader.close()
     ensure_server(state)
     assert "truncated" not in (state.logs / "server.log").read_text()
 
 
-def test_no_room_to_start_in(small: Path) -> None:
+def test_a_start_on_a_full_disk(small: Path) -> None:
     state = make(small / "wf")
     store = WorkflowStore(state, {})
     increment(store)
     store.close()
     stop_server(state)
-    (state.path / "wf.db.tmp").unlink()  # it would be emptied, and make room
+    (state.path / "wf.db.tmp").unlink()  # it would be truncated, which frees space
     stuff = fill(small)
     with pytest.raises(ServerError, match="No space left on device") as caught:
         ensure_server(state)
     assert "\n" not in caught.value.message
-    look = WorkflowStore(state, {}, read_only=True)
-    assert variable(look, "n") == 1
-    look.close()
+    reader = WorkflowStore(state, {}, read_only=True)
+    assert variable(reader, "n") == 1
+    reader.close()
     stuff.unlink()
     increment(store)
     assert variable(store, "n") == 2
     store.close()
 
 
-def test_a_directory_that_can_only_be_read(tmp_path: Path) -> None:
+def test_a_read_only_directory(tmp_path: Path) -> None:
     state = make(tmp_path / "wf")
     store = WorkflowStore(state, {})
     increment(store)
@@ -148,9 +148,9 @@ def test_a_directory_that_can_only_be_read(tmp_path: Path) -> None:
             create_database(state, STUDIES, replace=True)
         with pytest.raises(ServerError, match="Read-only file system"):
             stop_server(state)
-        look = WorkflowStore(state, {}, read_only=True)
-        assert variable(look, "n") == 1
-        look.close()
+        reader = WorkflowStore(state, {}, read_only=True)
+        assert variable(reader, "n") == 1
+        reader.close()
     finally:
         subprocess.run(["umount", "--lazy", str(tmp_path / "wf")], check=True)
     increment(store)
@@ -159,12 +159,12 @@ def test_a_directory_that_can_only_be_read(tmp_path: Path) -> None:
     stop_server(state)
 
 
-# -- attempts --------------------------------------------------------------------------------
+# -- attempts ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt's directory, and its wrapper."""
+    """An attempt directory and its wrapper."""
 
     private: Path
 
@@ -185,7 +185,7 @@ class Attempt:
         return path.read_text() if path.exists() else ""
 
 
-def test_where_there_is_no_room_to_begin_nothing_has_begun(small: Path, tmp_path: Path) -> None:
+def test_an_attempt_does_not_start_on_a_full_disk(small: Path, tmp_path: Path) -> None:
     attempt = Attempt.make(small)
     stuff = fill(small)
     assert attempt.start(f"touch {tmp_path / 'ran'}").wait(60) == 111
@@ -197,7 +197,7 @@ def test_where_there_is_no_room_to_begin_nothing_has_begun(small: Path, tmp_path
     assert (attempt.private / "start").read_text().startswith("process ")
 
 
-def test_an_exit_record_waits_for_room(small: Path, tmp_path: Path) -> None:
+def test_an_exit_record_waits_for_disk_space(small: Path, tmp_path: Path) -> None:
     attempt = Attempt.make(small)
     go = tmp_path / "go"
     process = attempt.start(f"while test ! -e {go}; do sleep 0.02; done; exit 3")
@@ -213,7 +213,7 @@ def test_an_exit_record_waits_for_room(small: Path, tmp_path: Path) -> None:
     assert attempt.record == "exit 3\n"
 
 
-def test_who_is_asked_to_end_waits_for_no_room(small: Path) -> None:
+def test_a_terminated_wrapper_does_not_wait_for_disk_space(small: Path) -> None:
     attempt = Attempt.make(small)
     process = attempt.start(f"cat /dev/zero >{small / 'stuff'} 2>/dev/null; exit 3")
     wait_until((attempt.private / "exit").exists, "it has ended")
@@ -224,7 +224,7 @@ def test_who_is_asked_to_end_waits_for_no_room(small: Path) -> None:
 
 @pytest.mark.parametrize("shell", [["/bin/sh"], ["/bin/bash", "--posix"]], ids=["bash", "slurm"])
 @pytest.mark.parametrize("target", ["/proc/self/fd", "/proc/1/task", "/sys/kernel", "nowhere"])
-def test_an_exit_record_that_no_room_would_help_is_not_waited_for(
+def test_an_exit_record_that_can_never_be_written_is_abandoned(
     tmp_path: Path, target: str, shell: list[str]
 ) -> None:
     attempt = Attempt.make(tmp_path)
@@ -232,9 +232,9 @@ def test_an_exit_record_that_no_room_would_help_is_not_waited_for(
     assert attempt.start(script, shell).wait(60) == 3
 
 
-def test_a_launcher_says_that_an_exit_record_waits(small: Path, tmp_path: Path) -> None:
+def test_a_launcher_reports_a_waiting_exit_record(small: Path, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    place = Place.make(tmp_path / "wf", {"a": f"until [ -e {go} ]; do sleep .02; done\n"})
+    place = WorkflowHarness.make(tmp_path / "wf", {"a": f"until [ -e {go} ]; do sleep .02; done\n"})
     (small / "runs").mkdir(0o700)
     (place.directory / "a" / "BD-a-runs").symlink_to(small / "runs")
     try:
@@ -248,9 +248,9 @@ def test_a_launcher_says_that_an_exit_record_waits(small: Path, tmp_path: Path) 
         place.close()
 
 
-# -- whole workflows -------------------------------------------------------------------------
+# -- whole workflows --------------------------------------------------------------------------
 
-# Each run sets its result, says that it was executed, and waits for a file ``go``.
+# Each run sets its result, records its execution, and waits for a file ``go``.
 SCRIPT = """\
 motoko-worker set y $((MOTOKO_JOB_X * MOTOKO_JOB_X)) || exit 1
 echo $MOTOKO_RUN_ID >>"$MOTOKO_TEST_PLACE/executed"
@@ -264,7 +264,7 @@ async def main(workflow, **params):
 
 
 def wrong_with(directory: Path, run_name: str, total: int) -> list[str]:
-    workflow = Workflow(directory, look=True)
+    workflow = Workflow(directory, read_only=True)
     workflow.run_name = run_name
     try:
         return invariants.check(workflow, run_name, expected={"total": total})

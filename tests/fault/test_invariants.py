@@ -1,4 +1,4 @@
-"""The invariants can fail: with a mechanism left out, the same kills do harm, and it is seen."""
+"""The invariant checks detect missing safety mechanisms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from motoko.launcher.control import running_launchers
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
 from motoko.workflow import Workflow
-from tests.support import invariants, victims
+from tests.support import invariants, workflow_processes
 from tests.support.forked import Forked
 from tests.support.process import main
 from tests.support.workloads import Workload, fan_out, make_fan_out
@@ -32,14 +32,14 @@ STALLED = 4
 
 @dataclass
 class Stage:
-    """The processes of one scenario; ``mutant`` is left out of those that ask for it."""
+    """The processes of one scenario; ``mutant`` names the mechanism they leave out."""
 
     work: Workload
     scratch: Path
     started: list[Forked] = field(default_factory=list)
 
     def start(self, kind: str, mutant: str = "", fault: str = "", *, lease: float = 30.0) -> Forked:
-        """Start an orchestrator, with this lease in seconds, or a launcher, until it is ready."""
+        """Start an orchestrator with this lease in seconds, or a launcher; wait until ready."""
         directory = str(self.work.directory)
         arguments = {
             "launcher": ["launcher", directory],
@@ -73,7 +73,7 @@ class Stage:
         return self.points.exists() and f"{point} " in self.points.read_text()
 
     def starts(self, run: str) -> int:
-        """Return how many attempts of a run have begun."""
+        """Return how many attempts of a run started."""
         lines = invariants.read_log(self.work.log, self.work.run_name)
         return sum(line.what == invariants.START and line.run == run for line in lines)
 
@@ -93,7 +93,7 @@ class Stage:
         return workflow
 
     def check(self) -> list[str]:
-        """Return what the invariants say."""
+        """Return the violated invariants."""
         work, workflow = self.work, self.workflow()
         try:
             return invariants.check(
@@ -103,11 +103,11 @@ class Stage:
             workflow.close()
 
     def open_gate(self) -> None:
-        """Let the runs go on that wait."""
+        """Let waiting runs continue."""
         self.work.gate.touch()
 
     def close(self) -> None:
-        """End what still runs."""
+        """End remaining processes."""
         self.open_gate()
         for process in self.started:
             process.send_signal(signal.SIGCONT)
@@ -130,13 +130,13 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made = Stage(fan_out(directory, "test", 2), tmp_path)
     yield made
     made.close()
-    wait_until(lambda: not victims.wrappers(directory))
+    wait_until(lambda: not workflow_processes.wrappers(directory))
     stop_server(StateDir.of(directory))
-    victims.wait_until_none_left(tmp_path)
+    workflow_processes.wait_until_none_left(tmp_path)
 
 
 @pytest.mark.parametrize("mutant", ["", "no_once"])
-def test_once_forgotten_counts_twice(stage: Stage, mutant: str) -> None:
+def test_without_once_records_a_run_is_counted_twice(stage: Stage, mutant: str) -> None:
     stage.start("launcher")
     first = stage.start("orchestrator")
     wait_until(lambda: stage.forwarded() == 1)
@@ -157,7 +157,7 @@ def test_once_forgotten_counts_twice(stage: Stage, mutant: str) -> None:
 
 
 @pytest.mark.parametrize("mutant", ["", "record_first"])
-def test_recorded_before_its_effect_a_firing_is_lost(stage: Stage, mutant: str) -> None:
+def test_a_firing_recorded_before_its_effect_is_lost(stage: Stage, mutant: str) -> None:
     stage.start("launcher")
     first = stage.start("orchestrator", mutant, "orchestrator.before_commit:kill:1")
     assert first.wait(PATIENCE) == -signal.SIGKILL
@@ -175,7 +175,7 @@ def test_recorded_before_its_effect_a_firing_is_lost(stage: Stage, mutant: str) 
 
 
 @pytest.mark.parametrize("mutant", ["", "no_fence"])
-def test_unfenced_a_sleeper_counts_what_was_counted(stage: Stage, mutant: str) -> None:
+def test_an_unfenced_suspended_orchestrator_counts_twice(stage: Stage, mutant: str) -> None:
     stage.start("launcher")
     sleeper = stage.start("orchestrator", mutant, "orchestrator.before_done:stop:1", lease=LEASE)
     wait_until(lambda: stage.passed("orchestrator.before_done 1"))
@@ -199,7 +199,7 @@ def test_unfenced_a_sleeper_counts_what_was_counted(stage: Stage, mutant: str) -
         assert wrong == []
 
 
-def test_a_run_that_has_started_is_not_started_again(stage: Stage) -> None:
+def test_a_started_run_is_not_started_again(stage: Stage) -> None:
     first = stage.start("launcher")
     orchestrator = stage.start("orchestrator")
     wait_until(lambda: stage.starts("src.2") == 1)
@@ -210,6 +210,6 @@ def test_a_run_that_has_started_is_not_started_again(stage: Stage) -> None:
     stage.open_gate()
 
     assert orchestrator.wait(PATIENCE) == 0
-    wait_until(lambda: not victims.wrappers(stage.work.directory))
+    wait_until(lambda: not workflow_processes.wrappers(stage.work.directory))
     assert stage.starts("src.2") == 1
     assert stage.check() == []

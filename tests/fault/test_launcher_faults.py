@@ -1,4 +1,4 @@
-"""The launcher killed or put to sleep at each of its fault points; the next one goes on."""
+"""Kill or suspend the launcher at each of its fault points; the next one continues."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from motoko.errors import LauncherError
 from motoko.launcher.control import running_launchers
 from motoko.runtime import fault_points
 from motoko.runtime.processes import is_alive
-from tests.support.launching import Place, wait_until, wait_until_replaceable
+from tests.support.launching import WorkflowHarness, wait_until, wait_until_replaceable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.fault
 
-# All of one attempt come before its script is executed.
+# Passed in every attempt before its script is executed.
 BEFORE_A_START = ("launcher.claimed", "launcher.prepared", "launcher.noted")
 POINTS = (
     *BEFORE_A_START,
@@ -30,7 +30,7 @@ POINTS = (
     "launcher.before_commit",
     "launcher.after_commit",
 )
-# Passed by a launcher that takes over attempts, before it is ready.
+# Passed by a launcher that adopts attempts, before it is ready.
 TAKING_OVER = ("launcher.takes_over", "launcher.taken_back")
 # Passed only where a scheduler starts the runs: tests/fault/test_slurm_faults.py.
 ELSEWHERE = {"launcher.batch_written", "launcher.submitted", "launcher.job_noted"}
@@ -48,24 +48,26 @@ def executed(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, executed: Path) -> Iterator[Place]:
-    # Not all runs at a time: a launcher passes every point several times.
-    made = Place.make(
+def place(tmp_path: Path, executed: Path) -> Iterator[WorkflowHarness]:
+    # Fewer slots than runs, so a launcher passes every point several times.
+    made = WorkflowHarness.make(
         tmp_path / "wf", {"a": SCRIPT.format(executed)}, options={"max_concurrent": 2}
     )
     yield made
     made.close()
 
 
-def start_with(place: Place, monkeypatch: pytest.MonkeyPatch, fault: str, log: Path) -> int:
+def start_with(
+    place: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, fault: str, log: Path
+) -> int:
     with monkeypatch.context() as patch:
         patch.setenv("MOTOKO_FAULT", fault)
         patch.setenv("MOTOKO_FAULT_LOG", str(log))
         return place.start(lease=1.0).process.pid
 
 
-def check(place: Place, keys: list[RunKey], executed: Path) -> None:
-    """Every run ended well and was executed once, and nothing is wrong with the indexes."""
+def check(place: WorkflowHarness, keys: list[RunKey], executed: Path) -> None:
+    """Check that every run finished, was executed once, and is indexed correctly."""
     for record in place.wait(keys):
         assert record.state == "FINISHED"
         assert record.attempt - record.uncounted == 1
@@ -74,15 +76,15 @@ def check(place: Place, keys: list[RunKey], executed: Path) -> None:
     assert place.recount() == []
 
 
-def test_no_point_of_the_launcher_is_left_out() -> None:
+def test_every_fault_point_of_the_launcher_is_tested() -> None:
     points = {name for name in fault_points.POINTS if name.startswith("launcher.")}
     assert points == {*POINTS, *ELSEWHERE, *TAKING_OVER}
 
 
 @pytest.mark.parametrize("passage", [1, 2, 5])
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_any_point_no_run_is_lost_or_repeated(
-    place: Place,
+def test_a_kill_at_any_point_neither_loses_nor_repeats_runs(
+    place: WorkflowHarness,
     executed: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -99,7 +101,11 @@ def test_killed_at_any_point_no_run_is_lost_or_repeated(
 
 @pytest.mark.parametrize("removal", REMOVALS)
 def test_a_script_that_removes_its_directory_at_once_runs_once(
-    place: Place, executed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, removal: str
+    place: WorkflowHarness,
+    executed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    removal: str,
 ) -> None:
     script = f"{removal}\necho once >>{executed}\n"
     (place.directory / "a" / "launch.sh").write_text(script, encoding="utf-8")
@@ -115,8 +121,12 @@ def test_a_script_that_removes_its_directory_at_once_runs_once(
 
 
 @pytest.mark.parametrize("point", TAKING_OVER)
-def test_killed_while_taking_over(
-    place: Place, executed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, point: str
+def test_a_launcher_killed_during_adoption(
+    place: WorkflowHarness,
+    executed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    point: str,
 ) -> None:
     keys = place.create([{"x": n} for n in range(3)])
     log = tmp_path / "log"
@@ -130,8 +140,8 @@ def test_killed_while_taking_over(
 
 
 @pytest.mark.parametrize("point", ["storage.before_commit", "storage.after_commit"])
-def test_killed_while_it_acquires_its_lease(
-    place: Place,
+def test_a_launcher_killed_during_lease_acquisition(
+    place: WorkflowHarness,
     executed: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -148,8 +158,8 @@ def test_killed_while_it_acquires_its_lease(
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("point", POINTS)
-def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
-    place: Place,
+def test_a_launcher_resumed_after_its_lease_starts_and_records_nothing(
+    place: WorkflowHarness,
     executed: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -176,8 +186,8 @@ def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
 
 @pytest.mark.parametrize("removal", REMOVALS)
 @pytest.mark.parametrize("point", BEFORE_A_START)
-def test_woken_after_a_later_attempt_removed_its_directory_a_launcher_starts_nothing(
-    place: Place,
+def test_a_launcher_resumed_after_a_removed_directory_starts_nothing(
+    place: WorkflowHarness,
     executed: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""The orchestrator killed at each of its fault points; the next one resumes."""
+"""Kill the orchestrator at each of its fault points; the next one resumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from motoko.runtime import fault_points
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
 from motoko.workflow import Workflow
-from tests.support import invariants, victims
+from tests.support import invariants, workflow_processes
 from tests.support.command_line import Shell
 from tests.support.workloads import fan_out, make_fan_out
 
@@ -47,7 +47,7 @@ POINTS = [
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A workflow with a server and a launcher; every test has a run name of its own there."""
+    """A workflow with a server and a launcher; every test uses its own run name."""
     place = tmp_path_factory.mktemp("served")
     directory = place / "wf"
     state = StateDir.of(directory)
@@ -58,7 +58,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     finally:
         stop_launcher(state, stop_runs=True)
         stop_server(state)
-    victims.wait_until_none_left(place)
+    workflow_processes.wait_until_none_left(place)
 
 
 def orchestrate(work: Workload, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -28,7 +28,7 @@ WorkflowProducts(products_dir=sys.argv[1]).save("x", numpy.full(50_000, 2.0), ca
 
 @pytest.mark.parametrize("former", [True, False], ids=["replaced", "first"])
 @pytest.mark.parametrize("fault", ["replacing", "manifest"])
-def test_killed_while_saving(tmp_path: Path, fault: str, *, former: bool) -> None:
+def test_a_session_killed_while_saving(tmp_path: Path, fault: str, *, former: bool) -> None:
     products = WorkflowProducts(products_dir=tmp_path)
     if former:
         products.save("x", np.full(50_000, 1.0), cache_key="old")

@@ -1,4 +1,4 @@
-"""``motoko run`` killed at fault points of all its processes: the same command resumes it."""
+"""Kill ``motoko run`` at fault points of all its processes; the same command resumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.workflow import Workflow
-from tests.support import invariants, victims
+from tests.support import invariants, workflow_processes
 from tests.support.command_line import Shell, finish
 from tests.support.workloads import fan_out, make_fan_out
 
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.fault
 
 COUNT = 3
 POINTS = [
-    ("files.before_rename", 1),  # it notes that the server is there for its time only
+    ("files.before_rename", 1),  # the server is recorded as temporary
     ("creation.before_named", 1),  # the database is made
     ("files.before_rename", 2),  # the server runs
-    ("files.before_rename", 3),  # it notes that the launcher is there for its time only
+    ("files.before_rename", 3),  # the launcher is recorded as temporary
     ("orchestrator.lease_taken", 1),
     ("storage.ids_reserved", 1),
     ("main.before_commit", 1),
@@ -34,7 +34,7 @@ POINTS = [
     ("orchestrator.confirmed", 1),
     ("orchestrator.after_commit", 1),  # a firing is open
     ("orchestrator.before_done", 1),
-    ("orchestrator.after_commit", 2),  # at least one more of them, or of their ends
+    ("orchestrator.after_commit", 2),  # at least one more start or end
 ]
 
 
@@ -52,8 +52,8 @@ def run(work: Workload, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def check(work: Workload, tmp_path: Path) -> None:
-    """All is as if nothing had been killed, and nothing is left running."""
-    workflow = Workflow(work.directory, look=True)
+    """Check that results are complete and no process is left."""
+    workflow = Workflow(work.directory, read_only=True)
     workflow.run_name = work.run_name
     try:
         wrong = invariants.check(
@@ -64,11 +64,11 @@ def check(work: Workload, tmp_path: Path) -> None:
         workflow.close()
     assert wrong == []
     assert found == work.runs
-    victims.wait_until_none_left(tmp_path)
+    workflow_processes.wait_until_none_left(tmp_path)
 
 
 @pytest.mark.parametrize(("point", "passage"), POINTS)
-def test_killed_anywhere_the_same_command_goes_on(
+def test_the_same_command_resumes_after_a_kill_at_any_point(
     work: Workload, tmp_path: Path, point: str, passage: int
 ) -> None:
     log = tmp_path / "points"
@@ -86,14 +86,14 @@ def test_killed_anywhere_the_same_command_goes_on(
     ("point", "passage"),
     [("server.before_finish", 7), ("server.after_finish", 8), ("launcher.started", 4)],
 )
-def test_what_it_has_started_is_started_again(
+def test_killed_services_are_restarted(
     work: Workload, tmp_path: Path, point: str, passage: int
 ) -> None:
-    """Each of them is killed when it has come so far."""
+    """Each process is killed at its fault point."""
     log = tmp_path / "points"
     done = run(work, MOTOKO_FAULT=f"{point}:kill:{passage}", MOTOKO_FAULT_LOG=str(log))
     assert f"{point} {passage} " in log.read_text()
     assert done.returncode == 0, done.stderr
-    if point.startswith("launcher."):  # a server is started again by whoever misses it first
-        assert "it was started again" in done.stderr
+    if point.startswith("launcher."):  # the first process that needs the server restarts it
+        assert "it was restarted" in done.stderr
     check(work, tmp_path)

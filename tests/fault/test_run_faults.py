@@ -1,4 +1,4 @@
-"""A run's wrapper killed where it matters: the run is lost, said so, and tried again."""
+"""A run whose wrapper is killed is reported as lost and retried."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 
 from motoko.launcher.control import running_launchers
 from motoko.runtime.processes import is_alive
-from tests.support.launching import Place, wait_until
+from tests.support.launching import WorkflowHarness, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.fault
 
-# The first attempt kills its wrapper, by then or at its end; the second one is left in peace.
+# The first attempt kills its wrapper, at the latest at its end; the second does not.
 SCRIPT = """\
 echo start-$MOTOKO_ATTEMPT >>{log}
 until [ -e {go} ]; do sleep .02; done
@@ -30,12 +30,10 @@ if [ $MOTOKO_ATTEMPT = 1 ]; then kill -KILL $PPID; fi
 
 @pytest.mark.parametrize("watched", [True, False], ids=["watched", "unwatched"])
 @pytest.mark.parametrize("when", [1, 2], ids=["while its command runs", "before its exit record"])
-def test_a_killed_wrapper_loses_the_attempt_and_not_the_run(
-    tmp_path: Path, when: int, watched: bool
-) -> None:
+def test_a_killed_wrapper_loses_only_the_attempt(tmp_path: Path, when: int, watched: bool) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
     script = SCRIPT.format(log=log, go=go)
-    place = Place.make(tmp_path / "wf", {"a": script}, options={"retries": 1})
+    place = WorkflowHarness.make(tmp_path / "wf", {"a": script}, options={"retries": 1})
     try:
         launcher = place.start().process
         (key,) = place.create([{"x": when}])

@@ -40,14 +40,14 @@ EDITED = 7
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file: a commit for each run, then one is deleted, one edited, a variable set."""
+    """A database file: one commit per run, a deletion, an edit and a variable."""
     state = StateDir.of(tmp_path_factory.mktemp("made"))
     state.path.mkdir(mode=0o700)
     create_database_file(state, partial(write_database, studies=["s"]))
     database = Database(AtomicFileStorage(state.database))
     session = Session(database)
     for number in range(1, RUNS + 1):
-        add_run(session, "s", {"x": float(number)})  # reserves ids in a commit of its own
+        add_run(session, "s", {"x": float(number)})  # reserves ids in a separate commit
         commit(database, session)
     session.add(DeleteRun(RunKey("s", DELETED)))
     commit(database, session)
@@ -61,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def transactions(content: bytes) -> list[tuple[int, int]]:
-    """Return where each transaction begins and ends."""
+    """Return start and end of each transaction."""
     found, position = [], len(MAGIC)
     while position < len(content):
         length = HEADER.unpack_from(content, position)[1]
@@ -71,7 +71,7 @@ def transactions(content: bytes) -> list[tuple[int, int]]:
 
 
 def salvaged(content: bytes, directory: Path) -> tuple[SalvageReport, dict[int, dict[str, object]]]:
-    """Salvage; return the report, and the runs that are there with their fields."""
+    """Salvage; return the report and the existing runs with their fields."""
     directory.mkdir()
     (directory / "source").write_bytes(content)
     report = salvage(directory / "source", directory / "wf.db")
@@ -91,7 +91,7 @@ def salvaged(content: bytes, directory: Path) -> tuple[SalvageReport, dict[int, 
 
 
 def creations(content: bytes) -> list[tuple[int, int]]:
-    """Return where the commits are that wrote the runs, in their order."""
+    """Return the positions of the commits that created the runs, in order."""
     return transactions(content)[-3 - 2 * RUNS : -3][1::2]
 
 
@@ -110,8 +110,8 @@ def test_an_intact_file_is_copied_unchanged(made: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["zeros", "noise", "header", "length", "missing", "one bit"])
-def test_one_damaged_transaction_costs_no_other(made: Path, tmp_path: Path, damage: str) -> None:
-    """Whichever it is: what only it held is lost, and no run that it did not write."""
+def test_a_damaged_transaction_affects_no_other(made: Path, tmp_path: Path, damage: str) -> None:
+    """Only data of that transaction is lost, whichever it is."""
     content = made.read_bytes()
     places = transactions(content)
     created = creations(content)
@@ -138,15 +138,15 @@ def test_one_damaged_transaction_costs_no_other(made: Path, tmp_path: Path, dama
         assert report.gaps[0][0] == begin
 
 
-def test_of_a_file_that_is_cut_off_what_is_left(made: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_is_salvaged_up_to_its_end(made: Path, tmp_path: Path) -> None:
     content = made.read_bytes()
     begin, end = creations(content)[20]
     _, runs = salvaged(content[: (begin + end) // 2], tmp_path / "x")
     assert set(runs) == set(range(1, 21))
 
 
-def test_without_its_beginning(made: Path, tmp_path: Path) -> None:
-    """The root of all tables is lost: the runs are found all the same."""
+def test_a_file_without_its_beginning_is_salvaged(made: Path, tmp_path: Path) -> None:
+    """The root of all tables is lost, but the runs are found."""
     content = made.read_bytes()
     begin, _ = creations(content)[30]
     report, runs = salvaged(b"\xff" * begin + content[begin:], tmp_path / "x")
@@ -161,7 +161,7 @@ def test_a_file_without_whole_transactions_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_no_foreign_pickle_runs(made: Path, tmp_path: Path, kind: str) -> None:
+def test_no_foreign_pickle_is_executed(made: Path, tmp_path: Path, kind: str) -> None:
     source = tmp_path / "source"
     for shape in list(SHAPES)[::4]:
         shutil.copy(made, source)
@@ -187,7 +187,7 @@ def test_a_workflow_resumes_with_salvaged_data(made: Path, tmp_path: Path) -> No
 
 
 def test_a_firing_with_a_lost_end_does_not_fire_again(made: Path, tmp_path: Path) -> None:
-    """The index of open firings was written by a later commit, and so it is right."""
+    """A later commit wrote the index of open firings, so it is correct."""
     state = StateDir.of(tmp_path)
     state.path.mkdir(mode=0o700)
     shutil.copy(made, state.database)
@@ -235,10 +235,10 @@ def test_the_command_lists_the_losses(
     assert run_command(["restore", *directory, str(tmp_path / "copy")]) == 1
     assert "is damaged at byte" in capsys.readouterr().err
     assert run_command(["restore", *directory, "--salvage", str(tmp_path / "copy")]) == 0
-    told = capsys.readouterr().out
-    assert f"salvaged {len(transactions(made.read_bytes())) - 1} commits: {RUNS - 2} runs" in told
-    assert f"lost: {end - begin} bytes at byte {begin}" in told
-    # There are results now; those of another file take their place only if the user says so.
+    output = capsys.readouterr().out
+    assert f"salvaged {len(transactions(made.read_bytes())) - 1} commits: {RUNS - 2} runs" in output
+    assert f"lost: {end - begin} bytes at byte {begin}" in output
+    # Results exist now, so replacing them requires confirmation.
     assert run_command(["restore", *directory, "--salvage", str(tmp_path / "copy")]) == 1
     assert "has results already" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The server killed or stopped: clients go on, and nothing is applied twice or lost."""
+"""Clients continue after the server is killed or stopped; no commit is lost or repeated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from motoko.server.watchdog import GRACE, ServerWatchdog
 from motoko.storage.consistency import check_study
 from motoko.storage.store import WorkflowStore
 from motoko.testing.memory import eventually
-from tests.support import victims
+from tests.support import workflow_processes
 from tests.support.serving import increment, kill_server, make, process_of, variable
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def store(state: StateDir) -> Iterator[WorkflowStore]:
     store.close()
 
 
-# -- started again ---------------------------------------------------------------------------
+# -- restarts ---------------------------------------------------------------------------------
 
 
 def test_a_killed_server_is_restarted_by_its_clients(
@@ -65,10 +65,10 @@ def test_a_killed_server_is_restarted_by_its_clients(
     increment(store)
     assert variable(store, "n") == 2
     assert process_of(state) != killed
-    assert "it was started again" in caplog.text
+    assert "it was restarted" in caplog.text
 
 
-def test_an_idle_client_restarts_it_too(state: StateDir, store: WorkflowStore) -> None:
+def test_an_idle_client_restarts_a_killed_server(state: StateDir, store: WorkflowStore) -> None:
     increment(store)
     kill_server(state)
     eventually(lambda: is_responding(state))
@@ -76,7 +76,7 @@ def test_an_idle_client_restarts_it_too(state: StateDir, store: WorkflowStore) -
     assert variable(store, "n") == 2
 
 
-# Adds one to the counter, and is stopped when the server has accepted the commit and waits for its
+# Increments the counter; suspended when the server accepted the commit and waits for its
 # end.
 STOPPED_IN_A_COMMIT = """\
 import signal, sys, threading
@@ -107,8 +107,8 @@ def test_a_client_suspended_in_a_commit_is_disconnected_and_repeats_it(
     increment(store)
     with subprocess.Popen([sys.executable, "-c", STOPPED_IN_A_COMMIT, state.path]) as client:
         try:
-            eventually(lambda: victims.state(client.pid) == "T")
-            increment(store)  # waits for the server to give the stopped client up
+            eventually(lambda: workflow_processes.state(client.pid) == "T")
+            increment(store)  # waits until the server drops the suspended client
             assert variable(store, "n") == 2
             client.send_signal(signal.SIGCONT)
             assert client.wait(timeout=120) == 0
@@ -117,7 +117,7 @@ def test_a_client_suspended_in_a_commit_is_disconnected_and_repeats_it(
     assert variable(store, "n") == 3
 
 
-def test_of_many_clients_one_starts_it(state: StateDir) -> None:
+def test_one_of_many_clients_restarts_the_server(state: StateDir) -> None:
     stores = [WorkflowStore(state, {}) for _ in range(4)]
     increment(stores[0])
     for store in stores:
@@ -136,8 +136,8 @@ def test_of_many_clients_one_starts_it(state: StateDir) -> None:
     assert "LockError" not in (state.logs / "server.log").read_text()
 
 
-def test_no_id_of_an_object_is_used_twice(state: StateDir, store: WorkflowStore) -> None:
-    """A client has ids for new objects in reserve, which the next server knows nothing of."""
+def test_no_object_id_is_used_twice(state: StateDir, store: WorkflowStore) -> None:
+    """A client reserves ids for new objects that the next server does not know."""
     other = WorkflowStore(state, {})
     names: list[str] = []
     for turn in range(3):
@@ -146,12 +146,12 @@ def test_no_id_of_an_object_is_used_twice(state: StateDir, store: WorkflowStore)
             writer.autocommit_scope.write(*(SetVariable(None, name, name) for name in new))
             names += new
         kill_server(state)
-    # News of the last commits may have died with the server, until the client is back.
+    # Notices of the last commits may be lost until the client reconnects.
     eventually(lambda: [name for name in names if variable(store, name) != name] == [])
     other.close()
 
 
-def test_a_server_that_was_stopped_stays_stopped_until_it_is_needed(
+def test_a_stopped_server_stays_stopped_until_it_is_needed(
     state: StateDir, store: WorkflowStore
 ) -> None:
     increment(store)
@@ -159,10 +159,10 @@ def test_a_server_that_was_stopped_stays_stopped_until_it_is_needed(
     time.sleep(10 * GRACE)
     assert not is_responding(state)
     assert state.stop_marker.exists()
-    increment(store)  # who waits for it needs it
+    increment(store)  # a waiting client needs it
     assert variable(store, "n") == 2
     assert not state.stop_marker.exists()
-    kill_server(state)  # and from then on it is watched over again
+    kill_server(state)  # from then on the watchdog is active again
     eventually(lambda: is_responding(state))
 
 
@@ -170,27 +170,27 @@ def test_a_server_that_was_stopped_stays_stopped_until_it_is_needed(
 def test_a_server_stopped_during_a_call_is_restarted(
     state: StateDir, monkeypatch: pytest.MonkeyPatch, reading: bool
 ) -> None:
-    """Such a call needs the server as much as one that saw that it had gone."""
+    """Such a call needs the server like one that detected its exit."""
     storage = ReconnectingStorage(
         str(state.socket()), timeout=30.0, patience=30.0, watchdog=ServerWatchdog(state)
     )
-    look = storage.request_server
-    looks: list[bool] = []
+    request_server = storage.request_server
+    connected: list[bool] = []
 
-    def look_and_lose_it() -> None:
-        look()
-        looks.append(storage.is_connected())
-        if len(looks) == 1:
+    def query_and_stop_server() -> None:
+        request_server()
+        connected.append(storage.is_connected())
+        if len(connected) == 1:
             stop_server(state)
             eventually(lambda: not storage.is_connected())
 
-    monkeypatch.setattr(storage, "request_server", look_and_lose_it)
+    monkeypatch.setattr(storage, "request_server", query_and_stop_server)
     if reading:
         data, _, _ = storage.loadBefore(z64, maxtid)
         assert b"PersistentMapping" in data
     else:
         storage.catch_up()
-    assert looks[0] is True
+    assert connected[0] is True
     storage.close()
 
 
@@ -200,13 +200,13 @@ def test_a_server_killed_before_the_connection_is_restarted(
 ) -> None:
     started: list[int] = []
 
-    def start_and_lose(state: StateDir, *, clock: Clock) -> None:
+    def start_and_kill(state: StateDir, *, clock: Clock) -> None:
         ensure_server(state, clock=clock)
         started.append(process_of(state).pid)
         if len(started) <= times:
             kill_server(state)
 
-    monkeypatch.setattr("motoko.storage.store.ensure_server", start_and_lose)
+    monkeypatch.setattr("motoko.storage.store.ensure_server", start_and_kill)
     store = WorkflowStore(state, {})
     increment(store)
     assert variable(store, "n") == 1
@@ -221,21 +221,21 @@ def test_an_inspection_reads_the_file_if_the_server_exits_before_the_connection(
     store.close()
     asked: list[bool] = []
 
-    def there_and_gone(state: StateDir) -> bool:
+    def respond_and_exit(state: StateDir) -> bool:
         asked.append(is_responding(state))
         stop_server(state)
         return asked[-1]
 
-    monkeypatch.setattr("motoko.storage.store.is_responding", there_and_gone)
-    look = WorkflowStore(state, {}, read_only=True)
-    assert variable(look, "n") == 1
+    monkeypatch.setattr("motoko.storage.store.is_responding", respond_and_exit)
+    reader = WorkflowStore(state, {}, read_only=True)
+    assert variable(reader, "n") == 1
     assert asked == [True]
-    look.close()
+    reader.close()
     assert not is_responding(state)
 
 
 class Disconnected:
-    """A client that reaches nothing."""
+    """A client that is never connected."""
 
     def is_connected(self) -> bool:
         return False
@@ -248,7 +248,7 @@ class Disconnected:
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_a_request_before_a_stop_does_not_count(state: StateDir, found: bool) -> None:
+def test_a_request_before_a_stop_is_ignored(state: StateDir, found: bool) -> None:
     stop_server(state)
     supervisor = ServerWatchdog(state)
     supervisor.request(Disconnected())
@@ -269,21 +269,21 @@ def test_a_closed_store_starts_nothing(state: StateDir, store: WorkflowStore) ->
     assert not is_responding(state)
 
 
-def test_an_inspection_starts_no_server_again(state: StateDir, store: WorkflowStore) -> None:
+def test_an_inspection_restarts_no_server(state: StateDir, store: WorkflowStore) -> None:
     increment(store)
     store.close()
-    look = WorkflowStore(state, {}, read_only=True)
-    assert variable(look, "n") == 1
+    reader = WorkflowStore(state, {}, read_only=True)
+    assert variable(reader, "n") == 1
     kill_server(state)
     time.sleep(10 * GRACE)
     assert not is_responding(state)
-    look.close()
+    reader.close()
 
 
-def test_a_server_that_cannot_be_restarted_reports_why(
+def test_a_server_that_cannot_be_restarted_reports_the_reason(
     state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Long enough for a server to be started, and to fail, on a busy machine.
+    # Long enough for a failing server start on a busy machine.
     monkeypatch.setattr("motoko.storage.database.PATIENCE", 20.0)
     store = WorkflowStore(state, {})
     store.database.patience = store.database._storage._patience = 20.0
@@ -300,7 +300,7 @@ def test_a_server_that_cannot_be_restarted_reports_why(
     store.close()
 
 
-# -- in doubt --------------------------------------------------------------------------------
+# -- unconfirmed commits ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("point", ["server.before_finish", "server.after_finish"])
@@ -368,7 +368,7 @@ def test_a_server_killed_repeatedly_loses_no_increment(state: StateDir) -> None:
 
 
 def test_an_unfinished_commit_is_dropped(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is left to try it again: the client dies with the server."""
+    """No client repeats it, because the client is killed with the server."""
     stop_server(state)
     with monkeypatch.context() as patch:
         patch.setenv("MOTOKO_FAULT", "server.before_finish:kill")
@@ -400,10 +400,10 @@ def test_an_unfinished_commit_is_dropped(state: StateDir, monkeypatch: pytest.Mo
     assert not list(state.path.glob("wf.db.tr*"))
 
 
-# -- what killed processes leave -------------------------------------------------------------
+# -- files of killed processes ----------------------------------------------------------------
 
 
-def test_orphans_are_removed_when_a_server_starts(state: StateDir) -> None:
+def test_temporary_files_are_removed_when_a_server_starts(state: StateDir) -> None:
     stop_server(state)
     hexadecimal = "0123456789ab"
     old = [

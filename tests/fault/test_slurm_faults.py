@@ -9,7 +9,7 @@ import pytest
 
 from motoko.runtime import fault_points
 from tests.support.launching import wait_until, wait_until_replaceable
-from tests.support.slurm_place import LIVING, SlurmPlace
+from tests.support.slurm_harness import LIVING, SlurmHarness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,16 +40,16 @@ def executed(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def place(slurm: Testbed, tmp_path: Path, executed: Path) -> Iterator[SlurmPlace]:
+def place(slurm: Testbed, tmp_path: Path, executed: Path) -> Iterator[SlurmHarness]:
     script = SCRIPT.format(executed)
-    made = SlurmPlace.make(tmp_path / "wf", slurm, script, array_size=3)
+    made = SlurmHarness.make(tmp_path / "wf", slurm, script, array_size=3)
     try:
         yield made
     finally:
         made.close()
 
 
-def check(place: SlurmPlace, keys: list[RunKey], executed: Path) -> None:
+def check(place: SlurmHarness, keys: list[RunKey], executed: Path) -> None:
     """Every run finished, was executed once and counted once; Slurm reports the same."""
     assert set(place.wait(keys)) == {"FINISHED"}
     for record in place.place.records(keys):
@@ -70,10 +70,10 @@ def test_every_fault_point_is_used() -> None:
 @pytest.mark.parametrize(
     ("point", "passage"), [(point, n) for point, ns in PASSAGES.items() for n in ns]
 )
-def test_killed_at_any_point_no_run_is_lost_or_repeated(
-    place: SlurmPlace, executed: Path, tmp_path: Path, point: str, passage: int
+def test_a_kill_at_any_point_neither_loses_nor_repeats_runs(
+    place: SlurmHarness, executed: Path, tmp_path: Path, point: str, passage: int
 ) -> None:
-    # One launcher leaves jobs in the queue, the next is killed, the third must recover.
+    # The first launcher leaves jobs in the queue, the next is killed, the third recovers.
     first = place.start(lease=1.0)
     keys = place.create("1.5", "2", "2.5")
     wait_until(lambda: len(place.jobs(*LIVING)) == 3)
@@ -89,10 +89,12 @@ def test_killed_at_any_point_no_run_is_lost_or_repeated(
     check(place, keys, executed)
 
 
-def test_killed_during_a_reclaim(place: SlurmPlace, executed: Path, tmp_path: Path) -> None:
+def test_a_launcher_killed_during_a_reclaim(
+    place: SlurmHarness, executed: Path, tmp_path: Path
+) -> None:
     keys = place.create("1", "0.1", "0.1", "0.1")
     log = tmp_path / "log"
-    # The first submission is in the queue, the second one only claimed.
+    # The first submission is in the queue, the second is only claimed.
     for fault in ("launcher.submitted:kill", "launcher.taken_back:kill"):
         environment = {"MOTOKO_FAULT": fault, "MOTOKO_FAULT_LOG": str(log)}
         place.start(lease=1.0, environment=environment, ready=False).wait(timeout=120)
@@ -101,8 +103,8 @@ def test_killed_during_a_reclaim(place: SlurmPlace, executed: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("point", ["launcher.submitted", "launcher.before_commit"])
-def test_woken_after_its_lease_a_launcher_starts_and_records_nothing(
-    place: SlurmPlace, executed: Path, tmp_path: Path, point: str
+def test_a_launcher_resumed_after_its_lease_starts_and_records_nothing(
+    place: SlurmHarness, executed: Path, tmp_path: Path, point: str
 ) -> None:
     log = tmp_path / "log"
     fault = {"MOTOKO_FAULT": f"{point}:stop:2", "MOTOKO_FAULT_LOG": str(log)}

@@ -1,4 +1,4 @@
-"""A short version of ``scripts/stall``: no false verdict, and none missed."""
+"""A short version of ``scripts/stall``: no false and no missed stall."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.fault
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_workflow_whose_actions_follow_each_other_is_not_stalled_before_the_last(
+def test_a_workflow_is_not_stalled_before_its_last_action(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stall, "QUIET", 0.005)

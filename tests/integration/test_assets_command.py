@@ -80,7 +80,7 @@ _hidden = one
 
 @pytest.fixture
 def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write an application with the name of another module; enter its directory."""
+    """Write an application named like another module; enter its directory."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "json.py"
@@ -104,7 +104,7 @@ def _info_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         (["hello", "42"], "one 'hello' 42"),
         (['{"a": [1, null]}', "true"], "one {'a': [1, None]} True"),
         (["40.1672", "-105.1091"], "one 40.1672 -105.1091"),
-        # Neither is JSON.
+        # Neither value is JSON.
         (['say "x"', "C:\\n"], "one 'say \"x\"' 'C:\\\\n'"),
     ],
 )
@@ -115,7 +115,7 @@ def test_arguments_are_json_or_text(
     assert log_lines(caplog) == [f"INFO {name}: Ready"]
 
 
-def test_a_relative_path_and_a_root_that_is_not_ready(
+def test_a_relative_path_and_an_asset_that_is_not_ready(
     application: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run(["json.py", "one", "never"], "motoko assets") == 0
@@ -139,7 +139,7 @@ def test_show(application: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_without_a_function(application: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_name_is_required(application: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([str(application)], "motoko assets") == 1
     assert capsys.readouterr().out == "Specify task name\n"
 
@@ -208,7 +208,7 @@ def test_an_exception_before_the_last_yield_names_the_task(
     ]
 
 
-def test_a_task_that_yields_too_often_is_no_success(
+def test_a_task_that_yields_too_often_fails(
     application: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run([str(application), "often"], "motoko assets") == 1
@@ -223,20 +223,24 @@ def test_required_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.endswith("the following arguments are required: module\n")
 
 
-def test_an_interrupt_is_no_success(application: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interrupt_is_reported_as_a_failure(
+    application: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert run([str(application), "interrupted"], "motoko assets") == 130
     assert log_lines(caplog)[-1] == "INFO Interrupted"
 
 
 @pytest.mark.parametrize("threads", ["-1", "x", "1.5"])
-def test_threads_are_a_number(threads: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_numbers_of_threads_are_refused(
+    threads: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         run(["-t", threads, "json.py", "one"], "motoko assets")
     assert caught.value.code == 2
     assert "is not a number of threads" in capsys.readouterr().err
 
 
-def test_main_takes_the_arguments_of_the_process(
+def test_main_uses_the_arguments_of_the_process(
     application: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["my-app", "-s", str(application)])
@@ -253,7 +257,7 @@ def test_main_takes_the_arguments_of_the_process(
 
 
 @pytest.mark.parametrize("command", [["motoko", "assets"], ["motoko.assets"]])
-def test_from_the_shell(command: list[str], tmp_path: Path) -> None:
+def test_the_command_in_a_shell(command: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", *command, "-g", "motoko.assets.demo", "cup", "tea"],
         cwd=tmp_path,
@@ -270,7 +274,7 @@ def test_from_the_shell(command: list[str], tmp_path: Path) -> None:
     assert (tmp_path / "tea" / "cup").is_dir()
 
 
-def test_help_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_assets_has_its_own_help(capsys: pytest.CaptureFixture[str]) -> None:
     from motoko.cli import main as motoko
 
     with pytest.raises(SystemExit) as caught:
@@ -285,7 +289,7 @@ def test_help_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert "build the assets" in capsys.readouterr().out
 
 
-def test_it_imports_no_heavy_module() -> None:
+def test_the_command_imports_no_heavy_module() -> None:
     code = "import sys, motoko.assets; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}

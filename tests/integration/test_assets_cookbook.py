@@ -1,4 +1,4 @@
-"""Three techniques: values in memory, sharing them, and processes for heavy calculations."""
+"""Three techniques: values in memory, shared values, and processes for heavy calculations."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_value_in_memory(tmp_path: Path) -> None:
     ]
 
 
-def test_a_value_that_two_tasks_use_is_made_once(tmp_path: Path) -> None:
+def test_a_shared_value_is_computed_once(tmp_path: Path) -> None:
     (tmp_path / "one_value.py").write_text(ONE_VALUE)
     (tmp_path / "shared.py").write_text(SHARED_VALUE)
     place = "for lat 40.1 lon -105.1"

@@ -1,4 +1,4 @@
-"""The cup of tea, from the first call to the last, and their logs."""
+"""The tea demo: results and logs of successive calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 
 class Kitchen:
-    """A directory for the tea, and the logs of the calls there."""
+    """A directory for the demo, and the logs of its calls."""
 
     def __init__(self, directory: Path, caplog: pytest.LogCaptureFixture) -> None:
         self.directory = directory / "teatime"
@@ -41,7 +41,7 @@ class Kitchen:
         (self.directory / "box-of-tea-bags").touch()
 
     def wait(self, seconds: float) -> None:
-        """Set the time when the water was poured."""
+        """Set the time at which the water was poured."""
         poured = time.time() - seconds
         os.utime(self.directory / "cup" / "water", (poured, poured))
 
@@ -98,7 +98,7 @@ POURED = [
 
 
 def third() -> list[str]:
-    """Return the log lines if only the sugar is missing."""
+    """Return the log lines of a call for which only the sugar is missing."""
     return [
         "INFO The cup: Ready",
         "INFO Steeped tea: Ready",
@@ -130,7 +130,7 @@ def test_four_invocations(kitchen: Kitchen) -> None:
     assert kitchen.make() == ["INFO The perfect cup of tea: Ready"]
     assert kitchen.files() == whole
 
-    # It recovers from damage.
+    # The demo recovers from damage.
     (kitchen.directory / "cup" / "sugar").unlink()
     assert kitchen.make() == third()
     assert kitchen.files() == whole
@@ -203,7 +203,7 @@ def test_the_verbose_log_begins_with_the_graph(
     ]
 
 
-def test_in_threads_it_is_the_same_tea(kitchen: Kitchen) -> None:
+def test_threads_give_the_same_result(kitchen: Kitchen) -> None:
     kitchen.make("-t", "3")
     kitchen.buy_tea()
     kitchen.make("-t", "3")

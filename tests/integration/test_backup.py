@@ -1,4 +1,4 @@
-"""``motoko backup`` and ``motoko restore``: of running, stopped and damaged workflows."""
+"""``motoko backup`` and ``motoko restore`` on running, stopped and damaged workflows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def number(store: WorkflowStore) -> Any:
         return session.tables.variable(None, "n")
 
 
-# -- the copy --------------------------------------------------------------------------------
+# -- the copy ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("served", [True, False])
@@ -92,10 +92,10 @@ def test_a_copy_can_be_restored(
     assert number(store) == 3
 
 
-def test_concurrent_commits_are_copied_whole_or_not_at_all(
+def test_concurrent_commits_are_copied_atomically(
     state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
-    """Two variables are always equal; so they are in every copy, and later copies have more."""
+    """Two variables are equal in every commit, so they are equal in every copy."""
     done = threading.Event()
 
     def write() -> None:
@@ -114,7 +114,7 @@ def test_concurrent_commits_are_copied_whole_or_not_at_all(
         for turn in range(15):
             copy = tmp_path / f"copy-{turn}.db"
             back_up(state, copy)
-            found = look_into(copy)
+            found = inspect_copy(copy)
             assert found["a"] == found["b"]
             seen.append(found["a"])
             if turn == 7:
@@ -126,7 +126,7 @@ def test_concurrent_commits_are_copied_whole_or_not_at_all(
     assert seen[-1] > seen[1]
 
 
-def look_into(copy: Path) -> dict[str, int]:
+def inspect_copy(copy: Path) -> dict[str, int]:
     database = Database.read_file(copy)
     session = Session(database)
     try:
@@ -138,7 +138,7 @@ def look_into(copy: Path) -> dict[str, int]:
         database.close()
 
 
-def test_no_file_is_overwritten_unasked(
+def test_no_file_is_overwritten_without_force(
     state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
@@ -168,10 +168,10 @@ def test_nothing_to_copy(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-# -- going back ------------------------------------------------------------------------------
+# -- restoring --------------------------------------------------------------------------------
 
 
-def test_it_is_refused_while_a_process_is_running(
+def test_restore_is_refused_while_a_process_is_running(
     state: StateDir, store: WorkflowStore, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
@@ -241,9 +241,7 @@ def test_a_damaged_database_is_replaced_by_a_copy(
     assert number(store) == 1
 
 
-def test_a_copy_that_was_cut_off_is_refused(
-    state: StateDir, store: WorkflowStore, tmp_path: Path
-) -> None:
+def test_a_truncated_copy_is_refused(state: StateDir, store: WorkflowStore, tmp_path: Path) -> None:
     for value in range(1, 4):
         store.autocommit_scope.write(SetVariable(None, "n", value))
     copy = tmp_path / "copy"
@@ -260,7 +258,7 @@ def test_a_copy_that_was_cut_off_is_refused(
     assert number(store) == 9
 
 
-# -- as a user types it ----------------------------------------------------------------------
+# -- the command line -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -270,7 +268,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     shell.close()
 
 
-def test_the_commands(shell: Shell, tmp_path: Path) -> None:
+def test_backup_and_restore_on_the_command_line(shell: Shell, tmp_path: Path) -> None:
     missing = shell.run("backup", "../copy.db")
     assert missing.returncode == 1
     assert "has no database yet" in missing.stderr.splitlines()[0]

@@ -1,4 +1,4 @@
-"""The batch executor and single faults of the scheduler, on a virtual clock."""
+"""The batch executor under single scheduler faults, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         assert world.check() == []
 
 
-async def test_a_submission_that_became_two_jobs_is_executed_once(stage: Stage) -> None:
+async def test_a_duplicated_submission_is_executed_once(stage: Stage) -> None:
     stage.planned["sbatch"].append(FailureMode.DUPLICATES)
     stage.lasts = 2 * LAG
 
@@ -203,7 +203,7 @@ async def test_a_launcher_killed_during_a_reclaim_leaves_it_to_the_next(
     stage.cluster.slots = 0
     await stage.until(lambda: stage.launcher is None)
     for path in stage.directory.glob(".wf/slurm/*/tasks/*"):
-        path.unlink()  # as if it had been killed a moment earlier
+        path.unlink()  # as if the launcher had been killed a moment earlier
     stage.to_kill = "launcher.taken_back"
     await stage.until(lambda: stage.to_kill is None)
     stage.cluster.slots = 30
@@ -307,7 +307,7 @@ async def test_a_replaced_launcher_submits_nothing(
     async def replaced() -> None:
         stage.time.seconds += LEASE + 1
         await stage.open()
-        # A later attempt's script may have removed its directory with all evidence.
+        # A later attempt's script may have removed its directory, including all evidence.
         for path in stage.store.runs_root(STUDY).iterdir():
             shutil.rmtree(path)
 
@@ -358,7 +358,7 @@ async def test_an_ended_attempt_leaves_no_records(stage: Stage) -> None:
     assert (executor._submissions, executor._tasks) == ({}, {})
 
 
-async def test_another_launchers_stop_reason_counts(stage: Stage) -> None:
+async def test_a_stop_reason_of_another_launcher_is_used(stage: Stage) -> None:
     await stage.until(lambda: stage.lifecycle is Lifecycle.START)
     place = stage.paths(stage.record(stage.keys[0]))
     attempt_files.write_stop_reason(place, Lifecycle.CREATED)

@@ -1,4 +1,4 @@
-"""A launcher that runs already notices what has changed since: configuration and environment."""
+"""A running launcher detects changes of its configuration and environment."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def runs(shell: Shell, study: str) -> list[tuple[str, str, int, object]]:
     ]
 
 
-def test_a_launcher_works_by_what_its_files_say_now(shell: Shell) -> None:
+def test_a_launcher_applies_changed_files(shell: Shell) -> None:
     (before,) = shell.info()["launchers"]
     shell.ok("run", "-n", "1")
     shell.write(

@@ -1,4 +1,4 @@
-"""Bad input: one line names the error and its place, and nothing is lost."""
+"""Bad input: one line names the error and its location, and no data is lost."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ WORKFLOW = "task_managers:\n  s:\norchestrator: steps.main\n"
 
 @dataclass(frozen=True)
 class Row:
-    """Files as they are changed (None: removed), a command, its status, its first line.
+    """Changed files (None: removed), a command, its exit status, its first line.
 
-    ``anew``: in a Python that was started for it.
+    ``fresh``: run the command in a new Python process.
     """
 
     files: Mapping[str, str | None] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Row:
     status: int = 2
     first: tuple[str, ...] = ()
     anywhere: tuple[str, ...] = ()
-    anew: bool = False
+    fresh: bool = False
 
 
 def creating(**values: str) -> dict[str, str | None]:
@@ -55,7 +55,7 @@ ROWS = {
         {"motoko.yaml": WORKFLOW + "max_concurent: 3\n"},
         first=("motoko.yaml:4:", "max_concurent"),
         anywhere=("Did you mean 'max_concurrent'?",),
-        anew=True,
+        fresh=True,
     ),
     "no bd.yaml": Row({"s/bd.yaml": None}, first=("motoko.yaml:2:", "bd.yaml")),
     "unparsable bd.yaml": Row({"s/bd.yaml": "job: {x\n"}, first=("s/bd.yaml:",)),
@@ -109,7 +109,7 @@ ROWS = {
     "unknown parameter": Row(
         creating(x="1", z="2"), status=1, first=("in the orchestrator function main", "'z'"),
         anywhere=("steps.py:2",),
-        anew=True,
+        fresh=True,
     ),
     "missing parameter": Row(creating(), status=1, first=("'x'",)),
     "wrong type": Row(creating(x="'one'"), status=1, first=("x", "'one'")),
@@ -140,7 +140,7 @@ ROWS = {
     "slash in a run name": Row(command=("run", "-n", "a/b"), first=("slash",)),
     "no run name": Row(command=("run",), first=("--run_name",)),
     "unknown command": Row(
-        command=("rnu",), first=("'rnu'",), anywhere=("Did you mean 'run'?",), anew=True
+        command=("rnu",), first=("'rnu'",), anywhere=("Did you mean 'run'?",), fresh=True
     ),
     "unknown option": Row(
         command=("info", "--jsn"), first=("'--jsn'",), anywhere=("Did you mean '--json'?",)
@@ -157,7 +157,7 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workflow with results, of which nothing runs."""
+    """A workflow with results and no running process."""
     directory = tmp_path_factory.mktemp("original") / "w"
     shell = small_workflow(directory)
     shell.ok("run", "-n", "before")
@@ -171,7 +171,7 @@ def results(original: Path) -> Any:
 
 @pytest.fixture
 def shell(original: Path, tmp_path: Path) -> Iterator[Shell]:
-    """A copy of it, in a directory with a space."""
+    """A copy of the workflow, in a directory with a space."""
     directory = tmp_path / "with space"
     shutil.copytree(original, directory)
     yield Shell(directory)
@@ -180,13 +180,13 @@ def shell(original: Path, tmp_path: Path) -> Iterator[Shell]:
     Shell(directory).close()
 
 
-def put_back(original: Path, shell: Shell) -> None:
+def restore_files(original: Path, shell: Shell) -> None:
     for name in ("motoko.yaml", "steps.py", "s/bd.yaml", "s/launch.sh"):
         shutil.copy(original / name, shell.directory / name)
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
-def test_it_is_said_on_the_first_line_and_nothing_is_lost(
+def test_the_first_line_names_the_error_and_no_data_is_lost(
     row: Row, shell: Shell, original: Path, results: Any
 ) -> None:
     for name, text in row.files.items():
@@ -194,7 +194,7 @@ def test_it_is_said_on_the_first_line_and_nothing_is_lost(
             (shell.directory / name).unlink()
         else:
             (shell.directory / name).write_text(text, encoding="utf-8")
-    done = shell.anew(*row.command) if row.anew else shell.run(*row.command)
+    done = shell.run_fresh(*row.command) if row.fresh else shell.run(*row.command)
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, done.stderr
     for text in row.first:
@@ -203,19 +203,19 @@ def test_it_is_said_on_the_first_line_and_nothing_is_lost(
         assert text in done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == row.status
-    put_back(original, shell)
+    restore_files(original, shell)
     after = shell.info("--verbose")
     assert after["studies"] == results
     assert after["server"] is None
 
 
-def test_a_command_that_needs_no_orchestrator_does_not_import_it(shell: Shell) -> None:
+def test_commands_without_orchestrator_do_not_import_it(shell: Shell) -> None:
     shell.write({"steps.py": "raise SystemExit('imported')\n"})
     for command in (("info",), ("clean",), ("kill",), ("orchestrator", "status")):
         shell.ok(*command)
 
 
-def test_help_is_shown_although_the_orchestrator_cannot_be_imported(shell: Shell) -> None:
+def test_help_works_if_the_orchestrator_cannot_be_imported(shell: Shell) -> None:
     shell.write({"steps.py": "import nothing_of_this_name\n"})
     out = shell.ok("run", "--help")
     assert "--run_name" in out
@@ -230,8 +230,8 @@ def test_verbose_shows_the_traceback(shell: Shell) -> None:
         assert "Traceback" in err
 
 
-def test_a_second_orchestrator_learns_the_holder_of_the_run_name(shell: Shell) -> None:
-    # Without a launcher the first one waits for its runs.
+def test_a_second_orchestrator_reports_the_holder_of_the_run_name(shell: Shell) -> None:
+    # Without a launcher, the first orchestrator waits for its runs.
     first = shell.start("orchestrator", "start", "-n", "a")
     wait_until(lambda: shell.info()["orchestrators"], "the first one holds the run name")
     before = shell.info("--verbose")["studies"]
@@ -257,7 +257,7 @@ def test_results_in_use_are_not_replaced(shell: Shell) -> None:
     assert shell.info("--verbose")["studies"] == before
 
 
-def test_a_server_that_cannot_start_is_said_and_its_file_stays(shell: Shell) -> None:
+def test_a_server_that_cannot_start_is_reported_and_keeps_its_file(shell: Shell) -> None:
     database = shell.directory / ".wf" / "wf.db"
     (shell.directory / ".wf" / "wf.db.index").unlink(missing_ok=True)
     database.write_bytes(b"this is no database")
@@ -270,7 +270,7 @@ def test_a_server_that_cannot_start_is_said_and_its_file_stays(shell: Shell) -> 
     assert database.read_bytes() == b"this is no database"
 
 
-def test_a_launcher_that_cannot_start_reports_why_and_leaves_no_server(
+def test_a_launcher_that_cannot_start_reports_the_reason_and_stops_the_server(
     shell: Shell, tmp_path: Path
 ) -> None:
     shell.write({"motoko.yaml": WORKFLOW + "generator: slurm\n"})
@@ -285,7 +285,7 @@ def test_a_launcher_that_cannot_start_reports_why_and_leaves_no_server(
 
 
 @pytest.mark.parametrize("command", ["info", "kill", "create", "launcher"])
-def test_a_file_in_the_place_of_the_state_directory(
+def test_a_file_with_the_name_of_the_state_directory_is_reported(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small_workflow(tmp_path)

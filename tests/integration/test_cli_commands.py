@@ -31,7 +31,7 @@ FOREVER = "sleep 300\n"
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    """A workflow of two runs that end at once, in a directory with a space."""
+    """A workflow of two runs that finish immediately, in a directory with a space."""
     made = small_workflow(tmp_path / "with space")
     yield made
     made.close()
@@ -39,7 +39,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with two runs of each of two run names, all ended; nothing runs there."""
+    """The same with two finished runs for each of two run names; no process is running."""
     made = small_workflow(tmp_path_factory.mktemp("results") / "w")
     for name in ("a", "b"):
         made.ok("run", "-n", name)
@@ -48,7 +48,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ended(results: Path, tmp_path: Path) -> Iterator[Shell]:
-    """A copy of it."""
+    """A copy of the workflow with results."""
     made = Shell(tmp_path / "with space")
     shutil.copytree(results, made.directory)
     yield made
@@ -67,7 +67,7 @@ def sleeping(tmp_path: Path) -> Iterator[Shell]:
 
 
 def answering(shell: Shell, *command: str, answer: str) -> tuple[int, str]:
-    """Run a command on a terminal, and type an answer."""
+    """Run a command on a terminal and type an answer."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
         [*MODULE, *command], cwd=shell.directory,
@@ -80,10 +80,10 @@ def answering(shell: Shell, *command: str, answer: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-# -- init ------------------------------------------------------------------------------------
+# -- init -------------------------------------------------------------------------------------
 
 
-def test_init_overwrites_nothing_and_names_what_is_there(tmp_path: Path) -> None:
+def test_init_overwrites_nothing_and_names_existing_files(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     shell.write({"x/orchestrator.py": "mine"})
     done = shell.run("init", "x")
@@ -93,20 +93,20 @@ def test_init_overwrites_nothing_and_names_what_is_there(tmp_path: Path) -> None
     assert (tmp_path / "x" / "orchestrator.py").read_text() == "mine"
 
 
-# -- finding the workflow ----------------------------------------------------------------------
+# -- finding the workflow ---------------------------------------------------------------------
 
 
-def test_a_workflow_is_found_from_below_and_by_name(shell: Shell, tmp_path: Path) -> None:
+def test_a_workflow_is_found_from_a_subdirectory_and_by_name(shell: Shell, tmp_path: Path) -> None:
     shell.ok("create")
     below = Shell(shell.directory / "s").info()
     named = Shell(tmp_path).info("--workflow", "with space")
     assert below["directory"] == named["directory"] == str(shell.directory)
 
 
-# -- create ------------------------------------------------------------------------------------
+# -- create -----------------------------------------------------------------------------------
 
 
-def test_create_makes_a_private_database_and_leaves_nothing_running(shell: Shell) -> None:
+def test_create_writes_a_private_database_and_leaves_no_process(shell: Shell) -> None:
     shell.ok("create")
     state = shell.directory / ".wf"
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
@@ -119,7 +119,7 @@ def test_create_makes_a_private_database_and_leaves_nothing_running(shell: Shell
     [("y\n", 0, {}), ("n\n", 1, {"FINISHED": 2}), ("\n", 1, {"FINISHED": 2})],
     ids=["yes", "no", "default"],
 )
-def test_create_asks_before_results_go(
+def test_create_asks_before_it_deletes_results(
     ended: Shell, answer: str, status: int, left: dict[str, int]
 ) -> None:
     code, out = answering(ended, "create", answer=answer)
@@ -128,7 +128,7 @@ def test_create_asks_before_results_go(
     assert ended.counts("s", "a") == left
 
 
-def test_validated_results_go_unasked_and_run_directories_are_kept_aside(ended: Shell) -> None:
+def test_create_validated_deletes_results_and_keeps_run_directories(ended: Shell) -> None:
     code, out = answering(ended, "create", "--validated", answer="")
     assert code == 0
     assert "Delete" not in out
@@ -136,12 +136,12 @@ def test_validated_results_go_unasked_and_run_directories_are_kept_aside(ended: 
     assert (ended.directory / "s" / "BD-s-runs.old-1" / "run-1").is_dir()
 
 
-def test_create_takes_a_directory(shell: Shell, tmp_path: Path) -> None:
+def test_create_accepts_a_directory(shell: Shell, tmp_path: Path) -> None:
     Shell(tmp_path).ok("create", "with space")
     assert shell.info()["database"]
 
 
-# -- info --------------------------------------------------------------------------------------
+# -- info -------------------------------------------------------------------------------------
 
 
 def test_info_without_a_database_creates_none(shell: Shell) -> None:
@@ -191,7 +191,7 @@ def test_info_of_one_study(shell: Shell) -> None:
     assert [s["name"] for s in shell.info()["studies"]] == ["s", "t"]
 
 
-def test_a_study_that_was_added_later_is_empty_until_it_runs(shell: Shell) -> None:
+def test_a_study_added_later_is_empty_until_it_runs(shell: Shell) -> None:
     shell.ok("create")
     add_study(shell)
     assert shell.info()["studies"][1] == {
@@ -214,10 +214,10 @@ def test_a_closed_pipe_is_no_error(ended: Shell) -> None:
     process.stderr.close()
 
 
-# -- launcher ----------------------------------------------------------------------------------
+# -- launcher ---------------------------------------------------------------------------------
 
 
-def test_a_launcher_is_started_once_and_survives_its_starter(shell: Shell) -> None:
+def test_a_launcher_is_started_once_and_outlives_its_parent(shell: Shell) -> None:
     shell.ok("create")
     first, second = shell.ok("launcher"), shell.ok("launcher")
     assert "started" in first
@@ -225,7 +225,7 @@ def test_a_launcher_is_started_once_and_survives_its_starter(shell: Shell) -> No
     assert len(shell.info()["launchers"]) == 1
 
 
-def test_a_launcher_in_the_foreground_ends_with_its_signal(shell: Shell) -> None:
+def test_a_foreground_launcher_ends_with_its_signal(shell: Shell) -> None:
     shell.ok("create")
     process = shell.start("launcher", "--do_not_detach")
     wait_until(lambda: shell.info()["launchers"], "a launcher")
@@ -243,10 +243,10 @@ def test_a_launcher_needs_a_database(shell: Shell) -> None:
     assert "has no database yet" in done.stderr.splitlines()[0]
 
 
-# -- orchestrator ------------------------------------------------------------------------------
+# -- orchestrator -----------------------------------------------------------------------------
 
 
-def test_a_detached_orchestrator_has_a_log_and_leaves_its_runs_when_it_is_stopped(
+def test_a_stopped_detached_orchestrator_has_a_log_and_keeps_its_runs(
     sleeping: Shell,
 ) -> None:
     sleeping.ok("create")
@@ -254,7 +254,7 @@ def test_a_detached_orchestrator_has_a_log_and_leaves_its_runs_when_it_is_stoppe
     name = "a: b"
     out = sleeping.ok("orchestrator", "start", "--detach", "-n", name)
     assert ".log" in out
-    assert [o["run_name"] for o in sleeping.info()["orchestrators"]] == [name]  # it holds it by now
+    assert [o["run_name"] for o in sleeping.info()["orchestrators"]] == [name]  # it holds the lease
     wait_until(lambda: sleeping.counts("s", name) == {"START": 2}, "its runs have started")
     status = sleeping.ok("orchestrator", "status", "--logs")
     assert f"run name {name}: process" in status
@@ -265,7 +265,7 @@ def test_a_detached_orchestrator_has_a_log_and_leaves_its_runs_when_it_is_stoppe
     assert "no orchestrator is running" in sleeping.ok("orchestrator", "stop")
 
 
-def test_an_orchestrator_takes_its_runs_with_it_if_asked_to(sleeping: Shell) -> None:
+def test_an_orchestrator_stops_its_runs_on_request(sleeping: Shell) -> None:
     sleeping.ok("create")
     sleeping.ok("launcher")
     for _ in range(2):  # suspended runs are executed again
@@ -281,13 +281,13 @@ def test_follow_ends_with_the_orchestrator(shell: Shell) -> None:
     process = shell.start("orchestrator", "status", "--follow", "-n", "a")
     time.sleep(0.5)
     assert process.poll() is None
-    shell.ok("launcher")  # now its runs can end, and so can it
+    shell.ok("launcher")  # now the runs and the orchestrator can end
     done = finish(process)
     assert done.returncode == 0, done.stderr
     assert "starts for run name 'a'" in done.stdout
 
 
-def test_an_orchestrator_without_a_launcher_reports_it(shell: Shell) -> None:
+def test_an_orchestrator_reports_a_missing_launcher(shell: Shell) -> None:
     shell.ok("create")
     done = shell.run("orchestrator", "start", "-d", "-n", "a")
     assert done.returncode == 0
@@ -324,10 +324,10 @@ def test_fires_are_logged_on_stderr(shell: Shell) -> None:
     assert " fire: " in shell.run("run", "-n", "c", "--verbose").stderr
 
 
-# -- kill --------------------------------------------------------------------------------------
+# -- kill -------------------------------------------------------------------------------------
 
 
-def test_kill_stops_everything_but_the_runs_unless_asked(sleeping: Shell) -> None:
+def test_kill_stops_runs_only_on_request(sleeping: Shell) -> None:
     sleeping.ok("create")
     sleeping.ok("launcher")
     sleeping.ok("orchestrator", "start", "-d", "-n", "a")
@@ -353,11 +353,11 @@ def test_kill_needs_no_valid_motoko_yaml(shell: Shell) -> None:
     assert shell.info()["server"] is None
 
 
-# -- cancel ------------------------------------------------------------------------------------
+# -- cancel -----------------------------------------------------------------------------------
 
 
 def start_two(shell: Shell, *arguments: str) -> list[ProcessIdentity]:
-    """Start the two runs, and leave them without an orchestrator."""
+    """Start the two runs and stop their orchestrator."""
     shell.ok("create")
     shell.ok("launcher", *arguments)
     shell.ok("orchestrator", "start", "-d", "-n", "a")
@@ -376,7 +376,7 @@ def test_cancel_leaves_runs_to_a_running_launcher(sleeping: Shell) -> None:
     assert "no launcher" not in done.stderr
     lines = done.stdout.splitlines()
     assert {line.split(" ", 1)[0] for line in lines[:2]} == {"s.1", "s.2"}
-    for line in lines[:2]:  # it may have been quick
+    for line in lines[:2]:  # the launcher may have finished already
         assert line.endswith((" will be CANCELLED", " ended CANCELLED"))
     wait_until(lambda: sleeping.counts("s", "a") == {"CANCELLED": 2}, "both are cancelled")
     assert not any(map(is_alive, processes))
@@ -384,7 +384,7 @@ def test_cancel_leaves_runs_to_a_running_launcher(sleeping: Shell) -> None:
 
 
 @pytest.mark.parametrize("machine", [(), ("--machine_name", "large")], ids=["here", "large"])
-def test_cancel_ends_what_no_launcher_attends_to(sleeping: Shell, machine: tuple[str, ...]) -> None:
+def test_cancel_ends_unowned_runs(sleeping: Shell, machine: tuple[str, ...]) -> None:
     if machine:
         config = (sleeping.directory / "motoko.yaml").read_text()
         sleeping.write({"motoko.yaml": config + "machine_name: large\n"})
@@ -408,7 +408,7 @@ def test_cancel_ends_what_no_launcher_attends_to(sleeping: Shell, machine: tuple
     assert sleeping.counts("s", "a") == {"CANCELLED": 1, "CREATED": 1}
 
 
-def test_cancel_ends_what_was_executed_here_instead_of_by_slurm(
+def test_cancel_ends_local_runs_of_a_slurm_study(
     sleeping: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     programs = tmp_path / "bin"
@@ -417,7 +417,7 @@ def test_cancel_ends_what_was_executed_here_instead_of_by_slurm(
         found = shutil.which(name)
         if found is not None:
             (programs / name).symlink_to(found)
-    sleeping.environment["PATH"] = str(programs)  # where there is no sbatch
+    sleeping.environment["PATH"] = str(programs)  # on a machine without sbatch
     config = (sleeping.directory / "motoko.yaml").read_text()
     sleeping.write({"motoko.yaml": config + "generator: slurm\n"})
     processes = start_two(sleeping, "--generator", "bash")
@@ -428,7 +428,7 @@ def test_cancel_ends_what_was_executed_here_instead_of_by_slurm(
     assert not any(map(is_alive, processes))
 
 
-def test_what_ended_when_no_launcher_worked_is_not_cancelled(tmp_path: Path) -> None:
+def test_runs_that_ended_without_a_launcher_are_not_cancelled(tmp_path: Path) -> None:
     main = "async def main(workflow):\n    await workflow.s.create_task(x=list(range(8)))\n"
     script = "while [ ! -e ../../../go ]; do sleep 0.1; done\n"
     shell = small_workflow(tmp_path / "w", script=script, main=main)
@@ -469,8 +469,8 @@ def test_cancel_reports_runs_that_no_launcher_can_end(sleeping: Shell) -> None:
 
 
 @pytest.mark.parametrize("command", [("info",), ("run", "-n", "a")])
-def test_no_reader_is_left(shell: Shell, command: tuple[str, ...]) -> None:
-    """As programs that start others leave it: standard output is closed."""
+def test_output_to_a_closed_stdout_is_no_error(shell: Shell, command: tuple[str, ...]) -> None:
+    """Some programs start others with standard output closed."""
     shell.ok("create")
     line = ["sh", "-c", 'exec "$@" >&-', "sh", *MODULE, *command]
     done = subprocess.run(line, cwd=shell.directory, capture_output=True, text=True, check=False)
@@ -478,10 +478,10 @@ def test_no_reader_is_left(shell: Shell, command: tuple[str, ...]) -> None:
     assert "not expected" not in done.stderr
 
 
-# -- clean -------------------------------------------------------------------------------------
+# -- clean ------------------------------------------------------------------------------------
 
 
-def test_clean_lists_and_deletes_what_it_has_listed(ended: Shell) -> None:
+def test_clean_deletes_exactly_the_listed_runs(ended: Shell) -> None:
     runs = ended.directory / "s" / "BD-s-runs"
     out = ended.ok("clean", "--constraints", "x = 2", "--run_name", "b")
     assert "s.4" in out
@@ -501,7 +501,7 @@ def run_directories(shell: Shell) -> list[str]:
 
 @pytest.mark.parametrize("passage", [1, 3])
 @pytest.mark.parametrize("sweeper", ["clean", "launcher"])
-def test_directories_that_a_killed_clean_left_are_removed_later(
+def test_directories_left_by_a_killed_clean_are_removed_later(
     ended: Shell, passage: int, sweeper: str
 ) -> None:
     ended.environment["MOTOKO_FAULT"] = f"removal.before_directory:kill:{passage}"
@@ -536,7 +536,7 @@ def test_write_protected_directories_are_removed(ended: Shell) -> None:
 
 
 @pytest.mark.parametrize("name", ["run-1", "run-1.attempt-1", "run-1/inner"])
-def test_clean_enters_no_link(ended: Shell, tmp_path: Path, name: str) -> None:
+def test_clean_follows_no_symbolic_link(ended: Shell, tmp_path: Path, name: str) -> None:
     target = tmp_path / "elsewhere"
     (target / "below").mkdir(parents=True)
     (target / "below" / "file").write_text("x")
@@ -554,7 +554,7 @@ def test_clean_enters_no_link(ended: Shell, tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "FIFO", "socket", "dangling link"])
-def test_what_is_no_directory_is_removed(ended: Shell, kind: str) -> None:
+def test_files_in_place_of_run_directories_are_removed(ended: Shell, kind: str) -> None:
     path = ended.directory / "s" / "BD-s-runs" / "run-1"
     shutil.rmtree(path)
     if kind == "file":
@@ -573,7 +573,7 @@ def test_directories_nested_deeper_than_python_recurses(ended: Shell) -> None:
     runs = ended.directory / "s" / "BD-s-runs"
     piece = "/".join("d" * 100)
     try:
-        for _ in range(11):  # the innermost first: a path has a length limit, too
+        for _ in range(11):  # the innermost first: paths have a length limit, too
             (runs / "top" / piece).mkdir(parents=True)
             if (runs / "run-1" / "d").exists():
                 (runs / "run-1" / "d").rename(runs / "top" / piece / "d")
@@ -582,7 +582,7 @@ def test_directories_nested_deeper_than_python_recurses(ended: Shell) -> None:
         done = ended.run("clean", "--delete")
         assert "4 runs deleted" in done.stdout
         assert "not expected" not in done.stderr
-        assert run_directories(ended) in ([], ["run-1"])  # as deep as this Python can
+        assert run_directories(ended) in ([], ["run-1"])  # as deep as this Python version supports
         assert bool(run_directories(ended)) == (f"{runs / 'run-1'}" in done.stderr)
     finally:
         subprocess.run(["rm", "-rf", str(runs)], check=True)
@@ -607,7 +607,7 @@ def test_a_run_whose_directory_cannot_be_removed_is_kept(ended: Shell, below: st
     assert run_directories(ended) == []
 
 
-def test_every_directory_that_keeps_a_run_is_named(ended: Shell) -> None:
+def test_every_directory_that_cannot_be_removed_is_named(ended: Shell) -> None:
     runs = ended.directory / "s" / "BD-s-runs"
     former = runs / "run-2.attempt-1"
     former.mkdir()
@@ -621,7 +621,7 @@ def test_every_directory_that_keeps_a_run_is_named(ended: Shell) -> None:
 
 @contextlib.contextmanager
 def mounted(where: Path) -> Iterator[None]:
-    """A file system of its own at a directory."""
+    """Mount a separate file system at a directory."""
     mount = ["mount", "-t", "tmpfs", "none", str(where)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("this user cannot mount a file system")
@@ -642,7 +642,7 @@ def processes_of(shell: Shell) -> list[ProcessIdentity]:
 
 
 @pytest.mark.parametrize("launcher", ["works", "has gone"])
-def test_clean_ends_what_it_deletes(sleeping: Shell, launcher: str) -> None:
+def test_clean_ends_the_processes_of_deleted_runs(sleeping: Shell, launcher: str) -> None:
     sleeping.ok("create")
     sleeping.ok("launcher")
     sleeping.ok("orchestrator", "start", "-d", "-n", "a")
@@ -653,7 +653,7 @@ def test_clean_ends_what_it_deletes(sleeping: Shell, launcher: str) -> None:
     assert all(map(is_alive, processes))
     if launcher == "has gone":
         sleeping.ok("kill")
-    done = sleeping.run("clean", "--delete")  # it selects no active runs
+    done = sleeping.run("clean", "--delete")  # without that option it selects no active runs
     assert "0 runs deleted" in done.stdout
     assert "2 of them" not in sleeping.ok("clean")
     assert "2 of them would be cancelled first" in sleeping.ok("clean", "--constraints", "x > 0")
@@ -677,13 +677,13 @@ def test_clean_deletes_nothing_under_an_orchestrator(shell: Shell) -> None:
     assert shell.counts("s", "a") == {"CREATED": 2}
 
 
-def test_a_column_that_may_be_misspelt_is_warned_of(ended: Shell) -> None:
+def test_a_possibly_misspelt_column_gives_a_warning(ended: Shell) -> None:
     done = ended.run("clean", "--constraints", "stat = FINISHED")
     assert done.stderr.startswith("warning: ")
     assert "'state'" in done.stderr
 
 
-# -- costs -------------------------------------------------------------------------------------
+# -- costs ------------------------------------------------------------------------------------
 
 
 def test_help_imports_nothing_heavy() -> None:

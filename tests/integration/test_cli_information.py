@@ -42,7 +42,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 @pytest.fixture
 def workflow(shell: Shell) -> Iterator[Workflow]:
-    """The same, with a database, seen from this process."""
+    """The same workflow with a database, opened in this process."""
     workflow = Workflow(shell.directory)
     workflow.create()
     workflow.run_name = "a"
@@ -50,11 +50,11 @@ def workflow(shell: Shell) -> Iterator[Workflow]:
     workflow.close()
 
 
-# -- open firings ----------------------------------------------------------------------------
+# -- open firings -----------------------------------------------------------------------------
 
 
 def leave_open(tables: Tables) -> None:
-    """As two orchestrators leave it: one was killed, the other one has no event ``old``."""
+    """Simulate two orchestrators: one was killed, the other has no event ``old``."""
     for n, event in enumerate(("s.old", "s.kept")):
         runs = tuple(RunKey("s", number) for number in range(1, 9 if n == 0 else 2))
         tables.record_firing(RecordFiring(("a", event, f"{n}"), "open", "s", runs, 86_400.0 + n))
@@ -82,7 +82,7 @@ def test_open_firings_of_events_that_are_no_longer_registered_are_named(
     assert "since 1970-01-02T00:00:00+00:00" in line
 
 
-# -- changed scripts -------------------------------------------------------------------------
+# -- changed scripts --------------------------------------------------------------------------
 
 
 def test_runs_whose_scripts_have_changed_are_named(shell: Shell) -> None:
@@ -100,18 +100,18 @@ def test_runs_whose_scripts_have_changed_are_named(shell: Shell) -> None:
     assert shell.info()["studies"][0]["outdated"] == {"b": [3, 4]}
 
 
-# -- why runs are where they are ----------------------------------------------------------------
+# -- reasons for states of runs ---------------------------------------------------------------
 
 
 def reasons(shell: Shell) -> dict[int, str]:
-    """Return what ``info --verbose`` shows last in the line of each run, by parameter."""
+    """Return the last column of ``info --verbose`` for each run, by parameter."""
     lines = [line.strip() for line in shell.ok("info", "--verbose").splitlines()]
     rows = [re.split(r"  +", line) for line in lines if re.match(r"s\.\d+ ", line)]
     return {int(row[2]): " ".join(row[4:]) for row in rows}
 
 
 def waits(shell: Shell) -> dict[int, str]:
-    """Return the same from JSON, of runs that have not ended."""
+    """Return the same from JSON, for runs that have not ended."""
     runs = shell.info("--verbose")["studies"][0]["runs"]
     return {run["job"]["x"]: run["waits"] for run in runs if run["waits"] is not None}
 
@@ -164,7 +164,7 @@ def test_the_reason_of_a_failure_is_shown(shell: Shell, workflow: Workflow) -> N
         assert re.search(r"launcher \S+(, .+)?$", end.strip())
 
 
-# -- history ---------------------------------------------------------------------------------
+# -- history ----------------------------------------------------------------------------------
 
 SCRIPT = """\
 case $MOTOKO_JOB_X in
@@ -229,7 +229,7 @@ async def main(workflow, **params):
 
 @pytest.fixture(scope="module")
 def eventful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A workflow in which everything happened that can be the cause of a state."""
+    """A workflow whose history contains every cause of a state."""
     made = small_workflow(tmp_path_factory.mktemp("eventful") / "w", script=SCRIPT, main=EVENTS)
     config = "task_managers: {s: {retries: 1}}\norchestrator: steps.main\nmax_concurrent: 5\n"
     made.write({"motoko.yaml": config, "ask.py": ASK})
@@ -238,7 +238,7 @@ def eventful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     made.ok("retry", "--constraints", "x = 2")
     made.write({"mended": ""})
     done = made.run("run", "-n", "a")
-    assert "run s.3 ended CANCELLED" in done.stderr  # that one alone, by now
+    assert "run s.3 ended CANCELLED" in done.stderr  # only that run remains
     yield made
     made.close()
 
@@ -340,7 +340,7 @@ def test_every_firing_is_shown(eventful: Shell) -> None:
     assert [row for row in found if row[0] == "s.note"] == [("s.note", "done", "study s")]
     ((event, status, runs),) = firings(eventful, "--event", "ask")
     assert (event, runs) == ("s.ask", "s.4")
-    assert re.fullmatch(r"done after \d+\.\d\d\d s", status)  # it waited for a run
+    assert re.fullmatch(r"done after \d+\.\d\d\d s", status)  # the firing waited for a run
     assert firings(eventful, "--event", "s.ask", "-n", "a") == [(event, status, runs)]
 
 
@@ -353,10 +353,10 @@ def test_unknown_runs_and_events_are_errors(eventful: Shell) -> None:
     assert eventful.run("history", "s.1", "--event", "label").returncode == 2
 
 
-# -- stalled ---------------------------------------------------------------------------------
+# -- stalled ----------------------------------------------------------------------------------
 
 
-def test_status_shows_what_a_stalled_orchestrator_waits_for_until_it_resumes(
+def test_status_shows_the_awaits_of_a_stalled_orchestrator_until_it_resumes(
     shell: Shell, workflow: Workflow
 ) -> None:
     shell.write({"steps.py": STALLS})
@@ -371,16 +371,14 @@ def test_status_shows_what_a_stalled_orchestrator_waits_for_until_it_resumes(
     (found,) = shell.info()["orchestrators"]
     assert found["stalled"]["waits"] == ["main waits for a run of s with x = 7"]
     assert ", stalled since 20" in shell.ok("info")
-    workflow.s.create_task(x=7)  # no launcher runs: it stays CREATED, but it can move
+    workflow.s.create_task(x=7)  # without a launcher, the run stays CREATED
     wait_until(lambda: not stalled_orchestrators(store), "it is stalled no more")
     lines = shell.ok("orchestrator", "status").splitlines()
     assert lines[1:] == ["  1 run waits: no launcher is running"]
     assert shell.info()["orchestrators"][0]["stalled"] is None
 
 
-def test_a_stalled_orchestrator_that_was_killed_is_neither_there_nor_stalled(
-    shell: Shell, workflow: Workflow
-) -> None:
+def test_a_killed_stalled_orchestrator_is_not_reported(shell: Shell, workflow: Workflow) -> None:
     shell.write({"steps.py": STALLS})
     shell.ok("orchestrator", "start", "--detach", "-n", "a")
     wait_until(lambda: stalled_orchestrators(workflow.store), "it is stalled")

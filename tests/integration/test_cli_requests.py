@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 def make(place: Path) -> Path:
-    """A workflow with one study that fails while there is no file ``mended`` beside it."""
+    """A workflow with one study that fails while the file ``mended`` is missing."""
     (place / "half").mkdir(parents=True)
     (place / "motoko.yaml").write_text("task_managers: {half: }\norchestrator: steps.main\n")
     (place / "half" / "bd.yaml").write_text("job: {x: int}\n")
@@ -45,7 +45,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same after a run, which has failed; nothing runs there."""
+    """The same after a failed run, with no running process."""
     place = make(tmp_path_factory.mktemp("executed") / "w")
     assert motoko(place, "run", "-n", "a").returncode == 3
     return place
@@ -62,7 +62,7 @@ def copy(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
     Shell(place).close()
 
 
-def test_a_failed_run_is_tried_again_when_asked_for(directory: Path) -> None:
+def test_a_failed_run_is_retried_on_request(directory: Path) -> None:
     first = motoko(directory, "run", "-n", "a")
     assert first.returncode == 3
     assert "run half.2 ended FAILED with exit code 3" in first.stderr
@@ -79,7 +79,7 @@ def test_a_failed_run_is_tried_again_when_asked_for(directory: Path) -> None:
     ]  # fmt: skip
 
 
-def test_retry_names_the_runs_and_changed_takes_the_outdated_ones(directory: Path) -> None:
+def test_retry_names_the_runs_and_changed_selects_outdated_ones(directory: Path) -> None:
     (directory / "mended").touch()
     assert motoko(directory, "run", "-n", "a").returncode == 0
     assert motoko(directory, "retry").stdout.startswith("0 runs to retry")
@@ -124,7 +124,7 @@ def test_a_server_that_was_started_for_a_command_is_stopped(
 
 @pytest.fixture(scope="module")
 def executed_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with a second study, both with declared fields, and a run that failed in each."""
+    """The same with a second study; both declare fields and have a failed run."""
     place = make(tmp_path_factory.mktemp("executed") / "w")
     (place / "motoko.yaml").write_text("task_managers: {half: , other: }\n"
                                        "orchestrator: steps.main\n")  # fmt: skip
@@ -148,7 +148,7 @@ def two(copy: Callable[[Path], Path], executed_two: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", ["clean", "retry", "cancel"])
-def test_a_misspelt_column_is_reported_with_the_nearest_of_any_study(
+def test_a_misspelt_column_is_reported_with_the_nearest_name_of_any_study(
     two: Path, command: str
 ) -> None:
     done = motoko(two, command, "--constraints", "dampin > 1")
@@ -157,7 +157,7 @@ def test_a_misspelt_column_is_reported_with_the_nearest_of_any_study(
     assert "Did you mean 'damping'?" in done.stderr
 
 
-def test_a_column_of_one_study_selects_from_that_one(two: Path) -> None:
+def test_a_column_of_one_study_selects_only_its_runs(two: Path) -> None:
     done = motoko(two, "retry", "--constraints", "x = 2")
     assert done.stdout.splitlines()[0] == "half.1 is CREATED again", done.stderr
     done = motoko(two, "cancel", "--constraints", "x = 2")
@@ -166,7 +166,7 @@ def test_a_column_of_one_study_selects_from_that_one(two: Path) -> None:
     assert done.stdout.splitlines() == ["deleted other.1", "1 run deleted"]
 
 
-def test_retrying_in_an_action_comes_to_an_end(directory: Path) -> None:
+def test_retries_in_an_action_are_limited(directory: Path) -> None:
     (directory / "steps.py").write_text(
         "from motoko import event\n"
         "@event\n"
@@ -189,7 +189,7 @@ def test_retrying_in_an_action_comes_to_an_end(directory: Path) -> None:
     ]  # fmt: skip
 
 
-def test_cancel_wants_to_know_which(directory: Path) -> None:
+def test_cancel_requires_a_selection(directory: Path) -> None:
     assert motoko(directory, "create").returncode == 0
     code = (
         "from motoko import Workflow\n"

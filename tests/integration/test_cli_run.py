@@ -1,4 +1,4 @@
-"""``motoko init`` and ``motoko run``: from nothing to results, with stops in between."""
+"""``motoko init`` and ``motoko run``: from an empty directory to results, with interruptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WAIT = 'while test ! -e "$MOTOKO_TEST_GO"; do sleep 0.05; done\n'
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    """A directory for a workflow; what runs there is stopped afterwards."""
+    """A directory for a workflow; its processes are stopped afterwards."""
     directory = tmp_path / "a place with spaces"
     directory.mkdir()
     yield directory
@@ -50,7 +50,7 @@ def nothing_runs(shell: Shell) -> bool:
     return found["server"] is None and not found["launchers"] and not found["orchestrators"]
 
 
-def test_the_workflow_that_init_writes_runs_to_a_table_of_results(place: Path) -> None:
+def test_the_workflow_written_by_init_prints_a_table_of_results(place: Path) -> None:
     shell = Shell(place)
     assert "motoko run --run_name" in shell.ok("init")
     out = shell.ok("run", "--run_name", "a")
@@ -65,7 +65,7 @@ def test_the_workflow_that_init_writes_runs_to_a_table_of_results(place: Path) -
     assert nothing_runs(shell)
 
 
-def test_options_of_the_orchestrator_are_in_the_help_and_reach_main(place: Path) -> None:
+def test_orchestrator_options_are_in_the_help_and_reach_main(place: Path) -> None:
     shell = Shell(place)
     shell.ok("init")
     assert "--lengths" in shell.ok("run", "--help")
@@ -73,7 +73,7 @@ def test_options_of_the_orchestrator_are_in_the_help_and_reach_main(place: Path)
     assert shell.counts("pendulum", "a") == {"FORWARDED": 2}
 
 
-def test_only_the_orchestrators_own_options_are_params(place: Path) -> None:
+def test_only_orchestrator_options_are_params(place: Path) -> None:
     main = (
         "def populate_arg_parser(parser):\n"
         "    parser.add_argument('--mine', type=int)\n"
@@ -85,12 +85,12 @@ def test_only_the_orchestrators_own_options_are_params(place: Path) -> None:
     assert done.returncode == 0, done.stderr
     from motoko.workflow import Workflow
 
-    workflow = Workflow(place, look=True)
+    workflow = Workflow(place, read_only=True)
     assert workflow.vars.params == {"mine": 3}
     workflow.close()
 
 
-def test_a_second_run_of_a_run_name_makes_nothing_twice(place: Path) -> None:
+def test_a_second_run_of_a_run_name_repeats_nothing(place: Path) -> None:
     shell = small_workflow(place)
     shell.ok("run", "-n", "a")
     shell.ok("run", "-n", "a")
@@ -108,17 +108,17 @@ def test_progress_is_on_stderr_and_results_on_stdout(place: Path) -> None:
     assert "no runs yet" not in done.stdout
 
 
-def test_what_an_ascii_terminal_lacks_is_escaped(place: Path) -> None:
+def test_non_ascii_output_is_escaped_on_an_ascii_terminal(place: Path) -> None:
     shell = small_workflow(place)
     shell.environment |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    done = shell.anew("run", "-n", "\N{SNOWMAN}")
+    done = shell.run_fresh("run", "-n", "\N{SNOWMAN}")
     assert done.returncode == 0, done.stderr
     assert "\\u2603" in done.stdout
     assert done.stdout.isascii()
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_stops_the_orchestrator_and_leaves_its_runs_going(
+def test_a_signal_stops_the_orchestrator_and_keeps_its_runs_running(
     waiting: Shell, name: str
 ) -> None:
     number = signal.Signals[name]
@@ -140,12 +140,12 @@ def test_a_signal_stops_the_orchestrator_and_leaves_its_runs_going(
 
 
 def _services_ended(shell: Shell) -> bool:
-    """Return whether no launcher and no server runs, without connecting to the server."""
+    """Return whether neither launcher nor server is running, without connecting to the server."""
     state = StateDir.of(shell.directory)
     return not running_launchers(state) and not PidFile(state.server_record).owner_alive()
 
 
-def test_runs_that_wait_are_executed_without_their_orchestrator(waiting: Shell) -> None:
+def test_queued_runs_are_executed_without_their_orchestrator(waiting: Shell) -> None:
     waiting.write(
         {"motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 1\n"}
     )
@@ -205,7 +205,7 @@ def test_a_second_ctrl_c_leaves_the_runs_of_an_earlier_command(waiting: Shell) -
     assert waiting.counts("s", "a") == {"FINISHED": 2, "CANCELLED": 1}
 
 
-def test_an_interruption_counts_as_no_attempt(waiting: Shell) -> None:
+def test_an_interrupted_attempt_is_not_counted(waiting: Shell) -> None:
     waiting.write({"s/launch.sh": WAIT + "exit 1\n", "s/bd.yaml": "job: {x: int}\nretries: 1\n"})
     process = waiting.start("run", "-n", "a", "--stop-runs")
     wait_until(lambda: _both_run(waiting, process), "two runs have started")
@@ -214,7 +214,7 @@ def test_an_interruption_counts_as_no_attempt(waiting: Shell) -> None:
     (waiting.directory / "go").touch()
     done = waiting.run("run", "-n", "a")
     assert done.returncode == 3, done.stderr
-    # The first run: a failure and its one retry. The interrupted attempt is not among them.
+    # The first run has a failure and one retry, without the interrupted attempt.
     runs = waiting.info("--verbose")["studies"][0]["runs"]
     assert max(run["attempt"] for run in runs) == 2
 
@@ -225,7 +225,7 @@ def _both_run(shell: Shell, process: Forked) -> bool:
     return bool(found["database"] and found["studies"][0]["counts"].get("a") == {"START": 2})
 
 
-def test_the_last_of_two_stops_what_the_first_has_started(waiting: Shell) -> None:
+def test_the_last_command_stops_services_started_by_the_first(waiting: Shell) -> None:
     first = waiting.start("run", "-n", "a")
     wait_until(lambda: _both_run(waiting, first), "the first runs")
     second = waiting.start("run", "-n", "b")
@@ -239,12 +239,12 @@ def test_the_last_of_two_stops_what_the_first_has_started(waiting: Shell) -> Non
     (waiting.directory / "go").touch()
     done = finish(second)
     assert done.returncode == 0, done.stderr
-    assert waiting.counts("s", "a") == {"FINISHED": 2}  # they continued, too
+    assert waiting.counts("s", "a") == {"FINISHED": 2}  # these runs continued, too
     assert waiting.counts("s", "b") == {"FINISHED": 2}
     assert nothing_runs(waiting)
 
 
-def test_services_that_were_running_before_stay(place: Path) -> None:
+def test_services_that_were_already_running_are_kept(place: Path) -> None:
     shell = small_workflow(place)
     shell.ok("create")
     shell.ok("launcher")
@@ -254,7 +254,7 @@ def test_services_that_were_running_before_stay(place: Path) -> None:
     assert len(found["launchers"]) == 1
 
 
-def test_a_launcher_asked_for_outlives_the_run_that_had_started_it(waiting: Shell) -> None:
+def test_a_requested_launcher_outlives_the_command_that_started_it(waiting: Shell) -> None:
     process = waiting.start("run", "-n", "a")
     wait_until(lambda: _both_run(waiting, process), "it runs")
     assert "is already running" in waiting.ok("launcher")
@@ -274,7 +274,7 @@ def test_a_failed_run_has_a_separate_exit_status_and_shows_its_stderr(place: Pat
     assert "FAILED" in done.stdout
 
 
-def test_an_exception_in_an_action_names_the_place_first(place: Path) -> None:
+def test_an_exception_in_an_action_first_names_its_location(place: Path) -> None:
     main = (
         "from motoko import event\n"
         "@event\n"
@@ -317,7 +317,7 @@ def test_active_runs_after_an_error_are_reported_and_can_be_stopped(waiting: She
     assert waiting.ok("kill", "--stop-runs") == "nothing is running\n"
 
 
-def test_runs_are_stopped_after_an_error_if_that_is_asked_for(waiting: Shell) -> None:
+def test_runs_are_stopped_after_an_error_on_request(waiting: Shell) -> None:
     waiting.write({"steps.py": FAILING})
     done = waiting.run("run", "-n", "a", "--stop-runs")
     assert done.returncode == 1, done.stderr
@@ -325,7 +325,7 @@ def test_runs_are_stopped_after_an_error_if_that_is_asked_for(waiting: Shell) ->
     assert waiting.counts("s", "a") == {"CREATED": 2}
 
 
-def test_a_launcher_that_is_killed_is_started_again(waiting: Shell) -> None:
+def test_a_killed_launcher_is_restarted(waiting: Shell) -> None:
     process = waiting.start("run", "-n", "a")
     wait_until(lambda: _both_run(waiting, process), "two runs have started")
     (launcher,) = waiting.info()["launchers"]
@@ -349,7 +349,7 @@ def test_python_dash_m_and_the_console_script_are_the_same(tmp_path: Path) -> No
             (MODULE, ["launcher"]),
             (console_script, ["start", "--run_name", "test"]),
         ):
-            done = shell.anew(*arguments, program=program)
+            done = shell.run_fresh(*arguments, program=program)
             assert done.returncode == 0, done.stderr
         assert shell.counts("s", "test") == {"FINISHED": 2}
     finally:

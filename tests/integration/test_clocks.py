@@ -1,4 +1,4 @@
-"""Jumps of the time of day: they end no run, hold up no retry, and lose no lease."""
+"""Wall-clock jumps affect no run, no retry and no lease."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from motoko.runtime.ports import Runtime, SystemClock
 from motoko.runtime.processes import current
 from motoko.storage.store import WorkflowStore
 from tests.support.chaos_clock import Clock
-from tests.support.launching import Place, wait_until
+from tests.support.launching import WorkflowHarness, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 FAKETIME = glob("/usr/lib*/faketime/libfaketime.so.1") + glob(
     "/usr/lib/*/faketime/libfaketime.so.1"
 )
-# The first waits to be told to end, the second fails, all others end at once.
+# The first run waits for a file, the second fails, all others finish immediately.
 SCRIPT = """
 case $MOTOKO_JOB_X in
 1) while [ ! -e ../../../go ]; do sleep 0.1; done ;;
@@ -41,7 +41,7 @@ TWO = {"max_concurrent": 2}
 
 @dataclass
 class Jumping(SystemClock):
-    """A clock whose time of day may be set."""
+    """A clock whose time of day can be set."""
 
     day: float
     up: float = 100.0
@@ -54,35 +54,35 @@ class Jumping(SystemClock):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place.make(tmp_path / "w", {"mult": SCRIPT}, options=TWO)
+def place(tmp_path: Path) -> Iterator[WorkflowHarness]:
+    place = WorkflowHarness.make(tmp_path / "w", {"mult": SCRIPT}, options=TWO)
     yield place
     place.close()
 
 
 @contextlib.contextmanager
 def jumped(monkeypatch: pytest.MonkeyPatch, offset: str) -> Iterator[None]:
-    """Have processes that are started see another time of day, and measure with it."""
+    """Give started processes another time of day, and measure with it."""
     with monkeypatch.context() as patched:
         patched.setenv("LD_PRELOAD", FAKETIME[0])
         patched.setenv("FAKETIME", offset)
-        patched.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")  # jumps do not move that one
-        patched.setenv("DONT_FAKE_MONOTONIC", "1")  # as older versions call it
+        patched.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")  # jumps do not change the uptime
+        patched.setenv("DONT_FAKE_MONOTONIC", "1")  # the name in older versions
         yield
 
 
-def test_the_uptime_is_that_of_the_processes() -> None:
+def test_uptime_agrees_with_process_start_times() -> None:
     before = uptime()
     assert 0 <= process_age(current().started) < before
     assert abs(before - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
     assert uptime() >= before
 
 
-def test_the_steady_clock_is_one_for_all_processes_of_a_boot(place: Place) -> None:
+def test_the_steady_clock_is_shared_by_all_processes_of_a_boot(place: WorkflowHarness) -> None:
     clock = Jumping(day=2e9)
     store = WorkflowStore(place.state, place.store.studies, runtime=Runtime(clock=clock))
     try:
-        # What the first process noted counts, whatever the time of day is now.
+        # The record of the first process counts, independent of the current time of day.
         before, steady, after = uptime(), place.store.steady(), uptime()
         offset = store.steady() - clock.up
         assert before - 1e-3 <= steady - offset <= after + 1e-3
@@ -94,13 +94,13 @@ def test_the_steady_clock_is_one_for_all_processes_of_a_boot(place: Place) -> No
 
 
 @pytest.mark.parametrize("restarting", [False, True])
-def test_jumps_of_the_time_of_day_change_nothing(
+def test_clock_jumps_do_not_affect_a_workflow(
     restarting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(tmp_path / "clock", jumping=True)
     for name, value in clock.environment.items():
         monkeypatch.setenv(name, value)
-    place = Place.make(tmp_path / "w", {"mult": SCRIPT}, options=TWO)
+    place = WorkflowHarness.make(tmp_path / "w", {"mult": SCRIPT}, options=TWO)
 
     def jump(hours: int) -> None:
         clock.set(hours)
@@ -109,22 +109,22 @@ def test_jumps_of_the_time_of_day_change_nothing(
             place.start()
 
     with contextlib.closing(place):
-        goes_on_as_if_nothing_had_happened(place, jump)
+        check_uninterrupted_execution(place, jump)
 
 
 @pytest.mark.skipif(not FAKETIME, reason="libfaketime is not installed")
-def test_nor_does_a_launcher_of_another_time_of_day(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+def test_a_launcher_with_another_time_of_day_does_not_affect_a_workflow(
+    place: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def jump(hours: int) -> None:
         stop_launcher(place.state)
         with jumped(monkeypatch, f"{hours:+}h"):
             place.start()
 
-    goes_on_as_if_nothing_had_happened(place, jump)
+    check_uninterrupted_execution(place, jump)
 
 
-def goes_on_as_if_nothing_had_happened(place: Place, jump: Callable[[int], None]) -> None:
+def check_uninterrupted_execution(place: WorkflowHarness, jump: Callable[[int], None]) -> None:
     place.start()
     (long,) = place.create([{"x": 1}], timeout=3600.0)
     (failing,) = place.create([{"x": 2}], retries=1, retry_delay=3.0)

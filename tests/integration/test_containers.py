@@ -1,4 +1,4 @@
-"""Processes of two containers of one machine that work with one workflow directory."""
+"""Processes of two containers on one machine that share a workflow directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from motoko.launcher.workflow_users import other_users
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import Liveness, ProcessIdentity, liveness
 from motoko.server.lifecycle import is_responding, stop_server
-from tests.support.launching import Place, wait_until
+from tests.support.launching import WorkflowHarness, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-# What a container is for a process: a PID namespace of its own.
+# For a process, a container is a separate PID namespace.
 CONTAINER = ["unshare", *(["-Ur"] if os.getuid() else []), "-pf", "--mount-proc", "--kill-child"]
 
 
@@ -32,19 +32,21 @@ def in_container(*arguments: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path) -> Iterator[WorkflowHarness]:
     try:
         possible = subprocess.run([*CONTAINER, "true"], capture_output=True, check=False)
     except FileNotFoundError:
         pytest.skip("there is no unshare command")
     if possible.returncode:
         pytest.skip(f"no PID namespace can be made: {possible.stderr.decode()}")
-    place = Place.make(tmp_path / "w", {"mult": "[ $MOTOKO_JOB_X = 1 ] || sleep 100\n"})
+    place = WorkflowHarness.make(tmp_path / "w", {"mult": "[ $MOTOKO_JOB_X = 1 ] || sleep 100\n"})
     yield place
     place.close()
 
 
-def test_launcher_and_server_of_another_container_are_used_and_stopped(place: Place) -> None:
+def test_launcher_and_server_of_another_container_are_used_and_stopped(
+    place: WorkflowHarness,
+) -> None:
     state = place.state
     stop_server(state)
     server = in_container("motoko.server.main", str(state.path))
@@ -53,7 +55,7 @@ def test_launcher_and_server_of_another_container_are_used_and_stopped(place: Pl
     wait_until(lambda: bool(running_launchers(state)))
     (found,) = running_launchers(state)
     assert liveness(found.process) is Liveness.UNKNOWN
-    assert place.start().process == found.process  # and starts no other
+    assert place.start().process == found.process  # and starts no other server
     key, long = place.create([{"x": 1}, {"x": 2}])
     place.wait_for(key, Lifecycle.FINISHED)
     process = place.wait_for(long, Lifecycle.START).process

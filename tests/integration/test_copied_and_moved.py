@@ -1,4 +1,4 @@
-"""Workflow directories that are copied, moved or removed while processes work for them."""
+"""Workflow directories that are copied, moved or removed while their processes run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-# Runs until the file is there; what it has of it outlives any copy.
+# Runs until the file exists; copies of the workflow wait for the same file.
 HOLD = 'while test ! -e "$MOTOKO_TEST_GO"; do sleep 0.05; done\n'
 
 
@@ -48,13 +48,13 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 def copied(shell: Shell, target: Path) -> Shell:
-    """Return a copy of a workflow, with all that is in it."""
+    """Return a full copy of a workflow."""
     subprocess.run(["cp", "-a", str(shell.directory), str(target)], check=True)
     return Shell(target, dict(shell.environment))
 
 
 def remove(directory: Path) -> None:
-    """Remove a directory in which a server may be just writing."""
+    """Remove a directory to which a server may be writing."""
     shutil.rmtree(directory.rename(directory.with_name("removed")))
 
 
@@ -72,10 +72,10 @@ def log_of(shell: Shell, name: str) -> str:
     return (shell.directory / ".wf" / "logs" / f"{name}.log").read_text()
 
 
-# -- copies ----------------------------------------------------------------------------------
+# -- copies -----------------------------------------------------------------------------------
 
 
-def test_nothing_of_the_original_is_touched_from_a_copy(shell: Shell, tmp_path: Path) -> None:
+def test_commands_in_a_copy_do_not_affect_the_original(shell: Shell, tmp_path: Path) -> None:
     run = shell.start("run", "--run_name", "a")
     wait_until(lambda: both_started(shell), "both runs started")
     before = processes(shell)
@@ -86,7 +86,7 @@ def test_nothing_of_the_original_is_touched_from_a_copy(shell: Shell, tmp_path: 
     assert info["orchestrators"] == []
     assert "no orchestrator is running" in copy.ok("orchestrator", "stop")
     copy.ok("kill", "--stop-runs")
-    # They had ended, as far as the copy knows, before they were asked to.
+    # According to the copy they ended before the request.
     assert copy.counts("s", "a") == {"LOST": 2}
     assert processes(shell) == before
     assert shell.counts("s", "a") == {"START": 2}
@@ -96,7 +96,7 @@ def test_nothing_of_the_original_is_touched_from_a_copy(shell: Shell, tmp_path: 
     assert shell.counts("s", "a") == {"FINISHED": 2}
 
 
-def test_a_restored_copy_is_worked_with_beside_the_original(shell: Shell, tmp_path: Path) -> None:
+def test_a_restored_copy_runs_beside_the_original(shell: Shell, tmp_path: Path) -> None:
     run = shell.start("run", "--run_name", "a")
     wait_until(lambda: both_started(shell), "both runs started")
     shell.ok("backup", str(tmp_path / "copy.db"))
@@ -119,7 +119,7 @@ def test_a_lease_records_its_database(tmp_path: Path) -> None:
         run_transaction(store.database, lambda tables: tables.write_lease("new", "t", {}))
 
         def forget(tables: Any) -> None:
-            del tables.lease("old")["place"]  # as an older Motoko wrote it
+            del tables.lease("old")["place"]  # as written by older versions
 
         run_transaction(store.database, forget)
         with store.autocommit_scope.read() as session:
@@ -135,7 +135,7 @@ def test_a_lease_records_its_database(tmp_path: Path) -> None:
         os.kill(process_of(state).pid, signal.SIGTERM)
 
 
-def test_a_copied_record_does_not_count(tmp_path: Path) -> None:
+def test_a_copied_process_record_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     PidFile(tmp_path / "a" / "it.json").write()
     shutil.copytree(tmp_path / "a", tmp_path / "b")
@@ -146,15 +146,15 @@ def test_a_copied_record_does_not_count(tmp_path: Path) -> None:
     assert record.home == tmp_path / "a"
 
 
-# -- moved -----------------------------------------------------------------------------------
+# -- moved ------------------------------------------------------------------------------------
 
 
-def test_a_moved_workflow_continues_in_its_new_place(shell: Shell, tmp_path: Path) -> None:
+def test_a_moved_workflow_continues_at_its_new_path(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     shell.ok("create")
     shell.ok("launcher")
     former = processes(shell)
-    os.kill(former[1].pid, signal.SIGSTOP)  # or it might end before it is waited for
+    os.kill(former[1].pid, signal.SIGSTOP)  # otherwise it might end before the wait starts
     shell.directory.rename(tmp_path / "b")
     shell.directory = tmp_path / "b"
     process = shell.start("run", "--run_name", "a")
@@ -180,14 +180,14 @@ def test_the_orchestrator_of_a_moved_workflow_fails(shell: Shell, tmp_path: Path
     assert "Traceback" not in done.stderr, done.stderr
     shell.directory = tmp_path / "b"
     (tmp_path / "go").touch()
-    # What ran knows only where its directory was.
+    # Running processes know only the old path.
     shell.run("run", "--run_name", "a")
     assert shell.counts("s", "a") == {"LOST": 2}
     shell.ok("run", "--run_name", "a", "--retry-failed")
     assert shell.counts("s", "a") == {"FINISHED": 2}
 
 
-def test_an_orchestrator_without_commits_notices_too(tmp_path: Path) -> None:
+def test_an_idle_orchestrator_notices_the_move(tmp_path: Path) -> None:
     database = Database.in_memory()
     run_transaction(database, lambda root: create_tables(root, ["s"]), initialising=True)
     (tmp_path / "x").mkdir()
@@ -204,11 +204,13 @@ def test_an_orchestrator_without_commits_notices_too(tmp_path: Path) -> None:
     database.close()
 
 
-# -- removed ---------------------------------------------------------------------------------
+# -- removed ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("working", [False, True])
-def test_nothing_outlives_its_state_directory(shell: Shell, tmp_path: Path, working: bool) -> None:
+def test_no_process_outlives_its_state_directory(
+    shell: Shell, tmp_path: Path, working: bool
+) -> None:
     run = shell.start("run", "--run_name", "a") if working else None
     if working:
         wait_until(lambda: both_started(shell), "both runs started")
@@ -227,7 +229,7 @@ def test_nothing_outlives_its_state_directory(shell: Shell, tmp_path: Path, work
     assert not (shell.directory / ".wf").exists()
 
 
-def test_a_database_that_was_exchanged_is_served_no_longer(tmp_path: Path) -> None:
+def test_a_replaced_database_is_no_longer_served(tmp_path: Path) -> None:
     state = make(tmp_path / "a")
     store = WorkflowStore(state, {})
     increment(store)
@@ -259,7 +261,7 @@ def test_a_client_of_a_removed_directory_gets_an_error(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_home_that_was_never_there_is_not_missed(tmp_path: Path) -> None:
+def test_a_state_directory_that_never_existed_is_no_error(tmp_path: Path) -> None:
     home = StateDirGuard.of(StateDir(tmp_path / "x"))
     assert home.missing_error() is None
     (tmp_path / "x").mkdir()
@@ -271,16 +273,16 @@ def test_a_home_that_was_never_there_is_not_missed(tmp_path: Path) -> None:
         home.check()
 
 
-def test_a_lock_in_a_directory_that_has_gone(tmp_path: Path) -> None:
+def test_a_lock_in_a_removed_directory(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="nowhere does not exist any more"):
         FileLock(tmp_path / "nowhere" / "a.lock").acquire()
 
 
-# -- a new database --------------------------------------------------------------------------
+# -- a new database ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", ["there", "removed"])
-def test_no_directory_is_moved_aside_in_which_a_run_works(shell: Shell, state: str) -> None:
+def test_a_directory_in_use_by_a_run_is_not_moved_aside(shell: Shell, state: str) -> None:
     first = shell.start("run", "--run_name", "a")
     wait_until(lambda: both_started(shell), "two runs")
     shell.ok("kill")
@@ -303,7 +305,7 @@ def test_no_directory_is_moved_aside_in_which_a_run_works(shell: Shell, state: s
     assert [path.name for path in runs.parent.glob("BD-*")] == ["BD-s-runs.old-1"]
 
 
-# -- two workflows that share a study ----------------------------------------------------------
+# -- two workflows that share a study ---------------------------------------------------------
 
 
 def test_the_second_workflow_of_a_study_is_refused(shell: Shell, tmp_path: Path) -> None:
@@ -319,7 +321,7 @@ def test_the_second_workflow_of_a_study_is_refused(shell: Shell, tmp_path: Path)
         assert "Traceback" not in done.stderr, done.stderr
     assert not (other.directory / ".wf" / "wf.db").exists()
     assert (shell.directory / "s" / "BD-s-runs" / "run-1").is_dir()
-    # Where its database is older than the note of whose the run directories are:
+    # If its database is older than the record of the owner of the run directories:
     note = shell.directory / "s" / ".BD-s-runs.workflow"
     content = note.read_bytes()
     note.unlink()
@@ -338,7 +340,7 @@ def test_the_second_workflow_of_a_study_is_refused(shell: Shell, tmp_path: Path)
     other.close()
 
 
-def test_a_workflow_in_the_place_of_a_renamed_one_is_refused(shell: Shell, tmp_path: Path) -> None:
+def test_a_workflow_at_the_path_of_a_renamed_one_is_refused(shell: Shell, tmp_path: Path) -> None:
     study = tmp_path / "study"
     (shell.directory / "s").rename(study)
     (shell.directory / "s").symlink_to(study)

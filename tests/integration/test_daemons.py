@@ -1,4 +1,4 @@
-"""Daemons: starting them, hearing that they are ready, finding them again."""
+"""Daemons: start, readiness and discovery."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_a_daemon_is_ready_detached_and_private(
     assert await terminate(daemon.process, grace=30)
 
 
-def test_a_daemon_outlives_who_started_it(tmp_path: Path, started: list[Daemon]) -> None:
+def test_a_daemon_outlives_its_parent(tmp_path: Path, started: list[Daemon]) -> None:
     launcher = """
 import pathlib, sys
 from motoko.runtime.daemons import PidFile, spawn_detached
@@ -91,7 +91,7 @@ PidFile(directory / "pid").write(daemon.process)
     done = subprocess.run(
         script(launcher, str(tmp_path), READY),
         check=True,
-        capture_output=True,  # would wait for ever if the daemon kept these
+        capture_output=True,  # would wait forever if the daemon kept these open
         timeout=60,
     )
     assert done.stderr == b""
@@ -101,10 +101,10 @@ PidFile(directory / "pid").write(daemon.process)
     assert is_alive(record.process)
 
 
-def test_a_daemon_holds_its_starters_lock_until_it_is_ready(
+def test_a_daemon_holds_its_parents_lock_until_it_is_ready(
     tmp_path: Path, started: list[Daemon]
 ) -> None:
-    """Whoever is killed while it starts a daemon leaves it to nobody to start another one."""
+    """If the parent is killed meanwhile, no other process starts a second daemon."""
     daemon = """
 import os, sys, time
 from motoko.runtime.daemons import PidFile, announce_ready
@@ -138,7 +138,9 @@ with FileLock(place / "lock") as lock:
         assert is_alive(record.process)
 
 
-def test_without_a_readiness_pipe_nobody_waits(tmp_path: Path, started: list[Daemon]) -> None:
+def test_announcing_without_a_readiness_pipe_does_nothing(
+    tmp_path: Path, started: list[Daemon]
+) -> None:
     code = (
         "import os, sys, time; open(sys.argv[1], 'w').write(str(os.environ.get('MOTOKO_READY_FD')))"
         "; time.sleep(60)"
@@ -153,7 +155,7 @@ def test_without_a_readiness_pipe_nobody_waits(tmp_path: Path, started: list[Dae
     assert wait_for(tmp_path / "made") == "None"
 
 
-def test_a_daemon_that_ends_is_reported_with_its_last_lines(tmp_path: Path) -> None:
+def test_a_daemon_that_exits_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("of an earlier start\n")
     code = "import sys; [print('line', n) for n in range(20)]; sys.exit(3)"
@@ -174,7 +176,7 @@ def test_a_daemon_that_is_killed_is_reported(tmp_path: Path) -> None:
     assert caught.value.hint == f"It logged nothing in {tmp_path / 'log'}."
 
 
-def test_a_daemon_that_announces_a_failure_is_reported_and_ended(tmp_path: Path) -> None:
+def test_a_daemon_that_announces_a_failure_is_reported_and_terminated(tmp_path: Path) -> None:
     code = """
 import os, pathlib, sys, time
 from motoko.runtime.daemons import PidFile, announce_failure
@@ -198,14 +200,14 @@ def test_a_daemon_that_is_never_ready_is_killed(tmp_path: Path) -> None:
     assert identify(int((tmp_path / "pid").read_text())) is None
 
 
-def test_a_command_that_is_not_there_is_reported(tmp_path: Path) -> None:
+def test_a_missing_command_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LauncherError, match=r"no-such-command cannot be started: .*No such file"):
         spawn_detached(["no-such-command"], log=tmp_path / "log")
     with pytest.raises(LauncherError, match=r"cannot be started: .*No such file"):
         spawn_detached(script("pass"), log=tmp_path / "missing" / "log")
 
 
-def test_announcing_to_nobody_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_announcing_to_a_closed_pipe_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(READY_FD, raising=False)
     announce_ready()
     announce_failure("x")
@@ -218,7 +220,7 @@ def test_announcing_to_nobody_does_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         os.fstat(write_end)
 
 
-def test_a_pid_file_tells_its_owner(tmp_path: Path) -> None:
+def test_a_pid_file_identifies_its_owner(tmp_path: Path) -> None:
     pid_file = PidFile(tmp_path / "pid")
     assert pid_file.read() is None
     assert not pid_file.owner_alive()
@@ -244,30 +246,30 @@ def test_a_pid_file_is_removed_by_its_owner_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"process": {"pid": 1}}', b"\xff"])
-def test_a_damaged_pid_file_says_nothing(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_pid_file_is_ignored(tmp_path: Path, content: bytes) -> None:
     pid_file = PidFile(tmp_path / "pid")
     pid_file.path.write_bytes(content)
     assert pid_file.read() is None
     assert not pid_file.owner_alive()
 
 
-def test_a_process_of_another_container_lives_while_it_keeps_its_pid_file_locked(
+def test_a_process_of_another_container_is_alive_while_its_pid_file_is_locked(
     tmp_path: Path,
 ) -> None:
     pid_file = PidFile(tmp_path / "pid")
     pid_file.write()
     content = json.loads(pid_file.path.read_bytes())
     content["process"] |= {"namespace": 1, "pid": 2**22 + 1}
-    with pid_file.path.open("r+") as file:  # the file that is locked
+    with pid_file.path.open("r+") as file:  # the locked file
         file.write(json.dumps(content))
         file.truncate()
     assert PidFile(pid_file.path).owner_alive()
-    pid_file.remove()  # which is another process's, so that only the lock ends
+    pid_file.remove()  # the file belongs to another process: only the lock is released
     assert pid_file.path.exists()
     assert not PidFile(pid_file.path).owner_alive()
 
 
-def test_an_older_pid_file_is_read(tmp_path: Path) -> None:
+def test_pid_files_of_older_versions_are_read(tmp_path: Path) -> None:
     pid_file = PidFile(tmp_path / "pid")
     pid_file.write()
     content = json.loads(pid_file.path.read_bytes())

@@ -1,4 +1,4 @@
-"""The environment of a launcher reaches scripts whole, whatever its variables are called."""
+"""The complete environment of a launcher reaches scripts, for any names of variables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.command_line import small_workflow
-from tests.support.slurm_place import SlurmPlace
+from tests.support.slurm_harness import SlurmHarness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ GIVEN = {
 
 
 def environment(run: Path) -> dict[str, str]:
-    """Return what a script found in its environment."""
+    """Return the environment as a script reported it."""
     entries = (run / "environment").read_bytes().split(b"\0")[:-1]
     return dict(os.fsdecode(entry).split("=", 1) for entry in entries)
 
@@ -48,10 +48,10 @@ def check(run: Path, given: dict[str, str]) -> None:
     assert {n: found.get(n) for n in given if n not in functions} == {
         n: v for n, v in given.items() if n not in functions
     }
-    assert functions <= found.keys()  # bash writes the text of a function in its own way
+    assert functions <= found.keys()  # bash reformats the text of a function
 
 
-def test_the_environment_reaches_local_scripts_whole(tmp_path: Path) -> None:
+def test_the_complete_environment_reaches_local_scripts(tmp_path: Path) -> None:
     shell = small_workflow(tmp_path / "w", script=SCRIPT)
     shell.environment.update(GIVEN)
     try:
@@ -61,8 +61,8 @@ def test_the_environment_reaches_local_scripts_whole(tmp_path: Path) -> None:
         shell.close()
 
 
-def test_the_environment_reaches_scheduled_scripts_whole(tmp_path: Path, slurm: Testbed) -> None:
-    place = SlurmPlace.make(tmp_path / "wf", slurm)
+def test_the_complete_environment_reaches_scheduled_scripts(tmp_path: Path, slurm: Testbed) -> None:
+    place = SlurmHarness.make(tmp_path / "wf", slurm)
     try:
         place.start(environment=GIVEN)
         key = place.run(SCRIPT)

@@ -23,19 +23,19 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run_motoko(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command, without a terminal."""
+    """Run a command without a terminal."""
     return Shell(cwd, {"COLUMNS": "160"}).run(*arguments)
 
 
 def motoko(*arguments: str, cwd: Path) -> str:
-    """Run a command that must succeed; return what it printed."""
+    """Run a command that must succeed; return its output."""
     done = run_motoko(*arguments, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def copy_of(name: str, tmp_path: Path) -> Iterator[Path]:
-    """Copy an example to a directory with spaces; afterwards stop what may still run there."""
+    """Copy an example to a directory with spaces; stop its processes afterwards."""
     directory = tmp_path / "a directory with spaces" / name
     shutil.copytree(EXAMPLES / name, directory, ignore=shutil.ignore_patterns(".wf", "BD-*"))
     try:
@@ -55,15 +55,15 @@ def active_learning(tmp_path: Path) -> Iterator[Path]:
 
 
 def numbers(first: float, second: float) -> tuple[float, float]:
-    """Return what the arithmetic example must come to."""
+    """Return the expected results of the arithmetic example."""
     sums = [first * 0.342 + 0.56, first * -2.31 + 0.56, second * 0.342 + 0.56]
     square = sum((a - b) ** 2 for a, b in zip(sums, (3.3, 2.34, 0.148), strict=True))
     return square, math.sqrt(square)
 
 
 def read(directory: Path, run_name: str) -> Workflow:
-    """Return a workflow to look at, without a server."""
-    workflow = Workflow(directory / "motoko.yaml", look=True)
+    """Open a workflow read-only, without a server."""
+    workflow = Workflow(directory / "motoko.yaml", read_only=True)
     workflow.run_name = run_name
     return workflow
 
@@ -82,7 +82,7 @@ ALL_ENDED = {
 
 
 def check_arithmetic(directory: Path, run_name: str, first: float, second: float) -> None:
-    """Check every run of a run name, and its result, against the arithmetic done here."""
+    """Check every run of a run name and its result against the same arithmetic done here."""
     workflow = read(directory, run_name)
     try:
         assert states(workflow) == ALL_ENDED
@@ -95,7 +95,7 @@ def check_arithmetic(directory: Path, run_name: str, first: float, second: float
         workflow.close()
 
 
-def test_arithmetic_comes_to_the_documented_numbers(arithmetic: Path) -> None:
+def test_arithmetic_prints_the_documented_numbers(arithmetic: Path) -> None:
     assert numbers(2.1, 3.2) == pytest.approx((50.3270772, 7.0941580), abs=5e-8)
 
     printed = motoko("run", "--run_name", "test", cwd=arithmetic)
@@ -105,11 +105,11 @@ def test_arithmetic_comes_to_the_documented_numbers(arithmetic: Path) -> None:
     check_arithmetic(arithmetic, "test", 2.1, 3.2)
 
 
-def test_arithmetic_under_other_run_names_in_one_directory(arithmetic: Path) -> None:
+def test_arithmetic_with_several_run_names_in_one_directory(arithmetic: Path) -> None:
     motoko("run", "--run_name", "first", cwd=arithmetic)
     motoko("run", "--run_name", "it's the second", cwd=arithmetic)
     motoko("run", "--run_name", "third", "--inputs", "-1.5", "4", cwd=arithmetic)
-    # Two equal values among the three: still three sums.
+    # Two of the three values are equal: still three sums.
     motoko("run", "--run_name", "fourth", "--inputs", "2", "2", cwd=arithmetic)
 
     check_arithmetic(arithmetic, "first", 2.1, 3.2)
@@ -118,7 +118,7 @@ def test_arithmetic_under_other_run_names_in_one_directory(arithmetic: Path) -> 
     check_arithmetic(arithmetic, "fourth", 2.0, 2.0)
 
 
-def test_arithmetic_started_again_does_nothing_twice(arithmetic: Path) -> None:
+def test_a_second_start_of_arithmetic_repeats_nothing(arithmetic: Path) -> None:
     first = motoko("run", "--run_name", "test", cwd=arithmetic)
     again = motoko("run", "--run_name", "test", cwd=arithmetic)
 
@@ -134,7 +134,7 @@ def test_arithmetic_started_again_does_nothing_twice(arithmetic: Path) -> None:
         workflow.close()
 
 
-def test_arithmetic_ends_when_a_run_fails(arithmetic: Path) -> None:
+def test_arithmetic_fails_if_a_run_fails(arithmetic: Path) -> None:
     (arithmetic / "norm" / "doIt.py").write_text("raise SystemExit('no norm today')")
 
     done = run_motoko("run", "--run_name", "test", cwd=arithmetic)
@@ -147,7 +147,7 @@ def test_arithmetic_ends_when_a_run_fails(arithmetic: Path) -> None:
 def test_active_learning_finds_the_known_potential(active_learning: Path) -> None:
     printed = motoko("run", "--run_name", "h2", cwd=active_learning)
 
-    # What reference/doIt.py says of the molecule; the fits never see these numbers.
+    # From reference/doIt.py; the fits never use these numbers.
     distance = re.search(r"equilibrium distance ([0-9.]+)", printed)
     depth = re.search(r"well depth ([0-9.]+)", printed)
     assert distance is not None
@@ -159,7 +159,7 @@ def test_active_learning_finds_the_known_potential(active_learning: Path) -> Non
     try:
         fits = sorted((len(job.r), run.spread) for run, job in workflow.fit.select())
         assert len(fits) > 1, "the first fit was good enough, so nothing was learnt"
-        # One more sample for each fit that was not good enough, none after the first that was.
+        # One more sample after each insufficient fit, none after the first sufficient one.
         assert [count for count, _ in fits] == list(range(5, 5 + len(fits)))
         assert all(spread > 0.005 for _, spread in fits[:-1])
         assert fits[-1][1] <= 0.005
@@ -172,7 +172,7 @@ def test_active_learning_finds_the_known_potential(active_learning: Path) -> Non
     assert len(picture) > 10_000
 
 
-def test_active_learning_gives_up_loudly(active_learning: Path) -> None:
+def test_active_learning_reports_that_it_gives_up(active_learning: Path) -> None:
     done = run_motoko("run", "--run_name", "few", "--max_samples", "6", cwd=active_learning)
 
     assert done.returncode != 0
@@ -185,13 +185,13 @@ def extrapolation(tmp_path: Path) -> Iterator[Path]:
 
 
 def built(output: str) -> set[str]:
-    """Return the nodes that were built, of all that are told of."""
+    """Return the reported nodes that were built."""
     lines = re.findall(r"^(\w+): (built|fresh)$", output, re.MULTILINE)
     assert {name for name, _ in lines} == {"grid", "coarse", "fine", "result"}
     return {name for name, status in lines if status == "built"}
 
 
-def test_a_graph_executes_runs_once_and_again_only_what_depends_on_a_change(
+def test_a_graph_repeats_only_runs_that_depend_on_a_change(
     extrapolation: Path,
 ) -> None:
     def go(*options: str) -> str:
@@ -201,7 +201,7 @@ def test_a_graph_executes_runs_once_and_again_only_what_depends_on_a_change(
     assert built(first) == {"grid", "coarse", "fine", "result"}
     found = re.search(r"^integral (\S+)$", first, re.MULTILINE)
     assert found is not None
-    # Richardson's extrapolation leaves an error of the fourth order of the step.
+    # Richardson extrapolation leaves an error of fourth order in the step.
     assert abs(float(found[1]) - 2.0) < (math.pi / 8) ** 4 / 100
     runs = len(list(extrapolation.glob("*/BD-*-runs/run-*")))
     assert runs == 2

@@ -1,4 +1,4 @@
-"""Actions that exit, do not end or raise several exceptions at once, and what a check returns."""
+"""Actions that exit, hang or raise exception groups, and the results of checks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow]:
-    """A workflow of one study, in which user code may take half a second to end."""
+    """A workflow of one study that gives user code half a second to end."""
     patience = asyncio_tasks.end_tasks.__defaults__
     assert patience == (asyncio_tasks.CANCEL_TIMEOUT,)
     monkeypatch.setattr(asyncio_tasks.end_tasks, "__defaults__", (0.5,))
@@ -49,7 +49,7 @@ def acting(callback: Any) -> Any:
     return main
 
 
-# -- exits -----------------------------------------------------------------------------------
+# -- exits ------------------------------------------------------------------------------------
 
 
 async def exits(workflow: Workflow, runs: Any) -> None:
@@ -89,7 +89,7 @@ def test_an_exit_with_success_commits_and_ends_the_workflow(
     assert workflow.finished
 
 
-def test_main_and_conditions_may_exit_with_success(workflow: Workflow) -> None:
+def test_main_and_conditions_can_exit_with_success(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.vars.main = True
         sys.exit()
@@ -104,7 +104,7 @@ def test_main_and_conditions_may_exit_with_success(workflow: Workflow) -> None:
     assert workflow.finished
 
 
-# -- several exceptions ----------------------------------------------------------------------
+# -- several exceptions -----------------------------------------------------------------------
 
 
 async def fails(text: str) -> None:
@@ -124,7 +124,7 @@ def test_a_group_of_exceptions_names_the_action_that_raised_it(workflow: Workflo
     assert any(note.startswith("in the action of event 'act'") for note in caught.value.__notes__)
 
 
-# -- what may be called ----------------------------------------------------------------------
+# -- kinds of callables -----------------------------------------------------------------------
 
 
 async def is_two(run: Any, job: Any) -> bool:
@@ -136,11 +136,11 @@ class IsTwo:
         return await is_two(run, job)
 
 
-def begins_to_ask(run: Any, job: Any) -> Any:
+def returns_coroutine(run: Any, job: Any) -> Any:
     return is_two(run, job)
 
 
-@pytest.mark.parametrize("condition", [is_two, IsTwo(), begins_to_ask])
+@pytest.mark.parametrize("condition", [is_two, IsTwo(), returns_coroutine])
 def test_a_coroutine_returned_by_a_condition_is_awaited(workflow: Workflow, condition: Any) -> None:
     @event
     async def act(workflow: Workflow, runs: Any) -> None:
@@ -164,7 +164,7 @@ def test_a_condition_that_yields_is_refused(workflow: Workflow) -> None:
         workflow.add_action("act", "mult", condition, f=exits)
 
 
-def test_main_may_be_an_object_that_is_called_as_an_async_function(workflow: Workflow) -> None:
+def test_main_can_be_an_object_with_an_async_call_method(workflow: Workflow) -> None:
     class Main:
         async def __call__(self, workflow: Workflow) -> None:
             workflow.vars.called = True
@@ -174,7 +174,7 @@ def test_main_may_be_an_object_that_is_called_as_an_async_function(workflow: Wor
     assert workflow.vars.called is True
 
 
-def test_a_main_that_yields_is_named_where_it_was_assigned(workflow: Workflow) -> None:
+def test_a_main_that_yields_is_reported_with_the_line_of_its_assignment(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> Any:
         yield 1
 
@@ -182,11 +182,11 @@ def test_a_main_that_yields_is_named_where_it_was_assigned(workflow: Workflow) -
         execute(workflow, main, SCRIPTS)
 
 
-# -- exceptions of other kinds ---------------------------------------------------------------
+# -- exceptions of other kinds ----------------------------------------------------------------
 
 
 class Unusual(BaseException):
-    """As what ``pytest.fail()`` raises."""
+    """A ``BaseException``, such as ``pytest.fail()`` raises."""
 
 
 def unusual(*args: Any, **kwargs: Any) -> Any:
@@ -206,7 +206,7 @@ async def unusual_in_the_loop(workflow: Workflow, runs: Any) -> None:
         (exits, lambda run, job: unusual(), "in the condition of event 'act'"),
     ],
 )
-def test_an_error_that_is_no_exception_ends_the_workflow(
+def test_a_base_exception_ends_the_workflow(
     workflow: Workflow, callback: Any, condition: Any, place: str
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -219,7 +219,7 @@ def test_an_error_that_is_no_exception_ends_the_workflow(
     assert any(note.startswith(place) for note in caught.value.__notes__)
 
 
-def test_an_error_handler_that_fails_with_one_ends_the_workflow(workflow: Workflow) -> None:
+def test_a_base_exception_in_an_error_handler_ends_the_workflow(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.add_error_handler(f=unusual)
         await workflow.mult.create_task(x=1)
@@ -229,7 +229,7 @@ def test_an_error_handler_that_fails_with_one_ends_the_workflow(workflow: Workfl
     assert any("handler failed too: Unusual" in note for note in caught.value.__notes__)
 
 
-# -- what does not end -----------------------------------------------------------------------
+# -- ignored cancellation ---------------------------------------------------------------------
 
 
 async def swallows(workflow: Workflow, runs: Any) -> None:
@@ -275,7 +275,7 @@ def test_an_action_that_swallows_its_cancellation_is_named_and_abandoned(
     assert "late" not in workflow.vars
 
 
-def test_child_tasks_that_swallow_their_cancellation_are_abandoned_in_motokos_loop(
+def test_child_tasks_that_swallow_their_cancellation_are_abandoned(
     workflow: Workflow, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def stubborn() -> None:
@@ -299,7 +299,7 @@ def test_child_tasks_that_swallow_their_cancellation_are_abandoned_in_motokos_lo
     assert "task child did not end" in messages
 
 
-# -- what a check returns --------------------------------------------------------------------
+# -- results of checks ------------------------------------------------------------------------
 
 
 def test_check_event_returns_whether_it_fired(workflow: Workflow) -> None:
@@ -320,7 +320,7 @@ def test_check_event_returns_whether_it_fired(workflow: Workflow) -> None:
     ("given", "studies"),
     [("all", None), (None, None), ("mult", ["mult"]), ("times", ["mult"])],
 )
-def test_a_launcher_is_started_for_all_studies_or_for_one(
+def test_a_launcher_can_be_started_for_all_studies_or_for_one(
     workflow: Workflow, monkeypatch: pytest.MonkeyPatch, given: str | None, studies: Any
 ) -> None:
     asked: list[Any] = []

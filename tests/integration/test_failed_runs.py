@@ -1,4 +1,4 @@
-"""What awaiting several runs does where some of them fail, and who has handled a failure then."""
+"""Awaits of several runs of which some fail, and the handling of these failures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lifecycles(workflow: Workflow, study: str = "s") -> list[str]:
     return [str(run.record.lifecycle) for run, _ in workflow.task_manager(study).select()]
 
 
-def test_an_await_of_several_runs_waits_for_all_and_names_all_that_failed(
+def test_an_await_of_several_runs_waits_for_all_and_names_all_failed_runs(
     workflow: Workflow,
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -96,7 +96,7 @@ def test_as_completed_yields_every_run_and_handles_failures(workflow: Workflow) 
     assert sorted(seen) == [(1, "FAILED"), (2, "FINISHED"), (3, "FAILED"), (4, "FINISHED")]
 
 
-def test_a_failure_that_as_completed_has_not_yielded_is_not_handled(
+def test_a_failure_not_yet_yielded_by_as_completed_is_unhandled(
     workflow: Workflow,
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -126,7 +126,7 @@ def test_failures_handled_by_an_action_stay_handled_after_a_restart(
         else:
             found = [run.id async for run in tasks.as_completed()]
             assert sorted(found) == [1, 2]
-        await workflow.t.create_task(x=5)  # the failures are on record with this commit
+        await workflow.t.create_task(x=5)  # this commit records the failures
         if crashes.pop(0):
             crashes.append(False)
             raise KeyboardInterrupt

@@ -1,9 +1,10 @@
-"""Workflows on the fake scheduler: the generator without a Slurm, and what Slurm rarely does."""
+"""Workflows on the fake scheduler, including rare behaviour of Slurm."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,10 @@ import pytest
 
 from motoko.core.edits import Cancel
 from motoko.core.states import Lifecycle
-from motoko.runtime.clock import now
 from motoko.testing.fake_scheduler import FailureMode, FakeScheduler
 from motoko.workflow import Workflow
 from tests.support.command_line import Shell
-from tests.support.launching import Place, wait_until
+from tests.support.launching import WorkflowHarness, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,12 +36,14 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeScheduler]:
 
 
 @pytest.fixture
-def make(slurm: FakeScheduler, tmp_path: Path) -> Iterator[Callable[..., Place]]:
-    places: list[Place] = []
+def make(slurm: FakeScheduler, tmp_path: Path) -> Iterator[Callable[..., WorkflowHarness]]:
+    places: list[WorkflowHarness] = []
 
-    def maker(script: str, **options: Any) -> Place:
+    def maker(script: str, **options: Any) -> WorkflowHarness:
         given = {"generator": "slurm", "queue_poll": "0.5s", **options}
-        place = Place.make(tmp_path / f"wf{len(places)}", {"study": script}, options=given)
+        place = WorkflowHarness.make(
+            tmp_path / f"wf{len(places)}", {"study": script}, options=given
+        )
         places.append(place)
         return place
 
@@ -61,7 +63,7 @@ def running(slurm: FakeScheduler) -> list[FakeTask]:
         return [task for task in slurm.cluster.tasks() if task.is_running]
 
 
-def test_the_programs_answer(slurm: FakeScheduler, tmp_path: Path) -> None:
+def test_the_scheduler_commands_print_their_output(slurm: FakeScheduler, tmp_path: Path) -> None:
     script = tmp_path / "script.sh"
     script.write_text("#!/bin/sh\npwd\nexit $SLURM_ARRAY_TASK_ID\n")
     output = tmp_path / "output"
@@ -86,7 +88,7 @@ def _ran(*argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_the_example_runs_with_one_line_more(slurm: FakeScheduler, tmp_path: Path) -> None:
+def test_the_example_runs_with_one_additional_line(slurm: FakeScheduler, tmp_path: Path) -> None:
     directory = tmp_path / "a directory with spaces" / "arithmetic"
     shutil.copytree(EXAMPLES / "arithmetic", directory)
     with (directory / "motoko.yaml").open("a") as file:
@@ -94,7 +96,7 @@ def test_the_example_runs_with_one_line_more(slurm: FakeScheduler, tmp_path: Pat
     command = Shell(directory)
     try:
         printed = command.ok("run", "--run_name", "one")
-        workflow = Workflow(directory / "motoko.yaml", look=True)
+        workflow = Workflow(directory / "motoko.yaml", read_only=True)
         workflow.run_name = "one"
         names = ("mult", "add", "norm")
         ends = [run.state for name in names for run, _ in workflow.task_manager(name).select()]
@@ -115,8 +117,8 @@ def test_the_example_runs_with_one_line_more(slurm: FakeScheduler, tmp_path: Pat
         FailureMode.DUPLICATES,
     ],
 )
-def test_no_answer_of_sbatch_repeats_a_submission(
-    slurm: FakeScheduler, make: Callable[..., Place], failure: FailureMode
+def test_a_missing_answer_of_sbatch_does_not_repeat_a_submission(
+    slurm: FakeScheduler, make: Callable[..., WorkflowHarness], failure: FailureMode
 ) -> None:
     slurm.commands.plan("sbatch", failure)
     place = make("echo once >> ../../../seen; sleep 0.2")
@@ -126,13 +128,13 @@ def test_no_answer_of_sbatch_repeats_a_submission(
     records = place.wait(keys)
 
     assert {record.lifecycle for record in records} == {Lifecycle.FINISHED}
-    if failure is not FailureMode.DUPLICATES:  # of two jobs both may have had a part of it
+    if failure is not FailureMode.DUPLICATES:  # both jobs may execute
         assert slurm.commands.calls["sbatch"] == 1
         assert (place.directory / "seen").read_text() == "once\n" * 3
 
 
-def test_a_queue_that_does_not_answer_changes_nothing(
-    slurm: FakeScheduler, make: Callable[..., Place]
+def test_an_unresponsive_queue_changes_nothing(
+    slurm: FakeScheduler, make: Callable[..., WorkflowHarness]
 ) -> None:
     place = make("exit 3")
     keys = place.create(jobs(2))
@@ -153,7 +155,7 @@ def test_a_queue_that_does_not_answer_changes_nothing(
 
 
 def test_a_refused_run_fails_with_the_error(
-    slurm: FakeScheduler, make: Callable[..., Place]
+    slurm: FakeScheduler, make: Callable[..., WorkflowHarness]
 ) -> None:
     slurm.commands.plan("sbatch", FailureMode.REFUSED_BUT_LISTED)
     place = make("true")
@@ -168,9 +170,9 @@ def test_a_refused_run_fails_with_the_error(
 
 
 def test_motokos_own_refusals_do_not_name_sbatch(
-    slurm: FakeScheduler, make: Callable[..., Place]
+    slurm: FakeScheduler, make: Callable[..., WorkflowHarness]
 ) -> None:
-    place = make("true")  # of runs that were created before options were looked at
+    place = make("true")  # of runs created by versions that did not check options
     keys = [place.run(slurm_options=[option]) for option in ("array=1-3", "partitoin=debug")]
     place.start()
 
@@ -185,7 +187,7 @@ def test_motokos_own_refusals_do_not_name_sbatch(
 
 
 def test_a_preempted_run_is_retried_and_a_cancelled_one_is_not(
-    slurm: FakeScheduler, make: Callable[..., Place]
+    slurm: FakeScheduler, make: Callable[..., WorkflowHarness]
 ) -> None:
     place = make('[ "$MOTOKO_JOB_x" = 1 ] || [ -d ../run-$MOTOKO_RUN_ID.attempt-1 ] || sleep 60')
     preempted, cancelled = place.create([{"x": 0}, {"x": 2}])
@@ -205,14 +207,16 @@ def test_a_preempted_run_is_retried_and_a_cancelled_one_is_not(
     assert "cancelled outside Motoko" in (ended.reason or "")
 
 
-def test_a_cancelled_run_leaves_the_queue(slurm: FakeScheduler, make: Callable[..., Place]) -> None:
+def test_a_cancelled_run_leaves_the_queue(
+    slurm: FakeScheduler, make: Callable[..., WorkflowHarness]
+) -> None:
     slurm.cluster.slots = 0
     place = make("true")
     key = place.run()
     place.start()
     wait_until(lambda: any(True for _ in slurm.cluster.tasks()))
 
-    place.edit(key, Cancel(now(), "user"))
+    place.edit(key, Cancel(time.time(), "user"))
 
     assert place.wait_for(key, "CANCELLED").reason == "cancelled by user"
     assert all(task.has_ended for task in slurm.cluster.tasks())

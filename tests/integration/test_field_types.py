@@ -1,4 +1,4 @@
-"""The types that ``bd.yaml`` declares for run fields bind whoever sets them later."""
+"""Field types declared in ``bd.yaml`` apply to all later assignments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from motoko.storage.schema import create_tables
 from motoko.storage.session import run_transaction
 from motoko.testing.fake_launcher import FakeLauncher
 from motoko.workflow import Workflow
-from tests.support.launching import Place, wait_until
+from tests.support.launching import WorkflowHarness, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
         ("at", np.datetime64("2024-05-01", "D"), datetime(2024, 5, 1, tzinfo=UTC)),
     ],
 )
-def test_a_value_that_is_set_is_converted(
+def test_an_assigned_value_is_converted(
     workflow: Workflow, name: str, value: Any, kept: Any
 ) -> None:
     ((run, _),) = workflow.s.create_task(x=1)
@@ -76,7 +76,7 @@ def test_a_value_of_another_type_is_refused(workflow: Workflow, name: str, value
     assert name not in run
 
 
-def test_a_list_that_is_changed_in_place_stays_of_its_type(workflow: Workflow) -> None:
+def test_a_list_changed_in_place_keeps_its_type(workflow: Workflow) -> None:
     ((run, _),) = workflow.s.create_task(x=1)
     run.many = [1]
     run.many.append(2)
@@ -86,11 +86,11 @@ def test_a_list_that_is_changed_in_place_stays_of_its_type(workflow: Workflow) -
     assert run.many == [1, 2]
 
 
-def test_a_result_may_be_nan(workflow: Workflow) -> None:
+def test_a_result_can_be_nan(workflow: Workflow) -> None:
     ((run, _),) = workflow.s.create_task(x=1)
     run.y = math.nan
     assert math.isnan(run.y)
-    with pytest.raises(ParameterError, match="nan"):  # but no run is found by it
+    with pytest.raises(ParameterError, match="nan"):  # but no constraint matches it
         workflow.s.create_task({"y": math.nan}, x=1)
 
 
@@ -122,8 +122,8 @@ END
 """
 
 
-def test_what_a_script_sets_is_converted_and_checked_there(tmp_path: Path) -> None:
-    place = Place.make(tmp_path / "wf", {"a": SCRIPT}, study_options={"run": DECLARED})
+def test_values_set_by_a_script_are_converted_and_checked_in_the_script(tmp_path: Path) -> None:
+    place = WorkflowHarness.make(tmp_path / "wf", {"a": SCRIPT}, study_options={"run": DECLARED})
     try:
         place.start()
         key = place.run()
@@ -142,7 +142,7 @@ def test_what_a_script_sets_is_converted_and_checked_there(tmp_path: Path) -> No
     *_, last, hint = (directory / "traceback").read_text().splitlines()
     assert last.endswith("script.py:5: run.n = '7' is a str, not of type int")
     assert hint == "  Text is not converted to a number: use int(...)."
-    # What was written without motoko.worker is kept as it is.
+    # Values written without motoko.worker are kept unchanged.
     (warning,) = [line for line in log.splitlines() if "declares it as" in line]
     assert "run a.1: field 'n' = 2.5 is a float, not of type int" in warning
     assert "bd.yaml declares it as int, the script's value is kept" in warning

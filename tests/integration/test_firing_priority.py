@@ -1,4 +1,4 @@
-"""A firing that met many conflicts has priority; no firing waits for ever."""
+"""A firing after many conflicts has priority; no firing waits forever."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def is_admitted(priority: FiringPriority, conflicts: int) -> bool:
-    """Return whether it may call its action soon."""
+    """Return whether the firing may call its action soon."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.3):
             await priority.wait(conflicts)
@@ -37,7 +37,7 @@ async def is_admitted(priority: FiringPriority, conflicts: int) -> bool:
 async def test_other_firings_wait_until_it_is_released(path: Path) -> None:
     with FiringPriority(path) as other:
         assert await is_admitted(other, 0)
-        assert list(path.parent.iterdir()) == []  # as long as nobody needs it nothing is there
+        assert list(path.parent.iterdir()) == []  # the file exists only while a firing has priority
         with FiringPriority(path) as urgent:
             await urgent.wait(FIRING_CONFLICTS)
             assert not await is_admitted(other, 0)
@@ -62,13 +62,13 @@ async def test_a_long_firing_releases_it(path: Path, monkeypatch: pytest.MonkeyP
     with FiringPriority(path) as urgent, FiringPriority(path) as other:
         await urgent.wait(FIRING_CONFLICTS)
         await asyncio.sleep(0.3)
-        with FileLock(path, timeout=0):  # nobody has it
+        with FileLock(path, timeout=0):  # no firing holds it
             pass
         await other.wait(FIRING_CONFLICTS)
         assert is_recently_locked(path, at_most=HOLD)
 
 
-async def test_a_suspended_holder_holds_up_no_firing(path: Path) -> None:
+async def test_a_suspended_holder_blocks_no_firing(path: Path) -> None:
     with FileLock(path), FiringPriority(path) as way:
         assert not await is_admitted(way, 0)
         long_ago = time.time() - HOLD - 1
@@ -78,5 +78,5 @@ async def test_a_suspended_holder_holds_up_no_firing(path: Path) -> None:
 
 async def test_without_a_directory_no_firing_waits(path: Path) -> None:
     with FiringPriority(path / "missing" / "lock") as way:
-        # Before its call it pauses, as after any conflict, for up to half a second.
+        # As after any conflict, it pauses for up to half a second before its call.
         await asyncio.wait_for(way.wait(FIRING_CONFLICTS), HOLD / 2)

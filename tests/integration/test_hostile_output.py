@@ -1,4 +1,4 @@
-"""Whatever a script reports, no command sends it to a terminal or a log as it is."""
+"""Commands escape control characters in values reported by scripts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ COMMANDS = (
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Iterator[Shell]:
-    """A workflow whose only run reports escape sequences wherever it can."""
+    """A workflow whose only run reports escape sequences in every possible value."""
     made = small_workflow(tmp_path / "w", script=SCRIPT, main=MAIN)
     yield made
     made.close()

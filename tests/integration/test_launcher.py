@@ -1,4 +1,4 @@
-"""The launcher at work: a real server, real processes."""
+"""The launcher with a real server and real processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from motoko.runtime.processes import is_alive
 from motoko.server.lifecycle import is_responding
 from motoko.storage.commit import run_transaction
 from motoko.storage.leases import ORCHESTRATOR
-from tests.support.launching import Place, wait_until
+from tests.support.launching import WorkflowHarness, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,16 +40,18 @@ print(json.dumps(values))
 """
 BY_PYTHON = "#!/usr/bin/env python3\n"
 
-Maker = "Callable[..., Place]"
+Maker = "Callable[..., WorkflowHarness]"
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., Place]]:
-    places: list[Place] = []
+def make(tmp_path: Path) -> Iterator[Callable[..., WorkflowHarness]]:
+    places: list[WorkflowHarness] = []
 
-    def maker(*scripts: str, where: Path | None = None, **options: Any) -> Place:
+    def maker(*scripts: str, where: Path | None = None, **options: Any) -> WorkflowHarness:
         names = dict(zip("abcd", scripts, strict=False))
-        places.append(Place.make(where or tmp_path / f"wf{len(places)}", names, **options))
+        places.append(
+            WorkflowHarness.make(where or tmp_path / f"wf{len(places)}", names, **options)
+        )
         return places[-1]
 
     yield maker
@@ -58,9 +60,9 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Place]]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A workflow with a launcher; its script does what the parameter says."""
-    place = Place.make(
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkflowHarness]:
+    """A workflow with a launcher; its script executes the parameter."""
+    place = WorkflowHarness.make(
         tmp_path_factory.mktemp("served") / "wf",
         {"a": 'eval "$MOTOKO_JOB_SCRIPT"\n'},
         job={"script": "str"},
@@ -73,15 +75,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         place.close()
 
 
-def run_script(place: Place, script: str, **options: Any) -> Any:
-    """Run one script to its end; return the record."""
+def run_script(place: WorkflowHarness, script: str, **options: Any) -> Any:
+    """Run one script until it ends; return its record."""
     return place.wait(place.create([{"script": script}], **options))[0]
 
 
-# -- how runs end ------------------------------------------------------------------------------
+# -- ends of runs -----------------------------------------------------------------------------
 
 
-def test_a_script_that_does_nothing_ends_finished(served: Place) -> None:
+def test_an_empty_script_is_finished(served: WorkflowHarness) -> None:
     record = run_script(served, "true")
     assert (record.state, record.exit_code, record.reason) == ("FINISHED", 0, None)
     assert [move.state for move in record.history] == ["CREATED", "SUBMITTED", "START", "FINISHED"]
@@ -102,26 +104,26 @@ def test_a_script_that_does_nothing_ends_finished(served: Place) -> None:
         ("motoko-worker fail 'no luck'; exit 5", 5, "no luck"),
     ],
 )
-def test_a_failure_is_failed_with_a_reason(
-    served: Place, script: str, code: int, reason: str
+def test_a_failed_run_has_a_reason(
+    served: WorkflowHarness, script: str, code: int, reason: str
 ) -> None:
     record = run_script(served, script)
     assert (record.state, record.exit_code, record.reason) == ("FAILED", code, reason)
 
 
-def test_finish_after_fail_is_finished(served: Place) -> None:
+def test_finish_after_fail_is_finished(served: WorkflowHarness) -> None:
     record = run_script(served, "motoko-worker fail oh; motoko-worker finish")
     assert (record.state, record.exit_code) == ("FINISHED", 0)
 
 
-def test_output_goes_into_files(served: Place) -> None:
+def test_output_is_written_to_files(served: WorkflowHarness) -> None:
     record = run_script(served, "echo to the one; echo to the other >&2; pwd; cat")
     directory = served.directory_of(record.key)
     assert (directory / "stdout").read_text() == f"to the one\n{directory}\n"
     assert (directory / "stderr").read_text() == "to the other\n"
 
 
-def test_records_of_the_script_are_stored_at_its_end(served: Place) -> None:
+def test_records_of_the_script_are_stored_at_its_end(served: WorkflowHarness) -> None:
     script = (
         "motoko-worker set y 2.5; motoko-worker set y 3.5; motoko-worker set word hello\n"
         "motoko-worker push e 1.5; motoko-worker push e '[1, 2]' --step 7; motoko-worker state OK"
@@ -132,12 +134,12 @@ def test_records_of_the_script_are_stored_at_its_end(served: Place) -> None:
     assert served.quantity(record.key, "e") == [(0, 1.5), (7, [1, 2])]
 
 
-def test_a_label_is_lost_with_a_bad_end(served: Place) -> None:
+def test_labels_of_a_failed_run_are_dropped(served: WorkflowHarness) -> None:
     record = run_script(served, "motoko-worker state OK; exit 1")
     assert (record.state, record.label) == ("FAILED", None)
 
 
-def test_records_of_the_script_are_stored_while_it_runs(served: Place) -> None:
+def test_records_of_the_script_are_stored_while_it_runs(served: WorkflowHarness) -> None:
     script = "motoko-worker set y 1; motoko-worker state HALF; until [ -e go ]; do sleep .05; done"
     (key,) = served.create([{"script": script}])
     wait_until(lambda: served.record(key).state == "HALF")
@@ -148,7 +150,7 @@ def test_records_of_the_script_are_stored_while_it_runs(served: Place) -> None:
     assert served.wait([key])[0].state == "HALF"
 
 
-def test_nonsense_in_the_outbox_is_ignored(served: Place) -> None:
+def test_invalid_outbox_records_are_ignored(served: WorkflowHarness) -> None:
     script = (
         "box=$MOTOKO_ATTEMPT_DIR/outbox; echo '{\"op\": 1' >>$box; motoko-worker set y 1\n"
         'echo \'{"t": 1, "op": "set", "field": "exit_code", "value": 7}\' >>$box; printf x >>$box'
@@ -160,7 +162,7 @@ def test_nonsense_in_the_outbox_is_ignored(served: Place) -> None:
 
 A = '"$MOTOKO_ATTEMPT_DIR"'
 GONE = 'rm -rf "$MOTOKO_RUN_DIR"'
-# What a script does to the files of its run: outcome, and a word of the reason.
+# What a script does to its files, with the outcome and part of the reason.
 HABITS = {
     f"mkdir {A}/exit": ("FINISHED", ""),
     f"mkfifo {A}/exit": ("FINISHED", ""),
@@ -172,7 +174,7 @@ HABITS = {
     f"rm {A}/start; exit 111": ("FAILED", "exit code 111"),
     f"rm {A}/start; mkfifo {A}/start; exit 111": ("FAILED", "exit code 111"),
     f"{GONE}; exit 111": ("FAILED", "exit code 111"),
-    f": >{A}/exit; sleep 3; exit 4": ("FAILED", "exit code 4"),  # as where the disk is full
+    f": >{A}/exit; sleep 3; exit 4": ("FAILED", "exit code 4"),  # as on a full disk
     f"rm -rf {A}; ln -s /proc/self/fd {A}; exit 5": ("FAILED", "/outbox was removed"),
     f"rm -rf {A}; ln -s /proc/1/task {A}": ("FAILED", "/outbox was removed"),
     "rm -rf .motoko; ln -s /proc/self/fd .motoko; exit 5": ("FAILED", "/outbox was removed"),
@@ -183,7 +185,7 @@ HABITS = {
 }
 
 
-def test_a_script_that_damages_its_files_affects_only_its_run(served: Place) -> None:
+def test_a_script_that_damages_its_files_affects_only_its_run(served: WorkflowHarness) -> None:
     keys = {
         script: served.create([{"script": script}], timeout=1.0 if "stopped" in script else None)[0]
         for script in HABITS
@@ -206,7 +208,7 @@ def test_a_script_that_damages_its_files_affects_only_its_run(served: Place) -> 
     ],
 )
 def test_a_script_that_damages_its_study_affects_only_that_study(
-    make: Callable[..., Place], file: str, deed: str, word: str
+    make: Callable[..., WorkflowHarness], file: str, deed: str, word: str
 ) -> None:
     script = f'file="$PWD/../../{file}"; rm "$file"; {deed}\n'
     place = make(script, "true\n", options={"max_concurrent": 1})
@@ -224,7 +226,7 @@ def test_a_script_that_damages_its_study_affects_only_that_study(
     assert [record.state for record in place.wait(others)] == ["FINISHED"] * 3
 
 
-def test_remaining_children_end_with_the_run(served: Place) -> None:
+def test_remaining_children_end_with_the_run(served: WorkflowHarness) -> None:
     record = run_script(served, "sleep 600 & echo $! >child")
     child = int((served.directory_of(record.key) / "child").read_text())
     assert not os.path.exists(f"/proc/{child}") or "Z" in state_of(child)
@@ -239,30 +241,32 @@ def state_of(pid: int) -> str:
         return "gone"
 
 
-def test_run_directories_are_private(served: Place) -> None:
+def test_run_directories_are_private(served: WorkflowHarness) -> None:
     directory = served.directory_of(run_script(served, "true").key)
     for path in (directory, *directory.rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o700 if path.is_dir() else 0o600), path
 
 
-def test_a_broken_pipe_ends_commands_as_in_a_shell(served: Place) -> None:
+def test_a_broken_pipe_ends_commands_as_in_a_shell(served: WorkflowHarness) -> None:
     record = run_script(served, "set -o pipefail; yes | head -1 >/dev/null; echo $?")
     assert (served.directory_of(record.key) / "stdout").read_text() == "141\n"
 
 
-def test_the_launchers_python_is_found_first(served: Place) -> None:
+def test_the_launchers_python_is_found_first(served: WorkflowHarness) -> None:
     record = run_script(served, "python -c 'import motoko.worker, sys; print(sys.prefix)'")
     import sys
 
     assert (served.directory_of(record.key) / "stdout").read_text().strip() == sys.prefix
 
 
-# -- what runs get -----------------------------------------------------------------------------
+# -- inputs of runs ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", [NASTY, "", "-n", "x" * 200_000, "a\0b"])
-def test_parameters_reach_the_script_unchanged(make: Callable[..., Place], text: str) -> None:
+def test_parameters_reach_the_script_unchanged(
+    make: Callable[..., WorkflowHarness], text: str
+) -> None:
     place = make(BY_PYTHON + SHOW.replace('["MOTOKO_JOB_TEXT"]', '.get("MOTOKO_JOB_TEXT")'),
                  job={"text": "str", "at": "float"}, executable=True)  # fmt: skip
     place.start()
@@ -278,7 +282,7 @@ def test_parameters_reach_the_script_unchanged(make: Callable[..., Place], text:
     assert not list(place.directory.rglob("hacked"))
 
 
-def test_files_of_the_study_are_copied(make: Callable[..., Place]) -> None:
+def test_files_of_the_study_are_copied(make: Callable[..., WorkflowHarness]) -> None:
     place = make("cat sub/data; ./tool\n")
     study = place.directory / "a"
     (study / "sub").mkdir()
@@ -294,7 +298,7 @@ def test_files_of_the_study_are_copied(make: Callable[..., Place]) -> None:
     assert (place.directory_of(key) / "doIt.py").exists()
 
 
-def test_a_script_that_has_gone_is_named(make: Callable[..., Place]) -> None:
+def test_a_missing_script_is_named(make: Callable[..., WorkflowHarness]) -> None:
     place = make("true\n", "true\n")
     place.start()
     (place.directory / "a" / "launch.sh").unlink()
@@ -305,7 +309,7 @@ def test_a_script_that_has_gone_is_named(make: Callable[..., Place]) -> None:
     assert place.record(there).state == "FINISHED"
 
 
-def test_bash_options_are_for_bash(make: Callable[..., Place]) -> None:
+def test_bash_options_are_passed_to_bash(make: Callable[..., WorkflowHarness]) -> None:
     place = make("echo $-\n", study_options={"bash_options": ["-e", "-u"]})
     place.start()
     key = place.run()
@@ -315,7 +319,9 @@ def test_bash_options_are_for_bash(make: Callable[..., Place]) -> None:
 
 
 @pytest.mark.parametrize("name", ["with some spaces 'and' $quotes", "x" * 100 + "/" + "y" * 200])
-def test_odd_and_deep_directories(make: Callable[..., Place], tmp_path: Path, name: str) -> None:
+def test_unusual_and_deep_directories(
+    make: Callable[..., WorkflowHarness], tmp_path: Path, name: str
+) -> None:
     place = make("pwd\n", where=tmp_path / name / "wf")
     place.start()
     key = place.run()
@@ -324,16 +330,16 @@ def test_odd_and_deep_directories(make: Callable[..., Place], tmp_path: Path, na
     assert shown == f"{place.directory_of(key)}\n"
 
 
-# -- how many at a time ------------------------------------------------------------------------
+# -- concurrency ------------------------------------------------------------------------------
 
-# Appends are atomic, so that the file tells how many ran at a time.
-# The first runs wait for each other, so that as many as may run at a time do so.
+# Appends are atomic, so the file records the number of concurrent runs.
+# The first runs wait for each other, so the limit is reached.
 COUNTED = (
     "echo + >>{0}; until [ $(grep -c + {0}) -ge {1} ]; do sleep .02; done; sleep .1; echo - >>{0}\n"
 )
 
 
-def most_at_a_time(path: Path) -> int:
+def max_concurrent_runs(path: Path) -> int:
     now = most = 0
     for line in path.read_text().split():
         now += 1 if line == "+" else -1
@@ -352,8 +358,8 @@ def most_at_a_time(path: Path) -> int:
         ({"max_concurrent": 2}, {"nproc": 5}, {}, 1),
     ],
 )
-def test_no_more_at_a_time_than_allowed(
-    make: Callable[..., Place],
+def test_concurrency_limits_are_respected(
+    make: Callable[..., WorkflowHarness],
     tmp_path: Path,
     options: dict[str, Any],
     study_options: dict[str, Any],
@@ -364,10 +370,10 @@ def test_no_more_at_a_time_than_allowed(
     place = make(COUNTED.format(counted, most), options=options, study_options=study_options)
     place.start()
     place.wait(place.create([{"x": n} for n in range(8)], **resources))
-    assert most_at_a_time(counted) == most
+    assert max_concurrent_runs(counted) == most
 
 
-def test_studies_alternate(make: Callable[..., Place]) -> None:
+def test_studies_alternate(make: Callable[..., WorkflowHarness]) -> None:
     place = make("sleep .05\n", "true\n", options={"max_concurrent": 1})
     many = place.create([{"x": n} for n in range(20)], study="a")
     (one,) = place.create([{"x": 1}], study="b")
@@ -377,7 +383,7 @@ def test_studies_alternate(make: Callable[..., Place]) -> None:
     assert sum(record.history[-1].time > ended for record in place.records(many)) >= 15
 
 
-def test_runs_for_another_machine_are_left_alone(make: Callable[..., Place]) -> None:
+def test_runs_for_another_machine_are_not_claimed(make: Callable[..., WorkflowHarness]) -> None:
     place = make("true\n")
     place.start()
     other, mine = place.run(machine_name="elsewhere"), place.run(machine_name="localhost")
@@ -389,10 +395,10 @@ def test_runs_for_another_machine_are_left_alone(make: Callable[..., Place]) -> 
     assert place.wait([other])[0].state == "FINISHED"
 
 
-# -- ending early ------------------------------------------------------------------------------
+# -- early ends -------------------------------------------------------------------------------
 
 
-def test_a_run_longer_than_its_timeout_is_stopped(make: Callable[..., Place]) -> None:
+def test_a_run_longer_than_its_timeout_is_stopped(make: Callable[..., WorkflowHarness]) -> None:
     place = make("trap 'echo asked; exit 0' TERM; sleep 600 & wait\n")
     place.start()
     key = place.run(timeout=3.0)
@@ -400,12 +406,13 @@ def test_a_run_longer_than_its_timeout_is_stopped(make: Callable[..., Place]) ->
     assert record.state == "TIMEOUT"
     assert record.reason == "it ran longer than its timeout of 3 s"
     assert (place.directory_of(key) / "stdout").read_text() == "asked\n"
-    # START is recorded a little later than the process started; the claim came before it.
+    # START is recorded shortly after the process started; the claim precedes it.
     times = {move.state: move.time for move in record.history}
-    assert times["TIMEOUT"] - times["SUBMITTED"] >= 2.98  # a process's start is known to 0.01 s
+    # Process start times have a resolution of 0.01 s.
+    assert times["TIMEOUT"] - times["SUBMITTED"] >= 2.98
 
 
-def test_a_run_that_ignores_term_is_killed(make: Callable[..., Place]) -> None:
+def test_a_run_that_ignores_term_is_killed(make: Callable[..., WorkflowHarness]) -> None:
     place = make("trap '' TERM; echo here >here; while true; do sleep .1; done\n")
     place.start()
     key = place.run()
@@ -416,8 +423,8 @@ def test_a_run_that_ignores_term_is_killed(make: Callable[..., Place]) -> None:
 
 
 @pytest.mark.parametrize("retries", [0, 3])
-def test_cancelled_runs_end_and_are_not_tried_again(
-    make: Callable[..., Place], retries: int
+def test_cancelled_runs_end_and_are_not_retried(
+    make: Callable[..., WorkflowHarness], retries: int
 ) -> None:
     place = make("echo x >>here; sleep 600\n", options={"max_concurrent": 1, "retries": retries})
     place.start()
@@ -425,7 +432,7 @@ def test_cancelled_runs_end_and_are_not_tried_again(
     here = place.directory_of(first) / "here"
     wait_until(lambda: here.exists() and here.read_text() == "x\n")
     place.wait_for(first, "START")
-    for key in (second, first):  # or its place would be free for a moment
+    for key in (second, first):  # otherwise its slot would be free briefly
         place.edit(key, Cancel(time.time(), "test"))
     records = place.wait([first, second])
     assert [record.state for record in records] == ["CANCELLED", "CANCELLED"]
@@ -433,7 +440,7 @@ def test_cancelled_runs_end_and_are_not_tried_again(
     assert not (place.directory_of(second) / "here").exists()
 
 
-def test_a_bad_end_is_tried_again(make: Callable[..., Place]) -> None:
+def test_a_failed_run_is_retried(make: Callable[..., WorkflowHarness]) -> None:
     script = "echo $MOTOKO_ATTEMPT; motoko-worker push n $MOTOKO_ATTEMPT; exit 2\n"
     place = make(script, options={"retries": 2, "retry_delay": 0.1})
     place.start()
@@ -446,30 +453,30 @@ def test_a_bad_end_is_tried_again(make: Callable[..., Place]) -> None:
     assert [path.read_text() for path in [*outputs, directory / "stdout"]] == ["1\n", "2\n", "3\n"]
     claims = [move.time for move in record.history if move.state == "SUBMITTED"]
     failed = [move.time for move in record.history if move.state == "FAILED"]
-    # The delay doubles, give or take a fifth.
+    # The delay doubles, with 20 % jitter.
     assert claims[1] - failed[0] >= 0.08
     assert claims[2] - failed[1] >= 0.16
     assert any(move.cause.endswith(", retry 1 of 2") for move in record.history)
 
 
-def test_a_second_attempt_may_succeed(make: Callable[..., Place], tmp_path: Path) -> None:
+def test_a_second_attempt_can_succeed(make: Callable[..., WorkflowHarness], tmp_path: Path) -> None:
     place = make(f"[ -e {tmp_path}/flag ] || {{ touch {tmp_path}/flag; exit 1; }}\n")
     place.start()
     record = place.wait([place.run(retries=5)])[0]
     assert (record.state, record.attempt, record.reason) == ("FINISHED", 2, None)
 
 
-# -- launchers come and go ---------------------------------------------------------------------
+# -- several launchers ------------------------------------------------------------------------
 
 
-def kill(place: Place) -> None:
+def kill(place: WorkflowHarness) -> None:
     """Kill the launcher, as a crash would."""
     for running in running_launchers(place.state):
         os.kill(running.process.pid, signal.SIGKILL)
         wait_until(lambda process=running.process: not is_alive(process))  # type: ignore[misc]
 
 
-def test_a_second_launcher_finds_the_first(make: Callable[..., Place]) -> None:
+def test_a_second_launcher_finds_the_first(make: Callable[..., WorkflowHarness]) -> None:
     place = make("true\n", "true\n")
     first = place.start()
     assert first.started_here
@@ -479,7 +486,9 @@ def test_a_second_launcher_finds_the_first(make: Callable[..., Place]) -> None:
         assert (again.process, again.started_here) == (first.process, False)
 
 
-def test_launchers_of_different_studies_work_side_by_side(make: Callable[..., Place]) -> None:
+def test_launchers_of_different_studies_run_concurrently(
+    make: Callable[..., WorkflowHarness],
+) -> None:
     place = make("true\n", "true\n")
     first = place.start(studies=["a"])
     key = place.run(study="b")
@@ -490,7 +499,7 @@ def test_launchers_of_different_studies_work_side_by_side(make: Callable[..., Pl
     assert place.wait([key])[0].state == "FINISHED"
 
 
-def test_the_database_refuses_a_second_launcher(make: Callable[..., Place]) -> None:
+def test_the_database_refuses_a_second_launcher(make: Callable[..., WorkflowHarness]) -> None:
     place = make("true\n")
     first = place.start()
     (place.state.path / "launcher.json").rename(place.state.path / "hidden")
@@ -499,12 +508,12 @@ def test_the_database_refuses_a_second_launcher(make: Callable[..., Place]) -> N
     (place.state.path / "hidden").rename(place.state.path / "launcher.json")
 
 
-def test_stopping_leaves_runs_going(make: Callable[..., Place]) -> None:
+def test_a_stopped_launcher_leaves_runs_running(make: Callable[..., WorkflowHarness]) -> None:
     place = make("echo here; until [ -e go ]; do sleep .02; done; motoko-worker set y 1\n")
     place.start()
     key = place.run()
     place.wait_for(key, "START")
-    assert stop_launcher(place.state)  # does not wait for the run, which has no end yet
+    assert stop_launcher(place.state)  # does not wait for the active run
     assert running_launchers(place.state) == []
     assert place.record(key).state == "START"
     (place.directory_of(key) / "go").touch()
@@ -513,10 +522,13 @@ def test_stopping_leaves_runs_going(make: Callable[..., Place]) -> None:
     assert (record.state, record.attempt, record.fields) == ("FINISHED", 1, {"y": 1})
 
 
-def test_waiting_runs_are_requeued_when_the_launcher_stops(make: Callable[..., Place]) -> None:
+def test_claimed_runs_are_requeued_when_the_launcher_stops(
+    make: Callable[..., WorkflowHarness],
+) -> None:
     place = make("[ $MOTOKO_JOB_X = 0 ] && sleep 600\n", options={"max_concurrent": 1})
     place.start()
-    place.wait(place.create([{"x": 1} for _ in range(20)]))  # short runs: it claims ahead
+    # Short runs let the launcher claim ahead.
+    place.wait(place.create([{"x": 1} for _ in range(20)]))
     keys = place.create([{"x": 0} for _ in range(4)])
     place.wait_for(keys[0], "START")
     stop_launcher(place.state)
@@ -524,7 +536,9 @@ def test_waiting_runs_are_requeued_when_the_launcher_stops(make: Callable[..., P
     assert states == ["START", "CREATED", "CREATED", "CREATED"]
 
 
-def test_stopping_with_the_runs_puts_them_back(make: Callable[..., Place]) -> None:
+def test_stopping_a_launcher_with_its_runs_requeues_them(
+    make: Callable[..., WorkflowHarness],
+) -> None:
     place = make("sleep 600\n", options={"max_concurrent": 2, "retries": 3})
     place.start()
     mine = place.create([{"x": n} for n in range(3)], run_name="mine")
@@ -534,7 +548,7 @@ def test_stopping_with_the_runs_puts_them_back(make: Callable[..., Place]) -> No
         assert (record.state, record.attempt - record.uncounted) == ("CREATED", 0)
 
 
-def test_suspended_runs_wait_until_they_are_resumed(make: Callable[..., Place]) -> None:
+def test_suspended_runs_wait_until_they_are_resumed(make: Callable[..., WorkflowHarness]) -> None:
     script = (
         "echo $MOTOKO_ATTEMPT; motoko-worker get attempt\n"
         "[ -e ../../go ] || { echo sleeps; sleep 600; }\n"
@@ -560,10 +574,10 @@ def test_suspended_runs_wait_until_they_are_resumed(make: Callable[..., Place]) 
     assert place.record(other).state == "START"
 
 
-def test_an_orchestrator_that_ends_leaves_the_runs_of_its_successor(
-    make: Callable[..., Place],
+def test_a_stopping_orchestrator_leaves_runs_of_its_successor(
+    make: Callable[..., WorkflowHarness],
 ) -> None:
-    """Its request to stop the runs comes when the next one has the run name already."""
+    """Its request to stop the runs arrives after the successor acquired the run name."""
     place = make("sleep 600\n")
     place.start()
     (run,) = place.create([{"x": 1}], run_name="mine")
@@ -577,7 +591,7 @@ def test_an_orchestrator_that_ends_leaves_the_runs_of_its_successor(
     assert place.record(run).state == "CREATED"
 
 
-def test_runs_survive_the_death_of_their_launcher(make: Callable[..., Place]) -> None:
+def test_runs_survive_the_death_of_their_launcher(make: Callable[..., WorkflowHarness]) -> None:
     script = (
         "echo start >>../../log; motoko-worker set early 1; motoko-worker push n 1\n"
         "until [ -e ../../go ]; do sleep .02; done\n"
@@ -601,7 +615,9 @@ def test_runs_survive_the_death_of_their_launcher(make: Callable[..., Place]) ->
     )
 
 
-def test_runs_that_ended_without_a_launcher_are_harvested(make: Callable[..., Place]) -> None:
+def test_runs_that_ended_without_a_launcher_are_harvested(
+    make: Callable[..., WorkflowHarness],
+) -> None:
     script = (
         "motoko-worker fail 'no luck'; until [ -e go ]; do sleep .02; done; motoko-worker set y 1\n"
     )
@@ -609,7 +625,7 @@ def test_runs_that_ended_without_a_launcher_are_harvested(make: Callable[..., Pl
     place.start()
     key = place.run()
     place.wait_for(key, "START")
-    time.sleep(1.2)  # so that the outbox was read once
+    time.sleep(1.2)  # until the outbox was read once
     kill(place)
     record = place.record(key)
     (place.directory_of(key) / "go").touch()
@@ -623,8 +639,8 @@ def test_runs_that_ended_without_a_launcher_are_harvested(make: Callable[..., Pl
     assert record.history[-1].time == pytest.approx(written, abs=0.05)
 
 
-def test_a_run_that_is_recorded_as_started_is_not_executed_twice(
-    make: Callable[..., Place],
+def test_a_run_recorded_as_started_is_not_executed_twice(
+    make: Callable[..., WorkflowHarness],
 ) -> None:
     go, log = "../../go", "../../log"
     harm = {
@@ -657,7 +673,7 @@ def test_a_run_that_is_recorded_as_started_is_not_executed_twice(
 
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_run_without_process_and_exit_record_is_lost(
-    make: Callable[..., Place], retries: int
+    make: Callable[..., WorkflowHarness], retries: int
 ) -> None:
     place = make("[ $MOTOKO_ATTEMPT = 2 ] || sleep 600\n", options={"retries": retries})
     place.start()
@@ -672,7 +688,7 @@ def test_a_run_without_process_and_exit_record_is_lost(
     assert record.state == ("FINISHED" if retries else "LOST")
 
 
-def test_a_killed_wrapper_ends_its_script(make: Callable[..., Place]) -> None:
+def test_a_killed_wrapper_ends_its_script(make: Callable[..., WorkflowHarness]) -> None:
     place = make("echo $$ >pid; exec sleep 600\n")
     place.start()
     key = place.run()
@@ -686,8 +702,8 @@ def test_a_killed_wrapper_ends_its_script(make: Callable[..., Place]) -> None:
     wait_until(lambda: state_of(child) in ("gone", "Z"))
 
 
-def test_options_that_no_program_can_be_given_cost_their_run_alone(
-    make: Callable[..., Place],
+def test_options_that_cannot_be_passed_fail_only_their_run(
+    make: Callable[..., WorkflowHarness],
 ) -> None:
     place = make("exit 0\n")
     place.start()
@@ -698,7 +714,7 @@ def test_options_that_no_program_can_be_given_cost_their_run_alone(
     assert "it cannot be started: embedded null byte" in (place.record(bad[0]).reason or "")
 
 
-def test_runs_that_never_started_are_reclaimed(make: Callable[..., Place]) -> None:
+def test_runs_that_never_started_are_reclaimed(make: Callable[..., WorkflowHarness]) -> None:
     from motoko.core.changes import EditRun
     from motoko.core.edits import Claim
 
@@ -713,7 +729,9 @@ def test_runs_that_never_started_are_reclaimed(make: Callable[..., Place]) -> No
         assert start.read_text().startswith("launcher ")
 
 
-def test_a_launcher_that_slept_past_its_lease_is_replaced(make: Callable[..., Place]) -> None:
+def test_a_launcher_that_slept_past_its_lease_is_replaced(
+    make: Callable[..., WorkflowHarness],
+) -> None:
     place = make("echo $MOTOKO_ATTEMPT >>../../log; until [ -e ../../go ]; do sleep .02; done\n")
     first = place.start(lease=1.0)
     key = place.run()
@@ -735,7 +753,9 @@ def test_a_launcher_that_slept_past_its_lease_is_replaced(make: Callable[..., Pl
     assert (place.directory / "a" / "log").read_text() == "1\n"
 
 
-def test_a_killed_server_is_started_again_by_the_launcher(make: Callable[..., Place]) -> None:
+def test_a_killed_server_is_started_again_by_the_launcher(
+    make: Callable[..., WorkflowHarness],
+) -> None:
     place = make("until [ -e go ]; do sleep .02; done; motoko-worker set y 1\n")
     place.start()
     key = place.run()
@@ -745,15 +765,15 @@ def test_a_killed_server_is_started_again_by_the_launcher(make: Callable[..., Pl
     assert server is not None
     os.kill(server.process.pid, signal.SIGKILL)
     (place.directory_of(key) / "go").touch()
-    wait_until(lambda: is_responding(place.state))  # before this process needs it
+    wait_until(lambda: is_responding(place.state))  # before this process connects
     assert place.wait([key])[0].fields == {"y": 1}
     assert place.record(key).attempt == 1
 
 
 def test_a_launcher_with_few_open_files_starts_fewer_runs(
-    make: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., WorkflowHarness], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No run is to blame for what its launcher lacks."""
+    """A shortage in the launcher fails no run."""
     place = make("until [ -e ../../go ]; do sleep .1; done\n", options={"max_concurrent": 40})
     keys = place.create([{"x": n} for n in range(40)])
     command = module_command
@@ -771,7 +791,7 @@ def test_a_launcher_with_few_open_files_starts_fewer_runs(
 
 
 def test_a_launcher_that_cannot_write_reports_it_and_loses_nothing(
-    make: Callable[..., Place],
+    make: Callable[..., WorkflowHarness],
 ) -> None:
     place = make("true\n")
     in_the_way = place.directory / "a" / "BD-a-runs"
@@ -787,8 +807,8 @@ def test_a_launcher_that_cannot_write_reports_it_and_loses_nothing(
     assert (record.state, record.attempt - record.uncounted) == ("FINISHED", 1)
 
 
-def test_without_the_programs_of_a_generator_the_launcher_does_not_start(
-    make: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_launcher_does_not_start_without_the_scheduler_commands(
+    make: Callable[..., WorkflowHarness], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     place = make("true\n", study_options={"generator": "slurm"})
     programs = tmp_path / "programs"
@@ -802,7 +822,7 @@ def test_without_the_programs_of_a_generator_the_launcher_does_not_start(
     assert place.wait([place.run()])[0].state == "FINISHED"
 
 
-def test_a_study_that_is_new_in_motoko_yaml_gets_its_table(make: Callable[..., Place]) -> None:
+def test_a_new_study_in_motoko_yaml_gets_its_table(make: Callable[..., WorkflowHarness]) -> None:
     place = make("true\n")
     shutil.copytree(place.directory / "a", place.directory / "b")
     text = (place.directory / "motoko.yaml").read_text()
@@ -812,7 +832,7 @@ def test_a_study_that_is_new_in_motoko_yaml_gets_its_table(make: Callable[..., P
         assert session.tables.study_names() == ["a", "b"]
 
 
-def test_an_unknown_study_is_named(make: Callable[..., Place]) -> None:
+def test_an_unknown_study_is_named(make: Callable[..., WorkflowHarness]) -> None:
     place = make("true\n")
     with pytest.raises(LauncherError, match="has no study 'aa'"):
         place.start(studies=["aa"])

@@ -1,4 +1,4 @@
-"""Run directories under launchers that work on one run at the same time."""
+"""Run directories when several launchers handle one run at the same time."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ def test_an_older_attempt_cannot_start(
     assert reclaim_start_file(attempt(1), "start", b"me")
     assert names(attempt(1)) == {"run-1"}
     assert read_marker(attempt(1).run_directory) == (2, "5.0")
-    assert not attempt(2).file("start").exists()  # which is not this launcher's to take
+    assert not attempt(2).file("start").exists()  # the directory belongs to a later attempt
 
 
 def test_an_earlier_directory_of_the_same_name_stays(
     attempt: Callable[[int], AttemptPaths], tmp_path: Path
 ) -> None:
-    """As when a backup was restored, and a run directory was removed."""
+    """Simulate a restored backup and a removed run directory."""
     for number in (1, 2):
         kept = tmp_path / "runs" / ("run-1.attempt-1" if number == 1 else "run-1.attempt-1-2")
         kept.mkdir(parents=True)
@@ -112,7 +112,7 @@ def test_an_earlier_directory_of_the_same_name_stays(
     assert all((tmp_path / "runs" / f"run-1.attempt-{n}" / "mine").exists() for n in ("1", "1-2"))
 
 
-def test_an_older_attempt_does_not_touch_a_newer_one(
+def test_an_older_attempt_does_not_change_a_newer_one(
     attempt: Callable[[int], AttemptPaths],
 ) -> None:
     create_run_directory(attempt(2), INPUTS, [SCRIPT])
@@ -124,13 +124,13 @@ def test_an_older_attempt_does_not_touch_a_newer_one(
 
 @pytest.mark.parametrize("step", ["_begin_draft", "_write", "_move_aside", "_publish"])
 @pytest.mark.parametrize("earlier", [False, True])
-def test_a_launcher_that_sleeps_at_any_step_starts_nothing(
+def test_a_launcher_suspended_at_any_step_starts_nothing(
     attempt: Callable[[int], AttemptPaths],
     monkeypatch: pytest.MonkeyPatch,
     step: str,
     earlier: bool,
 ) -> None:
-    """It claims attempt 2 and sleeps; attempt 2 is reclaimed, attempt 3 starts; then it wakes."""
+    """It claims attempt 2 and is suspended; attempt 2 is reclaimed, 3 starts; it resumes."""
     if earlier:
         create_run_directory(attempt(1), INPUTS, [SCRIPT])
     second, third = attempt(2), attempt(3)
@@ -154,7 +154,7 @@ def test_a_launcher_that_sleeps_at_any_step_starts_nothing(
     )
 
 
-def test_a_launcher_that_sleeps_before_renaming_notices(
+def test_a_launcher_suspended_before_a_rename_detects_the_change(
     attempt: Callable[[int], AttemptPaths], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create_run_directory(attempt(1), INPUTS, [SCRIPT])
@@ -178,7 +178,7 @@ def test_a_launcher_that_sleeps_before_renaming_notices(
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> ScriptFile:
-    """A file of a study that is much larger than what may be in memory."""
+    """A study file much larger than the memory limit."""
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "mesh").write_bytes(b"0123456789abcdef" * (24 << 16))
     (found,) = read_sources(tmp_path / "study", ["mesh"])
@@ -186,7 +186,7 @@ def mesh(tmp_path: Path) -> ScriptFile:
 
 
 @pytest.mark.parametrize("way", ["by the system", "in pieces"])
-def test_a_large_file_is_copied_without_being_in_memory(
+def test_a_large_file_is_not_copied_through_memory(
     attempt: Callable[[int], AttemptPaths],
     mesh: ScriptFile,
     monkeypatch: pytest.MonkeyPatch,
@@ -211,7 +211,7 @@ def test_a_large_file_is_copied_without_being_in_memory(
 
 
 @pytest.mark.parametrize("instead", ["No such file", "it is a FIFO", "it is a device"])
-def test_a_large_file_that_has_gone_meanwhile_is_named(
+def test_a_large_file_removed_meanwhile_is_named(
     attempt: Callable[[int], AttemptPaths], mesh: ScriptFile, instead: str
 ) -> None:
     assert mesh.original is not None

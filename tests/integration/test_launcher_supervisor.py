@@ -1,4 +1,4 @@
-"""A launcher that has exited is restarted, unless restarts do not help."""
+"""An exited launcher is restarted until restarts fail repeatedly."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CRASH = STARTED + "Traceback (most recent call last):\n  File\nValueError: out o
 
 
 class Launchers(SystemClock):
-    """Starts launchers that are dead at once, or live as this process does; has its own clock."""
+    """Starts launchers that exit at once or live like this process, with its own clock."""
 
     def __init__(self, log: Path) -> None:
         done = subprocess.Popen([sys.executable, "-c", ""])
@@ -75,7 +75,7 @@ def launchers(tmp_path: Path) -> Launchers:
     return Launchers(tmp_path / "launcher.log")
 
 
-def test_a_running_launcher_is_left_alone(launchers: Launchers) -> None:
+def test_a_running_launcher_is_not_restarted(launchers: Launchers) -> None:
     launchers.live = True
     launchers.run_for(launchers.supervisor(), 100)
     assert launchers.starts == 1
@@ -131,7 +131,7 @@ def test_a_start_that_fails_for_the_same_reason_ends_the_restarts(
     assert launchers.starts == 1 + starts
 
 
-def test_exits_far_apart_are_not_in_a_row(launchers: Launchers) -> None:
+def test_exits_far_apart_are_not_counted_as_repeated(launchers: Launchers) -> None:
     supervisor = launchers.supervisor()
     for _ in range(3 * MAX_RESTARTS):
         launchers.elapsed += SHORT_LIFE

@@ -1,4 +1,4 @@
-"""Databases of every format so far are opened, read and gone on with; newer ones are refused."""
+"""Databases of every earlier format are opened, read and continued; newer ones are refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VERSIONS = sorted(DATA.glob("version-*.db.gz"))
 
 @pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateDir]:
-    """A workflow whose database was written by a Motoko of then."""
+    """A workflow whose database was written by an older version."""
     state = StateDir.of(tmp_path)
     private_directory(state.path)
     state.database.write_bytes(gzip.decompress(request.param.read_bytes()))
@@ -45,7 +45,7 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateDir]:
 
 
 def check_contents(session: Session) -> None:
-    """Look for all that tests/support/sample_database.py has put in."""
+    """Check everything that tests/support/sample_database.py writes."""
     tables = session.tables
     assert tables.study_names() == ["add", "mult"]
     mult = tables.study("mult")
@@ -78,12 +78,12 @@ def check_contents(session: Session) -> None:
     assert lease["token"] == "t"
 
 
-def test_there_is_a_database_of_every_format() -> None:
+def test_every_format_has_a_sample_database() -> None:
     expected = [f"version-{n}.db.gz" for n in range(1, schema.SCHEMA_VERSION + 1)]
     assert sorted(expected) == [path.name for path in VERSIONS]
 
 
-def test_it_can_be_inspected_and_continued(state: StateDir) -> None:
+def test_an_old_database_can_be_inspected_and_continued(state: StateDir) -> None:
     store = WorkflowStore(state, {})
     with store.autocommit_scope.read() as session:
         check_contents(session)
@@ -96,20 +96,20 @@ def test_it_can_be_inspected_and_continued(state: StateDir) -> None:
     assert new == RunKey("mult", 7)
     store.close()
     stop_server(state)
-    look = WorkflowStore(state, {}, read_only=True)
-    with look.autocommit_scope.read() as session:
+    reader = WorkflowStore(state, {}, read_only=True)
+    with reader.autocommit_scope.read() as session:
         assert session.tables.study("mult").run(3).lifecycle is Lifecycle.FINISHED
         assert session.tables.study("mult").ids("first") == [1, 2, 3, 4, 5, 7]
         assert session.tables.variable("first", "rounds") == 3
         assert check_study(session.tables.study("mult")) == []
-    look.close()
+    reader.close()
 
 
-# -- the next format, whatever it will be ----------------------------------------------------
+# -- a future format --------------------------------------------------------------------------
 
 
 def next_format(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Pretend that this Motoko writes a format two steps on, and has the steps to it."""
+    """Simulate a version whose format is two upgrade steps newer."""
     now = schema.SCHEMA_VERSION
 
     def first(tables: Any) -> None:
@@ -123,19 +123,19 @@ def next_format(monkeypatch: pytest.MonkeyPatch) -> int:
     return now
 
 
-def test_an_older_one_is_upgraded_when_it_is_opened_for_writing(
+def test_an_older_database_is_upgraded_when_opened_for_writing(
     state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = next_format(monkeypatch)
-    look = WorkflowStore(state, {}, read_only=True)
+    reader = WorkflowStore(state, {}, read_only=True)
     with (
         pytest.raises(DatabaseVersionError, match="has format") as caught,
-        look.autocommit_scope.read(),
+        reader.autocommit_scope.read(),
     ):
         pass
     assert "upgrades it" in str(caught.value)
-    look.close()
-    for _ in range(2):  # once only
+    reader.close()
+    for _ in range(2):  # only once
         store = WorkflowStore(state, {})
         with store.autocommit_scope.read() as session:
             assert session.tables.variable(None, "number") == (3 + 100) * 2
@@ -149,7 +149,7 @@ def test_an_older_one_is_upgraded_when_it_is_opened_for_writing(
     stop_server(state)
 
 
-def test_a_step_that_fails_changes_nothing(
+def test_a_failed_upgrade_step_changes_nothing(
     state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = next_format(monkeypatch)
@@ -168,7 +168,7 @@ def test_a_step_that_fails_changes_nothing(
     store.close()
 
 
-def test_the_message_names_both(state: StateDir) -> None:
+def test_the_message_names_both_formats(state: StateDir) -> None:
     with pytest.raises(DatabaseVersionError) as caught:
         schema.check_version({"motoko": {"version": 7, "written_by": "3.2"}})
     assert re.fullmatch(

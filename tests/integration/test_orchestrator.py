@@ -1,4 +1,4 @@
-"""What an orchestrator does, with a launcher that executes nothing."""
+"""The orchestrator, with a launcher that executes nothing."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def workflow(directory: Path, database: Database) -> Iterator[Workflow]:
 def execute(
     workflow: Workflow, main: Main, scripts: Mapping[str, Any] | None = None, **params: Any
 ) -> FakeLauncher:
-    """Execute ``main``; runs end well with y = 2 x unless a script says otherwise."""
+    """Execute ``main``; by default runs finish with y = 2 x."""
     default: dict[str, Any] = {name: lambda job: {"y": 2 * job["x"]} for name in STUDIES}
     workflow.orchestrator_function = main
     launcher = FakeLauncher(workflow.store, {**default, **(scripts or {})})
@@ -96,7 +96,7 @@ def execute(
 
 
 def in_thread(work: Callable[[], None]) -> None:
-    """Do ``work`` in a thread without the caller's context: as another client would."""
+    """Do ``work`` in a thread without the caller's context, like another client."""
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
@@ -187,7 +187,7 @@ def test_every_kind_of_condition_fires(workflow: Workflow) -> None:
     }
 
 
-def test_a_run_is_not_in_two_firings_of_one_event_at_once(workflow: Workflow) -> None:
+def test_a_run_is_in_one_firing_of_an_event_at_a_time(workflow: Workflow) -> None:
     inside: list[int] = []
     overlaps: list[int] = []
 
@@ -213,7 +213,7 @@ def test_a_run_is_not_in_two_firings_of_one_event_at_once(workflow: Workflow) ->
     assert states(workflow, "mult") == ["SEEN"] * 4
 
 
-def test_a_trigger_that_still_holds_waits_for_the_poll_interval(workflow: Workflow) -> None:
+def test_a_trigger_that_stays_true_waits_for_the_poll_interval(workflow: Workflow) -> None:
     times: list[float] = []
 
     async def again(workflow: Workflow, runs: Any) -> None:
@@ -381,7 +381,7 @@ def test_an_event_that_selects_a_failed_run_handles_it(workflow: Workflow) -> No
     execute(workflow, main, {"mult": lambda job: failing()})
 
 
-def test_finished_takes_effect_with_the_commit_of_its_segment(workflow: Workflow) -> None:
+def test_finished_takes_effect_when_its_segment_is_committed(workflow: Workflow) -> None:
     late: list[str] = []
 
     async def last(workflow: Workflow, runs: Any) -> None:
@@ -402,7 +402,7 @@ def test_finished_takes_effect_with_the_commit_of_its_segment(workflow: Workflow
     assert late == []
 
 
-def test_the_workflow_ends_when_main_has_returned_and_no_action_is_registered(
+def test_the_workflow_ends_with_main_if_no_action_is_registered(
     workflow: Workflow,
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -426,7 +426,7 @@ def test_creation_is_idempotent_over_starts(workflow: Workflow) -> None:
 
 
 def test_a_conflict_reruns_an_event_action_and_loses_nothing(workflow: Workflow) -> None:
-    """Another client changes what the action wrote, while the action is under way."""
+    """Another client changes the same values during the action."""
     calls: list[int] = []
 
     @event
@@ -449,7 +449,7 @@ def test_a_conflict_reruns_an_event_action_and_loses_nothing(workflow: Workflow)
     assert len(calls) == 2
 
 
-def test_without_event_a_conflict_is_an_error_that_says_so(workflow: Workflow) -> None:
+def test_a_conflict_in_an_action_without_event_is_an_error(workflow: Workflow) -> None:
     async def count(workflow: Workflow, runs: Any) -> None:
         workflow.vars.count = workflow.vars.count + 1
         await asyncio.to_thread(in_thread, lambda: setattr(workflow.vars, "count", 5))
@@ -483,11 +483,11 @@ def test_segments_are_committed_one_by_one(workflow: Workflow) -> None:
         workflow.add_action("chain", "mult", "state = FINISHED", f=chain)
         await workflow.mult.create_task(x=1)
 
-    def look(job: Mapping[str, Any]) -> dict[str, Any]:
+    def read_stage(job: Mapping[str, Any]) -> dict[str, Any]:
         seen.append(run_transaction(workflow.store.database, lambda t: t.variable(None, "stage")))
         return {}
 
-    execute(workflow, main, {"add": look, "norm": look})
+    execute(workflow, main, {"add": read_stage, "norm": read_stage})
     assert seen[0] == 1
     assert len(seen[1]) == 1
     assert seen[2] == 2
@@ -500,7 +500,7 @@ def open_firings(workflow: Workflow) -> list[Any]:
     return found
 
 
-def test_an_open_firing_is_run_again_with_its_recorded_runs(workflow: Workflow) -> None:
+def test_an_open_firing_is_rerun_with_its_recorded_runs(workflow: Workflow) -> None:
     calls: list[list[float]] = []
 
     @event
@@ -613,7 +613,7 @@ def test_a_bad_condition_fails_at_registration(
         workflow.add_action("e", "mult", condition)
 
 
-def test_bad_tasks_fail_where_they_are_created(workflow: Workflow) -> None:
+def test_invalid_tasks_fail_at_creation(workflow: Workflow) -> None:
     with pytest.raises(ParameterError, match="no job parameter 'z'"):
         workflow.mult.create_task(z=1)
     with pytest.raises(ParameterError, match="is missing"):
@@ -666,10 +666,10 @@ def test_a_transaction_is_all_or_nothing(workflow: Workflow, database: Database)
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["with", "async with"])
-def test_in_main_a_transaction_loses_no_increment(
+def test_a_transaction_in_main_loses_no_increment(
     workflow: Workflow, database: Database, waits: bool
 ) -> None:
-    """Assigning in ``main`` lets the later commit win; a transaction notices the other one."""
+    """For assignments in ``main`` the last commit wins; a transaction detects the conflict."""
     workflow.vars.n = 0
 
     def other_adds() -> None:
@@ -691,7 +691,7 @@ def test_in_main_a_transaction_loses_no_increment(
                 workflow.vars.n = n + 1
 
     async def main(workflow: Workflow) -> None:
-        workflow.run_vars.before = 1  # still to be committed
+        workflow.run_vars.before = 1  # not committed yet
         with pytest.raises(ConflictError, match="repeat it"):
             await add_one(other_adds)
         assert workflow.vars.n == 10
@@ -703,8 +703,8 @@ def test_in_main_a_transaction_loses_no_increment(
     assert workflow.vars.n == 11
 
 
-def test_a_condition_may_return_a_selection(workflow: Workflow, directory: Path) -> None:
-    """An empty one means that it does not hold: it is an answer, and nothing to wait for."""
+def test_a_condition_can_return_a_selection(workflow: Workflow, directory: Path) -> None:
+    """An empty selection means false."""
 
     def ended(workflow: Workflow, task_manager: Any) -> Any:
         return task_manager.select("state = FINISHED")
@@ -732,10 +732,10 @@ def test_a_condition_may_return_a_selection(workflow: Workflow, directory: Path)
     assert opened == []
 
 
-def test_a_run_that_fails_at_once_belongs_to_the_await_that_follows(
+def test_an_immediate_failure_is_raised_by_the_following_await(
     workflow: Workflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may end before the commit that created it is known to be made here."""
+    """The run may end before this process sees the commit that created it."""
     flush = MainScope.flush
 
     async def late(scope: MainScope) -> None:
@@ -757,14 +757,14 @@ def test_a_run_that_fails_at_once_belongs_to_the_await_that_follows(
 def test_an_expired_lease_is_acquired_and_its_former_holder_fenced(
     workflow: Workflow, directory: Path, database: Database
 ) -> None:
-    """As when the first orchestrator's machine slept: it must not commit when it wakes."""
+    """A suspended orchestrator must not commit when it resumes."""
     name = "orchestrator:a"
     other = Workflow(directory, database=database)
 
     def take_over(tables: Tables) -> None:
-        # All in one transaction: the former holder may renew its lease at any time.
+        # One transaction, because the former holder may renew its lease at any time.
         lease = tables.lease(name)
-        lease["holder"] = {**lease["holder"], "namespace": 1}  # which cannot be seen from here
+        lease["holder"] = {**lease["holder"], "namespace": 1}  # a process in another PID namespace
         tables.renew_lease(name, 0.0)
         Lease(other.store, "a").acquire_in(tables)
 
@@ -799,7 +799,7 @@ def conflicting(workflow: Workflow) -> None:
 
 
 def counting(body: Any) -> Main:
-    """A main whose action meets a conflict in its first call, before ``body`` is awaited."""
+    """A main whose action conflicts in its first call, before ``body`` is awaited."""
     calls: list[int] = []
 
     @event
@@ -836,7 +836,7 @@ async def in_a_task(workflow: Workflow) -> None:
 
 
 async def swallowed(workflow: Workflow) -> None:
-    with contextlib.suppress(BaseException):  # as users should not
+    with contextlib.suppress(BaseException):  # bad style on purpose
         await workflow.add.create_task(x=[5, 6])
 
 
@@ -898,7 +898,7 @@ def test_slow_sync_actions_do_not_block_each_other(workflow: Workflow) -> None:
     execute(workflow, main)
 
 
-def test_a_failure_of_an_earlier_start_counts_again(workflow: Workflow) -> None:
+def test_a_failure_of_an_earlier_start_fails_the_workflow_again(workflow: Workflow) -> None:
     seen: list[int] = []
 
     async def main(workflow: Workflow) -> None:
@@ -914,7 +914,7 @@ def test_a_failure_of_an_earlier_start_counts_again(workflow: Workflow) -> None:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Return what fills the disk of the database, and empties it."""
+    """Return functions that fill and empty the disk of the database."""
     commit_patiently = commit.commit_with_retry
     full = False
 
@@ -954,7 +954,7 @@ def test_a_failed_commit_of_main_is_raised_in_main_during_any_await(
             raised.append(error.message)
         full_disk(False)
         done.set()
-        await asyncio.sleep(0.01)  # main can wait as before
+        await asyncio.sleep(0.01)  # main can await as before
         workflow.run_vars.kept = 1
 
     execute(workflow, main)
@@ -962,7 +962,7 @@ def test_a_failed_commit_of_main_is_raised_in_main_during_any_await(
     assert workflow.run_vars.keys() == ["kept"]
 
 
-def test_a_failed_commit_that_main_does_not_catch_ends_the_workflow(
+def test_an_uncaught_failed_commit_of_main_ends_the_workflow(
     workflow: Workflow, full_disk: Callable[[bool], None]
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -974,7 +974,7 @@ def test_a_failed_commit_that_main_does_not_catch_ends_the_workflow(
         execute(workflow, main)
 
 
-def test_commits_of_main_leave_nothing_in_memory(
+def test_commits_of_main_use_no_lasting_memory(
     workflow: Workflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     futures: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -990,7 +990,7 @@ def test_commits_of_main_leave_nothing_in_memory(
         for n in range(100):
             workflow.run_vars.n = n
             await asyncio.sleep(0.001)
-        while len(futures) >= 10:  # those of commits under way are left
+        while len(futures) >= 10:  # only those of current commits remain
             gc.collect()
             await asyncio.sleep(0.01)
         workflow.run_vars.left = len(futures)
@@ -1017,9 +1017,9 @@ def test_a_list_of_a_selection_is_one_query(
         queries.clear()
         assert [run.id for run, _ in read(selection)] == [2, 3]
         assert len(queries) == 1
-    begun = iter(selection)
-    next(begun)
+    iterator = iter(selection)
+    next(iterator)
     workflow.mult.create_task(x=4)
     assert len(selection) == 3
-    assert [run.id for run, _ in begun] == [3]
+    assert [run.id for run, _ in iterator] == [3]
     assert len(list(selection)) == 3

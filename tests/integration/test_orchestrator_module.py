@@ -1,4 +1,4 @@
-"""What the orchestrator's file may import, who may import it, and what must not be imported."""
+"""Imports by and of the orchestrator module."""
 
 from __future__ import annotations
 
@@ -65,60 +65,60 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 def imported_by_daemons() -> set[str]:
-    """Return the top-level modules that Motoko's processes have imported."""
+    """Return the top-level modules imported by the daemons."""
     code = f"import sys, {', '.join(DAEMONS)}; print(*{{n.partition('.')[0] for n in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
-def test_nothing_in_the_current_directory_stands_for_another_module(shell: Shell) -> None:
+def test_files_in_the_current_directory_shadow_no_module(shell: Shell) -> None:
     names = imported_by_daemons() - {"__main__", "steps", "sitecustomize"}
     assert {"motoko", "ZODB", "random", "yaml", "anyio"} <= names
     shell.write({f"{name}.py": "raise SystemExit('the wrong module')\n" for name in names})
-    done = shell.anew("run", "--run_name", "a", program=MOTOKO)
+    done = shell.run_fresh("run", "--run_name", "a", program=MOTOKO)
     assert done.returncode == 0, done.stderr
-    assert shell.anew("orchestrator", "start", "-d", "-n", "b", program=MOTOKO).returncode == 0
-    shell.anew("kill", program=MOTOKO)
+    assert shell.run_fresh("orchestrator", "start", "-d", "-n", "b", program=MOTOKO).returncode == 0
+    shell.run_fresh("kill", program=MOTOKO)
 
 
-def test_the_current_directory_is_no_place_to_import_from(shell: Shell, tmp_path: Path) -> None:
+def test_nothing_is_imported_from_the_current_directory(shell: Shell, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "random.py").write_text("x = 1\n")
     other = Shell(elsewhere)
-    done = other.anew("run", "--run_name", "a", "--workflow", str(shell.directory))
+    done = other.run_fresh("run", "--run_name", "a", "--workflow", str(shell.directory))
     assert done.returncode == 0, done.stderr
 
 
-def test_the_orchestrator_is_a_module_that_others_can_import(shell: Shell) -> None:
+def test_the_orchestrator_module_can_be_imported(shell: Shell) -> None:
     shell.write({"steps.py": MODULE, "helpers.py": HELPERS})
-    done = shell.anew("run", "--run_name", "a", program=MOTOKO)
+    done = shell.run_fresh("run", "--run_name", "a", program=MOTOKO)
     assert done.returncode == 0, done.stderr
     for line in ("fork Point(x=9.0)", "spawn Point(x=9.0)", "double 8.0"):
         assert line in done.stdout.splitlines()
 
 
-def test_an_edit_of_the_same_second_and_size_is_seen(shell: Shell) -> None:
+def test_an_edit_within_the_same_second_and_size_is_detected(shell: Shell) -> None:
     text = "import helpers\nasync def main(workflow, **params):\n    print('one', helpers.n)\n"
     shell.write({"steps.py": text, "helpers.py": "n = 1\n"})
-    assert "one 1" in shell.anew("run", "--run_name", "a", program=MOTOKO).stdout
+    assert "one 1" in shell.run_fresh("run", "--run_name", "a", program=MOTOKO).stdout
     times = {name: (shell.directory / name).stat() for name in ("steps.py", "helpers.py")}
     shell.write({"steps.py": text.replace("one", "two"), "helpers.py": "n = 2\n"})
     for name, found in times.items():
         os.utime(shell.directory / name, ns=(found.st_atime_ns, found.st_mtime_ns))
-    assert "two 2" in shell.anew("run", "--run_name", "a", program=MOTOKO).stdout
+    assert "two 2" in shell.run_fresh("run", "--run_name", "a", program=MOTOKO).stdout
 
 
 @pytest.mark.parametrize(
     ("name", "owner"),
     [
-        ("queue", "Python's library"),
+        ("queue", "the standard library"),
         ("yaml", "installed"),
-        ("motoko", "Motoko's own"),
-        ("__main__", "Motoko's own"),
+        ("motoko", "a module of Motoko"),
+        ("__main__", "a module of Motoko"),
     ],
 )
-def test_a_name_that_another_module_has_is_refused(shell: Shell, name: str, owner: str) -> None:
+def test_the_name_of_another_module_is_refused(shell: Shell, name: str, owner: str) -> None:
     config = (shell.directory / "motoko.yaml").read_text().replace("steps.", f"{name}.")
     shell.write({"motoko.yaml": config, f"{name}.py": "async def main(workflow): pass\n"})
     workflow = Workflow(shell.directory)
@@ -130,7 +130,7 @@ def test_a_name_that_another_module_has_is_refused(shell: Shell, name: str, owne
         workflow.close()
 
 
-def test_a_module_that_fails_is_not_left_behind(shell: Shell) -> None:
+def test_a_module_that_fails_is_removed_from_sys_modules(shell: Shell) -> None:
     shell.write({"steps.py": "raise ValueError('no')\n"})
     workflow = Workflow(shell.directory)
     before = sys.modules.get("steps")

@@ -16,7 +16,7 @@ from motoko.launcher.composition import build_launcher
 from motoko.launcher.control import suspend_runs
 from motoko.launcher.executors import local, local_process
 from motoko.runtime.processes import is_alive, process_state
-from tests.support.launching import Place, wait_until
+from tests.support.launching import WorkflowHarness, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-# Starts a process in a session of its own, by way of one that ends, and one that this starts.
-# The first ignores TERM. Their numbers are in a file of the workflow's directory for each attempt.
+# Starts a process in a new session through one that exits, and a child of that process.
+# The first ignores TERM. A file in the workflow's directory lists their pids per attempt.
 SCRIPT = """
 pids=../../../pids-$MOTOKO_JOB_X-$MOTOKO_ATTEMPT
 case $MOTOKO_JOB_X in 1) ignored=TERM ;; *) ignored= ;; esac
@@ -48,13 +48,13 @@ esac
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place.make(tmp_path / "w", {"mult": SCRIPT}, options={"max_concurrent": 4})
+def place(tmp_path: Path) -> Iterator[WorkflowHarness]:
+    place = WorkflowHarness.make(tmp_path / "w", {"mult": SCRIPT}, options={"max_concurrent": 4})
     yield place
     place.close()
 
 
-def pids(place: Place, x: int, attempt: int = 1) -> list[int]:
+def pids(place: WorkflowHarness, x: int, attempt: int = 1) -> list[int]:
     path = place.directory / f"pids-{x}-{attempt}"
     wait_until(lambda: path.exists() and path.read_text().endswith("\n"))
     return [int(word) for word in path.read_text().split()]
@@ -64,7 +64,7 @@ def living(found: list[int]) -> list[int]:
     return [pid for pid in found if process_state(pid) not in ("", "Z", "X")]
 
 
-def test_processes_that_left_the_group_end_with_their_attempt(place: Place) -> None:
+def test_processes_that_left_the_group_end_with_their_attempt(place: WorkflowHarness) -> None:
     place.start()
     (good,) = place.create([{"x": 1}])
     (bad,) = place.create([{"x": 2}], retries=1)
@@ -83,7 +83,7 @@ def test_processes_that_left_the_group_end_with_their_attempt(place: Place) -> N
     assert "run mult.1: ending the processes that it left: process" in place.log()
 
 
-def test_so_do_those_of_an_attempt_that_another_launcher_started(place: Place) -> None:
+def test_processes_of_an_adopted_attempt_end_with_it(place: WorkflowHarness) -> None:
     first = place.start()
     (key,) = place.create([{"x": 5}])
     left = pids(place, 5)
@@ -97,9 +97,9 @@ def test_so_do_those_of_an_attempt_that_another_launcher_started(place: Place) -
     assert living(left) == []
 
 
-def test_a_launcher_collects_orphans_that_end_by_themselves(tmp_path: Path) -> None:
+def test_a_launcher_reaps_orphans(tmp_path: Path) -> None:
     script = "(setsid sh -c 'exec sleep 0.3' & echo $! >../../../pid); sleep 1000\n"
-    place = Place.make(tmp_path / "w", {"mult": script})
+    place = WorkflowHarness.make(tmp_path / "w", {"mult": script})
     try:
         launcher = place.start()
         place.run()
@@ -111,16 +111,16 @@ def test_a_launcher_collects_orphans_that_end_by_themselves(tmp_path: Path) -> N
         place.close()
 
 
-def test_the_reason_names_processes_that_cannot_be_ended(
+def test_the_reason_names_processes_that_cannot_be_terminated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here signals do not reach them, as if they were another user's."""
+    """Signals do not reach them, as for processes of another user."""
     script = (
         "sleep 1000 & echo $! >../../../member\nsetsid sleep 1000 & echo $! >../../../left\n"
         'for f in member left; do until [ "$(cat /proc/$(cat ../../../$f)/comm)" = sleep ]; do '
         "sleep .02; done; done\n"
     )
-    place = Place.make(tmp_path / "w", {"mult": script})
+    place = WorkflowHarness.make(tmp_path / "w", {"mult": script})
     monkeypatch.setattr(orphan_processes, "KILL_SECONDS", 0.1)
     monkeypatch.setattr(local, "OrphanProcesses", lambda _: orphan_processes.OrphanProcesses(0.1))
     monkeypatch.setattr(orphan_processes, "_signal", lambda *_: None)
@@ -140,8 +140,8 @@ def test_the_reason_names_processes_that_cannot_be_ended(
         place.close()
 
 
-def serve_until_ended(place: Place, key: RunKey) -> None:
-    """Run a launcher in this process until a run has ended."""
+def serve_until_ended(place: WorkflowHarness, key: RunKey) -> None:
+    """Run a launcher in this process until a run ends."""
     launcher, store = build_launcher(place.directory, lease=30.0)
 
     async def serve() -> None:

@@ -1,4 +1,4 @@
-"""The server packs its file when it has doubled; snapshots in use stay, and a kill does no harm."""
+"""The server packs its file when it has doubled, keeps used snapshots and survives a kill."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def state(tmp_path: Path) -> Iterator[StateDir]:
 
 
 def serve(state: StateDir, *options: str) -> processes.ProcessIdentity:
-    """Start a server that packs early."""
+    """Start a server with a low packing threshold."""
     return spawn_detached(
         [sys.executable, "-m", "motoko.server.main", str(state.path),
          "--pack-minimum", str(MINIMUM), *options],
@@ -90,10 +90,10 @@ def test_the_server_packs_and_logs_it(state: StateDir) -> None:
     assert not [
         path.name for path in state.path.glob("wf.db.*") if path.suffix in (".pack", ".old")
     ]
-    look = WorkflowStore(state, {}, read_only=True)
-    with look.autocommit_scope.read() as session:
+    reader = WorkflowStore(state, {}, read_only=True)
+    with reader.autocommit_scope.read() as session:
         assert session.tables.variable(None, "m") == 1
-    look.close()
+    reader.close()
 
 
 def test_a_restarted_server_serves_the_packed_file(state: StateDir) -> None:
@@ -114,7 +114,7 @@ def test_a_restarted_server_serves_the_packed_file(state: StateDir) -> None:
 
 @pytest.mark.fault
 @pytest.mark.parametrize("point", ["server.before_exchange", "server.after_exchange"])
-def test_killed_while_the_files_are_exchanged(
+def test_a_server_killed_while_files_are_replaced_recovers(
     state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     with monkeypatch.context() as patch:
@@ -135,11 +135,11 @@ def test_killed_while_the_files_are_exchanged(
     assert not (state.path / "wf.db.pack").exists()
 
 
-# -- in this process -------------------------------------------------------------------------
+# -- in this process --------------------------------------------------------------------------
 
 
 class Served:
-    """A file as its server holds it, without a server."""
+    """An open database file without a server process."""
 
     def __init__(self, state: StateDir, policy: PackPolicy) -> None:
         self.packer = Packer(state.packed_size_file, policy)
@@ -167,7 +167,7 @@ def served(state: StateDir) -> Iterator[Served]:
     served.database.close()
 
 
-def test_it_is_packed_when_it_has_doubled_and_not_before(state: StateDir, served: Served) -> None:
+def test_a_file_is_packed_only_after_it_doubled(state: StateDir, served: Served) -> None:
     session = Session(served.database)
     session.add(SetVariable(None, "large", os.urandom(150_000)))
     commit(served.database, session)
@@ -181,7 +181,7 @@ def test_it_is_packed_when_it_has_doubled_and_not_before(state: StateDir, served
     served.packer.wait()
     assert served.storage.getSize() < 190_000
     served.database.close()
-    again = Served(state, PackPolicy(minimum=1, keep=0))  # who comes later knows the size after it
+    again = Served(state, PackPolicy(minimum=1, keep=0))  # knows the size after the pack
     again.write(10)
     again.packer.wait()
     assert again.storage.getSize() > packed
@@ -217,12 +217,12 @@ def test_commits_continue_during_a_pack(state: StateDir, served: Served) -> None
     while (counted < 300 or packs <= 3) and time.monotonic() < deadline:
         packs += served.packer._threshold > 0
         served.packer._threshold = 0  # one pack after the other
-        n = counted % 300  # it may take more commits until it was packed often enough
+        n = counted % 300  # several packs may need more commits
         session.add(EditRun(keys[n], SetFields({"y": n})))
         session.add(SetVariable(None, "n", os.urandom(3_000)))
         try:
             commit(served.database, session)
-        except ConflictError:  # what it read was packed away meanwhile
+        except ConflictError:  # the pack removed the revision it read
             session.refresh()
             continue
         counted += 1
@@ -234,7 +234,7 @@ def test_commits_continue_during_a_pack(state: StateDir, served: Served) -> None
     session.close()
 
 
-def test_a_pack_without_room_is_given_up(
+def test_a_pack_without_disk_space_is_abandoned(
     state: StateDir, served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     in_the_way = state.path / "wf.db.pack"
@@ -245,6 +245,6 @@ def test_a_pack_without_room_is_given_up(
     in_the_way.rmdir()
     served.write()
     served.packer.wait()
-    assert served.storage.getSize() > size  # not at every commit again
+    assert served.storage.getSize() > size  # not retried at every commit
     served.grow_to(2 * size)
     assert served.storage.getSize() < size

@@ -1,4 +1,4 @@
-"""The example of a pipeline runs and prints the expected results."""
+"""The pipeline example prints the expected results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pipeline"
 
 
-def test_the_example_of_a_pipeline() -> None:
+def test_the_pipeline_example_prints_its_results() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "main.py"],
         cwd=EXAMPLE,

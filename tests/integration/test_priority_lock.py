@@ -1,4 +1,4 @@
-"""Commits and firings that met conflicts have priority, so that others cannot starve them."""
+"""Commits and firings after conflicts have priority, so they cannot starve."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 MANY = 1500
-# A process that edits a few runs in each of its commits, one after the other, until it is ended.
+# A process that edits a few runs per commit until it is terminated.
 EDITOR = """
 import sys
 from pathlib import Path
@@ -109,12 +109,12 @@ def edit(session: Session, keys: list[RunKey], **fields: int) -> None:
 
 
 class Intruder:
-    """Commits to the same runs whenever the large commit is about to be made, if it may."""
+    """Commits to the same runs before each large commit, if the lock permits it."""
 
     def __init__(self, database: Database, key: RunKey, turn: Path | None) -> None:
         self._database = database
         self._key = key
-        self._turn = turn  # whose holder goes first
+        self._turn = turn  # whose holder has priority
         self._threads: list[threading.Thread] = []
         self._numbers = itertools.count(1)
 
@@ -134,13 +134,13 @@ class Intruder:
         session.close()
 
     def finish(self) -> int:
-        """Wait for all of its commits; returns how many there were."""
+        """Wait for all commits; return their number."""
         for thread in self._threads:
             thread.join()
         return len(self._threads)
 
 
-def test_a_commit_that_met_conflicts_has_priority(
+def test_a_commit_after_conflicts_has_priority(
     store: WorkflowStore, state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = create(store, 3)
@@ -149,7 +149,7 @@ def test_a_commit_that_met_conflicts_has_priority(
     session = Session(store.database)
     edit(session, keys, mark=1)
     with monkeypatch.context() as patch:
-        # When a session checks its lease, its snapshot is taken and it has still to commit.
+        # At the lease check, the session has its snapshot and has not committed yet.
         patch.setattr(session, "_check_guard", intruder.intrude)
         session.commit()
     commits = intruder.finish()
@@ -159,7 +159,7 @@ def test_a_commit_that_met_conflicts_has_priority(
     session.close()
 
 
-def test_thousands_of_runs_beside_a_process_that_commits_all_the_time(
+def test_a_large_commit_succeeds_beside_a_busy_process(
     store: WorkflowStore, state: StateDir
 ) -> None:
     keys = create(store, MANY)
@@ -211,7 +211,7 @@ def waiting(path: Path, conflicts: int) -> threading.Thread:
 
 
 @pytest.mark.parametrize("conflicts", [0, contention.COMMIT_CONFLICTS])
-def test_the_lock_ends_with_its_process(
+def test_the_lock_is_released_when_its_process_exits(
     holder: subprocess.Popen[str], tmp_path: Path, conflicts: int
 ) -> None:
     thread = waiting(tmp_path / "turn", conflicts)
@@ -224,7 +224,7 @@ def test_the_lock_ends_with_its_process(
 
 @pytest.mark.parametrize("conflicts", [0, contention.COMMIT_CONFLICTS])
 @pytest.mark.usefixtures("holder")
-def test_a_wait_for_the_lock_ends(
+def test_a_wait_for_the_lock_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflicts: int
 ) -> None:
     monkeypatch.setattr(contention, "HOLD", 0.3)
@@ -240,7 +240,7 @@ def test_an_unavailable_lock_is_skipped(tmp_path: Path) -> None:
             turn.wait(contention.COMMIT_CONFLICTS)
 
 
-def test_others_wait_for_each_attempt(tmp_path: Path) -> None:
+def test_other_processes_wait_for_each_attempt(tmp_path: Path) -> None:
     path = tmp_path / "turn"
     long_ago = time.time() - 2 * contention.HOLD
     with PriorityLock(path) as turn:

@@ -1,4 +1,4 @@
-"""Products of several sessions in separate processes."""
+"""Products of concurrent sessions in separate processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ assert "numpy" not in sys.modules
 """
 
 
-def test_sessions_that_save_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_saves_lose_nothing(tmp_path: Path) -> None:
     sessions = [
         subprocess.Popen([sys.executable, "-c", SAVE, str(tmp_path), name]) for name in "ab"
     ]

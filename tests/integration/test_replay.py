@@ -1,4 +1,4 @@
-"""A committed segment of an action is never applied again: after a conflict, after a crash."""
+"""A committed segment of an action is applied once, despite conflicts and crashes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SCRIPTS = dict.fromkeys(STUDIES, result)
 
 
 def elsewhere(work: Callable[[], Any]) -> None:
-    """Do ``work`` in a thread without the caller's context: as another client would."""
+    """Do ``work`` in a thread without the caller's context, like another client."""
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
@@ -48,7 +48,7 @@ class Crash(Exception):
 
 
 class Fault:
-    """What happens once, in the last segment of an action: a conflict, or a crash."""
+    """A single conflict or crash in the last segment of an action."""
 
     def __init__(self, workflow: Workflow, how: str) -> None:
         self._workflow = workflow
@@ -68,7 +68,7 @@ class Fault:
 
 
 def run_through(workflow: Workflow, how: str, act: Any) -> Fault:
-    """Execute an action ``act(workflow, fault)`` that meets a fault; again after a crash."""
+    """Execute ``act(workflow, fault)``; execute it again after a crash."""
     fault = Fault(workflow, how)
 
     @event
@@ -94,7 +94,7 @@ both = pytest.mark.parametrize("how", ["conflict", "crash"])
 
 
 @both
-def test_an_assignment_before_an_await_happens_once(workflow: Workflow, how: str) -> None:
+def test_an_assignment_before_an_await_is_applied_once(workflow: Workflow, how: str) -> None:
     workflow.vars.n = 0
     workflow.vars.log = []
 
@@ -120,7 +120,7 @@ def test_an_assignment_before_an_await_happens_once(workflow: Workflow, how: str
 def test_a_creation_returns_the_recorded_runs_despite_other_arguments(
     workflow: Workflow, how: str
 ) -> None:
-    """What a rerun reads is current; what it asks for stays as it was."""
+    """A rerun reads current values; its recorded requests stay unchanged."""
     calls: list[list[float]] = []
 
     async def act(workflow: Workflow, fault: Fault) -> None:
@@ -157,8 +157,8 @@ def test_a_selection_returns_the_recorded_runs(workflow: Workflow, how: str) -> 
 
 
 @both
-def test_a_failure_that_was_caught_is_raised_again(workflow: Workflow, how: str) -> None:
-    """The action decided upon it; the run may have been retried since."""
+def test_a_caught_failure_is_raised_again(workflow: Workflow, how: str) -> None:
+    """The action depends on the failure, although the run may have been retried since."""
     caught: list[list[int]] = []
 
     async def act(workflow: Workflow, fault: Fault) -> None:
@@ -177,7 +177,7 @@ def test_a_failure_that_was_caught_is_raised_again(workflow: Workflow, how: str)
 
 
 @both
-def test_runs_come_back_one_by_one_in_the_recorded_order(workflow: Workflow, how: str) -> None:
+def test_as_completed_replays_the_recorded_order(workflow: Workflow, how: str) -> None:
     orders: list[list[int]] = []
 
     async def act(workflow: Workflow, fault: Fault) -> None:
@@ -190,13 +190,15 @@ def test_runs_come_back_one_by_one_in_the_recorded_order(workflow: Workflow, how
 
     run_through(workflow, how, act)
     assert workflow.vars.count == 5
-    # Which run came last is not committed when the fault strikes.
+    # At the fault, the last run is not committed yet.
     assert orders[0][:3] == orders[1][:3]
     assert sorted(orders[1]) == [1, 2, 3, 4, 5]
 
 
 @both
-def test_concurrent_tasks_of_an_action_are_replayed_each(workflow: Workflow, how: str) -> None:
+def test_concurrent_tasks_of_an_action_are_replayed_separately(
+    workflow: Workflow, how: str
+) -> None:
     workflow.vars.total = {}
 
     async def act(workflow: Workflow, fault: Fault) -> None:
@@ -222,7 +224,7 @@ def test_concurrent_tasks_of_an_action_are_replayed_each(workflow: Workflow, how
 def test_remaining_tasks_of_a_failed_action_commit_nothing(
     workflow: Workflow, fails_before: bool
 ) -> None:
-    """Concurrent tasks of a failing one continue; the dropped changes must be repeated."""
+    """Tasks beside a failing one continue; their dropped changes must be repeated."""
     workflow.vars.total = 0
     failed: list[bool] = []
 
@@ -249,9 +251,7 @@ def test_remaining_tasks_of_a_failed_action_commit_nothing(
 
 
 @pytest.mark.parametrize("change", ["study", "fewer", "more"])
-def test_a_rerun_with_another_call_is_an_error_that_names_it(
-    workflow: Workflow, change: str
-) -> None:
+def test_a_rerun_with_a_different_call_is_an_error(workflow: Workflow, change: str) -> None:
     calls: list[int] = []
 
     async def act(workflow: Workflow, fault: Fault) -> None:
@@ -311,7 +311,7 @@ def test_runs_cannot_be_awaited_in_a_transaction(workflow: Workflow, place: str,
     assert len(workflow.add.select()) == 0
 
 
-def test_a_transaction_in_an_action_is_no_commit_point(workflow: Workflow) -> None:
+def test_a_transaction_in_an_action_does_not_commit(workflow: Workflow) -> None:
     async def act(workflow: Workflow, runs: Any) -> None:
         workflow.vars.before = 1
         async with workflow.transaction():
@@ -329,7 +329,7 @@ def test_a_transaction_in_an_action_is_no_commit_point(workflow: Workflow) -> No
 
 @pytest.mark.parametrize("late", ["assign", "create", "await"])
 def test_a_task_that_outlives_its_action_cannot_write(workflow: Workflow, late: str) -> None:
-    """What it wrote would be lost without a word, or open the firing again."""
+    """Its changes would be lost silently or reopen the firing."""
     seen: list[Any] = []
 
     async def main(workflow: Workflow) -> None:

@@ -54,22 +54,22 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
 
 
 def script(job: Mapping[str, Any]) -> None:
-    """Take a while where ``x`` is 98."""
+    """Take some time for ``x`` = 98."""
     if job["x"] == 98:
         time.sleep(1.5)
 
 
-def execute(workflow: Workflow, main: Any, look: Callable[[], bool] | None = None) -> None:
-    """Execute ``main`` until it has ended, or is cut off as soon as ``look`` returns True."""
+def execute(workflow: Workflow, main: Any, observe: Callable[[], bool] | None = None) -> None:
+    """Execute ``main`` until it ends or ``observe`` returns True."""
     workflow.orchestrator_function = main
-    workflow.actions.clear()  # as in a new process
+    workflow.actions.clear()  # like a new process
 
     async def limited() -> None:
         async with asyncio.timeout(SECONDS):
             executing = asyncio.create_task(workflow.execute_async())
             while not executing.done():
                 await asyncio.sleep(0.01)
-                if look is not None and look():
+                if observe is not None and observe():
                     executing.cancel()
             await executing
 
@@ -77,7 +77,7 @@ def execute(workflow: Workflow, main: Any, look: Callable[[], bool] | None = Non
         with FakeLauncher(workflow.store, {"s": script}):
             asyncio.run(limited())
     except asyncio.CancelledError:
-        assert look is not None
+        assert observe is not None
 
 
 def read(workflow: Workflow, what: Callable[[Tables], Any]) -> Any:
@@ -102,12 +102,12 @@ def stall(workflow: Workflow) -> StallReport | None:
     return found
 
 
-# -- events that are no longer registered ----------------------------------------------------
+# -- events that are no longer registered -----------------------------------------------------
 
 
 @event
 async def wait_for_ever(workflow: Workflow, runs: Any) -> None:
-    """Begin, and stay open."""
+    """Start and never end."""
     workflow.vars.begun = True
     await workflow.s.select("x = 99")
 
@@ -135,17 +135,17 @@ def test_an_open_firing_of_a_registered_event_is_not_named(left_open: Workflow) 
     assert unregistered(left_open) == []
     seen: list[list[FiringEntry]] = []
 
-    def look() -> bool:
+    def observe() -> bool:
         seen.append(unregistered(left_open))
         return len(seen) > 50
 
-    execute(left_open, old_main, look)
+    execute(left_open, old_main, observe)
     assert not any(seen)
 
 
 def test_an_open_firing_of_an_unregistered_event_is_named(left_open: Workflow) -> None:
     execute(left_open, new_main, lambda: bool(unregistered(left_open)))
-    (found,) = unregistered(left_open)  # no orchestrator is running: the last one registered it
+    (found,) = unregistered(left_open)  # no orchestrator is running: use the last registered events
     assert (found.run_name, found.event, found.done) == ("a", "s.old", None)
     assert [str(key) for key in found.runs] == ["s.1"]
     left_open.run_name = "b"
@@ -162,7 +162,7 @@ def report_b(workflow: Workflow) -> OrchestratorReport:
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["waiting", "ended"])
-def test_a_main_without_events_reports_that(left_open: Workflow, waits: bool) -> None:
+def test_a_main_without_events_reports_all_open_firings(left_open: Workflow, waits: bool) -> None:
     async def main(workflow: Workflow) -> None:
         if waits:
             await workflow.s.select("x = 99")
@@ -187,7 +187,7 @@ def test_checking_one_event_reports_no_events(left_open: Workflow) -> None:
     assert report(left_open).events == ("s.old",)
 
 
-def test_events_that_an_action_registers_count(workflow: Workflow) -> None:
+def test_events_registered_by_an_action_are_reported(workflow: Workflow) -> None:
     async def more(workflow: Workflow, runs: Any) -> None:
         workflow.add_action("later", "s", "x = 98", f=wait_for_ever)
 
@@ -199,7 +199,7 @@ def test_events_that_an_action_registers_count(workflow: Workflow) -> None:
     assert report(workflow).events == ("s.first", "s.later")
 
 
-# -- stalled ---------------------------------------------------------------------------------
+# -- stalled ----------------------------------------------------------------------------------
 
 
 async def never_main(workflow: Workflow) -> None:
@@ -215,17 +215,17 @@ def test_a_stall_report_has_time_and_awaits_and_is_withdrawn(
     before = workflow.store.now()
     seen: list[StallReport | None] = []
 
-    def look() -> bool:
+    def observe() -> bool:
         found = stall(workflow)
         if found and not seen:
             seen.append(found)
-            workflow.s.create_task(x=98)  # it can move: the launcher executes it
+            workflow.s.create_task(x=98)  # the launcher executes it
         elif not found and len(seen) == 1:
             seen.append(found)
-            workflow.s.create_task(x=99)  # what main waits for
+            workflow.s.create_task(x=99)  # the await in main
         return False
 
-    execute(workflow, never_main, look)
+    execute(workflow, never_main, observe)
     assert workflow.vars.through
     first = seen[0]
     assert first is not None
@@ -244,7 +244,7 @@ def test_repeated_evaluations_do_not_withdraw_a_stall_report(
     caplog.set_level(logging.WARNING)
 
     async def idle(workflow: Workflow) -> None:
-        """Change nothing, and take a moment for it."""
+        """Change nothing after a short pause."""
         await asyncio.sleep(seconds)
 
     async def main(workflow: Workflow) -> None:
@@ -253,13 +253,13 @@ def test_repeated_evaluations_do_not_withdraw_a_stall_report(
 
     since: list[float] = []
 
-    def look() -> bool:
+    def observe() -> bool:
         found = stall(workflow)
         if found is not None:
             since.append(found.since)
         return bool(since) and workflow.store.now() > since[0] + 2
 
-    execute(workflow, main, look)
+    execute(workflow, main, observe)
     assert len(set(since)) == 1
     assert caplog.text.count("no run can change state") == 1
 
@@ -267,19 +267,19 @@ def test_repeated_evaluations_do_not_withdraw_a_stall_report(
 def test_a_stopped_or_restarted_orchestrator_is_not_stalled(workflow: Workflow) -> None:
     execute(workflow, never_main, lambda: stall(workflow) is not None)
     assert report(workflow).stall is None
-    # As if it had been killed: its report stays, and so does its lease.
+    # Simulate a killed orchestrator: its report and lease remain.
     name = "orchestrator:a"
-    said = OrchestratorReport(events=("s.x",), stall=StallReport(1.0, ("main waits",)))
+    expected = OrchestratorReport(events=("s.x",), stall=StallReport(1.0, ("main waits",)))
     database = workflow.store.database
-    run_transaction(database, lambda tables: tables.renew_lease(name, 1.0, asdict(said)))
-    assert report(workflow) == said
+    run_transaction(database, lambda tables: tables.renew_lease(name, 1.0, asdict(expected)))
+    assert report(workflow) == expected
     assert stall(workflow) is None
     asyncio.run(Lease(workflow.store, "a").acquire())
     assert report(workflow) == OrchestratorReport(events=("s.x",))
 
 
 def run_out(tables: Tables) -> None:
-    """Let the lease run out, of a process that cannot be seen from here."""
+    """Expire the lease of a process in another PID namespace."""
     name = "orchestrator:a"
     lease = tables.lease(name)
     lease["holder"] = {**lease["holder"], "namespace": 1}
@@ -303,11 +303,11 @@ def test_a_stall_report_is_limited_in_length(workflow: Workflow) -> None:
 
     found: list[StallReport] = []
 
-    def look() -> bool:
+    def observe() -> bool:
         found.extend(filter(None, [stall(workflow)]))
         return bool(found)
 
-    execute(workflow, main, look)
+    execute(workflow, main, observe)
     assert found[0].waits[-1] == "... and 30 more"
     assert len(found[0].waits) == 21
 

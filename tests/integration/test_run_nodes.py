@@ -1,4 +1,4 @@
-"""Nodes that are runs, in all three front-ends, on a real server and a real launcher."""
+"""Run nodes in all three front-ends, with a real server and launcher."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FRONT_ENDS = [Products, Steps, Tasks]
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A workflow with a launcher, shared by the tests under different run names."""
+    """A workflow with a launcher; every test uses its own run name."""
     directory = directory_with_study(tmp_path_factory.mktemp("workflow"))
     shell = Shell(directory)
     try:
@@ -79,7 +79,7 @@ def front_end(
     sys.modules.pop("nodes_of_the_pipeline", None)
 
 
-def test_a_second_build_executes_nothing_and_a_change_its_dependents(
+def test_a_second_build_executes_only_dependents_of_a_change(
     front_end: FrontEnd, directory: Path
 ) -> None:
     first = front_end.build_alone(2, 3)
@@ -93,7 +93,7 @@ def test_a_second_build_executes_nothing_and_a_change_its_dependents(
     assert front_end.build_alone(2, 4) == Outcome({"total": 20, "same": 4}, ["total"])
     assert executed(directory) == [4]
 
-    # These runs exist already, and values made from other runs in the meantime are not used.
+    # These runs exist; values computed from other runs meanwhile are not used.
     assert front_end.build_alone(2, 3).values == {"total": 13, "same": 4}
     assert executed(directory) == []
 
@@ -111,7 +111,7 @@ def test_dependents_of_a_failed_run_are_not_built(front_end: FrontEnd, directory
     assert executed(directory) == [-1]
 
 
-def test_in_an_orchestrator_waiting_for_runs_does_not_block_the_loop(
+def test_waiting_for_runs_does_not_block_the_loop_of_an_orchestrator(
     front_end: FrontEnd, workflow: Workflow, directory: Path
 ) -> None:
     (directory / "s" / "go").unlink(missing_ok=True)
@@ -138,7 +138,7 @@ def test_in_an_orchestrator_waiting_for_runs_does_not_block_the_loop(
     assert executed(directory) == [-7, 1, 2, 1000, 1001]
 
 
-def test_in_an_action(front_end: FrontEnd, workflow: Workflow, directory: Path) -> None:
+def test_run_nodes_in_an_action(front_end: FrontEnd, workflow: Workflow, directory: Path) -> None:
     outcomes = []
 
     @event
@@ -174,7 +174,7 @@ print(json.dumps([outcome.values, outcome.called]))
 """
 
 
-def test_in_a_plain_script(directory: Path, workflow: Workflow, tmp_path: Path) -> None:
+def test_run_nodes_in_a_plain_script(directory: Path, workflow: Workflow, tmp_path: Path) -> None:
     def run() -> Any:
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT, directory, tmp_path / "made"],
@@ -244,7 +244,7 @@ class TestProducts:
         assert other.get("shown") == [12, 24, 576, [576, 625]]
         assert executed(directory) == [24, 25]
 
-    def test_runs_of_another_run_name_are_others(
+    def test_run_nodes_use_the_current_run_name(
         self, workflow: Workflow, directory: Path, tmp_path: Path
     ) -> None:
         assert self.runner(workflow, tmp_path, 13).get("shown")[0] == 13
@@ -304,7 +304,7 @@ class TestBoundValues:
         found.append(identity(x=3))
         assert [found.count(one) for one in found] == [1] * 6
 
-    async def test_in_a_graph_alone_functions_take_nothing(
+    async def test_functions_in_a_standalone_graph_take_no_parameters(
         self, workflow: Workflow, directory: Path
     ) -> None:
         made: list[int] = []
@@ -317,7 +317,7 @@ class TestBoundValues:
 
 
 class TestNames:
-    """Nodes with one name that tasks require."""
+    """Requirements with equal names."""
 
     def build(self, *nodes: Node, task_name: str = "per") -> Any:
         @task
@@ -335,7 +335,7 @@ class TestNames:
 
         return all_()
 
-    def test_other_job_parameters_are_another_node(
+    def test_different_job_parameters_give_different_nodes(
         self, workflow: Workflow, directory: Path
     ) -> None:
         with pytest.raises(DuplicateNodeError) as caught:
@@ -346,7 +346,7 @@ class TestNames:
         )
         assert executed(directory) == []
 
-    def test_nodes_for_the_same_run_are_one(self, workflow: Workflow, directory: Path) -> None:
+    def test_nodes_for_the_same_run_are_equal(self, workflow: Workflow, directory: Path) -> None:
         node = self.build(
             workflow.s.node("solve", x=83),
             workflow.s.node("solve", x=83.0, run_params={"nproc": 1}),
@@ -376,7 +376,7 @@ class TestNames:
 
 
 class TestPipeline:
-    def test_a_node_itself_is_a_model_but_cannot_be_written(
+    def test_a_run_node_is_a_model_but_cannot_be_saved(
         self, workflow: Workflow, directory: Path
     ) -> None:
         step = Step(workflow.s.node("square", x=lambda side: side + 1), {"a": "side"}, {"y": "b"})
@@ -387,7 +387,7 @@ class TestPipeline:
         assert (pipeline.steps_ran, pipeline.steps_skipped) == ([0], [])
         state.post(41, name="a")
         assert pipeline.run(state) == {"b": 1764}
-        # Its run exists, but the state has the result of another one.
+        # The run exists, but the state holds the result of another run.
         state.post(40, name="a")
         assert pipeline.run(state) == {"b": 1681}
         assert state.extract("b") == 1681

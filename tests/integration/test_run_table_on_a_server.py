@@ -1,4 +1,4 @@
-"""The run table against its model, with two clients of a real server."""
+"""Compare the run table with its model, with two clients of a real server."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class OnAServer(RunTableMachine):
         return Database.connect(address), Database.connect(address)
 
     def refresh(self, session: Session) -> None:
-        """Commits of the other client arrive when the server has told of them."""
+        """Wait until commits of the other client have arrived."""
 
         def arrived() -> bool:
             session.refresh()

@@ -28,7 +28,9 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_an_atomic_file_is_private_and_alone(tmp_path: Path, durable: bool) -> None:
+def test_an_atomic_file_is_private_and_leaves_no_temporary_file(
+    tmp_path: Path, durable: bool
+) -> None:
     path = tmp_path / "a file"
     write_atomic(path, b"one", durable=durable)
     write_atomic(path, b"two", durable=durable)
@@ -37,13 +39,13 @@ def test_an_atomic_file_is_private_and_alone(tmp_path: Path, durable: bool) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_atomic_file_may_be_executable(tmp_path: Path) -> None:
+def test_an_atomic_file_can_be_executable(tmp_path: Path) -> None:
     write_atomic(tmp_path / "x", b"", mode=0o755)
     assert mode(tmp_path / "x") == 0o755
 
 
 @pytest.mark.parametrize("action", ["raise", "kill"])
-def test_an_interrupted_write_leaves_the_former_content(tmp_path: Path, action: str) -> None:
+def test_an_interrupted_write_keeps_the_former_content(tmp_path: Path, action: str) -> None:
     path = tmp_path / "file"
     write_atomic(path, b"one")
     script = (
@@ -68,17 +70,17 @@ def test_an_interrupted_write_leaves_the_former_content(tmp_path: Path, action: 
     assert log.read_text().split()[:2] == ["files.before_rename", "1"]
     assert path.read_bytes() == b"one"
     left = len(list(tmp_path.iterdir())) - 1
-    assert left == (0 if action == "raise" else 1)  # a killed process tidies nothing
+    assert left == (0 if action == "raise" else 1)  # a killed process cannot clean up
 
 
-def test_writing_where_nothing_can_be_written_fails_and_keeps_the_content(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_content(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     with pytest.raises(OSError, match="directory"):
         write_atomic(tmp_path / "directory", b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["directory"]
 
 
-def test_of_many_one_creates(tmp_path: Path) -> None:
+def test_exclusive_creation_succeeds_once(tmp_path: Path) -> None:
     path = tmp_path / "start"
     gate = threading.Barrier(8)
     results: list[bool] = []
@@ -103,7 +105,7 @@ def test_a_private_directory_is_made_with_its_parents(tmp_path: Path) -> None:
     assert mode(path) == 0o700
 
 
-def test_a_directory_that_is_too_open_is_closed(tmp_path: Path) -> None:
+def test_permissions_of_an_open_directory_are_restricted(tmp_path: Path) -> None:
     path = tmp_path / "open"
     path.mkdir()
     path.chmod(0o777)
@@ -111,14 +113,14 @@ def test_a_directory_that_is_too_open_is_closed(tmp_path: Path) -> None:
     assert mode(path) == 0o700
 
 
-def test_a_file_is_no_directory(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="is not a directory"):
         private_directory(tmp_path / "file")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
-def test_what_belongs_to_another_user_is_refused(tmp_path: Path) -> None:
+def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     path, link = tmp_path / "theirs", tmp_path / "link"
     path.mkdir()
     os.chown(path, 12345, 12345)
@@ -132,7 +134,7 @@ def test_what_belongs_to_another_user_is_refused(tmp_path: Path) -> None:
         private_directory(link)
 
 
-def test_a_lock_excludes_and_says_who_holds_it(tmp_path: Path) -> None:
+def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with FileLock(path, purpose="the launcher") as first:
         assert first.held
@@ -149,9 +151,7 @@ def test_a_lock_excludes_and_says_who_holds_it(tmp_path: Path) -> None:
     assert mode(path) == 0o600
 
 
-def test_a_full_disk_does_not_keep_from_locking(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_works_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -163,7 +163,7 @@ def test_a_full_disk_does_not_keep_from_locking(
     assert not lock.held
 
 
-def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+def test_a_lock_can_be_awaited(tmp_path: Path) -> None:
     first = FileLock(tmp_path / "lock")
     first.acquire()
     timer = threading.Timer(0.1, first.release)
@@ -180,7 +180,7 @@ def hold(path: Path, ready: multiprocessing.synchronize.Event) -> None:
     time.sleep(60)
 
 
-def test_a_lock_goes_with_its_holder(tmp_path: Path) -> None:
+def test_a_lock_is_released_when_its_holder_is_killed(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
     holder = context.Process(target=hold, args=(tmp_path / "lock", ready))

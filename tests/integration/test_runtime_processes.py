@@ -1,4 +1,4 @@
-"""Telling processes apart, and ending them with their children."""
+"""Process identities, and termination of processes with their children."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.integration
 Child = subprocess.Popen[str]
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
-# Ends at once on TERM and leaves a child in its group that does not.
+# Exits on TERM and leaves a child in its group that ignores it.
 PARENT = f"""
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], stdout=subprocess.PIPE)
@@ -44,7 +44,7 @@ child.stdout.readline()
 print(child.pid, flush=True)
 child.wait()
 """
-# Has a child in its group that it ends itself on TERM, and tells how that ended.
+# On TERM, terminates a child in its group and reports the child's exit status.
 GENTLE = """
 import signal, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -80,13 +80,13 @@ def up(child: Child) -> str:
     return child.stdout.readline().strip()
 
 
-def test_this_process_is_itself() -> None:
+def test_the_identity_of_this_process() -> None:
     assert current() == identify(os.getpid())
     assert current().pid == os.getpid()
     assert is_alive(current())
 
 
-def test_the_same_number_is_not_the_same_process() -> None:
+def test_a_reused_pid_is_another_process() -> None:
     assert not is_alive(replace(current(), started=current().started - 1))
     assert not is_alive(replace(current(), boot="another boot"))
 
@@ -95,7 +95,7 @@ def test_the_same_number_is_not_the_same_process() -> None:
     ("changes", "expected"),
     [
         ({}, Liveness.ALIVE),
-        ({"namespace": 0, "host": ""}, Liveness.ALIVE),  # as an older Motoko recorded it
+        ({"namespace": 0, "host": ""}, Liveness.ALIVE),  # as recorded by older versions
         ({"host": "container"}, Liveness.ALIVE),  # another name of this machine
         ({"started": 1}, Liveness.DEAD),
         ({"boot": "before"}, Liveness.DEAD),
@@ -105,7 +105,9 @@ def test_the_same_number_is_not_the_same_process() -> None:
         ({"namespace": 1, "pid": 2**22 + 1}, Liveness.UNKNOWN),
     ],
 )
-def test_what_cannot_be_seen_is_not_dead(changes: dict[str, Any], expected: Liveness) -> None:
+def test_an_invisible_process_is_not_considered_dead(
+    changes: dict[str, Any], expected: Liveness
+) -> None:
     process = replace(current(), **changes)
     assert liveness(process) is expected
     assert ProcessIdentity(*process.plain()) == process
@@ -114,7 +116,7 @@ def test_what_cannot_be_seen_is_not_dead(changes: dict[str, Any], expected: Live
 @pytest.mark.parametrize(
     "changes", [{"boot": "before"}, {"namespace": 1}, {"started": 1}, {"boot": "", "host": "other"}]
 )
-async def test_nothing_is_signalled_unless_all_matches(
+async def test_no_process_is_signalled_unless_all_fields_match(
     children: list[Child], changes: dict[str, Any]
 ) -> None:
     child = start(SLEEP)
@@ -127,7 +129,7 @@ async def test_nothing_is_signalled_unless_all_matches(
     assert is_alive(process)
 
 
-def test_a_lease_is_kept_by_who_lives_and_by_who_may() -> None:
+def test_a_lease_is_kept_while_its_holder_is_alive_or_unknown() -> None:
     for renewed in (True, False):
         assert keeps_lease(current(), renewed=renewed)
         assert not keeps_lease(replace(current(), started=1), renewed=renewed)
@@ -152,16 +154,16 @@ def test_a_zombie_is_not_alive(children: list[Child]) -> None:
     child = start("print('up')")
     children.append(child)
     process = identify(child.pid)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, not collected
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # exited, not reaped
     assert identify(child.pid) is None
     assert process is None or not is_alive(process)
 
 
-def test_nobody_is_alive_under_an_unused_number() -> None:
+def test_no_process_is_alive_with_an_unused_pid() -> None:
     assert identify(2**22 + 1) is None  # beyond the largest pid
 
 
-def test_a_signal_goes_to_the_same_process_only(children: list[Child]) -> None:
+def test_a_signal_reaches_only_the_identified_process(children: list[Child]) -> None:
     child = start(SLEEP)
     children.append(child)
     assert up(child) == "up"
@@ -174,7 +176,7 @@ def test_a_signal_goes_to_the_same_process_only(children: list[Child]) -> None:
     assert not signal_group(process, signal.SIGTERM)
 
 
-async def test_stop_asks_first(children: list[Child]) -> None:
+async def test_terminate_sends_term_first(children: list[Child]) -> None:
     child = start(SLEEP)
     children.append(child)
     up(child)
@@ -185,7 +187,7 @@ async def test_stop_asks_first(children: list[Child]) -> None:
     assert await terminate(process, grace=30)
 
 
-async def test_stop_kills_what_does_not_listen(children: list[Child]) -> None:
+async def test_terminate_kills_processes_that_ignore_term(children: list[Child]) -> None:
     child = start(STUBBORN)
     children.append(child)
     up(child)
@@ -195,7 +197,7 @@ async def test_stop_kills_what_does_not_listen(children: list[Child]) -> None:
     assert child.wait(120) == -signal.SIGKILL
 
 
-async def test_stop_ends_children_that_outlive_their_leader(children: list[Child]) -> None:
+async def test_terminate_ends_children_that_outlive_their_leader(children: list[Child]) -> None:
     child = start(PARENT)
     children.append(child)
     grandchild = identify(int(up(child)))
@@ -208,7 +210,7 @@ async def test_stop_ends_children_that_outlive_their_leader(children: list[Child
     assert not is_alive(grandchild)
 
 
-async def test_stop_leaves_children_to_a_leader_that_ends(children: list[Child]) -> None:
+async def test_terminate_lets_a_leader_end_its_children(children: list[Child]) -> None:
     child = start(GENTLE)
     children.append(child)
     up(child)
@@ -225,7 +227,7 @@ def without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fake_ps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A ps command that prints what the file beside it says."""
+    """A ps command that prints the content of a file beside it."""
     command = tmp_path / "ps"
     command.write_text('#!/bin/sh\ncat "$(dirname "$0")/answer"\n')
     command.chmod(0o755)
@@ -234,7 +236,7 @@ def fake_ps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("without_proc")
-def test_without_proc_ps_is_asked(fake_ps: Path) -> None:
+def test_ps_is_used_without_proc(fake_ps: Path) -> None:
     fake_ps.write_text("Ss   41 Tue Nov 14 22:13:20 2023\n")
     process = identify(42)
     assert process is not None
@@ -248,7 +250,7 @@ def test_without_proc_ps_is_asked(fake_ps: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_proc")
-def test_with_neither_proc_nor_ps_the_error_says_what_to_do(
+def test_the_error_without_proc_and_ps_suggests_a_solution(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The database server: started when needed, found by all, stopped, killed; looking without one."""
+"""The database server: start, discovery, stop, kill, and inspections without a server."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ print(ensure_server(StateDir.of(Path(sys.argv[1]))))
 
 
 def python(code: str, *arguments: object, env: dict[str, str] | None = None) -> str:
-    """Run code in another process; returns what it printed."""
+    """Run code in another process; return its output."""
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
@@ -102,7 +102,7 @@ def python(code: str, *arguments: object, env: dict[str, str] | None = None) -> 
 
 @pytest.fixture
 def workflow(tmp_path: Path) -> Iterator[Path]:
-    """A workflow's directory with a database and its server."""
+    """A workflow directory with a database and its server."""
     directory = tmp_path / "a workflow"
     directory.mkdir()
     state = StateDir.of(directory)
@@ -146,10 +146,10 @@ def variable(store: WorkflowStore, name: str) -> Any:
         return session.tables.variable(None, name)
 
 
-# -- starting, finding, stopping -------------------------------------------------------------
+# -- starting, finding, stopping --------------------------------------------------------------
 
 
-def test_a_server_is_started_when_needed_and_found_by_others(
+def test_a_server_is_started_when_needed_and_found_by_other_processes(
     workflow: Path, stopped: StateDir, store: WorkflowStore
 ) -> None:
     state = stopped
@@ -163,7 +163,7 @@ def test_a_server_is_started_when_needed_and_found_by_others(
     assert ensure_server(state) is False
 
 
-def test_stopping(state: StateDir) -> None:
+def test_stopping_a_server(state: StateDir) -> None:
     process, socket = server_process(state), state.socket()
     assert stop_server(state) is True
     assert not processes.is_alive(process)
@@ -172,7 +172,7 @@ def test_stopping(state: StateDir) -> None:
     assert stop_server(state) is False
 
 
-def test_nothing_to_stop_or_to_serve(tmp_path: Path) -> None:
+def test_missing_server_or_database(tmp_path: Path) -> None:
     state = StateDir.of(tmp_path)
     assert stop_server(state) is False
     with pytest.raises(NoDatabaseError, match="has no database yet"):
@@ -180,17 +180,15 @@ def test_nothing_to_stop_or_to_serve(tmp_path: Path) -> None:
     assert not state.path.exists()
 
 
-def test_of_many_that_need_a_server_one_starts_it(workflow: Path, stopped: StateDir) -> None:
+def test_concurrent_clients_start_one_server(workflow: Path, stopped: StateDir) -> None:
     with ThreadPoolExecutor(4) as pool:
-        said = list(pool.map(lambda _: python(STARTER, workflow).strip(), range(4)))
-    assert sorted(said) == ["False", "False", "False", "True"]
+        outputs = list(pool.map(lambda _: python(STARTER, workflow).strip(), range(4)))
+    assert sorted(outputs) == ["False", "False", "False", "True"]
     assert is_responding(stopped)
 
 
 @pytest.mark.fault
-def test_what_a_killed_server_leaves_behind_is_no_obstacle(
-    state: StateDir, store: WorkflowStore
-) -> None:
+def test_files_of_a_killed_server_are_no_obstacle(state: StateDir, store: WorkflowStore) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
     store.close()
     kill_server(state)
@@ -202,7 +200,7 @@ def test_what_a_killed_server_leaves_behind_is_no_obstacle(
     assert variable(store, "n") == 1
 
 
-def test_a_server_that_does_not_start_reports_why(stopped: StateDir) -> None:
+def test_a_server_that_does_not_start_reports_the_reason(stopped: StateDir) -> None:
     state = stopped
     state.database.write_bytes(b"not a database, but a letter to the editor")
     with pytest.raises(ServerError) as caught:
@@ -211,7 +209,7 @@ def test_a_server_that_does_not_start_reports_why(stopped: StateDir) -> None:
     assert not is_responding(state)
 
 
-def test_results_are_not_deleted_unasked(
+def test_results_are_not_deleted_without_request(
     workflow: Path, state: StateDir, store: WorkflowStore
 ) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
@@ -223,8 +221,8 @@ def test_results_are_not_deleted_unasked(
     assert variable(store, "n") is MISSING
 
 
-def test_locks_outlive_what_is_deleted(state: StateDir) -> None:
-    """Who starts a workflow holds a lock in the directory that another command empties."""
+def test_locks_outlive_deleted_files(state: StateDir) -> None:
+    """A starting command holds a lock in a directory that another command empties."""
     with FileLock(state.path / "services.lock"):
         create_database(state, STUDIES, replace=True)
         with pytest.raises(StorageError, match="is held by"):
@@ -244,15 +242,15 @@ def test_a_newer_database_is_refused(state: StateDir, store: WorkflowStore) -> N
     with pytest.raises(DatabaseVersionError, match=message):
         variable(store, "n")
     store.close()
-    with pytest.raises(DatabaseVersionError, match=message):  # before anything is started
+    with pytest.raises(DatabaseVersionError, match=message):  # before any process is started
         _ = store.database
     assert not store.connected
 
 
-# -- where it is and who may enter -----------------------------------------------------------
+# -- location and permissions -----------------------------------------------------------------
 
 
-def test_only_the_owner_may_enter(state: StateDir, store: WorkflowStore) -> None:
+def test_only_the_owner_has_access(state: StateDir, store: WorkflowStore) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
     modes = {
         path: stat.S_IMODE(path.lstat().st_mode)
@@ -289,7 +287,7 @@ def test_deep_directories_have_a_socket_elsewhere(deep: StateDir) -> None:
 def test_a_socket_elsewhere_is_found_from_another_environment(
     deep: StateDir, tmp_path: Path
 ) -> None:
-    """A batch job may have another TMPDIR than the shell in which the server was started."""
+    """A batch job and the shell that started the server may have different TMPDIRs."""
     process = server_process(deep)
     other = tmp_path / "tmp"
     other.mkdir()
@@ -316,10 +314,10 @@ def test_a_directory_that_others_can_enter_holds_no_socket(
         base.rmdir()
 
 
-# -- a server that lives and cannot be reached -------------------------------------------------
+# -- a running server that is unreachable -----------------------------------------------------
 
 
-def gone(process: processes.ProcessIdentity) -> bool:
+def has_exited(process: processes.ProcessIdentity) -> bool:
     return not processes.is_alive(process)
 
 
@@ -338,44 +336,44 @@ def remove_socket_and_locks(state: StateDir) -> None:
         path.unlink()
 
 
-def put_another_socket_there(state: StateDir) -> None:
+def replace_socket_by_another(state: StateDir) -> None:
     path = str(state.socket())
     os.unlink(path)
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)
 
 
-def put_an_empty_directory_there(state: StateDir) -> None:
+def replace_socket_by_empty_directory(state: StateDir) -> None:
     path = state.socket()
     path.unlink()
     path.mkdir()
 
 
-def put_a_directory_there(state: StateDir) -> None:
-    put_an_empty_directory_there(state)
+def replace_socket_by_directory(state: StateDir) -> None:
+    replace_socket_by_empty_directory(state)
     (state.socket() / "file").write_text("kept")
 
 
-def put_a_link_to_itself_there(state: StateDir) -> None:
+def replace_socket_by_link_to_itself(state: StateDir) -> None:
     path = state.socket()
     path.unlink()
     path.symlink_to(path.name)
 
 
-def put_a_link_to_no_possible_name_there(state: StateDir) -> None:
+def replace_socket_by_invalid_link(state: StateDir) -> None:
     path = state.socket()
     path.unlink()
     path.symlink_to("n" * 300)
 
 
-def put_a_fifo_there(state: StateDir) -> None:
+def replace_socket_by_fifo(state: StateDir) -> None:
     path = state.socket()
     path.unlink()
     os.mkfifo(path)
 
 
-def put_its_directory_elsewhere(state: StateDir) -> None:
-    """Of a socket that is not in ``.wf``."""
+def replace_directory_of_socket(state: StateDir) -> None:
+    """Replace the directory of a socket outside ``.wf``."""
     directory = state.socket().parent
     assert directory != state.path
     directory.rename(directory.with_name("elsewhere"))
@@ -386,17 +384,17 @@ SPOILT = [
     remove_the_socket,
     remove_socket_and_record,
     remove_socket_and_locks,
-    put_another_socket_there,
-    put_an_empty_directory_there,
-    put_a_directory_there,
-    put_a_link_to_itself_there,
-    put_a_link_to_no_possible_name_there,
-    put_a_fifo_there,
+    replace_socket_by_another,
+    replace_socket_by_empty_directory,
+    replace_socket_by_directory,
+    replace_socket_by_link_to_itself,
+    replace_socket_by_invalid_link,
+    replace_socket_by_fifo,
 ]
 
 
 @pytest.mark.parametrize("spoil", SPOILT)
-def test_a_server_that_cannot_be_reached_is_replaced(
+def test_an_unreachable_server_is_replaced(
     state: StateDir, store: WorkflowStore, spoil: Callable[[StateDir], None]
 ) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
@@ -405,16 +403,16 @@ def test_a_server_that_cannot_be_reached_is_replaced(
     other = WorkflowStore(state, {})
     try:
         assert variable(other, "n") == 1
-        eventually(lambda: gone(process))
+        eventually(lambda: has_exited(process))
         other.autocommit_scope.write(SetVariable(None, "n", 2))
-        eventually(lambda: variable(store, "n") == 2)  # it follows
+        eventually(lambda: variable(store, "n") == 2)  # the store reconnects
         assert server_process(state) != process
     finally:
         other.close()
 
 
-@pytest.mark.parametrize("spoil", [*SPOILT, put_its_directory_elsewhere])
-def test_so_is_one_whose_socket_is_elsewhere(
+@pytest.mark.parametrize("spoil", [*SPOILT, replace_directory_of_socket])
+def test_an_unreachable_server_with_a_socket_elsewhere_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[StateDir], None]
 ) -> None:
     directory = tmp_path / ("deep directory" * 5) / ("deeper" * 5)
@@ -433,14 +431,14 @@ def test_so_is_one_whose_socket_is_elsewhere(
             stop_server(state)
 
 
-def test_a_directory_in_the_place_of_the_socket_is_kept(state: StateDir) -> None:
-    put_a_directory_there(state)
+def test_a_directory_in_place_of_the_socket_is_kept(state: StateDir) -> None:
+    replace_socket_by_directory(state)
     python(SETTER, state.path.parent, "n", 3)
     (kept,) = state.path.glob("zeo.sock.*/file")
     assert kept.read_text() == "kept"
 
 
-def test_a_record_that_was_removed_is_written_again(state: StateDir) -> None:
+def test_a_removed_record_is_rewritten(state: StateDir) -> None:
     process = server_process(state)
     state.server_record.unlink()
     eventually(state.server_record.exists)
@@ -448,7 +446,7 @@ def test_a_record_that_was_removed_is_written_again(state: StateDir) -> None:
 
 
 def test_two_servers_never_serve_one_file(state: StateDir) -> None:
-    """Whatever became of socket, record and lock files."""
+    """This holds even without socket, record and lock files."""
     state.database_lock.unlink()
     with pytest.raises(LockError):
         AtomicFileStorage(state.database)
@@ -460,7 +458,7 @@ def test_an_unreachable_server_is_reported_in_one_line(
 ) -> None:
     monkeypatch.setattr("motoko.server.lifecycle.UNREACHABLE_SECONDS", 0.2)
     record = PidFile(stopped.server_record)
-    record.write()  # this process has the file, and no socket
+    record.write()  # this process has the file open, without a socket
     file = AtomicFileStorage(stopped.database)
     try:
         with pytest.raises(ServerError) as caught:
@@ -485,9 +483,9 @@ def test_a_suspended_server_is_replaced(
     if socket_too:
         state.socket().unlink()
     python(SETTER, state.path.parent, "n", 2)
-    assert gone(process)
+    assert has_exited(process)
     assert server_process(state) != process
-    eventually(lambda: variable(store, "n") == 2)  # its clients follow
+    eventually(lambda: variable(store, "n") == 2)  # its clients reconnect
 
 
 def test_clients_wait_for_a_slow_server(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -498,8 +496,8 @@ def test_clients_wait_for_a_slow_server(state: StateDir, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("served", [False, True])
-def test_another_listener_in_its_place_is_moved_aside(state: StateDir, served: bool) -> None:
-    """It takes connections and says nothing; another one who has the socket is no server."""
+def test_the_socket_of_another_listener_is_moved_aside(state: StateDir, served: bool) -> None:
+    """A listener that accepts connections and never answers is not a server."""
     if not served:
         stop_server(state)
     path = state.socket()
@@ -508,12 +506,12 @@ def test_another_listener_in_its_place_is_moved_aside(state: StateDir, served: b
         stranger.bind(str(path))
         stranger.listen()
         python(SETTER, state.path.parent, "n", 3)
-        look = WorkflowStore(state, {}, read_only=True)
-        assert variable(look, "n") == 3
-        look.close()
+        inspector = WorkflowStore(state, {}, read_only=True)
+        assert variable(inspector, "n") == 3
+        inspector.close()
 
 
-def test_another_listener_is_not_stopped(stopped: StateDir) -> None:
+def test_another_listener_is_not_terminated(stopped: StateDir) -> None:
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.bind(str(stopped.socket()))
         stranger.listen()
@@ -522,7 +520,7 @@ def test_another_listener_is_not_stopped(stopped: StateDir) -> None:
 
 
 @pytest.mark.parametrize("when", ["missing", "removed"])
-def test_a_runtime_directory_that_is_not_there(
+def test_a_missing_runtime_directory(
     deep: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     stop_server(deep)
@@ -541,10 +539,10 @@ def test_a_runtime_directory_that_is_not_there(
         assert variable(store, "n") == 1
         store.close()
         assert is_responding(deep)
-        assert gone(process) is (when == "removed")
+        assert has_exited(process) is (when == "removed")
 
 
-def test_a_record_that_leads_to_a_socket_of_others_is_not_followed(
+def test_a_record_with_a_socket_in_an_unsafe_directory_is_ignored(
     deep: StateDir, tmp_path: Path
 ) -> None:
     right, server = deep.socket(), server_process(deep)
@@ -554,7 +552,7 @@ def test_a_record_that_leads_to_a_socket_of_others_is_not_followed(
     assert deep.socket() == right
 
 
-# -- looking without a server ----------------------------------------------------------------
+# -- inspections without a server -------------------------------------------------------------
 
 
 def test_an_inspection_starts_no_server(state: StateDir, store: WorkflowStore) -> None:
@@ -563,19 +561,19 @@ def test_an_inspection_starts_no_server(state: StateDir, store: WorkflowStore) -
         if not served:
             store.close()
             stop_server(state)
-        look = WorkflowStore(state, {}, read_only=True)
-        assert variable(look, "n") == 1
+        inspector = WorkflowStore(state, {}, read_only=True)
+        assert variable(inspector, "n") == 1
         for change in (SetVariable(None, "n", 2), SetVariable(None, "other", 2)):
             with pytest.raises(StorageError, match="opened read-only"):
-                look.autocommit_scope.write(change)
+                inspector.autocommit_scope.write(change)
         with (
-            look.autocommit_scope.read() as session,
+            inspector.autocommit_scope.read() as session,
             pytest.raises(StorageError, match="opened read-only"),
         ):
             session.reserve("mult", 1, 1)
-        assert variable(look, "n") == 1
+        assert variable(inspector, "n") == 1
         assert is_responding(state) is served
-        look.close()
+        inspector.close()
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed", "hangs"])
@@ -583,10 +581,10 @@ def test_an_inspection_reads_the_file_once_the_server_exited(
     state: StateDir, store: WorkflowStore, how: str
 ) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
-    look = WorkflowStore(state, {}, read_only=True)
+    inspector = WorkflowStore(state, {}, read_only=True)
     server = PidFile(state.server_record).read()
     assert server is not None
-    with look.autocommit_scope.read() as session:  # has read nothing but the root
+    with inspector.autocommit_scope.read() as session:  # only the root is loaded
         store.autocommit_scope.write(SetVariable(None, "n", 2))
         if how == "stopped":
             stop_server(state)
@@ -601,11 +599,11 @@ def test_an_inspection_reads_the_file_once_the_server_exited(
         finally:
             if how == "hangs":
                 os.kill(server.process.pid, signal.SIGCONT)
-    look.close()
+    inspector.close()
 
 
 def test_a_read_of_a_closed_database_is_a_server_error(store: WorkflowStore) -> None:
-    """As when the directory is removed, which closes it while a thread reads."""
+    """A removed directory closes the database while a thread reads."""
     storage = store.database._storage
     root, now = b"\0" * 8, storage.lastTransaction()
     storage.loadBefore(root, now)
@@ -615,9 +613,9 @@ def test_a_read_of_a_closed_database_is_a_server_error(store: WorkflowStore) -> 
 
 
 def test_an_inspection_without_a_database(tmp_path: Path) -> None:
-    look = WorkflowStore(StateDir.of(tmp_path), {}, read_only=True)
+    inspector = WorkflowStore(StateDir.of(tmp_path), {}, read_only=True)
     with pytest.raises(NoDatabaseError):
-        variable(look, "n")
+        variable(inspector, "n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -626,20 +624,20 @@ def test_an_inspection_of_another_file(tmp_path: Path, content: bytes) -> None:
     state = StateDir.of(tmp_path)
     state.path.mkdir()
     state.database.write_bytes(content)
-    look = WorkflowStore(state, {}, read_only=True)
+    inspector = WorkflowStore(state, {}, read_only=True)
     with pytest.raises(StorageError) as caught:
-        variable(look, "n")
+        variable(inspector, "n")
     assert "\n" not in caught.value.message
     assert state.database.read_bytes() == content
 
 
-# -- several processes -----------------------------------------------------------------------
+# -- several processes ------------------------------------------------------------------------
 
 
 def test_no_id_is_given_to_two_processes(workflow: Path, state: StateDir) -> None:
     with ThreadPoolExecutor(2) as pool:
-        said = list(pool.map(lambda _: python(RESERVER, workflow), range(2)))
-    ids = [int(line) for output in said for line in output.split()]
+        outputs = list(pool.map(lambda _: python(RESERVER, workflow), range(2)))
+    ids = [int(line) for output in outputs for line in output.split()]
     assert sorted(ids) == list(range(1, 81, 2))
 
 
@@ -659,7 +657,7 @@ def test_a_commit_of_another_process_wakes_a_subscriber(
     python(SETTER, workflow, "n", 2)
     assert woken.wait(10)
     with store.autocommit_scope.read() as session:
-        # Who is woken sees the commit: the snapshot is not older than the news.
+        # A woken subscriber sees the commit: its snapshot is not older than the notice.
         assert session.tables.variable(None, "n") == 2
         found = [session.classify(commit.oids) for commit in heard]
     end()
@@ -667,7 +665,7 @@ def test_a_commit_of_another_process_wakes_a_subscriber(
     assert found == [(set(), True)]
 
 
-# -- a server that goes ----------------------------------------------------------------------
+# -- a server that exits ----------------------------------------------------------------------
 
 
 def restart_after(state: StateDir, seconds: float) -> threading.Thread:
@@ -705,13 +703,13 @@ def test_clients_wait_for_a_server_and_continue(state: StateDir, store: Workflow
 
 @pytest.mark.fault
 @pytest.mark.parametrize("arrived", [True, False])
-def test_a_commit_of_unknown_outcome_is_looked_up(
+def test_the_outcome_of_an_unconfirmed_commit_is_looked_up(
     state: StateDir,
     store: WorkflowStore,
     monkeypatch: pytest.MonkeyPatch,
     arrived: bool,
 ) -> None:
-    """The connection breaks while the server commits, after or before it has."""
+    """The connection breaks during the commit, before or after the server wrote it."""
     from ZEO.Exceptions import ClientDisconnected
 
     database = store.database
@@ -743,7 +741,7 @@ def test_a_commit_of_unknown_outcome_is_looked_up(
 
 
 @pytest.mark.fault
-def test_a_server_that_does_not_come_back(state: StateDir) -> None:
+def test_a_server_that_is_not_restarted(state: StateDir) -> None:
     database = Database.connect(str(state.socket()), patience=0.5)
     session, reader = Session(database), Session(database)
     session.add(SetVariable(None, "n", 1))
@@ -763,7 +761,7 @@ def test_no_server_at_the_address(tmp_path: Path) -> None:
         Database.connect(str(tmp_path / "nothing.sock"), timeout=0.2)
 
 
-# -- closing ---------------------------------------------------------------------------------
+# -- closing ----------------------------------------------------------------------------------
 
 
 def test_closing_with_sessions_that_are_still_open(state: StateDir) -> None:
@@ -777,7 +775,7 @@ def test_closing_with_sessions_that_are_still_open(state: StateDir) -> None:
     database.close()
 
 
-def test_a_store_that_was_closed_connects_again(store: WorkflowStore) -> None:
+def test_a_closed_store_can_reconnect(store: WorkflowStore) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
     store.close()
     assert not store.connected
@@ -785,7 +783,7 @@ def test_a_store_that_was_closed_connects_again(store: WorkflowStore) -> None:
 
 
 def test_a_script_from_several_threads(state: StateDir) -> None:
-    """Every call is a transaction of its own, and no thread sees half of another's."""
+    """Every call is a separate transaction, atomic for other threads."""
     config = study_config("mult", {"x": "float"})
     store = WorkflowStore(state, {"mult": config})
     with store.autocommit_scope.read() as session:

@@ -1,4 +1,4 @@
-"""Shutdown: the current commit is finished, nothing blocks it, and runs continue or return."""
+"""Shutdown finishes the current commit, never blocks, and keeps or requeues runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from motoko.server.lifecycle import is_responding
 from motoko.server.state_dir import StateDir
 from motoko.workflow import Workflow
-from tests.support import victims
+from tests.support import workflow_processes
 from tests.support.command_line import MAIN, Shell, finish, small_workflow, wait_until
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-# Each run says that it has started, and waits for a file ``go``.
+# Each run reports its start and waits for a file ``go``.
 SCRIPT = """\
 touch "$MOTOKO_TEST_PLACE/started-$MOTOKO_RUN_ID"
 while test ! -e "$MOTOKO_TEST_PLACE/go"; do sleep 0.05; done
 """
-# What blocks does so for longer than any test has patience.
+# Blocking calls last longer than any test timeout.
 BLOCKING = """\
 import time
 
@@ -57,13 +57,13 @@ async def main(workflow, **params):
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    """A workflow of two runs that wait."""
+    """A workflow of two waiting runs."""
     made = small_workflow(tmp_path / "wf", script=SCRIPT)
     made.write({"motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 2"})
     made.environment["MOTOKO_TEST_PLACE"] = str(tmp_path)
     yield made
     made.close()
-    victims.wait_until_none_left(tmp_path)
+    workflow_processes.wait_until_none_left(tmp_path)
 
 
 def started(shell: Shell) -> None:
@@ -75,7 +75,7 @@ def started(shell: Shell) -> None:
 
 
 def create(shell: Shell) -> None:
-    """Make the database, and the runs as an orchestrator would."""
+    """Create the database, and runs as an orchestrator does."""
     workflow = Workflow(shell.directory)
     try:
         workflow.create()
@@ -86,8 +86,8 @@ def create(shell: Shell) -> None:
 
 
 def runs(shell: Shell) -> list[tuple[str, int]]:
-    """Return where the runs are, and how many attempts count."""
-    workflow = Workflow(shell.directory, look=True)
+    """Return states of the runs and numbers of counted attempts."""
+    workflow = Workflow(shell.directory, read_only=True)
     try:
         with workflow.store.autocommit_scope.read() as session:
             table = session.tables.study("s")
@@ -103,13 +103,13 @@ def go(shell: Shell) -> None:
 
 
 def wrappers(shell: Shell) -> int:
-    return len(victims.wrappers(shell.directory))
+    return len(workflow_processes.wrappers(shell.directory))
 
 
-# -- orchestrators ---------------------------------------------------------------------------
+# -- orchestrators ----------------------------------------------------------------------------
 
 
-def test_an_orchestrator_leaves_its_runs_going(shell: Shell) -> None:
+def test_an_orchestrator_keeps_its_runs_running(shell: Shell) -> None:
     shell.ok("create")
     shell.ok("launcher")
     process = shell.start("orchestrator", "start", "-n", "a")
@@ -126,7 +126,7 @@ def test_an_orchestrator_leaves_its_runs_going(shell: Shell) -> None:
     shell.ok("orchestrator", "start", "-n", "a")
 
 
-def test_a_detached_orchestrator_does_so_by_default(shell: Shell) -> None:
+def test_a_detached_orchestrator_keeps_its_runs_by_default(shell: Shell) -> None:
     shell.ok("create")
     shell.ok("launcher")
     for option in ([], ["--stop-runs"]):
@@ -157,7 +157,7 @@ def test_an_action_that_swallows_its_cancellation_is_named(
     assert "Traceback" not in done.stderr
 
 
-def test_what_an_action_blocks_is_left(shell: Shell) -> None:
+def test_a_blocked_thread_of_an_action_is_abandoned(shell: Shell) -> None:
     shell.write({"steps.py": BLOCKING, "s/launch.sh": "true\n"})
     process = shell.start("run", "-n", "a")
     wait_until((shell.directory / "began").exists, "the action blocks")
@@ -167,7 +167,7 @@ def test_what_an_action_blocks_is_left(shell: Shell) -> None:
     assert "the action of event 'act', act" in done.stderr
     assert "did not end within 5 s after it was cancelled, and is abandoned" in done.stderr
     assert "Traceback" not in done.stderr
-    workflow = Workflow(shell.directory, look=True)
+    workflow = Workflow(shell.directory, read_only=True)
     assert "done" not in workflow.vars
     workflow.close()
     # The same command resumes the workflow.
@@ -175,8 +175,8 @@ def test_what_an_action_blocks_is_left(shell: Shell) -> None:
     shell.ok("run", "-n", "a")
 
 
-def test_the_commit_under_way_is_finished(shell: Shell) -> None:
-    """It takes longer than an interrupted action may take to end."""
+def test_the_current_commit_is_finished(shell: Shell) -> None:
+    """The commit takes longer than the grace period of actions."""
     points = shell.directory.parent / "points"
     shell.environment |= {
         "MOTOKO_FAULT": "main.before_commit:sleep=1.5:1",
@@ -190,10 +190,10 @@ def test_the_commit_under_way_is_finished(shell: Shell) -> None:
     done = finish(process)
     assert done.returncode == 143, done.stderr
     assert "Traceback" not in done.stderr
-    go(shell)  # both runs were committed, and continue
+    go(shell)  # both runs were committed and continue
 
 
-# -- launchers -------------------------------------------------------------------------------
+# -- launchers --------------------------------------------------------------------------------
 
 
 def test_a_launcher_leaves_its_runs_to_the_next_one(shell: Shell) -> None:
@@ -216,7 +216,7 @@ def test_a_launcher_leaves_its_runs_to_the_next_one(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("foreground", [False, True])
-def test_a_launcher_stops_its_runs_if_that_was_asked_for(shell: Shell, foreground: bool) -> None:
+def test_a_launcher_stops_its_runs_on_request(shell: Shell, foreground: bool) -> None:
     create(shell)
     if foreground:
         process = shell.start("launcher", "--do_not_detach", "--stop-runs")
@@ -235,7 +235,7 @@ def test_a_run_beside_a_launcher_in_the_foreground_uses_it(shell: Shell) -> None
     shell.write({"s/launch.sh": "true\n"})
     shell.ok("create")
     points = shell.directory.parent / "points"
-    # It sleeps while it serves already, but no other process can find it yet.
+    # The launcher serves already, but other processes cannot find it yet.
     slow = {"MOTOKO_FAULT": "files.before_rename:sleep=0.7", "MOTOKO_FAULT_LOG": str(points)}
     shell.environment |= slow
     launcher = shell.start("launcher", "--do_not_detach")
@@ -248,13 +248,13 @@ def test_a_run_beside_a_launcher_in_the_foreground_uses_it(shell: Shell) -> None
     assert runs(shell) == [("FINISHED", 1)] * 2
     found = shell.info()
     assert [launcher["pid"] for launcher in found["launchers"]] == [launcher.pid]
-    assert found["server"] is not None  # it is the launcher's, too
+    assert found["server"] is not None  # the launcher uses it, too
     assert not (shell.directory / ".wf/logs/launcher.log").exists()
     launcher.send_signal(signal.SIGTERM)
     assert finish(launcher).returncode == 0
 
 
-def test_a_run_starts_a_launcher_for_the_studies_that_have_none(shell: Shell) -> None:
+def test_a_run_starts_a_launcher_for_unserved_studies(shell: Shell) -> None:
     shell.write(
         {
             "motoko.yaml": "task_managers: {s: , t: }\norchestrator: steps.main\n",
@@ -269,20 +269,20 @@ def test_a_run_starts_a_launcher_for_the_studies_that_have_none(shell: Shell) ->
     (lasting,) = shell.info()["launchers"]
     shell.ok("run", "-n", "a")
     assert shell.counts("t", "a") == {"FINISHED": 1}
-    assert shell.info()["launchers"] == [lasting]  # the other one was for the time of the run
+    assert shell.info()["launchers"] == [lasting]  # the other launcher was temporary
 
 
-# -- servers ---------------------------------------------------------------------------------
+# -- servers ----------------------------------------------------------------------------------
 
 
-def test_clients_that_go_are_no_news_in_a_servers_log(shell: Shell) -> None:
+def test_disconnecting_clients_are_not_logged_by_the_server(shell: Shell) -> None:
     shell.ok("create")
     shell.ok("launcher")
     state = StateDir.of(shell.directory)
     for _ in range(3):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.connect(str(state.socket()))
-            assert client.recv(1, socket.MSG_PEEK)  # and what else there is stays unread
+            assert client.recv(1, socket.MSG_PEEK)  # the rest stays unread
     assert is_responding(state)
     shell.ok("kill")
     assert (state.logs / "server.log").read_text() == ""

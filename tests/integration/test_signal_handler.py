@@ -1,4 +1,4 @@
-"""Signals end an execution: at its next await, and what blocks is interrupted."""
+"""Signals end an execution at its next await and interrupt blocking calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-LONG = 30.0  # seconds, longer than a test may take
+LONG = 30.0  # seconds, longer than the timeout of a test
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def release() -> Iterator[threading.Event]:
-    """What blocks in a thread waits for this."""
+    """Return the event for which blocking threads wait."""
     event = threading.Event()
     yield event
     event.set()
@@ -54,13 +54,13 @@ def terminate_and_sleep() -> None:
 
 
 def terminate_and_wait(release: threading.Event) -> None:
-    """From a thread: the system may give a signal to any, and then the main one sleeps on."""
+    """Send it from a thread, because the system may deliver it to any thread."""
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
     release.wait(LONG)
 
 
 def run(work: Callable[[], Awaitable[None]], *, drain: Callable[[], object] = lambda: None) -> int:
-    """Do ``work`` as an execution does, until a signal ends it; returns that signal's number."""
+    """Run ``work`` like an execution until a signal ends it; return the signal's number."""
     signals = SignalHandler()
 
     async def execute() -> None:
@@ -79,7 +79,7 @@ def run(work: Callable[[], Awaitable[None]], *, drain: Callable[[], object] = la
     return number
 
 
-async def heeds(release: threading.Event) -> None:
+async def cancels_normally(release: threading.Event) -> None:
     del release
     terminate()
     await anyio.sleep(LONG)
@@ -98,7 +98,7 @@ async def leaves_a_thread_of_the_loop(release: threading.Event) -> None:
     await asyncio.to_thread(terminate_and_wait, release)
 
 
-async def swallows_the_cancelling(release: threading.Event) -> None:
+async def swallows_cancellation(release: threading.Event) -> None:
     del release
     terminate()
     for _ in range(3):
@@ -111,16 +111,16 @@ async def swallows_the_cancelling(release: threading.Event) -> None:
 
 @pytest.mark.parametrize(
     "work",
-    [heeds, blocks_the_loop, waits_for_a_thread, leaves_a_thread_of_the_loop,
-     swallows_the_cancelling],
+    [cancels_normally, blocks_the_loop, waits_for_a_thread, leaves_a_thread_of_the_loop,
+     swallows_cancellation],
 )  # fmt: skip
-def test_whatever_it_does_it_ends(
+def test_a_signal_ends_every_kind_of_work(
     work: Callable[[threading.Event], Awaitable[None]],
     release: threading.Event,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if work is heeds:  # however long its end takes, that is not reported
+    if work is cancels_normally:  # a slow end is not reported
         monkeypatch.setattr(module, "BLOCKED_SECONDS", LONG)
     begin = time.monotonic()
     assert run(partial(work, release)) == signal.SIGTERM
@@ -130,14 +130,14 @@ def test_whatever_it_does_it_ends(
         record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
     ]
     assert [text[:26] for text in messages] == (
-        [] if work is heeds else ["interrupted code that did "]
+        [] if work is cancels_normally else ["interrupted code that did "]
     )
 
 
-def test_a_commit_under_way_is_waited_for(
+def test_a_signal_waits_for_the_current_commit(
     release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long it takes: only then is interrupted what waits for it."""
+    """Code that waits for the commit is interrupted only afterwards."""
     monkeypatch.setattr(module, "POLL_INTERVAL", LONG)
     threading.Timer(0.5, release.set).start()
     done = []
@@ -162,12 +162,12 @@ def test_a_further_signal_interrupts_at_once(monkeypatch: pytest.MonkeyPatch) ->
         time.sleep(LONG)  # noqa: ASYNC251
 
     begin = time.monotonic()
-    assert run(blocks) == signal.SIGTERM  # the first one is the reason
+    assert run(blocks) == signal.SIGTERM  # the first signal is the reason
     assert time.monotonic() - begin < LONG / 2
 
 
-def test_further_hangups_interrupt_nothing() -> None:
-    """A terminal that is closed may send several."""
+def test_repeated_hangups_interrupt_nothing() -> None:
+    """A closed terminal may send several."""
     signals = SignalHandler()
     with signals.installed():
         with contextlib.suppress(KeyboardInterrupt):
@@ -179,24 +179,24 @@ def test_further_hangups_interrupt_nothing() -> None:
     assert not signals.repeated
 
 
-def test_what_was_swallowed_before_is_not_forgotten() -> None:
+def test_a_swallowed_interrupt_cancels_the_execution() -> None:
     signals = SignalHandler()
-    begun = []
+    started = []
 
     async def execute() -> None:
         with anyio.CancelScope() as scope, signals.cancelling(scope):
             await anyio.lowlevel.checkpoint()
-            begun.append(True)
+            started.append(True)
 
     with signals.installed():
-        with pytest.raises(KeyboardInterrupt):  # as where a destructor was interrupted
+        with pytest.raises(KeyboardInterrupt):  # as in an interrupted destructor
             terminate_and_sleep()
         with signals.interrupting_blocked_code(lambda: None):
             anyio.run(execute)
-    assert not begun
+    assert not started
 
 
-def test_at_the_end_a_first_signal_disturbs_no_cleaning_up() -> None:
+def test_a_signal_at_the_end_does_not_interrupt_the_clean_up() -> None:
     signals = SignalHandler()
 
     async def execute() -> None:
@@ -209,7 +209,7 @@ def test_at_the_end_a_first_signal_disturbs_no_cleaning_up() -> None:
         try:
             terminate()
             time.sleep(0.01)
-        except KeyboardInterrupt:  # which pytest would take for its own end
+        except KeyboardInterrupt:  # pytest would treat it as its own interrupt
             pytest.fail("the cleaning up was interrupted")
         assert signals.signal == signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
@@ -228,7 +228,7 @@ def test_ignored_signals_stay_ignored() -> None:
         signal.signal(signal.SIGHUP, former)
 
 
-def test_signals_wait_while_a_process_is_started() -> None:
+def test_signals_are_deferred_while_a_process_is_started() -> None:
     came: list[str] = []
     former = signal.signal(signal.SIGTERM, lambda *_: came.append("signal"))
     try:

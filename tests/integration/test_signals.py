@@ -1,4 +1,4 @@
-"""What Motoko's processes and the scripts of runs inherit: signals that are ignored or blocked."""
+"""Ignored and blocked signals that daemons and scripts inherit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 os.execv(sys.executable, [sys.executable, "-m", "motoko", *sys.argv[1:]])
 """
-# A run that notes its signals, and then waits to be asked to end.
+# A run that records its signals and then waits for a signal.
 SCRIPT: Final = """\
 trap 'echo TERM >asked; exit 3' TERM
 cat /proc/self/status >status
@@ -47,7 +47,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 def deaf(shell: Shell, *arguments: str) -> subprocess.Popen[str]:
-    """Start a command that inherits every signal ignored and blocked."""
+    """Start a command with every signal ignored and blocked."""
     return subprocess.Popen(
         [sys.executable, "-c", DEAF, *arguments],
         cwd=shell.directory,
@@ -59,10 +59,10 @@ def deaf(shell: Shell, *arguments: str) -> subprocess.Popen[str]:
 
 
 def settings(status: str) -> tuple[AbstractSet[int], AbstractSet[int]]:
-    """Return the signals that a process ignores, and those that are blocked, from its status."""
+    """Return the ignored and blocked signals of a process from its status."""
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     masks = [int(fields[name], 16) for name in ("SigIgn", "SigBlk")]
-    known = signal.valid_signals()  # others belong to the C library
+    known = signal.valid_signals()  # the C library uses the others
     ignored, blocked = ({n for n in known if mask >> (n - 1) & 1} for mask in masks)
     return ignored, blocked
 
@@ -72,7 +72,7 @@ def of_process(pid: int) -> tuple[AbstractSet[int], AbstractSet[int]]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="signals are shown in /proc")
-def test_whatever_started_a_command_its_daemons_and_runs_have_the_default_signals(
+def test_daemons_and_runs_have_default_signals(
     shell: Shell,
 ) -> None:
     command = deaf(shell, "run", "--run_name", "a")
@@ -87,7 +87,7 @@ def test_whatever_started_a_command_its_daemons_and_runs_have_the_default_signal
             ignored, _ = of_process(record.process.pid)
             assert ignored <= OF_PYTHON, name
 
-        # Ctrl-C and a hang-up were ignored on purpose; the request to end was not.
+        # Ctrl-C and SIGHUP stay ignored on purpose, SIGTERM does not.
         ignored, blocked = of_process(command.pid)
         assert {signal.SIGINT, signal.SIGHUP} <= ignored
         assert not {signal.SIGTERM, signal.SIGCHLD} & (ignored | blocked)

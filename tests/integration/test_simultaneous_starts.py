@@ -1,4 +1,4 @@
-"""Several first ``motoko run`` of a workflow that has no database yet, at the same moment."""
+"""Simultaneous first ``motoko run`` commands of a workflow without a database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def results(shell: Shell) -> dict[str, list[tuple[int, str, str]]]:
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
-def test_all_of_them_end_well(tmp_path: Path, number: int) -> None:
+def test_all_simultaneous_commands_succeed(tmp_path: Path, number: int) -> None:
     shell = small_workflow(tmp_path / f"w{number}", script=SCRIPT)
     try:
         started = [shell.start("run", "--run_name", name) for name in NAMES]

@@ -1,4 +1,4 @@
-"""Workflows on a real Slurm: what users get, and what its administrators may do to it meanwhile."""
+"""Workflows on a real Slurm, including actions of its administrators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from motoko.core.sbatch_options import REFUSED, first_fault
 from motoko.workflow import Workflow
 from tests.support.command_line import Shell
 from tests.support.launching import wait_until
-from tests.support.slurm_place import LIVING, SlurmPlace
+from tests.support.slurm_harness import LIVING, SlurmHarness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-# What sites define for login shells; bash passes it on to the scripts it starts.
+# Sites define this for login shells; bash passes it on to scripts.
 MODULES = {
     "BASH_FUNC_module%%": '() { [ "$2" = no-such ] && return 1; export LOADED="$LOADED$2 "; }'
 }
@@ -49,10 +49,10 @@ def timed(
     shared_slurm: Testbed,
     module_patch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[SlurmPlace]:
-    """A run that takes too long: Slurm's shortest limit is a minute, so it starts at once."""
+) -> Iterator[SlurmHarness]:
+    """A run that exceeds its time limit; it starts first, because the minimum is a minute."""
     module_patch.setenv("SLURM_CONF", shared_slurm.environment["SLURM_CONF"])
-    place = SlurmPlace.make(tmp_path_factory.mktemp("timed") / "wf", shared_slurm)
+    place = SlurmHarness.make(tmp_path_factory.mktemp("timed") / "wf", shared_slurm)
     try:
         place.start()
         place.run("echo begun; sleep 600", timeout=1.0, slurm_options=["--nodelist=n1"])
@@ -63,10 +63,10 @@ def timed(
 
 @pytest.fixture(scope="module")
 def served(
-    timed: SlurmPlace, shared_slurm: Testbed, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SlurmPlace]:
-    """A workflow with a launcher, for all tests that need nothing special."""
-    place = SlurmPlace.make(tmp_path_factory.mktemp("served") / "wf", shared_slurm)
+    timed: SlurmHarness, shared_slurm: Testbed, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SlurmHarness]:
+    """A workflow with a launcher, shared by most tests."""
+    place = SlurmHarness.make(tmp_path_factory.mktemp("served") / "wf", shared_slurm)
     try:
         place.start(environment=MODULES)
         yield place
@@ -75,23 +75,23 @@ def served(
 
 
 @pytest.fixture
-def own(slurm: Testbed, tmp_path: Path) -> Iterator[SlurmPlace]:
+def own(slurm: Testbed, tmp_path: Path) -> Iterator[SlurmHarness]:
     """A workflow without a launcher, for one test."""
-    place = SlurmPlace.make(tmp_path / "wf", slurm)
+    place = SlurmHarness.make(tmp_path / "wf", slurm)
     try:
         yield place
     finally:
         place.close()
 
 
-def shell(place: SlurmPlace) -> Shell:
+def shell(place: SlurmHarness) -> Shell:
     return Shell(place.place.directory)
 
 
-# -- what users get --------------------------------------------------------------------------
+# -- features for users -----------------------------------------------------------------------
 
 
-def test_the_example_runs_with_one_line_more(slurm: Testbed, tmp_path: Path) -> None:
+def test_the_example_runs_with_one_additional_line(slurm: Testbed, tmp_path: Path) -> None:
     directory = tmp_path / "a directory with spaces" / "arithmetic"
     shutil.copytree(EXAMPLES / "arithmetic", directory)
     with (directory / "motoko.yaml").open("a") as file:
@@ -100,7 +100,7 @@ def test_the_example_runs_with_one_line_more(slurm: Testbed, tmp_path: Path) -> 
     try:
         before = slurm.command("squeue", "-h", "-t", "all", "-o", "%F")
         command.ok("run", "--run_name", "one")
-        workflow = Workflow(directory / "motoko.yaml", look=True)
+        workflow = Workflow(directory / "motoko.yaml", read_only=True)
         workflow.run_name = "one"
         ends = [
             run
@@ -117,7 +117,7 @@ def test_the_example_runs_with_one_line_more(slurm: Testbed, tmp_path: Path) -> 
         command.close()
 
 
-def test_a_thousand_runs_go_in_arrays(served: SlurmPlace) -> None:
+def test_a_thousand_runs_are_submitted_in_arrays(served: SlurmHarness) -> None:
     before = served.arrays()
     keys = served.create(*["true"] * 1000)
     ends = served.wait(keys, seconds=240.0)
@@ -144,7 +144,7 @@ def test_a_thousand_runs_go_in_arrays(served: SlurmPlace) -> None:
     ],
 )
 def test_outcomes_are_recorded(
-    served: SlurmPlace, script: str, state: str, code: int | None, words: str
+    served: SlurmHarness, script: str, state: str, code: int | None, words: str
 ) -> None:
     key = served.run(script)
     served.wait([key])
@@ -153,7 +153,7 @@ def test_outcomes_are_recorded(
     assert words in (record.reason or "")
 
 
-def test_parameters_reach_the_script_unchanged(served: SlurmPlace) -> None:
+def test_parameters_reach_the_script_unchanged(served: SlurmHarness) -> None:
     texts = ['it\'s "quoted" $HOME `id` \\', "two\nlines\n", "žluťoučký 漢字 \U0001f600", "-n", "*"]
     both = 'printf %s "$MOTOKO_RUN_TEXT" >out; printf %s "$MOTOKO_JOB_DO" >job; : '
     print_it = [both + shlex.quote(text) for text in texts]
@@ -165,7 +165,7 @@ def test_parameters_reach_the_script_unchanged(served: SlurmPlace) -> None:
     assert found == print_it
 
 
-def test_resources_are_requested(served: SlurmPlace) -> None:
+def test_resources_are_requested(served: SlurmHarness) -> None:
     options = ["partition=low", "-p", "debug", "--mem", "100M", "hold"]
     key = served.run("true", nproc=3, timeout=90.0, options=options)
     shown = served.slurm.command("scontrol", "show", "job", served.job(key))
@@ -173,26 +173,26 @@ def test_resources_are_requested(served: SlurmPlace) -> None:
                   f"JobName=motoko-{key}"):  # fmt: skip
         assert words in shown
     token = served.place.record(key).token
-    assert f":{token} \n" in shown  # the comment's end
+    assert f":{token} \n" in shown  # the end of the comment
     served.slurm.command("scontrol", "release", served.job(key))
     assert served.wait([key]) == ["FINISHED"]
 
 
-def test_a_refused_submission_fails_with_the_error(served: SlurmPlace) -> None:
+def test_a_refused_submission_fails_with_the_error(served: SlurmHarness) -> None:
     key = served.run("true", options=["--partition=no-such"])
     assert served.wait([key]) == ["FAILED"]
     assert "invalid partition specified: no-such" in (served.place.record(key).reason or "")
     assert "sbatch refused it" in (served.place.record(key).reason or "")
 
 
-def test_every_option_that_this_sbatch_has_is_left_to_it(slurm: Testbed) -> None:
+def test_every_option_of_this_sbatch_is_accepted(slurm: Testbed) -> None:
     listed = re.findall(r"--([a-z][a-z-]+)", slurm.command("sbatch", "--help"))
     assert "ntasks-per-node" in listed
     wrong = [name for name in listed if name not in REFUSED and first_fault([f"--{name}=1"])]
     assert wrong == []
 
 
-def test_an_unknown_option_is_named_with_the_nearest(served: SlurmPlace) -> None:
+def test_an_unknown_option_is_named_with_the_nearest(served: SlurmHarness) -> None:
     key = served.run("true", options=["--partitoin=debug"])
     assert served.wait([key]) == ["FAILED"]
     reason = served.place.record(key).reason or ""
@@ -201,7 +201,7 @@ def test_an_unknown_option_is_named_with_the_nearest(served: SlurmPlace) -> None
 
 
 def test_modules_and_prologue_come_before_the_script(slurm: Testbed, tmp_path: Path) -> None:
-    place = SlurmPlace.make(
+    place = SlurmHarness.make(
         tmp_path / "wf", slurm,
         module=["gcc/12", "openmpi"], prologue=["export GREETING='it'\"'\"'s me'", "cd /"],
     )  # fmt: skip
@@ -226,7 +226,7 @@ def test_modules_and_prologue_come_before_the_script(slurm: Testbed, tmp_path: P
 def test_failures_before_the_script_are_reported_at_once(
     slurm: Testbed, tmp_path: Path, options: dict[str, Any], words: str, printed: str
 ) -> None:
-    place = SlurmPlace.make(tmp_path / "wf", slurm, **options)
+    place = SlurmHarness.make(tmp_path / "wf", slurm, **options)
     try:
         place.start(environment=MODULES, hurry=3600)
         key = place.run("echo it ran")
@@ -239,14 +239,14 @@ def test_failures_before_the_script_are_reported_at_once(
         place.close()
 
 
-def test_one_run_may_be_executed_here(served: SlurmPlace) -> None:
+def test_a_single_run_can_be_executed_locally(served: SlurmHarness) -> None:
     before = served.jobs()
     assert served.wait([served.run("true", generator="bash")]) == ["FINISHED"]
     assert served.jobs() == before
 
 
-def test_old_spellings_and_the_override_of_all(slurm: Testbed, tmp_path: Path) -> None:
-    place = SlurmPlace.make(tmp_path / "wf", slurm, generator="slurmCoat")
+def test_old_option_names_and_the_global_override(slurm: Testbed, tmp_path: Path) -> None:
+    place = SlurmHarness.make(tmp_path / "wf", slurm, generator="slurmCoat")
     try:
         place.start()
         assert place.wait([place.run("true")]) == ["FINISHED"]
@@ -262,10 +262,10 @@ def test_old_spellings_and_the_override_of_all(slurm: Testbed, tmp_path: Path) -
         place.close()
 
 
-# -- what happens to scheduler jobs ----------------------------------------------------------
+# -- changes of scheduler jobs ----------------------------------------------------------------
 
 
-def test_cancelled_outside_while_it_runs(served: SlurmPlace) -> None:
+def test_a_running_job_cancelled_by_scancel(served: SlurmHarness) -> None:
     key = served.run(
         "trap 'echo asked >asked; exit 1' TERM; touch ready; sleep 60 & wait", retries=3
     )
@@ -281,7 +281,7 @@ def test_cancelled_outside_while_it_runs(served: SlurmPlace) -> None:
     wait_until((served.place.directory_of(key) / "asked").exists)
 
 
-def test_cancelled_outside_before_they_start(served: SlurmPlace) -> None:
+def test_pending_jobs_cancelled_by_scancel(served: SlurmHarness) -> None:
     first = served.create("true", "true", "true", options=HELD)
     second = served.create("true", "true", options=HELD)
     single = served.run("true", options=HELD)
@@ -297,14 +297,14 @@ def test_cancelled_outside_before_they_start(served: SlurmPlace) -> None:
     assert served.wait([first[0], first[2]]) == ["FINISHED", "FINISHED"]
 
 
-def test_a_lost_node_does_not_count_as_retry(served: SlurmPlace) -> None:
+def test_a_lost_node_does_not_count_as_retry(served: SlurmHarness) -> None:
     key = served.run(LONG_AT_FIRST, options=["--nodelist=n2"])
     served.wait_state(key, "START")
     try:
         served.slurm.command("scontrol", "update", "nodename=n2", "state=down", "reason=test")
         wait_until(lambda: any("NODE_FAIL" in cause for cause in served.causes(key)))
     finally:
-        with suppress(subprocess.CalledProcessError):  # it may have come back by itself
+        with suppress(subprocess.CalledProcessError):  # it may have recovered by itself
             served.slurm.command("scontrol", "update", "nodename=n2", "state=resume")
     assert served.wait([key]) == ["FINISHED"]
     record = served.place.record(key)
@@ -312,7 +312,7 @@ def test_a_lost_node_does_not_count_as_retry(served: SlurmPlace) -> None:
     assert record.attempt - record.uncounted == 1
 
 
-def test_a_run_requeued_by_the_scheduler_is_retried(served: SlurmPlace) -> None:
+def test_a_run_requeued_by_the_scheduler_is_retried(served: SlurmHarness) -> None:
     key = served.run(LONG_AT_FIRST, options=["--requeue"])
     served.wait_state(key, "START")
     served.slurm.command("scontrol", "requeue", served.job(key))
@@ -322,7 +322,7 @@ def test_a_run_requeued_by_the_scheduler_is_retried(served: SlurmPlace) -> None:
     assert any("put it back into the queue" in cause for cause in served.causes(key))
 
 
-def test_the_reason_for_waiting_is_shown(served: SlurmPlace) -> None:
+def test_the_reason_for_waiting_is_shown(served: SlurmHarness) -> None:
     held, large = served.run("true", options=HELD), served.run("true", options=["-c", "64"])
     assert "held" in served.wait_reason(held, "JobHeldUser")
     assert "never starts" in served.wait_reason(large, "PartitionConfig")
@@ -340,7 +340,7 @@ def test_the_reason_for_waiting_is_shown(served: SlurmPlace) -> None:
     assert served.wait([large]) == ["CANCELLED"]
 
 
-def test_suspended_and_resumed(served: SlurmPlace) -> None:
+def test_a_suspended_job_is_resumed(served: SlurmHarness) -> None:
     go = served.place.directory / "go"
     key = served.run(f"while [ ! -e '{go}' ]; do sleep 0.1; done")
     served.wait_state(key, "START")
@@ -353,7 +353,7 @@ def test_suspended_and_resumed(served: SlurmPlace) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "hangs"])
-def test_the_scheduler_is_away_for_a_while(served: SlurmPlace, how: str) -> None:
+def test_an_interruption_of_the_scheduler_loses_no_run(served: SlurmHarness, how: str) -> None:
     ends, go = (served.place.directory / f"{name}-{how}" for name in ("ends", "go"))
     wait = f"until [ -e '{go}' ]; do sleep 0.1; done"
     script = f"{wait}; echo $MOTOKO_RUN_ID >>'{ends}'; exit $MOTOKO_RUN_CODE"
@@ -362,7 +362,7 @@ def test_the_scheduler_is_away_for_a_while(served: SlurmPlace, how: str) -> None
         served.wait_state(key, "START")
     pid = served.slurm.pid("slurmctld")
     if how == "gone":
-        os.kill(pid, signal.SIGTERM)  # killed, it would forget jobs and give their ids to others
+        os.kill(pid, signal.SIGTERM)  # a killed controller would forget jobs and reuse their ids
         wait_until(lambda: not Path(f"/proc/{pid}").exists())
     else:
         os.kill(pid, signal.SIGSTOP)
@@ -371,7 +371,7 @@ def test_the_scheduler_is_away_for_a_while(served: SlurmPlace, how: str) -> None
         go.touch()
         wait_until(lambda: ends.exists() and len(ends.read_text().split()) == 2)
         time.sleep(6)
-        # The exit record of a good end is enough; nothing else may be guessed.
+        # An exit record with status 0 suffices; nothing else is guessed.
         assert served.place.record(first[1]).state == "START"
         assert {served.place.record(key).state for key in second} == {"SUBMITTED"}
     finally:
@@ -385,10 +385,10 @@ def test_the_scheduler_is_away_for_a_while(served: SlurmPlace, how: str) -> None
     assert served.no_jobs_left()
 
 
-# -- commands --------------------------------------------------------------------------------
+# -- commands ---------------------------------------------------------------------------------
 
 
-def test_cancel_and_clean(own: SlurmPlace) -> None:
+def test_cancel_and_clean(own: SlurmHarness) -> None:
     own.start()
     running, held = own.run("sleep 60"), own.create("true", "true", options=HELD)
     own.wait_state(running, "START")
@@ -405,7 +405,7 @@ def test_cancel_and_clean(own: SlurmPlace) -> None:
 
 
 @pytest.mark.parametrize("machine", [None, "large"])
-def test_cancel_ends_jobs_without_launcher(own: SlurmPlace, machine: str | None) -> None:
+def test_cancel_ends_jobs_without_a_launcher(own: SlurmHarness, machine: str | None) -> None:
     process = own.start(machine_name=machine)
     resources = {} if machine is None else {"machine_name": machine}
     running, held = own.run("sleep 60", **resources), own.create(
@@ -427,7 +427,7 @@ def test_cancel_ends_jobs_without_launcher(own: SlurmPlace, machine: str | None)
 
 
 @pytest.mark.parametrize("launcher", ["alive", "killed"])
-def test_kill_requeues_runs(own: SlurmPlace, launcher: str) -> None:
+def test_kill_requeues_runs(own: SlurmHarness, launcher: str) -> None:
     process = own.start()
     running, held = own.run("sleep 60"), own.create("true", "true", options=HELD)
     own.wait_state(running, "START")
@@ -442,7 +442,7 @@ def test_kill_requeues_runs(own: SlurmPlace, launcher: str) -> None:
         assert (record.state, record.attempt - record.uncounted) == ("CREATED", 0)
 
 
-def test_each_launcher_takes_the_runs_of_its_machine(own: SlurmPlace) -> None:
+def test_each_launcher_claims_the_runs_of_its_machine(own: SlurmHarness) -> None:
     own.start(machine_name="east")
     own.start(machine_name="west")
     east = own.create(*["true"] * 5, machine_name="east")
@@ -461,10 +461,10 @@ def test_each_launcher_takes_the_runs_of_its_machine(own: SlurmPlace) -> None:
     assert own.wait([nobody]) == ["FINISHED"]
 
 
-# -- last, for it takes a minute -------------------------------------------------------------
+# -- last, because it takes a minute ----------------------------------------------------------
 
 
-def test_a_time_limit_ends_a_run(timed: SlurmPlace) -> None:
+def test_a_time_limit_ends_a_run(timed: SlurmHarness) -> None:
     with timed.place.store.autocommit_scope.read() as session:
         (record,) = session.tables.study("a").records(session.tables.study("a").ids("test"))
     wait_until(lambda: timed.place.record(record.key).lifecycle.is_terminal, 120)

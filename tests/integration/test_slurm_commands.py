@@ -1,4 +1,4 @@
-"""Scheduler commands as processes: output, time limits, environment, and processes left behind."""
+"""Scheduler commands as processes: output, time limits, environment, remaining processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 
 class Programs:
-    """A directory of small programs that stand first on PATH."""
+    """A directory of small programs that is first on PATH."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -76,7 +76,7 @@ async def test_a_query_that_fails_reports_nothing(
     assert "squeue: slurm_load_jobs error: Invalid job id" in caplog.text
 
 
-async def test_a_request_that_is_refused_was_answered(programs: Programs) -> None:
+async def test_a_refused_request_counts_as_answered(programs: Programs) -> None:
     programs.add("sbatch", "echo 'sbatch: error: invalid partition specified: x' >&2; exit 1")
 
     result = await programs.submit()
@@ -91,9 +91,7 @@ async def test_a_request_that_is_refused_was_answered(programs: Programs) -> Non
     ["echo 'sbatch: error: Unable to contact slurm controller' >&2; exit 1", "exit 1",
      "echo refused >&2; kill -9 $$"],
 )  # fmt: skip
-async def test_a_request_that_the_scheduler_may_have_accepted(
-    programs: Programs, body: str
-) -> None:
+async def test_a_failed_request_may_have_been_accepted(programs: Programs, body: str) -> None:
     programs.add("sbatch", body)
 
     result = await programs.submit()
@@ -138,7 +136,7 @@ async def test_a_cancelled_command_leaves_no_process(programs: Programs) -> None
 
 
 async def test_the_number_of_concurrent_commands_is_limited(programs: Programs) -> None:
-    # Each notes how many of them there are.
+    # Each command records how many are running.
     programs.add(
         "squeue", f"cd {programs.place}; : > on.$$; ls | grep -c '^on'; sleep 0.2; rm on.$$"
     )
@@ -159,7 +157,7 @@ async def test_missing_programs(programs: Programs) -> None:
     assert "generator: bash" in str(caught.value)
 
 
-async def test_a_directory_that_is_gone_is_no_missing_program(programs: Programs) -> None:
+async def test_a_removed_directory_is_not_reported_as_a_missing_program(programs: Programs) -> None:
     programs.add("sbatch", "pwd")
     variables = programs.environment
     gone = str(programs.place / "gone")
@@ -173,7 +171,7 @@ async def test_a_directory_that_is_gone_is_no_missing_program(programs: Programs
     assert result.stdout == f"{programs.place}\n"
 
 
-async def test_arguments_that_are_too_many(programs: Programs) -> None:
+async def test_too_many_arguments(programs: Programs) -> None:
     programs.add("scancel", "true")
 
     result = await programs.run(["scancel", "x" * 3_000_000])

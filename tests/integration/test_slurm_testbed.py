@@ -1,4 +1,4 @@
-"""The script that starts a Slurm for tests, and ends it."""
+"""The script that starts and stops a Slurm for tests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def testbed() -> Iterator[Testbed]:
             slurm.stop()
 
 
-def test_the_testbed_runs_jobs_and_leaves_nothing(testbed: Testbed) -> None:
+def test_the_testbed_runs_jobs_and_leaves_no_files_or_processes(testbed: Testbed) -> None:
     names = ("munged", "slurmctld", "n1", "n2")
     first = {name: testbed.pid(name) for name in names}
     assert "MinJobAge               = 77 sec" in testbed.command("scontrol", "show", "config")
@@ -79,14 +79,14 @@ def test_the_testbed_runs_jobs_and_leaves_nothing(testbed: Testbed) -> None:
         (["status", "/no/such/directory"], 3, ""),
     ],
 )
-def test_what_it_is_asked(arguments: list[str], status: int, message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: list[str], status: int, message: str) -> None:
     done = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == status
     assert message in done.stderr
 
 
 def test_a_testbed_that_cannot_run_explains_why(tmp_path: Path) -> None:
-    # A machine with these programs only, and a user other than root.
+    # A machine with only these programs, and a user other than root.
     for name in ("bash", "env"):
         (tmp_path / name).symlink_to(f"/usr/bin/{name}")
     (tmp_path / "id").write_text("#!/usr/bin/env bash\necho 1000\n")

@@ -1,4 +1,4 @@
-"""A workflow in which nothing can move any more says so."""
+"""A stalled workflow is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LONG = 5 * QUIET
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask soon after an event whether anything can follow it."""
+    """Check for a stall soon after an event."""
     monkeypatch.setattr("motoko.orchestrator.stall.QUIET", QUIET)
 
 
@@ -52,7 +52,7 @@ async def nothing(workflow: Workflow, runs: Any = None) -> None:
     """Change nothing."""
 
 
-def test_an_await_that_nothing_can_satisfy(workflow: Workflow) -> None:
+def test_an_await_that_cannot_complete_is_a_stall(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         await workflow.mult.create_task(x=1)
         await asyncio.gather(*[workflow.mult.select("state = NEVER")._wait_for(list)])
@@ -95,7 +95,7 @@ TOGETHER = [in_task_group, in_anyio_group, in_wait, in_as_completed, in_shields]
 
 @pytest.mark.parametrize("place", ["main", "action"])
 @pytest.mark.parametrize("wait", TOGETHER)
-def test_awaits_side_by_side_that_nothing_can_satisfy(
+def test_concurrent_awaits_that_cannot_complete_are_a_stall(
     workflow: Workflow, wait: Any, place: str
 ) -> None:
     async def part(workflow: Workflow, runs: Any = None) -> None:
@@ -163,7 +163,7 @@ def test_threads_of_pools_and_daemons_do_not_prevent_a_stall(workflow: Workflow)
         over.set()
 
 
-def test_an_action_that_changes_nothing_does_not_hide_it(workflow: Workflow) -> None:
+def test_an_action_that_changes_nothing_does_not_hide_a_stall(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.add_action("idle", "mult", "state = FINISHED", f=nothing)
         workflow.add_action("never", "mult", lambda run, job: False, f=nothing)
@@ -229,7 +229,7 @@ def test_with_polled_conditions_pending_awaits_are_logged_once(
         await workflow.mult.select("state = NEVER")
 
     def disturb() -> None:
-        """Commit what concerns nothing, after it has said what it waits for; then end it."""
+        """Commit irrelevant changes after the awaits were reported; then end the workflow."""
         eventually(lambda: "no run can change state" in caplog.text)
         for n in range(10):
             workflow.vars.other = n
@@ -299,7 +299,7 @@ def test_a_user_timeout_prevents_a_stall(workflow: Workflow, wait: Any, place: s
 
 
 @pytest.mark.parametrize("how", ["call_later", "task", "chain"])
-def test_a_stall_after_the_last_timer_or_task_is_found(workflow: Workflow, how: str) -> None:
+def test_a_stall_after_the_last_timer_or_task_is_detected(workflow: Workflow, how: str) -> None:
     async def main(workflow: Workflow) -> None:
         loop = asyncio.get_running_loop()
         wait = workflow.mult.select("state = NEVER")._wait_for(list)
@@ -323,7 +323,7 @@ def test_a_stall_after_the_last_timer_or_task_is_found(workflow: Workflow, how: 
 
 
 def test_commits_do_not_postpone_the_safety_poll(workflow: Workflow) -> None:
-    """Commits that concern nothing wake the orchestrator more often than that."""
+    """Irrelevant commits wake the orchestrator more often than the safety poll."""
     workflow.config = workflow.config.model_copy(
         update={"safety_poll": LONG, "poll_interval": 3600}
     )
@@ -371,7 +371,7 @@ def test_a_cancelled_user_task_is_an_error(workflow: Workflow) -> None:
         execute(workflow, main)
 
 
-def test_an_action_that_is_cancelled_from_within_is_named(workflow: Workflow) -> None:
+def test_an_action_that_cancels_itself_is_named(workflow: Workflow) -> None:
     async def cancelled(workflow: Workflow, runs: Any) -> None:
         raise asyncio.CancelledError
 
@@ -385,7 +385,7 @@ def test_an_action_that_is_cancelled_from_within_is_named(workflow: Workflow) ->
 
 
 def test_a_woken_task_that_has_not_run_yet_is_not_stalled(workflow: Workflow) -> None:
-    """The last look at everything wakes those for whom it has found something."""
+    """The final check wakes tasks for which it found results."""
     found: list[bool] = []
 
     async def main(workflow: Workflow) -> None:

@@ -1,4 +1,4 @@
-"""Stop workflows from other processes: runs keep running by default, hung processes are killed."""
+"""Stops from other processes: runs keep running by default, hung processes are killed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from motoko.operations.overview import Progress, progress
 from motoko.runtime.daemons import PidFile
 from motoko.server import lifecycle
 from motoko.server.state_dir import StateDir
-from tests.support import victims
+from tests.support import workflow_processes
 from tests.support.command_line import Shell, finish, small_workflow, wait_until
-from tests.support.launching import Place
+from tests.support.launching import WorkflowHarness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     made.environment["MOTOKO_TEST_GO"] = str(tmp_path / "go")
     yield made
     made.run("kill", "--stop-runs")
-    victims.wait_until_none_left(tmp_path)
+    workflow_processes.wait_until_none_left(tmp_path)
 
 
 def states(shell: Shell, run_name: str = "a") -> dict[str, int]:
@@ -46,7 +46,7 @@ def states(shell: Shell, run_name: str = "a") -> dict[str, int]:
     return dict(found["studies"][0]["counts"].get(run_name, {})) if found["database"] else {}
 
 
-def wait_until_it_runs(shell: Shell, run_name: str = "a") -> None:
+def wait_until_started(shell: Shell, run_name: str = "a") -> None:
     wait_until(lambda: states(shell, run_name).get("START") == 1, "a run has started")
 
 
@@ -54,19 +54,19 @@ def causes(shell: Shell) -> str:
     return shell.ok("history", "s.1")
 
 
-# -- foreground runs stopped from elsewhere ------------------------------------------------------
+# -- foreground runs stopped by other processes -----------------------------------------------
 
 
-def test_runs_go_on_when_their_foreground_orchestrator_is_stopped_from_elsewhere(
+def test_runs_continue_when_another_process_stops_their_orchestrator(
     shell: Shell,
 ) -> None:
     process = shell.start("run", "-n", "a")
-    wait_until_it_runs(shell)
+    wait_until_started(shell)
     shell.ok("orchestrator", "stop", "-n", "a")
     done = finish(process)
     assert done.returncode == 143, done.stderr
     assert "1 run is still running and 1 run waits to start" in done.stderr
-    assert len(shell.info()["launchers"]) == 1  # the waiting runs are executed, too
+    assert len(shell.info()["launchers"]) == 1  # queued runs are executed, too
     assert states(shell) == {"START": 1, "CREATED": 1}
     process = shell.start("run", "-n", "a")
     wait_until(lambda: shell.info()["orchestrators"], "the same command goes on")
@@ -75,7 +75,7 @@ def test_runs_go_on_when_their_foreground_orchestrator_is_stopped_from_elsewhere
     assert "stopped the launcher" in out
     assert "1 run is still running (1 of 'a'); `motoko kill --stop-runs` stops it" in out
     assert finish(process).returncode == 143
-    assert len(victims.wrappers(shell.directory)) == 1
+    assert len(workflow_processes.wrappers(shell.directory)) == 1
     assert states(shell) == {"START": 1, "CREATED": 1}
     assert "requeued" not in causes(shell)
     assert shell.ok("kill").startswith("1 run is still running (1 of 'a')")
@@ -84,11 +84,11 @@ def test_runs_go_on_when_their_foreground_orchestrator_is_stopped_from_elsewhere
     assert shell.ok("kill") == "nothing is running\n"
 
 
-def test_runs_are_stopped_with_their_foreground_orchestrator_if_that_is_asked_for(
+def test_runs_are_stopped_with_their_foreground_orchestrator_on_request(
     shell: Shell,
 ) -> None:
     process = shell.start("run", "-n", "a")
-    wait_until_it_runs(shell)
+    wait_until_started(shell)
     shell.ok("orchestrator", "stop", "-n", "a", "--stop-runs")
     assert finish(process).returncode == 143
     assert states(shell) == {"CREATED": 2}
@@ -96,9 +96,9 @@ def test_runs_are_stopped_with_their_foreground_orchestrator_if_that_is_asked_fo
     wait_until(lambda: not list(records.glob("launcher*.json")), "the launcher ended")
 
 
-def test_a_launcher_stays_until_it_has_adopted_the_runs_of_another(shell: Shell) -> None:
+def test_a_temporary_launcher_stays_until_it_adopted_all_runs(shell: Shell) -> None:
     process = shell.start("run", "-n", "a")
-    wait_until_it_runs(shell)
+    wait_until_started(shell)
     (launcher,) = running_launchers(StateDir.of(shell.directory))
     process.kill()
     finish(process)
@@ -113,7 +113,7 @@ def test_a_launcher_stays_until_it_has_adopted_the_runs_of_another(shell: Shell)
 
 def test_runs_that_a_launcher_could_not_stop_are_reported(shell: Shell) -> None:
     process = shell.start("run", "-n", "a")
-    wait_until_it_runs(shell)
+    wait_until_started(shell)
     shell.ok("kill")
     assert finish(process).returncode == 143
     armed = {**shell.environment, "MOTOKO_FAULT": "launcher.before_commit:kill"}
@@ -123,10 +123,10 @@ def test_runs_that_a_launcher_could_not_stop_are_reported(shell: Shell) -> None:
     assert "stopped 1 run\n" in shell.ok("kill", "--stop-runs")
 
 
-# -- runs of other run names ---------------------------------------------------------------------
+# -- runs of other run names ------------------------------------------------------------------
 
 
-def test_runs_of_every_run_name_that_its_launcher_leaves_are_reported(shell: Shell) -> None:
+def test_remaining_runs_of_all_run_names_are_reported(shell: Shell) -> None:
     shell.write(
         {
             "motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 3",
@@ -139,12 +139,12 @@ def test_runs_of_every_run_name_that_its_launcher_leaves_are_reported(shell: She
     assert "still running" not in finish(process).stderr
     done = shell.run("run", "-n", "b")
     assert done.returncode == 0, done.stderr
-    assert len(victims.wrappers(shell.directory)) == 2
+    assert len(workflow_processes.wrappers(shell.directory)) == 2
     assert "2 runs are still running (2 of 'a'); " in done.stderr
     assert shell.info()["launchers"] == []
 
 
-def test_progress_names_others_whose_runs_have_not_ended(place: Place) -> None:
+def test_progress_names_other_run_names_with_active_runs(place: WorkflowHarness) -> None:
     place.create([{"x": 1}, {"x": 2}], run_name="other")
     (key,) = place.create([{"x": 3}], run_name="own")
     with place.store.autocommit_scope.read() as session:
@@ -154,15 +154,15 @@ def test_progress_names_others_whose_runs_have_not_ended(place: Place) -> None:
         assert progress(session, ["a"], "own") == Progress({"a": {"CANCELLED": 1}})
 
 
-# -- hung processes and ended runs -------------------------------------------------------------
+# -- hung processes and ended runs ------------------------------------------------------------
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkflowHarness]:
     """A workflow whose runs wait for a file ``go`` in their study's directory."""
     monkeypatch.setattr(lifecycle, "HANG_SECONDS", 0.5)
     monkeypatch.setattr(lifecycle, "STOP_GRACE", 0.2)
-    made = Place.make(
+    made = WorkflowHarness.make(
         tmp_path / "wf",
         {"a": "until [ -e ../../go ]; do sleep .05; done\n"},
         options={"max_concurrent": 2},
@@ -171,7 +171,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     made.close()
 
 
-def test_a_server_that_hangs_is_killed_and_so_is_all_else(place: Place) -> None:
+def test_a_hung_server_is_killed_with_all_other_processes(place: WorkflowHarness) -> None:
     place.start()
     key = place.run()
     place.wait_for(key, "START")
@@ -185,8 +185,8 @@ def test_a_server_that_hangs_is_killed_and_so_is_all_else(place: Place) -> None:
     assert place.record(key).lifecycle == "START"
 
 
-def test_a_launcher_that_hangs_is_killed_and_another_stops_its_runs(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+def test_a_hung_launcher_is_killed_and_another_stops_its_runs(
+    place: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "STOP_GRACE", 0.2)
     launcher = place.start()
@@ -208,10 +208,10 @@ def test_a_launcher_that_hangs_is_killed_and_another_stops_its_runs(
     assert running_launchers(place.state) == []
     place.store.close()
     assert place.record(key).lifecycle == "CREATED"
-    assert victims.wrappers(place.directory) == []
+    assert workflow_processes.wrappers(place.directory) == []
 
 
-def test_runs_that_had_ended_are_not_counted_as_stopped(place: Place) -> None:
+def test_runs_that_had_ended_are_not_counted_as_stopped(place: WorkflowHarness) -> None:
     place.start(stop_runs=False)
     key, other = place.run(), place.run()
     place.wait_for(other, "START")
@@ -221,11 +221,13 @@ def test_runs_that_had_ended_are_not_counted_as_stopped(place: Place) -> None:
     (place.directory / "a" / "go").touch()
     wait_until(lambda: all(list(path.glob("*/exit")) for path in exits), "both have ended")
     assert shutdown.kill(place.state, stop_runs=True) == []
-    place.store.close()  # to look anew: its server has gone twice
+    place.store.close()  # reopen it: its server exited twice
     assert [run.lifecycle for run in place.records([key, other])] == ["FINISHED"] * 2
 
 
-def test_a_server_that_answers_does_not_hang(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_responding_server_is_not_considered_hung(
+    place: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lifecycle, "HANG_SECONDS", 60.0)
     assert not lifecycle.is_hung(place.state)
     lifecycle.stop_server(place.state)

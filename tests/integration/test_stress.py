@@ -1,4 +1,4 @@
-"""Several processes write to the same variables and runs at once: nothing is lost, never half."""
+"""Concurrent processes change the same variables and runs without losing updates."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ poll_interval: 0.05
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    """A workflow of two studies with one run each, and all counters at zero."""
+    """A workflow of two studies with one run each and all counters at zero."""
     made = Shell(tmp_path / "w")
     for study in ("left", "right"):
         made.write({f"{study}/bd.yaml": "job: {x: int}\n", f"{study}/launch.sh": "true\n"})
@@ -58,8 +58,8 @@ def workflow(shell: Shell) -> Iterator[Workflow]:
     workflow.close()
 
 
-def look(workflow: Workflow) -> dict[str, int]:
-    """Return all counters in one snapshot, as a reader elsewhere sees them."""
+def read_counters(workflow: Workflow) -> dict[str, int]:
+    """Return all counters in one snapshot, as another process reads them."""
     with workflow.transaction():
         left, right = workflow.left.base.runs[1], workflow.right.base.runs[1]
         return {
@@ -76,7 +76,7 @@ def done_firings(workflow: Workflow) -> int:
         return sum(stored["status"] == "done" for _, stored in session.tables.firings())
 
 
-def test_four_processes_count_and_a_fifth_looks(shell: Shell, workflow: Workflow) -> None:
+def test_four_processes_count_and_a_fifth_reads(shell: Shell, workflow: Workflow) -> None:
     processes = [
         shell.start("orchestrator", "start", "-n", name, "--times", str(TIMES)) for name in NAMES
     ]
@@ -85,25 +85,25 @@ def test_four_processes_count_and_a_fifth_looks(shell: Shell, workflow: Workflow
     seen: list[dict[str, int]] = []
     deadline = time.monotonic() + PATIENCE
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-        seen.append(look(workflow))
+        seen.append(read_counters(workflow))
         time.sleep(0.002)
     half = [snapshot for snapshot in seen if len(set(snapshot.values())) > 1]
     assert not half
     for process in processes:
         ended = finish(process)
         assert ended.returncode == 0, ended.stderr
-    assert len({snapshot["vars"] for snapshot in seen}) > TIMES  # it looked while it went on
+    assert len({snapshot["vars"] for snapshot in seen}) > TIMES  # it read during the execution
     total = len(NAMES) * TIMES
-    assert set(look(workflow).values()) == {total}
+    assert set(read_counters(workflow).values()) == {total}
     assert done_firings(workflow) == total
     log = workflow.right.base.runs[1].nested["log"]
     assert sorted(log) == sorted(f"{n} {k}" for n in NAMES for k in range(1, TIMES + 1))
     calls = (shell.directory / "calls").stat().st_size
-    assert calls > total  # some met conflicts: otherwise this has shown nothing
+    assert calls > total  # without conflicts the test would prove nothing
 
 
-def test_a_slow_action_gets_its_turn_among_quick_ones(shell: Shell) -> None:
-    """Whatever it reads has been changed by the others before it is through."""
+def test_a_slow_action_succeeds_among_quick_ones(shell: Shell) -> None:
+    """Other actions change its inputs before it ends."""
     shell.directory.joinpath(".wf").mkdir()
     database = Database.in_memory()
     run_transaction(
@@ -132,7 +132,7 @@ def test_a_slow_action_gets_its_turn_among_quick_ones(shell: Shell) -> None:
             return True
 
         workflow.add_action("slow", "left", always, f=slow)
-        for number in range(2):  # each is released by what the other one commits
+        for number in range(2):  # each process is triggered by commits of the other
             workflow.add_action(f"quick-{number}", "left", always, f=quick)
 
     workflow.orchestrator_function = main
@@ -141,4 +141,4 @@ def test_a_slow_action_gets_its_turn_among_quick_ones(shell: Shell) -> None:
     finally:
         workflow.close()
         database.close()
-    assert calls["quick"] > 5 * calls["slow"] > 5  # it met conflicts
+    assert calls["quick"] > 5 * calls["slow"] > 5  # there were conflicts

@@ -47,13 +47,13 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def until(true: Callable[[], object]) -> None:
-    """Wait until something holds."""
+    """Wait until the condition is true."""
     await asyncio.to_thread(wait_until, true, "what is waited for")
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
-    """Return the studies that were looked for, one entry a look."""
+def checked_studies(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
+    """Return the checked studies, one entry per check."""
     found: list[frozenset[str]] = []
     poll = unserved_runs.UnservedRunMonitor._poll
 
@@ -69,13 +69,13 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
 
 
 async def test_a_node_warns_once_and_completes_when_a_launcher_starts(
-    workflow: Workflow, looks: list[frozenset[str]], caplog: pytest.LogCaptureFixture
+    workflow: Workflow, checked_studies: list[frozenset[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    # As in a plain script: an event loop of its own, in a thread.
+    # Like a plain script: a separate event loop in a thread.
     building = asyncio.create_task(asyncio.to_thread(Graph([workflow.s.node("one", x=3)]).run))
     await until(lambda: warnings(caplog))
-    seen = len(looks)
-    await until(lambda: len(looks) > seen + 3)
+    seen = len(checked_studies)
+    await until(lambda: len(checked_studies) > seen + 3)
     assert warnings(caplog) == [WARNING]
     assert not building.done()
     await asyncio.to_thread(workflow.start_launcher_daemons)
@@ -84,13 +84,13 @@ async def test_a_node_warns_once_and_completes_when_a_launcher_starts(
 
 
 async def test_a_killed_launcher_is_reported_for_every_kind_of_await(
-    workflow: Workflow, looks: list[frozenset[str]], caplog: pytest.LogCaptureFixture
+    workflow: Workflow, checked_studies: list[frozenset[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     launcher = await asyncio.to_thread(start_launcher, workflow.store.state)
     tasks = workflow.s.create_task(x=1000)
     ended = asyncio.ensure_future(tasks)
     await asyncio.wait_for(workflow.s.select("state = START"), PATIENCE)
-    await until(lambda: len(looks) > 3)
+    await until(lambda: len(checked_studies) > 3)
     assert warnings(caplog) == []
     waits = [ended, asyncio.ensure_future(workflow.s.select("state = FINISHED"))]
     os.kill(launcher.process.pid, signal.SIGKILL)
@@ -104,11 +104,11 @@ async def test_a_killed_launcher_is_reported_for_every_kind_of_await(
     assert warnings(caplog) == [WARNING]
 
 
-async def test_without_open_runs_no_launcher_is_missed(
-    workflow: Workflow, looks: list[frozenset[str]], caplog: pytest.LogCaptureFixture
+async def test_without_open_runs_no_missing_launcher_is_reported(
+    workflow: Workflow, checked_studies: list[frozenset[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     waiting = asyncio.ensure_future(workflow.s.select("state = FINISHED"))
-    await until(lambda: len(looks) > 3)
+    await until(lambda: len(checked_studies) > 3)
     assert warnings(caplog) == []
     waiting.cancel()
 

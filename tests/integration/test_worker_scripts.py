@@ -1,4 +1,4 @@
-"""Scripts that import the worker, as processes of their own and in this one."""
+"""Scripts that import the worker, in separate processes and in this one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COMMAND = "import sys; from motoko.worker import command_line; sys.exit(command_
 
 @pytest.fixture
 def attempt(tmp_path: Path) -> Path:
-    """An attempt's directory as the launcher leaves it."""
+    """An attempt directory as the launcher prepares it."""
     directory = tmp_path / "run-7" / ".motoko" / "token"
     directory.mkdir(parents=True)
     inputs = {
@@ -57,8 +57,8 @@ def attempt(tmp_path: Path) -> Path:
     return directory
 
 
-def said(attempt: Path) -> list[dict[str, Any]]:
-    """Return what the outbox holds, without the times."""
+def outbox_records(attempt: Path) -> list[dict[str, Any]]:
+    """Return the records in the outbox, without times."""
     data = (attempt / OUTBOX).read_bytes()
     records, used = read_outbox(data)
     assert used == len(data)
@@ -79,7 +79,7 @@ def python(script: str, attempt: Path | None, *args: str) -> subprocess.Complete
     )
 
 
-def test_a_script_reads_its_inputs_and_says_its_results(attempt: Path) -> None:
+def test_a_script_reads_its_inputs_and_reports_its_results(attempt: Path) -> None:
     script = """
 from motoko.worker import run, job
 run.start()
@@ -94,7 +94,7 @@ print(run.y, run.names, run.colour, run.state, run.job.x)
     done = python(script, attempt)
     assert done.stderr == ""
     assert done.stdout == "7 7 3 mult a b 2 0 4\n5.0 {'a': (1, 2)} red warm 2.5\n"
-    assert said(attempt) == [
+    assert outbox_records(attempt) == [
         {"op": "start"},
         {"op": "set", "field": "y", "value": 5.0},
         {"op": "set", "field": "names", "value": {"a": (1, 2)}},
@@ -109,9 +109,9 @@ def test_the_outbox_is_private(attempt: Path) -> None:
     assert (attempt / OUTBOX).stat().st_mode & 0o777 == 0o600
 
 
-def test_importing_costs_no_other_imports() -> None:
+def test_importing_the_worker_imports_few_modules() -> None:
     costly = {"dataclasses", "pathlib", "typing", "json", "re", "datetime", "enum", "argparse"}
-    # A bare interpreter may have some of them (site, .pth files): only what is added counts.
+    # A bare interpreter may have loaded some (site, .pth files); count only new ones.
     script = (
         "import sys; before = set(sys.modules); from motoko.worker import run, job;"
         " print(*sorted(set(sys.modules) - before))"
@@ -137,7 +137,7 @@ def test_a_job_is_a_read_only_mapping(attempt: Path) -> None:
         job.x = 3
 
 
-def test_a_misspelt_name_is_answered_with_the_nearest(attempt: Path) -> None:
+def test_a_misspelt_name_is_reported_with_the_nearest(attempt: Path) -> None:
     here = AttemptContext(str(attempt))
     with pytest.raises(AttributeError, match=r"no parameter 'pionts'\n  Did you mean 'points'\?"):
         _ = Job(here).pionts
@@ -148,7 +148,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest(attempt: Path) -> None:
     assert getattr(Run(here), "y", None) is None
 
 
-def test_a_field_of_this_attempt_hides_the_given_one_for_all_its_processes(attempt: Path) -> None:
+def test_a_field_of_this_attempt_overrides_the_input_in_all_processes(attempt: Path) -> None:
     first, second = Run(AttemptContext(str(attempt))), Run(AttemptContext(str(attempt)))
     assert second.fields == {"colour": "red", "both": 2}
     first.colour = "blue"
@@ -197,8 +197,8 @@ def test_states_of_the_lifecycle_are_calls_or_errors(attempt: Path) -> None:
     with pytest.raises(WorkerError, match=r"retry\(\)"):
         run.state = "CREATED"
     ops = ["start", "finish", "fail", "fail"]
-    assert [record["op"] for record in said(attempt)] == ops
-    assert run.state == "START"  # an outcome comes when the process has ended
+    assert [record["op"] for record in outbox_records(attempt)] == ops
+    assert run.state == "START"  # the outcome follows the end of the process
 
 
 def test_directory_and_workflow(attempt: Path) -> None:
@@ -218,10 +218,10 @@ os.chdir("/")
 run.finish()
 """
     assert python(script, None, str(attempt.parent)).stderr == ""
-    assert [record["op"] for record in said(attempt)] == ["start", "finish"]
+    assert [record["op"] for record in outbox_records(attempt)] == ["start", "finish"]
 
 
-def test_outside_a_run_the_first_use_says_so() -> None:
+def test_the_first_use_outside_a_run_is_an_error() -> None:
     done = python("from motoko.worker import run, job; print('imported'); job.x", None)
     assert done.stdout == "imported\n"
     assert done.returncode == 1
@@ -231,7 +231,7 @@ def test_outside_a_run_the_first_use_says_so() -> None:
     assert "set it to the attempt directory of a run" in last[1]
 
 
-def test_a_directory_without_inputs_is_no_run(tmp_path: Path) -> None:
+def test_a_directory_without_inputs_is_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match=r"^not inside a run: .*inputs.json cannot be read"):
         _ = Run(AttemptContext(str(tmp_path))).id
 
@@ -255,7 +255,7 @@ def test_an_outbox_that_cannot_be_written_is_reported(attempt: Path) -> None:
         Run(AttemptContext(str(attempt))).start()
 
 
-def test_many_processes_write_at_once_and_nothing_is_lost_or_mixed(attempt: Path) -> None:
+def test_concurrent_writes_are_neither_lost_nor_mixed(attempt: Path) -> None:
     script = """
 import os
 from motoko.worker import run
@@ -272,19 +272,19 @@ for pid in children:
     assert os.waitpid(pid, 0)[1] == 0
 """
     assert python(script, attempt).stderr == ""
-    pushed = [record for record in said(attempt) if record["op"] == "push"]
+    pushed = [record for record in outbox_records(attempt) if record["op"] == "push"]
     assert all(record["value"] == [float(record["step"])] * 200 for record in pushed)
     for child in range(4):
         steps = [record["step"] for record in pushed if record["name"] == f"E{child}"]
         assert steps == list(range(50))
 
 
-def test_handles_travel_to_other_processes_by_name() -> None:
+def test_handles_are_pickled_by_name() -> None:
     assert pickle.loads(pickle.dumps(run)) is run
     assert pickle.loads(pickle.dumps(job)) is job
 
 
-def test_the_command_says_what_the_handles_say(attempt: Path) -> None:
+def test_the_command_agrees_with_the_handles(attempt: Path) -> None:
     for arguments in (
         ["start"],
         ["push", "E", "-1e-3", "--step", "2"],
@@ -301,7 +301,7 @@ def test_the_command_says_what_the_handles_say(attempt: Path) -> None:
     ):
         done = python(COMMAND, attempt, *arguments)
         assert (done.stdout, done.stderr, done.returncode) == ("", "", 0), arguments
-    assert said(attempt) == [
+    assert outbox_records(attempt) == [
         {"op": "start"},
         {"op": "push", "name": "E", "step": 2, "value": -0.001},
         {"op": "push", "name": "F", "step": 3, "value": [1, 2.5]},
@@ -352,7 +352,7 @@ def test_the_command_prints_inputs(attempt: Path, name: str, text: str) -> None:
         (["get", "colr"], 1, "the run has no field 'colr'"),
     ],
 )
-def test_the_command_refuses_and_says_why(
+def test_the_command_reports_errors(
     attempt: Path, arguments: list[str], status: int, message: str
 ) -> None:
     done = python(COMMAND, attempt, *arguments)
@@ -369,7 +369,7 @@ def test_the_command_outside_a_run() -> None:
     assert python(COMMAND, None).returncode == 2
 
 
-def test_text_that_the_locale_cannot_encode_is_printed(
+def test_text_outside_the_locale_encoding_is_printed(
     attempt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LC_ALL", "C")
@@ -384,4 +384,6 @@ def test_text_that_the_locale_cannot_encode_is_printed(
     assert (done.returncode, done.stdout.decode()) == (0, NASTY + "\n")
     done_script = python("from motoko.worker import job; print(job.text[-1])", attempt)
     assert (done_script.returncode, done_script.stdout) == (0, "\\xe9\n")
-    assert python("print('é')", attempt).returncode == 1  # without the worker it is Python's error
+    assert (
+        python("print('é')", attempt).returncode == 1
+    )  # without the worker, Python raises the error

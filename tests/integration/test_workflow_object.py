@@ -1,4 +1,4 @@
-"""The Workflow object outside an execution: it loads its orchestrator, parses constraints."""
+"""The Workflow object outside an execution: loading the orchestrator, constraints."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
 
 
-def test_a_selection_warns_of_a_name_that_may_be_misspelt_once(
+def test_a_selection_warns_once_of_a_possibly_misspelt_name(
     workflow: Workflow, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
@@ -96,26 +96,26 @@ def test_a_selection_warns_of_a_name_that_may_be_misspelt_once(
 
 
 @pytest.mark.parametrize(
-    ("condition", "study", "told"),
+    ("condition", "study", "expected"),
     [
         ("enrgy > 1", "second", "Did you mean 'energy'?"),
         ("entr > 1", "first", "Did you mean 'entry'?"),
         ("entry = high", "first", "column 'entry' is a float"),
     ],
 )
-def test_of_all_studies_that_refuse_a_constraint_the_nearest_is_named(
-    workflow: Workflow, condition: str, study: str, told: str
+def test_a_refused_constraint_names_the_nearest_name_of_all_studies(
+    workflow: Workflow, condition: str, study: str, expected: str
 ) -> None:
-    del workflow.task_managers["open"]  # which takes any field
+    del workflow.task_managers["open"]  # it accepts any field
     with pytest.raises(ConstraintError) as caught:
         workflow.add_action("e", event=condition)
     assert f"study {study!r}" in str(caught.value)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert caught.value.__notes__ == ["in the condition of event 'e'"]
     assert workflow.actions == {}
 
 
-def test_a_field_of_some_studies_selects_from_those(workflow: Workflow) -> None:
+def test_a_field_of_some_studies_selects_only_from_them(workflow: Workflow) -> None:
     del workflow.task_managers["open"]
     workflow.add_action("e", event="energy > 1")
     action = workflow.actions["__all__"]["e"]
@@ -123,13 +123,13 @@ def test_a_field_of_some_studies_selects_from_those(workflow: Workflow) -> None:
     assert list(action.constraints) == ["second"]
 
 
-def test_run_params_that_are_no_dictionary(workflow: Workflow) -> None:
+def test_run_params_must_be_a_dictionary(workflow: Workflow) -> None:
     manager: Any = workflow.open
     with pytest.raises(ParameterError, match=r"study 'open': run_params is \[1\], not a dict"):
         manager.create_task([1], x=1.0)
 
 
-def test_a_script_that_cannot_be_read(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_script(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(path: Path) -> Any:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
@@ -139,7 +139,7 @@ def test_a_script_that_cannot_be_read(workflow: Workflow, monkeypatch: pytest.Mo
     assert len(workflow.open.select()) == 0
 
 
-def test_variables_need_no_create(tmp_path: Path) -> None:
+def test_variables_need_no_create_call(tmp_path: Path) -> None:
     (tmp_path / "motoko.yaml").write_text("task_managers: {s: }\norchestrator: steps.main\n")
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "bd.yaml").write_text("job: {x: float}\n")
@@ -150,13 +150,13 @@ def test_variables_need_no_create(tmp_path: Path) -> None:
         assert list(workflow.vars) == []
         with pytest.raises(UnknownNameError):
             _ = workflow.vars.n
-        assert not workflow.store.state.database.exists()  # by looking
+        assert not workflow.store.state.database.exists()  # reading does not create it
         workflow.vars.n = Path("a")
         assert workflow.vars.n == Path("a")
         workflow.run_name = "a"
         assert workflow.s.create_task(x=1).ids == [1]
         workflow.close()
-        again = Workflow(tmp_path)  # another client, whose reading the allow-list of classes guards
+        again = Workflow(tmp_path)  # another client, which reads with the allow-list of classes
         assert again.vars.n == Path("a")
         again.close()
     finally:

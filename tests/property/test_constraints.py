@@ -1,3 +1,5 @@
+"""Constraints agree with an independent evaluation in three-valued logic."""
+
 from __future__ import annotations
 
 import itertools

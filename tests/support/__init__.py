@@ -1,3 +1,3 @@
-"""What tests share."""
+"""Shared parts of tests."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A wait of Motoko that blocks a running event loop fails the test.
+"""Fail a test in which Motoko blocks a running event loop.
 
-Found are sleeps, waits for threads (the database is read in one) and waits for sockets. Operations
-on files are not: they are short on local disks, and tests call in a loop what the launcher calls in
+Sleeps, waits for threads (one reads the database) and waits for sockets are detected. Operations
+on files are not: they are short on local disks, and tests call in a loop what launchers call in
 threads.
 """
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GUARDED: Final = ("time.", "threading.", "socket.", "ssl.", "builtins.input")
-# What may block the loop: the end of a path, and functions in that file.
+# Code that may block the loop: the end of a path, and functions in that file.
 ALLOWED: Final = (
     # By design: the first read of an id, state or selection may block the loop, as do connecting
     # to the server and disconnecting at the end.
     ("motoko/server/client.py", ("_patiently", "_call_server")),
     ("motoko/storage/store.py", ("_connect", "close")),
     ("motoko/storage/run_requests.py", ("resolve",)),
-    # In a plain script every call commits before it returns, beside a loop of the script's too.
+    # In a plain script every call commits before it returns, even if the script has a loop.
     ("motoko/storage/scope.py", ("enqueue", "write")),
     # `with workflow.transaction()` commits before it returns; `async with` does not block.
     ("motoko/api/transaction.py", ("__enter__", "__exit__")),
     # The functions have ended: their idle threads are joined.
     ("motoko/graph/async_driver.py", ("run_in_loop",)),
-    # A look waits as a read does.
+    # Inspections wait like reads.
     ("motoko/server/client.py", ("_request",)),
-    # Tests set things up in a loop too, and ask the committer thread to do it.
+    # Tests also prepare data in a loop, through the committer thread.
     ("motoko/testing/memory.py", ("empty_database", "commit")),
     # The simulation is one thread on a virtual clock.
     ("tests/support/slurm_simulation.py", ("_committed", "__exit__")),
@@ -39,7 +39,7 @@ ALLOWED: Final = (
 
 
 class LoopGuard:
-    """Raises BlockingError where code that Motoko called, or Motoko, blocks a running loop."""
+    """Raises BlockingError if Motoko, or code that it called, blocks a running loop."""
 
     def __init__(self) -> None:
         functions = BlockBuster("motoko").functions
@@ -49,18 +49,18 @@ class LoopGuard:
                 function.can_block_in(file, names)
 
     def activate(self) -> None:
-        """Begin to look for blocking calls."""
+        """Start the detection of blocking calls."""
         for function in self._functions:
             function.activate()
 
     def deactivate(self) -> None:
-        """Stop looking."""
+        """Stop the detection."""
         for function in self._functions:
             function.deactivate()
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
-        """Let everything block in the ``with`` block."""
+        """Permit blocking calls in the ``with`` block."""
         self.deactivate()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Random violence against everything that Motoko runs, and what has to hold afterwards.
+"""Random kills of all processes of Motoko, and checks of the invariants afterwards.
 
 ``python -m tests.support.chaos --kills 1000 --seed 7`` (``scripts/chaos``).
 """
@@ -19,13 +19,13 @@ from motoko.launcher.control import stop_launcher
 from motoko.server.lifecycle import ensure_server, stop_server
 from motoko.server.state_dir import StateDir
 from motoko.workflow import Workflow
-from tests.support import invariants, victims
+from tests.support import invariants, workflow_processes
 from tests.support.chaos_clock import Clock
 from tests.support.chaos_commands import Commands
 from tests.support.chaos_monkey import Monkey, Tools
-from tests.support.chaos_onlooker import Onlooker
+from tests.support.chaos_observer import Observer
+from tests.support.chaos_simultaneous import play_simultaneous_kills
 from tests.support.chaos_supervisor import POINTS, Supervisor
-from tests.support.chaos_together import play_together
 from tests.support.tally import Tally, time_recoveries
 from tests.support.workloads import (
     Workload,
@@ -38,10 +38,10 @@ from tests.support.workloads import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-TOGETHER = 14  # runs of a workflow of which everything is killed at once
+TOGETHER = 14  # runs of a workflow whose processes are killed simultaneously
 KINDS = {"orchestrator", "launcher", "server", "script", "command", "everything"}
-MOST_FOR_KINDS = 30  # workflows, after which it is not waited for that each kind is hit
-MOMENT = 6  # so many processes at least, whatever was killed before
+MOST_FOR_KINDS = 30  # workflows, after which not every kind must have been hit
+MOMENT = 6  # minimum number of processes
 DUPLICATES = (
     "one identity",
     "times for",
@@ -56,12 +56,12 @@ DUPLICATES = (
 def play(
     work: Workload, rng: random.Random, tally: Tally, kills: int, scratch: Path, tools: Tools
 ) -> None:
-    """Execute one workflow under fire until it has finished, and check everything."""
+    """Execute one workflow under random kills until it has finished, and check everything."""
     jumps = tally.jumps
     tools.commands.add_runs()
     supervisor = Supervisor(work, tally, scratch)
     monkey = Monkey(supervisor, rng, tally, tools)
-    with supervisor, Onlooker(work.directory, tally):
+    with supervisor, Observer(work.directory, tally):
         try:
             monkey.play(kills)
         finally:
@@ -109,9 +109,9 @@ def chaos(
     jumps: bool = False,
     tell: Callable[[Tally], None] = lambda _: None,
 ) -> Tally:
-    """Kill so many processes of both workloads in turn, and return what came of it.
+    """Kill so many processes of both workloads in turn; return the results.
 
-    ``jumps``: the time of day is set too. ``tell`` is called after each workflow.
+    ``jumps``: the time of day is set, too. ``tell`` is called after each workflow.
     """
     rng, tally = random.Random(seed), Tally()
     fans, sums, together = place / "fan out", place / "arithmetic", place / "together"
@@ -133,8 +133,8 @@ def chaos(
                 most = max(kills, tally.kills.total() + MOMENT)
                 if number % 3 == 0:
                     work = fan_out(together, f"run-{number}", TOGETHER)
-                    with Onlooker(together, tally):
-                        killed = play_together(work, rng, tally, scratch, most + MOMENT)
+                    with Observer(together, tally):
+                        killed = play_simultaneous_kills(work, rng, tally, scratch, most + MOMENT)
                     tally.rounds += 1
                     _look(work, tally, killed)
                 elif number % 3 == 1:
@@ -150,12 +150,12 @@ def chaos(
         for directory in (fans, sums, together):
             stop_launcher(StateDir.of(directory), stop_runs=True)
             stop_server(StateDir.of(directory))
-    tally.problems += [f"left: {line}" for line in victims.left(place)]
+    tally.problems += [f"left: {line}" for line in workflow_processes.left(place)]
     return tally
 
 
 def _to_do(tally: Tally, kills: int, number: int) -> bool:
-    """Return whether more is to be killed, after so many workflows: enough, and of each kind."""
+    """Return whether the number of kills, or of any kind, is too small after these workflows."""
     every_kind = set(tally.kills) >= KINDS or number >= MOST_FOR_KINDS
     return tally.kills.total() < kills or not every_kind
 
@@ -172,11 +172,11 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def main() -> int:
-    """Play; the exit status says whether all held."""
+    """Run the chaos test; the exit status is 0 if no invariant is violated."""
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=chaos.__doc__)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--jumps", action="store_true", help="set the time of day too")
+    parser.add_argument("--jumps", action="store_true", help="also change the time of day")
     options = parser.parse_args()
     seed = random.randrange(10**6) if options.seed is None else options.seed
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:

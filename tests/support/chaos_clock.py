@@ -1,4 +1,4 @@
-"""The time of day of all Python processes of a workflow, which may be set while they run."""
+"""An adjustable time of day for all Python processes of a workflow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOURS = (-5, 0, 5)
-# Every Python imports this when it starts. (libfaketime breaks Python's sleeps.)
+# Every Python process imports this at its start. (libfaketime breaks Python's sleeps.)
 CUSTOMISED = """\
 import time
 
@@ -23,7 +23,7 @@ time.time = shifted
 
 
 class Clock:
-    """Sets the time of day of the processes that are started with its ``environment``."""
+    """Sets the time of day of processes started with its ``environment``."""
 
     def __init__(self, place: Path, *, jumping: bool) -> None:
         self._file = place / "hours"
@@ -38,7 +38,7 @@ class Clock:
             self.environment = {"PYTHONPATH": os.pathsep.join(paths)}
 
     def jump(self, rng: random.Random) -> bool:
-        """Set another time of day; return whether that is wanted."""
+        """Set another time of day, if enabled; return whether it is enabled."""
         if self.environment:
             self.set(rng.choice([hours for hours in HOURS if hours != self._hours]))
         return bool(self.environment)

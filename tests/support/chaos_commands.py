@@ -1,4 +1,4 @@
-"""Commands that are killed while others work, on runs that nothing else needs."""
+"""Commands that are killed while a workflow runs, on runs that it does not need."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SPARE = "spare"
 RUNS = 12
-FAR = 1_000_000  # their jobs are none of the workload's
-LONGEST = 1.5  # seconds until a command is killed, most end sooner
+FAR = 1_000_000  # their jobs differ from those of the workload
+LONGEST = 1.5  # seconds until a command is killed; most end earlier
 PATIENCE = 180.0
 FREE = ("-n", SPARE, "--constraints", "id > 0")
 COMMANDS = (
@@ -63,7 +63,7 @@ class Commands:
         return running
 
     def finish(self) -> list[str]:
-        """Run to their ends the commands that clear up; return what is wrong afterwards."""
+        """Run the clean-up commands to their ends; return the remaining problems."""
         wrong = []
         for command in (("clean", "--delete", *FREE), COMMANDS[-1], ("info", "--json")):
             status = self._start(command).wait(PATIENCE)

@@ -1,4 +1,4 @@
-"""Kills, stops, removes and sets the clock, at random."""
+"""Random kills, suspensions, removals and clock jumps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import is_alive
-from tests.support import victims
+from tests.support import workflow_processes
 from tests.support.chaos_supervisor import LEASE, TICK, Supervisor
 
 if TYPE_CHECKING:
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from tests.support.chaos_commands import Commands
     from tests.support.tally import Tally
 
-# How often each is chosen.
+# Relative frequencies.
 KINDS = {
     "orchestrator": 3, "launcher": 3, "server": 2, "script": 2, "command": 2, "directory": 1,
     "clock": 0.5,
 }  # fmt: skip
 PAUSE = (0.1, 0.4)
-CALM, CALM_SECONDS = 0.06, 2.5  # now and then it is left alone for long enough to recover
+CALM, CALM_SECONDS = 0.06, 2.5  # sometimes it gets enough time to recover
 STOPS = 0.2  # the share of SIGSTOP among all hits
-LONG_STOPS = 0.25  # of which so many last longer than a lease
+LONG_STOPS = 0.25  # the share of these that last longer than a lease
 ROUND_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What is used besides signals."""
+    """Tools other than signals."""
 
     commands: Commands
     clock: Clock
 
 
 class Monkey:
-    """Kills and stops, at random."""
+    """Kills and suspends processes at random."""
 
     def __init__(
         self, supervisor: Supervisor, rng: random.Random, tally: Tally, tools: Tools
@@ -56,7 +56,7 @@ class Monkey:
         self._deadline = time.monotonic() + ROUND_SECONDS
 
     def play(self, kills: int) -> None:
-        """Hit until so many were killed in all, or the workflow is over; then only look on."""
+        """Hit until the number of kills is reached or the workflow has ended; then only observe."""
         while not self._supervisor.over.is_set():
             self._wake_sleepers()
             if time.monotonic() > self._deadline:
@@ -84,7 +84,7 @@ class Monkey:
                 item[1]()
 
     def finish(self) -> None:
-        """Wake whatever was stopped."""
+        """Resume all suspended processes."""
         self._wake_sleepers(everybody=True)
 
     def _hit(self) -> None:
@@ -110,10 +110,10 @@ class Monkey:
             self._tally.busy[kind] += 1
         self._supervisor.hits.append((time.time(), f"kill {kind}" if kill else f"stop {kind}"))
 
-    def _executing(self) -> victims.Attempt | None:
-        """Return one of the attempts that are executed."""
-        for _ in range(20):  # they are short: look often
-            found = victims.attempts(self._supervisor.work.directory)
+    def _executing(self) -> workflow_processes.Attempt | None:
+        """Return an active attempt."""
+        for _ in range(20):  # they are short: poll often
+            found = workflow_processes.attempts(self._supervisor.work.directory)
             if found:
                 return self._rng.choice(found)
             if self._supervisor.over.is_set():
@@ -126,15 +126,17 @@ class Monkey:
         if found is None:
             return
         self.killed.add(found.token)
-        if kill and victims.send_group(found.pid, signal.SIGKILL):
+        if kill and workflow_processes.send_group(found.pid, signal.SIGKILL):
             self._count("script", kill=True, busy=True)
-        elif not kill and victims.send_group(found.pid, signal.SIGSTOP):
+        elif not kill and workflow_processes.send_group(found.pid, signal.SIGSTOP):
             self._count("script", kill=False, busy=True)
             self.killed.discard(found.token)
-            self._later(lambda: victims.send_group(found.pid, signal.SIGCONT), long=False)
+            self._later(
+                lambda: workflow_processes.send_group(found.pid, signal.SIGCONT), long=False
+            )
 
     def _remove_directory(self) -> None:
-        """Remove the directory of a run that is executed: that attempt is lost, no other."""
+        """Remove the directory of an active run, which loses only that attempt."""
         found = self._executing()
         if found is not None:
             self.killed.add(found.token)
@@ -150,15 +152,16 @@ class Monkey:
         if record is None or not is_alive(record.process):
             return
         pid = record.process.pid
-        busy = victims.becomes_busy(pid, 0.1)
-        if kill and victims.send(pid, signal.SIGKILL):
+        busy = workflow_processes.becomes_busy(pid, 0.1)
+        if kill and workflow_processes.send(pid, signal.SIGKILL):
             self._count("server", kill=True, busy=busy)
-        elif not kill and victims.send(pid, signal.SIGSTOP):
+        elif not kill and workflow_processes.send(pid, signal.SIGSTOP):
             self._count("server", kill=False, busy=busy)
-            self._later(lambda: victims.send(pid, signal.SIGCONT), long=False)
+            self._later(lambda: workflow_processes.send(pid, signal.SIGCONT), long=False)
 
     def _hit_service(self, kind: str, kill: bool) -> None:
-        age = self._rng.uniform(0, 1.5)  # or starting ones, always busy, would get most of it
+        # Without a minimum age, starting processes, which are always busy, would be hit most.
+        age = self._rng.uniform(0, 1.5)
         with self._supervisor.lock:
             now = time.time()
             chosen = [
@@ -169,7 +172,7 @@ class Monkey:
         if not chosen:
             return
         instance = chosen[0]
-        busy = victims.becomes_busy(instance.popen.pid, 0.1)
+        busy = workflow_processes.becomes_busy(instance.popen.pid, 0.1)
         with self._supervisor.lock:
             if instance.popen.poll() is not None:
                 return
@@ -178,6 +181,6 @@ class Monkey:
                 instance.popen.kill()
                 return
             long = self._rng.random() < LONG_STOPS
-            instance.abandoned = long  # another one takes over when its lease has run out
-            victims.send(instance.popen.pid, signal.SIGSTOP)
-        self._later(lambda: victims.send(instance.popen.pid, signal.SIGCONT), long=long)
+            instance.abandoned = long  # another one takes over when its lease expires
+            workflow_processes.send(instance.popen.pid, signal.SIGSTOP)
+        self._later(lambda: workflow_processes.send(instance.popen.pid, signal.SIGCONT), long=long)

@@ -1,4 +1,4 @@
-"""Starts orchestrator, launcher and server of a workflow again whenever they were killed."""
+"""Restart the killed orchestrator, launcher and server of a workflow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from motoko.errors import MotokoError
 from motoko.server.lifecycle import ensure_server
 from motoko.server.state_dir import StateDir
-from tests.support import victims
+from tests.support import workflow_processes
 from tests.support.workloads import ROOT, Workload
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ REFUSALS = ("already", "taken over", "replaced while it slept")
 
 @dataclass
 class Instance:
-    """A process that the supervisor started."""
+    """A process started by the supervisor."""
 
     kind: str
     popen: subprocess.Popen[bytes]
@@ -42,7 +42,7 @@ class Instance:
 
 
 class Supervisor:
-    """Starts orchestrator, launcher and server again until the workflow has finished."""
+    """Restarts orchestrator, launcher and server until the workflow has finished."""
 
     def __init__(self, work: Workload, tally: Tally, scratch: Path) -> None:
         self.work = work
@@ -74,7 +74,7 @@ class Supervisor:
                     self._ended(instance)
                 for kind in ("orchestrator", "launcher"):
                     self._ensure(kind)
-            with contextlib.suppress(MotokoError):  # killed while it started: again
+            with contextlib.suppress(MotokoError):  # killed during its start: repeat
                 ensure_server(self.state)
             self.over.wait(TICK)
 
@@ -120,10 +120,10 @@ class Supervisor:
             self.over.set()
 
     def stop_all(self) -> None:
-        """End what was started, gently."""
+        """Stop the started processes gracefully."""
         for instance in self.instances:
-            victims.send(instance.popen.pid, signal.SIGCONT)
-            victims.send(instance.popen.pid, signal.SIGTERM)
+            workflow_processes.send(instance.popen.pid, signal.SIGCONT)
+            workflow_processes.send(instance.popen.pid, signal.SIGTERM)
         for instance in self.instances:
             try:
                 instance.popen.wait(20)

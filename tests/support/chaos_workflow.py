@@ -1,4 +1,4 @@
-"""The orchestrator of the fan-out and fan-in that is killed at random; copied beside motoko.yaml.
+"""The orchestrator of the fan-out and fan-in under random kills; copied beside motoko.yaml.
 
 src: N runs -> forward, once for each -> down: one run for each -> sums, counted in run_vars
 """
@@ -11,16 +11,16 @@ from motoko.workflow import event
 
 
 def populate_arg_parser(parser: Any) -> None:
-    """Say how many."""
+    """Add the number of runs."""
     parser.add_argument("--count", type=int, default=200)
 
 
 @event
 async def forward(workflow: Any, runs: Any) -> None:
-    """One downstream run for each that has ended; what is counted is counted once."""
+    """Create one downstream run per finished run, and count each once."""
     values = [run.y for run, _job in runs]
     await workflow.down.create_task(x=values)
-    # Increments cannot be repeated: they stand after the last await.
+    # Increments cannot be repeated, so they follow the last await.
     workflow.run_vars.forwarded = workflow.run_vars.get("forwarded", 0) + len(values)
     workflow.run_vars.total = workflow.run_vars.get("total", 0) + sum(values)
     for run, _job in runs:
@@ -28,7 +28,7 @@ async def forward(workflow: Any, runs: Any) -> None:
 
 
 async def main(workflow: Any, count: int, **_params: Any) -> None:
-    """Fan out, wait until everything was forwarded, and add up."""
+    """Fan out, wait until all runs were forwarded, and add up."""
     workflow.add_action("forward", task="src", event="lifecycle = FINISHED", f=forward, once=True)
     await workflow.src.create_task(x=list(range(1, count + 1)))
     await workflow.src.select().all("state = FORWARDED")

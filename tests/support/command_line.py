@@ -1,6 +1,6 @@
-"""``motoko`` as users call it: real processes, without a terminal.
+"""``motoko`` as users call it: real processes without a terminal.
 
-They are forked (see ``tests.support.forked``); ``anew`` starts a Python that imports everything.
+They are forked (see ``tests.support.forked``); ``run_fresh`` starts a new Python process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ async def main(workflow, **params):
 
 @dataclass
 class Shell:
-    """Runs commands in a directory. ``close`` stops what may still run there."""
+    """Runs commands in a directory. ``close`` stops remaining processes there."""
 
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -41,10 +41,10 @@ class Shell:
         environment = {**os.environ, **self.environment}
         return Forked(main, arguments, directory=self.directory, environment=environment)
 
-    def anew(
+    def run_fresh(
         self, *arguments: str, program: Sequence[str] = MODULE
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end as a shell does: in a Python that was started for it."""
+        """Run a command to its end in a new Python process, like a shell."""
         return subprocess.run(
             [*program, *arguments],
             cwd=self.directory,
@@ -61,13 +61,13 @@ class Shell:
         return finish(self.start(*arguments))
 
     def ok(self, *arguments: str) -> str:
-        """Run a command that must succeed; return what it printed."""
+        """Run a command that must succeed; return its output."""
         done = self.run(*arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def info(self, *arguments: str) -> dict[str, Any]:
-        """Return what ``info --json`` says."""
+        """Return the output of ``info --json``."""
         content: dict[str, Any] = json.loads(self.ok("info", "--json", *arguments))
         return content
 
@@ -85,7 +85,7 @@ class Shell:
 
     def close(self) -> None:
         """End orchestrators, launcher, runs and server."""
-        # Daemons leave their records only while they run, or when they were killed.
+        # Records of daemons exist only while they run or after they were killed.
         if list(self.directory.glob(".wf/*.json")):
             self.run("kill", "--stop-runs")
 
@@ -116,7 +116,7 @@ def small_workflow(
 
 
 def wait_until(true: Callable[[], Any], what: str) -> None:
-    """Wait until something holds."""
+    """Wait until the condition is true."""
     deadline = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < deadline, f"still not: {what}"

@@ -1,4 +1,4 @@
-"""The orchestrator whose actions count, in several processes at once; copied beside motoko.yaml.
+"""An orchestrator with counting actions, for several processes; copied beside motoko.yaml.
 
 Each action increments, in one segment, counters in ``workflow.vars`` and in a run of each study.
 """
@@ -11,17 +11,17 @@ from typing import Any
 
 from motoko.workflow import event
 
-EVENTS = 3  # of each process: their firings run concurrently
+EVENTS = 3  # per process: their firings run concurrently
 CALLS = Path(__file__).with_name("calls")
 
 
 def populate_arg_parser(parser: Any) -> None:
-    """Say how often."""
+    """Add the number of increments."""
     parser.add_argument("--times", type=int, required=True)
 
 
 async def main(workflow: Any, times: int, **_params: Any) -> None:
-    """Register events that fire until their action has been done so many times."""
+    """Register events that fire until their actions completed this number of times."""
 
     def more(workflow: Any, task_manager: Any) -> bool:
         return bool(workflow.vars.get("go")) and workflow.run_vars.get("done", 0) < times
@@ -48,6 +48,6 @@ async def count(workflow: Any, times: int) -> None:
 
 
 def note_call() -> None:
-    """Append to a file that the action was called, done or not."""
+    """Record a call of the action in a file, completed or not."""
     with CALLS.open("a") as file:
         file.write(".")

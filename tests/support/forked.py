@@ -1,8 +1,8 @@
-"""Processes of their own that have imported everything when they begin.
+"""Child processes that start with all imports done.
 
-They are forked off a process that did the imports once. Apart from that they are what ``python -m``
-would start: with a pid, a directory, an environment, signals and an exit status. Only what Python
-itself reads from the environment when it starts (``PYTHONIOENCODING``) comes too late.
+They are forked from a process that did the imports once. Otherwise they equal what ``python -m``
+starts: with a pid, a directory, an environment, signals and an exit status. Variables that Python
+itself reads at its start (``PYTHONIOENCODING``) have no effect.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from multiprocessing.context import ForkServerContext
 
-# What Motoko imports while it runs; nothing that starts threads.
+# Modules that Motoko imports while it runs; none of them starts threads.
 IMPORTS = (
     "anyio._backends._asyncio",
     "motoko.cli.entry_point",
@@ -61,13 +61,13 @@ class Forked:
         session: bool = False,
     ) -> None:
         self.args = list(arguments)
-        # No file is kept open: collected with this, in whatever order, it would warn.
+        # Keep no file open: its collection together with this object would warn.
         self._kept = [] if output else [_kept_until_read(self), _kept_until_read(self)]
         outputs = [str(output)] * 2 if output else [str(kept) for kept in self._kept]
         self._process = _context().Process(
             target=_run,
             args=(main, self.args, str(directory), dict(environment), outputs, session),
-            daemon=True,  # or pytest would wait for one that does not end
+            daemon=True,  # otherwise pytest would wait for a process that does not end
         )
         self._process.start()
         assert self._process.pid is not None
@@ -79,7 +79,7 @@ class Forked:
         return self._process.exitcode
 
     def errors(self) -> str:
-        """Return what it has printed to its standard error so far; it has no ``output``."""
+        """Return its standard error so far (without ``output``)."""
         return self._kept[1].read_text(encoding="utf-8", errors="replace")
 
     def poll(self) -> int | None:
@@ -95,7 +95,7 @@ class Forked:
         return status
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for its end, and return what it printed: standard output, standard error."""
+        """Wait for its end; return standard output and standard error."""
         self.wait(timeout)
         out, err = (kept.read_text(encoding="utf-8") for kept in self._kept)
         return out, err
@@ -106,16 +106,16 @@ class Forked:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Make it end."""
+        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
 def _kept_until_read(process: Forked) -> Path:
-    """Return a file for output that is removed with the process's object."""
+    """Return a file for output that is removed with the process object."""
     descriptor, name = tempfile.mkstemp()
     os.close(descriptor)
     weakref.finalize(process, Path(name).unlink, missing_ok=True)
@@ -147,5 +147,5 @@ def _run(
         os.dup2(descriptor, number)
         os.close(descriptor)
     sys.path.insert(0, directory)
-    sys.dont_write_bytecode = True  # what a test writes anew within a second is loaded anew
+    sys.dont_write_bytecode = True  # modules rewritten within a second are reloaded
     sys.exit(main(arguments))

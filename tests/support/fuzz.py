@@ -1,4 +1,4 @@
-"""Inputs that a stranger, a broken disk or a broken scheduler can give, and what must not follow.
+"""Fuzz all readers of external input and count unexpected exceptions.
 
 ``python -m tests.support.fuzz --inputs N`` gives each reader damaged forms of what it reads, and
 counts the exceptions that it is not meant to raise. A reader is a function from a random generator
@@ -46,13 +46,13 @@ from motoko.core.states import Lifecycle
 from motoko.errors import MotokoError
 from motoko.launcher import attempt_files
 from motoko.launcher.attempt_files import examine_attempt
+from motoko.launcher.attempt_outcome import outcome_of_exit
 from motoko.launcher.attempts import Attempt
 from motoko.launcher.control import running_launchers
 from motoko.launcher.executors.batch import observe, orphan_jobs, submission_files
 from motoko.launcher.executors.batch.decide import AttemptState, Observation, decide
 from motoko.launcher.executors.batch.queue_client import QueueClient
 from motoko.launcher.harvest import convert_fields, failure_before, read_updates
-from motoko.launcher.outcome import outcome_of_exit
 from motoko.launcher.run_directory import (
     AttemptPaths,
     AttemptSuperseded,
@@ -75,17 +75,17 @@ if TYPE_CHECKING:
 
     Reader = Callable[[random.Random], None]
 
-# What is read, and its share of the inputs.
+# Kinds of input and their shares.
 SHARES: Final = {
     "files of a run": 30, "kinds of files": 4, "outbox": 20, "inputs of a script": 4,
     "submission": 5, "squeue, scontrol, sacct": 20, "answers of a scheduler": 6, "sbatch": 10,
     "sbatch options": 8, "files of daemons": 4, "motoko.yaml": 2, "bd.yaml": 3, "constraints": 4,
     "command line": 3,
 }  # fmt: skip
-SECONDS: Final = 5.0  # of the processor that reading one input may take
-PATIENCE: Final = 600.0  # seconds after which it waits for ever
-MEMORY: Final = 4 << 30  # bytes that all of it may take
-TOKEN: Final = uuid4().hex  # that no process of the machine has
+SECONDS: Final = 5.0  # CPU seconds for one input
+PATIENCE: Final = 600.0  # seconds after which a reader counts as hung
+MEMORY: Final = 4 << 30  # bytes, limit of the memory
+TOKEN: Final = uuid4().hex  # no process of the machine has this pid
 SHOWN: Final = 300
 
 PIECES: Final = (
@@ -100,7 +100,7 @@ PIECES: Final = (
 
 
 def damaged(given: str, rng: random.Random) -> str:
-    """Return a text with a few pieces put in, cut out, repeated or replaced."""
+    """Return a text with a few pieces inserted, removed, repeated or replaced."""
     letters = list(given)
     for _ in range(rng.randint(1, 6)):
         at, way = rng.randrange(len(letters) + 1), rng.random()
@@ -119,7 +119,7 @@ def damaged(given: str, rng: random.Random) -> str:
 
 
 def spoilt(given: str | bytes, rng: random.Random) -> bytes:
-    """Return bytes: a damaged text, with single bytes changed sometimes."""
+    """Return a damaged text as bytes, sometimes with single changed bytes."""
     if isinstance(given, bytes):
         given = given.decode("latin-1")
     data = bytearray(damaged(given, rng).encode("utf-8", "surrogatepass"))
@@ -150,7 +150,7 @@ KINDS: Final[tuple[Callable[[Path], object], ...]] = (
 
 
 class Readers:
-    """All readers, with the directory in which they work."""
+    """All readers, with their working directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -177,11 +177,11 @@ class Readers:
         self.parser = build_parser()
 
     def close(self) -> None:
-        """End what was begun for reading."""
+        """Release the resources of the readers."""
         self.loop.close()
 
     def read(self, kind: str, rng: random.Random) -> None:
-        """Make one input of a kind and have it read."""
+        """Generate one input of a kind and read it."""
         readers: dict[str, Reader] = {
             "files of a run": self.run_files,
             "kinds of files": self.file_kinds,
@@ -228,7 +228,7 @@ class Readers:
         read_marker(self.place.run_directory)
         attempt_files.find_process_in(self.place.run_directory)
         observe.start_time(Attempt(record, RunOptions(), self.place))
-        if record.lifecycle is Lifecycle.START and rng.random() < 0.05:  # it looks at all of /proc
+        if record.lifecycle is Lifecycle.START and rng.random() < 0.05:  # it scans /proc
             examine_attempt(record, self.place, "me", restarted=rng.random() < 0.5)
 
     def file_kinds(self, rng: random.Random) -> None:
@@ -372,7 +372,7 @@ class Readers:
         for running in running_launchers(StateDir.of(self.directory)):
             assert running.process.pid > 0
 
-    # -- what a user writes ------------------------------------------------------------------
+    # -- files of users ----------------------------------------------------------------------
 
     def motoko_yaml(self, rng: random.Random) -> None:
         directory = self.directory / "b"
@@ -418,11 +418,11 @@ class Readers:
                 pass
 
 
-assert entry_point  # what `motoko` runs: its modules are loaded at the start
+assert entry_point  # the commands of `motoko`: load their modules at the start
 
 
 class _Garbling:
-    """A scheduler whose every answer is damaged."""
+    """A scheduler with damaged answers."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -524,7 +524,7 @@ COMMANDS: Final = (
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Bound the time that one input may take: that of the processor, and that of waiting."""
+    """Limit the CPU time and the waiting time of one input."""
 
     def late(_: int, __: FrameType | None) -> None:
         raise TimeoutError(f"it took {SECONDS:g} s of the processor, or {PATIENCE:g} s in all")
@@ -543,7 +543,7 @@ def bounded() -> Iterator[None]:
 
 
 class Faults:
-    """The exceptions that no reader is meant to raise, by where they come from."""
+    """Unexpected exceptions of readers, by their origin."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -561,9 +561,9 @@ class Faults:
 def fuzz(
     inputs: int, seed: str, only: str | None = None, seconds: float = math.inf
 ) -> tuple[Counter[str], Faults]:
-    """Give readers so many inputs, or as many as that time is enough for.
+    """Give readers this number of inputs, or as many as the time allows.
 
-    Return how many each got, and what went wrong.
+    Return the number of inputs for each, and the faults.
     """
     done: Counter[str] = Counter()
     faults = Faults()
@@ -598,16 +598,18 @@ def fuzz(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fuzz, print the figures, and return 1 if there was any fault."""
+    """Fuzz, print the statistics, and return 1 after any fault."""
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000)
-    parser.add_argument("--seed", default=str(time.time_ns()), help="repeat what gave a fault")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="end after that time")
-    parser.add_argument("--only", choices=SHARES, help="one kind of input only")
+    parser.add_argument(
+        "--seed", default=str(time.time_ns()), help="repeat the inputs of an earlier run"
+    )
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after this time")
+    parser.add_argument("--only", choices=SHARES, help="only this kind of input")
     given = parser.parse_args(arguments)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
-    logging.disable()  # what is logged of damaged input is of no interest here
+    logging.disable()  # logs of damaged input are not relevant here
     print(f"seed {given.seed}", flush=True)
     done, faults = fuzz(given.inputs, given.seed, given.only, given.seconds)
     for kind, count in done.most_common():

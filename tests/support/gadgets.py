@@ -1,6 +1,6 @@
-"""Pickles that would run code, and the places in a workflow's files that they can be planted in.
+"""Pickles that would execute code, and functions that plant them in workflow files.
 
-What a gadget does is make the directory that it is given.
+An executed gadget creates the given directory.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-MODULE: Final = "planted_module"  # one that makes the directory when it is imported
+MODULE: Final = "planted_module"  # creates the directory when it is imported
 
 
 def _text(value: str) -> bytes:
-    """Return the opcode that pushes a text."""
+    """Return the opcode that pushes a string."""
     content = value.encode()
     return b"X" + struct.pack("<I", len(content)) + content
 
@@ -35,7 +35,7 @@ def _attribute(module: str, name: str, attribute: str) -> bytes:
     return _called("builtins", "getattr", f"c{module}\n{name}\n".encode(), _text(attribute))
 
 
-# Opcodes that leave one object, given the directory to be made.
+# Opcodes that leave one object, given the directory to create.
 SHAPES: Final[dict[str, Callable[[str], bytes]]] = {
     "reduce": lambda path: _called("posix", "mkdir", _text(path)),
     "reduce os": lambda path: _called("os", "makedirs", _text(path)),
@@ -75,12 +75,12 @@ SHAPES: Final[dict[str, Callable[[str], bytes]]] = {
 
 
 def whole(shape: str, path: Path) -> bytes:
-    """Return a gadget as a pickle of its own."""
+    """Return a gadget as a complete pickle."""
     return b"\x80\x03" + SHAPES[shape](str(path)) + b"."
 
 
 def _reference(gadget: bytes) -> bytes:
-    """Return a state whose reference to another object has a gadget for its class."""
+    """Return a state with a reference whose class is a gadget."""
     body: bytes = b"C\x08" + p64(1) + gadget + b"\x86Q"
     return b"\x80\x03}" + _text("data") + b"}" + _text("a") + body + b"ss."
 
@@ -114,7 +114,7 @@ RECORDS: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 
 def plant_record(file: Path, oid: bytes, record: bytes) -> None:
-    """Write a record as the newest state of an object."""
+    """Write a record as the current state of an object."""
     storage = FileStorage(str(file))
     try:
         _, serial = storage.load(oid)
@@ -129,7 +129,7 @@ def plant_record(file: Path, oid: bytes, record: bytes) -> None:
 
 
 def plant_extension(file: Path, gadget: bytes) -> None:
-    """Write the newest state of the root once more, with a gadget for the extension."""
+    """Rewrite the current state of the root with a gadget as extension."""
     storage = FileStorage(str(file))
     try:
         data, serial = storage.load(z64)
@@ -144,5 +144,5 @@ def plant_extension(file: Path, gadget: bytes) -> None:
 
 
 def run(data: bytes) -> Any:
-    """Unpickle as a careless program does."""
+    """Unpickle without protection."""
     return pickle.loads(data)

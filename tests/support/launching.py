@@ -1,4 +1,4 @@
-"""A workflow directory on disk, runs in its database, and a launcher for them."""
+"""A workflow on disk with runs in its database and a launcher."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ PATIENCE = 90.0
 
 
 @dataclass
-class Place:
-    """A workflow for tests. ``close`` ends everything that belongs to it."""
+class WorkflowHarness:
+    """A workflow for tests. ``close`` ends all of its processes."""
 
     directory: Path
     store: WorkflowStore
@@ -52,8 +52,8 @@ class Place:
         options: Mapping[str, Any] | None = None,
         study_options: Mapping[str, Any] | None = None,
         executable: bool = False,
-    ) -> Place:
-        """Write a workflow whose studies have these launch scripts, and create its database."""
+    ) -> WorkflowHarness:
+        """Write a workflow with these launch scripts and create its database."""
         directory.mkdir(parents=True, exist_ok=True)
         for name, script in scripts.items():
             study = directory / name
@@ -87,7 +87,7 @@ class Place:
             first_run, first_job = session.reserve(study, len(jobs), len(jobs))
             table = session.tables.study(study)
             for n, job in enumerate(jobs):
-                replicate = first_run + n  # so that the same job may be run often
+                replicate = first_run + n  # permits several runs of the same job
                 identity = run_identity(study, run_name, job, {}, replicate)
                 record = RunRecord(
                     study, first_run + n, table.find_job(job_identity(job)) or first_job + n,
@@ -114,17 +114,17 @@ class Place:
         self.store.autocommit_scope.write(*changes)
 
     def record(self, key: RunKey) -> RunRecord:
-        """Return what the database knows of a run."""
+        """Return the record of a run."""
         with self.store.autocommit_scope.read() as session:
             return session.run(key)
 
     def records(self, keys: list[RunKey]) -> list[RunRecord]:
-        """Return what the database knows of runs."""
+        """Return the records of runs."""
         with self.store.autocommit_scope.read() as session:
             return [session.run(key) for key in keys]
 
     def quantity(self, key: RunKey, name: str) -> list[tuple[Any, Any]] | None:
-        """Return a series of a run."""
+        """Return a quantity of a run."""
         with self.store.autocommit_scope.read() as session:
             return session.tables.study(key.study).quantity(key.id, name)
 
@@ -142,12 +142,12 @@ class Place:
         return self.records(keys)
 
     def wait_for(self, key: RunKey, *lifecycles: str, seconds: float = PATIENCE) -> RunRecord:
-        """Wait until a run is in one of these places of its life."""
+        """Wait until a run is in one of these lifecycle states."""
         wait_until(lambda: self.record(key).lifecycle in lifecycles, seconds)
         return self.record(key)
 
     def recount(self) -> list[str]:
-        """Return what is wrong with the indexes."""
+        """Return the errors in the indexes."""
         with self.store.autocommit_scope.read() as session:
             return [line for name in self.names for line in check_study(session.tables.study(name))]
 
@@ -157,16 +157,16 @@ class Place:
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def close(self) -> None:
-        """End launchers, their runs and the server."""
+        """Stop launchers, their runs and the server."""
         try:
             stop_launcher(self.state, stop_runs=True)
             assert not running_launchers(self.state)
-            self._end_what_was_left_going()
+            self._stop_remaining_runs()
         finally:
             self.store.close()
             stop_server(self.state)
 
-    def _end_what_was_left_going(self) -> None:
+    def _stop_remaining_runs(self) -> None:
         with self.store.autocommit_scope.read() as session:
             tables = [session.tables.study(name) for name in self.names]
             ids = [(t, t.ids(None, lifecycles=["SUBMITTED", "START"])) for t in tables]
@@ -177,7 +177,7 @@ class Place:
 
 
 def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    """Wait until something holds."""
+    """Wait until the condition is true."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it took too long"
@@ -185,7 +185,7 @@ def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
 
 
 def wait_until_replaceable(store: WorkflowStore) -> None:
-    """Wait until the leases of all launchers have run out, and they are known to sleep."""
+    """Wait until the leases of all suspended launchers have expired."""
 
     def replaceable() -> bool:
         with store.autocommit_scope.read() as session:

@@ -1,4 +1,4 @@
-"""A workflow in memory, executed with a launcher that executes nothing."""
+"""Workflows in memory, executed with a simulated launcher."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def execute(
     scripts: Mapping[str, Any],
     **params: Any,
 ) -> None:
-    """Execute ``main`` with a launcher that ends each run as its study's script says."""
+    """Execute ``main`` with a launcher that ends each run according to its study's script."""
     workflow.orchestrator_function = main
 
     async def limited() -> None:

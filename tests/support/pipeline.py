@@ -109,6 +109,6 @@ def workflow_of(graph: StepGraph) -> Workflow:
 
 
 def state_of(graph: StepGraph, *, mutable: bool = False) -> State:
-    """Return the state for such a workflow; a seed that ends in ``!`` fails."""
+    """Return the state for such a workflow; seeds ending in ``!`` fail."""
     seeds = {f"seed of {name}": name + "!" * (name in graph.fails) for name in graph.requires}
     return State(seeds, mutable)

@@ -1,9 +1,9 @@
-"""Motoko's processes as tests start them: with short leases, or with a mechanism left out.
+"""Motoko's processes for tests: with short leases, or without one safety mechanism.
 
 ``python -m tests.support.process orchestrator ARGUMENTS`` or ``... launcher DIRECTORY``.
-``MOTOKO_TEST_LEASE`` is the orchestrator's lease in seconds; ``MOTOKO_TEST_MUTANT`` names what is
-left out, to show that tests notice. ``MOTOKO_TEST_HURRY``: what the launcher allows for answers and
-files of a batch scheduler that are late, in seconds.
+``MOTOKO_TEST_LEASE``: the orchestrator's lease in seconds. ``MOTOKO_TEST_MUTANT``: a disabled
+mechanism, to show that tests detect it. ``MOTOKO_TEST_HURRY``: how long the launcher waits for late
+answers and files of a batch scheduler, in seconds.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 def no_fence() -> None:
-    """A process commits although its lease is somebody else's."""
+    """Commit although another process holds the lease."""
     Session._check_guard = lambda self: None  # type: ignore[method-assign]
     leases.Lease._renew = lambda self, tables: None  # type: ignore[method-assign]
 
 
 def no_once() -> None:
-    """What ``once`` firings are on record is not asked."""
+    """Ignore recorded ``once`` firings."""
     load = vars(event_dispatcher)["load_history"]
 
     def forgetful(*args: Any) -> FiringHistory:
@@ -46,7 +46,7 @@ def no_once() -> None:
 
 
 def record_first() -> None:
-    """A firing is recorded as done before its action has done anything."""
+    """Record a firing as done before its action starts."""
     call = FiringExecutor._call
 
     async def recording(self: Any, state: Any) -> None:
@@ -72,13 +72,13 @@ MUTANTS: dict[str, Callable[[], None]] = {
 
 
 def hurry(seconds: float) -> None:
-    """A launcher soon gives up on submissions that nobody has seen, and on files that are late."""
+    """Shorten the launcher's waits for unconfirmed submissions and late files."""
     executor.UNCONFIRMED_SECONDS = seconds  # type: ignore[misc]
     vars(composition)["LauncherOptions"] = partial(launcher.LauncherOptions, files_lag=seconds)
 
 
 def main(arguments: list[str]) -> int:
-    """Be one of Motoko's processes."""
+    """Run one of Motoko's processes."""
     seconds = float(os.environ.get("MOTOKO_TEST_LEASE", leases.LEASE_SECONDS))
     leases.LEASE_SECONDS, leases.RENEW_SECONDS = seconds, seconds / 3  # type: ignore[misc]
     mutant = os.environ.get("MOTOKO_TEST_MUTANT")

@@ -51,7 +51,7 @@ def step_of(
 
 
 def module_for(graph: StepGraph, called: list[str]) -> ModuleType:
-    """Return a module whose steps form one of the shared test graphs."""
+    """Return a module whose steps form a shared test graph."""
     return module_of(*(_node(graph, name, called) for name in graph.requires))
 
 

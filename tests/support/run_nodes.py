@@ -1,6 +1,6 @@
-"""One graph in all three front-ends: two runs of a study ``s``, and two cheap things made of them.
+"""One graph in all three front-ends: two runs of a study ``s`` and two cheap nodes.
 
-``total`` is made of both runs, ``same`` of the first one only.
+``total`` requires both runs, ``same`` only the first one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from motoko.workflow import Workflow
 
-# Records its execution; fails below 0, and from 1000 waits for the file "go".
+# Records its execution; fails below 0, waits for the file "go" from 1000 on.
 SCRIPT = """\
 root=$(dirname "$PWD")/..
 python - "$root" <<'END'
@@ -54,7 +54,7 @@ def directory_with_study(directory: Path) -> Path:
 
 
 def executed(directory: Path) -> list[int]:
-    """Return the sorted x for which the study's script was executed since the last call."""
+    """Return the sorted x of all script executions since the last call."""
     file = directory / "s" / "executed"
     lines = file.read_text().split() if file.exists() else []
     file.unlink(missing_ok=True)
@@ -63,7 +63,7 @@ def executed(directory: Path) -> list[int]:
 
 @dataclass
 class Outcome:
-    """The values of a build, its rebuilt cheap values, and its failure."""
+    """The values of a build, its rebuilt cheap values and its failure."""
 
     values: dict[str, Any] = field(default_factory=dict)
     called: list[str] = field(default_factory=list)
@@ -157,7 +157,7 @@ class Steps:
 
     def __init__(self, workflow: Workflow, place: Path) -> None:
         self._file = place.with_suffix(".json")
-        # The steps refer to these names.
+        # Names used by the steps.
         module: Any = ModuleType("nodes_of_the_pipeline")
         module.ONE = workflow.s.node("one")
         module.TWO = workflow.s.node("two")

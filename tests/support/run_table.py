@@ -1,8 +1,7 @@
-"""A run table as plain dictionaries, and a machine that compares the real one with it.
+"""A model of the run table, and a state machine that compares the real one with it.
 
-The machine has two clients with a session each, whose transactions are interleaved at will. What a
-client does is done to its copy of the model as well; what a commit must come to follows from the
-model alone.
+The machine has two clients with a session each and interleaves their transactions. Changes of a
+client are also applied to its copy of the model, which alone determines the outcome of a commit.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def shown(row: Row) -> str:
 
 
 class Step:
-    """One thing done to one run: the change, what it does to a row, and what it depends on."""
+    """One change of a run: the change, its effect on a row, and its dependencies."""
 
     def __init__(
         self,
@@ -71,7 +70,7 @@ class Step:
 
 
 class Client:
-    """A session, the model as its snapshot shows it, and what it has done since."""
+    """A session, the model at its snapshot, and its changes since."""
 
     def __init__(self, database: Database) -> None:
         self.session = Session(database)
@@ -129,11 +128,11 @@ class RunTableMachine(RuleBasedStateMachine):
             self._start(client)
 
     def open_databases(self) -> tuple[Database, Database]:
-        """Return the two clients' databases: the same one, where there can be one client only."""
+        """Return the databases of the two clients, possibly the same one."""
         raise NotImplementedError
 
     def refresh(self, session: Session) -> None:
-        """Give a session a snapshot with all that is committed."""
+        """Give a session a snapshot of all commits."""
         session.refresh()
 
     def _start(self, client: Client) -> None:
@@ -324,7 +323,7 @@ class RunTableMachine(RuleBasedStateMachine):
         self._close()
         self._open()
 
-    # -- what must be ----------------------------------------------------------------------
+    # -- invariants ------------------------------------------------------------------------
 
     @invariant()
     def views_are_as_modelled(self) -> None:
@@ -362,7 +361,7 @@ class RunTableMachine(RuleBasedStateMachine):
         after = copy.deepcopy(client.view[run])
         effect(after)
         if allowed(client.view[run]) and after == client.view[run]:
-            # Nothing is written, so it would not matter either if the run went meanwhile.
+            # Nothing is written, so a concurrent deletion of the run does not conflict.
             record = client.session.run(key)
             assert edit.apply(record) == record
         elif allowed(client.view[run]):
@@ -372,7 +371,7 @@ class RunTableMachine(RuleBasedStateMachine):
                 client.session.add(change)
 
     def _outcome(self, client: Client) -> Table | None:
-        """Return what the table is after a commit, None if it must be refused."""
+        """Return the table after a commit, None if the commit must be refused."""
         table = copy.deepcopy(self.committed)
         moved: dict[int, int] = {}
         for step in client.steps:
@@ -421,7 +420,7 @@ def _disturbed(step: Step, row: Row) -> bool:
 
 
 def compare(session: Session, expected: Table) -> None:
-    """Check everything that a session shows against the model."""
+    """Compare everything in a session with the model."""
     table = session.tables.study(STUDY)
     assert table.ids(None) == sorted(expected)
     states: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""A database that has one of everything: ``python -m tests.support.sample_database DIRECTORY``.
+"""A sample of all kinds of data: ``python -m tests.support.sample_database DIRECTORY``.
 
 What it writes there, ``version-N.db.gz`` for the format N that this Motoko writes, stays as it is
 when the format changes: tests/integration/test_old_databases.py opens it ever after.
@@ -48,7 +48,7 @@ VARIABLES = {
 
 
 def fill(store: WorkflowStore) -> None:
-    """Put one of everything into the studies ``mult`` and ``add``."""
+    """Store every kind of data in the studies ``mult`` and ``add``."""
     session = Session(store.database)
     done, failed, going, cancelled, waiting = [
         add_run(session, "mult", {"x": float(n), "mesh": "fine"}, run_name="first", at=n, y=0)
@@ -95,7 +95,7 @@ def _fire(session: Session, done: RunKey, joined: RunKey) -> None:
 
 
 def write(directory: Path) -> Path:
-    """Write the database, compressed, unless it is there; returns its path."""
+    """Write the compressed database unless it exists; return its path."""
     target = directory / f"version-{SCHEMA_VERSION}.db.gz"
     if target.exists():
         raise SystemExit(f"{target} exists: it stays as it was written")

@@ -25,7 +25,7 @@ STUDIES = ("mult", "add")
 
 
 def make(directory: Path) -> StateDir:
-    """Make a database in a directory, and have it served."""
+    """Create a database in a directory and start its server."""
     directory.mkdir(exist_ok=True)
     state = StateDir.of(directory)
     create_database(state, STUDIES)
@@ -33,14 +33,14 @@ def make(directory: Path) -> StateDir:
 
 
 def process_of(state: StateDir) -> processes.ProcessIdentity:
-    """Return the server."""
+    """Return the server's process."""
     record = PidFile(state.server_record).read()
     assert record is not None
     return record.process
 
 
 def kill_server(state: StateDir) -> processes.ProcessIdentity:
-    """Kill the server; returns which process it was."""
+    """Kill the server; return its process."""
     process = process_of(state)
     os.kill(process.pid, signal.SIGKILL)
     eventually(lambda: not processes.is_alive(process))
@@ -54,7 +54,7 @@ def variable(store: WorkflowStore, name: str) -> Any:
 
 
 def increment(store: WorkflowStore, name: str = "n") -> None:
-    """Add one as an action does: on what it read, and again if somebody else was faster."""
+    """Increment a variable like an action: retry after a conflict."""
     session = Session(store.database)
     try:
         while True:
@@ -69,6 +69,6 @@ def increment(store: WorkflowStore, name: str = "n") -> None:
 
 
 def add_one(session: Session, name: str = "n") -> None:
-    """Add one to a counter, with the session's next commit."""
+    """Increment a counter with the session's next commit."""
     value = session.tables.variable(None, name)
     session.add(SetVariable(None, name, 1 if value is MISSING else value + 1))

@@ -1,4 +1,4 @@
-"""What Slurm's commands printed in known cases, recorded by ``slurm_recording``."""
+"""Outputs of Slurm's commands in known cases, recorded by ``slurm_recording``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CORPUS = Path(__file__).parents[1] / "data" / "slurm"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command and its output; ``about`` names the moment within its case."""
+    """One command and its output; ``about`` names the step within its case."""
 
     about: str
     argv: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Records the corpus in tests/data/slurm: a real Slurm is driven through cases, one testbed each.
+"""Record the corpus in tests/data/slurm: drive a real Slurm through cases, one testbed each.
 
 Usage: scripts/slurm-record [CASE...]   (all of them take about four minutes)
 """
@@ -37,7 +37,7 @@ def case(play: Callable[[Recorder], None]) -> Callable[[Recorder], None]:
 
 
 class Recorder:
-    """Runs commands on a testbed of its own and records their output."""
+    """Runs commands on a separate testbed and records their output."""
 
     def __init__(self, place: Path, *settings: str) -> None:
         self.testbed = Testbed(place / "slurm")
@@ -58,7 +58,7 @@ class Recorder:
         return answer.stdout
 
     def neutral(self, printed: str) -> str:
-        """Return the text without what only this machine has."""
+        """Return the text without machine-specific parts."""
         host = socket.gethostname().split(".")[0]
         for pattern, instead in (
             (re.escape(str(self.testbed.place)), "/slurm"),
@@ -113,7 +113,7 @@ class Recorder:
 
 @case
 def single(slurm: Recorder) -> None:
-    """One job: it runs and ends well."""
+    """A job that runs and completes."""
     slurm.submit("until [ -e go ]; do sleep 0.1; done")
     slurm.until("RUNNING .*")
     slurm.look("running")
@@ -199,7 +199,7 @@ def cancelled_pending(slurm: Recorder) -> None:
 
 @case
 def cancelled_running(slurm: Recorder) -> None:
-    """A job that is cancelled while it runs, and holds out for a while."""
+    """A job that is cancelled while it runs and ends after a delay."""
     slurm.submit("trap : TERM\n" + "sleep 0.5\n" * 100)
     slurm.until("RUNNING .*")
     time.sleep(1)
@@ -219,7 +219,7 @@ def time_limit(slurm: Recorder) -> None:
 
 @case
 def node_down(slurm: Recorder) -> None:
-    """A job, not to be put back into the queue, whose node goes down."""
+    """A job without requeue whose node goes down."""
     slurm.submit(LONG, "nodelist=n2")
     slurm.until("RUNNING .*")
     slurm.testbed.command("scontrol", "update", "nodename=n2", "state=down", "reason=test")
@@ -229,7 +229,7 @@ def node_down(slurm: Recorder) -> None:
 
 @case
 def node_down_requeue(slurm: Recorder) -> None:
-    """A job, to be put back into the queue, whose node goes down."""
+    """A job with requeue whose node goes down."""
     slurm.submit(LONG, "nodelist=n2", "requeue")
     slurm.until("RUNNING .*")
     slurm.testbed.command("scontrol", "update", "nodename=n2", "state=down", "reason=test")
@@ -239,7 +239,7 @@ def node_down_requeue(slurm: Recorder) -> None:
 
 @case
 def requeued(slurm: Recorder) -> None:
-    """Running jobs: one is put back into the queue, one may not be, one is held there."""
+    """Running jobs: one is requeued, one refuses it, one is requeued and held."""
     slurm.submit(LONG, "requeue")
     slurm.until("RUNNING .*")
     time.sleep(1)
@@ -284,7 +284,7 @@ def suspended(slurm: Recorder) -> None:
 
 @case
 def dependency(slurm: Recorder) -> None:
-    """Jobs that wait for one that fails."""
+    """Jobs that depend on a failing job."""
     slurm.submit("until [ -e go ]; do sleep 0.1; done; false")
     slurm.submit(LONG, "dependency=afterok:1", about="submit, dependent")
     slurm.until("(RUNNING|PENDING Dependency) ?.*")
@@ -296,7 +296,7 @@ def dependency(slurm: Recorder) -> None:
 
 @case
 def impossible(slurm: Recorder) -> None:
-    """Jobs that ask for more than there is: more CPUs, more nodes, more time."""
+    """Jobs that request too many resources: CPUs, nodes, time."""
     slurm.submit(LONG, "-c 64", about="submit, CPUs")
     slurm.submit(LONG, "nodes=5", about="submit, nodes")
     slurm.submit(LONG, "partition=short", "time=60", about="submit, time")
@@ -327,7 +327,7 @@ def refused(slurm: Recorder) -> None:
 
 @case
 def full(slurm: Recorder) -> None:
-    """A controller that takes no more jobs; sbatch tries again and again."""
+    """A controller that accepts no more jobs; sbatch retries."""
     slurm.submit(LONG, "hold", array=range(3))
     slurm.submit(LONG, "hold", array=range(9), about="submit, too many")
     slurm.look("pending")
@@ -335,7 +335,7 @@ def full(slurm: Recorder) -> None:
 
 @case
 def preempted(slurm: Recorder) -> None:
-    """A job that gives way to one of a better partition."""
+    """A job preempted by one of a partition with higher priority."""
     slurm.submit(LONG, "partition=low", "nodes=2", "exclusive")
     slurm.until("RUNNING .*")
     time.sleep(1)
@@ -359,7 +359,7 @@ def launch_failure(slurm: Recorder) -> None:
 
 @case
 def strange_names(slurm: Recorder) -> None:
-    """Names and comments with separators, line ends and what looks like an answer."""
+    """Names and comments with separators, line ends and text that resembles output."""
     common = ("sbatch", "--parsable", "--hold", "--output=/dev/null")
     script = slurm.script(LONG)
     for number, name in enumerate(("a|b\nc", " JobState=COMPLETED Reason=None Dependency=", "é%j")):
@@ -372,7 +372,7 @@ def strange_names(slurm: Recorder) -> None:
 
 @case
 def missing(slurm: Recorder) -> None:
-    """Commands that are asked about jobs that do not exist."""
+    """Commands with ids of jobs that do not exist."""
     slurm.submit(LONG, "hold")
     slurm.record("queue, one", ("squeue", "--noheader", "--jobs=77"))
     slurm.record("queue, two", ("squeue", "--noheader", "--jobs=77,78"))
@@ -422,7 +422,7 @@ def controller_away(slurm: Recorder) -> None:
 
 @case
 def controller_frozen(slurm: Recorder) -> None:
-    """The controller is stopped: it takes connections and gives no answer."""
+    """The controller is suspended: it accepts connections and does not answer."""
     slurm.submit("true")
     slurm.until("COMPLETED .*")
     pid = slurm.testbed.pid("slurmctld")
@@ -438,7 +438,7 @@ def controller_frozen(slurm: Recorder) -> None:
 
 @case
 def munge_away(slurm: Recorder) -> None:
-    """Nobody vouches for who asks."""
+    """Authentication by munge fails."""
     os.kill(slurm.testbed.pid("munged"), signal.SIGKILL)
     time.sleep(0.5)
     slurm.record("queue, away", queries.poll_command(), 60)

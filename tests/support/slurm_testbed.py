@@ -1,4 +1,4 @@
-"""A Slurm of its own for whoever needs one, by scripts/slurm-testbed."""
+"""Separate Slurm instances for tests, started by scripts/slurm-testbed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ CANNOT_RUN = 77
 
 
 class CannotRunError(Exception):
-    """This machine cannot run Slurm; the message says why."""
+    """This machine cannot run Slurm; the message gives the reason."""
 
 
 class Testbed:
-    """A testbed in ``place``; ``environment`` is what Slurm's commands need."""
+    """A testbed in ``place``; ``environment`` has the variables for Slurm's commands."""
 
     __test__ = False
 
@@ -27,7 +27,7 @@ class Testbed:
         self.environment: dict[str, str] = {}
 
     def start(self, *settings: str) -> None:
-        """Start it, or what of it does not run; each setting is a KEY=VALUE of slurm.conf."""
+        """Start its stopped parts; each setting is a KEY=VALUE of slurm.conf."""
         given = [word for setting in settings for word in ("--set", setting)]
         done = self._run("start", *given)
         if done.returncode == CANNOT_RUN:
@@ -43,7 +43,7 @@ class Testbed:
         return done.returncode, dict(line.split(": ", 1) for line in done.stdout.splitlines())
 
     def stop(self) -> None:
-        """End it and remove its directory."""
+        """Stop it and remove its directory."""
         self._run("stop", "--purge").check_returncode()
 
     def pid(self, name: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.outcome import exit_code
+from motoko.launcher.attempt_outcome import exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

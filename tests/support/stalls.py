@@ -1,4 +1,4 @@
-"""Search for false and missed stalls while only firings keep a workflow active.
+"""Find false and missed stalls while only firings keep a workflow active.
 
 ``python -m tests.support.stalls --firings 100000`` (``scripts/stall``). Each campaign fires some
 actions and then none. A stall that is found before is false; one that is not found after is missed.
@@ -36,7 +36,7 @@ PATIENCE = 600.0  # seconds without a firing, after which a stall counts as miss
 
 @dataclass
 class Campaign:
-    """One workload: how many firings it is to make, and what came of it."""
+    """One workload: its number of firings and its results."""
 
     kind: str
     wanted: int
@@ -45,7 +45,7 @@ class Campaign:
     found_after: float | None = None
 
     def more(self) -> bool:
-        """Count a firing; return whether another one is to follow."""
+        """Count a firing; return whether another one follows."""
         self.fired += 1
         self.last = time.monotonic()
         return self.fired < self.wanted
@@ -62,7 +62,7 @@ class Campaign:
 
 @dataclass
 class Total:
-    """What came of all campaigns of one kind."""
+    """The results of all campaigns of one kind."""
 
     campaigns: int = 0
     fired: int = 0
@@ -82,7 +82,7 @@ class Total:
 
 
 def ring(workflow: Any, campaign: Campaign) -> None:
-    """Hand the label of one run from event to event."""
+    """Pass the label of one run from event to event."""
 
     def handing(to: str) -> Any:
         @event
@@ -99,7 +99,7 @@ def ring(workflow: Any, campaign: Campaign) -> None:
 
 
 def filter_ring(workflow: Any, campaign: Campaign) -> None:
-    """Do the same with conditions ``f(run, job)``, and with an await in each action."""
+    """Do the same with conditions ``f(run, job)`` and an await in each action."""
 
     def handing(n: int) -> tuple[Any, Any]:
         def condition(run: Any, job: Any) -> bool:
@@ -109,7 +109,7 @@ def filter_ring(workflow: Any, campaign: Campaign) -> None:
         async def hand(workflow: Any, runs: Any) -> None:
             to = f"R{(n + 1) % LENGTH}" if campaign.more() else "END"
             runs[0][0].handed = to
-            await workflow.s.create_task(x=1)  # has ended long ago
+            await workflow.s.create_task(x=1)  # ended long ago
             runs[0][0].state = to
 
         return condition, hand
@@ -121,7 +121,7 @@ def filter_ring(workflow: Any, campaign: Campaign) -> None:
 
 
 def chain(workflow: Any, campaign: Campaign) -> None:
-    """Hand the turn from run to run of one event."""
+    """Pass the turn from run to run of one event."""
 
     @event
     async def hand(workflow: Any, runs: Any) -> None:
@@ -135,7 +135,7 @@ def chain(workflow: Any, campaign: Campaign) -> None:
 
 
 def fan_out(workflow: Any, campaign: Campaign) -> None:
-    """Label many runs from one, let each be fired for alone, and gather them again."""
+    """Label many runs from one, fire for each separately, and gather them again."""
 
     @event
     async def spread(workflow: Any, runs: Any) -> None:
@@ -245,7 +245,9 @@ def main(arguments: list[str]) -> int:
     """Run campaigns of each kind in turn, and report."""
     parser = argparse.ArgumentParser(prog="scripts/stall", description=__doc__)
     parser.add_argument("--firings", type=int, default=2000, help="in all campaigns together")
-    parser.add_argument("--quiet", type=float, help="seconds from an event to the question")
+    parser.add_argument(
+        "--quiet", type=float, help="seconds from an event to the check for a stall"
+    )
     options = parser.parse_args(arguments)
     if options.quiet is not None:
         stall.QUIET = options.quiet  # type: ignore[misc]

@@ -26,7 +26,7 @@ DIAMOND = StepGraph(
     {"top": (), "left": ("top",), "right": ("top",), "bottom": ("left", "right")}, "bottom"
 )
 
-# Depth-first, by level and as listed are three different orders of it.
+# Its orders depth-first, by level and as listed differ.
 ASYMMETRIC = StepGraph(
     {
         "a": (),
@@ -70,7 +70,7 @@ class NodeFactory:
         )
 
     def node(self, name: str, *requires: str, fails: bool = False) -> Node:
-        """Return a node that is fresh once its action was called, or whose action fails."""
+        """Return a node that is fresh after its action was called, or whose action fails."""
         return Node(name, requires, self.check_of(name), self.action_of(name, fails=fails))
 
     def check_of(self, name: str) -> Callable[[], Verdict]:

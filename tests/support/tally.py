@@ -1,4 +1,4 @@
-"""What chaos did and what it saw, and how long it took until things went on."""
+"""Statistics of a chaos test: actions, observations and recovery times."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-Starts = dict[str, list[tuple[int, float]]]  # pid and time of all starts, by kind
+Starts = dict[str, list[tuple[int, float]]]  # pids and times of all starts, by kind
 Hits = list[tuple[float, str]]  # when, and "kill KIND" or "stop KIND"
 
-RECOVERED = 30.0  # seconds: a later passage is another process's with the same number
+RECOVERED = 30.0  # seconds: a later passage belongs to another process with the same pid
 COMMITS = ("orchestrator.after_commit", "launcher.after_commit", "main.after_commit")
 
 
 @dataclass
 class Tally:
-    """What was done, and what was seen, over all rounds."""
+    """Actions and observations in all rounds."""
 
     kills: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
@@ -40,7 +40,7 @@ class Tally:
     problems: list[str] = field(default_factory=list)
 
     def report(self) -> str:
-        """Return all of it, for people."""
+        """Return a readable report."""
         kills, busy = sum(self.kills.values()), sum(self.busy.values())
         share = f"{busy / max(kills, 1):.0%}"
         lines = [
@@ -67,9 +67,9 @@ def _shown(counts: Counter[str]) -> str:
 
 
 def time_recoveries(points: Path, started: Starts, hits: Hits, tally: Tally) -> None:
-    """Read from the log of fault points how long it took until something came of starts.
+    """Compute from the log of fault points the times from starts to first effects.
 
-    Only where nothing else was hit meanwhile.
+    Count only starts without another hit meanwhile.
     """
     passages = list(_passages(points))
     for point, what in (

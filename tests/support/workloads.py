@@ -1,4 +1,4 @@
-"""Workflows to be killed: their scripts log what they do, their results follow from arithmetic."""
+"""Workflows for chaos tests, with logging scripts and results that arithmetic predicts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
-RETRIES = 100_000  # what is killed is tried again, however often that is
+RETRIES = 100_000  # killed attempts are retried without limit
 LOG = "executed"
 GATE = "gate"
 NOTE = """\
@@ -27,7 +27,7 @@ note start
 WAIT = """\
 while [ "$MOTOKO_JOB_X" -gt 1 ] && [ ! -e '{gate}' ]; do sleep 0.02; done
 """
-# The outbox is written as motoko-worker does, which would take ten times as long.
+# Writes the outbox directly, because motoko-worker takes ten times as long.
 SQUARE = """\
 sleep {seconds}
 note middle
@@ -48,7 +48,7 @@ retries: {retries}
 
 @dataclass(frozen=True)
 class Workload:
-    """A workflow directory, what to start it with, and what must come of it."""
+    """A workflow directory, its arguments and its expected results."""
 
     directory: Path
     run_name: str
@@ -64,16 +64,16 @@ class Workload:
 
     @property
     def gate(self) -> Path:
-        """Return the file for which all runs but the first wait, where there is a gate."""
+        """Return the file for which all runs except the first wait, if there is a gate."""
         return self.directory / GATE
 
 
 def make_fan_out(
     directory: Path, *, seconds: float = 0.01, gate: bool = False, database: bool = True
 ) -> None:
-    """Write the fan-out and fan-in; each run sleeps so many seconds.
+    """Write the fan-out and fan-in; each run sleeps for the given seconds.
 
-    ``gate``: all runs of ``src`` but the first wait until the file ``gate`` is there. Without
+    ``gate``: all runs of ``src`` except the first wait until the file ``gate`` exists. Without
     ``database`` there is none yet.
     """
     directory.mkdir(parents=True)
@@ -93,7 +93,7 @@ def make_fan_out(
 
 
 def fan_out(directory: Path, run_name: str, count: int) -> Workload:
-    """Return one execution of the fan-out of so many runs."""
+    """Return one execution of the fan-out with the given number of runs."""
     total = sum(n * n for n in range(1, count + 1))
     return Workload(
         directory,
@@ -131,7 +131,7 @@ def arithmetic(directory: Path, run_name: str, first: float, second: float) -> W
 
 
 def create(directory: Path) -> None:
-    """Make the workflow's database; its server runs afterwards."""
+    """Create the workflow's database; its server keeps running."""
     workflow = Workflow(directory)
     try:
         workflow.create()

@@ -125,7 +125,7 @@ def test_runs_of_existing_databases_are_found_and_deleted(
     workflow = open_workflow(tmp_path, database, study)
     assert recount(workflow) == []
     assert [workflow.s.create_task(**point).ids for point in points] == [[1], [2], [3]]
-    assert workflow.s.create_task(replicate=1, **points[0])[0][1].id == 1  # its job, too
+    assert workflow.s.create_task(replicate=1, **points[0])[0][1].id == 1  # and its job
     assert run_transaction(database, lambda tables: remove(tables, [1, 3, 4])) == []
     assert workflow.s.create_task(**points[1]).ids == [2]
 

@@ -10,8 +10,14 @@ import pytest
 from motoko.core.records import RunRecord
 from motoko.core.run_options import RunOptions
 from motoko.core.states import Lifecycle
+from motoko.launcher.attempt_outcome import (
+    AttemptOutcome,
+    Evidence,
+    Finding,
+    judge,
+    outcome_of_exit,
+)
 from motoko.launcher.claiming import Capacity, ClaimPlan, Load, ServedQueue, choose_claims
-from motoko.launcher.outcome import AttemptOutcome, Evidence, Finding, judge, outcome_of_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""Parsing, evaluation, errors and plans of constraints."""
+
 from __future__ import annotations
 
 import math
@@ -163,7 +165,7 @@ def test_text_values(quoted: str, value: str) -> None:
         "label = A", "not label = A", "exit_code != 0", "nproc != 1",
     ],
 )  # fmt: skip
-def test_a_run_without_the_field_matches_under_no_operator(text: str) -> None:
+def test_no_operator_matches_a_missing_field(text: str) -> None:
     assert not matches(text, run())
 
 

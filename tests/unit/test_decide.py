@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from motoko.core.states import Lifecycle
+from motoko.launcher.attempt_outcome import AttemptOutcome
 from motoko.launcher.executors.batch.decide import (
     AttemptState,
     Decision,
     Observation,
     decide,
 )
-from motoko.launcher.outcome import AttemptOutcome
 from motoko.launcher.schedulers.base import NOT_SEEN, JobStatus
 from motoko.launcher.schedulers.slurm.states import job_status
 
@@ -197,7 +197,7 @@ def test_the_exit_code_of_a_second_start_is_ignored() -> None:
         Observation(job_status("FAILED", "", 111), all_sources=True, started_at=9.0), late
     )
     assert found.requeue is not None
-    # A script that ends so leaves an exit record, unless it removes the directory.
+    # Such a script leaves an exit record, unless it removes the directory.
     job = job_status("FAILED", "", 111)
     removed = Observation(
         job,

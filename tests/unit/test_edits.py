@@ -1,4 +1,4 @@
-"""The life of a run: every legal move, every illegal one, labels, attempts, retries."""
+"""Edits of run records: transitions, labels, attempts, retries, cancellation and conflicts."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def records(*lifecycles: Iterable[Lifecycle]) -> list[RunRecord]:
     return [IN_STATE[lifecycle] for group in lifecycles for lifecycle in sorted(group)]
 
 
-def test_the_records_used_here_are_where_they_should_be() -> None:
+def test_each_sample_record_is_in_its_state() -> None:
     assert {lifecycle: run.lifecycle for lifecycle, run in IN_STATE.items()} == {
         lifecycle: lifecycle for lifecycle in Lifecycle
     }
 
 
-# -- moves ---------------------------------------------------------------------------------------
+# -- transitions ---------------------------------------------------------------------------------
 
 LEGAL = {
     (L.CREATED, L.SUBMITTED),
@@ -100,7 +100,7 @@ LEGAL = {
 
 @pytest.mark.parametrize("old", list(Lifecycle))
 @pytest.mark.parametrize("new", list(Lifecycle))
-def test_moves(old: Lifecycle, new: Lifecycle) -> None:
+def test_transitions(old: Lifecycle, new: Lifecycle) -> None:
     if (old, new) in LEGAL:
         check_transition("mult.7", old, new)
     else:
@@ -136,7 +136,7 @@ def test_only_created_runs_are_claimed(run: RunRecord) -> None:
         claim("t2").apply(run)
 
 
-def test_an_attempt_starts_without_traces_of_the_previous_one() -> None:
+def test_a_new_attempt_resets_the_previous_one() -> None:
     failed = done(
         RUNNING,
         ApplyOutbox("t1", 10, 2.5, {"y": 1}, "NOTED"),
@@ -179,7 +179,7 @@ def test_non_terminal_runs_are_not_labelled(run: RunRecord, label: str) -> None:
 
 
 @pytest.mark.parametrize("run", IN_STATE.values())
-def test_created_is_refused_with_a_hint_at_retry(run: RunRecord) -> None:
+def test_created_is_refused_as_a_label_with_a_hint(run: RunRecord) -> None:
     with pytest.raises(StateError, match="cannot be set to CREATED") as caught:
         SetLabel("CREATED", 5.0, "user").apply(run)
     assert "retry()" in (caught.value.hint or "")
@@ -187,7 +187,7 @@ def test_created_is_refused_with_a_hint_at_retry(run: RunRecord) -> None:
 
 @pytest.mark.parametrize("run", ENDED)
 @pytest.mark.parametrize("label", sorted(set(Lifecycle) - {L.CREATED}))
-def test_names_of_the_lifecycle_are_no_labels(run: RunRecord, label: Lifecycle) -> None:
+def test_lifecycle_names_are_refused_as_labels(run: RunRecord, label: Lifecycle) -> None:
     if label is run.lifecycle:
         return
     with pytest.raises(StateError, match=f"is {run.lifecycle} and a label cannot make it {label}"):
@@ -207,7 +207,7 @@ def test_valid_labels(label: str) -> None:
     assert SetLabel(label, 5.0, "user").apply(IN_STATE[L.FINISHED]).state == label
 
 
-def test_a_scripts_label_shows_while_it_runs_and_stays_after_exit_0() -> None:
+def test_a_label_set_by_a_script_stays_after_success() -> None:
     noted = ApplyOutbox("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
     assert (noted.state, noted.lifecycle) == ("NOTED", L.START)
     assert end(L.FINISHED).apply(noted).state == "NOTED"
@@ -215,7 +215,7 @@ def test_a_scripts_label_shows_while_it_runs_and_stays_after_exit_0() -> None:
 
 
 @pytest.mark.parametrize("outcome", sorted(FAILURES))
-def test_a_scripts_label_does_not_hide_a_failure(outcome: Lifecycle) -> None:
+def test_a_label_set_by_a_script_does_not_hide_a_failure(outcome: Lifecycle) -> None:
     noted = ApplyOutbox("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
     assert end(outcome).apply(noted).state == outcome
 
@@ -243,11 +243,11 @@ def test_evidence_of_another_attempt_is_ignored(run: RunRecord, edit: RunEdit) -
     [started(), ApplyOutbox("t1", 99, 5.0, {"y": 1}), end(L.FAILED), Requeue("t1", 5.0, "l")],
 )
 @pytest.mark.parametrize("run", ENDED)
-def test_evidence_that_comes_after_the_end_is_ignored(run: RunRecord, edit: RunEdit) -> None:
+def test_evidence_after_the_end_is_ignored(run: RunRecord, edit: RunEdit) -> None:
     assert edit.apply(run) is run
 
 
-def test_an_outbox_is_harvested_once() -> None:
+def test_an_outbox_is_applied_once() -> None:
     first = ApplyOutbox("t1", 10, 2.0, {"y": 1, "z": 1})
     run = first.apply(RUNNING)
     assert (run.fields, run.outbox_offset) == ({"y": 1, "z": 1}, 10)
@@ -260,7 +260,7 @@ def test_a_start_is_recorded_once() -> None:
     assert started().apply(RUNNING) is RUNNING
 
 
-def test_an_end_may_come_before_its_start_was_seen() -> None:
+def test_an_attempt_may_end_before_its_start_is_recorded() -> None:
     run = end(L.FINISHED, exit_code=0).apply(IN_STATE[L.SUBMITTED])
     assert run.lifecycle is L.FINISHED
 
@@ -297,16 +297,16 @@ def test_the_delay_doubles_with_each_retry() -> None:
 
 
 @pytest.mark.parametrize("outcome", [L.FINISHED, L.CANCELLED])
-def test_outcomes_that_are_not_retried(outcome: Lifecycle) -> None:
+def test_finished_and_cancelled_runs_are_not_retried(outcome: Lifecycle) -> None:
     assert end(outcome, retries=9).apply(RUNNING).lifecycle is outcome
 
 
-def test_a_run_that_is_to_be_cancelled_is_not_tried_again() -> None:
+def test_a_failed_run_with_a_cancel_request_is_not_retried() -> None:
     run = done(RUNNING, Cancel(2.5, "user"), end(L.FAILED, retries=9))
     assert run.lifecycle is L.FAILED
 
 
-def test_a_requeue_does_not_count() -> None:
+def test_a_requeue_does_not_count_as_a_retry() -> None:
     run = RUNNING
     for number in range(2, 6):
         run = done(run, Requeue(f"t{number - 1}", 4.0, "launcher l"), claim(f"t{number}"))
@@ -317,20 +317,20 @@ def test_a_requeue_does_not_count() -> None:
     assert done(retried, claim("t6"), end(L.FAILED, "t6", retries=1)).lifecycle is L.FAILED
 
 
-def test_a_requeued_run_waits_for_nothing_and_has_no_label() -> None:
+def test_a_requeued_run_has_no_delay_and_no_label() -> None:
     noted = ApplyOutbox("t1", 5, 2.5, {}, "NOTED").apply(RUNNING)
     run = Requeue("t1", 4.0, "launcher l").apply(noted)
     assert (run.lifecycle, run.label, run.token, run.not_before) == (L.CREATED, None, None, 0.0)
 
 
-def test_a_run_that_is_to_be_cancelled_is_not_requeued() -> None:
+def test_a_run_with_a_cancel_request_is_not_requeued() -> None:
     run = done(RUNNING, Cancel(2.5, "user"), Requeue("t1", 4.0, "launcher l"))
     assert run.lifecycle is L.CANCELLED
     assert run.history[-1] == Transition(4.0, "CANCELLED", "launcher l, cancelled by user", 1)
 
 
 @pytest.mark.parametrize("run", records(FAILURES))
-def test_failures_are_retried_on_request_with_all_retries(run: RunRecord) -> None:
+def test_a_requested_retry_restores_all_retries(run: RunRecord) -> None:
     retried = done(run, SetLabel("SEEN", 4.0, "user"), Retry(5.0, "user"))
     assert (retried.lifecycle, retried.state, retried.token) == (L.CREATED, "CREATED", None)
     again = done(retried, claim("t2"), end(L.FAILED, "t2", retries=1))
@@ -361,12 +361,12 @@ def test_retries_and_their_delays_restart_with_a_request() -> None:
 
 
 @pytest.mark.parametrize("run", records({L.CREATED, L.FINISHED}, ACTIVE))
-def test_nothing_else_is_retried(run: RunRecord) -> None:
+def test_only_failures_are_retried(run: RunRecord) -> None:
     with pytest.raises(StateError, match=f"is {run.lifecycle} and cannot be retried"):
         Retry(5.0, "user").apply(run)
 
 
-def test_a_retry_withdraws_a_request_to_cancel() -> None:
+def test_a_retry_withdraws_a_cancel_request() -> None:
     run = done(RUNNING, Cancel(2.5, "user"), end(L.CANCELLED), Retry(5.0, "user"), claim("t2"))
     assert not run.cancel_requested
 
@@ -386,7 +386,7 @@ def test_the_history_keeps_the_reason_of_each_failure(outcome: Lifecycle) -> Non
         assert told[1:] == ["launcher l, exit code 3"]
 
 
-def test_a_long_reason_is_one_short_line_in_the_history() -> None:
+def test_a_long_reason_is_shortened_to_one_line_in_the_history() -> None:
     reason = "no convergence\n" + 200 * "residual 7\n"
     run = EndAttempt("t1", L.FAILED, 3.0, "launcher l", 0, reason).apply(RUNNING)
     cause = run.history[-1].cause
@@ -399,19 +399,19 @@ def test_a_long_reason_is_one_short_line_in_the_history() -> None:
 # -- cancelling ----------------------------------------------------------------------------------
 
 
-def test_created_runs_are_cancelled_at_once() -> None:
+def test_created_runs_are_cancelled_immediately() -> None:
     run = Cancel(5.0, "user").apply(NEW)
     assert (run.lifecycle, run.cancel_requested) == (L.CANCELLED, False)
     assert run.history[-1] == Transition(5.0, "CANCELLED", "user", 0)
 
 
 @pytest.mark.parametrize("run", records(ACTIVE))
-def test_others_are_cancelled_by_their_launcher(run: RunRecord) -> None:
+def test_active_runs_are_cancelled_by_their_launcher(run: RunRecord) -> None:
     asked = done(run, Cancel(5.0, "event e"), Cancel(6.0, "user"))
     assert (asked.lifecycle, asked.cancel_requested) == (run.lifecycle, True)
     assert asked.history == run.history
     ended = EndAttempt(run.token or "", L.CANCELLED, 7.0, "launcher l", -15, "stopped").apply(asked)
-    assert ended.reason == "cancelled by event e"  # who asked first
+    assert ended.reason == "cancelled by event e"  # the first request
     move = Transition(7.0, "CANCELLED", "launcher l, cancelled by event e", run.attempt)
     assert ended.history[-1] == move
 
@@ -446,7 +446,7 @@ def test_columns_of_a_run() -> None:
         assert run.column(name) is MISSING
 
 
-# -- who has to look again -----------------------------------------------------------------------
+# -- conflicts -----------------------------------------------------------------------------------
 
 LABELLED = SetLabel("SEEN", 5.0, "user").apply(IN_STATE[L.FAILED])
 RETRIED = Retry(5.0, "user").apply(IN_STATE[L.FAILED])
@@ -487,7 +487,7 @@ def test_conflicts(edit: RunEdit, seen: RunRecord, fresh: RunRecord, expected: b
 
 
 @pytest.mark.parametrize("run", [*IN_STATE.values(), LABELLED, RETRIED])
-def test_the_stored_form_is_plain_and_reads_back(run: RunRecord) -> None:
+def test_stored_records_are_plain_data_and_decode_unchanged(run: RunRecord) -> None:
     stored = encode_record(run)
     assert decode_record(stored) == run
     assert stored_key(stored) == run.key

@@ -1,4 +1,4 @@
-"""What is said of a process with another environment."""
+"""Differences between the environments of two processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.launcher.control import join_names
+from motoko.printable import join_names
 from motoko.runtime.environment import environment_differences
 from motoko.runtime.processes import ProcessIdentity, identify
 
@@ -48,7 +48,7 @@ def test_the_same_environment_does_not_differ(start: Callable[..., ProcessIdenti
     assert environment_differences(start()) == ()
 
 
-def test_variables_are_named_and_where_a_person_works_is_not(
+def test_variables_are_named_except_session_variables(
     start: Callable[..., ProcessIdentity], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GONE", "1")
@@ -68,7 +68,7 @@ def test_variables_are_named_and_where_a_person_works_is_not(
     assert found == ("PATH", "BASH_FUNC_module%%", "GONE", "OTHER")
 
 
-def test_values_that_are_no_text_are_compared(
+def test_undecodable_values_are_compared(
     start: Callable[..., ProcessIdentity], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environb, b"ODD", b"\xff\xfe\n")
@@ -82,14 +82,14 @@ def test_another_python_and_other_limits_are_named(
     (tmp_path / "python").symlink_to(sys.executable)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
-    def fewer() -> None:
+    def lower_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (57, hard))
 
-    process = start(python=str(tmp_path / "python"), preexec_fn=fewer)
+    process = start(python=str(tmp_path / "python"), preexec_fn=lower_limit)
     assert environment_differences(process) == ("python", "ulimit -n")
 
 
-def test_nothing_is_said_of_a_process_that_cannot_be_seen(
+def test_an_unidentified_process_has_no_differences(
     start: Callable[..., ProcessIdentity],
 ) -> None:
     process = start(env={"OTHER": "1"})
@@ -97,6 +97,6 @@ def test_nothing_is_said_of_a_process_that_cannot_be_seen(
     assert environment_differences(replace(process, boot="another")) == ()
 
 
-def test_of_many_differences_some_are_named() -> None:
+def test_long_lists_of_names_are_shortened() -> None:
     assert join_names(["PATH"]) == "PATH"
     assert join_names([f"V{n}" for n in range(10)]).endswith("V7 and 2 more")

@@ -1,4 +1,4 @@
-"""One tree of errors: who catches what, and what a message says."""
+"""The error hierarchy and its messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from motoko.errors import (
 pytestmark = pytest.mark.unit
 
 
-def test_every_error_is_in_the_tree_and_says_what_it_is_for() -> None:
+def test_every_error_has_the_base_class_and_a_docstring() -> None:
     classes = [
         found
         for _, found in inspect.getmembers(errors, inspect.isclass)
@@ -51,14 +51,14 @@ def test_every_error_is_in_the_tree_and_says_what_it_is_for() -> None:
         (ConflictError, StorageError),
     ],
 )
-def test_what_python_expects_is_what_is_raised(
+def test_errors_derive_from_the_matching_builtin(
     error: type[MotokoError], caught_as: type[Exception]
 ) -> None:
     with pytest.raises(caught_as, match="text"):
         raise error("text")
 
 
-def test_the_first_line_is_the_message_and_the_hint_follows() -> None:
+def test_the_hint_follows_the_message() -> None:
     error = MotokoError("the run is gone", hint="Look for it.")
     assert str(error).splitlines() == ["the run is gone", "  Look for it."]
     assert (error.message, error.hint) == ("the run is gone", "Look for it.")
@@ -73,7 +73,7 @@ def test_the_first_line_is_the_message_and_the_hint_follows() -> None:
         ("bd.yaml", 3, "bd.yaml:3: wrong"),
     ],
 )
-def test_configuration_errors_begin_with_the_place(
+def test_configuration_errors_start_with_the_place(
     file: str | None, line: int | None, text: str
 ) -> None:
     error = ConfigError("wrong", file=file, line=line, hint="Mend it.")
@@ -82,7 +82,7 @@ def test_configuration_errors_begin_with_the_place(
 
 
 @pytest.mark.parametrize("kind", [RunFailed, WorkflowFailed])
-def test_bad_ends_carry_their_runs(kind: type[RunFailed | WorkflowFailed]) -> None:
+def test_failures_have_their_runs(kind: type[RunFailed | WorkflowFailed]) -> None:
     error = kind("mult.3 ended FAILED", iter([3, 4]), hint="See stderr.")
     assert error.runs == [3, 4]
     assert kind("none").runs == []

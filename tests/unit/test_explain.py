@@ -1,4 +1,4 @@
-"""The reasons why runs wait, from launchers, limits and clocks."""
+"""Reasons why runs wait: launchers, limits and delays."""
 
 from __future__ import annotations
 
@@ -102,14 +102,14 @@ def test_the_number_of_unserved_runs(session: Session) -> None:
         ([{}] * 3, {}, ""),
         ([{}] * 4, {}, "4 of 4 slots are in use (max_concurrent)"),
         ([{"nproc": 3}], {"nproc": 2}, "3 of 4 slots are in use (max_concurrent)"),
-        ([], {"nproc": 9}, ""),  # it runs alone
+        ([], {"nproc": 9}, ""),  # larger than all slots: it runs alone
         ([{"generator": "slurm"}] * 4, {}, ""),
         ([{"generator": "slurm", "nproc": 9}], {"generator": "slurm"}, ""),
         ([{"generator": "slurm"}] * 2, {"generator": "slurm"},
          "2 runs are in the queue (max_queued)"),
     ],
 )  # fmt: skip
-def test_all_slots_are_in_use(
+def test_a_run_waits_for_slots(
     session: Session, active: list[dict[str, Any]], wanted: dict[str, Any], reason: str
 ) -> None:
     for resources in active:
@@ -132,7 +132,7 @@ def test_a_study_has_its_own_limit(session: Session) -> None:
     assert reason_of(session, key, launcher(per_study={"a": 1})) == words
 
 
-def test_its_run_name_is_suspended(session: Session) -> None:
+def test_a_run_waits_for_its_suspended_run_name(session: Session) -> None:
     own, other = add(session), add(session, run_name="other")
     held = launcher(held=("n",))
     assert "`motoko run`" in reason_of(session, own, held)
@@ -140,7 +140,7 @@ def test_its_run_name_is_suspended(session: Session) -> None:
     assert "about to stop" in reason_of(session, other, launcher(held_all=True))
 
 
-def test_it_is_retried_later(session: Session) -> None:
+def test_a_retried_run_waits_for_its_delay(session: Session) -> None:
     key = claim(session, add(session))
     end = EndAttempt(f"t{key}", Lifecycle.FAILED, NOW, "launcher", 3, "exit code 3", 1, 60.0)
     session.add(EditRun(key, end))

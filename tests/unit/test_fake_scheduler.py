@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 
-class Plan:
-    """Scripts end when a test says so."""
+class ScriptedExits:
+    """A job runner whose scripts end when the test sets their exit status."""
 
     def __init__(self) -> None:
         self.ends: dict[FakeTask, tuple[int, int]] = {}
@@ -35,13 +35,13 @@ class Plan:
         pass
 
 
-class Play:
-    """A recorded case that is played again: the same commands, what happens between them."""
+class Replay:
+    """A replay of a recorded case: its commands and the events between them."""
 
     def __init__(self, case: Case, slots: int = 100) -> None:
         self.case = case
         self.time = 1_800_000_000.0
-        self.plan = Plan()
+        self.plan = ScriptedExits()
         self.cluster = Cluster(self.plan, lambda: self.time, slots=slots)
         self.commands = FakeCommands(self.cluster)
         self.compared = 0
@@ -51,7 +51,7 @@ class Play:
         return found
 
     def step(self, about: str, *failures: FailureMode) -> None:
-        """Give a recorded command; compare what is printed with what was recorded."""
+        """Run a recorded command; compare its output with the recorded one."""
         recorded = self.case.step(about)
         argv = recorded.argv[3:] if recorded.argv[0] == "env" else recorded.argv
         self.commands.plan(argv[0], *failures)
@@ -64,9 +64,9 @@ class Play:
 
 
 def neutral(text: str) -> list[str]:
-    """Return the lines without times, priorities, which scheduler it was and whose ids they are."""
+    """Return the lines without times, priorities, scheduler names and ids."""
     for pattern, instead in (
-        (r"\b(JobId=\d+) ArrayJobId", "JobId=N ArrayJobId"),  # a task's own id
+        (r"\b(JobId=\d+) ArrayJobId", "JobId=N ArrayJobId"),  # the id of the task itself
         (r"=(\d{4}-\d\d-\d\dT[\d:]+|Unknown)\b", "=TIME"),
         (r"(RunTime|SuspendTime|PreemptTime)=\S+", r"\1=TIME"),
         (r"(Priority|SecsPreSuspend)=\d+", r"\1=N"),
@@ -79,16 +79,16 @@ def neutral(text: str) -> list[str]:
     return sorted(text.splitlines())
 
 
-PLAYS: dict[str, Callable[[], Play]] = {}
+REPLAYS: dict[str, Callable[[], Replay]] = {}
 
 
-def play(function: Callable[[], Play]) -> Callable[[], Play]:
-    PLAYS[function.__name__] = function
+def replay(function: Callable[[], Replay]) -> Callable[[], Replay]:
+    REPLAYS[function.__name__] = function
     return function
 
 
-def ended(name: str, code: int, signal: int = 0) -> Play:
-    case = Play(load(name))
+def ended(name: str, code: int, signal: int = 0) -> Replay:
+    case = Replay(load(name))
     case.step("submit")
     case.cluster.advance()
     case.plan.ends[case.task("1")] = (code, signal)
@@ -97,9 +97,9 @@ def ended(name: str, code: int, signal: int = 0) -> Play:
     return case
 
 
-@play
-def single() -> Play:
-    case = Play(load("single"))
+@replay
+def single() -> Replay:
+    case = Replay(load("single"))
     case.step("submit")
     case.step("queue, running")
     case.step("job, running")
@@ -109,19 +109,19 @@ def single() -> Play:
     return case
 
 
-@play
-def failing() -> Play:
+@replay
+def failing() -> Replay:
     return ended("failing", 3)
 
 
-@play
-def killed() -> Play:
+@replay
+def killed() -> Replay:
     return ended("killed", 0, 9)
 
 
-@play
-def arrays() -> Play:
-    case = Play(load("arrays"), slots=0)
+@replay
+def arrays() -> Replay:
+    case = Replay(load("arrays"), slots=0)
     for about in ("submit", "submit, holes", "submit, steps"):
         case.step(about)
     case.cluster.slots = 2
@@ -139,9 +139,9 @@ def arrays() -> Play:
     return case
 
 
-@play
-def array_outcomes() -> Play:
-    case = Play(load("array_outcomes"))
+@replay
+def array_outcomes() -> Replay:
+    case = Replay(load("array_outcomes"))
     case.step("submit")
     case.cluster.advance()
     for task in case.cluster.tasks():
@@ -151,9 +151,9 @@ def array_outcomes() -> Play:
     return case
 
 
-@play
-def long_array() -> Play:
-    case = Play(load("long_array"))
+@replay
+def long_array() -> Replay:
+    case = Replay(load("long_array"))
     case.step("submit")
     for index in range(0, 100, 3):
         case.cluster.cancel(f"1_{index}")
@@ -162,9 +162,9 @@ def long_array() -> Play:
     return case
 
 
-@play
-def throttled() -> Play:
-    case = Play(load("throttled"))
+@replay
+def throttled() -> Replay:
+    case = Replay(load("throttled"))
     case.step("submit")
     case.cluster.advance()
     for task in case.cluster.tasks():
@@ -174,9 +174,9 @@ def throttled() -> Play:
     return case
 
 
-@play
-def cancelled_pending() -> Play:
-    case = Play(load("cancelled_pending"))
+@replay
+def cancelled_pending() -> Replay:
+    case = Replay(load("cancelled_pending"))
     case.step("submit")
     case.cluster.hold(case.task("1"), "BeginTime")
     for about in ("queue, pending", "job, pending", "cancel", "queue, ended", "job, ended"):
@@ -184,9 +184,9 @@ def cancelled_pending() -> Play:
     return case
 
 
-@play
-def node_down() -> Play:
-    case = Play(load("node_down"))
+@replay
+def node_down() -> Replay:
+    case = Replay(load("node_down"))
     case.step("submit")
     case.cluster.advance()
     case.cluster.finish(case.task("1"), "NODE_FAIL", "NodeDown", signal=15)
@@ -195,9 +195,9 @@ def node_down() -> Play:
     return case
 
 
-@play
-def time_limit() -> Play:
-    case = Play(load("time_limit"))
+@replay
+def time_limit() -> Replay:
+    case = Replay(load("time_limit"))
     case.step("submit")
     case.cluster.advance()
     case.time += 61
@@ -206,9 +206,9 @@ def time_limit() -> Play:
     return case
 
 
-@play
-def requeued() -> Play:
-    case = Play(load("requeued"), slots=0)
+@replay
+def requeued() -> Replay:
+    case = Replay(load("requeued"), slots=0)
     case.step("submit")
     case.cluster.start(case.task("1"))
     for about in ("requeue", "queue, requeued"):
@@ -222,9 +222,9 @@ def requeued() -> Play:
     return case
 
 
-@play
-def held() -> Play:
-    case = Play(load("held"))
+@replay
+def held() -> Replay:
+    case = Replay(load("held"))
     case.step("submit")
     case.step("submit, another")
     case.cluster.hold(case.task("2"), "JobHeldAdmin")
@@ -236,9 +236,9 @@ def held() -> Play:
     return case
 
 
-@play
-def suspended() -> Play:
-    case = Play(load("suspended"))
+@replay
+def suspended() -> Replay:
+    case = Replay(load("suspended"))
     case.step("submit")
     case.cluster.advance()
     case.cluster.suspend(case.task("1"))
@@ -250,9 +250,9 @@ def suspended() -> Play:
     return case
 
 
-@play
-def strange_names() -> Play:
-    case = Play(load("strange_names"))
+@replay
+def strange_names() -> Replay:
+    case = Replay(load("strange_names"))
     for number in range(4):
         case.step(f"submit {number}")
     case.step("queue, held")
@@ -261,9 +261,9 @@ def strange_names() -> Play:
     return case
 
 
-@play
-def missing() -> Play:
-    case = Play(load("missing"))
+@replay
+def missing() -> Replay:
+    case = Replay(load("missing"))
     case.step("submit")
     for about in ("queue, one", "queue, two", "queue, one of two", "job", "cancel"):
         case.step(about)
@@ -271,9 +271,9 @@ def missing() -> Play:
     return case
 
 
-@play
-def forgotten() -> Play:
-    case = Play(load("forgotten"))
+@replay
+def forgotten() -> Replay:
+    case = Replay(load("forgotten"))
     case.step("submit")
     case.cluster.advance()
     case.plan.ends[case.task("1")] = (0, 0)
@@ -284,9 +284,9 @@ def forgotten() -> Play:
     return case
 
 
-@play
-def controller_away() -> Play:
-    case = Play(load("controller_away"))
+@replay
+def controller_away() -> Replay:
+    case = Replay(load("controller_away"))
     case.step("submit")
     for about in ("queue, away", "job, away", "submit, away", "cancel, away", "config, away"):
         case.step(about, FailureMode.UNREACHABLE)
@@ -295,9 +295,9 @@ def controller_away() -> Play:
     return case
 
 
-@play
-def controller_frozen() -> Play:
-    case = Play(load("controller_frozen"))
+@replay
+def controller_frozen() -> Replay:
+    case = Replay(load("controller_frozen"))
     case.step("submit")
     case.step("queue, frozen", FailureMode.TIMED_OUT)
     case.step("submit, frozen", FailureMode.TIMED_OUT)
@@ -306,34 +306,34 @@ def controller_frozen() -> Play:
     return case
 
 
-@play
-def full() -> Play:
-    case = Play(load("full"))
+@replay
+def full() -> Replay:
+    case = Replay(load("full"))
     case.step("submit")
     case.step("submit, too many", FailureMode.WAITS_FOR_ROOM)
     case.step("queue, pending")
     return case
 
 
-@play
-def impossible() -> Play:
-    case = Play(load("impossible"), slots=0)
+@replay
+def impossible() -> Replay:
+    case = Replay(load("impossible"), slots=0)
     for about in ("CPUs", "nodes", "time"):
         case.step(f"submit, {about}")
     case.step("submit, tasks on one node", FailureMode.REFUSED_BUT_LISTED)
     reasons = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit")
     for number, reason in enumerate(reasons, 1):
         case.cluster.hold(case.task(str(number)), reason)
-    next(case.cluster._ids)  # of a submission that is listed nowhere
+    next(case.cluster._ids)  # the id of a submission that is never listed
     case.commands.plan("sbatch", FailureMode.REFUSED_BUT_LISTED)
     case.commands.call(case.case.step("submit, memory").argv)
     case.step("queue, pending")
     return case
 
 
-@play
-def empty() -> Play:
-    case = Play(load("empty"))
+@replay
+def empty() -> Replay:
+    case = Replay(load("empty"))
     for about in ("queue", "accounting", "accounting, restarts"):
         case.step(about)
     printed = case.commands.call(["scontrol", "show", "config"]).stdout
@@ -342,11 +342,11 @@ def empty() -> Play:
     return case
 
 
-@pytest.mark.parametrize("name", PLAYS)
-def test_it_prints_what_slurm_printed(name: str) -> None:
-    assert PLAYS[name]().compared >= 2
+@pytest.mark.parametrize("name", REPLAYS)
+def test_output_equals_the_recorded_output(name: str) -> None:
+    assert REPLAYS[name]().compared >= 2
 
 
-def test_most_recorded_cases_are_played() -> None:
-    assert set(PLAYS) <= set(names())
-    assert len(PLAYS) >= 0.7 * len(names())
+def test_most_recorded_cases_are_replayed() -> None:
+    assert set(REPLAYS) <= set(names())
+    assert len(REPLAYS) >= 0.7 * len(names())

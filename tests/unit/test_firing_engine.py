@@ -1,4 +1,4 @@
-"""What fires when: the rules of level-triggered events."""
+"""The rules of level-triggered events."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def workflow_filter() -> OneEvent:
     return OneEvent(ConditionKind.TASK_MANAGER_FILTER, "mult", "add")
 
 
-# -- 1: nothing twice at a time ----------------------------------------------------------------
+# -- 1: no overlapping firings -----------------------------------------------------------------
 
 
 def test_all_runs_that_match_fire_together_in_id_order(constraint: OneEvent) -> None:
@@ -77,7 +77,7 @@ def test_another_event_may_select_the_same_run_meanwhile(constraint: OneEvent) -
     assert len({firing.number for firing in firings}) == 2
 
 
-def test_firings_without_runs_of_one_event_never_overlap(workflow_filter: OneEvent) -> None:
+def test_firings_without_runs_of_one_event_do_not_overlap(workflow_filter: OneEvent) -> None:
     workflow_filter.holds("mult")
     workflow_filter.holds("add")
     (first,) = workflow_filter.firings()
@@ -88,7 +88,7 @@ def test_firings_without_runs_of_one_event_never_overlap(workflow_filter: OneEve
     assert workflow_filter.firings(100.0) == []
 
 
-def test_registering_again_does_not_free_what_is_busy(constraint: OneEvent) -> None:
+def test_registering_again_does_not_release_busy_runs(constraint: OneEvent) -> None:
     constraint.matches(ONE)
     (firing,) = constraint.firings()
     constraint.engine.register(EventSpec("e", ("mult",), ConditionKind.CONSTRAINT))
@@ -158,7 +158,7 @@ def test_a_cooldown_lasts_for_poll_interval(constraint: OneEvent) -> None:
     assert constraint.engine.next_cooldown_end() is None
 
 
-def test_its_own_commit_does_not_end_a_cooldown(constraint: OneEvent) -> None:
+def test_the_commit_of_the_firing_does_not_end_its_cooldown(constraint: OneEvent) -> None:
     fired(constraint, ONE)
     constraint.engine.on_commit(touched(ONE, source="mine"))
     assert constraint.due() == []
@@ -177,7 +177,7 @@ def test_its_own_commit_does_not_end_a_cooldown(constraint: OneEvent) -> None:
         (ConditionKind.TASK_MANAGER_FILTER, touched(variables=True), True),
     ],
 )
-def test_a_later_commit_that_writes_what_it_reads_ends_a_cooldown(
+def test_a_later_commit_of_data_it_reads_ends_a_cooldown(
     kind: ConditionKind, commit: WriteSet, released: bool
 ) -> None:
     events = OneEvent(kind)
@@ -186,7 +186,7 @@ def test_a_later_commit_that_writes_what_it_reads_ends_a_cooldown(
     assert events.due() == ([(ONE,)] if released else [])
 
 
-def test_a_commit_in_its_snapshot_does_not_end_a_cooldown(constraint: OneEvent) -> None:
+def test_a_commit_within_its_snapshot_does_not_end_a_cooldown(constraint: OneEvent) -> None:
     fired(constraint, ONE)
     constraint.engine.on_commit(WriteSet(frozenset({ONE}), number=5))
     assert constraint.due() == []
@@ -194,20 +194,20 @@ def test_a_commit_in_its_snapshot_does_not_end_a_cooldown(constraint: OneEvent) 
     assert constraint.due() == [(ONE,)]
 
 
-def test_a_run_that_stopped_matching_and_matches_again_fires_at_once(constraint: OneEvent) -> None:
+def test_a_run_that_matches_anew_fires_immediately(constraint: OneEvent) -> None:
     fired(constraint, ONE)
     constraint.engine.update_matches("e", frozenset({ONE}), set())
     constraint.engine.update_matches("e", frozenset({ONE}), {ONE})
     assert constraint.due() == [(ONE,)]
 
 
-def test_other_runs_of_the_event_do_not_cool_down(constraint: OneEvent) -> None:
+def test_a_cooldown_applies_only_to_the_runs_of_the_firing(constraint: OneEvent) -> None:
     fired(constraint, ONE)
     constraint.matches(ONE, TWO)
     assert constraint.due() == [(TWO,)]
 
 
-def test_a_study_cools_down_as_well(workflow_filter: OneEvent) -> None:
+def test_a_study_has_a_cooldown(workflow_filter: OneEvent) -> None:
     workflow_filter.holds("mult")
     for now in (0.0, 10.0):
         (firing,) = workflow_filter.firings(now)
@@ -221,7 +221,9 @@ def test_a_study_cools_down_as_well(workflow_filter: OneEvent) -> None:
     assert firing.study == "mult"
 
 
-def test_a_study_that_was_false_in_between_fires_at_once(workflow_filter: OneEvent) -> None:
+def test_a_study_condition_that_was_false_meanwhile_fires_immediately(
+    workflow_filter: OneEvent,
+) -> None:
     workflow_filter.holds("mult")
     (firing,) = workflow_filter.firings()
     workflow_filter.engine.on_finished(firing, "mine", 0.0)
@@ -231,7 +233,7 @@ def test_a_study_that_was_false_in_between_fires_at_once(workflow_filter: OneEve
     assert len(workflow_filter.firings()) == 1
 
 
-def test_a_condition_without_arguments_cools_down_for_its_poll() -> None:
+def test_a_condition_without_arguments_has_a_cooldown() -> None:
     events = OneEvent(ConditionKind.NO_ARGUMENTS)
     events.holds("")
     (firing,) = events.firings()
@@ -242,10 +244,10 @@ def test_a_condition_without_arguments_cools_down_for_its_poll() -> None:
     assert len(events.firings(POLL)) == 1
 
 
-# -- 4: once -------------------------------------------------------------------------------------
+# -- 4: `once` -----------------------------------------------------------------------------------
 
 
-def test_once_for_each_run() -> None:
+def test_once_fires_once_per_run() -> None:
     events = OneEvent(ConditionKind.CONSTRAINT, once=True)
     fired(events, ONE)
     events.matches()
@@ -254,7 +256,7 @@ def test_once_for_each_run() -> None:
     assert events.due(100.0) == [(TWO,)]
 
 
-def test_once_in_all_without_runs() -> None:
+def test_once_fires_once_in_total_without_runs() -> None:
     events = OneEvent(ConditionKind.TASK_MANAGER_FILTER, "mult", "add", once=True)
     events.holds("mult")
     events.holds("add")
@@ -263,7 +265,7 @@ def test_once_in_all_without_runs() -> None:
     assert events.firings(100.0) == []
 
 
-def test_once_as_recorded_by_an_earlier_start() -> None:
+def test_once_respects_firings_of_an_earlier_start() -> None:
     events = OneEvent(ConditionKind.CONSTRAINT, once=True)
     events.engine.mark_done("e", [ONE])
     events.matches(ONE, TWO)
@@ -274,7 +276,7 @@ def test_once_as_recorded_by_an_earlier_start() -> None:
     assert event.firings() == []
 
 
-def test_once_does_not_count_dropped_firings() -> None:
+def test_once_ignores_dropped_firings() -> None:
     events = OneEvent(ConditionKind.CONSTRAINT, once=True)
     events.matches(ONE)
     (firing,) = events.firings()
@@ -303,7 +305,7 @@ def test_an_open_firing_without_runs_resumes(workflow_filter: OneEvent) -> None:
     assert len(workflow_filter.firings(100.0 + POLL)) == 1
 
 
-def test_selects_knows_matching_busy_and_done_runs(constraint: OneEvent) -> None:
+def test_selects_includes_matching_busy_and_done_runs(constraint: OneEvent) -> None:
     assert not constraint.engine.selects(ONE)
     constraint.matches(ONE)
     assert constraint.engine.selects(ONE)

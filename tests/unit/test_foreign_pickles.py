@@ -1,4 +1,4 @@
-"""A pickle of a stranger, wherever it is planted in a workflow's files, is not run."""
+"""Foreign pickles in the files of a workflow are never executed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ZODB.utils import z64
 from motoko.errors import DatabaseDamagedError, ForbiddenClassError, MotokoError
 from motoko.operations.backup import back_up, restore
 from motoko.server.create import create_database_file
+from motoko.server.file_integrity import check_file
 from motoko.server.file_storage import AtomicFileStorage
-from motoko.server.integrity import check_file
 from motoko.server.safe_file import SafeFileStorage, saved_index, saved_position
 from motoko.server.state_dir import StateDir
 from motoko.storage.backup import summarise
@@ -59,7 +59,7 @@ def state(made: Path, tmp_path: Path) -> StateDir:
 
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The directory that a gadget makes; a module that is imported makes it, too."""
+    """The directory that is created if a gadget runs or its module is imported."""
     directory = tmp_path / "ran"
     modules = tmp_path / "modules"
     modules.mkdir()
@@ -73,14 +73,14 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_gadget_is_one(trap: Path, shape: str) -> None:
+def test_each_gadget_runs_when_unpickled(trap: Path, shape: str) -> None:
     with contextlib.suppress(Exception):
         run(whole(shape, trap))
     assert trap.is_dir()
 
 
 def objects(file: Path) -> list[bytes]:
-    """Return the root's id, and that of an object that it leads to."""
+    """Return the ids of the root and of an object that it refers to."""
     storage = SafeFileStorage(file)
     try:
         return [z64, referencesf(storage.load(z64)[0])[0]]
@@ -106,7 +106,7 @@ def read_all(file: Path) -> None:
 
 
 def serve(file: Path) -> None:
-    """Do with a file what its server does."""
+    """Use a file as its server does."""
     served = AtomicFileStorage(file)
     try:
         for oid in list(served._index):
@@ -126,7 +126,7 @@ def serve(file: Path) -> None:
 
 
 def use(state: StateDir, file: Path) -> None:
-    """Do everything with a file that Motoko does with one."""
+    """Use a file in all ways in which Motoko uses one."""
     again = StateDir(state.path.parent / "again" / ".wf")
     again.path.mkdir(parents=True, mode=0o700)
     with warnings.catch_warnings():
@@ -144,11 +144,13 @@ def use(state: StateDir, file: Path) -> None:
         gc.collect()
 
 
-# Every eleventh of all: each shape and each kind in several places.
+# One combination in eleven: each shape and each kind occurs in several places.
 @pytest.mark.parametrize(
     ("shape", "kind", "which"), list(itertools.product(SHAPES, RECORDS, OBJECTS))[::11]
 )
-def test_no_record_runs(state: StateDir, trap: Path, shape: str, kind: str, which: str) -> None:
+def test_records_do_not_run_code(
+    state: StateDir, trap: Path, shape: str, kind: str, which: str
+) -> None:
     oid = objects(state.database)[OBJECTS.index(which)]
     plant_record(state.database, oid, RECORDS[kind](SHAPES[shape](str(trap))))
     use(state, state.database)
@@ -157,7 +159,7 @@ def test_no_record_runs(state: StateDir, trap: Path, shape: str, kind: str, whic
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_extension_of_a_transaction_runs(state: StateDir, trap: Path, shape: str) -> None:
+def test_transaction_extensions_do_not_run_code(state: StateDir, trap: Path, shape: str) -> None:
     plant_extension(state.database, whole(shape, trap))
     use(state, state.database)
     assert not trap.exists()
@@ -165,7 +167,7 @@ def test_no_extension_of_a_transaction_runs(state: StateDir, trap: Path, shape: 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("place", ["beside a backup", "the server's own"])
-def test_no_index_runs(state: StateDir, trap: Path, shape: str, place: str) -> None:
+def test_indexes_do_not_run_code(state: StateDir, trap: Path, shape: str, place: str) -> None:
     file = state.database
     if place == "beside a backup":
         file = state.path.parent / "backup"

@@ -1,4 +1,4 @@
-"""Builds in an event loop: nothing blocks it, coroutines are awaited together."""
+"""Builds in an event loop do not block it and await coroutines concurrently."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def factory() -> NodeFactory:
     return NodeFactory()
 
 
-async def test_it_builds_what_run_builds(factory: NodeFactory) -> None:
+async def test_build_is_equivalent_to_run(factory: NodeFactory) -> None:
     report = await factory.graph(ASYMMETRIC).build("e", order=order_by_level)
     assert report.complete
     assert factory.executed == ["a", "x", "d", "b", "c", "e"]
@@ -39,21 +39,21 @@ async def test_a_failure_blocks_only_its_dependents(factory: NodeFactory) -> Non
         report.raise_failure()
 
 
-async def test_the_loop_is_not_blocked_by_checks_nor_by_actions(factory: NodeFactory) -> None:
+async def test_checks_and_actions_do_not_block_the_loop(factory: NodeFactory) -> None:
     loop = asyncio.get_running_loop()
     events = threading.Event()
 
-    def turn_the_loop() -> None:
+    def wait_for_the_loop() -> None:
         # Returns only if the loop runs during this wait.
         events.clear()
         loop.call_soon_threadsafe(events.set)
         assert events.wait(timeout=120)
 
     def is_fresh() -> object:
-        turn_the_loop()
+        wait_for_the_loop()
         return STALE
 
-    node = Node("a", (), is_fresh, turn_the_loop)  # type: ignore[arg-type]
+    node = Node("a", (), is_fresh, wait_for_the_loop)  # type: ignore[arg-type]
     report = await Graph([node]).build()
     report.raise_failure()
 
@@ -79,21 +79,21 @@ async def test_coroutines_run_concurrently_and_functions_one_at_a_time() -> None
     assert met == []
 
 
-async def test_functions_may_run_concurrently_too() -> None:
-    many = 40  # more than the threads of a loop
+async def test_functions_may_run_concurrently() -> None:
+    many = 40  # more than the loop's default threads
     barrier = threading.Barrier(many)
     nodes = [Node(str(i), action=lambda: barrier.wait(timeout=120)) for i in range(many)]
     assert (await Graph(nodes).build(threads=many)).complete
 
 
-async def test_events_come_in_the_loops_thread(factory: NodeFactory) -> None:
+async def test_observers_are_called_in_the_loops_thread(factory: NodeFactory) -> None:
     threads: set[int] = set()
     graph = factory.graph(DIAMOND)
     await graph.build(observers=[lambda event: threads.add(threading.get_ident())])
     assert threads == {threading.get_ident()}
 
 
-async def test_functions_see_the_callers_context() -> None:
+async def test_functions_run_in_the_callers_context() -> None:
     variable: ContextVar[str] = ContextVar("variable")
     variable.set("mine")
     seen: list[str] = []
@@ -101,7 +101,7 @@ async def test_functions_see_the_callers_context() -> None:
     assert seen == ["mine"]
 
 
-async def test_one_execution_of_a_shared_action(factory: NodeFactory) -> None:
+async def test_a_shared_action_is_executed_once(factory: NodeFactory) -> None:
     async def both() -> None:
         factory.executed.append("both")
         await asyncio.sleep(0)
@@ -149,14 +149,14 @@ async def test_an_action_cancelled_from_outside_has_failed(factory: NodeFactory)
         report.raise_failure()
 
 
-async def test_run_reports_that_it_cannot_await_here() -> None:
+async def test_run_refuses_coroutines_in_a_running_loop() -> None:
     async def action() -> None: ...
 
     with pytest.raises(GraphError, match=r"await graph\.build"):
         Graph([Node("a", action=action)]).run()
 
 
-def test_run_awaits_coroutines_in_a_new_loop(factory: NodeFactory) -> None:
+def test_run_awaits_coroutines_in_its_own_loop(factory: NodeFactory) -> None:
     async def action() -> None:
         await asyncio.sleep(0)
         factory.executed.append("c")

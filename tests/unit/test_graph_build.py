@@ -71,7 +71,9 @@ class TestOrder:
         assert [status for _, status in factory.events[:4]] == [Status.STALE] * 4
 
     @BOTH
-    def test_all_targets_and_nothing_twice(self, factory: NodeFactory, threads: int) -> None:
+    def test_all_targets_are_built_and_no_node_twice(
+        self, factory: NodeFactory, threads: int
+    ) -> None:
         report = factory.graph(ASYMMETRIC).run("c", "d", "c", threads=threads)
         assert sorted(factory.executed) == ["a", "b", "c", "d"]
         assert report.targets == ("c", "d")
@@ -94,7 +96,9 @@ class TestFreshness:
         assert factory.executed == []
 
     @BOTH
-    def test_a_fresh_node_spares_its_requirements(self, factory: NodeFactory, threads: int) -> None:
+    def test_requirements_of_a_fresh_node_are_not_built(
+        self, factory: NodeFactory, threads: int
+    ) -> None:
         factory.made.add("left")
         report = factory.graph(DIAMOND).run("left", "bottom", threads=threads)
         # `right` requires `top`, but `left` does not.
@@ -113,7 +117,7 @@ class TestFreshness:
         assert answers == []
 
     @BOTH
-    def test_an_undecided_node_that_turns_out_stale_is_built(
+    def test_an_undecided_node_that_becomes_stale_is_built(
         self, factory: NodeFactory, threads: int
     ) -> None:
         answers: list[Verdict] = [UNDECIDED, stale_because("its input changed")]
@@ -222,7 +226,7 @@ class TestVerdicts:
 
     @BOTH
     @pytest.mark.parametrize("answer", [None, "yes", 1])
-    def test_anything_else_is_an_error_with_the_name(self, answer: object, threads: int) -> None:
+    def test_other_values_raise_an_error_with_the_name(self, answer: object, threads: int) -> None:
         node = Node("a", (), lambda: answer, lambda: None)  # type: ignore[arg-type,return-value]
         report = Graph([node]).run(threads=threads)
         text = rf"node 'a': is_fresh\(\) returned {answer!r}, which.*\n.*fresh_because"
@@ -232,7 +236,7 @@ class TestVerdicts:
         with pytest.raises(BuildError, match=r"when_ready\(\) returned"):
             Graph([late]).run(threads=threads).raise_failure()
 
-    def test_one_name_is_one_requirement(self, factory: NodeFactory) -> None:
+    def test_a_string_is_a_single_requirement(self, factory: NodeFactory) -> None:
         made: list[str] = []
         graph = Graph(
             [
@@ -247,7 +251,7 @@ class TestVerdicts:
 
 
 @pytest.mark.parametrize("threads", [-1, "two", None])
-async def test_threads_are_a_number(factory: NodeFactory, threads: Any) -> None:
+async def test_threads_must_be_a_number(factory: NodeFactory, threads: Any) -> None:
     graph = Graph([factory.node("a")])
     with pytest.raises(ParameterError, match=f"threads={threads!r} is not a number of threads"):
         graph.run(threads=threads)
@@ -258,7 +262,7 @@ async def test_threads_are_a_number(factory: NodeFactory, threads: Any) -> None:
 
 class TestSharedActions:
     @BOTH
-    def test_one_execution_makes_all_of_them(self, factory: NodeFactory, threads: int) -> None:
+    def test_one_execution_builds_all_nodes(self, factory: NodeFactory, threads: int) -> None:
         def both() -> None:
             factory.executed.append("both")
             factory.made.update(["x", "y"])
@@ -275,7 +279,7 @@ class TestSharedActions:
         assert report.complete
 
     @BOTH
-    def test_nodes_that_it_does_not_build_are_incomplete(
+    def test_nodes_that_the_action_does_not_build_are_incomplete(
         self, factory: NodeFactory, threads: int
     ) -> None:
         def half() -> None:
@@ -295,7 +299,7 @@ class TestSharedActions:
             report.raise_failure()
 
     @BOTH
-    def test_without_is_fresh_they_share_the_status(
+    def test_without_is_fresh_nodes_share_the_status(
         self, factory: NodeFactory, threads: int
     ) -> None:
         both = factory.action_of("both")
@@ -312,7 +316,7 @@ class TestSharedActions:
         assert report.verdicts["y"].reasons == ("it takes time",)
 
     @BOTH
-    def test_a_method_is_one_action(self, threads: int) -> None:
+    def test_equal_bound_methods_are_one_action(self, threads: int) -> None:
         class Maker:
             made = 0
 
@@ -325,9 +329,7 @@ class TestSharedActions:
         assert (one.made, two.made) == (1, 1)
 
     @BOTH
-    def test_when_it_fails_all_of_them_have_failed(
-        self, factory: NodeFactory, threads: int
-    ) -> None:
+    def test_a_failing_action_fails_all_its_nodes(self, factory: NodeFactory, threads: int) -> None:
         action = factory.action_of("both", fails=True)
         graph = Graph([Node(name, (), factory.check_of(name), action) for name in "xy"])
         report = graph.run(threads=threads, keep_going=True)
@@ -336,7 +338,7 @@ class TestSharedActions:
 
 
 class TestFailures:
-    def test_it_stops_at_the_first(self, factory: NodeFactory) -> None:
+    def test_a_build_stops_at_the_first_failure(self, factory: NodeFactory) -> None:
         report = factory.graph(FAILING).run("all")
         assert factory.executed == ["top", "left"]
         with pytest.raises(ZeroDivisionError, match="left"):
@@ -349,7 +351,7 @@ class TestFailures:
         }
 
     @BOTH
-    def test_or_continues_with_independent_nodes(self, factory: NodeFactory, threads: int) -> None:
+    def test_keep_going_builds_independent_nodes(self, factory: NodeFactory, threads: int) -> None:
         seen: list[StatusChange] = []
         graph = factory.graph(FAILING)
         report = graph.run("all", keep_going=True, threads=threads, observers=[seen.append])
@@ -360,13 +362,15 @@ class TestFailures:
         failed = next(one for one in seen if one.status is Status.FAILED)
         assert failed.error is report.errors["left"]
 
-    def test_in_threads_nothing_new_is_started(self, factory: NodeFactory) -> None:
+    def test_in_threads_no_node_is_started_after_a_failure(self, factory: NodeFactory) -> None:
         graph = Graph([factory.node(str(i), fails=i == 0) for i in range(10)])
         graph.run(threads=1)
         assert factory.executed == ["0"]
 
     @BOTH
-    def test_a_node_whose_check_raises_has_failed(self, factory: NodeFactory, threads: int) -> None:
+    def test_a_node_with_a_failing_check_is_failed(
+        self, factory: NodeFactory, threads: int
+    ) -> None:
         def broken() -> Verdict:
             raise OSError("no such disk")
 
@@ -393,7 +397,7 @@ class TestFailures:
             graph.run(threads=threads, order=order_by_level, keep_going=True)
 
     @BOTH
-    def test_an_observer_that_fails_is_warned_about_once(
+    def test_a_failing_observer_causes_one_warning(
         self, factory: NodeFactory, threads: int
     ) -> None:
         def broken(event: StatusChange) -> None:
@@ -424,7 +428,7 @@ class TestDryRun:
         with pytest.raises(BuildError):
             report.raise_failure()
 
-    def test_an_unavailable_requirement_blocks(self, factory: NodeFactory) -> None:
+    def test_an_unavailable_requirement_blocks_dependents(self, factory: NodeFactory) -> None:
         graph = Graph([Node("box"), factory.node("a"), factory.node("b", "a", "box")])
         report = graph.run("b", dry_run=True, keep_going=True)
         assert report.statuses == {
@@ -433,7 +437,7 @@ class TestDryRun:
             "box": Status.MISSING,
         }
 
-    def test_coroutines_are_not_called_either(self) -> None:
+    def test_coroutines_are_not_called(self) -> None:
         async def action() -> None:
             raise AssertionError
 
@@ -443,7 +447,7 @@ class TestDryRun:
 
 class TestProgress:
     @BOTH
-    def test_events_count(self, factory: NodeFactory, threads: int) -> None:
+    def test_status_changes_have_progress_counts(self, factory: NodeFactory, threads: int) -> None:
         seen: list[StatusChange] = []
         factory.made.add("top")
         factory.graph(DIAMOND).run("bottom", threads=threads, observers=[seen.append])
@@ -454,12 +458,12 @@ class TestProgress:
 
 class TestThreads:
     def test_actions_run_concurrently(self) -> None:
-        # Each waits for the other: one after the other would break the barrier.
+        # Each action waits for the other: serial execution would break the barrier.
         barrier = threading.Barrier(2)
         graph = Graph([Node(name, action=lambda: barrier.wait(timeout=120)) for name in "ab"])
         assert graph.run(threads=2).complete
 
-    def test_at_most_that_many(self) -> None:
+    def test_concurrency_is_limited_to_threads(self) -> None:
         barrier, met = threading.Barrier(3), []
 
         def action() -> None:
@@ -472,7 +476,7 @@ class TestThreads:
         assert graph.run(threads=2).complete
         assert met == []
 
-    def test_zero_is_the_calling_thread(self) -> None:
+    def test_zero_threads_is_the_calling_thread(self) -> None:
         names: list[str] = []
         node = Node("a", action=lambda: names.append(threading.current_thread().name))
         Graph([node]).run()
@@ -480,7 +484,7 @@ class TestThreads:
         assert names[0] == threading.current_thread().name
         assert names[1] != names[0]
 
-    def test_actions_see_the_callers_context(self) -> None:
+    def test_actions_run_in_the_callers_context(self) -> None:
         variable: ContextVar[str] = ContextVar("variable")
         variable.set("mine")
         seen: list[str] = []
@@ -488,7 +492,7 @@ class TestThreads:
         assert seen == ["mine"]
 
     @BOTH
-    def test_a_chain_of_ten_thousand(self, factory: NodeFactory, threads: int) -> None:
+    def test_a_chain_of_ten_thousand_nodes(self, factory: NodeFactory, threads: int) -> None:
         names = [str(i) for i in range(10_000)]
         nodes = [factory.node(name, *names[max(i - 1, 0) : i]) for i, name in enumerate(names)]
         assert Graph(nodes).run(names[-1], threads=threads).complete

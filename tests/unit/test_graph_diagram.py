@@ -1,4 +1,4 @@
-"""Explanations and diagrams."""
+"""Explanations and diagrams of graphs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def broken() -> None:
 
 
 class TestExplain:
-    def test_down_to_the_cause_each_node_once(self) -> None:
+    def test_explains_each_node_once_down_to_the_cause(self) -> None:
         graph = Graph(
             [
                 Node("mesh", (), lambda: stale_because("`size` changed", "2 became 3")),
@@ -38,7 +38,7 @@ class TestExplain:
         assert not found.fresh
         assert [one.name for one in found.reasons] == ["plot", "flow", "mesh", "data"]
 
-    def test_fresh_nodes_need_no_requirements(self) -> None:
+    def test_requirements_of_fresh_nodes_are_not_explained(self) -> None:
         factory = NodeFactory()
         factory.made.update(DIAMOND.requires)
         found = factory.graph(DIAMOND).explain("bottom")
@@ -70,7 +70,7 @@ class TestDot:
             "}",
         ]
 
-    def test_names_cannot_break_out(self) -> None:
+    def test_names_are_escaped(self) -> None:
         text = Graph([Node('a"];\n\\x')]).dot()
         assert r'  "a\"];\n\\x" [' in text
         assert text.count("\n") == 5

@@ -29,22 +29,22 @@ def chain(length: int = LONG) -> Graph:
 
 
 class TestPlan:
-    def test_it_is_depth_first_in_the_order_of_the_requirements(self) -> None:
+    def test_a_plan_is_depth_first_in_order_of_requirements(self) -> None:
         assert NodeFactory().graph(ASYMMETRIC).plan("e").order == ("a", "d", "b", "c", "x", "e")
 
-    def test_it_contains_only_the_nodes_that_a_target_needs(self) -> None:
+    def test_a_plan_contains_only_the_nodes_that_a_target_needs(self) -> None:
         found = NodeFactory().graph(ASYMMETRIC).plan("c", "x", "c")
         assert found.targets == ("c", "x")
         assert found.order == ("a", "b", "c", "x")
         assert set(found.nodes) == {"a", "b", "c", "x"}
 
-    def test_without_targets_it_is_all_nodes(self) -> None:
+    def test_without_targets_a_plan_contains_all_nodes(self) -> None:
         assert NodeFactory().graph(DIAMOND).plan().order == ("top", "left", "right", "bottom")
 
     def test_a_duplicate_requirement_counts_once(self) -> None:
         assert graph(a="", b="a a").plan("b").order == ("a", "b")
 
-    def test_it_is_a_function_of_nodes_alone(self) -> None:
+    def test_a_plan_depends_only_on_the_nodes(self) -> None:
         nodes = {"a": Node("a"), "b": Node("b", ("a",))}
         assert make_plan(nodes, ["b"]) == make_plan(nodes, ["b"])
 
@@ -55,13 +55,13 @@ class TestPlan:
 
 
 class TestOrders:
-    def test_each_is_its_own(self) -> None:
+    def test_orders_differ(self) -> None:
         edges = {name: ASYMMETRIC.requires[name] for name in ("a", "d", "b", "c", "x", "e")}
         assert order_depth_first(edges) == ["a", "d", "b", "c", "x", "e"]
         assert order_by_level(edges) == ["a", "x", "d", "b", "c", "e"]
         assert order_as_listed([*"abcdxe"])(edges) == ["a", "b", "c", "d", "x", "e"]
 
-    def test_a_list_is_followed_as_far_as_requirements_allow(self) -> None:
+    def test_listed_order_is_kept_as_far_as_requirements_allow(self) -> None:
         assert order_as_listed(["b", "a", "c"])({"a": (), "b": ("a",), "c": ()}) == ["a", "b", "c"]
 
     def test_a_duplicate_requirement_does_not_block(self) -> None:
@@ -94,13 +94,13 @@ class TestRelations:
 
 
 class TestErrors:
-    def test_two_nodes_of_one_name_are_both_named(self) -> None:
+    def test_a_duplicate_name_error_names_both_origins(self) -> None:
         nodes = [Node("mesh", origin="step coarse"), Node("mesh", origin="step fine")]
         with pytest.raises(DuplicateNodeError, match="'mesh': step coarse and step fine"):
             Graph(nodes)
 
     @pytest.mark.parametrize("ask", ["plan", "requirements", "dependents", "explain", "run"])
-    def test_an_unknown_name_gets_the_nearest(self, ask: str) -> None:
+    def test_an_unknown_name_gets_a_suggestion(self, ask: str) -> None:
         with pytest.raises(UnknownNodeError, match="'temprature'") as caught:
             getattr(graph(temperature="", mesh=""), ask)("temprature")
         assert "'temperature'" in str(caught.value)
@@ -113,7 +113,7 @@ class TestErrors:
         assert first == "'flow' (step solve) requires 'mehs', which nothing produces"
         assert "'mesh'" in second
 
-    def test_it_concerns_only_its_dependents(self) -> None:
+    def test_an_unknown_requirement_affects_only_its_dependents(self) -> None:
         found = graph(a="missing", b="")
         assert found.plan("b").order == ("b",)
         with pytest.raises(UnknownNodeError):
@@ -136,7 +136,7 @@ class TestErrors:
             Graph(nodes).check()
         assert len(caught.value.path) == LONG + 1
 
-    def test_they_are_one_tree(self) -> None:
+    def test_errors_have_common_base_classes(self) -> None:
         for error in (CycleError, DuplicateNodeError, UnknownNodeError):
             assert issubclass(error, GraphError)
             assert issubclass(error, MotokoError)

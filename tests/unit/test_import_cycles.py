@@ -1,4 +1,4 @@
-"""No module imports itself through others; imports for type checking count."""
+"""Modules have no import cycles, including imports for type checking."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cycles(imports: Mapping[str, Iterable[str]]) -> list[list[str]]:
     return found
 
 
-def test_no_module_imports_itself_through_others() -> None:
+def test_modules_have_no_import_cycles() -> None:
     graph = grimp.build_graph("motoko", exclude_type_checking_imports=False)
     imports = {m: sorted(graph.find_modules_directly_imported_by(m)) for m in graph.modules}
 
@@ -49,6 +49,6 @@ def test_no_module_imports_itself_through_others() -> None:
     assert cycles(imports) == []
 
 
-def test_cycles_are_found() -> None:
+def test_cycles_are_detected() -> None:
     assert cycles({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]}) == [["a", "b", "c"]]
     assert cycles({"a": ["b", "c"], "b": ["c"], "c": []}) == []

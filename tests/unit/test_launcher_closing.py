@@ -1,4 +1,4 @@
-"""The start and the end of a launcher: adopted attempts, and closing."""
+"""Adoption of attempts at the start of a launcher, and its shutdown."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NEVER = 1e6  # seconds
 
 
 class SlowReloader:
-    """Reads the configuration until it is allowed to return."""
+    """A reloader that blocks in `check` until released."""
 
     error = ""
 
@@ -59,7 +59,7 @@ def store(tmp_path: Path) -> Iterator[WorkflowStore]:
     made.close()
 
 
-def launcher_of(store: WorkflowStore) -> Launcher:
+def make_launcher(store: WorkflowStore) -> Launcher:
     options = LauncherOptions(
         studies=("s",),
         served=ServedQueue(frozenset({BASH, SLURM}), leases.machine_names(None)),
@@ -72,10 +72,10 @@ def launcher_of(store: WorkflowStore) -> Launcher:
     )
 
 
-async def test_a_launcher_closed_while_it_reads_its_configuration_ends(
+async def test_closing_during_a_configuration_reload_ends_the_launcher(
     store: WorkflowStore,
 ) -> None:
-    launcher, reloader = launcher_of(store), SlowReloader()
+    launcher, reloader = make_launcher(store), SlowReloader()
     launcher.set_reloader(cast("ConfigReloader[Any]", reloader))
     async with asyncio.timeout(60):
         serving = asyncio.create_task(launcher.serve())
@@ -88,7 +88,7 @@ async def test_a_launcher_closed_while_it_reads_its_configuration_ends(
 @pytest.mark.parametrize(
     ("cancelled", "outcome"), [(False, Lifecycle.LOST), (True, Lifecycle.CANCELLED)]
 )
-async def test_an_attempt_that_ended_before_its_adoption_is_not_requeued(
+async def test_an_attempt_that_ended_before_adoption_is_not_requeued(
     store: WorkflowStore, *, cancelled: bool, outcome: Lifecycle
 ) -> None:
     session = Session(store.database)
@@ -99,7 +99,7 @@ async def test_an_attempt_that_ended_before_its_adoption_is_not_requeued(
     if cancelled:
         edits.append(Cancel(0.0, "test"))
     store.autocommit_scope.write(*(EditRun(key, edit, blind=True) for edit in edits))
-    launcher = launcher_of(store)
+    launcher = make_launcher(store)
     adopted: list[Attempt] = []
     ready = asyncio.Event()
 
@@ -110,7 +110,7 @@ async def test_an_attempt_that_ended_before_its_adoption_is_not_requeued(
         ready.set()
 
     async with asyncio.timeout(60):
-        assert await launcher.is_busy()  # it has not adopted attempts yet
+        assert await launcher.is_busy()  # before adoption
         serving = asyncio.create_task(launcher.serve(requeue))
         await ready.wait()
         await adopted[0].finalized.wait()

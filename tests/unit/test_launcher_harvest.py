@@ -1,4 +1,4 @@
-"""From outboxes to changes."""
+"""Reading of outboxes and the resulting changes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def line(op: str, **content: Any) -> bytes:
     return b"\n" + json.dumps({"t": 1.0, "op": op, **content}).encode() + b"\n"
 
 
-def test_the_last_value_of_a_field_counts_and_points_keep_their_order() -> None:
+def test_the_last_value_of_a_field_counts_and_quantities_keep_order() -> None:
     update = fold_records(
         [
             {"op": "set", "field": "y", "value": 1},
@@ -74,7 +74,7 @@ def test_the_last_of_finish_and_fail_counts(
     assert (update.failure, update.finished) == (failed, finished)
 
 
-def test_fields_are_converted_to_their_declared_types_where_they_can_be() -> None:
+def test_fields_are_converted_to_declared_types_if_possible() -> None:
     given = {"n": 7.0, "m": 1.5, "y": 3, "z": None, "free": None}
     types = {"n": "int", "m": "int", "y": "float", "z": "float", "unset": "str"}
     fields, misfits = convert_fields(given, types, "run a.1")
@@ -83,7 +83,7 @@ def test_fields_are_converted_to_their_declared_types_where_they_can_be() -> Non
     assert misfits == {"m": "run a.1: field 'm' = 1.5 is a float, not of type int"}
 
 
-def test_a_failure_without_a_reason_has_one() -> None:
+def test_a_failure_without_a_reason_gets_a_default() -> None:
     assert (
         fold_records([{"op": "fail", "reason": ""}], 1).failure == "its script reported a failure"
     )
@@ -108,7 +108,7 @@ def test_an_outbox_is_read_from_its_offset(tmp_path: Path) -> None:
     second = line("set", field="z", value=2)
     with box.open("ab") as file:
         file.write(second[:-5])
-    # Incomplete: left, except for the blank line before it.
+    # The incomplete record is not read; the blank line before it is.
     assert read_updates(str(box), len(first)) == OutboxUpdate(len(first) + 1)
     with box.open("ab") as file:
         file.write(second[-5:])
@@ -119,7 +119,7 @@ def test_an_outbox_is_read_from_its_offset(tmp_path: Path) -> None:
 def test_a_long_outbox_is_read_in_parts(tmp_path: Path) -> None:
     box = tmp_path / "outbox"
     records = [line("push", name="e", step=n, value=n) for n in range(50)]
-    records[20] = line("set", field="long", value="x" * 5000)  # longer than a part
+    records[20] = line("set", field="long", value="x" * 5000)  # longer than one part
     box.write_bytes(b"".join(records))
     offset, parts = 0, 0
     points: list[tuple[int, Any]] = []
@@ -147,7 +147,7 @@ def test_an_oversized_record_is_skipped(tmp_path: Path, monkeypatch: pytest.Monk
     assert (large.end_offset, large.damaged_lines) == (3001, ("y" * 200,))
     rest = read_updates(str(box), large.end_offset, chunk=300)
     assert (rest.fields, rest.damaged_lines, rest.has_more) == ({"z": 3}, (), False)
-    box.write_bytes(b"y" * 9000 + line("set", field="z", value=3))  # its end is not looked for
+    box.write_bytes(b"y" * 9000 + line("set", field="z", value=3))  # its end is not searched for
     endless = read_updates(str(box), 0, chunk=300)
     assert (endless.end_offset, len(endless.damaged_lines)) == (box.stat().st_size, 1)
 
@@ -184,7 +184,7 @@ def test_the_size_of_a_commit_is_limited(tmp_path: Path, monkeypatch: pytest.Mon
     store.close()
 
 
-def test_a_cancelled_attempt_ends_before_its_outbox_is_read_completely(tmp_path: Path) -> None:
+def test_a_cancelled_attempt_ends_before_its_outbox_is_fully_read(tmp_path: Path) -> None:
     sync, (attempt,), store = claimed(tmp_path, 1)
     attempt.stop_reason = Lifecycle.CANCELLED
     said = line("set", field="y", value=1)
@@ -224,7 +224,7 @@ def claimed(tmp_path: Path, runs: int) -> tuple[store_sync.StoreSync, list[Attem
     return sync, left, store
 
 
-def test_an_earlier_failure_is_read_again(tmp_path: Path) -> None:
+def test_an_earlier_failure_is_reread(tmp_path: Path) -> None:
     box = tmp_path / "outbox"
     first, second = line("fail", reason="no luck"), line("finish")
     box.write_bytes(first + second)

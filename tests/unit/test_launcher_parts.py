@@ -1,4 +1,4 @@
-"""Commands, environments, start files: the launcher's small parts."""
+"""Commands, environments, start files and registrations of a launcher."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ STAT = "77 (od)d ) name) S " + " ".join(str(n) for n in range(1, 50))
         (b"", True, (), ["bash", "./f"]),
     ],
 )
-def test_how_a_script_is_run(
+def test_command_of_a_script(
     content: bytes, executable: bool, options: tuple[str, ...], expected: list[str]
 ) -> None:
     assert command(ScriptFile("f", content, executable), options) == expected
@@ -122,14 +122,14 @@ def registration(
     )
 
 
-def test_which_launchers_exclude_each_other() -> None:
+def test_launchers_with_common_studies_and_machines_overlap() -> None:
     one = registration("a", "b")
     assert one.overlaps(registration("b", "c"))
     assert not one.overlaps(registration("c"))
     assert not one.overlaps(registration("a", machine="cluster"))
 
 
-def test_a_launcher_elsewhere_lives_as_long_as_its_lease() -> None:
+def test_a_remote_launcher_is_live_until_its_lease_expires() -> None:
     def live(tables: Tables, renewed: float, now: float) -> bool:
         tables.renew_lease(one.key, renewed)
         return live_launchers(tables, now) == [one]
@@ -141,7 +141,7 @@ def test_a_launcher_elsewhere_lives_as_long_as_its_lease() -> None:
     assert run_transaction(database, partial(live, renewed=120.0, now=149.0))
 
 
-def test_one_launcher_only_gets_an_added_study() -> None:
+def test_an_added_study_is_assigned_to_one_launcher() -> None:
     database = empty_database(["a", "b", "c"])
     one = replace(registration("a"), name="one", token="1")
     two = replace(registration("b"), name="two", token="2")

@@ -1,4 +1,4 @@
-"""Requests to a launcher: one consumer serves them, once each, in the order asked."""
+"""One consumer handles each request to a launcher once, in order of submission."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 
-class Backwards(SystemRandom):
-    """Draws tokens in descending order."""
+class DescendingTokens(SystemRandom):
+    """A random source whose tokens are in descending order."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(10**6, -1)
@@ -42,12 +42,12 @@ class Backwards(SystemRandom):
         return f"{next(self._numbers):0{2 * size}x}"
 
 
-BACKWARDS = Runtime(rng=Backwards())
+DESCENDING = Runtime(rng=DescendingTokens())
 OWN = LauncherProcess(current(), (), ())
 
 
 class SlowLauncher:
-    """Carries out a request when ``go`` is set."""
+    """A launcher that handles a request when ``go`` is set."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -67,8 +67,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDir:
     return StateDir(tmp_path / ".wf")
 
 
-def ask(
-    state: StateDir, request: ControlRequest, timeout: float = 60, runtime: Runtime = BACKWARDS
+def submit_in_thread(
+    state: StateDir, request: ControlRequest, timeout: float = 60, runtime: Runtime = DESCENDING
 ) -> Callable[[], None]:
     """Submit a request in a thread; return a function that waits until it is done."""
     errors: list[Exception] = []
@@ -91,7 +91,7 @@ def ask(
     return answered
 
 
-def test_requests_are_served_one_by_one_in_the_order_asked(state: StateDir) -> None:
+def test_requests_are_handled_serially_in_submission_order(state: StateDir) -> None:
     async def serve() -> list[str]:
         launcher, asked = SlowLauncher(), asyncio.Event()
         serving = asyncio.create_task(daemon._handle_requests(launcher, state, asked))  # type: ignore[arg-type]
@@ -101,23 +101,23 @@ def test_requests_are_served_one_by_one_in_the_order_asked(state: StateDir) -> N
             ControlRequest(RESUME, "a"),
             ControlRequest(SUSPEND, "b"),
         ):
-            waits.append(await asyncio.to_thread(ask, state, request))
+            waits.append(await asyncio.to_thread(submit_in_thread, state, request))
             asked.set()
             await asyncio.sleep(0)
         await asyncio.to_thread(eventually, lambda: launcher.log)
-        asked.set()  # woken once more for nothing
+        asked.set()  # a spurious wakeup
         launcher.go.set()
         for answered in waits:
             await asyncio.to_thread(answered)
         serving.cancel()
         return launcher.log
 
-    requests = ["suspend a", "resume a", "suspend b"]
+    requests = [f"{SUSPEND} a", f"{RESUME} a", f"{SUSPEND} b"]
     assert asyncio.run(serve()) == [f"{step} {r}" for r in requests for step in ("begin", "end")]
     assert pending(state) == []
 
 
-def test_the_time_for_an_answer_begins_when_those_before_are_answered(state: StateDir) -> None:
+def test_the_timeout_starts_when_earlier_requests_are_done(state: StateDir) -> None:
     now = 0.0
     seen = 0
     ticks = itertools.count()
@@ -128,32 +128,32 @@ def test_the_time_for_an_answer_begins_when_those_before_are_answered(state: Sta
             seen += threading.current_thread().name == RESUME
             return now + 1e-6 * next(ticks)
 
-    def let_look() -> None:
-        """Wait until the last one has looked at the requests and at the clock."""
+    def wait_for_poll() -> None:
+        """Wait until the last submitter has read the requests and the clock."""
         since = seen
         eventually(lambda: seen > since + 2)
 
-    manual = Runtime(clock=ManualClock(), rng=BACKWARDS.rng)
-    waits = [ask(state, ControlRequest(SUSPEND, name), 1000, manual) for name in "abc"]
-    waits.append(ask(state, ControlRequest(RESUME, "a"), 10, manual))
+    manual = Runtime(clock=ManualClock(), rng=DESCENDING.rng)
+    waits = [submit_in_thread(state, ControlRequest(SUSPEND, name), 1000, manual) for name in "abc"]
+    waits.append(submit_in_thread(state, ControlRequest(RESUME, "a"), 10, manual))
     for _ in range(3):
-        let_look()
+        wait_for_poll()
         now += 8
-        let_look()
+        wait_for_poll()
         path, request = pending(state)[0]
         assert request.action == SUSPEND
         path.unlink()
-    let_look()
+    wait_for_poll()
     now += 8
-    let_look()
-    ((path, request),) = pending(state)  # it has waited for longer than its time
+    wait_for_poll()
+    ((path, request),) = pending(state)  # still pending after more than its timeout
     assert request.action == RESUME
     path.unlink()
     for answered in waits:
         answered()
 
 
-def test_a_launcher_that_has_exited_is_not_waited_for(state: StateDir) -> None:
+def test_submit_does_not_wait_for_an_exited_launcher(state: StateDir) -> None:
     exited = replace(OWN, process=replace(OWN.process, started=OWN.process.started - 1))
     submit(state, exited, ControlRequest(SUSPEND, "a"), timeout=60)
     assert pending(state) == []

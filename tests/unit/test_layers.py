@@ -1,4 +1,4 @@
-"""The import contracts of pyproject.toml hold, and notice an import that breaks them."""
+"""The import contracts of pyproject.toml are kept and detect violations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ sys.exit(lint_imports(config_filename=sys.argv[1], no_cache=True))
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """Copy the package and its contracts to where they may be broken."""
+    """Copy the package and its contracts to a directory where tests may break them."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "src" / "motoko", tmp_path / "motoko", ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -86,7 +86,7 @@ def test_every_contract_is_kept(copy: Path) -> None:
         ("worker/json_codec.py", "import pathlib", "worker", "pathlib"),
     ],
 )
-def test_a_broken_contract_is_caught(
+def test_a_broken_contract_is_detected(
     copy: Path, module: str, line: str, contract: str, named: str
 ) -> None:
     name = next(str(c["name"]) for c in contracts() if c["id"] == contract)

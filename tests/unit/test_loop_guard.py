@@ -1,4 +1,4 @@
-"""A wait of Motoko in an event loop fails a test."""
+"""A test fails if Motoko blocks its event loop."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from motoko.testing.memory import eventually
 pytestmark = pytest.mark.unit
 
 
-def waits() -> bool:
-    """Have a function of Motoko sleep once."""
+def blocking_wait() -> bool:
+    """Call a function of Motoko that sleeps once."""
     answers = iter([False, True])
     return bool(eventually(partial(next, answers)))
 
 
-async def test_a_wait_in_the_loop_is_found() -> None:
+async def test_a_blocking_wait_in_the_loop_is_detected() -> None:
     with pytest.raises(BlockingError, match=r"time\.sleep"):
-        waits()
+        blocking_wait()
 
 
-async def test_a_wait_in_a_thread_may_take_long() -> None:
-    assert await run_in_thread(waits)
+async def test_a_blocking_wait_in_a_thread_is_allowed() -> None:
+    assert await run_in_thread(blocking_wait)
 
 
-def test_without_a_loop_everything_may_wait() -> None:
-    assert waits()
+def test_a_blocking_wait_without_a_loop_is_allowed() -> None:
+    assert blocking_wait()
 
 
 @pytest.mark.blocks_loop
 async def test_a_test_may_block_its_loop_on_purpose() -> None:
-    assert waits()
+    assert blocking_wait()

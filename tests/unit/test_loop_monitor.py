@@ -1,4 +1,4 @@
-"""An event loop that the user's code blocks: its lease is renewed, and who blocks it is named."""
+"""While user code blocks the event loop, the lease is renewed and the blocking action is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a field that a run does not have: the error says what to do."""
+"""The error for a missing field of a run suggests a remedy."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.unit
 
 @dataclass
 class SquareFactory:
-    """Makes nodes that square a number, and records the numbers."""
+    """A factory of nodes that square a number; it records the numbers."""
 
     squares: dict[int, int] = field(default_factory=dict)
     called: list[int] = field(default_factory=list)
@@ -116,7 +116,7 @@ class TestProducts:
         products = WorkflowProducts(products_dir=place)
         return WorkflowRunner(module, Config(), products, nodes=nodes)
 
-    def test_a_value_is_returned_and_never_stored(
+    def test_a_value_is_returned_but_not_stored(
         self, factory: SquareFactory, tmp_path: Path, called: list[str]
     ) -> None:
         runner = self.runner(factory, tmp_path, called)
@@ -173,7 +173,7 @@ class TestProducts:
         assert sorted(called) == ["shown", "sum"]
         called.clear()
 
-        # Functions are opaque, their requirements are not.
+        # Functions are opaque; their requirements are not.
         self.runner(factory, tmp_path, called, x=4, y=6).build_all()
         assert called == []
         assert factory.called == [4, 6]
@@ -197,7 +197,7 @@ class TestProducts:
         assert await again.get_async("large") == {"square": 100}
         assert sorted(factory.called) == [3, 5, 10]
 
-    def test_it_is_shown_as_a_step(
+    def test_a_node_is_shown_as_a_step(
         self, factory: SquareFactory, tmp_path: Path, called: list[str],
         capsys: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
@@ -232,7 +232,7 @@ class TestProducts:
             failing.build_all(keep_going=True)
         assert sorted(called) == ["base", "shown"]
 
-    def test_two_makers_of_one_name_are_named(self, factory: SquareFactory) -> None:
+    def test_two_producers_of_one_name_are_named(self, factory: SquareFactory) -> None:
         step = workflow_step(lambda: 1, produces="a")
         with pytest.raises(ValueError, match="produce 'a': <lambda> and factory"):
             WorkflowRunner(module_of(step), None, nodes=[factory.node("a", x=1)])
@@ -279,7 +279,7 @@ class TestPipeline:
         assert await workflow.run_async(State()) == {"out": 324}
         assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 1], [0, 1])
 
-    def test_values_of_another_input_are_replaced(self, factory: SquareFactory) -> None:
+    def test_values_of_a_different_input_are_replaced(self, factory: SquareFactory) -> None:
         workflow = Workflow(self.workflow(factory).steps[1])
         for nine, out in ((9, 324), (8, 256)):
             assert workflow.run(State({"nine": nine})) == {"out": out}
@@ -304,7 +304,7 @@ class TestPipeline:
         workflow.run(State({"n": 4}))
         assert workflow.steps_skipped == [0]  # the node keeps its value
 
-    def test_a_reference_to_something_else_is_refused(self) -> None:
+    def test_a_reference_to_a_non_node_is_refused(self) -> None:
         reference = "python://tests.support.products.Config"
         with pytest.raises(TypeError, match=r"^python://tests\.support\.products\.Config is no n"):
             Workflow(Step(reference)).run(State())
@@ -369,7 +369,7 @@ class TestAssets:
         assert len(factory.called) == 3
         assert first.read_text() == "9 4"
 
-    def test_a_name_is_one_node(self, factory: SquareFactory) -> None:
+    def test_two_nodes_of_one_name_are_refused(self, factory: SquareFactory) -> None:
         @task
         def per(n: int) -> Iterator[Any]:
             yield f"per {n}"
@@ -400,7 +400,9 @@ class TestAssets:
             later()
 
     @pytest.mark.parametrize("first", ["the task", "the node"])
-    def test_a_name_is_a_node_or_a_task(self, factory: SquareFactory, first: str) -> None:
+    def test_a_name_of_both_a_node_and_a_task_is_refused(
+        self, factory: SquareFactory, first: str
+    ) -> None:
         @task
         def solve() -> Iterator[Any]:
             yield "solve"
@@ -496,7 +498,7 @@ class TestAssets:
         assert "made: ✔ small" in caplog.messages
         assert "made: ✖ large" in caplog.messages
 
-    def test_the_helpers_take_nodes(self, factory: SquareFactory, tmp_path: Path) -> None:
+    def test_helpers_accept_nodes(self, factory: SquareFactory, tmp_path: Path) -> None:
         node = self.report(factory, tmp_path)()
         first = requirements(node)[0]
         small = requirements(first)["small"]

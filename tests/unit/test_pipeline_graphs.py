@@ -1,4 +1,4 @@
-"""The shared test graphs as pipelines: in list order."""
+"""The shared test graphs as pipelines, which run in list order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 
-class Told(list[tuple[str, Status]]):
+class EventLog(list[tuple[str, Status]]):
     """Records the events of an observer, without checks."""
 
     def __call__(self, event: StatusChange) -> None:
@@ -32,7 +32,7 @@ def ran(workflow: Workflow, names: tuple[str, ...]) -> list[str]:
 
 
 def test_a_diamond_runs_in_list_order() -> None:
-    workflow, state, events = workflow_of(DIAMOND), state_of(DIAMOND), Told()
+    workflow, state, events = workflow_of(DIAMOND), state_of(DIAMOND), EventLog()
     assert workflow.run(state, observers=[events]) == {
         "bottom": "bottom(left(top()), right(top()))"
     }
@@ -47,7 +47,7 @@ def test_a_diamond_runs_in_list_order() -> None:
     assert events == [(f"{index}. One", Status.FRESH) for index in range(4)]
 
 
-def test_dependents_in_a_diamond() -> None:
+def test_only_dependents_of_a_change_run_in_a_diamond() -> None:
     workflow, state = workflow_of(DIAMOND), state_of(DIAMOND, mutable=True)
     workflow.run(state)
     state.post("RIGHT", name="seed of right")
@@ -64,7 +64,7 @@ def test_an_asymmetric_graph_runs_as_listed() -> None:
 
 
 def test_a_failure_ends_the_run() -> None:
-    workflow, state, events = workflow_of(FAILING), state_of(FAILING), Told()
+    workflow, state, events = workflow_of(FAILING), state_of(FAILING), EventLog()
     with pytest.raises(ZeroDivisionError, match="left"):
         workflow.run(state, observers=[events])
     assert ran(workflow, tuple(FAILING.requires)) == ["top"]
@@ -73,7 +73,7 @@ def test_a_failure_ends_the_run() -> None:
 
 
 def test_with_keep_going_independent_steps_run() -> None:
-    workflow, state, events = workflow_of(FAILING), state_of(FAILING), Told()
+    workflow, state, events = workflow_of(FAILING), state_of(FAILING), EventLog()
     with pytest.raises(ZeroDivisionError, match="left"):
         workflow.run(state, keep_going=True, observers=[events])
     assert ran(workflow, tuple(FAILING.requires)) == ["top", "right", "aside"]
@@ -86,7 +86,7 @@ def test_with_keep_going_independent_steps_run() -> None:
         assert name not in state
 
 
-def test_with_keep_going_no_former_value_of_a_failed_step_is_used() -> None:
+def test_with_keep_going_old_values_of_a_failed_step_are_not_used() -> None:
     workflow, state = workflow_of(FAILING), state_of(DIAMOND, mutable=True)
     state.post("aside", name="seed of aside")
     state.post("all", name="seed of all")
@@ -103,7 +103,7 @@ def test_with_keep_going_no_former_value_of_a_failed_step_is_used() -> None:
     assert workflow.steps_ran == [1, 3, 5]
 
 
-def test_the_last_step_before_that_wrote_a_name_is_required() -> None:
+def test_the_last_preceding_writer_of_a_name_is_required() -> None:
     def passing(source: str, target: str) -> Step:
         return Step(Anything, {source: "data"}, {"data": target})
 
@@ -148,7 +148,7 @@ def joined(*reads: str) -> Step:
     return Step(One, {"seed": "seed", **fields}, {"value": "z"})
 
 
-async def test_in_a_loop_coroutines_are_awaited_side_by_side() -> None:
+async def test_in_a_loop_coroutines_are_awaited_concurrently() -> None:
     workflow = Workflow([meeting("a", "x"), meeting("b", "y"), joined("x", "y")])
     state = State({"name a": "a", "name b": "b", "expected": 2, "at work": [], "seed": "end"})
     async with asyncio.timeout(120):
@@ -181,7 +181,7 @@ async def test_in_a_loop_steps_are_skipped_and_failures_end_the_run() -> None:
         assert await workflow.run_async(state) == {"bottom": "bottom(left(top()), right(top()))"}
     for steps in (workflow.steps_ran, workflow.steps_skipped):
         assert sorted(steps) == [0, 1, 2, 3]
-        assert (steps[0], steps[3]) == (0, 3)  # the others in any order
+        assert (steps[0], steps[3]) == (0, 3)  # the order of the others varies
     workflow = workflow_of(FAILING)
     with pytest.raises(ZeroDivisionError, match="left") as caught:
         await workflow.run_async(state_of(FAILING), keep_going=True)
@@ -190,12 +190,12 @@ async def test_in_a_loop_steps_are_skipped_and_failures_end_the_run() -> None:
     assert await Workflow().run_async(State()) is None
 
 
-def test_without_a_loop_coroutines_are_awaited_one_after_the_other() -> None:
+def test_without_a_loop_coroutines_are_awaited_serially() -> None:
     state = State({"name a": "a", "expected": 1, "at work": []})
     assert Workflow(meeting("a", "x")).run(state) == {"x": "a"}
 
 
-async def test_in_a_loop_run_names_the_method_for_coroutines() -> None:
+async def test_in_a_loop_run_suggests_the_method_for_coroutines() -> None:
     state = State({"name a": "a", "expected": 1, "at work": []})
     with pytest.raises(GraphError, match="run_async"):
         Workflow(meeting("a", "x")).run(state)
@@ -211,7 +211,7 @@ def test_explain_names_the_changes() -> None:
     assert str(workflow.explain(state)) == (
         "1. MultiplyModel: fresh: its input is the same as before"
     )
-    assert workflow.explain(numbers()).fresh  # the kept outputs would be posted
+    assert workflow.explain(numbers()).fresh  # the cached outputs would be posted
     state.post(7, name="k")
     assert str(workflow.explain(state)).startswith("1. MultiplyModel: stale: factor has changed")
     assert workflow.explain(state, 0).fresh

@@ -38,7 +38,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "python://things_to_run"
 
 
-def test_the_numbers_of_the_gallery() -> None:
+def test_gallery_example_returns_its_documented_numbers() -> None:
     runner = Runner(workflow=arithmetic(), state=numbers())
     assert runner.run() == {"final": 20}
     assert runner.rerunWorkflow.stepsRan == [0, 1]
@@ -51,7 +51,7 @@ def test_the_numbers_of_the_gallery() -> None:
     assert runner.rerunWorkflow.stepsSkipped == [0, 1]
 
 
-def test_instances_are_used_as_they_are() -> None:
+def test_instances_are_used_without_a_copy() -> None:
     workflow, state = arithmetic(), numbers()
     runner = Runner(workflow, state)
     assert runner.getWorkflow() is workflow
@@ -62,7 +62,7 @@ def test_instances_are_used_as_they_are() -> None:
     assert runner.getRerunState() is state
 
 
-def test_references_stay_text_and_give_new_objects_at_each_run(module: str) -> None:
+def test_references_create_new_objects_for_each_run(module: str) -> None:
     runner = Runner(f"{module}.WORKFLOW", f"{module}.STATE")
     assert runner.run() == {"final": 20}
     workflow, state = runner.rerun_workflow, runner.rerun_state
@@ -98,7 +98,7 @@ def test_objects_of_the_main_program_are_copied(monkeypatch: pytest.MonkeyPatch)
     assert workflow.steps_ran == []
 
 
-def test_a_reference_to_a_function_means_its_result(module: str) -> None:
+def test_a_reference_to_a_function_is_its_result(module: str) -> None:
     assert Runner(arithmetic(), f"{module}.create").run() == {"final": 20}
 
 
@@ -113,7 +113,7 @@ def test_a_reference_to_a_function_means_its_result(module: str) -> None:
         ("{}.STATE", TypeError, "STATE is a State, not a Workflow"),
     ],
 )
-def test_a_wrong_reference_fails_at_the_run(
+def test_an_invalid_reference_fails_at_run(
     module: str, reference: str, error: type[Exception], message: str
 ) -> None:
     runner = Runner(reference.format(module), numbers())
@@ -122,7 +122,7 @@ def test_a_wrong_reference_fails_at_the_run(
     assert message in str(caught.value)
 
 
-def test_nothing_can_be_rerun_before_the_first_run() -> None:
+def test_rerun_requires_an_earlier_run() -> None:
     runner = Runner(arithmetic(), numbers())
     with pytest.raises(ValueError, match=r"^Cannot rerun workflow without a rerunWorkflow\n"):
         runner.rerun()
@@ -130,7 +130,7 @@ def test_nothing_can_be_rerun_before_the_first_run() -> None:
         runner.getRerunState()
 
 
-def test_flags_of_rerun_stay_on_the_workflow() -> None:
+def test_flags_of_rerun_are_kept_on_the_workflow() -> None:
     runner = Runner(arithmetic(), numbers(mutable=True))
     runner.run()
     runner.rerun(useExtracts=False, populateExtracts=False)
@@ -160,7 +160,7 @@ def test_after_a_failing_run_workflow_and_state_are_available() -> None:
     assert runner.rerun() == {"out": 0.5}
 
 
-def test_a_runner_with_references_comes_back_from_json(module: str) -> None:
+def test_a_runner_with_references_is_restored_from_json(module: str) -> None:
     runner = Runner(f"{module}.WORKFLOW", f"{module}.STATE")
     runner.run()
     read = Runner.from_json(runner.to_json())
@@ -170,7 +170,7 @@ def test_a_runner_with_references_comes_back_from_json(module: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [State, StateWithGlueDb])
-def test_a_runner_with_instances_comes_back_with_states_of_their_kind(
+def test_a_runner_with_instances_is_restored_with_equal_state_classes(
     kind: type[State | StateWithGlueDb],
 ) -> None:
     runner = Runner(arithmetic(), kind({"x": 2, "y": 3, "k": 4}))

@@ -1,4 +1,4 @@
-"""A step is skipped only if the state has its outputs, not those of another run."""
+"""A step is skipped only if the state has its own outputs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_one_workflow_on_two_states() -> None:
     assert workflow.steps_skipped == [0, 1]
 
 
-def test_outputs_that_were_not_kept_are_still_in_the_state() -> None:
+def test_outputs_that_were_not_cached_are_still_in_the_state() -> None:
     workflow, state = arithmetic(), numbers(mutable=True)
     workflow.run(state)
     state.post(5, name="x")
@@ -49,7 +49,7 @@ def test_outputs_that_were_not_kept_are_still_in_the_state() -> None:
     assert state.extract("total") == 5
 
 
-def test_values_left_by_a_single_step_or_another_workflow() -> None:
+def test_values_of_a_single_step_or_another_workflow_are_replaced() -> None:
     workflow, state = arithmetic(), numbers(mutable=True)
     workflow.run(state)
     for other in (arithmetic().steps[0], arithmetic()):
@@ -61,7 +61,7 @@ def test_values_left_by_a_single_step_or_another_workflow() -> None:
 
 
 @pytest.mark.parametrize("kind", [State, StateWithGlueDb])
-def test_values_posted_by_the_user_stay_and_are_read(kind: Any) -> None:
+def test_values_posted_by_the_user_are_kept_and_read(kind: Any) -> None:
     workflow, state = arithmetic(), kind({"x": 2, "y": 3, "k": 4}, mutable=True)
     workflow.run(state)
     state.post(7, name="total")
@@ -78,7 +78,7 @@ def test_an_equal_value_of_another_run_is_valid() -> None:
     assert workflow.steps_skipped == [0, 1]
 
 
-def test_a_state_that_is_not_mutable_is_refused_rather_than_read_wrongly() -> None:
+def test_stale_values_in_an_immutable_state_are_refused() -> None:
     workflow, first, second = arithmetic(), numbers(), State({"x": 10, "y": 3, "k": 4})
     workflow.run(first)
     workflow.run(second)
@@ -88,7 +88,7 @@ def test_a_state_that_is_not_mutable_is_refused_rather_than_read_wrongly() -> No
         workflow.run(first)
 
 
-def test_a_name_that_was_deleted_is_posted() -> None:
+def test_a_deleted_name_is_posted_again() -> None:
     workflow, state = arithmetic(), numbers()
     workflow.run(state)
     state.delete("total")
@@ -109,7 +109,7 @@ def test_incomparable_values_are_identified_by_their_run() -> None:
     assert state.extract("out") is made
 
 
-def test_two_steps_that_write_one_name() -> None:
+def test_two_steps_may_write_one_name() -> None:
     workflow = Workflow([double("a", "b"), double("b", "c"), double("c", "b"), passing("b", "d")])
     state = State({"a": 1, "two": 2}, mutable=True)
     for _ in range(3):
@@ -118,7 +118,7 @@ def test_two_steps_that_write_one_name() -> None:
     assert "3. Anything: undecided" in str(workflow.explain(state))
 
 
-def test_a_dry_run_sees_the_posts_of_skipped_steps() -> None:
+def test_a_dry_run_includes_the_posts_of_skipped_steps() -> None:
     workflow = Workflow([double("a", "b"), double("b", "b")])
     workflow.run(State({"a": 1, "two": 2}, mutable=True))
     fresh = State({"a": 1, "two": 2}, mutable=True)
@@ -129,7 +129,7 @@ def test_a_dry_run_sees_the_posts_of_skipped_steps() -> None:
     assert (workflow.steps_ran, workflow.steps_skipped) == ([1], [0])
 
 
-def test_the_next_session_knows_the_runs_that_left_values(tmp_path: Path) -> None:
+def test_a_later_session_identifies_the_run_of_each_value(tmp_path: Path) -> None:
     def sessions(state: State | StateWithGlueDb) -> Any:
         return type(state).from_json(state.to_json())
 
@@ -153,14 +153,14 @@ def test_the_next_session_knows_the_runs_that_left_values(tmp_path: Path) -> Non
             assert again.steps_skipped == [0, 1]
 
 
-def test_a_state_is_written_and_compared_as_before_where_no_step_left_anything() -> None:
+def test_origins_of_values_do_not_affect_json_and_equality() -> None:
     state = numbers()
     assert state.to_dict()["contents"] == {"backend": {"x": 2, "y": 3, "k": 4}, "mutable": False}
     arithmetic().run(state)
     assert state == State({"x": 2, "y": 3, "k": 4, "total": 5, "final": 20})
 
 
-def test_workflows_that_ran_the_same_are_equal() -> None:
+def test_workflows_with_equal_runs_are_equal() -> None:
     workflows = [arithmetic(), arithmetic()]
     for workflow in workflows:
         workflow.run(numbers())
@@ -169,7 +169,7 @@ def test_workflows_that_ran_the_same_are_equal() -> None:
     assert workflows[0] != workflows[1]
 
 
-def test_a_step_reads_and_writes_one_name() -> None:
+def test_a_step_may_read_and_write_one_name() -> None:
     workflow = Workflow([Step(AddModel, {"n": "a", "one": "b"}, {"sum": "n"})])
     state = State({"n": 1, "one": 1}, mutable=True)
     assert [workflow.run(state) for _ in range(3)] == [{"n": 2}, {"n": 3}, {"n": 4}]

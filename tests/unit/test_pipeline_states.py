@@ -1,4 +1,4 @@
-"""States of pipelines: one interface, in memory and in SQLite."""
+"""The common interface of pipeline states in memory and in SQLite."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_value_is_posted_found_and_deleted(make: Make) -> None:
     assert state.extract("a") == 3
 
 
-def test_a_name_is_posted_once(make: Make) -> None:
+def test_a_name_can_be_posted_only_once(make: Make) -> None:
     state = make()
     state.post(1, name="a")
     with pytest.raises(ValueError, match=r"^Cannot mutate key: a\n"):
@@ -66,7 +66,7 @@ def test_a_name_is_posted_once(make: Make) -> None:
     assert state.extract("a") == 1
 
 
-def test_a_mutable_state_forgets_the_former_value(make: Make) -> None:
+def test_a_mutable_state_replaces_the_old_value(make: Make) -> None:
     state = make(mutable=True)
     state.post(1, name="a")
     state.post(2, name="b")
@@ -75,7 +75,7 @@ def test_a_mutable_state_forgets_the_former_value(make: Make) -> None:
     assert state.names() == ["a", "b"]
 
 
-def test_unknown_names_are_errors_with_the_nearest(make: Make) -> None:
+def test_unknown_names_get_a_suggestion(make: Make) -> None:
     state = make()
     state.post(1, name="total")
     with pytest.raises(KeyError) as caught:
@@ -101,14 +101,14 @@ VALUES = {
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_values_come_back_the_same(make: Make, name: str) -> None:
+def test_posted_values_are_extracted_unchanged(make: Make, name: str) -> None:
     state = make()
     state.post(VALUES[name], name="value")
     assert values_equal(state.extract("value"), VALUES[name])
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_states_with_values_come_back_from_json(make: Make, name: str) -> None:
+def test_states_with_values_are_restored_from_json(make: Make, name: str) -> None:
     state = make(mutable=True)
     state.post(VALUES[name], name="value")
     read = Interface.from_json(state.to_json())
@@ -118,7 +118,7 @@ def test_states_with_values_come_back_from_json(make: Make, name: str) -> None:
     assert values_equal(read.extract("value"), VALUES[name])
 
 
-def test_the_dictionary_of_the_caller_stays_as_it_is() -> None:
+def test_the_callers_dictionary_is_not_changed() -> None:
     given = {"a": 1}
     for state in (State(given), StateWithGlueDb(given)):
         state.post(2, name="b")
@@ -142,7 +142,7 @@ def test_values_that_a_database_cannot_hold_are_refused() -> None:
     assert state.names() == []
 
 
-def test_a_file_outlives_the_state_and_is_private(tmp_path: Path) -> None:
+def test_a_file_persists_and_is_private(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     StateWithGlueDb(path).post(1, name="a")
     assert StateWithGlueDb(str(path)).extract("a") == 1
@@ -157,7 +157,7 @@ def test_two_states_on_one_file_do_not_overwrite_each_other(tmp_path: Path) -> N
     assert other.extract("a") == 1
 
 
-def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.write_text("this is text, and long enough to be none" * 20)
     with pytest.raises(StateStoreError, match=r"^the state in .*state\.db cannot be used: "):
@@ -166,7 +166,7 @@ def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
         StateWithGlueDb(tmp_path / "missing" / "state.db").names()
 
 
-def test_a_read_only_file_can_be_read_but_not_posted_to(
+def test_a_read_only_file_is_readable_but_refuses_posts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state.db"
@@ -224,6 +224,6 @@ def test_a_workflow_runs_on_every_state(make: Make) -> None:
     assert state.extract("total") == 5
 
 
-def test_the_interface_is_no_state() -> None:
+def test_the_interface_is_abstract() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Interface()  # type: ignore[abstract]

@@ -40,7 +40,7 @@ class Outer(BaseModel):
     modelled: dict[str, Any] | None = None
 
 
-def test_a_model_is_a_pydantic_model_without_further_fields() -> None:
+def test_a_model_is_a_pydantic_model_without_extra_fields() -> None:
     assert issubclass(BaseModel, pydantic.BaseModel)
     assert AddModel(a=1, b=2).run() == {"sum": 3}
     with pytest.raises(ValueError, match="c"):
@@ -57,7 +57,7 @@ def test_models_are_written_as_path_and_contents() -> None:
     assert BaseModel.from_json(model.to_json()) == model
 
 
-def test_models_of_all_kinds_of_fields_come_back() -> None:
+def test_models_with_all_kinds_of_fields_are_restored() -> None:
     model = Outer(array=np.arange(6.0).reshape(2, 3), modelled={"x": [Inner(values=(5,))]})
     read = Outer.from_json(model.to_json())
     assert read == model
@@ -73,14 +73,14 @@ def test_a_model_of_another_class_is_refused() -> None:
         BaseModel.from_dict({"model": "json.JSONDecoder", "contents": {}})
 
 
-def test_a_class_is_kept_as_its_path() -> None:
+def test_a_class_is_stored_as_its_path() -> None:
     step = Step(model=AddModel, inputs={"x": "a"}, outputs={"sum": "total"})
     assert step.model == f"{HERE}.AddModel"
     assert step == Step(f"{HERE}.AddModel", {"x": "a"}, {"sum": "total"})
     assert Step.from_json(step.to_json()) == step
 
 
-def test_a_class_in_a_function_can_be_a_model_but_not_be_written() -> None:
+def test_a_local_class_is_a_model_but_cannot_be_serialised() -> None:
     class Local(AddModel):
         pass
 
@@ -91,14 +91,14 @@ def test_a_class_in_a_function_can_be_a_model_but_not_be_written() -> None:
     assert "Local" in str(caught.value)
 
 
-def test_a_step_alone_reads_runs_and_posts() -> None:
+def test_a_single_step_reads_runs_and_posts() -> None:
     state = numbers()
     step = Step(AddModel, {"x": "a", "y": "b"}, {"sum": "total"})
     assert step.run(state) == {"total": 5}
     assert state.extract("total") == 5
 
 
-def test_outputs_that_are_not_wired_are_dropped() -> None:
+def test_unconnected_outputs_are_dropped() -> None:
     state = State({"n": 4})
     assert Step(Invert, {"n": "x"}, {"y": "out"}).run(state) == {"out": 0.25}
     assert state.names() == ["n", "out"]
@@ -109,7 +109,7 @@ def test_the_last_of_two_names_for_one_field_is_used() -> None:
     assert Step(Invert, {"n": "x", "m": "x"}, {"y": "out"}).run(state) == {"out": 0.125}
 
 
-def test_names_that_a_step_reads_and_writes() -> None:
+def test_input_and_output_names_of_a_step() -> None:
     step = Step(AddModel, {"x": "a", "y": "b"}, {"sum": "total"})
     state = numbers()
     assert step.getStateInputNames() == ["x", "y"]
@@ -153,7 +153,7 @@ def test_an_unknown_model_is_named(path: str, first_line: str, hint: str) -> Non
 
 
 @pytest.mark.parametrize("path", ["json.dumps", "json", "json.JSONDecoder"])
-def test_objects_that_are_no_models_are_refused(path: str) -> None:
+def test_objects_that_are_not_models_are_refused(path: str) -> None:
     with pytest.raises(TypeError, match=f"^{path} is no model"):
         Step(path).run(State())
 
@@ -168,7 +168,7 @@ def test_exceptions_of_an_imported_module_propagate(
 
 
 @pytest.mark.parametrize("result", [None, [1], "text", 5])
-def test_a_result_that_is_no_dictionary(result: object) -> None:
+def test_a_result_that_is_not_a_dictionary_is_refused(result: object) -> None:
     state = State({"r": result})
     with pytest.raises(TypeError, match=r"Returning\.run\(\) returned a \w+, no dictionary"):
         Step(Returning, {"r": "result"}, {"x": "y"}).run(state)
@@ -195,7 +195,7 @@ def test_a_value_of_a_wrong_type() -> None:
         Step(AddModel, {"x": "a", "y": "b"}).run(State({"x": "two", "y": 3}))
 
 
-def test_a_value_of_a_wrong_type_is_named_as_in_the_state() -> None:
+def test_a_value_of_a_wrong_type_is_reported_with_its_state_name() -> None:
     workflow = Workflow([Step(AddModel, {"x": "a", "y": "b"})])
     with pytest.raises(pydantic.ValidationError) as caught:
         workflow.run(State({"x": "two", "y": 3}))
@@ -206,17 +206,17 @@ def test_a_value_of_a_wrong_type_is_named_as_in_the_state() -> None:
 
 
 @pytest.mark.parametrize("model", [None, 3])
-def test_invalid_models_are_refused_at_once(model: Any) -> None:
+def test_invalid_models_are_refused_immediately(model: Any) -> None:
     with pytest.raises(ValueError, match=r"a class with run\(\), its dotted path, or a node"):
         Step(model)
 
 
-def test_a_class_without_run_is_no_model() -> None:
+def test_a_class_without_run_is_not_a_model() -> None:
     with pytest.raises(TypeError, match=r"State is no model: it has no method run\(\)"):
         Step(State).run(State())
 
 
-def test_wrong_types_are_refused_at_once() -> None:
+def test_wrong_types_are_refused_immediately() -> None:
     with pytest.raises(pydantic.ValidationError):
         Runner(3, State())  # type: ignore[arg-type]
     with pytest.raises(pydantic.ValidationError):

@@ -1,4 +1,4 @@
-"""Comparison, copies and JSON of values."""
+"""Comparison, copies and JSON encoding of values."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_copies_and_decoded_values_are_equal(value: Any) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_copy_of_a_value_that_cannot_be_written_is_equal(value: Any) -> None:
+def test_a_copy_of_an_unserialisable_value_is_equal(value: Any) -> None:
     assert values_equal(snapshot(value), value)
     with pytest.raises(ValueError, match="value"):
         encode(value, "value")
@@ -146,7 +146,7 @@ def test_values_that_differ(one: Any, other: Any) -> None:
     assert not values_equal([{"x": one}], [{"x": other}])
 
 
-def test_opaque_values_do_not_even_equal_themselves() -> None:
+def test_opaque_values_are_not_equal_to_themselves() -> None:
     lock = threading.Lock()
     assert not values_equal(lock, lock)
     assert not values_equal([lock], [lock])
@@ -180,7 +180,7 @@ class Derived(pd.DataFrame):
     [pd.Series(pd.period_range("2020", periods=2, freq="M")), Derived({"a": [1]})],
     ids=["periods", "derived"],
 )
-def test_columns_that_json_cannot_hold_are_refused(value: Any) -> None:
+def test_columns_that_json_cannot_represent_are_refused(value: Any) -> None:
     assert values_equal(snapshot(value), value)
     with pytest.raises(ValueError, match="value"):
         encode(value, "value")

@@ -1,4 +1,4 @@
-"""Workflows: steps that run, steps that are skipped, and kept values."""
+"""Workflows: executed steps, skipped steps and cached values."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ HERE = "tests.support.pipeline"
 
 
 def identity() -> Workflow:
-    """Return a workflow with one step that passes on a value."""
+    """Return a workflow with one step that returns its input."""
     return Workflow([Step(Anything, {"value": "data"}, {"data": "out"})])
 
 
-def test_steps_run_in_order_and_the_last_one_gives_the_result() -> None:
+def test_the_result_is_that_of_the_last_step() -> None:
     state = numbers()
     workflow = arithmetic()
     assert workflow.run(state) == {"final": 20}
@@ -45,7 +45,7 @@ def test_steps_run_in_order_and_the_last_one_gives_the_result() -> None:
     assert workflow.stepsSkipped == []
 
 
-def test_an_empty_workflow_has_no_result() -> None:
+def test_an_empty_workflow_returns_no_result() -> None:
     assert Workflow(steps=[]).run(State()) is None
     assert Workflow().run(State()) is None
 
@@ -62,7 +62,7 @@ def test_steps_may_be_dictionaries_or_a_single_step() -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, "json.Model", None, {"modell": "x"}])
-def test_objects_that_are_no_steps_are_refused(wrong: Any) -> None:
+def test_objects_that_are_not_steps_are_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="Invalid step: "):
         Workflow(steps=[wrong])
     with pytest.raises(ValueError, match="Invalid step: "):
@@ -72,7 +72,7 @@ def test_objects_that_are_no_steps_are_refused(wrong: Any) -> None:
             Workflow(steps=wrong)
 
 
-def test_inputs_and_outputs_are_kept_by_index() -> None:
+def test_inputs_and_outputs_are_cached_by_index() -> None:
     workflow = arithmetic()
     workflow.run(numbers())
     assert workflow.modelInputs.data == {0: {"a": 2, "b": 3}, 1: {"value": 5, "factor": 4}}
@@ -94,13 +94,13 @@ def test_inputs_and_outputs_are_kept_by_index() -> None:
         beyond.get_model(0)
 
 
-def test_the_whole_output_is_kept() -> None:
+def test_the_whole_output_is_cached() -> None:
     workflow = Workflow([Step(Invert, {"n": "x"}, {"y": "out"})])
     workflow.run(State({"n": 4}))
     assert workflow.get_model_output(0) == {"y": 0.25, "x": 4}
 
 
-def test_an_equal_input_is_skipped_and_the_lists_grow() -> None:
+def test_a_step_with_equal_input_is_skipped_and_recorded() -> None:
     state, workflow = numbers(), arithmetic()
     workflow.run(state)
     assert workflow.run(state) == {"final": 20}
@@ -135,12 +135,12 @@ def test_only_the_dependents_of_a_change_run_again() -> None:
     assert workflow.run(state) == {"final": 50}
     assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 1, 1], [0])
     state.post(3, name="x")
-    state.post(2, name="y")  # another input, and the same sum
+    state.post(2, name="y")  # another input with the same sum
     assert workflow.run(state) == {"final": 50}
     assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 1, 1, 0], [0, 1])
 
 
-def test_a_forced_run_on_a_populated_immutable_state_fails_to_write() -> None:
+def test_a_forced_run_on_a_populated_immutable_state_is_refused() -> None:
     state, workflow = numbers(), arithmetic()
     workflow.run(state)
     workflow.useExtracts = False
@@ -161,7 +161,7 @@ def test_the_model_is_not_called_if_its_output_cannot_be_posted() -> None:
     assert value == []
 
 
-def test_use_extracts_false_runs_always() -> None:
+def test_use_extracts_false_always_runs() -> None:
     state = numbers(mutable=True)
     workflow = Workflow(arithmetic().steps, useExtracts=False)
     workflow.run(state)
@@ -170,7 +170,7 @@ def test_use_extracts_false_runs_always() -> None:
     assert 0 in workflow.model_outputs
 
 
-def test_populate_extracts_false_keeps_nothing() -> None:
+def test_populate_extracts_false_caches_nothing() -> None:
     state = numbers(mutable=True)
     workflow = Workflow(arithmetic().steps, populate_extracts=False)
     assert workflow.populateExtracts is False
@@ -180,7 +180,7 @@ def test_populate_extracts_false_keeps_nothing() -> None:
     assert workflow.model_inputs.data == workflow.model_outputs.data == {}
 
 
-def test_without_populating_an_old_pair_stays_a_pair() -> None:
+def test_without_populating_cached_pairs_stay_consistent() -> None:
     workflow = Workflow([Step(Invert, {"n": "x"}, {"y": "out"})])
     workflow.run(State({"n": 1}))
     workflow.populate_extracts = False
@@ -191,7 +191,7 @@ def test_without_populating_an_old_pair_stays_a_pair() -> None:
     assert (workflow.steps_ran, workflow.steps_skipped) == ([0, 0], [0])
 
 
-def test_a_failing_model_ends_the_run_and_earlier_outputs_stay() -> None:
+def test_a_failing_model_ends_the_run_and_keeps_earlier_outputs() -> None:
     workflow = Workflow(
         [
             Step(AddModel, {"x": "a", "y": "b"}, {"sum": "total"}),
@@ -284,7 +284,7 @@ class Custom:
     ],
     ids=["list", "array", "objects", "frame", "cell", "object"],
 )
-def test_an_input_changed_in_place_is_noticed(
+def test_an_input_changed_in_place_is_detected(
     make: Callable[[], Any], change: Callable[[Any], None]
 ) -> None:
     value = make()
@@ -299,7 +299,7 @@ def test_an_input_changed_in_place_is_noticed(
     assert workflow.steps_ran == [0, 0, 0]
 
 
-def test_the_kept_input_of_a_model_that_changes_it_is_the_original() -> None:
+def test_the_cached_input_is_the_original_if_the_model_changes_it() -> None:
     workflow = Workflow([Step(Changing, {"value": "data"}, {"length": "n"})])
     for _ in range(2):
         assert workflow.run(State({"value": ["a"]})) == {"n": 2}
@@ -307,7 +307,7 @@ def test_the_kept_input_of_a_model_that_changes_it_is_the_original() -> None:
     assert workflow.steps_skipped == [0]
 
 
-def test_changing_returned_values_does_not_change_kept_ones() -> None:
+def test_changing_returned_values_does_not_change_cached_ones() -> None:
     workflow = identity()
     result = workflow.run(State({"value": [1]}))
     assert result is not None
@@ -323,7 +323,7 @@ def test_changing_returned_values_does_not_change_kept_ones() -> None:
     assert workflow.steps_skipped == [0, 0, 0]
 
 
-def test_opaque_values_never_count_as_unchanged() -> None:
+def test_opaque_values_always_count_as_changed() -> None:
     lock = threading.Lock()
     workflow, state = identity(), State({"value": [lock]}, mutable=True)
     workflow.run(state)
@@ -332,7 +332,7 @@ def test_opaque_values_never_count_as_unchanged() -> None:
     assert workflow.get_model_input(0)["data"][0] is lock
 
 
-def test_an_object_that_cannot_be_copied_never_counts_as_unchanged() -> None:
+def test_uncopyable_objects_always_count_as_changed() -> None:
     workflow, state = identity(), State({"value": Uncopied()}, mutable=True)
     workflow.run(state)
     workflow.run(state)
@@ -344,7 +344,7 @@ class Uncopied(Custom):
         raise RuntimeError("not me")
 
 
-def test_another_model_at_the_same_place_is_not_skipped() -> None:
+def test_a_different_model_at_the_same_index_is_not_skipped() -> None:
     workflow = identity()
     workflow.run(State({"value": [1]}))
     workflow.steps[0] = Step(Wrapped, {"value": "data"}, {"data": "out"})
@@ -358,7 +358,7 @@ class Wrapped(Anything):
         return {"data": (self.data,)}
 
 
-def test_an_output_that_is_wired_later_is_passed_on_from_the_kept_output() -> None:
+def test_an_output_connected_later_is_posted_from_the_cache() -> None:
     workflow = Workflow([Step(Invert, {"n": "x"}, {"y": "out"})])
     workflow.run(State({"n": 4}))
     workflow.steps[0] = Step(Invert, {"n": "x"}, {"x": "former"})
@@ -366,7 +366,7 @@ def test_an_output_that_is_wired_later_is_passed_on_from_the_kept_output() -> No
     assert workflow.steps_skipped == [0]
 
 
-def test_an_output_that_cannot_be_passed_on_is_not_kept() -> None:
+def test_an_output_that_cannot_be_posted_is_not_cached() -> None:
     workflow = Workflow([Step(Returning, {"value": "result"}, {"x": "out"})])
     for _ in range(2):
         with pytest.raises(KeyError, match="returned no 'x'"):
@@ -374,7 +374,7 @@ def test_an_output_that_cannot_be_passed_on_is_not_kept() -> None:
     assert 0 not in workflow.model_outputs
 
 
-def test_an_unknown_name_is_refused_before_anything_runs() -> None:
+def test_an_unknown_name_is_refused_before_any_step_runs() -> None:
     workflow = arithmetic()
     with pytest.raises(KeyError) as caught:
         workflow.run(State({"x": 2, "y": 3, "kk": 4}))
@@ -385,13 +385,13 @@ def test_an_unknown_name_is_refused_before_anything_runs() -> None:
     assert workflow.steps_ran == []
 
 
-def test_a_name_that_is_written_too_late() -> None:
+def test_a_name_that_is_written_too_late_is_refused() -> None:
     workflow = Workflow(reversed(arithmetic().steps))
     with pytest.raises(KeyError, match=r"step 0 .* reads 'total'.*\n  Step 1 writes it, too late"):
         workflow.run(numbers())
 
 
-def test_an_unknown_model_is_refused_before_anything_runs() -> None:
+def test_an_unknown_model_is_refused_before_any_step_runs() -> None:
     workflow = arithmetic()
     workflow.add_step({"model": f"{HERE}.Modle", "inputs": {"final": "x"}})
     with pytest.raises(ModuleNotFoundError, match="has no 'Modle'") as caught:
@@ -400,12 +400,12 @@ def test_an_unknown_model_is_refused_before_anything_runs() -> None:
     assert workflow.steps_ran == []
 
 
-def test_objects_that_are_no_states_are_refused() -> None:
+def test_objects_that_are_not_states_are_refused() -> None:
     with pytest.raises(TypeError, match="a dict is no state\n  Use State"):
         arithmetic().run({"x": 2})  # type: ignore[arg-type]
 
 
-def test_a_workflow_comes_back_from_json_with_its_extracts() -> None:
+def test_a_workflow_is_restored_from_json_with_its_extracts() -> None:
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]})
     state = State({"value": {"frame": frame, "array": np.arange(3)}})
     workflow = identity()
@@ -456,7 +456,7 @@ def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     assert {record.name for record in caplog.records} == {"motoko.pipeline"}
 
 
-def test_without_configuration_lines_are_written_to_standard_error(
+def test_without_logging_configuration_lines_go_to_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logger = logging.getLogger("motoko.pipeline")

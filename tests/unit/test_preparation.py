@@ -1,4 +1,4 @@
-"""Who is to blame where an attempt cannot be prepared: its run, or the machine just now."""
+"""Preparation failures are caused by the run or by a temporary shortage of the machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.unit
     [(errno.EMFILE, True), (errno.ENFILE, True), (errno.EAGAIN, True), (errno.ENOMEM, True),
      (errno.ENOENT, False), (errno.EACCES, False)],
 )  # fmt: skip
-def test_no_run_is_to_blame_for_a_shortage(
+def test_a_resource_shortage_does_not_fail_the_run(
     monkeypatch: pytest.MonkeyPatch, number: int, passes: bool
 ) -> None:
     def refused(*_: object) -> None:
@@ -38,7 +38,7 @@ def test_no_run_is_to_blame_for_a_shortage(
     study = SimpleNamespace(directory="a", exec_file="launch.sh", config_files=())
     store: Any = SimpleNamespace(workflow_file="motoko.yaml", studies=defaultdict(lambda: study))
     attempt: Any = SimpleNamespace(record=None, paths=None, key=SimpleNamespace(study="a"))
-    starts: Any = None  # it does not come to that
+    starts: Any = None  # never used
     found = prepare_attempt(store, attempt, starts)
     assert isinstance(found, Exception)
     assert is_resource_shortage(found) == passes
@@ -57,7 +57,7 @@ def test_no_run_is_to_blame_for_a_shortage(
         (b"", False),
     ],
 )
-def test_scripts_with_windows_line_ends_are_recognised(script: bytes, broken: bool) -> None:
+def test_scripts_with_windows_line_ends_are_detected(script: bytes, broken: bool) -> None:
     assert has_windows_line_ends(script) == broken
 
 

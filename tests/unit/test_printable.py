@@ -1,4 +1,4 @@
-"""Text of unknown origin is made safe to print: no controls, bounded, nothing else changed."""
+"""Untrusted text is made safe to print: bounded, without control characters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ATTACKS = [
 
 
 def is_unsafe(character: str) -> bool:
-    """Say it by Unicode's own categories, apart from what is implemented."""
+    """Classify by Unicode categories, independently of the implementation."""
     kind = unicodedata.category(character)
     return (
         (kind == "Cc" and character not in "\n\t")
@@ -47,7 +47,7 @@ def is_unsafe(character: str) -> bool:
 
 
 @given(ANY_TEXT)
-def test_no_unsafe_character_is_left(text: str) -> None:
+def test_unsafe_characters_are_removed(text: str) -> None:
     for safe in (printable(text), one_line(text), indented(text)):
         assert not any(map(is_unsafe, safe))
     assert "\n" not in one_line(text)
@@ -56,7 +56,7 @@ def test_no_unsafe_character_is_left(text: str) -> None:
 @given(
     st.text(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(" \n\t"), max_size=60)
 )
-def test_ordinary_text_stays_as_it_is(text: str) -> None:
+def test_ordinary_text_is_not_changed(text: str) -> None:
     assert printable(text) == text
 
 
@@ -66,7 +66,7 @@ def test_a_control_character_is_shown_as_an_escape() -> None:
     assert one_line(" a \n\tb\x1b ") == r"a b\x1b"
 
 
-def test_output_is_bounded_even_if_it_is_a_single_line() -> None:
+def test_a_single_long_line_is_bounded() -> None:
     huge = "x" * 10_000_000
     assert printable(huge).startswith("x" * LINE_LIMIT + "... (9,998,000 more characters)")
     assert len(printable(huge)) < LINE_LIMIT + 100
@@ -97,7 +97,7 @@ def test_a_console_prints_no_control_characters(attack: str) -> None:
     )
 
 
-def test_a_log_is_shown_in_parts_and_its_long_lines_are_cut(
+def test_a_log_is_shown_in_parts_with_long_lines_cut(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "log"
@@ -109,7 +109,7 @@ def test_a_log_is_shown_in_parts_and_its_long_lines_are_cut(
     assert shown[2:] == ["last \ufffd", ""]
 
 
-def test_of_a_large_log_the_end_is_shown(
+def test_the_end_of_a_large_log_is_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "log"

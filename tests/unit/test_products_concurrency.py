@@ -1,4 +1,4 @@
-"""One runner in several threads and tasks: each step is called once."""
+"""A runner shared by threads and tasks calls each step once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 60.0
 
 
 class Gate:
-    """A step with one product whose call lasts until `expected` builds need it."""
+    """A step whose call blocks until `expected` builds wait for its product."""
 
     def __init__(self, expected: int) -> None:
         self.called = 0
@@ -33,7 +33,7 @@ class Gate:
         self._came = 0
         self._all = threading.Event()
 
-    def come(self, event: str, name: str) -> None:
+    def on_event(self, event: str, name: str) -> None:
         """Observe a runner."""
         if (event, name) == ("building", "a"):
             self._came += 1
@@ -45,7 +45,7 @@ class Gate:
         self._all.set()
 
     def step(self) -> Callable[..., Any]:
-        """Return the step, a function."""
+        """Return the step as a function."""
 
         def make() -> object:
             self.called += 1
@@ -55,7 +55,7 @@ class Gate:
         return workflow_step(make, produces="a")
 
     def awaited_step(self) -> Callable[..., Any]:
-        """Return the step, a coroutine function."""
+        """Return the step as a coroutine function."""
 
         async def make() -> object:
             self.called += 1
@@ -77,7 +77,7 @@ def test_in_threads_a_step_is_called_once(awaited: bool) -> None:
     gate, called = Gate(3), list[str]()
     step = gate.awaited_step() if awaited else gate.step()
     runner = WorkflowRunner(module_of(step, step_of("b", "a", called=called)), None)
-    runner.observe(gate.come)
+    runner.observe(gate.on_event)
     got = in_threads(3, lambda: (runner.get("b"), runner.get("a")))
     assert gate.called == 1
     assert called == ["b"]
@@ -89,7 +89,7 @@ async def test_in_tasks_a_step_is_called_once(awaited: bool) -> None:
     gate, called = Gate(2), list[str]()
     step = gate.awaited_step() if awaited else gate.step()
     runner = WorkflowRunner(module_of(step, step_of("b", "a", called=called)), None)
-    runner.observe(gate.come)
+    runner.observe(gate.on_event)
     async with asyncio.timeout(PATIENCE):
         one, other = await asyncio.gather(runner.get_async("b"), runner.get_async("b"))
     assert one is other
@@ -97,7 +97,7 @@ async def test_in_tasks_a_step_is_called_once(awaited: bool) -> None:
     assert called == ["b"]
 
 
-def test_waiting_builds_raise_the_failure_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_builds_raise_the_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(2)
     good = gate.step()
 
@@ -111,7 +111,7 @@ def test_waiting_builds_raise_the_failure_too(monkeypatch: pytest.MonkeyPatch) -
     @contextlib.contextmanager
     def noticed(step: Any) -> Iterator[Any]:
         with claimed(step) as other:
-            if other is not None:  # it receives the outcome from now on
+            if other is not None:  # from here on it receives the outcome
                 gate.open()
             yield other
 
@@ -175,7 +175,7 @@ async def test_a_waiting_task_can_be_cancelled() -> None:
         assert await first == "made"
 
 
-def test_a_step_may_get_products_even_in_its_threads() -> None:
+def test_a_step_may_get_products_in_its_threads() -> None:
     called: list[str] = []
     runners: list[WorkflowRunner] = []
 

@@ -1,4 +1,4 @@
-"""Configurations, their files, and their keys."""
+"""Configurations, their files and their keys."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def objects(first: object) -> Any:
 
 
 class TestKeys:
-    def test_without_identity_fields_there_is_none(self) -> None:
+    def test_without_identity_fields_the_identity_is_none(self) -> None:
         assert WorkflowConfig().cache_key() is None
         assert WorkflowConfig().cache_key(requires={"a": "k"}) is None
 
@@ -192,7 +192,7 @@ class TestFields:
         with pytest.raises(AttributeError, match="nothing"):
             _ = config.nothing
 
-    def test_more_are_accepted_and_declared_ones_checked(self) -> None:
+    def test_extra_fields_are_accepted_and_declared_ones_checked(self) -> None:
         config: Any = Config.model_validate({"extra": 5})
         assert config.extra == 5
         with pytest.raises(ValueError, match="valid integer"):

@@ -1,4 +1,4 @@
-"""Steps, their table, and diagrams."""
+"""Steps, the status table and diagrams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 
 
 class TestStep:
-    def test_bare_or_called(self) -> None:
+    def test_a_decorator_without_and_with_arguments(self) -> None:
         @workflow_step
         def bare(x: int) -> int:
             """Return more."""
@@ -37,7 +37,7 @@ class TestStep:
         assert bare(2) == 3
         assert bare.__name__ == "bare"
 
-    def test_one_name_is_not_its_letters(self) -> None:
+    def test_a_string_is_a_single_name(self) -> None:
         step: Any = workflow_step(lambda: 1, produces="mesh", requires="bed")
         assert (step.workflow_produces, step.workflow_requires) == (["mesh"], ["bed"])
 
@@ -48,11 +48,11 @@ class TestStep:
         with pytest.raises(TypeError, match=r"requires=.* names no products"):
             workflow_step(requires=wrong)(lambda: 1)
 
-    def test_a_direction_that_does_not_exist(self) -> None:
+    def test_an_unknown_direction_is_refused(self) -> None:
         with pytest.raises(ValueError, match="rankdir='ZZ' is no direction\n  Use one of LR, RL"):
             diagram(module_of(), rankdir="ZZ")
 
-    def test_the_function_itself_is_left_alone(self) -> None:
+    def test_the_function_itself_is_not_changed(self) -> None:
         def plain() -> int:
             return 1
 
@@ -78,7 +78,7 @@ def runner() -> WorkflowRunner:
 
 
 class TestTable:
-    def test_as_text(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_table_as_text(self, capsys: pytest.CaptureFixture[str]) -> None:
         runner().dag()
         assert capsys.readouterr().out.splitlines() == [
             "flow — runner status",
@@ -89,7 +89,7 @@ class TestTable:
             "  make_b    b         a, z      missing",
         ]
 
-    def test_without_steps(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_table_without_steps(self, capsys: pytest.CaptureFixture[str]) -> None:
         WorkflowRunner(module_of(), None).dag()
         assert capsys.readouterr().out.splitlines() == [
             "flow — runner status",
@@ -97,7 +97,7 @@ class TestTable:
             "  ----  --------  --------  ------",
         ]
 
-    def test_in_a_notebook_as_html(
+    def test_table_in_a_notebook_is_html(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         shown: list[str] = []
@@ -110,7 +110,7 @@ class TestTable:
         assert capsys.readouterr().out == ""
 
     @pytest.mark.parametrize("shell", [None, type("TerminalInteractiveShell", (), {})()])
-    def test_in_a_terminal_as_text_even_with_ipython(
+    def test_table_in_a_terminal_is_text_even_with_ipython(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shell: object
     ) -> None:
         shown: list[str] = []
@@ -129,7 +129,7 @@ def ipython(monkeypatch: pytest.MonkeyPatch, shown: list[str], *, shell: object)
 
 
 class TestDiagram:
-    def test_of_a_runner_is_coloured_by_status(self) -> None:
+    def test_diagram_of_a_runner_is_coloured_by_status(self) -> None:
         text = runner().diagram(rankdir="TB")
         lines = [line.strip().rstrip(";") for line in text.splitlines()]
         assert lines[0] == 'digraph "flow" {'
@@ -152,7 +152,7 @@ class TestDiagram:
             ("stale", "#e6bcbc"),
         ],
     )
-    def test_of_a_module(self, status: str, colour: str) -> None:
+    def test_diagram_of_a_module(self, status: str, colour: str) -> None:
         module = module_of(step_of("a", called=[]))
         text = diagram(module, lambda _: status, title="Title")
         assert text.startswith('digraph "Title" {')

@@ -1,4 +1,4 @@
-"""The shared test graphs as products: depth-first, reported on entry."""
+"""The shared test graphs as products, built depth-first and reported on entry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 
-class Told(list[tuple[str, str]]):
+class EventLog(list[tuple[str, str]]):
     """Records the events of an observer."""
 
     def __call__(self, event: str, name: str) -> None:
@@ -28,7 +28,7 @@ class Told(list[tuple[str, str]]):
 
 def test_a_diamond_is_built_depth_first_and_reported_on_entry() -> None:
     called: list[str] = []
-    events = Told()
+    events = EventLog()
     runner = WorkflowRunner(module_for(DIAMOND, called), None)
     runner.observe(events)
     assert runner.get("bottom") == "bottom(left(top()), right(top()))"
@@ -52,21 +52,21 @@ def test_an_asymmetric_graph_is_built_in_parameter_order() -> None:
     assert called == ["a", "d", "b", "c", "x", "e"]
 
 
-def test_parameters_give_the_order_not_requires() -> None:
+def test_parameters_determine_the_order() -> None:
     called: list[str] = []
     module = module_of(
         step_of("a", called=called),
         step_of("b", called=called),
         step_of("c", "b", "a", called=called, requires=("a", "b")),
     )
-    events = Told()
+    events = EventLog()
     runner = WorkflowRunner(module, None)
     runner.observe(events)
     runner.get("c")
     assert called == ["b", "a", "c"]
 
 
-def test_cached_products_are_reported_at_each_use() -> None:
+def test_cached_products_are_reported_on_each_use() -> None:
     called: list[str] = []
     module = module_of(
         step_of("a", called=called),
@@ -74,7 +74,7 @@ def test_cached_products_are_reported_at_each_use() -> None:
         step_of("c", "a", "b", "a2", called=called),
         step_of("a2", "a", called=called),
     )
-    events = Told()
+    events = EventLog()
     runner = WorkflowRunner(module, None)
     runner.get("a")
     runner.observe(events)
@@ -93,7 +93,7 @@ def test_cached_products_are_reported_at_each_use() -> None:
 
 def test_a_failure_ends_the_build() -> None:
     called: list[str] = []
-    events = Told()
+    events = EventLog()
     runner = WorkflowRunner(module_for(FAILING, called), None)
     runner.observe(events)
     with pytest.raises(ZeroDivisionError, match="left"):
@@ -112,7 +112,7 @@ def test_a_failure_ends_the_build() -> None:
 
 def test_with_keep_going_independent_products_are_built() -> None:
     called: list[str] = []
-    events = Told()
+    events = EventLog()
     runner = WorkflowRunner(module_for(FAILING, called), None)
     runner.observe(events)
     with pytest.raises(ZeroDivisionError, match="left"):
@@ -155,7 +155,7 @@ async def test_build_all_reports_a_cycle(beside: tuple[str, ...]) -> None:
     assert called == []
 
 
-def test_a_cycle_through_a_requirement_that_is_no_parameter() -> None:
+def test_a_cycle_through_a_non_parameter_requirement_is_reported() -> None:
     called: list[str] = []
     module = module_of(
         step_of("a", called=called, requires=("b",)), step_of("b", "a", called=called)
@@ -177,7 +177,7 @@ def test_long_chains_need_no_recursion() -> None:
     assert len(runner.what_invalidates(names[0])) == 2999
 
 
-def test_check_predicts_a_build_and_does_nothing(tmp_path: Path) -> None:
+def test_check_predicts_a_build_without_effects(tmp_path: Path) -> None:
     called: list[str] = []
     module = module_for(DIAMOND, called)
     products = WorkflowProducts(products_dir=tmp_path)
@@ -221,7 +221,7 @@ async def test_steps_that_are_coroutine_functions_are_awaited() -> None:
         return f"slow({a})"
 
     module = module_of(wait, step_of("a", called=called), step_of("c", "slow", called=called))
-    events = Told()
+    events = EventLog()
     runner = WorkflowRunner(module, None)
     runner.observe(events)
     assert await runner.get_async("c") == "c(slow(a()))"
@@ -230,7 +230,7 @@ async def test_steps_that_are_coroutine_functions_are_awaited() -> None:
     assert await runner.get_async("c") is runner.cache["c"]
 
 
-def test_without_a_loop_they_are_awaited_too() -> None:
+def test_coroutine_steps_are_awaited_without_a_loop() -> None:
     @workflow_step(produces="slow")
     async def wait() -> str:
         return "waited"

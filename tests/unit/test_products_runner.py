@@ -42,11 +42,11 @@ class TestConstruction:
         assert runner.cache == {}
         assert WorkflowRunner(module, config).products is None
 
-    def test_products_that_are_no_store(self) -> None:
+    def test_an_invalid_store_is_refused(self) -> None:
         with pytest.raises(TypeError, match="products='dir' is no store of products"):
             WorkflowRunner(module_of(), None, "dir")  # type: ignore[arg-type]
 
-    def test_a_store_needs_five_methods_only(self) -> None:
+    def test_a_store_needs_only_five_methods(self) -> None:
         class Store:
             def __init__(self) -> None:
                 self.data: dict[str, Any] = {}
@@ -101,7 +101,7 @@ class TestConstruction:
         assert runner.build_all() == ["x"]
         assert called == ["x"]
 
-    def test_objects_with_any_attribute_are_no_steps(self) -> None:
+    def test_objects_with_dynamic_attributes_are_not_steps(self) -> None:
         assert WorkflowRunner(module_of(mock=Mock()), None).build_all() == []
 
     def test_a_product_declared_twice(self) -> None:
@@ -117,7 +117,7 @@ class TestGet:
         assert runner.build("x") is runner.cache["x"]
         assert WorkflowRunner.build is WorkflowRunner.get
 
-    def test_a_fresh_product_spares_its_step_and_its_requirements(
+    def test_a_fresh_product_runs_neither_step_nor_requirements(
         self, products: WorkflowProducts, called: list[str]
     ) -> None:
         module = module_of(step_of("a", called=called), step_of("b", "a", called=called))
@@ -185,7 +185,9 @@ class TestFreshness:
         WorkflowRunner(self.module(called), config, products).get("b")
         return called
 
-    def test_identity_fields_decide(self, products: WorkflowProducts, called: list[str]) -> None:
+    def test_freshness_depends_on_identity_fields(
+        self, products: WorkflowProducts, called: list[str]
+    ) -> None:
         assert self.rebuilt(Config(), products, called) == ["a", "b"]
         assert self.rebuilt(Config(color="blue"), products, called) == []
         assert self.rebuilt(Config(n=2), products, called) == ["a", "b"]
@@ -250,7 +252,7 @@ class TestFreshness:
 
 
 class TestArguments:
-    def test_by_name(self, called: list[str]) -> None:
+    def test_arguments_are_passed_by_name(self, called: list[str]) -> None:
         seen: dict[str, object] = {}
 
         @workflow_step(produces="x", requires=["a", "unused"])
@@ -267,7 +269,7 @@ class TestArguments:
         assert seen == {
             "config": "C", "a": "a()", "in_memory": "m", "other": 3, "rest": ((), {})
         }  # fmt: skip
-        # A requirement that is no parameter is not built.
+        # A requirement that is not a parameter is not built.
         assert called == ["a"]
         assert runner.build_all() == ["x"]
 
@@ -280,7 +282,7 @@ class TestArguments:
         runner.cache.update(args=1, kwargs=2)
         assert runner.get("x") == ((), {})
 
-    def test_missing_arguments_are_left_to_python(self) -> None:
+    def test_missing_arguments_raise_pythons_error(self) -> None:
         def make(stranger: int) -> int:
             return stranger
 
@@ -298,7 +300,7 @@ def returning(value: object) -> Callable[..., object]:
 
 class TestOutputs:
     @pytest.mark.parametrize("value", [{"b": 2, "a": 1}, (1, 2), [1, 2]])
-    def test_of_several_products(self, value: object) -> None:
+    def test_a_step_may_have_several_products(self, value: object) -> None:
         runner = WorkflowRunner(module_of(returning(value)), None)
         events: list[tuple[str, str]] = []
         runner.observe(lambda event, name: events.append((event, name)))
@@ -331,14 +333,16 @@ class TestOutputs:
             ),
         ],
     )
-    def test_invalid_ones(self, value: object, kind: type[Exception], message: str) -> None:
+    def test_invalid_outputs_are_refused(
+        self, value: object, kind: type[Exception], message: str
+    ) -> None:
         runner = WorkflowRunner(module_of(returning(value)), None)
         with pytest.raises(kind) as caught:
             runner.get("a")
         assert first_line(caught.value).startswith(message)
         assert runner.cache == {}
 
-    def test_a_value_that_cannot_be_stored_lives_in_memory(
+    def test_a_value_that_cannot_be_stored_is_kept_in_memory(
         self, products: WorkflowProducts
     ) -> None:
         @workflow_step(produces=["solver", "answer"])
@@ -356,7 +360,7 @@ class TestOutputs:
         assert [one.filename for one in seen] == [__file__]
         assert runner.rebuild("solver") is not solver
         assert runner.get("plot") == "plot"
-        # Its dependents are fresh in the next session, without it.
+        # In the next session, its dependents are fresh without it.
         assert WorkflowRunner(module, Config(), products).get("plot") == "plot"
         assert products.list() == ["answer", "plot"]
 
@@ -374,7 +378,7 @@ class TestOutputs:
         assert [one.filename for one in seen] == [__file__]
         assert products.list() == []
 
-    def test_a_former_value_does_not_replace_one_that_cannot_be_stored(
+    def test_an_old_value_does_not_replace_one_that_cannot_be_stored(
         self, products: WorkflowProducts
     ) -> None:
         values: list[object] = [1, threading.Lock()]
@@ -408,7 +412,7 @@ class TestOutputs:
 
 
 class TestInvalidation:
-    def test_removes_from_memory_and_store_but_not_dependents(
+    def test_invalidate_removes_from_memory_and_store_but_not_dependents(
         self, products: WorkflowProducts, called: list[str]
     ) -> None:
         module = module_of(step_of("a", called=called), step_of("b", "a", called=called))
@@ -420,7 +424,7 @@ class TestInvalidation:
         runner.invalidate("a")
         runner.invalidate("never heard of")
 
-    def test_rebuild_makes_the_product_only(
+    def test_rebuild_builds_only_the_product(
         self, products: WorkflowProducts, called: list[str]
     ) -> None:
         module = module_of(
@@ -442,7 +446,7 @@ class TestInvalidation:
         # A stale product is on disk too.
         assert WorkflowRunner(module, Config(n=2), products).status("a") == "on_disk"
 
-    def test_what_invalidates(self, called: list[str]) -> None:
+    def test_invalidating_changes(self, called: list[str]) -> None:
         module = module_of(
             step_of("a", called=called),
             step_of("b", "a", called=called),
@@ -456,7 +460,7 @@ class TestInvalidation:
 
 
 class TestObservers:
-    def test_in_order_of_registration(self, called: list[str]) -> None:
+    def test_observers_are_called_in_order_of_registration(self, called: list[str]) -> None:
         events = []
         runner = WorkflowRunner(module_of(step_of("a", called=called)), None)
         runner.observe(lambda event, name: events.append((1, event)))
@@ -464,7 +468,7 @@ class TestObservers:
         runner.get("a")
         assert events == [(1, "building"), (2, "building"), (1, "built"), (2, "built")]
 
-    def test_one_that_raises_causes_one_warning(self, called: list[str]) -> None:
+    def test_a_failing_observer_causes_one_warning(self, called: list[str]) -> None:
         events = []
 
         def broken(event: str, name: str) -> None:
@@ -484,7 +488,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("config", [Config(), None], ids=["tracked", "untracked"])
     @pytest.mark.parametrize("harm", ["remove", "truncate", "alter"])
-    def test_is_reported_and_repaired(
+    def test_damage_is_reported_and_repaired(
         self, products: WorkflowProducts, called: list[str], harm: str, config: Config | None
     ) -> None:
         module = module_of(step_of("a", called=called), step_of("b", "a", called=called))
@@ -507,7 +511,9 @@ class TestDamage:
         assert file.read_bytes() == content
         assert called == ["b"]
 
-    def test_without_a_producer_is_named_in_the_error(self, products: WorkflowProducts) -> None:
+    def test_a_damaged_product_without_a_producer_is_named(
+        self, products: WorkflowProducts
+    ) -> None:
         products.save("measured", 1)
         (products.products_dir / "measured.yaml").write_text("2\n")
         with pytest.raises(

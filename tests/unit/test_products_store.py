@@ -1,4 +1,4 @@
-"""Storable values, errors of the store, and the integrity of files."""
+"""Storable values, errors of the store and integrity of files."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def products(tmp_path: Path) -> WorkflowProducts:
     return WorkflowProducts(products_dir=tmp_path / "products")
 
 
-def again(products: WorkflowProducts) -> WorkflowProducts:
-    """Return the store as another session sees it."""
+def reopened(products: WorkflowProducts) -> WorkflowProducts:
+    """Return the store as opened by another session."""
     return WorkflowProducts(products_dir=products.products_dir)
 
 
@@ -56,7 +56,7 @@ class TestDirectory:
         assert [one.products_dir for one in places] == named
         assert all(one.is_dir() for one in named)
 
-    def test_one_that_cannot_be_created(self, tmp_path: Path) -> None:
+    def test_a_directory_that_cannot_be_created(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(ReadOnlyStoreError, match="cannot be created: Not a directory"):
             WorkflowProducts(products_dir=tmp_path / "file" / "products")
@@ -74,11 +74,11 @@ class TestValues:
             "two\nlines\x85\u2028 \U0001f600\t",
         ],
     )
-    def test_plain_data_comes_back_as_it_was(
+    def test_plain_data_is_loaded_unchanged(
         self, products: WorkflowProducts, value: object
     ) -> None:
         products.save("x", value)
-        loaded = again(products).load("x")
+        loaded = reopened(products).load("x")
         assert loaded == value
         assert type(loaded) is type(value)
         assert (products.products_dir / "x.yaml").is_file()
@@ -94,9 +94,9 @@ class TestValues:
             np.bool_(True),
         ],
     )
-    def test_arrays_and_numpys_numbers(self, products: WorkflowProducts, value: Any) -> None:
+    def test_arrays_and_numpy_numbers(self, products: WorkflowProducts, value: Any) -> None:
         products.save("x", value)
-        loaded = again(products).load("x")
+        loaded = reopened(products).load("x")
         assert type(loaded) is type(value)
         assert (loaded.dtype, loaded.shape) == (value.dtype, value.shape)
         assert np.array_equal(loaded, value)
@@ -104,7 +104,7 @@ class TestValues:
 
     def test_dictionaries_of_arrays(self, products: WorkflowProducts) -> None:
         products.save("x", {"file": np.arange(3), "µ": np.eye(2)})
-        loaded = again(products).load("x")
+        loaded = reopened(products).load("x")
         assert [*loaded] == ["file", "µ"]
         assert np.array_equal(loaded["file"], np.arange(3))
         assert np.array_equal(loaded["µ"], np.eye(2))
@@ -154,13 +154,13 @@ class TestValues:
         with pytest.raises(
             ProductError, match="of kind 'mesh', for which no serialiser is registered"
         ):
-            again(products).load("m")
+            reopened(products).load("m")
 
     def test_names_are_not_paths(self, products: WorkflowProducts) -> None:
         names = ["manifest", "../up", ".lock", "a/b", "a%2Fb", "x" * 500, "ä b", ""]
         for name in names:
             products.save(name, name)
-        there = again(products)
+        there = reopened(products)
         assert there.list() == sorted(names)
         assert [there.load(name) for name in names] == names
         assert [path.name for path in products.products_dir.parent.iterdir()] == ["products"]
@@ -173,10 +173,10 @@ class TestFiles:
         file = tmp_path / "result.vtk"
         file.write_text("mesh")
         products.save("mesh", file)
-        assert again(products).load("mesh") == file
+        assert reopened(products).load("mesh") == file
         assert [*products.products_dir.glob("*mesh*")] == []
 
-    def test_removing_the_product_leaves_the_users_file(
+    def test_removing_a_product_keeps_the_users_file(
         self, products: WorkflowProducts, tmp_path: Path
     ) -> None:
         outside, inside = tmp_path / "outside", products.products_dir / "inside"
@@ -189,9 +189,7 @@ class TestFiles:
         assert products.list() == []
         assert outside.read_text() == inside.read_text() == "mine"
 
-    def test_one_that_was_changed_is_detected(
-        self, products: WorkflowProducts, tmp_path: Path
-    ) -> None:
+    def test_a_changed_file_is_detected(self, products: WorkflowProducts, tmp_path: Path) -> None:
         file = tmp_path / "result"
         file.write_text("mesh")
         products.save("mesh", file)
@@ -207,15 +205,13 @@ class TestFiles:
         file.unlink()
         assert not products.exists("mesh")
 
-    def test_one_that_does_not_exist_is_refused(
-        self, products: WorkflowProducts, tmp_path: Path
-    ) -> None:
+    def test_a_missing_file_is_refused(self, products: WorkflowProducts, tmp_path: Path) -> None:
         with pytest.raises(ProductError, match="gone does not exist"):
             products.save("x", tmp_path / "gone")
 
     def test_directories_can_be_products(self, products: WorkflowProducts, tmp_path: Path) -> None:
         products.save("all", tmp_path)
-        assert again(products).load("all") == tmp_path
+        assert reopened(products).load("all") == tmp_path
 
 
 class TestQueries:
@@ -254,13 +250,13 @@ class TestQueries:
             products.save(name, name)
         products.remove("b")
         products.remove("b")
-        assert again(products).list() == ["a", "c"]
+        assert reopened(products).list() == ["a", "c"]
         products.clear()
-        assert again(products).list() == []
+        assert reopened(products).list() == []
         left = {path.name for path in products.products_dir.iterdir()}
         assert left == {".lock", "manifest.yaml"}
 
-    def test_a_product_of_another_kind_leaves_no_file_behind(
+    def test_a_product_of_another_kind_removes_the_old_file(
         self, products: WorkflowProducts
     ) -> None:
         products.save("x", 1)
@@ -282,44 +278,44 @@ class TestManifest:
         assert saved_at.utcoffset() is not None
         assert saved_at.microsecond == 0
 
-    def test_a_save_appends_and_former_lines_do_not_pile_up(
+    def test_a_save_appends_and_old_lines_are_compacted(
         self, products: WorkflowProducts, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("motoko.products.manifest.SPARE_LINES", 5)
         for number in range(50):
             products.save("x", number)
         assert manifest(products).read_text().count("\n") < 12
-        assert again(products).load("x") == 49
+        assert reopened(products).load("x") == 49
 
-    def test_other_sessions_see_changes_and_lose_none(self, products: WorkflowProducts) -> None:
-        other = again(products)
+    def test_concurrent_sessions_lose_no_changes(self, products: WorkflowProducts) -> None:
+        other = reopened(products)
         products.save("a", 1)
         other.save("b", 2)
         products.save("c", 3)
         other.remove("a")
         assert products.list() == other.list() == ["b", "c"]
 
-    def test_one_written_as_other_yaml_is_read(self, products: WorkflowProducts) -> None:
+    def test_a_manifest_in_other_yaml_style_is_read(self, products: WorkflowProducts) -> None:
         (products.products_dir / "x.yaml").write_text("[1, 2]\n")
         manifest(products).write_text("x:\n  type: yaml\n  files: [x.yaml]\n  cache_key: k\n")
         assert products.load("x") == [1, 2]
         assert products.fresh("x", "k")
         products.save("y", 3)
-        assert again(products).list() == ["x", "y"]
+        assert reopened(products).list() == ["x", "y"]
 
-    def test_a_line_that_was_cut_off_costs_its_product(self, products: WorkflowProducts) -> None:
+    def test_a_truncated_line_loses_only_its_product(self, products: WorkflowProducts) -> None:
         for name in "abc":
             products.save(name, name)
         manifest(products).write_bytes(manifest(products).read_bytes()[:-30])
-        there = again(products)
+        there = reopened(products)
         with pytest.warns(ProductWarning, match="1 of its lines cannot be read") as seen:
             assert there.list() == ["a", "b"]
         assert there.list() == ["a", "b"]
         assert len(seen) == 1
         there.save("c", "c")
-        assert again(products).list() == ["a", "b", "c"]
+        assert reopened(products).list() == ["a", "b", "c"]
 
-    def test_one_that_cannot_be_read(self, products: WorkflowProducts) -> None:
+    def test_an_unreadable_manifest_raises(self, products: WorkflowProducts) -> None:
         manifest(products).mkdir()
         for use in (products.list, lambda: products.save("x", 1)):
             with pytest.raises(
@@ -328,22 +324,22 @@ class TestManifest:
                 use()
 
     @pytest.mark.parametrize("content", [b"", b"\0\xff", b"[1]", b"x: 3\n", b"a: {b: [\n"])
-    def test_one_that_is_no_manifest_is_put_aside(
+    def test_an_invalid_manifest_is_moved_aside(
         self, products: WorkflowProducts, content: bytes
     ) -> None:
         manifest(products).write_bytes(content)
         with pytest.warns(ProductWarning, match=r"manifest\.yaml is damaged") as seen:
             products.save("x", 1)
         assert len(seen) == 1
-        assert again(products).list() == ["x"]
+        assert reopened(products).list() == ["x"]
         assert manifest(products).with_name("manifest.yaml.damaged").read_bytes() == content
 
-    def test_metadata_that_cannot_be_written_are_refused(self, products: WorkflowProducts) -> None:
+    def test_unserialisable_metadata_is_refused(self, products: WorkflowProducts) -> None:
         with pytest.raises(ProductError, match="product 'x' cannot be described"):
             products.save("x", 1, lock=threading.Lock())
         assert products.list() == []
 
-    def test_without_space_for_a_line_the_former_lines_stay(
+    def test_a_full_disk_keeps_the_existing_lines(
         self, products: WorkflowProducts, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         products.save("a", 1)
@@ -354,11 +350,11 @@ class TestManifest:
             with pytest.raises(ReadOnlyStoreError, match="no space"):
                 products.save("b", 2)
         assert manifest(products).read_bytes() == before
-        assert again(products).list() == ["a"]
+        assert reopened(products).list() == ["a"]
 
 
 class TestDamage:
-    def test_any_changed_byte_is_noticed(self, products: WorkflowProducts) -> None:
+    def test_any_changed_byte_is_detected(self, products: WorkflowProducts) -> None:
         products.save("x", np.arange(4.0))
         file = products.products_dir / "x.npz"
         content = file.read_bytes()
@@ -369,11 +365,11 @@ class TestDamage:
             with pytest.raises(DamagedProductError, match=r"product 'x' is damaged: .*x\.npz"):
                 products.load("x")
 
-    def test_a_file_that_another_session_has_just_replaced_is_not_damaged(
+    def test_a_file_replaced_by_another_session_is_not_damaged(
         self, products: WorkflowProducts, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         products.save("x", 1)
-        reader = again(products)
+        reader = reopened(products)
         entry = json.loads(json.dumps(reader._entry("x")))
         products.save("x", 2)
         found = iter([entry])
@@ -391,12 +387,12 @@ class TestDamage:
         lines[-1] = f"{name}: {json.dumps(entry)}"
         manifest(products).write_text("\n".join(lines) + "\n")
         with pytest.raises(DamagedProductError, match="cannot be read"):
-            again(products).load("x")
+            reopened(products).load("x")
         assert not (tmp_path / "made").exists()
 
 
 class TestReadOnly:
-    def test_saving_and_removing_raise_and_loading_works(
+    def test_a_read_only_store_can_load_but_not_save(
         self, products: WorkflowProducts, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         products.save("x", 1)
@@ -416,7 +412,7 @@ class TestReadOnly:
             products.remove("x")
         assert products.load("x") == 1
 
-    def test_a_whole_file_system_that_cannot_be_written(
+    def test_a_read_only_file_system(
         self, products: WorkflowProducts, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         products.save("x", 1)
@@ -434,16 +430,16 @@ class TestReadOnly:
         for name in ("replace", "unlink", "rename", "ftruncate"):
             monkeypatch.setattr(os, name, refuse)
         monkeypatch.setattr(os, "mkdir", refuse)
-        again = WorkflowProducts(products_dir=place)
-        assert again.load("x") == 1
-        assert again.status() == {"x": "on_disk"}
+        reopened = WorkflowProducts(products_dir=place)
+        assert reopened.load("x") == 1
+        assert reopened.status() == {"x": "on_disk"}
         with pytest.raises(ReadOnlyStoreError, match="Read-only file system"):
-            again.save("x", 2)
+            reopened.save("x", 2)
         with pytest.raises(ReadOnlyStoreError, match="Read-only file system"):
-            again.clear()
-        assert again.load("x") == 1
+            reopened.clear()
+        assert reopened.load("x") == 1
         with pytest.raises(ReadOnlyStoreError, match="cannot be created: Read-only file system"):
             WorkflowProducts(products_dir=place / "further")
 
-    def test_errors_of_the_user_are_no_database_errors(self) -> None:
+    def test_errors_of_the_user_are_not_database_errors(self) -> None:
         assert not issubclass(ReadOnlyStoreError, StorageError)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unit
         ("value", [0.5, 1.5], ["step", "value"]),
     ],
 )
-def test_a_frame_has_the_steps_and_a_column_for_each_component(
+def test_a_frame_has_a_column_per_component(
     name: str, values: list[object], columns: list[object]
 ) -> None:
     frame = Quantity([3, 7], values).to_frame(name)

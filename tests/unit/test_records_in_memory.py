@@ -1,4 +1,4 @@
-"""What stays in memory of the records that were read."""
+"""Records stay in memory only if requested."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_records_stay_unless_they_are_not_to_be_kept(keep: bool) -> None:
+def test_unkept_records_are_released_unless_in_use(keep: bool) -> None:
     database = Database.in_memory()
     run_transaction(database, lambda root: create_tables(root, ["mult"]), initialising=True)
     session = Session(database)
     keys = [add_run(session, "mult", {"x": float(n)}) for n in range(5)]
     commit(database, session)
 
-    reader = Session(database)  # with a memory of its own, as the other one is open
+    reader = Session(database)  # has its own cache, because the other one is open
     table = reader.tables.study("mult")
-    before = reader.run(keys[0])  # somebody reads it already
+    before = reader.run(keys[0])  # already in use
     found = list(table.records([key.id for key in keys], keep=keep))
     assert [record.key for record in found] == keys
     assert found[0] == before

@@ -1,4 +1,4 @@
-"""Files that a script reads or writes: another kind of file is an error, and not waited for."""
+"""Scripts refuse to read or write special files instead of blocking on them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_other_kinds_are_errors(tmp_path: Path, kind: str) -> None:
+def test_special_files_are_refused(tmp_path: Path, kind: str) -> None:
     KINDS[kind](tmp_path / "file")
     with pytest.raises(OSError, match=kind):
         open_regular(tmp_path / "file")
 
 
-def test_a_file_that_changes_its_kind_before_it_is_opened(
+def test_a_file_that_becomes_special_before_opening_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -54,13 +54,13 @@ def test_links_are_followed(tmp_path: Path) -> None:
         assert file.read() == b"content"
 
 
-def test_inputs_of_another_kind(tmp_path: Path, kind: str) -> None:
+def test_special_inputs_are_refused(tmp_path: Path, kind: str) -> None:
     KINDS[kind](tmp_path / "inputs.json")
     with pytest.raises(WorkerError, match=f"inputs.json cannot be read: {kind}"):
         _ = AttemptContext(str(tmp_path)).inputs
 
 
-def test_an_outbox_of_another_kind(tmp_path: Path, kind: str) -> None:
+def test_a_special_outbox_is_refused(tmp_path: Path, kind: str) -> None:
     KINDS[kind](tmp_path / "outbox")
     with pytest.raises(WorkerError, match=f"outbox cannot be read: {kind}"):
         AttemptContext(str(tmp_path)).read_outbox()

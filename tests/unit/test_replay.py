@@ -1,4 +1,4 @@
-"""The journal of a firing: what a rerun gets back, and what it is told it did differently."""
+"""The journal of a firing: replayed results and detected deviations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ONE, TWO = RunKey("add", 1), RunKey("add", 2)
 
 
 def first_segment() -> tuple[Journal, Entries]:
-    """An action that assigned twice, created a run and began to wait for it."""
+    """Return the journal of an action that assigned twice, created a run and awaits it."""
     journal = Journal("the action")
     root = journal.lane(ROOT)
     assert not journal.record_assignment(root)
@@ -34,7 +34,7 @@ def test_only_committed_segments_are_replayed() -> None:
     assert journal.record_assignment(root)
     assert journal.record_call(root, CREATE, "add").runs == (ONE,)
     assert journal.record_assignment(root)
-    assert journal.record_call(root, AWAIT, "add").runs is None  # it had not returned
+    assert journal.record_call(root, AWAIT, "add").runs is None  # not yet returned
     assert not journal.record_assignment(root)
     assert journal.record_call(root, CREATE, "other").runs is None
 
@@ -53,7 +53,7 @@ def test_the_result_of_an_await_is_recorded_with_the_next_commit() -> None:
 
 
 def test_assignments_since_the_last_call_are_counted() -> None:
-    """Another task of the action may commit in the middle of a segment of this one."""
+    """Another task of the action may commit within a segment of this one."""
     journal, _ = first_segment()
     root = journal.lane(ROOT)
     journal.record_assignment(root)
@@ -96,7 +96,7 @@ def test_a_dropped_creation_is_repeated() -> None:
         (AWAIT, "add", "call 1 is an await on runs of study 'add'; on record is create_task of"),
     ],
 )
-def test_another_call_than_the_recorded_one_is_an_error(
+def test_a_call_that_differs_from_the_record_is_an_error(
     kind: str, study: str, message: str
 ) -> None:
     journal = rerun(first_segment()[1])
@@ -104,7 +104,7 @@ def test_another_call_than_the_recorded_one_is_an_error(
         journal.record_call(journal.lane(ROOT), kind, study)
 
 
-def test_calls_that_are_missing_are_an_error() -> None:
+def test_missing_calls_are_an_error() -> None:
     journal = rerun(first_segment()[1])
     root = journal.lane(ROOT)
     journal.record_call(root, CREATE, "add")

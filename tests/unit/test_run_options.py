@@ -1,4 +1,4 @@
-"""Everything that knows run options follows from their one declaration."""
+"""All uses of run options follow from their declaration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_section_has_the_options_in_its_json_schema(model: Any) -> None:
     assert described == {name: option.description for name, option in OPTIONS.items()}
 
 
-def test_columns_and_reserved_names_of_workers_follow() -> None:
+def test_columns_and_reserved_names_follow_the_declaration() -> None:
     assert {name for name, option in OPTIONS.items() if option.stored} == STORED_OPTIONS.keys()
     assert RUN_COLUMNS.items() >= STORED_OPTIONS.items()
     assert set(STORED_OPTIONS.values()) <= set(TYPE_NAMES)
@@ -48,7 +48,7 @@ def test_a_run_without_options_has_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("option", [o for o in STORED if o.kind in ("count", "duration")], ids=str)
-def test_both_validations_have_the_bound_of_the_declaration(option: RunOption) -> None:
+def test_both_validations_use_the_declared_bound(option: RunOption) -> None:
     allowed = option.minimum + 1 if option.exclusive else option.minimum
     for value, valid in ((allowed, True), (option.minimum - 1, False)):
         given = {option.name: value}

@@ -1,4 +1,4 @@
-"""Two workflows that share a study's directory: the second is refused, naming the first."""
+"""A second workflow on the directory of a study is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from motoko.errors import SharedStudyError
 from motoko.server.state_dir import StateDir
-from motoko.storage.ownership import check_owner, claim_run_directories
+from motoko.storage.run_directory_owner import check_owner, claim_run_directories
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ RUNS = "BD-s-runs"
 
 
 def make(directory: Path) -> StateDir:
-    """Make the directories of a workflow, whatever leads to its study ``s``."""
+    """Create the directories of a workflow, except its study ``s``."""
     (directory / ".wf").mkdir(parents=True)
     return StateDir.of(directory)
 
@@ -40,13 +40,13 @@ def first(tmp_path: Path) -> StateDir:
     return state
 
 
-def test_it_stays_the_first_ones(first: StateDir) -> None:
+def test_the_first_workflow_keeps_ownership(first: StateDir) -> None:
     check_owner(first, runs_of(first))
     claim_run_directories(first, runs_of(first))
 
 
 @pytest.mark.parametrize("make_it", [os.mkfifo, os.mkdir])
-def test_an_owner_record_that_is_no_file_is_ignored(
+def test_an_owner_record_that_is_not_a_file_is_ignored(
     first: StateDir, make_it: Callable[[Path], None]
 ) -> None:
     note = runs_of(first).with_name(f".{RUNS}.workflow")
@@ -57,7 +57,7 @@ def test_an_owner_record_that_is_no_file_is_ignored(
 
 
 @pytest.mark.parametrize("how", ["absolute", "relative", "chain", "nested"])
-def test_the_second_is_refused(first: StateDir, tmp_path: Path, how: str) -> None:
+def test_a_second_workflow_is_refused(first: StateDir, tmp_path: Path, how: str) -> None:
     place = tmp_path / "a" / "inner" if how == "nested" else tmp_path / "b"
     second = make(place)
     study = tmp_path / "a" / "s"
@@ -74,7 +74,7 @@ def test_the_second_is_refused(first: StateDir, tmp_path: Path, how: str) -> Non
     assert (tmp_path / "a" / "s" / RUNS / "run-1").is_dir()
 
 
-def test_a_moved_workflow_keeps_its_own(first: StateDir, tmp_path: Path) -> None:
+def test_a_moved_workflow_keeps_ownership(first: StateDir, tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "b")
     moved = StateDir.of(tmp_path / "b")
     claim_run_directories(moved, runs_of(moved))
@@ -84,7 +84,7 @@ def test_a_moved_workflow_keeps_its_own(first: StateDir, tmp_path: Path) -> None
         claim_run_directories(other, runs_of(other))
 
 
-def test_a_copy_has_its_own(first: StateDir, tmp_path: Path) -> None:
+def test_a_copied_workflow_owns_its_copy(first: StateDir, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "a", tmp_path / "b", symlinks=True)
     copy = StateDir.of(tmp_path / "b")
     claim_run_directories(copy, runs_of(copy))
@@ -92,16 +92,16 @@ def test_a_copy_has_its_own(first: StateDir, tmp_path: Path) -> None:
     claim_run_directories(copy, runs_of(copy))
 
 
-def test_a_new_state_in_the_same_place_keeps_them(first: StateDir, tmp_path: Path) -> None:
+def test_a_new_state_at_the_same_path_keeps_ownership(first: StateDir, tmp_path: Path) -> None:
     first.path.rmdir()
-    (tmp_path / "other").mkdir()  # so that the inode is another one
+    (tmp_path / "other").mkdir()  # takes the inode number of the old state
     first.path.mkdir()
     claim_run_directories(first, runs_of(first))
 
 
 @pytest.fixture
 def renamed(first: StateDir, tmp_path: Path) -> StateDir:
-    """Another workflow in the place of the first, which was renamed; a study linked into both."""
+    """A workflow at the old path of the renamed first one; both link to one study."""
     (tmp_path / "a" / "s").rename(tmp_path / "study")
     (tmp_path / "a" / "s").symlink_to(tmp_path / "study")
     (tmp_path / "a").rename(tmp_path / "a.old")
@@ -111,7 +111,7 @@ def renamed(first: StateDir, tmp_path: Path) -> StateDir:
 
 
 @pytest.mark.parametrize("when", ["before its state is made", "later"])
-def test_another_workflow_in_the_place_of_a_renamed_one(
+def test_a_workflow_at_the_path_of_a_renamed_one_is_refused(
     renamed: StateDir, tmp_path: Path, when: str
 ) -> None:
     if when == "later":
@@ -125,15 +125,13 @@ def test_another_workflow_in_the_place_of_a_renamed_one(
     claim_run_directories(former, runs_of(former))
 
 
-def test_a_new_state_for_a_linked_study(renamed: StateDir, tmp_path: Path) -> None:
+def test_a_new_state_takes_over_a_linked_study(renamed: StateDir, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "a.old")
     renamed.path.mkdir()
     claim_run_directories(renamed, runs_of(renamed))
 
 
-def test_another_workflow_has_the_inode_number_of_a_removed_state(
-    first: StateDir, tmp_path: Path
-) -> None:
+def test_a_reused_inode_number_is_not_the_owner(first: StateDir, tmp_path: Path) -> None:
     first.path.rename(tmp_path / "state")
     (tmp_path / "other" / "s").mkdir(parents=True)
     (tmp_path / "state").rename(tmp_path / "other" / ".wf")
@@ -141,20 +139,22 @@ def test_another_workflow_has_the_inode_number_of_a_removed_state(
     claim_run_directories(first, runs_of(first))
 
 
-def test_run_directories_of_a_removed_workflow(first: StateDir, tmp_path: Path) -> None:
+def test_run_directories_of_a_removed_workflow_are_protected(
+    first: StateDir, tmp_path: Path
+) -> None:
     study = tmp_path / "study"
     (tmp_path / "a" / "s").rename(study)
-    second = make(tmp_path / "b")  # before inode numbers can be used again
+    second = make(tmp_path / "b")  # before inode numbers are reused
     shutil.rmtree(tmp_path / "a")
     (tmp_path / "b" / "s").symlink_to(study)
     with pytest.raises(SharedStudyError, match="which does not exist any more"):
         claim_run_directories(second, runs_of(second))
     (study / RUNS / "run-1").rmdir()
-    claim_run_directories(second, runs_of(second))  # nothing is left that could be mixed up
+    claim_run_directories(second, runs_of(second))  # no run directories are left
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\x00", b'{"workflow": 1, "state": "x"}'])
-def test_a_note_that_makes_no_sense_is_written_anew(
+def test_an_invalid_owner_record_is_rewritten(
     first: StateDir, tmp_path: Path, content: bytes
 ) -> None:
     note = tmp_path / "a" / "s" / f".{RUNS}.workflow"

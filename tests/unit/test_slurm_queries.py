@@ -28,19 +28,19 @@ from tests.support.slurm_corpus import Case, load, names
 
 pytestmark = pytest.mark.unit
 
-COMMENT = "motoko:0123456789abcdef"  # with which all recorded jobs were submitted
+COMMENT = "motoko:0123456789abcdef"  # of all recorded jobs
 
 Listed = list[tuple[str, str, str]]
 
 
 def queue(case: Case, moment: str) -> Listed:
-    """Id, state and reason of the listed jobs, in order of ids."""
+    """Return id, state and reason of the listed jobs, sorted by id."""
     entries = parse_poll(case.out(f"queue, {moment}"))
     return sorted((name(e), e.status.state, e.status.reason) for e in entries)
 
 
 def name(entry: JobEntry) -> str:
-    """Return the job id with which Slurm's commands name a job or task."""
+    """Return the id of a job or task in Slurm's format."""
     return cancel_command([entry.id])[1]
 
 
@@ -75,7 +75,7 @@ def name(entry: JobEntry) -> str:
                 ("1", "PENDING", "PartitionConfig"),
                 ("2", "PENDING", "PartitionNodeLimit"),
                 ("3", "PENDING", "PartitionTimeLimit"),
-                # sbatch refused these, and Slurm lists them all the same.
+                # Slurm lists these although sbatch refused them.
                 ("4", "FAILED", "BadConstraints"),
                 ("6", "FAILED", "BadConstraints"),
             ],
@@ -101,7 +101,7 @@ def name(entry: JobEntry) -> str:
 def test_the_queue(name: str, moment: str, expected: Listed) -> None:
     case = load(name)
     assert queue(case, moment) == expected
-    # It is this project's own command that printed it.
+    # The case was recorded with the command under test.
     assert case.step(f"queue, {moment}").argv == poll_command()
 
 
@@ -112,13 +112,13 @@ def test_arrays_in_the_queue() -> None:
     holes = [(f"2_{task}", "PENDING", "JobHeldUser") for task in (0, 1, 2, 3, 4, 7, 9)]
     steps = [(f"3_{task}", "PENDING", "JobHeldUser") for task in (0, 2, 4, 6, 8, 10)]
     assert queue(case, "pending") == sorted(running + waiting + holes + steps)
-    # Task 4 was cancelled before it started, the others with their array.
+    # Task 4 was cancelled before it started, the other tasks with their array.
     ended = {name(entry): entry.status.state for entry in parse_poll(case.out("queue, ended"))}
     assert set(ended.values()) == {"CANCELLED"}
     assert [task for task in ended if task.startswith("1_")] == ["1_2", "1_3", "1_0", "1_1"]
 
 
-def test_a_task_cancelled_before_its_start_is_listed_nowhere() -> None:
+def test_a_task_cancelled_before_its_start_is_not_listed() -> None:
     case = load("arrays")
     assert "2_5" not in [name(entry) for entry in parse_poll(case.out("queue, pending"))]
     step = case.step("job, a cancelled task")
@@ -201,7 +201,7 @@ def test_descriptions_of_arrays() -> None:
     assert (one.id, one.status) == (("1", 0), job_status("RUNNING", "", 0))
 
 
-def test_a_name_is_no_state() -> None:
+def test_a_job_name_is_not_mistaken_for_a_state() -> None:
     case = load("strange_names")
     for about, job in (("job, held", "1"), ("job 2", "2"), ("job 3", "3")):
         (entry,) = parse_lookup(case.out(about))
@@ -254,7 +254,7 @@ def test_more_refusals(about: str) -> None:
     assert (step.status, classify_failure(step.stderr)) == (1, SubmitFailure.REFUSED)
 
 
-def test_a_queue_that_is_full_is_no_refusal() -> None:
+def test_a_full_queue_is_not_a_refusal() -> None:
     step = load("full").step("submit, too many")
     assert (step.status, classify_failure(step.stderr)) == (None, SubmitFailure.RETRY_LATER)
 
@@ -271,7 +271,7 @@ def test_without_a_controller_no_job_is_listed(case: str) -> None:
         assert parse_lookup(step.stdout) == []
 
 
-def test_the_queue_after_the_controller_came_back() -> None:
+def test_the_queue_after_the_controller_recovered() -> None:
     assert queue(load("controller_away"), "back") == [("1", "RUNNING", "")]
     # Job 2 is the submission that was answered with "timed out".
     thawed = parse_poll(load("controller_frozen").out("queue, thawed"))
@@ -281,7 +281,7 @@ def test_the_queue_after_the_controller_came_back() -> None:
     ]
 
 
-def test_the_site() -> None:
+def test_limits_of_the_recorded_site() -> None:
     site = parse_limits(load("empty").out("config"))
     # An array of this many was accepted, one task more was not.
     assert site.max_array_size == 10001
@@ -290,20 +290,20 @@ def test_the_site() -> None:
     assert not site.has_accounting
 
 
-def test_other_sites() -> None:
+def test_limits_of_other_sites() -> None:
     site = parse_limits(
         "Configuration data as of x\nMaxArraySize            = 1001\n"
         "SchedulerParameters     = bf_continue,max_array_tasks=500,defer\n"
         "AccountingStorageType   = accounting_storage/slurmdbd\nSLURM_VERSION           = 24.11.1\n"
     )
     assert (site.max_array_size, site.has_accounting) == (500, True)
-    # Slurm 23.11 and later print this where there is no accounting.
+    # Slurm 23.11 and later print this without accounting.
     assert not parse_limits("AccountingStorageType = (null)\n").has_accounting
     assert parse_limits("") == parse_limits("slurm_load_ctl_conf error: gone\n")
 
 
 def test_accounting() -> None:
-    # The forms of sacct(1): no site with accounting was there to be recorded.
+    # Formats from sacct(1): no site with accounting was recorded.
     text = (
         "7|COMPLETED|0:0|None\n8|CANCELLED by 1000|0:15|None\n9_0|FAILED|3:0|NonZeroExitCode\n"
         "9_[1-2]|PENDING|0:0|Resources\n10|OUT_OF_ME+|0:125|None\n11|NODE_FAIL||\n"
@@ -318,13 +318,13 @@ def test_accounting() -> None:
         JobEntry("10", None, job_status("OUT_OF_ME", "", 0)),
         JobEntry("11", None, job_status("NODE_FAIL", "", None)),
     ]
-    assert job_status("OUT_OF_ME+").phase is JobPhase.UNKNOWN  # cut short: not guessed at
+    assert job_status("OUT_OF_ME+").phase is JobPhase.UNKNOWN  # truncated: ignored
     disabled = load("empty").step("accounting")
     assert disabled.argv == accounting_command(["1"])
     assert (disabled.status, parse_accounting(disabled.stdout)) == (1, [])
 
 
-def test_cancelling_what_has_ended_is_no_error() -> None:
+def test_cancelling_an_ended_job_is_not_an_error() -> None:
     assert load("single").step("cancel, ended").argv == cancel_command([("1", None)])
     for case, about in (
         ("single", "cancel, ended"),
@@ -355,7 +355,7 @@ def test_lists_of_tasks(text: str, expected: tuple[int | None, ...]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "CLUSTER: x\n", "1|2|3\n", "|||||\n", "slurm: error\n"])
-def test_lines_that_are_no_entries(text: str) -> None:
+def test_other_lines_are_ignored(text: str) -> None:
     assert parse_poll(text) == []
 
 

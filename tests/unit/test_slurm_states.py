@@ -40,7 +40,7 @@ def test_every_state(states: str, expected: JobPhase) -> None:
         assert phase_of(f"{state}+") is expected
 
 
-def test_no_state_is_left_out() -> None:
+def test_all_documented_states_are_known() -> None:
     # squeue(1) of Slurm 22.05, JOB STATE CODES.
     compact = "BF CA CD CF CG DL F NF OOM PD PR R RD RF RH RQ RS RV SI SE SO ST S TO"
     assert set(COMPACT) == set(compact.split())
@@ -61,11 +61,11 @@ def test_no_state_is_left_out() -> None:
         ("N/A", JobPhase.UNKNOWN),
     ],
 )
-def test_other_forms(state: str, expected: JobPhase) -> None:
+def test_other_forms_of_states(state: str, expected: JobPhase) -> None:
     assert phase_of(state) is expected
 
 
-def test_which_conditions_are_ends() -> None:
+def test_active_and_ended_phases() -> None:
     active = {JobPhase.PENDING, JobPhase.RUNNING, JobPhase.SUSPENDED, JobPhase.UNKNOWN}
     assert {found for found in JobPhase if not found.has_ended} == active
 
@@ -127,7 +127,7 @@ def test_temporary_reasons(reason: str) -> None:
         ("FAILED", "NonZeroExitCode", "failed (FAILED NonZeroExitCode)"),
         ("TIMEOUT", "TimeLimit", "reached its time limit (TIMEOUT TimeLimit)"),
         ("NODE_FAIL", "NodeDown", "lost its node (NODE_FAIL NodeDown)"),
-        # A reason of the time before it ended is no reason to wait for.
+        # A reason from before the end is not a reason to wait.
         ("CANCELLED", "JobHeldUser", "was cancelled (CANCELLED JobHeldUser)"),
         ("CANCELLED by 0", "Resources", "was cancelled (CANCELLED Resources)"),
         ("NEWS", "", "is in an unknown state (NEWS)"),

@@ -1,4 +1,4 @@
-"""sbatch commands, the user's options in them, and what sbatch answers."""
+"""sbatch commands, user options and replies of sbatch."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_an_option_and_its_value(options: list[str], expected: tuple[str, ...]) 
     "option",
     ["array=1-3", "--array=1-3", "-a 1-3", "-a1", "--arr=1", "comment=x", "wrap=ls", "--wait",
      "-W", "M=other", "--clusters=a,b", "test-only", "-h", "-V", "parsable", "", "--", " - ",
-     # A flag has no value: what follows it would be an option, or the script.
+     # A flag has no value: the next word would be an option or the script.
      "--hold --wrap=ls", "hold --array=1-3", "mem --wrap=ls", "-H --wrap=ls", "-Ha1-3",
      "--exclusive user", "-H other.sh"],
 )  # fmt: skip
@@ -116,9 +116,7 @@ def test_invalid_options_are_named(option: str) -> None:
         (["jobname=x"], 0, "job-name"),
     ],
 )
-def test_a_misspelt_option_is_reported_with_the_nearest(
-    options: list[str], index: int, near: str
-) -> None:
+def test_a_misspelt_option_gets_a_suggestion(options: list[str], index: int, near: str) -> None:
     fault = first_fault(options)
     assert fault is not None
     assert (fault.index, fault.hint) == (index, f"Did you mean {near!r}?")
@@ -129,11 +127,11 @@ def test_a_misspelt_option_is_reported_with_the_nearest(
 
 @pytest.mark.parametrize(
     "option",
-    # Of later versions and of plugins; beginnings of names; values that look like something else.
+    # Options of later versions and plugins, abbreviated names, and ambiguous values.
     ["container-image=a.sqsh", "container-mounts=/a:/b", "x11", "private-tmp", "a-new-option=3",
      "part=debug", "ntask=4", "-p debug", "-Z", "signal=B:TERM@60", "gpus-per-node=2"],
 )  # fmt: skip
-def test_possible_options_are_left_to_sbatch(option: str) -> None:
+def test_unknown_but_possible_options_are_accepted(option: str) -> None:
     assert first_fault([option]) is None
 
 
@@ -167,7 +165,7 @@ def test_indexes_of_an_array(tasks: int, expected: list[str]) -> None:
     assert [word for word in command if word.startswith("--array")] == expected
 
 
-def test_a_path_that_is_no_pattern() -> None:
+def test_percent_signs_in_a_path_are_escaped() -> None:
     assert escape_pattern("/w/100%j/%%") == "/w/100%%j/%%%%"
 
 
@@ -204,7 +202,7 @@ def test_the_meaning_of_failures(said: str, expected: SubmitFailure) -> None:
     assert classify_failure(f"sbatch: error: Batch job submission failed: {said}\n") is expected
 
 
-def test_a_failure_without_output_confirms_nothing() -> None:
+def test_a_failure_without_output_is_unconfirmed() -> None:
     assert classify_failure("\n") is SubmitFailure.UNCONFIRMED
 
 

@@ -1,4 +1,4 @@
-"""Lists, dictionaries and sets that tell of changes in place."""
+"""Lists, dictionaries and sets that notify of changes in place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 
 
 class Holder:
-    """Keeps a value as a run field or a variable does: every change is a write of all of it."""
+    """A holder like a run field or variable: every change writes the whole value."""
 
     def __init__(self, value: Any) -> None:
         self.stored = to_plain(value, "value")
@@ -87,7 +87,7 @@ def test_every_change_in_place_is_written(
     assert holder.writes == 1
 
 
-def test_what_is_put_in_later_tells_as_well() -> None:
+def test_values_inserted_later_are_tracked() -> None:
     holder = Holder({})
     whole = holder.value
     whole["a"] = []
@@ -100,7 +100,7 @@ def test_what_is_put_in_later_tells_as_well() -> None:
     assert holder.stored == {"a": [{"b": [1, 2]}], "c": [3], "d": ([4],)}
 
 
-def test_setdefault_returns_what_tells() -> None:
+def test_setdefault_returns_a_tracked_value() -> None:
     holder = Holder({})
     holder.value.setdefault("c", []).append(3)
     assert holder.stored == {"c": [3]}
@@ -116,7 +116,7 @@ def test_a_change_that_fails_writes_nothing() -> None:
 
 
 @pytest.mark.parametrize("value", [[1, {"a": [2]}], {"a": [1, {2}]}, {1, 2}])
-def test_copies_are_ordinary_and_tell_nobody(value: Any) -> None:
+def test_copies_are_not_tracked(value: Any) -> None:
     holder = Holder(value)
     whole = holder.value
     assert whole == value
@@ -131,10 +131,10 @@ def test_copies_are_ordinary_and_tell_nobody(value: Any) -> None:
     assert holder.writes == 0
 
 
-def test_they_are_written_as_json() -> None:
+def test_tracked_values_can_be_written_as_json() -> None:
     assert json.dumps(Holder({"a": [1, [2]]}).value) == '{"a": [1, [2]]}'
 
 
 @pytest.mark.parametrize("value", [1, 2.5, "text", None, True, b"x"])
-def test_other_values_are_handed_out_as_they_are(value: Any) -> None:
+def test_other_values_are_returned_unchanged(value: Any) -> None:
     assert tracked(value, lambda: None) is value

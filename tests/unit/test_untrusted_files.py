@@ -1,4 +1,4 @@
-"""Whatever is at a path of a run's directory: reading it ends, and what is wrong names the file."""
+"""Any file or content in a run directory is read in bounded time, and faults name the file."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError, StorageError
 from motoko.launcher import attempt_files, start_notes
 from motoko.launcher.attempt_files import MACHINE_RESTARTED, examine_attempt
+from motoko.launcher.attempt_outcome import Finding, outcome_of_exit
 from motoko.launcher.executors.batch.orphan_jobs import find_orphans
 from motoko.launcher.executors.batch.submission_files import (
     block_start,
@@ -23,7 +24,6 @@ from motoko.launcher.executors.batch.submission_files import (
     read_submission,
 )
 from motoko.launcher.harvest import OutboxUpdate, read_updates
-from motoko.launcher.outcome import Finding, outcome_of_exit
 from motoko.launcher.run_directory import AttemptPaths, create_run_directory, read_marker
 from motoko.launcher.start_notes import StartNotes
 from motoko.runtime import untrusted_files
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.unit
 
-# No process of the machine has it among its arguments, not even one of another suite.
+# Unique: no process of this machine has it among its arguments.
 TOKEN = uuid4().hex
 FILES = ("start", "exit", "stop", "outbox")
 
 
 def a_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as bound:
-        here = os.open(path.parent, os.O_RDONLY)  # for a long path does not fit into an address
+        here = os.open(path.parent, os.O_RDONLY)  # a long path does not fit into a socket address
         try:
             bound.bind(f"/proc/self/fd/{here}/{path.name}")
         finally:
@@ -56,7 +56,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "is a FIFO": os.mkfifo,
     "is a socket": a_socket,
     "is a symbolic link": lambda path: path.symlink_to("/dev/zero"),
-    "is a symbolic link ": lambda path: path.symlink_to(path.name),  # to itself
+    "is a symbolic link ": lambda path: path.symlink_to(path.name),  # a link to itself
     "is a symbolic link  ": lambda path: path.symlink_to("nowhere"),
 }
 
@@ -89,7 +89,7 @@ def started(paths: AttemptPaths, lifecycle: Lifecycle = Lifecycle.START) -> RunR
 # -- reading ---------------------------------------------------------------------------------
 
 
-def test_regular_files_are_read_as_far_as_asked(tmp_path: Path) -> None:
+def test_regular_files_are_read_up_to_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     os.utime(path, (3.0, 4.0))
@@ -100,12 +100,12 @@ def test_regular_files_are_read_as_far_as_asked(tmp_path: Path) -> None:
     assert stat_file(path).size == 10
 
 
-def test_what_is_missing_is_no_fault(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_a_fault(tmp_path: Path) -> None:
     assert read_file(tmp_path / "nothing").missing
     assert stat_file(tmp_path / "no" / "thing").missing
 
 
-def test_other_kinds_are_faults_that_name_the_file(tmp_path: Path, kind: str) -> None:
+def test_special_files_are_faults_that_name_the_file(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "file"
     KINDS[kind](path)
     for found in (read_file(path), read_end(path, 10), stat_file(path)):
@@ -119,7 +119,7 @@ def test_devices_are_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ELOOP])
 @pytest.mark.parametrize("call", ["lstat", "open", "fstat", "pread", "close"])
-def test_errors_of_the_disk_are_faults_that_name_the_file(
+def test_disk_errors_are_faults_that_name_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
 ) -> None:
     path = tmp_path / "file"
@@ -145,16 +145,14 @@ def test_a_path_through_a_file_is_a_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(-1e9, 0.0), (1e11, 4e9), (7.5, 7.5)])
-def test_absurd_times_stay_within_what_has_a_year(
-    tmp_path: Path, seconds: float, expected: float
-) -> None:
+def test_absurd_times_are_clamped(tmp_path: Path, seconds: float, expected: float) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"")
     os.utime(path, (seconds, seconds))
-    assert stat_file(path).modified <= expected  # a file system may not hold such a time either
+    assert stat_file(path).modified <= expected  # the file system may not store such a time
 
 
-def test_the_disk_is_told_from_a_single_file(tmp_path: Path) -> None:
+def test_a_disk_error_is_distinguished_from_a_file_error(tmp_path: Path) -> None:
     assert write_error(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_bytes(b"")
@@ -166,7 +164,7 @@ def test_the_disk_is_told_from_a_single_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_any_kind_of_file_is_answered_for(paths: AttemptPaths, kind: str, name: str) -> None:
+def test_evidence_is_read_from_any_kind_of_file(paths: AttemptPaths, kind: str, name: str) -> None:
     path = paths.file(name)
     path.unlink(missing_ok=True)
     KINDS[kind](path)
@@ -183,7 +181,7 @@ def test_any_kind_of_file_is_answered_for(paths: AttemptPaths, kind: str, name: 
     expected = OutboxUpdate(0, fault=fault) if name == "outbox" else OutboxUpdate(left)
     assert read_updates(str(paths.file("outbox")), 0) == expected
     attempt_files.write_stop_reason(paths, Lifecycle.TIMEOUT)
-    if name != "stop" or kind != "is a directory":  # others are replaced
+    if name != "stop" or kind != "is a directory":  # all but directories are replaced
         assert attempt_files.read_stop_reason(paths) is Lifecycle.TIMEOUT
 
 
@@ -217,7 +215,7 @@ def test_a_garbled_start_file_names_no_process(paths: AttemptPaths, content: str
         ("exit " + "1" * 5000 + "\n", None), ("\0", None), ("exit 1 1\n", None),
     ],
 )  # fmt: skip
-def test_only_a_whole_exit_record_counts(
+def test_only_a_complete_exit_record_counts(
     paths: AttemptPaths, content: str, status: int | None
 ) -> None:
     paths.file("exit").write_text(content)
@@ -226,7 +224,7 @@ def test_only_a_whole_exit_record_counts(
 
 
 @pytest.mark.parametrize("content", ["FINISHED", "FAILED", "timeout", "²", "TIMEOUT TIMEOUT", ""])
-def test_a_stop_file_says_only_what_launchers_say(paths: AttemptPaths, content: str) -> None:
+def test_a_stop_file_with_an_unknown_reason_is_ignored(paths: AttemptPaths, content: str) -> None:
     paths.file("stop").write_text(content)
     assert attempt_files.read_stop_reason(paths) is None
 
@@ -239,7 +237,7 @@ def test_a_garbled_marker_is_ignored(paths: AttemptPaths, content: str) -> None:
     assert read_marker(paths.run_directory) is None
 
 
-def test_a_marker_of_an_absurd_attempt_prevents_no_start(paths: AttemptPaths) -> None:
+def test_a_marker_of_an_absurd_attempt_does_not_prevent_a_start(paths: AttemptPaths) -> None:
     with open(f"{paths.run_directory}/.motoko/attempt", "w", encoding="ascii") as file:
         file.write("999999999 5.0\n")
     later = AttemptPaths(paths.runs_root, 1, 3, "later", "5.0")
@@ -258,7 +256,7 @@ def test_reasons_name_the_file() -> None:
     )  # fmt: skip
 
 
-# -- what a later launcher makes of it ---------------------------------------------------------
+# -- evidence found by a later launcher --------------------------------------------------------
 
 
 def test_an_attempt_with_a_recorded_start_is_never_reclaimed(paths: AttemptPaths) -> None:
@@ -281,7 +279,7 @@ def test_a_started_attempt_without_its_directory_is_lost(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_noted_start_outweighs_a_missing_directory(tmp_path: Path) -> None:
+def test_a_noted_start_takes_precedence_over_a_missing_directory(tmp_path: Path) -> None:
     paths = AttemptPaths(str(tmp_path), 1, 2, TOKEN, "5.0")
     record = started(paths, Lifecycle.SUBMITTED)
     found = examine_attempt(record, paths, "me", start_noted=True)
@@ -301,9 +299,7 @@ def two_launchers(state: Path) -> tuple[StartNotes, StartNotes]:
     return mine, its
 
 
-def test_start_notes_are_trimmed_to_those_that_are_needed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_start_notes_are_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, its = two_launchers(tmp_path)
     assert not mine.contains("mine", "a")
     assert mine.other_launchers() == {"its"}
@@ -337,7 +333,7 @@ def test_a_fenced_launcher_starts_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(Fenced, match="launcher mine was replaced"):
             work()
     its.record("c")
-    its.fence({"mine"})  # a launcher after this one does so too
+    its.fence({"mine"})  # as a later launcher does
     assert (its.contains("mine", "a"), its.contains("mine", "b")) == (True, False)
     its.remove({"mine"})
     for work in forbidden:
@@ -391,7 +387,7 @@ def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(paths: At
 def test_a_process_other_than_the_wrapper_is_not_the_attempts_process(
     paths: AttemptPaths,
 ) -> None:
-    # This test's own process, named by somebody's start file or in a copied database.
+    # As if a foreign start file or a copied database named the process of this test.
     assert not attempt_files.is_wrapper_running(current(), paths.attempt_directory)
 
 
@@ -410,7 +406,7 @@ def test_an_unusable_directory_affects_only_its_run(paths: AttemptPaths, where: 
 
 
 @pytest.mark.parametrize("content", ["", "me", "me\n²\n", "me\n" + "9" * 5000 + "\n", "\0\n\0\n"])
-def test_a_garbled_submission_is_known_by_its_links(
+def test_a_garbled_submission_is_identified_by_its_links(
     tmp_path: Path, paths: AttemptPaths, content: str
 ) -> None:
     tasks = tmp_path / "slurm" / "batch" / "tasks"
@@ -426,7 +422,7 @@ def test_a_garbled_submission_is_known_by_its_links(
     assert owner_of(tmp_path / "slurm", "batch") is None
 
 
-def test_a_start_file_of_any_kind_does_not_hold_up_the_queue(
+def test_a_start_file_of_any_kind_does_not_block_the_queue(
     tmp_path: Path, paths: AttemptPaths, kind: str
 ) -> None:
     KINDS[kind](paths.file("start"))

@@ -1,4 +1,4 @@
-"""Untrusted manifests, state databases and JSON texts neither reach other files nor run code."""
+"""Untrusted manifests, databases and JSON neither access other files nor run code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODULE = "planted_code"
 
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The directory that a module makes when it is imported."""
+    """The directory that a module creates when imported."""
     directory = tmp_path / "ran"
     modules = tmp_path / "modules"
     modules.mkdir()
@@ -49,8 +49,8 @@ class Inner(pydantic.BaseModel):
 # -- products --------------------------------------------------------------------------------
 
 
-def planted(directory: Path, **entry: Any) -> WorkflowProducts:
-    """Return a store whose manifest names a product ``x`` so."""
+def store_with_entry(directory: Path, **entry: Any) -> WorkflowProducts:
+    """Return a store whose manifest has this entry for a product ``x``."""
     products = WorkflowProducts(products_dir=directory)
     line = f"{json.dumps('x')}: {json.dumps(entry)}\n"
     (directory / "manifest.yaml").write_text(HEADER + line)
@@ -58,7 +58,7 @@ def planted(directory: Path, **entry: Any) -> WorkflowProducts:
 
 
 OUTSIDE = ("../secret.yaml", "../../secret.yaml", "a/../../secret.yaml", "./../secret.yaml", "..")
-# The user's own files (of kind "file") may be anywhere: only their place is recorded.
+# The user's files (of kind "file") may be anywhere: only their location is recorded.
 NAMES = [
     *((kind, name) for kind in ("yaml", "ndarray", "arrays", "other", "file") for name in OUTSIDE),
     *(("yaml", name) for name in ("/SECRET", ".hidden", ".", "a/b.yaml", "x\0.yaml", "")),
@@ -66,11 +66,13 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)
-def test_a_manifest_reaches_no_file_outside_the_store(tmp_path: Path, kind: str, name: str) -> None:
+def test_a_manifest_cannot_access_files_outside_the_store(
+    tmp_path: Path, kind: str, name: str
+) -> None:
     secret = tmp_path / "secret.yaml"
     secret.write_text("a: secret\n")
     name = name.replace("/SECRET", str(secret))
-    products = planted(tmp_path / "products", type=kind, files=[name])
+    products = store_with_entry(tmp_path / "products", type=kind, files=[name])
     with pytest.raises(DamagedProductError, match="not a file of the store"):
         products.load("x")
     assert products.status() == {"x": "damaged"}
@@ -82,10 +84,10 @@ def test_a_manifest_reaches_no_file_outside_the_store(tmp_path: Path, kind: str,
 
 
 @pytest.mark.parametrize("what", ["link", "link to a directory", "fifo", "directory"])
-def test_a_file_of_the_store_is_a_regular_file(tmp_path: Path, what: str) -> None:
+def test_files_of_the_store_must_be_regular(tmp_path: Path, what: str) -> None:
     secret = tmp_path / "secret.yaml"
     secret.write_text("a: secret\n")
-    products = planted(tmp_path / "products", type="yaml", files=["x.yaml"])
+    products = store_with_entry(tmp_path / "products", type="yaml", files=["x.yaml"])
     place = tmp_path / "products" / "x.yaml"
     if what == "link":
         place.symlink_to(secret)
@@ -104,7 +106,7 @@ def test_a_file_of_the_store_is_a_regular_file(tmp_path: Path, what: str) -> Non
     assert secret.read_text() == "a: secret\n"
 
 
-def test_neither_manifest_nor_lock_is_followed_out_of_the_store(tmp_path: Path) -> None:
+def test_links_of_manifest_and_lock_are_not_followed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text(HEADER)
     products = WorkflowProducts(products_dir=tmp_path / "products")
@@ -131,7 +133,7 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_text_imports_a_module(trap: Path, path: str) -> None:
+def test_json_text_does_not_import_modules(trap: Path, path: str) -> None:
     before = set(sys.modules)
     text = json.dumps({"model": path, "contents": {}})
     for work in (BaseModel.from_json, Workflow.from_json, StateWithGlueDb.from_json):
@@ -145,7 +147,7 @@ def test_no_text_imports_a_module(trap: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_value_of_a_state_imports_a_module(trap: Path, tmp_path: Path, path: str) -> None:
+def test_values_of_a_state_do_not_import_modules(trap: Path, tmp_path: Path, path: str) -> None:
     file = tmp_path / "state.db"
     state = StateWithGlueDb(file)
     state.post(1, "a")
@@ -160,7 +162,7 @@ def test_no_value_of_a_state_imports_a_module(trap: Path, tmp_path: Path, path: 
 
 
 @pytest.mark.parametrize("path", ["os.system", "builtins.eval", "json.JSONDecoder", 5, None, []])
-def test_imported_objects_that_are_no_models_are_not_called(path: object) -> None:
+def test_imported_objects_that_are_not_models_are_not_called(path: object) -> None:
     with pytest.raises(MotokoError):
         BaseModel.from_json(json.dumps({"model": path, "contents": {}}))
 

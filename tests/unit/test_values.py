@@ -1,4 +1,4 @@
-"""What may be stored, and how values are read as their declared types."""
+"""Storable values, and their conversion to declared types."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_plain_values(value: Any, expected: Any) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_scripts_and_the_api_agree(value: Any) -> None:
-    """The codec of scripts gives what the API stores, or refuses what it refuses."""
+    """The codec of scripts accepts, refuses and converts values as the API does."""
     try:
         expected = to_plain(value, "x")
     except ParameterError as error:
@@ -154,7 +154,7 @@ def test_numpys_times_of_any_unit_are_equal(unit: str) -> None:
         np.datetime64(1, "ps"),
     ],
 )
-def test_times_that_cannot_be_kept_exactly_are_refused(value: Any) -> None:
+def test_times_that_cannot_be_stored_exactly_are_refused(value: Any) -> None:
     with pytest.raises(ParameterError, match="not a time in whole microseconds"):
         to_plain([value], "x")
 
@@ -168,7 +168,7 @@ def test_missing_values_are_none(value: Any) -> None:
     assert to_plain(np.array([value, value]), "x") == [None, None]
 
 
-def test_endless_values_are_refused() -> None:
+def test_recursive_values_are_refused() -> None:
     circular: list[Any] = []
     circular.append(circular)
     deep: Any = 1
@@ -185,7 +185,7 @@ def test_endless_values_are_refused() -> None:
     assert to_plain(10**4_200, "x") == 10**4_200
 
 
-def test_keys_stay_different_ones() -> None:
+def test_different_keys_stay_different() -> None:
     noon = datetime(2024, 5, 1, 12)  # noqa: DTZ001 - naive on purpose
     with pytest.raises(ParameterError, match="two keys or members"):
         to_plain({noon: 1, NOON: 2}, "x")
@@ -289,7 +289,7 @@ def test_inexact_values_are_refused(value: Any, type_name: str) -> None:
         read_text(str(value), type_name, "x")
 
 
-def test_text_of_times_may_end_in_zeros_but_not_in_other_digits() -> None:
+def test_times_in_text_may_have_only_zeros_beyond_microseconds() -> None:
     assert coerce("2024-05-01T12:00:00.000000000Z", "datetime", "x") == NOON
     for text in ("1" * 21, "20240501112000012"):
         with pytest.raises(ParameterError, match="not of type datetime"):
@@ -304,7 +304,7 @@ def test_a_message_about_deep_nesting_stays_short() -> None:
     assert len(caught.value.message) < 300
 
 
-def test_dates_are_kept_in_utc_and_as_datetimes() -> None:
+def test_dates_are_stored_as_datetimes_in_utc() -> None:
     found = to_plain(pd.Timestamp("2024-05-01T14:00+02:00"), "x")
     assert type(found) is datetime
     assert found.tzinfo is UTC
@@ -371,7 +371,7 @@ def test_coercion(value: Any, type_name: str, expected: Any) -> None:
     assert type(found) is type(expected)
 
 
-def test_the_two_zeros_are_one_point() -> None:
+def test_positive_and_negative_zero_are_one_point() -> None:
     assert math.copysign(1.0, coerce(-0.0, "float", "x")) == 1.0
 
 
@@ -424,7 +424,7 @@ def test_nan_is_refused(value: Any, type_name: str) -> None:
         coerce(value, type_name, "x")
 
 
-def test_dictionaries_of_parameters_have_text_as_keys() -> None:
+def test_dictionary_parameters_have_text_keys() -> None:
     with pytest.raises(ParameterError, match="the key 1"):
         coerce({"a": {1: 2}}, "dict", "x")
 
@@ -446,7 +446,7 @@ def test_dictionaries_of_parameters_have_text_as_keys() -> None:
         ({1, 2}, {2, 1}, True),
     ],
 )
-def test_sameness(one: Any, other: Any, expected: bool) -> None:
+def test_equality_of_values(one: Any, other: Any, expected: bool) -> None:
     assert values_equal(one, other) is expected
     assert values_equal(other, one) is expected
 

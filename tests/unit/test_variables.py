@@ -55,7 +55,7 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
 
 
 def loaded(workflow: Workflow) -> Any:
-    """Return the variable as another process loads it from the database."""
+    """Return the variable as loaded by another process."""
     other = Workflow(workflow.directory, database=workflow.store.database)
     other.run_name = "a"
     try:
@@ -136,7 +136,7 @@ def test_types_are_kept_in_keys_and_sets(workflow: Workflow, value: Any) -> None
     assert workflow.vars.a == {value: {value, "x"}}
 
 
-def test_numbers_of_pandas_and_numpy_are_numbers(workflow: Workflow) -> None:
+def test_numbers_of_pandas_and_numpy_become_plain_numbers(workflow: Workflow) -> None:
     for given, expected in ((np.float32(0.5), 0.5), (np.int64(7), 7), (np.bool_(True), True)):
         workflow.vars.a = given
         assert alike(workflow.vars.a, expected)
@@ -151,13 +151,13 @@ class Colour(enum.Enum):
 
 
 class Sheep:
-    """No time, though it has a fold."""
+    """An object with a `fold` attribute that is not a time."""
 
     fold = 1
 
 
 class Zone(tzinfo):
-    """A zone of some other package."""
+    """A time zone of another package."""
 
     def utcoffset(self, _: Any) -> timedelta:
         return timedelta(hours=1)
@@ -201,7 +201,7 @@ def test_other_types_are_refused(workflow: Workflow, value: Any) -> None:
     assert "a" not in workflow.vars
 
 
-def test_an_array_is_not_changed_in_place_without_a_word(workflow: Workflow) -> None:
+def test_an_array_refuses_changes_in_place(workflow: Workflow) -> None:
     workflow.vars.a = np.zeros(2)
     with pytest.raises(ValueError, match="read-only"):
         workflow.vars.a[0] = 1.0
@@ -211,7 +211,9 @@ def test_an_array_is_not_changed_in_place_without_a_word(workflow: Workflow) -> 
 
 @pytest.mark.parametrize("value", [[1, [2]], {"a": [1], "b": {"c": None}}, {1, 2}, []])
 @pytest.mark.parametrize("dump", [yaml.safe_dump, yaml.dump])
-def test_containers_are_dumped_as_what_they_are(workflow: Workflow, value: Any, dump: Any) -> None:
+def test_tracked_containers_are_dumped_like_plain_ones(
+    workflow: Workflow, value: Any, dump: Any
+) -> None:
     workflow.vars.a = value
     assert dump(workflow.vars.a) == dump(value)
     ((run, _),) = workflow.s.create_task({"y": value}, x=1)
@@ -220,7 +222,7 @@ def test_containers_are_dumped_as_what_they_are(workflow: Workflow, value: Any, 
         assert json.dumps(workflow.vars.a) == json.dumps(value)
 
 
-def test_the_variables_are_one_object(workflow: Workflow) -> None:
+def test_vars_is_always_the_same_object(workflow: Workflow) -> None:
     assert workflow.vars is workflow.vars
     first = workflow.run_vars
     assert workflow.run_vars is first

@@ -1,4 +1,4 @@
-"""The pure half of the worker: the codec, the outbox's format, what a script may say."""
+"""The worker's codec, outbox format and validation."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_values_and_their_json_form(value: object, encoded: object) -> None:
         (datetime(2024, 5, 1, 14, tzinfo=timezone(timedelta(hours=2))), NOON),
     ],
 )
-def test_values_that_become_plainer(value: object, plain: object) -> None:
+def test_values_that_become_plain(value: object, plain: object) -> None:
     result = decode(encode(value))
     assert result == plain
     assert type(result) is type(plain)
@@ -136,7 +136,7 @@ def test_reading_a_whole_outbox() -> None:
     )
 
 
-def test_an_incomplete_last_line_is_left_for_later() -> None:
+def test_an_incomplete_last_line_is_not_read() -> None:
     whole, torn = line(op="start"), line(op="finish")[:-1]
     assert read_outbox(whole + torn) == ([{"t": 1.5, "op": "start"}], len(whole) + 1)
     assert read_outbox(torn[1:]) == ([], 0)
@@ -169,13 +169,13 @@ def test_a_record_after_a_torn_one_is_read() -> None:
         {"op": ["finish"]},
     ],
 )
-def test_records_that_no_worker_writes_are_reported_as_damaged(record: dict[str, Any]) -> None:
+def test_invalid_records_are_reported_as_damaged(record: dict[str, Any]) -> None:
     records, _ = read_outbox(line(**record) + line(op="finish"))
     assert [found["op"] for found in records] == ["damaged", "finish"]
 
 
 @pytest.mark.parametrize("content", [b"3", b"null", b"[1]", b"\xff\xfe", b"[" * 100_000, b"{}"])
-def test_lines_that_are_no_records_are_reported_as_damaged(content: bytes) -> None:
+def test_lines_that_are_not_records_are_reported_as_damaged(content: bytes) -> None:
     records, _ = read_outbox(content + b"\n" + line(op="finish"))
     assert [found["op"] for found in records] == ["damaged", "finish"]
 
@@ -189,24 +189,24 @@ def test_names_agree_with_the_core() -> None:
 
 
 @pytest.mark.parametrize("label", ["CREATED", "SUBMITTED", "TIMEOUT", "CANCELLED", "LOST"])
-def test_lifecycle_names_are_no_labels(label: str) -> None:
+def test_lifecycle_names_are_refused_as_labels(label: str) -> None:
     with pytest.raises(WorkerError, match=f"^a script cannot put its run in state {label}"):
         worker_names.label_text(label)
 
 
-def test_created_is_refused_with_a_hint_at_retry() -> None:
+def test_created_is_refused_as_a_label_with_a_hint() -> None:
     with pytest.raises(WorkerError, match=r"retry\(\)"):
         worker_names.label_text("CREATED")
 
 
 @pytest.mark.parametrize("label", ["", "x" * 101, "a\nb", 3, None])
-def test_labels_are_short_printable_text(label: object) -> None:
+def test_labels_must_be_short_printable_text(label: object) -> None:
     with pytest.raises(WorkerError, match="cannot be a run's label"):
         worker_names.label_text(label)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "_x", "3d", 3, "a.b", "run_name", "study", "state"])
-def test_names_that_fields_cannot_have(name: object) -> None:
+def test_invalid_field_names_are_refused(name: object) -> None:
     with pytest.raises(WorkerNameError):
         worker_names.field_name(name)
 
@@ -235,7 +235,7 @@ def test_invalid_quantities(value: object) -> None:
         worker_names.quantity_value(value, "E")
 
 
-def test_steps_are_whole_numbers() -> None:
+def test_steps_must_be_integers() -> None:
     assert worker_names.whole_step(np.int64(4), "E") == 4
     assert worker_names.whole_step(4.0, "E") == 4
     for step in (4.5, "4", None, float("nan")):

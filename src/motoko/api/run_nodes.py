@@ -11,6 +11,7 @@ from motoko.core.parameter_space import expand_points, is_axis, merge_defaults, 
 from motoko.errors import ParameterError, RunFailed, suggestion
 from motoko.graph import Node, Verdict, fresh_because, stale_because, undecided_because
 from motoko.orchestrator.scopes import idempotent
+from motoko.printable import join_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -142,8 +143,9 @@ class RunNode:
         """Return whether another node certainly stands for the same runs; call no function."""
         if self._manager.study_dir != other._manager.study_dir or self._requires != other._requires:
             return False
-        params = self._job_params, other._job_params
-        if self._arguments() == other._arguments() and _same_params(*params):
+        params = mine, its = self._job_params, other._job_params
+        equal = mine.keys() == its.keys() and all(_same_value(mine[n], its[n]) for n in mine)
+        if equal and self._arguments() == other._arguments():
             return True
         if any(callable(value) for one in params for value in one.values()):
             return False
@@ -212,13 +214,8 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _names(runs: Sequence[Run]) -> str:
-    names = ", ".join(str(run.key) for run in runs[:SHOWN])
-    more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
-    return f"run {names}{more}" if len(runs) == 1 else f"runs {names}{more}"
-
-
-def _same_params(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(_same_value(one[n], other[n]) for n in one)
+    names = join_names((run.key for run in runs), SHOWN)
+    return f"run {names}" if len(runs) == 1 else f"runs {names}"
 
 
 def _same_value(one: Any, other: Any) -> bool:

@@ -10,8 +10,6 @@ from motoko.storage.scope import join_transaction, use_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
-    from types import TracebackType
     from typing import Self
 
     from motoko.storage.scope import Scope, SegmentScope
@@ -27,19 +25,14 @@ class Transaction:
     def __init__(self, outer: Scope) -> None:
         self._outer = outer
         self._scope: SegmentScope | None = None  # None within an action
-        self._entered: AbstractContextManager[None] = contextlib.nullcontext()
+        self._entered = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self._begin()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._entered.__exit__(kind, error, traceback)
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        self._entered.close()
         with self._ending() as scope:
             if scope is not None and error is None:
                 scope.database.submit(lambda: scope.commit(last=True)).result()
@@ -49,21 +42,16 @@ class Transaction:
         self._begin(prepared=True)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._entered.__exit__(kind, error, traceback)
+    async def __aexit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        self._entered.close()
         with self._ending() as scope:
             if scope is not None and error is None:
                 await scope.finish(last=True)
 
     def _begin(self, *, prepared: bool = False) -> None:
         self._scope = self._outer.begin_nested(prepared=prepared)
-        self._entered = join_transaction() if self._scope is None else use_scope(self._scope)
-        self._entered.__enter__()
+        context = join_transaction() if self._scope is None else use_scope(self._scope)
+        self._entered.enter_context(context)
 
     @contextlib.contextmanager
     def _ending(self) -> Iterator[SegmentScope | None]:

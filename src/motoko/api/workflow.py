@@ -56,15 +56,17 @@ class Workflow:
     """Studies, an orchestrator and their state, described by a ``motoko.yaml``.
 
     ``workflow.<name>`` is the task manager of a study or alias. Set ``run_name`` before creating
-    or selecting tasks; ``execute()`` runs the orchestrator. With ``look``, never start the database
-    server; if none is running, read the file. ``database``: use this open database. With
-    ``tolerant``, studies may have an invalid configuration; ``config.faults`` lists the errors.
+    or selecting tasks; ``execute()`` runs the orchestrator. With ``read_only`` (formerly ``look``),
+    never start the database server; if none is running, read the file. ``database``: use this open
+    database. With ``tolerant``, studies may have an invalid configuration; ``config.faults`` lists
+    the errors.
     """
 
     def __init__(
         self,
         filename: str | Path,
         *,
+        read_only: bool = False,
         look: bool = False,
         database: Database | None = None,
         tolerant: bool = False,
@@ -76,7 +78,7 @@ class Workflow:
         self.store = WorkflowStore(
             StateDir.of(self.config.directory),
             self.config.studies,
-            read_only=look,
+            read_only=read_only or look,
             database=database,
             runtime=runtime,
         )

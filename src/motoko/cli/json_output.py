@@ -13,7 +13,7 @@ from motoko.runtime.clock import utc
 if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.operations.overview import Overview, StudyOverview
-    from motoko.server.integrity import TornTail
+    from motoko.server.file_integrity import TornTail
     from motoko.storage.leases import StallReport
 
 

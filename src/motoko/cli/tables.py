@@ -14,8 +14,8 @@ from rich.text import Text
 from motoko.core.parameter_space import format_changes
 from motoko.core.records import RunKey
 from motoko.core.states import FAILURES, Lifecycle
-from motoko.launcher.control import RESTART_HINT, join_names
-from motoko.printable import one_line, printable
+from motoko.launcher.control import RESTART_HINT
+from motoko.printable import join_names, one_line, printable
 from motoko.runtime.clock import utc
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from motoko.core.records import RunRecord, Transition
+from motoko.core.retry_policy import delay_before_retry, is_retried
 from motoko.core.states import ACTIVE, RESERVED_LABELS, Lifecycle, check_label, check_transition
 from motoko.core.values import MISSING, values_equal
 from motoko.errors import StateError
@@ -228,14 +229,11 @@ class EndAttempt(_AttemptEdit):
             run, self.outcome, self.at, cause,
             label=label, exit_code=self.exit_code, reason=reason,
         )  # fmt: skip
-        may_retry = self.outcome.is_failure and not cancelled and not run.cancel_requested
-        if may_retry and run.tries - run.retry_base <= self.retries:
-            return self._retried(ended)
-        return ended
+        return self._retried(ended) if is_retried(run, self.outcome, self.retries) else ended
 
     def _retried(self, ended: RunRecord) -> RunRecord:
         tries = ended.tries - ended.retry_base
-        wait = self.retry_delay * 2.0 ** min(tries - 1, 20) * self.jitter
+        wait = delay_before_retry(tries, self.retry_delay, self.jitter)
         ended_at = self.at if self.steady is None else self.steady
         return _transition(
             ended, Lifecycle.CREATED, self.at, f"{self.cause}, retry {tries} of {self.retries}",

@@ -10,6 +10,11 @@ from motoko.core.changes import EditRun
 from motoko.core.edits import EndAttempt, MarkStarted, Requeue, SetReason, TransferAttempt
 from motoko.core.states import Lifecycle
 from motoko.launcher.attempt_files import describe_missing_exit, mark_ended
+from motoko.launcher.attempt_outcome import (
+    AttemptOutcome,
+    check_fields,
+    outcome_of_exit,
+)
 from motoko.launcher.harvest import (
     MAX_FIELD_CHARACTERS,
     OutboxUpdate,
@@ -18,12 +23,7 @@ from motoko.launcher.harvest import (
     outbox_loss,
     read_updates,
 )
-from motoko.launcher.outcome import (
-    AttemptOutcome,
-    check_fields,
-    join_limited,
-    outcome_of_exit,
-)
+from motoko.printable import join_names
 from motoko.worker import OUTBOX
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class AttemptChanges:
         if found.state is Lifecycle.FINISHED:
             found = self._check_results(attempt, found, update, tables)
         if attempt.remaining_processes:
-            names = join_limited(attempt.remaining_processes)
+            names = join_names(attempt.remaining_processes)
             found = found.with_reason(f"it left processes that cannot be ended: {names}")
         return found
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
-from motoko.launcher.outcome import Evidence, Finding, judge
+from motoko.launcher.attempt_outcome import Evidence, Finding, judge
 from motoko.launcher.run_directory import (
     ATTEMPTS_DIRECTORY,
     is_intact,

@@ -29,7 +29,7 @@ from motoko.runtime.commands import SystemCommandRunner
 from motoko.runtime.ports import SYSTEM
 from motoko.server.state_dir import StateDir
 from motoko.storage.leases import LauncherRegistration, machine_names
-from motoko.storage.ownership import claim_run_directories
+from motoko.storage.run_directory_owner import claim_run_directories
 from motoko.storage.store import WorkflowStore, runs_directory
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ import anyio
 
 from motoko.config import load_workflow
 from motoko.errors import LauncherError
+from motoko.printable import join_names
 from motoko.runtime.daemons import PidFile, module_command, spawn_detached
 from motoko.runtime.environment import environment_differences
 from motoko.runtime.file_lock import FileLock
@@ -52,7 +53,6 @@ STOP_GRACE: Final = 10.0
 REQUEST_TIMEOUT: Final = 30.0
 START_TIMEOUT: Final = 40.0  # longer than a launcher takes to be ready
 RESTART_HINT: Final = "`motoko kill && motoko launcher` restarts it with this one"
-MAX_NAMES: Final = 8  # differing variables that a message names
 
 log = logging.getLogger(__name__)
 
@@ -223,12 +223,6 @@ def start_launcher(
         daemon = spawn_detached(arguments, log=state.logs / "launcher.log", holding=lock)
     served = tuple(daemon.announced.split()), tuple(sorted(machine_names(machine_name)))
     return LauncherProcess(daemon.process, *served, started_here=True)
-
-
-def join_names(names: Sequence[str]) -> str:
-    """Return at most MAX_NAMES names and the number of the others."""
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more
 
 
 def start_lock(state: StateDir) -> FileLock:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from motoko.errors import StorageError
 from motoko.launcher.attempt_files import find_process_in
-from motoko.storage.ownership import check_owner, claim_run_directories
+from motoko.storage.run_directory_owner import check_owner, claim_run_directories
 from motoko.storage.schema import create_database
 
 if TYPE_CHECKING:

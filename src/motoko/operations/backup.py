@@ -10,7 +10,7 @@ from motoko.errors import DatabaseExistsError, NoDatabaseError, StorageError
 from motoko.operations.usage import check_not_in_use
 from motoko.runtime.files import private_directory
 from motoko.runtime.ports import SYSTEM
-from motoko.server.integrity import check_complete
+from motoko.server.file_integrity import check_complete
 from motoko.server.lifecycle import explain_error
 from motoko.server.temp_files import DRAFT_PREFIX
 from motoko.storage import salvage as salvaging

@@ -12,7 +12,7 @@ from motoko.operations.explain import LauncherCoverage, ReasonFinder
 from motoko.operations.history import FiringEntry, unregistered_firings
 from motoko.operations.usage import server_process
 from motoko.runtime.environment import environment_differences
-from motoko.server.integrity import TornTail, last_torn_tail
+from motoko.server.file_integrity import TornTail, last_torn_tail
 from motoko.storage.leases import LeaseHolder, StallReport, live_orchestrators, stall_reports
 
 if TYPE_CHECKING:

@@ -35,7 +35,6 @@ from motoko.storage.schema import add_studies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
     from typing import Any, Self
 
     from motoko.api.workflow import Workflow
@@ -126,12 +125,7 @@ class Services:
         persistent = self._unmark(LAUNCHER)
         return persistent is not None and stop_launcher(self._state, spared=persistent.split())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         """Stop temporary services that no other process uses; only log a second error."""
         try:
             self._release()

@@ -12,6 +12,7 @@ from motoko.handles.run import Run
 from motoko.orchestrator.change_listener import RunWaiter
 from motoko.orchestrator.failures import RETRY_HINT, describe_failures
 from motoko.orchestrator.unserved_runs import UnservedRunMonitor
+from motoko.printable import join_names
 from motoko.storage.query import query_in_thread, read_records, terminal_records
 from motoko.storage.threads import run_in_thread
 
@@ -119,7 +120,7 @@ async def replay_or_wait(
 def _recorded_failure(context: AwaitContext, scope: Scope, keys: list[RunKey]) -> RunFailed:
     records = read_records(scope, keys)
     if not records:
-        return RunFailed(f"{_named(keys)}: failed, and no longer exists")
+        return RunFailed(f"{join_names(sorted(keys), SHOWN)}: failed, and no longer exists")
     return run_failed_error(context, scope, records)
 
 
@@ -160,7 +161,9 @@ async def _receive_runs(
     waiter = RunWaiter(keys)
     with listener.notified(waiter):
         while True:
-            with context.waiting(scope, lambda: f"{_named(waiter.remaining)} to end"):
+            with context.waiting(
+                scope, lambda: f"{join_names(sorted(waiter.remaining), SHOWN)} to end"
+            ):
                 record = await waiter.next()
             if record is None:
                 return
@@ -201,12 +204,6 @@ def record_returned(context: AwaitContext, scope: Scope, records: Iterable[RunRe
     failed = [record for record in records if record.lifecycle.is_failure]
     if context.execution is not None and failed:
         context.execution.failures.record_raised(getattr(scope, "owner", ""), failed)
-
-
-def _named(keys: Iterable[RunKey]) -> str:
-    names = sorted(keys)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(str(key) for key in names[:SHOWN]) + more
 
 
 def run_failed_error(context: AwaitContext, scope: Scope, failed: list[RunRecord]) -> RunFailed:

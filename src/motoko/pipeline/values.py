@@ -117,13 +117,11 @@ def _equal_object(one: Any, other: Any, compared: set[tuple[int, int]]) -> bool:
         return False
     if isinstance(states[0], str) or isinstance(states[1], str):
         return bool(states[0] == states[1])
-    first, second = ([_as_list(part) for part in state] for state in states)
+    first, second = (
+        [[*part] if hasattr(part, "__next__") else part for part in state] for state in states
+    )
     return _equal(first, second, compared)
 
 
 def _fields(model: pydantic.BaseModel) -> list[Any]:
     return [model.__dict__, model.__pydantic_extra__, model.__pydantic_private__]
-
-
-def _as_list(part: Any) -> Any:
-    return [*part] if hasattr(part, "__next__") else part

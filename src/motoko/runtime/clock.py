@@ -12,11 +12,6 @@ import time
 from datetime import UTC, datetime
 
 
-def now() -> float:
-    """Return the machine's time in seconds since the epoch."""
-    return time.time()
-
-
 def uptime() -> float:
     """Return the seconds since the boot, on the clock of ``/proc/PID/stat``.
 

@@ -10,11 +10,10 @@ import time
 from typing import TYPE_CHECKING, Final, Self
 
 from motoko.errors import MotokoError, StorageError
-from motoko.runtime import clock
+from motoko.runtime.clock import utc
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 FIRST_TRY: Final = 0.005
 LAST_TRY: Final = 0.1
@@ -123,19 +122,14 @@ class FileLock:
 
     def _holder_text(self) -> str:
         what = f" ({self.purpose})" if self.purpose else ""
-        since = clock.utc(clock.now()).isoformat(timespec="seconds")
+        since = utc(time.time()).isoformat(timespec="seconds")
         return f"process {os.getpid()} on {os.uname().nodename}{what} since {since}\n"
 
     def __enter__(self) -> Self:
         self.acquire()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
@@ -175,7 +169,7 @@ def is_recently_locked(path: Path, *, at_most: float) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        recent = abs(clock.now() - os.fstat(descriptor).st_mtime) < at_most
+        recent = abs(time.time() - os.fstat(descriptor).st_mtime) < at_most
         return error.errno in BUSY and recent
     else:
         return False

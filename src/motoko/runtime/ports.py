@@ -51,17 +51,9 @@ class Processes(Protocol):
     """Starts programs and signals processes."""
 
     def run(
-        self,
-        arguments: Sequence[str | Path],
-        *,
-        stdin: bytes = b"",
-        timeout: float | None = None,
-        environment: Mapping[str, str] | None = None,
+        self, arguments: Sequence[str | Path], *, stdin: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a program to its end and return its status and output; raise OSError."""
-
-    def signal(self, pid: int, number: int) -> None:
-        """Signal one process; raise OSError."""
 
     def signal_group(self, group: int, number: int) -> None:
         """Signal a process group; raise OSError."""
@@ -140,26 +132,10 @@ class SystemProcesses:
     """The processes of this machine."""
 
     def run(
-        self,
-        arguments: Sequence[str | Path],
-        *,
-        stdin: bytes = b"",
-        timeout: float | None = None,
-        environment: Mapping[str, str] | None = None,
+        self, arguments: Sequence[str | Path], *, stdin: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a program to its end and return its status and output; raise OSError."""
-        return subprocess.run(
-            arguments,
-            input=stdin,
-            capture_output=True,
-            check=False,
-            timeout=timeout,
-            env=environment,
-        )
-
-    def signal(self, pid: int, number: int) -> None:
-        """Signal one process; raise OSError."""
-        os.kill(pid, number)
+        return subprocess.run(arguments, input=stdin, capture_output=True, check=False)
 
     def signal_group(self, group: int, number: int) -> None:
         """Signal a process group; raise OSError."""

@@ -15,7 +15,7 @@ from ZODB.utils import z64
 from motoko.runtime import fault_points
 from motoko.runtime.files import sync_directory
 from motoko.runtime.ports import SYSTEM
-from motoko.server import integrity
+from motoko.server import file_integrity
 from motoko.server.class_allow_list import references
 from motoko.server.safe_file import SafeFileStorage
 
@@ -48,19 +48,19 @@ class AtomicFileStorage(SafeFileStorage):
         self._replaced = False
         self._new = not path.exists()
         try:
-            with integrity.translate_errors(path, opening=True):
+            with file_integrity.translate_errors(path, opening=True):
                 super().__init__(path)
                 if not self._new:
                     self.getTid(z64)  # without a root, the next client would make one
         except BaseException:
-            integrity.close_after_failure(self)
+            file_integrity.close_after_failure(self)
             raise
 
     def _restore_index(self) -> Any:
         _lock(self._file)
         # This process has locked the file, and not read it yet.
         if not self._new:
-            integrity.cut_torn_tail(Path(self._file_name), clock=self._clock)
+            file_integrity.cut_torn_tail(Path(self._file_name), clock=self._clock)
         return super()._restore_index()
 
     # -- commits ---------------------------------------------------------------------------

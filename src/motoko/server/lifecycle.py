@@ -18,7 +18,7 @@ from motoko.runtime.file_lock import FileLock, is_locked
 from motoko.runtime.files import private_directory
 from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import is_stopped, is_visible, signal_process, terminate
-from motoko.server.integrity import last_torn_tail
+from motoko.server.file_integrity import last_torn_tail
 from motoko.server.state_dir_guard import wait_for_old_path_users
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
 from motoko.runtime.logs import log_to_stderr
 from motoko.runtime.ports import SYSTEM
 from motoko.runtime.signals import reset_all
+from motoko.server.file_integrity import translate_errors
 from motoko.server.file_storage import AtomicFileStorage
-from motoko.server.integrity import translate_errors
 from motoko.server.packing import Packer, PackPolicy
 from motoko.server.state_dir import StateDir
 from motoko.server.state_dir_guard import PathGuard, StateDirGuard

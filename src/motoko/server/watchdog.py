@@ -123,5 +123,5 @@ class ServerWatchdog:
             return False
         self.problem = None
         if started:
-            log.warning("the database server had exited; it was started again")
+            log.warning("the database server had exited; it was restarted")
         return True

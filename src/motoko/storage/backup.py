@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from motoko.errors import DatabaseDamagedError, DatabaseExistsError, StorageError
 from motoko.runtime.files import PRIVATE_FILE, private_directory, rename_durably, sync_directory
 from motoko.runtime.ports import SYSTEM
-from motoko.server.integrity import UNREADABLE_OBJECT, check_file, damaged_error
+from motoko.server.file_integrity import UNREADABLE_OBJECT, check_file, damaged_error
 from motoko.server.lifecycle import is_responding, server_lock
 from motoko.server.temp_files import remove_temp_files
 from motoko.storage.database import Database

@@ -12,7 +12,7 @@ from ZODB.POSException import POSError
 from motoko.core.values import MISSING
 from motoko.errors import MotokoError
 from motoko.server.class_allow_list import check_record, references
-from motoko.server.integrity import UNREADABLE_OBJECT, check_file
+from motoko.server.file_integrity import UNREADABLE_OBJECT, check_file
 from motoko.server.safe_file import SafeFileStorage
 from motoko.storage.database import Database
 from motoko.storage.study_table import index_keys

@@ -27,7 +27,7 @@ from motoko.errors import (
 )
 from motoko.runtime.ports import SYSTEM
 from motoko.server.class_allow_list import find_class
-from motoko.server.integrity import (
+from motoko.server.file_integrity import (
     CLOSED_MESSAGE,
     PARSE_ERRORS,
     UNREADABLE_OBJECT,
@@ -261,7 +261,7 @@ class Database:
         if self.read_only:
             raise StorageError(
                 "the workflow's database was opened read-only, so nothing can be changed",
-                hint="Open the workflow without look=True.",
+                hint="Open the workflow without read_only=True.",
             )
 
     def new_mark(self) -> str:

@@ -21,7 +21,7 @@ from motoko.core.parameter_space import job_identity
 from motoko.core.records import RunRecord, decode_record, stored_key
 from motoko.errors import DatabaseDamagedError, MotokoError
 from motoko.server.class_allow_list import references
-from motoko.server.integrity import UNREADABLE_OBJECT
+from motoko.server.file_integrity import UNREADABLE_OBJECT
 from motoko.server.safe_file import SafeFileStorage
 from motoko.server.transaction_file import (
     MAGIC,

@@ -86,8 +86,8 @@ def check_version(root: Any) -> None:
         raise DatabaseVersionError(
             f"the workflow's database has format {version}; this is Motoko {__version__}, which "
             f"reads format {SCHEMA_VERSION}",
-            hint="Any process that writes to it upgrades it: open it without look=True, or start "
-            "`motoko launcher`.",
+            hint="Any process that writes to it upgrades it: open it without read_only=True, or "
+            "start `motoko launcher`.",
         )
 
 

@@ -12,9 +12,9 @@ import anyio.lowlevel
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError
 from motoko.launcher import attempt_files
+from motoko.launcher.attempt_outcome import AttemptOutcome
 from motoko.launcher.attempts import AttemptEnd
 from motoko.launcher.harvest import failure_before
-from motoko.launcher.outcome import AttemptOutcome
 from motoko.launcher.preparation import (
     DIRECTORY_IN_USE,
     REQUEUE_SECONDS,

@@ -14,11 +14,11 @@ from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError
 from motoko.launcher import attempt_files
 from motoko.launcher.attempt_files import examine_attempt
+from motoko.launcher.attempt_outcome import AttemptOutcome, Finding
 from motoko.launcher.attempts import recorded_start_time
 from motoko.launcher.executors.base import Executor
 from motoko.launcher.executors.local_process import clear_group, command
 from motoko.launcher.orphan_processes import OrphanProcesses
-from motoko.launcher.outcome import AttemptOutcome, Finding
 from motoko.launcher.preparation import (
     RunNotStartable,
     as_start_error,

@@ -88,13 +88,9 @@ def preserve_variables(environment: Mapping[str, str]) -> list[str]:
 
     Some shells drop variables with unusual names, such as bash's exported functions.
     """
-    odd = [f"{name}={value}" for name, value in environment.items() if not is_identifier(name)]
-    return ["env", "--", *odd] if odd else []
-
-
-def is_identifier(name: str) -> bool:
-    """Return whether a shell accepts a variable of this name."""
-    return name.isascii() and name.isidentifier()
+    odd = {name for name in environment if not (name.isascii() and name.isidentifier())}
+    variables = [f"{name}={value}" for name, value in environment.items() if name in odd]
+    return ["env", "--", *variables] if odd else []
 
 
 def command(script: ScriptFile, bash_options: tuple[str, ...] = ()) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from motoko.core.states import Lifecycle
-from motoko.launcher.outcome import AttemptOutcome
+from motoko.launcher.attempt_outcome import AttemptOutcome
 from motoko.launcher.schedulers.base import JobPhase, JobStatus, NotSeen, Seen
 
 # Files written on another node may be visible here only after so many seconds: by default NFS

@@ -11,6 +11,7 @@ import anyio
 
 from motoko.core.states import Lifecycle
 from motoko.launcher import attempt_files
+from motoko.launcher.attempt_outcome import AttemptOutcome
 from motoko.launcher.executors.base import Executor
 from motoko.launcher.executors.batch.decide import FILES_LAG, decide
 from motoko.launcher.executors.batch.observe import ObservedAttempt, observe, start_time
@@ -24,7 +25,6 @@ from motoko.launcher.executors.batch.submission_files import (
     write_stop_reasons,
 )
 from motoko.launcher.executors.batch.submit import Submitter
-from motoko.launcher.outcome import AttemptOutcome
 from motoko.launcher.schedulers.base import NOT_SEEN
 from motoko.runtime import fault_points
 from motoko.storage.threads import run_in_thread

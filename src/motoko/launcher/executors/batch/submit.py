@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.core.states import Lifecycle
+from motoko.launcher.attempt_outcome import AttemptOutcome
 from motoko.launcher.executors.batch.submission_files import (
     group_key,
     write_job_id,
     write_submission,
 )
-from motoko.launcher.outcome import AttemptOutcome
 from motoko.launcher.preparation import prepare_attempt
 from motoko.launcher.schedulers.base import SubmitFailure
 from motoko.runtime import fault_points

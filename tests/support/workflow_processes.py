@@ -1,4 +1,4 @@
-"""Processes as chaos sees them: whether they are busy, and which of them belong to a workflow."""
+"""Processes of a workflow: activity, signals and remaining processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE = 90.0
 
 
 def cpu_time(pid: int) -> int:
-    """Return the CPU time of a process, all threads, in nanoseconds; 0 if it is gone."""
+    """Return the CPU time of all threads of a process in nanoseconds; 0 if it exited."""
     total = 0
     with contextlib.suppress(OSError):
         for task in os.scandir(PROC / str(pid) / "task"):
@@ -26,7 +26,7 @@ def cpu_time(pid: int) -> int:
 
 
 def becomes_busy(pid: int, patience: float) -> bool:
-    """Wait until a process uses the CPU, at most so many seconds; return whether it does."""
+    """Wait until a process uses the CPU, within a time limit; return whether it does."""
     deadline = time.monotonic() + patience
     before = cpu_time(pid)
     while time.monotonic() < deadline:
@@ -39,7 +39,7 @@ def becomes_busy(pid: int, patience: float) -> bool:
 
 
 def send(pid: int, number: signal.Signals) -> bool:
-    """Signal one process; return whether it was there."""
+    """Signal one process; return whether it existed."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
         return True
@@ -47,7 +47,7 @@ def send(pid: int, number: signal.Signals) -> bool:
 
 
 def send_group(pid: int, number: signal.Signals) -> bool:
-    """Signal a process group; return whether it was there."""
+    """Signal a process group; return whether it existed."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
         return True
@@ -55,7 +55,7 @@ def send_group(pid: int, number: signal.Signals) -> bool:
 
 
 class Attempt(NamedTuple):
-    """An attempt that is executed: its wrapper's process, its token and the run's directory."""
+    """An active attempt: its wrapper process, its token and its run directory."""
 
     pid: int
     token: str
@@ -68,7 +68,7 @@ def wrappers(directory: Path) -> list[tuple[int, str]]:
 
 
 def attempts(directory: Path) -> list[Attempt]:
-    """Return the attempts of a workflow's runs that are executed."""
+    """Return the active attempts of a workflow's runs."""
     found = []
     for pid, arguments in _processes():
         if len(arguments) > 2 and arguments[1].endswith("/wrapper.sh"):
@@ -79,7 +79,7 @@ def attempts(directory: Path) -> list[Attempt]:
 
 
 def left(directory: Path) -> list[str]:
-    """Return the processes that work in or on a directory, this one excepted."""
+    """Return the processes that use a directory, except this one."""
     found = []
     for pid, arguments in _processes():
         with contextlib.suppress(OSError):
@@ -101,7 +101,7 @@ def _processes() -> list[tuple[int, list[str]]]:
 
 
 def state(pid: int) -> str:
-    """Return the letter for what a process does: R, S, T (stopped), Z; empty if it is gone."""
+    """Return the state letter of a process: R, S, T (stopped), Z; empty if it exited."""
     try:
         stat = (PROC / str(pid) / "stat").read_text()
     except OSError:
@@ -110,7 +110,7 @@ def state(pid: int) -> str:
 
 
 def wait_until_none_left(directory: Path) -> None:
-    """Wait until no process of a workflow below ``directory`` lives: a last one may be ending."""
+    """Wait until all processes of a workflow below ``directory`` have exited."""
     deadline = time.monotonic() + PATIENCE
     while found := left(directory):
         assert time.monotonic() < deadline, found

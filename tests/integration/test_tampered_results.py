@@ -1,4 +1,4 @@
-"""Results that are gone, or that are not those that were declared, are reported."""
+"""Missing, damaged and undeclared results are reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAIN = """
 async def main(workflow, **params):
     await workflow.s.create_task(x=list(range(10))).settled()
 """
-# By x: what a script does to its results after it has set a field.
+# By x: how a script tampers with its results after it set a field.
 SCRIPT = """\
 motoko-worker set y 1
 outbox=$MOTOKO_ATTEMPT_DIR/outbox
@@ -70,7 +70,7 @@ def tampered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         (6, "is a directory"),
     ],
 )
-def test_a_run_whose_results_are_gone_is_failed_and_says_so(
+def test_a_run_with_removed_results_fails_with_a_reason(
     tampered: Shell, x: int, words: str
 ) -> None:
     run = tampered.info("--verbose")["studies"][0]["runs"][x]
@@ -79,7 +79,7 @@ def test_a_run_whose_results_are_gone_is_failed_and_says_so(
     assert f"outbox {words}" in run["reason"]
 
 
-def test_a_run_that_leaves_its_results_alone_is_finished(tampered: Shell) -> None:
+def test_a_run_with_intact_results_is_finished(tampered: Shell) -> None:
     run = tampered.info("--verbose")["studies"][0]["runs"][0]
     assert (run["state"], run["fields"], run["reason"]) == ("FINISHED", {"y": 1}, None)
 
@@ -91,14 +91,14 @@ def test_damaged_results_are_reported(tampered: Shell) -> None:
     assert f"a: FINISHED, but {words}: s.8" in tampered.ok("info")
 
 
-def test_results_that_are_too_large_are_reported_and_hold_up_nobody(tampered: Shell) -> None:
+def test_oversized_results_are_reported_and_do_not_delay_other_runs(tampered: Shell) -> None:
     endless, large = tampered.info("--verbose")["studies"][0]["runs"][8:]
     words = "1 line of its outbox is damaged and not among its results"
     assert (endless["state"], endless["fields"]) == ("FINISHED", {"y": 1})
     assert endless["reason"] == words
     assert (large["state"], large["exit_code"], large["fields"]) == ("FAILED", 4, {"y": 1})
-    said = (tampered.directory / "s/BD-s-runs/run-10/stderr").read_text()
-    assert "a value of 8.6 MiB is too large: at most 8 MiB are kept" in said
+    stderr = (tampered.directory / "s/BD-s-runs/run-10/stderr").read_text()
+    assert "a value of 8.6 MiB is too large: at most 8 MiB are kept" in stderr
 
 
 def declared(directory: Path, more: str = "") -> Shell:
@@ -108,7 +108,7 @@ def declared(directory: Path, more: str = "") -> Shell:
     return made
 
 
-def test_fields_that_are_missing_or_not_declared_are_reported(tmp_path: Path) -> None:
+def test_missing_and_undeclared_fields_are_reported(tmp_path: Path) -> None:
     shell = declared(tmp_path / "w")
     try:
         done = shell.run("run", "--run_name", "a")
@@ -129,7 +129,7 @@ def test_fields_that_are_missing_or_not_declared_are_reported(tmp_path: Path) ->
         shell.close()
 
 
-def test_required_fields_that_are_missing_make_a_run_failed(tmp_path: Path) -> None:
+def test_a_run_without_required_fields_fails(tmp_path: Path) -> None:
     shell = declared(tmp_path / "w", "require_fields: true\n")
     try:
         assert shell.run("run", "--run_name", "a").returncode == 0
@@ -148,7 +148,7 @@ def test_required_fields_that_are_missing_make_a_run_failed(tmp_path: Path) -> N
         ("trap '' TERM INT HUP; while :; do sleep .2; done", "TIMEOUT"),
     ],
 )
-def test_what_is_said_after_the_end_of_a_run_is_refused(
+def test_records_written_after_the_end_of_a_run_are_refused(
     tmp_path: Path, ending: str, state: str
 ) -> None:
     late = f'echo "$MOTOKO_ATTEMPT_DIR" >attempt\n{ending}\n'
@@ -162,10 +162,10 @@ def test_what_is_said_after_the_end_of_a_run_is_refused(
         run = shell.directory / "s" / "BD-s-runs" / "run-1"
         attempt = (run / "attempt").read_text().strip()
         shell.environment["MOTOKO_ATTEMPT_DIR"] = attempt
-        done = shell.anew("set", "late", "1", program=WORKER)
+        done = shell.run_fresh("set", "late", "1", program=WORKER)
         assert done.returncode == 1
         assert done.stderr.startswith("motoko-worker: the run has ended")
-        done = shell.anew("from motoko.worker import run; run.late = 1", program=PYTHON)
+        done = shell.run_fresh("from motoko.worker import run; run.late = 1", program=PYTHON)
         assert done.returncode == 1
         assert "WorkerError: the run has ended" in done.stderr
     finally:

@@ -1,4 +1,4 @@
-"""What can be done while a study's files are wrong: look, cancel and stop."""
+"""Commands that work while a study has invalid files: inspect, cancel and stop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from motoko.runtime.daemons import PidFile
 from motoko.server.state_dir import StateDir
-from tests.support import victims
+from tests.support import workflow_processes
 from tests.support.command_line import Shell, small_workflow, wait_until
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ async def main(workflow, **params):
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    """A workflow of two studies, with two runs of each that run until they are stopped."""
+    """A workflow of two studies with two runs each that run until stopped."""
     made = small_workflow(tmp_path / "wf", script=WAIT)
     yaml = "task_managers: {s: , t: }\norchestrator: steps.main\nmax_concurrent: 4"
     study = (made.directory / "s" / "bd.yaml").read_text()
@@ -41,7 +41,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     yield made
     made.write({"s/bd.yaml": study, "s/launch.sh": WAIT, "motoko.yaml": yaml})
     made.run("kill", "--stop-runs")
-    victims.wait_until_none_left(tmp_path)
+    workflow_processes.wait_until_none_left(tmp_path)
 
 
 def spoil_declarations(shell: Shell) -> str:
@@ -68,7 +68,7 @@ def active(shell: Shell) -> dict[str, int]:
 
 
 def warns(shell: Shell, fault: str, *arguments: str) -> str:
-    """Run a command that succeeds after a warning about the fault; return its output."""
+    """Run a command that succeeds with a warning about the fault; return its output."""
     done = shell.run(*arguments)
     assert done.returncode == 0, done.stderr
     first = done.stderr.splitlines()[0]
@@ -83,12 +83,12 @@ def test_runs_are_shown_and_cancelled(shell: Shell, spoil: Callable[[Shell], str
     assert "START" in warns(shell, fault, "info", "--verbose")
     assert "START" in warns(shell, fault, "history", "s.1")
     assert "would be deleted" in warns(shell, fault, "clean")
-    assert "CANCELLED" in warns(shell, fault, "cancel", "--all")  # ended, or to end
+    assert "CANCELLED" in warns(shell, fault, "cancel", "--all")  # ended or ending
     wait_until(lambda: active(shell) == {"s": 0, "t": 0}, "they have ended")
     assert shell.counts("s", "a") == shell.counts("t", "a") == {"CANCELLED": 2}
 
 
-def test_so_they_are_where_the_study_is_not_there_any_more(shell: Shell) -> None:
+def test_runs_of_a_removed_study_are_shown_and_cancelled(shell: Shell) -> None:
     fault = remove_study(shell)
     warns(shell, fault, "info")
     warns(shell, fault, "history", "s.1")
@@ -97,7 +97,7 @@ def test_so_they_are_where_the_study_is_not_there_any_more(shell: Shell) -> None
     (shell.directory / "elsewhere").rename(shell.directory / "s")
 
 
-def test_constraints_choose_among_the_studies_that_can_be_read(shell: Shell) -> None:
+def test_constraints_select_from_readable_studies(shell: Shell) -> None:
     fault = spoil_declarations(shell)
     assert "1 run " in warns(shell, fault, "cancel", "--constraints", "not x = 1")
     wait_until(lambda: active(shell) == {"s": 2, "t": 1}, "it has ended")
@@ -116,7 +116,7 @@ def test_runs_are_stopped_by_their_launcher(shell: Shell, spoil: Callable[[Shell
     assert shell.counts("s", "a") == shell.counts("t", "a") == {"CREATED": 2}
 
 
-def test_deserted_runs_are_stopped_without_their_script(shell: Shell) -> None:
+def test_unowned_runs_are_stopped_without_their_script(shell: Shell) -> None:
     shell.ok("kill")
     remove_script(shell)
     assert "stopped 4 runs" in shell.ok("kill", "--stop-runs")
@@ -124,7 +124,7 @@ def test_deserted_runs_are_stopped_without_their_script(shell: Shell) -> None:
 
 
 def test_unowned_runs_that_cannot_be_stopped_are_reported(shell: Shell) -> None:
-    """All else is stopped: those of a study that can be read, launcher and server."""
+    """Everything else is stopped: runs of the readable study, launcher and server."""
     shell.ok("kill")
     fault = spoil_declarations(shell)
     done = shell.run("kill", "--stop-runs")
@@ -146,7 +146,7 @@ def test_unowned_runs_that_cannot_be_cancelled_are_reported(shell: Shell) -> Non
     assert f"error: 2 runs not cancelled yet: {shell.directory}/{fault}" in done.stderr
 
 
-def test_a_workflow_file_that_is_wrong_keeps_nothing_from_being_stopped(shell: Shell) -> None:
+def test_an_invalid_workflow_file_does_not_prevent_a_stop(shell: Shell) -> None:
     shell.write({"motoko.yaml": "task_managers: ["})
     stopped = shell.ok("kill", "--stop-runs")
     assert "stopped the launcher" in stopped

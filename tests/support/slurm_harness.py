@@ -1,4 +1,4 @@
-"""Workflows whose runs a real Slurm executes, and queries of their jobs."""
+"""Workflows executed by a real Slurm, and queries of their jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from motoko.launcher.control import running_launchers
 from motoko.launcher.executors.batch.submission_files import memberships, read_submission
 from motoko.storage.leases import machine_names
-from tests.support.launching import Place, wait_until
+from tests.support.launching import WorkflowHarness, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,20 +30,22 @@ SECONDS = 120.0
 
 
 @dataclass
-class SlurmPlace:
+class SlurmHarness:
     """A workflow for tests. Its script executes the parameter ``do``."""
 
-    place: Place
+    place: WorkflowHarness
     slurm: Testbed
     launchers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @classmethod
     def make(
         cls, directory: Path, slurm: Testbed, script: str = SCRIPT, **options: Any
-    ) -> SlurmPlace:
+    ) -> SlurmHarness:
         """Write the workflow and create its database."""
         job = {"do": "str"}
-        place = Place.make(directory, {"a": script}, job=job, options={**OPTIONS, **options})
+        place = WorkflowHarness.make(
+            directory, {"a": script}, job=job, options={**OPTIONS, **options}
+        )
         return cls(place, slurm)
 
     def start(

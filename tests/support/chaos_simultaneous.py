@@ -1,4 +1,4 @@
-"""Everything of one workflow killed at the same moment, again and again."""
+"""Repeatedly kill all processes of a workflow simultaneously."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.processes import is_alive
-from tests.support import victims
+from tests.support import workflow_processes
 
 if TYPE_CHECKING:
     import random
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from tests.support.workloads import Workload
 
 PATIENCE = 900.0
-MOST = 4  # moments in one workflow
+MOST = 4  # simultaneous kills in one workflow
 
 
-def play_together(
+def play_simultaneous_kills(
     work: Workload, rng: random.Random, tally: Tally, scratch: Path, kills: int
 ) -> set[str]:
     """Execute one workflow with ``motoko run``; return the tokens of the attempts that died."""
@@ -61,14 +61,14 @@ def _kill_all(
     tally: Tally,
     killed: set[str],
 ) -> None:
-    """Kill command and daemons, half the time their runs too."""
+    """Kill command and daemons, and in half of the cases their runs, too."""
     records = [PidFile(path).read() for path in (directory / ".wf").glob("**/*.json")]
     pids = {r.process.pid for r in records if r is not None and is_alive(r.process)}
-    scripts = victims.attempts(directory) if rng.random() < 0.5 else []
+    scripts = workflow_processes.attempts(directory) if rng.random() < 0.5 else []
     for pid in (process.pid, *pids):
-        tally.kills["everything"] += victims.send(pid, signal.SIGKILL)
+        tally.kills["everything"] += workflow_processes.send(pid, signal.SIGKILL)
     for script in scripts:
-        if victims.send_group(script.pid, signal.SIGKILL):
+        if workflow_processes.send_group(script.pid, signal.SIGKILL):
             killed.add(script.token)
             tally.kills["everything"] += 1
     process.wait()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
 from motoko.errors import nearest
+from motoko.printable import join_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 LAST_SIGNAL: Final = 64
 MAX_NAMES: Final = 5  # run fields or processes that a reason names
@@ -97,13 +98,8 @@ def check_fields(
     return AttemptOutcome(state, found.exit_code, "; ".join(reasons))
 
 
-def join_limited(names: Sequence[str]) -> str:
-    """Return at most MAX_NAMES names, with an ellipsis for the others."""
-    return ", ".join([*names[:MAX_NAMES], "..."] if len(names) > MAX_NAMES else names)
-
-
 def _quote(names: Iterable[str]) -> str:
-    return join_limited([repr(name) for name in sorted(names)])
+    return join_names(map(repr, sorted(names)), MAX_NAMES)
 
 
 class Finding(Enum):

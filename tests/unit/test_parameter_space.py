@@ -1,4 +1,4 @@
-"""From what a caller gives to points, and what makes two runs the same."""
+"""Expansion of parameters to points, and identities of runs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_arrays_span_axes_as_lists_do() -> None:
     assert [point["x"] for point in points(x=np.array(2.5))] == [2.5]
 
 
-def test_defaults_span_axes_too() -> None:
+def test_defaults_span_axes() -> None:
     assert [p["n"] for p in expand_points("s", {"n": "int"}, {"n": [1, 2]}, {})] == [1, 2]
     assert [p["n"] for p in expand_points("s", {"n": "int"}, {"n": [1, 2]}, {"n": 3})] == [3]
 
@@ -55,12 +55,12 @@ def test_an_empty_axis_has_no_points() -> None:
     assert points(x=[]) == []
 
 
-def test_lists_are_values_where_the_type_is_list() -> None:
+def test_lists_are_values_for_list_parameters() -> None:
     assert [point["mesh"] for point in points(x=1, mesh=[1, 2, 3])] == [[1, 2, 3]]
     assert [point["mesh"] for point in points(x=1, mesh=np.array([[1, 2]]))] == [[[1, 2]]]
 
 
-def test_text_is_no_axis() -> None:
+def test_text_is_not_an_axis() -> None:
     assert [point["name"] for point in points(x=1, name="abc")] == ["abc"]
 
 
@@ -89,7 +89,9 @@ def test_dictionaries_merge_over_defaults() -> None:
         ({"x": 1, "mesh": [float("nan")]}, "job parameter 'mesh' is nan", None),
     ],
 )
-def test_bad_parameters(given: dict[str, Any], words: str, hint: str | None) -> None:
+def test_invalid_parameters_are_refused(
+    given: dict[str, Any], words: str, hint: str | None
+) -> None:
     with pytest.raises(ParameterError) as caught:
         points(**given)
     assert caught.value.message.startswith("study 'mult'")
@@ -106,7 +108,7 @@ def test_run_values_are_declared_fields_others_or_options() -> None:
     assert found == ({"scheme": "b"}, {}, {"nproc": 2, "timeout": 5.0})
 
 
-def test_where_nothing_is_declared_any_field_may_be_given() -> None:
+def test_any_field_is_accepted_if_none_is_declared() -> None:
     assert run_values("mult", {}, {}, {"note": (1, 2)}) == ({}, {"note": (1, 2)}, {})
 
 
@@ -138,7 +140,9 @@ def test_where_nothing_is_declared_any_field_may_be_given() -> None:
         ({}, {"slurm_options": ["acount=a"]}, "no option 'acount'\n  Did you mean 'account'"),
     ],
 )
-def test_bad_run_fields(types: dict[str, str], given: dict[str, Any], words: str) -> None:
+def test_invalid_run_fields_are_refused(
+    types: dict[str, str], given: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ParameterError, match=words):
         run_values("mult", types, {}, given)
 
@@ -151,32 +155,32 @@ def test_times_of_a_run_may_be_text() -> None:
             run_values("mult", {}, {}, {"timeout": timeout})
 
 
-def test_run_options_at_their_limits_make_sense() -> None:
+def test_run_options_at_their_limits_are_valid() -> None:
     given = {"nproc": 1, "timeout": 0.001, "retries": 0, "retry_delay": 0, "generator": "bash"}
     assert run_values("mult", {}, {}, given) == ({}, {}, given)
     assert run_values("mult", {}, {"generator": "bashCoat"}, {})[2] == {"generator": "bash"}
 
 
 @pytest.mark.parametrize(("given", "words"), [(-1, "cannot be -1"), ("a", "'a'"), (True, "True")])
-def test_bad_replicates(given: Any, words: str) -> None:
+def test_invalid_replicates_are_refused(given: Any, words: str) -> None:
     with pytest.raises(ParameterError, match=f"study 'mult': replicate.*{words}"):
         check_replicate(given, "mult")
 
 
-def test_replicates_are_counted_from_zero() -> None:
+def test_replicates_start_at_zero() -> None:
     assert [check_replicate(n, "mult") for n in (0, 2.0)] == [0, 2]
 
 
 # -- identity ------------------------------------------------------------------------------------
 
 
-def test_seven_is_seven_where_a_float_is_declared() -> None:
+def test_an_int_for_a_float_parameter_has_the_same_identity() -> None:
     one, other = (expand_points("s", {"x": "float"}, {}, {"x": x})[0] for x in (7, 7.0))
     assert job_identity(one) == job_identity(other)
     assert len(job_identity(one)) == 16
 
 
-def test_a_time_is_the_same_in_every_zone() -> None:
+def test_equal_times_in_different_zones_have_the_same_identity() -> None:
     moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
     elsewhere = moment.astimezone(timezone(timedelta(hours=5)))
     one, other = (
@@ -206,11 +210,13 @@ def test_the_order_of_names_does_not_matter() -> None:
         ({"x": "\ud800"}, {"x": "?"}),
     ],
 )
-def test_different_points_differ(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_different_points_have_different_identities(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
     assert job_identity(one) != job_identity(other)
 
 
-def test_the_parts_of_a_runs_identity() -> None:
+def test_every_part_of_a_run_changes_its_identity() -> None:
     base: tuple[Any, ...] = ("mult", "a", {"x": 1.0}, {"scheme": "b"}, 0)
     changed: list[tuple[Any, ...]] = [
         ("add", *base[1:]),
@@ -230,11 +236,11 @@ def test_the_parts_of_a_runs_identity() -> None:
 @pytest.mark.parametrize(
     "name", ["a", "with spaces", " ", "'quoted' \"", "a:b", "state", "é", "x" * 100]
 )
-def test_run_names(name: str) -> None:
+def test_valid_run_names(name: str) -> None:
     assert check_run_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101, "a/b", "a\nb", "a\x00", "\ud800", None, 3])
-def test_bad_run_names(name: object) -> None:
+def test_invalid_run_names_are_refused(name: object) -> None:
     with pytest.raises(RunNameError):
         check_run_name(name)

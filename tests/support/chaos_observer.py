@@ -1,11 +1,11 @@
-"""Looks at the processes themselves: no run is ever executed twice at the same time."""
+"""Check the processes: no run is ever executed twice at the same time."""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Self
 
-from tests.support import victims
+from tests.support import workflow_processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 SECONDS = 0.1
 
 
-class Onlooker:
-    """Looks into /proc again and again while a workflow is executed."""
+class Observer:
+    """Polls /proc while a workflow is executed."""
 
     def __init__(self, directory: Path, tally: Tally) -> None:
         self._directory = directory
         self._tally = tally
         self._over = threading.Event()
         self._seen: set[str] = set()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._poll)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -34,10 +34,10 @@ class Onlooker:
         self._thread.join()
         self._tally.seen += len(self._seen)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         while not self._over.wait(SECONDS):
-            # Two looks: a process may end, and the next one begin, in the middle of one.
-            first, second = (set(victims.attempts(self._directory)) for _ in range(2))
+            # Two scans, because a process may end and the next one start during one.
+            first, second = (set(workflow_processes.attempts(self._directory)) for _ in range(2))
             tokens: dict[Path, set[str]] = {}
             for _, token, place in first & second:
                 tokens.setdefault(place, set()).add(token)

@@ -1,4 +1,4 @@
-"""A failure during clean-up does not hide the error before it."""
+"""A failure during clean-up does not hide the preceding error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
     return fail
 
 
-gone = raising(ServerError("the database server has gone"))
+raise_server_error = raising(ServerError("the database server has gone"))
 
 
 @pytest.fixture
@@ -79,9 +79,9 @@ async def nothing(workflow: Workflow) -> None:
 @pytest.mark.parametrize(
     ("event", "handler"),
     [
-        ("state = FAILED", gone),
+        ("state = FAILED", raise_server_error),
         ("state = FAILED", raising(SystemExit(3))),
-        (lambda run, job: gone(), lambda runs: None),
+        (lambda run, job: raise_server_error(), lambda runs: None),
     ],
     ids=["the handler", "the handler exits", "its condition"],
 )
@@ -99,31 +99,33 @@ def test_a_failing_error_handler(workflow: Workflow, event: Any, handler: Any) -
     assert called == [1]
 
 
-def test_a_lease_that_cannot_be_given_back(
+def test_a_lease_that_cannot_be_released(
     workflow: Workflow, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Lease, "release", gone)
+    monkeypatch.setattr(Lease, "release", raise_server_error)
     with pytest.raises(UsersError):
         execute(workflow, users_error)
     assert "could not release the lease on 'a'" in caplog.text
     workflow.run_name = "b"
-    execute(workflow, nothing)  # nor is what ended well a failure for that
+    execute(workflow, nothing)  # a successful execution does not become a failure
 
 
-def test_a_lease_is_not_asked_for_where_the_server_has_gone(
+def test_a_lease_is_not_released_after_the_server_exited(
     workflow: Workflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main(workflow: Workflow) -> None:
-        gone()
+        raise_server_error()
 
     monkeypatch.setattr(Lease, "release", raising(AssertionError("waited for once more")))
     with pytest.raises(ServerError, match="has gone"):
         execute(workflow, main)
 
 
-def test_progress_that_cannot_be_shown(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_that_cannot_be_printed(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workflow.orchestrator_function = users_error
-    monkeypatch.setattr(execute_operation, "Session", gone)
+    monkeypatch.setattr(execute_operation, "Session", raise_server_error)
     with pytest.raises(UsersError):
         execute_operation.execute(workflow, {}, SignalHandler(), show=lambda counts: None)
 
@@ -153,7 +155,7 @@ def test_a_summary_that_cannot_be_printed(
     class NoServices:
         def suspend(self, run_name: str) -> None:
             if failing == "suspend":
-                gone()
+                raise_server_error()
 
         def stop_launcher(self) -> bool:
             return False
@@ -169,7 +171,7 @@ def test_a_summary_that_cannot_be_printed(
 
         monkeypatch.setattr(command, "_execute", execute_and_lose)
     elif failing == "_print_results":
-        monkeypatch.setattr(command, "_print_results", gone)
+        monkeypatch.setattr(command, "_print_results", raise_server_error)
     workflow.store.state.path.mkdir(exist_ok=True)
     args = argparse.Namespace(
         stop_runs=True, run_name="a", motoko_own=frozenset({"stop_runs", "run_name"})

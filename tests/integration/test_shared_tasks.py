@@ -1,4 +1,4 @@
-"""Awaiting and reading tasks that another action, ``main`` or a transaction asked for."""
+"""Await and read tasks requested by another action, ``main`` or a transaction."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def execute(workflow: Workflow, main: Any) -> None:
 
 
 def elsewhere(work: Callable[[], Any]) -> None:
-    """Do ``work`` in a thread without the caller's context: as another client would."""
+    """Do ``work`` in a thread without the caller's context, like another client."""
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
 
 
 class Given:
-    """Task lists that one part of a workflow hands to another, and who has done what."""
+    """Task lists passed between parts of a workflow, and a record of their steps."""
 
     def __init__(self) -> None:
         self.tasks: list[Any] = []
@@ -81,8 +81,8 @@ def disturb(workflow: Workflow) -> None:
     elsewhere(lambda: setattr(workflow.vars, "count", workflow.vars.count + 100))
 
 
-def giving_in_an_action(workflow: Workflow, given: Given, body: Any) -> None:
-    """Register an action that conflicts in its first call, after ``body`` has asked for tasks."""
+def providing_action(workflow: Workflow, given: Given, body: Any) -> None:
+    """Register an action that conflicts in its first call, after ``body`` requested tasks."""
 
     @event
     async def give(workflow: Workflow, runs: Any) -> None:
@@ -101,11 +101,11 @@ def giving_in_an_action(workflow: Workflow, given: Given, body: Any) -> None:
 
 
 def soon(given: Given) -> None:
-    """Let the other side go on once this side waits."""
+    """Let the other side continue once this side waits."""
     asyncio.get_running_loop().call_later(0.1, given.read.set)
 
 
-def test_tasks_of_an_action_that_is_called_again_are_those_of_its_last_call(
+def test_tasks_of_a_rerun_action_are_those_of_its_last_call(
     workflow: Workflow,
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -114,7 +114,7 @@ def test_tasks_of_an_action_that_is_called_again_are_those_of_its_last_call(
         async def body(workflow: Workflow) -> None:
             given.put(workflow.add.create_task(x=[5, 6]))
 
-        giving_in_an_action(workflow, given, body)
+        providing_action(workflow, given, body)
         await given.given.wait()
         soon(given)
         done = await given.tasks[0]
@@ -127,7 +127,7 @@ def test_tasks_of_an_action_that_is_called_again_are_those_of_its_last_call(
     assert workflow.vars.done == [(10.0, 5.0), (12.0, 6.0)]
 
 
-def test_tasks_that_the_last_call_does_not_ask_for_are_an_error_that_names_them(
+def test_tasks_not_requested_by_the_last_call_are_an_error(
     workflow: Workflow,
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -137,7 +137,7 @@ def test_tasks_that_the_last_call_does_not_ask_for_are_an_error_that_names_them(
             if not given.tasks:
                 given.put(workflow.add.create_task(x=[5, 6]))
 
-        giving_in_an_action(workflow, given, body)
+        providing_action(workflow, given, body)
         await given.given.wait()
         soon(given)
         with pytest.raises(StateError, match=r"mult\.give dropped .* requested the 2 tasks of add"):
@@ -148,7 +148,7 @@ def test_tasks_that_the_last_call_does_not_ask_for_are_an_error_that_names_them(
     assert len(workflow.add.select()) == 0
 
 
-def test_an_action_that_is_called_again_may_await_what_its_first_call_asked_for(
+def test_a_rerun_action_can_await_tasks_of_its_first_call(
     workflow: Workflow,
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -178,7 +178,7 @@ def test_an_action_that_is_called_again_may_await_what_its_first_call_asked_for(
     assert [run.state for run, _ in workflow.add.select()] == ["FINISHED"]
 
 
-def test_tasks_that_another_client_asked_for_too_are_found(workflow: Workflow) -> None:
+def test_tasks_also_requested_by_another_client_are_found(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         given = Given()
 
@@ -202,7 +202,7 @@ def test_tasks_that_another_client_asked_for_too_are_found(workflow: Workflow) -
     assert len(workflow.add.select()) == 1
 
 
-def test_an_action_awaits_what_main_asks_for(workflow: Workflow) -> None:
+def test_an_action_can_await_tasks_of_main(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         given = Given()
 
@@ -223,7 +223,7 @@ def test_an_action_awaits_what_main_asks_for(workflow: Workflow) -> None:
     assert workflow.vars.ys == [10.0, 12.0]
 
 
-def test_they_can_be_awaited_while_the_action_that_asked_for_them_goes_on(
+def test_tasks_can_be_awaited_while_the_requesting_action_is_running(
     workflow: Workflow,
 ) -> None:
     async def main(workflow: Workflow) -> None:
@@ -232,7 +232,7 @@ def test_they_can_be_awaited_while_the_action_that_asked_for_them_goes_on(
         async def give(workflow: Workflow, runs: Any) -> None:
             given.put(workflow.add.create_task(x=5))
             await given.read.wait()
-            await workflow.add.create_task(x=6)  # before this the first ones are committed
+            await workflow.add.create_task(x=6)  # this commits the first ones
             await awaited.wait()
             workflow.finished = True
 
@@ -248,7 +248,7 @@ def test_they_can_be_awaited_while_the_action_that_asked_for_them_goes_on(
     assert [job.x for _, job in workflow.add.select()] == [5.0, 6.0]
 
 
-def test_what_is_not_committed_cannot_be_read_elsewhere(workflow: Workflow) -> None:
+def test_uncommitted_tasks_cannot_be_read_elsewhere(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         given = Given()
 
@@ -276,7 +276,7 @@ def test_what_is_not_committed_cannot_be_read_elsewhere(workflow: Workflow) -> N
     assert workflow.vars.ids == [1]
 
 
-def test_a_condition_waits_for_what_it_reads_to_be_committed(workflow: Workflow) -> None:
+def test_a_condition_waits_until_its_inputs_are_committed(workflow: Workflow) -> None:
     given: list[Any] = []
     asked = threading.Event()
 

@@ -1,4 +1,4 @@
-"""The end of a workflow: its verdict, and the calls of error handlers before."""
+"""The end of a workflow: its outcome and the preceding calls of error handlers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lifecycles(workflow: Workflow, study: str = "s") -> list[str]:
 
 
 class Seen:
-    """An error handler that remembers what it was called with."""
+    """An error handler that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -54,7 +54,7 @@ class Seen:
         return sorted(name for names, _ in self.calls for name in names)
 
 
-# -- runs that can still move ----------------------------------------------------------------
+# -- active runs ------------------------------------------------------------------------------
 
 
 def test_the_workflow_outlives_main_while_its_runs_are_active(workflow: Workflow) -> None:
@@ -65,7 +65,7 @@ def test_the_workflow_outlives_main_while_its_runs_are_active(workflow: Workflow
     assert lifecycles(workflow) == ["FINISHED"] * 3
 
 
-def test_runs_of_an_earlier_start_are_waited_for_too(workflow: Workflow) -> None:
+def test_runs_of_an_earlier_start_are_awaited_too(workflow: Workflow) -> None:
     workflow.s.create_task(x=[1, 2])
 
     async def main(workflow: Workflow) -> None:
@@ -75,7 +75,7 @@ def test_runs_of_an_earlier_start_are_waited_for_too(workflow: Workflow) -> None
     assert lifecycles(workflow) == ["FINISHED"] * 2
 
 
-def test_runs_of_another_run_name_are_not_waited_for(workflow: Workflow) -> None:
+def test_runs_of_another_run_name_are_not_awaited(workflow: Workflow) -> None:
     workflow.run_name = "other"
     workflow.s.create_task(x=1)
     workflow.run_name = "a"
@@ -86,7 +86,7 @@ def test_runs_of_another_run_name_are_not_waited_for(workflow: Workflow) -> None
     execute(workflow, main, {"t": fails_below_zero})  # no launcher executes runs of s
 
 
-def test_a_run_that_fails_after_main_has_returned_fails_the_workflow(workflow: Workflow) -> None:
+def test_a_run_that_fails_after_main_returned_fails_the_workflow(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
         workflow.s.create_task(x=[-1, 1])
 
@@ -109,7 +109,7 @@ def test_active_runs_are_reported_when_finished_is_set(
     assert lifecycles(workflow) == ["CREATED"] * 2
 
 
-def test_catching_run_failed_does_not_handle_failures_that_fail_fast_omits(
+def test_catching_run_failed_does_not_handle_failures_omitted_by_fail_fast(
     workflow: Workflow,
 ) -> None:
     caught = threading.Event()
@@ -128,10 +128,10 @@ def test_catching_run_failed_does_not_handle_failures_that_fail_fast_omits(
     assert [run.id for run in error.value.runs] == [2]
 
 
-# -- error handlers --------------------------------------------------------------------------
+# -- error handlers ---------------------------------------------------------------------------
 
 
-def test_a_handler_gets_failures_after_main_has_returned(workflow: Workflow) -> None:
+def test_a_handler_gets_failures_after_main_returned(workflow: Workflow) -> None:
     seen = Seen()
 
     async def main(workflow: Workflow) -> None:
@@ -225,11 +225,11 @@ def test_a_handler_of_an_unknown_study_is_refused(workflow: Workflow) -> None:
         workflow.add_error_handler(get_params=3)  # type: ignore[arg-type]
 
 
-# -- failures that were handled --------------------------------------------------------------
+# -- failures that were handled ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["selected", "caught"])
-def test_a_failure_that_an_action_has_handled_stays_so_after_a_restart(
+def test_a_failure_handled_by_an_action_stays_handled_after_a_restart(
     workflow: Workflow, how: str
 ) -> None:
     @event
@@ -260,7 +260,7 @@ def test_a_failure_that_an_action_has_handled_stays_so_after_a_restart(
     assert lifecycles(workflow) == ["FAILED", "FINISHED"]
 
 
-def test_another_attempt_that_fails_is_another_failure(workflow: Workflow) -> None:
+def test_a_failed_retry_is_a_new_failure(workflow: Workflow) -> None:
     @event
     async def accept(workflow: Workflow, runs: Any) -> None:
         for run, _ in runs:

@@ -1,4 +1,4 @@
-"""Arming fault points: what the environment may say."""
+"""Parsing and execution of fault plans."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from motoko.runtime import fault_points
 pytestmark = pytest.mark.unit
 
 
-def test_what_the_environment_may_say() -> None:
+def test_valid_plans() -> None:
     assert fault_points.parse_faults("files.before_rename:kill") == (
         fault_points.FaultAction("files.before_rename", "kill", 1),
     )
@@ -39,12 +39,12 @@ def test_an_invalid_plan_is_refused(text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_an_undeclared_point_is_an_error_even_unarmed() -> None:
+def test_an_undeclared_point_is_an_error_even_without_a_plan() -> None:
     with pytest.raises(MotokoError, match=r"unknown fault point 'files\.rename'"):
         fault_points.point("files.rename")
 
 
-def test_a_plan_acts_at_the_nth_passage_only() -> None:
+def test_a_fault_occurs_only_at_the_nth_passage() -> None:
     plan = fault_points.FaultPlan(fault_points.parse_faults("files.before_rename:raise:2"), None)
     plan.record_passage("files.before_rename")
     plan.record_passage("daemons.before_ready")
