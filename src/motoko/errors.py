@@ -5,10 +5,19 @@ The first line of a message names the object and the place; ``hint`` suggests th
 
 from __future__ import annotations
 
+import errno
+from types import MappingProxyType
+
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
+
+_ROOM = "Free disk space, and repeat the command: nothing is lost."
+_WRITABLE = "This command needs a writable directory; `motoko info` only reads."
+WRITE_HINTS = MappingProxyType(
+    {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EROFS: _WRITABLE, errno.EACCES: _WRITABLE}
+)
 
 
 class MotokoError(Exception):
@@ -34,8 +43,8 @@ class ConfigError(MotokoError):
         line: int | None = None,
         hint: str | None = None,
     ) -> None:
-        place = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
-        super().__init__(place + message, hint=hint)
+        location = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
+        super().__init__(location + message, hint=hint)
         self.file = file
         self.line = line
 
@@ -243,7 +252,7 @@ class NoGraphvizError(GraphError, FileNotFoundError):
 
 
 class ProductWarning(UserWarning):
-    """A product is built again because it was damaged, or lives in memory only."""
+    """A product is built again because it was damaged, or is kept in memory only."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Docstrings, comments and documentation use plain technical English."""
+"""Docstrings, comments, messages and documentation use plain technical English."""
 
 from __future__ import annotations
 
@@ -39,13 +39,18 @@ PATTERNS: Final = {
 
 
 def python_texts(source: str) -> Iterator[str]:
-    """Yield docstrings and comments."""
+    """Yield docstrings, messages (all strings with a space) and comments."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield ast.get_docstring(node) or ""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.value
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.string.lstrip("# ")
+
+
+def shell_texts(source: str) -> Iterator[str]:
+    """Yield the comments."""
+    yield from re.findall(r"(?m)(?:^|\s)#[# ]*(?!!)(.*)", source)
 
 
 def markdown_texts(source: str) -> Iterator[str]:
@@ -70,6 +75,8 @@ def found_in(texts: Iterator[str]) -> tuple[int, Counter[str]]:
 def source_texts() -> Iterator[str]:
     for path in sorted((ROOT / "src").rglob("*.py")):
         yield from python_texts(path.read_text())
+    for path in sorted((ROOT / "src").rglob("*.sh")):
+        yield from shell_texts(path.read_text())
 
 
 def document_texts() -> Iterator[str]:
@@ -102,5 +109,7 @@ def test_odd_phrases_are_rare(texts: type[Iterator[str]]) -> None:
 def test_each_pattern_matches_its_phrase(name: str, text: str) -> None:
     assert found_in(python_texts(f'"""{text}"""'))[1][name] == 1
     assert found_in(python_texts(f"x = 1  # {text}"))[1][name] == 1
+    assert found_in(python_texts(f"x = f'{{y}}: {text}'"))[1][name] == 1
+    assert found_in(shell_texts(f"#!/bin/sh\ny=${{x#*.}} # {text}"))[1][name] == 1
     assert found_in(markdown_texts(text))[1][name] == 1
     assert found_in(markdown_texts(f"```\n{text}\n```"))[1][name] == 0

@@ -425,9 +425,9 @@ def noise(content: bytes, begin: int, end: int) -> bytes:
 
 # The changed content, whether the index is removed, and the message.
 DAMAGE: Final[dict[str, tuple[Callable[[bytes], bytes], bool, str]]] = {
-    "empty": (lambda _: b"", False, "is empty: it is no database"),
-    "random": (lambda found: noise(found, 0, len(found)), False, "is not a database of Motoko's"),
-    "text": (lambda _: b"hello " * 1000, False, "is not a database of Motoko's"),
+    "empty": (lambda _: b"", False, "is empty: it is not a database"),
+    "random": (lambda found: noise(found, 0, len(found)), False, "is not a Motoko database"),
+    "text": (lambda _: b"hello " * 1000, False, "is not a Motoko database"),
     "cut off": (lambda found: found[: len(found) // 2], False, "is cut off: of "),
     "end": (lambda found: noise(found, len(found) // 2, len(found)), False, "is damaged"),
     "middle": (lambda found: noise(found, 1000, len(found) // 2), False, "is damaged"),
@@ -480,7 +480,7 @@ def test_commands_name_the_file_and_a_remedy(tmp_path: Path, finished: Path, wha
     assert what == "middle" or not (tmp_path / "new").exists()
     asked = shell.run("create")
     assert asked.returncode == 1
-    assert "has results already" in asked.stderr.splitlines()[0]
+    assert "already has results" in asked.stderr.splitlines()[0]
     assert "Traceback" not in shell.run("kill", "--stop-runs").stderr
     assert state.database.read_bytes().startswith(content)
     assert what == "middle" or state.database.stat().st_size == len(content)

@@ -89,10 +89,10 @@ def test_a_full_disk_is_an_error_and_work_resumes_with_room(small: Path) -> None
     stuff = small / "stuff"
     stuff.write_bytes(b"\1" * 1_000_000)
     error, done = write_until_refused(store)
-    assert error.message.startswith("there is no room left on the disk")
+    assert error.message.startswith("the disk is full")
     assert done > 2
     for _ in range(3):  # the server continues to serve the existing data
-        with pytest.raises(StorageError, match="no room left"):
+        with pytest.raises(StorageError, match="the disk is full"):
             store.autocommit_scope.write(SetVariable(None, "big", "x" * 500_000))
     assert variable(store, "n") == done
     assert variable(store, f"v{done}") is MISSING
@@ -289,10 +289,8 @@ def test_a_workflow_stops_on_a_full_disk_and_resumes_with_room(small: Path, tmp_
         done = finish(process)
         assert done.returncode == 1, done.stderr
         first = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
-        assert first.startswith(
-            "error: the launcher cannot continue: there is no room left on the disk"
-        )
-        assert "Make room, and restart what was stopped" in done.stderr
+        assert first.startswith("error: the launcher cannot continue: the disk is full")
+        assert "Free disk space, and restart the stopped processes" in done.stderr
         assert "Traceback" not in done.stderr
         found = shell.info()
         assert found["server"] is None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.fault
 
 # Passed in every attempt before its script is executed.
-BEFORE_A_START = ("launcher.claimed", "launcher.prepared", "launcher.noted")
+BEFORE_A_START = ("launcher.claimed", "launcher.prepared", "launcher.start_recorded")
 POINTS = (
     *BEFORE_A_START,
     "launcher.started",
@@ -31,9 +31,9 @@ POINTS = (
     "launcher.after_commit",
 )
 # Passed by a launcher that adopts attempts, before it is ready.
-TAKING_OVER = ("launcher.takes_over", "launcher.taken_back")
+TAKING_OVER = ("launcher.adopting", "launcher.reclaimed")
 # Passed only where a scheduler starts the runs: tests/fault/test_slurm_faults.py.
-ELSEWHERE = {"launcher.batch_written", "launcher.submitted", "launcher.job_noted"}
+ELSEWHERE = {"launcher.submission_written", "launcher.submitted", "launcher.job_recorded"}
 REMOVALS = (
     'cd /; rm -rf "$MOTOKO_RUN_DIR"',
     "rm -rf .motoko",

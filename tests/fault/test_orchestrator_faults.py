@@ -27,7 +27,7 @@ pytestmark = pytest.mark.fault
 
 COUNT = 6
 POINTS = [
-    ("orchestrator.lease_taken", 1),
+    ("orchestrator.lease_acquired", 1),
     ("orchestrator.confirmed", 1),
     ("orchestrator.before_commit", 1),  # the segment that creates
     ("orchestrator.after_commit", 1),  # its firing is open

@@ -27,7 +27,7 @@ POINTS = [
     ("creation.before_named", 1),  # the database is made
     ("files.before_rename", 2),  # the server runs
     ("files.before_rename", 3),  # the launcher is recorded as temporary
-    ("orchestrator.lease_taken", 1),
+    ("orchestrator.lease_acquired", 1),
     ("storage.ids_reserved", 1),
     ("main.before_commit", 1),
     ("main.after_commit", 1),  # the first runs are created

@@ -240,7 +240,7 @@ def test_the_command_lists_the_losses(
     assert f"lost: {end - begin} bytes at byte {begin}" in output
     # Results exist now, so replacing them requires confirmation.
     assert run_command(["restore", *directory, "--salvage", str(tmp_path / "copy")]) == 1
-    assert "has results already" in capsys.readouterr().err
+    assert "already has results" in capsys.readouterr().err
 
 
 def test_a_check_reports_disagreements(made: Path, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_server_stopped_during_a_call_is_restarted(
 ) -> None:
     """Such a call needs the server like one that detected its exit."""
     storage = ReconnectingStorage(
-        str(state.socket()), timeout=30.0, patience=30.0, watchdog=ServerWatchdog(state)
+        str(state.socket()), timeout=30.0, retry_timeout=30.0, watchdog=ServerWatchdog(state)
     )
     request_server = storage.request_server
     connected: list[bool] = []
@@ -284,15 +284,16 @@ def test_a_server_that_cannot_be_restarted_reports_the_reason(
     state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Long enough for a failing server start on a busy machine.
-    monkeypatch.setattr("motoko.storage.database.PATIENCE", 20.0)
+    monkeypatch.setattr("motoko.storage.database.RETRY_TIMEOUT", 20.0)
     store = WorkflowStore(state, {})
-    store.database.patience = store.database._storage._patience = 20.0
+    store.database.retry_timeout = store.database._storage._retry_timeout = 20.0
     store.database._storage._server.timeout = 20.0
     increment(store)
     kept = state.database.read_bytes()
     kill_server(state)
     state.database.write_bytes(b"not a database any more, " * 10)
-    with pytest.raises(ServerError, match=r"did not come back within 20 s: .* is not a database"):
+    reason = r"did not come back within 20 s: .* is not a Motoko database"
+    with pytest.raises(ServerError, match=reason):
         increment(store)
     store.close()
     state.database.write_bytes(kept)
@@ -380,7 +381,7 @@ def test_an_unfinished_commit_is_dropped(state: StateDir, monkeypatch: pytest.Mo
         "from motoko.storage.database import Database\n"
         "from motoko.storage.session import Session\n"
         "from motoko.core.changes import SetVariable\n"
-        "database = Database.connect(sys.argv[1], patience=0.1)\n"
+        "database = Database.connect(sys.argv[1], retry_timeout=0.1)\n"
         "session = Session(database)\n"
         "session.add(SetVariable(None, 'n', 'x' * 100_000))\n"
         "session.commit()\n"

@@ -25,13 +25,15 @@ SCRIPT = "echo start-$MOTOKO_RUN_ID >>{0}; sleep $MOTOKO_JOB_DO; echo end-$MOTOK
 PASSAGES = {
     "launcher.claimed": (1, 4),
     "launcher.prepared": (1, 6),
-    "launcher.batch_written": (1, 2),
+    "launcher.submission_written": (1, 2),
     "launcher.submitted": (1, 2),
-    "launcher.job_noted": (1, 2),
+    "launcher.job_recorded": (1, 2),
     "launcher.before_commit": (1, 2, 3),
     "launcher.after_commit": (1, 2, 3),
 }
-ELSEWHERE = {"launcher.noted", "launcher.started", "launcher.takes_over", "launcher.taken_back"}
+ELSEWHERE = {
+    "launcher.start_recorded", "launcher.started", "launcher.adopting", "launcher.reclaimed"
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def test_a_launcher_killed_during_a_reclaim(
     keys = place.create("1", "0.1", "0.1", "0.1")
     log = tmp_path / "log"
     # The first submission is in the queue, the second is only claimed.
-    for fault in ("launcher.submitted:kill", "launcher.taken_back:kill"):
+    for fault in ("launcher.submitted:kill", "launcher.reclaimed:kill"):
         environment = {"MOTOKO_FAULT": fault, "MOTOKO_FAULT_LOG": str(log)}
         place.start(lease=1.0, environment=environment, ready=False).wait(timeout=120)
     place.start(lease=1.0)

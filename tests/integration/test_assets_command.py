@@ -151,7 +151,7 @@ def test_a_task_name_is_required(application: Path, capsys: pytest.CaptureFixtur
         (["json.py", "botch"], ["json.py has no task 'botch'", "  Did you mean 'both'?"]),
         (
             ["json.py", "plain"],
-            ["json.py has no task 'plain': it is no task function"],
+            ["json.py has no task 'plain': it is not a task function"],
         ),
         (["json.py", "one"], ["one: missing a required argument: 'x'", "  It takes (x, y=2)."]),
         (["no.such.module", "x"], ["The module 'no.such.module' does not exist"]),

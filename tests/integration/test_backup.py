@@ -144,7 +144,7 @@ def test_no_file_is_overwritten_without_force(
     store.autocommit_scope.write(SetVariable(None, "n", 1))
     target = tmp_path / "letter"
     target.write_text("dear reader")
-    with pytest.raises(DatabaseExistsError, match="exists already"):
+    with pytest.raises(DatabaseExistsError, match="already exists"):
         back_up(state, target)
     assert target.read_text() == "dear reader"
     back_up(state, target, replace=True)
@@ -185,7 +185,7 @@ def test_restore_is_refused_while_a_process_is_running(
     with pytest.raises(StorageError, match="is in use by a launcher"):
         restore(state, copy, replace=True)
     user.remove()
-    with pytest.raises(DatabaseExistsError, match="has results already"):
+    with pytest.raises(DatabaseExistsError, match="already has results"):
         restore(state, copy)
     assert number(store) == 1
 
@@ -275,13 +275,13 @@ def test_backup_and_restore_on_the_command_line(shell: Shell, tmp_path: Path) ->
     shell.ok("run", "--run_name", "a")
     assert shell.ok("backup", "../copy.db").startswith("copied 2 runs (0.0 MB) to ../copy.db")
     refused = shell.run("backup", "../copy.db")
-    assert refused.stderr.splitlines()[0] == "error: ../copy.db exists already"
+    assert refused.stderr.splitlines()[0] == "error: ../copy.db already exists"
     shell.ok("backup", "--validated", "../copy.db")
     shell.ok("run", "--run_name", "b")
     assert shell.counts("s", "b") == {"FINISHED": 2}
     refused = shell.run("restore", "../copy.db")
     assert refused.returncode == 1
-    assert "has results already" in refused.stderr.splitlines()[0]
+    assert "already has results" in refused.stderr.splitlines()[0]
     assert "restored 2 runs" in shell.ok("restore", "../copy.db", "--validated")
     assert shell.counts("s", "a") == {"FINISHED": 2}
     assert shell.counts("s", "b") == {}

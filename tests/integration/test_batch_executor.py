@@ -199,12 +199,12 @@ async def test_a_requeued_job_cancelled_by_a_killed_launcher_is_retried(
 async def test_a_launcher_killed_during_a_reclaim_leaves_it_to_the_next(
     stage: Stage,
 ) -> None:
-    stage.to_kill = "launcher.batch_written"
+    stage.to_kill = "launcher.submission_written"
     stage.cluster.slots = 0
     await stage.until(lambda: stage.launcher is None)
     for path in stage.directory.glob(".wf/slurm/*/tasks/*"):
         path.unlink()  # as if the launcher had been killed a moment earlier
-    stage.to_kill = "launcher.taken_back"
+    stage.to_kill = "launcher.reclaimed"
     await stage.until(lambda: stage.to_kill is None)
     stage.cluster.slots = 30
 

@@ -146,7 +146,7 @@ ROWS = {
         command=("info", "--jsn"), first=("'--jsn'",), anywhere=("Did you mean '--json'?",)
     ),
     "create over results": Row(
-        command=("create",), status=1, first=("has results already",), anywhere=("--validated",)
+        command=("create",), status=1, first=("already has results",), anywhere=("--validated",)
     ),
     "init over files": Row(command=("init",), status=1, first=("motoko.yaml", "exist")),
     "nobody to stop": Row(
@@ -240,7 +240,7 @@ def test_a_second_orchestrator_reports_the_holder_of_the_run_name(shell: Shell) 
         done = shell.run(*command)
         assert done.returncode == 1
         line = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
-        assert "'a' has an orchestrator already" in line
+        assert "'a' already has an orchestrator" in line
         assert f"process {first.pid}" in line
     assert shell.info("--verbose")["studies"] == before
     shell.ok("orchestrator", "stop", "-n", "a")
@@ -265,7 +265,7 @@ def test_a_server_that_cannot_start_is_reported_and_keeps_its_file(shell: Shell)
         done = shell.run(*command)
         assert done.returncode == 1, command
         assert done.stderr.startswith("error: ")
-        assert done.stderr.startswith(f"error: {database} is not a database of Motoko's\n")
+        assert done.stderr.startswith(f"error: {database} is not a Motoko database\n")
         assert "server.log" in done.stderr
     assert database.read_bytes() == b"this is no database"
 

@@ -88,7 +88,7 @@ def test_init_overwrites_nothing_and_names_existing_files(tmp_path: Path) -> Non
     shell.write({"x/orchestrator.py": "mine"})
     done = shell.run("init", "x")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: x/orchestrator.py exists already")
+    assert done.stderr.startswith("error: x/orchestrator.py already exists")
     assert [p.name for p in (tmp_path / "x").iterdir()] == ["orchestrator.py"]
     assert (tmp_path / "x" / "orchestrator.py").read_text() == "mine"
 
@@ -445,7 +445,7 @@ def test_runs_that_ended_without_a_launcher_are_not_cancelled(tmp_path: Path) ->
         wait_until(lambda: len(list(exits("s/BD-s-runs/*/.motoko/*/exit"))) == 8, "they end")
         done = shell.run("cancel", "--all")
         assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == "8 runs had ended before"
+        assert done.stdout.splitlines()[-1] == "8 runs were already in a terminal state"
         assert shell.counts("s", "a") == {"FINISHED": 8}
     finally:
         shell.close()
@@ -673,7 +673,7 @@ def test_clean_deletes_nothing_under_an_orchestrator(shell: Shell) -> None:
     wait_until(lambda: shell.counts("s", "a") == {"CREATED": 2}, "two runs")
     done = shell.run("clean", "--delete", "--constraints", "x > 0")
     assert done.returncode == 1
-    assert "'a' has an orchestrator" in done.stderr.splitlines()[0]
+    assert "'a' already has an orchestrator" in done.stderr.splitlines()[0]
     assert shell.counts("s", "a") == {"CREATED": 2}
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from motoko.core.states import Lifecycle
 from motoko.launcher.control import stop_launcher
-from motoko.runtime.clock import process_age, uptime
-from motoko.runtime.ports import Runtime, SystemClock
+from motoko.runtime.ports import Runtime, SystemClock, process_age, uptime
 from motoko.runtime.processes import current
 from motoko.storage.store import WorkflowStore
 from tests.support.chaos_clock import Clock

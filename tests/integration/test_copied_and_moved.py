@@ -143,7 +143,7 @@ def test_a_copied_process_record_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "c")
     record = PidFile(tmp_path / "c" / "it.json").read()
     assert record is not None
-    assert record.home == tmp_path / "a"
+    assert record.directory == tmp_path / "a"
 
 
 # -- moved ------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_a_moved_workflow_continues_at_its_new_path(shell: Shell, tmp_path: Path
     assert shell.counts("s", "a") == {"FINISHED": 2}
     assert not any(map(is_alive, former))
     for name in ("server", "launcher"):
-        assert f"{tmp_path / 'a' / '.wf'} does not exist any more" in log_of(shell, name)
+        assert f"{tmp_path / 'a' / '.wf'} no longer exists" in log_of(shell, name)
     assert not (tmp_path / "a").exists()
 
 
@@ -176,7 +176,7 @@ def test_the_orchestrator_of_a_moved_workflow_fails(shell: Shell, tmp_path: Path
     shell.directory.rename(tmp_path / "b")
     done = finish(run)
     assert done.returncode == 1
-    assert f"{tmp_path / 'a' / '.wf'} does not exist any more: it was moved" in done.stderr
+    assert f"{tmp_path / 'a' / '.wf'} no longer exists: it was moved" in done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     shell.directory = tmp_path / "b"
     (tmp_path / "go").touch()
@@ -223,7 +223,7 @@ def test_no_process_outlives_its_state_directory(
     if run is not None:
         done = finish(run)
         assert done.returncode == 1
-        assert f"{shell.directory / '.wf'} does not exist any more" in done.stderr
+        assert f"{shell.directory / '.wf'} no longer exists" in done.stderr
         assert "Traceback" not in done.stderr, done.stderr
     wait_until(lambda: not any(map(is_alive, left)), "server and launcher have ended")
     assert not (shell.directory / ".wf").exists()
@@ -256,7 +256,7 @@ def test_a_client_of_a_removed_directory_gets_an_error(tmp_path: Path) -> None:
     server = process_of(state)
     remove(state.path)
     wait_until(lambda: not is_alive(server), "the server has ended")
-    with pytest.raises(ServerError, match="does not exist any more: it was moved or removed"):
+    with pytest.raises(ServerError, match="no longer exists: it was moved or removed"):
         increment(store)
     store.close()
 
@@ -274,7 +274,7 @@ def test_a_state_directory_that_never_existed_is_no_error(tmp_path: Path) -> Non
 
 
 def test_a_lock_in_a_removed_directory(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="nowhere does not exist any more"):
+    with pytest.raises(StorageError, match="nowhere no longer exists"):
         FileLock(tmp_path / "nowhere" / "a.lock").acquire()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from motoko.runtime.file_lock import FileLock, is_recently_locked
 from motoko.storage import contention
-from motoko.storage.contention import FIRING_CONFLICTS, HOLD, FiringPriority
+from motoko.storage.contention import FIRING_CONFLICTS, MAX_HOLD_SECONDS, FiringPriority
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,25 +53,25 @@ async def test_only_one_firing_holds_it(path: Path) -> None:
             await asyncio.sleep(0.6)  # longer than any pause after a conflict
             assert not waiting.done()
         await waiting
-        assert is_recently_locked(path, at_most=HOLD)
-    assert not is_recently_locked(path, at_most=HOLD)
+        assert is_recently_locked(path, at_most=MAX_HOLD_SECONDS)
+    assert not is_recently_locked(path, at_most=MAX_HOLD_SECONDS)
 
 
 async def test_a_long_firing_releases_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contention, "HOLD", 0.2)
+    monkeypatch.setattr(contention, "MAX_HOLD_SECONDS", 0.2)
     with FiringPriority(path) as urgent, FiringPriority(path) as other:
         await urgent.wait(FIRING_CONFLICTS)
         await asyncio.sleep(0.3)
         with FileLock(path, timeout=0):  # no firing holds it
             pass
         await other.wait(FIRING_CONFLICTS)
-        assert is_recently_locked(path, at_most=HOLD)
+        assert is_recently_locked(path, at_most=MAX_HOLD_SECONDS)
 
 
 async def test_a_suspended_holder_blocks_no_firing(path: Path) -> None:
     with FileLock(path), FiringPriority(path) as way:
         assert not await is_admitted(way, 0)
-        long_ago = time.time() - HOLD - 1
+        long_ago = time.time() - MAX_HOLD_SECONDS - 1
         os.utime(path, (long_ago, long_ago))
         assert await is_admitted(way, 0)
 
@@ -79,4 +79,4 @@ async def test_a_suspended_holder_blocks_no_firing(path: Path) -> None:
 async def test_without_a_directory_no_firing_waits(path: Path) -> None:
     with FiringPriority(path / "missing" / "lock") as way:
         # As after any conflict, it pauses for up to half a second before its call.
-        await asyncio.wait_for(way.wait(FIRING_CONFLICTS), HOLD / 2)
+        await asyncio.wait_for(way.wait(FIRING_CONFLICTS), MAX_HOLD_SECONDS / 2)

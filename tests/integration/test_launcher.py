@@ -503,7 +503,7 @@ def test_the_database_refuses_a_second_launcher(make: Callable[..., WorkflowHarn
     place = make("true\n")
     first = place.start()
     (place.state.path / "launcher.json").rename(place.state.path / "hidden")
-    with pytest.raises(LauncherError, match=f"serves a already: process {first.process.pid} on"):
+    with pytest.raises(LauncherError, match=f"already serves a: process {first.process.pid} on"):
         place.start()
     (place.state.path / "hidden").rename(place.state.path / "launcher.json")
 
@@ -746,7 +746,7 @@ def test_a_launcher_that_slept_past_its_lease_is_replaced(
     finally:
         os.kill(first.process.pid, signal.SIGCONT)
     wait_until(lambda: not is_alive(first.process))
-    assert "was replaced while it slept" in place.log() or "was taken over" in place.log()
+    assert "was replaced while it was suspended" in place.log() or "was taken over" in place.log()
     record = place.record(key)
     assert (record.state, record.attempt) == ("FINISHED", 1)
     assert record.history[-1].cause != record.history[1].cause

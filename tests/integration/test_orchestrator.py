@@ -552,7 +552,7 @@ def test_a_second_orchestrator_for_a_run_name_is_refused(
     other.run_name = "a"
 
     async def main(workflow: Workflow) -> None:
-        with pytest.raises(LeaseHeld, match="has an orchestrator already: process"):
+        with pytest.raises(LeaseHeld, match="already has an orchestrator: process"):
             await other.execute_async()
         other.run_name = "b"
 
@@ -920,7 +920,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
     def refusing(*args: Any, **kwargs: Any) -> Any:
         if full:
-            raise StorageError("there is no room left on the disk")
+            raise StorageError("the disk is full")
         return commit_patiently(*args, **kwargs)
 
     def fill(value: bool) -> None:
@@ -958,7 +958,7 @@ def test_a_failed_commit_of_main_is_raised_in_main_during_any_await(
         workflow.run_vars.kept = 1
 
     execute(workflow, main)
-    assert raised == ["there is no room left on the disk"]
+    assert raised == ["the disk is full"]
     assert workflow.run_vars.keys() == ["kept"]
 
 
@@ -970,7 +970,7 @@ def test_an_uncaught_failed_commit_of_main_ends_the_workflow(
         workflow.run_vars.lost = 1
         await asyncio.sleep(3600)
 
-    with pytest.raises(StorageError, match="there is no room left"):
+    with pytest.raises(StorageError, match="the disk is full"):
         execute(workflow, main)
 
 

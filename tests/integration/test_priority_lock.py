@@ -122,7 +122,7 @@ class Intruder:
         thread = threading.Thread(target=self._commit, args=(next(self._numbers),))
         self._threads.append(thread)
         gives_way = self._turn is not None and is_recently_locked(
-            self._turn, at_most=contention.HOLD
+            self._turn, at_most=contention.MAX_HOLD_SECONDS
         )
         thread.start()
         thread.join(0.3 if gives_way else 60.0)
@@ -144,7 +144,7 @@ def test_a_commit_after_conflicts_has_priority(
     store: WorkflowStore, state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = create(store, 3)
-    store.database.patience = 60.0
+    store.database.retry_timeout = 60.0
     intruder = Intruder(store.database, keys[0], state.commit_lock)
     session = Session(store.database)
     edit(session, keys, mark=1)
@@ -163,7 +163,7 @@ def test_a_large_commit_succeeds_beside_a_busy_process(
     store: WorkflowStore, state: StateDir
 ) -> None:
     keys = create(store, MANY)
-    store.database.patience = 100.0
+    store.database.retry_timeout = 100.0
     with editing(state) as editor:
         session = Session(store.database)
         for value in (1, 2):
@@ -218,7 +218,7 @@ def test_the_lock_is_released_when_its_process_exits(
     thread.join(0.2)
     assert thread.is_alive()
     holder.kill()
-    thread.join(contention.HOLD / 2)
+    thread.join(contention.MAX_HOLD_SECONDS / 2)
     assert not thread.is_alive()
 
 
@@ -227,7 +227,7 @@ def test_the_lock_is_released_when_its_process_exits(
 def test_a_wait_for_the_lock_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflicts: int
 ) -> None:
-    monkeypatch.setattr(contention, "HOLD", 0.3)
+    monkeypatch.setattr(contention, "MAX_HOLD_SECONDS", 0.3)
     thread = waiting(tmp_path / "turn", conflicts)
     thread.join(5)
     assert not thread.is_alive()
@@ -242,20 +242,20 @@ def test_an_unavailable_lock_is_skipped(tmp_path: Path) -> None:
 
 def test_other_processes_wait_for_each_attempt(tmp_path: Path) -> None:
     path = tmp_path / "turn"
-    long_ago = time.time() - 2 * contention.HOLD
+    long_ago = time.time() - 2 * contention.MAX_HOLD_SECONDS
     with PriorityLock(path) as turn:
         for conflicts in range(contention.COMMIT_CONFLICTS, contention.COMMIT_CONFLICTS + 3):
             turn.wait(conflicts)
-            assert is_recently_locked(path, at_most=contention.HOLD)
+            assert is_recently_locked(path, at_most=contention.MAX_HOLD_SECONDS)
             os.utime(path, (long_ago, long_ago))
-            assert not is_recently_locked(path, at_most=contention.HOLD)
+            assert not is_recently_locked(path, at_most=contention.MAX_HOLD_SECONDS)
 
 
 def test_conflicts_without_a_lock_are_an_error(
     store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = create(store, 1)
-    store.database.patience = 0.5
+    store.database.retry_timeout = 0.5
     monkeypatch.setattr(contention, "is_recently_locked", lambda path, at_most: False)
     intruder = Intruder(store.database, keys[0], None)
     session = Session(store.database)

@@ -213,7 +213,7 @@ def test_results_are_not_deleted_without_request(
     workflow: Path, state: StateDir, store: WorkflowStore
 ) -> None:
     store.autocommit_scope.write(SetVariable(None, "n", 1))
-    with pytest.raises(DatabaseExistsError, match="has results already"):
+    with pytest.raises(DatabaseExistsError, match="already has results"):
         create_database(state, STUDIES)
     assert variable(store, "n") == 1
     store.close()
@@ -742,7 +742,7 @@ def test_the_outcome_of_an_unconfirmed_commit_is_looked_up(
 
 @pytest.mark.fault
 def test_a_server_that_is_not_restarted(state: StateDir) -> None:
-    database = Database.connect(str(state.socket()), patience=0.5)
+    database = Database.connect(str(state.socket()), retry_timeout=0.5)
     session, reader = Session(database), Session(database)
     session.add(SetVariable(None, "n", 1))
     kill_server(state)

@@ -105,7 +105,7 @@ def test_a_temporary_launcher_stays_until_it_adopted_all_runs(shell: Shell) -> N
     os.kill(launcher.process.pid, signal.SIGKILL)
     # It is temporary like the one before, no process uses the workflow, and the adoption takes
     # longer than the interval in which it checks whether it is needed.
-    slow = f"launcher.takes_over:sleep={2.5 * daemon.IDLE_POLL_SECONDS}"
+    slow = f"launcher.adopting:sleep={2.5 * daemon.IDLE_POLL_SECONDS}"
     armed = {**shell.environment, "MOTOKO_FAULT": slow}
     assert "stopped 1 run\n" in Shell(shell.directory, armed).ok("kill", "--stop-runs")
     assert states(shell) == {"CREATED": 2}

@@ -20,7 +20,7 @@ GUARDED: Final = ("time.", "threading.", "socket.", "ssl.", "builtins.input")
 ALLOWED: Final = (
     # By design: the first read of an id, state or selection may block the loop, as do connecting
     # to the server and disconnecting at the end.
-    ("motoko/server/client.py", ("_patiently", "_call_server")),
+    ("motoko/server/client.py", ("_retry_until_connected", "_call_server")),
     ("motoko/storage/store.py", ("_connect", "close")),
     ("motoko/storage/run_requests.py", ("resolve",)),
     # In a plain script every call commits before it returns, even if the script has a loop.

@@ -27,7 +27,7 @@ LEASE = 1.5
 TICK = 0.02
 REFUSED_PAUSE = 0.3
 POINTS = "points"
-REFUSALS = ("already", "taken over", "replaced while it slept")
+REFUSALS = ("already", "taken over", "replaced while it was suspended")
 
 
 @dataclass

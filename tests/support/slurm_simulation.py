@@ -57,13 +57,14 @@ LAG = 60.0
 MACHINE_ENDS = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
 POINTS = (
     "launcher.claimed", "launcher.prepared", "launcher.before_commit", "launcher.after_commit",
-    "launcher.taken_back", "launcher.batch_written", "launcher.submitted", "launcher.job_noted",
+    "launcher.reclaimed", "launcher.submission_written", "launcher.submitted",
+    "launcher.job_recorded",
 )  # fmt: skip
 FAILURES = {
     program: tuple(FailureMode[name] for name in names.split())
     for program, names in {
         "sbatch": "PRINTS_NOTHING TIMED_OUT UNREACHABLE HANGS HANGS_IGNORED FAILS_SILENTLY "
-        "TRUNCATED REFUSED REFUSED_BUT_LISTED RETRY_LATER WAITS_FOR_ROOM DUPLICATES "
+        "TRUNCATED REFUSED REFUSED_BUT_LISTED RETRY_LATER QUEUE_FULL DUPLICATES "
         "SUBMITTED_LATE",
         "squeue": "TIMED_OUT UNREACHABLE HANGS FAILS_SILENTLY TRUNCATED CUTS_LISTS UNKNOWN_STATES "
         "LISTS_NOTHING DUPLICATES",

@@ -73,7 +73,7 @@ def time_recoveries(points: Path, started: Starts, hits: Hits, tally: Tally) -> 
     """
     passages = list(_passages(points))
     for point, what in (
-        ("orchestrator.lease_taken", "orchestrator start to its first commit"),
+        ("orchestrator.lease_acquired", "orchestrator start to its first commit"),
         ("orchestrator.after_commit", "orchestrator start to its first firing's commit"),
         ("daemons.before_ready", "launcher start to re-attached"),
     ):

@@ -146,7 +146,7 @@ async def test_build_requires_a_task_function() -> None:
         await a.build(box())  # type: ignore[arg-type]
     with pytest.raises(TaskError, match=r"not 5\n.*decorated with @task"):
         await a.build(5)  # type: ignore[arg-type]
-    with pytest.raises(TaskError, match=r"len returned 1: it is no task function"):
+    with pytest.raises(TaskError, match=r"len returned 1: it is not a task function"):
         await a.build(len, [1])  # type: ignore[arg-type]
     assert a.ready(await a.build(partial(box)))
 

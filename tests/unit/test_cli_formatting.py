@@ -288,8 +288,8 @@ def test_failed_runs_in_a_group_have_their_exit_status(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.ENOSPC, "  Make room on the disk, and repeat the command: nothing is lost."),
-        (errno.EDQUOT, "  Make room on the disk, and repeat the command: nothing is lost."),
+        (errno.ENOSPC, "  Free disk space, and repeat the command: nothing is lost."),
+        (errno.EDQUOT, "  Free disk space, and repeat the command: nothing is lost."),
         (errno.EROFS, "  This command needs a writable directory; `motoko info` only reads."),
         (errno.EACCES, "  This command needs a writable directory; `motoko info` only reads."),
     ],

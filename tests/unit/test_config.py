@@ -442,8 +442,8 @@ YAML_ROWS: dict[str, BadFile] = {
     "bad_int": BadFile("a: !!int x\n", 1, "'x' is not of type int"),
     "bad_bool": BadFile("a: !!bool perhaps\n", 1, "'perhaps' is not of type bool"),
     "bad_tagged_date": BadFile("a: !!timestamp soon\n", 1, "'soon' is not of type timestamp"),
-    "cycle": BadFile("a: 1\nb: &b\n  c: [*b]\n", 2, "refers to what it is part of"),
-    "merge_cycle": BadFile("b: &b\n  <<: *b\n", 1, "refers to what it is part of"),
+    "cycle": BadFile("a: 1\nb: &b\n  c: [*b]\n", 2, "refers to a node that contains it"),
+    "merge_cycle": BadFile("b: &b\n  <<: *b\n", 1, "refers to a node that contains it"),
     "merge_text": BadFile("b:\n  <<: text\n", 2, "only mappings can be merged"),
     "nested_too_deeply": BadFile("a: " + "[" * 600, 1, "nested too deeply"),
 }

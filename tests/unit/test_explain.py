@@ -134,10 +134,10 @@ def test_a_study_has_its_own_limit(session: Session) -> None:
 
 def test_a_run_waits_for_its_suspended_run_name(session: Session) -> None:
     own, other = add(session), add(session, run_name="other")
-    held = launcher(held=("n",))
+    held = launcher(suspended=("n",))
     assert "`motoko run`" in reason_of(session, own, held)
     assert reason_of(session, other, held) == ""
-    assert "about to stop" in reason_of(session, other, launcher(held_all=True))
+    assert "about to stop" in reason_of(session, other, launcher(claims_paused=True))
 
 
 def test_a_retried_run_waits_for_its_delay(session: Session) -> None:

@@ -310,7 +310,7 @@ def controller_frozen() -> Replay:
 def full() -> Replay:
     case = Replay(load("full"))
     case.step("submit")
-    case.step("submit, too many", FailureMode.WAITS_FOR_ROOM)
+    case.step("submit, too many", FailureMode.QUEUE_FULL)
     case.step("queue, pending")
     return case
 

@@ -267,11 +267,11 @@ def test_once_fires_once_in_total_without_runs() -> None:
 
 def test_once_respects_firings_of_an_earlier_start() -> None:
     events = OneEvent(ConditionKind.CONSTRAINT, once=True)
-    events.engine.mark_done("e", [ONE])
+    events.engine.record_once_firings("e", [ONE])
     events.matches(ONE, TWO)
     assert events.due() == [(TWO,)]
     event = OneEvent(ConditionKind.NO_ARGUMENTS, once=True)
-    event.engine.mark_done("e", [], without_runs=True)
+    event.engine.record_once_firings("e", [], without_runs=True)
     event.holds("")
     assert event.firings() == []
 

@@ -73,7 +73,7 @@ async def test_a_live_process_keeps_an_expired_lease(tmp_path: Path) -> None:
 
 async def test_the_action_that_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) -> None:
     async def blocker() -> None:
-        with LoopBlockMonitor(work, patience=0.05):
+        with LoopBlockMonitor(work, blocked_seconds=0.05):
             block_until(lambda: "blocked for" in caplog.text)
 
     task = asyncio.ensure_future(blocker())
@@ -85,6 +85,6 @@ async def test_the_action_that_blocks_the_loop_is_named(caplog: pytest.LogCaptur
 
 
 async def test_a_responsive_loop_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), LoopBlockMonitor({}, patience=PATIENCE):
+    with caplog.at_level(logging.WARNING), LoopBlockMonitor({}, blocked_seconds=PATIENCE):
         await asyncio.sleep(0.1)
     assert "has been blocked" not in caplog.text

@@ -306,7 +306,7 @@ class TestPipeline:
 
     def test_a_reference_to_a_non_node_is_refused(self) -> None:
         reference = "python://tests.support.products.Config"
-        with pytest.raises(TypeError, match=r"^python://tests\.support\.products\.Config is no n"):
+        with pytest.raises(TypeError, match=r"^python://tests\.support\.products\.Config is not"):
             Workflow(Step(reference)).run(State())
 
 

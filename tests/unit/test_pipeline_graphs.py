@@ -205,7 +205,7 @@ def test_explain_names_the_changes() -> None:
     workflow, state = arithmetic(), numbers(mutable=True)
     assert str(workflow.explain(state)).splitlines() == [
         "1. MultiplyModel: undecided: step 0 runs first",
-        "  0. AddModel: stale: no output of a former run is kept",
+        "  0. AddModel: stale: no output of an earlier run is kept",
     ]
     workflow.run(state)
     assert str(workflow.explain(state)) == (

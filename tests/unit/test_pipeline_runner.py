@@ -107,8 +107,8 @@ def test_a_reference_to_a_function_is_its_result(module: str) -> None:
     [
         ("{}.WORKFLO", ModuleNotFoundError, "has no 'WORKFLO'\n  Did you mean 'WORKFLOW'?"),
         ("python://no_such_thing.W", ModuleNotFoundError, "'no_such_thing' does not exist"),
-        ("things.W", ModuleNotFoundError, "'things.W' is no reference\n  A reference is python:"),
-        ("python://", ModuleNotFoundError, "is no reference"),
+        ("things.W", ModuleNotFoundError, "'things.W' is not a reference\n  A reference is"),
+        ("python://", ModuleNotFoundError, "is not a reference"),
         ("{}.NUMBER", TypeError, "NUMBER is a int, not a Workflow"),
         ("{}.STATE", TypeError, "STATE is a State, not a Workflow"),
     ],

@@ -69,7 +69,7 @@ def test_a_model_of_another_class_is_refused() -> None:
     text = AddModel(a=1, b=2).to_json()
     with pytest.raises(TypeError, match="this is a AddModel, not a Invert"):
         Invert.from_json(text)
-    with pytest.raises(TypeError, match=r"json\.JSONDecoder is no pydantic model"):
+    with pytest.raises(TypeError, match=r"json\.JSONDecoder is not a pydantic model"):
         BaseModel.from_dict({"model": "json.JSONDecoder", "contents": {}})
 
 
@@ -142,7 +142,7 @@ def test_input_and_output_names_of_a_step() -> None:
             "Did you mean 'pipeline'?",
         ),
         ("jsn.Model", "model 'jsn.Model': the module 'jsn' does not exist", "Did you mean 'json'?"),
-        ("", "model '': this is no dotted path", "Write package.module.Name."),
+        ("", "model '' is not a dotted path", "Write package.module.Name."),
     ],
 )
 def test_an_unknown_model_is_named(path: str, first_line: str, hint: str) -> None:
@@ -154,7 +154,7 @@ def test_an_unknown_model_is_named(path: str, first_line: str, hint: str) -> Non
 
 @pytest.mark.parametrize("path", ["json.dumps", "json", "json.JSONDecoder"])
 def test_objects_that_are_not_models_are_refused(path: str) -> None:
-    with pytest.raises(TypeError, match=f"^{path} is no model"):
+    with pytest.raises(TypeError, match=f"^{path} is not a model"):
         Step(path).run(State())
 
 
@@ -212,7 +212,7 @@ def test_invalid_models_are_refused_immediately(model: Any) -> None:
 
 
 def test_a_class_without_run_is_not_a_model() -> None:
-    with pytest.raises(TypeError, match=r"State is no model: it has no method run\(\)"):
+    with pytest.raises(TypeError, match=r"State is not a model: it has no method run\(\)"):
         Step(State).run(State())
 
 

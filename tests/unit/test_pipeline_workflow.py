@@ -401,7 +401,7 @@ def test_an_unknown_model_is_refused_before_any_step_runs() -> None:
 
 
 def test_objects_that_are_not_states_are_refused() -> None:
-    with pytest.raises(TypeError, match="a dict is no state\n  Use State"):
+    with pytest.raises(TypeError, match="a dict is not a state\n  Use State"):
         arithmetic().run({"x": 2})  # type: ignore[arg-type]
 
 

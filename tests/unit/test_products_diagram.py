@@ -49,7 +49,7 @@ class TestStep:
             workflow_step(requires=wrong)(lambda: 1)
 
     def test_an_unknown_direction_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="rankdir='ZZ' is no direction\n  Use one of LR, RL"):
+        with pytest.raises(ValueError, match="rankdir='ZZ' is not a direction\n  Use one of LR"):
             diagram(module_of(), rankdir="ZZ")
 
     def test_the_function_itself_is_not_changed(self) -> None:

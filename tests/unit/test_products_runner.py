@@ -43,7 +43,7 @@ class TestConstruction:
         assert WorkflowRunner(module, config).products is None
 
     def test_an_invalid_store_is_refused(self) -> None:
-        with pytest.raises(TypeError, match="products='dir' is no store of products"):
+        with pytest.raises(TypeError, match="products='dir' is not a store of products"):
             WorkflowRunner(module_of(), None, "dir")  # type: ignore[arg-type]
 
     def test_a_store_needs_only_five_methods(self) -> None:
@@ -355,7 +355,7 @@ class TestOutputs:
 
         module = module_of(make, draw)
         runner = WorkflowRunner(module, Config(), products)
-        with pytest.warns(ProductWarning, match="product 'solver' lives in memory only") as seen:
+        with pytest.warns(ProductWarning, match="product 'solver' is kept in memory only") as seen:
             solver = runner.get("solver")
         assert [one.filename for one in seen] == [__file__]
         assert runner.rebuild("solver") is not solver

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from motoko.runtime.clock import utc
-from motoko.runtime.ports import Clock, SystemClock
+from motoko.runtime.ports import Clock, SystemClock, utc
 
 pytestmark = pytest.mark.unit
 

@@ -147,7 +147,7 @@ def test_run_directories_of_a_removed_workflow_are_protected(
     second = make(tmp_path / "b")  # before inode numbers are reused
     shutil.rmtree(tmp_path / "a")
     (tmp_path / "b" / "s").symlink_to(study)
-    with pytest.raises(SharedStudyError, match="which does not exist any more"):
+    with pytest.raises(SharedStudyError, match="which no longer exists"):
         claim_run_directories(second, runs_of(second))
     (study / RUNS / "run-1").rmdir()
     claim_run_directories(second, runs_of(second))  # no run directories are left

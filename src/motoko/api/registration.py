@@ -1,4 +1,4 @@
-"""Build actions and error handlers from the arguments with which they are registered."""
+"""Convert the arguments of registration calls to actions and error handlers."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ class RunNode:
         unfinished = [run for run in runs if run.lifecycle != "FINISHED"]
         if unfinished:
             return stale_because(*(f"run {run.key} is {run.lifecycle}" for run in unfinished))
-        return fresh_because(f"{_names(runs)} ended FINISHED")
+        return fresh_because(f"{_names(runs)} FINISHED")
 
     async def _build(self) -> Verdict:
         """Create the runs, or retry failed ones, and wait for them; raise RunFailed."""
@@ -190,7 +190,7 @@ class RunNode:
             except RunFailed as error:
                 error.hint = f"Build {self._name!r} again to retry them."
                 raise
-        return fresh_because(f"{_names(tasks.runs)} ended FINISHED")
+        return fresh_because(f"{_names(tasks.runs)} FINISHED")
 
     def _value(self) -> Run | list[Run] | None:
         """Return the run, or, if a job parameter spans an axis, the runs in list order."""

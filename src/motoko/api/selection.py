@@ -179,7 +179,7 @@ class RunList(Sequence[tuple[Run, Job]]):
         if keys == self._request.committed:
             return self
         request = RunRequest(
-            self._manager.name, self._request.wanted_runs, self._manager.store.scope()
+            self._manager.name, self._request.requested_runs, self._manager.store.scope()
         )
         request.set_recorded(keys)
         return RunList(self._manager, request, fail_fast=self._fail_fast)

@@ -158,9 +158,9 @@ class TaskManager:
         if self.workflow.context.execution is None:
             self.report_changes()
         caller = _calling_function() if self.store.scope().event_name == "" else ""
-        wanted = self._requested_runs(run_name, run_params or {}, replicate, job_params, caller)
+        requested = self._requested_runs(run_name, run_params or {}, replicate, job_params, caller)
         scope = self.store.scope()
-        request = RunRequest(self.name, wanted, scope)
+        request = RunRequest(self.name, requested, scope)
         scope.enqueue(request)
         return RunList(self, request, fail_fast=fail_fast)
 
@@ -192,12 +192,13 @@ class TaskManager:
         self, run_params: Mapping[str, Any] | None = None, *, replicate: int = 0, **job_params: Any
     ) -> list[Run] | None:
         """Return the runs that ``create_task`` would return; None unless all of them exist."""
-        wanted = self._requested_runs(self._run_name(), run_params or {}, replicate, job_params, "")
+        run_name = self._run_name()
+        requested = self._requested_runs(run_name, run_params or {}, replicate, job_params, "")
         with self.store.scope().read() as session:
             table = session.tables.study(self.name)
-            found = [item.find(table) for item in wanted]
+            found = [item.find(table) for item in requested]
         keys = [RunKey(self.name, run_id) for run_id in found if run_id is not None]
-        return [Run(self.store, key) for key in keys] if len(keys) == len(wanted) else None
+        return [Run(self.store, key) for key in keys] if len(keys) == len(requested) else None
 
     def _run_name(self) -> str:
         if self.workflow.run_name is None:
@@ -226,7 +227,7 @@ class TaskManager:
         replicate = check_replicate(replicate, self.name)
         event_name = scope.event_name or caller
         created = Transition(self.store.now(), "CREATED", scope.cause, 0)
-        wanted: dict[bytes, RequestedRun] = {}
+        requested: dict[bytes, RequestedRun] = {}
         for point in points:
             identity = run_identity(self.name, run_name, point, declared, replicate)
             record = RunRecord(
@@ -243,8 +244,8 @@ class TaskManager:
                 fields=MappingProxyType({**other, **declared}),
                 history=(created,),
             )
-            wanted.setdefault(identity, self._requested_run(record, declared))
-        return list(wanted.values())
+            requested.setdefault(identity, self._requested_run(record, declared))
+        return list(requested.values())
 
     def _requested_run(self, record: RunRecord, declared: Mapping[str, Any]) -> RequestedRun:
         job = record.job

@@ -55,6 +55,10 @@ class BuildContext:
         self.path: dict[str, None] = {}  # the tasks whose requirements are being collected
         self.discarded: list[str] = []
 
+    def nested(self) -> BuildContext:
+        """Return a context with the same nodes; tasks called in it start a new path."""
+        return BuildContext(self.log, self.nodes)
+
     def find(self, name: str, yielded: Iterator[Any]) -> Node | None:
         """Return the node with this name, if it exists; the new generator is then discarded."""
         node = self.nodes.get(name)
@@ -194,7 +198,7 @@ def _call_root(function: Callable[..., Node], arguments: Any, options: Any) -> N
         ) from error
     if isinstance(root, Node):
         return root
-    raise TaskError(f"{name} returned {root!r}: it is no task function", hint=DECORATOR_HINT)
+    raise TaskError(f"{name} returned {root!r}: it is not a task function", hint=DECORATOR_HINT)
 
 
 def _check_function(function: object) -> None:
@@ -314,45 +318,34 @@ def _graph_node(context: BuildContext, node: Node) -> GraphNode:
     if isinstance(node, WrappedNode):
         return _wrapped_graph_node(context, node)
     requires = tuple([one.taskname for one in node.required])
-    action = node.action
-    if action is None:
-        return GraphNode(node.taskname, requires, node.is_fresh)
-
-    def run_body() -> Verdict:
-        with _nested(context):
-            return action()
-
-    return GraphNode(node.taskname, requires, node.is_fresh, run_body)
+    action = None if node.action is None else _nested(context, node.action)
+    return GraphNode(node.taskname, requires, node.is_fresh, action)
 
 
 def _wrapped_graph_node(context: BuildContext, node: WrappedNode) -> GraphNode:
-    def is_fresh() -> Verdict:
-        with _nested(context):
-            return node.is_fresh()
-
-    def recheck() -> Verdict:
-        with _nested(context):
-            return node.recheck()
-
-    async def act_async() -> Verdict:
-        with _nested(context):
-            return node.record_result(await action())
-
-    def act() -> Verdict:
-        with _nested(context):
-            return node.record_result(action())
-
     graph_node = node.node
     action: Any = graph_node.action
+
+    async def act_async() -> Verdict:
+        with _entered(context.nested()):
+            return node.record_result(await action())
+
+    act = _nested(context, lambda: node.record_result(action()))
     wrapped = None if action is None else act_async if graph_node.is_async else act
+    is_fresh, recheck = _nested(context, node.is_fresh), _nested(context, node.recheck)
     return GraphNode(
         graph_node.name, graph_node.requires, is_fresh, wrapped, graph_node.origin, recheck
     )
 
 
-def _nested(context: BuildContext) -> Any:
-    """Enter a context with the same nodes; tasks called inside start a new path."""
-    return _entered(BuildContext(context.log, context.nodes))
+def _nested(context: BuildContext, function: Callable[[], Verdict]) -> Callable[[], Verdict]:
+    """Return a function that calls ``function`` in a nested context."""
+
+    def call() -> Verdict:
+        with _entered(context.nested()):
+            return function()
+
+    return call
 
 
 def _logged_order(context: BuildContext, root: str) -> Callable[[Edges], list[str]]:

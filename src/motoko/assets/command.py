@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 INTERRUPTED = 130
+INTERNAL = ("<frozen ", str(Path(__file__).parents[1]))  # files that are not the user's code
 MODULE_HINT = "Give the name of a module, or the path of its file."
 # Errors in a task function, even if its action raises them.
 TASK_FUNCTION_ERRORS = (CycleError, DuplicateNodeError, TaskError)
@@ -70,15 +71,12 @@ def _log_error(error: Exception, text: str) -> int:
 def _describe(error: Exception) -> str:
     """Return the exception and, unless it includes it, the line of code that raised it."""
     text = f"{type(error).__name__}: {error}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_internal(f.filename)]
-    if isinstance(error, SyntaxError) or not frames:
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in frames if not frame.filename.startswith(INTERNAL)]
+    if isinstance(error, SyntaxError) or not users:
         return text
-    last = frames[-1]
+    last = users[-1]
     return f"{text}\n  at {last.filename}:{last.lineno}, in {last.name}"
-
-
-def _is_internal(filename: str) -> bool:
-    return filename.startswith(("<frozen ", str(Path(__file__).parents[1])))
 
 
 def _execute(options: argparse.Namespace) -> int:
@@ -174,7 +172,7 @@ def _find_task(module: ModuleType, module_name: str, name: str) -> Callable[...,
     names = tasknames(module)
     function: Callable[..., Any] | None = getattr(module, name, None)
     if function is None or getattr(function, "is_task", False) is not True:
-        problem = "" if function is None else ": it is no task function"
+        problem = "" if function is None else ": it is not a task function"
         raise UnknownNodeError(
             f"{module_name} has no task {name!r}{problem}", hint=suggestion(name, names)
         )

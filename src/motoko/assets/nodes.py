@@ -44,6 +44,7 @@ class Node:
     __slots__ = ("assets", "report", "required", "requirements", "taskname", "verdict")
 
     external = False
+    action: Callable[[], Verdict] | None = None  # makes the assets ready
 
     def __init__(self, taskname: str) -> None:
         self.taskname = taskname
@@ -76,11 +77,6 @@ class Node:
             if not one.ready():
                 return stale_because(f"{_describe(one)} is not ready")
         return FRESH
-
-    @property
-    def action(self) -> Callable[[], Verdict] | None:
-        """The function that makes the assets ready."""
-        return None
 
 
 class NodeExternal(Node):
@@ -115,12 +111,8 @@ class NodeTask(Node):
         self._body = body
         self._executed = False
 
-    @property
-    def action(self) -> Callable[[], Verdict]:
-        """The function that runs the body and then checks the assets."""
-        return self._run_body
-
-    def _run_body(self) -> Verdict:
+    def action(self) -> Verdict:
+        """Run the body and then check the assets."""
         if self._executed:
             raise TaskError(
                 f"Task {self.taskname!r} was executed before",

@@ -68,5 +68,6 @@ def summary(found: CancelResult) -> str:
     if found.pending:
         parts.append(f"{count_runs(len(found.pending))} will be CANCELLED")
     if otherwise:
-        parts.append(f"{count_runs(otherwise)} had ended before")
+        was = "was" if otherwise == 1 else "were"
+        parts.append(f"{count_runs(otherwise)} {was} already in a terminal state")
     return ", ".join(parts)

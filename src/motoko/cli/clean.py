@@ -68,7 +68,7 @@ def _check_complete(cancelled: CancelResult, result: CleanupResult) -> None:
         raise MotokoError(
             f"{count_runs(len(obstacles))} kept, because their directories cannot be removed: "
             f"{_some(obstacles)}",
-            hint="Change what protects them, then run this command again.",
+            hint="Resolve these problems, then run this command again.",
         )
     if result.left:
         raise MotokoError(

@@ -48,6 +48,6 @@ def _confirmed(workflow: Workflow) -> bool:
     """Ask for consent, if results exist and the input is a terminal."""
     if not workflow.store.state.database.exists() or not sys.stdin.isatty():
         return False
-    echo(f"{workflow.directory} has results already.", file=sys.stderr)
+    echo(f"{workflow.directory} already has results.", file=sys.stderr)
     echo("Delete them? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

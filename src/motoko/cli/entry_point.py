@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 def run(argv: Sequence[str]) -> int:
     """Parse the arguments, execute the command and return the exit status."""
-    _open_closed_streams()
-    _escape_unencodable_text()
+    _prepare_streams()
     try:
         status = run_assets(argv[1:]) if argv[:1] == ["assets"] else _execute(argv)
         sys.stdout.flush()
@@ -84,15 +83,11 @@ def _exit_after_signal(number: int) -> int:
     os._exit(status)
 
 
-def _open_closed_streams() -> None:
-    """Discard the output to a stream that was closed (``>&-``)."""
+def _prepare_streams() -> None:
+    """Discard output to closed streams (``>&-``); escape what the terminal's encoding lacks."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
-
-
-def _escape_unencodable_text() -> None:
-    """Escape characters that the terminal's encoding lacks."""
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - kept open
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

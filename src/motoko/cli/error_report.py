@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import traceback
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from motoko.cli.output import ExitStatus, echo
 from motoko.errors import (
+    WRITE_HINTS,
     ConfigError,
     ConstraintError,
     MotokoError,
@@ -25,42 +24,32 @@ if TYPE_CHECKING:
 
 # Packages whose frames are not the user's code.
 INTERNAL_PACKAGES: Final = ("motoko", "anyio", "asyncio", "concurrent", "threading", "contextlib")
-_ROOM: Final = "Make room on the disk, and repeat the command: nothing is lost."
-_WRITABLE: Final = "This command needs a writable directory; `motoko info` only reads."
-WRITE_HINTS: Final = MappingProxyType(
-    {
-        errno.ENOSPC: _ROOM,
-        errno.EDQUOT: _ROOM,
-        errno.EROFS: _WRITABLE,
-        errno.EACCES: _WRITABLE,
-    }
-)
 SHOWN: Final = 10  # exceptions of a group
-PLACE: Final = "in the "  # begins the notes that name the code which raised an exception
+LOCATION_PREFIX: Final = "in the "  # begins the notes that name the code which raised an exception
 
 
 def report(raised: BaseException, *, verbose: bool) -> int:
     """Print the error to stderr; return the exit status."""
     single = _single(raised)
     error = single if isinstance(single, Exception) else to_exception(single)
-    places = [note for note in notes(error) if note.startswith(PLACE)]
+    location_notes = [note for note in notes(error) if note.startswith(LOCATION_PREFIX)]
     show_traceback = verbose
     if isinstance(error, ExceptionGroup):
-        lines = _group_lines(error, places)
+        lines = _group_lines(error, location_notes)
         show_traceback = verbose or not all(isinstance(one, MotokoError) for one in leaves(error))
     elif isinstance(error, MotokoError):
-        lines = _error_lines(error, places)
-    elif isinstance(error, OSError) and (hint := WRITE_HINTS.get(error.errno or 0)) and not places:
+        lines = _error_lines(error, location_notes)
+    elif isinstance(error, OSError) and not location_notes and (error.errno or 0) in WRITE_HINTS:
         # Not a bug: the disk is full, or the directory read-only.
-        place = f"{error.filename} cannot be written: " if error.filename else ""
-        lines = [f"error: {place}{error.strerror}", f"  {hint}"]
+        subject = f"{error.filename} cannot be written: " if error.filename else ""
+        lines = [f"error: {subject}{error.strerror}", f"  {WRITE_HINTS[error.errno or 0]}"]
     else:
         text = "".join(traceback.format_exception_only(error)).splitlines()
-        where = places[0] if places else "unexpected error"
+        where = location_notes[0] if location_notes else "unexpected error"
         lines = [f"error: {where}: {_summary(error)}", *text[1 : len(text) - len(notes(error))]]
         show_traceback = True
     if show_traceback:
-        lines += _traceback(error, whole=verbose or not places)
+        lines += _traceback(error, whole=verbose or not location_notes)
     echo("\n".join(lines), file=sys.stderr)
     return status_of(error)
 
@@ -105,9 +94,9 @@ def _single(error: BaseException) -> BaseException:
     return error
 
 
-def _group_lines(error: ExceptionGroup[Exception], places: list[str]) -> list[str]:
+def _group_lines(error: ExceptionGroup[Exception], location_notes: list[str]) -> list[str]:
     members = leaves(error)
-    where = f"{places[0]}: " if places else ""
+    where = f"{location_notes[0]}: " if location_notes else ""
     lines = [f"error: {where}{len(members)} exceptions were raised"]
     for member in members[:SHOWN]:
         text = member.message if isinstance(member, MotokoError) else _summary(member)
@@ -119,12 +108,12 @@ def _group_lines(error: ExceptionGroup[Exception], places: list[str]) -> list[st
     return lines
 
 
-def _error_lines(error: MotokoError, places: list[str]) -> list[str]:
-    where = f"{places[0]}: " if places else ""
+def _error_lines(error: MotokoError, location_notes: list[str]) -> list[str]:
+    where = f"{location_notes[0]}: " if location_notes else ""
     lines = [f"error: {where}{error.message}"]
-    if places and not isinstance(error, RunFailed):
+    if location_notes and not isinstance(error, RunFailed):
         lines += _user_line(error.__traceback__)
-    lines += [f"  {note}" for note in notes(error) if note not in places]
+    lines += [f"  {note}" for note in notes(error) if note not in location_notes]
     if error.hint is not None:
         lines.append(f"  {error.hint}")
     return lines

@@ -33,7 +33,7 @@ def execute(args: argparse.Namespace) -> None:
     from motoko.cli.tables import console, names_text, safe_text
     from motoko.cli.workflow_arguments import open_workflow
     from motoko.operations import history
-    from motoko.runtime.clock import utc
+    from motoko.runtime.ports import utc
 
     def moment(at: float) -> Text:
         return safe_text(utc(at).isoformat(sep=" ", timespec="milliseconds"))

@@ -16,18 +16,18 @@ The command starts no process. --json prints one object on standard output:
   removals       number of deleted runs whose directories must still be removed
   launchers      list of {"name", "host", "pid", "since", "generator", "studies", "machines",
                  "differs", "problem"}: "differs" lists the differences between its environment and
-                 the present one, "problem" is null or the error in its configuration
+                 the current one, "problem" is null or the error in its configuration
   orchestrators  list of {"run_name", "host", "pid", "since", "stalled"}; "stalled" is null, or
                  {"since", "waits": list of texts}
   unregistered   the open firings listed above: list of {"run_name", "event", "opened", "runs"}
   studies        list of {"name", "counts": {run name: {state: number}}, "outdated": {run name:
-                 list of ids of runs whose scripts have changed}, "remarks": {run name: {remark
-                 about FINISHED runs: list of their ids}}, "changed": {difference between their
+                 list of ids of runs whose scripts have changed}, "remarks": {run name: {reason
+                 of FINISHED runs: list of their ids}}, "changed": {difference between their
                  parameters and the declared ones: number of runs}}
   runs           with --verbose, in each study: list of {"id", "job_id", "run_name", "state",
                  "lifecycle", "attempt", "exit_code", "reason", "waits", "job": {}, "fields": {}};
-                 "reason" is the last remark about the run, "waits" is null or why a run that has
-                 not ended is not running
+                 "reason" is the last reason recorded for the run, "waits" is null or why a run
+                 that has not ended is not running
 
 Times are ISO 8601 in UTC. Floats that JSON lacks are the texts "nan", "inf" and "-inf", bytes
 are hexadecimal text, sets are lists.

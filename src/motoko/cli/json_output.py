@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from motoko.runtime.clock import utc
+from motoko.runtime.ports import utc
 
 if TYPE_CHECKING:
     from motoko.core.records import RunRecord
@@ -82,7 +82,7 @@ def _study(study: StudyOverview, *, runs: bool) -> dict[str, Any]:
         "name": study.name,
         "counts": to_json(study.counts),
         "outdated": to_json(study.outdated),
-        "remarks": {name: to_json(found) for name, found in study.remarks.items() if found},
+        "remarks": {name: to_json(ids) for name, ids in study.finished_reasons.items() if ids},
         "changed": to_json(study.changed),
     }
     if runs:

@@ -28,7 +28,7 @@ ORCHESTRATOR = {
     "status": "orchestrator.status",
 }
 WORKFLOW = "--workflow"
-WORKFLOW_HELP = "the workflow's directory (default: the nearest one with a motoko.yaml, upwards)"
+WORKFLOW_HELP = "the directory of the workflow (default: the nearest parent with a motoko.yaml)"
 
 
 class Parser(argparse.ArgumentParser):

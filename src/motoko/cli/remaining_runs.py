@@ -74,8 +74,8 @@ def leave_runs(
 ) -> bool:
     """Report the runs that keep running; a further Ctrl-C cancels them.
 
-    Spare the attempts with the tokens ``earlier``, which this command did not start. Return whether
-    a server is reachable. The terminal may be closed.
+    Do not cancel the attempts with the tokens ``earlier``, which this command did not start. Return
+    whether a server is reachable. The terminal may be closed.
     """
     from motoko.errors import MotokoError
 
@@ -153,8 +153,8 @@ def _cancel(workflow: Workflow, earlier: frozenset[str]) -> bool:
         file=sys.stderr,
     )
     if len(records) < len(runs):
-        spared = _are_running(len(runs) - len(records))
-        echo(f"{spared}: an earlier command started them", file=sys.stderr)
+        not_cancelled = _are_running(len(runs) - len(records))
+        echo(f"{not_cancelled}: an earlier command started them", file=sys.stderr)
     return not found.pending and len(records) == len(runs)
 
 

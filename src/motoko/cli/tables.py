@@ -16,7 +16,7 @@ from motoko.core.records import RunKey
 from motoko.core.states import FAILURES, Lifecycle
 from motoko.launcher.control import RESTART_HINT
 from motoko.printable import join_names, one_line, printable
-from motoko.runtime.clock import utc
+from motoko.runtime.ports import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -183,7 +183,7 @@ def print_runs(records: Sequence[RunRecord]) -> None:
 
 
 def print_results(run_name: str, studies: Sequence[StudyOverview]) -> None:
-    """Print the results of a run name: counts by state, the first runs, and remarks."""
+    """Print the results of a run name: counts by state, the first runs, and recorded reasons."""
     out = console()
     out.print(safe_text(f"run name {run_name}"))
     out.print(counts_table({study.name: study.counts[run_name] for study in studies}, "study"))
@@ -195,15 +195,15 @@ def print_results(run_name: str, studies: Sequence[StudyOverview]) -> None:
                 text = f"... and {more} more runs of {study.name} (motoko info --verbose)\n"
                 out.print(safe_text(text))
     for study in studies:
-        _print_remarks(out, study)
+        _print_reasons(out, study)
 
 
-def _print_remarks(out: Console, study: StudyOverview) -> None:
-    """Print remarks about FINISHED runs, with the names of these runs."""
-    for run_name, remarks in study.remarks.items():
-        for remark, run_ids in remarks.items():
+def _print_reasons(out: Console, study: StudyOverview) -> None:
+    """Print the reasons recorded for FINISHED runs, with the names of these runs."""
+    for run_name, reasons in study.finished_reasons.items():
+        for reason, run_ids in reasons.items():
             names = names_text(RunKey(study.name, run_id) for run_id in run_ids)
-            out.print(safe_text(f"{run_name}: FINISHED, but {remark}: {names}"))
+            out.print(safe_text(f"{run_name}: FINISHED, but {reason}: {names}"))
 
 
 def print_overview(overview: Overview, *, runs: bool) -> None:
@@ -214,7 +214,7 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
     _print_processes(out, "launcher", _launchers(overview))
     _print_processes(out, "orchestrator", _orchestrators(overview))
     if overview.cut is not None:
-        out.print(safe_text(f"cut off       {_moment(overview.cut.at)}: {overview.cut}"))
+        out.print(safe_text(f"cut off       {utc_text(overview.cut.at)}: {overview.cut}"))
     if overview.removals:
         runs_text = f"{overview.removals} deleted run{'s' * (overview.removals != 1)}"
         out.print(safe_text(f"to remove     directories of {runs_text} (motoko clean --delete)"))
@@ -230,19 +230,15 @@ def _orchestrators(overview: Overview) -> list[str]:
     lines = []
     for name, holder in overview.orchestrators.items():
         stall = overview.stalls.get(name)
-        stalled = "" if stall is None else f", stalled since {_moment(stall.since)}"
+        stalled = "" if stall is None else f", stalled since {utc_text(stall.since)}"
         lines.append(f"{name}: {holder}{stalled}")
     return lines
 
 
 def _unregistered(firing: FiringEntry) -> str:
     runs = f", runs {names_text(firing.runs)}" if firing.runs else ""
-    event = f"event {firing.event}{runs}, since {_moment(firing.opened)}"
+    event = f"event {firing.event}{runs}, since {utc_text(firing.opened)}"
     return f"{firing.run_name}: {event}; main does not register it"
-
-
-def _moment(at: float) -> str:
-    return utc(at).isoformat(timespec="seconds")
 
 
 def _server(pid: int | None) -> str:
@@ -283,7 +279,7 @@ def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
         named = names_text(RunKey(study.name, run_id) for run_id in ids)
         what = "made with scripts that have changed since (motoko retry --changed)"
         out.print(safe_text(f"{run_name}: {what}: {named}"))
-    _print_remarks(out, study)
+    _print_reasons(out, study)
     if study.unserved:
         out.print(safe_text(unserved_text(study.unserved)))
     if runs:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def workflow_file(directory: str | None) -> Path:
-    """Return the ``motoko.yaml`` of a directory, or the nearest one from here upwards."""
+    """Return the ``motoko.yaml`` of a directory, or that of the nearest parent."""
     from motoko.config import WORKFLOW_FILE, find_workflow, misnamed_hint
     from motoko.errors import NotAWorkflowError
 
@@ -46,7 +46,7 @@ def open_workflow(
 
     workflow = Workflow(
         workflow_file(args.workflow_dir),
-        look=read_only,
+        read_only=read_only,
         tolerant=tolerant,
         runtime=args.motoko_runtime,
     )
@@ -80,7 +80,7 @@ def add_execution_options(parser: argparse.ArgumentParser, *, stop_runs: str) ->
     parser.add_argument(
         "--stop-runs",
         action="store_true",
-        help=f"stop its runs, too, {stop_runs}; by default they keep running",
+        help=f"also stop its runs {stop_runs}; by default they keep running",
     )
     parser.extend = add_orchestrator_options  # type: ignore[attr-defined]  # of cli.parser.Parser
 

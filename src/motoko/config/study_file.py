@@ -98,9 +98,9 @@ def _job_space(value: Any, info: ValidationInfo) -> dict[str, Any]:
             )
         if types[name] != "list" and isinstance(given, list):
             for index, item in enumerate(given):
-                _fit(item, types[name], f"job_space.{name}[{index}]", (name, index))
+                _check_type(item, types[name], f"job_space.{name}[{index}]", (name, index))
         else:
-            _fit(given, types[name], f"job_space.{name}", (name,))
+            _check_type(given, types[name], f"job_space.{name}", (name,))
     return section
 
 
@@ -117,7 +117,7 @@ def _run_value(name: str, given: Any, types: dict[str, str]) -> Any:
     if name in STORED_OPTIONS:
         return _run_option(name, given)
     if name in types:
-        _fit(given, types[name], what, (name,))
+        _check_type(given, types[name], what, (name,))
         return given
     check_name(name, "a run field", RESERVED_FIELDS)
     # Without declarations any field is valid, except one that looks like a misspelt run option.
@@ -144,7 +144,7 @@ def _run_option(name: str, given: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _fit(value: Any, type_name: str, what: str, path: tuple[str | int, ...]) -> None:
+def _check_type(value: Any, type_name: str, what: str, path: tuple[str | int, ...]) -> None:
     try:
         coerce(value, type_name, what)
     except ParameterError as error:

@@ -14,14 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from motoko.config.option_models import GivenOptions, duration, duration_or_off
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
-from motoko.config.validation import (
-    InvalidValue,
-    check_name,
-    mapping,
-    text,
-    validate,
-    whole_number,
-)
+from motoko.config.validation import InvalidValue, check_name, mapping, text, validate, whole_number
 from motoko.config.yaml_document import Document, read_document
 from motoko.errors import ConfigError, NotAWorkflowError, suggestion
 
@@ -245,10 +238,11 @@ def _studies(
 def _study(directory: Path, document: Document) -> StudyConfig:
     name = directory.name
     if not isdir(directory):
+        studies = [file.parent.name for file in directory.parent.glob(f"*/{STUDY_FILE}")]
         raise document.error(
             f"task manager {name!r} has no study directory {directory}",
             ("task_managers", name),
-            hint=_siblings(directory),
+            hint=suggestion(name, studies) if studies else "Make the directory.",
         )
     if not exists(directory / STUDY_FILE):
         raise document.error(
@@ -258,11 +252,6 @@ def _study(directory: Path, document: Document) -> StudyConfig:
             or f"Write a {STUDY_FILE} with the study's parameters.",
         )
     return load_study(directory)
-
-
-def _siblings(directory: Path) -> str:
-    found = [entry.parent.name for entry in directory.parent.glob(f"*/{STUDY_FILE}")]
-    return suggestion(directory.name, found) if found else "Make the directory."
 
 
 def find_workflow(start: Path) -> Path:

@@ -174,20 +174,17 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if id(node) in self._open:
-            raise self._error(node, "an alias refers to what it is part of")
+            raise self._error(node, "an alias refers to a node that contains it")
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode):
-                return self._mapping(node)
+                self._check_tag(node, _TAG + "map")
+                self._check_keys(node)
+                return {key.value: self.build(value) for key, value in _pairs(node)}
             self._check_tag(node, _TAG + "seq")
             return [self.build(item) for item in node.value]
         finally:
             self._open.discard(id(node))
-
-    def _mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
-        self._check_tag(node, _TAG + "map")
-        self._check_keys(node)
-        return {key.value: self.build(value) for key, value in _pairs(node)}
 
     def _check_keys(self, node: yaml.MappingNode) -> None:
         first: dict[str, int] = {}

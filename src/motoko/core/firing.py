@@ -150,8 +150,10 @@ class FiringEngine:
 
     # -- notices ---------------------------------------------------------------------------
 
-    def mark_done(self, name: str, keys: Iterable[RunKey], *, without_runs: bool = False) -> None:
-        """Record the ``once`` firings on record: their runs, and whether one had no runs."""
+    def record_once_firings(
+        self, name: str, keys: Iterable[RunKey], *, without_runs: bool = False
+    ) -> None:
+        """Record the stored ``once`` firings: their runs, and whether one had no runs."""
         state = self._states[name]
         state.done.update(keys)
         state.done_without_runs = state.done_without_runs or without_runs

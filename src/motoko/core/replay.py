@@ -140,19 +140,19 @@ class Journal:
 
     def new_entries(self) -> Entries:
         """Return the entries that are not yet committed."""
-        for place, source in self._sources.items():
+        for position, source in self._sources.items():
             runs = source()
             found = None if runs is None else tuple(runs)
-            self._new[place] = replace(self._new[place], runs=found)
+            self._new[position] = replace(self._new[position], runs=found)
         return Entries(tuple(self._new.values()), dict(self._written))
 
     def mark_committed(self, entries: Entries) -> None:
         """Drop entries that were committed."""
         for call in entries.calls:
-            place = call.lane, call.number
-            self._sources.pop(place, None)
-            if self._new.get(place) == call:
-                del self._new[place]
+            position = call.lane, call.number
+            self._sources.pop(position, None)
+            if self._new.get(position) == call:
+                del self._new[position]
 
     def check_complete(self) -> None:
         """Raise ReplayError if the action returned before its last recorded call."""
@@ -166,5 +166,5 @@ class Journal:
             f"{self._action} was rerun, and its call {lane.calls + 1}{where} {found}; "
             f"on record is {expected}",
             hint="A rerun must repeat the calls of its committed segments: restore the action's "
-            "former code, or register the new one under another event name.",
+            "previous code, or register the new one under another event name.",
         )

@@ -63,7 +63,7 @@ def option_arguments(option: str) -> tuple[str, ...]:
     """Return the arguments for one option, given with or without its dashes.
 
     Valid forms are ``partition=debug``, ``--partition debug``, ``-p debug`` and ``p=debug``.
-    Raises SbatchOptionFault for text that is no option.
+    Raises SbatchOptionFault for text that is not an option.
     """
     text = option.strip()
     bare = text.lstrip("-")

@@ -12,19 +12,12 @@ if TYPE_CHECKING:
 
 # Includes the front-ends' words for these statuses.
 COLOURS = {
-    "fresh": "#bce6bc",
-    "built": "#bce6bc",
-    "cached": "#bce6bc",
-    "on_disk": "#bcd7e6",
-    "loaded": "#bcd7e6",
-    "building": "#f7e389",
-    "undecided": "#f7e389",
-    "would_build": "#f7e389",
-    "missing": "#e6e6e6",
-    "stale": "#e6bcbc",
-    "incomplete": "#e6bcbc",
-    "blocked": "#e6bcbc",
+    **dict.fromkeys(("fresh", "built", "cached"), "#bce6bc"),
+    **dict.fromkeys(("on_disk", "loaded"), "#bcd7e6"),
+    **dict.fromkeys(("building", "undecided", "would_build"), "#f7e389"),
+    **dict.fromkeys(("stale", "incomplete", "blocked"), "#e6bcbc"),
     "failed": "#e68a8a",
+    "missing": "#e6e6e6",
 }
 OTHER = "#e6e6e6"
 UNPRODUCED = "#fff8d0"

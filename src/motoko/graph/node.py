@@ -142,7 +142,7 @@ class Node:
         if isinstance(answer, bool):
             return FRESH if answer else STALE
         raise BuildError(
-            f"node {self.name!r}: {function}() returned {answer!r}, which is no verdict",
+            f"node {self.name!r}: {function}() returned {answer!r}, which is not a verdict",
             hint="Return True or False, or fresh_because(...), stale_because(...) or "
             "undecided_because(...).",
         )

@@ -142,7 +142,7 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """Return the present record of the run."""
+        """Return the current record of the run."""
         with self._store.scope().read() as session:
             return session.run(self._key)
 

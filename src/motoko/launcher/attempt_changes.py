@@ -61,17 +61,17 @@ class AttemptChanges:
     def add(self, updates: PendingUpdates, tables: Tables) -> None:
         """Add the changes that follow from the updates, and read the attempts' outboxes."""
         now = self._store.now()
-        leaving = updates.leaving()
+        ended_or_requeued = updates.ended_or_requeued()
         for attempt in updates.adopted:
             self._edit(attempt, TransferAttempt(attempt.token, self._launcher))
         for attempt in updates.started:
-            if attempt not in leaving:
+            if attempt not in ended_or_requeued:
                 self._start(attempt, now)
         for attempt in updates.with_output:
-            if attempt not in leaving and not self._is_full():
+            if attempt not in ended_or_requeued and not self._is_full():
                 self._read_outbox(attempt, now)
         for attempt, text in updates.reasons:
-            if attempt not in leaving:
+            if attempt not in ended_or_requeued:
                 reason = SetReason(attempt.token, now, text or None, text or NO_LONGER_HELD)
                 self._edit(attempt, reason)
         for attempt, cause, delay in updates.requeued:

@@ -40,7 +40,7 @@ from motoko.runtime.processes import (
 )
 from motoko.runtime.untrusted_files import read_file, stat_file, write_error
 from motoko.worker import OUTBOX
-from motoko.worker.attempt_context import OVER
+from motoko.worker.attempt_context import ENDED
 
 if TYPE_CHECKING:
     from motoko.core.records import RunRecord
@@ -64,13 +64,13 @@ _EXIT: Final = re.compile(r"exit ([0-9]{1,3})\n")
 
 MAX_TRIES: Final = 40
 PAUSE: Final = 0.025  # seconds; a wrapper writes its start file at once
-MACHINE_RESTARTED: Final = "this machine was restarted since"
+MACHINE_RESTARTED: Final = "this machine has been restarted since"
 
 log = logging.getLogger(__name__)
 
 
 def read_evidence(paths: AttemptPaths) -> tuple[Evidence, ProcessIdentity | None]:
-    """Return the present evidence about an attempt, and its process if that is known."""
+    """Return the current evidence about an attempt, and its process if that is known."""
     start = _read(paths, START)
     if start.missing:
         status, fault = exit_record(paths)
@@ -160,7 +160,7 @@ def mark_ended(paths: AttemptPaths) -> None:
     """
     if not os.path.exists(paths.file(EXIT)):
         with contextlib.suppress(OSError):
-            exclusive_create(paths.file(OVER))
+            exclusive_create(paths.file(ENDED))
 
 
 def find_process_in(directory: str) -> ProcessIdentity | None:
@@ -189,7 +189,7 @@ def is_wrapper_running(process: ProcessIdentity, attempt: str | Path) -> bool:
         return True
     try:
         return os.path.samefile(path, attempt)
-    except OSError:  # one of them was moved or removed since
+    except OSError:  # one of them has since been moved or removed
         return not os.path.exists(path)
 
 
@@ -254,9 +254,9 @@ def examine_attempt(
     """Determine the state of an attempt of an earlier launcher; reclaim it if it never started.
 
     The database is evidence as well: an attempt whose start it knows did start. ``restarted``: the
-    machine was restarted since the claim, which may have lost the start file. ``start_noted``: the
-    launcher noted the start, so a missing directory was removed since. Blocks for up to two
-    seconds if the start file is missing or incomplete.
+    machine has been restarted since the claim, which may have lost the start file. ``start_noted``:
+    the launcher noted the start, so a missing directory has since been removed. Blocks for up to
+    two seconds if the start file is missing or incomplete.
     """
     if record.lifecycle is Lifecycle.START:
         recorded = None if record.process is None else ProcessIdentity(*record.process)
@@ -289,12 +289,12 @@ def _reclaim(paths: AttemptPaths, launcher: str, clock: Clock) -> RecoveredAttem
         trouble = write_error(paths.runs_root)
         if trouble is not None:
             raise LauncherError(
-                f"attempts of former launchers cannot be reclaimed: {trouble}",
+                f"attempts of earlier launchers cannot be reclaimed: {trouble}",
                 hint="Correct this, then start the launcher again.",
             ) from error
         # If no launcher can create the start file, no wrapper can.
         return RecoveredAttempt(Finding.LOST, fault=f"its directory cannot be used: {error}")
-    fault_points.point("launcher.taken_back")
+    fault_points.point("launcher.reclaimed")
     # A wrapper that starts later finds the start file and runs no script. One that stays alive
     # runs its script: its own start file was removed.
     for _ in range(MAX_TRIES):

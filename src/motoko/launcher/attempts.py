@@ -68,7 +68,7 @@ class Attempt:
 
 
 def recorded_start_time(record: RunRecord) -> float | None:
-    """Return when the present attempt started according to the database, None if it did not."""
+    """Return when the current attempt started according to the database, None if it did not."""
     times = [m.time for m in record.history if m.attempt == record.attempt and m.state == "START"]
     return times[-1] if times and record.lifecycle is Lifecycle.START else None
 
@@ -202,6 +202,6 @@ class PendingUpdates:
         self.adopted, self.requeued, self.reasons = [], [], []
         return drained
 
-    def leaving(self) -> set[Attempt]:
+    def ended_or_requeued(self) -> set[Attempt]:
         """Return the attempts that have ended or are requeued."""
         return {end.attempt for end in self.ended} | {attempt for attempt, _, _ in self.requeued}

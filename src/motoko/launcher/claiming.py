@@ -41,7 +41,7 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The present claims: used slots, runs that wait for slots, all runs by study.
+    """The current claims: used slots, runs that wait for slots, all runs by study.
 
     ``recently_ended`` counts the runs that ended within the last second.
     """
@@ -60,9 +60,9 @@ class ClaimPlan:
     next_wakeup: float | None = None
 
 
-def fits(wanted: int, used: int, slots: int) -> bool:
+def fits(requested_slots: int, used: int, slots: int) -> bool:
     """Return whether a run may start; one larger than all slots runs alone."""
-    return used == 0 or used + wanted <= slots
+    return used == 0 or used + requested_slots <= slots
 
 
 def choose_claims(
@@ -75,7 +75,7 @@ def choose_claims(
     """Return which CREATED runs to claim, alternating between studies, each in the given order.
 
     ``options_of`` returns None for a run to skip. The first run that does not fit ends the search:
-    otherwise smaller runs could delay a large one for ever.
+    otherwise smaller runs could delay a large one forever.
     """
     used, waiting, runs = load.used_slots, load.waiting, Counter(load.runs_by_study)
     # Claiming ahead pays off only for short runs; other launchers could start long ones.

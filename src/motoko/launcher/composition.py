@@ -55,25 +55,25 @@ def build_launcher(
     studies: Sequence[str] = (),
     machine_name: str | None = None,
     lease: float,
-    hold: bool = False,
+    pause_claims: bool = False,
     runtime: Runtime = SYSTEM,
 ) -> tuple[Launcher, WorkflowStore]:
     """Return a launcher for the workflow in ``directory``, and its store.
 
     ``studies``: serve only these. ``generator`` overrides the configuration. ``machine_name``:
-    serve runs for that machine instead of this one. ``hold``: claim nothing, and manage only
-    attempts of earlier launchers; then scripts may be missing and other studies invalid.
+    serve runs for that machine instead of this one. ``pause_claims``: claim nothing, and manage
+    only attempts of earlier launchers; then scripts may be missing and other studies invalid.
     """
 
     def options_of(config: WorkflowSettings) -> LauncherOptions:
         options = _build_options(config, generator, studies, machine_name, lease)
-        if not hold:
+        if not pause_claims:
             _check_scheduler(options.defaults)
         for name in options.studies:
             claim_run_directories(store.state, runs_directory(config.studies[name]))
         return options
 
-    config = load_workflow(directory, tolerant=hold)
+    config = load_workflow(directory, tolerant=pause_claims)
     store = WorkflowStore(StateDir.of(directory), config.studies, runtime=runtime)
     spawner, commands = ProcessSpawner(runtime=runtime), SystemCommandRunner()
     launcher = assemble_launcher(store, options_of(config), spawner, SCHEDULERS[SLURM](), commands)
@@ -85,7 +85,7 @@ def build_launcher(
             store.clock,
         )
     )
-    if hold:
+    if pause_claims:
         launcher.pause_claims()
     return launcher, store
 
@@ -155,17 +155,17 @@ def _build_options(
     )
 
 
-def _limit_by_open_files(wanted: int) -> int:
+def _limit_by_open_files(requested: int) -> int:
     """Return the number of runs, reduced if the process may not open enough files for them."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = max(1, limit - RESERVED_FILES)
-    if limit != resource.RLIM_INFINITY and wanted > possible:
+    if limit != resource.RLIM_INFINITY and requested > possible:
         log.warning(
             "max_concurrent is %d, but the limit of %d open files (ulimit -n) allows only %d runs "
-            "at once", wanted, limit, possible,
+            "at once", requested, limit, possible,
         )  # fmt: skip
         return possible
-    return wanted
+    return requested
 
 
 def _check_scheduler(defaults: Mapping[str, Mapping[str, Any]]) -> None:

@@ -29,7 +29,7 @@ class ConfigReloader(Generic[_T]):
     """Reads ``motoko.yaml`` and every ``bd.yaml`` again when one of them has changed.
 
     ``read`` returns the configuration, ``apply`` converts one that differs from ``config``; both
-    may raise MotokoError. Its text is ``error``: the former one holds until it is corrected.
+    may raise MotokoError. ``error`` is its text; ``config`` applies until it is corrected.
     """
 
     config: WorkflowSettings
@@ -40,7 +40,7 @@ class ConfigReloader(Generic[_T]):
     _seen: tuple[tuple[int, ...], ...] | None = field(default=None, init=False)
 
     def check(self) -> _T | None:
-        """Return a changed configuration, as ``apply`` converts it; None without change. Blocks."""
+        """Return the converted configuration if it has changed, else None. Blocks."""
         stamps = self._stamps()
         if not self.error and stamps == self._seen:
             return None
@@ -49,7 +49,7 @@ class ConfigReloader(Generic[_T]):
             changed = self.apply(found) if found != self.config else None
         except MotokoError as error:
             if str(error) != self.error:
-                log.error("the former configuration holds until this is corrected: %s", error)
+                log.error("the previous configuration applies until this is corrected: %s", error)
             self.error = str(error)
             return None
         self.config, self.error = found, ""

@@ -190,35 +190,36 @@ def start_launcher(
     studies: Sequence[str] | None = None,
     machine_name: str | None = None,
     lease: float | None = None,
-    hold: bool = False,
+    pause_claims: bool = False,
     stop_runs: bool = False,
 ) -> LauncherProcess:
     """Start a launcher for those of these studies (None: all) that no launcher serves.
 
     If all are served, return a launcher that serves them. Another launcher may replace it after
-    ``lease`` seconds without a heartbeat. With ``hold`` it claims nothing, with ``stop_runs`` it
-    stops its runs before it exits. Blocks until it is ready; LauncherError if it does not start.
+    ``lease`` seconds without a heartbeat. With ``pause_claims`` it claims nothing, with
+    ``stop_runs`` it stops its runs before it exits. Blocks until it is ready; LauncherError if it
+    does not start.
     """
     private_directory(state.logs)
     with start_lock(state) as lock:
         # The database decides whether an unresponsive one may be replaced.
         running = [found for found in running_launchers(state) if not found.unresponsive]
         if running:
-            wanted = studies or list(load_workflow(state.path.parent).task_managers)
-            serving = {s: r for r in running for s in wanted if r.serves(s, machine_name)}
-            if not hold:
+            required_studies = studies or list(load_workflow(state.path.parent).task_managers)
+            serving = {s: r for r in running for s in required_studies if r.serves(s, machine_name)}
+            if not pause_claims:
                 for text in sorted({r.environment_warning() for r in serving.values()} - {""}):
                     log.warning("%s", text)
-            if len(serving) == len(wanted):
-                return serving[wanted[0]]
+            if len(serving) == len(required_studies):
+                return serving[required_studies[0]]
             if serving:
-                studies = [study for study in wanted if study not in serving]
+                studies = [study for study in required_studies if study not in serving]
         arguments = module_command("motoko.launcher.daemon", str(state.path.parent))
         options = {"generator": generator, "machine_name": machine_name, "lease": lease}
         given = [(name, value) for name, value in options.items() if value is not None]
         for option, value in (*given, *(("bd_study", study) for study in studies or ())):
             arguments += [f"--{option}", str(value)]
-        flags = {"--hold": hold, "--stop-runs": stop_runs}
+        flags = {"--pause-claims": pause_claims, "--stop-runs": stop_runs}
         arguments += [flag for flag, on in flags.items() if on]
         daemon = spawn_detached(arguments, log=state.logs / "launcher.log", holding=lock)
     served = tuple(daemon.announced.split()), tuple(sorted(machine_names(machine_name)))
@@ -237,14 +238,14 @@ def stop_launcher(
     *,
     stop_runs: bool = False,
     run_name: str | None = None,
-    spared: Collection[str] = (),
+    excluded: Collection[str] = (),
 ) -> bool:
     """Stop the workflow's launchers on this machine; return whether any were running.
 
-    ``spared``: labels of processes to leave alone. Runs continue, unless ``stop_runs``: then those
-    of ``run_name`` (None: all) are ended and become CREATED, which counts as no attempt. Blocks.
+    ``excluded``: labels of processes to leave alone. Runs continue, unless ``stop_runs``: then
+    those of ``run_name`` (None: all) are ended and become CREATED, which counts as no attempt.
     """
-    found = [r for r in running_launchers(state) if r.process.label not in spared]
+    found = [r for r in running_launchers(state) if r.process.label not in excluded]
     if stop_runs:
         suspend_runs(state, run_name)
     for running in found:

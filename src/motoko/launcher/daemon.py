@@ -68,7 +68,7 @@ def serve(
     studies: Sequence[str] = (),
     machine_name: str | None = None,
     lease: float = LEASE_SECONDS,
-    hold: bool = False,
+    pause_claims: bool = False,
     stop_runs: bool = False,
     ready: Callable[[], object] = lambda: None,
 ) -> None:
@@ -80,7 +80,7 @@ def serve(
     become_subreaper()
     launcher, store = build_launcher(
         directory, generator=generator, studies=studies, machine_name=machine_name, lease=lease,
-        hold=hold,
+        pause_claims=pause_claims,
     )  # fmt: skip
     with ExitStack() as on_exit:
         try:
@@ -165,7 +165,7 @@ class _Daemon:
     async def _close_when_unused(self) -> None:
         """Close a temporary launcher that no process needs; stop the server at exit.
 
-        The services lock is held until then: a process that comes meanwhile starts both anew.
+        It holds the services lock until then; a process that waits for the lock starts both again.
         """
         while True:
             await anyio.sleep(IDLE_POLL_SECONDS)
@@ -260,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bd_study", action="append", default=[], dest="studies")
     parser.add_argument("--machine_name")
     parser.add_argument("--lease", type=float, default=LEASE_SECONDS)
-    parser.add_argument("--hold", action="store_true")
+    parser.add_argument("--pause-claims", action="store_true")
     parser.add_argument("--stop-runs", action="store_true")
     return parser
 

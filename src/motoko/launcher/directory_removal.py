@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def run_directories(root: Path, run_id: int) -> list[Path]:
-    """Return the directories of a run: of the present attempt and of earlier ones."""
+    """Return the directories of a run: of the current attempt and of earlier ones."""
     ours = re.compile(rf"run-{run_id}(\.(attempt|before)-.*)?")
     if not root.is_dir():
         return []

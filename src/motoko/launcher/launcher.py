@@ -238,8 +238,8 @@ class Launcher:
         if claim:
             await self._reload_config()
         updates = self._updates.drain()
-        leaving = updates.leaving()
-        remaining = tuple(a for a in self._executors.attempts() if a not in leaving)
+        ended_or_requeued = updates.ended_or_requeued()
+        remaining = tuple(a for a in self._executors.attempts() if a not in ended_or_requeued)
         loads = self._executors.loads() if claim and not self._claims_paused else None
         suspended = frozenset(self._suspended)
         result = await self._commit(
@@ -247,7 +247,7 @@ class Launcher:
                 updates, remaining=remaining, loads=loads, suspended=suspended
             )
         )
-        for attempt in leaving.difference(result.unfinished):
+        for attempt in ended_or_requeued.difference(result.unfinished):
             self._executors.remove(attempt)
         if result.unfinished:
             self._updates.ended.extend(e for e in updates.ended if e.attempt in result.unfinished)
@@ -294,7 +294,7 @@ class Launcher:
         )
         slots = {name: capacity.slots for name, capacity in options.capacities.items()}
         self._executors.set_limits(slots, options.limits)
-        # They were claimed under the former configuration and have not started.
+        # They were claimed under the previous configuration and have not started.
         for attempt in self._executors.waiting():
             self._executors.executor_of(attempt).cancel(attempt, Lifecycle.CREATED)
         log.info("the configuration has changed; it serves %s", ", ".join(self.me.studies))
@@ -333,20 +333,20 @@ class Launcher:
             await self._recover()
 
     async def _recover(self) -> None:
-        """Adopt the attempts of launchers that are gone."""
+        """Adopt the attempts of dead launchers."""
         known = frozenset(attempt.token for attempt in self._executors.attempts())
-        orphans = await self._commit(lambda: self._sync.orphans(known))
-        if not orphans:
+        abandoned = await self._commit(lambda: self._sync.abandoned_attempts(known))
+        if not abandoned:
             await self._remove_start_notes()
             return
         # After the fence these launchers start nothing. Only then their notes and submissions are
         # complete, so both are read after it.
-        owners = {attempt.record.launcher or "" for attempt, _ in orphans}
+        owners = {attempt.record.launcher or "" for attempt, _ in abandoned}
         await run_in_thread(partial(self._start_notes.fence, owners))
         submitted = await run_in_thread(partial(memberships, self._submissions))
-        for attempt, restarted in orphans:
+        for attempt, restarted in abandoned:
             attempt.submission = submitted.get(attempt.token)
-            # Without a submission it runs here, whatever the present configuration says.
+            # Without a submission it runs here, whatever the current configuration says.
             generator = BASH if attempt.submission is None else self._submissions.name
             await self._executors[generator].adopt(attempt, restarted=restarted)
         self._updates.wake()
@@ -360,10 +360,10 @@ class Launcher:
 
     async def _finish(self, *, fenced: bool) -> None:
         """Record ended attempts, requeue those that did not start, leave the rest to others."""
-        leaving = self._updates.leaving()
+        ended_or_requeued = self._updates.ended_or_requeued()
         cause = f"launcher {self.me.name} stopped before it started"
         for attempt in self._executors.release():
-            if attempt not in leaving:
+            if attempt not in ended_or_requeued:
                 self._updates.requeued.append((attempt, cause, 0.0))
         if not fenced:
             while self._updates.ended or self._updates.requeued:

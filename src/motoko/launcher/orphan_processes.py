@@ -1,8 +1,8 @@
 """End the processes that an attempt leaves outside of its process group, as with ``setsid``.
 
-Such an orphan becomes a child of the launcher, which checks its own children first. The environment
-or the output files of a process show its attempt. For attempts of earlier launchers all processes
-are searched.
+Such an orphan becomes a child of the launcher, which checks its own children first. A process
+belongs to an attempt if its environment or output files name it. For attempts of earlier launchers
+all processes are searched.
 """
 
 from __future__ import annotations

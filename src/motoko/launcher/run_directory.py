@@ -1,4 +1,4 @@
-"""Run directories: a clean one for each attempt, published complete; former ones are moved aside.
+"""Run directories: a clean one for each attempt, published complete; earlier ones are moved aside.
 
 ``run-<id>/`` is the script's directory. ``run-<id>/.motoko/<token>/`` holds the files between the
 attempt and launchers: inputs, outbox, start file, exit record. ``run-<id>/.motoko/attempt`` is a
@@ -60,7 +60,7 @@ class AttemptPaths:
 
     @classmethod
     def for_record(cls, root: Path, record: RunRecord) -> AttemptPaths:
-        """Return the paths of a run's present attempt."""
+        """Return the paths of a run's current attempt."""
         created = record.history[0].time if record.history else 0.0
         return cls(str(root), record.id, record.attempt, record.token or "", f"{created:.6f}")
 
@@ -126,7 +126,7 @@ def create_run_directory(
 ) -> None:
     """Create the clean run directory of an attempt; AttemptSuperseded if it may not start.
 
-    ``check`` is called before a former directory is moved aside, and raises if this launcher was
+    ``check`` is called before an earlier directory is moved aside, and raises if this launcher was
     replaced.
     """
     draft = paths.draft_directory
@@ -209,7 +209,7 @@ def _begin_draft(paths: AttemptPaths, draft: str) -> None:
 
 
 def _move_aside(paths: AttemptPaths) -> None:
-    """Rename a former run directory, to a name that only that attempt's directory gets."""
+    """Rename an earlier run directory, to a name that only that attempt's directory gets."""
     directory, number = paths.run_directory, paths.number
     if not os.path.lexists(directory):
         return

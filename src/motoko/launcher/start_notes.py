@@ -1,10 +1,10 @@
 """Notes of the attempts that each launcher starts, outside of all run directories.
 
 A launcher notes an attempt in ``.wf/starts/<launcher>`` before it starts the attempt. So a later
-launcher knows of a run whose script removed its own directory. The directory is also the permission
-to start attempts. A launcher that replaces another one renames the directory of that one and then
-reads the notes. The replaced launcher may only sleep: it checks for its directory after each note,
-and stops without it. So at least one of them knows of a start at the same moment.
+launcher knows of a run whose script removed its own directory. A launcher starts attempts only
+while its directory exists. A successor renames the directory, then reads the notes. A suspended
+launcher that resumes checks for its directory after each note, and stops if it is missing. So every
+start is known to the successor or prevented.
 
 The notes may be lost when the machine restarts: then every claimed attempt counts as started.
 """
@@ -55,15 +55,15 @@ class StartNotes:
         """Raise Fenced if another launcher has replaced the owner."""
         if not self._own.is_dir():
             raise Fenced(
-                f"launcher {self._owner} was replaced while it slept",
+                f"launcher {self._owner} was replaced while it was suspended",
                 hint="The other launcher serves its runs. If there is none, start one: "
                 f"{self._own} was removed, and a launcher starts nothing without it.",
             )
 
-    def trim(self, wanted: Collection[str]) -> None:
-        """Drop notes of other attempts than ``wanted`` if the file is large; OSError or Fenced."""
+    def trim(self, kept: Collection[str]) -> None:
+        """Drop notes of other attempts than ``kept`` if the file is large; OSError or Fenced."""
         if self._size > TRIM_BYTES:
-            content = "".join(f"{token}\n" for token in wanted).encode()
+            content = "".join(f"{token}\n" for token in kept).encode()
             with self._checked():
                 write_atomic(self._own / FILE_NAME, content)
             self._size = len(content)
@@ -88,14 +88,14 @@ class StartNotes:
             raise
 
     def fence(self, launchers: Collection[str]) -> None:
-        """Prevent former launchers from starting attempts."""
-        fault_points.point("launcher.takes_over")
+        """Prevent earlier launchers from starting attempts."""
+        fault_points.point("launcher.adopting")
         try:
             for name in set(os.listdir(self._directory)).intersection(launchers):
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(self._directory / name, self._directory / f"{name}{FENCED_SUFFIX}")
         except OSError as error:
-            message = f"attempts of former launchers cannot be adopted: {error}"
+            message = f"attempts of earlier launchers cannot be adopted: {error}"
             raise LauncherError(message, hint=HINT) from error
 
     def contains(self, launcher: str, token: str) -> bool:

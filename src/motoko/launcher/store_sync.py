@@ -229,9 +229,9 @@ class StoreSync:
         """Yield the CREATED runs of a study that this launcher executes with a generator."""
         defaults = self._defaults[study]
 
-        def is_served(asked: str, machine: str) -> bool:
-            given = {"generator": asked or None, "machine_name": machine or None}
-            resources = {name: value for name, value in given.items() if value is not None}
+        def is_served(generator_name: str, machine: str) -> bool:
+            named = {"generator": generator_name or None, "machine_name": machine or None}
+            resources = {name: value for name, value in named.items() if value is not None}
             options = RunOptions.resolve(defaults, resources)
             return options.generator == generator and self._served.serves(options)
 
@@ -240,10 +240,10 @@ class StoreSync:
         for start in range(0, len(ids), RECORD_BATCH):
             yield from table.records(ids[start : start + RECORD_BATCH])
 
-    def orphans(self, known: frozenset[str]) -> list[tuple[Attempt, bool]]:
-        """Fence launchers that are gone; return their attempts, except those with ``known`` tokens.
+    def abandoned_attempts(self, known: frozenset[str]) -> list[tuple[Attempt, bool]]:
+        """Fence dead launchers; return their attempts, except those with ``known`` tokens.
 
-        With each: whether its machine was restarted since. A fenced launcher can commit nothing.
+        With each: whether its machine has restarted since. A fenced launcher can commit nothing.
         """
         self.session.refresh()
         now = self._store.steady()

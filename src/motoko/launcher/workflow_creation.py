@@ -1,4 +1,4 @@
-"""Create a workflow's state: an empty database, with former run directories moved aside."""
+"""Create a workflow's state: an empty database, with earlier run directories moved aside."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def temporary_marker(state: StateDir, service: str) -> Path:
 
 
 def detach_services(state: StateDir) -> None:
-    """Make the server and the launcher outlive their present users."""
+    """Make the server and the launcher outlive their current users."""
     for service in (SERVER, LAUNCHER):
         temporary_marker(state, service).unlink(missing_ok=True)
 

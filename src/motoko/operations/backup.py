@@ -6,10 +6,11 @@ import itertools
 import shutil
 from typing import TYPE_CHECKING
 
-from motoko.errors import DatabaseExistsError, NoDatabaseError, StorageError
+from motoko.errors import NoDatabaseError, StorageError
 from motoko.operations.usage import check_not_in_use
 from motoko.runtime.files import private_directory
 from motoko.runtime.ports import SYSTEM
+from motoko.server.create import check_no_results
 from motoko.server.file_integrity import check_complete
 from motoko.server.lifecycle import explain_error
 from motoko.server.temp_files import DRAFT_PREFIX
@@ -50,7 +51,8 @@ def restore(state: StateDir, source: Path, *, replace: bool = False) -> Database
         summarise(source)
         check_complete(source)
         check_not_in_use(state, replacing=True)
-        _check_replaceable(state, replace=replace)
+        if not replace:
+            check_no_results(state)
         return install_database(state, source, replace=replace)
 
 
@@ -67,18 +69,18 @@ def salvage(
     own = state.database.exists() and file.samefile(state.database)
     with explain_error(state.path.parent, "restored"):
         check_not_in_use(state, replacing=True)
-        if not own:
-            _check_replaceable(state, replace=replace)
+        if not own and not replace:
+            check_no_results(state)
         private_directory(state.path)
-        workshop = private_directory(state.path / f"{DRAFT_PREFIX}{rng.token(6)}")
+        draft_directory = private_directory(state.path / f"{DRAFT_PREFIX}{rng.token(6)}")
         try:
-            salvaged = workshop / state.database.name
+            salvaged = draft_directory / state.database.name
             found = salvaging.salvage(file, salvaged)
             if own:
                 _keep_damaged(state.database)
             install_database(state, salvaged, replace=True)
         finally:
-            shutil.rmtree(workshop, ignore_errors=True)
+            shutil.rmtree(draft_directory, ignore_errors=True)
     return found
 
 
@@ -86,14 +88,6 @@ def _check_is_file(source: Path) -> None:
     if not source.is_file():
         raise StorageError(
             f"{source} is not a file", hint="Name a file that `motoko backup` wrote."
-        )
-
-
-def _check_replaceable(state: StateDir, *, replace: bool) -> None:
-    if state.database.exists() and not replace:
-        raise DatabaseExistsError(
-            f"{state.path.parent} has results already",
-            hint="Add --validated to replace them; `motoko backup` keeps a copy.",
         )
 
 

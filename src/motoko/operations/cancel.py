@@ -123,14 +123,16 @@ def paused_launchers(
     started: list[LauncherProcess] = []
     try:
         for machine, studies in needed.items():
-            launcher = start_launcher(state, hold=True, studies=studies, machine_name=machine)
+            launcher = start_launcher(
+                state, pause_claims=True, studies=studies, machine_name=machine
+            )
             if launcher.started_here:
                 started.append(launcher)
         yield started
     finally:
         own = {launcher.process.label for launcher in started}
         others = {launcher.process.label for launcher in running_launchers(state)} - own
-        stop_launcher(state, spared=others)
+        stop_launcher(state, excluded=others)
 
 
 def studies_by_machine(

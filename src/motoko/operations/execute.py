@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -19,7 +20,7 @@ from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from motoko.api.workflow import Workflow
     from motoko.operations.signals import SignalHandler
@@ -48,30 +49,14 @@ def execute(
     MotokoError from it ends the workflow. If a signal ended the workflow, finish the current commit
     and raise KeyboardInterrupt with the signal's number.
     """
-
-    async def run() -> None:
-        failures: list[Exception] = []
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_call_when_started, workflow, started)
-            if show is not None:
-                tasks.start_soon(_watch, workflow, show, interval)
-            with anyio.CancelScope() as scope, signals.cancelling(scope):
-                if supervise is not None:
-                    tasks.start_soon(_supervise, supervise, failures, scope)
-                try:
-                    await workflow.execute_async(**params)
-                except Exception as error:  # noqa: BLE001 - raised below, outside the task group
-                    failures.append(error)
-            tasks.cancel_scope.cancel()
-        await end_other_tasks()
-        if failures and not (signals.signal and isinstance(failures[0], ServerError)):
-            raise failures[0]
-        if failures or scope.cancelled_caught:
-            raise KeyboardInterrupt(signals.signal)
-
+    services: list[Callable[[], Coroutine[Any, Any, None]]] = [
+        partial(_call_when_started, workflow, started)
+    ]
+    if show is not None:
+        services.append(partial(_watch, workflow, show, interval))
     try:
         with signals.interrupting_blocked_code(workflow.store.drain):
-            anyio.run(run)
+            anyio.run(_run, workflow, params, signals, services, supervise)
     except SystemExit as error:
         # Raised in a task that user code started: asyncio lets it end the loop.
         problem = to_exception(error)
@@ -81,6 +66,33 @@ def execute(
         if signals.signal is not None:
             logger.info("stopped by %s", signal.Signals(signals.signal).name)
         raise
+
+
+async def _run(
+    workflow: Workflow,
+    params: Mapping[str, Any],
+    signals: SignalHandler,
+    services: Sequence[Callable[[], Coroutine[Any, Any, None]]],
+    supervise: Callable[[], object] | None,
+) -> None:
+    """Execute the workflow, with ``services`` at the same time."""
+    failures: list[Exception] = []
+    async with anyio.create_task_group() as tasks:
+        for service in services:
+            tasks.start_soon(service)
+        with anyio.CancelScope() as scope, signals.cancelling(scope):
+            if supervise is not None:
+                tasks.start_soon(_supervise, supervise, failures, scope)
+            try:
+                await workflow.execute_async(**params)
+            except Exception as error:  # noqa: BLE001 - raised below, outside the task group
+                failures.append(error)
+        tasks.cancel_scope.cancel()
+    await end_other_tasks()
+    if failures and not (signals.signal and isinstance(failures[0], ServerError)):
+        raise failures[0]
+    if failures or scope.cancelled_caught:
+        raise KeyboardInterrupt(signals.signal)
 
 
 async def _call_when_started(workflow: Workflow, started: Callable[[], object]) -> None:

@@ -150,7 +150,7 @@ class ReasonFinder:
                 self._runs[launcher, options.generator, name] += 1
 
     def reason(self, record: RunRecord) -> str:
-        """Return why a run waits or failed, or its remark; empty if nothing is to report."""
+        """Return why a run waits or failed, or its recorded reason; empty if there is none."""
         if record.lifecycle.is_terminal:
             return record.reason or ""
         options = self._coverage.options(record)
@@ -181,9 +181,9 @@ class ReasonFinder:
         options: RunOptions,
     ) -> str:
         """Return why a launcher does not claim a run that it serves, empty if it will."""
-        if report.held_all:
+        if report.claims_paused:
             return "its launcher claims no runs, because it is about to stop"
-        if record.run_name in report.held:
+        if record.run_name in report.suspended:
             return (
                 "its run name is suspended; `motoko run` or `motoko orchestrator start` resumes it"
             )

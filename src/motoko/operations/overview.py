@@ -1,4 +1,4 @@
-"""The present state of a workflow: its processes, and its runs by state."""
+"""The current state of a workflow: its processes, and its runs by state."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ class Progress:
 class StudyOverview:
     """One study: its runs by run name and state, and on request the runs themselves.
 
-    ``outdated``: by run name, the ids of ended runs whose scripts have changed since. ``remarks``:
-    by run name, remarks about FINISHED runs and the ids of these. ``changed``: the number of runs
-    made with other job parameters than now declared, by difference. ``reasons``: by id, why a run
-    waits or failed. ``unserved``: the number of CREATED runs that no launcher serves, by reason.
+    ``outdated``: by run name, the ids of ended runs whose scripts have changed since.
+    ``finished_reasons``: by run name, the reasons recorded for FINISHED runs, and their ids.
+    ``changed``: the number of runs made with other job parameters than now declared, by difference.
+    ``reasons``: by id, why a run waits or failed. ``unserved``: the number of CREATED runs that no
+    launcher serves, by reason.
     """
 
     name: str
@@ -56,13 +57,13 @@ class StudyOverview:
     outdated: Mapping[str, Sequence[int]] = field(default_factory=dict)
     reasons: Mapping[int, str] = field(default_factory=dict)
     unserved: Mapping[str, int] = field(default_factory=dict)
-    remarks: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    finished_reasons: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     changed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The present state of a workflow. ``server``: its pid; None if none is running.
+    """The current state of a workflow. ``server``: its pid; None if none is running.
 
     ``stalls``: by run name, what stalled orchestrators wait for. ``unregistered``: open firings of
     events that are no longer registered. ``cut``: the last unfinished commit that was cut off the
@@ -182,11 +183,11 @@ def counts_by_run_name(
 def study_results(
     session: Session, studies: Iterable[str], run_name: str, limit: int
 ) -> list[StudyOverview]:
-    """Return the counts, the first ``limit`` runs and the remarks of a run name, by study."""
+    """Return the counts, the first ``limit`` runs and the reasons of a run name, by study."""
     results = []
     for name in studies:
         table = session.tables.study(name)
         runs = list(table.records(table.ids(run_name)[:limit]))
-        counts, remarks = table.counts(run_name), table.finished_by_reason(run_name)
-        results.append(StudyOverview(name, {run_name: counts}, runs, remarks={run_name: remarks}))
+        counts, reasons = table.counts(run_name), {run_name: table.finished_by_reason(run_name)}
+        results.append(StudyOverview(name, {run_name: counts}, runs, finished_reasons=reasons))
     return results

@@ -112,7 +112,7 @@ class Services:
     def suspend(self, run_name: str) -> None:
         """Stop the runs of a run name and send them back to CREATED, not counted as an attempt.
 
-        Spare the runs if another orchestrator has taken over the run name.
+        Do nothing if another orchestrator has taken over the run name.
         """
         suspend_runs(self._state, run_name, unless_orchestrated=True)
 
@@ -123,7 +123,7 @@ class Services:
 
     def _stop_launcher(self) -> bool:
         persistent = self._unmark(LAUNCHER)
-        return persistent is not None and stop_launcher(self._state, spared=persistent.split())
+        return persistent is not None and stop_launcher(self._state, excluded=persistent.split())
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         """Stop temporary services that no other process uses; only log a second error."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from motoko.config import load_workflow
@@ -25,7 +26,13 @@ from motoko.operations.overview import counts_by_run_name
 from motoko.operations.usage import known_orchestrators, running_orchestrators
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.ports import SYSTEM
-from motoko.runtime.processes import current, is_alive, is_visible, signal_process
+from motoko.runtime.processes import (
+    current,
+    is_alive,
+    is_visible,
+    signal_process,
+    wait_until_dead,
+)
 from motoko.server.lifecycle import is_hung, stop_server
 from motoko.storage.leases import live_launchers
 from motoko.storage.store import WorkflowStore
@@ -41,7 +48,6 @@ log = logging.getLogger(__name__)
 
 GRACE: Final = 15.0  # seconds to finish the current commit, and for `motoko run` to clean up
 KILL_SECONDS: Final = 5.0
-POLL_INTERVAL: Final = 0.02
 
 
 def stop_orchestrators(
@@ -74,7 +80,7 @@ def stop_orchestrators(
     for holder in here.values():
         _signal(holder.process, signal.SIGTERM)
     for name, holder in here.items():
-        if not _wait_for_exit(holder.process, GRACE, store.runtime.clock):
+        if not wait_until_dead(partial(is_alive, holder.process), GRACE, store.runtime.clock):
             raise MotokoError(
                 f"the orchestrator of {name!r} (process {holder.pid}) did not exit in {GRACE:g} s",
                 hint="An action may be blocking it. `motoko kill` kills it.",
@@ -138,9 +144,9 @@ def _stop_orchestrators(state: StateDir, clock: Clock) -> list[str]:
             log.warning("cannot stop the orchestrator of run name %r from here: %s", name, holder)
         elif not process.is_same(current()):
             _signal(process, signal.SIGTERM)
-            if not _wait_for_exit(process, GRACE, clock):
+            if not wait_until_dead(partial(is_alive, process), GRACE, clock):
                 _signal(process, signal.SIGKILL)
-                _wait_for_exit(process, KILL_SECONDS, clock)
+                wait_until_dead(partial(is_alive, process), KILL_SECONDS, clock)
             stopped.append(f"the orchestrator of run name {name!r} (process {holder.pid})")
     return stopped
 
@@ -210,12 +216,3 @@ def _signal(process: ProcessIdentity, number: signal.Signals) -> None:
     """Signal the process alone: its group may be a pipeline of the user's."""
     if is_alive(process):
         signal_process(process, number)
-
-
-def _wait_for_exit(process: ProcessIdentity, seconds: float, clock: Clock) -> bool:
-    deadline = clock.monotonic() + seconds
-    while is_alive(process):
-        if clock.monotonic() > deadline:
-            return False
-        clock.sleep(POLL_INTERVAL)
-    return True

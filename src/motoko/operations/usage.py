@@ -69,7 +69,7 @@ def check_leases_free(
     orchestrators = running_orchestrators(store)
     for run_name in sorted(orchestrators.keys() & set(run_names)):
         raise LeaseHeld(
-            f"run name {run_name!r} has an orchestrator already: {orchestrators[run_name]}",
+            f"run name {run_name!r} already has an orchestrator: {orchestrators[run_name]}",
             hint=hint,
         )
 
@@ -81,9 +81,8 @@ def check_not_in_use(state: StateDir, *, replacing: bool = False) -> None:
     may be damaged.
     """
     try:
-        orchestrators = known_orchestrators(
-            state, level=logging.DEBUG if replacing else logging.WARNING
-        )
+        level = logging.DEBUG if replacing else logging.WARNING
+        orchestrators = known_orchestrators(state, level=level)
     except StorageError:
         if not replacing:
             raise

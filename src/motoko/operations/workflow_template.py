@@ -8,7 +8,7 @@ from typing import Final
 from motoko.errors import MotokoError
 
 TEMPLATES: Final = Path(__file__).parent.parent / "templates"
-SKIPPED_DIRECTORIES: Final = ("__pycache__", ".mypy_cache", ".ruff_cache")
+SKIPPED_DIRECTORIES: Final = frozenset({"__pycache__", ".mypy_cache", ".ruff_cache"})
 
 
 def write_workflow(directory: Path, template: str = "workflow") -> list[Path]:
@@ -17,12 +17,13 @@ def write_workflow(directory: Path, template: str = "workflow") -> list[Path]:
     Raise MotokoError, and write nothing, if one of the files exists.
     """
     root = TEMPLATES / template
-    sources = sorted(path for path in root.rglob("*") if _is_template_file(path))
+    files = (path for path in root.rglob("*") if path.is_file())
+    sources = sorted(file for file in files if SKIPPED_DIRECTORIES.isdisjoint(file.parts))
     names = [path.relative_to(root) for path in sources]
     existing = [str(directory / name) for name in names if (directory / name).exists()]
     if existing:
         raise MotokoError(
-            f"{', '.join(existing)} {'exists' if len(existing) == 1 else 'exist'} already",
+            f"{', '.join(existing)} already {'exists' if len(existing) == 1 else 'exist'}",
             hint="Nothing was written. Name another directory: `motoko init DIR`.",
         )
     try:
@@ -33,7 +34,3 @@ def write_workflow(directory: Path, template: str = "workflow") -> list[Path]:
     except OSError as error:
         raise MotokoError(f"{error.filename} cannot be written: {error.strerror}") from error
     return names
-
-
-def _is_template_file(path: Path) -> bool:
-    return path.is_file() and not any(part in SKIPPED_DIRECTORIES for part in path.parts)

@@ -95,16 +95,16 @@ async def end_other_tasks(seconds: float = CANCEL_TIMEOUT) -> None:
 
 def _location(task: asyncio.Task[Any]) -> str:
     """Return the innermost line of user code at which a task waits."""
-    place = ""
+    location = ""
     awaited: Any = task.get_coro()
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None)
         if frame is not None:
             package = frame.f_globals.get("__name__", "").partition(".")[0]
             if package not in ("motoko", "anyio", "asyncio"):
-                place = f" at {frame.f_code.co_filename}:{frame.f_lineno}"
+                location = f" at {frame.f_code.co_filename}:{frame.f_lineno}"
         awaited = getattr(awaited, "cr_await", None)
-    return place
+    return location
 
 
 # -- inspecting ----------------------------------------------------------------------------

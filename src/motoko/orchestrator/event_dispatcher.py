@@ -143,7 +143,7 @@ class EventDispatcher:
 
     def _apply_history(self, history: FiringHistory) -> None:
         engine = self._context.engine
-        engine.mark_done(history.event, history.done_runs, without_runs=history.done)
+        engine.record_once_firings(history.event, history.done_runs, without_runs=history.done)
         for firing_id, runs in history.open_firings:
             if not self._executor.is_executing(firing_id):
                 self._start(engine.resume(history.event, runs), firing_id)

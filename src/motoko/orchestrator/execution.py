@@ -108,7 +108,7 @@ class WorkflowExecution:
     ) -> None:
         """Execute ``main`` and ``actions`` until the workflow ends; raise its first error."""
         await self._context.lease.acquire()
-        fault_points.point("orchestrator.lease_taken")
+        fault_points.point("orchestrator.lease_acquired")
         awaits.execution, self._awaits = self, awaits
         try:
             for action in actions:

@@ -190,8 +190,8 @@ class FailureTracker:
     async def raise_unhandled(self) -> None:
         """Report unhandled failures to the error handlers; raise WorkflowFailed.
 
-        Call it when no task runs any more. An await's error has been caught then, also by actions
-        that ``finished`` cancelled.
+        Call it after all tasks have ended, because a cancelled action may still catch an await's
+        error.
         """
         if self._context.tasks.failure is None:
             for owner in tuple(self._raised):

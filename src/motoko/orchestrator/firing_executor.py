@@ -192,11 +192,11 @@ class FiringExecutor:
             return True
         if not scope.to_rerun:
             raise scope.problem
-        logger.info("fire again: event %s met a conflict (%r)", action.id, problem)
+        logger.info("fire again: event %s had a conflict (%r)", action.id, problem)
         scope.close()
         if state.calls >= MAX_CALLS:
             raise ConflictError(
-                f"the action of event {action.name!r} met conflicts {MAX_CALLS} times in a row",
+                f"the action of event {action.name!r} had conflicts {MAX_CALLS} times in a row",
                 hint="Does it write from its own threads? Let those only compute.",
             )
         return False
@@ -316,7 +316,7 @@ class FiringExecutor:
 
 
 def _load_journal(scope: ActionScope, state: _FiringState) -> None:
-    """Load the committed segments of a firing, and read its runs' present records."""
+    """Load the committed segments of a firing, and read its runs' current records."""
     with scope.read() as session:
         entries = session.tables.journal(state.id)
     name = f"the action of event {state.action.id!r}, {state.action.where},"

@@ -29,10 +29,10 @@ class LoopBlockMonitor:
     """
 
     def __init__(
-        self, tasks: Mapping[asyncio.Task[Any], str], *, patience: float = BLOCKED_SECONDS
+        self, tasks: Mapping[asyncio.Task[Any], str], *, blocked_seconds: float = BLOCKED_SECONDS
     ) -> None:
         self._tasks = tasks
-        self._patience = patience
+        self._blocked_seconds = blocked_seconds
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._stopped = threading.Event()
@@ -44,19 +44,19 @@ class LoopBlockMonitor:
         self._stopped.set()
 
     def _watch(self) -> None:
-        while not self._stopped.wait(min(POLL_SECONDS, self._patience)):
+        while not self._stopped.wait(min(POLL_SECONDS, self._blocked_seconds)):
             turned = threading.Event()
             try:
                 self._loop.call_soon_threadsafe(turned.set)
             except RuntimeError:  # the loop is closed
                 return
-            in_time = turned.wait(self._patience) or turned.wait(RESUME_SECONDS)
+            in_time = turned.wait(self._blocked_seconds) or turned.wait(RESUME_SECONDS)
             if in_time or self._stopped.is_set():
                 continue
             logger.warning(
                 "the event loop has been blocked for %g s%s: nothing else runs meanwhile; put long "
                 "work into `await asyncio.to_thread(...)`",
-                self._patience, self._culprit(),
+                self._blocked_seconds, self._culprit(),
             )  # fmt: skip
             while not turned.wait(POLL_SECONDS):
                 if self._stopped.is_set():

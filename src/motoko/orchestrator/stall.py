@@ -30,8 +30,8 @@ logger = logging.getLogger("motoko.orchestrator")
 
 QUIET: Final = 0.5  # seconds from an event to the next check
 RECHECK: Final = 1.0  # seconds between checks while tasks wait for something else
-MOMENT: Final = 0.05  # in which tasks that were woken for nothing wait again
-MOMENTS: Final = 20
+SETTLE_SECONDS: Final = 0.05  # in which tasks that were woken for nothing wait again
+MAX_SETTLE_CHECKS: Final = 20
 MAIN: Final = "main"
 SHOWN: Final = 20  # pending awaits in a report
 POLLED: Final = (ConditionKind.NO_ARGUMENTS, ConditionKind.TASK_MANAGER_FILTER)
@@ -59,12 +59,12 @@ class StallDetector:
         self._is_idle = is_idle
         self._ends = ends
         self._awaits: dict[asyncio.Task[Any], tuple[str, Callable[[], str]]] = {}
-        self._foreign_tasks = asyncio.all_tasks()
-        self._foreign_threads = frozenset(threading.enumerate())
+        self._earlier_tasks = asyncio.all_tasks()
+        self._earlier_threads = frozenset(threading.enumerate())
         self._timer: asyncio.TimerHandle | None = None
         self._checking = False
         self._missed = False
-        self._doubts = 0  # successive checks that found an active task
+        self._unquiet_checks = 0  # successive checks that found an active task
         self._evaluated = -1  # the last commit for which everything was evaluated
         self._report: StallReport | None = None
         self._logged: tuple[str, ...] | None = None
@@ -115,26 +115,27 @@ class StallDetector:
         if not self._is_quiet():
             self._recheck()
             return
-        self._doubts = 0
+        self._unquiet_checks = 0
         if (when := next_user_timer()) is not None:
             self._clear()
             if when < math.inf:
-                self._check_at(when + MOMENT)
+                self._check_at(when + SETTLE_SECONDS)
         elif self._report is None or self._evaluated != self._newest_commit:
             self._dispatcher.failures.handle_earlier()
             self._checking = True
             self._context.tasks.start_service(self._check_everything)
 
     def _recheck(self) -> None:
-        """Check again later, as no task reports that it waits for something else.
+        """Check again later: an active task gives no notice when it starts to wait.
 
-        A known stall outlasts a few moments of activity, such as an action that does nothing.
+        A reported stall survives short activity, such as an action without effect.
         """
-        self._doubts += 1
-        doubtful = self._report is not None and self._doubts < MOMENTS
-        if not doubtful:
+        self._unquiet_checks += 1
+        keep_report = self._report is not None and self._unquiet_checks < MAX_SETTLE_CHECKS
+        if not keep_report:
             self._clear()
-        self._check_at(asyncio.get_running_loop().time() + (MOMENT if doubtful else RECHECK))
+        delay = SETTLE_SECONDS if keep_report else RECHECK
+        self._check_at(asyncio.get_running_loop().time() + delay)
 
     @property
     def _newest_commit(self) -> int:
@@ -151,7 +152,7 @@ class StallDetector:
 
     def _is_stalled(self, task: asyncio.Task[Any]) -> bool:
         """Return whether nothing but a commit can resume a task."""
-        if task in self._foreign_tasks or task.done():
+        if task in self._earlier_tasks or task.done():
             return True
         if task not in self._awaits:
             name = task.get_name()
@@ -171,7 +172,7 @@ class StallDetector:
             isinstance(thread, threading.Timer)
             or (type(thread) is threading.Thread and _target(thread) != "concurrent.futures.thread")
             for thread in threading.enumerate()
-            if not thread.daemon and thread not in self._foreign_threads
+            if not thread.daemon and thread not in self._earlier_threads
         )
 
     async def _check_everything(self) -> None:
@@ -199,8 +200,8 @@ class StallDetector:
             number = self._newest_commit
             await self._dispatcher.listener.refresh_everything()
             self._evaluated = number
-            for _ in range(MOMENTS):
-                await asyncio.sleep(MOMENT)
+            for _ in range(MAX_SETTLE_CHECKS):
+                await asyncio.sleep(SETTLE_SECONDS)
                 if self._is_quiet():
                     break
         newest = self._evaluated == self._newest_commit and not self._dispatcher.active_runs

@@ -131,7 +131,7 @@ def cache_verdict(
     if not workflow.use_extracts:
         return stale_because("the kept inputs and outputs are not used")
     if index not in workflow.model_inputs or index not in workflow.model_outputs:
-        return stale_because("no output of a former run is kept")
+        return stale_because("no output of an earlier run is kept")
     model = workflow.models.get(index, step.model)
     if model != step.model:
         return stale_because(f"its output was made by {model}")

@@ -144,23 +144,23 @@ class CachedSteps(BaseModel):
     def get_model(self, index: int) -> Any:
         """Return the model of a step with its last input. KeyError if there is none."""
         model_input = self.get_model_input(index)
-        if index not in range(len(self.steps)):
-            raise self._unknown_step(index)
-        return self.steps[index].extract_model_from_model_input(model_input)
+        return self._step(index).extract_model_from_model_input(model_input)
 
     def _extract(self, extracts: Extracts, index: int, kind: str) -> dict[str, Any]:
         if index in extracts:
             return extracts.get(index)
-        if index not in range(len(self.steps)):
-            raise self._unknown_step(index)
+        model = self._step(index).model
         raise UnknownNodeError(
-            f"no {kind} of step {index} ({self.steps[index].model}) is kept",
+            f"no {kind} of step {index} ({model}) is kept",
             hint="It has not run, or has failed, or populate_extracts was False.",
         )
 
-    def _unknown_step(self, index: int) -> UnknownNodeError:
+    def _step(self, index: int) -> Step:
+        """Return a step; UnknownNodeError if it does not exist."""
+        if index in range(len(self.steps)):
+            return self.steps[index]
         steps = f"steps 0 to {len(self.steps) - 1}" if self.steps else "no steps"
-        return UnknownNodeError(f"step {index!r} does not exist: the workflow has {steps}")
+        raise UnknownNodeError(f"step {index!r} does not exist: the workflow has {steps}")
 
     addStep = add_step
     getModelInput = get_model_input
@@ -181,4 +181,4 @@ def as_step(step: Any) -> Step:
 
 
 def _invalid_step(step: object) -> str:
-    return f"Invalid step: {step!r} is no Step, nor a dictionary of its fields"
+    return f"Invalid step: {step!r} is neither a Step nor a dictionary of its fields"

@@ -48,7 +48,7 @@ def read(reference: str, *, reload_module: bool = True) -> Any:
     """
     if not reference.startswith(SCHEME) or reference == SCHEME:
         raise UnknownPathError(
-            f"{reference!r} is no reference",
+            f"{reference!r} is not a reference",
             hint=f"A reference is {SCHEME}, then a dotted path: {SCHEME}package.module.NAME.",
         )
     path = reference.removeprefix(SCHEME)
@@ -66,7 +66,7 @@ def _import_module(path: str, label: str) -> tuple[ModuleType, list[str]]:
     names = path.split(".")
     if not all(names):
         raise UnknownPathError(
-            f"{label} {path!r}: this is no dotted path", hint="Write package.module.Name."
+            f"{label} {path!r} is not a dotted path", hint="Write package.module.Name."
         )
     module: ModuleType | None = None
     for number in range(1, len(names) + 1):

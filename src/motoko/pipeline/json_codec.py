@@ -19,7 +19,7 @@ import pydantic
 
 from motoko.errors import NotAModelError, NotEncodableError
 from motoko.pipeline.import_paths import loaded, path_of
-from motoko.pipeline.pandas_parts import KINDS, rebuild, take_apart
+from motoko.pipeline.pandas_parts import KINDS, rebuild, to_parts
 from motoko.pipeline.values import values_equal
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def _encode_model(value: pydantic.BaseModel, label: str) -> Any:
             hint="Define the class in a module.",
         )
     contents = {}
-    for name, one in _json_fields(value).items():
+    json_fields: Callable[[], Any] = getattr(value, "json_fields", lambda: dict(value))
+    for name, one in json_fields().items():
         try:
             encoded = _encode(one, f"{label}.{name}")
         except NotEncodableError:
@@ -110,11 +111,6 @@ def _encode_model(value: pydantic.BaseModel, label: str) -> Any:
                 raise
         contents[name] = encoded
     return {"model": path, "contents": contents}
-
-
-def _json_fields(value: pydantic.BaseModel) -> dict[str, Any]:
-    json_fields: Callable[[], dict[str, Any]] | None = getattr(value, "json_fields", None)
-    return dict(value) if json_fields is None else json_fields()
 
 
 def _encode_by_pydantic(value: pydantic.BaseModel, name: str) -> Any:
@@ -135,7 +131,7 @@ def _encode_by_pydantic(value: pydantic.BaseModel, name: str) -> Any:
 def _decode_model(path: Any, contents: Any) -> Any:
     found = loaded(path, "model")
     if not (isinstance(found, type) and issubclass(found, pydantic.BaseModel)):
-        raise NotAModelError(f"{path} is no pydantic model")
+        raise NotAModelError(f"{path} is not a pydantic model")
     return found.model_validate(decode(contents))
 
 
@@ -177,10 +173,10 @@ def _read_objects(data: Mapping[str, Any]) -> Any:
 
 
 def _encode_frame(value: Any, label: str) -> Any:
-    taken_apart = take_apart(value)
-    if taken_apart is None:
+    typed_parts = to_parts(value)
+    if typed_parts is None:
         return None
-    kind, parts = taken_apart
+    kind, parts = typed_parts
     encoded = {KIND: kind, "parts": _encode(parts, label)}
     # Some kinds of columns are not supported.
     try:

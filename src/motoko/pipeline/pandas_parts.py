@@ -15,7 +15,7 @@ KINDS: Final = (
 )  # fmt: skip
 
 
-def take_apart(value: Any) -> tuple[str, list[Any]] | None:
+def to_parts(value: Any) -> tuple[str, list[Any]] | None:
     """Return the kind and the parts of a pandas object; None for other values."""
     pandas = sys.modules.get("pandas")
     if pandas is None:

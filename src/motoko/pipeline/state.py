@@ -133,5 +133,5 @@ def check_state(state: object) -> None:
     """Raise NotAModelError (a TypeError) unless ``state`` is a state."""
     if not isinstance(state, Interface):
         raise NotAModelError(
-            f"a {type(state).__name__} is no state", hint="Use State({name: value, ...})."
+            f"a {type(state).__name__} is not a state", hint="Use State({name: value, ...})."
         )

@@ -86,7 +86,7 @@ class Step(BaseModel):
             return self._local if isinstance(self._local, Node) else None
         found = read(self.model, reload_module=False)
         if not isinstance(found, Node):
-            raise NotAModelError(f"{self.model} is no node: it is {found!r}")
+            raise NotAModelError(f"{self.model} is not a node but {found!r}")
         return found
 
     def model_class(self) -> type[Any]:
@@ -98,7 +98,7 @@ class Step(BaseModel):
         if not (isinstance(found, type) and callable(getattr(found, "run", None))):
             problem = "it has no method run()" if isinstance(found, type) else f"it is {found!r}"
             raise NotAModelError(
-                f"{self.model} is no model: {problem}",
+                f"{self.model} is not a model: {problem}",
                 hint="A model is a class that has fields and a method run(), or a node.",
             )
         return found
@@ -116,9 +116,9 @@ class Step(BaseModel):
         """Run the model with these fields; check and return its result.
 
         Exceptions of the model are raised unchanged: pydantic.ValidationError (a ValueError) for
-        a field of a wrong type. StepResultTypeError (a TypeError) if the result is no dictionary,
-        MissingOutputError (a KeyError) if it lacks a key of ``outputs``. A ``run()`` that is a
-        coroutine function runs in a new event loop.
+        a field of a wrong type. StepResultTypeError (a TypeError) if the result is not a
+        dictionary, MissingOutputError (a KeyError) if it lacks a key of ``outputs``. A ``run()``
+        that is a coroutine function runs in a new event loop.
         """
         output = self.extract_model_from_model_input(model_input).run()
         return self._checked(_run_in_new_loop(output) if inspect.iscoroutine(output) else output)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pydantic
 
-from motoko.pipeline.pandas_parts import deep_copy, frames_in, take_apart
+from motoko.pipeline.pandas_parts import deep_copy, frames_in, to_parts
 
 ATOMS: Final = (NoneType, bool, int, str, bytes, EllipsisType)
 COMPARED_BY_IDENTITY: Final = (type, FunctionType, BuiltinFunctionType, ModuleType)
@@ -71,7 +71,7 @@ def _equal_contents(one: Any, other: Any, compared: set[tuple[int, int]]) -> boo
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(one, numpy.ndarray):
         return _equal_array(one, other, compared)
-    parts = take_apart(one), take_apart(other)
+    parts = to_parts(one), to_parts(other)
     if parts[0] is not None:
         return _equal(*parts, compared)
     return _equal_object(one, other, compared)

@@ -151,7 +151,7 @@ class ProductBuild(FreshnessCheck):
     def check(self, name: str, *, ready: bool = False) -> Verdict:
         """Return the verdict of a product, and load it if it is fresh."""
         if not self._plain_events:
-            self._events.reach(name)
+            self._events.report_inputs_before(name)
         verdict = super().check(name, ready=ready)
         if not verdict.fresh:
             self._warn_if_damaged(name)
@@ -243,11 +243,11 @@ class ProductBuild(FreshnessCheck):
                 products.save(name, value, cache_key=key, inputs=self.inputs(name))
         except Exception as error:  # noqa: BLE001 - the value is still in memory
             if isinstance(error, ReadOnlyStoreError):
-                message = f"products live in memory only: {error}"
+                message = f"products are kept in memory only: {error}"
                 self.session.warn_once(ReadOnlyStoreError, message)
             else:
-                self.session.warn_once(name, f"product {name!r} lives in memory only: {error}")
-            # The next session must not load a former value.
+                self.session.warn_once(name, f"product {name!r} is kept in memory only: {error}")
+            # The next session must not load an earlier value.
             with contextlib.suppress(Exception):
                 if products.exists(name):
                     products.remove(name)
@@ -267,7 +267,7 @@ class BuildEvents:
         self._emit = emit
         self._open: list[tuple[str, Iterator[str]]] = []
 
-    def reach(self, name: str) -> None:
+    def report_inputs_before(self, name: str) -> None:
         """Report the inputs of the current step before ``name`` as cached."""
         for needed in self._open[-1][1] if self._open else ():
             if needed == name:
@@ -282,7 +282,7 @@ class BuildEvents:
         elif event.status is Status.FRESH:
             self._emit(self._source(event.name), event.name)
         elif event.status is Status.BUILDING:
-            self.reach("")
+            self.report_inputs_before("")
         elif self._open and self._open[-1][0] == event.name:
             self._open.pop()
             if event.status is Status.BUILT:

@@ -51,11 +51,9 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, (set, frozenset)):
         return sorted(as_json(one, sort_keys=True) for one in value)
-    found = _of_numpy(value)
-    if found is None:
-        found = _of_pandas(value)
-    if found is not None:
-        return found
+    for convert in (_of_numpy, _of_pandas):
+        if (found := convert(value)) is not None:
+            return found
     if callable(getattr(value, "model_dump", None)):
         return value.model_dump()
     if is_dataclass(value) and not isinstance(value, type):

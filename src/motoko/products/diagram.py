@@ -43,7 +43,7 @@ def diagram(
     """
     if rankdir not in DIRECTIONS:
         raise ParameterError(
-            f"rankdir={rankdir!r} is no direction", hint=f"Use one of {', '.join(DIRECTIONS)}."
+            f"rankdir={rankdir!r} is not a direction", hint=f"Use one of {', '.join(DIRECTIONS)}."
         )
     return dot(
         {node.name: node for node in nodes_of(collect_steps(module, nodes))},

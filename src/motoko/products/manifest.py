@@ -61,7 +61,7 @@ class Manifest:
         return self._entries
 
     def put(self, name: str, entry: Entry) -> None:
-        """Write the entry of a product; replace a former one."""
+        """Write the entry of a product; replace an earlier one."""
         self.entries()
         line = _line(name, entry)
         known = json.loads(f"{{{line}}}")
@@ -168,7 +168,7 @@ def parse_yaml(data: bytes) -> dict[str, Entry]:
     except yaml.YAMLError as error:
         raise ValueError(str(error).splitlines()[0]) from error
     if not isinstance(found, dict):
-        raise ValueError("it is no mapping of products")
+        raise ValueError("it is not a mapping of products")
     for name, entry in found.items():
         if not is_entry(name, entry):
             raise ValueError(f"its entry for {name!r} names no files")

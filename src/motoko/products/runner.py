@@ -37,7 +37,7 @@ class WorkflowRunner(ProductSession):
     keys of its requirements.
 
     Raises ValueError (DuplicateNodeError) if two steps produce one name, and TypeError
-    (NotAModelError) if ``products`` is no store.
+    (NotAModelError) if ``products`` is not a store.
     """
 
     products: WorkflowProducts | None
@@ -52,7 +52,7 @@ class WorkflowRunner(ProductSession):
     ) -> None:
         if products is not None and not all(hasattr(products, one) for one in REQUIRED_METHODS):
             raise NotAModelError(
-                f"products={products!r} is no store of products",
+                f"products={products!r} is not a store of products",
                 hint="Use WorkflowProducts(products_dir='DIRECTORY').",
             )
         super().__init__(module, config, products, nodes)

@@ -23,10 +23,9 @@ from motoko.products.canonical_json import as_json
 from motoko.products.manifest import Manifest
 from motoko.products.serialisers import Serialiser, built_in
 from motoko.products.steps import collect_steps
-from motoko.runtime.clock import utc
 from motoko.runtime.file_lock import FileLock
 from motoko.runtime.files import replace_atomically
-from motoko.runtime.ports import SYSTEM, Clock
+from motoko.runtime.ports import SYSTEM, Clock, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -48,7 +47,7 @@ class WorkflowProducts:
     a path is recorded: its file is neither copied nor removed.
 
     Several processes may use one directory. Products are written atomically: a process that is
-    killed while saving leaves the former product, or one that is detected as damaged.
+    killed while saving leaves the previous product, or one that is detected as damaged.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class WorkflowProducts:
         inputs: Mapping[str, Any] | None = None,
         **metadata: Any,
     ) -> None:
-        """Store a product; replace a former one of that name.
+        """Store a product; replace an earlier one of that name.
 
         ``cache_key`` identifies its inputs; ``inputs`` and ``metadata`` are recorded in the
         manifest for people. NotStorableError if no serialiser can store the value,
@@ -105,7 +104,7 @@ class WorkflowProducts:
             self._remove_temporary_files()
             former = self._manifest.entries().get(name)
             saved = self._save_path(obj) if isinstance(obj, Path) else self._save_value(name, obj)
-            saved_at = utc(self._clock.now()).isoformat(timespec="seconds")
+            saved_at = utc_text(self._clock.now())
             self._manifest.put(name, {**saved, "saved_at": saved_at, **described})
             if former is not None:
                 kept = own_paths(saved, self._directory)

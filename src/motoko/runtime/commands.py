@@ -59,7 +59,7 @@ async def _run(
 ) -> tuple[int | None, str, str]:
     """Return exit status, None after the time limit, and output.
 
-    The output goes to files: a child may keep a pipe open for ever.
+    The output goes to files: a child may keep a pipe open forever.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = await asyncio.create_subprocess_exec(

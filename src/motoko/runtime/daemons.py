@@ -219,13 +219,13 @@ def _announce(line: str) -> None:
 class PidRecord:
     """The content of a pid file: process, host, and additional information.
 
-    ``home`` is the path under which the process knew the directory of the file.
+    ``directory`` is the path under which the process knew the directory of the file.
     """
 
     process: ProcessIdentity
     host: str
     info: Mapping[str, Any]
-    home: Path | None = None
+    directory: Path | None = None
 
 
 @dataclass(slots=True)
@@ -268,11 +268,11 @@ class PidFile:
             process = replace(ProcessIdentity(**content["process"]), host=str(content["host"]))
             if not all(isinstance(n, int) for n in (process.pid, process.started)):
                 return None
-            home = content.get("home")  # missing in files of older versions
-            if home is not None and home["inode"] != files.file_identity(self.path.parent):
+            known = content.get("home")  # missing in files of older versions
+            if known is not None and known["inode"] != files.file_identity(self.path.parent):
                 return None
-            known = None if home is None else Path(home["path"])
-            return PidRecord(process, content["host"], content["info"], known)
+            directory = None if known is None else Path(known["path"])
+            return PidRecord(process, content["host"], content["info"], directory)
         except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None
 

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final, Self
 
 from motoko.errors import MotokoError, StorageError
-from motoko.runtime.clock import utc
+from motoko.runtime.ports import utc_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ class FileLock:
             descriptor = os.open(self.path, FLAGS, 0o600)
         except FileNotFoundError as error:
             raise self.error(
-                f"{self.path.parent} does not exist any more: it was moved or removed"
+                f"{self.path.parent} no longer exists: it was moved or removed"
             ) from error
         except OSError as error:
             if error.errno == errno.ELOOP:
@@ -122,7 +122,7 @@ class FileLock:
 
     def _holder_text(self) -> str:
         what = f" ({self.purpose})" if self.purpose else ""
-        since = utc(time.time()).isoformat(timespec="seconds")
+        since = utc_text(time.time())
         return f"process {os.getpid()} on {os.uname().nodename}{what} since {since}\n"
 
     def __enter__(self) -> Self:

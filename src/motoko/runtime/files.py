@@ -30,7 +30,7 @@ def write_atomic(
     """Replace the content of ``path`` atomically by ``data``.
 
     With ``durable``, wait until the content survives a power cut. ``prepare`` gets the descriptor
-    of the new file before the file is visible. On OSError the former content stays.
+    of the new file before the file is visible. On OSError the previous content stays.
     """
     temporary = path.parent / f".{path.name}.{os.urandom(6).hex()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -56,7 +56,7 @@ def write_atomic(
 def replace_atomically(path: Path, *, mode: int = PRIVATE_FILE) -> Iterator[Path]:
     """Yield a temporary path with the same suffix; rename it to ``path`` at the end.
 
-    If the block raises, the former content stays.
+    If the block raises, the previous content stays.
     """
     temporary = path.parent / f".{path.stem}.{os.urandom(6).hex()}{path.suffix}"
     try:
@@ -103,7 +103,7 @@ def rename_durably(temporary: Path, target: Path) -> None:
 def private_directory(path: Path) -> Path:
     """Create the directory ``path`` with mode 0700, or restrict an existing one; return it.
 
-    Raise StorageError if it is no directory, or if it or a link to it belongs to another user.
+    Raise StorageError if it is not a directory, or if it or a link to it belongs to another user.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):

@@ -24,8 +24,11 @@ from motoko.errors import MotokoError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from motoko.runtime.ports import Clock
+
 TERMINATION_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KILL_SECONDS: Final = 5.0
+POLL_SECONDS: Final = 0.02
 FIRST_POLL_SECONDS: Final = 0.005
 LAST_POLL_SECONDS: Final = 0.1
 DEAD_STATES: Final = frozenset("ZXx")
@@ -194,15 +197,15 @@ def defer_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
     handled = [number for number in TERMINATION_SIGNALS if callable(signal.getsignal(number))]
-    former = {n: signal.signal(n, lambda number, _: came.append(number)) for n in handled}
+    former = {n: signal.signal(n, lambda number, _: received.append(number)) for n in handled}
     try:
         yield
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-        for caught in came:
+        for caught in received:
             signal.raise_signal(caught)
 
 
@@ -228,6 +231,16 @@ def _signal_orphans(leader: ProcessIdentity, number: signal.Signals) -> None:
     if identify(leader.pid) is None and group_members(leader.pid):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader.pid, number)
+
+
+def wait_until_dead(is_running: Callable[[], bool], seconds: float, clock: Clock) -> bool:
+    """Block until ``is_running`` returns False, for at most ``seconds``; return whether it did."""
+    deadline = clock.monotonic() + seconds
+    while is_running():
+        if clock.monotonic() > deadline:
+            return False
+        clock.sleep(POLL_SECONDS)
+    return True
 
 
 async def _wait_for_exit(process: ProcessIdentity, seconds: float, *, group: bool = True) -> bool:

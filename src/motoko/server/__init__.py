@@ -1,3 +1,3 @@
-"""The ZEO server of a workflow: its directory, its life and its database file."""
+"""The ZEO server of a workflow: start, stop and watch it, and store its database file."""
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
 
 
 class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
-    """Reads wait up to ``patience`` seconds for a disconnected server, then raise ServerError.
+    """Reads wait up to ``retry_timeout`` seconds for a disconnected server, then raise ServerError.
 
     A snapshot survives that: objects are loaded as of its transaction. ``watchdog`` is notified of
     disconnections, and of calls that wait for the server.
@@ -79,13 +79,13 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         address: str,
         *,
         timeout: float,
-        patience: float,
+        retry_timeout: float,
         watchdog: ServerWatchdog | None = None,
         clock: Clock = SYSTEM.clock,
     ) -> None:
         self._path = address
         self._clock = clock
-        self._patience = patience
+        self._retry_timeout = retry_timeout
         self._watchdog = watchdog
         self._calls = 0
         self._calls_lock = threading.Lock()
@@ -101,7 +101,7 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
                 f"no database server responds at {address}",
                 hint="Repeat the command; `motoko kill` stops a server that hangs.",
             ) from error
-        self._server.timeout = patience
+        self._server.timeout = retry_timeout
         self._call = self._call_server
 
     def notify_connected(self, conn: Any, info: Any) -> None:
@@ -136,7 +136,7 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
             self._watchdog.request(self)
 
     def close(self) -> None:
-        """Disconnect for good."""
+        """Disconnect permanently."""
         if self._watchdog is not None:
             self._watchdog.close()
         super().close()
@@ -160,11 +160,11 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
 
     def loadBefore(self, oid: bytes, tid: bytes) -> Any:  # noqa: N802 - the name is ZODB's
         """Return an object's state, waiting for the server if necessary."""
-        return self._patiently(super().loadBefore, oid, tid)
+        return self._retry_until_connected(super().loadBefore, oid, tid)
 
     def new_oid(self) -> Any:
         """Return the id of a new object, waiting for the server if necessary."""
-        return self._patiently(super().new_oid)
+        return self._retry_until_connected(super().new_oid)
 
     def tpc_abort(self, txn: Any, timeout: float | None = 0.0) -> None:
         """Abort a transaction, without waiting: an exited server has forgotten it."""
@@ -177,13 +177,13 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
     def was_committed(self, oid: bytes, mark: str) -> bool:
         """Return whether a transaction described as ``mark`` wrote the object ``oid``."""
         try:
-            found = self._patiently(self.history, oid, REVISIONS)
+            found = self._retry_until_connected(self.history, oid, REVISIONS)
         except (POSKeyError, KeyError):
             return False
         return any(_text(entry["description"]) == mark for entry in found)
 
-    def _patiently(self, call: Any, *args: Any) -> Any:
-        deadline = self._clock.monotonic() + self._patience
+    def _retry_until_connected(self, call: Any, *args: Any) -> Any:
+        deadline = self._clock.monotonic() + self._retry_timeout
         while True:
             try:
                 with self._calling():
@@ -198,7 +198,7 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
     def catch_up(self) -> None:
         """Wait until this client knows of all commits made before this call."""
         # The server reports other clients' commits before it answers.
-        self._patiently(self._call, "ping")
+        self._retry_until_connected(self._call, "ping")
 
     def unreachable(self) -> ServerError:
         """Return the error for a server that did not return."""
@@ -206,7 +206,7 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         if self._watchdog is not None:
             problem = self._watchdog.problem
         why = f": {problem.message}" if problem is not None else ""
-        waited = f" and did not come back within {self._patience:g} s"
+        waited = f" and did not come back within {self._retry_timeout:g} s"
         return ServerError(
             f"the database server at {self._path} is disconnected"
             f"{'' if self._server.is_closed() else waited}{why}",
@@ -233,7 +233,7 @@ class InspectionStorage(ReconnectingStorage):
         self._disconnections = self._disconnections_at_opening = 0
         self._hangs = False
         self._reading = threading.Lock()
-        super().__init__(address, timeout=timeout, patience=READ_TIMEOUT, clock=clock)
+        super().__init__(address, timeout=timeout, retry_timeout=READ_TIMEOUT, clock=clock)
 
     def notify_disconnected(self) -> None:
         """React to a lost connection; ZEO calls this."""
@@ -262,7 +262,7 @@ class InspectionStorage(ReconnectingStorage):
                 self._request(self._server.call_sync_co("ping", (), READ_TIMEOUT))
 
     def close(self) -> None:
-        """Disconnect for good."""
+        """Disconnect permanently."""
         super().close()
         with self._reading:
             self._close_file()

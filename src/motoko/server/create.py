@@ -1,9 +1,9 @@
-"""New database files: complete before they get their name, and served from then on."""
+"""Create a database file under a temporary name, publish it, and start its server."""
 
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from motoko.errors import DatabaseExistsError
 from motoko.runtime import fault_points
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from motoko.runtime.ports import Runtime
     from motoko.server.state_dir import StateDir
 
+REPLACE_HINT: Final = "Add --validated to replace them; `motoko backup` keeps a copy."
+
+
+def check_no_results(state: StateDir, *, hint: str = REPLACE_HINT) -> None:
+    """Raise DatabaseExistsError if the workflow has results."""
+    if state.database.exists():
+        raise DatabaseExistsError(f"{state.path.parent} already has results", hint=hint)
+
 
 def create_and_serve(
     state: StateDir,
@@ -35,11 +43,8 @@ def create_and_serve(
     runtime: Runtime = SYSTEM,
 ) -> None:
     """Create a database that ``fill`` writes, and serve it; refuse to overwrite one by default."""
-    if state.database.exists() and not replace:
-        raise DatabaseExistsError(
-            f"{state.path.parent} has results already",
-            hint="To delete them and start anew use --validated.",
-        )
+    if not replace:
+        check_no_results(state, hint="To delete them and start over use --validated.")
     with explain_error(state.path, "created"):
         if state.database.exists():
             _discard(state, runtime)

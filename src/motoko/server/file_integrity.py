@@ -24,9 +24,8 @@ from ZODB.POSException import POSError
 from ZODB.TimeStamp import TimeStamp
 
 from motoko.errors import DatabaseDamagedError
-from motoko.runtime.clock import utc
 from motoko.runtime.files import write_atomic
-from motoko.runtime.ports import SYSTEM
+from motoko.runtime.ports import SYSTEM, utc_text
 from motoko.server.safe_file import saved_position
 from motoko.server.transaction_file import (
     HEADER,
@@ -69,7 +68,7 @@ UNREADABLE_OBJECT: Final = (*PARSE_ERRORS, TypeError, AttributeError, LookupErro
 CLOSED_MESSAGE: Final = "closed"  # in a ValueError for the use of a closed file
 DAMAGE_HINT: Final = (
     "Replace it with a copy: `motoko restore FILE --validated`; recover its intact parts: `motoko "
-    "restore --salvage`; or start anew: `motoko create --validated`."
+    "restore --salvage`; or start over: `motoko create --validated`."
 )
 
 log = logging.getLogger("motoko.storage")
@@ -92,7 +91,7 @@ class TornTail:
     last: float
 
     def __str__(self) -> str:
-        last = utc(self.last).isoformat(timespec="seconds")
+        last = utc_text(self.last)
         return f"{self.size} bytes of an unfinished commit; the last commit is of {last}"
 
 
@@ -150,9 +149,9 @@ def check_file(path: Path, *, clock: Clock = SYSTEM.clock) -> FileCheck:
 
 def _check(path: Path, file: IO[bytes], size: int) -> FileCheck:
     if file.read(len(MAGIC)) != MAGIC[:size]:
-        raise damaged_error(path, "is not a database of Motoko's")
+        raise damaged_error(path, "is not a Motoko database")
     if size <= len(MAGIC):
-        raise damaged_error(path, "is empty: it is no database")
+        raise damaged_error(path, "is empty: it is not a database")
     known = max(saved_position(path), len(MAGIC))
     if known > size:
         raise damaged_error(

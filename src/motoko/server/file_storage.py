@@ -90,7 +90,7 @@ class AtomicFileStorage(SafeFileStorage):
         return tid
 
     def _drop_unwritten(self) -> None:
-        """Cut off half-written data; the buffer would be written once the disk has room."""
+        """Cut off half-written data; the buffer would be written once the disk has space."""
         os.ftruncate(self._file.fileno(), self._pos)
         self._file = _reopen(self._file, self._file_name, "r+b")
         _lock(self._file)
@@ -164,7 +164,7 @@ class AtomicFileStorage(SafeFileStorage):
 
 
 def _reopen(file: Any, name: str, mode: str) -> Any:
-    """Return the file opened anew, without the data in the buffer of the old one."""
+    """Return the reopened file, without the data in the buffer of the old one."""
     file.raw.close()
     return open(name, mode)
 

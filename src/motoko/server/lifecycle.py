@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from motoko.errors import NoDatabaseError, ServerError
+from motoko.errors import WRITE_HINTS, NoDatabaseError, ServerError
 from motoko.runtime.daemons import PidFile, module_command, spawn_detached
 from motoko.runtime.file_lock import FileLock, is_locked
 from motoko.runtime.files import private_directory
 from motoko.runtime.ports import SYSTEM
-from motoko.runtime.processes import is_stopped, is_visible, signal_process, terminate
+from motoko.runtime.processes import (
+    is_stopped,
+    is_visible,
+    signal_process,
+    terminate,
+    wait_until_dead,
+)
 from motoko.server.file_integrity import last_torn_tail
 from motoko.server.state_dir_guard import wait_for_old_path_users
 
@@ -38,17 +44,7 @@ STOP_MARKER_SECONDS: Final = 20.0  # for a server to see the stop marker
 UNREACHABLE_SECONDS: Final = 4.0  # for a server to notice that it is unreachable
 PAUSE: Final = 0.05
 LOCK_TIMEOUT: Final = 40.0  # seconds: longer than a server may take to start
-_FULL_HINT: Final = "Make room on the disk, and repeat the command: nothing is lost."
-_READ_ONLY_HINT: Final = "This command needs a writable directory; `motoko info` only reads."
-_HINTS: Final = MappingProxyType(
-    {
-        errno.ENOSPC: _FULL_HINT,
-        errno.EDQUOT: _FULL_HINT,
-        errno.EROFS: _READ_ONLY_HINT,
-        errno.EACCES: _READ_ONLY_HINT,
-        errno.EPERM: _READ_ONLY_HINT,
-    }
-)
+_HINTS: Final = MappingProxyType({**WRITE_HINTS, errno.EPERM: WRITE_HINTS[errno.EACCES]})
 
 
 def is_responding(state: StateDir) -> bool:
@@ -179,9 +175,9 @@ def explain_error(path: Path, action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = f": {error.filename}" if error.filename else ""
+        location = f": {error.filename}" if error.filename else ""
         raise ServerError(
-            f"{path} cannot be {action}: {error.strerror}{place}",
+            f"{path} cannot be {action}: {error.strerror}{location}",
             hint=_HINTS.get(error.errno or 0),
         ) from error
 
@@ -209,19 +205,11 @@ def stop_locked_server(state: StateDir, clock: Clock) -> bool:
         return False
     if is_visible(found.process):
         anyio.run(terminate, found.process, STOP_GRACE)
-    else:
-        _await_exit(record, found.process.pid, clock)
+    # It cannot be signalled from here, but sees the stop marker.
+    elif not wait_until_dead(record.owner_alive, STOP_MARKER_SECONDS, clock):
+        raise ServerError(
+            f"the server (process {found.process.pid} of another container) did not exit",
+            hint="Stop it there, with `motoko kill`.",
+        )
     record.remove(found.process)
     return True
-
-
-def _await_exit(record: PidFile, pid: int, clock: Clock) -> None:
-    """Wait until a server that cannot be signalled from here sees the stop marker and exits."""
-    deadline = clock.monotonic() + STOP_MARKER_SECONDS
-    while record.owner_alive():
-        if clock.monotonic() > deadline:
-            raise ServerError(
-                f"the server (process {pid} of another container) did not exit",
-                hint="Stop it there, with `motoko kill`.",
-            )
-        clock.sleep(PAUSE)

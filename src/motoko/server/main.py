@@ -41,9 +41,9 @@ log = logging.getLogger("motoko.server.main")  # __name__ is __main__
 
 
 def serve(state: StateDir, policy: PackPolicy, runtime: Runtime = SYSTEM) -> None:
-    """Serve the database in ``state`` until TERM or INT, or until it is moved or removed.
+    """Serve the database in ``state`` until TERM or INT. Also stop if clients cannot reach it.
 
-    Also until the stop marker is touched: processes of another container cannot send signals.
+    Processes of other containers cannot send signals: they touch the stop marker instead.
     """
     os.umask(0o077)
     directory = StateDirGuard.of(state)
@@ -127,7 +127,7 @@ def _watch_directory(
 def _unreachable(
     directory: StateDirGuard, storage: AtomicFileStorage, socket: PathGuard
 ) -> str | None:
-    """Return why clients cannot reach the server or its file any more, None if they can."""
+    """Return why clients can no longer reach the server or its file, None if they can."""
     error = directory.missing_error()
     if error is not None:
         return error.message
@@ -206,7 +206,7 @@ def _reason(error: Exception, state: StateDir) -> str:
     if isinstance(error, MotokoError):
         return str(error)
     if isinstance(error, LockError):
-        return f"{state.database} is served by another process already"
+        return f"{state.database} is already served by another process"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or state.database} cannot be used: {error.strerror}"
     return f"{state.database} cannot be served: {type(error).__name__}: {error}"

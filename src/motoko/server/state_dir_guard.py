@@ -41,7 +41,7 @@ class PathGuard:
 
     @classmethod
     def at(cls, path: Path, *, follow: bool = True) -> Self:
-        """Return a guard of the present file or directory; ``follow`` links."""
+        """Return a guard of the current file or directory; ``follow`` links."""
         return cls(path, file_identity(path, follow=follow), follow)
 
     def is_replaced(self) -> bool:
@@ -57,7 +57,7 @@ class StateDirGuard(PathGuard):
 
     @classmethod
     def of(cls, state: StateDir) -> Self:
-        """Return a guard of the present state directory."""
+        """Return a guard of the current state directory."""
         return cls.at(state.path)
 
     def missing_error(self) -> ServerError | None:
@@ -65,8 +65,8 @@ class StateDirGuard(PathGuard):
         if not self.is_replaced():
             return None
         return ServerError(
-            f"{self.path} does not exist any more: it was moved or removed",
-            hint="If it was moved, restart there what was interrupted.",
+            f"{self.path} no longer exists: it was moved or removed",
+            hint="If it was moved, restart the interrupted commands there.",
         )
 
     def check(self) -> None:
@@ -83,7 +83,7 @@ def wait_for_old_path_users(state: StateDir, *, clock: Clock = SYSTEM.clock) -> 
         if file.owner_alive():
             log.warning(
                 "waiting for the exit of process %d, which knows %s as %s",
-                record.process.pid, state.path, record.home,
+                record.process.pid, state.path, record.directory,
             )  # fmt: skip
         while file.owner_alive() and clock.monotonic() < deadline:
             clock.sleep(PAUSE)
@@ -93,8 +93,9 @@ def _old_path_users(state: StateDir) -> Iterator[tuple[PidFile, PidRecord]]:
     for path in (*state.path.glob("*.json"), *state.path.glob("users/*.json")):
         file = PidFile(path)
         record = file.read()
-        if record is None or record.home is None or record.process.is_same(current()):
+        if record is None or record.directory is None or record.process.is_same(current()):
             continue
+        known, now = record.directory, path.parent
         # One directory may have two paths, for example if it is mounted twice.
-        if record.home != path.parent and file_identity(record.home) != file_identity(path.parent):
+        if known != now and file_identity(known) != file_identity(now):
             yield file, record

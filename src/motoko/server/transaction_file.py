@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAGIC: Final = b"FS30"  # what a file of FileStorage begins with
 # Id, length, status, lengths of user, description and extension.
 HEADER: Final = struct.Struct(">8sQcHHH")
-# Object id, transaction id, position of the former record and of the transaction, 0, length.
+# Object id, transaction id, position of the previous record and of the transaction, 0, length.
 RECORD: Final = struct.Struct(">8s8sQQHQ")
 LENGTH: Final = struct.Struct(">Q")
 FINISHED: Final = b" up"
@@ -41,7 +41,7 @@ _BEFORE, _AFTER = _LABEL.split(_BLANK)
 _HEADER_LIKE: Final = re.compile(rb"(?=[\x03-\x0f].{7}\x00\x00\x00.{5}[ up])", re.DOTALL)
 
 
-# The (oid, data) of each object in a transaction; data is None for a reference to a former record.
+# The (oid, data) of each object in a transaction; data is None if it refers to an earlier record.
 FileRecords: TypeAlias = list[tuple[bytes, bytes | None]]
 
 

@@ -36,11 +36,11 @@ class SupervisedClient(Protocol):
         """Try to reach the server at this address now."""
 
     def close(self) -> None:
-        """Disconnect for good."""
+        """Disconnect permanently."""
 
 
 class ServerWatchdog:
-    """Restarts the server of one workflow, in a thread that lives while it is down."""
+    """Restarts the server of one workflow, in a thread that runs while the server is down."""
 
     def __init__(self, state: StateDir, *, clock: Clock = SYSTEM.clock) -> None:
         self._clock = clock
@@ -66,7 +66,7 @@ class ServerWatchdog:
             self._requested = False
 
     def close(self) -> None:
-        """Start no server any more."""
+        """Stop restarting the server."""
         self._closed.set()
 
     def _watch(self, client: SupervisedClient, *, requested: bool) -> None:
@@ -95,7 +95,7 @@ class ServerWatchdog:
                 pause = min(max(2 * pause, GRACE), MAX_PAUSE)
 
     def _check_directory(self, client: SupervisedClient) -> None:
-        """Disconnect the client for good if the state directory was moved or removed."""
+        """Disconnect the client permanently if the state directory was moved or removed."""
         error = None if client.is_connected() else self._directory.missing_error()
         if error is not None:
             self.problem = error

@@ -1,3 +1,3 @@
-"""The only code that knows ZODB and ZEO: server, sessions, tables and indexes, change feed."""
+"""Store a workflow in ZODB: sessions, tables, indexes, leases and the change feed."""
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from motoko.errors import DatabaseDamagedError, DatabaseExistsError, StorageError
 from motoko.runtime.files import PRIVATE_FILE, private_directory, rename_durably, sync_directory
 from motoko.runtime.ports import SYSTEM
+from motoko.server.create import check_no_results
 from motoko.server.file_integrity import UNREADABLE_OBJECT, check_file, damaged_error
 from motoko.server.lifecycle import is_responding, server_lock
 from motoko.server.temp_files import remove_temp_files
@@ -86,7 +87,7 @@ def copy_database(
         else:
             rename_durably(temporary, target)
     except FileExistsError as error:
-        raise DatabaseExistsError(f"{target} exists already") from error
+        raise DatabaseExistsError(f"{target} already exists") from error
     finally:
         temporary.unlink(missing_ok=True)
     return found
@@ -102,15 +103,12 @@ def install_database(
         if is_responding(state):
             raise StorageError(
                 f"{state.path.parent} is in use by its database server",
-                hint="Stop what runs first: `motoko kill --stop-runs`.",
+                hint="Stop the running processes first: `motoko kill --stop-runs`.",
             )
-        if state.database.exists() and not replace:
-            raise DatabaseExistsError(
-                f"{state.path.parent} has results already",
-                hint="To replace them use --validated; `motoko backup` keeps a copy of them.",
-            )
+        if not replace:
+            check_no_results(state)
         _check_target(source, state.database, replace=True)
-        # They belong to the former file, and are recreated.
+        # They belong to the previous file, and are recreated.
         for path in state.database_sidecars:
             path.unlink(missing_ok=True)
         sync_directory(state.path)
@@ -128,7 +126,7 @@ def _check_target(source: Path, target: Path, *, replace: bool) -> None:
         raise StorageError(f"{target} is the workflow's database itself", hint="Name another file.")
     if not replace:
         raise DatabaseExistsError(
-            f"{target} exists already", hint="To overwrite it use --validated."
+            f"{target} already exists", hint="To overwrite it use --validated."
         )
 
 
@@ -141,7 +139,7 @@ def _committed_part(path: Path, runtime: Runtime) -> Iterator[tuple[IO[bytes], i
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 yield file, size
                 return
-    raise StorageError(f"{path} was replaced again and again while it was copied")
+    raise StorageError(f"{path} was replaced repeatedly while it was copied")
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -46,7 +46,7 @@ def commit_with_retry(
     orders attempts under contention. Raises ConflictError, ServerError or StorageError.
     """
     clock, rng = database.runtime.clock, database.runtime.rng
-    deadline = clock.monotonic() + database.patience
+    deadline = clock.monotonic() + database.retry_timeout
     conflicts = 0
     for attempt in itertools.count():
         mark = None
@@ -92,7 +92,7 @@ def _mark(database: Database, manager: Any, connection: Any) -> tuple[bytes, str
 def _timeout_error(database: Database, error: Exception) -> StorageError:
     if isinstance(error, ClientDisconnected):
         return database.unreachable()
-    return ConflictError(f"a commit met conflicts for {database.patience:g} s: {error}")
+    return ConflictError(f"a commit had conflicts for {database.retry_timeout:g} s: {error}")
 
 
 def _refusal_error(error: Exception) -> StorageError:
@@ -100,9 +100,9 @@ def _refusal_error(error: Exception) -> StorageError:
     number = error.errno if isinstance(error, OSError) else _errno_in(error.args[1:])
     if number in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
-            "there is no room left on the disk for the workflow's database; nothing of this commit "
-            "was written",
-            hint="Make room, and restart what was stopped: it continues from its last commit.",
+            "the disk is full, so the workflow's database cannot be written; nothing of this "
+            "commit was written",
+            hint="Free disk space, and restart the stopped processes: earlier commits are kept.",
         )
     return StorageError(f"the database refused a commit: {error}")
 

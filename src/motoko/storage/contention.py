@@ -1,9 +1,9 @@
-"""Priority under contention: a commit or firing that met conflicts goes before all others.
+"""Priority under contention: a commit or firing that had conflicts goes before all others.
 
 Optimistic commits favour small ones: while a large one is prepared, others change the same runs. So
 after a few conflicts it acquires a file lock that all processes of the workflow share, and the
 others wait until that is released. The system releases it when its holder dies. The lock orders
-work and protects nothing: if it is unavailable, or held for longer than HOLD, all continue without.
+work and protects nothing: if it is unavailable or held for too long, all continue without.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from motoko.runtime.ports import Runtime
 
-HOLD: Final = 10.0  # seconds for which others wait
+MAX_HOLD_SECONDS: Final = 10.0  # seconds for which others wait
 COMMIT_CONFLICTS: Final = 2  # after which a commit has priority
 COMMIT_PAUSE: Final = 0.005  # seconds at most; random, so that waiting commits do not coincide
 FIRING_CONFLICTS: Final = 12  # in a row, after which a firing has priority
@@ -63,12 +63,13 @@ class PriorityLock(_Priority):
         if conflicts >= COMMIT_CONFLICTS:
             self._acquire(self._path)
         else:
-            while is_recently_locked(self._path, at_most=HOLD):
+            while is_recently_locked(self._path, at_most=MAX_HOLD_SECONDS):
                 self._runtime.clock.sleep(self._runtime.rng.uniform(0, COMMIT_PAUSE))
 
     def _acquire(self, path: Path) -> None:
         if self._lock is None:
-            self._lock = FileLock(path, timeout=HOLD, purpose="a commit that met conflicts")
+            purpose = "a commit that had conflicts"
+            self._lock = FileLock(path, timeout=MAX_HOLD_SECONDS, purpose=purpose)
         with contextlib.suppress(MotokoError, OSError):  # continue without
             if not self._lock.held:
                 self._lock.acquire()
@@ -97,13 +98,13 @@ class FiringPriority(_Priority):
         if conflicts:
             pause = BACK_OFF * 2 ** min(conflicts, MAX_DOUBLINGS)
             await anyio.sleep(rng.uniform(0, pause))
-        deadline = clock.monotonic() + HOLD
+        deadline = clock.monotonic() + MAX_HOLD_SECONDS
         ready = self._acquire if conflicts >= FIRING_CONFLICTS else self._is_free
         while not ready() and clock.monotonic() < deadline:  # noqa: ASYNC110 - of other processes
             await anyio.sleep(rng.uniform(0, FIRING_PAUSE))
 
     def _is_free(self) -> bool:
-        return not is_recently_locked(self._path, at_most=HOLD)
+        return not is_recently_locked(self._path, at_most=MAX_HOLD_SECONDS)
 
     def _acquire(self) -> bool:
         try:
@@ -113,7 +114,7 @@ class FiringPriority(_Priority):
         except OSError:
             return True
         # After its first commit an action may run for hours.
-        self._timer = asyncio.get_running_loop().call_later(HOLD, self._lock.release)
+        self._timer = asyncio.get_running_loop().call_later(MAX_HOLD_SECONDS, self._lock.release)
         return True
 
     def __exit__(self, *_: object) -> None:

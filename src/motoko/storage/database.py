@@ -53,7 +53,7 @@ T = TypeVar("T")
 COMMITTER: Final = "motoko-committer"
 CACHE_OBJECTS: Final = 30_000
 CACHE_BYTES: Final = 32 * 2**20
-PATIENCE: Final = 60.0
+RETRY_TIMEOUT: Final = 60.0
 DRAIN_SECONDS: Final = 0.5  # for which drain() waits for a disconnected server
 DRAIN_POLL: Final = 0.05
 READ_ATTEMPTS: Final = 3
@@ -151,7 +151,7 @@ def _silence_libraries() -> None:
 class Database:
     """One database: through ZEO, in memory, or a file read without a server.
 
-    ``patience``: seconds for which to retry on conflicts and to wait for a disconnected server.
+    ``retry_timeout``: seconds to retry on conflicts, and to wait for a disconnected server.
     ``commit_lock``: the lock file of commits with priority. ``file``: the database, for messages.
     """
 
@@ -160,7 +160,7 @@ class Database:
         storage: Any,
         *,
         read_only: bool = False,
-        patience: float = PATIENCE,
+        retry_timeout: float = RETRY_TIMEOUT,
         commit_lock: Path | None = None,
         file: Path | None = None,
         runtime: Runtime = SYSTEM,
@@ -168,7 +168,7 @@ class Database:
         _silence_libraries()
         self.runtime = runtime
         self.read_only = read_only
-        self.patience = patience
+        self.retry_timeout = retry_timeout
         self.commit_lock = commit_lock
         self._storage = storage
         self._name = runtime.rng.token(6)
@@ -189,7 +189,7 @@ class Database:
         address: str,
         *,
         timeout: float = 10.0,
-        patience: float = PATIENCE,
+        retry_timeout: float = RETRY_TIMEOUT,
         commit_lock: Path | None = None,
         file: Path | None = None,
         watchdog: ServerWatchdog | None = None,
@@ -199,9 +199,13 @@ class Database:
         from motoko.server.client import ReconnectingStorage
 
         storage = ReconnectingStorage(
-            address, timeout=timeout, patience=patience, watchdog=watchdog, clock=runtime.clock
-        )
-        return cls(storage, patience=patience, commit_lock=commit_lock, file=file, runtime=runtime)
+            address, timeout=timeout, retry_timeout=retry_timeout, watchdog=watchdog,
+            clock=runtime.clock,
+        )  # fmt: skip
+        return cls(
+            storage, retry_timeout=retry_timeout, commit_lock=commit_lock, file=file,
+            runtime=runtime,
+        )  # fmt: skip
 
     @classmethod
     def connect_read_only(
@@ -240,7 +244,7 @@ class Database:
                         raise
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror}") from error
-        raise StorageError(f"{path} was replaced again and again while it was read")
+        raise StorageError(f"{path} was replaced repeatedly while it was read")
 
     @classmethod
     def _read_file(cls, path: Path, runtime: Runtime) -> Database:
@@ -295,7 +299,7 @@ class Database:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Any]:
-        """Lend a connection with a fresh snapshot."""
+        """Yield a connection with a fresh snapshot."""
         manager = transaction.TransactionManager(explicit=True)
         connection = self.open(manager)
         manager.begin()

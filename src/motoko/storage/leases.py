@@ -1,7 +1,7 @@
 """Leases in the database: one orchestrator a run name, one launcher for the runs of a study.
 
 A holder renews its lease while it lives, and its commits check the lease's token. A lease whose
-holder died, or stopped renewing it, passes to another process: the former holder cannot commit.
+holder died, or stopped renewing it, passes to another process: the previous holder cannot commit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import Fenced, LauncherError, LeaseHeld
 from motoko.runtime import processes
-from motoko.runtime.clock import utc
+from motoko.runtime.ports import utc_text
 from motoko.runtime.processes import ProcessIdentity
 from motoko.server.state_dir_guard import CHECK_SECONDS, StateDirGuard
 from motoko.storage.session import LeaseGuard, run_transaction
@@ -56,7 +56,7 @@ def _names(tables: Tables, prefix: str) -> list[str]:
 
 
 def _describe(pid: int, host: str, since: float) -> str:
-    return f"process {pid} on {host}, since {utc(since).isoformat(timespec='seconds')}"
+    return f"process {pid} on {host}, since {utc_text(since)}"
 
 
 # -- orchestrators ---------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class Lease:
         holder = live_orchestrator(tables, self._run_name, now)
         if holder is not None:
             raise LeaseHeld(
-                f"run name {self._run_name!r} has an orchestrator already: {holder}",
+                f"run name {self._run_name!r} already has an orchestrator: {holder}",
                 hint="Stop it with `motoko orchestrator stop`, or choose another --run_name.",
             )
         own = LeaseHolder.here(self._store.now())
@@ -236,7 +236,7 @@ def live_orchestrators(tables: Tables, now: float) -> dict[str, LeaseHolder]:
 
 
 def orchestrator_report(tables: Tables, run_name: str) -> OrchestratorReport:
-    """Return the report of the present or last orchestrator of a run name."""
+    """Return the report of the current or last orchestrator of a run name."""
     return OrchestratorReport.of(tables.lease_report(ORCHESTRATOR + run_name))
 
 
@@ -319,15 +319,15 @@ class LauncherRegistration:
 class LauncherReport:
     """The state that a launcher publishes with each renewal.
 
-    ``slots``: its capacity by generator; ``per_study``: its limit of runs by study. ``held``: run
-    names whose runs it does not claim; ``held_all``: it claims none. ``problem``: an error in the
-    changed configuration; until that is corrected, the former configuration applies.
+    ``slots``: its capacity by generator; ``per_study``: its limit of runs by study. ``suspended``:
+    run names whose runs it does not claim; ``claims_paused``: it claims none. ``problem``: an error
+    in the changed configuration; until that is corrected, the previous configuration applies.
     """
 
     slots: Mapping[str, int] = field(default_factory=dict)
     per_study: Mapping[str, int] = field(default_factory=dict)
-    held: tuple[str, ...] = ()
-    held_all: bool = False
+    suspended: tuple[str, ...] = ()
+    claims_paused: bool = False
     problem: str = ""
 
     @classmethod
@@ -340,6 +340,13 @@ class LauncherReport:
             bool(stored.get("held_all", False)),
             str(stored.get("problem", "")),
         )
+
+    def stored(self) -> dict[str, Any]:
+        """Return the report as it is stored."""
+        return {
+            "slots": dict(self.slots), "per_study": dict(self.per_study), "held": self.suspended,
+            "held_all": self.claims_paused, "problem": self.problem,
+        }  # fmt: skip
 
 
 def machine_names(machine_name: str | None) -> frozenset[str]:
@@ -360,12 +367,12 @@ def register_launcher(
         if other.is_live(tables, now):
             shared = ", ".join(sorted(set(me.studies) & set(other.studies)))
             raise LauncherError(
-                f"a launcher serves {shared} already: {other}",
+                f"a launcher already serves {shared}: {other}",
                 hint="Stop it with `motoko kill`, or let it execute the runs.",
             )
         tables.drop_lease(other.key)
     tables.write_lease(me.key, me.token, asdict(me))
-    tables.renew_lease(me.key, now, asdict(report or LauncherReport()))
+    tables.renew_lease(me.key, now, (report or LauncherReport()).stored())
 
 
 def renew_launcher(
@@ -374,10 +381,10 @@ def renew_launcher(
     """Renew the lease and publish ``report``; Fenced if another launcher has replaced this one."""
     if not _holds(tables, me.key, me.token):
         raise Fenced(
-            f"launcher {me.name} was replaced while it slept",
+            f"launcher {me.name} was replaced while it was suspended",
             hint="The other launcher continues with its runs.",
         )
-    tables.renew_lease(me.key, now, None if report is None else asdict(report))
+    tables.renew_lease(me.key, now, None if report is None else report.stored())
 
 
 def change_launcher(

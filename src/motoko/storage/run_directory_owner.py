@@ -61,7 +61,7 @@ def check_owner(state: StateDir, runs: Path) -> None:
     if not inside and runs.is_dir() and any(runs.iterdir()):
         raise SharedStudyError(
             f"{runs} holds the run directories of another workflow, {found.workflow}, "
-            "which does not exist any more",
+            "which no longer exists",
             hint=f"If they are not needed, move {runs} away.",
         )
 

@@ -86,11 +86,11 @@ class RequestingScope:
     origin: RequestOrigin
 
     def read(self) -> AbstractContextManager[Session]:
-        """Lend the session for reading; it shows this scope's own writes."""
+        """Yield the session for reading; it shows this scope's own writes."""
         raise NotImplementedError
 
     def enqueue(self, request: RunRequest) -> None:
-        """Resolve a request, at the latest with the scope's next commit."""
+        """Resolve a request, no later than the scope's next commit."""
         raise NotImplementedError
 
 
@@ -101,9 +101,9 @@ class RunRequest:
     Until the commit only that scope sees its runs.
     """
 
-    def __init__(self, study: str, wanted: Sequence[RequestedRun], scope: RequestingScope) -> None:
+    def __init__(self, study: str, runs: Sequence[RequestedRun], scope: RequestingScope) -> None:
         self.study = study
-        self.wanted_runs = wanted
+        self.requested_runs = runs
         self.origin = scope.origin
         self._scope: RequestingScope | None = scope
         self._keys: list[RunKey] = []
@@ -177,7 +177,7 @@ class RunRequest:
         if self.committed is not None:
             return self.committed
         table = session.tables.study(self.study)
-        ids = [item.find(table) for item in self.wanted_runs]
+        ids = [item.find(table) for item in self.requested_runs]
         return None if None in ids else [RunKey(self.study, n) for n in ids if n is not None]
 
     def not_committed_error(self, *, done: bool) -> StateError:
@@ -194,10 +194,10 @@ class RunRequest:
 
     def __len__(self) -> int:
         """Return the number of runs."""
-        return len(self.wanted_runs if self.committed is None else self.committed)
+        return len(self.requested_runs if self.committed is None else self.committed)
 
     def __str__(self) -> str:
-        count = len(self.wanted_runs)
+        count = len(self.requested_runs)
         return f"{'the task' if count == 1 else f'the {count} tasks'} of {self.study}"
 
 
@@ -215,17 +215,17 @@ def resolve(session: Session, requests: Iterable[RunRequest]) -> None:
     for request in requests:
         by_study.setdefault(request.study, []).append(request)
     for study, of_study in by_study.items():
-        wanted = {w.identity: w for request in of_study for w in request.wanted_runs}
-        ids = _find_or_create(session, study, list(wanted.values()))
+        requested = {r.identity: r for request in of_study for r in request.requested_runs}
+        ids = _find_or_create(session, study, list(requested.values()))
         for request in of_study:
-            request.set_keys([RunKey(study, ids[w.identity]) for w in request.wanted_runs])
+            request.set_keys([RunKey(study, ids[r.identity]) for r in request.requested_runs])
 
 
-def _find_or_create(session: Session, study: str, wanted: list[RequestedRun]) -> dict[bytes, int]:
+def _find_or_create(session: Session, study: str, runs: list[RequestedRun]) -> dict[bytes, int]:
     table = session.tables.study(study)
-    found = {item.identity: item.find(table) for item in wanted}
+    found = {item.identity: item.find(table) for item in runs}
     ids = {identity: run_id for identity, run_id in found.items() if run_id is not None}
-    new = [item for item in wanted if item.identity not in ids]
+    new = [item for item in runs if item.identity not in ids]
     if not new:
         return ids
     jobs = {item.job_identity: item.find_job(table) for item in new}

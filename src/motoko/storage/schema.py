@@ -1,7 +1,7 @@
 """The stored layout: empty tables, its version, and upgrades of older versions.
 
 A change of the layout raises SCHEMA_VERSION and adds a step to STEPS. Steps are never removed: one
-transaction takes a database of any former version through all of them.
+transaction takes a database of any earlier version through all of them.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Scope(RequestingScope):
         raise NotImplementedError
 
     def write(self, *changes: Change) -> None:
-        """Apply changes, at the latest with the scope's next commit."""
+        """Apply changes, no later than the scope's next commit."""
         raise NotImplementedError
 
     def begin_await(self, study: str) -> AwaitRecord:
@@ -69,7 +69,7 @@ class Scope(RequestingScope):
         """Make the next read see the newest commit. Every Motoko await ends with this."""
 
     async def prepare_nested(self) -> None:
-        """Do in advance, off the loop, what ``begin_nested`` would block for."""
+        """Prepare ``begin_nested`` off the loop, so that it does not block."""
 
     def begin_nested(self, *, prepared: bool = False) -> SegmentScope | None:
         """Return a new scope for a transaction in this one, None if it joins this one.
@@ -221,7 +221,7 @@ class AutocommitScope(Scope):
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
-        """Lend the session with a fresh snapshot."""
+        """Yield the session with a fresh snapshot."""
         with _reading(), self._lock:
             if self._session is None:
                 self._session = Session(self.database)
@@ -313,7 +313,7 @@ class SegmentScope(Scope):
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
-        """Resolve all requests so far, and lend the session."""
+        """Resolve all requests so far, and yield the session."""
         with _reading(), self._lock:
             if self._session is not None and self.blind and not self._session.pending:
                 self._session.refresh()

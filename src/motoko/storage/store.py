@@ -1,4 +1,4 @@
-"""The store: a workflow's database and studies, as handles and task managers use them."""
+"""Access to a workflow's database and studies, for handles and task managers."""
 
 from __future__ import annotations
 

@@ -201,16 +201,16 @@ class Tables:
     def write_lease(self, name: str, token: str | None, holder: dict[str, Any]) -> None:
         """Assign the lease to ``token``; None releases it."""
         self._root["leases"].setdefault(name, PersistentMapping()).update(
-            {"kind": "lease", "token": token, "holder": holder, "place": self._place()}
+            {"kind": "lease", "token": token, "holder": holder, "place": self._directory_inode()}
         )
 
     def lease_belongs_here(self, name: str) -> bool:
         """Return whether a lease was acquired in this database, not in the original of a copy."""
-        lease, here = self.lease(name), self._place()
-        there = None if lease is None else lease.get("place")
-        return here is None or there is None or there == here
+        lease, here = self.lease(name), self._directory_inode()
+        acquired_in = None if lease is None else lease.get("place")
+        return here is None or acquired_in is None or acquired_in == here
 
-    def _place(self) -> int | None:
+    def _directory_inode(self) -> int | None:
         """Return the inode number of the database's directory, None if it is in memory."""
         database = None if self._connection is None else self._connection.db()
         file: Path | None = getattr(database, "file", None)

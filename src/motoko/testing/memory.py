@@ -37,9 +37,9 @@ def study_config(
 
     ``job`` maps parameters to type names.
     """
-    place = (directory or Path(tempfile.gettempdir())) / name
+    root = (directory or Path(tempfile.gettempdir())) / name
     written = StudyFile.model_validate({"study": name, "job": dict(job), **options})
-    return StudyConfig.of(written, name, place, written.config_files)
+    return StudyConfig.of(written, name, root, written.config_files)
 
 
 def empty_database(studies: Iterable[str], database: Database | None = None) -> Database:
@@ -59,9 +59,9 @@ def memory_store(
 
     ``directory`` represents the workflow's, and stays untouched. Close the store after use.
     """
-    place = directory or Path(tempfile.gettempdir()) / "workflow-in-memory"
+    root = directory or Path(tempfile.gettempdir()) / "workflow-in-memory"
     database = empty_database(studies)
-    return WorkflowStore(StateDir(place / ".wf"), studies, database=database, runtime=runtime)
+    return WorkflowStore(StateDir(root / ".wf"), studies, database=database, runtime=runtime)
 
 
 def add_run(

@@ -57,10 +57,8 @@ class RecordsContract:
                 first, _job = session.reserve("mult", 3, 0)
                 assigned.extend(range(first, first + 3))
 
-        threads = [
-            threading.Thread(target=reserve, args=(session,))
-            for session in (clients.first, clients.second)
-        ]
+        sessions = (clients.first, clients.second)
+        threads = [threading.Thread(target=reserve, args=(session,)) for session in sessions]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -248,7 +248,7 @@ class StorageContract(RecordsContract):
         assert clients.second.run(ended).fields == {}
 
     def test_a_lease_that_was_taken_over_fences(self, clients: Clients) -> None:
-        """The former holder commits nothing; renewals cause no conflict."""
+        """The previous holder commits nothing; renewals cause no conflict."""
         database = clients.databases[0]
 
         def acquire(token: str) -> None:

@@ -26,7 +26,7 @@ def tolerate_narrow_encodings() -> None:
 
 
 EXIT = "exit"  # the wrapper's exit record
-OVER = "over"  # the launcher's mark of an end without an exit record
+ENDED = "over"  # written by a launcher: the attempt ended without an exit record
 
 
 class AttemptContext:
@@ -82,7 +82,7 @@ class AttemptContext:
             )
 
     def _has_ended(self) -> bool:
-        return any(os.path.exists(os.path.join(self.directory, name)) for name in (EXIT, OVER))
+        return any(os.path.exists(os.path.join(self.directory, name)) for name in (EXIT, ENDED))
 
     def set_field(self, name: object, value: Any, convert: Callable[..., Any]) -> None:
         """Set a field to ``value``, converted to the declared type, if any."""

@@ -1,7 +1,7 @@
 """``motoko-worker``: the functions of ``run`` and ``job`` for shell scripts.
 
 It parses its arguments itself because scripts call it in loops, argparse doubles its start, and
-values such as ``-1e-3`` are no options.
+values such as ``-1e-3`` are not options.
 """
 
 from __future__ import annotations

@@ -210,5 +210,5 @@ def _value_error(problem: PlainValueError) -> WorkerValueError:
     frame = sys._getframe()  # noqa: SLF001 - `inspect` costs milliseconds
     while frame.f_back is not None and frame.f_globals["__name__"].startswith("motoko.worker"):
         frame = frame.f_back
-    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    return WorkerValueError(f"{place}: {problem.message}", hint=problem.hint)
+    location = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return WorkerValueError(f"{location}: {problem.message}", hint=problem.hint)

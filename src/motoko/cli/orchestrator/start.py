@@ -69,8 +69,8 @@ def _warn_about_launchers(workflow: Workflow) -> None:
     from motoko.launcher.control import running_launchers
 
     running = running_launchers(workflow.store.state)
-    for remark in filter(None, (launcher.environment_warning() for launcher in running)):
-        echo(remark, file=sys.stderr)
+    for warning in filter(None, (launcher.environment_warning() for launcher in running)):
+        echo(warning, file=sys.stderr)
     if not running:
         echo("No launcher is running: start one with `motoko launcher`.", file=sys.stderr)
 

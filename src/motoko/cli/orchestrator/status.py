@@ -12,7 +12,6 @@ from motoko.cli.output import echo
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
     from motoko.storage.leases import StallReport
 
@@ -22,7 +21,7 @@ HELP = "show the running orchestrators"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--run_name", "-n", metavar="N", help="show this run name only")
-    parser.add_argument("--logs", action="store_true", help="print the logs, too")
+    parser.add_argument("--logs", action="store_true", help="also print the logs")
     parser.add_argument(
         "--follow", action="store_true", help="print a log as it grows, until its writer exits"
     )
@@ -53,7 +52,7 @@ def execute(args: argparse.Namespace) -> None:
     if args.logs or args.follow:
         state, name = store.state, args.run_name
         found = log_files(state) if name is None else [log_file(state, name)]
-        logs: list[Path] = [log for log in found if log.exists()]
+        logs = [log for log in found if log.exists()]
         if not logs:
             echo("no log exists: only orchestrators started with --detach have one")
         clock = args.motoko_runtime.clock
@@ -62,6 +61,6 @@ def execute(args: argparse.Namespace) -> None:
 
 def stall_lines(stall: StallReport) -> list[str]:
     """Return a description of a stall: its beginning, then what each await waits for."""
-    from motoko.runtime.clock import utc
+    from motoko.runtime.ports import utc_text
 
-    return [f"stalled since {utc(stall.since).isoformat(timespec='seconds')}", *stall.waits]
+    return [f"stalled since {utc_text(stall.since)}", *stall.waits]

@@ -96,13 +96,13 @@ def _texts(constraints: Any, columns: Columns) -> Sequence[str]:
         return ()
     if isinstance(constraints, str):
         return (constraints,)
-    place = f"study {columns.study!r}: bad constraint"
+    location = f"study {columns.study!r}: bad constraint"
     hint = "Give text such as 'state = FINISHED', or a flat list of texts."
     if not isinstance(constraints, list | tuple):
-        raise ConstraintError(f"{place} {shortened(constraints)}: it is not text", hint=hint)
+        raise ConstraintError(f"{location} {shortened(constraints)}: it is not text", hint=hint)
     for entry in constraints:
         if not isinstance(entry, str):
-            message = f"{place} {shortened(constraints)}: its entry {shortened(entry)} is not text"
+            message = f"{location} {shortened(constraints)}: entry {shortened(entry)} is not text"
             raise ConstraintError(message, hint=hint)
     return constraints
 

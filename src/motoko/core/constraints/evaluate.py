@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RunPredicate: TypeAlias = "Callable[[RunRecord], bool]"
 ValuePredicate: TypeAlias = Callable[[Any], bool]
 
-# Exact classes: a bool is no number here, and records hold no other subclasses.
+# Exact classes: a bool is not a number here, and records hold no other subclasses.
 _NUMBERS: Final = frozenset({int, float})
 _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "=": operator.eq,

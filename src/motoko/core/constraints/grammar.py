@@ -161,7 +161,7 @@ def _fault(text: str, unexpected: UnexpectedInput) -> ConstraintFault:
     found = _found(text, at)
     if found == "')'" and not expected & {"NAME", "OPERATOR", "NUMBER", "_IN", "LPAR"}:
         return ConstraintFault(at, "this ')' closes nothing")
-    message = f"{_wanted(expected)} expected, found {found or 'the end'}"
+    message = f"expected {_wanted(expected)}, found {found or 'the end'}"
     return ConstraintFault(at, message, _hint(text, at, found, expected))
 
 

@@ -53,8 +53,8 @@ class ConstraintFault(Exception):
         """Return the error that shows ``text`` with a mark under the fault."""
         line, mark = _excerpt(text, self.at)
         quote = '"' if "'" in line and '"' not in line else "'"
-        place = f"study {study!r}: bad constraint {quote}{line}{quote}, column {self.at + 1}"
-        message = f"{place}: {self.message}\n    {line}\n    {' ' * mark}^"
+        location = f"study {study!r}: bad constraint {quote}{line}{quote}, column {self.at + 1}"
+        message = f"{location}: {self.message}\n    {line}\n    {' ' * mark}^"
         error = ConstraintError(message, hint=self.hint)
         error.nearness = self.nearness
         return error
@@ -165,35 +165,35 @@ class TypeChecker:
         self._columns = columns
         self.warnings: list[str] = []
 
-    def check(self, written: RawComparison) -> Comparison:
+    def check(self, comparison: RawComparison) -> Comparison:
         """Return the typed comparison, or raise ConstraintFault."""
-        column = self._columns.resolve(written.name, written.at)
-        _check_operator(column, written)
-        values = tuple(self._value(column, written, given) for given in written.values)
-        self._warn(column, written, values)
-        return Comparison(column, written.operator, written.negated, values)
+        column = self._columns.resolve(comparison.name, comparison.at)
+        _check_operator(column, comparison)
+        values = tuple(self._value(column, comparison, raw) for raw in comparison.values)
+        self._warn(column, comparison, values)
+        return Comparison(column, comparison.operator, comparison.negated, values)
 
-    def _value(self, column: Column, written: RawComparison, given: RawValue) -> Any:
+    def _value(self, column: Column, comparison: RawComparison, raw: RawValue) -> Any:
         try:
-            value = (_pattern if written.operator in SEARCHES else _literal)(column, given)
-            if isinstance(value, bool) and written.operator in ORDERINGS:
-                message = f"{given.text} is neither less nor greater"
-                raise ConstraintFault(given.at, message, "Use = or !=.")
+            value = (_pattern if comparison.operator in SEARCHES else _literal)(column, raw)
+            if isinstance(value, bool) and comparison.operator in ORDERINGS:
+                message = f"{raw.text} is neither less nor greater"
+                raise ConstraintFault(raw.at, message, "Use = or !=.")
         except ConstraintFault as fault:
-            if given.kind == "word" and self._columns.is_known(given.text.rpartition(".")[2]):
+            if raw.kind == "word" and self._columns.is_known(raw.text.rpartition(".")[2]):
                 fault.hint = (
                     "The right side is a value: columns cannot be compared with each other."
                 )
             raise
         return value
 
-    def _warn(self, column: Column, written: RawComparison, values: tuple[Any, ...]) -> None:
+    def _warn(self, column: Column, comparison: RawComparison, values: tuple[Any, ...]) -> None:
         warning = self._columns.warning(column)
         if warning is not None:
             self.warnings.append(warning)
         if column.source != "own" or column.name not in ("state", "lifecycle"):
             return
-        if written.operator in SEARCHES:
+        if comparison.operator in SEARCHES:
             return
         self.warnings.extend(
             f"study {self._columns.study!r}: {column.name} is compared with {value!r}, "
@@ -203,64 +203,67 @@ class TypeChecker:
         )
 
 
-def _check_operator(column: Column, written: RawComparison) -> None:
-    sign = written.operator
+def _check_operator(column: Column, comparison: RawComparison) -> None:
+    sign = comparison.operator
     if column.type in ("list", "dict"):
-        message = f"column {written.name!r} is {_article(column.type)}, which cannot be compared"
+        message = f"column {comparison.name!r} is {_article(column.type)}, which cannot be compared"
         hint = "Use a run filter, a Python function f(run, job), instead."
-        raise ConstraintFault(written.at, message, hint)
+        raise ConstraintFault(comparison.at, message, hint)
     if sign in SEARCHES and column.type not in ("str", None):
-        message = f"{sign} searches in text, and column {written.name!r} is {_article(column.type)}"
-        raise ConstraintFault(written.at, message, "Use =, !=, <, <=, > or >=.")
+        message = (
+            f"{sign} searches in text, and column {comparison.name!r} is {_article(column.type)}"
+        )
+        raise ConstraintFault(comparison.at, message, "Use =, !=, <, <=, > or >=.")
 
 
-def _literal(column: Column, given: RawValue) -> Any:
-    """Return ``given`` in the type of the column."""
-    if given.kind == "number":
-        return _number(given) if column.type in ("int", "float", None) else _misfit(column, given)
+def _literal(column: Column, raw: RawValue) -> Any:
+    """Return ``raw`` in the type of the column."""
+    if raw.kind == "number":
+        is_numeric = column.type in ("int", "float", None)
+        return _number(raw) if is_numeric else _raise_type_mismatch(column, raw)
     if column.type == "str":
-        return given.text
-    value: Any = parse_timestamp(given.text) if column.type == "datetime" else None
-    if column.type in ("bool", None) and given.kind == "word":
-        value = BOOLEANS.get(given.text)
+        return raw.text
+    value: Any = parse_timestamp(raw.text) if column.type == "datetime" else None
+    if column.type in ("bool", None) and raw.kind == "word":
+        value = BOOLEANS.get(raw.text)
     if value is None:
-        return given.text if column.type is None else _misfit(column, given)
+        return raw.text if column.type is None else _raise_type_mismatch(column, raw)
     return value
 
 
-def _number(given: RawValue) -> int | float:
+def _number(raw: RawValue) -> int | float:
     try:
-        value = float(given.text) if re.search("[.eE]", given.text) else int(given.text)
+        value = float(raw.text) if re.search("[.eE]", raw.text) else int(raw.text)
     except ValueError:  # Python limits the digits of an integer
         value = math.inf
     if math.isinf(value):
-        raise ConstraintFault(given.at, "this number is too large")
+        raise ConstraintFault(raw.at, "this number is too large")
     return value
 
 
-def _misfit(column: Column, given: RawValue) -> NoReturn:
-    shown = given.text if len(given.text) <= 60 else f"{given.text[:60]}..."
-    shown = f"the number {shown}" if given.kind == "number" else f"the text {shown!r}"
+def _raise_type_mismatch(column: Column, raw: RawValue) -> NoReturn:
+    shown = raw.text if len(raw.text) <= 60 else f"{raw.text[:60]}..."
+    shown = f"the number {shown}" if raw.kind == "number" else f"the text {shown!r}"
     what = f"column {column.shown!r} is {_article(column.type)} and cannot be compared with {shown}"
     if column.type == "str":
-        raise ConstraintFault(given.at, what, f'Put it in quotes: "{given.text}".')
+        raise ConstraintFault(raw.at, what, f'Put it in quotes: "{raw.text}".')
     hint = f"Give {_EXAMPLES[column.type or '']}"
-    if given.kind == "text" and column.type != "datetime":
+    if raw.kind == "text" and column.type != "datetime":
         hint += ", without quotes"
-    raise ConstraintFault(given.at, what, f"{hint}.")
+    raise ConstraintFault(raw.at, what, f"{hint}.")
 
 
-def _pattern(column: Column, given: RawValue) -> str:
+def _pattern(column: Column, raw: RawValue) -> str:
     """Return a valid regular expression."""
-    if given.kind == "number":
-        message = f"column {column.shown!r} is searched for text, not for the number {given.text}"
-        raise ConstraintFault(given.at, message, f'Put it in quotes: "{given.text}".')
+    if raw.kind == "number":
+        message = f"column {column.shown!r} is searched for text, not for the number {raw.text}"
+        raise ConstraintFault(raw.at, message, f'Put it in quotes: "{raw.text}".')
     try:
-        re.compile(given.text)
+        re.compile(raw.text)
     except (re.error, OverflowError, RecursionError, Warning) as error:
         message = f"bad regular expression: {error}"
-        raise ConstraintFault(given.at, message, "Escape special signs with \\.") from None
-    return given.text
+        raise ConstraintFault(raw.at, message, "Escape special characters with \\.") from None
+    return raw.text
 
 
 def _article(type_name: str | None) -> str:

@@ -56,7 +56,7 @@ class ProcessHandle(Protocol):
     async def stop(self, grace: float) -> None:
         """Terminate the group, kill it after ``grace`` seconds, and wait for the end."""
 
-    async def clear(self, grace: float) -> list[int]:
+    async def stop_remaining(self, grace: float) -> list[int]:
         """Stop the remaining members of the group; return those that do not end."""
 
     def forget(self) -> None:
@@ -81,7 +81,7 @@ class Executor(ABC):
 
     @abstractmethod
     async def adopt(self, attempt: Attempt, *, restarted: bool = False) -> None:
-        """Continue an earlier launcher's attempt; ``restarted``: the machine restarted since."""
+        """Adopt an abandoned attempt; ``restarted``: the machine has restarted since the claim."""
 
     @abstractmethod
     async def submit_fitting(self) -> None:

@@ -25,8 +25,8 @@ from motoko.launcher.preparation import (
     prepare_attempt,
 )
 from motoko.runtime import fault_points
-from motoko.runtime.clock import process_age
 from motoko.runtime.descendants import describe_process
+from motoko.runtime.ports import process_age
 from motoko.runtime.processes import is_visible
 from motoko.runtime.untrusted_files import write_error
 from motoko.storage.threads import run_in_thread
@@ -86,8 +86,8 @@ class LocalExecutor(Executor):
         if not batch:
             return
         others = set(self.pool.running()).difference(batch)
-        wanted = [a.token for a in others if not a.start_recorded]
-        problems = await run_in_thread(partial(self._spawn_all, batch, wanted))
+        kept_tokens = [a.token for a in others if not a.start_recorded]
+        problems = await run_in_thread(partial(self._spawn_all, batch, kept_tokens))
         for attempt, problem in zip(batch, problems, strict=True):
             if problem is None:
                 self._watch_soon(attempt)
@@ -95,9 +95,9 @@ class LocalExecutor(Executor):
                 attempt.started_at = None
                 self._fail_start(attempt, problem)
 
-    def _spawn_all(self, batch: list[Attempt], wanted: list[str]) -> list[Exception | None]:
+    def _spawn_all(self, batch: list[Attempt], kept_tokens: list[str]) -> list[Exception | None]:
         try:
-            self._starts.trim(wanted)
+            self._starts.trim(kept_tokens)
         except OSError as error:
             return [as_start_error(error)] * len(batch)
         except Fenced as error:
@@ -111,7 +111,7 @@ class LocalExecutor(Executor):
             return spec
         try:
             self._starts.record(attempt.token)
-            fault_points.point("launcher.noted")
+            fault_points.point("launcher.start_recorded")
             attempt.started_at = self._store.now()
             attempt.started_uptime = self._clock.uptime()
             script = command(spec.script, spec.options.bash_options)
@@ -155,7 +155,7 @@ class LocalExecutor(Executor):
 
     async def _finish(self, attempt: Attempt, handle: ProcessHandle, status: int | None) -> None:
         now = self._store.now()
-        members = await handle.clear(self._grace)
+        members = await handle.stop_remaining(self._grace)
         await self._end_orphans(attempt, members, child=status is not None)
         outcome = fault = None
         if status == NOT_STARTED and not attempt.start_recorded:
@@ -187,7 +187,7 @@ class LocalExecutor(Executor):
                 for attempt in empty & without_record:
                     handle = self._handles.get(attempt.token)
                     if handle is not None and not handle.has_ended:
-                        await run_in_thread(partial(_check_room, attempt))
+                        await run_in_thread(partial(_check_disk_space, attempt))
                 without_record = empty
                 self._updates.with_output.extend(filter(self.pool.contains, new_data))
                 if new_data:
@@ -225,10 +225,10 @@ class LocalExecutor(Executor):
     # -- attempts of earlier launchers -----------------------------------------------------
 
     async def adopt(self, attempt: Attempt, *, restarted: bool = False) -> None:
-        """Continue an earlier launcher's attempt; ``restarted``: the machine restarted since."""
+        """Adopt an abandoned attempt; ``restarted``: the machine has restarted since the claim."""
         found = await run_in_thread(partial(self._examine, attempt, restarted=restarted))
         launcher = attempt.record.launcher
-        log.info("run %s: left by launcher %s, %s", attempt.key, launcher, found.finding)
+        log.info("run %s: left by launcher %s, %s", attempt.key, launcher, found.finding.value)
         if found.finding is Finding.RECLAIMED:
             self._requeue(attempt, "its launcher ended before it started")
             return
@@ -306,12 +306,12 @@ def _outcome_of_no_start(attempt: Attempt) -> AttemptOutcome | None:
     return AttemptOutcome(Lifecycle.FAILED, NOT_STARTED, reason)
 
 
-def _check_room(attempt: Attempt) -> None:
+def _check_disk_space(attempt: Attempt) -> None:
     """Raise LauncherError if a full disk keeps an exit record empty."""
     if write_error(attempt.paths.runs_root) is not None:
         raise LauncherError(
             f"run {attempt.key} has ended, but its exit record cannot be written",
-            hint=f"Is the disk full? Make room in {attempt.paths.run_directory}, then start the "
+            hint=f"Is the disk full? Free space in {attempt.paths.run_directory}, then start the "
             "launcher again.",
         )
 
@@ -321,5 +321,5 @@ def _with_new_data(running: list[Attempt]) -> list[Attempt]:
 
 
 def _with_empty_exit_record(running: list[Attempt]) -> list[Attempt]:
-    """Return attempts whose wrapper created an exit record, but had no room for its content."""
+    """Return attempts whose wrapper created an exit record, but could not write its content."""
     return [a for a in running if attempt_files.exit_is_empty(a.paths)]

@@ -227,7 +227,7 @@ class LocalProcess:
         if not self.has_ended and identity is not None:
             signal_group(identity, number)
 
-    async def clear(self, grace: float) -> list[int]:
+    async def stop_remaining(self, grace: float) -> list[int]:
         """Stop the remaining members of the group, whose number they keep reserved."""
         return await clear_group(self.pid, grace, self._processes)
 

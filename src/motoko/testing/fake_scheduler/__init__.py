@@ -13,11 +13,5 @@ from motoko.testing.fake_scheduler.failure_modes import FailureMode
 from motoko.testing.fake_scheduler.service import FakeScheduler
 
 __all__ = [
-    "Cluster",
-    "FailureMode",
-    "FakeCommands",
-    "FakeJob",
-    "FakeScheduler",
-    "FakeTask",
-    "JobRunner",
-]
+    "Cluster", "FailureMode", "FakeCommands", "FakeJob", "FakeScheduler", "FakeTask", "JobRunner",
+]  # fmt: skip

@@ -44,10 +44,10 @@ SHORT_OPTIONS: Final = {
 }  # fmt: skip
 SHORT_WITH_VALUE: Final = frozenset("JoDctajpnNACwxdb")
 REFUSALS: Final = frozenset({FailureMode.REFUSED, FailureMode.REFUSED_BUT_LISTED})
-DEFERRALS: Final = frozenset({FailureMode.RETRY_LATER, FailureMode.WAITS_FOR_ROOM})
+DEFERRALS: Final = frozenset({FailureMode.RETRY_LATER, FailureMode.QUEUE_FULL})
 IGNORED_AND_HANGING: Final = frozenset({FailureMode.HANGS_IGNORED, FailureMode.SUBMITTED_LATE})
 IGNORED: Final = IGNORED_AND_HANGING | REFUSALS | DEFERRALS | {FailureMode.UNREACHABLE}
-HANGING: Final = IGNORED_AND_HANGING | {FailureMode.HANGS, FailureMode.WAITS_FOR_ROOM}
+HANGING: Final = IGNORED_AND_HANGING | {FailureMode.HANGS, FailureMode.QUEUE_FULL}
 
 
 class FakeCommands:
@@ -114,7 +114,7 @@ class FakeCommands:
         if failure is FailureMode.RETRY_LATER:
             reason = "Job violates accounting/QOS policy (job submit limit, user's size and/or "
             return CommandResult(1, stderr=FAILED.format(reason + "time limits)"))
-        if failure is FailureMode.WAITS_FOR_ROOM:
+        if failure is FailureMode.QUEUE_FULL:
             return CommandResult(None, stderr=BUSY)
         if failure in REFUSALS:
             if failure is FailureMode.REFUSED_BUT_LISTED:

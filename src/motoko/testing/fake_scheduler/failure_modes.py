@@ -23,4 +23,4 @@ class FailureMode(Enum):
     REFUSED = auto()  # sbatch: the request is invalid
     REFUSED_BUT_LISTED = auto()  # the same, but squeue lists a FAILED job
     RETRY_LATER = auto()  # sbatch: a limit of the site
-    WAITS_FOR_ROOM = auto()  # sbatch finds a full queue and does not end
+    QUEUE_FULL = auto()  # sbatch finds a full queue and does not end

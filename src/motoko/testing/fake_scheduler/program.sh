@@ -1,7 +1,7 @@
 #!/bin/sh
-# One program under five names: hands its call to the fake scheduler and prints the answer.
-# The call is a file of its own, announced by a line in the FIFO "calls"; the answer comes as two
-# files and a line with the exit status. Few processes, for every call of a test waits for them.
+# One program under five names: pass the call to the fake scheduler and print its answer. The call is
+# a file that a line in the FIFO "calls" announces. The answer is two files and a line with the exit
+# status. This starts few processes because tests wait for each of them.
 here=${0%/*}/..
 call=$here/call.$$
 mkfifo -m 600 "$call.status" || exit 70

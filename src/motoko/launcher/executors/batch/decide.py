@@ -200,7 +200,7 @@ def _not_seen(attempt: AttemptState, seen: Observation, now: float, lag: float) 
         return Decision(_new_start(attempt, seen), lookup=True, unconfirmed_since=waiting_since)
     if seen.restarted:
         return Decision(requeue=_RESTARTED)
-    if attempt.stop is not None:  # perhaps recorded by a launcher that was replaced since
+    if attempt.stop is not None:  # possibly recorded by a launcher that has since been replaced
         return _stopped(attempt, block_start=False)
     if seen.exit_status is not None:
         return Decision(exit_status=seen.exit_status)

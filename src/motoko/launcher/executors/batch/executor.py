@@ -104,22 +104,22 @@ class BatchExecutor(Executor):
 
     async def _submit_group(self, group: Sequence[Attempt]) -> None:
         present = list(filter(self.pool.contains, group))
-        wanted = [attempt for attempt in present if attempt.stop_reason is None]
+        remaining = [attempt for attempt in present if attempt.stop_reason is None]
         for attempt in present:
             if attempt.stop_reason is not None:
                 self._end(attempt, None)
-        if not wanted:
+        if not remaining:
             return
-        submission = await self._submitter.write(wanted)
+        submission = await self._submitter.write(remaining)
         self._submissions[submission.token] = submission
-        for index, attempt in enumerate(wanted):
+        for index, attempt in enumerate(remaining):
             self._tasks[attempt.token] = ArrayTask(submission, index)
-        refusal = await self._submitter.submit(submission, wanted)
+        refusal = await self._submitter.submit(submission, remaining)
         self._wake.set()
         if refusal is None:
             return
         del self._submissions[submission.token]
-        for attempt in wanted:
+        for attempt in remaining:
             self._tasks.pop(attempt.token, None)
             if refusal.outcome is not None:
                 self._end(attempt, None, outcome=refusal.outcome)
@@ -136,7 +136,7 @@ class BatchExecutor(Executor):
             self._wake = anyio.Event()
             started = self._clock.monotonic()
             changed = await self.poll_once()
-            # A poll of thousands of jobs is work for everyone, above all for the scheduler.
+            # A poll of thousands of jobs is expensive, mainly for the scheduler.
             quick = max(QUICK_SECONDS, PAUSE_FACTOR * (self._clock.monotonic() - started))
             pause = quick if changed else min(2 * pause, self._limits.poll)
             with anyio.move_on_after(pause):
@@ -362,7 +362,7 @@ class BatchExecutor(Executor):
     # -- attempts of earlier launchers -----------------------------------------------------
 
     async def adopt(self, attempt: Attempt, *, restarted: bool = False) -> None:
-        """Continue an earlier launcher's attempt; ``restarted``: the machine restarted since."""
+        """Adopt an abandoned attempt; ``restarted``: the machine has restarted since the claim."""
         token, index = attempt.submission or ("", 0)
         submission = await self._load(token) if token else None
         if submission is None:
@@ -379,7 +379,7 @@ class BatchExecutor(Executor):
     async def _reclaim(self, attempt: Attempt) -> None:
         """Requeue an attempt without submission, unless it has started."""
         if await self._block_start(attempt):
-            fault_points.point("launcher.taken_back")
+            fault_points.point("launcher.reclaimed")
             self._requeue(attempt, "its launcher ended before it was submitted")
             return
         self.pool.add_running(attempt)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def find_orphans(root: Path, tokens: Iterable[str], owner: str) -> list[str]:
-    """Return the orphans among submissions that the launcher ``owner`` does not manage.
+    """Return the orphans among ``tokens``, submissions without attempts in this launcher.
 
-    These are its own, and those of other launchers whose tasks would run no script.
+    A submission is an orphan if ``owner`` wrote it, or all its attempts were reclaimed or replaced.
     """
     return [token for token in tokens if owner_of(root, token) == owner or _is_idle(root / token)]
 

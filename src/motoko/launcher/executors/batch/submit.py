@@ -114,7 +114,7 @@ class Submitter:
         submission = await run_in_thread(
             partial(write_submission, self._root, token, owner, specs, scheduler, path)
         )
-        fault_points.point("launcher.batch_written")
+        fault_points.point("launcher.submission_written")
         return submission
 
     async def submit(
@@ -134,7 +134,7 @@ class Submitter:
             submission.since = self._clock.monotonic()
             if result.job is not None:
                 await run_in_thread(partial(write_job_id, submission, result.job))
-                fault_points.point("launcher.job_noted")
+                fault_points.point("launcher.job_recorded")
                 submission.job = result.job
                 runs = f"{group[0].key.study}: {len(group)} runs"
                 log.info("submission %s (%s) is job %s", submission.token, runs, result.job)

@@ -116,7 +116,7 @@ _NEVER: Final = MappingProxyType(
         "create the run again",
     }
 )
-# Limits of an account (Assoc...) or a quality of service (QOS...) that hold a job for ever.
+# Limits of an account (Assoc...) or a quality of service (QOS...) that hold a job forever.
 # Limits on running jobs together (Grp...Limit, PerUser, RunMinutes) end with those jobs.
 _PER_JOB: Final = re.compile(r"(Assoc|QOS)Max\w*Per(Job|Node)(Limit)?")
 _TOO_LITTLE: Final = re.compile(r"QOSMin\w+")
