@@ -6,6 +6,7 @@ The first line of a message names the object and the place; ``hint`` suggests th
 from __future__ import annotations
 
 import errno
+from enum import IntEnum
 from types import MappingProxyType
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
@@ -18,6 +19,19 @@ _WRITABLE = "This command needs a writable directory; `motoko info` only reads."
 WRITE_HINTS = MappingProxyType(
     {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EROFS: _WRITABLE, errno.EACCES: _WRITABLE}
 )
+
+
+class ExitStatus(IntEnum):
+    """The exit status of a command; after a signal it is 128 + the signal's number."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2  # invalid arguments, motoko.yaml, bd.yaml or orchestrator module
+    FAILED = 3  # a failed run was not handled
+    STALLED = 4  # no run can change state
+    WAIT_TIMEOUT = 124  # `motoko wait --timeout`
+    INTERRUPTED = 130  # Ctrl-C
+    BROKEN_PIPE = 141  # the reader of the output exited
 
 
 class MotokoError(Exception):
@@ -91,8 +105,16 @@ class UnknownNameError(MotokoError, AttributeError):
     """An attribute (a task manager, a variable, a field) that does not exist."""
 
 
+class SqlError(MotokoError, ValueError):
+    """An SQL query is invalid, or does more than read."""
+
+
 class UnknownRunError(MotokoError, LookupError):
     """The study has no run or job with this id."""
+
+
+class ConfirmationError(MotokoError):
+    """A command that would change several runs cannot ask whether to continue."""
 
 
 class StorageError(MotokoError):
@@ -131,6 +153,14 @@ class ConflictError(StorageError):
     """A concurrent commit changed objects that this transaction wrote or checked."""
 
 
+class PastStateError(StorageError):
+    """The database has no longer, or never had, its state at a transaction."""
+
+
+class PlotError(MotokoError):
+    """A plot cannot be drawn as requested, or a file cannot be drawn again."""
+
+
 class LeaseHeld(MotokoError):
     """Another orchestrator runs with this run name."""
 
@@ -156,7 +186,14 @@ class WorkflowFailed(RunFailed):
 
 
 class WorkflowStalled(MotokoError):
-    """No run can change state, and no registered event will fire."""
+    """No run can change state, and no registered event will fire.
+
+    ``waits``: what ``main``, the actions and the events wait for.
+    """
+
+    def __init__(self, message: str, *, waits: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.waits = tuple(waits)
 
 
 class GraphError(MotokoError):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LINE_LIMIT = 2000  # characters of one line
 TEXT_LIMIT = 64_000  # characters of one text
+CELL = 48  # characters of one value
 
 # C0 and C1 controls, line and paragraph separators, bidirectional controls, interlinear
 # annotations, invisible tags, and lone surrogates; not tabs and line feeds.
@@ -57,6 +58,21 @@ def join_names(names: Iterable[object], limit: int = 8) -> str:
     texts = list(map(str, names))
     more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more
+
+
+def value_text(value: object, limit: int = CELL) -> str:
+    """Return a value on one line, shortened if necessary."""
+    from datetime import datetime
+
+    if isinstance(value, float):
+        text = f"{value:.10g}"
+    elif isinstance(value, str) and value.isprintable():
+        text = value
+    elif isinstance(value, datetime):
+        text = value.isoformat(timespec="seconds")
+    else:
+        text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _line(line: str, limit: int) -> str:

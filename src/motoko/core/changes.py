@@ -9,6 +9,8 @@ from motoko.core.replay import NO_ENTRIES, Entries
 
 if TYPE_CHECKING:
     from motoko.core.edits import RunEdit
+    from motoko.core.holds import HoldEdit
+    from motoko.core.provenance import Provenance
     from motoko.core.records import RunKey, RunRecord
 
 
@@ -66,7 +68,8 @@ class RecordFiring:
     """Record a firing as open or done, in the commit of its effects.
 
     ``id`` is (run name, event, key), ``runs`` are the trigger's runs for every rerun, ``entries``
-    extend the journal, and ``handled`` are the failures that a done firing has handled.
+    extend the journal, and ``handled`` are the failures that a done firing has handled. ``code`` is
+    the digest of the module that defines the action.
     """
 
     id: tuple[str, str, str]
@@ -77,6 +80,24 @@ class RecordFiring:
     once: bool = False
     entries: Entries = NO_ENTRIES
     handled: tuple[FailedAttempt, ...] = ()
+    code: str = ""
 
 
-Change: TypeAlias = "CreateRun | EditRun | DeleteRun | PushQuantities | SetVariable | RecordFiring"
+@dataclass(frozen=True, slots=True)
+class RecordProvenance:
+    """Store the facts of attempts under their reference, unless they are stored."""
+
+    facts: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class EditHolds:
+    """Hold or release runs."""
+
+    edit: HoldEdit
+
+
+Change: TypeAlias = (
+    "CreateRun | EditRun | DeleteRun | PushQuantities | SetVariable | RecordFiring"
+    " | RecordProvenance | EditHolds"
+)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from motoko.core.provenance import UNKNOWN, add_reference
 from motoko.core.records import RunRecord, Transition
 from motoko.core.retry_policy import delay_before_retry, is_retried
 from motoko.core.states import ACTIVE, RESERVED_LABELS, Lifecycle, check_label, check_transition
@@ -122,13 +123,17 @@ class _AttemptEdit(RunEdit):
 
 @dataclass(frozen=True, slots=True)
 class Claim(RunEdit):
-    """Claim a CREATED run for a launcher: a new attempt with a new token and scripts digest."""
+    """Claim a CREATED run for a launcher: a new attempt with a new token and scripts digest.
 
-    depends_on: ClassVar = ("lifecycle", "attempt")
+    ``provenance``: the reference of the attempt's facts.
+    """
+
+    depends_on: ClassVar = ("lifecycle", "attempt", "job")
     launcher: str
     token: str
     at: float
     scripts: str = ""
+    provenance: bytes = UNKNOWN
 
     def _edited(self, run: RunRecord) -> RunRecord:
         return _transition(
@@ -136,21 +141,32 @@ class Claim(RunEdit):
             attempt=run.attempt + 1, token=self.token, launcher=self.launcher, label=None,
             outbox_offset=0, process=None, exit_code=None, reason=None,
             scripts=self.scripts or run.scripts,
+            provenance=add_reference(run, run.attempt + 1, self.provenance),
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class MarkStarted(_AttemptEdit):
-    """Record that the attempt has started, as its start file shows."""
+    """Record that the attempt has started, as its start file shows.
+
+    ``provenance``: the reference of the attempt's facts, if its start made more of them known.
+    """
 
     at: float
     cause: str
     process: tuple[int, int, str] | tuple[int, int, str, int, str] | None = None
+    provenance: bytes = UNKNOWN
 
     def _edited(self, run: RunRecord) -> RunRecord:
         if run.lifecycle is not Lifecycle.SUBMITTED:
             return run
-        return _transition(run, Lifecycle.START, self.at, self.cause, process=self.process)
+        references = run.provenance
+        if self.provenance:
+            references = add_reference(run, run.attempt, self.provenance)
+        return _transition(
+            run, Lifecycle.START, self.at, self.cause,
+            process=self.process, provenance=references,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,3 +319,30 @@ class Cancel(RunEdit):
         if run.lifecycle is Lifecycle.CREATED:
             return _transition(run, Lifecycle.CANCELLED, self.at, self.cause, reason=reason)
         return replace(run, cancel_requested=True, reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class SetJob(RunEdit):
+    """Give a run other job values, and the identity that follows from them.
+
+    ``job_id`` is that of a new job; an existing job with these values is used instead.
+    """
+
+    depends_on: ClassVar = ("lifecycle", "attempt", "job", "identity")
+    job: Mapping[str, Any]
+    job_id: int
+    identity: bytes
+    at: float
+    cause: str
+
+    def _edited(self, run: RunRecord) -> RunRecord:
+        if run.lifecycle in ACTIVE:
+            raise StateError(
+                f"run {run.key} is {run.lifecycle}, so its job parameters cannot change",
+                hint="Wait until it ends, or cancel it.",
+            )
+        entry = Transition(self.at, run.state, self.cause, run.attempt)
+        return replace(
+            run, job=self.job, job_id=self.job_id, identity=self.identity,
+            history=(*run.history, entry),
+        )  # fmt: skip

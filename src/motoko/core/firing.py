@@ -137,6 +137,15 @@ class FiringEngine:
         """Return how often an event has fired since the start."""
         return self._states[name].fired
 
+    def activity(self, name: str) -> tuple[int, int]:
+        """Return how many triggers of an event are in unfinished firings, and how many cool down.
+
+        The latter fired and still hold.
+        """
+        state = self._states[name]
+        cooling = 0 if state.done_without_runs else len(state.cooldowns.keys() - state.done)
+        return len(state.busy) + state.busy_without_runs, cooling
+
     def matching(self, name: str) -> set[RunKey]:
         """Return the runs that matched the event's condition at its last evaluation."""
         return self._states[name].matching

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from motoko.core.axes import Column, check_count
 from motoko.core.run_options import OPTIONS, STORED_OPTIONS
 from motoko.core.values import coerce, to_plain
 from motoko.errors import ParameterError, suggestion
 from motoko.worker.validation import RESERVED_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def merge_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,29 +43,83 @@ def expand_points(
     A list value spans an axis unless its type is ``list``; the last axis varies fastest. Raises
     ParameterError for an unknown, missing or mistyped parameter.
     """
+    _check_names(study, types, given)
+    axes = _axes(study, types, merge_defaults(defaults, given))
+    check_count(math.prod(len(rows) for rows in axes.values()), f"study {study!r}: ")
+    names = [name for axis in axes for name in axis]
+    products = (itertools.chain(*rows) for rows in itertools.product(*axes.values()))
+    points = (dict(zip(names, values, strict=True)) for values in products)
+    if names == list(types):
+        return list(points)
+    return [{name: point[name] for name in types} for point in points]
+
+
+def single_point(
+    study: str, types: Mapping[str, str], defaults: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the coerced point of ``given`` over ``defaults``; no value spans an axis.
+
+    Raises ParameterError as ``expand_points`` does, and for a missing parameter whose default spans
+    an axis.
+    """
+    _check_names(study, types, given)
+    merged = merge_defaults(defaults, given)
+    point = {}
+    for name, type_name in types.items():
+        value = _given(study, name, type_name, merged)
+        what = f"study {study!r}: job parameter {name!r}"
+        if name not in given and is_axis(value, type_name):
+            raise ParameterError(
+                f"{what} is missing, and its default spans an axis",
+                hint=f"Give each point a value of {name!r}.",
+            )
+        point[name] = coerce(value, type_name, what)
+    return point
+
+
+def _check_names(study: str, types: Mapping[str, str], given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in types:
             raise ParameterError(
                 f"study {study!r} has no job parameter {name!r}",
-                hint=suggestion(name, list(types)),
+                hint=suggestion(str(name), list(types)),
             )
-    merged = merge_defaults(defaults, given)
-    axes: list[list[Any]] = []
+
+
+def _given(study: str, name: str, type_name: str, merged: Mapping[str, Any]) -> Any:
+    if name not in merged:
+        raise ParameterError(
+            f"study {study!r}: job parameter {name!r} is missing",
+            hint=f"Give {name}= (of type {type_name}), or a default in job_space of bd.yaml.",
+        )
+    return merged[name]
+
+
+def _axes(
+    study: str, types: Mapping[str, str], merged: Mapping[str, Any]
+) -> dict[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return the rows of values of each axis by the names of its parameters."""
+    columns: dict[object, dict[str, list[Any]]] = {}
+    joint: dict[int, Mapping[str, Sequence[Any]]] = {}
     for name, type_name in types.items():
-        if name not in merged:
-            raise ParameterError(
-                f"study {study!r}: job parameter {name!r} is missing",
-                hint=f"Give {name}= (of type {type_name}), or a default in job_space of bd.yaml.",
-            )
         what = f"study {study!r}: job parameter {name!r}"
-        value = merged[name]
-        values = value if is_axis(value, type_name) else [value]
-        axes.append([coerce(value, type_name, what) for value in values])
-    return [dict(zip(types, point, strict=True)) for point in itertools.product(*axes)]
+        value, axis = _given(study, name, type_name, merged), object()
+        if isinstance(value, Column):
+            axis = id(value.axis)
+            if axis not in joint:
+                joint[axis] = value.axis.columns()
+            values = joint[axis][name]
+        else:
+            values = value if is_axis(value, type_name) else [value]
+        check_count(len(values), f"{what}: ")
+        columns.setdefault(axis, {})[name] = [coerce(v, type_name, what) for v in values]
+    return {tuple(one): list(zip(*one.values(), strict=True)) for one in columns.values()}
 
 
 def is_axis(value: Any, type_name: str) -> bool:
     """Return whether a value of a parameter of this type spans an axis."""
+    if isinstance(value, Column):
+        return True
     if type_name == "list":
         return False
     return isinstance(value, list | tuple | range) or getattr(value, "ndim", 0) == 1

@@ -6,7 +6,9 @@ counts its changes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import starmap
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from motoko.core.run_options import STORED_OPTIONS
@@ -17,7 +19,7 @@ from motoko.errors import UnknownRunError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 class RunKey(NamedTuple):
@@ -58,7 +60,9 @@ class RunRecord:
     """One run in one snapshot of the database.
 
     ``attempt`` numbers every attempt; ``uncounted`` of them were requeued. ``retry_base`` is the
-    number of tries at the last retry on request.
+    number of tries at the last retry on request. ``firing`` is the key of the firing that created
+    the run; it is empty if ``main``, a script or an older Motoko did. ``provenance`` has one
+    reference for each attempt; the last ones may be missing.
     """
 
     study: str
@@ -86,6 +90,8 @@ class RunRecord:
     cancel_requested: bool = False
     history: tuple[Transition, ...] = ()
     retry_base: int = 0
+    firing: str = ""
+    provenance: tuple[bytes, ...] = ()
 
     @property
     def key(self) -> RunKey:
@@ -140,20 +146,26 @@ def encode_record(record: RunRecord) -> dict[str, Any]:
     values[_HISTORY] = tuple(tuple(entry) for entry in record.history)
     for position in _MAPPINGS:
         values[position] = dict(values[position]) or None
+    values[_NOT_BEFORE] = values[_NOT_BEFORE] or 0  # shorter than 0.0
     while len(values) > _HISTORY + 1 and values[-1] == _DEFAULTS[len(values) - 1]:
         values.pop()
+    if len(values) > _FIRING:
+        values[_FIRING] = values[_FIRING] or None
     return {"record": (VERSION, *values)}
 
 
 def decode_record(data: Mapping[str, Any]) -> RunRecord:
     """Return the record in ``data``, the result of ``encode_record``."""
-    values = dict(zip(_ORDER, data["record"][1:], strict=False))
-    values["lifecycle"] = Lifecycle(values["lifecycle"])
-    values["history"] = tuple(Transition(*entry) for entry in values["history"])
+    values = list(data["record"])
+    del values[0]  # the version
+    values += _DEFAULTS[len(values) :]
+    values[_LIFECYCLE] = _LIFECYCLES[values[_LIFECYCLE]]
+    values[_HISTORY] = tuple(starmap(Transition, values[_HISTORY]))
+    values[_NOT_BEFORE] = values[_NOT_BEFORE] or 0.0
+    values[_FIRING] = values[_FIRING] or ""
     for position in _MAPPINGS:
-        name = _ORDER[position]
-        values[name] = values.get(name) or {}
-    return RunRecord(**values)
+        values[position] = values[position] or {}
+    return RunRecord(*_in_field_order(values))
 
 
 def stored_key(data: Mapping[str, Any]) -> RunKey | None:
@@ -167,11 +179,15 @@ _ORDER: Final = (
     "study", "id", "job_id", "run_name", "identity", "job", "lifecycle", "history", "event_name",
     "scripts", "options", "fields", "attempt", "token", "launcher", "outbox_offset", "exit_code",
     "label", "process", "reason", "replicate", "uncounted", "not_before", "cancel_requested",
-    "retry_base",
+    "retry_base", "firing", "provenance",
 )  # fmt: skip
 _LIFECYCLE: Final = _ORDER.index("lifecycle")
 _HISTORY: Final = _ORDER.index("history")
+_FIRING: Final = _ORDER.index("firing")
+_NOT_BEFORE: Final = _ORDER.index("not_before")
 _MAPPINGS: Final = tuple(_ORDER.index(name) for name in ("job", "options", "fields"))
+_LIFECYCLES: Final = {state.value: state for state in Lifecycle}
+_in_field_order: Final = itemgetter(*(_ORDER.index(f.name) for f in fields(RunRecord)))
 _DEFAULTS: Final = tuple(
     None if position in _MAPPINGS else RunRecord.__dataclass_fields__[name].default
     for position, name in enumerate(_ORDER)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import motoko.worker.values as codec
@@ -98,3 +100,20 @@ def _refuse_nan(value: Any, what: str) -> None:
     elif isinstance(value, list | tuple | set):
         for item in value:
             _refuse_nan(item, what)
+
+
+def to_json(value: Any) -> Any:
+    """Return a stored value as a value that JSON has."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((to_json(item) for item in value), key=str)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return value

@@ -6,8 +6,9 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from motoko.core.changes import EditRun
+from motoko.core.changes import EditRun, RecordProvenance
 from motoko.core.edits import EndAttempt, MarkStarted, Requeue, SetReason, TransferAttempt
+from motoko.core.provenance import UNKNOWN, last_reference
 from motoko.core.states import Lifecycle
 from motoko.launcher.attempt_files import describe_missing_exit, mark_ended
 from motoko.launcher.attempt_outcome import (
@@ -66,7 +67,7 @@ class AttemptChanges:
             self._edit(attempt, TransferAttempt(attempt.token, self._launcher))
         for attempt in updates.started:
             if attempt not in ended_or_requeued:
-                self._start(attempt, now)
+                self._start(attempt, now, tables)
         for attempt in updates.with_output:
             if attempt not in ended_or_requeued and not self._is_full():
                 self._read_outbox(attempt, now)
@@ -92,10 +93,20 @@ class AttemptChanges:
     def _is_full(self) -> bool:
         return self._bytes > MAX_COMMIT_BYTES
 
-    def _start(self, attempt: Attempt, default: float) -> None:
+    def _start(self, attempt: Attempt, default: float, tables: Tables) -> None:
         identity = None if attempt.process is None else attempt.process.plain()
         at = attempt.started_at if attempt.started_at is not None else default
-        self._edit(attempt, MarkStarted(attempt.token, at, self._cause, identity))
+        reference = self._reference_with_host(attempt, tables)
+        self._edit(attempt, MarkStarted(attempt.token, at, self._cause, identity, reference))
+
+    def _reference_with_host(self, attempt: Attempt, tables: Tables) -> bytes:
+        """Return a reference that includes the host of a batch job, UNKNOWN if there is no need."""
+        facts = tables.provenance(last_reference(attempt.record)) if attempt.host else None
+        if facts is None or facts.host is not None:
+            return UNKNOWN
+        facts = replace(facts, host=attempt.host)
+        self.changes.append(RecordProvenance(facts))
+        return facts.reference
 
     def _read_outbox(self, attempt: Attempt, now: float) -> OutboxUpdate:
         update = read_updates(_outbox(attempt), attempt.outbox_offset)
@@ -127,7 +138,7 @@ class AttemptChanges:
             self.unfinished.append(attempt)
             return
         if not attempt.start_recorded and attempt.started_at is not None:
-            self._start(attempt, end.time)
+            self._start(attempt, end.time, tables)
         mark_ended(attempt.paths)
         if attempt.stop_reason is Lifecycle.CREATED:
             cause = f"requeued by launcher {self._launcher}"

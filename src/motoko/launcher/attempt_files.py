@@ -60,6 +60,7 @@ _START: Final = re.compile(
     r"process ([0-9]{1,9})\n([^\n]{0,200})\n([^\n]{0,4096})\n(?:([0-9]{0,20})\n([^\n]{0,300})\n)?"
 )
 _STAT: Final = re.compile(r".*\) \S(?: -?[0-9]+){18} ([0-9]{1,19})(?: .*)?")
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _EXIT: Final = re.compile(r"exit ([0-9]{1,3})\n")
 
 MAX_TRIES: Final = 40
@@ -102,6 +103,13 @@ def parse_start(text: str) -> ProcessIdentity | None:
         return None
     # An older wrapper wrote neither PID namespace nor host.
     return ProcessIdentity(pid, int(stat[1]), boot, int(found[4] or 0), found[5] or "")
+
+
+def start_host(paths: AttemptPaths) -> str:
+    """Return the machine that the start file names, empty if it names none."""
+    found = _START.match(_read(paths, START).text)
+    host = (found[5] or "") if found is not None else ""
+    return host if _HOST.fullmatch(host) else ""
 
 
 def exit_record(paths: AttemptPaths) -> tuple[int | None, str | None]:

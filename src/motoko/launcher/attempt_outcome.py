@@ -39,7 +39,8 @@ def exit_code(status: int) -> int:
     return status
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return the name of a signal."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -70,7 +71,7 @@ def outcome_of_exit(
         return AttemptOutcome(Lifecycle.LOST, None, f"{reason}: {fault}" if fault else reason)
     reasons = [f"its results cannot be read: {fault}"] if fault else []
     if code or failed is not None:
-        cause = f"killed by {_signal_name(-code)}" if code < 0 else f"exit code {code}"
+        cause = f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
         reasons.insert(0, failed or cause)
     state = Lifecycle.FAILED if reasons else Lifecycle.FINISHED
     return AttemptOutcome(state, code, "; ".join(reasons) or None)

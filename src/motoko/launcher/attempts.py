@@ -7,8 +7,9 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from motoko.core.reasons import fits
 from motoko.core.states import Lifecycle
-from motoko.launcher.claiming import Load, fits
+from motoko.launcher.claiming import Load
 from motoko.runtime.ports import SYSTEM
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ ENDS_KEPT: Final = 64
 class Attempt:
     """One attempt, from its claim until its end is in the database.
 
+    ``host``: the machine of a batch job, once it is known.
     ``submission``: token and index of an earlier launcher's submission, ``unconfirmed_since``: when
     its evidence became incomplete, ``reason``: the scheduler's latest explanation.
     ``started_at`` is in seconds since the epoch, ``started_uptime`` on the uptime clock.
@@ -42,6 +44,7 @@ class Attempt:
         self.paths = paths
         self.token: str = paths.token
         self.process: ProcessIdentity | None = None
+        self.host = ""
         self.submission: tuple[str, int] | None = None
         self.unconfirmed_since: float | None = None
         self.reason = record.reason

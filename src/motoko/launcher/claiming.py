@@ -7,6 +7,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from motoko.core.reasons import fits
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -58,11 +60,6 @@ class ClaimPlan:
 
     claims: tuple[tuple[RunRecord, RunOptions], ...] = ()
     next_wakeup: float | None = None
-
-
-def fits(requested_slots: int, used: int, slots: int) -> bool:
-    """Return whether a run may start; one larger than all slots runs alone."""
-    return used == 0 or used + requested_slots <= slots
 
 
 def choose_claims(

@@ -41,6 +41,7 @@ from motoko.runtime.signals import reset_all
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir_guard import CHECK_SECONDS, StateDirGuard
 from motoko.storage.threads import run_in_thread
+from motoko.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -190,7 +191,7 @@ class _Daemon:
         me = self.launcher.me
         self.file.write(
             studies=me.studies, machines=me.machines, everything=self.serves_all, name=me.name,
-            lease=me.lease, seen=self.store.clock.uptime(),
+            lease=me.lease, seen=self.store.clock.uptime(), version=__version__,
         )  # fmt: skip
 
     async def _heartbeat(self) -> None:

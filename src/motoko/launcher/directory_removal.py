@@ -21,13 +21,14 @@ from motoko.runtime import fault_points
 from motoko.storage.session import run_transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
     from motoko.core.records import RunKey
     from motoko.storage.store import WorkflowStore
 
 OWNER_RIGHTS: Final = 0o700
+RUN_DIRECTORY: Final = re.compile(r"run-([0-9]{1,10})(?:\.(?:attempt|before)-.*)?", re.DOTALL)
 BATCH: Final = 500  # removed runs to record in one commit
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,37 @@ def run_directories(root: Path, run_id: int) -> list[Path]:
     if not root.is_dir():
         return []
     return sorted(path for path in root.glob(f"run-{run_id}*") if ours.fullmatch(path.name))
+
+
+def measure(root: Path, run_ids: Container[int]) -> tuple[int, int]:
+    """Return the number of directories of these runs, and the bytes of the files in them.
+
+    Follow no links, enter no mount points, and count what is readable.
+    """
+    number = size = 0
+    with contextlib.suppress(OSError), os.scandir(root) as entries:
+        for entry in entries:
+            found = RUN_DIRECTORY.fullmatch(entry.name)
+            if found is not None and int(found[1]) in run_ids:
+                number += 1
+                size += _size(entry)
+    return number, size
+
+
+def _size(top: os.DirEntry[str]) -> int:
+    size, device = 0, None
+    pending = [top]
+    while pending:
+        entry = pending.pop()
+        with contextlib.suppress(OSError):
+            found = entry.stat(follow_symlinks=False)
+            device = found.st_dev if device is None else device
+            if stat.S_ISDIR(found.st_mode) and found.st_dev == device:
+                with os.scandir(entry.path) as children:
+                    pending += children
+            elif stat.S_ISREG(found.st_mode):
+                size += found.st_size
+    return size
 
 
 def find_obstacles(root: Path, run_id: int) -> list[str]:

@@ -16,6 +16,7 @@ from motoko.config import QueueLimits
 from motoko.core.run_options import BASH
 from motoko.core.states import NON_TERMINAL, Lifecycle
 from motoko.errors import Fenced
+from motoko.launcher.code_facts import CodeFacts
 from motoko.launcher.control import SUSPEND
 from motoko.launcher.executors.batch.decide import FILES_LAG
 from motoko.launcher.executors.batch.submission_files import memberships
@@ -28,6 +29,8 @@ from motoko.storage.threads import run_in_committer, run_in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from anyio.abc import TaskGroup
 
     from motoko.config import StudyConfig
     from motoko.launcher.attempts import PendingUpdates
@@ -85,7 +88,10 @@ class Launcher:
         self._store = store
         self._options = options
         self.me = me
-        self._sync = StoreSync(store, me, options.served, options.capacities, options.defaults)
+        self._code = CodeFacts(store)
+        self._sync = StoreSync(
+            store, me, options.served, options.capacities, options.defaults, self._code.current
+        )
         self._updates = updates
         self._start_notes = start_notes
         self._executors = executors
@@ -98,6 +104,8 @@ class Launcher:
         self._recovered = False
         self._reloader: ConfigReloader[ServedConfig] | None = None
         self._config_error = ""
+        self._tasks: TaskGroup
+        self._reading_code = False
 
     # -- public ----------------------------------------------------------------------------
 
@@ -208,6 +216,7 @@ class Launcher:
         await run_in_thread(self._start_notes.open)
         try:
             async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
                 self._executors.start(tasks)
                 await self._recover()
                 self._recovered = True
@@ -259,9 +268,20 @@ class Launcher:
         for attempt in result.no_longer_owned:
             log.warning("run %s: it no longer belongs to this launcher", attempt.key)
             self._executors.executor_of(attempt).detach(attempt)
+        if result.facts_outdated and not self._reading_code:
+            self._reading_code = True
+            self._tasks.start_soon(self._read_code)
         done, self._sync_done = self._sync_done, asyncio.Event()
         done.set()
         return result.next_wakeup
+
+    async def _read_code(self) -> None:
+        """Read the facts of the code, for which claims wait. Other commits do not."""
+        try:
+            await self._code.read()
+        finally:
+            self._reading_code = False
+        self._updates.wake()
 
     async def _wait_for_sync(self) -> None:
         """Wait for a commit that starts after this call."""

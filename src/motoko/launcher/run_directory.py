@@ -196,6 +196,26 @@ def read_marker(run: str) -> tuple[int, str] | None:
     return None if found is None else (int(found[1]), found[2])
 
 
+def attempt_directory(root: Path, record: RunRecord, number: int) -> Path | None:
+    """Return the directory of an attempt of a run, None if it does not exist.
+
+    The last attempt to start has ``run-ID``. A later one moves it to ``run-ID.attempt-N``.
+    """
+    created = record.history[0].time if record.history else 0.0
+    wanted, run = (number, f"{created:.6f}"), root / f"run-{record.id}"
+    if read_marker(str(run)) == wanted:
+        return run
+    aside = root / f"{run.name}.attempt-{number}"
+    for suffix in itertools.count(1):
+        path = aside if suffix == 1 else root / f"{aside.name}-{suffix}"
+        if read_marker(str(path)) == wanted:
+            return path
+        if not path.is_dir():
+            break
+    # A script may have removed the marker.
+    return run if number == record.attempt and run.is_dir() and not aside.is_dir() else None
+
+
 def _begin_draft(paths: AttemptPaths, draft: str) -> None:
     os.makedirs(paths.runs_root, PRIVATE_DIRECTORY, exist_ok=True)
     try:

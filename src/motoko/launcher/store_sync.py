@@ -6,13 +6,14 @@ One commit holds the pending updates of any number of attempts and the claims fo
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from motoko.core.changes import EditRun
+from motoko.core.changes import EditRun, RecordProvenance
 from motoko.core.edits import Claim
-from motoko.core.run_options import RunOptions
+from motoko.core.provenance import Provenance
+from motoko.core.run_options import BASH, RunOptions
 from motoko.core.states import ACTIVE
 from motoko.errors import ConfigError, ConflictError, LauncherError, UnknownRunError
 from motoko.launcher.attempt_changes import AttemptChanges
@@ -20,7 +21,7 @@ from motoko.launcher.attempts import Attempt
 from motoko.launcher.claiming import ClaimPlan, choose_claims
 from motoko.launcher.run_directory import AttemptPaths
 from motoko.runtime import fault_points
-from motoko.runtime.processes import predates_boot
+from motoko.runtime.processes import host, predates_boot
 from motoko.storage import leases
 from motoko.storage.commit import run_transaction
 from motoko.storage.schema import create_tables
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 MAX_COMMIT_TRIES: Final = 50
 RECORD_BATCH: Final = 64  # records to read at a time while searching for runs to claim
 
+OUTDATED: Final = ClaimPlan()  # runs could be claimed, but the facts to record are outdated
+
 _T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ log = logging.getLogger(__name__)
 class SyncResult:
     """The result of one commit.
 
+    ``facts_outdated``: runs wait to be claimed, until the facts of the code are read again.
     ``unfinished``: their outboxes hold more. ``cancelled``: their cancellation was requested.
     ``no_longer_owned``: their runs belong to another launcher, or do not exist.
     """
@@ -59,10 +63,14 @@ class SyncResult:
     unfinished: tuple[Attempt, ...] = ()
     cancelled: tuple[Attempt, ...] = ()
     no_longer_owned: tuple[Attempt, ...] = ()
+    facts_outdated: bool = False
 
 
 class StoreSync:
-    """The session and the lease of a launcher."""
+    """The session and the lease of a launcher.
+
+    ``facts`` returns the facts of the code to record with claims, None if they are outdated.
+    """
 
     def __init__(
         self,
@@ -71,7 +79,9 @@ class StoreSync:
         served: ServedQueue,
         capacities: Mapping[str, Capacity],
         defaults: Mapping[str, Mapping[str, Any]],
+        facts: Callable[[], Provenance | None] = Provenance,
     ) -> None:
+        self._facts = facts
         self._store = store
         self._me = me
         self._served = served
@@ -163,13 +173,16 @@ class StoreSync:
             self._refresh_records((*updates.started, *updates.adopted))
             claimed = tuple(self._attempt(record, options) for record, options in plan.claims)
             unfinished = tuple(attempt_changes.unfinished)
-            return SyncResult(claimed, plan.next_wakeup, unfinished, cancelled, no_longer_owned)
+            return SyncResult(
+                claimed, plan.next_wakeup, unfinished, cancelled, no_longer_owned, plan is OUTDATED
+            )
         raise LauncherError(f"a commit conflicted {MAX_COMMIT_TRIES} times")
 
     def _apply(self, attempt_changes: AttemptChanges) -> None:
         tables = self.session.tables
         for change in attempt_changes.changes:
-            if tables.study(change.key.study).has_run(change.key.id):  # type: ignore[union-attr]
+            key = getattr(change, "key", None)
+            if key is None or tables.study(key.study).has_run(key.id):
                 self.session.add(change)
 
     def _refresh_records(self, attempts: Iterable[Attempt]) -> None:
@@ -203,14 +216,37 @@ class StoreSync:
         ]
         claims = [claim for plan in plans for claim in plan.claims]
         wakeups = [plan.next_wakeup for plan in plans if plan.next_wakeup is not None]
-        studies = {record.study for record, _ in claims}
-        scripts = {study: _digest(self._store.studies[study]) for study in studies}
-        for record, _ in claims:
-            token = self._store.runtime.rng.token(8)
-            claim = Claim(self._me.name, token, now, scripts[record.study])
-            self.session.add(EditRun(record.key, claim))
+        code = self._facts() if claims else None
+        if claims and code is None:
+            return OUTDATED
+        if code is not None:
+            self.session.rely_on_holds()
+            facts = self._record_facts(code, claims)
+            for record, options in claims:
+                scripts, reference = facts[record.study, options.generator]
+                token = self._store.runtime.rng.token(8)
+                claim = Claim(self._me.name, token, now, scripts, reference)
+                self.session.add(EditRun(record.key, claim))
         claimed = tuple((self.session.run(record.key), options) for record, options in claims)
         return ClaimPlan(claimed, min(wakeups, default=None))
+
+    def _record_facts(
+        self, code: Provenance, claims: Iterable[tuple[RunRecord, RunOptions]]
+    ) -> dict[tuple[str, str], tuple[str, bytes]]:
+        """Store the facts of these claims.
+
+        Return the digest of the scripts and the facts' reference by study and generator.
+        """
+        found: dict[tuple[str, str], tuple[str, bytes]] = {}
+        for kind in {(record.study, options.generator) for record, options in claims}:
+            study, generator = kind
+            scripts = _digest(self._store.studies[study])
+            here = host() if generator == BASH else None
+            facts = replace(code, scripts=scripts, host=here)
+            found[kind] = scripts, facts.reference
+            if self.session.tables.provenance(facts.reference) is None:
+                self.session.add(RecordProvenance(facts))
+        return found
 
     def _choose(
         self, generator: str, load: Load, suspended: frozenset[str], now: float
@@ -226,7 +262,10 @@ class StoreSync:
         return RunOptions.resolve(self._defaults[record.study], record.options)
 
     def _created(self, study: str, generator: str) -> Iterator[RunRecord]:
-        """Yield the CREATED runs of a study that this launcher executes with a generator."""
+        """Yield the CREATED runs of a study that this launcher executes with a generator.
+
+        Held runs are left out.
+        """
         defaults = self._defaults[study]
 
         def is_served(generator_name: str, machine: str) -> bool:
@@ -236,7 +275,7 @@ class StoreSync:
             return options.generator == generator and self._served.serves(options)
 
         table = self.session.tables.study(study)
-        ids = table.created_ids(is_served)
+        ids = self.session.tables.unheld(study, table.created_ids(is_served))
         for start in range(0, len(ids), RECORD_BATCH):
             yield from table.records(ids[start : start + RECORD_BATCH])
 

@@ -1,7 +1,7 @@
 """The processes that use a workflow, and its temporary services.
 
-Each such process registers in ``.wf/users``. Files in ``.wf`` mark a server or a launcher that
-``motoko run`` started as temporary: it stops when no process uses the workflow.
+Each use registers in ``.wf/users``. Files in ``.wf`` mark a server or a launcher that ``motoko
+run`` or a ``with`` block started as temporary: it stops when no process uses the workflow.
 """
 
 from __future__ import annotations
@@ -44,14 +44,18 @@ def detach_services(state: StateDir) -> None:
         temporary_marker(state, service).unlink(missing_ok=True)
 
 
-def other_users(state: StateDir) -> list[int]:
-    """Return the pids of the other processes of this machine that use the workflow."""
+def other_users(state: StateDir, *, own: Path | None = None) -> list[int]:
+    """Return the pids of the other processes of this machine that use the workflow.
+
+    With ``own``: of all uses but this one, those in this process included.
+    """
     found = []
     for path in sorted((state.path / "users").glob("*.json")):
         file = PidFile(path)
         record = file.read()
         if record is not None and file.owner_alive():
-            if not record.process.is_same(current()):
+            is_own = record.process.is_same(current()) if own is None else path == own
+            if not is_own:
                 found.append(record.process.pid)
         elif record is None or liveness(record.process) is Liveness.DEAD:
             path.unlink(missing_ok=True)

@@ -63,14 +63,15 @@ def spawn_detached(
     ready_fd: bool = True,
     holding: FileLock | None = None,
     timeout: float = 30.0,
+    grace: float = 0.0,
     error: type[MotokoError] = LauncherError,
 ) -> Daemon:
     """Start ``args`` in a new session, append its output to ``log`` (0600), umask 077.
 
     With ``ready_fd`` wait until it announces readiness. Raise ``error`` with the failure that it
     announces, or with its last log lines if it exits or is not ready within ``timeout`` seconds;
-    then kill it. The daemon inherits the lock ``holding`` until it is ready, in case this process
-    exits first. This function blocks: call it in a thread.
+    then terminate it, and kill it ``grace`` seconds later. The daemon inherits the lock ``holding``
+    until it is ready, in case this process exits first. This function blocks: call it in a thread.
     """
     environment = dict(os.environ if env is None else env)
     # A daemon that a run starts outlives the run and does not belong to it.
@@ -82,7 +83,7 @@ def spawn_detached(
             before = output.tell()
             options = {"stdout": output, "stderr": output, "env": environment, "cwd": cwd}
             if ready_fd:
-                child, announced = _start_and_wait(args, options, timeout, holding)
+                child, announced = _start_and_wait(args, options, timeout, grace, holding)
             else:
                 child, announced = _start(args, options), READY
     except OSError as problem:
@@ -90,7 +91,7 @@ def spawn_detached(
     if announced is not None and announced.startswith(READY) and child.process is not None:
         return Daemon(child.process, log, announced.removeprefix(READY).strip())
     message, *advice = _problem(announced, _name(args), child, timeout).splitlines()
-    child.kill()
+    child.end(grace)
     explained = announced is not None and announced.startswith(FAILURE)
     where = f"The log is {log}." if explained else _tail(log, before)
     raise error(message, hint="\n  ".join([*map(str.strip, advice), where]))
@@ -102,7 +103,10 @@ class _Child:
     process: ProcessIdentity | None
     reaper: threading.Thread
 
-    def kill(self) -> None:
+    def end(self, grace: float) -> None:
+        if self.process is not None and grace > 0:
+            processes.signal_process(self.process, signal.SIGTERM)
+            self.reaper.join(grace)
         if self.process is not None:
             processes.signal_group(self.process, signal.SIGKILL)
         self.reaper.join(COLLECT_SECONDS)
@@ -119,7 +123,11 @@ def _start(args: Sequence[str], options: dict[str, Any]) -> _Child:
 
 
 def _start_and_wait(
-    args: Sequence[str], options: dict[str, Any], timeout: float, holding: FileLock | None
+    args: Sequence[str],
+    options: dict[str, Any],
+    timeout: float,
+    grace: float,
+    holding: FileLock | None,
 ) -> tuple[_Child, str | None]:
     """Start the child; return it with its announcement, or None on timeout."""
     read_end, write_end = os.pipe()
@@ -136,7 +144,7 @@ def _start_and_wait(
         return child, _read_announcement(read_end, timeout)
     except BaseException:  # Ctrl-C must not leave a half-started daemon
         if child is not None:
-            child.kill()
+            child.end(grace)
         raise
     finally:
         os.close(read_end)

@@ -23,20 +23,23 @@ def write_atomic(
     path: Path,
     data: bytes,
     *,
-    mode: int = PRIVATE_FILE,
+    mode: int | None = PRIVATE_FILE,
     durable: bool = False,
     prepare: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Replace the content of ``path`` atomically by ``data``.
 
-    With ``durable``, wait until the content survives a power cut. ``prepare`` gets the descriptor
-    of the new file before the file is visible. On OSError the previous content stays.
+    ``mode`` None stands for that of the user's other new files. With ``durable``, wait until the
+    content survives a power cut. ``prepare`` gets the descriptor of the new file before the file is
+    visible. On OSError the previous content stays.
     """
     temporary = path.parent / f".{path.name}.{os.urandom(6).hex()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
     try:
         try:
-            os.fchmod(descriptor, mode)
+            if mode is not None:
+                os.fchmod(descriptor, mode)
             _write_all(descriptor, data)
             prepare(descriptor)
             if durable:

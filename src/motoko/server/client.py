@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from ZEO.asyncio.client import ClientThread
@@ -18,12 +19,13 @@ from motoko.runtime.ports import SYSTEM
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 
     from motoko.runtime.ports import Clock
     from motoko.server.watchdog import ServerWatchdog
 
 RECONNECT_POLL: Final = 0.2  # seconds between attempts to reach a server that exited
+BATCH: Final = 500  # objects loaded together
 REGISTER_POLL: Final = 0.2  # the same for one that exited during a client's registration
 READ_TIMEOUT: Final = 5.0  # seconds after which an inspection reads the file instead
 PAUSE: Final = 0.05
@@ -162,6 +164,55 @@ class ReconnectingStorage(ClientStorage):  # type: ignore[misc]
         """Return an object's state, waiting for the server if necessary."""
         return self._retry_until_connected(super().loadBefore, oid, tid)
 
+    def prefetch(self, oids: Iterable[bytes], tid: bytes) -> None:
+        """Load objects as of ``tid`` into the cache, and wait for them."""
+        missing = [oid for oid in oids if self._cache.loadBefore(oid, tid) is None]
+        for _ in self._load_batches(missing, tid):
+            pass
+
+    def load_many(self, oids: Sequence[bytes], tid: bytes) -> Iterator[Any]:
+        """Yield the states of objects as of ``tid``, None for one that must be loaded alone."""
+        cached = [self._cache.loadBefore(oid, tid) for oid in oids]
+        pairs = zip(oids, cached, strict=True)
+        loaded = self._load_batches([oid for oid, found in pairs if found is None], tid)
+        for found in cached:
+            yield next(loaded) if found is None else found
+
+    def _load_batches(
+        self, oids: Sequence[bytes], tid: bytes, *, keep: bool = True
+    ) -> Iterator[Any]:
+        """Yield the server's answers; it loads a batch while the caller uses the one before.
+
+        ``keep``: they go into the cache.
+        """
+        pending: deque[tuple[Any, int]] = deque()
+        for start in range(0, len(oids), BATCH):
+            batch = oids[start : start + BATCH]
+            request = self._server.io_call(self._load_batch(batch, tid, keep), wait=False)
+            pending.append((request, len(batch)))
+            if len(pending) > 1:
+                yield from self._answers(*pending.popleft())
+        while pending:
+            yield from self._answers(*pending.popleft())
+
+    async def _load_batch(self, oids: Sequence[bytes], tid: bytes, keep: bool) -> list[Any]:
+        """Send all requests, then await the answers; ZEO's prefetch starts a task for each."""
+        protocol = self._server.client.protocol
+        if protocol is None:
+            return [None] * len(oids)
+        if keep:
+            answers = [protocol.load_before(oid, tid) for oid in oids]
+        else:
+            answers = [protocol.call_sync("loadBefore", (oid, tid)) for oid in oids]
+        return [await _answer_or_none(answer) for answer in answers]
+
+    def _answers(self, request: Any, number: int, timeout: float | None = None) -> list[Any]:
+        try:
+            answers: list[Any] = request.result(timeout)
+        except ClientDisconnected:
+            return [None] * number
+        return answers
+
     def new_oid(self) -> Any:
         """Return the id of a new object, waiting for the server if necessary."""
         return self._retry_until_connected(super().new_oid)
@@ -255,6 +306,17 @@ class InspectionStorage(ReconnectingStorage):
                 self._file = self._open_file()
             return self._file.loadBefore(oid, tid)
 
+    def load_many(self, oids: Sequence[bytes], tid: bytes) -> Iterator[Any]:
+        """Yield the states of objects as of ``tid``; a command reads them once."""
+        return self._load_batches(oids, tid, keep=False)
+
+    def _answers(self, request: Any, number: int, timeout: float | None = None) -> list[Any]:
+        try:
+            return super()._answers(request, number, READ_TIMEOUT if timeout is None else timeout)
+        except TimeoutError:
+            self._hangs = True
+            return [None] * number
+
     def catch_up(self) -> None:
         """Wait until all commits made before this call are known, if a server responds."""
         if self._is_served():
@@ -283,6 +345,13 @@ class InspectionStorage(ReconnectingStorage):
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+
+async def _answer_or_none(answer: Any) -> Any:
+    try:
+        return await answer
+    except Exception:  # noqa: BLE001 - loaded alone, the object raises it again
+        return None
 
 
 def _text(description: Any) -> str:

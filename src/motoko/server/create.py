@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from motoko.runtime.ports import Runtime
     from motoko.server.state_dir import StateDir
 
-REPLACE_HINT: Final = "Add --validated to replace them; `motoko backup` keeps a copy."
+REPLACE_HINT: Final = "Add --yes to replace them; `motoko backup` keeps a copy."
 
 
 def check_no_results(state: StateDir, *, hint: str = REPLACE_HINT) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZODB.FileStorage.FileStorage import TempFormatter
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The index is saved after so many bytes of commits, or after this share of the file if that is
+# more. Without a recent index, the next server and direct readers must read the whole file.
+INDEX_BYTES: Final = 2**20
+INDEX_SHARE: Final = 256
+
 
 class AtomicFileStorage(SafeFileStorage):
     """A SafeFileStorage that keeps nothing of an unwritable commit in any buffer.
@@ -34,6 +39,7 @@ class AtomicFileStorage(SafeFileStorage):
     """
 
     _pos: int
+    _indexed = 0  # position at which the index was last saved
 
     def __init__(
         self,
@@ -85,9 +91,18 @@ class AtomicFileStorage(SafeFileStorage):
             log.critical("the database cannot be written: %s", error)
             raise SystemExit(1) from error
         fault_points.point("server.after_finish")
+        self._save_index_if_old()
         if self._committed is not None:
             self._committed(self.getSize())
         return tid
+
+    def _save_index_if_old(self) -> None:
+        if self._pos - self._indexed > max(INDEX_BYTES, self._pos // INDEX_SHARE):
+            try:
+                with self._lock:
+                    self._save_index()
+            except OSError as error:  # such as a full disk
+                log.debug("the index was not saved: %s", error)
 
     def _drop_unwritten(self) -> None:
         """Cut off half-written data; the buffer would be written once the disk has space."""
@@ -136,6 +151,7 @@ class AtomicFileStorage(SafeFileStorage):
 
     def _save_index(self) -> None:
         if not (self._closed or self._replaced):
+            self._indexed = self._pos
             super()._save_index()
 
     # -- the end ---------------------------------------------------------------------------

@@ -49,13 +49,13 @@ _HINTS: Final = MappingProxyType({**WRITE_HINTS, errno.EPERM: WRITE_HINTS[errno.
 
 def is_responding(state: StateDir) -> bool:
     """Return whether the server of this workflow's database listens."""
-    return _greeting(state) is not None and _is_served(state)
+    return _greeting(state) is not None and is_served(state)
 
 
 def _is_reachable(state: StateDir) -> bool:
     """Return whether a server listens. It may be slow, but not suspended (SIGSTOP)."""
     greeting = _greeting(state)
-    if greeting is None or not _is_served(state):
+    if greeting is None or not is_served(state):
         return False
     return bool(greeting) or _suspended_server(state) is None
 
@@ -75,7 +75,7 @@ def _greeting(state: StateDir) -> bytes | None:
     return b""
 
 
-def _is_served(state: StateDir) -> bool:
+def is_served(state: StateDir) -> bool:
     """Return whether a server holds the lock on the database. Only servers wait for it."""
     return is_locked(state.database_lock) or is_locked(state.database)
 
@@ -139,7 +139,7 @@ def ensure_server(
 def _recovers(state: StateDir, clock: Clock) -> bool:
     """Wait while an unreachable server holds the file; return whether it is reachable again."""
     deadline = clock.monotonic() + UNREACHABLE_SECONDS
-    while _is_served(state):
+    while is_served(state):
         if _is_reachable(state):
             return True
         suspended = _suspended_server(state)

@@ -25,6 +25,7 @@ from motoko.server.packing import Packer, PackPolicy
 from motoko.server.state_dir import StateDir
 from motoko.server.state_dir_guard import PathGuard, StateDirGuard
 from motoko.server.temp_files import remove_stale_files
+from motoko.version import __version__
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
@@ -68,7 +69,7 @@ def serve(state: StateDir, policy: PackPolicy, runtime: Runtime = SYSTEM) -> Non
             loop.add_signal_handler(number, loop.stop)
         path.chmod(0o600)
         socket = PathGuard.at(path, follow=False)
-        record.write(socket=str(path))
+        record.write(socket=str(path), version=__version__)
         announce_ready()
         packer.pack_if_grown(storage.getSize())
         _watch_directory(loop, directory, storage, socket, state)
@@ -118,7 +119,7 @@ def _watch_directory(
             loop.stop()
             return
         if record.read() is None:  # only the process that locked the file gets here
-            record.write(socket=str(socket.path))
+            record.write(socket=str(socket.path), version=__version__)
         loop.call_later(CHECK_SECONDS, check)
 
     loop.call_later(CHECK_SECONDS, check)

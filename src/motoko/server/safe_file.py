@@ -153,6 +153,12 @@ def saved_position(path: Path) -> int:
     return found if type(found) is int and found > 0 else 0
 
 
+def unindexed_bytes(path: Path) -> int:
+    """Return the size of the part of a file that its saved index does not cover, or all of it."""
+    size = path.stat().st_size if path.exists() else 0
+    return max(0, size - saved_position(path))
+
+
 def saved_index(path: Path) -> tuple[int, fsIndex] | None:
     """Return the server's saved index, None if there is no valid one."""
     index: dict[bytes, Any] = {}

@@ -51,15 +51,18 @@ class StateDir:
     server_lock = _File("server.lock")  # held while the server is started or stopped
     stop_marker = _File("server.stopped")  # exists while the server is stopped on purpose
     packed_size_file = _File("wf.db.packed")  # the size of the database after its last packing
+    backup_record = _File("wf.db.backup")  # names the last backup
     firing_lock = _File("right_of_way.lock")  # held by a firing with priority
     commit_lock = _File("turn.lock")  # held by a commit with priority
     logs = _File("logs")  # the directory of the daemons' logs
+    ends = _File("ends")  # the last execution of each run name
+    events = _File("events")  # the status of the last orchestrator of each run name
 
     @property
     def database_sidecars(self) -> tuple[Path, ...]:
         """Return the files about the database file, to be removed when it is replaced."""
         index, cut = (self.path / f"{self.database.name}.{kind}" for kind in ("index", "cut"))
-        return (index, self.packed_size_file, cut)
+        return (index, self.packed_size_file, cut, self.backup_record)
 
     def socket(self) -> Path:
         """Return the server's socket: in ``.wf``, or elsewhere if that path is too long."""

@@ -11,36 +11,44 @@ from ZODB.POSException import POSError
 
 from motoko.core.values import MISSING
 from motoko.errors import MotokoError
+from motoko.printable import join_names
 from motoko.server.class_allow_list import check_record, references
 from motoko.server.file_integrity import UNREADABLE_OBJECT, check_file
 from motoko.server.safe_file import SafeFileStorage
 from motoko.storage.database import Database
-from motoko.storage.study_table import index_keys
+from motoko.storage.run_indexes import index_keys
 from motoko.storage.tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from motoko.storage.study_table import StudyTable
 
 RECOUNTED: Final = ("states", "lifecycles", "scripts", "queues")
+SAMPLE: Final = 200  # records of a study
 
 
-def check_database_file(path: Path) -> list[str]:
-    """Read a database file completely; return its errors. DatabaseDamagedError if unreadable."""
+def check_database_file(
+    path: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[str]:
+    """Read a database file completely; return its errors. DatabaseDamagedError if unreadable.
+
+    ``progress`` gets the number of objects read, and of all objects.
+    """
     with contextlib.closing(Database.read_file(path)) as database:
-        errors = list(_check_objects(path))
+        errors = list(_check_objects(path, progress))
         with database.snapshot() as connection:
             return errors + check_tables(connection.root())
 
 
-def _check_objects(path: Path) -> Iterator[str]:
+def _check_objects(path: Path, progress: Callable[[int, int], None]) -> Iterator[str]:
     """Yield the objects that cannot be loaded, or refer to missing ones."""
     storage = SafeFileStorage(path, committed=check_file(path).committed)
     try:
         known = {oid for oid in storage._index}  # noqa: SLF001, C416 - it is no Iterable to mypy
-        for oid in sorted(known):
+        for number, oid in enumerate(sorted(known)):
+            progress(number, len(known))
             try:
                 data, _ = storage.load(oid)
                 check_record(data)
@@ -58,10 +66,10 @@ def check_tables(root: Any) -> list[str]:
     """Return all disagreements between the records in a snapshot and their indexes."""
     try:
         errors = list(_check_trees(root["motoko"], "motoko"))
-        tables = Tables(root)
+        tables, references = Tables(root), set[bytes]()
         for name in tables.study_names():
-            errors += check_study(tables.study(name))
-        return errors + check_firings(tables)
+            errors += check_study(tables.study(name), references)
+        return errors + check_firings(tables) + check_provenance(tables, references)
     except (MotokoError, POSError, *UNREADABLE_OBJECT) as error:
         return [f"its tables cannot be read: {type(error).__name__}: {error}"]
 
@@ -81,8 +89,11 @@ def _check_trees(table: Any, place: str) -> Iterator[str]:
             yield from _check_trees(inner, where)
 
 
-def check_study(table: StudyTable) -> list[str]:
-    """Return all disagreements between the indexes and a recount of all runs."""
+def check_study(table: StudyTable, references: set[bytes] | None = None) -> list[str]:
+    """Return all disagreements between the indexes and a recount of all runs.
+
+    Add the runs' references to facts of attempts to ``references``.
+    """
     trees, name = table.trees, table.name
     errors: list[str] = []
     expected: dict[str, dict[tuple[str, str], set[int]]] = {index: {} for index in RECOUNTED}
@@ -96,6 +107,8 @@ def check_study(table: StudyTable) -> list[str]:
         if record.identity in identities:
             errors.append(f"{name}: two runs have the same identity: {record.id}")
         identities[record.identity] = record.id
+        if references is not None:
+            references.update(filter(None, record.provenance))
         runs_of_job[record.job_id] += 1
         if trees["jobs"].get(record.job_id, MISSING) != record.job:
             errors.append(f"{record.key}: its job {record.job_id} differs")
@@ -112,6 +125,44 @@ def check_study(table: StudyTable) -> list[str]:
         errors.append(f"{name}: some jobs have no runs")
     orphans = {run_id for run_id, _, _ in trees["quantities"]} - set(trees["runs"])
     return [*errors, f"{name}: quantities of deleted runs: {orphans}"] if orphans else errors
+
+
+def check_indexes(root: Any) -> list[str]:
+    """Return disagreements between the indexes in a snapshot, and with a sample of the records.
+
+    This takes a fraction of the time of ``check_tables``, which reads every record.
+    """
+    try:
+        tables = Tables(root)
+        studies = [tables.study(name) for name in tables.study_names()]
+        return [error for table in studies for error in _check_indexes(table)]
+    except (MotokoError, POSError, *UNREADABLE_OBJECT) as error:
+        return [f"its tables cannot be read: {type(error).__name__}: {error}"]
+
+
+def _check_indexes(table: StudyTable) -> Iterator[str]:
+    trees, name = table.trees, table.name
+    runs, jobs = list(trees["runs"]), list(trees["jobs"])
+    for index in ("states", "lifecycles"):
+        if sorted(run_id for ids in trees[index].values() for run_id in ids) != runs:
+            yield f"{name}: index {index} does not list each run once"
+    if sorted(trees["by_identity"].values()) != runs:
+        yield f"{name}: index by_identity does not list each run once"
+    if sorted(trees["by_job"].values()) != jobs or list(trees["runs_of_job"]) != jobs:
+        yield f"{name}: the indexes of jobs do not list each job once"
+    if sum(trees["runs_of_job"].values()) != len(runs):
+        yield f"{name}: index runs_of_job does not count each run once"
+    for record in table.records(runs[:: len(runs) // SAMPLE + 1]):
+        keys = index_keys(record)
+        for index in RECOUNTED:
+            if (key := keys[index]) is not None and record.id not in trees[index].get(key, ()):
+                yield f"{record.key}: index {index} does not list it under {key}"
+
+
+def check_provenance(tables: Tables, references: Iterable[bytes]) -> list[str]:
+    """Return the references of runs to facts that are not stored."""
+    lost = [one.hex() for one in references if tables.provenance(one) is None]
+    return [f"the provenance {join_names(sorted(lost))} is missing"] if lost else []
 
 
 def check_firings(tables: Tables) -> list[str]:

@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import transaction
 import ZODB
-from ZEO.Exceptions import ServerException
-from ZODB.Connection import Connection
+from ZODB.DemoStorage import DemoStorage
 from ZODB.MappingStorage import MappingStorage
-from ZODB.POSException import POSError, StateLoadError
 
 from motoko.errors import (
     DatabaseDamagedError,
-    ForbiddenClassError,
     NoDatabaseError,
     ServerError,
     StorageError,
@@ -28,16 +25,14 @@ from motoko.errors import (
 from motoko.runtime.ports import SYSTEM
 from motoko.server.class_allow_list import find_class
 from motoko.server.file_integrity import (
-    CLOSED_MESSAGE,
-    PARSE_ERRORS,
-    UNREADABLE_OBJECT,
     check_file,
     close_after_failure,
-    damaged_error,
     torn_tail,
     translate_errors,
 )
 from motoko.server.safe_file import SafeFileStorage
+from motoko.server.transaction_file import RECORD
+from motoko.storage.connection import TranslatingConnection, past_state_error
 from motoko.storage.feed import Feed, FeedProxy
 
 if TYPE_CHECKING:
@@ -57,56 +52,7 @@ RETRY_TIMEOUT: Final = 60.0
 DRAIN_SECONDS: Final = 0.5  # for which drain() waits for a disconnected server
 DRAIN_POLL: Final = 0.05
 READ_ATTEMPTS: Final = 3
-PARSE_ERROR_NAMES: Final = frozenset(f"{kind.__module__}.{kind.__name__}" for kind in PARSE_ERRORS)
-
-
-class _Connection(Connection):  # type: ignore[misc]
-    """A connection that raises DatabaseDamagedError for corrupt records."""
-
-    def get(self, oid: bytes) -> Any:
-        """Return an object."""
-        try:
-            return super().get(oid)
-        except ForbiddenClassError as error:
-            raise self._forbidden(error) from error
-        except POSError:
-            raise
-        except UNREADABLE_OBJECT as error:
-            if CLOSED_MESSAGE in str(error):
-                raise
-            raise self._unreadable(type(error).__name__) from error
-
-    def setstate(self, obj: Any) -> None:
-        """Load an object."""
-        try:
-            super().setstate(obj)
-        except (StateLoadError, ServerException) as error:
-            if isinstance(error.__cause__, ForbiddenClassError):
-                raise self._forbidden(error.__cause__) from error
-            corruption = _corruption_error_name(error)
-            if corruption is None:
-                raise
-            raise self._unreadable(corruption) from error
-
-    def _forbidden(self, error: ForbiddenClassError) -> ForbiddenClassError:
-        return ForbiddenClassError(f"{self._file()}: {error.message}", hint=error.hint)
-
-    def _unreadable(self, error: str) -> DatabaseDamagedError:
-        return damaged_error(self._file(), f"is damaged: an object cannot be read ({error})")
-
-    def _file(self) -> Path:
-        return self.db().file or Path("the database")
-
-
-def _corruption_error_name(error: Exception) -> str | None:
-    """Return the name of the error that a corrupt record caused, None for another error."""
-    if isinstance(error, ServerException):
-        name, details = error.args  # of the server's exception
-        if name in PARSE_ERROR_NAMES and CLOSED_MESSAGE not in str(details):
-            return str(name).rpartition(".")[2]
-        return None
-    # A corrupt pickle may raise anything.
-    return None if isinstance(error.__cause__, MemoryError) else type(error.__cause__).__name__
+READ_BYTES: Final = 1024  # of a file at a time; more than most records have
 
 
 class _DatabaseFile(SafeFileStorage):
@@ -122,8 +68,33 @@ class _DatabaseFile(SafeFileStorage):
     def loadBefore(self, oid: bytes, tid: bytes) -> Any:  # noqa: N802 - the name is ZODB's
         """Return an object's state."""
         try:
+            return self._load_newest(oid, tid) or super().loadBefore(oid, tid)
+        except Exception:
+            self._translate_error()
+            raise
+
+    def _load_newest(self, oid: bytes, tid: bytes) -> Any:
+        """Return the newest state of an object if it precedes ``tid``, else None.
+
+        It takes a quarter of the time that FileStorage takes.
+        """
+        position, descriptor = self._index.get(oid), self._file.fileno()
+        data = os.pread(descriptor, READ_BYTES, position) if position else b""
+        if len(data) < RECORD.size:
+            return None
+        found, serial, _, _, _, length = RECORD.unpack_from(data)
+        end = RECORD.size + length
+        if found != oid or serial >= tid or not length or position + end > self._view:
+            return None
+        if end > len(data):
+            data += os.pread(descriptor, end - len(data), position + len(data))
+        return (data[RECORD.size : end], serial, None) if len(data) >= end else None
+
+    def _translate_error(self) -> None:
+        """Raise the error being handled as one about the file, if it is about that."""
+        try:
             with translate_errors(Path(self.getName())):
-                return super().loadBefore(oid, tid)
+                raise  # noqa: PLE0704 - the error being handled
         except DatabaseDamagedError as error:
             # It opens the file by name each time, and a server may have packed it meanwhile.
             if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.getName())):
@@ -134,7 +105,7 @@ class _DatabaseFile(SafeFileStorage):
 
 
 class _DB(ZODB.DB):  # type: ignore[misc]
-    klass = _Connection
+    klass = TranslatingConnection
     classFactory = staticmethod(lambda _, *name: find_class(*name))  # noqa: N815 - ZODB's name
 
     def __init__(self, storage: Any, file: Path | None, **options: Any) -> None:
@@ -229,8 +200,22 @@ class Database:
         return cls(MappingStorage())
 
     @classmethod
-    def read_file(cls, path: Path, *, runtime: Runtime = SYSTEM) -> Database:
-        """Open a database file read-only, with or without a running server."""
+    def scratch_copy(cls, path: Path, *, runtime: Runtime = SYSTEM) -> Database:
+        """Open a database file, with or without a running server; keep all changes in memory."""
+        return cls._open_file(path, runtime, writable=True)
+
+    @classmethod
+    def read_file(cls, path: Path, *, runtime: Runtime = SYSTEM, served: bool = False) -> Database:
+        """Open a database file read-only, with or without a running server.
+
+        ``served``: a server may be writing, so an unfinished commit at the end is no news.
+        """
+        return cls._open_file(path, runtime, writable=False, served=served)
+
+    @classmethod
+    def _open_file(
+        cls, path: Path, runtime: Runtime, *, writable: bool, served: bool = False
+    ) -> Database:
         if not path.exists():
             raise NoDatabaseError(f"{path} does not exist", hint="Run `motoko create`.")
         _silence_libraries()
@@ -238,7 +223,7 @@ class Database:
             for _ in range(READ_ATTEMPTS):
                 before = path.stat()
                 try:
-                    return cls._read_file(path, runtime)
+                    return cls._open_committed(path, runtime, writable=writable, served=served)
                 except DatabaseDamagedError:
                     if os.path.samestat(before, path.stat()):
                         raise
@@ -247,14 +232,19 @@ class Database:
         raise StorageError(f"{path} was replaced repeatedly while it was read")
 
     @classmethod
-    def _read_file(cls, path: Path, runtime: Runtime) -> Database:
+    def _open_committed(
+        cls, path: Path, runtime: Runtime, *, writable: bool, served: bool
+    ) -> Database:
         check = check_file(path, clock=runtime.clock)
         tail = torn_tail(path, check, runtime.clock.now())
-        if tail is not None:
+        if tail is not None and not served:
             log.warning("the end of %s is left out: %s", path, tail)
         with translate_errors(path, opening=True):
             storage = _DatabaseFile(path, check.committed)
             try:
+                if writable:
+                    overlay = DemoStorage(base=storage, changes=MappingStorage())
+                    return cls(overlay, runtime=runtime)
                 return cls(storage, read_only=True, file=path, runtime=runtime)
             except BaseException:
                 storage.close()
@@ -265,7 +255,7 @@ class Database:
         if self.read_only:
             raise StorageError(
                 "the workflow's database was opened read-only, so nothing can be changed",
-                hint="Open the workflow without read_only=True.",
+                hint="Open the workflow without read_only=True, or in a `with` block.",
             )
 
     def new_mark(self) -> str:
@@ -293,9 +283,18 @@ class Database:
         if request is not None:
             request()
 
-    def open(self, manager: Any) -> Any:
-        """Return a pooled connection bound to ``manager``."""
-        return self._db.open(manager)
+    def open(self, manager: Any, at: str | None = None) -> Any:
+        """Return a pooled connection bound to ``manager``.
+
+        ``at``: read the state at this transaction, in hexadecimal; PastStateError if it is later
+        than all.
+        """
+        if at is None:
+            return self._db.open(manager)
+        tid = bytes.fromhex(at)
+        if tid > self._db.lastTransaction():
+            raise past_state_error(self._db.file, tid)
+        return self._db.open(manager, at=tid)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Any]:

@@ -126,7 +126,9 @@ class Lease:
         self._report = OrchestratorReport()
         self._wake = threading.Event()
         self._ended = False
+        self.holder: LeaseHolder | None = None
         self._directory: StateDirGuard | None = None
+        self.on_renewal: Callable[[], object] = lambda: None
         self.guard = LeaseGuard(ORCHESTRATOR + run_name, store.runtime.rng.token(8))
 
     def report_events(self, names: Iterable[str]) -> None:
@@ -160,8 +162,8 @@ class Lease:
                 f"run name {self._run_name!r} already has an orchestrator: {holder}",
                 hint="Stop it with `motoko orchestrator stop`, or choose another --run_name.",
             )
-        own = LeaseHolder.here(self._store.now())
-        tables.write_lease(self.guard.name, self.guard.token, asdict(own))
+        self.holder = LeaseHolder.here(self._store.now())
+        tables.write_lease(self.guard.name, self.guard.token, asdict(self.holder))
         former = orchestrator_report(tables, self._run_name)
         self._report = OrchestratorReport(events=former.events)
         tables.renew_lease(self.guard.name, now, asdict(self._report))
@@ -201,6 +203,7 @@ class Lease:
                 self._wake.clear()
                 renewed = clock.monotonic()
                 database.submit(lambda: run_transaction(database, self._renew)).result()
+                self.on_renewal()
 
     def _renew(self, tables: Tables) -> None:
         if not _holds(tables, self.guard.name, self.guard.token):
@@ -223,7 +226,7 @@ def live_orchestrator(tables: Tables, run_name: str, now: float) -> LeaseHolder 
     """Return the live orchestrator of a run name, None if it has none."""
     name = ORCHESTRATOR + run_name
     lease = tables.lease(name)
-    if lease is None or lease["token"] is None:
+    if lease is None or lease["token"] is None or not lease["holder"]:
         return None
     holder = LeaseHolder(**lease["holder"])
     return holder if _is_live(tables, name, holder.process, now, LEASE_SECONDS) else None

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from persistent.mapping import PersistentMapping
 
+from motoko.storage.bulk_read import stored_data
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -42,9 +44,33 @@ def read_points(tree: Any, run_id: int, name: str) -> list[tuple[Any, Any]] | No
     return [point for chunk in chunks for point in chunk["points"]] if chunks else None
 
 
+def read_series(
+    tree: Any, wanted: Iterable[tuple[int, str]]
+) -> dict[tuple[int, str], list[tuple[Any, Any]]]:
+    """Return the series of (run id, name) that exist, loaded together."""
+    chunks = [
+        (key, chunk) for key in wanted for chunk in tree.values((*key, 0), (*key, LAST_CHUNK))
+    ]
+    found: dict[tuple[int, str], list[tuple[Any, Any]]] = {}
+    stored = [chunk for _, chunk in chunks]
+    for (key, chunk), data in zip(chunks, stored_data(stored), strict=True):
+        found.setdefault(key, []).extend((chunk if data is None else data)["points"])
+    return found
+
+
 def series_names(tree: Any, run_id: int) -> list[str]:
     """Return the names of a run's series, sorted."""
     return sorted({name for _, name, _ in _keys(tree, run_id)})
+
+
+def series_summaries(tree: Any, run_id: int) -> list[tuple[str, int, Any, Any]]:
+    """Return name, number of points, last step and last value of each series of a run."""
+    found: dict[str, tuple[int, Any]] = {}
+    for (_, name, _), chunk in tree.items((run_id, "", 0), (run_id + 1, "", 0)):
+        points = chunk["points"]
+        found[name] = (found.get(name, (0, None))[0] + len(points), points[-1])
+        chunk._p_deactivate()  # noqa: SLF001 - ZODB's public names begin so
+    return [(name, count, *last) for name, (count, last) in sorted(found.items())]
 
 
 def delete_series(tree: Any, run_id: int) -> None:

@@ -7,16 +7,19 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from motoko.core.records import RunKey
-from motoko.core.states import FAILURES, NON_TERMINAL, TERMINAL
+from motoko.core.run_targets import MAX_ID, missing_runs, unknown_run_name
+from motoko.core.states import ACTIVE, FAILURES, NON_TERMINAL, TERMINAL
 from motoko.errors import UnknownRunError
+from motoko.storage.leases import run_names
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from motoko.core.constraints import Constraint
     from motoko.core.records import RunRecord
+    from motoko.core.run_targets import IdRange
     from motoko.core.states import Lifecycle
     from motoko.storage.database import Database
     from motoko.storage.scope import Scope
@@ -26,9 +29,14 @@ T = TypeVar("T")
 BULK: Final = 2000  # from so many runs, indexes are cheaper than records
 
 
-def query_database(database: Database, query: Callable[[Session], T]) -> T:
-    """Run ``query`` in a session that is closed afterwards."""
-    with contextlib.closing(Session(database)) as session:
+def query_database(
+    database: Database, query: Callable[[Session], T], *, at: str | None = None
+) -> T:
+    """Run ``query`` in a session that is closed afterwards.
+
+    ``at``: in the state at this transaction; PastStateError if the database lacks a part of it.
+    """
+    with contextlib.closing(Session(database, at=at)) as session:
         return query(session)
 
 
@@ -48,6 +56,55 @@ def select_runs(
         return [RunKey(study, run_id) for run_id in ids]
     found = table.records(ids, keep=False)  # often every run, and rarely read again
     return [record.key for record in found if constraint.matches(record)]
+
+
+def check_runs_exist(session: Session, study: str, ranges: Iterable[IdRange]) -> None:
+    """Raise UnknownRunError for a range without runs of a study."""
+    tables = session.tables
+    table = tables.study(study) if study in tables.study_names() else None
+    for low, high in ranges:
+        if table is None or not table.has_ids(low, high):
+            raise missing_runs(study, (low, high), [] if table is None else table.ids(None))
+
+
+def check_run_name_exists(session: Session, run_name: str) -> None:
+    """Raise RunNameError if the name never had a run, an orchestrator or a firing."""
+    tables = session.tables
+    studies = [tables.study(name) for name in tables.study_names()]
+    if not any(study.had_run_name(run_name) for study in studies):
+        known = {name for study in studies for name in study.run_names()} | {*run_names(tables)}
+        if run_name not in known:
+            raise unknown_run_name(run_name, sorted(known))
+
+
+def select_records(
+    session: Session,
+    study: str,
+    run_name: str | None,
+    constraint: Constraint,
+    *,
+    ranges: Sequence[IdRange] = (),
+    lifecycles: Iterable[Lifecycle] | None = None,
+    keep: bool = True,
+) -> list[RunRecord]:
+    """Return the records of the runs that satisfy a constraint, in id order.
+
+    ``ranges``: only runs with these ids; ``lifecycles``: only runs in these lifecycle states.
+    ``keep``: they stay cached.
+    """
+    table = session.tables.study(study)
+    plan = constraint.plan()
+    wanted = [
+        (max(plan.id_min or low, low), min(plan.id_max or high, high))
+        for low, high in ranges or [(0, MAX_ID)]
+    ]
+    parts = [table.ids(run_name, states=plan.states, id_min=a, id_max=b) for a, b in wanted]
+    ids = parts[0] if len(parts) == 1 else sorted(set().union(*parts))
+    if lifecycles is not None:
+        allowed = set(table.ids(run_name, lifecycles=lifecycles))
+        ids = [run_id for run_id in ids if run_id in allowed]
+    records = table.records(ids, keep=keep)
+    return list(records) if plan.exact else [r for r in records if constraint.matches(r)]
 
 
 def existing_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord]:
@@ -98,3 +155,10 @@ def count_active_runs(session: Session, run_name: str) -> dict[str, Counter[Life
         if counts:
             found[study] = counts
     return found
+
+
+def count_active_attempts(session: Session) -> int:
+    """Return the number of runs that are SUBMITTED or START."""
+    tables = session.tables
+    studies = [tables.study(name) for name in tables.study_names()]
+    return sum(sum(study.counts_by_run_name(ACTIVE).values()) for study in studies)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from persistent.mapping import PersistentMapping
@@ -18,6 +18,7 @@ from ZODB.POSException import POSError
 from ZODB.utils import z64
 
 from motoko.core.parameter_space import job_identity
+from motoko.core.provenance import UNKNOWN
 from motoko.core.records import RunRecord, decode_record, stored_key
 from motoko.errors import DatabaseDamagedError, MotokoError
 from motoko.server.class_allow_list import references
@@ -37,6 +38,7 @@ from motoko.storage.consistency import check_database_file
 from motoko.storage.database import Database
 from motoko.storage.schema import SCHEMA_VERSION, create_tables
 from motoko.storage.study_table import StudyTable
+from motoko.storage.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -306,11 +308,19 @@ def _copied(item: Any, what: str, report: SalvageReport) -> Any:
 
 
 def _insert(root: Any, records: list[RunRecord]) -> None:
-    for record in records:
+    tables = Tables(root)
+    for found in records:
+        record = _without_lost_facts(found, tables)
         stored = root["motoko"]["studies"][record.study]
         StudyTable(record.study, stored).insert(record, job_identity(record.job))
         for kind, number in (("run", record.id), ("job", record.job_id)):
             stored["ids"][kind] = max(stored["ids"][kind], number)
+
+
+def _without_lost_facts(record: RunRecord, tables: Tables) -> RunRecord:
+    """Return the record without references to facts that are lost."""
+    found = (one if tables.provenance(one) is not None else UNKNOWN for one in record.provenance)
+    return replace(record, provenance=tuple(found))
 
 
 # -- trees with holes ------------------------------------------------------------------------

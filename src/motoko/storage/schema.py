@@ -20,7 +20,8 @@ from motoko.server.safe_file import SafeFileStorage
 from motoko.server.watchdog import ServerWatchdog
 from motoko.storage.commit import run_transaction
 from motoko.storage.database import Database
-from motoko.storage.study_table import StudyTable, add_to_index, index_keys, new_study_table
+from motoko.storage.run_indexes import add_to_index, index_keys
+from motoko.storage.study_table import StudyTable, new_study_table
 from motoko.version import __version__
 
 if TYPE_CHECKING:
@@ -63,9 +64,11 @@ def create_tables(root: Any, studies: Iterable[str]) -> None:
                 "once": OOTreeSet(),
                 "leases": OOBTree(),
                 "renewals": OOBTree(),
+                "provenance": OOBTree(),
             }
         )
     upgrade(root)
+    root["motoko"].setdefault("holds", PersistentMapping({"kind": "holds"}))
     for name in studies:
         if name not in root["motoko"]["studies"]:
             root["motoko"]["studies"][name] = new_study_table()

@@ -42,10 +42,12 @@ class Scope(RequestingScope):
     """The interface of all scopes; the defaults suit scopes without transactions of their own.
 
     ``blind``: writes overwrite concurrent ones. ``fresh``: every read sees the newest commit.
+    ``firing``: the key of the firing that an action belongs to.
     """
 
     blind: bool = False
     event_name: str = ""
+    firing: str = ""
     cause: str
 
     @property

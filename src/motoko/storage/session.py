@@ -8,19 +8,24 @@ applies the changes again. Only if another session changed those does it raise C
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import transaction
 from persistent.mapping import PersistentMapping
 from ZODB.POSException import POSKeyError, ReadConflictError
+from ZODB.TimeStamp import TimeStamp
+from ZODB.utils import p64, u64
 
 from motoko.core.changes import (
     Change,
     CreateRun,
     DeleteRun,
+    EditHolds,
     EditRun,
     PushQuantities,
     RecordFiring,
+    RecordProvenance,
     SetVariable,
 )
 from motoko.core.records import RunKey, RunRecord, stored_key
@@ -64,16 +69,24 @@ class _AppliedChange:
 
 
 class Session:
-    """One snapshot of the database and a list of changes to it. Not thread-safe."""
+    """One snapshot of the database and a list of changes to it. Not thread-safe.
+
+    ``at``: only read, in the state at this transaction, in hexadecimal.
+    """
 
     def __init__(
-        self, database: Database, *, guard: LeaseGuard | None = None, source: object = None
+        self,
+        database: Database,
+        *,
+        guard: LeaseGuard | None = None,
+        source: object = None,
+        at: str | None = None,
     ) -> None:
         self._database = database
         self._guard = guard
         self.source = source
         self._manager = transaction.TransactionManager(explicit=True)
-        self._connection = database.open(self._manager)
+        self._connection = database.open(self._manager, at)
         self._manager.begin()
         try:
             check_version(self._connection.root())
@@ -84,6 +97,7 @@ class Session:
         self.tables = Tables(self._connection.root())
         self._changes: list[_AppliedChange] = []
         self._relied_on: dict[RunKey, bytes | None] = {}
+        self._relied_on_holds: bytes | None = None
         self._read_ids: set[RunKey] = set()
         self.replaced_keys: dict[RunKey, RunKey] = {}
         self._open = True
@@ -95,6 +109,14 @@ class Session:
         """Whether the session has changes to commit."""
         return bool(self._changes)
 
+    @property
+    def snapshot(self) -> tuple[str, datetime]:
+        """The id of the newest commit in the snapshot, in hexadecimal, and its time."""
+        storage = self._connection._storage  # noqa: SLF001 - ZODB has no public name for it
+        before = self._connection.before or storage._start  # noqa: SLF001
+        newest = p64(u64(before) - 1)
+        return newest.hex(), datetime.fromtimestamp(TimeStamp(newest).timeTime(), UTC)
+
     def run(self, key: RunKey) -> RunRecord:
         """Return the record of one run."""
         key = self._present(key)
@@ -104,6 +126,10 @@ class Session:
         """Refuse to commit if another session changes one of these runs."""
         for key in keys:
             self._relied_on.setdefault(key, self.tables.study(key.study).version(key.id))
+
+    def rely_on_holds(self) -> None:
+        """Refuse to commit if another session changes the holds."""
+        self._relied_on_holds = self.tables.holds_version
 
     def record_read_id(self, key: RunKey) -> None:
         """Record that user code read this id, so that the commit cannot exchange it."""
@@ -157,6 +183,10 @@ class Session:
             return former
         elif isinstance(change, RecordFiring):
             tables.record_firing(self._with_present_keys(change))
+        elif isinstance(change, RecordProvenance):
+            tables.add_provenance(change.facts)
+        elif isinstance(change, EditHolds):
+            tables.edit_holds(change.edit)
         else:
             key = self._present(change.key)
             table = tables.study(key.study)
@@ -186,6 +216,7 @@ class Session:
         self._begin()
         self._changes = []
         self._relied_on = {}
+        self._relied_on_holds = None
         self._read_ids = set()
 
     def commit(self) -> None:
@@ -233,6 +264,8 @@ class Session:
         for key, version in self._relied_on.items():
             if version is not None and self.tables.study(key.study).has_run(key.id):
                 self._connection.readCurrent(self.tables.study(key.study).stored_run(key.id))
+        if self._relied_on_holds is not None:
+            self._connection.readCurrent(self.tables.stored_holds)
 
     def _reapply(self, changes: tuple[_AppliedChange, ...]) -> None:
         """Take a fresh snapshot, check it, and apply all changes to it."""
@@ -240,6 +273,8 @@ class Session:
         for key, version in self._relied_on.items():
             if self.tables.study(key.study).version(key.id) != version:
                 self._conflict(f"run {key} was changed")
+        if self._relied_on_holds not in (None, self.tables.holds_version):
+            self._conflict("runs were held or released")
         self._changes = []
         self.replaced_keys = {}
         for applied in changes:

@@ -21,27 +21,30 @@ Layout (all keys plain, so that no class path of Motoko is stored)::
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from BTrees.IIBTree import IIBTree, IITreeSet, difference, intersection, multiunion
+from BTrees.IIBTree import IIBTree, difference, intersection, multiunion
 from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 
 from motoko.core.parameter_space import describe_change, job_identity
 from motoko.core.records import RunRecord, decode_record, encode_record
-from motoko.core.states import TERMINAL, Lifecycle
-from motoko.errors import UnknownRunError
+from motoko.core.states import FAILURES, TERMINAL, Lifecycle
+from motoko.errors import ConflictError, UnknownRunError
 from motoko.storage import quantities
+from motoko.storage.bulk_read import prefetch, prefetch_leaves, prefetch_range, stored_data
+from motoko.storage.run_indexes import INDEXES, add_to_index, index_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from motoko.core.changes import PushQuantities
     from motoko.core.edits import RunEdit
 
 LAST: Final = "\U0010ffff"
-INDEXES: Final = ("states", "lifecycles", "scripts", "queues", "remarks")
+MOST_KEPT: Final = 20_000  # records in the cache of a connection
 
 
 def new_study_table() -> PersistentMapping:
@@ -56,35 +59,6 @@ def new_study_table() -> PersistentMapping:
             "ids": PersistentMapping({"run": 0, "job": 0}),
         }
     )
-
-
-def index_keys(record: RunRecord) -> dict[str, tuple[str, str] | None]:
-    """Return the key of a run in each of INDEXES, None if it is not in that index."""
-    run_name, reason = record.run_name, None
-    if record.lifecycle is Lifecycle.FINISHED and record.reason:
-        reason = record.reason, run_name
-    return {
-        "states": (record.state, run_name),
-        "lifecycles": (record.lifecycle.value, run_name),
-        "scripts": (record.scripts, run_name),
-        "queues": _queue(record),
-        "remarks": reason,
-    }
-
-
-def _queue(record: RunRecord) -> tuple[str, str] | None:
-    if record.lifecycle is not Lifecycle.CREATED or not record.options:
-        return None
-    names = (record.options.get("generator"), record.options.get("machine_name"))
-    return (str(names[0] or ""), str(names[1] or "")) if any(names) else None
-
-
-def add_to_index(index: Any, key: tuple[str, str], run_id: int) -> None:
-    """Add a run to an index under ``key``."""
-    ids = index.get(key)
-    if ids is None:
-        ids = index[key] = IITreeSet()
-    ids.insert(run_id)
 
 
 class StudyTable:
@@ -122,6 +96,10 @@ class StudyTable:
         """Return whether the run exists."""
         return run_id in self.trees["runs"]
 
+    def has_ids(self, low: int, high: int) -> bool:
+        """Return whether a run has an id from ``low`` to ``high``."""
+        return next(iter(self.trees["runs"].keys(low, high)), None) is not None
+
     @staticmethod
     def _record(stored: Any) -> RunRecord:
         stored._p_activate()
@@ -135,19 +113,18 @@ class StudyTable:
     def records(self, ids: Iterable[int], *, keep: bool = True) -> Iterator[RunRecord]:
         """Yield the records of ``ids``, loaded together if the storage supports that.
 
-        They stay cached unless ``keep`` is False.
+        Unless ``keep`` is False, they stay cached, except that MOST_KEPT or more would displace
+        each other.
         """
-        runs = self.trees["runs"]
-        stored = [item for item in (runs.get(run_id) for run_id in ids) if item is not None]
-        ghosts = [item for item in stored if item._p_changed is None]
-        if len(ghosts) > 1 and ghosts[0]._p_jar is not None:
-            ghosts[0]._p_jar.prefetch(ghosts)
-        for item in stored:
-            was_ghost = item._p_changed is None
-            record = self._record(item)
-            if was_ghost and not keep:
-                item._p_deactivate()  # noqa: SLF001 - ZODB's public names begin so
-            yield record
+        runs, wanted = self.trees["runs"], list(ids)
+        prefetch_leaves(runs, wanted)
+        stored = [item for item in map(runs.get, wanted) if item is not None]
+        if keep and len(stored) < MOST_KEPT:
+            prefetch(stored)
+            yield from map(self._record, stored)
+        else:
+            for item, data in zip(stored, stored_data(stored), strict=True):
+                yield self._record(item) if data is None else decode_record(data)
 
     def job(self, job_id: int) -> dict[str, Any]:
         """Return one job's values; UnknownRunError if it does not exist."""
@@ -185,15 +162,19 @@ class StudyTable:
     ) -> list[int]:
         """Return the ids of one run name (None: of all) in these states, ascending."""
         if states is not None:
-            sets = self._sets("states", states, run_name)
+            sets = self.id_sets("states", states, run_name)
         elif lifecycles is not None or run_name is not None:
-            sets = self._sets("lifecycles", lifecycles, run_name)
+            sets = self.id_sets("lifecycles", lifecycles, run_name)
         else:
+            prefetch_range(self.trees["runs"], id_min, id_max)
             return list(self.trees["runs"].keys(id_min, id_max))
+        for ids in sets:
+            prefetch_range(ids, *((id_min, id_max) if len(sets) == 1 else (None, None)))
         found = sets[0] if len(sets) == 1 else multiunion(sets)
         return list(found.keys(id_min, id_max))
 
-    def _sets(self, index: str, names: Iterable[str] | None, run_name: str | None) -> list[Any]:
+    def id_sets(self, index: str, names: Iterable[str] | None, run_name: str | None) -> list[Any]:
+        """Return the sets of ids under these names of an index, for one run name or all."""
         tree = self.trees[index]
         if names is None:
             return [ids for (_, name), ids in tree.items() if run_name in (None, name)]
@@ -223,11 +204,15 @@ class StudyTable:
         """Return all run names with at least one run."""
         return {name for (_, name), ids in self.trees["lifecycles"].items() if ids}
 
+    def had_run_name(self, run_name: str) -> bool:
+        """Return whether a run has or had this run name, deleted runs included."""
+        return any(name == run_name for _, name in self.trees["lifecycles"])
+
     def with_other_scripts(self, digest: str, run_name: str) -> list[int]:
         """Return the runs in a terminal state whose scripts have another digest, ascending."""
         trees = self.trees["scripts"].items()
         others = [ids for (of, name), ids in trees if name == run_name and of != digest]
-        ended = self._sets("lifecycles", TERMINAL, run_name)
+        ended = self.id_sets("lifecycles", TERMINAL, run_name)
         return list(intersection(multiunion(others), multiunion(ended)))
 
     def finished_by_reason(self, run_name: str) -> dict[str, list[int]]:
@@ -235,12 +220,16 @@ class StudyTable:
         trees = self.trees.get("remarks", {}).items()
         return {text: list(ids) for (text, name), ids in trees if name == run_name and ids}
 
+    def ended(self, run_name: str, *, failed: bool = False) -> Any:
+        """Return the set of the runs in a terminal state, or of the failed ones."""
+        return multiunion(self.id_sets("lifecycles", FAILURES if failed else TERMINAL, run_name))
+
     def created_ids(self, served: Callable[[str, str], bool]) -> list[int]:
         """Return the ids of the CREATED runs that are ``served``, ascending.
 
         ``served`` gets the generator and machine name that a run names, "" for none.
         """
-        created = multiunion(self._sets("lifecycles", [Lifecycle.CREATED.value], None))
+        created = multiunion(self.id_sets("lifecycles", [Lifecycle.CREATED.value], None))
         queues = {key: ids for key, ids in self.trees["queues"].items() if ids}
         if served("", ""):
             others = [ids for key, ids in queues.items() if not served(*key)]
@@ -273,6 +262,11 @@ class StudyTable:
 
     # -- writing ---------------------------------------------------------------------------
 
+    @property
+    def last_id(self) -> int:
+        """Return the last run id that was reserved, 0 if none was."""
+        return int(self.trees["ids"]["run"])
+
     def reserve(self, runs: int, jobs: int) -> tuple[int, int]:
         """Reserve ids; return the first run id and the first job id."""
         ids = self.trees["ids"]
@@ -286,15 +280,10 @@ class StudyTable:
     def insert(self, record: RunRecord, job_digest: bytes) -> None:
         """Insert a run under ``record.id``, and its job if that is new."""
         trees = self.trees
-        if record.job_id not in trees["jobs"]:
-            trees["jobs"][record.job_id] = dict(record.job)
-            trees["by_job"][job_digest] = record.job_id
+        self._add_to_job(record, job_digest)
         stored = PersistentMapping()
         stored.data = encode_record(record)  # its constructor copies item by item, slowly
         trees["runs"][record.id] = stored
-        # A counter: clients that add and remove runs of one job conflict. So a job is never
-        # deleted while it gets another run.
-        trees["runs_of_job"][record.job_id] = trees["runs_of_job"].get(record.job_id, 0) + 1
         trees["by_identity"][record.identity] = record.id
         self._reindex(None, record)
 
@@ -304,6 +293,8 @@ class StudyTable:
         old = self._record(stored)
         new = edit.apply(old)
         if new is not old and new != old:
+            if new.identity != old.identity:
+                new = self._move(old, new)
             stored.data = encode_record(new)
             stored._v_record = new
             self._reindex(old, new)
@@ -321,14 +312,41 @@ class StudyTable:
         trees["runs"][run_id]._p_changed = True
         del trees["runs"][run_id]
         del trees["by_identity"][record.identity]
-        left = trees["runs_of_job"][record.job_id] - 1
-        if left:
-            trees["runs_of_job"][record.job_id] = left
-        else:
-            del trees["runs_of_job"][record.job_id]
-            del trees["by_job"][self.job_key(record.job_id)]
-            del trees["jobs"][record.job_id]
+        self._remove_from_job(record.job_id)
         return record
+
+    def _move(self, old: RunRecord, new: RunRecord) -> RunRecord:
+        """Move a run to another identity and job; return its record with the job's id."""
+        identities, digest = self.trees["by_identity"], job_identity(new.job)
+        if identities.get(new.identity, new.id) != new.id:
+            raise ConflictError(f"run {self.name}.{identities[new.identity]} has these values")
+        job_id = self.find_job(job_identity(new.job, literal=True), digest)
+        moved = new if job_id is None else replace(new, job_id=job_id)
+        if moved.job_id != old.job_id:
+            self._add_to_job(moved, digest)
+            self._remove_from_job(old.job_id)
+        del identities[old.identity]
+        identities[moved.identity] = moved.id
+        return moved
+
+    def _add_to_job(self, record: RunRecord, digest: bytes) -> None:
+        trees, job_id = self.trees, record.job_id
+        if job_id not in trees["jobs"]:
+            trees["jobs"][job_id] = dict(record.job)
+            trees["by_job"][digest] = job_id
+        # A counter: clients that add and remove runs of one job conflict. So a job is never
+        # deleted while it gets another run.
+        trees["runs_of_job"][job_id] = trees["runs_of_job"].get(job_id, 0) + 1
+
+    def _remove_from_job(self, job_id: int) -> None:
+        trees = self.trees
+        left = trees["runs_of_job"][job_id] - 1
+        if left:
+            trees["runs_of_job"][job_id] = left
+        else:
+            del trees["runs_of_job"][job_id]
+            del trees["by_job"][self.job_key(job_id)]
+            del trees["jobs"][job_id]
 
     def job_key(self, job_id: int) -> bytes | None:
         """Return the key of a job in the index of jobs, None if it has none."""
@@ -360,6 +378,24 @@ class StudyTable:
     def quantity(self, run_id: int, name: str) -> list[tuple[Any, Any]] | None:
         """Return a series as (step, value) pairs in the order pushed, None if it does not exist."""
         return quantities.read_points(self.trees["quantities"], run_id, name)
+
+    def series(
+        self, ids: Sequence[int], names: Sequence[str]
+    ) -> list[dict[str, list[tuple[Any, Any]]]]:
+        """Return the series of these names that each run has, as (step, value) pairs."""
+        tree = self.trees["quantities"]
+        prefetch_leaves(tree, [(run_id, names[0], 0) for run_id in ids])
+        wanted = [(run_id, name) for run_id in ids for name in names]
+        found = quantities.read_series(tree, wanted)
+        return [{n: s for n in names if (s := found.get((run_id, n)))} for run_id in ids]
+
+    def all_quantity_names(self) -> set[str]:
+        """Return the names of all series of all runs."""
+        return {name for _, name, _ in self.trees["quantities"]}
+
+    def series_summaries(self, run_id: int) -> list[tuple[str, int, Any, Any]]:
+        """Return name, number of points, last step and last value of a run's series, by name."""
+        return quantities.series_summaries(self.trees["quantities"], run_id)
 
     def quantity_names(self, run_id: int) -> list[str]:
         """Return the names of a run's series, sorted."""

@@ -16,6 +16,9 @@ Root layout, below the key ``motoko``::
     renewals   OOBTree   name -> PersistentMapping {"at": seconds since the epoch, "report"}
     removals   OOTreeSet of (study, id) of deleted runs whose directories may still exist; absent
                until a run is deleted
+    holds      PersistentMapping {"kind": "holds", "rules", "runs"}, see core/holds.py. One object:
+               each claim checks that it did not change
+    provenance OOBTree   reference (digest) -> the facts of attempts, as a tuple
 """
 
 from __future__ import annotations
@@ -25,8 +28,11 @@ from typing import TYPE_CHECKING, Any, Final
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent.mapping import PersistentMapping
 
+from motoko.core.holds import NO_HOLDS, Holds, RemoveHolds
+from motoko.core.provenance import Provenance
 from motoko.core.records import RunKey
 from motoko.core.replay import Call, Entries
+from motoko.core.states import Lifecycle
 from motoko.core.values import MISSING
 from motoko.errors import UnknownNameError, suggestion
 from motoko.runtime.files import file_identity
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.core.changes import RecordFiring
+    from motoko.core.holds import HoldEdit, Scope
 
 JOURNAL: Final = ("calls", "written")
 
@@ -48,9 +55,12 @@ class Tables:
         self._root = root["motoko"]
         self._connection = getattr(root, "_p_jar", None)
         self._studies: dict[str, StudyTable] = {}
+        self.reads: set[str] | None = None  # collects the studies and variables that are read
 
     def study(self, name: str) -> StudyTable:
         """Return one study's table; UnknownNameError if it was never created."""
+        if self.reads is not None:
+            self.reads.add(name)
         table = self._studies.get(name)
         if table is None:
             stored = self._root["studies"].get(name)
@@ -70,6 +80,8 @@ class Tables:
 
     def variable(self, scope: str | None, name: str) -> Any:
         """Return a variable's plain value, MISSING if it was never set."""
+        if self.reads is not None:
+            self.reads.add(f"{'vars' if scope is None else 'run_vars'}.{name}")
         stored = self._root["variables"].get((_scope(scope), name))
         return MISSING if stored is None else stored["value"]
 
@@ -97,6 +109,8 @@ class Tables:
     def delete_run(self, key: RunKey) -> None:
         """Delete a run, and record that its directories must be removed."""
         self.study(key.study).delete(key.id)
+        if key.id in self.holds.ids(key.study):
+            self.edit_holds(RemoveHolds(runs=[key]))
         self._root.setdefault("removals", OOTreeSet()).insert(tuple(key))
 
     def pending_removals(self) -> list[RunKey]:
@@ -110,6 +124,88 @@ class Tables:
             if tuple(key) in pending:
                 pending.remove(tuple(key))
 
+    # -- holds -----------------------------------------------------------------------------
+
+    @property
+    def stored_holds(self) -> Any:
+        """The persistent object of all holds, None in an older database."""
+        return self._root.get("holds")
+
+    @property
+    def holds_version(self) -> bytes | None:
+        """A value that changes with every commit to the holds, None before the first."""
+        stored = self.stored_holds
+        if stored is None or stored._p_jar is None:
+            return None
+        stored._p_activate()
+        return bytes(stored._p_serial)  # noqa: SLF001 - ZODB's public names begin so
+
+    @property
+    def holds(self) -> Holds:
+        """All holds."""
+        stored = self.stored_holds
+        if stored is None:
+            return NO_HOLDS
+        stored._p_activate()
+        holds = getattr(stored, "_v_holds", None)
+        if holds is None:
+            holds = Holds.of(stored.data)
+            stored._v_holds = holds  # noqa: SLF001 - ZODB's names of cached values begin so
+        assert isinstance(holds, Holds)
+        return holds
+
+    def edit_holds(self, edit: HoldEdit) -> None:
+        """Hold or release runs."""
+        changed = edit.apply(self.holds)
+        if changed == self.holds:
+            return
+        stored = self._root.setdefault("holds", PersistentMapping())
+        stored.data = {"kind": "holds", **changed.stored()}
+        stored._v_holds = changed  # noqa: SLF001 - ZODB's names of cached values begin so
+
+    def unheld(self, study: str, ids: list[int]) -> list[int]:
+        """Return those of the CREATED runs ``ids`` that are not held, in the same order."""
+        holds = self.holds
+        if not holds or not ids:
+            return ids
+        if holds.covers(study):
+            return []
+        held, table = set(holds.ids(study)), self.study(study)
+        for name in holds.run_names(study):
+            held.update(table.ids(name, lifecycles=[Lifecycle.CREATED.value]))
+        return [run_id for run_id in ids if run_id not in held]
+
+    def held(self, study: str, run_name: str | None = None) -> frozenset[int]:
+        """Return the CREATED runs of a study that are held, of one run name or of all."""
+        if not self.holds:
+            return frozenset()
+        created = self.study(study).ids(run_name, lifecycles=[Lifecycle.CREATED.value])
+        return frozenset(created).difference(self.unheld(study, created))
+
+    def held_singly(self, scope: Scope) -> list[RunKey]:
+        """Return the runs with a hold of their own in a study and run name (None: all)."""
+        of_study, run_name = scope
+        return [
+            record.key
+            for study in self.holds.runs
+            if of_study in (None, study) and study in self._root["studies"]
+            for record in self.study(study).records(self.holds.ids(study))
+            if run_name in (None, record.run_name)
+        ]
+
+    # -- provenance ------------------------------------------------------------------------
+
+    def provenance(self, reference: bytes) -> Provenance | None:
+        """Return the facts under a reference, None if they are unknown."""
+        stored = self._root.get("provenance", {}).get(reference)
+        return None if stored is None else Provenance.of(stored)
+
+    def add_provenance(self, facts: Provenance) -> None:
+        """Store facts under their reference, unless they are stored."""
+        table = self._root.setdefault("provenance", OOBTree())
+        if facts.reference not in table:
+            table[facts.reference] = facts.stored()
+
     # -- firings ---------------------------------------------------------------------------
 
     def record_firing(self, firing: RecordFiring) -> None:
@@ -122,6 +218,7 @@ class Tables:
                     "trigger": firing.trigger,
                     "runs": [tuple(key) for key in firing.runs],
                     "opened": firing.at,
+                    **({"code": firing.code} if firing.code else {}),
                 }
             )
         stored["status"] = firing.status
@@ -178,6 +275,10 @@ class Tables:
         """Return (study, run id) of all done ``once`` firings of an event; ("", 0): the event."""
         low, high = (run_name, event, "", 0), (run_name, event, LAST, 0)
         return {(study, run_id) for _, _, study, run_id in self._root["once"].keys(low, high)}
+
+    def fired_once(self, run_name: str, event: str, key: RunKey) -> bool:
+        """Return whether a ``once`` firing of an event for this run is done."""
+        return (run_name, event, key.study, key.id) in self._root["once"]
 
     def open_firing_ids(self) -> set[tuple[str, str, str]]:
         """Return the ids of all open firings."""

@@ -20,7 +20,7 @@ RESERVED_FIELDS = frozenset({
     "attempt", "exit_code", "reason",
     "machine_name", "nproc", "timeout", "retries", "retry_delay", "generator", "bash_options",
     "slurm_options",
-    "job", "study", "workflow", "directory", "history", "fields", "key", "token",
+    "job", "study", "workflow", "directory", "history", "attempts", "fields", "key", "token",
     "finish", "fail", "start", "cancel", "retry", "push_quantity", "get_quantity", "quantity",
     "quantities", "stdout", "stderr", "record",
 })  # fmt: skip

@@ -31,7 +31,7 @@ RunPredicate: TypeAlias = "Callable[[RunRecord], bool]"
 ValuePredicate: TypeAlias = Callable[[Any], bool]
 
 # Exact classes: a bool is not a number here, and records hold no other subclasses.
-_NUMBERS: Final = frozenset({int, float})
+NUMBERS: Final = frozenset({int, float})
 _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "=": operator.eq,
     "<": operator.lt,
@@ -76,13 +76,14 @@ def _any(predicates: list[RunPredicate]) -> RunPredicate:
 
 
 def _comparison(test: Comparison, negated: bool) -> RunPredicate:
-    get, holds = _getter(test.column), _predicate(test)
+    get, holds = value_getter(test.column), _predicate(test)
     if negated:
         return lambda record: (value := get(record)) is not MISSING and not holds(value)
     return lambda record: (value := get(record)) is not MISSING and holds(value)
 
 
-def _getter(column: Column) -> Callable[[RunRecord], Any]:
+def value_getter(column: Column) -> Callable[[RunRecord], Any]:
+    """Return a function that returns a record's value of a column, MISSING if it has none."""
     name = column.name
     if column.source == "job":
         return lambda record: record.job.get(name, MISSING)
@@ -111,7 +112,7 @@ def _ordered(compare: Callable[[Any, Any], bool], value: Any) -> ValuePredicate:
     if isinstance(value, datetime):
         return lambda given: _is_timestamp(given) and compare(given, value)
     if not isinstance(value, str):
-        return lambda given: given.__class__ in _NUMBERS and compare(given, value)
+        return lambda given: given.__class__ in NUMBERS and compare(given, value)
     time = parse_timestamp(value)
     if time is None:
         return lambda given: isinstance(given, str) and compare(given, value)
@@ -124,12 +125,12 @@ def _ordered(compare: Callable[[Any, Any], bool], value: Any) -> ValuePredicate:
 
 
 def _member(values: tuple[Any, ...]) -> ValuePredicate:
-    numbers = frozenset(value for value in values if value.__class__ in _NUMBERS)
+    numbers = frozenset(value for value in values if value.__class__ in NUMBERS)
     texts = frozenset(value for value in values if isinstance(value, str))
-    others = [_ordered(operator.eq, value) for value in values if value.__class__ not in _NUMBERS]
+    others = [_ordered(operator.eq, value) for value in values if value.__class__ not in NUMBERS]
 
     def holds(given: Any) -> bool:
-        if given.__class__ in _NUMBERS:
+        if given.__class__ in NUMBERS:
             return given in numbers
         if isinstance(given, str):
             return given in texts

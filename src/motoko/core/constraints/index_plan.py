@@ -89,7 +89,7 @@ _NOTHING: Final = _Candidates(_NONE, 0, 0)
 _EVERYTHING: Final = _Candidates(_States(frozenset(), True))
 _UNKNOWN: Final = _Candidates(_States(frozenset(), True), exact=False)
 
-_INVERSE: Final = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+INVERSE: Final = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _ID_RANGES: Final[dict[str, Callable[[float], tuple[float, float]]]] = {
     "<": lambda bound: (-math.inf, math.ceil(bound) - 1),
     "<=": lambda bound: (-math.inf, math.floor(bound)),
@@ -132,8 +132,8 @@ def _of_comparison(test: Comparison, negated: bool) -> _Candidates:
 
 
 def _of_id(test: Comparison, negated: bool) -> _Candidates:
-    if test.operator in _INVERSE:
-        sign = _INVERSE[test.operator] if negated else test.operator
+    if test.operator in INVERSE:
+        sign = INVERSE[test.operator] if negated else test.operator
         return _Candidates(_EVERYTHING.states, *_ID_RANGES[sign](test.values[0]))
     ids = {int(value) for value in test.values if value == int(value)}
     if negated:

@@ -40,7 +40,8 @@ class Observation:
 
     ``all_sources``: the job was looked up everywhere. ``exit_status`` and ``exit_time`` come from
     the exit record; ``fault`` says why a required record is missing. ``restarted``: the scheduler
-    started the job twice. ``stop``: why any launcher ended the attempt.
+    started the job twice. ``stop``: why any launcher ended the attempt. ``host``: the machine that
+    the start file names.
     """
 
     job: JobStatus
@@ -53,6 +54,7 @@ class Observation:
     exit_time: float | None = None
     fault: str | None = None
     directory_removed: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,8 +169,7 @@ class BatchExecutor(Executor):
 
     async def _observe(self, items: list[ObservedAttempt]) -> bool:
         observations = await run_in_thread(partial(observe, items))
-        changed = False
-        unclear: list[ObservedAttempt] = []
+        changed, unclear = False, list[ObservedAttempt]()
         for item, seen in zip(items, observations, strict=True):
             decision = decide(item.state, seen, self._store.steady(), lag=self._lag)
             changed |= await self._apply(item, decision, seen)
@@ -197,6 +196,7 @@ class BatchExecutor(Executor):
         if not self.pool.contains(attempt):
             return False
         attempt.unconfirmed_since = decision.unconfirmed_since
+        attempt.host = seen.host or attempt.host
         if decision.started_at is not None:
             attempt.started_at = decision.started_at
             self._updates.started.append(attempt)

@@ -52,9 +52,12 @@ def _observe(item: ObservedAttempt) -> Observation:
     ended = not isinstance(job, Seen) or job.phase is JobPhase.CANCELLED
     stop = attempt_files.read_stop_reason(paths) if ended else None
     new_data = started_at is not None and attempt_files.outbox_size(paths) > attempt.outbox_offset
+    is_new = started_at is not None and not attempt.start_recorded
+    host = attempt_files.start_host(paths) if is_new else ""
     seen = replace(
-        seen, started_at=started_at, restarted=restarted, stop=stop, has_new_data=new_data
-    )
+        seen, started_at=started_at, restarted=restarted, stop=stop, has_new_data=new_data,
+        host=host,
+    )  # fmt: skip
     status = attempt_files.exit_record(paths)[0]
     if status is None:
         if isinstance(job, Seen) and not job.phase.has_ended:

@@ -1,0 +1,250 @@
+"""The runs of a study as columns: pure functions from records to lists of values.
+
+A column is a property of every run, a job value or a field. If names clash, ``jobs.x`` and
+``runs.x`` name job value and field, as in constraints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.core.constraints import Columns
+from motoko.core.constraints.syntax_tree import Column
+from motoko.core.provenance import (
+    NO_FACTS,
+    attempt_times,
+    last_reference,
+    process_host,
+)
+from motoko.core.records import RUN_COLUMNS
+from motoko.core.run_options import STORED_OPTIONS
+from motoko.core.states import TERMINAL
+from motoko.core.values import TYPE_NAMES, copy_plain
+from motoko.errors import UnknownNameError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from motoko.core.provenance import AttemptTimes, Provenance
+    from motoko.core.records import RunRecord
+
+# Columns that no constraint has, with their types: facts of the last attempt, and others.
+FACTS: Final = MappingProxyType({
+    "host": "str",
+    "scripts": "str",
+    "git_commit": "str",
+    "git_dirty": "bool",
+    "interpreter": "str",
+    "python_version": "str",
+    "motoko_version": "str",
+})  # fmt: skip
+DERIVED: Final = MappingProxyType({
+    "outcome": "str",
+    "created": "datetime",
+    "started": "datetime",
+    "ended": "datetime",
+    "duration": "float",
+    "directory": "str",
+    **FACTS,
+})  # fmt: skip
+TIMES: Final = frozenset({"started", "ended", "duration"})
+# Shown by default, before and after job values and fields.
+FIRST: Final = ("id", "run_name")
+LAST: Final = (
+    "state", "lifecycle", "outcome", "attempt", "exit_code", "reason", "event_name", "created",
+    "started", "ended", "duration", "directory", *FACTS,
+)  # fmt: skip
+_SCALARS: Final = frozenset({int, float, str, bool, bytes, datetime, type(None)})
+_NAMED: Final = 20  # columns in a hint
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnTable:
+    """Values of runs, a row for each run, or for each step of its quantities.
+
+    ``types`` maps the columns, in their order, to declared types (None: undeclared), ``values`` to
+    lists of plain values, with None for missing ones. ``transaction`` is the id of the newest
+    commit that was read, in hexadecimal, and ``committed`` its time.
+    """
+
+    study: str
+    types: Mapping[str, str | None]
+    values: Mapping[str, list[Any]]
+    transaction: str = ""
+    committed: datetime | None = None
+    length: int = field(default=0, kw_only=True)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns in their order."""
+        return tuple(self.types)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of each row, in the order of the columns."""
+        return zip(*self.values.values(), strict=True) if self.values else iter([()] * self.length)
+
+    def take(self, positions: Sequence[int]) -> ColumnTable:
+        """Return the rows at these positions, in the given order."""
+        values = {name: [items[i] for i in positions] for name, items in self.values.items()}
+        return replace(self, values=values, length=len(positions))
+
+
+class ColumnNames:
+    """The columns that the runs of a study have, by the names that select them."""
+
+    def __init__(self, declared: Columns, records: Iterable[RunRecord]) -> None:
+        self._declared = declared
+        shapes = dict.fromkeys((tuple(record.job), tuple(record.fields)) for record in records)
+        self.jobs = dict.fromkeys([*declared.job, *(name for job, _ in shapes for name in job)])
+        self.fields = dict.fromkeys([*declared.run, *(name for _, own in shapes for name in own)])
+
+        self._columns = self._named()
+
+    def default(self) -> list[str]:
+        """Return the names of the default columns."""
+        own = (*map(self._shown_job, self.jobs), *map(self._shown_field, self.fields))
+        return [*FIRST, *own, *LAST]
+
+    def compact(self, *, run_names: bool = False) -> list[str]:
+        """Return the names of the columns that fit in a terminal."""
+        run_name = ["run_name"] if run_names else []
+        jobs, fields = map(self._shown_job, self.jobs), map(self._shown_field, self.fields)
+        return ["id", *run_name, *jobs, "state", *fields, "reason"]
+
+    def find(self, written: str) -> Column | None:
+        """Return the column that ``written`` names, None if no run has it."""
+        return self._columns.get(written)
+
+    def unknown(self, written: str) -> UnknownNameError:
+        """Return the error for a name that selects no column."""
+        study = self._declared.study
+        if written in self.jobs:
+            return UnknownNameError(
+                f"column {written!r} of study {study!r} is ambiguous: jobs and runs both have it",
+                hint=f"Write jobs.{written} or runs.{written}.",
+            )
+        known = self.default()
+        near = nearest(written, dict.fromkeys([*known, *RUN_COLUMNS]))
+        hint = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known[:_NAMED])}."
+        return UnknownNameError(f"study {study!r} has no column {written!r}", hint=hint)
+
+    def _named(self) -> dict[str, Column]:
+        declared, own = self._declared, {**RUN_COLUMNS, **DERIVED}
+        job_types = {name: _type(declared.job.get(name)) for name in self.jobs}
+        field_types = {name: _type(declared.run.get(name)) for name in self.fields}
+        found = [Column("own", name, f"runs.{name}", own[name]) for name in own]
+        found += [Column("own", name, name, own[name]) for name in own if name not in self.jobs]
+        found += [Column("own", name, name, own[name]) for name in DERIVED]
+        found += [Column("own", "job_id", "jobs.id", "int")]
+        for name, type_name in field_types.items():
+            shown = {f"runs.{name}", self._shown_field(name)}
+            found += [Column("field", name, text, type_name) for text in shown]
+        for name, type_name in job_types.items():
+            shown = {f"jobs.{name}", self._shown_job(name)}
+            found += [Column("job", name, text, type_name) for text in shown]
+        return {column.shown: column for column in found}
+
+    def _shown_job(self, name: str) -> str:
+        clash = name in self._declared.run or name in RUN_COLUMNS or name in DERIVED
+        return f"jobs.{name}" if clash else name
+
+    def _shown_field(self, name: str) -> str:
+        return f"runs.{name}" if name in self.jobs or name in DERIVED else name
+
+
+def _type(declared: str | None) -> str | None:
+    return declared if declared in TYPE_NAMES else None
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSource:
+    """What columns need besides records.
+
+    ``root`` is the parent of the run directories. ``facts`` returns the provenance of a reference.
+    """
+
+    root: str = ""
+    facts: Callable[[bytes], Provenance | None] = lambda _: None
+
+    def columns(
+        self, records: Sequence[RunRecord], columns: Iterable[Column]
+    ) -> dict[str, list[Any]]:
+        """Return the values of the records by column."""
+        wanted = list(columns)
+        timed = any(column.source == "own" and column.name in TIMES for column in wanted)
+        times = [attempt_times(record, record.attempt) for record in records] if timed else []
+        return {column.shown: self._values(records, column, times) for column in wanted}
+
+    def _values(
+        self, records: Sequence[RunRecord], column: Column, times: Sequence[AttemptTimes]
+    ) -> list[Any]:
+        name = column.name
+        if column.source == "job":
+            return _copied([record.job.get(name) for record in records])
+        if column.source == "field":
+            return _copied([record.fields.get(name) for record in records])
+        if name in FACTS:
+            return self._facts(name, records)
+        if name in DERIVED:
+            return self._derived(name, records, times)
+        if name in STORED_OPTIONS:
+            return _copied([record.options.get(name) for record in records])
+        if name == "lifecycle":
+            return [record.lifecycle.value for record in records]
+        if name == "attempt":
+            return [record.tries for record in records]
+        return [getattr(record, name) for record in records]
+
+    def _derived(
+        self, name: str, records: Sequence[RunRecord], times: Sequence[AttemptTimes]
+    ) -> list[Any]:
+        if name == "outcome":
+            return [r.lifecycle.value if r.lifecycle in TERMINAL else None for r in records]
+        if name == "created":
+            return [_time(r.history[0].time) if r.history else None for r in records]
+        if name == "directory":
+            return [f"{self.root}/run-{record.id}" for record in records]
+        if name == "duration":
+            return [of_attempt.duration for of_attempt in times]
+        return [_time(getattr(of_attempt, name)) for of_attempt in times]
+
+    def _facts(self, name: str, records: Sequence[RunRecord]) -> list[Any]:
+        """Return one fact of the last attempts, None if it is unknown."""
+        references = [last_reference(record) for record in records]
+        known = {one: self.facts(one) or NO_FACTS for one in dict.fromkeys(references)}
+        found = {one: getattr(facts, name) for one, facts in known.items()}
+        values = [None if found[one] == "" else found[one] for one in references]
+        if name == "host":
+            pairs = zip(values, records, strict=True)
+            return [value or process_host(record) for value, record in pairs]
+        if name == "scripts":
+            pairs = zip(values, records, strict=True)
+            return [value or record.scripts or None for value, record in pairs]
+        return values
+
+
+def compact_table(
+    study: str, records: Sequence[RunRecord], *, run_names: bool = False
+) -> ColumnTable:
+    """Return the columns of records that fit in a terminal."""
+    names = ColumnNames(Columns(study, {}, {}), records)
+    found = [names.find(name) for name in names.compact(run_names=run_names)]
+    columns = [column for column in found if column is not None]
+    values = ColumnSource().columns(records, columns)
+    types = {column.shown: column.type for column in columns}
+    return ColumnTable(study, types, values, length=len(records))
+
+
+def _time(at: float | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC)
+
+
+def _copied(values: list[Any]) -> list[Any]:
+    """Return values that the caller may change, without effect on cached records."""
+    return [v if v.__class__ in _SCALARS else copy_plain(v) for v in values]

@@ -1,0 +1,129 @@
+"""Read the runs of a study as columns: the one reader of tables, frames, plots and SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from motoko.core.constraints.constraint import ALL
+from motoko.core.run_columns import ColumnNames, ColumnSource, ColumnTable
+from motoko.core.step_columns import join_steps
+from motoko.errors import UnknownNameError, suggestion
+from motoko.storage.query import select_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from motoko.core.constraints import Columns, Constraint
+    from motoko.core.constraints.syntax_tree import Column
+    from motoko.core.records import RunRecord
+    from motoko.core.run_targets import IdRange
+    from motoko.core.states import Lifecycle
+    from motoko.storage.session import Session
+
+
+def read_columns(
+    session: Session,
+    declared: Columns,
+    run_name: str | None = None,
+    constraint: Constraint = ALL,
+    columns: Sequence[str] | None = None,
+    *,
+    quantities: Sequence[str] | None = None,
+    ranges: Sequence[IdRange] = (),
+    lifecycles: Iterable[Lifecycle] | None = None,
+    root: Path | str = "",
+    keep: bool = False,
+) -> ColumnTable:
+    """Return the runs of a study (of a run name; None: of all) that satisfy a constraint, by id.
+
+    ``columns`` names the columns in their order, by default all that the runs have. With
+    ``quantities`` the table has a row for each step of each run. ``declared`` is the study with its
+    parameters and fields, ``root`` the parent of its run directories. ``ranges``: only runs with
+    these ids; ``lifecycles``: only runs in these states. With ``keep``, the next read is faster.
+    Raise UnknownNameError for a column or quantity that no run has.
+    """
+    records: list[RunRecord] = []
+    if declared.study in session.tables.study_names():
+        records = select_records(
+            session, declared.study, run_name, constraint,
+            ranges=ranges, lifecycles=lifecycles, keep=keep,
+        )  # fmt: skip
+    return tabulate(session, declared, records, columns, quantities=quantities, root=root)
+
+
+def tabulate(
+    session: Session,
+    declared: Columns,
+    records: Sequence[RunRecord],
+    columns: Sequence[str] | None = None,
+    *,
+    quantities: Sequence[str] | None = None,
+    root: Path | str = "",
+    default: Callable[[ColumnNames], list[str]] = ColumnNames.default,
+) -> ColumnTable:
+    """Return records of one study, of the session's snapshot, as columns; see ``read_columns``.
+
+    ``default`` chooses the columns if ``columns`` is None.
+    """
+    chosen = _chosen(session, declared, records, columns, default)
+    transaction, committed = session.snapshot
+    table = ColumnTable(
+        declared.study,
+        {column.shown: column.type for column in chosen},
+        ColumnSource(str(root), session.tables.provenance).columns(records, chosen),
+        transaction,
+        committed,
+        length=len(records),
+    )
+    if quantities is None:
+        return table
+    wanted = list(dict.fromkeys(quantities))
+    return join_steps(table, wanted, _series(session, declared.study, records, wanted))
+
+
+def _chosen(
+    session: Session,
+    declared: Columns,
+    records: Sequence[RunRecord],
+    columns: Sequence[str] | None,
+    default: Callable[[ColumnNames], list[str]],
+) -> list[Column]:
+    names = ColumnNames(declared, records)
+    written = default(names) if columns is None else list(dict.fromkeys(columns))
+    found = [names.find(name) for name in written]
+    if None in found and declared.study in session.tables.study_names():
+        # Runs that were not selected may have the column.
+        every = select_records(session, declared.study, None, ALL, keep=False)
+        names = ColumnNames(declared, every)
+        found = [names.find(name) for name in written]
+    chosen = []
+    for name, column in zip(written, found, strict=True):
+        if column is None:
+            raise names.unknown(name)
+        chosen.append(column)
+    return chosen
+
+
+def _series(
+    session: Session, study: str, records: Sequence[RunRecord], names: Sequence[str]
+) -> list[dict[str, list[tuple[object, object]]]]:
+    """Return the quantities of these names, for each run."""
+    if study not in session.tables.study_names():
+        raise _no_quantity(study, names[0], ())
+    table = session.tables.study(study)
+    found = table.series([record.id for record in records], names)
+    pushed = {name for of_run in found for name in of_run}
+    missing = [name for name in names if name not in pushed]
+    if missing:  # runs that were not selected may have them
+        known = table.all_quantity_names()
+        for name in missing:
+            if name not in known:
+                raise _no_quantity(study, name, known)
+    return found
+
+
+def _no_quantity(study: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    return UnknownNameError(
+        f"no run of study {study!r} has a quantity {name!r}", hint=suggestion(name, sorted(known))
+    )

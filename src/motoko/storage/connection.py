@@ -1,0 +1,151 @@
+"""Connections to a database: they translate errors about records, and read many together."""
+
+from __future__ import annotations
+
+import contextlib
+from io import BytesIO
+from itertools import islice, repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from ZEO.Exceptions import ServerException
+from ZODB._compat import PersistentUnpickler
+from ZODB.Connection import Connection
+from ZODB.POSException import POSError, POSKeyError, StateLoadError
+from ZODB.utils import p64, u64
+
+from motoko.errors import DatabaseDamagedError, ForbiddenClassError, PastStateError
+from motoko.server.class_allow_list import find_class
+from motoko.server.file_integrity import (
+    CLOSED_MESSAGE,
+    PARSE_ERRORS,
+    UNREADABLE_OBJECT,
+    damaged_error,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+BATCH: Final = 500  # records unpickled together
+PARSE_ERROR_NAMES: Final = frozenset(f"{kind.__module__}.{kind.__name__}" for kind in PARSE_ERRORS)
+
+
+class TranslatingConnection(Connection):  # type: ignore[misc]
+    """A connection that raises DatabaseDamagedError for corrupt records.
+
+    If it reads an earlier state, it raises PastStateError for objects without one.
+    """
+
+    def get(self, oid: bytes) -> Any:
+        """Return an object."""
+        try:
+            return super().get(oid)
+        except POSKeyError as error:
+            raise self._missing(error) from error
+        except ForbiddenClassError as error:
+            raise self._forbidden(error) from error
+        except POSError:
+            raise
+        except UNREADABLE_OBJECT as error:
+            if CLOSED_MESSAGE in str(error):
+                raise
+            raise self._unreadable(type(error).__name__) from error
+
+    def setstate(self, obj: Any) -> None:
+        """Load an object."""
+        try:
+            super().setstate(obj)
+        except POSKeyError as error:
+            raise self._missing(error) from error
+        except (StateLoadError, ServerException) as error:
+            self._raise_translated(error)
+
+    def stored_states(self, ghosts: Sequence[Any]) -> Iterator[Any]:
+        """Yield the stored states of objects that are not loaded, and stay so."""
+        oids = [ghost._p_oid for ghost in ghosts]  # noqa: SLF001 - ZODB's public names begin so
+        load_many = getattr(self.db().storage, "load_many", None)
+        before = self.before or self._storage._start  # noqa: SLF001 - it has no public name
+        found = repeat(None) if load_many is None else load_many(oids, before)
+        loaded = zip(oids, found, strict=False)
+        try:
+            while batch := list(islice(loaded, BATCH)):
+                # Of an object that the storage did not load with the others, it raises the error.
+                yield from self._states(
+                    [self._storage.load(oid)[0] if one is None else one[0] for oid, one in batch]
+                )
+        except POSKeyError as error:
+            raise self._missing(error) from error
+        except (StateLoadError, ServerException) as error:
+            self._raise_translated(error)
+
+    def _states(self, records: Sequence[bytes]) -> list[Any]:
+        """Return the states of records, with one unpickler if they name one class only."""
+        header = _class_header(records[0])
+        if header and all(data.startswith(header) for data in records):
+            states = b"".join([data[len(header) :] for data in records])
+            file = BytesIO(states)
+            unpickler = PersistentUnpickler(find_class, None, file)
+            # Any error: a state refers to other objects, or is damaged.
+            with contextlib.suppress(Exception):
+                found = [unpickler.load() for _ in records]
+                if file.tell() == len(states):
+                    return found
+        return [self._reader.getState(data) for data in records]
+
+    def _raise_translated(self, error: Exception) -> NoReturn:
+        if isinstance(error.__cause__, ForbiddenClassError):
+            raise self._forbidden(error.__cause__) from error
+        corruption = _corruption_error_name(error)
+        if corruption is None:
+            raise error
+        raise self._unreadable(corruption) from error
+
+    def prefetch(self, *objects: Any) -> None:
+        """Load objects in one request, if the storage supports that."""
+        if self.before is None:
+            super().prefetch(*objects)
+        elif request := getattr(self.db().storage, "prefetch", None):
+            request(self._prefetch_flatten(objects), self.before)
+
+    def _missing(self, error: Exception) -> Exception:
+        if self.before is None:
+            return error
+        return past_state_error(self.db().file, p64(u64(self.before) - 1))
+
+    def _forbidden(self, error: ForbiddenClassError) -> ForbiddenClassError:
+        return ForbiddenClassError(f"{self._file()}: {error.message}", hint=error.hint)
+
+    def _unreadable(self, error: str) -> DatabaseDamagedError:
+        return damaged_error(self._file(), f"is damaged: an object cannot be read ({error})")
+
+    def _file(self) -> Path:
+        return self.db().file or Path("the database")
+
+
+def _class_header(data: bytes) -> bytes:
+    """Return the first pickle of a record, which names its class; empty if it is damaged."""
+    file = BytesIO(data)
+    try:
+        PersistentUnpickler(find_class, None, file).load()
+    except Exception:  # noqa: BLE001 - reading the state raises the right error
+        return b""
+    return data[: file.tell()]
+
+
+def past_state_error(file: Path | None, tid: bytes) -> PastStateError:
+    """Return the error for an object without a state at a transaction."""
+    return PastStateError(
+        f"{file or 'the database'} has no complete state at transaction {tid.hex()}: it was "
+        "packed since, or the transaction is that of another database"
+    )
+
+
+def _corruption_error_name(error: Exception) -> str | None:
+    """Return the name of the error that a corrupt record caused, None for another error."""
+    if isinstance(error, ServerException):
+        name, details = error.args  # of the server's exception
+        if name in PARSE_ERROR_NAMES and CLOSED_MESSAGE not in str(details):
+            return str(name).rpartition(".")[2]
+        return None
+    # A corrupt pickle may raise anything.
+    return None if isinstance(error.__cause__, MemoryError) else type(error.__cause__).__name__
