@@ -10,9 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from pydantic import BeforeValidator, Field, ValidationInfo, create_model
 
-from motoko.config.validation import ConfigModel, InvalidValue, text, whole_number
+from motoko.config.validation import (
+    TEXT,
+    TEXTS,
+    ConfigModel,
+    InvalidValue,
+    text,
+    whole_number,
+    written_as,
+)
 from motoko.core.durations import EXAMPLES, parse_duration
-from motoko.core.run_options import OPTIONS, RunOptions, generator_name, merge_options
+from motoko.core.run_options import (
+    GENERATORS,
+    OLD_GENERATORS,
+    OPTIONS,
+    RunOptions,
+    generator_name,
+    merge_options,
+)
 from motoko.core.sbatch_options import SbatchOptionFault, user_arguments
 from motoko.errors import ConfigError
 
@@ -22,6 +37,11 @@ if TYPE_CHECKING:
     from motoko.core.run_options import OptionKind, RunOption
 
 
+def _duration_form(**limit: float) -> dict[str, Any]:
+    return {"anyOf": [{"type": "number", **limit}, TEXT]}
+
+
+@written_as(_duration_form(exclusiveMinimum=0))
 def duration(value: Any, info: ValidationInfo, *, positive: bool = True) -> float:
     """Validate a duration, in seconds."""
     seconds = parse_duration(value)
@@ -33,6 +53,7 @@ def duration(value: Any, info: ValidationInfo, *, positive: bool = True) -> floa
     return seconds
 
 
+@written_as({"anyOf": [*_duration_form(exclusiveMinimum=0)["anyOf"], {"const": False}]})
 def duration_or_off(value: Any, info: ValidationInfo) -> float:
     """Validate a positive duration in seconds; ``off`` is infinite."""
     if value is False or value in ("off", math.inf):
@@ -45,6 +66,7 @@ def duration_or_off(value: Any, info: ValidationInfo) -> float:
         ) from None
 
 
+@written_as({"enum": [*GENERATORS, *OLD_GENERATORS]})
 def _generator(value: Any, info: ValidationInfo) -> str:
     name = text(value, info)
     try:
@@ -53,6 +75,7 @@ def _generator(value: Any, info: ValidationInfo) -> str:
         raise InvalidValue(error.message, hint=error.hint) from None
 
 
+@written_as({"anyOf": [{"type": "string"}, TEXTS]})
 def _arguments(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     if isinstance(value, str):
         try:
@@ -62,6 +85,7 @@ def _arguments(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     return _texts(value, info, "texts", re.compile(r"[^\0]+"))
 
 
+@written_as({"anyOf": [{"type": "string"}, TEXTS]})
 def _sbatch_options(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     options = _arguments(value, info)
     try:
@@ -72,6 +96,7 @@ def _sbatch_options(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     return options
 
 
+@written_as({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 def _shell_lines(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     """Validate lines for a shell: one text of several lines, or a list of texts."""
     lines = value.splitlines() if isinstance(value, str) else value
@@ -94,10 +119,13 @@ def _texts(value: Any, info: ValidationInfo, what: str, valid: re.Pattern[str]) 
 
 
 def _validator(option: RunOption) -> Callable[[Any, ValidationInfo], Any]:
+    limit = "exclusiveMinimum" if option.exclusive else "minimum"
     validators: dict[OptionKind, Callable[[Any, ValidationInfo], Any]] = {
         "generator": _generator,
         "count": whole_number(option.minimum),
-        "duration": partial(duration, positive=option.exclusive),
+        "duration": written_as(_duration_form(**{limit: option.minimum}))(
+            partial(duration, positive=option.exclusive)
+        ),
         "text": text,
         "arguments": _arguments,
         "sbatch_options": _sbatch_options,

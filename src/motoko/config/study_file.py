@@ -11,27 +11,33 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo
 
+from motoko.config.job_space import check_type, job_space_form, parse_job_space
 from motoko.config.option_models import GivenOptions
 from motoko.config.validation import (
+    NAME,
+    TEXT,
+    TEXTS,
     InvalidValue,
+    Mistake,
     check_name,
     mapping,
     mistakes,
-    number_hint,
     text,
     validate,
     whole_number,
+    written_as,
+    written_form,
 )
-from motoko.config.yaml_document import Document, read_document
+from motoko.config.yaml_document import read_document
 from motoko.core.records import RUN_COLUMNS
 from motoko.core.run_options import STORED_OPTIONS
-from motoko.core.values import TYPE_NAMES, coerce, to_plain
+from motoko.core.values import TYPE_NAMES, to_plain
 from motoko.errors import ConfigError, ParameterError, suggestion
 from motoko.worker.regular_files import open_regular
 from motoko.worker.validation import RESERVED_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 STUDY_FILE: Final = "bd.yaml"
 PIECE: Final = 1 << 20  # bytes read at once
@@ -50,6 +56,14 @@ RESERVED_JOB_PARAMETERS: Final = frozenset({
 })  # fmt: skip
 
 
+TYPES: Final = {
+    "type": "object",
+    "propertyNames": NAME,
+    "additionalProperties": {"enum": sorted(TYPE_NAMES)},
+}
+
+
+@written_as(TYPES)
 def _types(value: Any, info: ValidationInfo) -> dict[str, str]:
     """Validate a mapping from names to type names."""
     section = mapping(value, info)
@@ -78,32 +92,32 @@ def _types(value: Any, info: ValidationInfo) -> dict[str, str]:
     return section
 
 
+@written_as(TYPES)
 def _run_types(value: Any, info: ValidationInfo) -> dict[str, str]:
     # Declared run options need no column: every run has them.
     types = _types(value, info)
     return {name: type_name for name, type_name in types.items() if name not in STORED_OPTIONS}
 
 
+@written_as(job_space_form())
 def _job_space(value: Any, info: ValidationInfo) -> dict[str, Any]:
     section = mapping(value, info)
     types: dict[str, str] | None = info.data.get("job")
-    if types is None:  # `job` is invalid and reported first
-        return section
-    for name, given in section.items():
-        if name not in types:
-            raise InvalidValue(
-                f"job_space names {name!r}, which is not a job parameter",
-                (name,),
-                suggestion(name, list(types)),
-            )
-        if types[name] != "list" and isinstance(given, list):
-            for index, item in enumerate(given):
-                _check_type(item, types[name], f"job_space.{name}[{index}]", (name, index))
-        else:
-            _check_type(given, types[name], f"job_space.{name}", (name,))
-    return section
+    # If `job` is invalid, that is reported first.
+    return section if types is None else parse_job_space(section, types)
 
 
+def _run_params_form() -> dict[str, Any]:
+    """Return the form of run options; other names are run fields of any type."""
+    fields = ((name, GivenOptions.model_fields[name]) for name in STORED_OPTIONS)
+    forms = {
+        name: {"description": field.description, **written_form(field.metadata[0].func)}
+        for name, field in fields
+    }
+    return {"type": "object", "properties": forms}
+
+
+@written_as(_run_params_form())
 def _run_params(value: Any, info: ValidationInfo) -> dict[str, Any]:
     section = mapping(value, info)
     types: dict[str, str] | None = info.data.get("run")
@@ -117,7 +131,7 @@ def _run_value(name: str, given: Any, types: dict[str, str]) -> Any:
     if name in STORED_OPTIONS:
         return _run_option(name, given)
     if name in types:
-        _check_type(given, types[name], what, (name,))
+        check_type(given, types[name], what, (name,))
         return given
     check_name(name, "a run field", RESERVED_FIELDS)
     # Without declarations any field is valid, except one that looks like a misspelt run option.
@@ -144,18 +158,6 @@ def _run_option(name: str, given: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _check_type(value: Any, type_name: str, what: str, path: tuple[str | int, ...]) -> None:
-    try:
-        coerce(value, type_name, what)
-    except ParameterError as error:
-        hint = error.hint
-        if type_name == "str" and value is not None:
-            hint = "Put it in quotes if it is text."
-        elif type_name in ("int", "float") and isinstance(value, str):
-            hint = number_hint(value, type_name)
-        raise InvalidValue(error.message, path, hint) from None
-
-
 def _inner_path(value: str, what: str, path: tuple[str | int, ...] = ()) -> str:
     file = PurePath(value)
     if file.is_absolute() or ".." in file.parts or not file.parts:
@@ -167,6 +169,7 @@ def _inner_path(value: str, what: str, path: tuple[str | int, ...] = ()) -> str:
     return str(file)
 
 
+@written_as({**TEXT, "maxLength": MAX_STUDY, "pattern": "^[^\\s./][^\\s/]*$"})
 def _study(value: Any, info: ValidationInfo) -> str:
     name = text(value, info)
     if not _SAFE_NAME.fullmatch(name) or len(name.encode()) > MAX_STUDY:
@@ -177,10 +180,12 @@ def _study(value: Any, info: ValidationInfo) -> str:
     return name
 
 
+@written_as(TEXT)
 def _script(value: Any, info: ValidationInfo) -> str:
     return _inner_path(text(value, info), "exec_file")
 
 
+@written_as({"anyOf": [TEXT, TEXTS]})
 def _files(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [value]
@@ -197,17 +202,33 @@ def _files(value: Any, info: ValidationInfo) -> tuple[str, ...]:
 class StudyFile(GivenOptions):
     """``bd.yaml`` as written."""
 
-    study: Annotated[str, BeforeValidator(_study)] = ""
-    job: Annotated[dict[str, str], BeforeValidator(_types)] = Field(default_factory=dict)
-    run: Annotated[dict[str, str], BeforeValidator(_run_types)] = Field(default_factory=dict)
-    job_space: Annotated[dict[str, Any], BeforeValidator(_job_space)] = Field(default_factory=dict)
-    run_params: Annotated[dict[str, Any], BeforeValidator(_run_params)] = Field(
-        default_factory=dict
+    study: Annotated[str, BeforeValidator(_study)] = Field(
+        default="", description="name of the study; by default the name of the directory"
     )
-    exec_file: Annotated[str, BeforeValidator(_script)] = DEFAULT_SCRIPT
-    config_files: Annotated[tuple[str, ...], BeforeValidator(_files)] = ()
-    require_fields: bool = False
-    max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
+    job: Annotated[dict[str, str], BeforeValidator(_types)] = Field(
+        default_factory=dict, description="job parameters and their types"
+    )
+    run: Annotated[dict[str, str], BeforeValidator(_run_types)] = Field(
+        default_factory=dict, description="run fields and their types"
+    )
+    job_space: Annotated[dict[str, Any], BeforeValidator(_job_space)] = Field(
+        default_factory=dict, description="default values of job parameters; a list spans an axis"
+    )
+    run_params: Annotated[dict[str, Any], BeforeValidator(_run_params)] = Field(
+        default_factory=dict, description="default run fields and run options"
+    )
+    exec_file: Annotated[str, BeforeValidator(_script)] = Field(
+        default=DEFAULT_SCRIPT, description="the script that Motoko executes; by default launch.sh"
+    )
+    config_files: Annotated[tuple[str, ...], BeforeValidator(_files)] = Field(
+        default=(), description="files that Motoko copies to each run directory, besides doIt.py"
+    )
+    require_fields: bool = Field(
+        default=False, description="runs fail if their script does not set all fields of `run`"
+    )
+    max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
+        default=None, description="concurrent runs of this study"
+    )
 
 
 class StudyConfig(StudyFile):
@@ -215,8 +236,9 @@ class StudyConfig(StudyFile):
 
     ``name`` is that of task manager and directory, ``study`` the label in ``bd.yaml`` (by default
     the name), ``path`` that of ``bd.yaml``. ``run`` holds declared fields without run options.
-    ``exec_file`` and ``config_files`` exist, relative to ``directory``. Values in ``job_space``
-    fit their types but are not converted.
+    ``exec_file`` and ``config_files`` exist, relative to ``directory``. ``job_space`` holds a
+    value, a list of values or a Column for each parameter; values fit their types but are not
+    converted.
     """
 
     name: str
@@ -268,30 +290,27 @@ def load_study(directory: Path, *, files: bool = True) -> StudyConfig:
     written = validate(StudyFile, document)
     resolved = directory.resolve()
     if files:
-        _check_files(written, resolved, document)
+        for message, path, hint in missing_files(written, resolved):
+            raise document.error(message, path, hint=hint)
     copied = written.config_files
     if DEFAULT_CONFIG_FILE not in copied and isfile(resolved / DEFAULT_CONFIG_FILE):
         copied = (DEFAULT_CONFIG_FILE, *copied)
     return StudyConfig.of(written, directory.name, resolved, copied)
 
 
-def _check_files(written: StudyFile, directory: Path, document: Document) -> None:
-    if not isfile(directory / written.exec_file):
-        raise document.error(
-            f"the script {directory / written.exec_file} {_fault(directory / written.exec_file)}",
-            ("exec_file",),
-            hint="Write it, or name another one with exec_file.",
-        )
+def missing_files(written: StudyFile, directory: Path) -> Iterator[Mistake]:
+    """Yield the script and the files named in ``bd.yaml`` that are not regular files."""
+    script = directory / written.exec_file
+    if not isfile(script):
+        hint = "Write it, or name another one with exec_file."
+        yield f"the script {script} {_fault(script)}", ("exec_file",), hint
     for index, name in enumerate(written.config_files):
         if not isfile(directory / name):
             hint = "Write it, or remove it from config_files."
             if isdir(directory / name):
                 hint = f"Only files are copied: name each file in it, as {name}/FILE."
-            raise document.error(
-                f"the file {directory / name} {_fault(directory / name)}",
-                ("config_files", index),
-                hint=hint,
-            )
+            problem = f"the file {directory / name} {_fault(directory / name)}"
+            yield problem, ("config_files", index), hint
 
 
 def _fault(path: Path) -> str:

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import keyword
 import unicodedata
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from motoko.errors import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
     from motoko.config.yaml_document import Document, KeyPath
 
+
+T = TypeVar("T")
+
+# Forms of values in JSON Schema. YAML 1.2 reads some numbers and truth values of YAML 1.1 as text.
+BOOLEAN: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "boolean"}, {"enum": ["yes", "no", "on", "off", "Yes", "No", "On", "Off"]}]
+}
+LONG_NUMBER: Final[dict[str, Any]] = {"type": "string", "pattern": "^[-+]?[0-9]+(_[0-9]+)+"}
+NUMBER: Final[dict[str, Any]] = {"anyOf": [{"type": "number"}, LONG_NUMBER]}
+TEXT: Final[dict[str, Any]] = {"type": "string", "minLength": 1}
+NAME: Final[dict[str, Any]] = {"pattern": "^[^0-9\\s_.-][^\\s.-]*$"}  # not exactly an identifier
+TEXTS: Final[dict[str, Any]] = {"type": "array", "items": TEXT}
 
 OPERATORS: Final = frozenset({"and", "or", "not", "in"})
 
@@ -29,6 +49,22 @@ class InvalidValue(ValueError):
         self.message = message
         self.path = path
         self.hint = hint
+
+
+def written_as(form: dict[str, Any]) -> Callable[[T], T]:
+    """Return a decorator that adds to a validator the JSON Schema of the values it accepts."""
+
+    def declare(validator: T) -> T:
+        vars(validator)["written_form"] = form
+        return validator
+
+    return declare
+
+
+def written_form(validator: object) -> dict[str, Any]:
+    """Return the JSON Schema of the values that a validator accepts."""
+    form: dict[str, Any] = vars(validator)["written_form"]
+    return form
 
 
 class ConfigModel(BaseModel):
@@ -48,7 +84,30 @@ class ConfigModel(BaseModel):
         return {key: value for key, value in data.items() if value is not None}
 
 
+def model_form(model: type[ConfigModel]) -> dict[str, Any]:
+    """Return the JSON Schema of the mappings that a model accepts."""
+    fields = model.model_fields
+    required = [name for name, field in fields.items() if field.is_required()]
+    return {
+        "type": "object",
+        "properties": {name: _property(field) for name, field in fields.items()},
+        **({"required": required} if required else {}),
+        "additionalProperties": False,
+    }
+
+
+def _property(field: FieldInfo) -> dict[str, Any]:
+    checks = (one.func for one in field.metadata if isinstance(one, BeforeValidator))
+    form = next((written_form(check) for check in checks), BOOLEAN)
+    described = {} if field.description is None else {"description": field.description}
+    if field.is_required():
+        return {**described, **form}
+    choices = form["anyOf"] if form.keys() == {"anyOf"} else [form]
+    return {**described, "anyOf": [*choices, {"type": "null"}]}  # a key without a value is ignored
+
+
 Model = TypeVar("Model", bound=ConfigModel)
+Mistake: TypeAlias = "tuple[str, KeyPath, str | None]"  # message, path, hint
 
 
 def validate(model: type[Model], document: Document) -> Model:
@@ -60,12 +119,12 @@ def validate(model: type[Model], document: Document) -> Model:
         raise document.error(message, path, hint=hint) from None
 
 
-def mistakes(error: ValidationError) -> list[tuple[str, KeyPath, str | None]]:
+def mistakes(error: ValidationError) -> list[Mistake]:
     """Return message, path and hint of every mistake."""
     return [_mistake(detail) for detail in error.errors(include_url=False)]
 
 
-def _mistake(detail: ErrorDetails) -> tuple[str, KeyPath, str | None]:
+def _mistake(detail: ErrorDetails) -> Mistake:
     path, problem = detail["loc"], detail.get("ctx", {}).get("error")
     if isinstance(problem, InvalidValue):
         return problem.message, (*path, *problem.path), problem.hint
@@ -79,6 +138,7 @@ def _mistake(detail: ErrorDetails) -> tuple[str, KeyPath, str | None]:
 def whole_number(minimum: int) -> Callable[[Any, ValidationInfo], int]:
     """Return a validator of whole numbers of at least ``minimum``."""
 
+    @written_as({"anyOf": [{"type": "integer", "minimum": minimum}, LONG_NUMBER]})
     def check(value: Any, info: ValidationInfo) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise InvalidValue(
@@ -104,6 +164,7 @@ def number_hint(text: str, type_name: str) -> str:
     return f"Write it without quotes and units, as in {example}."
 
 
+@written_as(TEXT)
 def text(value: Any, info: ValidationInfo) -> str:
     """Validate non-empty printable text."""
     if not isinstance(value, str):

@@ -14,7 +14,18 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from motoko.config.option_models import GivenOptions, duration, duration_or_off
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
-from motoko.config.validation import InvalidValue, check_name, mapping, text, validate, whole_number
+from motoko.config.validation import (
+    LONG_NUMBER,
+    NAME,
+    TEXT,
+    InvalidValue,
+    check_name,
+    mapping,
+    text,
+    validate,
+    whole_number,
+    written_as,
+)
 from motoko.config.yaml_document import Document, read_document
 from motoko.errors import ConfigError, NotAWorkflowError, suggestion
 
@@ -34,6 +45,7 @@ RESERVED_TASK_NAMES: Final = frozenset({
 })  # fmt: skip
 
 
+@written_as({"type": "object", "minProperties": 1, "propertyNames": NAME})
 def _task_managers(value: Any, info: ValidationInfo) -> dict[str, Any]:
     section = mapping(value, info)
     if not section:
@@ -50,6 +62,7 @@ def _task_managers(value: Any, info: ValidationInfo) -> dict[str, Any]:
     return {name: {} if options is None else options for name, options in section.items()}
 
 
+@written_as({"type": "object", "propertyNames": NAME, "additionalProperties": TEXT})
 def _aliases(value: Any, info: ValidationInfo) -> dict[str, str]:
     section = mapping(value, info)
     managers: dict[str, Any] | None = info.data.get("task_managers")
@@ -70,6 +83,7 @@ def _aliases(value: Any, info: ValidationInfo) -> dict[str, str]:
     return section
 
 
+@written_as({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, LONG_NUMBER]})
 def _rate(value: Any, info: ValidationInfo) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InvalidValue(
@@ -78,6 +92,7 @@ def _rate(value: Any, info: ValidationInfo) -> float:
     return float(value)
 
 
+@written_as({"type": "string", "pattern": "^[^\\s.]+\\.[^\\s.]+$"})
 def _orchestrator(value: Any, info: ValidationInfo) -> str:
     name = text(value, info)
     parts = name.split(".")
@@ -89,6 +104,7 @@ def _orchestrator(value: Any, info: ValidationInfo) -> str:
     return name
 
 
+@written_as({"type": "null"})
 def _no_host(value: Any, info: ValidationInfo) -> None:
     raise InvalidValue(
         f"remote studies are not supported yet: host cannot be {value!r}",
@@ -99,23 +115,47 @@ def _no_host(value: Any, info: ValidationInfo) -> None:
 class TaskManagerSettings(GivenOptions):
     """A task manager's entry in ``motoko.yaml``; its options override the workflow's."""
 
-    host: Annotated[str | None, BeforeValidator(_no_host)] = None
-    max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
+    host: Annotated[str | None, BeforeValidator(_no_host)] = Field(
+        default=None, description="remote studies are not supported yet"
+    )
+    max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
+        default=None, description="concurrent runs of this study"
+    )
 
 
 class WorkflowFile(GivenOptions):
     """``motoko.yaml`` as written. Times are in seconds."""
 
-    task_managers: Annotated[dict[str, TaskManagerSettings], BeforeValidator(_task_managers)]
-    aliases: Annotated[dict[str, str], BeforeValidator(_aliases)] = Field(default_factory=dict)
-    orchestrator: Annotated[str, BeforeValidator(_orchestrator)]
-    max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = None
-    max_queued: Annotated[int, BeforeValidator(whole_number(1))] = 1000
-    array_size: Annotated[int, BeforeValidator(whole_number(1))] = 1000
-    submit_rate: Annotated[float, BeforeValidator(_rate)] = 60.0
-    queue_poll: Annotated[float, BeforeValidator(duration)] = 10.0
-    poll_interval: Annotated[float, BeforeValidator(duration)] = 2.0
-    safety_poll: Annotated[float, BeforeValidator(duration_or_off)] = 30.0
+    task_managers: Annotated[dict[str, TaskManagerSettings], BeforeValidator(_task_managers)] = (
+        Field(description="study directories, each with or without options")
+    )
+    aliases: Annotated[dict[str, str], BeforeValidator(_aliases)] = Field(
+        default_factory=dict, description="additional names for task managers"
+    )
+    orchestrator: Annotated[str, BeforeValidator(_orchestrator)] = Field(
+        description="module.function: an async function in module.py beside this file"
+    )
+    max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
+        default=None, description="concurrent runs on this machine; by default the number of cores"
+    )
+    max_queued: Annotated[int, BeforeValidator(whole_number(1))] = Field(
+        default=1000, description="runs in the queue of a scheduler"
+    )
+    array_size: Annotated[int, BeforeValidator(whole_number(1))] = Field(
+        default=1000, description="runs in one submission, at most the limit of the site"
+    )
+    submit_rate: Annotated[float, BeforeValidator(_rate)] = Field(
+        default=60.0, description="submissions per minute"
+    )
+    queue_poll: Annotated[float, BeforeValidator(duration)] = Field(
+        default=10.0, description="poll interval of the queue while nothing changes"
+    )
+    poll_interval: Annotated[float, BeforeValidator(duration)] = Field(
+        default=2.0, description="evaluation interval of conditions f()"
+    )
+    safety_poll: Annotated[float, BeforeValidator(duration_or_off)] = Field(
+        default=30.0, description="evaluation interval of all conditions; `off` disables it"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +230,7 @@ def load_workflow(file: Path, *, studies: bool = True, tolerant: bool = False) -
     """
     if isdir(file):
         file = file / WORKFLOW_FILE
-    document = _read(file)
+    document = read_workflow(file)
     written = validate(WorkflowFile, document)
     names = written.task_managers if studies else ()
     faults: dict[str, ConfigError] | None = {} if tolerant else None
@@ -206,7 +246,8 @@ def load_workflow(file: Path, *, studies: bool = True, tolerant: bool = False) -
     )
 
 
-def _read(file: Path) -> Document:
+def read_workflow(file: Path) -> Document:
+    """Read the YAML of a ``motoko.yaml``; NotAWorkflowError if it does not exist."""
     try:
         return read_document(file)
     except (FileNotFoundError, NotADirectoryError):
@@ -236,6 +277,12 @@ def _studies(
 
 
 def _study(directory: Path, document: Document) -> StudyConfig:
+    check_study_directory(directory, document)
+    return load_study(directory)
+
+
+def check_study_directory(directory: Path, document: Document) -> None:
+    """Raise ConfigError unless the directory of a study, and its ``bd.yaml``, exist."""
     name = directory.name
     if not isdir(directory):
         studies = [file.parent.name for file in directory.parent.glob(f"*/{STUDY_FILE}")]
@@ -251,7 +298,6 @@ def _study(directory: Path, document: Document) -> StudyConfig:
             hint=misnamed_hint(directory, STUDY_FILE)
             or f"Write a {STUDY_FILE} with the study's parameters.",
         )
-    return load_study(directory)
 
 
 def find_workflow(start: Path) -> Path:

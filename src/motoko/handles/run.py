@@ -7,12 +7,15 @@ awaits, sessions and threads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Retry, SetFields, SetLabel
+from motoko.core.provenance import attempts_of
 from motoko.core.values import MISSING, coerce_result, copy_plain, to_plain
-from motoko.errors import MotokoError, ParameterError, UnknownNameError, nearest, suggestion
+from motoko.errors import ParameterError, UnknownNameError, nearest, suggestion
+from motoko.handles.frames import require_pandas
+from motoko.handles.html import html_or_message, run_html
 from motoko.handles.tracked import tracked
 from motoko.runtime.untrusted_files import read_end
 from motoko.worker.validation import RESERVED_FIELDS
@@ -20,6 +23,7 @@ from motoko.worker.validation import RESERVED_FIELDS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from motoko.core.provenance import AttemptProvenance
     from motoko.core.records import RunKey, RunRecord, Transition
     from motoko.core.states import Lifecycle
     from motoko.storage.store import WorkflowStore
@@ -40,13 +44,7 @@ class Quantity(NamedTuple):
         A scalar's column has the series' name (``value`` if that is ``step``). Components of
         vectors and nested lists are numbered from 0, in row-major order.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise MotokoError(
-                "get_quantity needs pandas, which is not installed",
-                hint="Install motoko[pandas], or use run.quantity(name).",
-            ) from error
+        pandas = require_pandas("get_quantity")
         rows = [_flat(value) for value in self.values]
         columns: list[Any] = list(range(max(map(len, rows), default=0)))
         if not any(isinstance(value, list | tuple) for value in self.values):
@@ -208,6 +206,12 @@ class Run:
         return self.record.history
 
     @property
+    def attempts(self) -> tuple[AttemptProvenance, ...]:
+        """Return all attempts, oldest first: times, host, git commit, interpreter, versions."""
+        with self._store.scope().read() as session:
+            return attempts_of(session.run(self._key), session.tables.provenance)
+
+    @property
     def job(self) -> Job:
         """Return the run's job."""
         record = self.record
@@ -354,8 +358,15 @@ class Run:
     def __repr__(self) -> str:
         return f"<run {self._key}>"
 
+    def _repr_html_(self) -> str:
+        return html_or_message(lambda: run_html(self.record), self)
 
-def run_job_pairs(store: WorkflowStore, records: list[RunRecord]) -> list[tuple[Run, Job]]:
+
+# The runs that an action receives as ``runs``, with their jobs.
+Runs: TypeAlias = list[tuple[Run, Job]]
+
+
+def run_job_pairs(store: WorkflowStore, records: list[RunRecord]) -> Runs:
     """Return (run, job) handles for these records."""
     return [
         (Run(store, record.key), Job(store, record.study, record.job_id, record.job))

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from motoko.core.firing import ConditionKind
 from motoko.errors import EventError, MotokoError
+from motoko.runtime.untrusted_files import FileContent, read_file
 from motoko.storage.threads import run_in_user_thread
 
 if TYPE_CHECKING:
     from motoko.core.constraints import Constraint
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 EventCallback: TypeAlias = Callable[..., Awaitable[Any] | Any]
 EventCondition: TypeAlias = str | list[str] | Callable[..., Any] | None
 
 ALL = "__all__"
 _EVENT_MARK = "__motoko_event__"
+MAX_SOURCE: Final = 16 * 2**20  # bytes of a module that its digest covers
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,7 @@ class Action:
     """A condition, and the callback to call when it holds.
 
     ``constraints`` holds the parsed constraint for each study if the condition is a constraint.
+    ``code`` is the digest of the callback's module.
     """
 
     name: str
@@ -38,6 +46,7 @@ class Action:
     get_params: Callable[[], Any] | None = None
     once: bool = False
     constraints: Mapping[str, Constraint] | None = None
+    code: str = ""
 
     @property
     def id(self) -> str:
@@ -60,7 +69,15 @@ def location(function: Any) -> str:
     return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"
 
 
-def event(func: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def code_digest(function: Any) -> str:
+    """Return a digest of the file that defines a function, empty if it cannot be read."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    path = "" if code is None else os.path.realpath(code.co_filename)
+    found = read_file(path, limit=MAX_SOURCE) if path else FileContent()
+    return hashlib.blake2b(found.data, digest_size=8).hexdigest() if found.data else ""
+
+
+def event(func: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Mark an action as one that may be rerun after a conflict.
 
     The action is called again on fresh data if another process changed its runs or the data that
@@ -68,7 +85,7 @@ def event(func: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """
 
     @functools.wraps(func)
-    async def action(*args: Any, **kwargs: Any) -> Any:
+    async def action(*args: P.args, **kwargs: P.kwargs) -> T:
         return await func(*args, **kwargs)
 
     setattr(action, _EVENT_MARK, True)

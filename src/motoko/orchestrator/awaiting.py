@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from motoko.errors import RunFailed
 from motoko.handles.run import Run
 from motoko.orchestrator.change_listener import RunWaiter
+from motoko.orchestrator.end_recorder import Origin
 from motoko.orchestrator.failures import RETRY_HINT, describe_failures
 from motoko.orchestrator.unserved_runs import UnservedRunMonitor
 from motoko.printable import join_names
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.actions import Action
     from motoko.orchestrator.change_listener import ChangeListener
+    from motoko.orchestrator.end_recorder import EndRecorder
     from motoko.orchestrator.failures import FailureTracker
     from motoko.orchestrator.stall import StallDetector
     from motoko.storage.run_requests import RunRequest
@@ -49,20 +51,29 @@ class ActiveExecution(Protocol):
 
 
 class AwaitContext:
-    """A workflow's store and, while it is executed, its execution."""
+    """A workflow's store and, while it is executed, its execution.
+
+    ``on_request`` is called with each request for runs.
+    """
 
     def __init__(self, store: WorkflowStore) -> None:
         self.store = store
         self.execution: ActiveExecution | None = None
+        self.origin = Origin()
+        self.recorder: EndRecorder | None = None  # of the last execution
+        self.on_request: Callable[[RunRequest], object] = lambda _: None
         self._unserved = UnservedRunMonitor(store)
 
     def waiting(
-        self, scope: Scope, describe: Callable[[], str]
+        self,
+        scope: Scope,
+        describe: Callable[[], str],
+        runs: Callable[[], Iterable[RunKey]] = tuple,
     ) -> contextlib.AbstractContextManager[None]:
-        """Register the current task as waiting with the stall detector."""
+        """Register the current task as waiting, for these runs, with the stall detector."""
         if self.execution is None:
             return contextlib.nullcontext()
-        return self.execution.stall.waiting(scope.cause, describe)
+        return self.execution.stall.waiting(scope.cause, describe, runs)
 
     @contextlib.contextmanager
     def commit_signal(self, studies: Iterable[str]) -> Iterator[asyncio.Event]:
@@ -162,7 +173,9 @@ async def _receive_runs(
     with listener.notified(waiter):
         while True:
             with context.waiting(
-                scope, lambda: f"{join_names(sorted(waiter.remaining), SHOWN)} to end"
+                scope,
+                lambda: f"{join_names(sorted(waiter.remaining), SHOWN)} to end",
+                lambda: waiter.remaining,
             ):
                 record = await waiter.next()
             if record is None:

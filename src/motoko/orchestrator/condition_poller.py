@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import heapq
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.firing import ConditionKind
+from motoko.core.orchestrator_status import Answer
 from motoko.errors import EventError
 from motoko.orchestrator.actions import is_normal_exit, location
 from motoko.orchestrator.conditions import Matches, Truth, evaluate_function, evaluate_run_filter
@@ -12,7 +17,7 @@ from motoko.storage.run_requests import RequestOrigin
 from motoko.storage.scope import AutocommitScope, use_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from motoko.core.changes import Change
     from motoko.core.firing import EventSpec
@@ -22,9 +27,15 @@ if TYPE_CHECKING:
     from motoko.orchestrator.execution_context import ExecutionContext
     from motoko.storage.database import Database
     from motoko.storage.run_requests import RunRequest
+    from motoko.storage.session import Session
 
 # The largest share of the time for evaluations of a run filter for all runs.
 FULL_EVALUATION_SHARE: Final = 0.02
+SHOWN: Final = 20  # runs in a published answer
+ERROR: Final = 500  # characters of a published exception
+
+# The studies and variables that the current evaluation has read.
+_reads: ContextVar[set[str] | None] = ContextVar("motoko_condition_reads", default=None)
 
 
 class _Evaluation:
@@ -39,6 +50,7 @@ class _Evaluation:
         self.full_at: float | None = None
         self.seconds = 0.0  # that the last full evaluation took
         self.running = False
+        self.answer: Answer | None = None
 
     @property
     def is_open(self) -> bool:
@@ -117,6 +129,11 @@ class ConditionPoller:
         times = [e.full_at for e in self._evaluations.values() if e.full_at is not None]
         return min(times, default=None)
 
+    def answers(self, event: str) -> dict[str, Answer]:
+        """Return the last answers of an event's condition by study."""
+        found = self._evaluations.values()
+        return {i.study: i.answer for i in found if i.event == event and i.answer is not None}
+
     @property
     def is_idle(self) -> bool:
         """Whether every condition was evaluated since the last change."""
@@ -162,45 +179,79 @@ class ConditionPoller:
     async def _evaluate_once(self, item: _Evaluation, keys: set[RunKey], *, full: bool) -> None:
         context = self._context
         action = context.actions[item.event]
+        asked, start = context.store.now(), context.clock.monotonic()
+        reads: set[str] = set()
+        token = _reads.set(reads)
+        result: Matches | Truth
+        evaluated: int | None = None
         try:
             with use_scope(self._scope):
                 if item.kind is ConditionKind.RUN_FILTER:
-                    self._on_result(await self._evaluate_run_filter(action, item, keys, full=full))
-                    return
-                per_study = item.kind is ConditionKind.TASK_MANAGER_FILTER
-                manager = context.host.task_manager(item.study) if per_study else None
-                result = await evaluate_function(action, context.host, manager, item.study)
+                    result, evaluated = await self._evaluate_run_filter(
+                        action, item, keys, full=full
+                    )
+                else:
+                    result = await self._evaluate_function(action, item)
         except BaseException as error:
             if isinstance(error, SystemExit) and is_normal_exit(error):
                 context.tasks.finish()
                 return
+            text = f"{type(error).__name__}: {error}"[:ERROR]
+            seconds = context.clock.monotonic() - start
+            item.answer = Answer(asked, seconds, reads=tuple(sorted(reads)), error=text)
             error.add_note(
                 f"in the condition of event {action.name!r}, {location(action.condition)}"
             )
             raise
+        finally:
+            _reads.reset(token)
+        seconds = context.clock.monotonic() - start
         self._on_result(result)
         if isinstance(result, Truth):
             self._on_result(Matches(result.event, result.study, frozenset()))
-        else:
+        elif item.kind is not ConditionKind.RUN_FILTER:
             self._on_result(Truth(result.event, item.study, holds=False))
+        item.answer = self._answer(
+            result, Answer(asked, seconds, evaluated=evaluated, reads=tuple(sorted(reads)))
+        )
+
+    def _answer(self, result: Matches | Truth, answer: Answer) -> Answer:
+        if isinstance(result, Truth):
+            return replace(answer, holds=result.holds)
+        # A run filter is mostly evaluated for a few runs, and the others still match.
+        filtered = answer.evaluated is not None
+        matching = self._context.engine.matching(result.event) if filtered else result.matching
+        runs = tuple(map(str, heapq.nsmallest(SHOWN, matching)))
+        return replace(answer, matching=len(matching), runs=runs)
+
+    async def _evaluate_function(self, action: Action, item: _Evaluation) -> Matches | Truth:
+        host = self._context.host
+        per_study = item.kind is ConditionKind.TASK_MANAGER_FILTER
+        manager = host.task_manager(item.study) if per_study else None
+        return await evaluate_function(action, host, manager, item.study)
 
     async def _evaluate_run_filter(
         self, action: Action, item: _Evaluation, keys: set[RunKey], *, full: bool
-    ) -> Matches:
+    ) -> tuple[Matches, int]:
+        """Return the result, and the number of runs for which the filter was called."""
         context, scope = self._context, self._scope
         start = context.clock.monotonic()
+        number = 0
 
         def read_records() -> list[RunRecord]:
+            nonlocal number
             with scope.read() as session:
                 table = session.tables.study(item.study)
                 ids = table.ids(context.run_name) if full else sorted(key.id for key in keys)
-                return [r for r in table.records(ids) if r.run_name == context.run_name]
+                found = [r for r in table.records(ids) if r.run_name == context.run_name]
+            number = len(found)
+            return found
 
         matching = await evaluate_run_filter(action.condition, context.store, read_records)
         if full:
             item.seconds = context.clock.monotonic() - start
-            return Matches(action.id, item.study, matching)
-        return Matches(action.id, frozenset(keys), matching)
+            return Matches(action.id, item.study, matching), number
+        return Matches(action.id, frozenset(keys), matching), number
 
 
 class ReadOnlyScope(AutocommitScope):
@@ -212,6 +263,16 @@ class ReadOnlyScope(AutocommitScope):
     def __init__(self, database: Database) -> None:
         super().__init__(lambda: database, cause="condition")
         self.origin = RequestOrigin("a condition")
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Session]:
+        """Yield the session, and record the studies and variables that are read."""
+        with super().read() as session:
+            outer, session.tables.reads = session.tables.reads, _reads.get()
+            try:
+                yield session
+            finally:
+                session.tables.reads = outer
 
     def write(self, *_changes: Change) -> None:
         """Raise EventError: a condition only reads."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from motoko.core.firing import ConditionKind, EventSpec
+from motoko.core.orchestrator_status import EventStatus
+from motoko.orchestrator.actions import location
 from motoko.orchestrator.change_listener import ChangeListener
 from motoko.orchestrator.condition_poller import ConditionPoller
 from motoko.orchestrator.conditions import Matches, Truth, evaluate_constraint
@@ -18,9 +20,10 @@ from motoko.orchestrator.firing_executor import FiringExecutor, FiringHistory, l
 from motoko.storage.query import count_active_runs, failed_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-    from motoko.core.firing import Firing
+    from motoko.core.firing import Firing, FiringEngine
+    from motoko.core.orchestrator_status import Answer
     from motoko.core.records import RunRecord
     from motoko.orchestrator.actions import Action
     from motoko.orchestrator.change_listener import ChangeSet
@@ -99,6 +102,16 @@ class EventDispatcher:
         """Publish the registered events in the lease's report."""
         if not self._context.single:
             self._context.lease.report_events(sorted(self._context.actions))
+
+    def event_statuses(self) -> tuple[EventStatus, ...]:
+        """Return the registered events with their activity and their last answers."""
+        engine = self._context.engine
+        registered = {event.name for event in engine.events()}
+        return tuple(
+            _status(action, engine, self._poller.answers(action.id))
+            for action in self._context.actions.values()
+            if action.id in registered
+        )
 
     # -- changes ---------------------------------------------------------------------------
 
@@ -252,3 +265,22 @@ class EventDispatcher:
     def _count_fired(self, names: set[str]) -> int:
         known = {event.name for event in self._context.engine.events()} & names
         return sum(self._context.engine.fired(name) for name in known)
+
+
+def _status(action: Action, engine: FiringEngine, answers: Mapping[str, Answer]) -> EventStatus:
+    is_constraint = action.kind is ConditionKind.CONSTRAINT
+    in_flight, cooling = engine.activity(action.id)
+    return EventStatus(
+        action.id,
+        action.studies,
+        action.kind.value,
+        action.once,
+        action.where,
+        "" if is_constraint else location(action.condition),
+        {study: parsed.text for study, parsed in (action.constraints or {}).items()},
+        engine.fired(action.id),
+        len(engine.matching(action.id)),
+        in_flight,
+        cooling,
+        answers,
+    )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from motoko.core.firing import ConditionKind, FiringEngine
+from motoko.core.orchestrator_status import OrchestratorStatus
 from motoko.errors import Fenced, MotokoError, ParameterError, RunFailed, StorageError
 from motoko.orchestrator.actions import (
     Action,
-    accepted_arguments,
     call,
     event,
     is_event,
@@ -23,16 +23,19 @@ from motoko.orchestrator.actions import (
     to_run_list,
 )
 from motoko.orchestrator.asyncio_tasks import Interruptible
+from motoko.orchestrator.end_recorder import ending_of
 from motoko.orchestrator.event_dispatcher import EventDispatcher
 from motoko.orchestrator.execution_context import ExecutionContext
-from motoko.orchestrator.loading import why_not_async
+from motoko.orchestrator.loading import main_arguments, why_not_async
 from motoko.orchestrator.scopes import MainScope
 from motoko.orchestrator.stall import MAIN, StallDetector
+from motoko.orchestrator.status_file import StatusPublisher
 from motoko.orchestrator.task_supervisor import TaskSupervisor
 from motoko.runtime import fault_points
 from motoko.storage.leases import Lease
 from motoko.storage.query import count_active_runs, query_in_thread
 from motoko.storage.scope import use_scope
+from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
     from motoko.core.states import Lifecycle
     from motoko.orchestrator.awaiting import AwaitContext
+    from motoko.orchestrator.end_recorder import EndRecorder
     from motoko.orchestrator.execution_context import ExecutionHost
     from motoko.orchestrator.failures import ErrorHandler
     from motoko.storage.store import WorkflowStore
@@ -60,9 +64,12 @@ class WorkflowExecution:
         handlers: Iterable[ErrorHandler],
         poll_interval: float,
         safety_poll: float | None,
+        recorder: EndRecorder | None = None,
         single: bool = False,
         end_when_stalled: bool = False,
+        dry_run: bool = False,
     ) -> None:
+        self._recorder = recorder
         self._tasks = TaskSupervisor(self._on_failure, self._on_task_end)
         self._context = ExecutionContext(
             host,
@@ -72,6 +79,7 @@ class WorkflowExecution:
             lease=Lease(store, run_name),
             engine=FiringEngine(math.inf if single else poll_interval),
             tasks=self._tasks,
+            status=StatusPublisher(store.state, run_name, store.clock, self._status),
             single=single,
         )
         self._dispatcher = EventDispatcher(
@@ -81,7 +89,11 @@ class WorkflowExecution:
         self.failures = self._dispatcher.failures
         self.failures.handlers = [*handlers]
         self.stall = StallDetector(
-            self._context, self._dispatcher, self._is_idle, ends=end_when_stalled
+            self._context,
+            self._dispatcher,
+            self._is_idle,
+            ends=end_when_stalled,
+            dry_run=dry_run,
         )
         self.register = self._dispatcher.register
         self.evaluate_now = self._dispatcher.evaluate_now
@@ -109,28 +121,65 @@ class WorkflowExecution:
         """Execute ``main`` and ``actions`` until the workflow ends; raise its first error."""
         await self._context.lease.acquire()
         fault_points.point("orchestrator.lease_acquired")
-        awaits.execution, self._awaits = self, awaits
+        interruption: BaseException | None = None
         try:
+            await self._record_start()
+            awaits.execution, self._awaits = self, awaits
             for action in actions:
                 self.register(action)
             async with self._tasks.open():
                 self._tasks.start_service(self.listener.run)
                 self._tasks.start_service(self._context.lease.renew_forever)
                 self._tasks.start_service(self._dispatcher.run_timer)
+                if not self._context.single:
+                    self._tasks.start_service(self._context.status.run)
                 self._tasks.start(
                     lambda: self._run_main(main), f"the orchestrator function {location(main)}"
                 )
                 await self._tasks.join()
                 if not self._context.single:
                     await self._conclude()
+        except BaseException as error:
+            interruption = error
+            raise
         finally:
             awaits.execution = None
             self.stall.close()
             self._dispatcher.close()
             with anyio.CancelScope(shield=True):
+                if not self._context.single:
+                    await self._context.status.publish()
+                await self._record_end(self._tasks.failure or interruption)
                 await self._release()
         if self._tasks.failure is not None:
             raise self._tasks.failure
+
+    def _status(self) -> OrchestratorStatus:
+        holder = self._context.lease.holder
+        assert holder is not None
+        awaits, left_out = self.stall.awaits()
+        return OrchestratorStatus(
+            self._context.run_name,
+            holder.host,
+            holder.pid,
+            holder.since,
+            self._context.store.now(),
+            self._main_done,
+            self._dispatcher.event_statuses(),
+            awaits,
+            left_out,
+        )
+
+    async def _record_start(self) -> None:
+        if self._recorder is not None:
+            await run_in_thread(self._recorder.start)
+            self._context.lease.on_renewal = self._recorder.renew
+
+    async def _record_end(self, error: BaseException | None) -> None:
+        """Record the end while the lease is held: no other orchestrator records its start."""
+        if (recorder := self._recorder) is not None:
+            ending = ending_of(error, self.failures.failed)
+            await run_in_thread(lambda: recorder.end(ending))
 
     # -- main ------------------------------------------------------------------------------
 
@@ -160,14 +209,7 @@ class WorkflowExecution:
 
     async def _call_main(self, main: Callable[..., Awaitable[Any]], scope: MainScope) -> None:
         host = self._context.host
-        arguments = accepted_arguments(main, self._context.params)
-        try:
-            inspect.signature(main).bind(host, **arguments)
-        except TypeError as error:
-            raise ParameterError(
-                f"the orchestrator function cannot be called: {error}",
-                hint="Give it as an option of the command, or to execute(name=value).",
-            ) from None
+        arguments = main_arguments(main, host, self._context.params)
         try:
             result = main(host, **arguments)
             if not inspect.isawaitable(result):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from motoko.core.firing import FiringEngine
     from motoko.orchestrator.actions import Action
+    from motoko.orchestrator.status_file import StatusPublisher
     from motoko.orchestrator.task_supervisor import TaskSupervisor
     from motoko.runtime.ports import Clock
     from motoko.storage.leases import Lease
@@ -37,6 +38,7 @@ class ExecutionContext:
     lease: Lease
     engine: FiringEngine
     tasks: TaskSupervisor
+    status: StatusPublisher
     single: bool = False
     actions: dict[str, Action] = field(default_factory=dict)
 

@@ -82,6 +82,7 @@ class FailureTracker:
         self._handled: set[FailedAttempt] = set()
         self._reported: set[FailedAttempt] = set()
         self._suspended = 0
+        self.failed = 0  # runs, when ``raise_unhandled`` was called
         self.handlers: list[ErrorHandler] = []
 
     # -- recording -------------------------------------------------------------------------
@@ -204,6 +205,7 @@ class FailureTracker:
 
     def _unhandled(self, session: Session) -> list[RunRecord]:
         records = failed_records(session, self._context.run_name)
+        self.failed = len(records)
         remaining = [r for r in records if (r.key, r.attempt) not in self._handled]
         return self._without_recorded(session, remaining)
 

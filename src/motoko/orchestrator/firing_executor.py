@@ -11,6 +11,7 @@ import anyio
 
 from motoko.core.changes import RecordFiring
 from motoko.core.firing import ConditionKind
+from motoko.core.reasons import EVENT_CAUSE
 from motoko.core.records import RunKey
 from motoko.core.replay import NO_ENTRIES, Journal
 from motoko.errors import ConflictError
@@ -79,7 +80,7 @@ class _FiringState:
         self.calls = 0
         self.runs: tuple[RunKey, ...] = firing.runs
         self.records: list[RunRecord] = []
-        self.origin = RequestOrigin(f"event {action.id}")
+        self.origin = RequestOrigin(f"{EVENT_CAUSE}{action.id}")
         self.owner = f"firing {firing.number}"
 
 
@@ -160,6 +161,7 @@ class FiringExecutor:
             origin=state.origin,
             owner=state.owner,
             repeatable=is_event(callback),
+            firing=state.id[2],
             on_commit=lambda: self._on_commit(state, scope),
         )
         scope.before_commit = lambda session, last: self._record(state, scope, session, last=last)
@@ -311,6 +313,7 @@ class FiringExecutor:
                 once=once,
                 entries=NO_ENTRIES if last else scope.entries(),
                 handled=handled,
+                code=state.action.code,
             )
         )
 

@@ -15,11 +15,11 @@ from importlib.machinery import (
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from motoko.errors import OrchestratorLoadError, nearest
-from motoko.orchestrator.actions import is_async, location
+from motoko.errors import OrchestratorLoadError, ParameterError, nearest
+from motoko.orchestrator.actions import accepted_arguments, is_async, location
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from motoko.config import WorkflowSettings
@@ -126,6 +126,21 @@ def load_function(module: Any, config: WorkflowSettings) -> Callable[..., Awaita
         )
     found: Callable[..., Awaitable[Any]] = function
     return found
+
+
+def main_arguments(
+    main: Callable[..., Any], workflow: Any, params: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of an orchestrator function; ParameterError if one is missing."""
+    arguments = accepted_arguments(main, params)
+    try:
+        inspect.signature(main).bind(workflow, **arguments)
+    except TypeError as error:
+        raise ParameterError(
+            f"the orchestrator function cannot be called: {error}",
+            hint="Give it as an option of the command, or to execute(name=value).",
+        ) from None
+    return arguments
 
 
 def why_not_async(function: Any) -> tuple[str, str]:

@@ -81,10 +81,12 @@ class ActionScope(SegmentScope):
         origin: RequestOrigin,
         owner: str,
         repeatable: bool,
+        firing: str,
         on_commit: Callable[[], None],
     ) -> None:
         super().__init__(database, cause=cause, event_name=event_name, guard=guard, origin=origin)
         self._repeatable = repeatable
+        self.firing = firing
         self._on_commit = on_commit
         self.finish_requested = False
         self.owner = owner

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import logging
 import math
 import threading
 from contextvars import Context
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.firing import ConditionKind
+from motoko.core.orchestrator_status import AwaitStatus
 from motoko.errors import WorkflowStalled
 from motoko.orchestrator.actions import location
 from motoko.orchestrator.asyncio_tasks import waits_for_tasks
@@ -21,10 +25,12 @@ from motoko.storage.scope import SegmentScope, scope_of_context
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from motoko.core.records import RunKey
     from motoko.orchestrator.event_dispatcher import EventDispatcher
     from motoko.orchestrator.execution_context import ExecutionContext
+    from motoko.storage.session import Session
 
 logger = logging.getLogger("motoko.orchestrator")
 
@@ -34,7 +40,24 @@ SETTLE_SECONDS: Final = 0.05  # in which tasks that were woken for nothing wait 
 MAX_SETTLE_CHECKS: Final = 20
 MAIN: Final = "main"
 SHOWN: Final = 20  # pending awaits in a report
+PUBLISHED: Final = 50  # pending awaits in the published status
+PUBLISHED_RUNS: Final = 20  # runs of each of them
 POLLED: Final = (ConditionKind.NO_ARGUMENTS, ConditionKind.TASK_MANAGER_FILTER)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingAwait:
+    """An await of a task: its owner, a description, and the runs that it waits for."""
+
+    owner: str
+    describe: Callable[[], str]
+    runs: Callable[[], Iterable[RunKey]]
+
+    def status(self) -> AwaitStatus:
+        """Return its status."""
+        keys = list(self.runs())
+        first = tuple(map(str, heapq.nsmallest(PUBLISHED_RUNS, keys)))
+        return AwaitStatus(self.owner, self.describe(), len(keys), first)
 
 
 class StallDetector:
@@ -43,7 +66,8 @@ class StallDetector:
     In doubt the workflow is not stalled. A task that waits for anything else (a sleep, a request,
     a thread) may still act. So may a timer that user code has set, or its non-daemon thread. A
     stall is reported only after all conditions are evaluated for the newest commit. ``is_idle``
-    returns whether all of that is done; ``ends``: a stall ends the workflow.
+    returns whether all of that is done; ``ends``: a stall ends the workflow. ``dry_run``: no
+    launcher executes runs, so active ones do not count, and a stall always ends the workflow.
     """
 
     def __init__(
@@ -53,12 +77,14 @@ class StallDetector:
         is_idle: Callable[[], bool],
         *,
         ends: bool,
+        dry_run: bool = False,
     ) -> None:
         self._context = context
         self._dispatcher = dispatcher
         self._is_idle = is_idle
         self._ends = ends
-        self._awaits: dict[asyncio.Task[Any], tuple[str, Callable[[], str]]] = {}
+        self._dry_run = dry_run
+        self._awaits: dict[asyncio.Task[Any], PendingAwait] = {}
         self._earlier_tasks = asyncio.all_tasks()
         self._earlier_threads = frozenset(threading.enumerate())
         self._timer: asyncio.TimerHandle | None = None
@@ -68,15 +94,18 @@ class StallDetector:
         self._evaluated = -1  # the last commit for which everything was evaluated
         self._report: StallReport | None = None
         self._logged: tuple[str, ...] | None = None
+        self._all_held = False
         if not context.single:
             dispatcher.observe(self.on_activity)
 
     @contextlib.contextmanager
-    def waiting(self, owner: str, describe: Callable[[], str]) -> Iterator[None]:
-        """Record that the current task waits in one of Motoko's own awaits."""
+    def waiting(
+        self, owner: str, describe: Callable[[], str], runs: Callable[[], Iterable[RunKey]] = tuple
+    ) -> Iterator[None]:
+        """Record that the current task waits in one of Motoko's own awaits, for these runs."""
         task = asyncio.current_task()
         assert task is not None
-        self._awaits[task] = (owner, describe)
+        self._awaits[task] = PendingAwait(owner, describe, runs)
         if owner == MAIN:
             self._dispatcher.publish_events()
         self.on_activity()
@@ -87,7 +116,8 @@ class StallDetector:
             self.on_activity()
 
     def on_activity(self) -> None:
-        """Check for a stall after a quiet period."""
+        """Publish the status, and check for a stall after a quiet period."""
+        self._context.status.changed()
         self._check_at(asyncio.get_running_loop().time() + QUIET)
 
     def _check_at(self, when: float) -> None:
@@ -98,6 +128,11 @@ class StallDetector:
         loop = asyncio.get_running_loop()
         # An empty context distinguishes this timer from the user's.
         self._timer = loop.call_at(when, self._check, context=Context())
+
+    def awaits(self) -> tuple[tuple[AwaitStatus, ...], int]:
+        """Return the first pending awaits, and the number of the others."""
+        found = list(islice(self._awaits.values(), PUBLISHED))
+        return tuple(one.status() for one in found), len(self._awaits) - len(found)
 
     def close(self) -> None:
         """Stop checking."""
@@ -177,7 +212,8 @@ class StallDetector:
 
     async def _check_everything(self) -> None:
         try:
-            active = self._evaluated != self._newest_commit and await self._has_active_runs()
+            unchecked = self._evaluated != self._newest_commit and not self._dry_run
+            active = unchecked and await self._has_active_runs()
             stalled = not active and await self._is_confirmed()
         finally:
             self._checking = False
@@ -190,8 +226,14 @@ class StallDetector:
             self.on_activity()
 
     async def _has_active_runs(self) -> bool:
+        """Return whether runs can change state; held runs can. Warn once if all are held."""
         database, run_name = self._context.store.database, self._context.run_name
-        return bool(await query_in_thread(database, lambda s: count_active_runs(s, run_name)))
+        active, held = await query_in_thread(database, lambda s: _count(s, run_name))
+        if held == active > 0 and not self._all_held:
+            runs = "1 held run" if held == 1 else f"{held} held runs"
+            logger.warning("the workflow waits for %s: `motoko release --all` releases them", runs)
+        self._all_held = held == active > 0
+        return active > 0
 
     async def _is_confirmed(self) -> bool:
         """Evaluate everything for the newest commit; return whether nothing can follow it."""
@@ -204,19 +246,23 @@ class StallDetector:
                 await asyncio.sleep(SETTLE_SECONDS)
                 if self._is_quiet():
                     break
-        newest = self._evaluated == self._newest_commit and not self._dispatcher.active_runs
+        settled = self._dry_run or not self._dispatcher.active_runs
+        newest = self._evaluated == self._newest_commit and settled
         return newest and self._is_quiet() and next_user_timer() is None
 
     # -- reporting -------------------------------------------------------------------------
 
     async def _on_stall(self) -> None:
         waits, polled = self._describe(), self._has_polled_conditions()
-        if self._ends and not polled:
-            await self._dispatcher.failures.raise_unhandled()  # more important than the awaits
+        if self._dry_run or (self._ends and not polled):
+            if not self._dry_run:
+                await self._dispatcher.failures.raise_unhandled()  # more important than the awaits
             text = "\n  ".join(waits)
             raise WorkflowStalled(
                 f"the workflow is stalled: no run can change state, and nothing fires\n  {text}",
-                hint="Set workflow.finished = True when the work is done.",
+                waits=waits,
+                hint="`motoko why` explains the waits. "
+                "Set workflow.finished = True when the work is done.",
             )
         if self._report is None or self._report.waits != waits:
             self._report = StallReport(self._context.store.now(), waits)
@@ -239,9 +285,11 @@ class StallDetector:
         return any(event.kind in POLLED for event in self._context.engine.events())
 
     def _describe(self) -> tuple[str, ...]:
-        lines = [f"{owner} waits for {describe()}" for owner, describe in self._awaits.values()]
+        lines = [f"{one.owner} waits for {one.describe()}" for one in self._awaits.values()]
         for action in self._context.actions.values():
             condition = action.condition
+            if isinstance(condition, list) and all(isinstance(one, str) for one in condition):
+                condition = " and ".join(condition)
             shown = condition if isinstance(condition, str | list) else location(condition)
             if action.kind in POLLED:
                 shown = f"{action.kind.value}: {shown}"
@@ -250,6 +298,13 @@ class StallDetector:
         if len(lines) > SHOWN:
             lines[SHOWN:] = [f"... and {len(lines) - SHOWN} more"]
         return tuple(lines) or ("main has returned",)
+
+
+def _count(session: Session, run_name: str) -> tuple[int, int]:
+    """Return the numbers of runs that are not in a terminal state, and of the held ones."""
+    counts = count_active_runs(session, run_name)
+    active = sum(of_study.total() for of_study in counts.values())
+    return active, sum(len(session.tables.held(study, run_name)) for study in counts)
 
 
 def _target(thread: threading.Thread) -> str:

@@ -1,4 +1,4 @@
-"""Warn if a script outside an orchestrator waits for runs that no launcher serves."""
+"""Warn while runs are awaited that are held, or that no launcher serves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from motoko.core.states import NON_TERMINAL
 from motoko.storage.leases import live_launchers
@@ -22,15 +22,19 @@ logger = logging.getLogger("motoko.orchestrator")
 
 # The launcher's replacement takes less time.
 POLL_SECONDS: Final = 5.0
+UNSERVED: Final = "no launcher serves them: start one with `motoko launcher`"
+HELD: Final = "all of them are held: release them with `motoko release --all`"
+
+Obstacle: TypeAlias = "tuple[str, str]"  # a study, and why none of its runs is claimed
 
 
 class UnservedRunMonitor:
-    """Polls, while runs are awaited, whether a launcher serves them."""
+    """Polls, while runs are awaited, whether a launcher will claim them."""
 
     def __init__(self, store: WorkflowStore) -> None:
         self._store = store
         self._polled: dict[asyncio.AbstractEventLoop, tuple[Counter[str], asyncio.Task[None]]] = {}
-        self._warned: set[str] = set()
+        self._warned: set[Obstacle] = set()
 
     @contextlib.contextmanager
     def waiting(self, studies: Iterable[str]) -> Iterator[None]:
@@ -51,35 +55,40 @@ class UnservedRunMonitor:
                 self._polled.pop(loop, None)
 
     async def _run(self, awaited: Counter[str]) -> None:
-        unserved = frozenset[str]()
+        found = frozenset[Obstacle]()
         while True:
             await asyncio.sleep(POLL_SECONDS)
             with contextlib.suppress(Exception):  # the waiting task meets it too
-                unserved = await self._poll(unserved, frozenset(+awaited))
+                found = await self._poll(found, frozenset(+awaited))
 
-    async def _poll(self, before: frozenset[str], studies: frozenset[str]) -> frozenset[str]:
-        """Return which of these studies have unserved runs.
+    async def _poll(
+        self, before: frozenset[Obstacle], studies: frozenset[str]
+    ) -> frozenset[Obstacle]:
+        """Return the obstacles of runs of these studies.
 
-        Warn once of those that were unserved ``before`` as well.
+        Warn once of those that existed ``before`` as well.
         """
-        unserved = await query_in_thread(
-            self._store.database, lambda session: self._unserved(session, studies)
+        found = await query_in_thread(
+            self._store.database, lambda session: self._obstacles(session, studies)
         )
-        self._warned -= studies - unserved
-        reported = sorted((unserved & before) - self._warned)
+        self._warned = {one for one in self._warned if one in found or one[0] not in studies}
+        reported = sorted((found & before) - self._warned)
         self._warned.update(reported)
-        if reported:
-            logger.warning(
-                "runs of %s are awaited, and no launcher serves them: start one with "
-                "`motoko launcher`",
-                ", ".join(reported),
-            )
-        return unserved
+        for obstacle in (UNSERVED, HELD):
+            if named := [study for study, other in reported if other == obstacle]:
+                logger.warning("runs of %s are awaited, and %s", ", ".join(named), obstacle)
+        return found
 
-    def _unserved(self, session: Session, studies: frozenset[str]) -> frozenset[str]:
+    def _obstacles(self, session: Session, studies: frozenset[str]) -> frozenset[Obstacle]:
         tables = session.tables
         launchers = live_launchers(tables, self._store.steady())
-        unserved = studies.difference(*(launcher.studies for launcher in launchers))
-        return frozenset(
-            study for study in unserved if tables.study(study).ids(None, lifecycles=NON_TERMINAL)
-        )
+        served = {study for launcher in launchers for study in launcher.studies}
+        found: set[Obstacle] = set()
+        for study in studies:
+            table = tables.study(study)
+            waiting = table.ids(None, lifecycles=NON_TERMINAL)
+            if waiting and len(tables.held(study)) == len(waiting):
+                found.add((study, HELD))
+            elif waiting and study not in served:
+                found.add((study, UNSERVED))
+        return frozenset(found)

@@ -1,0 +1,130 @@
+"""Columns of runs as pandas data frames with typed columns."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.core.values import to_json
+from motoko.errors import MotokoError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from pandas import DataFrame
+
+    from motoko.core.run_columns import ColumnTable
+
+INT64: Final = range(-(2**63), 2**63)
+MAX_EXACT: Final = 2**53  # larger integers are not exact as floats
+
+
+def require_pandas(what: str, extra: str = "pandas") -> Any:
+    """Return pandas; if it is not installed, MotokoError with what needs it and its extra."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise MotokoError(
+            f"{what} needs pandas, which is not installed", hint=f"pip install 'motoko[{extra}]'"
+        ) from error
+    return pandas
+
+
+def to_frame(table: ColumnTable) -> DataFrame:
+    """Return a pandas DataFrame of a table.
+
+    Integers are Int64, floats float64, texts string, truth values boolean, times
+    datetime64[ns, UTC] ([us, UTC] if one is outside the years 1678 to 2261). Missing values are NaN
+    or NA. A column is object if it holds lists or dictionaries, if no one type fits all its values,
+    or for integers beyond 64 bits.
+    """
+    pandas = require_pandas("to_frame")
+    series = {name: _array(pandas, table.types[name], table.values[name]) for name in table.names}
+    frame: DataFrame = pandas.DataFrame(series, index=range(len(table)), columns=[*table.names])
+    return frame
+
+
+def to_flat_frame(table: ColumnTable) -> DataFrame:
+    """Return a frame for programs that know tables only.
+
+    As ``to_frame``, but object columns become text: JSON, unless all values are lists of numbers or
+    of texts.
+    """
+    pandas = require_pandas("to_flat_frame")
+    frame = to_frame(table)
+    for name in table.names:
+        if frame[name].dtype == object:
+            values = table.values[name]
+            vectors = _vectors(values)
+            if vectors is not None:
+                frame[name] = pandas.Series(vectors, dtype="object")
+            else:
+                texts = [None if value is None else json.dumps(to_json(value)) for value in values]
+                frame[name] = pandas.array(texts, dtype="string")
+    return frame
+
+
+def _vectors(values: Sequence[Any]) -> list[Any] | None:
+    """Return lists with items of one type; None for other values."""
+    if not all(value is None or value.__class__ is list for value in values):
+        return None
+    items = [item for value in values if value for item in value]
+    kinds = {item.__class__ for item in items}
+    if kinds == {str} and all(map(_encodable, items)):
+        return list(values)
+    if kinds <= {int} and all(item in INT64 for item in items):
+        return list(values)
+    if kinds <= {int, float} and _exact_as_floats(items, kinds):
+        return [None if value is None else [float(item) for item in value] for value in values]
+    return None
+
+
+def _array(pandas: Any, declared: str | None, values: Sequence[Any]) -> Any:
+    kinds = {value.__class__ for value in values}
+    kinds.discard(type(None))
+    kind = _common_kind(kinds, declared)
+    if kind == "int" and all(value is None or value in INT64 for value in values):
+        return pandas.array(values, dtype="Int64")
+    if kind == "float" and _exact_as_floats(values, kinds):
+        return pandas.array([math.nan if v is None else float(v) for v in values], dtype="float64")
+    if kind == "bool":
+        return pandas.array(values, dtype="boolean")
+    if kind == "str" and all(value is None or _encodable(value) for value in values):
+        return pandas.array(values, dtype="string")
+    if kind == "datetime":
+        return _times(pandas, values)
+    # A series: the frame would convert an array again.
+    objects = [pandas.NA if value is None else value for value in values]
+    return pandas.Series(objects, dtype="object")
+
+
+def _common_kind(kinds: set[type], declared: str | None) -> str | None:
+    """Return the type of all values; of a column without values, the declared one."""
+    names = {kind.__name__ for kind in kinds}
+    if not names:
+        return declared or "float"
+    if names <= {"int", "float"} and len(names) == 2:
+        return "float"
+    if names == {"int"} and declared == "float":
+        return "float"
+    return names.pop() if len(names) == 1 else None
+
+
+def _exact_as_floats(values: Sequence[Any], kinds: set[type]) -> bool:
+    return int not in kinds or all(
+        abs(value) <= MAX_EXACT for value in values if value.__class__ is int
+    )
+
+
+def _encodable(text: str) -> bool:
+    """Return whether a text has no lone surrogates, as a file name in another encoding may have."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _times(pandas: Any, values: Sequence[datetime | None]) -> Any:
+    given = [None if value is None else value.replace(tzinfo=None) for value in values]
+    in_range = all(value is None or 1678 <= value.year < 2262 for value in given)
+    dtype = f"datetime64[{'ns' if in_range else 'us'}]"
+    return pandas.Series(given, dtype=dtype).dt.tz_localize("UTC").array
