@@ -8,17 +8,42 @@ TYPE_CHECKING = False  # type checkers take it for true; importing `typing` cost
 if TYPE_CHECKING:
     from typing import Any
 
-    from motoko.workflow import Workflow, WorkflowVars, event, no_action
+    from motoko.workflow import (
+        Job,
+        Run,
+        RunList,
+        Runs,
+        Selection,
+        TaskManager,
+        Workflow,
+        WorkflowVars,
+        event,
+        no_action,
+    )
 
-__all__ = ["Workflow", "WorkflowVars", "__version__", "event", "no_action"]
+__all__ = [
+    "Job",
+    "Run",
+    "RunList",
+    "Runs",
+    "Selection",
+    "TaskManager",
+    "Workflow",
+    "WorkflowVars",
+    "__version__",
+    "event",
+    "no_action",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from motoko import workflow
+if not TYPE_CHECKING:  # type checkers report unknown names
 
-        return getattr(workflow, name)
-    raise AttributeError(f"module 'motoko' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            from motoko import workflow
+
+            return getattr(workflow, name)
+        raise AttributeError(f"module 'motoko' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

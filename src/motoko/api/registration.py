@@ -12,6 +12,7 @@ from motoko.orchestrator.actions import (
     ALL,
     Action,
     check_callback,
+    code_digest,
     condition_kind,
     is_run_filter,
     no_action,
@@ -49,7 +50,10 @@ def build_action(
     studies = tuple(manager.name for manager in managers)
     constraints = _parse(name, managers, condition)
     task = task if task == ALL else studies[0]
-    return Action(name, task, studies, kind, condition, callback, get_params, once, constraints)
+    code = code_digest(callback)
+    return Action(
+        name, task, studies, kind, condition, callback, get_params, once, constraints, code
+    )
 
 
 def build_error_handler(

@@ -7,7 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, overload
 from weakref import ref
 
+from motoko.core.changes import EditHolds
+from motoko.core.holds import AddHolds, RemoveHolds
 from motoko.errors import ParameterError
+from motoko.handles.frames import require_pandas, to_frame
+from motoko.handles.html import ROWS, html_or_message, runs_html
 from motoko.handles.run import Job, Run, run_job_pairs
 from motoko.orchestrator.awaiting import (
     record_returned,
@@ -18,6 +22,7 @@ from motoko.orchestrator.awaiting import (
     wait_for_runs,
     wait_until_committed,
 )
+from motoko.storage.columns import read_columns, tabulate
 from motoko.storage.query import existing_records, read_records, select_runs
 from motoko.storage.run_requests import RunRequest
 from motoko.storage.threads import run_in_thread
@@ -25,8 +30,10 @@ from motoko.storage.threads import run_in_thread
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pandas import DataFrame
+
     from motoko.config import StudyConfig
-    from motoko.core.constraints import Constraint
+    from motoko.core.constraints import Columns, Constraint
     from motoko.core.records import RunKey, RunRecord
     from motoko.orchestrator.awaiting import AwaitContext
     from motoko.storage.scope import Scope
@@ -50,6 +57,11 @@ class Study(Protocol):
     name: str
     workflow: WorkflowView
     bd_config: StudyConfig
+    columns: Columns
+
+    @property
+    def bd_dir(self) -> Path:
+        """Return the directory of the study's run directories."""
 
     @property
     def store(self) -> WorkflowStore:
@@ -124,8 +136,28 @@ class RunList(Sequence[tuple[Run, Job]]):
         """Return the ids of the runs in list order."""
         return [key.id for key in self._keys()]
 
+    def to_frame(
+        self, columns: Sequence[str] | None = None, quantities: Sequence[str] | None = None
+    ) -> DataFrame:
+        """Return the runs as a pandas DataFrame, in list order; see ``TaskManager.frame``."""
+        manager = self._manager
+        require_pandas("to_frame")
+        with manager.store.scope().read() as session:
+            keys = self._keys()
+            together = session.tables.study(manager.name).records(key.id for key in keys)
+            found = {record.key: record for record in together}
+            records = [found.get(key) or session.run(key) for key in keys]
+            table = tabulate(
+                session, manager.columns, records, columns,
+                quantities=quantities, root=manager.bd_dir,
+            )  # fmt: skip
+        return to_frame(table)
+
     def __repr__(self) -> str:
         return f"<{len(self)} runs of {self._manager.name}>"
+
+    def _repr_html_(self) -> str:
+        return _html(self, self._manager, self._keys)
 
     # -- waiting ---------------------------------------------------------------------------
 
@@ -310,6 +342,28 @@ class TaskSelection:
         """Return the ids of the matching runs in ascending order."""
         return [key.id for key in self._keys()]
 
+    def hold(self) -> None:
+        """Hold the matching runs: no launcher claims them until they are released."""
+        scope, now = self._manager.store.scope(), self._manager.store.now()
+        scope.write(EditHolds(AddHolds(now, scope.cause, runs=self._keys())))
+
+    def release(self) -> None:
+        """Release the matching runs, except those that a hold of their study or run name covers."""
+        self._manager.store.scope().write(EditHolds(RemoveHolds(runs=self._keys())))
+
+    def to_frame(
+        self, columns: Sequence[str] | None = None, quantities: Sequence[str] | None = None
+    ) -> DataFrame:
+        """Return the matching runs as a pandas DataFrame; see ``TaskManager.frame``."""
+        manager = self._manager
+        require_pandas("to_frame")
+        with manager.store.scope().read() as session:
+            table = read_columns(
+                session, manager.columns, manager.workflow.run_name, self.constraint, columns,
+                quantities=quantities, root=manager.bd_dir, keep=True,
+            )  # fmt: skip
+        return to_frame(table)
+
     def __await__(self) -> Generator[Any, None, list[tuple[Run, Job]]]:
         return self._wait_for(self.pairs).__await__()
 
@@ -348,6 +402,18 @@ class TaskSelection:
     def __repr__(self) -> str:
         return f"<runs of {self._manager.name} with {self._condition}>"
 
+    def _repr_html_(self) -> str:
+        return _html(self, self._manager, self._keys)
+
     @property
     def _condition(self) -> str:
         return self.constraint.text or "any state"
+
+
+def _html(shown: object, manager: Study, find: Callable[[], list[RunKey]]) -> str:
+    def render() -> str:
+        keys = find()
+        records = read_records(manager.store.scope(), keys[:ROWS])
+        return runs_html(repr(shown).strip("<>"), records, len(keys))
+
+    return html_or_message(render, shown)

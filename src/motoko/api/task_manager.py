@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from motoko.api.run_nodes import RunNode
 from motoko.api.selection import RunList, TaskSelection
+from motoko.core.changes import EditHolds
 from motoko.core.constraints import Columns, Constraint, parse
+from motoko.core.holds import AddHolds, RemoveHolds
 from motoko.core.parameter_space import (
-    check_replicate,
     check_run_name,
-    expand_points,
     format_changes,
     job_identity,
     run_identity,
-    run_values,
 )
 from motoko.core.records import RunKey, RunRecord, Transition
-from motoko.errors import ParameterError, RunNameError, UnknownRunError
+from motoko.core.requests import PlannedRun, plan_points, plan_product
+from motoko.errors import RunNameError, UnknownRunError
+from motoko.handles.frames import require_pandas, to_frame
 from motoko.handles.run import Job, Run
+from motoko.storage.columns import read_columns
+from motoko.storage.query import check_run_name_exists
 from motoko.storage.run_requests import RequestedRun, RunRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pandas import DataFrame
 
     from motoko.api.selection import WorkflowView
     from motoko.config import StudyConfig, TaskManagerSettings
@@ -154,17 +159,29 @@ class TaskManager:
         ``replicate`` numbers repetitions of a calculation. With ``fail_fast``, an await raises
         RunFailed at the first failure. Raise ParameterError or RunNameError.
         """
-        run_name = self._run_name()
-        if self.workflow.context.execution is None:
-            self.report_changes()
-        caller = _calling_function() if self.store.scope().event_name == "" else ""
-        requested = self._requested_runs(run_name, run_params or {}, replicate, job_params, caller)
-        scope = self.store.scope()
-        request = RunRequest(self.name, requested, scope)
-        scope.enqueue(request)
-        return RunList(self, request, fail_fast=fail_fast)
+        run_name = self._run_name_to_create()
+        planned = self._planned(run_params or {}, replicate, job_params)
+        return self._request(run_name, planned, fail_fast=fail_fast)
 
     createTask = create_task  # noqa: N815 - the documented second name
+
+    def create_tasks(
+        self,
+        points: Iterable[Mapping[Any, Any]],
+        run_params: Mapping[str, Any] | None = None,
+        *,
+        fail_fast: bool = False,
+    ) -> RunList:
+        """Return the runs of these points, in list order; create those that do not exist.
+
+        Each point is a dictionary of the arguments of ``create_task`` for one run: job parameters,
+        ``run_params`` and ``replicate``. Its values are taken as they are and span no axis.
+        ``run_params`` holds run fields and run options of all points. Raise ParameterError for an
+        invalid point, with its index in the list, and create nothing; RunNameError.
+        """
+        run_name = self._run_name_to_create()
+        planned = plan_points(self.name, self.bd_config, points, run_params or {})
+        return self._request(run_name, planned, fail_fast=fail_fast)
 
     def node(
         self,
@@ -193,7 +210,8 @@ class TaskManager:
     ) -> list[Run] | None:
         """Return the runs that ``create_task`` would return; None unless all of them exist."""
         run_name = self._run_name()
-        requested = self._requested_runs(run_name, run_params or {}, replicate, job_params, "")
+        planned = self._planned(run_params or {}, replicate, job_params)
+        requested = self._requested_runs(run_name, planned, "")
         with self.store.scope().read() as session:
             table = session.tables.study(self.name)
             found = [item.find(table) for item in requested]
@@ -208,43 +226,49 @@ class TaskManager:
             )
         return check_run_name(self.workflow.run_name)
 
+    def _run_name_to_create(self) -> str:
+        run_name = self._run_name()
+        if self.workflow.context.execution is None:
+            self.report_changes()
+        return run_name
+
+    def _planned(
+        self, run_params: Mapping[str, Any], replicate: int, job_params: Mapping[str, Any]
+    ) -> list[PlannedRun]:
+        return plan_product(self.name, self.bd_config, run_params, replicate, job_params)
+
+    def _request(self, run_name: str, planned: Sequence[PlannedRun], *, fail_fast: bool) -> RunList:
+        scope = self.store.scope()
+        caller = _calling_function() if scope.event_name == "" else ""
+        request = RunRequest(self.name, self._requested_runs(run_name, planned, caller), scope)
+        self.workflow.context.on_request(request)
+        scope.enqueue(request)
+        return RunList(self, request, fail_fast=fail_fast)
+
     def _requested_runs(
-        self,
-        run_name: str,
-        run_params: Mapping[str, Any],
-        replicate: int,
-        job_params: Mapping[str, Any],
-        caller: str,
+        self, run_name: str, planned: Iterable[PlannedRun], caller: str
     ) -> list[RequestedRun]:
-        config, scope = self.bd_config, self.store.scope()
-        if not isinstance(run_params, Mapping):
-            raise ParameterError(
-                f"study {self.name!r}: run_params is {run_params!r}, not a dictionary",
-                hint="Pass job parameters by name: create_task(x=1.0).",
-            )
-        points = expand_points(self.name, config.job, config.job_space, job_params)
-        declared, other, options = run_values(self.name, config.run, config.run_params, run_params)
-        replicate = check_replicate(replicate, self.name)
-        event_name = scope.event_name or caller
+        scope = self.store.scope()
         created = Transition(self.store.now(), "CREATED", scope.cause, 0)
         requested: dict[bytes, RequestedRun] = {}
-        for point in points:
-            identity = run_identity(self.name, run_name, point, declared, replicate)
+        for run in planned:
+            identity = run_identity(self.name, run_name, run.job, run.declared, run.replicate)
             record = RunRecord(
                 study=self.name,
                 id=0,
                 job_id=0,
                 run_name=run_name,
                 identity=identity,
-                job=point,
-                replicate=replicate,
-                event_name=event_name,
+                job=run.job,
+                replicate=run.replicate,
+                event_name=scope.event_name or caller,
                 scripts=self._scripts(),
-                options=MappingProxyType(options),
-                fields=MappingProxyType({**other, **declared}),
+                options=MappingProxyType(run.options),
+                fields=MappingProxyType({**run.other, **run.declared}),
                 history=(created,),
+                firing=scope.firing,
             )
-            requested.setdefault(identity, self._requested_run(record, declared))
+            requested.setdefault(identity, self._requested_run(record, run.declared))
         return list(requested.values())
 
     def _requested_run(self, record: RunRecord, declared: Mapping[str, Any]) -> RequestedRun:
@@ -271,9 +295,9 @@ class TaskManager:
             logger.warning(
                 "study %s: the job parameters in %s have changed since runs of run name %s were "
                 "made: %s. New requests do not find these runs and repeat their calculations. The "
-                "runs are kept and can be selected. To use them again, undo the change, and "
-                "declare the changed parameters in another study.",
-                self.name, self.bd_config.path, run_name, format_changes(changed),
+                "runs are kept and can be selected. To use them again, change their "
+                "parameters with `motoko adopt %s`.",
+                self.name, self.bd_config.path, run_name, format_changes(changed), self.name,
             )  # fmt: skip
 
     def _scripts(self) -> str:
@@ -282,6 +306,18 @@ class TaskManager:
         return self._scripts_digest
 
     # -- selecting -------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Hold the study's runs of the current run name (None: of all), later ones included."""
+        scope, rule = self.store.scope(), (self.name, self.workflow.run_name)
+        scope.write(EditHolds(AddHolds(self.store.now(), scope.cause, [rule])))
+
+    def release(self) -> None:
+        """Remove all holds of the study's runs of the current run name (None: of all)."""
+        scope, rule = self.store.scope(), (self.name, self.workflow.run_name)
+        with scope.read() as session:
+            runs = session.tables.held_singly(rule)
+        scope.write(EditHolds(RemoveHolds([rule], runs)))
 
     def parse(self, constraints: str | Sequence[str] | None) -> Constraint:
         """Return a typed constraint of this study, or raise ConstraintError."""
@@ -298,6 +334,32 @@ class TaskManager:
                 self._warned.add(warning)
                 logger.warning("select: %s", warning)
         return TaskSelection(self, constraint)
+
+    def frame(
+        self,
+        where: str | Sequence[str] | None = None,
+        run_name: str | EllipsisType | None = ...,
+        columns: Sequence[str] | None = None,
+        quantities: Sequence[str] | None = None,
+    ) -> DataFrame:
+        """Return runs as a pandas DataFrame with typed columns, a row for each run, by id.
+
+        ``where`` are constraints. Without ``run_name`` it has the runs of the workflow's run name,
+        or all if that is not set; with None, of all run names. ``columns`` are job parameters,
+        fields and columns of runs, by default all. With ``quantities`` it has a row for each step
+        of each run. Raise RunNameError or UnknownNameError for names that do not exist.
+        """
+        require_pandas("frame")
+        constraint = self.parse(where)
+        chosen = self.workflow.run_name if isinstance(run_name, EllipsisType) else run_name
+        with self.store.scope().read() as session:
+            if isinstance(run_name, str):
+                check_run_name_exists(session, run_name)
+            table = read_columns(
+                session, self.columns, chosen, constraint, columns,
+                quantities=quantities, root=self.bd_dir, keep=True,
+            )  # fmt: skip
+        return to_frame(table)
 
     def __repr__(self) -> str:
         return f"<task manager {self.name}>"

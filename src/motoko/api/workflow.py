@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from motoko.api.lifecycle import WorkflowLifecycle
 from motoko.api.registration import build_action, build_error_handler
 from motoko.api.task_manager import TaskManager
 from motoko.api.transaction import Transaction
@@ -42,7 +43,6 @@ from motoko.storage.store import WorkflowStore
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from motoko.handles.run import Run
@@ -52,14 +52,15 @@ if TYPE_CHECKING:
     from motoko.storage.database import Database
 
 
-class Workflow:
+class Workflow(WorkflowLifecycle):
     """Studies, an orchestrator and their state, described by a ``motoko.yaml``.
 
     ``workflow.<name>`` is the task manager of a study or alias. Set ``run_name`` before creating
-    or selecting tasks; ``execute()`` runs the orchestrator. With ``read_only`` (formerly ``look``),
-    never start the database server; if none is running, read the file. ``database``: use this open
-    database. With ``tolerant``, studies may have an invalid configuration; ``config.faults`` lists
-    the errors.
+    or selecting tasks; ``execute()`` runs the orchestrator. A ``with`` block runs the server and
+    stops it. With ``read_only`` (formerly ``look``), never start the database server; if none is
+    running, read the file. ``database``: use this open database. With ``tolerant``, studies may
+    have an invalid configuration; ``config.faults`` lists the errors. With ``dry_run``, no launcher
+    executes the runs: ``execute`` raises WorkflowStalled when it waits for one.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class Workflow:
         look: bool = False,
         database: Database | None = None,
         tolerant: bool = False,
+        dry_run: bool = False,
         runtime: Runtime = SYSTEM,
     ) -> None:
+        super().__init__(is_managed=not (read_only or look or database))
         self.config = load_workflow(Path(filename), tolerant=tolerant)
         self.config_path = str(self.config.path)
         self.directory = str(self.config.directory)
@@ -103,6 +106,7 @@ class Workflow:
         self._vars = WorkflowVars(str(self.store.state.database), store=self.store)
         self._finished = False
         self.end_when_stalled = False
+        self._dry_run = dry_run
 
     # -- studies and variables -------------------------------------------------------------
 
@@ -119,7 +123,7 @@ class Workflow:
         manager = managers.get(aliases.get(study, study))
         if manager is None:
             raise UnknownNameError(
-                f"the workflow has no task manager or alias {study!r}",
+                f"the workflow has no study {study!r}",
                 hint=suggestion(study, [*managers, *aliases]),
             )
         return manager
@@ -172,33 +176,7 @@ class Workflow:
         self._finished = True
         execution.finish()
 
-    # -- state -----------------------------------------------------------------------------
-
-    def create(self, validated: bool | None = None) -> None:
-        """Create an empty database, and move run directories aside.
-
-        Raise DatabaseExistsError if results exist, unless ``validated``; then delete them.
-        """
-        from motoko.launcher.workflow_creation import create_workflow
-
-        self.store.close()
-        create_workflow(self.store, replace=bool(validated))
-
-    def start_launcher_daemons(self, args: argparse.Namespace | None = None) -> None:
-        """Start the launcher, which executes created tasks, unless it is running.
-
-        Create the database if it does not exist. ``args`` may have ``generator`` and ``bd_study``:
-        a study, an alias, or "all".
-        """
-        from motoko.launcher.control import start_launcher
-        from motoko.launcher.workflow_users import detach_services
-
-        if not self.store.connected and not self.store.state.database.exists():
-            self.create()
-        study = getattr(args, "bd_study", None)
-        chosen = None if study in (None, "", "all") else [self.task_manager(study).name]
-        start_launcher(self.store.state, generator=getattr(args, "generator", None), studies=chosen)
-        detach_services(self.store.state)
+    # -- runs ------------------------------------------------------------------------------
 
     def get_runs(self, run_list: Iterable[str]) -> dict[str, list[Run]]:
         """Return run handles for names such as ``add.1``, by task manager, in the given order."""
@@ -222,10 +200,6 @@ class Workflow:
         ConflictError if another process changed the same values.
         """
         return Transaction(self.store.scope())
-
-    def close(self) -> None:
-        """Disconnect from the database; the next use connects again."""
-        self.store.close()
 
     # -- orchestrator ----------------------------------------------------------------------
 
@@ -309,21 +283,30 @@ class Workflow:
 
             asyncio.get_running_loop()
         except RuntimeError:
-            anyio.run(self._execute_alone, params)
+            self._execute_alone(params)
             return
         raise MotokoError(
             "execute() was called inside a running event loop",
             hint="Use `await workflow.execute_async(...)` there.",
         )
 
-    async def _execute_alone(self, params: Mapping[str, Any]) -> None:
+    def _execute_alone(self, params: Mapping[str, Any]) -> None:
         from motoko.orchestrator.asyncio_tasks import end_other_tasks
+        from motoko.orchestrator.end_recorder import ending_of
+
+        async def execute() -> None:
+            try:
+                await self.execute_async(**params)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await end_other_tasks()
 
         try:
-            await self.execute_async(**params)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await end_other_tasks()
+            anyio.run(execute)
+        except KeyboardInterrupt as interrupt:
+            if self.context.recorder is not None:
+                self.context.recorder.end(ending_of(interrupt))
+            raise
 
     async def execute_async(self, **params: Any) -> None:
         """Run the orchestrator until the workflow ends, as ``execute`` does."""
@@ -339,11 +322,15 @@ class Workflow:
             self._finished = execution.ending
 
     def _execution(self, params: Mapping[str, Any], *, single: bool = False) -> WorkflowExecution:
+        from motoko.orchestrator.end_recorder import EndRecorder
         from motoko.orchestrator.execution import WorkflowExecution
 
         if self._run_name is None:
             hint = "Set workflow.run_name, or use --run_name."
             raise RunNameError("no run name is set", hint=hint)
+        context = self.context
+        recorder = EndRecorder(self.store, self._run_name, context.origin)
+        context.recorder = None if single or self._dry_run else recorder
         execution = WorkflowExecution(
             self,
             self.store,
@@ -352,8 +339,10 @@ class Workflow:
             handlers=self._error_handlers,
             poll_interval=self.config.poll_interval,
             safety_poll=self.config.safety_poll,
+            recorder=context.recorder,
             single=single,
             end_when_stalled=self.end_when_stalled,
+            dry_run=self._dry_run,
         )
         self._finished = False
         return execution

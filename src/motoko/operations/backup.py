@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motoko.errors import NoDatabaseError, StorageError
 from motoko.operations.usage import check_not_in_use
-from motoko.runtime.files import private_directory
+from motoko.runtime.files import private_directory, write_atomic
 from motoko.runtime.ports import SYSTEM
+from motoko.runtime.untrusted_files import read_file
 from motoko.server.create import check_no_results
 from motoko.server.file_integrity import check_complete
 from motoko.server.lifecycle import explain_error
@@ -18,25 +24,74 @@ from motoko.storage import salvage as salvaging
 from motoko.storage.backup import DatabaseSummary, copy_database, install_database, summarise
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from motoko.runtime.ports import Random
+    from motoko.runtime.ports import Random, Runtime
     from motoko.server.state_dir import StateDir
     from motoko.storage.salvage import SalvageReport
 
 
-def back_up(state: StateDir, target: Path, *, replace: bool = False) -> DatabaseSummary:
-    """Copy everything committed to ``target``, atomically; the workflow may be running.
+@dataclass(frozen=True, slots=True)
+class BackupRecord:
+    """The path of a backup, and its time in seconds since the epoch."""
 
-    Raise DatabaseExistsError if ``target`` exists, unless ``replace``; NoDatabaseError without a
-    database.
+    path: str
+    at: float
+
+
+def back_up(
+    state: StateDir, target: Path, *, replace: bool = False, runtime: Runtime = SYSTEM
+) -> DatabaseSummary:
+    """Copy everything committed to ``target``, atomically, and record the copy.
+
+    The workflow may be running. Raise DatabaseExistsError if ``target`` exists, unless
+    ``replace``; NoDatabaseError without a database.
     """
     if not state.database.exists():
         raise NoDatabaseError(
             f"{state.path.parent} has no database yet", hint="There is nothing to copy."
         )
     with explain_error(target, "written"):
-        return copy_database(state.database, target, replace=replace)
+        found = copy_database(state.database, target, replace=replace)
+    record = BackupRecord(str(target.resolve()), runtime.clock.now())
+    with contextlib.suppress(OSError):  # a workflow of another user
+        write_atomic(state.backup_record, json.dumps(asdict(record)).encode())
+    return found
+
+
+def last_backup(state: StateDir) -> BackupRecord | None:
+    """Return the last backup of the database, None if none is recorded."""
+    try:
+        found = json.loads(read_file(state.backup_record).data or b"")
+        return BackupRecord(str(found["path"]), float(found["at"]))
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePreview:
+    """The database that a restore would install, and the one that it would replace.
+
+    ``replaced`` is None if none exists; ``problem`` is why that one cannot be read.
+    """
+
+    restored: DatabaseSummary
+    replaced: DatabaseSummary | None = None
+    problem: str | None = None
+
+
+def preview_restore(state: StateDir, source: Path) -> RestorePreview:
+    """Return what ``restore`` would change; raise as it does, except for existing results."""
+    _check_is_file(source)
+    with explain_error(state.path.parent, "restored"):
+        found = summarise(source)
+        check_complete(source)
+        check_not_in_use(state, replacing=True)
+    if not state.database.exists():
+        return RestorePreview(found)
+    try:
+        return RestorePreview(found, summarise(state.database))
+    except StorageError as error:
+        replaced = DatabaseSummary(state.database.stat().st_size, {})
+        return RestorePreview(found, replaced, error.message)
 
 
 def restore(state: StateDir, source: Path, *, replace: bool = False) -> DatabaseSummary:
@@ -54,6 +109,15 @@ def restore(state: StateDir, source: Path, *, replace: bool = False) -> Database
         if not replace:
             check_no_results(state)
         return install_database(state, source, replace=replace)
+
+
+def preview_salvage(state: StateDir, source: Path | None) -> SalvageReport:
+    """Return what ``salvage`` would recover, without a change."""
+    file = state.database if source is None else source
+    _check_is_file(file)
+    check_not_in_use(state, replacing=True)
+    with tempfile.TemporaryDirectory(prefix=DRAFT_PREFIX) as directory:
+        return salvaging.salvage(file, Path(directory, state.database.name))
 
 
 def salvage(

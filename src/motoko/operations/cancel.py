@@ -151,7 +151,7 @@ def studies_by_machine(
 def _coverage(workflow: Workflow) -> LauncherCoverage:
     store = workflow.store
     with store.autocommit_scope.read() as session:
-        return LauncherCoverage.read(session.tables, workflow.config, store.steady())
+        return LauncherCoverage.read(session.tables, workflow.config, store)
 
 
 def _unowned(workflow: Workflow, keys: Iterable[RunKey]) -> list[RunRecord]:

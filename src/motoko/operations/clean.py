@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import DeleteRun, EditRun
@@ -10,7 +10,8 @@ from motoko.core.edits import RunEdit
 from motoko.core.states import ACTIVE
 from motoko.errors import ConflictError
 from motoko.launcher import directory_removal
-from motoko.operations import cancel
+from motoko.operations import bulk_edit, cancel
+from motoko.operations.preview import DirectoryUsage, Preview
 from motoko.operations.usage import check_leases_free
 from motoko.storage.query import existing_records
 from motoko.storage.session import Session
@@ -35,18 +36,6 @@ class _SameAttempt(RunEdit):
 
 
 @dataclass(frozen=True, slots=True)
-class CleanupPlan:
-    """Runs to delete; ``active`` ones must be cancelled first."""
-
-    runs: Sequence[RunRecord]
-
-    @property
-    def active(self) -> list[RunRecord]:
-        """Return the runs that are SUBMITTED or START."""
-        return [record for record in self.runs if record.lifecycle in ACTIVE]
-
-
-@dataclass(frozen=True, slots=True)
 class CleanupResult:
     """The outcome of a deletion.
 
@@ -59,10 +48,30 @@ class CleanupResult:
     left: Sequence[str]
 
 
-def plan_cleanup(workflow: Workflow, selection: RunSelection) -> CleanupPlan:
-    """Return the selected runs; without constraints, only those in a terminal state."""
-    found = selection.find(workflow)
-    return CleanupPlan([r for r in found if selection.constraints or r.lifecycle.is_terminal])
+def preview_cleanup(
+    workflow: Workflow, selection: RunSelection, *, measure: bool = False
+) -> Preview:
+    """Return the selected runs; of a study without constraints or ids, only ended ones.
+
+    With ``measure``, measure their directories.
+    """
+    studies = selection.studies(workflow).items()
+    chosen = {study for study, ids in studies if ids or selection.constraints}
+    found = bulk_edit.preview_selected(
+        workflow, selection, lambda r: r.study in chosen or r.lifecycle.is_terminal
+    )
+    return replace(found, usage=_usage(workflow.store, found.keys)) if measure else found
+
+
+def _usage(store: WorkflowStore, keys: Iterable[RunKey]) -> DirectoryUsage:
+    ids: dict[str, set[int]] = {}
+    for key in keys:
+        ids.setdefault(key.study, set()).add(key.id)
+    measured = [
+        directory_removal.measure(store.runs_root(study), of_study)
+        for study, of_study in ids.items()
+    ]
+    return DirectoryUsage(sum(n for n, _ in measured), sum(size for _, size in measured))
 
 
 def cancel_active(

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from motoko.errors import MotokoError, ServerError
-from motoko.operations.explain import LauncherCoverage
-from motoko.operations.overview import Progress, progress
+from motoko.operations.progress import Progress, ProgressReader
 from motoko.orchestrator.actions import to_exception
 from motoko.orchestrator.asyncio_tasks import end_other_tasks
+from motoko.orchestrator.end_recorder import ending_of, interrupted_by
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 
@@ -24,10 +23,13 @@ if TYPE_CHECKING:
 
     from motoko.api.workflow import Workflow
     from motoko.operations.signals import SignalHandler
+    from motoko.orchestrator.run_ends import Ending
     from motoko.storage.feed import CommitNotice
 
 LEASE_POLL_INTERVAL: Final = 0.005
 SUPERVISE_INTERVAL: Final = 1.0
+REFRESH_INTERVAL: Final = 1.0  # of the progress without a commit
+REFRESH_SHARE: Final = 10.0  # of the time that reading the progress takes, between two readings
 
 logger = logging.getLogger("motoko.operations")
 
@@ -44,10 +46,10 @@ def execute(
 ) -> None:
     """Run the orchestrator until the workflow ends; raise the exception that ended it.
 
-    Call ``started`` when the lease of the run name is held. Call ``show`` with each change of the
-    progress, at most every ``interval`` seconds. Call ``supervise`` once a second in a thread; a
-    MotokoError from it ends the workflow. If a signal ended the workflow, finish the current commit
-    and raise KeyboardInterrupt with the signal's number.
+    Call ``started`` when the lease of the run name is held. Call ``show`` with the progress at
+    least every second, at most every ``interval`` seconds. Call ``supervise`` once a second in a
+    thread; a MotokoError from it ends the workflow. If a signal ended the workflow, finish the
+    current commit and raise KeyboardInterrupt with the signal's number.
     """
     services: list[Callable[[], Coroutine[Any, Any, None]]] = [
         partial(_call_when_started, workflow, started)
@@ -61,11 +63,24 @@ def execute(
         # Raised in a task that user code started: asyncio lets it end the loop.
         problem = to_exception(error)
         problem.add_note("in the orchestrator, in a concurrent task of its own")
+        _record(workflow, ending_of(problem))
         raise problem from None
-    except KeyboardInterrupt:
-        if signals.signal is not None:
-            logger.info("stopped by %s", signal.Signals(signals.signal).name)
+    except KeyboardInterrupt as interrupt:
+        if signals.signal is None:
+            _record(workflow, ending_of(interrupt))
+        else:
+            ending = interrupted_by(signals.signal)
+            logger.info("%s", ending.reason)
+            _record(workflow, ending)
         raise
+    except Exception as error:
+        _record(workflow, ending_of(error))  # it may come from outside the orchestrator
+        raise
+
+
+def _record(workflow: Workflow, ending: Ending) -> None:
+    if workflow.context.recorder is not None:
+        workflow.context.recorder.end(ending)
 
 
 async def _run(
@@ -145,18 +160,14 @@ async def _show_changes(
     changed: asyncio.Event,
     interval: float,
 ) -> None:
-    studies, run_name = list(workflow.task_managers), workflow.run_name or ""
-    last: Progress | None = None
-
-    def coverage() -> LauncherCoverage:
-        return LauncherCoverage.read(session.tables, workflow.config, workflow.store.steady())
-
+    reader = ProgressReader(workflow.store, workflow.config, workflow.run_name or "")
+    clock = workflow.store.clock
     while True:
         changed.clear()
+        started = clock.monotonic()
         await run_in_thread(session.refresh)
-        found = await run_in_thread(lambda: progress(session, studies, run_name, coverage))
-        if found != last:
-            last = found
-            show(found)
-        await anyio.sleep(interval)
-        await changed.wait()
+        show(await run_in_thread(lambda: reader.read(session)))
+        pause = max(interval, REFRESH_SHARE * (clock.monotonic() - started))
+        with anyio.move_on_after(max(pause, REFRESH_INTERVAL)):
+            await anyio.sleep(pause)
+            await changed.wait()

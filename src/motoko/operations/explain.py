@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from motoko.config import load_workflow
-from motoko.core.run_options import SLURM, RunOptions
+from motoko.core.holds import NO_HOLDS, Holds
+from motoko.core.reasons import (
+    Code,
+    LauncherFacts,
+    Reason,
+    RunFacts,
+    Usage,
+    next_reasons,
+    usage_of,
+)
 from motoko.core.states import ACTIVE, Lifecycle
 from motoko.errors import ConfigError, NoDatabaseError
-from motoko.launcher.claiming import fits
+from motoko.operations.reason_text import reason_text
 from motoko.storage.leases import launcher_report, live_launchers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from motoko.config import WorkflowSettings
@@ -25,61 +35,57 @@ if TYPE_CHECKING:
     from motoko.storage.study_table import StudyTable
     from motoko.storage.tables import Tables
 
-LOCALHOST = "localhost"
+# Codes of runs that nothing keeps from being claimed.
+READY = frozenset({Code.CLAIM_DUE})
+HELD = "held by `motoko hold`"
 
 
 @dataclass(frozen=True, slots=True)
 class LauncherCoverage:
-    """The live launchers with their reports, and the run options of each configured study.
-
-    ``now`` is in seconds since the epoch.
-    """
+    """The live launchers with their reports, and the facts that follow for runs."""
 
     launchers: Sequence[tuple[LauncherRegistration, LauncherReport]]
-    defaults: Mapping[str, Mapping[str, Any]]
-    now: float
+    facts: RunFacts
 
     @classmethod
-    def read(cls, tables: Tables, config: WorkflowSettings, now: float) -> LauncherCoverage:
+    def read(
+        cls, tables: Tables, config: WorkflowSettings, store: WorkflowStore
+    ) -> LauncherCoverage:
         """Read the live launchers of a workflow."""
-        found = [
-            (launcher, launcher_report(tables, launcher))
-            for launcher in live_launchers(tables, now)
-        ]
+        live = live_launchers(tables, store.steady())
+        found = [(launcher, launcher_report(tables, launcher)) for launcher in live]
         defaults = {name: config.options(name).given() for name in config.task_managers}
-        return cls(found, defaults, now)
+        return cls.of(found, defaults, steady=store.steady(), now=store.now(), holds=tables.holds)
 
-    def options(self, record: RunRecord) -> RunOptions:
-        """Return the run options that a launcher applies to a run."""
-        return RunOptions.resolve(self.defaults.get(record.study, {}), record.options)
+    @classmethod
+    def of(
+        cls,
+        launchers: Sequence[tuple[LauncherRegistration, LauncherReport]],
+        defaults: Mapping[str, Mapping[str, Any]],
+        *,
+        steady: float,
+        now: float,
+        holds: Holds = NO_HOLDS,
+    ) -> LauncherCoverage:
+        """Return the coverage by these launchers; ``defaults``: the run options by study.
 
-    def launchers_for(
-        self, study: str, machine: str
-    ) -> list[tuple[LauncherRegistration, LauncherReport]]:
-        """Return the launchers that serve a study on a machine."""
-        found = self.launchers
-        return [(a, report) for a, report in found if study in a.studies and machine in a.machines]
+        ``steady`` is the time on the store's steady clock, ``now`` the time of day.
+        """
+        facts = [_facts(launcher, report) for launcher, report in launchers]
+        return cls(launchers, RunFacts(facts, defaults, steady, now, holds))
 
-    def unserved_reason(self, study: str, machine: str) -> str | None:
-        """Return why no launcher serves a study on a machine, None if one does."""
-        if self.launchers_for(study, machine):
-            return None
-        if not self.launchers:
-            return "no launcher is running"
-        if not any(study in launcher.studies for launcher, _ in self.launchers):
-            return f"no launcher serves study {study!r}"
-        return f"no launcher serves machine {machine!r}"
+    @property
+    def defaults(self) -> Mapping[str, Mapping[str, Any]]:
+        """The run options of each configured study."""
+        return self.facts.defaults
 
     def machine_of(self, study: str, requested: str | None) -> str:
         """Return the machine of a run that requests ``requested``."""
-        return requested or self.defaults.get(study, {}).get("machine_name") or LOCALHOST
+        return self.facts.machine_of(study, requested)
 
     def is_managed(self, record: RunRecord) -> bool:
         """Return whether a launcher owns a claimed run, or will soon adopt it."""
-        if any(launcher.name == record.launcher for launcher, _ in self.launchers):
-            return True
-        machine = self.machine_of(record.study, record.options.get("machine_name"))
-        return self.unserved_reason(record.study, machine) is None
+        return self.facts.unmanaged(record) is None
 
     def configured_studies(self, tables: Tables) -> list[str]:
         """Return the configured studies that have a table."""
@@ -88,26 +94,40 @@ class LauncherCoverage:
     def unserved_counts(
         self, tables: Tables, studies: Iterable[str], run_name: str | None
     ) -> dict[str, int]:
-        """Return the number of CREATED runs that no launcher serves, by reason.
+        """Return the number of CREATED runs that are held or that no launcher serves, by reason.
 
         ``run_name`` None stands for every run name.
         """
         found: Counter[str] = Counter()
         for study in studies:
-            found.update(self._unserved(tables.study(study), study, run_name))
+            held = tables.held(study, run_name)
+            found.update(self._unserved(tables.study(study), study, run_name, held))
+            if held:
+                found[HELD] += len(held)
         return dict(found)
 
-    def _unserved(self, table: StudyTable, study: str, run_name: str | None) -> dict[str, int]:
+    def unmanaged_counts(self, tables: Tables, study: str, run_name: str | None) -> dict[str, int]:
+        """Return the number of active runs of a study that no launcher owns, by reason."""
+        table = tables.study(study)
+        ids = table.ids(run_name, lifecycles=ACTIVE)
+        if not self.launchers:  # the usual case, without reading records
+            return {"no launcher is running": len(ids)} if ids else {}
+        reasons = filter(None, map(self.facts.unmanaged, table.records(ids)))
+        return dict(Counter(reason_text(found, self.facts.now) for found in reasons))
+
+    def _unserved(
+        self, table: StudyTable, study: str, run_name: str | None, held: frozenset[int]
+    ) -> dict[str, int]:
         reasons: dict[str, str] = {}  # by machine
 
         def is_unserved(_: str, requested: str) -> bool:
             machine = self.machine_of(study, requested)
-            reason = self.unserved_reason(study, machine)
-            if reason is not None:
-                reasons[machine] = reason
-            return reason is not None
+            unserved = self.facts.unserved(study, machine)
+            if unserved is not None:
+                reasons[machine] = reason_text(unserved, self.facts.now)
+            return unserved is not None
 
-        ids = set(table.created_ids(is_unserved))
+        ids = set(table.created_ids(is_unserved)) - held
         if ids and run_name is not None:
             ids &= set(table.ids(run_name, lifecycles=[Lifecycle.CREATED.value]))
         if not ids:
@@ -119,7 +139,7 @@ class LauncherCoverage:
 
 
 def unserved_runs(store: WorkflowStore, run_names: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Return by run name the number of CREATED runs that no launcher serves, by reason.
+    """Return by run name the number of CREATED runs that nothing will claim, by reason.
 
     Return no counts without a database, or with an invalid configuration.
     """
@@ -128,7 +148,7 @@ def unserved_runs(store: WorkflowStore, run_names: Iterable[str]) -> dict[str, d
         return found
     with suppress(NoDatabaseError, ConfigError), store.autocommit_scope.read() as session:
         tables = session.tables
-        coverage = LauncherCoverage.read(tables, load_workflow(store.workflow_file), store.steady())
+        coverage = LauncherCoverage.read(tables, load_workflow(store.workflow_file), store)
         studies = coverage.configured_studies(tables)
         for name in found:
             found[name] = coverage.unserved_counts(tables, studies, name)
@@ -136,64 +156,52 @@ def unserved_runs(store: WorkflowStore, run_names: Iterable[str]) -> dict[str, d
 
 
 class ReasonFinder:
-    """Explains the state of each run; counts the active runs once, when it is built."""
+    """Explains the state of each run; counts the active runs once, when that is needed."""
 
     def __init__(self, tables: Tables, coverage: LauncherCoverage) -> None:
+        self._tables = tables
         self._coverage = coverage
-        self._slots: Counter[tuple[str, str]] = Counter()  # by launcher and generator
-        self._runs: Counter[tuple[str, str, str]] = Counter()  # by study, too
-        for name in tables.study_names():
-            table = tables.study(name)
-            for record in table.records(table.ids(None, lifecycles=ACTIVE)):
-                options, launcher = coverage.options(record), record.launcher or ""
-                self._slots[launcher, options.generator] += options.slots
-                self._runs[launcher, options.generator, name] += 1
+
+    @property
+    def facts(self) -> RunFacts:
+        """The facts that decide."""
+        return self._coverage.facts
+
+    @cached_property
+    def usage(self) -> Usage:
+        """The slots in use."""
+        return usage_of(self._active(), self._coverage.facts)
+
+    def _active(self) -> Iterator[RunRecord]:
+        for name in self._tables.study_names():
+            table = self._tables.study(name)
+            yield from table.records(table.ids(None, lifecycles=ACTIVE))
+
+    def next(self, record: RunRecord) -> tuple[Reason, ...]:
+        """Return what happens next to a run, or what it waits for."""
+        usage = self.usage if record.lifecycle is Lifecycle.CREATED else Usage()
+        return next_reasons(record, self._coverage.facts, usage)
 
     def reason(self, record: RunRecord) -> str:
         """Return why a run waits or failed, or its recorded reason; empty if there is none."""
         if record.lifecycle.is_terminal:
             return record.reason or ""
-        options = self._coverage.options(record)
-        machine = options.machine_name or LOCALHOST
-        unserved = self._coverage.unserved_reason(record.study, machine)
-        if record.lifecycle not in ACTIVE:
-            return unserved or self._waiting(record, options, machine)
-        if self._coverage.is_managed(record):
-            unserved = None
-        return "; ".join(filter(None, [record.reason, unserved and f"not managed: {unserved}"]))
+        shown = self.next(record)
+        if record.lifecycle in ACTIVE:
+            shown = tuple(found for found in shown if found.code is Code.NOT_MANAGED)
+        texts = [reason_text(r, self._coverage.facts.now) for r in shown if r.code not in READY]
+        recorded = record.reason if record.lifecycle in ACTIVE else None
+        return "; ".join(filter(None, [recorded, *texts]))
 
-    def _waiting(self, record: RunRecord, options: RunOptions, machine: str) -> str:
-        after = f", after: {record.reason}" if record.reason else ""
-        delay = record.not_before - self._coverage.now
-        if delay > 0:
-            return f"it is retried in {delay:.0f} s{after}"
-        found = self._coverage.launchers_for(record.study, machine)
-        obstacles = [self._obstacle(name, report, record, options) for name, report in found]
-        if all(obstacles):
-            return obstacles[0]
-        return f"it is retried{after}" if after else ""
 
-    def _obstacle(
-        self,
-        launcher: LauncherRegistration,
-        report: LauncherReport,
-        record: RunRecord,
-        options: RunOptions,
-    ) -> str:
-        """Return why a launcher does not claim a run that it serves, empty if it will."""
-        if report.claims_paused:
-            return "its launcher claims no runs, because it is about to stop"
-        if record.run_name in report.suspended:
-            return (
-                "its run name is suspended; `motoko run` or `motoko orchestrator start` resumes it"
-            )
-        generator = options.generator
-        limit = report.per_study.get(record.study)
-        if limit is not None and self._runs[launcher.name, generator, record.study] >= limit:
-            return f"the limit of {limit} active runs of {record.study} is reached (max_concurrent)"
-        slots, used = report.slots.get(generator), self._slots[launcher.name, generator]
-        if slots is None or fits(options.slots, used, slots):
-            return ""
-        if generator == SLURM:
-            return f"{used} runs are in the queue (max_queued)"
-        return f"{used} of {slots} slots are in use (max_concurrent)"
+def _facts(launcher: LauncherRegistration, report: LauncherReport) -> LauncherFacts:
+    return LauncherFacts(
+        launcher.name,
+        launcher.host,
+        frozenset(launcher.studies),
+        frozenset(launcher.machines),
+        report.slots,
+        report.per_study,
+        frozenset(report.suspended),
+        report.claims_paused,
+    )

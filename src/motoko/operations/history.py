@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from motoko.api.workflow import Workflow
-    from motoko.core.records import RunRecord
     from motoko.orchestrator.firing_executor import FiringId
     from motoko.storage.tables import Tables
 
@@ -32,13 +31,6 @@ class FiringEntry:
     done: float | None
     runs: Sequence[RunKey]
     study: str = ""
-
-
-def run_record(workflow: Workflow, uri: str) -> RunRecord:
-    """Return the record of the run ``STUDY.ID``; raise UnknownRunError if it does not exist."""
-    key = RunKey.parse(uri)
-    with workflow.store.autocommit_scope.read() as session:
-        return session.run(RunKey(workflow.task_manager(key.study).name, key.id))
 
 
 def recorded_firings(

@@ -1,14 +1,14 @@
-"""Detached orchestrators: their files, and how to start one."""
+"""Detached orchestrators: their logs, and how to start one."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 
 from motoko.errors import MotokoError
-from motoko.runtime.daemons import Daemon, PidFile, module_command, spawn_detached
+from motoko.orchestrator.run_ends import executions, file_stem
+from motoko.runtime.daemons import Daemon, module_command, spawn_detached
 from motoko.runtime.files import private_directory
+from motoko.runtime.ports import SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,27 +16,13 @@ if TYPE_CHECKING:
 
     from motoko.server.state_dir import StateDir
 
-MAX_STEM: Final = 150  # bytes of a run name in a file's name
-START_SECONDS: Final = 60.0
-
-
-def file_stem(run_name: str) -> str:
-    """Return a run name quoted and shortened for use in a file name."""
-    quoted = quote(run_name, safe=" ")
-    if len(quoted) <= MAX_STEM:
-        return quoted
-    digest = hashlib.blake2b(run_name.encode(), digest_size=8).hexdigest()
-    return f"{quoted[:MAX_STEM]}-{digest}"
+START_SECONDS: Final = 120.0
+STOP_SECONDS: Final = 20.0  # in which one that is not ready stops the services it has started
 
 
 def log_file(state: StateDir, run_name: str) -> Path:
     """Return the log of the detached orchestrators of a run name."""
     return state.logs / f"orchestrator-{file_stem(run_name)}.log"
-
-
-def pid_file(state: StateDir, run_name: str) -> Path:
-    """Return the PID file of the detached orchestrator of a run name."""
-    return state.path / f"orchestrator-{file_stem(run_name)}.json"
 
 
 def start_detached(state: StateDir, run_name: str, arguments: Sequence[str]) -> Daemon:
@@ -50,6 +36,7 @@ def start_detached(state: StateDir, run_name: str, arguments: Sequence[str]) -> 
         module_command("motoko", *arguments),
         log=log_file(state, run_name),
         timeout=START_SECONDS,
+        grace=STOP_SECONDS,
         error=MotokoError,
     )
 
@@ -59,6 +46,7 @@ def log_files(state: StateDir) -> list[Path]:
     return sorted(state.logs.glob("orchestrator-*.log"))
 
 
-def is_writer_alive(log: Path) -> bool:
+def is_writer_alive(state: StateDir, log: Path) -> bool:
     """Return whether the orchestrator that writes a log is running."""
-    return PidFile(log.parent.parent / f"{log.stem}.json").owner_alive()
+    now = SYSTEM.clock.now()
+    return any(one.log == log and one.is_running(now) for one in executions(state).values())

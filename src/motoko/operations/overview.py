@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
-from motoko.core.states import ACTIVE, NON_TERMINAL, Lifecycle
+from motoko.core.holds import NO_HOLDS, Holds
+from motoko.core.states import ACTIVE
 from motoko.errors import NoDatabaseError
 from motoko.operations.explain import LauncherCoverage, ReasonFinder
 from motoko.operations.history import FiringEntry, unregistered_firings
 from motoko.operations.usage import server_process
+from motoko.orchestrator.run_ends import RunEnd, last_ends
 from motoko.runtime.environment import environment_differences
 from motoko.server.file_integrity import TornTail, last_torn_tail
 from motoko.storage.leases import LeaseHolder, StallReport, live_orchestrators, stall_reports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from motoko.api.workflow import Workflow
     from motoko.core.records import RunRecord
@@ -24,20 +26,7 @@ if TYPE_CHECKING:
     from motoko.storage.session import Session
     from motoko.storage.tables import Tables
 
-Counts: TypeAlias = "dict[str, dict[str, int]]"  # study -> state -> runs
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The runs of a run name by study and state.
-
-    If some are CREATED: ``others``, the unfinished runs of each other run name, and ``unserved``,
-    the runs that no launcher serves, by reason.
-    """
-
-    counts: Counts
-    others: Mapping[str, int] = field(default_factory=dict)
-    unserved: Mapping[str, int] = field(default_factory=dict)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +37,8 @@ class StudyOverview:
     ``finished_reasons``: by run name, the reasons recorded for FINISHED runs, and their ids.
     ``changed``: the number of runs made with other job parameters than now declared, by difference.
     ``reasons``: by id, why a run waits or failed. ``unserved``: the number of CREATED runs that no
-    launcher serves, by reason.
+    launcher serves, by reason. ``unmanaged``: the number of active runs that no launcher owns, by
+    reason.
     """
 
     name: str
@@ -59,6 +49,7 @@ class StudyOverview:
     unserved: Mapping[str, int] = field(default_factory=dict)
     finished_reasons: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     changed: Mapping[str, int] = field(default_factory=dict)
+    unmanaged: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +60,8 @@ class Overview:
     events that are no longer registered. ``cut``: the last unfinished commit that was cut off the
     database file. ``removals``: the number of deleted runs whose directories still exist. By
     launcher: ``environments``, the differences between its environment and this process's, and
-    ``problems``, the errors in its configuration.
+    ``problems``, the errors in its configuration. ``ends``: the last end of each run name.
+    ``holds``: the holds of runs.
     """
 
     directory: str
@@ -84,90 +76,93 @@ class Overview:
     removals: int = 0
     environments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    ends: Mapping[str, RunEnd] = field(default_factory=dict)
+    holds: Holds = NO_HOLDS
 
 
-def load_overview(workflow: Workflow, *, study: str | None = None, runs: bool = False) -> Overview:
-    """Return the state of one study or of all; raise UnknownNameError for an unknown study."""
-    names = list(workflow.task_managers) if study is None else [workflow.task_manager(study).name]
+def load_overview(
+    workflow: Workflow,
+    studies: Iterable[str],
+    *,
+    run_name: str | None = None,
+    runs: bool = False,
+) -> Overview:
+    """Return the state of these studies, of one run name or of all; with ``runs``, their runs."""
     store = workflow.store
+    ends = _of(run_name, last_ends(store.state, store.clock))
     server = server_process(store.state)
-    empty = Overview(workflow.directory, database=False, server=server)
+    empty = Overview(workflow.directory, database=False, server=server, ends=ends)
     if not store.state.database.exists():
         return empty
     try:
         with store.autocommit_scope.read() as session:
-            tables, now = session.tables, store.steady()
-            coverage = LauncherCoverage.read(tables, workflow.config, now)
-            reasons = ReasonFinder(tables, coverage) if runs else None
-            launchers = [launcher for launcher, _ in coverage.launchers]
-            return Overview(
-                workflow.directory,
-                database=True,
-                server=server,
-                launchers=launchers,
-                orchestrators=live_orchestrators(tables, now),
-                stalls=stall_reports(tables, now),
-                unregistered=unregistered_firings(tables),
-                studies=[_study(workflow, tables, name, coverage, reasons) for name in names],
-                cut=last_torn_tail(store.state.database),
-                removals=len(tables.pending_removals()),
-                environments={
-                    found.name: environment_differences(found.identity) for found in launchers
-                },
-                problems={found.name: report.problem for found, report in coverage.launchers},
-            )
+            reader = _StudyReader(workflow, session.tables, run_name, runs=runs)
+            found = [reader.read(name) for name in studies]
+            return _with_processes(replace(empty, studies=found), workflow, reader)
     except NoDatabaseError:
         return empty
 
 
-def _study(
-    workflow: Workflow,
-    tables: Tables,
-    name: str,
-    coverage: LauncherCoverage,
-    reasons: ReasonFinder | None,
-) -> StudyOverview:
-    if name not in tables.study_names():
-        return StudyOverview(name)
-    table = tables.study(name)
-    run_names = sorted(table.run_names())
-    study = workflow.task_managers[name].bd_config
-    valid = name not in workflow.config.faults
-    digest = study.scripts_digest() if valid else ""
-    outdated = {n: table.with_other_scripts(digest, n) for n in run_names if valid}
-    runs = [] if reasons is None else list(table.records(table.ids(None)))
-    why = {} if reasons is None else {record.id: reasons.reason(record) for record in runs}
-    return StudyOverview(
-        name,
-        {run_name: table.counts(run_name) for run_name in run_names},
-        runs,
-        {run_name: ids for run_name, ids in outdated.items() if ids},
-        {run_id: reason for run_id, reason in why.items() if reason},
-        coverage.unserved_counts(tables, [name], None),
-        {run_name: table.finished_by_reason(run_name) for run_name in run_names},
-        table.count_other_parameters(study.job)
-        if valid and table.has_other_parameters(study.job)
-        else {},
+def _with_processes(overview: Overview, workflow: Workflow, reader: _StudyReader) -> Overview:
+    store, tables, run_name = workflow.store, reader.tables, reader.run_name
+    now, found = store.steady(), reader.coverage.launchers
+    firings = unregistered_firings(tables)
+    return replace(
+        overview,
+        database=True,
+        launchers=[launcher for launcher, _ in found],
+        orchestrators=_of(run_name, live_orchestrators(tables, now)),
+        stalls=_of(run_name, stall_reports(tables, now)),
+        unregistered=[firing for firing in firings if run_name in (None, firing.run_name)],
+        cut=last_torn_tail(store.state.database),
+        removals=len(tables.pending_removals()),
+        environments={one.name: environment_differences(one.identity) for one, _ in found},
+        problems={one.name: report.problem for one, report in found},
+        holds=tables.holds,
     )
 
 
-def progress(
-    session: Session,
-    studies: Iterable[str],
-    run_name: str,
-    coverage: Callable[[], LauncherCoverage] | None = None,
-) -> Progress:
-    """Return the progress of a run name; ``coverage`` reads the live launchers."""
-    names = list(studies)
-    counts = {name: session.tables.study(name).counts(run_name) for name in names}
-    if not any(Lifecycle.CREATED in states for states in counts.values()):
-        return Progress(counts)
-    others = counts_by_run_name(session, names, NON_TERMINAL)
-    others.pop(run_name, None)
-    unserved = (
-        {} if coverage is None else coverage().unserved_counts(session.tables, names, run_name)
-    )
-    return Progress(counts, others, unserved)
+def _of(run_name: str | None, found: Mapping[str, T]) -> dict[str, T]:
+    return {name: one for name, one in found.items() if run_name in (None, name)}
+
+
+class _StudyReader:
+    """Reads studies, of one run name or of all (None)."""
+
+    def __init__(
+        self, workflow: Workflow, tables: Tables, run_name: str | None, *, runs: bool
+    ) -> None:
+        self.tables = tables
+        self.run_name = run_name
+        self.coverage = LauncherCoverage.read(tables, workflow.config, workflow.store)
+        self._workflow = workflow
+        self._reasons = ReasonFinder(tables, self.coverage) if runs else None
+
+    def read(self, name: str) -> StudyOverview:
+        """Return the overview of one study."""
+        tables, run_name, reasons = self.tables, self.run_name, self._reasons
+        if name not in tables.study_names():
+            return StudyOverview(name)
+        table = tables.study(name)
+        names = sorted(_of(run_name, dict.fromkeys(table.run_names())))
+        study = self._workflow.task_managers[name].bd_config
+        valid = name not in self._workflow.config.faults
+        digest = study.scripts_digest() if valid else ""
+        outdated = {n: table.with_other_scripts(digest, n) for n in names if valid}
+        runs = [] if reasons is None else list(table.records(table.ids(run_name)))
+        why = {} if reasons is None else {record.id: reasons.reason(record) for record in runs}
+        changed = valid and table.has_other_parameters(study.job)
+        return StudyOverview(
+            name,
+            {n: table.counts(n) for n in names},
+            runs,
+            {n: ids for n, ids in outdated.items() if ids},
+            {run_id: reason for run_id, reason in why.items() if reason},
+            self.coverage.unserved_counts(tables, [name], run_name),
+            {n: table.finished_by_reason(n) for n in names},
+            table.count_other_parameters(study.job) if changed else {},
+            self.coverage.unmanaged_counts(tables, name, run_name),
+        )
 
 
 def counts_by_run_name(
@@ -178,16 +173,3 @@ def counts_by_run_name(
     for name in studies:
         counts.update(session.tables.study(name).counts_by_run_name(lifecycles))
     return dict(counts)
-
-
-def study_results(
-    session: Session, studies: Iterable[str], run_name: str, limit: int
-) -> list[StudyOverview]:
-    """Return the counts, the first ``limit`` runs and the reasons of a run name, by study."""
-    results = []
-    for name in studies:
-        table = session.tables.study(name)
-        runs = list(table.records(table.ids(run_name)[:limit]))
-        counts, reasons = table.counts(run_name), {run_name: table.finished_by_reason(run_name)}
-        results.append(StudyOverview(name, {run_name: counts}, runs, finished_reasons=reasons))
-    return results

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import signal
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from motoko.config import load_workflow
 from motoko.core.states import ACTIVE
@@ -23,6 +23,7 @@ from motoko.launcher.workflow_users import detach_services
 from motoko.operations.cancel import paused_launchers, studies_by_machine
 from motoko.operations.explain import LauncherCoverage
 from motoko.operations.overview import counts_by_run_name
+from motoko.operations.preview import Preview
 from motoko.operations.usage import known_orchestrators, running_orchestrators
 from motoko.runtime.daemons import PidFile
 from motoko.runtime.ports import SYSTEM
@@ -38,11 +39,16 @@ from motoko.storage.leases import live_launchers
 from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from motoko.core.records import RunKey
     from motoko.runtime.ports import Clock
     from motoko.runtime.processes import ProcessIdentity
     from motoko.server.state_dir import StateDir
     from motoko.storage.leases import LeaseHolder
+    from motoko.storage.session import Session
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -126,13 +132,29 @@ def kill(state: StateDir, *, stop_runs: bool = False, clock: Clock = SYSTEM.cloc
 
 def active_runs(state: StateDir) -> dict[str, int]:
     """Return the number of active runs by run name; none if the database cannot be read."""
+    return _read(state, lambda s: counts_by_run_name(s, s.tables.study_names()), {})
+
+
+def preview_stop(state: StateDir) -> Preview:
+    """Return the active runs; none if the server hangs or the database cannot be read."""
+    if PidFile(state.server_record).owner_alive() and is_hung(state):
+        return Preview(())
+
+    def read(session: Session) -> Preview:
+        studies = [session.tables.study(name) for name in session.tables.study_names()]
+        return Preview([r for s in studies for r in s.records(s.ids(None, lifecycles=ACTIVE))])
+
+    return _read(state, read, Preview(()))
+
+
+def _read(state: StateDir, query: Callable[[Session], T], otherwise: T) -> T:
     with contextlib.closing(_read_only(state)) as store:
         try:
             with store.autocommit_scope.read() as session:
-                return counts_by_run_name(session, session.tables.study_names())
+                return query(session)
         except StorageError as error:
-            log.debug("cannot count the runs: %s", error.message)
-            return {}
+            log.debug("cannot read the runs: %s", error.message)
+            return otherwise
 
 
 def _stop_orchestrators(state: StateDir, clock: Clock) -> list[str]:
@@ -196,7 +218,7 @@ def _unowned_runs(
                 if not active:
                     return {}, {}, None
                 config = load_workflow(state.path.parent, tolerant=True)
-                coverage = LauncherCoverage.read(tables, config, now)
+                coverage = LauncherCoverage.read(tables, config, store)
                 problems = [config.unread[r.study] for r in active if r.study in config.unread]
                 active = [run for run in active if run.study not in config.unread]
                 counts = {run.key: run.uncounted for run in active}

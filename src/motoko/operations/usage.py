@@ -15,7 +15,7 @@ from motoko.storage.leases import LeaseHolder, StallReport, live_orchestrators, 
 from motoko.storage.store import WorkflowStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from motoko.server.state_dir import StateDir
 
@@ -87,14 +87,29 @@ def check_not_in_use(state: StateDir, *, replacing: bool = False) -> None:
         if not replacing:
             raise
         orchestrators = {}
-    users = [f"the orchestrator of run name {n!r} ({h})" for n, h in sorted(orchestrators.items())]
-    users += [f"a launcher (process {found.process.pid})" for found in running_launchers(state)]
+    users = _describe(state, orchestrators)
     if replacing:
         users += [f"process {pid}" for pid in other_users(state)]
-        server = server_process(state)
-        users += [] if server is None else [f"its database server (process {server})"]
+        users += _describe_server(state)
     if users:
         raise StorageError(
             f"{state.path.parent} is in use by {', '.join(users)}",
             hint="Stop these processes first: `motoko kill --stop-runs`.",
         )
+
+
+def running_processes(state: StateDir) -> list[str]:
+    """Return the orchestrators, launchers and server of a workflow."""
+    found = known_orchestrators(state, level=logging.DEBUG)
+    return _describe(state, found) + _describe_server(state)
+
+
+def _describe(state: StateDir, orchestrators: Mapping[str, LeaseHolder]) -> list[str]:
+    found = [f"the orchestrator of run name {n!r} ({h})" for n, h in sorted(orchestrators.items())]
+    launchers = running_launchers(state)
+    return found + [f"a launcher (process {launcher.process.pid})" for launcher in launchers]
+
+
+def _describe_server(state: StateDir) -> list[str]:
+    server = server_process(state)
+    return [] if server is None else [f"its database server (process {server})"]

@@ -48,8 +48,8 @@ Script = Callable[[Mapping[str, Any]], "FakeOutcome | Mapping[str, Any] | None"]
 class FakeLauncher:
     """Ends CREATED runs at once, with the result of ``scripts[study](job values)``.
 
-    A script returns fields to set, a FakeOutcome, or None. Runs of studies without script stay
-    CREATED.
+    A script returns fields to set, a FakeOutcome, or None. If it raises an exception, the run
+    fails; ``error`` is the first of these exceptions. Runs of studies without script stay CREATED.
     """
 
     def __init__(self, store: WorkflowStore, scripts: Mapping[str, Script]) -> None:
@@ -90,13 +90,21 @@ class FakeLauncher:
 
     def _execute(self, session: Session, study: str) -> None:
         table = session.tables.study(study)
-        ids = table.ids(None, lifecycles=[Lifecycle.CREATED])
+        ids = session.tables.unheld(study, table.ids(None, lifecycles=[Lifecycle.CREATED]))
         for record in list(table.records(ids)):
             self.executed.append((study, record.job))
+            result = self._result(study, record)
             try:
-                self._end(session, record, self._scripts[study](record.job))
+                self._end(session, record, result)
             except (StateError, UnknownRunError):
                 session.refresh()  # cancelled, claimed or deleted meanwhile
+
+    def _result(self, study: str, record: RunRecord) -> FakeOutcome | Mapping[str, Any] | None:
+        try:
+            return self._scripts[study](record.job)
+        except Exception as error:  # noqa: BLE001 - __exit__ raises it again
+            self.error = self.error or error
+            return failing(f"its function raised {type(error).__name__}: {error}")
 
     def _end(
         self, session: Session, record: RunRecord, result: FakeOutcome | Mapping[str, Any] | None
