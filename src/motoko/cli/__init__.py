@@ -5,6 +5,7 @@ Modules import heavy packages only when a command runs, so that ``motoko --help`
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``motoko`` with these arguments, by default the process's; return the exit status."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
+        from motoko.cli.complete import complete
+
+        complete()
     from motoko.cli.entry_point import run
 
     return run(sys.argv[1:] if argv is None else argv)

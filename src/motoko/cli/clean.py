@@ -1,7 +1,9 @@
 """List runs to delete; with --delete, delete them and their directories.
 
-Without --constraints, these are all runs in a terminal state. With --constraints, these are all
-matching runs; active runs and their scheduler jobs are cancelled first.
+Of a study without ids and without --where, these are the runs in a terminal state. With ids or
+--where, these are all matching runs; active runs and their scheduler jobs are cancelled first.
+
+Before it deletes several runs, the command asks; --yes confirms.
 """
 
 from __future__ import annotations
@@ -15,48 +17,82 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from motoko.api.workflow import Workflow
+    from motoko.core.records import RunRecord
     from motoko.operations.cancel import CancelResult
     from motoko.operations.clean import CleanupResult
+    from motoko.operations.preview import Preview
 
 SHOWN = 5  # runs named in a message
 HELP = "list or delete runs and their directories"
 
 
+EFFECT = "be deleted"
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
+    from motoko.cli import confirmation
     from motoko.cli.selection_arguments import add_options
 
     parser.add_argument("--delete", action="store_true", help="delete the listed runs")
     add_options(parser)
+    confirmation.add_options(parser)
 
 
 def execute(args: argparse.Namespace) -> None:
     """List the runs; with --delete, delete them."""
+    from functools import partial
+
+    from motoko.cli import confirmation
     from motoko.cli.selection_arguments import open_for_selection, selection_of
+    from motoko.operations import clean
+
+    deletes = args.delete and not args.dry_run
+    with open_for_selection(args, writes=deletes, tolerant=not deletes) as workflow:
+        selection = selection_of(args)
+        preview = partial(clean.preview_cleanup, workflow, selection)
+        found = preview(measure=not args.yes)
+        if not deletes:
+            _list(workflow, found, args)
+        else:
+            _delete(workflow, confirmation.confirm(args, found, _effect(found), preview))
+
+
+def _effect(found: Preview) -> str:
+    active = len(found.active)
+    return f"{EFFECT}; {active} of them would be cancelled first" if active else EFFECT
+
+
+def _list(workflow: Workflow, found: Preview, args: argparse.Namespace) -> None:
+    from motoko.cli import confirmation
     from motoko.cli.tables import print_runs
+    from motoko.operations import clean
+
+    print_runs(found.runs)
+    confirmation.show(found, _effect(found))
+    if not args.delete and found.runs:
+        echo("add --delete to delete them")
+    pending = clean.pending_removals(workflow)
+    if pending:
+        echo(f"directories of {count_runs(pending)} deleted earlier must still be removed")
+
+
+def _delete(workflow: Workflow, runs: Sequence[RunRecord]) -> None:
+    from motoko.core.states import ACTIVE
     from motoko.operations import clean
     from motoko.operations.cancel import CancelResult
 
-    with open_for_selection(args, writes=args.delete, tolerant=not args.delete) as workflow:
-        plan = clean.plan_cleanup(workflow, selection_of(args))
-        number = count_runs(len(plan.runs))
-        if not args.delete:
-            print_runs(plan.runs)
-            active = f"; {len(plan.active)} of them would be cancelled first" if plan.active else ""
-            echo(f"{number} would be deleted (add --delete){active}")
-            pending = clean.pending_removals(workflow)
-            if pending:
-                echo(f"directories of {count_runs(pending)} deleted earlier must still be removed")
-            return
-        cancelled = CancelResult()
-        if plan.active:
-            echo(f"cancelling {count_runs(len(plan.active))}", file=sys.stderr)
-            cancelled = clean.cancel_active(workflow, plan.active)
-        result = clean.delete(workflow, plan.runs)
-        for key in result.deleted:
-            echo(f"deleted {key}")
-        echo(f"{count_runs(len(result.deleted))} deleted")
-        _check_complete(cancelled, result)
+    cancelled = CancelResult()
+    active = [record for record in runs if record.lifecycle in ACTIVE]
+    if active:
+        echo(f"cancelling {count_runs(len(active))}", file=sys.stderr)
+        cancelled = clean.cancel_active(workflow, active)
+    result = clean.delete(workflow, runs)
+    for key in result.deleted:
+        echo(f"deleted {key}")
+    echo(f"{count_runs(len(result.deleted))} deleted")
+    _check_complete(cancelled, result)
 
 
 def _check_complete(cancelled: CancelResult, result: CleanupResult) -> None:

@@ -8,11 +8,12 @@ import sys
 
 from motoko.cli.assets import run as run_assets
 from motoko.cli.output import ExitStatus
-from motoko.cli.parser import build_parser, parse
+from motoko.cli.parser import build_parser, parse, wants_json
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import TextIO
 
 
 def run(argv: Sequence[str]) -> int:
@@ -22,19 +23,41 @@ def run(argv: Sequence[str]) -> int:
         status = run_assets(argv[1:]) if argv[:1] == ["assets"] else _execute(argv)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python would report it once more when it flushes at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.BROKEN_PIPE
+        return _without_reader()
     except KeyboardInterrupt as interrupt:
         return _exit_after_signal(interrupt.args[0] if interrupt.args else 2)
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001 - every other error is reported here
-        from motoko.cli.error_report import report
-
-        return report(error, verbose="--verbose" in argv)
+        return _report(error, argv)
     return status
+
+
+def _report(error: BaseException, argv: Sequence[str]) -> int:
+    """Report an error; on stderr also with ``--json``, if standard output cannot be written."""
+    from motoko.cli.error_report import report
+
+    verbose = "--verbose" in argv
+    try:
+        status = report(error, verbose=verbose, as_json=wants_json(argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _without_reader()
+    except OSError:
+        _discard(sys.stdout)
+        return report(error, verbose=verbose)
+    return status
+
+
+def _without_reader() -> int:
+    _discard(sys.stdout)
+    return ExitStatus.BROKEN_PIPE
+
+
+def _discard(stream: TextIO) -> None:
+    """Discard the output: Python would report the failure once more when it flushes at exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _execute(argv: Sequence[str]) -> int:
@@ -42,12 +65,12 @@ def _execute(argv: Sequence[str]) -> int:
 
     reset_required()
     with _default_interrupt():
-        args = parse(build_parser(), argv)
+        args = parse(build_parser(argv), argv)
         from motoko.runtime.ports import SYSTEM
     args.motoko_argv = list(argv)
     args.motoko_runtime = SYSTEM
-    args.motoko_execute(args)
-    return ExitStatus.OK
+    status: int | None = args.motoko_execute(args)
+    return ExitStatus.OK if status is None else status
 
 
 @contextlib.contextmanager

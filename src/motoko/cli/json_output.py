@@ -1,25 +1,32 @@
-"""The JSON format of an overview, which the help of ``motoko info`` describes."""
+"""The JSON format of overviews and runs, which the help of ``motoko info`` describes."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from motoko.core.values import to_json
 from motoko.runtime.ports import utc
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from motoko.core.records import RunRecord
     from motoko.operations.overview import Overview, StudyOverview
+    from motoko.operations.run_details import AttemptDetails, RunDetails
+    from motoko.orchestrator.run_ends import RunEnd
     from motoko.server.file_integrity import TornTail
     from motoko.storage.leases import StallReport
 
 
-def overview_text(overview: Overview, *, runs: bool) -> str:
-    """Return an overview as JSON text."""
-    content = {
+def text_of(content: Mapping[str, Any]) -> str:
+    """Return JSON text."""
+    return json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False)
+
+
+def overview_to_json(overview: Overview, *, runs: bool) -> dict[str, Any]:
+    """Return an overview as a JSON object."""
+    return {
         "directory": overview.directory,
         "database": overview.database,
         "server": None if overview.server is None else {"pid": overview.server},
@@ -49,6 +56,17 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
             }
             for name, holder in overview.orchestrators.items()
         ],
+        "ends": [end_to_json(end) for end in overview.ends.values()],
+        "holds": [
+            {
+                "study": hold.study,
+                "run_name": hold.run_name,
+                "ids": list(ids) or None,
+                "since": _time(hold.at),
+                "cause": hold.cause,
+            }
+            for hold, ids in overview.holds.by_command()
+        ],
         "unregistered": [
             {
                 "run_name": firing.run_name,
@@ -60,11 +78,29 @@ def overview_text(overview: Overview, *, runs: bool) -> str:
         ],
         "studies": [_study(study, runs=runs) for study in overview.studies],
     }
-    return json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False)
+
+
+def end_to_json(end: RunEnd) -> dict[str, Any]:
+    """Return the last end of a run name as a JSON object."""
+    return {
+        "run_name": end.run_name,
+        "at": _time(end.time),
+        "status": end.status,
+        "kind": end.kind.value,
+        "reason": end.reason,
+        "started": _time(end.started),
+        "command": list(end.command),
+        "detached": end.detached,
+        "log": None if end.log is None else str(end.log),
+    }
 
 
 def _time(at: float) -> str:
     return utc(at).isoformat()
+
+
+def _known_time(at: float | None) -> str | None:
+    return None if at is None else _time(at)
 
 
 def _cut(cut: TornTail | None) -> dict[str, Any] | None:
@@ -84,6 +120,8 @@ def _study(study: StudyOverview, *, runs: bool) -> dict[str, Any]:
         "outdated": to_json(study.outdated),
         "remarks": {name: to_json(ids) for name, ids in study.finished_reasons.items() if ids},
         "changed": to_json(study.changed),
+        "unserved": to_json(study.unserved),
+        "unmanaged": to_json(study.unmanaged),
     }
     if runs:
         content["runs"] = [_run(record, study.reasons.get(record.id)) for record in study.runs]
@@ -106,18 +144,57 @@ def _run(record: RunRecord, why: str | None) -> dict[str, Any]:
     }
 
 
-def to_json(value: Any) -> Any:
-    """Return a stored value as a value that JSON has."""
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((to_json(item) for item in value), key=str)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    return value
+def run_to_json(record: RunRecord) -> dict[str, Any]:
+    """Return a run as a JSON object."""
+    return {"run": str(record.key), "study": record.study, **_run(record, None)}
+
+
+def details_to_json(found: RunDetails) -> dict[str, Any]:
+    """Return a run with its attempts and quantities as a JSON object."""
+    record = found.record
+    history = [
+        {"time": _time(t), "state": state, "attempt": attempt, "cause": cause}
+        for t, state, cause, attempt in record.history
+    ]
+    return {
+        "run": str(record.key),
+        "study": record.study,
+        **_run(record, found.waits or None),
+        "created": _known_time(record.history[0].time if record.history else None),
+        "created_by": found.creator,
+        "directory": str(found.directory),
+        "options": to_json(record.options),
+        "replicate": record.replicate,
+        "attempts": [_attempt(attempt) for attempt in found.attempts],
+        "quantities": [
+            {
+                "name": series.name,
+                "steps": series.steps,
+                "last_step": to_json(series.last_step),
+                "last_value": to_json(series.last_value),
+            }
+            for series in found.quantities
+        ],
+        "history": history,
+    }
+
+
+def _attempt(found: AttemptDetails) -> dict[str, Any]:
+    facts = found.provenance
+    return {
+        "number": facts.number,
+        "claimed": _known_time(facts.claimed),
+        "started": _known_time(facts.started),
+        "ended": _known_time(facts.ended),
+        "duration": found.duration,
+        "outcome": facts.outcome,
+        "cause": found.cause or None,
+        "directory": None if found.directory is None else str(found.directory),
+        "host": facts.host,
+        "interpreter": facts.interpreter,
+        "python_version": facts.python_version,
+        "motoko_version": facts.motoko_version,
+        "git_commit": facts.git_commit,
+        "git_dirty": facts.git_dirty,
+        "scripts": facts.scripts or None,
+    }

@@ -57,9 +57,9 @@ def _serve(workflow: Workflow, options: Mapping[str, Any]) -> None:
     import logging
     from pathlib import Path
 
-    from motoko.cli.logs import show_log
+    from motoko.cli.log_output import show_log
     from motoko.launcher.daemon import serve
-    from motoko.operations.services import persistent_launcher
+    from motoko.launcher.services import persistent_launcher
 
     show_log(logging.INFO)
     with persistent_launcher(workflow.store.state) as ready:
@@ -67,8 +67,8 @@ def _serve(workflow: Workflow, options: Mapping[str, Any]) -> None:
 
 
 def _start(args: argparse.Namespace, workflow: Workflow, options: Mapping[str, Any]) -> None:
-    from motoko.cli.logs import print_logs
-    from motoko.operations.services import start_persistent_launcher
+    from motoko.cli.log_printer import print_logs
+    from motoko.launcher.services import start_persistent_launcher
 
     state = workflow.store.state
     log = state.logs / "launcher.log"

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import sys
-from enum import IntEnum
 
+from motoko.errors import ExitStatus
 from motoko.printable import printable
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` costs milliseconds
 if TYPE_CHECKING:
     from typing import TextIO
 
-
-class ExitStatus(IntEnum):
-    """The exit status of a command; after a signal it is 128 + the signal's number."""
-
-    OK = 0
-    ERROR = 1
-    USAGE = 2  # invalid arguments, motoko.yaml, bd.yaml or orchestrator module
-    FAILED = 3  # a failed run was not handled
-    STALLED = 4  # no run can change state
-    INTERRUPTED = 130  # Ctrl-C
-    BROKEN_PIPE = 141  # the reader of the output exited
+__all__ = ["ExitStatus", "count_runs", "echo"]
 
 
 def echo(text: object, *, file: TextIO | None = None, end: str = "\n", flush: bool = False) -> None:
@@ -32,3 +22,14 @@ def echo(text: object, *, file: TextIO | None = None, end: str = "\n", flush: bo
 def count_runs(number: int) -> str:
     """Return ``1 run`` or ``7 runs``."""
     return f"{number} run" if number == 1 else f"{number} runs"
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes as ``12 bytes``, ``3.4 kB`` or ``1,200.0 GB``."""
+    if size < 1000:
+        return f"{size} byte" if size == 1 else f"{size} bytes"
+    number, unit = size / 1000, "kB"
+    for larger in ("MB", "GB"):
+        if number >= 1000:
+            number, unit = number / 1000, larger
+    return f"{number:,.1f} {unit}"

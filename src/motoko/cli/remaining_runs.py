@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from motoko.api.workflow import Workflow
     from motoko.errors import MotokoError
-    from motoko.operations.services import Services
+    from motoko.launcher.services import Services
     from motoko.operations.signals import SignalHandler
 
 SLOW_SECONDS = 1.0

@@ -1,5 +1,4 @@
-"""Run a workflow in the foreground: start database, server and launcher, execute the orchestrator,
-print the results.
+"""Run a workflow: start database, server and launcher, execute the orchestrator, print the results.
 
 Ctrl-C stops the orchestrator. Its runs keep running, under a launcher that stops when none is left.
 A second Ctrl-C within 5 s cancels them. A closed terminal, TERM and `motoko orchestrator stop` also
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     import argparse
 
     from motoko.api.workflow import Workflow
-    from motoko.operations.services import Services
+    from motoko.launcher.services import Services
     from motoko.operations.signals import SignalHandler
 
 HELP = "run a workflow from its start to its results"
@@ -32,33 +31,60 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from motoko.cli.workflow_arguments import add_execution_options
 
     add_execution_options(parser, stop_runs="after an error or Ctrl-C")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show which runs it would create and reuse, and what it would wait for; execute the "
+        "orchestrator on a copy of the database, and start nothing",
+    )
 
 
 def execute(args: argparse.Namespace) -> None:
     """Run the workflow, show its progress, and print the results."""
+    from motoko.cli.background import announcing_failure, shall_detach, start_in_background
+    from motoko.cli.workflow_arguments import check_main
     from motoko.operations.signals import SignalHandler
 
+    if shall_detach(args) and not args.dry_run:
+        args.motoko_workflow.run_name = args.run_name
+        check_main(args)
+        _check_lease_free(args)
+        start_in_background(args, args.motoko_workflow)
+        return
     signals = SignalHandler(args.motoko_runtime.clock)
-    with signals.installed():  # before the slow imports
+    with announcing_failure(), signals.installed():  # before the slow imports
         import logging
 
-        from motoko.cli.logs import show_log
+        from motoko.cli.log_output import show_log
         from motoko.cli.selection_arguments import retry_failed
-        from motoko.operations.services import Services
+        from motoko.cli.workflow_arguments import command_origin
+        from motoko.launcher.services import Services
         from motoko.operations.usage import check_leases_free
 
-        show_log(logging.INFO if args.verbose else logging.WARNING)
+        show_log(logging.INFO if args.verbose or args.detach else logging.WARNING)
         workflow: Workflow = args.motoko_workflow
         workflow.run_name = args.run_name
         workflow.end_when_stalled = True
-        workflow.get_orchestrator_function()  # report an invalid one before anything starts
+        check_main(args)  # before anything starts
         signals.check()
+        if args.dry_run:
+            _dry_run(args, workflow, signals)
+            return
+        workflow.context.origin = command_origin(args)
         with Services(workflow, temporary=True, create=True) as services:
             check_leases_free(workflow.store, [args.run_name])
             if args.retry_failed:
                 retry_failed(workflow, args.run_name)
             signals.check()
             _run(args, workflow, services, signals)
+
+
+def _check_lease_free(args: argparse.Namespace) -> None:
+    from motoko.cli.workflow_arguments import open_store
+    from motoko.operations.usage import check_leases_free
+
+    with contextlib.closing(open_store(args)) as store:
+        check_leases_free(store, [args.run_name])
 
 
 def _run(
@@ -109,12 +135,17 @@ def _execute(
     from motoko.cli.workflow_arguments import orchestrator_params
     from motoko.operations.execute import execute as execute_workflow
     from motoko.operations.launcher_supervisor import LauncherSupervisor
+    from motoko.runtime.daemons import announce_ready
 
     clock = args.motoko_runtime.clock
     start = partial(services.start_launcher, args.run_name)
     log = workflow.store.state.logs / "launcher.log"
     supervisor = LauncherSupervisor(start(), start, log, clock=clock)
     started = threading.Event()
+
+    def on_start() -> None:
+        started.set()
+        announce_ready()
 
     def supervise() -> None:
         if started.is_set():  # an orchestrator that ended just before may have suspended the runs
@@ -127,18 +158,30 @@ def _execute(
             workflow,
             orchestrator_params(args),
             signals,
-            started=started.set,
+            started=on_start,
             show=show,
             interval=interval,
             supervise=supervise,
         )
 
 
+def _dry_run(args: argparse.Namespace, workflow: Workflow, signals: SignalHandler) -> None:
+    from motoko.cli.run_plan import print_plan
+    from motoko.cli.workflow_arguments import orchestrator_params
+    from motoko.operations.dry_run import plan_execution
+
+    params = orchestrator_params(args)
+    plan = plan_execution(workflow, params, signals, retry_failed=args.retry_failed)
+    print_plan(plan)
+    if plan.error is not None:
+        raise plan.error
+
+
 def _print_results(workflow: Workflow) -> None:
     from motoko.cli.tables import ROWS, print_results
-    from motoko.operations.overview import study_results
+    from motoko.operations.results import study_results
 
     name = workflow.run_name or ""
     with workflow.store.autocommit_scope.read() as session:
-        results = study_results(session, workflow.task_managers, name, ROWS)
+        results = study_results(session, workflow.task_managers.values(), name, ROWS)
     print_results(name, results)

@@ -16,43 +16,58 @@ if TYPE_CHECKING:
     from motoko.operations.bulk_edit import RunSelection
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add --constraints, --bd_study and --run_name."""
+RUNS = "STUDY, STUDY.7, STUDY.3-9 or STUDY.3-9,12"
+
+
+def add_options(parser: argparse.ArgumentParser, default: str | None = "all") -> None:
+    """Add RUNS, --where, --bd_study and --run_name. ``default``: the runs without RUNS."""
+    without = "" if default is None else f" (default: {default})"
     parser.add_argument(
+        "runs", nargs="*", metavar="RUNS", help=f"select these runs: {RUNS}{without}"
+    )
+    parser.add_argument(
+        "--where",
         "--constraints",
+        dest="constraints",
         action="append",
         default=[],
         metavar="C",
         help="select runs by a constraint such as 'state = FAILED, x > 2'; if repeated, all must "
         "hold",
     )
-    parser.add_argument("--bd_study", "-bd", metavar="S", help="select runs of this study only")
+    parser.add_argument("--bd_study", "-bd", metavar="S", help="the same as the argument S")
     parser.add_argument("--run_name", "-n", metavar="N", help="select runs of this run name only")
+    parser.set_defaults(motoko_names="runs")
 
 
 def selection_of(args: argparse.Namespace) -> RunSelection:
     """Return the selection that the arguments describe."""
     from motoko.operations.bulk_edit import RunSelection
 
-    return RunSelection(args.bd_study, args.constraints, args.run_name)
+    if args.bd_study is not None and args.runs:
+        args.motoko_parser.error("name runs either as arguments or with --bd_study, not both")
+    runs = args.runs if args.bd_study is None else [args.bd_study]
+    return RunSelection.parse_texts(runs, args.constraints, args.run_name)
 
 
 @contextlib.contextmanager
 def open_for_selection(
     args: argparse.Namespace, *, writes: bool = True, tolerant: bool = False
 ) -> Iterator[Workflow]:
-    """Open the workflow, and check the constraints.
+    """Open the workflow, and check that the constraints are valid and the named runs exist.
 
     With ``writes``, run its server, too. If ``tolerant``, warn about studies with an invalid
     configuration.
     """
     from motoko.cli.workflow_arguments import open_workflow
-    from motoko.operations.services import Services
+    from motoko.launcher.services import Services
 
     workflow = open_workflow(args, read_only=not writes, tolerant=tolerant)
-    for warning in selection_of(args).warnings(workflow):
+    selection = selection_of(args)
+    for warning in selection.warnings(workflow):
         echo(f"warning: {warning}", file=sys.stderr)
     with Services(workflow, temporary=True) if writes else contextlib.closing(workflow):
+        selection.check_exists(workflow)
         yield workflow
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from typing import TYPE_CHECKING, Any, Final, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from motoko.core.parameter_space import format_changes
-from motoko.core.records import RunKey
+from motoko.core.records import RUN_COLUMNS, RunKey
+from motoko.core.run_columns import DERIVED, compact_table
+from motoko.core.run_targets import id_ranges, range_text
 from motoko.core.states import FAILURES, Lifecycle
 from motoko.launcher.control import RESTART_HINT
-from motoko.printable import join_names, one_line, printable
+from motoko.printable import CELL, join_names, one_line, printable, value_text
 from motoko.runtime.ports import utc_text
 
 if TYPE_CHECKING:
@@ -24,14 +29,18 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
 
     from motoko.core.records import RunRecord
+    from motoko.core.run_columns import ColumnTable
     from motoko.operations.history import FiringEntry
-    from motoko.operations.overview import Counts, Overview, StudyOverview
+    from motoko.operations.overview import Overview, StudyOverview
+    from motoko.operations.results import StudyResults
+    from motoko.orchestrator.run_ends import RunEnd
 
 ROWS: Final = 20
 NAMED: Final = 6  # runs in a list
-CELL: Final = 48  # characters of one value
 REASON: Final = 500  # characters of a reason
 UNLIMITED: Final = 100_000  # columns of an output that is not a terminal
+STATES: Final = frozenset({"state", "lifecycle", "outcome"})
+OWN_TYPES: Final = MappingProxyType({**RUN_COLUMNS, **DERIVED})
 LIFECYCLE: Final = tuple(state.value for state in Lifecycle)
 
 
@@ -73,17 +82,6 @@ def state_text(state: str) -> Text:
     return safe_text(state, colours.get(state, ""))
 
 
-def value_text(value: Any) -> str:
-    """Return a value on one line, shortened if necessary."""
-    if isinstance(value, float):
-        text = f"{value:.10g}"
-    elif isinstance(value, str) and value.isprintable():
-        text = value
-    else:
-        text = repr(value)
-    return text if len(text) <= CELL else text[: CELL - 3] + "..."
-
-
 def names_text(names: Iterable[object]) -> str:
     """Return the first of these names, and their number if some are left out."""
     shown = [str(name) for name in names]
@@ -97,7 +95,7 @@ def ordered_states(states: Iterable[str]) -> list[str]:
     return [s for s in LIFECYCLE if s in found] + sorted(found - set(LIFECYCLE))
 
 
-def counts_line(counts: Counts) -> str:
+def counts_line(counts: Mapping[str, Mapping[str, int]]) -> str:
     """Return the counts by state of every study with runs, on one line."""
     parts = []
     for study, states in counts.items():
@@ -137,42 +135,62 @@ def counts_table(counts: Mapping[str, Mapping[str, int]], first: str) -> Table:
     return table
 
 
+def results_table(table: ColumnTable, *, compact: bool = False) -> Table:
+    """Return a table of runs for the terminal.
+
+    With ``compact``, runs are named as ``STUDY.ID``, and columns without values are left out.
+    """
+    result, columns = Table(box=box.SIMPLE_HEAD, pad_edge=False), []
+    for name, values in table.values.items():
+        empty = all(value is None or value == "" for value in values)
+        if compact and len(table) and empty:
+            continue
+        is_run = compact and name == "id"
+        title = "run" if is_run else "run name" if compact and name == "run_name" else name
+        is_text = is_run or OWN_TYPES.get(name) in ("str", "bool")
+        result.add_column(safe_text(title), justify="left" if is_text else "right")
+        if is_run:
+            columns.append([safe_text(f"{table.study}.{value}") for value in values])
+        else:
+            limit = CELL if compact else REASON
+            columns.append([_cell(name, value, limit) for value in values])
+    for row in zip(*columns, strict=True):
+        result.add_row(*row)
+    return result
+
+
+def print_wide(out: Console, table: Table) -> None:
+    """Print a table; in a narrow terminal the lines wrap, and no word is lost."""
+    widest = out.options.update(width=UNLIMITED)
+    needed = Measurement.get(out, widest, table).minimum
+    width = out.width
+    out.width = max(width, needed)
+    out.print(table)
+    out.width = width
+
+
+def _cell(name: str, value: Any, limit: int) -> Text:
+    if value is None:
+        return Text()
+    if name in STATES:
+        return state_text(str(value))
+    if name == "reason":
+        return safe_text(one_line(str(value), limit=REASON))
+    return safe_text(value_text(value, limit))
+
+
 def runs_table(
     records: Sequence[RunRecord],
     *,
     run_names: bool = False,
     reasons: Mapping[int, str] | None = None,
 ) -> Table:
-    """Return a table of the runs of one study: job values, state, fields, reason.
-
-    ``reasons`` maps ids to reasons; by default the runs' own reasons are shown.
-    """
-    if reasons is None:
-        reasons = {record.id: record.reason or "" for record in records}
-    shown = [one_line(reasons.get(record.id, ""), limit=REASON) for record in records]
-    table, columns = Table(box=box.SIMPLE_HEAD, pad_edge=False), []
-
-    def add(title: str, cells: Iterable[Text], justify: Literal["left", "right"] = "left") -> None:
-        table.add_column(safe_text(title), justify=justify)
-        columns.append(list(cells))
-
-    add("run", (safe_text(str(record.key)) for record in records))
-    if run_names:
-        add("run name", (safe_text(record.run_name) for record in records))
-    for name in dict.fromkeys(name for record in records for name in record.job):
-        add(name, (_cell(record.job, name) for record in records), "right")
-    add("state", (state_text(record.state) for record in records))
-    for name in dict.fromkeys(name for record in records for name in record.fields):
-        add(name, (_cell(record.fields, name) for record in records), "right")
-    if any(shown):
-        add("reason", map(safe_text, shown))
-    for row in zip(*columns, strict=True):
-        table.add_row(*row)
-    return table
-
-
-def _cell(values: Mapping[str, Any], name: str) -> Text:
-    return safe_text(value_text(values[name]) if name in values else "")
+    """Return a table of the runs of one study; ``reasons`` by id replace the runs' own."""
+    study = records[0].study if records else ""
+    table = compact_table(study, records, run_names=run_names)
+    if reasons is not None:
+        table.values["reason"][:] = [reasons.get(record.id) for record in records]
+    return results_table(table, compact=True)
 
 
 def print_runs(records: Sequence[RunRecord]) -> None:
@@ -182,27 +200,28 @@ def print_runs(records: Sequence[RunRecord]) -> None:
         out.print(runs_table([r for r in records if r.study == study], run_names=True))
 
 
-def print_results(run_name: str, studies: Sequence[StudyOverview]) -> None:
+def print_results(run_name: str, studies: Sequence[StudyResults]) -> None:
     """Print the results of a run name: counts by state, the first runs, and recorded reasons."""
     out = console()
     out.print(safe_text(f"run name {run_name}"))
-    out.print(counts_table({study.name: study.counts[run_name] for study in studies}, "study"))
+    out.print(counts_table({study.name: study.counts for study in studies}, "study"))
     for study in studies:
-        if study.runs:
-            out.print(runs_table(study.runs))
-            more = sum(study.counts[run_name].values()) - len(study.runs)
-            if more > 0:
-                text = f"... and {more} more runs of {study.name} (motoko info --verbose)\n"
-                out.print(safe_text(text))
+        if len(study.table):
+            print_wide(out, results_table(study.table, compact=True))
+            if study.left_out > 0:
+                command = f"motoko results {study.name} --run_name {shlex.quote(run_name)}"
+                out.print(safe_text(f"... and {study.left_out} more runs ({command})\n"))
     for study in studies:
-        _print_reasons(out, study)
+        _print_reasons(out, study.name, {run_name: study.finished_reasons})
 
 
-def _print_reasons(out: Console, study: StudyOverview) -> None:
+def _print_reasons(
+    out: Console, study: str, found: Mapping[str, Mapping[str, Sequence[int]]]
+) -> None:
     """Print the reasons recorded for FINISHED runs, with the names of these runs."""
-    for run_name, reasons in study.finished_reasons.items():
+    for run_name, reasons in found.items():
         for reason, run_ids in reasons.items():
-            names = names_text(RunKey(study.name, run_id) for run_id in run_ids)
+            names = names_text(RunKey(study, run_id) for run_id in run_ids)
             out.print(safe_text(f"{run_name}: FINISHED, but {reason}: {names}"))
 
 
@@ -213,6 +232,11 @@ def print_overview(overview: Overview, *, runs: bool) -> None:
     out.print(safe_text(f"server        {_server(overview.server)}"))
     _print_processes(out, "launcher", _launchers(overview))
     _print_processes(out, "orchestrator", _orchestrators(overview))
+    _print_ends(out, overview.ends)
+    for hold, ids in overview.holds.by_command():
+        subject = f"{hold.study}.{range_text(id_ranges(ids))}" if ids else hold.subject
+        since = f"since {utc_text(hold.at)}, by {hold.cause}"
+        out.print(safe_text(f"held          {subject}, {since}"))
     if overview.cut is not None:
         out.print(safe_text(f"cut off       {utc_text(overview.cut.at)}: {overview.cut}"))
     if overview.removals:
@@ -233,6 +257,18 @@ def _orchestrators(overview: Overview) -> list[str]:
         stalled = "" if stall is None else f", stalled since {utc_text(stall.since)}"
         lines.append(f"{name}: {holder}{stalled}")
     return lines
+
+
+def _print_ends(out: Console, ends: Mapping[str, RunEnd]) -> None:
+    """Print the newest last ends of run names."""
+    newest = sorted(ends.items(), key=lambda item: -item[1].time)
+    for name, end in newest[:NAMED]:
+        _print_processes(out, "last end", [f"{name}: {end}"])
+        if end.log is not None:
+            _print_processes(out, "", [f"  its log is {end.log}"])
+    if len(newest) > NAMED:
+        more = f"{len(newest) - NAMED} more run names: see `motoko orchestrator status`"
+        _print_processes(out, "", [more])
 
 
 def _unregistered(firing: FiringEntry) -> str:
@@ -273,14 +309,18 @@ def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
         return
     out.print(counts_table(study.counts, "run name"))
     if study.changed:
-        what = "made with other job parameters than bd.yaml declares now"
+        how = "see `motoko adopt --help`"
+        what = f"made with other job parameters than bd.yaml declares now ({how})"
         out.print(safe_text(f"{what}: {format_changes(study.changed)}"))
     for run_name, ids in study.outdated.items():
         named = names_text(RunKey(study.name, run_id) for run_id in ids)
         what = "made with scripts that have changed since (motoko retry --changed)"
         out.print(safe_text(f"{run_name}: {what}: {named}"))
-    _print_reasons(out, study)
+    _print_reasons(out, study.name, study.finished_reasons)
     if study.unserved:
         out.print(safe_text(unserved_text(study.unserved)))
+    for reason, number in study.unmanaged.items():
+        active = "1 run is active" if number == 1 else f"{number} runs are active"
+        out.print(safe_text(f"{active}, but {reason}: `motoko launcher` records the results"))
     if runs:
         out.print(runs_table(study.runs, run_names=True, reasons=study.reasons))

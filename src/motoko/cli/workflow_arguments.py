@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motoko.cli.output import echo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from motoko.api.workflow import Workflow
     from motoko.errors import OrchestratorLoadError
+    from motoko.orchestrator.end_recorder import Origin
     from motoko.server.state_dir import StateDir
     from motoko.storage.store import WorkflowStore
 
 
 def workflow_file(directory: str | None) -> Path:
     """Return the ``motoko.yaml`` of a directory, or that of the nearest parent."""
+    from pathlib import Path  # imports slowly
+
     from motoko.config import WORKFLOW_FILE, find_workflow, misnamed_hint
     from motoko.errors import NotAWorkflowError
 
@@ -36,11 +39,16 @@ def workflow_file(directory: str | None) -> Path:
 
 
 def open_workflow(
-    args: argparse.Namespace, *, read_only: bool = False, tolerant: bool = False
+    args: argparse.Namespace,
+    *,
+    read_only: bool = False,
+    tolerant: bool = False,
+    direct: bool = False,
 ) -> Workflow:
     """Return the workflow; with ``read_only``, never start a server.
 
-    If ``tolerant``, warn about studies with an invalid configuration.
+    ``direct``: read the database file even if a server is running. If ``tolerant``, warn about
+    studies with an invalid configuration.
     """
     from motoko.api.workflow import Workflow
 
@@ -50,6 +58,7 @@ def open_workflow(
         tolerant=tolerant,
         runtime=args.motoko_runtime,
     )
+    workflow.store.direct = direct
     for fault in workflow.config.faults.values():
         echo(f"warning: {fault}", file=sys.stderr)
     return workflow
@@ -82,6 +91,9 @@ def add_execution_options(parser: argparse.ArgumentParser, *, stop_runs: str) ->
         action="store_true",
         help=f"also stop its runs {stop_runs}; by default they keep running",
     )
+    parser.add_argument(
+        "--detach", "-d", action="store_true", help="run in the background, with a log in .wf/logs"
+    )
     parser.extend = add_orchestrator_options  # type: ignore[attr-defined]  # of cli.parser.Parser
 
 
@@ -90,6 +102,8 @@ def add_orchestrator_options(parser: Any, argv: Sequence[str]) -> None:
 
     Keep the workflow, which is loaded for this, as ``args.motoko_workflow``.
     """
+    from pathlib import Path
+
     from motoko.errors import MotokoError
 
     own = {action.dest for action in parser._actions}  # noqa: SLF001 - argparse offers no other way
@@ -150,6 +164,26 @@ def _load_error(
     return OrchestratorLoadError(
         f"populate_arg_parser: {what}", file=str(file), line=locate_line(error, file), hint=hint
     )
+
+
+def check_main(args: argparse.Namespace) -> None:
+    """Raise an error if the orchestrator function is invalid or lacks an argument."""
+    from motoko.orchestrator.loading import main_arguments
+
+    workflow: Workflow = args.motoko_workflow
+    main_arguments(workflow.get_orchestrator_function(), workflow, orchestrator_params(args))
+
+
+def command_origin(args: argparse.Namespace) -> Origin:
+    """Return the record of a command that executes the workflow."""
+    from motoko.operations.orchestrator_process import log_file
+    from motoko.orchestrator.end_recorder import Origin
+
+    log = None
+    if args.detach:
+        log = log_file(args.motoko_workflow.store.state, args.run_name).name
+    command = ("motoko", *args.motoko_argv)
+    return Origin(command, alone=True, detached=args.detach, log=log)
 
 
 def orchestrator_params(args: argparse.Namespace) -> dict[str, Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from motoko.api.workflow import Workflow
-    from motoko.operations.services import Services
+    from motoko.launcher.services import Services
     from motoko.operations.signals import SignalHandler
 
 HELP = "run the orchestrator"
@@ -29,39 +29,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from motoko.cli.workflow_arguments import add_execution_options
 
     add_execution_options(parser, stop_runs="when the orchestrator is stopped or fails")
-    parser.add_argument(
-        "--detach", "-d", action="store_true", help="run in the background, with a log in .wf/logs"
-    )
 
 
 def execute(args: argparse.Namespace) -> None:
     """Run the orchestrator here or in the background."""
-    import os
-
+    from motoko.cli.background import announcing_failure, shall_detach
+    from motoko.cli.workflow_arguments import check_main
     from motoko.operations.signals import SignalHandler
-    from motoko.runtime.daemons import READY_FD
 
     workflow: Workflow = args.motoko_workflow
     workflow.run_name = args.run_name
-    workflow.get_orchestrator_function()  # report an invalid one before anything starts
-    # The background process executes the same command; READY_FD means that its parent waits.
-    if args.detach and READY_FD not in os.environ:
+    check_main(args)  # before anything starts
+    if shall_detach(args):
         _detach(args, workflow)
         return
     signals = SignalHandler(args.motoko_runtime.clock)
-    with signals.installed():  # before the slow imports
+    with announcing_failure(), signals.installed():  # before the slow imports
         _run(args, workflow, signals)
 
 
 def _detach(args: argparse.Namespace, workflow: Workflow) -> None:
-    from motoko.operations.orchestrator_process import start_detached
-    from motoko.operations.services import Services
+    from motoko.cli.background import start_in_background
+    from motoko.launcher.services import Services
     from motoko.operations.usage import check_leases_free
 
     with Services(workflow, temporary=False):
         check_leases_free(workflow.store, [args.run_name])
-        daemon = start_detached(workflow.store.state, args.run_name, args.motoko_argv)
-        echo(f"orchestrator of {args.run_name!r}: process {daemon.process.pid}, log {daemon.log}")
+        start_in_background(args, workflow)
         _warn_about_launchers(workflow)
 
 
@@ -78,40 +72,27 @@ def _warn_about_launchers(workflow: Workflow) -> None:
 def _run(args: argparse.Namespace, workflow: Workflow, signals: SignalHandler) -> None:
     import logging
 
-    from motoko.cli.logs import show_log
+    from motoko.cli.log_output import show_log
     from motoko.cli.selection_arguments import retry_failed
-    from motoko.cli.workflow_arguments import orchestrator_params
+    from motoko.cli.workflow_arguments import command_origin, orchestrator_params
+    from motoko.launcher.services import Services
     from motoko.operations.execute import execute as execute_workflow
-    from motoko.operations.orchestrator_process import pid_file
-    from motoko.operations.services import Services
     from motoko.operations.usage import check_leases_free
-    from motoko.runtime.daemons import PidFile, announce_failure, announce_ready
+    from motoko.runtime.daemons import announce_ready
 
     show_log(logging.INFO)
-    record = PidFile(pid_file(workflow.store.state, args.run_name))
-
-    def started() -> None:
-        if args.detach:
-            record.write(run_name=args.run_name)
-        announce_ready()
-
-    try:
+    workflow.context.origin = command_origin(args)
+    signals.check()
+    with Services(workflow, temporary=False) as services:
+        if not args.detach:
+            _warn_about_launchers(workflow)
+        if args.retry_failed:
+            check_leases_free(workflow.store, [args.run_name])
+            retry_failed(workflow, args.run_name)
+        services.resume(args.run_name)
         signals.check()
-        with Services(workflow, temporary=False) as services:
-            if not args.detach:
-                _warn_about_launchers(workflow)
-            if args.retry_failed:
-                check_leases_free(workflow.store, [args.run_name])
-                retry_failed(workflow, args.run_name)
-            services.resume(args.run_name)
-            signals.check()
-            with _stopping_runs(workflow, services, signals, enabled=args.stop_runs):
-                execute_workflow(workflow, orchestrator_params(args), signals, started=started)
-    except Exception as error:
-        announce_failure(str(error))  # without effect after the start
-        raise
-    finally:
-        record.remove()
+        with _stopping_runs(workflow, services, signals, enabled=args.stop_runs):
+            execute_workflow(workflow, orchestrator_params(args), signals, started=announce_ready)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Show the running orchestrators, what stalled ones wait for, and logs.
+"""Show the running orchestrators, the ends of the others, and logs.
 
 An orchestrator is stalled if no run can change state, main and all actions wait, and nothing fires.
 """
@@ -29,14 +29,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Print the orchestrators, and on request their logs."""
-    from motoko.cli.logs import print_logs
+    from motoko.cli.last_ends import ends_if_unreadable, print_ends
+    from motoko.cli.log_printer import print_logs
     from motoko.cli.tables import unserved_text
     from motoko.cli.workflow_arguments import open_store
     from motoko.operations.explain import unserved_runs
     from motoko.operations.orchestrator_process import is_writer_alive, log_file, log_files
     from motoko.operations.usage import running_orchestrators, stalled_orchestrators
 
-    with contextlib.closing(open_store(args)) as store:
+    with (
+        contextlib.closing(open_store(args)) as store,
+        ends_if_unreadable(store.state, args.run_name),
+    ):
         running, stalled = running_orchestrators(store), stalled_orchestrators(store)
         names = [name for name in sorted(running) if args.run_name in (None, name)]
         waiting = unserved_runs(store, names)
@@ -49,6 +53,7 @@ def execute(args: argparse.Namespace) -> None:
     if not names:
         which = "" if args.run_name is None else f" of run name {args.run_name!r}"
         echo(f"no orchestrator{which} is running")
+    print_ends(store.state, args.run_name, without=running)
     if args.logs or args.follow:
         state, name = store.state, args.run_name
         found = log_files(state) if name is None else [log_file(state, name)]
@@ -56,7 +61,7 @@ def execute(args: argparse.Namespace) -> None:
         if not logs:
             echo("no log exists: only orchestrators started with --detach have one")
         clock = args.motoko_runtime.clock
-        print_logs(logs, lambda log: args.follow and is_writer_alive(log), clock)
+        print_logs(logs, lambda log: args.follow and is_writer_alive(state, log), clock)
 
 
 def stall_lines(stall: StallReport) -> list[str]:
