@@ -3,6 +3,7 @@
 The first line of a fenced block determines its treatment:
 
 - ```` ```bash ```` and ```` ```python ````: executed; ``cd`` applies to the following blocks
+- ```` ```python notebook ````: executed in a running event loop, where it may await
 - ``title=FILE``: written to that file (in the current directory)
 - ``fragment``: only checked for syntax
 - anything else (``text``, ``console``, ``yaml``, ...): ignored
@@ -47,6 +48,16 @@ COMMANDS = {
     "motoko-worker": '-c "import sys, motoko.worker as w; sys.exit(w.command_line())"',
 }
 
+NOTEBOOK = """
+import ast, asyncio, inspect, sys
+cell = compile(sys.argv[1], "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+async def execute():
+    value = eval(cell, {})
+    if inspect.iscoroutine(value):
+        await value
+asyncio.run(execute())
+"""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -63,7 +74,7 @@ class Block:
 
     @property
     def executed(self) -> bool:
-        return self.language in ("bash", "python") and not self.words
+        return self.language in ("bash", "python") and self.words in ((), ("notebook",))
 
 
 def blocks(document: Path) -> list[Block]:
@@ -87,6 +98,8 @@ class Reader:
 
     def do(self, block: Block) -> str:
         """Execute a block; return its output."""
+        if block.words == ("notebook",):
+            return self.run([sys.executable, "-c", NOTEBOOK, block.text])
         if block.language == "python":
             return self.run([sys.executable, "-c", block.text])
         printed = self.run(["bash", "-euo", "pipefail", "-c", f"{block.text}\npwd"])
@@ -204,6 +217,11 @@ def test_the_reference_names_every_key_and_command() -> None:
         assert f"`motoko {command}" in text, command
     for variable in RUN_COLUMNS.keys() - STORED_OPTIONS.keys() - {"run_name"}:
         assert f"`{variable}`" in text, variable
+
+
+def test_the_typed_orchestrator_is_the_one_that_mypy_checks() -> None:
+    (shown,) = [b.text for b in blocks(ROOT / "docs" / "how-to.md") if "runs: Runs" in b.text]
+    assert (Path(__file__).parent / "typed_orchestrator.py").read_text().endswith(shown)
 
 
 def test_how_to_orchestrator_resumes_after_a_kill(reader: Reader) -> None:

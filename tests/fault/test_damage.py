@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
-import json
 import logging
 import os
 import shutil
@@ -21,7 +20,7 @@ from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZEO.Exceptions import ServerException
 from ZODB.utils import p64, z64
 
-from motoko.cli.json_output import overview_text
+from motoko.cli.json_output import overview_to_json
 from motoko.cli.tables import print_overview
 from motoko.core.changes import SetVariable
 from motoko.core.edits import Retry
@@ -281,7 +280,7 @@ def test_info_reports_a_cut_off_commit(
     overview = Overview(str(state.path.parent), database=True, server=None, cut=cut)
     print_overview(overview, runs=False)
     assert "cut off       " in capsys.readouterr().out
-    assert json.loads(overview_text(overview, runs=False))["cut"]["bytes"] == 1000
+    assert overview_to_json(overview, runs=False)["cut"]["bytes"] == 1000
 
 
 # -- damage -----------------------------------------------------------------------------------
@@ -365,9 +364,12 @@ def test_a_replaced_file_is_not_reported_as_damaged(
     assert variable(store, "v0") == "value 0"
     (tmp_path / "other").write_bytes(made.read_bytes()[:1000] + bytes(10000))
     (tmp_path / "other").replace(state.database)
-    store.database._storage._files.empty()  # like several reading threads
+    assert variable(store, "v1") == "value 1"  # it keeps the file open
+    storage = store.database._storage
+    storage._files.empty()  # FileStorage opens it by name, for earlier states
+    last = max(storage._index, key=storage._index.get)
     with pytest.raises(StorageError, match="was replaced while it was read"):
-        variable(store, "v1")
+        storage.loadBefore(last, p64(1))
     store.close()
 
 
@@ -441,8 +443,8 @@ REFUSED: Final = (
     ["run", "-n", "a"],
     ["launcher"],
     ["retry"],
-    ["cancel", "--all"],
-    ["clean", "--delete"],
+    ["cancel", "--all", "--yes"],
+    ["clean", "--delete", "--yes"],
 )
 
 
@@ -481,7 +483,7 @@ def test_commands_name_the_file_and_a_remedy(tmp_path: Path, finished: Path, wha
     asked = shell.run("create")
     assert asked.returncode == 1
     assert "already has results" in asked.stderr.splitlines()[0]
-    assert "Traceback" not in shell.run("kill", "--stop-runs").stderr
+    assert "Traceback" not in shell.run("kill", "--stop-runs", "--yes").stderr
     assert state.database.read_bytes().startswith(content)
     assert what == "middle" or state.database.stat().st_size == len(content)
     shell.ok("restore", str(copy), "--validated")

@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.cli.entry_point import run as run_command
-from motoko.core.changes import DeleteRun, EditRun, RecordFiring, SetVariable
-from motoko.core.edits import SetFields
+from motoko.core.changes import (
+    DeleteRun,
+    EditHolds,
+    EditRun,
+    RecordFiring,
+    RecordProvenance,
+    SetVariable,
+)
+from motoko.core.edits import Claim, SetFields
+from motoko.core.holds import AddHolds
+from motoko.core.provenance import Provenance
 from motoko.core.records import RunKey
 from motoko.errors import DatabaseDamagedError
 from motoko.operations.backup import salvage as salvage_workflow
@@ -107,6 +116,37 @@ def test_an_intact_file_is_copied_unchanged(made: Path, tmp_path: Path) -> None:
     assert (report.gaps, report.rebuilt) == ([], False)
     assert report.transactions == len(transactions(content))
     assert report.runs == {"s": RUNS - 1}
+
+
+def test_lost_facts_of_attempts_are_unknown_and_holds_are_kept(tmp_path: Path) -> None:
+    """The commit of the facts is lost, that of the claim is whole."""
+    state = StateDir.of(tmp_path)
+    state.path.mkdir(mode=0o700)
+    create_database_file(state, partial(write_database, studies=["s"]))
+    database = Database(AtomicFileStorage(state.database))
+    session = Session(database)
+    key = add_run(session, "s", {"x": 1.0})
+    session.add(EditHolds(AddHolds(1.0, "test", [("s", None)], [key])))
+    commit(database, session)
+    facts = Provenance("scripts", "commit")
+    session.add(RecordProvenance(facts))
+    commit(database, session)
+    session.add(EditRun(key, Claim("launcher", "t", 1.0, "scripts", facts.reference)))
+    commit(database, session)
+    holds = session.tables.holds
+    session.close()
+    database.close()
+    content = bytearray(state.database.read_bytes())
+    begin, end = transactions(bytes(content))[-2]
+    content[(begin + end) // 2] ^= 1
+    report, runs = salvaged(bytes(content), tmp_path / "x")
+    assert (report.rebuilt, set(runs)) == (True, {1})
+    found = Database.read_file(tmp_path / "x" / "wf.db")
+    session = Session(found)
+    assert session.run(key).provenance == (b"",)
+    assert session.tables.holds == holds
+    session.close()
+    found.close()
 
 
 @pytest.mark.parametrize("damage", ["zeros", "noise", "header", "length", "missing", "one bit"])

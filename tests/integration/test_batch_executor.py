@@ -12,6 +12,7 @@ import pytest
 
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel
+from motoko.core.provenance import attempts_of
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher import attempt_files
@@ -97,6 +98,34 @@ async def test_a_duplicated_submission_is_executed_once(stage: Stage) -> None:
 
     assert stage.lifecycle is Lifecycle.FINISHED
     assert not [task for task in stage.cluster.tasks() if not task.has_ended]
+
+
+@pytest.mark.parametrize(
+    ("start", "host"),
+    [
+        (f"process 1\nboot\n1 (sh) S{' 1' * 20}\n5\nnode-4.site\n", "node-4.site"),
+        (f"process 1\nboot\n1 (sh) S{' 1' * 20}\n", None),  # of an older wrapper
+        ("process 1\n\n\n", None),  # of a prologue that failed
+        (f"process 1\nboot\n1 (sh) S{' 1' * 20}\n5\n\x1b[2J\n", None),
+        (f"process 1\nboot\n1 (sh) S{' 1' * 20}\n5\n{'x' * 290}\n", None),
+        ("nonsense", None),
+    ],
+)
+async def test_the_host_of_an_attempt_is_that_of_its_start_file(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, start: str, host: str | None
+) -> None:
+    later = stage.wrapper._later
+
+    def write(done: Any, path: str, text: str) -> None:
+        later(done, path, start if path.endswith("/start") else text)
+
+    monkeypatch.setattr(stage.wrapper, "_later", write)
+    await stage.until(lambda: stage.lifecycle.is_terminal)
+    with stage.store.autocommit_scope.read() as session:
+        record = session.run(stage.keys[0])
+        (attempt,) = attempts_of(record, session.tables.provenance)
+    assert (attempt.host, attempt.outcome) == (host, record.lifecycle)
+    assert attempt.motoko_version is not None
 
 
 async def test_an_unconfirmed_submission_is_found_by_its_token(stage: Stage) -> None:

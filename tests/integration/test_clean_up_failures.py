@@ -11,8 +11,8 @@ import pytest
 
 from motoko.cli import run as command
 from motoko.errors import RunFailed, ServerError, StorageError
+from motoko.launcher.services import Services
 from motoko.operations import execute as execute_operation
-from motoko.operations.services import Services
 from motoko.operations.signals import SignalHandler
 from motoko.storage.database import Database
 from motoko.storage.leases import Lease

@@ -130,7 +130,7 @@ ROWS = {
     ),
     "bad constraint on the command line": Row(
         {"s/bd.yaml": "job: {x: int}\nrun: {y: float}\n"},
-        command=("clean", "--delete", "--constraints", "stat = FINISHED"), first=("'stat'",)
+        command=("clean", "--delete", "--where", "stat = FINISHED"), first=("'stat'",)
     ),
     "unknown study": Row(command=("info", "--bd_study", "t"), first=("'t'",)),
     "unknown generator": Row(command=("launcher", "--generator", "bsh"), first=("'bsh'",)),
@@ -261,7 +261,7 @@ def test_a_server_that_cannot_start_is_reported_and_keeps_its_file(shell: Shell)
     database = shell.directory / ".wf" / "wf.db"
     (shell.directory / ".wf" / "wf.db.index").unlink(missing_ok=True)
     database.write_bytes(b"this is no database")
-    for command in (RUN, ("launcher",), ("clean", "--delete")):
+    for command in (RUN, ("launcher",), ("clean", "--delete", "--yes")):
         done = shell.run(*command)
         assert done.returncode == 1, command
         assert done.stderr.startswith("error: ")

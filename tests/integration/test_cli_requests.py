@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.command_line import Shell
+from tests.support.command_line import MODULE, Shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +85,7 @@ def test_a_failed_run_is_retried_on_request(directory: Path) -> None:
 def test_retry_names_the_runs_and_changed_selects_outdated_ones(directory: Path) -> None:
     (directory / "mended").touch()
     assert motoko(directory, "run", "-n", "a").returncode == 0
-    assert motoko(directory, "retry").stdout.startswith("0 runs to retry")
+    assert motoko(directory, "retry", "half").stdout.startswith("0 runs to retry")
     assert motoko(directory, "retry", "--changed").stdout.startswith("0 runs")
     script = directory / "half" / "launch.sh"
     script.write_text(script.read_text() + "# mended\n")
@@ -90,6 +93,11 @@ def test_retry_names_the_runs_and_changed_selects_outdated_ones(directory: Path)
     assert changed.stdout.splitlines()[0] == "half.2 is CREATED again"
     assert motoko(directory, "run", "-n", "a").returncode == 0
     assert motoko(directory, "retry", "--changed").stdout.splitlines() == [
+        "half: 1 FINISHED",
+        "1 run would go back to CREATED",
+        "add --yes to send them back, or select some with RUNS or --where C",
+    ]
+    assert motoko(directory, "retry", "--changed", "--yes").stdout.splitlines() == [
         "half.1 is CREATED again",
         "1 run to retry; `motoko run` or a launcher executes them",
     ]
@@ -103,8 +111,8 @@ def nothing_runs(place: Path) -> bool:
 @pytest.mark.parametrize(
     "command",
     [
-        ("retry",),
-        ("cancel", "--all"),
+        ("retry", "half"),
+        ("cancel", "--all", "--yes"),
         ("clean", "--delete", "--constraints", "x = 1"),
     ],
     ids=["retry", "cancel", "clean"],
@@ -162,7 +170,7 @@ def test_a_column_of_one_study_selects_only_its_runs(two: Path) -> None:
     assert done.stdout.splitlines()[0] == "half.1 is CREATED again", done.stderr
     done = motoko(two, "cancel", "--constraints", "x = 2")
     assert done.stdout.splitlines() == ["half.1 ended CANCELLED", "1 run cancelled"]
-    done = motoko(two, "clean", "--delete", "--constraints", "y = 1")
+    done = motoko(two, "clean", "--delete", "--yes", "--constraints", "y = 1")
     assert done.stdout.splitlines() == ["deleted other.1", "1 run deleted"]
 
 
@@ -198,8 +206,100 @@ def test_cancel_requires_a_selection(directory: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=directory, check=True, timeout=60)
     refused = motoko(directory, "cancel")
     assert refused.returncode == 2
-    assert "--constraints" in refused.stderr
+    assert "--where" in refused.stderr
     done = motoko(directory, "cancel", "--constraints", "x = 2")
     assert done.stdout.splitlines() == ["half.2 ended CANCELLED", "1 run cancelled"]
     assert motoko(directory, "history", "half.2").stdout.rstrip().endswith("motoko cancel")
     assert "CANCELLED" not in motoko(directory, "history", "half.1").stdout
+
+
+def in_terminal(place: Path, *command: str, answer: str) -> tuple[int, str]:
+    """Run a command whose input and output are a terminal; type an answer."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*MODULE, *command], cwd=place, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    os.write(controller, answer.encode())
+    output = b""
+    with contextlib.suppress(OSError):  # EIO: the process has closed the terminal
+        while piece := os.read(controller, 4096):
+            output += piece
+    os.close(controller)
+    return process.wait(60), output.decode()
+
+
+def test_a_change_of_several_runs_requires_consent(
+    copy: Callable[[Path], Path], executed: Path
+) -> None:
+    directory = copy(executed)
+
+    def runs() -> dict[str, int]:
+        return Shell(directory).counts("half", "a")
+
+    refused = motoko(directory, "clean", "--delete")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines() == [
+        "error: 2 runs would be deleted, and there is no terminal to ask",
+        "  Add --yes to continue, or --dry-run to see the runs.",
+    ]
+    status, output = in_terminal(directory, "clean", "--delete", answer="n\n")
+    assert status == 1
+    assert "half: 1 FINISHED, 1 FAILED" in output
+    assert "runs: half.1, half.2" in output
+    assert "2 directories would be removed" in output
+    assert "2 runs would be deleted" in output
+    assert "nothing was changed" in output
+    status, _ = in_terminal(directory, "clean", "--delete", answer="\x04")  # end of the input
+    assert status == 1
+    assert runs() == {"FINISHED": 1, "FAILED": 1}
+    status, output = in_terminal(directory, "clean", "--delete", answer="y\n")
+    assert status == 0, output
+    assert runs() == {}
+
+
+def test_a_dry_run_changes_and_starts_nothing(two: Path) -> None:
+    def files() -> dict[str, bytes]:
+        place = two / ".wf"
+        return {str(f): f.read_bytes() for f in place.rglob("*") if f.is_file()}
+
+    before = files()
+    for command in (
+        ("retry", "half", "other", "--dry-run", "--yes"),
+        ("retry",),
+        ("clean", "--delete", "--dry-run", "half.1", "other"),
+    ):
+        lines = motoko(two, *command).stdout.splitlines()
+        assert any("half: 1 FAILED; other: 1 FAILED" in line for line in lines), lines
+        assert any(line.startswith("2 runs would ") for line in lines), lines
+    assert "0 runs would be cancelled" in motoko(two, "cancel", "half.1", "--dry-run").stdout
+    assert "1 FAILED" in motoko(two, "cancel", "half.1", "--dry-run").stdout
+    assert "would be replaced by" in motoko(two, "restore", ".wf/wf.db", "--dry-run").stdout
+    assert "would salvage" in motoko(two, "restore", "--salvage", "--dry-run").stdout
+    assert motoko(two, "kill", "--stop-runs", "--dry-run").stdout.splitlines() == [
+        "no process would be stopped",
+        "0 runs would be stopped and return to CREATED",
+    ]
+    assert files() == before
+    assert nothing_runs(two)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "hint"),
+    [
+        (("halve",), "no study 'halve'", "Did you mean 'half'?"),
+        (("half.7",), "study 'half' has no run 7", "The nearest is half.1. Ids are 1."),
+        (("half.2-9",), "study 'half' has no runs 2 to 9", "The nearest is half.1. Ids are 1."),
+        (("half.x",), "'half.x' names no runs", "Write STUDY"),
+        (("-n", "b"), "no run has the run name 'b'", "Known: a."),
+        (("half", "-bd", "half"), "name runs either as arguments or with --bd_study", ""),
+    ],
+)
+def test_runs_that_do_not_exist_are_errors(
+    executed_two: Path, arguments: tuple[str, ...], first: str, hint: str
+) -> None:
+    for command in (("retry", "--dry-run"), ("cancel", "--all", "--dry-run"), ("clean",)):
+        done = motoko(executed_two, *command, *arguments)
+        assert done.returncode == 2, done.stdout
+        assert first in done.stderr.splitlines()[0]
+        assert hint in done.stderr

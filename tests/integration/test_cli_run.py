@@ -311,10 +311,10 @@ def test_active_runs_after_an_error_are_reported_and_can_be_stopped(waiting: She
     assert f"2 runs are still running; {what_next}\n" in done.stderr
     assert nothing_runs(waiting)
     assert waiting.counts("s", "a") == {"START": 2}
-    assert "stopped 2 runs" in waiting.ok("kill", "--stop-runs")
+    assert "stopped 2 runs" in waiting.ok("kill", "--stop-runs", "--yes")
     assert nothing_runs(waiting)
     assert waiting.counts("s", "a") == {"CREATED": 2}
-    assert waiting.ok("kill", "--stop-runs") == "nothing is running\n"
+    assert waiting.ok("kill", "--stop-runs", "--yes") == "nothing is running\n"
 
 
 def test_runs_are_stopped_after_an_error_on_request(waiting: Shell) -> None:

@@ -85,7 +85,7 @@ def test_commands_in_a_copy_do_not_affect_the_original(shell: Shell, tmp_path: P
     assert info["launchers"] == []
     assert info["orchestrators"] == []
     assert "no orchestrator is running" in copy.ok("orchestrator", "stop")
-    copy.ok("kill", "--stop-runs")
+    copy.ok("kill", "--stop-runs", "--yes")
     # According to the copy they ended before the request.
     assert copy.counts("s", "a") == {"LOST": 2}
     assert processes(shell) == before
@@ -297,7 +297,7 @@ def test_a_directory_in_use_by_a_run_is_not_moved_aside(shell: Shell, state: str
     assert (shell.directory / ".wf" / "wf.db").exists() == (state == "there")
     if state == "there":
         assert shell.counts("s", "a") == {"START": 2}
-        assert "stopped 2 runs" in shell.ok("kill", "--stop-runs")
+        assert "stopped 2 runs" in shell.ok("kill", "--stop-runs", "--yes")
     else:
         Path(shell.environment["MOTOKO_TEST_GO"]).touch()
         wait_until(lambda: len(list(runs.glob("run-*/.motoko/*/exit"))) == 2, "both end")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import sys
 from types import SimpleNamespace
@@ -326,4 +327,10 @@ def test_a_launcher_can_be_started_for_all_studies_or_for_one(
     asked: list[Any] = []
     monkeypatch.setattr(control, "start_launcher", lambda _, **options: asked.append(options))
     workflow.start_launcher_daemons(argparse.Namespace(bd_study=given))
+    assert asked == []  # its database is in memory
+    state = workflow.store.state
+    state.path.mkdir(exist_ok=True)
+    state.database.touch()
+    with contextlib.closing(Workflow(workflow.directory)) as served:
+        served.start_launcher_daemons(argparse.Namespace(bd_study=given))
     assert [options["studies"] for options in asked] == [studies]

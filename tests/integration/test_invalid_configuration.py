@@ -40,7 +40,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     wait_until(lambda: active(made) == {"s": 2, "t": 2}, "all runs have started")
     yield made
     made.write({"s/bd.yaml": study, "s/launch.sh": WAIT, "motoko.yaml": yaml})
-    made.run("kill", "--stop-runs")
+    made.run("kill", "--stop-runs", "--yes")
     workflow_processes.wait_until_none_left(tmp_path)
 
 
@@ -83,7 +83,7 @@ def test_runs_are_shown_and_cancelled(shell: Shell, spoil: Callable[[Shell], str
     assert "START" in warns(shell, fault, "info", "--verbose")
     assert "START" in warns(shell, fault, "history", "s.1")
     assert "would be deleted" in warns(shell, fault, "clean")
-    assert "CANCELLED" in warns(shell, fault, "cancel", "--all")  # ended or ending
+    assert "CANCELLED" in warns(shell, fault, "cancel", "--all", "--yes")  # ended or ending
     wait_until(lambda: active(shell) == {"s": 0, "t": 0}, "they have ended")
     assert shell.counts("s", "a") == shell.counts("t", "a") == {"CANCELLED": 2}
 
@@ -92,7 +92,7 @@ def test_runs_of_a_removed_study_are_shown_and_cancelled(shell: Shell) -> None:
     fault = remove_study(shell)
     warns(shell, fault, "info")
     warns(shell, fault, "history", "s.1")
-    warns(shell, fault, "cancel", "--all", "--bd_study", "t")
+    warns(shell, fault, "cancel", "--all", "--yes", "--bd_study", "t")
     wait_until(lambda: active(shell)["t"] == 0, "they have ended")
     (shell.directory / "elsewhere").rename(shell.directory / "s")
 
@@ -110,7 +110,7 @@ def test_constraints_select_from_readable_studies(shell: Shell) -> None:
 @SPOIL
 def test_runs_are_stopped_by_their_launcher(shell: Shell, spoil: Callable[[Shell], str]) -> None:
     spoil(shell)
-    stopped = shell.ok("kill", "--stop-runs")
+    stopped = shell.ok("kill", "--stop-runs", "--yes")
     assert "stopped the launcher" in stopped
     assert "stopped the server" in stopped
     assert shell.counts("s", "a") == shell.counts("t", "a") == {"CREATED": 2}
@@ -119,7 +119,7 @@ def test_runs_are_stopped_by_their_launcher(shell: Shell, spoil: Callable[[Shell
 def test_unowned_runs_are_stopped_without_their_script(shell: Shell) -> None:
     shell.ok("kill")
     remove_script(shell)
-    assert "stopped 4 runs" in shell.ok("kill", "--stop-runs")
+    assert "stopped 4 runs" in shell.ok("kill", "--stop-runs", "--yes")
     assert shell.counts("s", "a") == shell.counts("t", "a") == {"CREATED": 2}
 
 
@@ -127,7 +127,7 @@ def test_unowned_runs_that_cannot_be_stopped_are_reported(shell: Shell) -> None:
     """Everything else is stopped: runs of the readable study, launcher and server."""
     shell.ok("kill")
     fault = spoil_declarations(shell)
-    done = shell.run("kill", "--stop-runs")
+    done = shell.run("kill", "--stop-runs", "--yes")
     assert done.returncode == 1
     assert done.stderr.startswith("error: runs are still running that no launcher can stop: ")
     assert fault in done.stderr
@@ -140,7 +140,7 @@ def test_unowned_runs_that_cannot_be_stopped_are_reported(shell: Shell) -> None:
 def test_unowned_runs_that_cannot_be_cancelled_are_reported(shell: Shell) -> None:
     shell.ok("kill")
     fault = spoil_declarations(shell)
-    done = shell.run("cancel", "--all")
+    done = shell.run("cancel", "--all", "--yes")
     assert done.returncode == 1
     assert "2 runs cancelled" in done.stdout
     assert f"error: 2 runs not cancelled yet: {shell.directory}/{fault}" in done.stderr
@@ -148,6 +148,6 @@ def test_unowned_runs_that_cannot_be_cancelled_are_reported(shell: Shell) -> Non
 
 def test_an_invalid_workflow_file_does_not_prevent_a_stop(shell: Shell) -> None:
     shell.write({"motoko.yaml": "task_managers: ["})
-    stopped = shell.ok("kill", "--stop-runs")
+    stopped = shell.ok("kill", "--stop-runs", "--yes")
     assert "stopped the launcher" in stopped
     assert "stopped the server" in stopped

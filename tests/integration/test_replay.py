@@ -142,6 +142,22 @@ def test_a_creation_returns_the_recorded_runs_despite_other_arguments(
 
 
 @both
+def test_points_are_one_recorded_creation(workflow: Workflow, how: str) -> None:
+    found: list[list[float]] = []
+
+    async def act(workflow: Workflow, fault: Fault) -> None:
+        first = 5 + 10 * len(found)
+        tasks = workflow.add.create_tasks([{"x": first}, {"x": first + 1}, {"x": first}])
+        await tasks
+        found.append([job.x for _, job in tasks])
+        await fault.strike()
+
+    run_through(workflow, how, act)
+    assert found == [[5.0, 6.0], [5.0, 6.0]]
+    assert [job.x for _, job in workflow.add.select()] == [5.0, 6.0]
+
+
+@both
 def test_a_selection_returns_the_recorded_runs(workflow: Workflow, how: str) -> None:
     found: list[list[float]] = []
 

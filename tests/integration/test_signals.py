@@ -99,6 +99,6 @@ def test_daemons_and_runs_have_default_signals(
     finally:
         command.kill()
 
-    shell.ok("kill", "--stop-runs")
+    shell.ok("kill", "--stop-runs", "--yes")
     for path in written:
         assert path.with_name("asked").read_text() == "TERM\n"

@@ -394,12 +394,12 @@ def test_cancel_and_clean(own: SlurmHarness) -> None:
     own.wait_state(running, "START")
     own.job(held[0])
     assert len(own.jobs(*LIVING)) == 3
-    shell(own).ok("cancel", "--constraints", "id > 0", "--all")
+    shell(own).ok("cancel", "--yes", "--constraints", "id > 0", "--all")
     assert set(own.wait([running, *held])) == {"CANCELLED"}
     assert own.no_jobs_left()
     again = own.run("sleep 60")
     own.wait_state(again, "START")
-    shell(own).ok("clean", "--delete", "--constraints", "id > 0")
+    shell(own).ok("clean", "--delete", "--yes", "--constraints", "id > 0")
     assert own.no_jobs_left()
     assert shell(own).counts("a", "test") == {}
 
@@ -417,7 +417,7 @@ def test_cancel_ends_jobs_without_a_launcher(own: SlurmHarness, machine: str | N
     process.wait()
     shown = shell(own).ok("info", "--verbose")
     assert shown.count("not managed: no launcher is running") == 3
-    done = shell(own).run("cancel", "--all")
+    done = shell(own).run("cancel", "--all", "--yes")
     assert done.returncode == 0, done.stderr
     assert "no launcher manages 3 runs" in done.stderr
     assert done.stdout.splitlines()[-1] == "3 runs cancelled"
@@ -435,7 +435,7 @@ def test_kill_requeues_runs(own: SlurmHarness, launcher: str) -> None:
     if launcher == "killed":
         process.kill()
         process.wait()
-    shell(own).ok("kill", "--stop-runs")
+    shell(own).ok("kill", "--stop-runs", "--yes")
     assert own.no_jobs_left()
     for key in (running, *held):
         record = own.place.record(key)

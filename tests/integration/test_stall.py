@@ -165,11 +165,12 @@ def test_threads_of_pools_and_daemons_do_not_prevent_a_stall(workflow: Workflow)
 
 def test_an_action_that_changes_nothing_does_not_hide_a_stall(workflow: Workflow) -> None:
     async def main(workflow: Workflow) -> None:
-        workflow.add_action("idle", "mult", "state = FINISHED", f=nothing)
+        workflow.add_action("idle", "mult", ["state = FINISHED", "x > 0"], f=nothing)
         workflow.add_action("never", "mult", lambda run, job: False, f=nothing)
         await workflow.mult.create_task(x=1)
 
-    with pytest.raises(WorkflowStalled, match=r"event mult\.idle waits for state = FINISHED"):
+    idle = r"event mult\.idle waits for state = FINISHED and x > 0\n"
+    with pytest.raises(WorkflowStalled, match=idle):
         execute(workflow, main)
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from motoko.config import load_workflow
 from motoko.core.edits import Cancel
 from motoko.launcher import control, daemon
 from motoko.launcher.control import running_launchers
 from motoko.operations import shutdown
-from motoko.operations.overview import Progress, progress
+from motoko.operations.progress import ProgressReader
 from motoko.runtime.daemons import PidFile
 from motoko.server import lifecycle
 from motoko.server.state_dir import StateDir
@@ -37,7 +38,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     made.write({"motoko.yaml": "task_managers: {s: }\norchestrator: steps.main\nmax_concurrent: 1"})
     made.environment["MOTOKO_TEST_GO"] = str(tmp_path / "go")
     yield made
-    made.run("kill", "--stop-runs")
+    made.run("kill", "--stop-runs", "--yes")
     workflow_processes.wait_until_none_left(tmp_path)
 
 
@@ -79,7 +80,7 @@ def test_runs_continue_when_another_process_stops_their_orchestrator(
     assert states(shell) == {"START": 1, "CREATED": 1}
     assert "requeued" not in causes(shell)
     assert shell.ok("kill").startswith("1 run is still running (1 of 'a')")
-    assert "stopped 1 run\n" in shell.ok("kill", "--stop-runs")
+    assert "stopped 1 run\n" in shell.ok("kill", "--stop-runs", "--yes")
     assert states(shell) == {"CREATED": 2}
     assert shell.ok("kill") == "nothing is running\n"
 
@@ -107,7 +108,7 @@ def test_a_temporary_launcher_stays_until_it_adopted_all_runs(shell: Shell) -> N
     # longer than the interval in which it checks whether it is needed.
     slow = f"launcher.adopting:sleep={2.5 * daemon.IDLE_POLL_SECONDS}"
     armed = {**shell.environment, "MOTOKO_FAULT": slow}
-    assert "stopped 1 run\n" in Shell(shell.directory, armed).ok("kill", "--stop-runs")
+    assert "stopped 1 run\n" in Shell(shell.directory, armed).ok("kill", "--stop-runs", "--yes")
     assert states(shell) == {"CREATED": 2}
 
 
@@ -117,10 +118,10 @@ def test_runs_that_a_launcher_could_not_stop_are_reported(shell: Shell) -> None:
     shell.ok("kill")
     assert finish(process).returncode == 143
     armed = {**shell.environment, "MOTOKO_FAULT": "launcher.before_commit:kill"}
-    done = Shell(shell.directory, armed).run("kill", "--stop-runs")
+    done = Shell(shell.directory, armed).run("kill", "--stop-runs", "--yes")
     assert done.returncode == 1, done.stdout
     assert "the launcher exited before it had stopped 1 run" in done.stderr
-    assert "stopped 1 run\n" in shell.ok("kill", "--stop-runs")
+    assert "stopped 1 run\n" in shell.ok("kill", "--stop-runs", "--yes")
 
 
 # -- runs of other run names ------------------------------------------------------------------
@@ -147,11 +148,17 @@ def test_remaining_runs_of_all_run_names_are_reported(shell: Shell) -> None:
 def test_progress_names_other_run_names_with_active_runs(place: WorkflowHarness) -> None:
     place.create([{"x": 1}, {"x": 2}], run_name="other")
     (key,) = place.create([{"x": 3}], run_name="own")
+    reader = ProgressReader(place.store, load_workflow(place.store.workflow_file), "own")
     with place.store.autocommit_scope.read() as session:
-        assert progress(session, ["a"], "own") == Progress({"a": {"CREATED": 1}}, {"other": 2})
+        found = reader.read(session)
+    assert found.studies["a"].counts == {"CREATED": 1}
+    assert found.others == {"other": 2}
+    assert [(wait.runs, wait.text) for wait in found.waits] == [(1, "no launcher is running")]
     place.edit(key, Cancel(0.0, "test"))
     with place.store.autocommit_scope.read() as session:
-        assert progress(session, ["a"], "own") == Progress({"a": {"CANCELLED": 1}})
+        found = reader.read(session)
+    assert found.studies["a"].counts == {"CANCELLED": 1}
+    assert (found.failed, list(found.waits), found.others) == (0, [], {})
 
 
 # -- hung processes and ended runs ------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_missing_and_undeclared_fields_are_reported(tmp_path: Path) -> None:
             assert "s.1" not in "".join(line for line in shown.splitlines() if "but" in line)
         assert misspelt in shell.ok("history", "s.2")
         assert shell.info()["studies"][0]["remarks"]["a"][misspelt] == [2]
-        shell.ok("clean", "--delete")
+        shell.ok("clean", "--delete", "--yes")
         assert "but" not in shell.ok("info")
     finally:
         shell.close()

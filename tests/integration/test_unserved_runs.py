@@ -58,8 +58,10 @@ def checked_studies(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
     poll = unserved_runs.UnservedRunMonitor._poll
 
     async def counted(
-        self: unserved_runs.UnservedRunMonitor, before: frozenset[str], studies: frozenset[str]
-    ) -> frozenset[str]:
+        self: unserved_runs.UnservedRunMonitor,
+        before: frozenset[unserved_runs.Obstacle],
+        studies: frozenset[str],
+    ) -> frozenset[unserved_runs.Obstacle]:
         result = await poll(self, before, studies)
         found.append(studies)
         return result

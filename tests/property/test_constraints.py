@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,21 +13,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from motoko.core.constraints import Columns, parse
+from motoko.core.constraints import parse
 from motoko.core.records import RunRecord
-from motoko.core.states import Lifecycle
 from motoko.errors import ConstraintError
+from tests.support.constraint_model import COLUMNS, STATES, Atom, Joined, as_stored, quote
 
 pytestmark = pytest.mark.property
 
 # The first parse imports the parser library, and the machine may be busy.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-COLUMNS = Columns(
-    "s", {"x": "float", "n": "int", "name": "str", "ok": "bool", "when": "datetime"}, {}
-)
-STATES = ["FINISHED", "FAILED", "FORWARDED", "needs a look", "CREATED"]
-ABSENT = object()
 
 numbers = st.integers(-3, 4) | st.sampled_from([-1.5, 0.0, 0.5, 2.0, 1e-7, 3.5])
 texts = st.sampled_from(["", "a", "ab", "B", "true", "3", "it's", 'q"\\', "and", "2024-05-01"])
@@ -36,89 +29,6 @@ times = st.sampled_from([datetime(2024, 5, day, tzinfo=UTC) for day in (1, 2, 3)
 anything = (
     numbers | texts | st.booleans() | times | st.just(math.nan) | st.none() | st.lists(numbers)
 )
-
-
-@dataclass(frozen=True)
-class Atom:
-    """A comparison in the test's own syntax tree, independent of the code under test."""
-
-    column: str
-    operator: str
-    values: tuple[Any, ...]
-
-    def text(self) -> str:
-        values = [quote(value) for value in self.values]
-        if self.operator in ("in", "not in"):
-            return f"{self.column} {self.operator} ({', '.join(values)})"
-        return f"{self.column}{self.operator}{values[0]}"
-
-    def truth(self, record: RunRecord) -> bool | None:
-        value = lookup(self.column, record)
-        if value is ABSENT:
-            return None
-        if self.operator in ("!=", "!~", "!~*", "not in"):
-            positive = {"!=": "=", "!~": "~", "!~*": "~*", "not in": "in"}[self.operator]
-            return not Atom(self.column, positive, self.values).truth(record)
-        return any(holds(self.operator, value, other) for other in self.values)
-
-
-@dataclass(frozen=True)
-class Joined:
-    word: str
-    items: tuple[Any, ...]
-
-    def text(self) -> str:
-        if self.word == "not":
-            return f"not ({self.items[0].text()})"
-        return f" {self.word} ".join(f"({item.text()})" for item in self.items)
-
-    def truth(self, record: RunRecord) -> bool | None:
-        known = [item.truth(record) for item in self.items]
-        if self.word == "not":
-            return None if known[0] is None else not known[0]
-        decisive = self.word == "or"
-        if decisive in known:
-            return decisive
-        return None if None in known else not decisive
-
-
-def quote(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, int | float):
-        return repr(value)
-    text = value.isoformat() if isinstance(value, datetime) else value
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def lookup(column: str, record: RunRecord) -> Any:
-    if column in ("id", "state"):
-        return getattr(record, column)
-    if column == "exit_code":
-        return ABSENT if record.exit_code is None else record.exit_code
-    place = record.job if column in COLUMNS.job else record.fields
-    return place.get(column, ABSENT)
-
-
-def kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    return "number" if isinstance(value, int | float) else type(value).__name__
-
-
-def holds(operator: str, value: Any, other: Any) -> bool:
-    if isinstance(value, datetime) and other == "2024-05-01":
-        other = datetime(2024, 5, 1, tzinfo=UTC)
-    if operator in ("~", "~*"):
-        flags = re.IGNORECASE if operator == "~*" else 0
-        return isinstance(value, str) and bool(re.search(other, value, flags))
-    if kind(value) != kind(other):
-        return False
-    if operator in ("=", "in"):
-        return bool(value == other)
-    less, same = value < other, value == other
-    more = value > other
-    return bool({"<": less, "<=": less or same, ">": more, ">=": more or same}[operator])
 
 
 def atoms(column: str, values: st.SearchStrategy[Any], ordered: bool = True) -> Any:
@@ -167,12 +77,6 @@ def trees(leaves: Any) -> Any:
         ),
         max_leaves=8,
     )
-
-
-def as_stored(state: str) -> dict[str, Any]:
-    if state in list(Lifecycle):
-        return {"lifecycle": Lifecycle(state), "label": None}
-    return {"lifecycle": Lifecycle.FINISHED, "label": state}
 
 
 @st.composite

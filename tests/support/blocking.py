@@ -27,6 +27,8 @@ ALLOWED: Final = (
     ("motoko/storage/scope.py", ("enqueue", "write")),
     # `with workflow.transaction()` commits before it returns; `async with` does not block.
     ("motoko/api/transaction.py", ("__enter__", "__exit__")),
+    # So does `with Workflow(...)` start and stop services, as in a notebook.
+    ("motoko/api/lifecycle.py", ("__enter__", "__exit__", "start_launcher_daemons")),
     # The functions have ended: their idle threads are joined.
     ("motoko/graph/async_driver.py", ("run_in_loop",)),
     # Inspections wait like reads.

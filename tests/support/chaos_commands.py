@@ -26,9 +26,9 @@ COMMANDS = (
     ("info", "--json"),
     ("info", "-n", SPARE),
     ("history", "-n", SPARE),
-    ("retry", *FREE),
-    ("cancel", *FREE),
-    ("clean", "--delete", *FREE),
+    ("retry", "--yes", *FREE),
+    ("cancel", "--yes", *FREE),
+    ("clean", "--delete", "--yes", *FREE),
     ("backup", "{backup}", "--validated"),
 )
 
@@ -65,7 +65,7 @@ class Commands:
     def finish(self) -> list[str]:
         """Run the clean-up commands to their ends; return the remaining problems."""
         wrong = []
-        for command in (("clean", "--delete", *FREE), COMMANDS[-1], ("info", "--json")):
+        for command in (("clean", "--delete", "--yes", *FREE), COMMANDS[-1], ("info", "--json")):
             status = self._start(command).wait(PATIENCE)
             if status != 0:
                 text = self._output.read_text(errors="replace")[-1500:]

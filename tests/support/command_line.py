@@ -13,7 +13,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jsonschema import Draft7Validator
+
 from motoko.cli import main
+from motoko.cli.json_schemas import OUTPUTS
 from tests.support.forked import Forked
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ class Shell:
     def info(self, *arguments: str) -> dict[str, Any]:
         """Return the output of ``info --json``."""
         content: dict[str, Any] = json.loads(self.ok("info", "--json", *arguments))
+        Draft7Validator(OUTPUTS["info"]).validate(content)
         return content
 
     def counts(self, study: str, run_name: str) -> dict[str, int]:
@@ -87,7 +91,7 @@ class Shell:
         """End orchestrators, launcher, runs and server."""
         # Records of daemons exist only while they run or after they were killed.
         if list(self.directory.glob(".wf/*.json")):
-            self.run("kill", "--stop-runs")
+            self.run("kill", "--stop-runs", "--yes")
 
 
 def finish(process: Forked | subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:

@@ -412,7 +412,7 @@ class Readers:
                 arguments = parse(self.parser, argv)
                 # The others start processes, or write.
                 if arguments.motoko_execute in (info.execute, history.execute):
-                    arguments.motoko_argv = argv
+                    arguments.motoko_argv, arguments.motoko_runtime = argv, SYSTEM
                     arguments.motoko_execute(arguments)
             except (MotokoError, SystemExit):
                 pass

@@ -186,7 +186,7 @@ def test_runs_with_other_parameters_are_reported_once(
         f"study s: the job parameters in {tmp_path / 's' / 'bd.yaml'} have changed since runs of "
         "run name a were made: 2 runs without 'z' (declared now). "
     )
-    assert "undo the change" in told
+    assert "`motoko adopt s`" in told
     workflow.s.create_task(x=2)
     assert warnings(caplog) == [told]  # once
     workflow.run_name = "new"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from motoko.cli.error_report import report, status_of
-from motoko.cli.json_output import overview_text, to_json
-from motoko.cli.output import ExitStatus
+from motoko.cli import complete
+from motoko.cli.error_report import report
+from motoko.cli.json_output import overview_to_json
 from motoko.cli.parser import build_parser, parse
 from motoko.cli.remaining_runs import describe_active_runs
 from motoko.cli.tables import (
@@ -23,23 +23,29 @@ from motoko.cli.tables import (
     counts_table,
     ordered_states,
     others_text,
+    print_wide,
+    results_table,
     runs_table,
     unserved_text,
-    value_text,
 )
 from motoko.core.records import RunRecord
+from motoko.core.run_columns import ColumnTable
 from motoko.core.states import Lifecycle
+from motoko.core.values import to_json
 from motoko.errors import (
     ConfigError,
     ConstraintError,
     DatabaseExistsError,
+    ExitStatus,
     MotokoError,
     RunFailed,
     RunNameError,
     WorkflowFailed,
 )
-from motoko.operations.orchestrator_process import file_stem
 from motoko.operations.overview import Overview, StudyOverview
+from motoko.orchestrator.error_summary import status_of
+from motoko.orchestrator.run_ends import file_stem
+from motoko.printable import value_text
 
 pytestmark = pytest.mark.unit
 
@@ -110,6 +116,18 @@ def test_the_reason_of_a_failure_is_on_one_line() -> None:
     assert "reason" not in printed(runs_table([record(1)]))
 
 
+def test_a_narrow_terminal_loses_no_word() -> None:
+    values = {f"column{n}": [f"word{n}", 12345678.5 + n] for n in range(9)}
+    table = ColumnTable("s", dict.fromkeys(values), values, length=2)
+    out = Console(file=StringIO(), width=40)
+    print_wide(out, results_table(table))
+    assert isinstance(out.file, StringIO)
+    text = out.file.getvalue()
+    assert all(f"column{n}" in text and f"word{n}" in text for n in range(9))
+    assert all(f"{12345678.5 + n:.1f}" in text for n in range(9))
+    assert out.width == 40
+
+
 def test_active_runs_of_other_run_names_are_named() -> None:
     own = describe_active_runs({"b": 2, "a": 0}, "b")
     assert own.startswith("2 runs are still running; `motoko kill --stop-runs` stops them, ")
@@ -164,12 +182,12 @@ def test_values_unknown_to_json_become_text() -> None:
 def test_json_contains_runs_only_on_request() -> None:
     study = StudyOverview("s", {"a": {"SEEN": 1}}, [record(1, label="SEEN", y=math.inf)])
     overview = Overview("/w", database=True, server=None, studies=[study])
-    short = json.loads(overview_text(overview, runs=False))
-    assert short["studies"] == [
-        {"name": "s", "counts": {"a": {"SEEN": 1}}, "outdated": {}, "remarks": {}, "changed": {}}
-    ]
+    short = overview_to_json(overview, runs=False)
+    (found,) = short["studies"]
+    assert (found["name"], found["counts"]) == ("s", {"a": {"SEEN": 1}})
+    assert "runs" not in found
     assert short["server"] is None
-    run = json.loads(overview_text(overview, runs=True))["studies"][0]["runs"][0]
+    run = overview_to_json(overview, runs=True)["studies"][0]["runs"][0]
     assert (run["state"], run["lifecycle"]) == ("SEEN", "FINISHED")
     assert run["fields"] == {"y": "inf"}
 
@@ -350,7 +368,16 @@ def test_the_workflow_may_be_named_before_the_command(arguments: list[str]) -> N
     [
         (["kil"], "error: motoko has no command 'kil'\n  Did you mean 'kill'?"),
         (["kill", "--stop_runs"], "error: motoko kill does not know '--stop_runs'\n  Did you mean"),
-        (["clean", "--constraints"], "error: argument --constraints: expected one argument\n"),
+        (["clean", "--where"], "error: argument --where/--constraints: expected one argument\n"),
+        (
+            ["run", "--run_nam", "a"],
+            "error: motoko run does not know '--run_nam'\n  Did you mean '--run_name'?",
+        ),
+        (["completion", "bas"], "error: argument shell cannot be 'bas'\n  Did you mean 'bash'?"),
+        (
+            ["orchestrator", "stats"],
+            "error: motoko orchestrator has no command 'stats'\n  Did you mean 'status'?",
+        ),
         (["kill", "--stop"], "error: motoko kill does not know '--stop'\n"),
         (["--workflow"], "error: argument --workflow: expected one argument\n"),
         (["--workflow", "d"], "error: the following arguments are required: COMMAND\n"),
@@ -359,10 +386,14 @@ def test_the_workflow_may_be_named_before_the_command(arguments: list[str]) -> N
 def test_invalid_arguments_are_refused(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as exit_info:
-        parse(build_parser(), arguments)
-    assert exit_info.value.code == ExitStatus.USAGE
-    assert capsys.readouterr().err.startswith(expected)
+    for parser in (build_parser(), build_parser(arguments)):
+        parser_of_run = complete.subparsers(parser).get("run")
+        if parser_of_run is not None:
+            parser_of_run.extend = None  # this needs a workflow
+        with pytest.raises(SystemExit) as exit_info:
+            parse(parser, arguments)
+        assert exit_info.value.code == ExitStatus.USAGE
+        assert capsys.readouterr().err.startswith(expected)
 
 
 # -- files of a run name -----------------------------------------------------------------------

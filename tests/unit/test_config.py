@@ -40,6 +40,9 @@ pytestmark = pytest.mark.unit
 EXAMPLE = Path(__file__).parents[2] / "motoko.yaml.example"
 MINIMAL = "task_managers:\n  mult:\norchestrator: steps.main\n"
 STUDY = "job:\n  x: float\n"
+XY = "job: {x: float, y: float}\n"
+SAMPLE = XY + "job_space:\n  sample:\n"
+X_SAMPLE = SAMPLE + "    method: lhs\n    n: 4\n    ranges:\n      x: "
 
 
 def make_study(parent: Path, name: str = "mult", text: str | bytes = STUDY) -> Path:
@@ -699,6 +702,142 @@ def test_job_parameters_have_no_reserved_names(tmp_path: Path, name: str) -> Non
     space_nan=BadFile(STUDY + "job_space:\n  x: .nan\n", 4, "job_space.x is nan"),
     space_not_text=BadFile("job: {s: str}\njob_space:\n  s: no\n", 3, "is a bool", "quotes"),
     space_not_a_list=BadFile("job: {s: list}\njob_space:\n  s: 1\n", 3, "not of type list"),
+    axis_kind=BadFile(
+        STUDY + "job_space:\n  x:\n    linspce: {start: 0, stop: 1, num: 3}\n",
+        5,
+        "job_space.x has the unknown key 'linspce'",
+        "'linspace'",
+    ),
+    axis_of_several=BadFile(
+        STUDY + "job_space:\n  x:\n    sample: {n: 4}\n",
+        5,
+        "unknown key 'sample'",
+        "key of job_space",
+    ),
+    axis_key=BadFile(
+        STUDY + "job_space:\n  x:\n    range:\n      start: 0\n      stop: 1\n      steps: 1\n",
+        8,
+        "job_space.x.range: unknown key 'steps'",
+        "'step'",
+    ),
+    axis_missing=BadFile(
+        STUDY + "job_space:\n  x:\n    linspace: {start: 0, stop: 1}\n",
+        5,
+        "job_space.x.linspace: the key 'num' is missing",
+    ),
+    axis_two=BadFile(
+        STUDY + "job_space:\n  x: {range: {start: 0, stop: 1}, linspace: {}}\n",
+        4,
+        "job_space.x must be a value, a list, or one of range, linspace, logspace",
+    ),
+    axis_text=BadFile(
+        STUDY + "job_space:\n  x:\n    range:\n      start: 0\n      stop: one\n",
+        7,
+        "job_space.x.range: stop must be a number, not 'one'",
+        "0.5",
+    ),
+    axis_inf=BadFile(
+        STUDY + "job_space: {x: {range: {start: 0, stop: .inf}}}\n", 3, "stop must be a number"
+    ),
+    axis_num=BadFile(
+        STUDY + "job_space:\n  x:\n    linspace: {start: 0, stop: 1, num: 1}\n",
+        5,
+        "num must be a whole number of at least 2",
+    ),
+    axis_sign=BadFile(
+        STUDY + "job_space:\n  x:\n    range: {start: 0, stop: 1, step: -1}\n",
+        5,
+        "job_space.x.range: steps of -1 do not lead",
+        "other sign",
+    ),
+    axis_positive=BadFile(
+        STUDY + "job_space:\n  x:\n    logspace: {start: -3, stop: 1, num: 5}\n",
+        5,
+        "logspace needs positive values, not -3",
+        "logarithms",
+    ),
+    axis_huge=BadFile(
+        STUDY + "job_space:\n  x:\n    range: {start: 0, stop: 1e7}\n", 5, "10,000,001 points"
+    ),
+    axis_type=BadFile(
+        "job: {n: int}\njob_space:\n  n: {linspace: {start: 0, stop: 1, num: 3}}\n",
+        3,
+        "job_space.n[1] = 0.5 is a float",
+    ),
+    axis_of_text=BadFile(
+        "job: {s: str}\njob_space:\n  s: {range: {start: 0, stop: 1}}\n", 3, "is a dict"
+    ),
+    axis_empty=BadFile(STUDY + "job_space:\n  x:\n    range:\n", 5, "must be a mapping"),
+    zip_lengths=BadFile(
+        XY + "job_space:\n  zip:\n    x: [1, 2]\n    y: [1, 2, 3]\n",
+        5,
+        "'x' has 2 values and 'y' has 3",
+    ),
+    zip_unknown=BadFile(
+        XY + "job_space:\n  zip:\n    x: [1]\n    yy: [1]\n", 5, "job_space.zip names 'yy'", "'y'"
+    ),
+    zip_scalar=BadFile(XY + "job_space:\n  zip:\n    x: 1\n", 4, "must be a list of values, not 1"),
+    zip_twice=BadFile(XY + "job_space:\n  x: 1\n  zip:\n    x: [1]\n", 5, "gives 'x' twice"),
+    zip_type=BadFile(XY + "job_space:\n  zip:\n    x:\n    - 1\n    - a\n", 6, "zip.x[1] = 'a'"),
+    zip_empty=BadFile(XY + "job_space:\n  zip: {}\n", 3, "job_space.zip must be a mapping"),
+    zip_misspelt=BadFile(XY + "job_space:\n  zipp: {}\n", 3, "names 'zipp'", "'zip'"),
+    sample_method=BadFile(
+        SAMPLE + "    method: sobel\n    n: 4\n    ranges: {x: [0, 1]}\n",
+        4,
+        "job_space.sample: method must be sobol, lhs or random, not 'sobel'",
+        "'sobol'",
+    ),
+    sample_no_method=BadFile(
+        SAMPLE + "    n: 4\n    ranges: {x: [0, 1]}\n", 3, "the key 'method' is missing"
+    ),
+    sample_huge=BadFile(
+        SAMPLE + "    method: lhs\n    n: 10_000_000\n    ranges: {x: [0, 1]}\n",
+        5,
+        "10,000,000 points are too many",
+    ),
+    sample_none=BadFile(SAMPLE + "    method: lhs\n    n: 4\n    ranges: {}\n", 6, "no parameter"),
+    sample_unknown=BadFile(
+        SAMPLE + "    method: lhs\n    n: 4\n    ranges:\n      z: [0, 1]\n",
+        7,
+        "job_space.sample.ranges names 'z'",
+    ),
+    sample_ends=BadFile(
+        X_SAMPLE + "[0, 1, 2]\n",
+        7,
+        "job_space.sample: ranges.x must have a start and a stop",
+        "log: true",
+    ),
+    sample_order=BadFile(X_SAMPLE + "[1, 1]\n", 7, "must be below"),
+    sample_log=BadFile(
+        SAMPLE
+        + "    method: lhs\n    n: 4\n    ranges:\n      x: {start: 0, stop: 1, log: true}\n",
+        7,
+        "log needs positive values, not 0",
+    ),
+    sample_key=BadFile(
+        SAMPLE
+        + "    method: lhs\n    n: 4\n    ranges:\n      x: {start: 0, stop: 1, lgo: true}\n",
+        7,
+        "unknown key 'lgo'",
+        "'log'",
+    ),
+    sample_text=BadFile(
+        "job: {s: str}\njob_space:\n  sample:\n    method: lhs\n    n: 4\n"
+        "    ranges:\n      s: [0, 1]\n",
+        7,
+        "'s' is of type str; only numbers vary",
+    ),
+    sample_whole=BadFile(
+        "job: {k: int}\njob_space:\n  sample:\n    method: lhs\n    n: 4\n"
+        "    ranges:\n      k: [0, 1.5]\n",
+        7,
+        "= 1.5 is a float",
+    ),
+    sample_seed=BadFile(
+        SAMPLE + "    method: lhs\n    n: 4\n    seed: now\n    ranges: {x: [0, 1]}\n",
+        6,
+        "seed must be a whole number",
+    ),
     space_list_of_dict=BadFile("job: {s: dict}\njob_space:\n  s: [a]\n", 3, "not of type dict"),
     require_fields=BadFile("require_fields: maybe\n", 1, "cannot be 'maybe'", "true or false"),
     params_list=BadFile("run_params: [1]\n", 1, "run_params must be a mapping"),

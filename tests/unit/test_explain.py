@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -68,7 +69,7 @@ def reason_of(
     *launchers: tuple[LauncherRegistration, LauncherReport],
     **defaults: Any,
 ) -> str:
-    coverage = LauncherCoverage(launchers, {"a": defaults, "b": {}}, NOW)
+    coverage = LauncherCoverage.of(launchers, {"a": defaults, "b": {}}, steady=NOW, now=NOW)
     return ReasonFinder(session.tables, coverage).reason(session.run(key))
 
 
@@ -89,11 +90,28 @@ def test_the_number_of_unserved_runs(session: Session) -> None:
         add(session, machine_name=machine)
     add(session, "b")
     add(session, run_name="other", machine_name="large")
-    coverage = LauncherCoverage([launcher()], {"a": {}, "b": {}}, NOW)
+    coverage = LauncherCoverage.of([launcher()], {"a": {}, "b": {}}, steady=NOW, now=NOW)
     large, small = "no launcher serves machine 'large'", "no launcher serves machine 'small'"
     assert coverage.unserved_counts(session.tables, ["a", "b"], "n") == {large: 2, small: 1}
     assert coverage.unserved_counts(session.tables, ["a", "b"], None) == {large: 3, small: 1}
     assert coverage.unserved_counts(session.tables, ["b"], None) == {}
+
+
+def test_the_number_of_active_runs_without_a_launcher(session: Session) -> None:
+    for run_name in ("n", "n", "other"):
+        claim(session, add(session, run_name=run_name), "l-gone")
+    add(session)
+
+    def counts(run_name: str | None, *launchers: Any) -> dict[str, int]:
+        coverage = LauncherCoverage.of(launchers, {"a": {}, "b": {}}, steady=NOW, now=NOW)
+        return coverage.unmanaged_counts(session.tables, "a", run_name)
+
+    assert counts("n") == {"no launcher is running": 2}
+    assert counts(None) == {"no launcher is running": 3}
+    assert counts(None, launcher()) == {}  # it adopts them
+    elsewhere = launcher(studies=("b",))
+    assert counts(None, elsewhere) == {"no launcher serves study 'a'": 3}
+    assert counts("absent") == {}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +163,8 @@ def test_a_retried_run_waits_for_its_delay(session: Session) -> None:
     end = EndAttempt(f"t{key}", Lifecycle.FAILED, NOW, "launcher", 3, "exit code 3", 1, 60.0)
     session.add(EditRun(key, end))
     assert session.run(key).lifecycle is Lifecycle.CREATED
-    words = "it is retried in 60 s, after: exit code 3"
+    at = datetime.fromtimestamp(NOW + 60).astimezone()
+    words = f"it is retried in 60 s, at {at:%H:%M:%S}, after: exit code 3"
     assert reason_of(session, key, launcher()) == words
     assert reason_of(session, key) == "no launcher is running"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,8 @@ def lint(directory: Path) -> tuple[int, str]:
         text=True,
         check=False,
     )
-    return done.returncode, " ".join(done.stdout.split())
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)  # some versions always print colours
+    return done.returncode, " ".join(plain.split())
 
 
 def contracts() -> list[dict[str, object]]:
