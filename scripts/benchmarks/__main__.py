@@ -10,8 +10,10 @@ from rich.table import Table
 import footprint
 import graph
 import latency
+import results
 import slurm
 import throughput
+import why
 from support import noise
 
 BENCHMARKS = {
@@ -20,6 +22,7 @@ BENCHMARKS = {
     "example": throughput.example,
     "create": throughput.create,
     "select": throughput.select,
+    "results": results.measure,
     "idle": footprint.idle,
     "imports": footprint.imports,
     "graph": graph.measure,
@@ -27,6 +30,7 @@ BENCHMARKS = {
     "bash": slurm.bash,
     "arrays": slurm.arrays,
     "queue": slurm.queue,
+    "why": why.measure,
 }
 
 
