@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from motoko.storage.leases import (
     Lease,
     OrchestratorReport,
     StallReport,
+    live_orchestrator,
     orchestrator_report,
     stall_reports,
 )
@@ -100,6 +102,35 @@ def stall(workflow: Workflow) -> StallReport | None:
         workflow, lambda t: stall_reports(t, workflow.store.now()).get("a")
     )
     return found
+
+
+# -- cancelled executions ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("passes", [0, 1, 2, 4, 8, 16, 32, 64, None])
+def test_cancellations_release_the_lease(workflow: Workflow, passes: int | None) -> None:
+    """Cancel after ``passes`` of the event loop, None: once main waits; then in each pass."""
+    begun: list[bool] = []
+
+    async def main(workflow: Workflow) -> None:
+        begun.append(True)
+        await workflow.s.select("x = 99")
+
+    workflow.orchestrator_function = main
+
+    async def cancelled() -> None:
+        executing = asyncio.create_task(workflow.execute_async())
+        for count in itertools.count():
+            if executing.done():
+                break
+            if begun if passes is None else count >= passes:
+                executing.cancel()
+            await asyncio.sleep(0)
+        assert executing.cancelled()
+
+    asyncio.run(asyncio.wait_for(cancelled(), SECONDS))
+    now = workflow.store.steady()
+    assert read(workflow, lambda tables: live_orchestrator(tables, "a", now)) is None
 
 
 # -- events that are no longer registered -----------------------------------------------------

@@ -8,10 +8,9 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from motoko.errors import MotokoError, StateError
 from motoko.handles.html import html_or_message, table_html
+from motoko.runtime.completion import to_completion
 from motoko.storage.query import count_active_attempts
 from motoko.storage.store import WorkflowStore
 from motoko.storage.threads import run_in_thread
@@ -139,13 +138,11 @@ class WorkflowLifecycle:
         _outside_event_loop(lambda: self._exit(error))
 
     async def __aenter__(self) -> Self:
-        with anyio.CancelScope(shield=True):
-            await run_in_thread(self._enter)
+        await to_completion(run_in_thread(self._enter))
         return self
 
     async def __aexit__(self, _: object, error: BaseException | None, *__: object) -> None:
-        with anyio.CancelScope(shield=True):
-            await run_in_thread(lambda: self._exit(error))
+        await to_completion(run_in_thread(lambda: self._exit(error)))
 
     def _enter(self) -> None:
         from motoko.launcher.services import Services

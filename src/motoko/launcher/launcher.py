@@ -21,6 +21,7 @@ from motoko.launcher.control import SUSPEND
 from motoko.launcher.executors.batch.decide import FILES_LAG
 from motoko.launcher.executors.batch.submission_files import memberships
 from motoko.launcher.store_sync import StoreSync
+from motoko.runtime.completion import to_completion
 from motoko.storage import leases
 from motoko.storage.leases import ORCHESTRATOR, LauncherReport
 from motoko.storage.session import Session
@@ -133,8 +134,7 @@ class Launcher:
             raise
         finally:
             unsubscribe()
-            with anyio.CancelScope(shield=True):
-                await self._finish(fenced=fenced)
+            await to_completion(self._finish(fenced=fenced))
 
     def set_reloader(self, reloader: ConfigReloader[ServedConfig]) -> None:
         """Set the reloader to call before each claim."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -32,6 +33,7 @@ from motoko.orchestrator.stall import MAIN, StallDetector
 from motoko.orchestrator.status_file import StatusPublisher
 from motoko.orchestrator.task_supervisor import TaskSupervisor
 from motoko.runtime import fault_points
+from motoko.runtime.completion import to_completion
 from motoko.storage.leases import Lease
 from motoko.storage.query import count_active_runs, query_in_thread
 from motoko.storage.scope import use_scope
@@ -119,8 +121,7 @@ class WorkflowExecution:
         actions: Iterable[Action] = (),
     ) -> None:
         """Execute ``main`` and ``actions`` until the workflow ends; raise its first error."""
-        await self._context.lease.acquire()
-        fault_points.point("orchestrator.lease_acquired")
+        await self._acquire()
         interruption: BaseException | None = None
         try:
             await self._record_start()
@@ -146,11 +147,7 @@ class WorkflowExecution:
             awaits.execution = None
             self.stall.close()
             self._dispatcher.close()
-            with anyio.CancelScope(shield=True):
-                if not self._context.single:
-                    await self._context.status.publish()
-                await self._record_end(self._tasks.failure or interruption)
-                await self._release()
+            await to_completion(self._close(interruption))
         if self._tasks.failure is not None:
             raise self._tasks.failure
 
@@ -169,6 +166,14 @@ class WorkflowExecution:
             awaits,
             left_out,
         )
+
+    async def _acquire(self) -> None:
+        try:
+            await self._context.lease.acquire()
+        except asyncio.CancelledError:
+            await to_completion(self._release())
+            raise
+        fault_points.point("orchestrator.lease_acquired")
 
     async def _record_start(self) -> None:
         if self._recorder is not None:
@@ -272,6 +277,12 @@ class WorkflowExecution:
             await self.failures.raise_unhandled()
         except Exception as error:  # noqa: BLE001 - every error ends the workflow
             tasks.failure = tasks.failure or error
+
+    async def _close(self, interruption: BaseException | None) -> None:
+        if not self._context.single:
+            await self._context.status.publish()
+        await self._record_end(self._tasks.failure or interruption)
+        await self._release()
 
     async def _release(self) -> None:
         if isinstance(self._tasks.failure, StorageError):

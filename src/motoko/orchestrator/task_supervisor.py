@@ -13,6 +13,7 @@ from motoko.errors import MotokoError
 from motoko.orchestrator.actions import to_exception
 from motoko.orchestrator.asyncio_tasks import end_tasks
 from motoko.orchestrator.loop_monitor import LoopBlockMonitor
+from motoko.runtime.completion import to_completion
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -146,5 +147,4 @@ class TaskSupervisor:
         finally:
             self._cancelled = True
             self._cancel()
-            with anyio.CancelScope(shield=True):
-                await end_tasks(dict(self._tasks))
+            await to_completion(end_tasks(dict(self._tasks)))

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 import anyio
 
+from motoko.runtime.completion import to_completion
 from motoko.runtime.ports import COMMAND_SECONDS, CommandResult
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ async def _wait(process: asyncio.subprocess.Process, seconds: float) -> int | No
             return await process.wait()
     finally:
         if process.returncode is None:
-            with anyio.CancelScope(shield=True):
-                await _kill(process)
+            await to_completion(_kill(process))
     return None
 
 

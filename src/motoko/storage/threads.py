@@ -10,6 +10,8 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
+from motoko.runtime.completion import to_completion
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,7 +47,4 @@ def _limiter(variable: RunVar[CapacityLimiter], threads: int) -> CapacityLimiter
 
 async def run_in_committer(database: Database, work: Callable[[], T]) -> T:
     """Run ``work`` in the committer thread; once started, it is awaited to its end."""
-    future = asyncio.wrap_future(database.submit(work))
-    with anyio.CancelScope(shield=True):
-        await asyncio.wait([future])
-    return future.result()
+    return await to_completion(asyncio.wrap_future(database.submit(work)))
