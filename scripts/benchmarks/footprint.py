@@ -54,12 +54,12 @@ def idle(seconds: int = 60) -> list[Row]:
                 [*command, "--run_name", "idle"], cwd=directory, stderr=subprocess.DEVNULL
             )
             time.sleep(8)
-            pids = [orchestrator.pid, *_daemons(directory)]
-            begin = sum(_cpu(pid) for pid in pids)
+            pids = [orchestrator.pid, *daemons(directory)]
+            begin = sum(cpu(pid) for pid in pids)
             time.sleep(seconds)
-            used = sum(_cpu(pid) for pid in pids) - begin
-            memory = sum(_pss(pid) for pid in pids)
-            each = ", ".join(f"{_pss(pid):.0f}" for pid in pids)
+            used = sum(cpu(pid) for pid in pids) - begin
+            memory = sum(pss(pid) for pid in pids)
+            each = ", ".join(f"{pss(pid):.0f}" for pid in pids)
             orchestrator.terminate()
             orchestrator.wait()
             stop_launcher(workflow.store.state)
@@ -93,7 +93,8 @@ def _reported_cpu(command: list[str]) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def _daemons(directory: Path) -> list[int]:
+def daemons(directory: Path) -> list[int]:
+    """Return the process ids of the server and the launchers of a workflow."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -108,12 +109,14 @@ def _daemons(directory: Path) -> list[int]:
     return found
 
 
-def _cpu(pid: int) -> float:
+def cpu(pid: int) -> float:
+    """Return the CPU seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _pss(pid: int) -> float:
+def pss(pid: int) -> float:
+    """Return the memory of a process in MB, its share of shared pages."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024

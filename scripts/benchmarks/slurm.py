@@ -64,16 +64,16 @@ def _served(directory: Path, script: str = "true\n", **options: object) -> Itera
             stop_launcher(workflow.store.state, stop_runs=True)
 
 
-def _counts(workflow: Workflow) -> dict[str, int]:
+def state_counts(workflow: Workflow, run_name: str = "bench") -> dict[str, int]:
     with workflow.store.autocommit_scope.read() as session:
-        return dict(session.tables.study("mult").counts("bench"))
+        return dict(session.tables.study("mult").counts(run_name))
 
 
 def _all_ended(workflow: Workflow) -> None:
     """Create runs and wait until all are finished."""
     workflow.mult.create_task(x=[float(n) for n in range(RUNS)])
     while True:
-        counts = _counts(workflow)
+        counts = state_counts(workflow)
         if not counts.keys() - ENDED:
             break
         time.sleep(LOOK)
@@ -139,7 +139,7 @@ def queue(seconds: int = 60) -> list[Row]:
         with _served(Path(name) / "wf", "sleep 3600\n", generator="slurm") as workflow:
             poll = workflow.config.queue.poll
             workflow.mult.create_task(x=[float(n) for n in range(RUNS)])
-            while _counts(workflow).keys() != {"SUBMITTED", "START"}:
+            while state_counts(workflow).keys() != {"SUBMITTED", "START"}:
                 time.sleep(1)
             time.sleep(3 * poll)
             (launcher,) = running_launchers(workflow.store.state)
@@ -147,7 +147,7 @@ def queue(seconds: int = 60) -> list[Row]:
             before, used = calls(), _cpu(pid)
             time.sleep(seconds)
             used, asked = _cpu(pid) - used, [a - b for a, b in zip(calls(), before, strict=True)]
-            running = _counts(workflow)["START"]
+            running = state_counts(workflow)["START"]
     share = used / seconds * 100
     polls = seconds / poll + 1
     return [
@@ -198,7 +198,7 @@ def bash(times: int = 3) -> list[Row]:
                 script = Path(workflow.directory) / "mult" / "launch.sh"
                 fresh = Path(name) / f"fresh{n}"
                 fresh.mkdir()
-                floor.append(timed(partial(_xargs, script, fresh, cores)))
+                floor.append(timed(partial(run_xargs, script, fresh, cores)))
                 ours.append(timed(partial(_all_ended, workflow)))
     ratio = sorted(ours)[times // 2] / sorted(floor)[times // 2]
     return [
@@ -211,7 +211,7 @@ def bash(times: int = 3) -> list[Row]:
     ]
 
 
-def _xargs(script: Path, directory: Path, cores: int) -> None:
+def run_xargs(script: Path, directory: Path, cores: int) -> None:
     numbers = "\n".join(str(n) for n in range(RUNS))
     command = ["xargs", "-P", str(cores), "-I{}", "sh", "-c", FRESH, script, "{}"]
     subprocess.run(command, cwd=directory, input=numbers, text=True, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
@@ -84,6 +85,20 @@ def timed(work: Callable[[], object]) -> float:
 def best(work: Callable[[], float], times: int = 5) -> float:
     """Return the median of several measurements."""
     return statistics.median(work() for _ in range(times))
+
+
+def slowness(times: int = 15) -> float:
+    """Return how many times its best duration here a fixed piece of work takes now."""
+    found = [timed(_loop) for _ in range(times)]
+    _best[0] = min(_best[0], *found)
+    return statistics.median(found) / _best[0]
+
+
+_best = [math.inf]
+
+
+def _loop() -> int:
+    return sum(range(1_000_000))
 
 
 def noise() -> str:

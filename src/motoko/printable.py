@@ -7,6 +7,7 @@ the clipboard, reorder a line or forge one in a log.
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 TYPE_CHECKING = False  # type checkers assume True; importing `typing` costs milliseconds
 if TYPE_CHECKING:
@@ -55,9 +56,11 @@ def indented(text: str, indent: str = "    ") -> str:
 
 def join_names(names: Iterable[object], limit: int = 8) -> str:
     """Return at most ``limit`` names and the number of the others."""
-    texts = list(map(str, names))
-    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
-    return ", ".join(texts[:limit]) + more
+    remaining = iter(names)
+    shown = list(map(str, islice(remaining, limit)))
+    number = getattr(names, "__len__", None)  # then the others need not be made
+    left = sum(1 for _ in remaining) if number is None else number() - len(shown)
+    return ", ".join(shown) + (f" and {left} more" if left else "")
 
 
 def value_text(value: object, limit: int = CELL) -> str:

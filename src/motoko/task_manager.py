@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from motoko.api.selection import RunList, TaskSelection
+from motoko.api.run_list import RunList
+from motoko.api.selection import TaskSelection
 from motoko.api.task_manager import TaskManager
 
 __all__ = ["RunList", "TaskManager", "TaskSelection"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motoko.api.selection import RunList
+from motoko.api.run_list import RunList
 from motoko.api.selection import TaskSelection as Selection
 from motoko.api.task_manager import TaskManager
 from motoko.api.variables import WorkflowVars

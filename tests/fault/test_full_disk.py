@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.fault
 
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
@@ -164,37 +166,47 @@ def test_a_read_only_directory(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt directory and its wrapper."""
+    """An attempt and its wrapper."""
 
-    private: Path
+    outbox: Path
 
     @classmethod
     def make(cls, place: Path) -> Attempt:
-        private = place / "run-1" / ".motoko" / "token"
-        private.mkdir(parents=True)
-        return cls(private)
+        run = place / "run-1"
+        run.mkdir()
+        (run / ".motoko").write_text("1 5.0 token\n{}\n")
+        return cls(run / ".motoko-token")
 
     def start(self, script: str, shell: Sequence[str] = ("/bin/sh",)) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*shell, WRAPPER, str(self.private), "sh", "-c", script], start_new_session=True
+            [*shell, WRAPPER, str(self.outbox), "sh", "-c", script], start_new_session=True
         )
 
     @property
     def record(self) -> str:
-        path = self.private / "exit"
-        return path.read_text() if path.exists() else ""
+        text = self.outbox.read_text() if self.outbox.exists() else ""
+        return "".join(text.splitlines(keepends=True)[1:]).strip("\n")
+
+    def fill_page(self) -> None:
+        """Make the outbox end with a disk page, so that any further record needs space."""
+        with self.outbox.open("ab") as file:
+            file.write(b"\n" * (-file.tell() % PAGE))
+
+    @property
+    def waits(self) -> bool:
+        return self.outbox.with_name(".motoko-token.full").exists()
 
 
 def test_an_attempt_does_not_start_on_a_full_disk(small: Path, tmp_path: Path) -> None:
     attempt = Attempt.make(small)
     stuff = fill(small)
     assert attempt.start(f"touch {tmp_path / 'ran'}").wait(60) == 111
-    assert list(attempt.private.iterdir()) == []
+    assert not attempt.outbox.exists()
     assert not (tmp_path / "ran").exists()
     stuff.unlink()
     assert attempt.start(f"touch {tmp_path / 'ran'}; exit 3").wait(60) == 3
-    assert attempt.record == "exit 3\n"
-    assert (attempt.private / "start").read_text().startswith("process ")
+    assert attempt.record == "exit 3"
+    assert attempt.outbox.read_text().startswith("process ")
 
 
 def test_an_exit_record_waits_for_disk_space(small: Path, tmp_path: Path) -> None:
@@ -202,33 +214,41 @@ def test_an_exit_record_waits_for_disk_space(small: Path, tmp_path: Path) -> Non
     go = tmp_path / "go"
     process = attempt.start(f"while test ! -e {go}; do sleep 0.02; done; exit 3")
     wait_until((small / "run-1" / "stderr").exists, "it has begun")
+    attempt.fill_page()
     stuff = fill(small)
     go.touch()
-    wait_until((attempt.private / "exit").exists, "it has ended")
+    wait_until(lambda: attempt.waits, "it has ended")
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.3)
     assert attempt.record == ""
     stuff.unlink()
     assert process.wait(60) == 3
-    assert attempt.record == "exit 3\n"
+    assert attempt.record == "exit 3"
+    assert not attempt.waits
 
 
 def test_a_terminated_wrapper_does_not_wait_for_disk_space(small: Path) -> None:
     attempt = Attempt.make(small)
-    process = attempt.start(f"cat /dev/zero >{small / 'stuff'} 2>/dev/null; exit 3")
-    wait_until((attempt.private / "exit").exists, "it has ended")
+    go = small / "go"
+    script = f"until [ -e {go} ]; do sleep .02; done; cat /dev/zero >{go} 2>/dev/null; exit 3"
+    process = attempt.start(script)
+    wait_until((small / "run-1" / "stderr").exists, "it has begun")
+    attempt.fill_page()
+    go.touch()
+    wait_until(lambda: attempt.waits, "it has ended")
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(60) == 3
     assert attempt.record == ""
 
 
 @pytest.mark.parametrize("shell", [["/bin/sh"], ["/bin/bash", "--posix"]], ids=["bash", "slurm"])
-@pytest.mark.parametrize("target", ["/proc/self/fd", "/proc/1/task", "/sys/kernel", "nowhere"])
+@pytest.mark.parametrize("target", ["/proc/self/fd", "/dev/full", "nowhere"])
 def test_an_exit_record_that_can_never_be_written_is_abandoned(
     tmp_path: Path, target: str, shell: list[str]
 ) -> None:
     attempt = Attempt.make(tmp_path)
-    script = f"rm -rf {attempt.private}; ln -s {target} {attempt.private}; exit 3"
+    run = attempt.outbox.parent
+    script = f"cd /; rm -rf {run}; ln -s {target} {run}; exit 3"
     assert attempt.start(script, shell).wait(60) == 3
 
 
@@ -239,7 +259,8 @@ def test_a_launcher_reports_a_waiting_exit_record(small: Path, tmp_path: Path) -
     (place.directory / "a" / "BD-a-runs").symlink_to(small / "runs")
     try:
         launcher = place.start().process
-        place.wait_for(place.run(), "START")
+        record = place.wait_for(place.run(), "START")
+        Attempt(place.directory_of(record.key) / f".motoko-{record.token}").fill_page()
         fill(small)
         go.touch()
         wait_until(lambda: not is_alive(launcher), "it has ended")

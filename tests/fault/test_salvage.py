@@ -18,10 +18,11 @@ from motoko.core.changes import (
     RecordProvenance,
     SetVariable,
 )
-from motoko.core.edits import Claim, SetFields
+from motoko.core.edits import Claim, SetFields, SetLabel
 from motoko.core.holds import AddHolds
 from motoko.core.provenance import Provenance
 from motoko.core.records import RunKey
+from motoko.core.states import Lifecycle
 from motoko.errors import DatabaseDamagedError
 from motoko.operations.backup import salvage as salvage_workflow
 from motoko.server.create import create_database_file
@@ -34,7 +35,7 @@ from motoko.storage.salvage import SalvageReport, salvage
 from motoko.storage.schema import write_database
 from motoko.storage.session import Session, run_transaction
 from motoko.testing import add_run
-from motoko.testing.memory import commit
+from motoko.testing.memory import commit, finish_run
 from tests.support.gadgets import RECORDS, SHAPES, plant_record
 
 if TYPE_CHECKING:
@@ -149,6 +150,35 @@ def test_lost_facts_of_attempts_are_unknown_and_holds_are_kept(tmp_path: Path) -
     found.close()
 
 
+def test_long_histories_are_kept_as_far_as_they_are_readable(tmp_path: Path) -> None:
+    """One of the commits that archived entries is lost. The tables are rebuilt."""
+    state = StateDir.of(tmp_path)
+    state.path.mkdir(mode=0o700)
+    create_database_file(state, partial(write_database, studies=["s"]))
+    database = Database(AtomicFileStorage(state.database))
+    session = Session(database)
+    key = add_run(session, "s", {"x": 1.0})
+    finish_run(session, key, "t", Lifecycle.FINISHED)
+    commit(database, session)
+    for number in range(12):
+        for label in range(50):
+            session.add(EditRun(key, SetLabel(f"L{number}.{label}", 1.0, "user")))
+        commit(database, session)
+    whole = session.complete_record(key).history
+    session.close()
+    database.close()
+    content = bytearray(state.database.read_bytes())
+    for begin, _ in (transactions(bytes(content))[-11], transactions(bytes(content))[-1]):
+        content[begin : begin + 8] = bytes(8)
+    report, runs = salvaged(bytes(content), tmp_path / "x")
+    assert (report.rebuilt, set(runs)) == (True, {1})
+    found = Database.read_file(tmp_path / "x" / "wf.db")
+    session = Session(found)
+    assert session.complete_record(key).history == whole[:-50]
+    session.close()
+    found.close()
+
+
 @pytest.mark.parametrize("damage", ["zeros", "noise", "header", "length", "missing", "one bit"])
 def test_a_damaged_transaction_affects_no_other(made: Path, tmp_path: Path, damage: str) -> None:
     """Only data of that transaction is lost, whichever it is."""
@@ -169,7 +199,7 @@ def test_a_damaged_transaction_affects_no_other(made: Path, tmp_path: Path, dama
         elif damage == "missing":
             del changed[begin + 10 : begin + 60]
         else:
-            changed[(begin + end) // 2] ^= 1
+            changed[content.index(b"record", begin, end)] ^= 1
         report, runs = salvaged(bytes(changed), tmp_path / str(index))
         lost = {index + 1} - {EDITED}
         assert set(runs) == everything() - lost, (damage, index)

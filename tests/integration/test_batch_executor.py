@@ -16,9 +16,10 @@ from motoko.core.provenance import attempts_of
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher import attempt_files
+from motoko.launcher.attempt_paths import AttemptPaths, read_marker
 from motoko.launcher.executors.batch.queue_client import QueueClient, QueueSnapshot
 from motoko.launcher.executors.batch.submission_files import block_start
-from motoko.launcher.run_directory import AttemptPaths, create_run_directory, read_marker
+from motoko.launcher.run_directory import create_run_directory
 from motoko.launcher.schedulers.base import NOT_SEEN
 from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
 from motoko.launcher.schedulers.slurm.states import job_status
@@ -103,12 +104,10 @@ async def test_a_duplicated_submission_is_executed_once(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("start", "host"),
     [
-        (f"process 1\nboot\n1 (sh) S{' 1' * 20}\n5\nnode-4.site\n", "node-4.site"),
-        (f"process 1\nboot\n1 (sh) S{' 1' * 20}\n", None),  # of an older wrapper
-        ("process 1\n\n\n", None),  # of a prologue that failed
-        (f"process 1\nboot\n1 (sh) S{' 1' * 20}\n5\n\x1b[2J\n", None),
-        (f"process 1\nboot\n1 (sh) S{' 1' * 20}\n5\n{'x' * 290}\n", None),
-        ("nonsense", None),
+        (f"process 1 boot 5 node-4.site 7 S{' 1' * 20}\n", "node-4.site"),
+        (f"process 1 boot 5 \x1b[2J 7 S{' 1' * 20}\n", None),
+        (f"process 1 boot 5 {'x' * 290} 7 S{' 1' * 20}\n", None),
+        (f"process 1 boot - - 7 S{' 1' * 20}\n", None),
     ],
 )
 async def test_the_host_of_an_attempt_is_that_of_its_start_file(
@@ -117,7 +116,7 @@ async def test_the_host_of_an_attempt_is_that_of_its_start_file(
     later = stage.wrapper._later
 
     def write(done: Any, path: str, text: str) -> None:
-        later(done, path, start if path.endswith("/start") else text)
+        later(done, path, start if text.startswith("process ") else text)
 
     monkeypatch.setattr(stage.wrapper, "_later", write)
     await stage.until(lambda: stage.lifecycle.is_terminal)
@@ -242,7 +241,7 @@ async def test_a_launcher_killed_during_a_reclaim_leaves_it_to_the_next(
     assert stage.lifecycle is Lifecycle.FINISHED
 
 
-@pytest.mark.parametrize("gone", ["start file", "directory", "workflow's note of it"])
+@pytest.mark.parametrize("gone", ["outbox", "directory", "workflow's note of it"])
 async def test_files_removed_during_execution_cause_no_second_execution(
     stage: Stage, gone: str
 ) -> None:
@@ -254,7 +253,8 @@ async def test_files_removed_during_execution_cause_no_second_execution(
         shutil.rmtree(run)
         stage.truths[stage.keys[0].id, 1].results_gone = True
     else:
-        paths = {"start file": run.glob(".motoko/*/start")}
+        paths = {"outbox": run.glob(".motoko-*")}
+        stage.truths[stage.keys[0].id, 1].results_gone = gone == "outbox"
         found = paths.get(gone, stage.directory.glob(".wf/slurm/*/[oj]*"))
         for path in found:
             path.unlink()
@@ -263,7 +263,7 @@ async def test_files_removed_during_execution_cause_no_second_execution(
 
     assert len(stage.wrapper.executions) == 1
     assert [attempt for attempt, state in stage.states() if state == "START"] == [1]
-    expected = Lifecycle.FAILED if gone == "directory" else Lifecycle.FINISHED
+    expected = Lifecycle.FINISHED if "note" in gone else Lifecycle.FAILED
     assert stage.lifecycle is expected
 
 
@@ -425,7 +425,7 @@ async def test_the_directory_of_a_later_unknown_attempt_is_moved_aside(stage: St
     """The database may be a restored backup."""
     record = stage.record(stage.keys[0])
     later = replace(stage.paths(record), token="old", number=2)
-    create_run_directory(later, ("inputs.json", b"{}"), [])
+    create_run_directory(later, b"{}\n", [])
 
     await stage.until(lambda: stage.lifecycle.is_terminal)
 

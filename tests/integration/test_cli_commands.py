@@ -19,6 +19,7 @@ from motoko.runtime.processes import ProcessIdentity, is_alive
 from motoko.server.state_dir import StateDir
 from motoko.storage.store import WorkflowStore
 from tests.support.command_line import MODULE, Shell, finish, small_workflow, wait_until
+from tests.support.launching import count_exits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -444,8 +445,7 @@ def test_runs_that_ended_without_a_launcher_are_not_cancelled(tmp_path: Path) ->
         wait_until(lambda: shell.counts("s", "a") == {"START": 8}, "all of them")
         shell.ok("kill")
         shell.write({"go": ""})
-        exits = shell.directory.glob
-        wait_until(lambda: len(list(exits("s/BD-s-runs/*/.motoko/*/exit"))) == 8, "they end")
+        wait_until(lambda: count_exits(shell.directory / "s" / "BD-s-runs") == 8, "they end")
         done = shell.run("cancel", "--all", "--yes")
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == "8 runs were already in a terminal state"

@@ -115,7 +115,7 @@ END
 python script.py 2> traceback || true
 python - <<'END'
 import json, os
-with open(os.environ["MOTOKO_ATTEMPT_DIR"] + "/outbox", "a") as outbox:
+with open(os.environ["MOTOKO_OUTBOX"], "a") as outbox:
     record = {"t": 1, "op": "set", "field": "n", "value": 2.5}
     outbox.write("\\n" + json.dumps(record) + "\\n")
 END

@@ -19,7 +19,7 @@ SCRIPT = rf"""
 exec python3 - <<'END'
 import os, sys
 from pathlib import Path
-outbox = Path(os.environ["MOTOKO_ATTEMPT_DIR"], "outbox")
+outbox = Path(os.environ["MOTOKO_OUTBOX"])
 with outbox.open("a") as file:
     file.write(r'{{"t":0,"op":"set","field":"note","value":"{ESCAPES}"}}' + "\n")
     file.write(r'{{"t":0,"op":"fail","reason":"{ESCAPES}\nFORGED LINE"}}' + "\n")

@@ -152,7 +152,7 @@ def test_records_of_the_script_are_stored_while_it_runs(served: WorkflowHarness)
 
 def test_invalid_outbox_records_are_ignored(served: WorkflowHarness) -> None:
     script = (
-        "box=$MOTOKO_ATTEMPT_DIR/outbox; echo '{\"op\": 1' >>$box; motoko-worker set y 1\n"
+        "box=$MOTOKO_OUTBOX; echo '{\"op\": 1' >>$box; motoko-worker set y 1\n"
         'echo \'{"t": 1, "op": "set", "field": "exit_code", "value": 7}\' >>$box; printf x >>$box'
     )
     record = run_script(served, script)
@@ -160,28 +160,32 @@ def test_invalid_outbox_records_are_ignored(served: WorkflowHarness) -> None:
     assert f"run {record.key}: a damaged line" in served.log()
 
 
-A = '"$MOTOKO_ATTEMPT_DIR"'
+A = '"$MOTOKO_OUTBOX"'
 GONE = 'rm -rf "$MOTOKO_RUN_DIR"'
 # What a script does to its files, with the outcome and part of the reason.
 HABITS = {
-    f"mkdir {A}/exit": ("FINISHED", ""),
-    f"mkfifo {A}/exit": ("FINISHED", ""),
-    f"ln -s /dev/full {A}/exit": ("FINISHED", ""),
-    f"mkfifo {A}/exit; exit 3": ("FAILED", "exit code 3"),
-    f"rm {A}/outbox; mkfifo {A}/outbox": ("FAILED", "/outbox is a FIFO"),
-    f"rm {A}/outbox; mkdir {A}/outbox; exit 3": ("FAILED", "exit code 3"),
-    f"ln -sf /dev/zero {A}/outbox": ("FAILED", "/outbox is a symbolic link"),
-    f"rm {A}/start; exit 111": ("FAILED", "exit code 111"),
-    f"rm {A}/start; mkfifo {A}/start; exit 111": ("FAILED", "exit code 111"),
+    f"mkdir {A}.full": ("FINISHED", ""),
+    f"mkfifo {A}.over": ("FINISHED", ""),
+    f"rm {A}": ("FAILED", "was removed"),
+    f"rm {A}; mkfifo {A}": ("FAILED", "was removed"),
+    f"rm {A}; mkfifo {A}; exit 3": ("FAILED", "exit code 3"),
+    f"rm {A}; mkdir {A}; exit 3": ("FAILED", "exit code 3"),
+    f"ln -sf /dev/zero {A}": ("FAILED", "was removed"),
+    f"ln -sf /dev/full {A}; exit 3": ("FAILED", "exit code 3"),
+    f"echo nonsense >{A}": ("FAILED", "was replaced"),
+    f"rm {A}; exit 111": ("FAILED", "exit code 111"),
+    f"rm {A}; mkfifo {A}; exit 111": ("FAILED", "exit code 111"),
+    f"printf '\\nexit 0\\n' >>{A}; exit 7": ("FAILED", "exit code 7"),
     f"{GONE}; exit 111": ("FAILED", "exit code 111"),
-    f": >{A}/exit; sleep 3; exit 4": ("FAILED", "exit code 4"),  # as on a full disk
-    f"rm -rf {A}; ln -s /proc/self/fd {A}; exit 5": ("FAILED", "/outbox was removed"),
-    f"rm -rf {A}; ln -s /proc/1/task {A}": ("FAILED", "/outbox was removed"),
-    "rm -rf .motoko; ln -s /proc/self/fd .motoko; exit 5": ("FAILED", "/outbox was removed"),
-    f'{GONE}; ln -s /proc/self/fd "$MOTOKO_RUN_DIR"; exit 5': ("FAILED", "/outbox was removed"),
-    f"mkdir {A}/stop; sleep 600 # stopped": ("TIMEOUT", "its timeout"),
+    f": >{A}.full; sleep 3; exit 4": ("FAILED", "exit code 4"),  # as on a full disk
+    f"rm -rf {A}; ln -s /proc/self/fd {A}; exit 5": ("FAILED", "was removed"),
+    f"rm -rf {A}; ln -s /proc/1/task {A}": ("FAILED", "was removed"),
+    "rm -rf .motoko; ln -s /proc/self/fd .motoko; exit 5": ("FAILED", "exit code 5"),
+    "rm -rf .motoko; mkdir .motoko; exit 5": ("FAILED", "exit code 5"),
+    f'{GONE}; ln -s /proc/self/fd "$MOTOKO_RUN_DIR"; exit 5': ("FAILED", "was removed"),
+    f"mkdir {A}.stop; sleep 600 # stopped": ("TIMEOUT", "its timeout"),
     f"{GONE}; sleep 600 # stopped": ("TIMEOUT", "its timeout"),
-    "echo '999999999 1' >.motoko/attempt; exit 5": ("FAILED", "exit code 5"),
+    "echo '999999999 1' >.motoko; exit 5": ("FAILED", "exit code 5"),
 }
 
 
@@ -629,9 +633,9 @@ def test_runs_that_ended_without_a_launcher_are_harvested(
     kill(place)
     record = place.record(key)
     (place.directory_of(key) / "go").touch()
-    exit_record = place.directory_of(key) / ".motoko" / str(record.token) / "exit"
-    wait_until(exit_record.exists)
-    written = exit_record.stat().st_mtime
+    outbox = place.directory_of(key) / f".motoko-{record.token}"
+    wait_until(lambda: outbox.read_text().endswith("\nexit 0\n"))
+    written = outbox.stat().st_mtime
     time.sleep(0.2)
     place.start()
     record = place.wait([key])[0]
@@ -646,7 +650,7 @@ def test_a_run_recorded_as_started_is_not_executed_twice(
     harm = {
         "gone and ended": 'rm -rf "$MOTOKO_RUN_DIR"; exit 0',
         "moved": 'mv "$MOTOKO_RUN_DIR" "$MOTOKO_RUN_DIR.mine"',
-        "start file gone": 'rm "$MOTOKO_ATTEMPT_DIR/start"',
+        "outbox gone": 'rm "$MOTOKO_OUTBOX"',
     }
     cases = "".join(f'"{kind}") {what};;\n' for kind, what in harm.items())
     script = (
@@ -667,7 +671,7 @@ def test_a_run_recorded_as_started_is_not_executed_twice(
     place.start()
     (study / "go2").touch()
     states = [record.state for record in place.wait(keys)]
-    assert states == ["LOST", "LOST", "FINISHED"]
+    assert states == ["LOST", "LOST", "FAILED"]  # the results of the last one are gone
     assert len(written.read_text().split()) == len(keys)
 
 
@@ -725,8 +729,7 @@ def test_runs_that_never_started_are_reclaimed(make: Callable[..., WorkflowHarne
     for record in place.wait(keys):
         assert (record.state, record.attempt, record.uncounted) == ("FINISHED", 2, 1)
         aside = place.directory_of(record.key).with_name(f"run-{record.id}.attempt-1")
-        start = aside / ".motoko" / f"token{record.id}" / "start"
-        assert start.read_text().startswith("launcher ")
+        assert (aside / f".motoko-token{record.id}").read_text().startswith("launcher ")
 
 
 def test_a_launcher_that_slept_past_its_lease_is_replaced(

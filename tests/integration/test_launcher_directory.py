@@ -6,30 +6,28 @@ import errno
 import filecmp
 import os
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from motoko.launcher import run_directory
+from motoko.launcher.attempt_paths import AttemptPaths, read_marker
 from motoko.launcher.run_directory import (
-    AttemptPaths,
     AttemptSuperseded,
     ScriptFile,
     SourceError,
     create_run_directory,
-    read_marker,
     read_sources,
-    reclaim_start_file,
+    reclaim,
 )
-from motoko.worker import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
-INPUTS = ("inputs.json", b"{}")
+INPUTS = b"{}\n"
 SCRIPT = ScriptFile("launch.sh", b"true", executable=False)
 
 
@@ -39,19 +37,18 @@ def attempt(tmp_path: Path) -> Callable[[int], AttemptPaths]:
 
 
 def names(place: AttemptPaths) -> set[str]:
-    from pathlib import Path
-
     return {path.name for path in Path(place.runs_root).iterdir()}
 
 
 def test_each_attempt_has_a_clean_directory(attempt: Callable[[int], AttemptPaths]) -> None:
     first, second = attempt(1), attempt(2)
     create_run_directory(first, INPUTS, [SCRIPT])
-    (first.file("outbox")).write_text("said")
+    first.file("outbox").write_text("said")
     create_run_directory(second, INPUTS, [SCRIPT])
     assert names(second) == {"run-1", "run-1.attempt-1"}
     assert read_marker(second.run_directory) == (2, "5.0")
-    assert second.file("outbox").read_bytes() == HEADER
+    files = {path.name for path in Path(second.run_directory).iterdir()}
+    assert files == {".motoko", "launch.sh"}
 
 
 def test_a_former_directory_is_moved_aside(
@@ -72,7 +69,7 @@ def test_a_reclaimed_attempt_is_not_prepared_again(
     attempt: Callable[[int], AttemptPaths],
 ) -> None:
     place = attempt(1)
-    assert reclaim_start_file(place, "start", b"me")
+    assert reclaim(place, b"me")
     with pytest.raises(AttemptSuperseded):
         create_run_directory(place, INPUTS, [SCRIPT])
     assert place.file("start").read_bytes() == b"me"
@@ -83,7 +80,7 @@ def test_a_started_attempt_is_not_reclaimed(attempt: Callable[[int], AttemptPath
     place = attempt(1)
     create_run_directory(place, INPUTS, [SCRIPT])
     place.file("start").write_text("process 7")
-    assert not reclaim_start_file(place, "start", b"me")
+    assert not reclaim(place, b"me")
     assert place.file("start").read_text() == "process 7"
 
 
@@ -91,7 +88,7 @@ def test_an_older_attempt_cannot_start(
     attempt: Callable[[int], AttemptPaths],
 ) -> None:
     create_run_directory(attempt(2), INPUTS, [SCRIPT])
-    assert reclaim_start_file(attempt(1), "start", b"me")
+    assert reclaim(attempt(1), b"me")
     assert names(attempt(1)) == {"run-1"}
     assert read_marker(attempt(1).run_directory) == (2, "5.0")
     assert not attempt(2).file("start").exists()  # the directory belongs to a later attempt
@@ -140,7 +137,7 @@ def test_a_launcher_suspended_at_any_step_starts_nothing(
     def sleep_first(*args: object) -> None:
         if not slept:
             slept.append(True)
-            assert reclaim_start_file(second, "start", b"me")
+            assert reclaim(second, b"me")
             create_run_directory(third, INPUTS, [SCRIPT])
         original(*args)
 
@@ -165,7 +162,7 @@ def test_a_launcher_suspended_before_a_rename_detects_the_change(
     def sleep_first(source: str, target: str) -> None:
         if not slept:
             slept.append(True)
-            assert reclaim_start_file(second, "start", b"me")
+            assert reclaim(second, b"me")
             create_run_directory(third, INPUTS, [SCRIPT])
         original(source, target)
 

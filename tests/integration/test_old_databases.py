@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from motoko.core.changes import EditRun, SetVariable
+from motoko.core.changes import EditRun, RecordFiring, SetVariable
 from motoko.core.edits import EndAttempt
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
@@ -18,15 +18,14 @@ from motoko.runtime.files import private_directory
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
 from motoko.storage import schema
-from motoko.storage.consistency import check_study
+from motoko.storage.consistency import check_firings, check_study
+from motoko.storage.session import Session, run_transaction
 from motoko.storage.store import WorkflowStore
-from motoko.testing import add_run
+from motoko.testing import add_run, empty_database
 from tests.support.sample_database import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from motoko.storage.session import Session
 
 pytestmark = pytest.mark.integration
 
@@ -73,9 +72,32 @@ def check_contents(session: Session) -> None:
     assert {name: tables.variable(None, name) for name in VARIABLES} == VARIABLES
     assert tables.variable("first", "rounds") == 2
     assert tables.open_firings("first") == [("first", "main.join", "k2")]
-    assert tables.once_records("first", "main.join") == {("mult", 1), ("add", 1)}
+    assert tables.once_records("first", "main.join") == [("add", 1), ("mult", 1)]
     lease = tables.lease("orchestrator:first")
     assert lease["token"] == "t"
+
+
+def test_failures_that_an_older_version_recorded_as_handled_stay_so() -> None:
+    """Version 3 lists them in an index, which the upgrade does not fill."""
+    database = empty_database(["mult"])
+    session = Session(database)
+    failed = RunKey("mult", 1)
+    firing = ("first", "e", "k")
+    session.add(RecordFiring(firing, "done", "", (failed,), 1.0, handled=((failed, 2),)))
+    database.submit(session.commit).result()
+
+    def make_older(root: Any) -> None:
+        del root["motoko"]["handled"]
+        schema.STEPS[2](root["motoko"])
+
+    database.submit(lambda: run_transaction(database, make_older, initialising=True)).result()
+    session.refresh()
+    asked = [("mult", 1, 1), ("mult", 1, 2)]
+    assert session.tables.handled_failures("first", asked) == {("mult", 1, 2)}
+    assert session.tables.handled_failures("second", asked) == set()
+    assert check_firings(session.tables) == []
+    session.close()
+    database.close()
 
 
 def test_every_format_has_a_sample_database() -> None:

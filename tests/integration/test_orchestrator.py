@@ -28,7 +28,7 @@ from motoko.errors import (
     StorageError,
     WorkflowFailed,
 )
-from motoko.orchestrator.scopes import MainScope
+from motoko.orchestrator.main_scope import MainScope
 from motoko.storage import commit, query, session
 from motoko.storage.database import Database
 from motoko.storage.leases import Lease
@@ -1006,13 +1006,13 @@ def test_a_list_of_a_selection_is_one_query(
     workflow.mult.create_task(x=[1, 2, 3])
     selection = workflow.mult.select("x > 1")
     queries: list[int] = []
-    real = query.select_runs
+    real = query.select_records
 
-    def counted(*args: Any) -> Any:
+    def counted(*args: Any, **options: Any) -> Any:
         queries.append(1)
-        return real(*args)
+        return real(*args, **options)
 
-    monkeypatch.setattr("motoko.api.selection.select_runs", counted)
+    monkeypatch.setattr("motoko.api.selection.select_records", counted)
     for read in (list, tuple, lambda pairs: [*pairs]):
         queries.clear()
         assert [run.id for run, _ in read(selection)] == [2, 3]

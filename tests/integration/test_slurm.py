@@ -137,10 +137,10 @@ def test_a_thousand_runs_are_submitted_in_arrays(served: SlurmHarness) -> None:
         ("kill -TERM $$", "FAILED", -15, "killed by SIGTERM"),
         ("motoko-worker fail 'no convergence'", "FAILED", 0, "no convergence"),
         ("kill -9 $PPID; sleep 60", "FAILED", None, "left no exit record"),
-        (': >"$MOTOKO_ATTEMPT_DIR/again"; exit 3', "FAILED", 3, "exit code 3"),
-        ('echo exit 0 >"$MOTOKO_ATTEMPT_DIR/exit"; sleep 3; exit 4', "FAILED", 4, "exit code 4"),
+        (': >"$MOTOKO_OUTBOX.again"; exit 3', "FAILED", 3, "exit code 3"),
+        ('printf "\\nexit 0\\n" >>"$MOTOKO_OUTBOX"; sleep 3; exit 4', "FAILED", 4, "exit code 4"),
         ('cd /; rm -rf "$MOTOKO_RUN_DIR"; exit 111', "FAILED", None, "left no exit record"),
-        ("A=$MOTOKO_ATTEMPT_DIR; rm -r $A; ln -s /proc/1/fd $A; exit 3", "FAILED", None, "/exit"),
+        ("A=$MOTOKO_OUTBOX; rm $A; ln -s /dev/full $A; exit 3", "FAILED", 3, "was removed"),
     ],
 )
 def test_outcomes_are_recorded(

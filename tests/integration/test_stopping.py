@@ -19,7 +19,7 @@ from motoko.server import lifecycle
 from motoko.server.state_dir import StateDir
 from tests.support import workflow_processes
 from tests.support.command_line import Shell, finish, small_workflow, wait_until
-from tests.support.launching import WorkflowHarness
+from tests.support.launching import WorkflowHarness, count_exits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -224,9 +224,10 @@ def test_runs_that_had_ended_are_not_counted_as_stopped(place: WorkflowHarness) 
     place.wait_for(other, "START")
     place.wait_for(key, "START")
     assert shutdown.kill(place.state) == ["the launcher", "the server"]
-    exits = [place.directory_of(k) / ".motoko" for k in (key, other)]
+    runs = place.directory_of(key).parent
+    assert place.directory_of(other).parent == runs
     (place.directory / "a" / "go").touch()
-    wait_until(lambda: all(list(path.glob("*/exit")) for path in exits), "both have ended")
+    wait_until(lambda: count_exits(runs) == 2, "both have ended")
     assert shutdown.kill(place.state, stop_runs=True) == []
     place.store.close()  # reopen it: its server exited twice
     assert [run.lifecycle for run in place.records([key, other])] == ["FINISHED"] * 2

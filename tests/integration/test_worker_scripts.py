@@ -13,7 +13,6 @@ import pytest
 
 from motoko.worker import (
     INPUTS,
-    OUTBOX,
     AttemptContext,
     Job,
     Run,
@@ -30,15 +29,17 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
+STARTED = "process 1 - - - - -\n"
 NASTY = "a 'b' \"c\" $(touch hacked) `x`\n\\ é"
 COMMAND = "import sys; from motoko.worker import command_line; sys.exit(command_line())"
 
 
 @pytest.fixture
 def attempt(tmp_path: Path) -> Path:
-    """An attempt directory as the launcher prepares it."""
-    directory = tmp_path / "run-7" / ".motoko" / "token"
-    directory.mkdir(parents=True)
+    """The outbox of an attempt that has just started."""
+    outbox = tmp_path / "run-7" / ".motoko-token"
+    outbox.parent.mkdir()
+    outbox.write_text(STARTED)
     inputs = {
         "v": 1,
         "study": "mult",
@@ -53,13 +54,17 @@ def attempt(tmp_path: Path) -> Path:
         "fields": {"colour": "red", "both": 2},
         "resources": {"nproc": 4},
     }
-    (directory / INPUTS).write_text(json.dumps(encode(inputs)), encoding="utf-8")
-    return directory
+    write_inputs(outbox, json.dumps(encode(inputs)))
+    return outbox
+
+
+def write_inputs(outbox: Path, content: str) -> None:
+    outbox.with_name(INPUTS).write_text(f"2 5.0 token\n{content}", encoding="utf-8")
 
 
 def outbox_records(attempt: Path) -> list[dict[str, Any]]:
     """Return the records in the outbox, without times."""
-    data = (attempt / OUTBOX).read_bytes()
+    data = attempt.read_bytes()
     records, used = read_outbox(data)
     assert used == len(data)
     return [{key: record[key] for key in record if key != "t"} for record in records]
@@ -68,7 +73,7 @@ def outbox_records(attempt: Path) -> list[dict[str, Any]]:
 def python(script: str, attempt: Path | None, *args: str) -> subprocess.CompletedProcess[str]:
     environment = {key: os.environ[key] for key in os.environ if not key.startswith("MOTOKO_")}
     if attempt is not None:
-        environment["MOTOKO_ATTEMPT_DIR"] = str(attempt)
+        environment["MOTOKO_OUTBOX"] = str(attempt)
     return subprocess.run(
         [sys.executable, "-c", script, *args],
         capture_output=True,
@@ -104,9 +109,29 @@ print(run.y, run.names, run.colour, run.state, run.job.x)
     ]
 
 
-def test_the_outbox_is_private(attempt: Path) -> None:
-    Run(AttemptContext(str(attempt))).start()
-    assert (attempt / OUTBOX).stat().st_mode & 0o777 == 0o600
+def test_a_removed_outbox_is_not_created_again(attempt: Path) -> None:
+    attempt.unlink()
+    with pytest.raises(WorkerError, match="cannot be written: No such file"):
+        Run(AttemptContext(str(attempt))).start()
+    assert not attempt.exists()
+
+
+def test_an_earlier_attempt_does_not_read_the_inputs_of_a_later_one(attempt: Path) -> None:
+    with pytest.raises(WorkerError, match="motoko-former is of an earlier attempt"):
+        _ = Run(AttemptContext(str(attempt.with_name(".motoko-former")))).id
+
+
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_nothing_is_recorded_after_the_exit_record(attempt: Path, size: int) -> None:
+    first, later = (Run(AttemptContext(str(attempt))) for _ in range(2))
+    first.text = "exit " * (size // 5)
+    first.y = 1
+    with attempt.open("a") as file:
+        file.write("\nexit 0\n")
+    for handle in (first, later):
+        with pytest.raises(WorkerError, match="the run has ended"):
+            handle.y = 2
+    assert outbox_records(attempt)[-1] == {"op": "set", "field": "y", "value": 1}
 
 
 def test_importing_the_worker_imports_few_modules() -> None:
@@ -163,7 +188,7 @@ def test_a_field_of_this_attempt_overrides_the_input_in_all_processes(attempt: P
 def test_a_torn_record_does_not_hide_the_next(attempt: Path) -> None:
     run = Run(AttemptContext(str(attempt)))
     run.y = 1
-    with (attempt / OUTBOX).open("ab") as file:
+    with attempt.open("ab") as file:
         file.write(b'\n{"t":1.0,"op":"set","fie')
     assert run.y == 1
     run.y = 2
@@ -175,7 +200,7 @@ def test_reserved_names_cannot_be_set(attempt: Path, name: str) -> None:
     run = Run(AttemptContext(str(attempt)))
     with pytest.raises(AttributeError, match=f"^run.{name} is reserved and cannot be set"):
         setattr(run, name, 1)
-    assert not (attempt / OUTBOX).exists()
+    assert attempt.read_text() == STARTED
 
 
 def test_values_that_cannot_be_stored_are_named(attempt: Path) -> None:
@@ -184,7 +209,7 @@ def test_values_that_cannot_be_stored_are_named(attempt: Path) -> None:
         run.y = 1j
     with pytest.raises(TypeError, match=r"^quantity 'E': a value of type str is not a number"):
         run.push_quantity("E", "1")
-    assert not (attempt / OUTBOX).exists()
+    assert attempt.read_text() == STARTED
 
 
 def test_states_of_the_lifecycle_are_calls_or_errors(attempt: Path) -> None:
@@ -203,15 +228,15 @@ def test_states_of_the_lifecycle_are_calls_or_errors(attempt: Path) -> None:
 
 def test_directory_and_workflow(attempt: Path) -> None:
     run = Run(AttemptContext(str(attempt)))
-    assert run.directory == str(attempt.parent.parent)
-    assert run.workflow == str(attempt.parent.parent.parent / "motoko.yaml")
+    assert run.directory == str(attempt.parent)
+    assert run.workflow == str(attempt.parent.parent / "motoko.yaml")
 
 
 def test_a_relative_directory_survives_chdir(attempt: Path) -> None:
     script = """
 import os, sys
 os.chdir(sys.argv[1])
-os.environ["MOTOKO_ATTEMPT_DIR"] = "token"
+os.environ["MOTOKO_OUTBOX"] = ".motoko-token"
 from motoko.worker import run
 run.start()
 os.chdir("/")
@@ -226,32 +251,33 @@ def test_the_first_use_outside_a_run_is_an_error() -> None:
     assert done.stdout == "imported\n"
     assert done.returncode == 1
     last = done.stderr.splitlines()[-2:]
-    assert last[0].endswith("WorkerError: not inside a run: MOTOKO_ATTEMPT_DIR is not set")
-    assert "MOTOKO_ATTEMPT_DIR" not in last[0].split("not set")[1]
-    assert "set it to the attempt directory of a run" in last[1]
+    assert last[0].endswith("WorkerError: not inside a run: MOTOKO_OUTBOX is not set")
+    assert "MOTOKO_OUTBOX" not in last[0].split("not set")[1]
+    assert "set it to the outbox of a run" in last[1]
 
 
 def test_a_directory_without_inputs_is_not_a_run(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match=r"^not inside a run: .*inputs.json cannot be read"):
-        _ = Run(AttemptContext(str(tmp_path))).id
+    with pytest.raises(WorkerError, match=r"^not inside a run: .*/\.motoko cannot be read"):
+        _ = Run(AttemptContext(str(tmp_path / ".motoko-token"))).id
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"v": 1, "job": {"$what": 1}}'])
 def test_damaged_inputs_are_reported(tmp_path: Path, content: str) -> None:
-    (tmp_path / INPUTS).write_text(content, encoding="utf-8")
-    with pytest.raises(WorkerError, match=r"inputs.json is damaged"):
-        _ = Run(AttemptContext(str(tmp_path))).id
+    write_inputs(tmp_path / ".motoko-token", content)
+    with pytest.raises(WorkerError, match=r"\.motoko is damaged"):
+        _ = Run(AttemptContext(str(tmp_path / ".motoko-token"))).id
 
 
 def test_inputs_of_another_version_are_refused(tmp_path: Path) -> None:
-    (tmp_path / INPUTS).write_text('{"v": 2}', encoding="utf-8")
+    write_inputs(tmp_path / ".motoko-token", '{"v": 2}')
     with pytest.raises(WorkerError, match="is of version 2, this Motoko reads version 1"):
-        _ = Run(AttemptContext(str(tmp_path))).id
+        _ = Run(AttemptContext(str(tmp_path / ".motoko-token"))).id
 
 
 def test_an_outbox_that_cannot_be_written_is_reported(attempt: Path) -> None:
-    (attempt / OUTBOX).mkdir()
-    with pytest.raises(WorkerError, match="outbox cannot be written: Is a directory"):
+    attempt.unlink()
+    attempt.symlink_to("/dev/full")
+    with pytest.raises(WorkerError, match="motoko-token cannot be written: it is a device"):
         Run(AttemptContext(str(attempt))).start()
 
 
@@ -358,7 +384,7 @@ def test_the_command_reports_errors(
     done = python(COMMAND, attempt, *arguments)
     assert (done.stdout, done.returncode) == ("", status)
     assert done.stderr.splitlines()[0] == f"motoko-worker: {message}"
-    assert not (attempt / OUTBOX).exists()
+    assert attempt.read_text() == STARTED
 
 
 def test_the_command_outside_a_run() -> None:
@@ -378,7 +404,7 @@ def test_text_outside_the_locale_encoding_is_printed(
         [sys.executable, "-c", COMMAND, "get", "text"],
         capture_output=True,
         check=False,
-        env={**os.environ, "MOTOKO_ATTEMPT_DIR": str(attempt)},
+        env={**os.environ, "MOTOKO_OUTBOX": str(attempt)},
         timeout=60,
     )
     assert (done.returncode, done.stdout.decode()) == (0, NASTY + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from motoko.core.constraints import parse
+from motoko.core.constraints.column_scan import ABSENT
 from motoko.core.records import RunRecord
+from motoko.core.run_blocks import encode_runs
 from motoko.errors import ConstraintError
 from tests.support.constraint_model import COLUMNS, STATES, Atom, Joined, as_stored, quote
 
@@ -121,6 +123,73 @@ def test_plan_selects_all_matching_runs_and_only_those_if_exact(tree: Any, some:
             assert in_plan(constraint, record) == constraint.matches(record)
         else:
             assert in_plan(constraint, record) or not constraint.matches(record)
+
+
+parameters = st.one_of(
+    atoms("x", numbers | st.sampled_from([2**70, -0.0, 1e300])),
+    atoms("n", numbers | st.sampled_from([2**63, 10**300])),
+    atoms("name", texts),
+    searches("name"),
+    atoms("ok", st.booleans(), ordered=False),
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of runs, of which those at the positions in ``edited`` have changed fields."""
+
+    runs: list[RunRecord]
+    edited: frozenset[int] = frozenset()
+
+    @property
+    def length(self) -> int:
+        return len(self.runs)
+
+    def member(self, part: str, name: str) -> Any:
+        columns = encode_runs(self.runs)
+        if columns[part][0] == "keys":
+            return columns.get(f"{part}.{name}", ABSENT)
+        return ABSENT if columns[part] == ("same", None) else None
+
+    def changed(self, part: str) -> frozenset[int]:
+        return self.edited if part == "fields" else frozenset()
+
+
+def scanned(constraint: Any, block: Block, now: list[RunRecord]) -> list[RunRecord]:
+    """Return the present runs of a block that the constraint's scan finds."""
+    found = constraint.scan.positions(block) if constraint.scan else None
+    return now if found is None else [now[position] for position in sorted(found)]
+
+
+def alike(runs: list[RunRecord]) -> list[RunRecord]:
+    """Return the runs that have the same parameters as the first one."""
+    return [run for run in runs if list(run.job) == list(runs[0].job)]
+
+
+@unhurried
+@given(
+    trees(comparisons | parameters),
+    st.lists(records(), min_size=1, max_size=8),
+    st.dictionaries(st.integers(0, 7), st.fixed_dictionaries({}, optional={"y": anything})),
+)
+def test_a_scan_of_columns_finds_every_match(
+    tree: Any, runs: list[RunRecord], edits: dict[int, dict[str, Any]]
+) -> None:
+    constraint = parse(tree.text(), COLUMNS)
+    for block in (runs, alike(runs)):
+        now = [replace(run, fields=edits.get(at, run.fields)) for at, run in enumerate(block)]
+        edited = frozenset(at for at in edits if at < len(block))
+        found = scanned(constraint, Block(block, edited), now)
+        matching = [run for run in now if constraint.matches(run)]
+        assert [run for run in found if constraint.matches(run)] == matching
+
+
+@unhurried
+@given(trees(parameters), st.lists(records(), min_size=1, max_size=8))
+def test_a_scan_of_parameters_finds_only_matches(tree: Any, runs: list[RunRecord]) -> None:
+    constraint, block = parse(tree.text(), COLUMNS), alike(runs)
+    matching = [run for run in block if constraint.matches(run)]
+    assert scanned(constraint, Block(block), block) == matching
 
 
 @unhurried

@@ -5,15 +5,22 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
 from ZODB.FileStorage import FileStorage
 
+from motoko.storage.commit import run_transaction
+from motoko.storage.compaction import Step, compact_step
 from motoko.storage.database import Database
 from motoko.testing import empty_database
 from tests.support.run_table import STUDY, RunTableMachine
+
+if TYPE_CHECKING:
+    from motoko.storage.tables import Tables
 
 pytestmark = pytest.mark.property
 
@@ -24,6 +31,48 @@ class InMemory(RunTableMachine):
     def open_databases(self) -> tuple[Database, Database]:
         database = empty_database([STUDY])
         return database, database
+
+
+class InBlocks(InMemory):
+    """Every new run is stored in a block, and blocks are compacted at any time."""
+
+    def __init__(self) -> None:
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr("motoko.storage.run_store.LEAST", 1)
+        self._patch.setattr("motoko.storage.run_store.BLOCK", 2)
+        self._patch.setattr("motoko.storage.query.BULK", 0)
+        super().__init__()
+
+    @rule(low=st.integers(0, 3))
+    def compact(self, low: int) -> None:
+        following: int | None = low
+        while following is not None:
+            following = self._compact_from(following)
+
+    def _compact_from(self, low: int) -> int | None:
+        def compact(tables: Tables) -> Step:
+            return compact_step(tables.study(STUDY), low)
+
+        database = self.databases[0]
+        return database.submit(lambda: run_transaction(database, compact)).result().following
+
+    def teardown(self) -> None:
+        super().teardown()
+        self._patch.undo()
+
+
+class Single(InBlocks):
+    """Every new run is stored alone, and blocks are made of them at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._patch.setattr("motoko.storage.run_store.LEAST", 10)
+
+    @rule(low=st.integers(0, 3))
+    def compact(self, low: int) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("motoko.storage.run_store.LEAST", 1)
+            super().compact(low)
 
 
 class OnFile(RunTableMachine):
@@ -47,6 +96,10 @@ TestInMemory = InMemory.TestCase
 TestInMemory.settings = settings(
     max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=SLOW
 )
+TestInBlocks = InBlocks.TestCase
+TestInBlocks.settings = TestInMemory.settings
+TestSingle = Single.TestCase
+TestSingle.settings = TestInMemory.settings
 TestOnFile = OnFile.TestCase
 TestOnFile.settings = settings(
     max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=SLOW

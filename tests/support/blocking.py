@@ -20,9 +20,11 @@ GUARDED: Final = ("time.", "threading.", "socket.", "ssl.", "builtins.input")
 ALLOWED: Final = (
     # By design: the first read of an id, state or selection may block the loop, as do connecting
     # to the server and disconnecting at the end.
-    ("motoko/server/client.py", ("_retry_until_connected", "_call_server")),
+    ("motoko/server/client.py", ("_retry_until_connected", "_call_server", "_answers")),
     ("motoko/storage/store.py", ("_connect", "close")),
     ("motoko/storage/run_requests.py", ("resolve",)),
+    # So may a read or write in ``main`` after a request for many runs.
+    ("motoko/orchestrator/main_scope.py", ("_commit_many",)),
     # In a plain script every call commits before it returns, even if the script has a loop.
     ("motoko/storage/scope.py", ("enqueue", "write")),
     # `with workflow.transaction()` commits before it returns; `async with` does not block.

@@ -44,21 +44,17 @@ from motoko.core.run_options import RunOptions
 from motoko.core.sbatch_options import first_fault, user_arguments
 from motoko.core.states import Lifecycle
 from motoko.errors import MotokoError
-from motoko.launcher import attempt_files
+from motoko.launcher import attempt_files, attempt_records
 from motoko.launcher.attempt_files import examine_attempt
 from motoko.launcher.attempt_outcome import outcome_of_exit
+from motoko.launcher.attempt_paths import AttemptPaths, read_marker
 from motoko.launcher.attempts import Attempt
 from motoko.launcher.control import running_launchers
 from motoko.launcher.executors.batch import observe, orphan_jobs, submission_files
 from motoko.launcher.executors.batch.decide import AttemptState, Observation, decide
 from motoko.launcher.executors.batch.queue_client import QueueClient
 from motoko.launcher.harvest import convert_fields, failure_before, read_updates
-from motoko.launcher.run_directory import (
-    AttemptPaths,
-    AttemptSuperseded,
-    create_run_directory,
-    read_marker,
-)
+from motoko.launcher.run_directory import AttemptSuperseded, create_run_directory
 from motoko.launcher.schedulers.slurm import queries, states, submit
 from motoko.launcher.schedulers.slurm.scheduler import SlurmScheduler
 from motoko.runtime.daemons import PidFile
@@ -165,12 +161,13 @@ class Readers:
         study = load_study(directory / "a")
         self.columns = Columns("a", study.job, study.run)
         self.place = AttemptPaths(str(directory / "runs"), 1, 1, TOKEN, "1.000000")
-        create_run_directory(self.place, ("inputs.json", b"{}"), [])
+        create_run_directory(self.place, b"{}\n", [])
         tasks = directory / "slurm" / "batch" / "tasks"
         tasks.mkdir(parents=True)
-        (tasks / "0").symlink_to(self.place.attempt_directory)
+        (tasks / "0").symlink_to(self.place.attempt_path)
         stat = Path("/proc/self/stat").read_text()
-        self.start = f"process {os.getpid()}\nboot\n{stat}4026531836\nhost\n"
+        numbers = stat.rpartition(") ")[2]
+        self.start = f"process {os.getpid()} boot 4026531836 host 1.5 {numbers}"
         self.count = 0
         self.daemon = ""
         self.loop = asyncio.Runner()
@@ -204,20 +201,20 @@ class Readers:
 
     def run_files(self, rng: random.Random) -> None:
         contents = {
-            "start": (self.start, "launcher x\n"), "exit": ("exit 3\n", "exit 0\n"),
-            "stop": ("TIMEOUT\n", "CREATED\n"), "outbox": ('\n{"t":0,"op":"finish"}\n',),
+            "stop": ("TIMEOUT\n", "CREATED\n"),
+            "outbox": (
+                "launcher x\n", f"{self.start}\nexit 3\n", "\nexit 0\n",
+                f'{self.start}\n{{"t":0,"op":"finish"}}\n\nexit 0\n',
+            ),
         }  # fmt: skip
-        for name in rng.sample(sorted(contents), 2):
-            Path(self.place.attempt_directory, name).write_bytes(
-                spoilt(rng.choice(contents[name]), rng)
-            )
-        Path(self.place.run_directory, ".motoko", "attempt").write_bytes(
-            spoilt("1 1.000000\n", rng)
-        )
+        for name, texts in contents.items():
+            self.place.file(name).write_bytes(spoilt(rng.choice(texts), rng))
+        Path(self.place.inputs_file).write_bytes(spoilt(f"1 1.000000 {TOKEN}\n{{}}\n", rng))
         record = _record(rng)
         found, process = attempt_files.read_evidence(self.place)
         assert process is None or process.pid > 0
-        status, _ = attempt_files.exit_record(self.place)
+        status, _ = attempt_records.exit_record(self.place)
+        attempt_records.outbox_loss(self.place, 0)
         assert status is None or 0 <= status < 1000
         assert attempt_files.read_stop_reason(self.place) in (
             None, Lifecycle.TIMEOUT, Lifecycle.CANCELLED, Lifecycle.CREATED,
@@ -236,16 +233,11 @@ class Readers:
         self.count += 1
         root = self.directory / "kinds" / str(self.count)
         place = AttemptPaths(str(root), 1, 1, TOKEN, "1.000000")
-        create_run_directory(place, ("inputs.json", b"{}"), [])
-        names = ("start", "exit", "stop", "outbox", "inputs.json")
-        paths = [Path(place.attempt_directory, name) for name in names]
+        create_run_directory(place, b"{}\n", [])
+        paths = [place.file(name) for name in ("stop", "outbox", "over", "full")]
         paths += [
-            Path(place.attempt_directory),
-            Path(place.attempt_directory).parent,
+            Path(place.inputs_file),
             Path(place.run_directory),
-        ]
-        paths += [
-            Path(place.run_directory, ".motoko", "attempt"),
             Path(f"{place.run_directory}.attempt-1"),
         ]
         for path in rng.sample(paths, rng.randint(1, 3)):
@@ -254,26 +246,22 @@ class Readers:
                     os.rename(path, root / f"away-{len(os.listdir(root))}")
                 rng.choice(KINDS)(path)
         record = _record(rng)
-        start = Path(place.attempt_directory, "start")
-        if (
-            rng.random() < 0.3
-            and os.path.isdir(place.attempt_directory)
-            and not os.path.lexists(start)
-        ):
+        start = place.file("start")
+        if rng.random() < 0.3 and start.parent.is_dir() and not os.path.lexists(start):
             start.write_text("process 1\n")
         attempt_files.write_stop_reason(place, Lifecycle.TIMEOUT)
         if record.lifecycle is Lifecycle.START or not attempt_files.read_evidence(place)[0].started:
             examine_attempt(record, place, "me")
         submission_files.block_start(place)
-        read_updates(f"{place.attempt_directory}/outbox", 0)
+        read_updates(place.outbox, 0)
         later = AttemptPaths(str(root), 1, 2, "later", "1.000000")
         with contextlib.suppress(AttemptSuperseded):
-            create_run_directory(later, ("inputs.json", b"{}"), [])
+            create_run_directory(later, b"{}\n", [])
             assert read_marker(later.run_directory) == (2, "1.000000")
         shutil.rmtree(root, ignore_errors=True)
 
     def outbox(self, rng: random.Random) -> None:
-        path = Path(self.place.attempt_directory, "outbox")
+        path = Path(self.place.outbox)
         path.write_bytes(spoilt(rng.choice(OUTBOXES), rng))
         record = _record(rng)
         offset, chunk = 0, rng.choice((16, 64, 4096))
@@ -296,12 +284,19 @@ class Readers:
         assert decode_record(stored).history == record.history
 
     def inputs(self, rng: random.Random) -> None:
-        base = {"v": 1, "study": "a", "id": 1, "job": {"x": 1.5}, "fields": {"y": encode({1: 2})}}
+        base = {
+            "v": 1,
+            "study": "a",
+            "id": 1,
+            "job": {"x": 1.5},
+            "token": "t",
+            "fields": {"y": encode({1: 2})},
+        }
         directory = self.directory / "inputs"
         directory.mkdir(exist_ok=True)
-        (directory / "inputs.json").write_bytes(spoilt(json.dumps(base), rng))
+        (directory / ".motoko").write_bytes(spoilt(f"1 1.0 t\n{json.dumps(base)}", rng))
         with contextlib.suppress(WorkerError):
-            _ = WorkerAttempt(str(directory)).inputs
+            _ = WorkerAttempt(str(directory / ".motoko-t")).inputs
 
     def submission(self, rng: random.Random) -> None:
         root = self.directory / "slurm"

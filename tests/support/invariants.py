@@ -5,7 +5,7 @@ at its start, at its end and in between::
 
     WHAT TOKEN STUDY.ID ATTEMPT RUN_NAME
 
-WHAT is ``start``, ``end`` or another word; TOKEN is the name of ``$MOTOKO_ATTEMPT_DIR``.
+WHAT is ``start``, ``end`` or another word; TOKEN is at the end of ``$MOTOKO_OUTBOX``.
 """
 
 from __future__ import annotations

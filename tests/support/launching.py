@@ -176,6 +176,11 @@ class WorkflowHarness:
                 signal_group(ProcessIdentity(*record.process), signal.SIGKILL)
 
 
+def count_exits(runs: Path) -> int:
+    """Return the number of attempts below ``runs`` with an exit record."""
+    return sum("\nexit " in path.read_text() for path in runs.glob("run-*/.motoko-*"))
+
+
 def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait until the condition is true."""
     deadline = time.monotonic() + seconds

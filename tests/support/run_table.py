@@ -6,7 +6,9 @@ client are also applied to its copy of the model, which alone determines the out
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
 from motoko.core.changes import DeleteRun, EditRun, PushQuantities
+from motoko.core.constraints import Columns, parse
 from motoko.core.edits import (
     ApplyOutbox,
     Cancel,
@@ -30,11 +33,13 @@ from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.errors import ConflictError, StateError, UnknownRunError
 from motoko.storage.consistency import check_study
+from motoko.storage.query import select_runs
 from motoko.storage.session import Session
 from motoko.testing import add_run
+from tests.support.identities import small_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from motoko.core.changes import Change
     from motoko.storage.database import Database
@@ -75,13 +80,16 @@ class Client:
     def __init__(self, database: Database) -> None:
         self.session = Session(database)
         self.view: Table = {}
+        self.known: Counter[int] = Counter()
         self.steps: list[Step | int] = []  # in their order; of a creation the id
         self.created: dict[int, tuple[Any, ...]] = {}
+        self.relied_on: dict[int, int] = {}  # run -> number of commits that changed it
 
     def start(self, committed: Table) -> None:
         self.view = copy.deepcopy(committed)
         self.steps = []
         self.created = {}
+        self.relied_on = {}
 
     def do(self, step: Step) -> None:
         row = self.view.get(step.run_id)
@@ -117,7 +125,10 @@ class RunTableMachine(RuleBasedStateMachine):
         super().__init__()
         self.committed: Table = {}
         self.given: set[int] = set()
+        self.changed: Counter[int] = Counter()  # run -> number of commits that changed it
         self.count = 0
+        self.parts = contextlib.ExitStack()
+        self.parts.enter_context(small_parts())  # so that commits move identities
         self._open()
 
     def _open(self) -> None:
@@ -138,6 +149,7 @@ class RunTableMachine(RuleBasedStateMachine):
     def _start(self, client: Client) -> None:
         self.refresh(client.session)
         client.start(self.committed)
+        client.known = self.changed.copy()
 
     def next(self) -> int:
         self.count += 1
@@ -239,6 +251,14 @@ class RunTableMachine(RuleBasedStateMachine):
         ended = EndAttempt(token, Lifecycle(outcome), 0.0, "launcher", retries=retries)
         self._edit(who, run, ended, effect)
 
+    @rule(who=clients, run=runs, commit=st.booleans())
+    def run_to_end(self, who: int, run: int, commit: bool) -> None:
+        self.claim(who, run)
+        self.start(who, run)
+        self.end(who, run, "FINISHED", 0)
+        if commit:
+            self.commit(who)
+
     @rule(who=clients, run=runs)
     def requeue(self, who: int, run: int) -> None:
         token = self._token(who, run)
@@ -292,6 +312,13 @@ class RunTableMachine(RuleBasedStateMachine):
         if run in client.view and run not in client.created:
             client.do(Step(run, DeleteRun(RunKey(STUDY, run)), lambda _row: None))
 
+    @rule(who=clients, run=runs)
+    def rely_on(self, who: int, run: int) -> None:
+        client = self.pair[who]
+        if run in client.view and run not in client.created:
+            client.session.rely_on([RunKey(STUDY, run)])
+            client.relied_on.setdefault(run, client.known[run])
+
     @rule(who=clients)
     def abort(self, who: int) -> None:
         self._start(self.pair[who])
@@ -306,7 +333,9 @@ class RunTableMachine(RuleBasedStateMachine):
                 work.result()
         else:
             work.result()
-            self.committed = expected
+            before, self.committed = self.committed, expected
+            changed = {i for i in before | expected if before.get(i) != expected.get(i)}
+            self.changed.update(changed)
         assert not client.session.pending
         self._start(client)
 
@@ -328,12 +357,12 @@ class RunTableMachine(RuleBasedStateMachine):
     @invariant()
     def views_are_as_modelled(self) -> None:
         for client in self.pair:
-            compare(client.session, client.view)
+            compare(client.session, client.view, self.given)
 
     @invariant()
     def what_is_committed_is_as_modelled(self) -> None:
         self.refresh(self.observer)
-        compare(self.observer, self.committed)
+        compare(self.observer, self.committed, self.given)
         assert check_study(self.observer.tables.study(STUDY)) == []
 
     # -- helpers ---------------------------------------------------------------------------
@@ -373,6 +402,8 @@ class RunTableMachine(RuleBasedStateMachine):
     def _outcome(self, client: Client) -> Table | None:
         """Return the table after a commit, None if the commit must be refused."""
         table = copy.deepcopy(self.committed)
+        if client.steps and any(self.changed[i] != n for i, n in client.relied_on.items()):
+            return None
         moved: dict[int, int] = {}
         for step in client.steps:
             if isinstance(step, int):
@@ -406,6 +437,7 @@ class RunTableMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self._close()
+        self.parts.close()
 
 
 def _disturbed(step: Step, row: Row) -> bool:
@@ -419,10 +451,12 @@ def _disturbed(step: Step, row: Row) -> bool:
     return False
 
 
-def compare(session: Session, expected: Table) -> None:
-    """Compare everything in a session with the model."""
+def compare(session: Session, expected: Table, given: Iterable[int] = ()) -> None:
+    """Compare everything in a session with the model; ``given`` are all ids ever given."""
     table = session.tables.study(STUDY)
     assert table.ids(None) == sorted(expected)
+    assert [run for run in given if table.has_run(run)] == [i for i in given if i in expected]
+    assert [record.id for record in table.records(given)] == [i for i in given if i in expected]
     states: dict[str, int] = {}
     for run, row in expected.items():
         states[shown(row)] = states.get(shown(row), 0) + 1
@@ -436,9 +470,19 @@ def compare(session: Session, expected: Table) -> None:
             "base": found.retry_base,
         }  # fmt: skip
     assert table.counts() == states
+    for x in range(4):
+        matching = [run for run, row in sorted(expected.items()) if row["identity"][1] == x]
+        constraint = parse(f"x = {x}", Columns(STUDY, {"x": "int"}, {}))
+        assert select_runs(session, STUDY, None, constraint) == [
+            RunKey(STUDY, run) for run in matching
+        ]
+    assert len(table) == table.count(None) == len(expected)
+    assert table.run_names() == {row["identity"][0] for row in expected.values()}
     for name in ("a", "b"):
         of_name = [run for run, row in sorted(expected.items()) if row["identity"][0] == name]
         assert table.ids(name) == of_name
         for state in states:
             matching = [run for run in of_name if shown(expected[run]) == state]
             assert table.ids(name, states=[state]) == matching
+            assert table.count(name, states=[state]) == len(matching)
+        assert table.count(name) == len(of_name)

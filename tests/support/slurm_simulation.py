@@ -216,9 +216,11 @@ class Simulation:
             path = Path(os.readlink(f"{directory}/tasks/{task.index or 0}"))
         except FileNotFoundError:
             return Truth()  # the submission was removed
-        run = path.parents[1]
-        for place in run.parent.glob(f"{run.name}*/.motoko/{path.name}"):
-            number = (place.parent / "attempt").read_text().split()[0]
+        run = path.parent
+        for place in run.parent.glob(f"{run.name}*/.motoko"):
+            number, _, token = place.read_text().split("\n")[0].split()
+            if path.name != f".motoko-{token}":
+                continue
             return self.truths[int(run.name.removeprefix("run-")), int(number)]
         return Truth()
 

@@ -66,27 +66,26 @@ class Wrapper:
         self._of[task] = None
         if task.restarts:
             self._write(f"{directory}/again.{task.index or 0}", "")
-        if not os.path.isdir(attempt):
-            return
+        run_directory, name = os.path.split(attempt)
         try:
-            os.close(os.open(f"{attempt}/start", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
+            with open(f"{run_directory}/.motoko", encoding="ascii") as file:
+                number, _, token = file.readline().split()
+            if name != f".motoko-{token}":
+                return
+            os.close(os.open(attempt, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except (FileNotFoundError, FileExistsError):
             return
-        os.utime(f"{attempt}/start", (self._time.seconds, self._time.seconds))
-        private = os.path.dirname(attempt)
-        with open(f"{private}/attempt", encoding="ascii") as file:
-            number = int(file.read().split()[0])
-        run = int(os.path.basename(os.path.dirname(private)).removeprefix("run-").split(".")[0])
+        run = int(os.path.basename(run_directory).removeprefix("run-").split(".")[0])
         choose = self._random
         done = Execution(
-            run, number, os.path.basename(attempt), self._time.seconds,
+            run, int(number), token, self._time.seconds,
             lasts=choose.choice((0.0, 0.5, 5.0, 40.0, 200.0)),
             status=choose.choice((0, 0, 0, 0, 0, 1, 3, 77, None)),
             late=choose.choice((0.0, 0.0, 0.0, 0.0, 20.0, 55.0)),
         )  # fmt: skip
         self._of[task] = done
         self.executions.append(done)
-        self._later(done, f"{attempt}/start", "process 1\n\n\n")
+        self._later(done, attempt, f"process 1 - - - {self._time.seconds} -\n")
 
     def poll(self, task: FakeTask) -> tuple[int, int] | None:
         done = self._of[task]
@@ -109,13 +108,16 @@ class Wrapper:
         if status is not None:
             directory = task.job.script.rpartition("/")[0]
             attempt = os.path.realpath(f"{directory}/tasks/{task.index or 0}")
-            self._later(done, f"{attempt}/exit", f"exit {status}\n")
+            self._later(done, attempt, f"\nexit {status}\n")
 
     def _later(self, done: Execution, path: str, text: str) -> None:
         if done.late:
             self.late += 1
             self._writes.append((self._time.seconds + done.late, path, text))
         else:
+            for item in [item for item in self._writes if item[1] == path]:  # visible in order
+                self._writes.remove(item)
+                self._write(*item[1:])
             self._write(path, text)
 
     def deliver(self) -> None:
@@ -125,7 +127,12 @@ class Wrapper:
             self._write(item[1], item[2])
 
     def _write(self, path: str, text: str) -> None:
-        with suppress(FileNotFoundError):  # the run directory was moved aside
-            with open(path, "w", encoding="ascii") as file:
+        directory, name = os.path.split(path)
+        with suppress(FileNotFoundError):
+            if name.startswith(".motoko-"):
+                with open(f"{directory}/.motoko", encoding="ascii") as file:
+                    if not file.readline().endswith(f" {name.removeprefix('.motoko-')}\n"):
+                        return  # the run directory was moved aside
+            with open(path, "a", encoding="ascii") as file:
                 file.write(text)
             os.utime(path, (self._time.seconds, self._time.seconds))

@@ -71,7 +71,7 @@ def attempts(directory: Path) -> list[Attempt]:
     """Return the active attempts of a workflow's runs."""
     found = []
     for pid, arguments in _processes():
-        if len(arguments) > 2 and arguments[1].endswith("/wrapper.sh"):
+        if len(arguments) > 2 and arguments[1].endswith(("/attempt.sh", "/wrapper.sh")):
             private = Path(arguments[2])
             if private.is_relative_to(directory):
                 found.append(Attempt(pid, private.name, private.parent.parent))

@@ -19,7 +19,7 @@ LOG = "executed"
 GATE = "gate"
 NOTE = """\
 note() {{
-    echo "$1 ${{MOTOKO_ATTEMPT_DIR##*/}} $MOTOKO_STUDY.$MOTOKO_RUN_ID $MOTOKO_ATTEMPT \
+    echo "$1 ${{MOTOKO_OUTBOX##*/.motoko-}} $MOTOKO_STUDY.$MOTOKO_RUN_ID $MOTOKO_ATTEMPT \
 $MOTOKO_RUN_NAME" >>'{log}'
 }}
 note start
@@ -32,7 +32,7 @@ SQUARE = """\
 sleep {seconds}
 note middle
 printf '\\n{{"t":0,"op":"set","field":"y","value":%s}}\\n' \
-$((MOTOKO_JOB_X * MOTOKO_JOB_X)) >>"$MOTOKO_ATTEMPT_DIR/outbox"
+$((MOTOKO_JOB_X * MOTOKO_JOB_X)) >>"$MOTOKO_OUTBOX"
 note end
 """
 DOWN = "sleep {seconds}\nnote end\n"

@@ -122,6 +122,7 @@ def test_runs_of_existing_databases_are_found_and_deleted(
         then.setattr(parameter_space, "_normal", lambda value: value)
         workflow = open_workflow(tmp_path, database, study)
         assert [workflow.s.create_task(**point).ids for point in points] == [[1], [2], [3]]
+    run_transaction(database, lambda tables: tables.study("s").trees.pop("normalised"))
     workflow = open_workflow(tmp_path, database, study)
     assert recount(workflow) == []
     assert [workflow.s.create_task(**point).ids for point in points] == [[1], [2], [3]]

@@ -383,6 +383,7 @@ def test_deeply_nested_lists_are_refused() -> None:
         ("(" * 10_000, "found the end"),
         ("x = 1, " * 20_000 + "x = 1", "at most 100000"),
         ("n = " + "9" * 5000, "too large"),
+        ("n = " + "9" * 400, "too large"),
         ("x = 1, " * 3000 + "x = q", "'x' is a float"),
     ],
 )

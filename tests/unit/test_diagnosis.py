@@ -49,7 +49,7 @@ def broken(text: str, *runs: RunRecord, columns: Columns = COLUMNS) -> tuple[str
 
 def everything(*runs: RunRecord) -> Population:
     counts = {state: sum(r.state == state for r in runs) for state in {r.state for r in runs}}
-    return Population(counts, exact=True, examined=runs, complete=True)
+    return Population(counts, examined=runs, complete=True)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_matching_runs_and_no_runs_have_no_broken_clause() -> None:
 
 
 def partial(counts: dict[str, int], *examined: RunRecord) -> Population:
-    return Population(counts, exact=True, examined=examined, complete=False)
+    return Population(counts, examined=examined, complete=False)
 
 
 def test_states_are_counted_from_the_index() -> None:

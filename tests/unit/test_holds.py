@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from motoko.core.changes import Change
     from motoko.core.holds import HoldEdit, Scope
     from motoko.storage.store import WorkflowStore
+    from motoko.storage.tables import Tables
     from motoko.workflow import Workflow
 
 pytestmark = pytest.mark.unit
@@ -46,6 +47,7 @@ pytestmark = pytest.mark.unit
 STUDIES, NAMES, IDS = ("a", "b"), ("n", "m"), (1, 2, 3)
 RUNS = [(RunKey(study, run_id), NAMES[run_id % 2]) for study in STUDIES for run_id in IDS]
 EVERYTHING = (None, None)
+CREATED = (Lifecycle.CREATED,)
 
 scopes: st.SearchStrategy[Scope] = st.tuples(
     st.sampled_from([None, *STUDIES]), st.sampled_from([None, *NAMES])
@@ -55,6 +57,15 @@ edits: st.SearchStrategy[HoldEdit] = st.one_of(
     st.builds(AddHolds, st.floats(0, 9), st.just("test"), st.lists(scopes), st.lists(keys)),
     st.builds(RemoveHolds, st.lists(scopes), st.lists(keys)),
 )
+
+
+def held(tables: Tables, study: str, run_name: str | None = None) -> set[int]:
+    """Return the held runs, and check their number."""
+    created, waiting = tables.created(study), tables.study(study).ids(run_name, lifecycles=CREATED)
+    found = set(waiting) - set(created.ids(run_name=run_name))
+    assert created.count_held(run_name) == len(found)
+    assert sum(created.count_unheld(run_name).values()) == len(waiting) - len(found)
+    return found
 
 
 def model(all_edits: list[HoldEdit]) -> set[RunKey]:
@@ -300,7 +311,7 @@ def test_the_reason_names_the_hold(store: WorkflowStore) -> None:
             )  # fmt: skip
             finder = ReasonFinder(session.tables, coverage)
             reason = finder.reason(session.run(RunKey("a", 1)))
-            number = len(session.tables.held("a")) + len(session.tables.held("b"))
+            number = len(held(session.tables, "a")) + len(held(session.tables, "b"))
             counts = coverage.unserved_counts(session.tables, STUDIES, None)
         assert reason.startswith(expected)
         assert "(1 min 0 s), by motoko hold; `motoko release " in reason
@@ -376,9 +387,9 @@ def test_a_selection_is_held_and_released(
         workflow.task_manager(study).create_task(x=[5])
     with workflow.store.autocommit_scope.read() as session:
         tables = session.tables
-        number = sum(len(tables.held(study)) for study in STUDIES)
+        number = sum(len(held(tables, study)) for study in STUDIES)
         newest = {study: tables.study(study).ids(None)[-1] for study in STUDIES}
-        assert [s for s in STUDIES if newest[s] in tables.held(s)] == later
+        assert [s for s in STUDIES if newest[s] in held(tables, s)] == later
     assert number == counts[0] + len(later)
     released = operations.release(workflow, selection)
     assert (released.released, released.changed, released.remaining) == (number, True, [])
@@ -404,13 +415,13 @@ def test_selections_and_task_managers_hold_and_release(workflow: Workflow) -> No
     workflow.a.select("x > 2").hold()
     workflow.b.hold()
     with workflow.store.autocommit_scope.read() as session:
-        assert sorted(session.tables.held("a")) == [3, 4]
-        assert len(session.tables.held("b")) == len(session.tables.held("b", "n")) == 4
+        assert sorted(held(session.tables, "a")) == [3, 4]
+        assert len(held(session.tables, "b")) == len(held(session.tables, "b", "n")) == 4
     workflow.a.select("x = 3").release()
     workflow.b.select().release()  # the hold of the study remains
     with workflow.store.autocommit_scope.read() as session:
-        assert sorted(session.tables.held("a")) == [4]
-        assert len(session.tables.held("b")) == 4
+        assert sorted(held(session.tables, "a")) == [4]
+        assert len(held(session.tables, "b")) == 4
     workflow.a.release()
     workflow.b.release()
     with workflow.store.autocommit_scope.read() as session:
@@ -442,7 +453,7 @@ def test_an_orchestrator_waits_for_held_runs_and_says_so(
     def release() -> None:
         eventually(lambda: said(caplog, WAITS))
         with workflow.store.autocommit_scope.read() as session:
-            seen.extend(session.tables.held("a"))
+            seen.extend(held(session.tables, "a"))
         edit_holds(workflow.store, RemoveHolds([("a", None)]))
 
     async def main(workflow: Workflow) -> None:

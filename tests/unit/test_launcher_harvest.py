@@ -13,6 +13,7 @@ from motoko.core.edits import ApplyOutbox
 from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.launcher import attempt_changes, harvest, store_sync
+from motoko.launcher.attempt_paths import OUTBOX
 from motoko.launcher.attempts import Attempt, AttemptEnd, PendingUpdates
 from motoko.launcher.claiming import Capacity, Load, ServedQueue
 from motoko.launcher.harvest import (
@@ -26,12 +27,13 @@ from motoko.launcher.harvest import (
 from motoko.storage.leases import LauncherRegistration
 from motoko.storage.session import Session
 from motoko.testing.memory import add_run, memory_store, study_config
-from motoko.worker import HEADER, OUTBOX
 
 if TYPE_CHECKING:
     from motoko.storage.store import WorkflowStore
 
 pytestmark = pytest.mark.unit
+
+START = b"process 1 - - - - -\n"
 
 KEY = RunKey("a", 1)
 
@@ -170,7 +172,7 @@ def test_the_size_of_a_commit_is_limited(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(attempt_changes, "MAX_COMMIT_BYTES", 500)
     sync, left, store = claimed(tmp_path, 3)
     for attempt in left:
-        attempt.paths.file(OUTBOX).write_bytes(HEADER + line("set", field="y", value="z" * 600))
+        attempt.paths.file(OUTBOX).write_bytes(START + line("set", field="y", value="z" * 600))
     rounds = []
     while left:
         result = sync.sync_once(PendingUpdates([AttemptEnd(a, 0, 1.0) for a in left]))
@@ -188,7 +190,7 @@ def test_a_cancelled_attempt_ends_before_its_outbox_is_fully_read(tmp_path: Path
     sync, (attempt,), store = claimed(tmp_path, 1)
     attempt.stop_reason = Lifecycle.CANCELLED
     said = line("set", field="y", value=1)
-    attempt.paths.file(OUTBOX).write_bytes(HEADER + said * (2 * harvest.CHUNK_BYTES // len(said)))
+    attempt.paths.file(OUTBOX).write_bytes(START + said * (2 * harvest.CHUNK_BYTES // len(said)))
     result = sync.sync_once(PendingUpdates([AttemptEnd(attempt, 143, 1.0)]))
     assert result.unfinished == ()
     sync.session.refresh()
@@ -201,7 +203,9 @@ def test_a_cancelled_attempt_ends_before_its_outbox_is_fully_read(tmp_path: Path
 
 def claimed(tmp_path: Path, runs: int) -> tuple[store_sync.StoreSync, list[Attempt], WorkflowStore]:
     """Return a launcher's session, and claimed attempts with directories."""
-    store = memory_store({"a": study_config("a", {"x": "int"})}, directory=tmp_path)
+    store = memory_store(
+        {"a": study_config("a", {"x": "int"}, directory=tmp_path)}, directory=tmp_path
+    )
     me = LauncherRegistration.here(
         0.0,
         generator="bash",
@@ -220,7 +224,7 @@ def claimed(tmp_path: Path, runs: int) -> tuple[store_sync.StoreSync, list[Attem
     sync.open()
     left = list(sync.sync_once(PendingUpdates(), loads={"bash": Load()}).claimed)
     for attempt in left:
-        Path(attempt.paths.attempt_directory).mkdir(parents=True)
+        Path(attempt.paths.run_directory).mkdir(parents=True)
     return sync, left, store
 
 

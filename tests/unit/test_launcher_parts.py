@@ -11,10 +11,12 @@ import pytest
 from motoko.core.records import RunRecord
 from motoko.core.run_options import RunOptions
 from motoko.errors import Fenced
-from motoko.launcher.attempt_files import parse_start, start_file_text
+from motoko.launcher.attempt_files import reclaim_text
+from motoko.launcher.attempt_paths import AttemptPaths
+from motoko.launcher.attempt_records import parse_start
 from motoko.launcher.executors.local_process import command, passable
 from motoko.launcher.preparation import environment
-from motoko.launcher.run_directory import AttemptPaths, ScriptFile
+from motoko.launcher.run_directory import ScriptFile
 from motoko.runtime.processes import ProcessIdentity
 from motoko.storage.commit import run_transaction
 from motoko.storage.leases import (
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 STAT = "77 (od)d ) name) S " + " ".join(str(n) for n in range(1, 50))
+FIELDS = STAT.rpartition(") ")[2]
 
 
 @pytest.mark.parametrize(
@@ -81,10 +84,10 @@ def test_variables_of_a_run() -> None:
         "MOTOKO_JOB_L": "[1, 2]",
         "MOTOKO_RUN_COLOUR": "red",
         "MOTOKO_RUN_NAME": "a name",
-        "MOTOKO_ATTEMPT_DIR": "/root/run-7/.motoko/token",
         "MOTOKO_ATTEMPT": "2",
         "MOTOKO_JOB_ID": "3",
         "MOTOKO_NPROC": "4",
+        "MOTOKO_OUTBOX": "/root/run-7/.motoko-token",
         "MOTOKO_RUN_DIR": "/root/run-7",
         "MOTOKO_RUN_ID": "7",
         "MOTOKO_STUDY": "study",
@@ -101,11 +104,24 @@ def test_variables_of_a_run() -> None:
         (f"process 77\nboot\n{STAT}\n\nhost\n", ProcessIdentity(77, 19, "boot", 0, "host")),
         ("", None),
         ("process 77\nboot\n77 (", None),
-        (start_file_text("me").decode(), None),
+        (f"process 77 boot 5 host 8.5 {FIELDS}\n", ProcessIdentity(77, 19, "boot", 5, "host")),
+        (f"process 77 boot - - - {FIELDS}\n\nexit 0\n", ProcessIdentity(77, 19, "boot")),
+        (f"process 77 boot - - - {FIELDS}", None),  # torn
+        (reclaim_text("me").decode(), None),
     ],
 )
-def test_start_files(text: str, expected: ProcessIdentity | None) -> None:
-    assert parse_start(text) == expected
+def test_start_records(text: str, expected: ProcessIdentity | None) -> None:
+    found = parse_start(text)
+    assert (None if found is None else found.process) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [("-", None), ("8", 8.0), ("8.25", 8.25), ("8,25", 8.25)]
+)
+def test_the_time_of_a_start_record(word: str, expected: float | None) -> None:
+    found = parse_start(f"process 77 boot 5 host {word} {FIELDS}\n")
+    assert found is not None
+    assert found.time == expected
 
 
 def test_machine_names() -> None:

@@ -166,7 +166,7 @@ def event(**values: Any) -> EventStatus:
 def diagnosis(*matching: int, total: int = 9) -> StudyDiagnosis:
     keys = tuple(RunKey("s", number) for number in matching)
     broken = None if matching or not total else "y > 1"
-    return StudyDiagnosis("s", "y > 1", total, True, total, True, (), broken, {}, None, keys)
+    return StudyDiagnosis("s", "y > 1", total, total, True, (), broken, {}, None, keys)
 
 
 def codes(found: tuple[Reason, ...]) -> list[str]:

@@ -27,7 +27,7 @@ def test_unkept_records_are_released_unless_in_use(keep: bool) -> None:
     found = list(table.records([key.id for key in keys], keep=keep))
     assert [record.key for record in found] == keys
     assert found[0] == before
-    ghosts = [table.stored_run(key.id)._p_changed is None for key in keys]
+    ghosts = [table.trees["runs"][key.id]._p_changed is None for key in keys]
     assert ghosts == [False] + [not keep] * 4
     assert [record.job for record in table.records([key.id for key in keys])] == [
         {"x": float(n)} for n in range(5)

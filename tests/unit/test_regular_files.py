@@ -55,18 +55,18 @@ def test_links_are_followed(tmp_path: Path) -> None:
 
 
 def test_special_inputs_are_refused(tmp_path: Path, kind: str) -> None:
-    KINDS[kind](tmp_path / "inputs.json")
-    with pytest.raises(WorkerError, match=f"inputs.json cannot be read: {kind}"):
-        _ = AttemptContext(str(tmp_path)).inputs
+    KINDS[kind](tmp_path / ".motoko")
+    with pytest.raises(WorkerError, match=f".motoko cannot be read: {kind}"):
+        _ = AttemptContext(str(tmp_path / ".motoko-token")).inputs
 
 
 def test_a_special_outbox_is_refused(tmp_path: Path, kind: str) -> None:
     KINDS[kind](tmp_path / "outbox")
     with pytest.raises(WorkerError, match=f"outbox cannot be read: {kind}"):
-        AttemptContext(str(tmp_path)).read_outbox()
+        AttemptContext(str(tmp_path / "outbox")).read_outbox()
 
 
 def test_a_fifo_without_a_reader_is_not_written_to(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "outbox")
     with pytest.raises(WorkerError, match="outbox cannot be written"):
-        AttemptContext(str(tmp_path)).append("state", label="X")
+        AttemptContext(str(tmp_path / "outbox")).append("state", label="X")

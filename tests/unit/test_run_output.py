@@ -12,7 +12,8 @@ from motoko.cli.log_printer import LogPrinter
 from motoko.core.records import RunRecord, Transition
 from motoko.core.states import Lifecycle
 from motoko.errors import UnknownRunError
-from motoko.launcher.run_directory import AttemptPaths, attempt_directory, create_run_directory
+from motoko.launcher.attempt_paths import AttemptPaths, attempt_directory
+from motoko.launcher.run_directory import create_run_directory
 from motoko.operations.run_output import (
     OutputRequest,
     RunOutput,
@@ -89,7 +90,7 @@ def run(attempt: int, lifecycle: Lifecycle = Lifecycle.START) -> RunRecord:
 
 def start(root: Path, record: RunRecord, text: bytes = b"") -> Path:
     """Begin an attempt as the launcher does; return its directory."""
-    create_run_directory(AttemptPaths.for_record(root, record), ("inputs", b""), [])
+    create_run_directory(AttemptPaths.for_record(root, record), b"", [])
     directory = root / "run-7"
     (directory / "stdout").write_bytes(text)
     return directory
@@ -121,7 +122,7 @@ def test_the_directories_of_attempts_are_found(tmp_path: Path) -> None:
 
 def test_a_run_without_its_marker_still_has_output(tmp_path: Path) -> None:
     directory = start(tmp_path, run(1), b"text")
-    (directory / ".motoko" / "attempt").unlink()
+    (directory / ".motoko").unlink()
     assert texts(RunOutput(tmp_path, "stdout", OutputRequest()), run(1)) == (b"text", [])
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from motoko.cli.parser import build_parser, parse
+from motoko.core.changes import DeleteRun
 from motoko.core.constraints import ALL
+from motoko.core.records import RunKey
 from motoko.core.run_targets import MAX_ID, RunTarget, id_ranges, missing_runs, range_text
 from motoko.errors import RunNameError, UnknownRunError
 from motoko.storage.query import check_run_name_exists, check_runs_exist, select_records
@@ -58,10 +60,11 @@ def test_ids_are_printed_as_ranges() -> None:
 def test_a_missing_run_is_an_error_with_the_nearest_and_the_existing_ids() -> None:
     error = missing_runs("s", (12, 12), [1, 2, 3, 9])
     assert error.message == "study 's' has no run 12"
-    assert error.hint == "The nearest is s.9. Ids are 1-3,9."
-    error = missing_runs("s", (4, 6), list(range(1, 100, 7)))
+    assert error.hint == "The nearest is s.9. Ids are 1 to 9."
+    error = missing_runs("s", (4, 6), [1, 8, 99])
     assert error.message == "study 's' has no runs 4 to 6"
-    assert error.hint == "The nearest is s.8. Ids are 1,8,15,22,29,... (up to 99)."
+    assert error.hint == "The nearest is s.8. Ids are 1 to 99."
+    assert missing_runs("s", (4, 6), [3]).hint == "The nearest is s.3. Ids are 3."
     assert missing_runs("s", (1, 1), []).hint == "It has no runs yet."
 
 
@@ -87,8 +90,12 @@ def test_ranges_select_runs_of_the_run_name(session: Session) -> None:
 
 def test_each_range_must_contain_a_run(session: Session) -> None:
     check_runs_exist(session, "s", [(1, 100), (3, 3)])
-    with pytest.raises(UnknownRunError, match="no run 11"):
-        check_runs_exist(session, "s", [(1, 2), (11, 11)])
+    session.add(DeleteRun(RunKey("s", 4)))
+    session.add(DeleteRun(RunKey("s", 5)))
+    for missing, near in ((11, 10), (5, 6), (4, 3)):
+        with pytest.raises(UnknownRunError, match=f"no run {missing}") as caught:
+            check_runs_exist(session, "s", [(1, 2), (missing, missing)])
+        assert caught.value.hint == f"The nearest is s.{near}. Ids are 1 to 10."
     with pytest.raises(UnknownRunError, match="no run 1"):
         check_runs_exist(session, "without_table", [(1, 1)])
 

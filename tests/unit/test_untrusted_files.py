@@ -13,9 +13,10 @@ import pytest
 from motoko.core.records import RunRecord, Transition
 from motoko.core.states import Lifecycle
 from motoko.errors import Fenced, LauncherError, StorageError
-from motoko.launcher import attempt_files, start_notes
+from motoko.launcher import attempt_files, attempt_records, start_notes
 from motoko.launcher.attempt_files import MACHINE_RESTARTED, examine_attempt
 from motoko.launcher.attempt_outcome import Finding, outcome_of_exit
+from motoko.launcher.attempt_paths import AttemptPaths, read_marker
 from motoko.launcher.executors.batch.orphan_jobs import find_orphans
 from motoko.launcher.executors.batch.submission_files import (
     block_start,
@@ -24,12 +25,11 @@ from motoko.launcher.executors.batch.submission_files import (
     read_submission,
 )
 from motoko.launcher.harvest import OutboxUpdate, read_updates
-from motoko.launcher.run_directory import AttemptPaths, create_run_directory, read_marker
+from motoko.launcher.run_directory import create_run_directory
 from motoko.launcher.start_notes import StartNotes
 from motoko.runtime import untrusted_files
 from motoko.runtime.processes import current
 from motoko.runtime.untrusted_files import read_end, read_file, stat_file, write_error
-from motoko.worker import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,8 @@ pytestmark = pytest.mark.unit
 
 # Unique: no process of this machine has it among its arguments.
 TOKEN = uuid4().hex
-FILES = ("start", "exit", "stop", "outbox")
+STAT = "S" + " 1" * 40
+STARTED = f"process 1 boot 5 host - {STAT}\n"
 
 
 def a_socket(path: Path) -> None:
@@ -70,7 +71,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def paths(tmp_path: Path) -> AttemptPaths:
     """A prepared attempt, number 2 of its run."""
     made = AttemptPaths(str(tmp_path / "runs"), 1, 2, TOKEN, "5.0")
-    create_run_directory(made, ("inputs.json", b"{}"), [])
+    create_run_directory(made, b"{}\n", [])
     return made
 
 
@@ -163,23 +164,25 @@ def test_a_disk_error_is_distinguished_from_a_file_error(tmp_path: Path) -> None
 # -- evidence --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["outbox", "stop"])
 def test_evidence_is_read_from_any_kind_of_file(paths: AttemptPaths, kind: str, name: str) -> None:
     path = paths.file(name)
-    path.unlink(missing_ok=True)
     KINDS[kind](path)
     fault = f"{path} {kind.strip()}"
+    special = name == "outbox"
     assert attempt_files.read_stop_reason(paths) is None
-    left = 0 if name == "outbox" else len(HEADER)
-    assert attempt_files.outbox_size(paths) == left
-    assert not attempt_files.exit_is_empty(paths)
+    assert attempt_files.outbox_size(paths) == 0
+    assert not attempt_files.waits_for_space(paths)
     assert attempt_files.find_process_in(paths.run_directory) is None
-    assert attempt_files.has_started(paths) is (name == "start")
-    assert attempt_files.exit_record(paths) == (None, fault if name == "exit" else None)
-    named = fault if name == "exit" else f"{paths.file('exit')} does not exist"
-    assert attempt_files.describe_missing_exit(paths) == named
-    expected = OutboxUpdate(0, fault=fault) if name == "outbox" else OutboxUpdate(left)
-    assert read_updates(str(paths.file("outbox")), 0) == expected
+    assert attempt_files.has_started(paths) is special
+    assert attempt_records.exit_record(paths) == (None, fault if special else None)
+    named = fault if special else f"{path.with_suffix('')} does not exist"
+    assert attempt_records.describe_missing_exit(paths) == named
+    assert attempt_records.outbox_loss(paths, 0) == (
+        fault if special else f"{path.with_suffix('')} was removed"
+    )
+    expected = OutboxUpdate(0, fault=fault) if special else OutboxUpdate(0)
+    assert read_updates(paths.outbox, 0) == expected
     attempt_files.write_stop_reason(paths, Lifecycle.TIMEOUT)
     if name != "stop" or kind != "is a directory":  # all but directories are replaced
         assert attempt_files.read_stop_reason(paths) is Lifecycle.TIMEOUT
@@ -188,20 +191,24 @@ def test_evidence_is_read_from_any_kind_of_file(paths: AttemptPaths, kind: str, 
 @pytest.mark.parametrize(
     "content",
     [
+        "",
         "process 1\n",
-        "process ²\nboot\n1 (a) S " + "1 " * 40 + "\n",
-        "process " + "9" * 5000 + "\nboot\n1 (a) S " + "1 " * 40 + "\n",
-        "process 1\nboot\n1 (a) S " + "1 " * 18 + "9" * 5000 + "\n",
-        "process 0\nboot\n\n",
-        "process 1\nboot\n1 (a S 1\n",
-        "process 1\nboot\n1 (a) S 1 2\n",
-        "process 1\nboot\n1 (a) S " + "x " * 40 + "\n",
+        STARTED[:-1],  # torn
+        STARTED[:60],
+        STARTED.replace("process 1", "process ²"),
+        STARTED.replace("process 1", "process " + "9" * 5000),
+        STARTED.replace("process 1", "process 0"),
+        STARTED.replace(" 5 ", " x "),
+        STARTED.replace(" - ", " later "),
+        STARTED.replace(" 1" * 40, " 1" * 18 + " " + "9" * 5000),
+        STARTED.replace(" 1" * 40, " 1 2"),
+        STARTED.replace(" 1" * 40, " x" * 40),
         "\0" * 10,
         "process 1\n" + "x" * 100_000,
     ],
 )
-def test_a_garbled_start_file_names_no_process(paths: AttemptPaths, content: str) -> None:
-    paths.file("start").write_text(content)
+def test_a_garbled_start_record_names_no_process(paths: AttemptPaths, content: str) -> None:
+    paths.file("outbox").write_text(content)
     found, process = attempt_files.read_evidence(paths)
     assert (found.started, found.reclaimed, process) == (True, False, None)
     assert attempt_files.find_process_in(paths.run_directory) is None
@@ -210,17 +217,22 @@ def test_a_garbled_start_file_names_no_process(paths: AttemptPaths, content: str
 @pytest.mark.parametrize(
     ("content", "status"),
     [
-        ("exit 3\n", 3), ("exit 0\n", 0), ("exit 255\n", 255),
-        ("exit 3", None), ("exit ²\n", None), ("exit -1\n", None), ("exit 3\nmore", None),
+        ("exit 3\n", 3), ("exit 0\n", 0), ("exit 255\n", 255), ("exit 3\nmore", 3),
+        ("exit 3", None), ("exit ²\n", None), ("exit -1\n", None), ("ex", None),
         ("exit " + "1" * 5000 + "\n", None), ("\0", None), ("exit 1 1\n", None),
+        ("exit 3\n\nexit 4\n", 4), ("exit 3\nexit 4\n", 4), ("exit 3\n\nexit", 3),
+        ("exit 3\n" + "x" * 70_000, None),
     ],
 )  # fmt: skip
 def test_only_a_complete_exit_record_counts(
     paths: AttemptPaths, content: str, status: int | None
 ) -> None:
-    paths.file("exit").write_text(content)
-    damaged = f"{paths.file('exit')} is damaged"
-    assert attempt_files.exit_record(paths) == (status, None if status is not None else damaged)
+    paths.file("exit").write_text(STARTED + "\n" + content)
+    fault = f"{paths.outbox} is damaged" if content[:4] == "exit" and len(content) < 9999 else None
+    assert attempt_records.exit_record(paths) == (status, None if status is not None else fault)
+    if status is None and fault is None:
+        missing = f"{paths.outbox} contains no exit record"
+        assert attempt_records.describe_missing_exit(paths) == missing
 
 
 @pytest.mark.parametrize("content", ["FINISHED", "FAILED", "timeout", "²", "TIMEOUT TIMEOUT", ""])
@@ -229,19 +241,20 @@ def test_a_stop_file_with_an_unknown_reason_is_ignored(paths: AttemptPaths, cont
     assert attempt_files.read_stop_reason(paths) is None
 
 
-@pytest.mark.parametrize("content", ["² 5.0", "1" * 5000 + " 5.0", "2", "2 5.0 6.0", "x", "\0"])
+@pytest.mark.parametrize(
+    "content", ["² 5.0", "1" * 5000 + " 5.0", "2", "2 5.0 6.0 7.0", "x", "\0", ""]
+)
 def test_a_garbled_marker_is_ignored(paths: AttemptPaths, content: str) -> None:
-    path = f"{paths.run_directory}/.motoko/attempt"
-    with open(path, "w", encoding="utf-8") as file:
+    with open(paths.inputs_file, "w", encoding="utf-8") as file:
         file.write(content)
     assert read_marker(paths.run_directory) is None
 
 
 def test_a_marker_of_an_absurd_attempt_does_not_prevent_a_start(paths: AttemptPaths) -> None:
-    with open(f"{paths.run_directory}/.motoko/attempt", "w", encoding="ascii") as file:
+    with open(paths.inputs_file, "w", encoding="ascii") as file:
         file.write("999999999 5.0\n")
     later = AttemptPaths(paths.runs_root, 1, 3, "later", "5.0")
-    create_run_directory(later, ("inputs.json", b"{}"), [])
+    create_run_directory(later, b"{}\n", [])
     assert read_marker(later.run_directory) == (3, "5.0")
 
 
@@ -262,7 +275,7 @@ def test_reasons_name_the_file() -> None:
 def test_an_attempt_with_a_recorded_start_is_never_reclaimed(paths: AttemptPaths) -> None:
     found = examine_attempt(started(paths), paths, "me")
     assert found.finding is Finding.LOST
-    assert not paths.file("start").exists()
+    assert not paths.file("outbox").exists()
     assert (
         examine_attempt(started(paths, Lifecycle.SUBMITTED), paths, "me").finding
         is Finding.RECLAIMED
@@ -274,7 +287,7 @@ def test_a_started_attempt_without_its_directory_is_lost(tmp_path: Path) -> None
     found = examine_attempt(started(paths), paths, "me")
     assert (found.finding, found.fault) == (
         Finding.LOST,
-        f"{paths.attempt_directory} does not exist",
+        f"{paths.run_directory} does not exist",
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -285,10 +298,10 @@ def test_a_noted_start_takes_precedence_over_a_missing_directory(tmp_path: Path)
     found = examine_attempt(record, paths, "me", start_noted=True)
     assert (found.finding, found.fault) == (
         Finding.LOST,
-        f"{paths.attempt_directory} does not exist",
+        f"{paths.run_directory} does not exist",
     )
     assert list(tmp_path.iterdir()) == []
-    create_run_directory(paths, ("inputs.json", b"{}"), [])
+    create_run_directory(paths, b"{}\n", [])
     assert examine_attempt(record, paths, "me", start_noted=True).finding is Finding.RECLAIMED
 
 
@@ -379,7 +392,7 @@ def test_after_a_restart_a_claimed_attempt_without_exit_record_is_lost(paths: At
         examine_attempt(started(paths, Lifecycle.SUBMITTED), paths, "me", restarted=True).fault
         == MACHINE_RESTARTED
     )
-    paths.file("exit").write_text("exit 0\n")
+    paths.file("exit").write_text(f"{STARTED}\nexit 0\n")
     found = examine_attempt(started(paths, Lifecycle.SUBMITTED), paths, "me", restarted=True)
     assert (found.finding, found.status) == (Finding.ENDED, 0)
 
@@ -388,10 +401,10 @@ def test_a_process_other_than_the_wrapper_is_not_the_attempts_process(
     paths: AttemptPaths,
 ) -> None:
     # As if a foreign start file or a copied database named the process of this test.
-    assert not attempt_files.is_wrapper_running(current(), paths.attempt_directory)
+    assert not attempt_files.is_wrapper_running(current(), paths.attempt_path)
 
 
-@pytest.mark.parametrize("where", ["run_directory", "attempt_directory"])
+@pytest.mark.parametrize("where", ["run_directory", "inputs_file"])
 def test_an_unusable_directory_affects_only_its_run(paths: AttemptPaths, where: str) -> None:
     path = getattr(paths, where)
     os.rename(path, f"{paths.runs_root}/away")
@@ -411,23 +424,23 @@ def test_a_garbled_submission_is_identified_by_its_links(
 ) -> None:
     tasks = tmp_path / "slurm" / "batch" / "tasks"
     tasks.mkdir(parents=True)
-    (tasks / "0").symlink_to(paths.attempt_directory)
-    (tasks / ("9" * 5000)[:200]).symlink_to(paths.attempt_directory)
+    (tasks / "0").symlink_to(paths.attempt_path)
+    (tasks / "0.sh").write_text("")
     (tasks.parent / "owner").write_text(content)
     (tasks.parent / "job").write_text("1" * 5000)
     assert memberships(tmp_path / "slurm") == {TOKEN: ("batch", 0)}
     batch = read_submission(tmp_path / "slurm", "batch")
     assert batch is not None
-    assert (batch.size, batch.job) == (2, None)
+    assert (batch.size, batch.job) == (1, None)
     assert owner_of(tmp_path / "slurm", "batch") is None
 
 
-def test_a_start_file_of_any_kind_does_not_block_the_queue(
+def test_an_outbox_of_any_kind_does_not_block_the_queue(
     tmp_path: Path, paths: AttemptPaths, kind: str
 ) -> None:
-    KINDS[kind](paths.file("start"))
+    KINDS[kind](paths.file("outbox"))
     tasks = tmp_path / "slurm" / "batch" / "tasks"
     tasks.mkdir(parents=True)
-    (tasks / "0").symlink_to(paths.attempt_directory)
+    (tasks / "0").symlink_to(paths.attempt_path)
     assert find_orphans(tmp_path / "slurm", ["batch"], "me") == []
     assert not block_start(paths)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import reprlib
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from motoko.api.study import Study
 from motoko.core.parameter_space import expand_points, is_axis, merge_defaults, run_values
 from motoko.errors import ParameterError, RunFailed, suggestion
 from motoko.graph import Node, Verdict, fresh_because, stale_because, undecided_because
@@ -16,10 +17,22 @@ from motoko.printable import join_names
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from motoko.api.selection import Study
+    from motoko.api.run_list import RunList
     from motoko.handles.run import Run
 
 SHOWN = 3
+
+
+class NodeStudy(Study, Protocol):
+    """The part of a task manager that its nodes use."""
+
+    @property
+    def create_task(self) -> Callable[..., RunList]:
+        """Return the function that requests runs."""
+
+    @property
+    def find_task(self) -> Callable[..., list[Run] | None]:
+        """Return the function that finds existing runs."""
 
 
 class RunNode:
@@ -32,7 +45,7 @@ class RunNode:
 
     def __init__(
         self,
-        manager: Study,
+        manager: NodeStudy,
         name: str,
         requires: str | Iterable[str],
         run_params: Mapping[str, Any] | None,

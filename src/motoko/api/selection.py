@@ -1,273 +1,72 @@
-"""Collections of runs: those that one call requested, and those that a constraint selects."""
+"""Selections: the runs that satisfy a constraint, in the state of each use."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, overload
+import operator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 from weakref import ref
 
+from motoko.api.run_list import selection_html
+from motoko.api.study import Study
 from motoko.core.changes import EditHolds
 from motoko.core.holds import AddHolds, RemoveHolds
+from motoko.core.records import RunKey
+from motoko.core.run_targets import MAX_ID
 from motoko.errors import ParameterError
 from motoko.handles.frames import require_pandas, to_frame
-from motoko.handles.html import ROWS, html_or_message, runs_html
-from motoko.handles.run import Job, Run, run_job_pairs
-from motoko.orchestrator.awaiting import (
-    record_returned,
-    replay_or_wait,
-    run_failed_error,
-    wait_for_all,
-    wait_for_match,
-    wait_for_runs,
-    wait_until_committed,
-)
-from motoko.storage.columns import read_columns, tabulate
-from motoko.storage.query import existing_records, read_records, select_runs
-from motoko.storage.run_requests import RunRequest
+from motoko.handles.html import ROWS
+from motoko.handles.run import Job, Run, run_job_pair, run_job_pairs
+from motoko.orchestrator.awaiting import replay_or_wait, wait_for_match
+from motoko.storage.columns import read_columns
+from motoko.storage.query import count_runs, existing_records, select_records, stream_ids
+from motoko.storage.selected_runs import iterate_selected
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pandas import DataFrame
 
-    from motoko.config import StudyConfig
-    from motoko.core.constraints import Columns, Constraint
-    from motoko.core.records import RunKey, RunRecord
-    from motoko.orchestrator.awaiting import AwaitContext
-    from motoko.storage.scope import Scope
-    from motoko.storage.store import WorkflowStore
+    from motoko.core.constraints import Constraint
+    from motoko.core.records import RunRecord
 
 
-class WorkflowView(Protocol):
-    """The part of a workflow that its task managers use."""
-
-    store: WorkflowStore
-    context: AwaitContext
-
-    @property
-    def run_name(self) -> str | None:
-        """Return the run name that scopes every selection."""
+T = TypeVar("T")
 
 
-class Study(Protocol):
-    """The part of a task manager that its run lists, selections and nodes use."""
-
-    name: str
-    workflow: WorkflowView
-    bd_config: StudyConfig
-    columns: Columns
-
-    @property
-    def bd_dir(self) -> Path:
-        """Return the directory of the study's run directories."""
-
-    @property
-    def store(self) -> WorkflowStore:
-        """Return the workflow's store."""
-
-    @property
-    def study_dir(self) -> Path:
-        """Return the study's directory."""
+class SelectableStudy(Study, Protocol):
+    """The part of a task manager that its selections use."""
 
     @property
     def select(self) -> Callable[[str | Sequence[str]], TaskSelection]:
         """Return the function that selects runs."""
 
-    @property
-    def create_task(self) -> Callable[..., RunList]:
-        """Return the function that requests runs."""
-
-    @property
-    def find_task(self) -> Callable[..., list[Run] | None]:
-        """Return the function that finds existing runs."""
-
-
-class RunList(Sequence[tuple[Run, Job]]):
-    """The runs that one ``create_task`` requested, as (run, job), in list order.
-
-    ``await`` it to wait until all runs are in a terminal state. It then raises RunFailed with every
-    failed run in ``runs``; with ``fail_fast``, it raises at the first failure. ``settled()`` never
-    raises RunFailed. The runs of another action can be awaited, but reading them raises StateError
-    until they are committed.
-    """
-
-    def __init__(self, manager: Study, request: RunRequest, *, fail_fast: bool = False) -> None:
-        self._manager = manager
-        self._request = request
-        self._fail_fast = fail_fast
-
-    # -- reading ---------------------------------------------------------------------------
-
-    def _keys(self) -> list[RunKey]:
-        return self._request.keys(self._manager.store.scope())
-
-    def __len__(self) -> int:
-        return len(self._request)
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[Run, Job]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[Run, Job]]: ...
-
-    def __getitem__(self, index: int | slice) -> tuple[Run, Job] | list[tuple[Run, Job]]:
-        chosen = self._keys()[index]
-        if isinstance(chosen, list):
-            return self._handles(chosen)
-        return self._handles([chosen])[0]
-
-    def __iter__(self) -> Iterator[tuple[Run, Job]]:
-        return iter(self._handles(self._keys()))
-
-    def _handles(self, keys: list[RunKey]) -> list[tuple[Run, Job]]:
-        store = self._manager.store
-        with store.scope().read() as session:
-            return run_job_pairs(store, [session.run(key) for key in keys])
-
-    @property
-    def runs(self) -> list[Run]:
-        """Return the runs in list order."""
-        return [Run(self._manager.store, key) for key in self._keys()]
-
-    @property
-    def ids(self) -> list[int]:
-        """Return the ids of the runs in list order."""
-        return [key.id for key in self._keys()]
-
-    def to_frame(
-        self, columns: Sequence[str] | None = None, quantities: Sequence[str] | None = None
-    ) -> DataFrame:
-        """Return the runs as a pandas DataFrame, in list order; see ``TaskManager.frame``."""
-        manager = self._manager
-        require_pandas("to_frame")
-        with manager.store.scope().read() as session:
-            keys = self._keys()
-            together = session.tables.study(manager.name).records(key.id for key in keys)
-            found = {record.key: record for record in together}
-            records = [found.get(key) or session.run(key) for key in keys]
-            table = tabulate(
-                session, manager.columns, records, columns,
-                quantities=quantities, root=manager.bd_dir,
-            )  # fmt: skip
-        return to_frame(table)
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} runs of {self._manager.name}>"
-
-    def _repr_html_(self) -> str:
-        return _html(self, self._manager, self._keys)
-
-    # -- waiting ---------------------------------------------------------------------------
-
-    def __await__(self) -> Generator[Any, None, RunList]:
-        return self._wait_for_all().__await__()
-
-    async def _wait_for_all(self) -> RunList:
-        context, scope = self._begin_await()
-
-        async def wait() -> list[RunKey]:
-            keys = await self._wait_for_commit(scope)
-            failed = await wait_for_all(context, scope, keys, fail_fast=self._fail_fast)
-            if failed:
-                raise run_failed_error(context, scope, failed)
-            await scope.refresh()
-            return keys
-
-        keys = await replay_or_wait(context, scope, self._manager.name, wait)
-        return self._with(keys)
-
-    async def settled(self) -> RunList:
-        """Wait until all runs are in a terminal state; return all of them.
-
-        The failures count as handled if the caller completes.
-        """
-        context, scope = self._begin_await()
-
-        async def wait() -> list[RunKey]:
-            keys = await self._wait_for_commit(scope)
-            failed.append(await wait_for_all(context, scope, keys))
-            await scope.refresh()
-            return keys
-
-        failed: list[list[RunRecord]] = []
-        keys = await replay_or_wait(context, scope, self._manager.name, wait)
-        if not failed:  # replayed from the record of the await
-            failed.append(await self._read_records(scope, keys))
-        record_returned(context, scope, failed[0])
-        return self._with(keys)
-
-    @staticmethod
-    async def _read_records(scope: Scope, keys: list[RunKey]) -> list[RunRecord]:
-        return await run_in_thread(lambda: read_records(scope, keys))
-
-    def _begin_await(self) -> tuple[AwaitContext, Scope]:
-        scope = self._manager.store.scope()
-        self._request.reissue(scope)
-        return self._manager.workflow.context, scope
-
-    def _with(self, keys: list[RunKey]) -> RunList:
-        if keys == self._request.committed:
-            return self
-        request = RunRequest(
-            self._manager.name, self._request.requested_runs, self._manager.store.scope()
-        )
-        request.set_recorded(keys)
-        return RunList(self._manager, request, fail_fast=self._fail_fast)
-
-    async def _wait_for_commit(self, scope: Scope) -> list[RunKey]:
-        context = self._manager.workflow.context
-        with context.suspend_error_handlers():
-            await scope.flush()
-        return await wait_until_committed(context, scope, self._request)
-
-    async def as_completed(self) -> AsyncIterator[Run]:
-        """Yield each run when it reaches a terminal state, failed ones, too.
-
-        The failures count as handled if the caller completes.
-        """
-        context, scope = self._begin_await()
-        yielded: list[RunKey] = []
-        records: list[AsyncIterator[RunRecord]] = []
-
-        async def wait() -> list[RunKey]:
-            if records:
-                await scope.flush()
-            else:
-                keys = await self._wait_for_commit(scope)
-                left = [key for key in keys if key not in yielded]
-                records.append(wait_for_runs(context, scope, left))
-            record = await anext(records[0], None)
-            if record is None:
-                return []
-            record_returned(context, scope, [record])
-            await scope.refresh()
-            return [record.key]
-
-        while keys := await replay_or_wait(context, scope, self._manager.name, wait):
-            if not records:  # replayed from the record of the await
-                record_returned(context, scope, await self._read_records(scope, keys))
-            yielded += keys
-            yield Run(self._manager.store, keys[0])
-
 
 class _Iteration(Iterator[tuple[Run, Job]]):
-    """An iteration over a selection; it queries at the first use."""
+    """An iteration over a selection; it reads runs as they are used, from the first use."""
 
-    def __init__(self, query: Callable[[], list[tuple[Run, Job]]]) -> None:
-        self._query = query
-        self.position = 0
+    def __init__(self, selection: TaskSelection) -> None:
+        self._selection = selection
+        self._pairs: Iterator[tuple[Run, Job]] | None = None
+        self._length: int | None = None
 
-    @cached_property
-    def pairs(self) -> list[tuple[Run, Job]]:
-        return self._query()
+    @property
+    def started(self) -> bool:
+        """Whether a run was taken from it."""
+        return self._pairs is not None and self._length is None
+
+    def length(self) -> int:
+        """Return the number of runs, which it reads together."""
+        if self._length is None:
+            pairs = self._selection.pairs()
+            self._pairs, self._length = iter(pairs), len(pairs)
+        return self._length
 
     def __next__(self) -> tuple[Run, Job]:
-        self.position += 1
-        if self.position > len(self.pairs):
-            raise StopIteration
-        return self.pairs[self.position - 1]
+        if self._pairs is None:
+            self._pairs = self._selection.stream()
+        self._length = None
+        return next(self._pairs)
 
 
 class TaskSelection:
@@ -276,37 +75,47 @@ class TaskSelection:
     Iteration yields (run, job) in id order. ``await`` it to wait until a run matches.
     """
 
-    def __init__(self, manager: Study, constraint: Constraint) -> None:
+    def __init__(self, manager: SelectableStudy, constraint: Constraint) -> None:
         self._manager = manager
         self.constraint = constraint
         self._iteration: ref[_Iteration] | None = None
 
+    @property
+    def _arguments(self) -> tuple[str, str | None, Constraint]:
+        return self._manager.name, self._manager.workflow.run_name, self.constraint
+
     def _keys(self) -> list[RunKey]:
-        manager = self._manager
-        with manager.store.scope().read() as session:
-            return select_runs(session, manager.name, manager.workflow.run_name, self.constraint)
+        return [RunKey(self._manager.name, run_id) for run_id in self.ids]
 
     def pairs(self) -> list[tuple[Run, Job]]:
         """Return the matching runs as (run, job), in id order."""
-        manager = self._manager
-        with manager.store.scope().read() as session:
-            keys = select_runs(session, manager.name, manager.workflow.run_name, self.constraint)
-            table = session.tables.study(manager.name)
-            return run_job_pairs(manager.store, list(table.records(key.id for key in keys)))
+        return self[:]
+
+    def stream(self) -> Iterator[tuple[Run, Job]]:
+        """Yield the runs that match now as (run, job), in id order."""
+        store = self._manager.store
+        for record in iterate_selected(store.scope(), *self._arguments):
+            yield run_job_pair(store, record)
 
     def __iter__(self) -> Iterator[tuple[Run, Job]]:
-        iteration = _Iteration(self.pairs)
+        iteration = _Iteration(self)
         self._iteration = ref(iteration)
         return iteration
 
     def __len__(self) -> int:
         iteration = None if self._iteration is None else self._iteration()
-        if iteration is not None and iteration.position == 0:
-            return len(iteration.pairs)  # list() calls both: one query is enough
-        return len(self._keys())
+        if not self.constraint.plan().exact and iteration is not None and not iteration.started:
+            return iteration.length()  # list() calls both: one query is enough
+        with self._manager.store.scope().read() as session:
+            return count_runs(session, *self._arguments)
 
     def __bool__(self) -> bool:
-        return bool(self._keys())
+        with self._manager.store.scope().read() as session:
+            return next(stream_ids(session, *self._arguments), None) is not None
+
+    def first(self) -> tuple[Run, Job] | None:
+        """Return the matching run with the smallest id as (run, job); None without one."""
+        return next(iter(self[:1]), None)
 
     @overload
     def __getitem__(self, index: int) -> tuple[Run, Job]: ...
@@ -315,7 +124,24 @@ class TaskSelection:
     def __getitem__(self, index: slice) -> list[tuple[Run, Job]]: ...
 
     def __getitem__(self, index: int | slice) -> tuple[Run, Job] | list[tuple[Run, Job]]:
-        return self.pairs()[index]
+        if isinstance(index, slice):
+            return self._slice(index)
+        position = operator.index(index)
+        found = self._slice(slice(position, position + 1 or None))
+        if not found:
+            raise IndexError("list index out of range")
+        return found[0]
+
+    def _slice(self, wanted: slice) -> list[tuple[Run, Job]]:
+        """Return some of the runs; read no run after the last of them, if it counts from 0."""
+        with self._manager.store.scope().read() as session:
+            records: Iterable[RunRecord]
+            if self.constraint.plan().exact:
+                ids = _taken(stream_ids(session, *self._arguments), wanted)
+                records = session.tables.study(self._manager.name).records(ids)
+            else:
+                records = _taken(select_records(session, *self._arguments), wanted)
+            return run_job_pairs(self._manager.store, records)
 
     def __call__(self, constraints: str | Sequence[str] | None = None) -> list[tuple[Run, Job]]:
         """Return the runs that match, with these additional constraints, as (run, job)."""
@@ -340,7 +166,8 @@ class TaskSelection:
     @property
     def ids(self) -> list[int]:
         """Return the ids of the matching runs in ascending order."""
-        return [key.id for key in self._keys()]
+        with self._manager.store.scope().read() as session:
+            return list(stream_ids(session, *self._arguments))
 
     def hold(self) -> None:
         """Hold the matching runs: no launcher claims them until they are released."""
@@ -394,7 +221,7 @@ class TaskSelection:
         keys = await replay_or_wait(context, scope, manager.name, wait)
         return found or await run_in_thread(lambda: self._current(keys))
 
-    def _current(self, keys: list[RunKey]) -> list[tuple[Run, Job]]:
+    def _current(self, keys: Sequence[RunKey]) -> list[tuple[Run, Job]]:
         store = self._manager.store
         with store.scope().read() as session:
             return run_job_pairs(store, existing_records(session, keys))
@@ -403,17 +230,20 @@ class TaskSelection:
         return f"<runs of {self._manager.name} with {self._condition}>"
 
     def _repr_html_(self) -> str:
-        return _html(self, self._manager, self._keys)
+        return selection_html(self, self._manager, self._first_keys)
+
+    def _first_keys(self) -> tuple[list[RunKey], int]:
+        return [run.key for run, _ in self[:ROWS]], len(self)
 
     @property
     def _condition(self) -> str:
         return self.constraint.text or "any state"
 
 
-def _html(shown: object, manager: Study, find: Callable[[], list[RunKey]]) -> str:
-    def render() -> str:
-        keys = find()
-        records = read_records(manager.store.scope(), keys[:ROWS])
-        return runs_html(repr(shown).strip("<>"), records, len(keys))
-
-    return html_or_message(render, shown)
+def _taken(found: Iterator[T], wanted: slice) -> Iterable[T]:
+    """Return what a list of the items would have there, and take no more than needed."""
+    given = (wanted.start, wanted.stop, wanted.step)
+    bounds = [None if bound is None else operator.index(bound) for bound in given]
+    if any(bound is not None and bound < 0 for bound in bounds) or bounds[2] == 0:
+        return list(found)[wanted]
+    return islice(found, *(bound and min(bound, MAX_ID) for bound in bounds))

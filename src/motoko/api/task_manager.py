@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import EllipsisType, MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from motoko.api.run_list import RunList
 from motoko.api.run_nodes import RunNode
-from motoko.api.selection import RunList, TaskSelection
+from motoko.api.selection import TaskSelection
+from motoko.api.study_base import StudyBase
+from motoko.core.axes import MAX_POINTS, MAX_RUNS, check_count
 from motoko.core.changes import EditHolds
 from motoko.core.constraints import Columns, Constraint, parse
 from motoko.core.holds import AddHolds, RemoveHolds
@@ -20,75 +23,31 @@ from motoko.core.parameter_space import (
     run_identity,
 )
 from motoko.core.records import RunKey, RunRecord, Transition
-from motoko.core.requests import PlannedRun, plan_points, plan_product
-from motoko.errors import RunNameError, UnknownRunError
+from motoko.core.requests import PlannedProduct, PlannedRun, plan_points, plan_product
+from motoko.errors import RunNameError
 from motoko.handles.frames import require_pandas, to_frame
-from motoko.handles.run import Job, Run
+from motoko.handles.run import Run
 from motoko.storage.columns import read_columns
+from motoko.storage.commit import collector_paused
 from motoko.storage.query import check_run_name_exists
-from motoko.storage.run_requests import RequestedRun, RunRequest
+from motoko.storage.run_requests import DeferredRuns, RequestedRun, RunRequest, find_runs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pandas import DataFrame
 
-    from motoko.api.selection import WorkflowView
+    from motoko.api.study import WorkflowView
     from motoko.config import StudyConfig, TaskManagerSettings
     from motoko.graph import Node
     from motoko.storage.store import WorkflowStore
-    from motoko.storage.study_table import StudyTable
 
 T = TypeVar("T")
 
 logger = logging.getLogger("motoko.api.task_manager")
 
-
-class _IdIndex(Mapping[int, Any]):
-    """The runs or jobs of every run name, by id."""
-
-    def __init__(self, ids: Any, make: Any) -> None:
-        self._ids = ids
-        self._make = make
-
-    def __getitem__(self, item: int) -> Any:
-        try:
-            return self._make(item)
-        except UnknownRunError as error:
-            raise KeyError(str(error)) from None
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._ids())
-
-    def __len__(self) -> int:
-        return len(self._ids())
-
-
-class StudyBase:
-    """A study's tables: ``runs`` and ``jobs`` of every run name, by id."""
-
-    def __init__(self, store: WorkflowStore, study: str) -> None:
-        self._store = store
-        self._study = study
-        self.runs: Mapping[int, Run] = _IdIndex(
-            lambda: self._query(lambda table: table.ids(None)), self._run
-        )
-        self.jobs: Mapping[int, Job] = _IdIndex(
-            lambda: self._query(lambda table: table.job_ids()), self._job
-        )
-
-    def _query(self, query: Callable[[StudyTable], T]) -> T:
-        with self._store.scope().read() as session:
-            return query(session.tables.study(self._study))
-
-    def _run(self, run_id: int) -> Run:
-        key = RunKey(self._study, run_id)
-        with self._store.scope().read() as session:
-            session.run(key)  # raises UnknownRunError
-        return Run(self._store, key)
-
-    def _job(self, job_id: int) -> Job:
-        return Job(self._store, self._study, job_id, self._query(lambda table: table.job(job_id)))
+PIECE: Final = 20_000  # runs of one call in one commit, if there may be several
 
 
 class TaskManager:
@@ -211,12 +170,14 @@ class TaskManager:
         """Return the runs that ``create_task`` would return; None unless all of them exist."""
         run_name = self._run_name()
         planned = self._planned(run_params or {}, replicate, job_params)
-        requested = self._requested_runs(run_name, planned, "")
+        check_count(len(planned), f"study {self.name!r}: ")
+        requested = self._maker(run_name, "")(planned)
         with self.store.scope().read() as session:
             table = session.tables.study(self.name)
-            found = [item.find(table) for item in requested]
-        keys = [RunKey(self.name, run_id) for run_id in found if run_id is not None]
-        return [Run(self.store, key) for key in keys] if len(keys) == len(requested) else None
+            found = find_runs(table, requested)
+        if len(found) < len(requested):
+            return None
+        return [Run(self.store, RunKey(self.name, found[item.identity])) for item in requested]
 
     def _run_name(self) -> str:
         if self.workflow.run_name is None:
@@ -234,22 +195,53 @@ class TaskManager:
 
     def _planned(
         self, run_params: Mapping[str, Any], replicate: int, job_params: Mapping[str, Any]
-    ) -> list[PlannedRun]:
+    ) -> PlannedProduct:
         return plan_product(self.name, self.bd_config, run_params, replicate, job_params)
 
     def _request(self, run_name: str, planned: Sequence[PlannedRun], *, fail_fast: bool) -> RunList:
         scope = self.store.scope()
         caller = _calling_function() if scope.event_name == "" else ""
-        request = RunRequest(self.name, self._requested_runs(run_name, planned, caller), scope)
-        self.workflow.context.on_request(request)
-        scope.enqueue(request)
-        return RunList(self, request, fail_fast=fail_fast)
+        make = self._maker(run_name, caller)
+        splits = scope.splits and isinstance(planned, PlannedProduct)
+        check_count(len(planned), f"study {self.name!r}: ", MAX_RUNS if splits else MAX_POINTS)
+
+        def make_piece(start: int, end: int) -> list[RequestedRun]:
+            return make(planned[start:end])
+
+        requests = []
+        if splits and len(planned) > PIECE:
+            for start in range(0, len(planned), PIECE):
+                end = min(start + PIECE, len(planned))
+                runs = DeferredRuns(end - start, partial(make_piece, start, end))
+                requests.append(RunRequest(self.name, runs, scope))
+        else:
+            with collector_paused(len(planned)):
+                requests.append(RunRequest(self.name, make(planned), scope))
+        for request in requests:
+            self.workflow.context.on_request(request)
+            scope.enqueue(request)
+        return RunList(self, requests, fail_fast=fail_fast)
+
+    def _maker(
+        self, run_name: str, caller: str
+    ) -> Callable[[Iterable[PlannedRun]], list[RequestedRun]]:
+        """Return a function that makes requested runs of planned ones, now or later."""
+        scope, scripts = self.store.scope(), self._scripts()
+        created = Transition(self.store.now(), "CREATED", scope.cause, 0)
+        event_name, firing = scope.event_name or caller, scope.firing
+        return lambda planned: self._requested_runs(
+            planned, run_name, created, event_name, firing, scripts
+        )
 
     def _requested_runs(
-        self, run_name: str, planned: Iterable[PlannedRun], caller: str
+        self,
+        planned: Iterable[PlannedRun],
+        run_name: str,
+        created: Transition,
+        event_name: str,
+        firing: str,
+        scripts: str,
     ) -> list[RequestedRun]:
-        scope = self.store.scope()
-        created = Transition(self.store.now(), "CREATED", scope.cause, 0)
         requested: dict[bytes, RequestedRun] = {}
         for run in planned:
             identity = run_identity(self.name, run_name, run.job, run.declared, run.replicate)
@@ -261,23 +253,16 @@ class TaskManager:
                 identity=identity,
                 job=run.job,
                 replicate=run.replicate,
-                event_name=scope.event_name or caller,
-                scripts=self._scripts(),
+                event_name=event_name,
+                scripts=scripts,
                 options=MappingProxyType(run.options),
                 fields=MappingProxyType({**run.other, **run.declared}),
                 history=(created,),
-                firing=scope.firing,
+                firing=firing,
             )
-            requested.setdefault(identity, self._requested_run(record, run.declared))
+            found = RequestedRun(identity, job_identity(run.job), record, run.declared)
+            requested.setdefault(identity, found)
         return list(requested.values())
-
-    def _requested_run(self, record: RunRecord, declared: Mapping[str, Any]) -> RequestedRun:
-        job = record.job
-        literal = run_identity(
-            self.name, record.run_name, job, declared, record.replicate, literal=True
-        )
-        literal_job = job_identity(job, literal=True)
-        return RequestedRun(record.identity, job_identity(job), record, literal, literal_job)
 
     def report_changes(self) -> None:
         """Warn once about runs made when ``bd.yaml`` declared other parameters. Blocks."""

@@ -262,7 +262,7 @@ class Workflow(WorkflowLifecycle):
         """
         handler = build_error_handler(self._managers_of(task), event, f, get_params, kwargs)
         if self.context.execution is not None:
-            self.context.execution.failures.handlers.append(handler)
+            self.context.execution.failures.add_handler(handler)
         else:
             self._error_handlers.append(handler)
 

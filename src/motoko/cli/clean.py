@@ -1,5 +1,8 @@
 """List runs to delete; with --delete, delete them and their directories.
 
+With --pack, move the directories of ended runs into zip files of a thousand runs each. The runs
+stay, and `motoko logs` reads their output there.
+
 Of a study without ids and without --where, these are the runs in a terminal state. With ids or
 --where, these are all matching runs; active runs and their scheduler jobs are cancelled first.
 
@@ -35,7 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from motoko.cli import confirmation
     from motoko.cli.selection_arguments import add_options
 
-    parser.add_argument("--delete", action="store_true", help="delete the listed runs")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--delete", action="store_true", help="delete the listed runs")
+    action.add_argument(
+        "--pack", action="store_true", help="move the directories of ended runs into zip files"
+    )
     add_options(parser)
     confirmation.add_options(parser)
 
@@ -48,6 +55,9 @@ def execute(args: argparse.Namespace) -> None:
     from motoko.cli.selection_arguments import open_for_selection, selection_of
     from motoko.operations import clean
 
+    if args.pack:
+        _pack(args)
+        return
     deletes = args.delete and not args.dry_run
     with open_for_selection(args, writes=deletes, tolerant=not deletes) as workflow:
         selection = selection_of(args)
@@ -57,6 +67,32 @@ def execute(args: argparse.Namespace) -> None:
             _list(workflow, found, args)
         else:
             _delete(workflow, confirmation.confirm(args, found, _effect(found), preview))
+
+
+def _pack(args: argparse.Namespace) -> None:
+    from motoko.cli import confirmation
+    from motoko.cli.selection_arguments import open_for_selection, selection_of
+    from motoko.errors import MotokoError
+    from motoko.operations import pack
+
+    with open_for_selection(args, writes=False) as workflow:
+        found = pack.preview_packing(workflow, selection_of(args))
+        if args.dry_run:
+            confirmation.show(found, "be packed")
+            return
+        results = pack.pack(workflow, found.keys)
+        packed = sum(len(result.packed) for result in results.values())
+        echo(f"{count_runs(packed)} packed")
+        left = [
+            f"{study}.{run_id} ({reason})"
+            for study, result in results.items()
+            for run_id, reason in result.left.items()
+        ]
+        if left:
+            raise MotokoError(
+                f"{count_runs(len(left))} not packed: {_some(left)}",
+                hint="Their directories stay as they are.",
+            )
 
 
 def _effect(found: Preview) -> str:

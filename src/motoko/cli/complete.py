@@ -7,6 +7,7 @@ there within 100 ms, so nothing here imports pydantic or ZODB before run names o
 from __future__ import annotations
 
 import os
+from itertools import islice
 from types import MappingProxyType
 
 from motoko.cli.parser import Parser, build_parser
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from motoko.storage.study_table import StudyTable
     from motoko.storage.tables import Tables
 
     Completer = Callable[[Path, str], Iterable[str]]
@@ -181,10 +183,20 @@ def runs(directory: Path, prefix: str = "") -> list[str]:
     aliases = configuration.get("aliases") or {}
 
     def query(tables: Tables) -> Iterable[str]:
-        ids = map(str, tables.study(aliases.get(name, name)).ids(None))
-        return [f"{name}.{one}" for one in ids if one.startswith(number)][:LIMIT]
+        found = _ids(tables.study(aliases.get(name, name)), number)
+        return [f"{name}.{one}" for one in islice(found, LIMIT)]
 
     return _read(directory, query)
+
+
+def _ids(table: StudyTable, prefix: str) -> Iterator[int]:
+    """Yield the ids that begin with these digits, ascending."""
+    if prefix and not (prefix.isdecimal() and prefix.isascii() and prefix[0] != "0"):
+        return
+    low, high = (int(prefix), int(prefix)) if prefix else (1, 9)
+    while low <= table.last_id:
+        yield from table.ids(None, id_min=low, id_max=high)
+        low, high = low * 10, high * 10 + 9
 
 
 def events(directory: Path, prefix: str = "") -> list[str]:

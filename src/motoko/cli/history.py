@@ -40,7 +40,7 @@ def execute(args: argparse.Namespace) -> None:
         args.motoko_parser.error("--event shows firings: give either --event or runs")
     with open_for_selection(args, writes=False, tolerant=True) as workflow:
         if selection.is_narrowed:
-            table = _transitions_table(selection.find(workflow))
+            table = _transitions_table(history.complete_records(workflow, selection))
         else:
             firings = history.recorded_firings(workflow, event=args.event, run_name=args.run_name)
             table = _firings_table(firings)

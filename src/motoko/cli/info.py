@@ -32,8 +32,8 @@ The command starts no process. --json prints one object on standard output:
                  and "run_name" are null for all, "ids" is null unless single runs are held
   unregistered   the open firings listed above: list of {"run_name", "event", "opened", "runs"}
   studies        list of {"name", "counts": {run name: {state: number}}, "outdated": {run name:
-                 list of ids of runs whose scripts have changed}, "remarks": {run name: {reason
-                 of FINISHED runs: list of their ids}}, "changed": {difference between their
+                 number of runs whose scripts have changed}, "remarks": {run name: {reason of
+                 FINISHED runs: list of their ids}}, "changed": {difference between their
                  parameters and the declared ones: number of runs}, "unserved" and "unmanaged":
                  {reason: number of CREATED, of active runs}}
   runs           with --verbose, in each study: list of {"id", "job_id", "run_name", "state",

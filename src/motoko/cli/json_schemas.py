@@ -81,7 +81,7 @@ STUDY: Final = exactly(
     {"runs": list_of(exactly(**_RUN))},
     name=TEXT,
     counts=map_of(map_of(COUNT)),
-    outdated=map_of(list_of(ID)),
+    outdated=map_of(COUNT),
     remarks=map_of(map_of(list_of(ID))),
     changed=map_of(COUNT),
     unserved=map_of(COUNT),

@@ -312,10 +312,10 @@ def _print_study(out: Console, study: StudyOverview, *, runs: bool) -> None:
         how = "see `motoko adopt --help`"
         what = f"made with other job parameters than bd.yaml declares now ({how})"
         out.print(safe_text(f"{what}: {format_changes(study.changed)}"))
-    for run_name, ids in study.outdated.items():
-        named = names_text(RunKey(study.name, run_id) for run_id in ids)
+    for run_name, number in study.outdated.items():
+        made = "1 run was" if number == 1 else f"{number} runs were"
         what = "made with scripts that have changed since (motoko retry --changed)"
-        out.print(safe_text(f"{run_name}: {what}: {named}"))
+        out.print(safe_text(f"{run_name}: {made} {what}"))
     _print_reasons(out, study.name, study.finished_reasons)
     if study.unserved:
         out.print(safe_text(unserved_text(study.unserved)))

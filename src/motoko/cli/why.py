@@ -14,7 +14,7 @@ a "kind":
   event     "event", "run_name", "condition": its form, "once", "action", "fired": how often since
             the start, "orchestrator": null or {"host", "pid", "since"}, "reported": null or when
             it last reported, "why": list of reasons, "invalid": {study: error}, "studies": list of
-            {"study", "constraint", "total", "exact", "examined", "complete", "clauses": list of
+            {"study", "constraint", "total", "examined", "complete", "clauses": list of
             {"clause", "survivors", "examined"}, "broken", "values", "nearest", "matching"}
   runs      "groups": list of {"study", "lifecycle", "number", "runs", "reason"}, "number" of
             examined runs, "left_out": number of older ones

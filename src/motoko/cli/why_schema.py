@@ -64,7 +64,6 @@ DIAGNOSIS: Final = exactly(
     study=TEXT,
     constraint=TEXT,
     total=COUNT,
-    exact=BOOLEAN,
     examined=COUNT,
     complete=BOOLEAN,
     clauses=list_of(exactly(clause=TEXT, survivors=COUNT, examined=BOOLEAN)),

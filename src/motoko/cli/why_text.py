@@ -100,9 +100,8 @@ def _event(answer: EventAnswer, now: float) -> Iterator[str]:
 
 
 def _diagnosis(found: StudyDiagnosis) -> Iterator[str]:
-    about = "" if found.exact else "about "
     of_newest = f"  of the newest {found.examined:,}"
-    rows = [f"{about}{found.total:,} of {found.study}"]
+    rows = [f"{found.total:,} of {found.study}"]
     for n, row in enumerate(found.clauses):
         clause = f"and {row.clause}" if n else row.clause  # the runs that satisfy all so far
         rows.append(f"{row.survivors:>9,}  {clause}{of_newest if row.examined else ''}")

@@ -8,6 +8,9 @@ from __future__ import annotations
 from motoko.config.option_models import GivenOptions
 from motoko.config.study_file import STUDY_FILE, StudyConfig, load_study
 from motoko.config.workflow_file import (
+    KEEP_ALL,
+    KEEP_FAILED,
+    KEEP_PACKED,
     RESERVED_TASK_NAMES,
     WORKFLOW_FILE,
     QueueLimits,
@@ -19,6 +22,9 @@ from motoko.config.workflow_file import (
 )
 
 __all__ = [
+    "KEEP_ALL",
+    "KEEP_FAILED",
+    "KEEP_PACKED",
     "RESERVED_TASK_NAMES",
     "STUDY_FILE",
     "WORKFLOW_FILE",

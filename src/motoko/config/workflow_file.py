@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 WORKFLOW_FILE: Final = "motoko.yaml"
+KEEP_ALL: Final = "all"
+KEEP_FAILED: Final = "failed"
+KEEP_PACKED: Final = "packed"
+KEEP: Final = (KEEP_ALL, KEEP_FAILED, KEEP_PACKED)
 # Attributes of Workflow, which would hide a task manager of the same name.
 RESERVED_TASK_NAMES: Final = frozenset({
     "finished", "task_managers", "aliases", "orchestrator_script", "orchestrator_function",
@@ -112,6 +116,16 @@ def _no_host(value: Any, info: ValidationInfo) -> None:
     )
 
 
+@written_as({"enum": list(KEEP)})
+def _keep(value: Any, info: ValidationInfo) -> str:
+    if value not in KEEP:
+        raise InvalidValue(
+            f"keep must be one of {', '.join(KEEP)}, not {value!r}",
+            hint=suggestion(value, KEEP) if isinstance(value, str) else None,
+        )
+    return str(value)
+
+
 class TaskManagerSettings(GivenOptions):
     """A task manager's entry in ``motoko.yaml``; its options override the workflow's."""
 
@@ -137,6 +151,11 @@ class WorkflowFile(GivenOptions):
     )
     max_concurrent: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
         default=None, description="concurrent runs on this machine; by default the number of cores"
+    )
+    keep: Annotated[str, BeforeValidator(_keep)] = Field(
+        default=KEEP_ALL,
+        description="directories of ended runs: `all` keeps them, `failed` removes those of"
+        " FINISHED runs, `packed` moves them into zip files",
     )
     max_queued: Annotated[int, BeforeValidator(whole_number(1))] = Field(
         default=1000, description="runs in the queue of a scheduler"

@@ -17,7 +17,8 @@ from motoko.errors import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-MAX_POINTS: Final = 250_000  # of one axis or one request; so many runs take 1 GB to create
+MAX_POINTS: Final = 250_000  # of one axis or one commit; so many runs take 1 GB to create
+MAX_RUNS: Final = 10_000_000  # of one request that takes several commits
 _EXACT: Final = Context(prec=40)  # digits; rounding to a float hides the error of the last ones
 
 
@@ -100,12 +101,12 @@ def log_scale(start: float, stop: float) -> Callable[[int, int], float]:
     return value
 
 
-def check_count(count: int, what: str = "") -> None:
+def check_count(count: int, what: str = "", most: int = MAX_POINTS) -> None:
     """Raise ParameterError for too many points to create at once; ``what`` precedes the message."""
-    if count > MAX_POINTS:
+    if count > most:
         shown = f"{count:,}" if count < 10**12 else "more than 10**12"
         raise ParameterError(
-            f"{what}{shown} points are too many at once; at most {MAX_POINTS:,} are allowed",
+            f"{what}{shown} points are too many at once; at most {most:,} are allowed",
             hint="Use fewer values, or create the runs in several calls of create_task.",
         )
 

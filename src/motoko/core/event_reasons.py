@@ -25,12 +25,11 @@ if TYPE_CHECKING:
 class Population:
     """The runs of a study and run name by state, and those of them that were examined.
 
-    ``exact``: the counts are exact. ``complete``: all runs in a state that the constraint allows
-    were examined; otherwise ``examined`` are the newest of them, in id order.
+    ``complete``: all runs in a state that the constraint allows were examined; otherwise
+    ``examined`` are the newest of them, in id order.
     """
 
     counts: Mapping[str, int]
-    exact: bool
     examined: Sequence[RunRecord]
     complete: bool
 
@@ -59,7 +58,6 @@ class StudyDiagnosis:
     study: str
     constraint: str
     total: int
-    exact: bool
     examined: int
     complete: bool
     clauses: tuple[ClauseCount, ...]
@@ -108,7 +106,6 @@ def diagnose_study(study: str, constraint: Constraint, population: Population) -
         study,
         constraint.text,
         population.total,
-        population.exact,
         len(population.examined),
         complete,
         tuple(rows),

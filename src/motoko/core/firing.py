@@ -7,48 +7,24 @@ The caller reports matching runs, commits and finished firings, and gets firings
 * A trigger that has just fired and still holds cools down for ``poll_interval``, or until a later
   commit from another source writes an object that it reads.
 * With ``once`` a run (or an event without runs) fires one time only.
+
+The work per call depends on what changed, not on the numbers of events and of matching runs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from motoko.core.cooldowns import Cooldown, CooldownQueue
+from motoko.core.event_state import ConditionKind, EventSpec, EventState, WriteSet
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from motoko.core.records import RunKey
 
-
-class ConditionKind(Enum):
-    """The form of a condition."""
-
-    CONSTRAINT = "constraint"
-    RUN_FILTER = "f(run, job)"
-    TASK_MANAGER_FILTER = "f(workflow, task_manager)"
-    NO_ARGUMENTS = "f()"
-
-
-@dataclass(frozen=True, slots=True)
-class EventSpec:
-    """A registered event; ``name`` is unique."""
-
-    name: str
-    studies: tuple[str, ...]
-    kind: ConditionKind
-    once: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class WriteSet:
-    """The objects that one commit wrote. ``source`` is its firing; ``number`` counts commits."""
-
-    runs: frozenset[RunKey] = frozenset()
-    variables: bool = False
-    everything: bool = False
-    source: object = None
-    number: int = 0
+__all__ = ["ConditionKind", "EventSpec", "Firing", "FiringEngine", "WriteSet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,69 +37,31 @@ class Firing:
     study: str | None = None
 
 
-@dataclass(slots=True)
-class _Cooldown:
-    """The pause of a trigger: until ``until``, or a commit of another source after ``since``."""
-
-    until: float
-    source: object
-    since: int
-
-    def ends_with(self, written: WriteSet) -> bool:
-        return written.source is not self.source and written.number > self.since
-
-
-@dataclass(slots=True)
-class _EventState:
-    """The triggers of an event: runs, or studies where the condition selects no runs."""
-
-    event: EventSpec
-    matching: set[RunKey] = field(default_factory=set)
-    selected: dict[str, set[RunKey]] = field(default_factory=dict)  # by evaluated study
-    true_for: set[str] = field(default_factory=set)
-    busy: set[RunKey] = field(default_factory=set)
-    busy_without_runs: bool = False
-    cooldowns: dict[RunKey | str, _Cooldown] = field(default_factory=dict)
-    done: set[RunKey] = field(default_factory=set)
-    done_without_runs: bool = False
-    fired: int = 0
-    changed: bool = True  # since the last call of `pop_due`
-
-    def ready_runs(self) -> set[RunKey]:
-        return self.matching - self.busy - self.cooldowns.keys() - self.done
-
-    def ready_studies(self) -> list[str]:
-        if self.busy_without_runs or self.done_without_runs:
-            return []
-        return sorted(self.true_for - self.cooldowns.keys())
-
-    def reads(self, trigger: RunKey | str, written: WriteSet, studies: set[str]) -> bool:
-        """Return whether a trigger's condition reads what a commit wrote, in these studies."""
-        if self.event.kind is ConditionKind.TASK_MANAGER_FILTER:
-            return True
-        if isinstance(trigger, str):
-            return False
-        if self.event.kind is ConditionKind.CONSTRAINT:
-            return written.everything or trigger in written.runs
-        return written.everything or trigger.study in studies
-
-
 class FiringEngine:
     """Decides which events fire. Times are monotonic seconds, given by the caller."""
 
     def __init__(self, poll_interval: float) -> None:
         self._poll_interval = poll_interval
-        self._states: dict[str, _EventState] = {}
+        self._states: dict[str, EventState] = {}
         self._count = 0
+        self._changed: set[str] = set()  # events, since the last call of `pop_due`
+        self._holders: dict[RunKey, tuple[str, ...]] = {}  # the events that hold a run
+        self._queue = CooldownQueue()
+        self._cooling: dict[bool, set[str]] = {True: set(), False: set()}  # by: is a constraint
 
     def register(self, event: EventSpec) -> None:
         """Add an event, or replace the one of this name; unfinished firings stay busy."""
-        new = _EventState(event)
         old = self._states.get(event.name)
+        new = EventState(event, len(self._states) if old is None else old.order)
         if old is not None:
+            for trigger in tuple(old.cooldowns):
+                self._end_cooldown(old, trigger)
             new.busy, new.busy_without_runs = old.busy, old.busy_without_runs
-            new.fired = old.fired
+            new.fired, new.version = old.fired, old.version
         self._states[event.name] = new
+        if old is not None:
+            self._release(new, old.matching | old.done)
+        self._mark(new)
 
     def events(self) -> list[EventSpec]:
         """Return all registered events, in order of registration."""
@@ -133,9 +71,17 @@ class FiringEngine:
         """Return the registered event of this name."""
         return self._states[name].event
 
+    def has_event(self, name: str) -> bool:
+        """Return whether an event of this name is registered."""
+        return name in self._states
+
     def fired(self, name: str) -> int:
         """Return how often an event has fired since the start."""
         return self._states[name].fired
+
+    def version(self, name: str) -> int:
+        """Return a number that grows with every change of an event's activity."""
+        return self._states[name].version
 
     def activity(self, name: str) -> tuple[int, int]:
         """Return how many triggers of an event are in unfinished firings, and how many cool down.
@@ -152,10 +98,31 @@ class FiringEngine:
 
     def selects(self, key: RunKey) -> bool:
         """Return whether an event selects this run, is firing with it, or is done with it."""
-        return any(
-            key in state.matching or key in state.busy or key in state.done
-            for state in self._states.values()
-        )
+        return key in self._holders
+
+    def _mark(self, state: EventState) -> None:
+        state.version += 1
+        self._changed.add(state.event.name)
+
+    def _hold(self, state: EventState, keys: Iterable[RunKey]) -> None:
+        """Record that an event holds these runs."""
+        alone = (state.event.name,)  # one object for many runs
+        for key in keys:
+            holders = self._holders.get(key)
+            if holders is None:
+                self._holders[key] = alone
+            elif alone[0] not in holders:
+                self._holders[key] = holders + alone
+
+    def _release(self, state: EventState, keys: Iterable[RunKey]) -> None:
+        """Record that an event no longer holds these runs, if so."""
+        for key in keys:
+            holders = self._holders.get(key, ())
+            if state.event.name in holders and not state.holds(key):
+                if len(holders) == 1:
+                    del self._holders[key]
+                else:
+                    self._holders[key] = tuple(n for n in holders if n != state.event.name)
 
     # -- notices ---------------------------------------------------------------------------
 
@@ -164,78 +131,131 @@ class FiringEngine:
     ) -> None:
         """Record the stored ``once`` firings: their runs, and whether one had no runs."""
         state = self._states[name]
-        state.done.update(keys)
+        new = set(keys)
+        state.done |= new
         state.done_without_runs = state.done_without_runs or without_runs
+        self._hold(state, new)
 
     def update_matches(
         self, name: str, evaluated: Iterable[RunKey] | str, matching: set[RunKey]
     ) -> None:
         """Record which of the evaluated runs (or of a study's runs) match a condition."""
         state = self._states[name]
-        state.changed = True
         if isinstance(evaluated, str):
-            dropped = state.selected.get(evaluated, set()) - matching
-            state.selected[evaluated] = set(matching)
-            # A study's condition may select runs of another study, and two the same run.
-            dropped.difference_update(*state.selected.values())
+            dropped = state.replace_selection(evaluated, matching)
         else:
             dropped = {key for key in evaluated if key not in matching}
-            for key in evaluated:
-                selected = state.selected.setdefault(key.study, set())
-                (selected.discard if key in dropped else selected.add)(key)
-        state.matching -= dropped
-        for key in dropped:
-            state.cooldowns.pop(key, None)
-        state.matching |= matching
+        self._deselect(state, dropped)
+        self._select(state, matching)
+
+    def update_runs(self, satisfied: Mapping[RunKey, Iterable[str]]) -> None:
+        """Record which of all events with constraints each evaluated run satisfies."""
+        for key, names in satisfied.items():
+            known = {name for name in names if name in self._states}
+            for name in self._holders.get(key, ()):
+                state = self._states[name]
+                if name not in known and state.event.kind is ConditionKind.CONSTRAINT:
+                    self._deselect(state, (key,))
+            for name in known:
+                self._select(self._states[name], (key,))
+
+    def _select(self, state: EventState, keys: Iterable[RunKey]) -> None:
+        new = {key for key in keys if key not in state.matching}
+        if new:
+            state.matching |= new
+            state.unchecked |= new
+            self._hold(state, new)
+            self._mark(state)
+
+    def _deselect(self, state: EventState, keys: Iterable[RunKey]) -> None:
+        for key in keys:
+            if key in state.matching:
+                state.matching.discard(key)
+                self._end_cooldown(state, key)
+                self._release(state, (key,))
+                self._mark(state)
 
     def update_truth(self, name: str, study: str, holds: bool) -> None:
         """Record whether a condition without runs holds for a study ("" for ``f()``)."""
         state = self._states[name]
-        state.changed = True
+        if holds != (study in state.true_for):
+            self._mark(state)
         if holds:
             state.true_for.add(study)
         else:
             state.true_for.discard(study)
-            state.cooldowns.pop(study, None)
+            self._end_cooldown(state, study)
 
     def on_commit(self, written: WriteSet) -> None:
         """End the cooldowns of triggers that read what a commit wrote, except its own."""
         studies = {key.study for key in written.runs}
-        for state in self._states.values():
-            ended = [
-                trigger
-                for trigger, cooldown in state.cooldowns.items()
-                if cooldown.ends_with(written) and state.reads(trigger, written, studies)
-            ]
-            self._end_cooldowns(state, ended)
+        for key in written.runs:
+            for name in self._holders.get(key, ()):
+                state = self._states[name]
+                if state.event.kind is ConditionKind.CONSTRAINT:
+                    self._end_cooldowns(state, (key,), written, studies)
+        constraints = self._cooling[True] if written.everything else ()
+        for name in (*self._cooling[False], *constraints):
+            state = self._states[name]
+            self._end_cooldowns(state, tuple(state.cooldowns), written, studies)
 
-    def _end_cooldowns(self, state: _EventState, triggers: list[RunKey | str]) -> None:
+    def _end_cooldowns(
+        self,
+        state: EventState,
+        triggers: Iterable[RunKey | str],
+        written: WriteSet,
+        studies: set[str],
+    ) -> None:
         for trigger in triggers:
-            state.changed = True
-            del state.cooldowns[trigger]
+            cooldown = state.cooldowns.get(trigger)
+            ends = cooldown is not None and cooldown.ends_with(written.source, written.number)
+            if ends and state.reads(trigger, written, studies):
+                self._end_cooldown(state, trigger)
+
+    def _end_cooldown(self, state: EventState, trigger: RunKey | str) -> None:
+        cooldown = state.cooldowns.pop(trigger, None)
+        if cooldown is None:
+            return
+        self._queue.release(cooldown)
+        if not isinstance(trigger, str):
+            state.unchecked.add(trigger)
+        if not state.cooldowns:
+            self._cooling[state.event.kind is ConditionKind.CONSTRAINT].discard(state.event.name)
+        self._mark(state)
+
+    def _cool_down(self, state: EventState, cooldown: Cooldown) -> None:
+        for trigger in cooldown.triggers:
+            self._end_cooldown(state, trigger)
+            state.cooldowns[trigger] = cooldown
+        cooldown.remaining = len(cooldown.triggers)
+        if cooldown.remaining:
+            self._queue.add(cooldown)
+            self._cooling[state.event.kind is ConditionKind.CONSTRAINT].add(state.event.name)
 
     def on_finished(self, firing: Firing, source: object, now: float, since: int = 0) -> None:
         """Finish a firing with ``since`` as last commit in its snapshot; its triggers cool down."""
         state = self._states.get(firing.event)
         if state is None:
             return
-        cooldown = _Cooldown(now + self._poll_interval, source, since)
-        state.changed = True
+        self._mark(state)
         state.busy.difference_update(firing.runs)
-        state.cooldowns.update((key, cooldown) for key in firing.runs if key in state.matching)
+        triggers: list[RunKey | str] = [key for key in firing.runs if key in state.matching]
         if state.event.once:
             state.done.update(firing.runs)
         if firing.study is not None:
             state.busy_without_runs = False
-            state.cooldowns[firing.study] = cooldown
+            triggers.append(firing.study)
             state.done_without_runs = state.done_without_runs or state.event.once
+        until = now + self._poll_interval
+        self._cool_down(state, Cooldown(firing.event, tuple(triggers), until, source, since))
+        self._release(state, firing.runs)
 
     def on_dropped(self, firing: Firing) -> None:
         """Undo a firing whose trigger no longer held at its start."""
         state = self._states.get(firing.event)
         if state is None:
             return
-        state.changed = True
+        self._mark(state)
         state.busy.difference_update(firing.runs)
         for selected in (state.matching, *state.selected.values()):
             selected.difference_update(firing.runs)
@@ -243,20 +263,26 @@ class FiringEngine:
         if firing.study is not None:
             state.busy_without_runs = False
             state.true_for.discard(firing.study)
+        self._release(state, firing.runs)
 
     # -- decisions -------------------------------------------------------------------------
 
     def pop_due(self, now: float) -> list[Firing]:
         """Return the firings to start now; their triggers are busy from now on."""
+        for cooldown in self._queue.pop_ended(now):
+            state = self._states[cooldown.event]
+            for trigger in cooldown.triggers:
+                if state.cooldowns.get(trigger) is cooldown:
+                    self._end_cooldown(state, trigger)
+        changed = sorted((self._states[name] for name in self._changed), key=lambda s: s.order)
+        self._changed = set()
         firings: list[Firing] = []
-        for state in self._states.values():
-            self._end_cooldowns(state, [t for t, c in state.cooldowns.items() if c.until <= now])
-            if state.changed:
-                state.changed = False
-                firings.extend(self._due(state))
+        for state in changed:
+            firings.extend(self._due(state))
+            state.unchecked = set()
         return firings
 
-    def _due(self, state: _EventState) -> Iterator[Firing]:
+    def _due(self, state: EventState) -> Iterator[Firing]:
         ready = state.ready_runs()
         if ready:
             yield self._start(state, runs=tuple(sorted(ready)))
@@ -264,11 +290,13 @@ class FiringEngine:
             yield self._start(state, study=study)
 
     def _start(
-        self, state: _EventState, *, runs: tuple[RunKey, ...] = (), study: str | None = None
+        self, state: EventState, *, runs: tuple[RunKey, ...] = (), study: str | None = None
     ) -> Firing:
         self._count += 1
         state.fired += 1
+        state.version += 1
         state.busy.update(runs)
+        self._hold(state, runs)
         state.busy_without_runs = state.busy_without_runs or study is not None
         return Firing(state.event.name, self._count, runs, study)
 
@@ -278,16 +306,10 @@ class FiringEngine:
 
     def is_quiescent(self, number: int) -> bool:
         """Return whether every trigger that holds has fired since commit ``number``."""
-        return all(
-            cooldown.since >= number
-            for state in self._states.values()
-            for cooldown in state.cooldowns.values()
-        ) and not any(
-            state.ready_runs() or state.ready_studies() for state in self._states.values()
-        )
+        changed = [self._states[name] for name in self._changed]
+        ready = any(state.ready_runs() or state.ready_studies() for state in changed)
+        return not ready and all(cooldown.since >= number for cooldown in self._queue)
 
     def next_cooldown_end(self) -> float | None:
         """Return when the first cooldown ends, None if no trigger cools down."""
-        states = self._states.values()
-        times = [cooldown.until for state in states for cooldown in state.cooldowns.values()]
-        return min(times, default=None)
+        return self._queue.next_end()

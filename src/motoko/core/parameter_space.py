@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from motoko.core.axes import Column, check_count
+from motoko.core.axes import MAX_RUNS, Column, check_count
 from motoko.core.run_options import OPTIONS, STORED_OPTIONS
 from motoko.core.values import coerce, to_plain
 from motoko.errors import ParameterError, suggestion
 from motoko.worker.validation import RESERVED_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 
 def merge_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,15 +43,50 @@ def expand_points(
     A list value spans an axis unless its type is ``list``; the last axis varies fastest. Raises
     ParameterError for an unknown, missing or mistyped parameter.
     """
+    points = spanned_points(study, types, defaults, given)
+    check_count(len(points), f"study {study!r}: ")
+    return list(points)
+
+
+def spanned_points(
+    study: str, types: Mapping[str, str], defaults: Mapping[str, Any], given: Mapping[str, Any]
+) -> Points:
+    """Return the points of ``expand_points``, however many, without making them."""
     _check_names(study, types, given)
-    axes = _axes(study, types, merge_defaults(defaults, given))
-    check_count(math.prod(len(rows) for rows in axes.values()), f"study {study!r}: ")
-    names = [name for axis in axes for name in axis]
-    products = (itertools.chain(*rows) for rows in itertools.product(*axes.values()))
-    points = (dict(zip(names, values, strict=True)) for values in products)
-    if names == list(types):
-        return list(points)
-    return [{name: point[name] for name in types} for point in points]
+    return Points(list(types), _axes(study, types, merge_defaults(defaults, given)))
+
+
+class Points(Sequence[dict[str, Any]]):
+    """The product of axes, each with the values of its parameters; the last varies fastest."""
+
+    def __init__(self, names: Sequence[str], axes: Sequence[Mapping[str, Sequence[Any]]]) -> None:
+        self._names = names
+        lengths = [min(map(len, axis.values())) for axis in axes]
+        strides = [math.prod(lengths[n + 1 :]) for n in range(len(axes))]
+        place = zip(axes, lengths, strides, strict=True)
+        found = {name: (axis[name], size, stride) for axis, size, stride in place for name in axis}
+        self._columns = [(name, *found[name]) for name in names]
+        self._number = math.prod(lengths)
+
+    def __len__(self) -> int:
+        return min(self._number, 2**62)  # `len` returns no larger numbers
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        positions = range(len(self))[index]
+        if isinstance(positions, range):
+            return list(map(self._point, positions))
+        return self._point(positions)
+
+    def _point(self, position: int) -> dict[str, Any]:
+        return {
+            name: values[position // stride % size] for name, values, size, stride in self._columns
+        }
 
 
 def single_point(
@@ -97,8 +132,8 @@ def _given(study: str, name: str, type_name: str, merged: Mapping[str, Any]) -> 
 
 def _axes(
     study: str, types: Mapping[str, str], merged: Mapping[str, Any]
-) -> dict[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Return the rows of values of each axis by the names of its parameters."""
+) -> list[dict[str, list[Any]]]:
+    """Return the values of the parameters of each axis."""
     columns: dict[object, dict[str, list[Any]]] = {}
     joint: dict[int, Mapping[str, Sequence[Any]]] = {}
     for name, type_name in types.items():
@@ -111,9 +146,9 @@ def _axes(
             values = joint[axis][name]
         else:
             values = value if is_axis(value, type_name) else [value]
-        check_count(len(values), f"{what}: ")
+        check_count(len(values), f"{what}: ", MAX_RUNS)
         columns.setdefault(axis, {})[name] = [coerce(v, type_name, what) for v in values]
-    return {tuple(one): list(zip(*one.values(), strict=True)) for one in columns.values()}
+    return list(columns.values())
 
 
 def is_axis(value: Any, type_name: str) -> bool:

@@ -17,9 +17,9 @@ from motoko.core.values import MISSING
 from motoko.errors import UnknownRunError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 
 class RunKey(NamedTuple):
@@ -62,7 +62,8 @@ class RunRecord:
     ``attempt`` numbers every attempt; ``uncounted`` of them were requeued. ``retry_base`` is the
     number of tries at the last retry on request. ``firing`` is the key of the firing that created
     the run; it is empty if ``main``, a script or an older Motoko did. ``provenance`` has one
-    reference for each attempt; the last ones may be missing.
+    reference for each attempt; the last ones may be missing. ``archived`` and ``copied`` count
+    entries of a long history, see archived_history.py.
     """
 
     study: str
@@ -92,6 +93,8 @@ class RunRecord:
     retry_base: int = 0
     firing: str = ""
     provenance: tuple[bytes, ...] = ()
+    archived: int = 0
+    copied: int = 0
 
     @property
     def key(self) -> RunKey:
@@ -138,15 +141,10 @@ RUN_COLUMNS: Final[dict[str, str]] = {
 def encode_record(record: RunRecord) -> dict[str, Any]:
     """Return the record as plain data: ``{"record": (version, value, value, ...)}``.
 
-    The values are in the order of ``_ORDER``, without names to save space. Defaults at the end are
-    omitted.
+    The values are in the order of STORED_FIELDS, without names to save space. Defaults at the end
+    are omitted.
     """
-    values = [getattr(record, name) for name in _ORDER]
-    values[_LIFECYCLE] = record.lifecycle.value
-    values[_HISTORY] = tuple(tuple(entry) for entry in record.history)
-    for position in _MAPPINGS:
-        values[position] = dict(values[position]) or None
-    values[_NOT_BEFORE] = values[_NOT_BEFORE] or 0  # shorter than 0.0
+    values = stored_values(record)
     while len(values) > _HISTORY + 1 and values[-1] == _DEFAULTS[len(values) - 1]:
         values.pop()
     if len(values) > _FIRING:
@@ -154,11 +152,32 @@ def encode_record(record: RunRecord) -> dict[str, Any]:
     return {"record": (VERSION, *values)}
 
 
+def stored_history(history: Iterable[Iterable[Any]]) -> tuple[tuple[Any, ...], ...]:
+    """Return entries of a history as plain data, with equal texts as one object to save space."""
+    texts: dict[str, str] = {}
+    same = texts.setdefault
+    return tuple([(at, same(state, state), same(by, by), n) for at, state, by, n in history])
+
+
 def decode_record(data: Mapping[str, Any]) -> RunRecord:
     """Return the record in ``data``, the result of ``encode_record``."""
-    values = list(data["record"])
-    del values[0]  # the version
-    values += _DEFAULTS[len(values) :]
+    _, *values = data["record"]
+    return record_of_values(values + list(_DEFAULTS[len(values) :]))
+
+
+def stored_values(record: RunRecord) -> list[Any]:
+    """Return the record's values as plain data, in the order of STORED_FIELDS."""
+    values = [getattr(record, name) for name in STORED_FIELDS]
+    values[_LIFECYCLE] = record.lifecycle.value
+    values[_HISTORY] = stored_history(record.history)
+    for position in _MAPPINGS:
+        values[position] = dict(values[position]) or None
+    values[_NOT_BEFORE] = values[_NOT_BEFORE] or 0  # shorter than 0.0
+    return values
+
+
+def record_of_values(values: list[Any]) -> RunRecord:
+    """Return the record of ``stored_values``, which this function changes."""
     values[_LIFECYCLE] = _LIFECYCLES[values[_LIFECYCLE]]
     values[_HISTORY] = tuple(starmap(Transition, values[_HISTORY]))
     values[_NOT_BEFORE] = values[_NOT_BEFORE] or 0.0
@@ -168,6 +187,11 @@ def decode_record(data: Mapping[str, Any]) -> RunRecord:
     return RunRecord(*_in_field_order(values))
 
 
+def default_value(name: str) -> Any:
+    """Return the stored value of a field of STORED_FIELDS that was added later."""
+    return _DEFAULTS[STORED_FIELDS.index(name)]
+
+
 def stored_key(data: Mapping[str, Any]) -> RunKey | None:
     """Return the run of a stored record, None for other data."""
     values = data.get("record")
@@ -175,20 +199,20 @@ def stored_key(data: Mapping[str, Any]) -> RunKey | None:
 
 
 # Part of the database's format: only ever append, and count VERSION.
-_ORDER: Final = (
+STORED_FIELDS: Final = (
     "study", "id", "job_id", "run_name", "identity", "job", "lifecycle", "history", "event_name",
     "scripts", "options", "fields", "attempt", "token", "launcher", "outbox_offset", "exit_code",
     "label", "process", "reason", "replicate", "uncounted", "not_before", "cancel_requested",
-    "retry_base", "firing", "provenance",
+    "retry_base", "firing", "provenance", "archived", "copied",
 )  # fmt: skip
-_LIFECYCLE: Final = _ORDER.index("lifecycle")
-_HISTORY: Final = _ORDER.index("history")
-_FIRING: Final = _ORDER.index("firing")
-_NOT_BEFORE: Final = _ORDER.index("not_before")
-_MAPPINGS: Final = tuple(_ORDER.index(name) for name in ("job", "options", "fields"))
+_LIFECYCLE: Final = STORED_FIELDS.index("lifecycle")
+_HISTORY: Final = STORED_FIELDS.index("history")
+_FIRING: Final = STORED_FIELDS.index("firing")
+_NOT_BEFORE: Final = STORED_FIELDS.index("not_before")
+_MAPPINGS: Final = tuple(STORED_FIELDS.index(name) for name in ("job", "options", "fields"))
 _LIFECYCLES: Final = {state.value: state for state in Lifecycle}
-_in_field_order: Final = itemgetter(*(_ORDER.index(f.name) for f in fields(RunRecord)))
+_in_field_order: Final = itemgetter(*(STORED_FIELDS.index(f.name) for f in fields(RunRecord)))
 _DEFAULTS: Final = tuple(
     None if position in _MAPPINGS else RunRecord.__dataclass_fields__[name].default
-    for position, name in enumerate(_ORDER)
+    for position, name in enumerate(STORED_FIELDS)
 )

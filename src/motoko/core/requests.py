@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, overload
 
 from motoko.core.axes import MAX_POINTS, check_count
 from motoko.core.parameter_space import (
+    Points,
     check_replicate,
-    expand_points,
     merge_defaults,
     run_values,
     single_point,
+    spanned_points,
 )
 from motoko.errors import ParameterError
 from motoko.worker.values import shorten
@@ -58,13 +59,41 @@ def plan_product(
     run_params: Mapping[str, Any],
     replicate: int,
     job_params: Mapping[str, Any],
-) -> list[PlannedRun]:
+) -> PlannedProduct:
     """Return the runs of a product of axes, in list order, or raise ParameterError."""
     _check_dictionary(run_params, f"study {name!r}: run_params")
-    points = expand_points(name, space.job, space.job_space, job_params)
+    points = spanned_points(name, space.job, space.job_space, job_params)
     values = run_values(name, space.run, space.run_params, run_params)
-    number = check_replicate(replicate, name)
-    return [PlannedRun(point, *values, number) for point in points]
+    return PlannedProduct(points, values, check_replicate(replicate, name))
+
+
+class PlannedProduct(Sequence[PlannedRun]):
+    """The runs of a product of axes, made when they are used."""
+
+    def __init__(
+        self,
+        points: Points,
+        values: tuple[dict[str, Any], dict[str, Any], dict[str, Any]],
+        replicate: int,
+    ) -> None:
+        self._points = points
+        self._values = values
+        self._replicate = replicate
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    @overload
+    def __getitem__(self, index: int) -> PlannedRun: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[PlannedRun]: ...
+
+    def __getitem__(self, index: int | slice) -> PlannedRun | list[PlannedRun]:
+        found = self._points[index]
+        if isinstance(found, list):
+            return [PlannedRun(point, *self._values, self._replicate) for point in found]
+        return PlannedRun(found, *self._values, self._replicate)
 
 
 def plan_points(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from motoko.core.constraints import Columns
 from motoko.core.constraints.syntax_tree import Column
@@ -59,6 +59,9 @@ LAST: Final = (
 )  # fmt: skip
 _SCALARS: Final = frozenset({int, float, str, bool, bytes, datetime, type(None)})
 _NAMED: Final = 20  # columns in a hint
+_UNIQUE: Final = frozenset({"directory", "reason"})  # texts that hardly repeat
+
+Shape: TypeAlias = "tuple[tuple[str, ...], tuple[str, ...]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,19 @@ class ColumnTable:
         return replace(self, values=values, length=len(positions))
 
 
+def shape_of(record: RunRecord) -> Shape:
+    """Return the names of a run's job values, and of its fields."""
+    return tuple(record.job), tuple(record.fields)
+
+
 class ColumnNames:
     """The columns that the runs of a study have, by the names that select them."""
 
-    def __init__(self, declared: Columns, records: Iterable[RunRecord]) -> None:
+    def __init__(
+        self, declared: Columns, records: Iterable[RunRecord] = (), shapes: Iterable[Shape] = ()
+    ) -> None:
         self._declared = declared
-        shapes = dict.fromkeys((tuple(record.job), tuple(record.fields)) for record in records)
+        shapes = dict.fromkeys([*shapes, *dict.fromkeys(map(shape_of, records))])
         self.jobs = dict.fromkeys([*declared.job, *(name for job, _ in shapes for name in job)])
         self.fields = dict.fromkeys([*declared.run, *(name for _, own in shapes for name in own)])
 
@@ -116,6 +126,12 @@ class ColumnNames:
         run_name = ["run_name"] if run_names else []
         jobs, fields = map(self._shown_job, self.jobs), map(self._shown_field, self.fields)
         return ["id", *run_name, *jobs, "state", *fields, "reason"]
+
+    def candidates(self, written: str) -> list[Column]:
+        """Return the columns that ``written`` may name if further runs have other columns."""
+        bare = written.removeprefix("jobs.").removeprefix("runs.")
+        columns = self._columns.items()
+        return [column for shown, column in columns if shown == written or column.name == bare]
 
     def find(self, written: str) -> Column | None:
         """Return the column that ``written`` names, None if no run has it."""
@@ -227,6 +243,65 @@ class ColumnSource:
             pairs = zip(values, records, strict=True)
             return [value or record.scripts or None for value, record in pairs]
         return values
+
+
+class ColumnCollector:
+    """Fills columns while records pass, which it does not keep.
+
+    ``columns`` are the names of the columns; if it is None, ``default`` chooses them.
+    """
+
+    def __init__(
+        self,
+        declared: Columns,
+        source: ColumnSource,
+        columns: Sequence[str] | None = None,
+        default: Callable[[ColumnNames], list[str]] = ColumnNames.default,
+    ) -> None:
+        self._declared = declared
+        self._source = source
+        self._written = columns
+        self._default = default
+        self._shapes: dict[Shape, None] = {}
+        self._wanted: list[Column] = []
+        self._values: dict[tuple[str, str], list[Any]] = {}
+        self._texts: dict[Any, Any] = {}
+        self.length = 0
+
+    def add(self, records: Sequence[RunRecord]) -> None:
+        """Append the values of records."""
+        known = len(self._shapes)
+        self._shapes.update(dict.fromkeys(map(shape_of, records)))
+        if len(self._shapes) > known:
+            names = self.names()
+            found = [one for name in self.written(names) for one in names.candidates(name)]
+            self._wanted = list({(one.source, one.name): one for one in found}.values())
+        of_batch = self._source.columns(records, self._wanted)
+        for column in self._wanted:
+            values = of_batch[column.shown]
+            if column.source == "own" and column.type == "str" and column.name not in _UNIQUE:
+                values = [self._texts.setdefault(value, value) for value in values]
+            position = column.source, column.name
+            if position not in self._values:
+                self._values[position] = [None] * self.length
+            self._values[position] += values
+        self.length += len(records)
+
+    def names(self) -> ColumnNames:
+        """Return the columns that the runs so far have."""
+        return ColumnNames(self._declared, shapes=self._shapes)
+
+    def written(self, names: ColumnNames) -> list[str]:
+        """Return the names of the chosen columns, in their order."""
+        return self._default(names) if self._written is None else [*dict.fromkeys(self._written)]
+
+    def values(self, columns: Iterable[Column]) -> dict[str, list[Any]]:
+        """Return the values of these columns, by their names."""
+        missing: list[Any] = [None] * self.length
+        return {
+            column.shown: self._values.get((column.source, column.name)) or [*missing]
+            for column in columns
+        }
 
 
 def compact_table(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 IdRange: TypeAlias = "tuple[int, int]"  # both ends belong to it
 
 MAX_ID: Final = 2**31 - 1  # ids are keys of 32 bits
-SHOWN: Final = 5  # ranges in a message
 RANGE: Final = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 FORMS: Final = "Write STUDY, STUDY.7, STUDY.3-9 or STUDY.3-9,12."
 
@@ -74,18 +73,31 @@ def id_ranges(ids: Sequence[int]) -> list[IdRange]:
     return list(zip(firsts, lasts, strict=True))
 
 
+def merged_ranges(ranges: Iterable[IdRange]) -> list[IdRange]:
+    """Return ascending ranges without overlaps that contain the same ids."""
+    merged: list[IdRange] = []
+    for low, high in sorted(ranges):
+        if merged and low <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+        else:
+            merged.append((low, high))
+    return merged
+
+
 def missing_runs(study: str, missing: IdRange, existing: Sequence[int]) -> UnknownRunError:
-    """Return the error for a range that contains none of the ``existing`` ids of a study."""
+    """Return the error for a range that contains none of the ids of a study.
+
+    ``existing``: the first and the last id, and those next to the range, ascending.
+    """
     low, high = missing
     named = f"run {low}" if low == high else f"runs {low} to {high}"
     if not existing:
         return UnknownRunError(f"study {study!r} has no {named}", hint="It has no runs yet.")
     near = min(existing, key=lambda run_id: min(abs(run_id - low), abs(run_id - high)))
-    ranges = id_ranges(existing)
-    more = f",... (up to {existing[-1]})" if len(ranges) > SHOWN else ""
+    ids = f"{existing[0]} to {existing[-1]}" if len(existing) > 1 else f"{near}"
     return UnknownRunError(
         f"study {study!r} has no {named}",
-        hint=f"The nearest is {study}.{near}. Ids are {range_text(ranges[:SHOWN])}{more}.",
+        hint=f"The nearest is {study}.{near}. Ids are {ids}.",
     )
 
 

@@ -6,8 +6,9 @@ awaits, sessions and threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from io import TextIOWrapper
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from motoko.core.changes import EditRun
 from motoko.core.edits import Cancel, Retry, SetFields, SetLabel
@@ -17,7 +18,7 @@ from motoko.errors import ParameterError, UnknownNameError, nearest, suggestion
 from motoko.handles.frames import require_pandas
 from motoko.handles.html import html_or_message, run_html
 from motoko.handles.tracked import tracked
-from motoko.runtime.untrusted_files import read_end
+from motoko.runtime.packed_files import locate, open_file, read_end
 from motoko.worker.validation import RESERVED_FIELDS
 
 if TYPE_CHECKING:
@@ -203,13 +204,14 @@ class Run:
     @property
     def history(self) -> tuple[Transition, ...]:
         """Return all lifecycle transitions and labels with time, cause and attempt."""
-        return self.record.history
+        with self._store.scope().read() as session:
+            return session.complete_record(self._key).history
 
     @property
     def attempts(self) -> tuple[AttemptProvenance, ...]:
         """Return all attempts, oldest first: times, host, git commit, interpreter, versions."""
         with self._store.scope().read() as session:
-            return attempts_of(session.run(self._key), session.tables.provenance)
+            return attempts_of(session.complete_record(self._key), session.tables.provenance)
 
     @property
     def job(self) -> Job:
@@ -229,7 +231,10 @@ class Run:
 
     @property
     def directory(self) -> Path:
-        """Return the directory in which the run's script runs."""
+        """Return the directory in which the run's script runs.
+
+        With ``keep: packed`` it is moved into a pack when the run has ended: use ``open_file``.
+        """
         return self._store.run_directory(self._key.study, self._key.id)
 
     @property
@@ -242,9 +247,19 @@ class Run:
         """Return the end of the last attempt's standard error."""
         return self._output("stderr")
 
+    def open_file(self, name: str, mode: str = "r") -> IO[Any]:
+        """Open a file of the run's directory for reading: text ("r", UTF-8) or bytes ("rb").
+
+        The file may be in a pack. OSError if it does not exist or is no regular file.
+        """
+        if mode not in ("r", "rb"):
+            raise ValueError(f"files of a run are opened with mode 'r' or 'rb', not {mode!r}")
+        file = open_file(self.directory, name)
+        return file if mode == "rb" else TextIOWrapper(file, encoding="utf-8")
+
     def _output(self, name: str) -> str:
         """Return the end of one of the run's files, or the error in parentheses."""
-        found = read_end(self.directory / name, MAX_OUTPUT)
+        found = read_end(locate(self.directory) / name, MAX_OUTPUT)
         return found.text if found.fault is None else f"({found.fault})"
 
     def quantity(self, name: str) -> Quantity:
@@ -366,9 +381,11 @@ class Run:
 Runs: TypeAlias = list[tuple[Run, Job]]
 
 
-def run_job_pairs(store: WorkflowStore, records: list[RunRecord]) -> Runs:
+def run_job_pair(store: WorkflowStore, record: RunRecord) -> tuple[Run, Job]:
+    """Return the (run, job) handles for a record."""
+    return Run(store, record.key), Job(store, record.study, record.job_id, record.job)
+
+
+def run_job_pairs(store: WorkflowStore, records: Iterable[RunRecord]) -> Runs:
     """Return (run, job) handles for these records."""
-    return [
-        (Run(store, record.key), Job(store, record.study, record.job_id, record.job))
-        for record in records
-    ]
+    return [run_job_pair(store, record) for record in records]

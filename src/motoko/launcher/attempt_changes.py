@@ -10,22 +10,21 @@ from motoko.core.changes import EditRun, RecordProvenance
 from motoko.core.edits import EndAttempt, MarkStarted, Requeue, SetReason, TransferAttempt
 from motoko.core.provenance import UNKNOWN, last_reference
 from motoko.core.states import Lifecycle
-from motoko.launcher.attempt_files import describe_missing_exit, mark_ended
+from motoko.launcher.attempt_files import mark_ended
 from motoko.launcher.attempt_outcome import (
     AttemptOutcome,
     check_fields,
     outcome_of_exit,
 )
+from motoko.launcher.attempt_records import describe_missing_exit, outbox_loss
 from motoko.launcher.harvest import (
     MAX_FIELD_CHARACTERS,
     OutboxUpdate,
     convert_fields,
     drop_oversized_fields,
-    outbox_loss,
     read_updates,
 )
 from motoko.printable import join_names
-from motoko.worker import OUTBOX
 
 if TYPE_CHECKING:
     from motoko.core.changes import Change
@@ -109,7 +108,7 @@ class AttemptChanges:
         return facts.reference
 
     def _read_outbox(self, attempt: Attempt, now: float) -> OutboxUpdate:
-        update = read_updates(_outbox(attempt), attempt.outbox_offset)
+        update = read_updates(attempt.paths.outbox, attempt.outbox_offset)
         update = drop_oversized_fields(update, attempt.record.fields)
         self._bytes += update.end_offset - attempt.outbox_offset
         self._bytes += min(attempt.outbox_offset, MAX_FIELD_CHARACTERS)
@@ -160,7 +159,7 @@ class AttemptChanges:
 
     def _outcome(self, end: AttemptEnd, update: OutboxUpdate, tables: Tables) -> AttemptOutcome:
         attempt = end.attempt
-        fault = end.fault or update.fault or outbox_loss(_outbox(attempt), attempt.outbox_offset)
+        fault = end.fault or update.fault or outbox_loss(attempt.paths, attempt.outbox_offset)
         if fault is None and end.status is None:
             fault = describe_missing_exit(attempt.paths)
         found = end.outcome or outcome_of_exit(
@@ -194,10 +193,6 @@ class AttemptChanges:
             )
             found = found.with_reason(f"{subject} damaged and not among its results")
         return found
-
-
-def _outbox(attempt: Attempt) -> str:
-    return f"{attempt.paths.attempt_directory}/{OUTBOX}"
 
 
 def _reported_failure(attempt: Attempt, update: OutboxUpdate) -> str | None:

@@ -1,10 +1,8 @@
-"""The files through which an attempt's wrapper and launchers communicate, and their evidence.
+"""The evidence about an attempt: its records, its processes, and what launchers write beside them.
 
-``start``, by the wrapper: ``process PID``, boot id, the line of ``/proc/PID/stat``, PID namespace,
-host. Or by a launcher that reclaimed the attempt: ``launcher NAME``.
-``exit``, by the wrapper: ``exit STATUS``.
 ``stop``: why a launcher ends the attempt, written before the first signal.
-``over``: written by a launcher that found the attempt ended without ``exit``.
+``over``: written by a launcher that found the attempt ended without exit record.
+``full``: written by a wrapper that waits for disk space for the exit record.
 """
 
 from __future__ import annotations
@@ -12,20 +10,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
 from motoko.errors import LauncherError
 from motoko.launcher.attempt_outcome import Evidence, Finding, judge
-from motoko.launcher.run_directory import (
-    ATTEMPTS_DIRECTORY,
-    is_intact,
-    read_marker,
-    reclaim_start_file,
-)
+from motoko.launcher.attempt_paths import EXIT, attempt_paths_in, read_marker, token_of
+from motoko.launcher.attempt_records import RECLAIMED, exit_record, parse_start, read_start
+from motoko.launcher.run_directory import is_intact, reclaim
 from motoko.runtime import fault_points
 from motoko.runtime.files import exclusive_create, write_atomic
 from motoko.runtime.ports import SYSTEM
@@ -39,32 +32,20 @@ from motoko.runtime.processes import (
     predates_boot,
 )
 from motoko.runtime.untrusted_files import read_file, stat_file, write_error
-from motoko.worker import OUTBOX
 from motoko.worker.attempt_context import ENDED
 
 if TYPE_CHECKING:
     from motoko.core.records import RunRecord
-    from motoko.launcher.run_directory import AttemptPaths
+    from motoko.launcher.attempt_paths import AttemptPaths
     from motoko.runtime.ports import Clock
-    from motoko.runtime.untrusted_files import FileContent
 
-START: Final = "start"
-EXIT: Final = "exit"
 STOP: Final = "stop"
+FULL: Final = "full"
 # Any other content of that file is not a launcher's.
 STOP_REASONS: Final = frozenset({"TIMEOUT", "CANCELLED", "CREATED"})
-RECLAIMED_PREFIX: Final = "launcher "
-
-# The length of numbers is bounded: Python refuses to convert thousands of digits.
-_START: Final = re.compile(
-    r"process ([0-9]{1,9})\n([^\n]{0,200})\n([^\n]{0,4096})\n(?:([0-9]{0,20})\n([^\n]{0,300})\n)?"
-)
-_STAT: Final = re.compile(r".*\) \S(?: -?[0-9]+){18} ([0-9]{1,19})(?: .*)?")
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
-_EXIT: Final = re.compile(r"exit ([0-9]{1,3})\n")
 
 MAX_TRIES: Final = 40
-PAUSE: Final = 0.025  # seconds; a wrapper writes its start file at once
+PAUSE: Final = 0.025  # seconds; a wrapper writes its start record at once
 MACHINE_RESTARTED: Final = "this machine has been restarted since"
 
 log = logging.getLogger(__name__)
@@ -72,84 +53,40 @@ log = logging.getLogger(__name__)
 
 def read_evidence(paths: AttemptPaths) -> tuple[Evidence, ProcessIdentity | None]:
     """Return the current evidence about an attempt, and its process if that is known."""
-    start = _read(paths, START)
+    start = read_start(paths.attempt_path)
     if start.missing:
         status, fault = exit_record(paths)
         return Evidence(status=status, fault=fault), None
-    process = parse_start(start.text)
-    alive = process is not None and is_wrapper_running(process, paths.attempt_directory)
+    record = parse_start(start.text)
+    process = None if record is None else record.process
+    alive = process is not None and is_wrapper_running(process, paths.attempt_path)
     # Read the exit record last: a process that is dead has written it by now, or never will.
     status, fault = exit_record(paths)
-    reclaimed, fault = start.text.startswith(RECLAIMED_PREFIX), fault or start.fault
+    reclaimed, fault = start.text.startswith(RECLAIMED), fault or start.fault
     return Evidence(True, reclaimed, process is not None, alive, status, fault), process
 
 
-def start_file_text(launcher: str) -> bytes:
-    """Return the content of a start file with which a launcher reclaims an attempt."""
-    return f"{RECLAIMED_PREFIX}{launcher}\n".encode()
+def reclaim_text(launcher: str) -> bytes:
+    """Return the start record with which a launcher reclaims an attempt."""
+    return f"{RECLAIMED}{launcher}\n".encode()
 
 
-def parse_start(text: str) -> ProcessIdentity | None:
-    """Return the process that a start file names, None if it is incomplete."""
-    found = _START.match(text)
-    if found is None or int(found[1]) < 1:
-        return None
-    pid, boot, line = int(found[1]), found[2], found[3]
-    if not line:  # without /proc only the pid is known
-        return identify(pid) or ProcessIdentity(pid, 0, boot)
-    # The command's name is in parentheses, and may contain parentheses.
-    stat = _STAT.fullmatch(line)
-    if stat is None:
-        return None
-    # An older wrapper wrote neither PID namespace nor host.
-    return ProcessIdentity(pid, int(stat[1]), boot, int(found[4] or 0), found[5] or "")
-
-
-def start_host(paths: AttemptPaths) -> str:
-    """Return the machine that the start file names, empty if it names none."""
-    found = _START.match(_read(paths, START).text)
-    host = (found[5] or "") if found is not None else ""
-    return host if _HOST.fullmatch(host) else ""
-
-
-def exit_record(paths: AttemptPaths) -> tuple[int | None, str | None]:
-    """Return the status of the exit record, or None and the fault of the record."""
-    found = _read(paths, EXIT)
-    record = _EXIT.fullmatch(found.text)
-    if record is not None:
-        return int(record[1]), None
-    if found.missing and not os.path.isdir(paths.attempt_directory):
-        return None, f"{paths.attempt_directory} does not exist"
-    if not found.data:
-        return None, found.fault
-    return None, f"{paths.file(EXIT)} is damaged"
-
-
-def describe_missing_exit(paths: AttemptPaths) -> str:
-    """Return the fault of an incomplete exit record, with the name of the file."""
-    state = "is empty" if exit_is_empty(paths) else "does not exist"
-    return exit_record(paths)[1] or f"{paths.file(EXIT)} {state}"
-
-
-def exit_is_empty(paths: AttemptPaths) -> bool:
-    """Return whether the exit record exists and is empty."""
-    found = stat_file(paths.file(EXIT))
-    return found.data is not None and found.size == 0
+def waits_for_space(paths: AttemptPaths) -> bool:
+    """Return whether the wrapper waits for disk space for its exit record."""
+    if paths.is_earlier:  # then it is empty
+        found = stat_file(paths.file(EXIT))
+        return found.data is not None and found.size == 0
+    return os.path.lexists(paths.file(FULL))
 
 
 def outbox_size(paths: AttemptPaths) -> int:
     """Return the size of the attempt's outbox, 0 if it cannot be read."""
-    return stat_file(paths.file(OUTBOX)).size
-
-
-def file_time(paths: AttemptPaths, name: str) -> float | None:
-    """Return when a file of the attempt was written, in seconds since the epoch."""
-    return stat_file(paths.file(name)).modified or None
+    return stat_file(paths.outbox).size
 
 
 def read_stop_reason(paths: AttemptPaths) -> Lifecycle | None:
     """Return why a launcher ended the attempt: the run's next state, CREATED to requeue it."""
-    word = _read(paths, STOP).text.strip()
+    word = read_file(paths.file(STOP)).text.strip()
     return Lifecycle(word) if word in STOP_REASONS else None
 
 
@@ -166,24 +103,25 @@ def mark_ended(paths: AttemptPaths) -> None:
 
     `motoko-worker` then refuses further records. Call this before the last read of the outbox.
     """
-    if not os.path.exists(paths.file(EXIT)):
+    started = os.path.lexists(paths.attempt_path)  # else the directory may be a later attempt's
+    if started and exit_record(paths)[0] is None:
         with contextlib.suppress(OSError):
             exclusive_create(paths.file(ENDED))
 
 
 def find_process_in(directory: str) -> ProcessIdentity | None:
     """Return the living wrapper of an attempt in a run directory, None if there is none."""
-    for start in Path(directory, ATTEMPTS_DIRECTORY).glob(f"*/{START}"):
-        process = parse_start(read_file(start).text)
-        if process is not None and is_wrapper_running(process, start.parent):
-            return process
+    for attempt in attempt_paths_in(directory):
+        start = parse_start(read_start(attempt).text)
+        if start is not None and is_wrapper_running(start.process, attempt):
+            return start.process
     return None
 
 
-def is_wrapper_running(process: ProcessIdentity, attempt: str | Path) -> bool:
-    """Return whether a process is alive, and is the wrapper of the attempt in this directory.
+def is_wrapper_running(process: ProcessIdentity, attempt: str) -> bool:
+    """Return whether a process is alive, and is the wrapper of the attempt with this path.
 
-    It is not if the directory is a copy, or if another process wrote the start file.
+    It is not if the attempt is a copy, or if another process wrote the start record.
     """
     if not is_alive(process):
         return False
@@ -193,7 +131,7 @@ def is_wrapper_running(process: ProcessIdentity, attempt: str | Path) -> bool:
     path = _attempt_of(arguments)
     if not path.startswith("/"):
         return False
-    if path == str(attempt):
+    if path == attempt:
         return True
     try:
         return os.path.samefile(path, attempt)
@@ -202,17 +140,16 @@ def is_wrapper_running(process: ProcessIdentity, attempt: str | Path) -> bool:
 
 
 def _attempt_of(arguments: list[bytes]) -> str:
-    """Return the attempt directory among a wrapper's arguments, empty if there is none."""
-    # `sh wrapper.sh ATTEMPT ...`, or `bash --posix wrapper.sh ATTEMPT ...`
+    """Return the path of the attempt among a wrapper's arguments, empty if there is none."""
+    # `sh attempt.sh ATTEMPT ...`, or `bash --posix wrapper.sh ATTEMPT ...`
     names = (os.fsdecode(argument) for argument in arguments[2:4])
-    return next((name for name in names if f"/{ATTEMPTS_DIRECTORY}/" in name), "")
+    return next((name for name in names if token_of(name)), "")
 
 
 def find_by_token(token: str) -> ProcessIdentity | None:
     """Return the wrapper of an attempt, by its arguments."""
-    wanted = f"/{ATTEMPTS_DIRECTORY}/{token}"
     for name in filter(str.isdigit, os.listdir(PROC) if (PROC / "self/cmdline").exists() else ()):
-        if _attempt_of(_arguments(name)).endswith(wanted):
+        if token_of(_attempt_of(_arguments(name))) == token:
             return identify(int(name))
     return None
 
@@ -224,10 +161,6 @@ def _arguments(pid: str) -> list[bytes]:
         return []
 
 
-def _read(paths: AttemptPaths, name: str) -> FileContent:
-    return read_file(paths.file(name))
-
-
 def was_reclaimed(paths: AttemptPaths) -> bool:
     """Return whether another launcher has prevented the start of the attempt."""
     own = (paths.number, paths.stamp)
@@ -235,9 +168,9 @@ def was_reclaimed(paths: AttemptPaths) -> bool:
 
 
 def has_started(paths: AttemptPaths) -> bool:
-    """Return whether the attempt's wrapper has created its start file, readable or not."""
-    start = _read(paths, START)
-    return not start.missing and not start.text.startswith(RECLAIMED_PREFIX)
+    """Return whether the attempt's wrapper has created its start record, readable or not."""
+    start = read_start(paths.attempt_path)
+    return not start.missing and not start.text.startswith(RECLAIMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +195,9 @@ def examine_attempt(
     """Determine the state of an attempt of an earlier launcher; reclaim it if it never started.
 
     The database is evidence as well: an attempt whose start it knows did start. ``restarted``: the
-    machine has been restarted since the claim, which may have lost the start file. ``start_noted``:
-    the launcher noted the start, so a missing directory has since been removed. Blocks for up to
-    two seconds if the start file is missing or incomplete.
+    machine has been restarted since the claim, which may have lost the start record.
+    ``start_noted``: the launcher noted the start, so a missing directory has since been removed.
+    Blocks for up to two seconds if the start record is missing or incomplete.
     """
     if record.lifecycle is Lifecycle.START:
         recorded = None if record.process is None else ProcessIdentity(*record.process)
@@ -291,7 +224,7 @@ def examine_attempt(
 def _reclaim(paths: AttemptPaths, launcher: str, clock: Clock) -> RecoveredAttempt | None:
     """Reclaim an attempt; return None if it starts at this moment."""
     try:
-        if not reclaim_start_file(paths, START, start_file_text(launcher)):
+        if not reclaim(paths, reclaim_text(launcher)):
             return None
     except (OSError, LauncherError) as error:
         trouble = write_error(paths.runs_root)
@@ -303,14 +236,14 @@ def _reclaim(paths: AttemptPaths, launcher: str, clock: Clock) -> RecoveredAttem
         # If no launcher can create the start file, no wrapper can.
         return RecoveredAttempt(Finding.LOST, fault=f"its directory cannot be used: {error}")
     fault_points.point("launcher.reclaimed")
-    # A wrapper that starts later finds the start file and runs no script. One that stays alive
-    # runs its script: its own start file was removed.
+    # A wrapper that starts later finds this record and runs no script. One that stays alive runs
+    # its script: its own start record was removed.
     for _ in range(MAX_TRIES):
         process = find_by_token(paths.token)
-        if process is None or not is_wrapper_running(process, paths.attempt_directory):
+        if process is None or not is_wrapper_running(process, paths.attempt_path):
             return RecoveredAttempt(Finding.RECLAIMED)
         clock.sleep(PAUSE)
-    log.warning("%s: the start file of a running attempt was removed", paths.run_directory)
+    log.warning("%s: the start record of a running attempt was removed", paths.run_directory)
     return RecoveredAttempt(Finding.RUNNING, process)
 
 
@@ -319,7 +252,7 @@ def _judge_started(
 ) -> RecoveredAttempt:
     """Judge an attempt that may have started by its process and its exit record."""
     process = recorded or read_evidence(paths)[1] or find_by_token(paths.token)
-    alive = process is not None and is_wrapper_running(process, paths.attempt_directory)
+    alive = process is not None and is_wrapper_running(process, paths.attempt_path)
     # Read last: a process that is dead has written it by now, or never will.
     status, problem = exit_record(paths)
     evidence = Evidence(started=True, process_known=True, alive=alive, status=status)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from motoko.core.records import RunKey, RunRecord
     from motoko.core.run_options import RunOptions
     from motoko.launcher.attempt_outcome import AttemptOutcome
-    from motoko.launcher.run_directory import AttemptPaths
+    from motoko.launcher.attempt_paths import AttemptPaths
     from motoko.runtime.ports import Clock
     from motoko.runtime.processes import ProcessIdentity
 

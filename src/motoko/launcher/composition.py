@@ -152,6 +152,7 @@ def _build_options(
         limits=config.queue,
         defaults=defaults,
         lease=lease,
+        keep=config.keep,
     )
 
 

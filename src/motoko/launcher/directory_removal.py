@@ -16,15 +16,18 @@ import stat
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
+from zipfile import BadZipFile
 
+from motoko.core.records import RunKey
+from motoko.errors import MotokoError
 from motoko.runtime import fault_points
+from motoko.runtime.packs import PACKED, discard, find_packs, packs_lock
 from motoko.storage.session import run_transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Collection, Container, Iterator
     from pathlib import Path
 
-    from motoko.core.records import RunKey
     from motoko.storage.store import WorkflowStore
 
 OWNER_RIGHTS: Final = 0o700
@@ -34,12 +37,15 @@ BATCH: Final = 500  # removed runs to record in one commit
 log = logging.getLogger(__name__)
 
 
-def run_directories(root: Path, run_id: int) -> list[Path]:
-    """Return the directories of a run: of the current attempt and of earlier ones."""
-    ours = re.compile(rf"run-{run_id}(\.(attempt|before)-.*)?")
-    if not root.is_dir():
-        return []
-    return sorted(path for path in root.glob(f"run-{run_id}*") if ours.fullmatch(path.name))
+def run_directories(root: Path, run_ids: Collection[int]) -> dict[int, list[Path]]:
+    """Return the directories of runs: of the current attempt and of earlier ones."""
+    found: dict[int, list[Path]] = {run_id: [] for run_id in run_ids}
+    if root.is_dir():
+        for name in os.listdir(root):
+            match = RUN_DIRECTORY.fullmatch(name)
+            if match is not None and int(match[1]) in found:
+                found[int(match[1])].append(root / name)
+    return {run_id: sorted(paths) for run_id, paths in found.items()}
 
 
 def measure(root: Path, run_ids: Container[int]) -> tuple[int, int]:
@@ -73,15 +79,20 @@ def _size(top: os.DirEntry[str]) -> int:
     return size
 
 
-def find_obstacles(root: Path, run_id: int) -> list[str]:
-    """Return the obstacles to the removal of a run's directories, at most one of each.
+def find_obstacles(root: Path, run_ids: Collection[int]) -> dict[int, list[str]]:
+    """Return the obstacles to the removal of runs' directories, at most one of each, by run.
 
     This gives the owner write access to write-protected directories, so they are no obstacle.
     """
-    found = run_directories(root, run_id)
-    if found and not os.access(root, os.W_OK | os.X_OK):
-        return [f"{root}: {_reason(str(root))}"]
-    return [fault for path in found for fault in islice(_obstacles(path), 1)]
+    directories = run_directories(root, run_ids)
+    if any(directories.values()) and not os.access(root, os.W_OK | os.X_OK):
+        fault = f"{root}: {_reason(str(root))}"
+        return {run_id: [fault] for run_id, paths in directories.items() if paths}
+    found = {
+        run_id: [fault for path in paths for fault in islice(_obstacles(path), 1)]
+        for run_id, paths in directories.items()
+    }
+    return {run_id: faults for run_id, faults in found.items() if faults}
 
 
 def remove_pending(store: WorkflowStore) -> list[str]:
@@ -93,15 +104,29 @@ def remove_pending(store: WorkflowStore) -> list[str]:
         pending = [k for k in session.tables.pending_removals() if k.study in store.studies]
     found: list[str] = []
     for start in range(0, len(pending), BATCH):
+        batch = pending[start : start + BATCH]
         removed: list[RunKey] = []
-        for key in pending[start : start + BATCH]:
-            problems = list(_remove(store.runs_root(key.study), key.id))
-            found += problems
-            if not problems:
-                removed.append(key)
+        for study in sorted({key.study for key in batch}):
+            root, ids = store.runs_root(study), {key.id for key in batch if key.study == study}
+            directories = run_directories(root, ids)
+            faults = {run_id: list(_remove(directories[run_id])) for run_id in sorted(ids)}
+            found += [fault for problems in faults.values() for fault in problems]
+            gone = {run_id for run_id, problems in faults.items() if not problems}
+            try:
+                _remove_from_packs(root, gone)
+            except (MotokoError, OSError, BadZipFile) as problem:
+                found.append(f"the packs in {root / PACKED}: {problem}")
+                continue
+            removed += [RunKey(study, run_id) for run_id in sorted(gone)]
         if removed:
             store.database.submit(partial(_record_removed, store, removed)).result()
     return found
+
+
+def _remove_from_packs(root: Path, run_ids: Collection[int]) -> None:
+    if any(find_packs(root, run_id) for run_id in run_ids):
+        with packs_lock(root):
+            discard(str(root), run_ids)
 
 
 def remove_pending_and_log(store: WorkflowStore) -> None:
@@ -114,8 +139,8 @@ def _record_removed(store: WorkflowStore, keys: list[RunKey]) -> None:
     run_transaction(store.database, lambda tables: tables.complete_removals(keys))
 
 
-def _remove(root: Path, run_id: int) -> Iterator[str]:
-    for path in run_directories(root, run_id):
+def _remove(paths: list[Path]) -> Iterator[str]:
+    for path in paths:
         fault_points.point("removal.before_directory")
         try:
             problems = list(_obstacles(path))

@@ -10,7 +10,7 @@ from motoko.core.edits import ApplyOutbox
 from motoko.core.values import coerce_result
 from motoko.errors import ParameterError
 from motoko.runtime.untrusted_files import read_file
-from motoko.worker import HEADER, MAX_RECORD, read_outbox
+from motoko.worker import MAX_RECORD, read_outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -86,21 +86,6 @@ def _end_of_line(path: str, offset: int, size: int) -> int:
         if len(data) < MAX_RECORD:
             break
     return size
-
-
-def outbox_loss(path: str, read: int) -> str | None:
-    """Return how an outbox lost its first ``read`` bytes, None if it has them.
-
-    A script can remove or replace it, with results that were not read.
-    """
-    found = read_file(path, limit=len(HEADER))
-    if found.fault is not None:
-        return found.fault
-    if found.missing:
-        return f"{path} was removed"
-    if found.data != HEADER:
-        return f"{path} was replaced"
-    return f"{path} was cut" if found.size < read else None
 
 
 def fold_records(

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import anyio
 
-from motoko.config import QueueLimits
+from motoko.config import KEEP_ALL, QueueLimits
 from motoko.core.run_options import BASH
 from motoko.core.states import NON_TERMINAL, Lifecycle
 from motoko.errors import Fenced
 from motoko.launcher.code_facts import CodeFacts
+from motoko.launcher.compactor import Compactor
 from motoko.launcher.control import SUSPEND
+from motoko.launcher.directory_keeper import DirectoryKeeper
 from motoko.launcher.executors.batch.decide import FILES_LAG
 from motoko.launcher.executors.batch.submission_files import memberships
 from motoko.launcher.store_sync import StoreSync
@@ -60,6 +62,7 @@ class LauncherOptions:
     ``capacities`` are by generator, ``defaults`` (run options) by study; ``limits`` apply to a
     batch scheduler. ``lease``: a launcher without a heartbeat for this long is replaced.
     ``stop_grace``: time between TERM and KILL. ``files_lag``: delay of files of other nodes.
+    ``keep``: which directories of ended runs stay.
     """
 
     studies: tuple[str, ...]
@@ -71,6 +74,7 @@ class LauncherOptions:
     stop_grace: float = 5.0
     safety_poll: float = 30.0
     files_lag: float = FILES_LAG
+    keep: str = KEEP_ALL
 
 
 class Launcher:
@@ -107,6 +111,10 @@ class Launcher:
         self._config_error = ""
         self._tasks: TaskGroup
         self._reading_code = False
+        self._keeper = DirectoryKeeper(store, self._kept)
+        self._compactor = Compactor(
+            store, lambda: (self.me.studies, not self._executors.attempts())
+        )
 
     # -- public ----------------------------------------------------------------------------
 
@@ -154,7 +162,7 @@ class Launcher:
 
         It is busy until it has adopted the attempts of earlier launchers.
         """
-        if not self._recovered or self._executors.attempts():
+        if not self._recovered or self._executors.attempts() or len(self._keeper):
             return True
         suspended = None if self._claims_paused else frozenset(self._suspended)
         return suspended is not None and await run_in_thread(lambda: self._has_runs(suspended))
@@ -164,9 +172,7 @@ class Launcher:
         with contextlib.closing(Session(self._store.database)) as session:
             tables = [session.tables.study(name) for name in self.me.studies]
             return any(
-                len(table.ids(None, lifecycles=NON_TERMINAL))
-                > sum(len(table.ids(name, lifecycles=NON_TERMINAL)) for name in suspended)
-                for table in tables
+                table.counts_by_run_name(NON_TERMINAL).keys() - suspended for table in tables
             )
 
     async def handle_request(self, request: ControlRequest) -> None:
@@ -222,6 +228,8 @@ class Launcher:
                 self._recovered = True
                 tasks.start_soon(self._renew_lease)
                 tasks.start_soon(self._recover_periodically)
+                tasks.start_soon(self._keeper.run)
+                tasks.start_soon(self._compactor.run)
                 ready()
                 await self._sync_until_closed()
                 tasks.cancel_scope.cancel()
@@ -258,6 +266,8 @@ class Launcher:
         )
         for attempt in ended_or_requeued.difference(result.unfinished):
             self._executors.remove(attempt)
+        self._keeper.add(end.attempt.key for end in updates.ended)
+        self._compactor.add(len(updates.ended))
         if result.unfinished:
             self._updates.ended.extend(e for e in updates.ended if e.attempt in result.unfinished)
             self._updates.wake()
@@ -318,6 +328,9 @@ class Launcher:
         for attempt in self._executors.waiting():
             self._executors.executor_of(attempt).cancel(attempt, Lifecycle.CREATED)
         log.info("the configuration has changed; it serves %s", ", ".join(self.me.studies))
+
+    def _kept(self) -> tuple[str, tuple[str, ...], bool]:
+        return self._options.keep, self.me.studies, not self._executors.attempts()
 
     # -- the lease -------------------------------------------------------------------------
 
@@ -388,6 +401,7 @@ class Launcher:
         if not fenced:
             while self._updates.ended or self._updates.requeued:
                 await self._sync_once(claim=False)
+            await self._keeper.finish()
         await self._commit(self._sync.close)
 
 

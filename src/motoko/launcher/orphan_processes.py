@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from motoko.launcher.attempt_paths import run_directory_of
 from motoko.runtime.descendants import (
     adopted_children,
     describe_process,
@@ -47,29 +48,30 @@ class OrphanProcesses:
         self._exited: set[int] = set()
 
     async def terminate(
-        self, key: RunKey, directory: str, wrappers: Collection[int], *, child: bool
+        self, key: RunKey, attempt: str, wrappers: Collection[int], *, child: bool
     ) -> list[int]:
         """End the orphans of an attempt: TERM, then KILL. Return those that remain.
 
-        ``directory``: the attempt's own. ``wrappers``: the wrappers that are children of this
+        ``attempt``: its path. ``wrappers``: the wrappers that are children of this
         process. ``child``: the attempt's wrapper was one.
         """
+        run = run_directory_of(attempt)
         if child and self._adopts:
             orphans = adopted_children(wrappers)
-            if not orphans or not processes_of_attempt(directory, orphans):
+            if not orphans or not processes_of_attempt(attempt, run, orphans):
                 return []
-        left = await run_in_thread(partial(processes_of_attempt, directory))
+        left = await run_in_thread(partial(processes_of_attempt, attempt, run))
         if left:
             names = ", ".join(describe_process(process.pid) for process in left)
             log.info("run %s: ending the processes that it left: %s", key, names)
         for number, seconds in ((signal.SIGTERM, self._grace), (signal.SIGKILL, KILL_SECONDS)):
-            left = await self._signal_all(directory, left, number, seconds)
+            left = await self._signal_all(attempt, left, number, seconds)
         return [process.pid for process in left]
 
     async def _signal_all(
-        self, directory: str, left: list[ProcessIdentity], number: signal.Signals, seconds: float
+        self, attempt: str, left: list[ProcessIdentity], number: signal.Signals, seconds: float
     ) -> list[ProcessIdentity]:
-        pause, signalled = FIRST_POLL_SECONDS, set[int]()
+        pause, signalled, run = FIRST_POLL_SECONDS, set[int](), run_directory_of(attempt)
         with anyio.move_on_after(seconds):
             while left:
                 for process in left:
@@ -79,7 +81,7 @@ class OrphanProcesses:
                 await anyio.sleep(pause)
                 pause = min(2 * pause, LAST_POLL_SECONDS)
                 # A process may have started another one meanwhile.
-                left = await run_in_thread(partial(processes_of_attempt, directory))
+                left = await run_in_thread(partial(processes_of_attempt, attempt, run))
         reap(signalled)
         return left
 

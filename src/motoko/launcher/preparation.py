@@ -21,15 +21,16 @@ from motoko.launcher.run_directory import (
 from motoko.runtime import fault_points
 from motoko.runtime.untrusted_files import write_error
 from motoko.storage.session import Session
-from motoko.worker import INPUTS, VERSION, as_text, encode
+from motoko.worker import VERSION, as_text, encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from motoko.core.records import RunRecord
     from motoko.core.run_options import RunOptions
+    from motoko.launcher.attempt_paths import AttemptPaths
     from motoko.launcher.attempts import Attempt
-    from motoko.launcher.run_directory import AttemptPaths, ScriptFile
+    from motoko.launcher.run_directory import ScriptFile
     from motoko.launcher.start_notes import StartNotes
     from motoko.storage.store import WorkflowStore
 
@@ -154,8 +155,8 @@ def as_start_error(error: OSError) -> Exception:
 
 def inputs_file(
     record: RunRecord, paths: AttemptPaths, workflow: str, types: Mapping[str, str]
-) -> tuple[str, bytes]:
-    """Return name and content of the inputs file of ``motoko.worker``.
+) -> bytes:
+    """Return the content of the inputs file of ``motoko.worker``.
 
     ``types``: the declared types of run fields.
     """
@@ -174,7 +175,7 @@ def inputs_file(
         "resources": dict(record.options),
         "types": dict(types),
     }
-    return INPUTS, json.dumps(encode(inputs)).encode()
+    return json.dumps(encode(inputs)).encode() + b"\n"
 
 
 def environment(
@@ -188,10 +189,10 @@ def environment(
     return {
         **_upper("MOTOKO_JOB_", record.job),
         **_upper("MOTOKO_RUN_", record.fields),
-        "MOTOKO_ATTEMPT_DIR": paths.attempt_directory,
         "MOTOKO_ATTEMPT": str(record.tries),
         "MOTOKO_JOB_ID": str(record.job_id),
         "MOTOKO_NPROC": str(options.nproc),
+        "MOTOKO_OUTBOX": paths.attempt_path,
         "MOTOKO_RUN_DIR": paths.run_directory,
         "MOTOKO_RUN_ID": str(record.id),
         "MOTOKO_RUN_NAME": record.run_name,

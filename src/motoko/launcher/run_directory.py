@@ -1,9 +1,7 @@
 """Run directories: a clean one for each attempt, published complete; earlier ones are moved aside.
 
-``run-<id>/`` is the script's directory. ``run-<id>/.motoko/<token>/`` holds the files between the
-attempt and launchers: inputs, outbox, start file, exit record. ``run-<id>/.motoko/attempt`` is a
-marker: it names the attempt that owns the directory. Two launchers may work on one run, if one was
-suspended for long. Each step is visible to the other one, so neither damages a directory in use.
+Two launchers may work on one run, if one was suspended for long. Each step is visible to the other
+one, so neither damages a directory in use.
 """
 
 from __future__ import annotations
@@ -11,26 +9,23 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from io import FileIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError
+from motoko.launcher.attempt_paths import START, read_marker
 from motoko.runtime.files import PRIVATE_DIRECTORY, PRIVATE_FILE, exclusive_create
-from motoko.runtime.untrusted_files import read_file
-from motoko.worker import HEADER, OUTBOX
+from motoko.worker import INPUTS
 from motoko.worker.regular_files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
-    from motoko.core.records import RunRecord
+    from motoko.launcher.attempt_paths import AttemptPaths
 
-ATTEMPTS_DIRECTORY: Final = ".motoko"
-MARKER: Final = "attempt"
 EXECUTABLE: Final = 0o100
 CHUNK_BYTES: Final = 1 << 20  # of a file in memory
 KERNEL_COPY_BYTES: Final = 1 << 26  # per call of copy_file_range
@@ -38,50 +33,12 @@ KERNEL_COPY_BYTES: Final = 1 << 26  # per call of copy_file_range
 COPY_UNSUPPORTED: Final = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 MAX_TRIES: Final = 20
 EXISTS_ERRORS: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
-# The length of numbers is bounded: Python refuses to convert thousands of digits.
-_MARKER: Final = re.compile(r"([0-9]{1,9}) ([0-9.]{1,40})\n?")
 # A restored backup may know slightly fewer attempts than the directories show.
 MAX_AHEAD: Final = 1000
 
 
 class AttemptSuperseded(LauncherError):
     """Another launcher reclaimed the attempt, or a later attempt has started."""
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptPaths:
-    """The paths of one attempt; ``stamp`` distinguishes runs of the same id."""
-
-    runs_root: str
-    run_id: int
-    number: int
-    token: str
-    stamp: str
-
-    @classmethod
-    def for_record(cls, root: Path, record: RunRecord) -> AttemptPaths:
-        """Return the paths of a run's current attempt."""
-        created = record.history[0].time if record.history else 0.0
-        return cls(str(root), record.id, record.attempt, record.token or "", f"{created:.6f}")
-
-    @property
-    def run_directory(self) -> str:
-        """The run directory, in which the script runs."""
-        return f"{self.runs_root}/run-{self.run_id}"
-
-    @property
-    def attempt_directory(self) -> str:
-        """The attempt's own directory."""
-        return f"{self.run_directory}/{ATTEMPTS_DIRECTORY}/{self.token}"
-
-    def file(self, name: str) -> Path:
-        """Return the path of a file in the attempt's own directory."""
-        return Path(self.attempt_directory, name)
-
-    @property
-    def draft_directory(self) -> str:
-        """The directory under which the run directory is filled before it is published."""
-        return f"{self.runs_root}/.run-{self.run_id}.new-{self.token}"
 
 
 class SourceError(LauncherError):
@@ -120,21 +77,18 @@ def _read_source(study: Path, name: str) -> ScriptFile:
 
 def create_run_directory(
     paths: AttemptPaths,
-    inputs: tuple[str, bytes],
+    inputs: bytes,
     sources: Iterable[ScriptFile],
     check: Callable[[], object] = lambda: None,
 ) -> None:
     """Create the clean run directory of an attempt; AttemptSuperseded if it may not start.
 
-    ``check`` is called before an earlier directory is moved aside, and raises if this launcher was
-    replaced.
+    ``inputs``: the content of the inputs file after its marker. ``check`` is called before an
+    earlier directory is moved aside, and raises if this launcher was replaced.
     """
     draft = paths.draft_directory
     try:
-        _begin_draft(paths, draft)
-        name, content = inputs
-        _write(f"{draft}/{ATTEMPTS_DIRECTORY}/{paths.token}/{name}", content, PRIVATE_FILE)
-        _write(f"{draft}/{ATTEMPTS_DIRECTORY}/{paths.token}/{OUTBOX}", HEADER, PRIVATE_FILE)
+        _begin_draft(paths, draft, inputs)
         for source in sources:
             path = f"{draft}/{source.name}"
             if "/" in source.name:
@@ -154,11 +108,11 @@ def create_run_directory(
         raise
 
 
-def reclaim_start_file(paths: AttemptPaths, start: str, content: bytes) -> bool:
-    """Create an attempt's start file before its wrapper does; return whether that succeeded.
+def reclaim(paths: AttemptPaths, content: bytes) -> bool:
+    """Create an attempt's start record before its wrapper does; return whether that succeeded.
 
-    Create the attempt's directory as well if it is missing. In the directory of a later attempt
-    this one cannot start.
+    Create the run directory as well if it is missing. In the directory of a later attempt this one
+    cannot start.
     """
     draft = f"{paths.draft_directory}.back"
     for _ in range(MAX_TRIES):
@@ -167,10 +121,11 @@ def reclaim_start_file(paths: AttemptPaths, start: str, content: bytes) -> bool:
             shutil.rmtree(paths.draft_directory, ignore_errors=True)
             if found[0] > paths.number:
                 return True
-            os.makedirs(paths.attempt_directory, PRIVATE_DIRECTORY, exist_ok=True)
-            return exclusive_create(paths.file(start), content)
+            if paths.is_earlier:
+                os.makedirs(paths.attempt_path, PRIVATE_DIRECTORY, exist_ok=True)
+            return exclusive_create(paths.file(START), content)
         try:
-            _begin_draft(paths, draft)
+            _begin_draft(paths, draft, b"")
             _move_aside(paths)
             _publish(paths, draft)
         except AttemptSuperseded:  # another launcher does the same
@@ -184,48 +139,19 @@ def reclaim_start_file(paths: AttemptPaths, start: str, content: bytes) -> bool:
 
 
 def is_intact(paths: AttemptPaths) -> bool:
-    """Return whether the run directory belongs to this attempt and contains its own directory."""
-    return read_marker(paths.run_directory) == (paths.number, paths.stamp) and os.path.isdir(
-        paths.attempt_directory
-    )
+    """Return whether the run directory belongs to this attempt."""
+    if read_marker(paths.run_directory) != (paths.number, paths.stamp):
+        return False
+    return not paths.is_earlier or os.path.isdir(paths.attempt_path)
 
 
-def read_marker(run: str) -> tuple[int, str] | None:
-    """Return attempt number and stamp of a run directory, None if they are unreadable."""
-    found = _MARKER.fullmatch(read_file(f"{run}/{ATTEMPTS_DIRECTORY}/{MARKER}").text)
-    return None if found is None else (int(found[1]), found[2])
-
-
-def attempt_directory(root: Path, record: RunRecord, number: int) -> Path | None:
-    """Return the directory of an attempt of a run, None if it does not exist.
-
-    The last attempt to start has ``run-ID``. A later one moves it to ``run-ID.attempt-N``.
-    """
-    created = record.history[0].time if record.history else 0.0
-    wanted, run = (number, f"{created:.6f}"), root / f"run-{record.id}"
-    if read_marker(str(run)) == wanted:
-        return run
-    aside = root / f"{run.name}.attempt-{number}"
-    for suffix in itertools.count(1):
-        path = aside if suffix == 1 else root / f"{aside.name}-{suffix}"
-        if read_marker(str(path)) == wanted:
-            return path
-        if not path.is_dir():
-            break
-    # A script may have removed the marker.
-    return run if number == record.attempt and run.is_dir() and not aside.is_dir() else None
-
-
-def _begin_draft(paths: AttemptPaths, draft: str) -> None:
+def _begin_draft(paths: AttemptPaths, draft: str, inputs: bytes) -> None:
     os.makedirs(paths.runs_root, PRIVATE_DIRECTORY, exist_ok=True)
     try:
         os.mkdir(draft, PRIVATE_DIRECTORY)
     except FileExistsError as error:
         raise AttemptSuperseded(f"another launcher prepares {paths.run_directory}") from error
-    os.mkdir(f"{draft}/{ATTEMPTS_DIRECTORY}", PRIVATE_DIRECTORY)
-    os.mkdir(f"{draft}/{ATTEMPTS_DIRECTORY}/{paths.token}", PRIVATE_DIRECTORY)
-    marker = f"{paths.number} {paths.stamp}\n".encode()
-    _write(f"{draft}/{ATTEMPTS_DIRECTORY}/{MARKER}", marker, PRIVATE_FILE)
+    _write(f"{draft}/{INPUTS}", paths.marker + inputs, PRIVATE_FILE)
 
 
 def _move_aside(paths: AttemptPaths) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from motoko.core.changes import EditRun, RecordProvenance
@@ -17,9 +18,9 @@ from motoko.core.run_options import BASH, RunOptions
 from motoko.core.states import ACTIVE
 from motoko.errors import ConfigError, ConflictError, LauncherError, UnknownRunError
 from motoko.launcher.attempt_changes import AttemptChanges
+from motoko.launcher.attempt_paths import AttemptPaths
 from motoko.launcher.attempts import Attempt
 from motoko.launcher.claiming import ClaimPlan, choose_claims
-from motoko.launcher.run_directory import AttemptPaths
 from motoko.runtime import fault_points
 from motoko.runtime.processes import host, predates_boot
 from motoko.storage import leases
@@ -251,20 +252,19 @@ class StoreSync:
     def _choose(
         self, generator: str, load: Load, suspended: frozenset[str], now: float
     ) -> ClaimPlan:
-        def options_of(record: RunRecord) -> RunOptions | None:
-            return None if record.run_name in suspended else self.options_of(record)
-
-        queues = [(study, self._created(study, generator)) for study in self._me.studies]
-        return choose_claims(queues, options_of, self._capacities[generator], load, now)
+        queues = [(name, self._created(name, generator, suspended)) for name in self._me.studies]
+        return choose_claims(queues, self.options_of, self._capacities[generator], load, now)
 
     def options_of(self, record: RunRecord) -> RunOptions:
         """Return how a run is executed."""
         return RunOptions.resolve(self._defaults[record.study], record.options)
 
-    def _created(self, study: str, generator: str) -> Iterator[RunRecord]:
+    def _created(
+        self, study: str, generator: str, suspended: frozenset[str]
+    ) -> Iterator[RunRecord]:
         """Yield the CREATED runs of a study that this launcher executes with a generator.
 
-        Held runs are left out.
+        Held runs and those of suspended run names are left out.
         """
         defaults = self._defaults[study]
 
@@ -275,9 +275,9 @@ class StoreSync:
             return options.generator == generator and self._served.serves(options)
 
         table = self.session.tables.study(study)
-        ids = self.session.tables.unheld(study, table.created_ids(is_served))
-        for start in range(0, len(ids), RECORD_BATCH):
-            yield from table.records(ids[start : start + RECORD_BATCH])
+        ids = self.session.tables.created(study).ids(is_served, without=suspended)
+        while batch := list(islice(ids, RECORD_BATCH)):
+            yield from table.records(batch)
 
     def abandoned_attempts(self, known: frozenset[str]) -> list[tuple[Attempt, bool]]:
         """Fence dead launchers; return their attempts, except those with ``known`` tokens.

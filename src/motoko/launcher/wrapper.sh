@@ -1,5 +1,7 @@
 # usage: sh wrapper.sh RUN_DIRECTORY/.motoko/TOKEN COMMAND [ARGUMENT...]
 #
+# The wrapper of the earlier layout, for launchers that were started before an upgrade and still run.
+#
 # Create the start file of the attempt, run the command in the run directory, and write its exit
 # status to the exit record. Without errors this uses builtins only: an external command would double
 # the cost of a short run. The variables have names that no environment has, because the command

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.changes import DeleteRun, EditRun
 from motoko.core.edits import RunEdit
+from motoko.core.records import RunKey
 from motoko.core.states import ACTIVE
 from motoko.errors import ConflictError
 from motoko.launcher import directory_removal
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from motoko.api.workflow import Workflow
-    from motoko.core.records import RunKey, RunRecord
+    from motoko.core.records import RunRecord
     from motoko.operations.bulk_edit import RunSelection
     from motoko.operations.cancel import CancelResult
     from motoko.storage.store import WorkflowStore
@@ -100,10 +101,10 @@ def delete(workflow: Workflow, runs: Iterable[RunRecord]) -> CleanupResult:
     left: list[str] = []
     for start in range(0, len(records) or 1, BATCH):
         keys = [record.key for record in records[start : start + BATCH]]
-        for key in keys:
-            problems = directory_removal.find_obstacles(store.runs_root(key.study), key.id)
-            if problems:
-                kept[key] = problems
+        for study in {key.study for key in keys}:
+            ids = {key.id for key in keys if key.study == study}
+            faults = directory_removal.find_obstacles(store.runs_root(study), ids)
+            kept |= {RunKey(study, run_id): problems for run_id, problems in faults.items()}
         deleted += _delete(store, [key for key in keys if key not in kept])
         left = directory_removal.remove_pending(store)
     return CleanupResult(deleted, kept, left)

@@ -145,7 +145,10 @@ async def _watch(workflow: Workflow, show: Callable[[Progress], object], interva
                 contextlib.closing(await run_in_thread(lambda: Session(database)))
             )
             stack.callback(database.feed.subscribe(on_commit))
-            await _show_changes(workflow, session, show, changed, interval)
+            name = workflow.run_name or ""
+            reader = ProgressReader(workflow.store, workflow.config, name)
+            stack.callback(reader.close)
+            await _show_changes(reader, session, show, changed, interval)
     except Exception as error:
         name = f"{type(error).__name__}: {error}"
         text = error.message if isinstance(error, ServerError) else name
@@ -154,14 +157,13 @@ async def _watch(workflow: Workflow, show: Callable[[Progress], object], interva
 
 
 async def _show_changes(
-    workflow: Workflow,
+    reader: ProgressReader,
     session: Session,
     show: Callable[[Progress], object],
     changed: asyncio.Event,
     interval: float,
 ) -> None:
-    reader = ProgressReader(workflow.store, workflow.config, workflow.run_name or "")
-    clock = workflow.store.clock
+    clock = reader.clock
     while True:
         changed.clear()
         started = clock.monotonic()

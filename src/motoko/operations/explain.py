@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from motoko.core.records import RunRecord
     from motoko.storage.leases import LauncherRegistration, LauncherReport
     from motoko.storage.store import WorkflowStore
-    from motoko.storage.study_table import StudyTable
     from motoko.storage.tables import Tables
 
 # Codes of runs that nothing keeps from being claimed.
@@ -100,42 +99,24 @@ class LauncherCoverage:
         """
         found: Counter[str] = Counter()
         for study in studies:
-            held = tables.held(study, run_name)
-            found.update(self._unserved(tables.study(study), study, run_name, held))
-            if held:
-                found[HELD] += len(held)
+            created = tables.created(study)
+            for (_, requested), number in created.count_unheld(run_name).items():
+                unserved = self.facts.unserved(study, self.machine_of(study, requested))
+                if unserved is not None:
+                    found[reason_text(unserved, self.facts.now)] += number
+            if held := created.count_held(run_name):
+                found[HELD] += held
         return dict(found)
 
     def unmanaged_counts(self, tables: Tables, study: str, run_name: str | None) -> dict[str, int]:
         """Return the number of active runs of a study that no launcher owns, by reason."""
         table = tables.study(study)
-        ids = table.ids(run_name, lifecycles=ACTIVE)
         if not self.launchers:  # the usual case, without reading records
-            return {"no launcher is running": len(ids)} if ids else {}
-        reasons = filter(None, map(self.facts.unmanaged, table.records(ids)))
+            number = table.count(run_name, lifecycles=ACTIVE)
+            return {"no launcher is running": number} if number else {}
+        active = table.records(table.ids(run_name, lifecycles=ACTIVE))
+        reasons = filter(None, map(self.facts.unmanaged, active))
         return dict(Counter(reason_text(found, self.facts.now) for found in reasons))
-
-    def _unserved(
-        self, table: StudyTable, study: str, run_name: str | None, held: frozenset[int]
-    ) -> dict[str, int]:
-        reasons: dict[str, str] = {}  # by machine
-
-        def is_unserved(_: str, requested: str) -> bool:
-            machine = self.machine_of(study, requested)
-            unserved = self.facts.unserved(study, machine)
-            if unserved is not None:
-                reasons[machine] = reason_text(unserved, self.facts.now)
-            return unserved is not None
-
-        ids = set(table.created_ids(is_unserved)) - held
-        if ids and run_name is not None:
-            ids &= set(table.ids(run_name, lifecycles=[Lifecycle.CREATED.value]))
-        if not ids:
-            return {}
-        if len(set(reasons.values())) == 1:
-            return {next(iter(reasons.values())): len(ids)}
-        requested = (r.options.get("machine_name") for r in table.records(sorted(ids)))
-        return Counter(reasons.get(self.machine_of(study, name), "") for name in requested)
 
 
 def unserved_runs(store: WorkflowStore, run_names: Iterable[str]) -> dict[str, dict[str, int]]:

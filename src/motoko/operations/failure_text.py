@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.core.states import Lifecycle
 from motoko.printable import one_line
-from motoko.runtime.untrusted_files import read_end
+from motoko.runtime.packed_files import locate, read_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,8 @@ READ: Final = 100  # outputs read for one table
 
 def last_error_line(store: WorkflowStore, record: RunRecord) -> str:
     """Return the last line of the run's standard error, shortened; empty without one."""
-    text = read_end(store.run_directory(record.study, record.id) / "stderr", STDERR_BYTES).text
+    directory = locate(store.run_directory(record.study, record.id))
+    text = read_end(directory / "stderr", STDERR_BYTES).text
     lines = [line for line in text.splitlines() if line.strip()]
     return one_line(lines[-1], limit=LINE) if lines else ""
 

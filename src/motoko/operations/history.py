@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from motoko.api.workflow import Workflow
+    from motoko.core.records import RunRecord
+    from motoko.operations.bulk_edit import RunSelection
     from motoko.orchestrator.firing_executor import FiringId
     from motoko.storage.tables import Tables
 
@@ -31,6 +33,13 @@ class FiringEntry:
     done: float | None
     runs: Sequence[RunKey]
     study: str = ""
+
+
+def complete_records(workflow: Workflow, selection: RunSelection) -> list[RunRecord]:
+    """Return the selected runs, by study and id, with their whole histories."""
+    records = selection.find(workflow)
+    with workflow.store.autocommit_scope.read() as session:
+        return [session.tables.complete_record(record) for record in records]
 
 
 def recorded_firings(

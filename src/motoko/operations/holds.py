@@ -64,15 +64,15 @@ def release(workflow: Workflow, selection: RunSelection) -> ReleaseResult:
     scopes, records = _resolve(workflow, selection)
     scope = workflow.store.autocommit_scope
     with scope.read() as session:
-        before, held = session.tables.holds, _held(session.tables)
+        before, held = session.tables.holds, _count_held(session.tables)
         keys = [record.key for record in records]
         keys += [key for one in scopes for key in session.tables.held_singly(one)]
     scope.write(EditHolds(RemoveHolds(scopes, keys)))
     with scope.read() as session:
-        after, left = session.tables.holds, _held(session.tables)
+        after, left = session.tables.holds, _count_held(session.tables)
     remaining = [found for one in scopes for found in after.overlapping(one)]
     remaining += filter(None, (after.find(record.key, record.run_name) for record in records))
-    return ReleaseResult(len(held - left), before != after, list(dict.fromkeys(remaining)))
+    return ReleaseResult(max(0, held - left), before != after, list(dict.fromkeys(remaining)))
 
 
 def _resolve(workflow: Workflow, selection: RunSelection) -> tuple[list[Scope], list[RunRecord]]:
@@ -108,5 +108,5 @@ def _count(
     return waiting, running, sum(counts.values()) - waiting - running
 
 
-def _held(tables: Tables) -> set[tuple[str, int]]:
-    return {(name, run_id) for name in tables.study_names() for run_id in tables.held(name)}
+def _count_held(tables: Tables) -> int:
+    return sum(tables.created(name).count_held() for name in tables.study_names())

@@ -33,7 +33,7 @@ T = TypeVar("T")
 class StudyOverview:
     """One study: its runs by run name and state, and on request the runs themselves.
 
-    ``outdated``: by run name, the ids of ended runs whose scripts have changed since.
+    ``outdated``: by run name, the number of ended runs whose scripts have changed since.
     ``finished_reasons``: by run name, the reasons recorded for FINISHED runs, and their ids.
     ``changed``: the number of runs made with other job parameters than now declared, by difference.
     ``reasons``: by id, why a run waits or failed. ``unserved``: the number of CREATED runs that no
@@ -44,7 +44,7 @@ class StudyOverview:
     name: str
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     runs: Sequence[RunRecord] = ()
-    outdated: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    outdated: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[int, str] = field(default_factory=dict)
     unserved: Mapping[str, int] = field(default_factory=dict)
     finished_reasons: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
@@ -148,7 +148,7 @@ class _StudyReader:
         study = self._workflow.task_managers[name].bd_config
         valid = name not in self._workflow.config.faults
         digest = study.scripts_digest() if valid else ""
-        outdated = {n: table.with_other_scripts(digest, n) for n in names if valid}
+        outdated = {n: table.count_other_scripts(digest, n) for n in names if valid}
         runs = [] if reasons is None else list(table.records(table.ids(run_name)))
         why = {} if reasons is None else {record.id: reasons.reason(record) for record in runs}
         changed = valid and table.has_other_parameters(study.job)
@@ -156,7 +156,7 @@ class _StudyReader:
             name,
             {n: table.counts(n) for n in names},
             runs,
-            {n: ids for n, ids in outdated.items() if ids},
+            {n: number for n, number in outdated.items() if number},
             {run_id: reason for run_id, reason in why.items() if reason},
             self.coverage.unserved_counts(tables, [name], run_name),
             {n: table.finished_by_reason(n) for n in names},

@@ -72,15 +72,23 @@ class Progress:
 
 
 class ProgressReader:
-    """Reads the progress of a run name again and again; a look compares with the one before."""
+    """Reads the progress of a run name again and again; a look compares with the one before.
+
+    It follows the commits until ``close``.
+    """
 
     def __init__(self, store: WorkflowStore, config: WorkflowSettings, run_name: str) -> None:
         self._store = store
+        self.clock = store.clock
         self._config = config
         self._run_name = run_name
         self._studies = list(config.task_managers)
-        self._ended = EndedRuns(run_name)
+        self._ended = EndedRuns(store.database, run_name)
         self._model = ProgressModel()
+
+    def close(self) -> None:
+        """Stop following the commits."""
+        self._ended.close()
 
     def read(self, session: Session) -> Progress:
         """Return the progress in the session's snapshot."""
@@ -91,13 +99,13 @@ class ProgressReader:
         ends: list[EndedRun] = []
         failed: list[RunRecord] = []
         number = 0
-        for study, new in self._ended.look(tables, studies).items():
+        for study, new in self._ended.look(session, studies).items():
             table = tables.study(study)
             ends += _ended_runs(study, new, table.records(new.ids[:TIMED], keep=False))
             records = [r for r in table.records(new.failed[:TIMED]) if _is_problem(r)]
             failed += records[: DESCRIBED - len(failed)]
             number += len(records) + max(0, len(new.failed) - TIMED)
-        found = self._model.add(self._store.clock.monotonic(), counts, lifecycles, ends)
+        found = self._model.add(self.clock.monotonic(), counts, lifecycles, ends)
         total = found.pop("")
         failures = [self._describe(record) for record in failed]
         if not any(states.get(Lifecycle.CREATED) for states in lifecycles.values()):
@@ -126,12 +134,11 @@ class ProgressReader:
             return waits
         finder, found = ReasonFinder(tables, coverage), []
         for study in studies:
-            table = tables.study(study)
-            created = table.ids(self._run_name, lifecycles=[Lifecycle.CREATED.value])
-            ids = tables.unheld(study, created)
-            few = ids if len(ids) <= 2 * SAMPLED else [*ids[:SAMPLED], *ids[-SAMPLED:]]
-            weight = len(ids) / max(1, len(few))
-            found += [(finder.next(record)[0], weight) for record in table.records(few)]
+            created = tables.created(study)
+            few = created.sample(self._run_name, SAMPLED)
+            weight = sum(created.count_unheld(self._run_name).values()) / max(1, len(few))
+            records = tables.study(study).records(few)
+            found += [(finder.next(record)[0], weight) for record in records]
         return waits + grouped(found, self._store.now())
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from array import array
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from motoko.core.run_columns import ColumnNames
@@ -13,15 +15,22 @@ from motoko.core.run_targets import RunTarget
 from motoko.core.states import FAILURES, Lifecycle
 from motoko.operations.failure_text import with_error_lines
 from motoko.storage.columns import tabulate
-from motoko.storage.query import check_run_name_exists, check_runs_exist, select_records
+from motoko.storage.query import (
+    check_run_name_exists,
+    check_runs_exist,
+    count_runs,
+    select_records,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from motoko.api.task_manager import TaskManager
     from motoko.api.workflow import Workflow
+    from motoko.core.constraints import Constraint
     from motoko.core.records import RunRecord
     from motoko.core.run_columns import ColumnTable
+    from motoko.core.run_targets import IdRange
     from motoko.storage.session import Session
 
 
@@ -68,24 +77,22 @@ def load_results(workflow: Workflow, query: ResultsQuery) -> Results:
         check_runs_exist(session, manager.name, target.ranges)
         if query.run_name is not None:
             check_run_name_exists(session, query.run_name)
-        records: list[RunRecord] = []
-        if manager.name in session.tables.study_names():
-            records = select_records(
-                session, manager.name, query.run_name, constraint, ranges=target.ranges,
-                lifecycles=FAILURES if query.failed else None, keep=False,
-            )  # fmt: skip
-        shown = _ordered(session, manager, records, query)[: query.limit]
+        selected = _Selected(session, manager, query, constraint, target.ranges)
+        shown: Iterable[RunRecord] = selected.ordered()
+        left_out = 0
+        if query.limit is not None:
+            shown = list(islice(shown, query.limit))
+            left_out = selected.count() - len(shown)
+        default = ColumnNames.default
         if query.compact:
             shown = with_error_lines(workflow.store, shown)
-        run_names = len({record.run_name for record in shown}) > 1
+            run_names = len({record.run_name for record in shown}) > 1
+            default = partial(ColumnNames.compact, run_names=run_names)
         table = tabulate(
             session, manager.columns, shown, query.columns,
-            quantities=query.quantities, root=_root(manager),
-            default=partial(ColumnNames.compact, run_names=run_names)
-            if query.compact
-            else ColumnNames.default,
+            quantities=query.quantities, root=_root(manager), default=default,
         )  # fmt: skip
-    return Results(table, len(records) - len(shown), [str(w) for w in constraint.warnings])
+    return Results(table, left_out, [str(w) for w in constraint.warnings])
 
 
 def _root(manager: TaskManager) -> str:
@@ -95,23 +102,80 @@ def _root(manager: TaskManager) -> str:
 # -- order -------------------------------------------------------------------------------------
 
 
-def _ordered(
-    session: Session, manager: TaskManager, records: Sequence[RunRecord], query: ResultsQuery
-) -> list[RunRecord]:
-    if not query.sort:
-        return failures_first(records) if query.compact else list(records)
-    keys = [(name.removeprefix("-"), name.startswith("-")) for name in query.sort]
-    names = [name for name, _ in keys]
-    values = tabulate(session, manager.columns, records, names, root=_root(manager)).values
-    positions = list(range(len(records)))
-    for name, descending in reversed(keys):
-        positions = sorted_positions(values[name], positions, descending=descending)
-    return [records[position] for position in positions]
+class _Selected:
+    """The runs that a query selects."""
 
+    def __init__(
+        self,
+        session: Session,
+        manager: TaskManager,
+        query: ResultsQuery,
+        constraint: Constraint,
+        ranges: Sequence[IdRange],
+    ) -> None:
+        self._session = session
+        self._manager = manager
+        self._query = query
+        self._constraint = constraint
+        self._ranges = ranges
+        self._lifecycles = FAILURES if query.failed else None
+        self._exists = manager.name in session.tables.study_names()
+        self._number: int | None = None
 
-def failures_first(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Return failed runs before the others, both in the given order."""
-    return sorted(records, key=lambda record: not record.lifecycle.is_failure)
+    def _records(self, lifecycles: Iterable[Lifecycle] | None) -> Iterator[RunRecord]:
+        if not self._exists:
+            return iter(())
+        return select_records(
+            self._session, self._manager.name, self._query.run_name, self._constraint,
+            ranges=self._ranges, lifecycles=lifecycles, keep=False,
+        )  # fmt: skip
+
+    def count(self) -> int:
+        """Return the number of the runs."""
+        if not self._exists or self._number is not None:
+            return self._number or 0
+        return count_runs(
+            self._session, self._manager.name, self._query.run_name, self._constraint,
+            ranges=self._ranges, lifecycles=self._lifecycles,
+        )  # fmt: skip
+
+    def ordered(self) -> Iterator[RunRecord]:
+        """Yield the records in the order of the table, reading no more than the caller takes."""
+        if self._query.sort:
+            return self._sorted()
+        if not self._constraint.plan().exact and self._query.limit is not None:
+            return self._first()
+        if not self._query.compact or self._query.failed:
+            return self._records(self._lifecycles)
+        others = [state for state in Lifecycle if state not in FAILURES]
+        return chain.from_iterable(map(self._records, (FAILURES, others)))
+
+    def _first(self) -> Iterator[RunRecord]:
+        """Yield the first records. One pass over all counts the runs, too."""
+        failed, others = array("i"), array("i")
+        for record in self._records(self._lifecycles):
+            first = self._query.compact and record.lifecycle.is_failure
+            (failed if first else others).append(record.id)
+        self._number = len(failed) + len(others)
+        return self._read(islice(chain(failed, others), self._query.limit))
+
+    def _read(self, ids: Iterable[int]) -> Iterator[RunRecord]:
+        if not self._number:
+            return iter(())
+        return self._session.tables.study(self._manager.name).records(ids, keep=False)
+
+    def _sorted(self) -> Iterator[RunRecord]:
+        keys = [(name.removeprefix("-"), name.startswith("-")) for name in self._query.sort]
+        names = [name for name, _ in keys]
+        table = tabulate(
+            self._session, self._manager.columns, self._records(self._lifecycles), ["id", *names],
+            root=_root(self._manager),
+        )  # fmt: skip
+        positions: Sequence[int] = range(len(table))
+        for name, descending in reversed(keys):
+            positions = sorted_positions(table.values[name], positions, descending=descending)
+        self._number = len(table)
+        return self._read(table.values["id"][position] for position in positions)
 
 
 def sorted_positions(
@@ -168,10 +232,11 @@ def study_results(
     results = []
     for manager in managers:
         table = session.tables.study(manager.name)
-        ids = table.ids(run_name, lifecycles=FAILURES)[:limit]
+        ids = list(islice(table.stream_ids(run_name, lifecycles=FAILURES), limit))
         if len(ids) < limit:
             others = [state for state in Lifecycle if state not in FAILURES]
-            ids += table.ids(run_name, lifecycles=others)[: limit - len(ids)]
+            more = table.stream_ids(run_name, lifecycles=others)
+            ids += islice(more, limit - len(ids))
         records = with_error_lines(manager.store, table.records(ids))
         shown = tabulate(session, manager.columns, records, default=ColumnNames.compact)
         reasons = table.finished_by_reason(run_name)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from motoko.core.provenance import attempts_of
-from motoko.launcher.run_directory import attempt_directory
+from motoko.launcher.attempt_paths import attempt_directory
 from motoko.operations.explain import LauncherCoverage, ReasonFinder
+from motoko.runtime.packed_files import locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,7 +67,7 @@ def load_details(workflow: Workflow, records: Iterable[RunRecord]) -> list[RunDe
         tables = session.tables
         finder = ReasonFinder(tables, LauncherCoverage.read(tables, workflow.config, store))
         found = []
-        for record in records:
+        for record in map(tables.complete_record, records):
             root = store.runs_root(record.study)
             attempts = [
                 AttemptDetails(
@@ -81,7 +82,7 @@ def load_details(workflow: Workflow, records: Iterable[RunRecord]) -> list[RunDe
                 RunDetails(
                     record,
                     finder.reason(record),
-                    store.run_directory(record.study, record.id),
+                    locate(store.run_directory(record.study, record.id)),
                     attempts,
                     [SeriesSummary(*one) for one in series],
                 )

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import ServerError, UnknownRunError
-from motoko.launcher.run_directory import AttemptPaths, attempt_directory, read_marker
+from motoko.launcher.attempt_paths import (
+    AttemptPaths,
+    attempt_directory,
+    packed_attempts,
+    read_marker,
+)
 from motoko.runtime.file_tail import SHOWN_BYTES, Addition, read_addition, tail_position
 from motoko.server.lifecycle import is_responding
 from motoko.storage.query import existing_records
@@ -156,7 +161,9 @@ def current_attempt(root: Path, record: RunRecord) -> int | None:
     marker = read_marker(paths.run_directory)
     if marker is not None:
         return marker[0] if marker[1] == paths.stamp else None
-    return record.attempt or None if Path(paths.run_directory).is_dir() else None
+    if Path(paths.run_directory).is_dir():
+        return record.attempt or None
+    return max(packed_attempts(root, record), default=None)
 
 
 class CurrentRecords:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.reason_groups import ReasonGroup, failure, group_reasons
@@ -16,8 +17,8 @@ from motoko.operations.orchestrator_facts import OrchestratorFacts, known_run_na
 from motoko.operations.why_event import EventAnswer, Limits, explain_event
 from motoko.operations.why_run import RunAnswer, explain_run
 from motoko.orchestrator.run_ends import EndKind, last_ends
+from motoko.storage.newest_runs import newest
 from motoko.storage.query import check_run_name_exists
-from motoko.storage.sampling import sampled_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from motoko.storage.session import Session
 
 MAX_RUNS: Final = 5_000  # runs of a study whose reasons are grouped
-MAX_LEAVES: Final = 4_000
 BRIEF: Final = Limits(runs=1_000, least=100, seconds=0.02)  # for each of many events
 EXPLAINED: Final = NON_TERMINAL | FAILURES
 
@@ -192,15 +192,16 @@ class Explainer:
         for study in studies:
             if study in self.tables.study_names():
                 table = self.tables.study(study)
-                ids = table.ids(run_name, lifecycles=EXPLAINED)
-                left_out += max(0, len(ids) - MAX_RUNS)
-                records += table.records(ids[-MAX_RUNS:], keep=False)
+                number = table.count(run_name, lifecycles=EXPLAINED)
+                left_out += max(0, number - MAX_RUNS)
+                ids = list(islice(newest(table, run_name, lifecycles=EXPLAINED), MAX_RUNS))
+                records += table.records(reversed(ids), keep=False)
         return self.runs(records, left_out)
 
     def _run_name(self, run_name: str, end: RunEnd | None) -> RunNameAnswer:
         facts = OrchestratorFacts.read(self.workflow, self.tables, run_name)
         studies = [s for s in self.tables.study_names() if s in self.workflow.task_managers]
-        counts = {s: sampled_counts(self.tables.study(s), run_name, MAX_LEAVES)[0] for s in studies}
+        counts = {s: self.tables.study(s).counts(run_name) for s in studies}
         events = [
             explain_event(self.workflow, self.tables, event, facts, BRIEF)
             for event in _registered(facts)

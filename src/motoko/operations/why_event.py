@@ -16,7 +16,7 @@ from motoko.core.event_reasons import (
 )
 from motoko.core.records import RunKey
 from motoko.errors import ConstraintError, UnknownNameError
-from motoko.storage.sampling import newest, sampled_counts
+from motoko.storage.newest_runs import newest
 
 if TYPE_CHECKING:
     from motoko.api.workflow import Workflow
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from motoko.storage.study_table import StudyTable
     from motoko.storage.tables import Tables
 
-MAX_LEAVES: Final = 4_000  # of an index; with more, numbers of runs are estimates
 MAX_FIRINGS: Final = 200  # open firings of an event that are read
 BATCH: Final = 50  # runs read at a time
 
@@ -101,15 +100,15 @@ def _population(
     clock: Clock,
 ) -> Population:
     if study not in tables.study_names():
-        return Population({}, exact=True, examined=(), complete=True)
+        return Population({}, examined=(), complete=True)
     table = tables.study(study)
-    counts, exact = sampled_counts(table, run_name, MAX_LEAVES)
+    counts = table.counts(run_name)
     if sum(counts.values()) <= limits.runs:
         states = None  # read all, so that each clause is counted
     else:
         states = allowed_states(constraint, counts) or None
     examined, complete = _examine(table, run_name, constraint, states, limits, clock)
-    return Population(counts, exact, examined, complete)
+    return Population(counts, examined, complete)
 
 
 def _examine(

@@ -10,7 +10,7 @@ from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
 from motoko.errors import ConstraintError, UnknownNameError, UnknownRunError
 from motoko.operations.orchestrator_facts import OrchestratorFacts
-from motoko.runtime.untrusted_files import read_end
+from motoko.runtime.packed_files import locate, read_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -58,7 +58,7 @@ def explain_run(
 ) -> RunAnswer:
     """Return the explanation of one run."""
     origins, complete = _origins(tables, record)
-    directory = workflow.store.run_directory(record.study, record.id)
+    directory = locate(workflow.store.run_directory(record.study, record.id))
     facts = OrchestratorFacts.read(workflow, tables, record.run_name)
     failed = record.lifecycle.is_failure or (not record.lifecycle.is_terminal and record.reason)
     shown = record.lifecycle is Lifecycle.START or failed

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from motoko.errors import RunFailed
 from motoko.handles.run import Run
-from motoko.orchestrator.change_listener import RunWaiter
 from motoko.orchestrator.end_recorder import Origin
 from motoko.orchestrator.failures import RETRY_HINT, describe_failures
+from motoko.orchestrator.run_waiter import RunWaiter
 from motoko.orchestrator.unserved_runs import UnservedRunMonitor
 from motoko.printable import join_names
-from motoko.storage.query import query_in_thread, read_records, terminal_records
+from motoko.storage.awaited_ends import read_ends
+from motoko.storage.query import query_in_thread, read_records
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 
     from motoko.core.records import RunKey, RunRecord
+    from motoko.core.run_keys import RunKeys
     from motoko.orchestrator.actions import Action
     from motoko.orchestrator.change_listener import ChangeListener
     from motoko.orchestrator.end_recorder import EndRecorder
     from motoko.orchestrator.failures import FailureTracker
-    from motoko.orchestrator.stall import StallDetector
+    from motoko.orchestrator.run_waiter import EndedRun
+    from motoko.orchestrator.stall import AwaitedKeys, StallDetector
+    from motoko.storage.awaited_ends import ReadEnds
     from motoko.storage.run_requests import RunRequest
     from motoko.storage.scope import Scope
+    from motoko.storage.session import Session
     from motoko.storage.store import WorkflowStore
 
 SHOWN: Final = 5  # runs in a description
@@ -68,7 +72,7 @@ class AwaitContext:
         self,
         scope: Scope,
         describe: Callable[[], str],
-        runs: Callable[[], Iterable[RunKey]] = tuple,
+        runs: Callable[[], AwaitedKeys] = tuple,
     ) -> contextlib.AbstractContextManager[None]:
         """Register the current task as waiting, for these runs, with the stall detector."""
         if self.execution is None:
@@ -106,8 +110,8 @@ class AwaitContext:
 
 
 async def replay_or_wait(
-    context: AwaitContext, scope: Scope, study: str, wait: Callable[[], Awaitable[Iterable[RunKey]]]
-) -> list[RunKey]:
+    context: AwaitContext, scope: Scope, study: str, wait: Callable[[], Awaitable[Sequence[RunKey]]]
+) -> Sequence[RunKey]:
     """Await ``wait()`` as one Motoko await of user code, and return its runs.
 
     In a rerun of an action, return a recorded result at once.
@@ -115,12 +119,12 @@ async def replay_or_wait(
     step = scope.begin_await(study)
     call = await step.recorded_call()
     if call is not None:
-        keys = list(call.runs or ())
+        keys: Sequence[RunKey] = call.runs or ()
         if call.failed:
             raise await run_in_thread(lambda: _recorded_failure(context, scope, keys))
         return keys
     try:
-        keys = list(await wait())
+        keys = await wait()
     except RunFailed as error:
         step.record_result([run.key for run in error.runs], failed=True)
         raise
@@ -128,16 +132,14 @@ async def replay_or_wait(
     return keys
 
 
-def _recorded_failure(context: AwaitContext, scope: Scope, keys: list[RunKey]) -> RunFailed:
+def _recorded_failure(context: AwaitContext, scope: Scope, keys: Sequence[RunKey]) -> RunFailed:
     records = read_records(scope, keys)
     if not records:
         return RunFailed(f"{join_names(sorted(keys), SHOWN)}: failed, and no longer exists")
     return run_failed_error(context, scope, records)
 
 
-async def wait_until_committed(
-    context: AwaitContext, scope: Scope, request: RunRequest
-) -> list[RunKey]:
+async def wait_until_committed(context: AwaitContext, scope: Scope, request: RunRequest) -> RunKeys:
     """Return a request's runs when its origin has committed them; StateError if it never will."""
     if request.committed is not None:
         return request.committed
@@ -158,40 +160,45 @@ async def wait_until_committed(
 
 
 def wait_for_runs(
-    context: AwaitContext, scope: Scope, keys: Sequence[RunKey]
-) -> AsyncIterator[RunRecord]:
-    """Yield each run's record when it is in a terminal state, failed ones too."""
+    context: AwaitContext, scope: Scope, keys: Sequence[RunKey], *, failures_only: bool = False
+) -> AsyncIterator[EndedRun]:
+    """Yield each run when it is in a terminal state, in order of their ends.
+
+    The runs are those of one study. With ``failures_only``, yield only failed ones.
+    """
+    waiter = RunWaiter(keys, failures_only=failures_only)
     if context.execution is None:
-        return _poll_runs(context, keys)
-    return _receive_runs(context, context.execution.listener, scope, keys)
+        return _poll_runs(context, waiter)
+    return _receive_runs(context, context.execution.listener, scope, waiter)
 
 
 async def _receive_runs(
-    context: AwaitContext, listener: ChangeListener, scope: Scope, keys: Sequence[RunKey]
-) -> AsyncIterator[RunRecord]:
-    waiter = RunWaiter(keys)
+    context: AwaitContext, listener: ChangeListener, scope: Scope, waiter: RunWaiter
+) -> AsyncIterator[EndedRun]:
     with listener.notified(waiter):
         while True:
             with context.waiting(
                 scope,
-                lambda: f"{join_names(sorted(waiter.remaining), SHOWN)} to end",
-                lambda: waiter.remaining,
+                lambda: f"{join_names(waiter.awaited, SHOWN)} to end",
+                lambda: waiter.awaited,
             ):
-                record = await waiter.next()
-            if record is None:
+                ended = await waiter.next()
+            if ended is None:
                 return
-            yield record
+            yield ended
 
 
-async def _poll_runs(context: AwaitContext, keys: Sequence[RunKey]) -> AsyncIterator[RunRecord]:
-    remaining = set(keys)
-    with context.commit_signal({key.study for key in keys}) as changed:
-        while remaining:
-            query = partial(terminal_records, keys=tuple(remaining))
-            for record in await query_in_thread(context.store.database, query):
-                remaining.discard(record.key)
-                yield record
-            if remaining:
+async def _poll_runs(context: AwaitContext, waiter: RunWaiter) -> AsyncIterator[EndedRun]:
+    def query(session: Session) -> ReadEnds:
+        ids, only = waiter.awaited.remaining_ids(), waiter.failures_only
+        return read_ends(session, waiter.study, ids, failures_only=only)
+
+    with context.commit_signal([waiter.study] if waiter.awaited else []) as changed:
+        while waiter.awaited:
+            waiter.on_ends(await query_in_thread(context.store.database, query))
+            while (ended := waiter.take_ended()) is not None:
+                yield ended
+            if waiter.awaited:
                 await changed.wait()
                 changed.clear()
 
@@ -204,12 +211,12 @@ async def wait_for_all(
     With ``fail_fast``, raise RunFailed at the first failure.
     """
     failed: dict[RunKey, RunRecord] = {}
-    async for record in wait_for_runs(context, scope, keys):
-        if record.lifecycle.is_failure:
-            failed[record.key] = record
-            if fail_fast:
-                raise run_failed_error(context, scope, [record])
-    return [failed[key] for key in keys if key in failed]
+    async for key, failure in wait_for_runs(context, scope, keys, failures_only=True):
+        assert failure is not None
+        failed[key] = failure
+        if fail_fast:
+            raise run_failed_error(context, scope, [failure])
+    return [failed[key] for key in keys if key in failed] if failed else []
 
 
 def record_returned(context: AwaitContext, scope: Scope, records: Iterable[RunRecord]) -> None:

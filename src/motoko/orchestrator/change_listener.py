@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import anyio
 
 from motoko.core.firing import WriteSet
+from motoko.core.records import RunKey
+from motoko.orchestrator.run_waiter import RunWaiter, WaiterIndex
+from motoko.storage.awaited_ends import ReadEnds, read_ends
 from motoko.storage.feed import CommitNotice
-from motoko.storage.query import BULK, existing_records, terminal_records
+from motoko.storage.query import BULK, existing_records
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from motoko.core.records import RunKey, RunRecord
+    from motoko.core.records import RunRecord
     from motoko.storage.store import WorkflowStore
 
 BULK_OBJECTS: Final = 4 * BULK  # from so many in one commit, everything is evaluated
@@ -43,30 +46,8 @@ class ChangeSet:
 StartEvaluation: TypeAlias = "Callable[[], Callable[[Session, ChangeSet], Callable[[], None]]]"
 
 
-class RunWaiter:
-    """Waits for runs to reach a terminal state."""
-
-    def __init__(self, keys: Iterable[RunKey]) -> None:
-        self.keys = frozenset(keys)
-        self.remaining = set(self.keys)
-        self._ended: list[RunRecord] = []
-        self._signal = asyncio.Event()
-
-    def on_record(self, record: RunRecord) -> None:
-        """Accept a fresh record of one of the runs."""
-        if record.key in self.remaining and record.lifecycle.is_terminal:
-            self.remaining.discard(record.key)
-            self._ended.append(record)
-            self._signal.set()
-
-    async def next(self) -> RunRecord | None:
-        """Return the next run in a terminal state; None after the last one."""
-        while not self._ended:
-            if not self.remaining:
-                return None
-            await self._signal.wait()
-            self._signal.clear()
-        return self._ended.pop(0)
+# The ended runs of a waiter, or of a study.
+WaiterEnds: TypeAlias = "tuple[RunWaiter | str, ReadEnds]"
 
 
 class ChangeListener:
@@ -83,7 +64,7 @@ class ChangeListener:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._commits: list[CommitNotice] = []
-        self._waiters: dict[RunKey, set[RunWaiter]] = {}
+        self._waiters = WaiterIndex()
         self._new: list[RunWaiter] = []
         self._signals: set[asyncio.Event] = set()
         self._session: Session | None = None
@@ -151,14 +132,13 @@ class ChangeListener:
         if any(commit.everything for commit in commits):
             self._safety_at = self._clock.monotonic() + self._safety_poll
         evaluate = self._start_evaluation()
-        added = {key for waiter in new for key in waiter.remaining}
-        waited = tuple(self._waiters)
+        waiters = tuple(self._waiters.waiters)
 
-        def read() -> tuple[ChangeSet, list[RunRecord], Callable[[], None]]:
+        def read() -> tuple[ChangeSet, list[WaiterEnds], Callable[[], None]]:
             session = self._refreshed_session()
             changes = _read_changes(session, commits)
             apply = evaluate(session, changes)
-            ended = terminal_records(session, waited if changes.everything else added)
+            ended = _read_ends(session, waiters if changes.everything else new)
             return changes, ended, apply
 
         changes, ended, apply = await run_in_thread(read)
@@ -175,9 +155,16 @@ class ChangeListener:
             self._session.refresh()
         return self._session
 
-    def _notify(self, changes: ChangeSet, ended: list[RunRecord]) -> None:
-        for record in (*ended, *changes.records.values()):
-            for waiter in tuple(self._waiters.get(record.key, ())):
+    def _notify(self, changes: ChangeSet, ended: list[WaiterEnds]) -> None:
+        for receiver, ends in ended:
+            if isinstance(receiver, RunWaiter):
+                receiver.on_ends(ends)
+                continue
+            for run_id in ends.ids:
+                for waiter in self._waiters.of_run(RunKey(receiver, run_id)):
+                    waiter.on_end(run_id, ends.failures.get(run_id))
+        for record in changes.records.values():
+            for waiter in self._waiters.of_run(record.key):
                 waiter.on_record(record)
         if changes.write_sets:
             self.last_number = max(self.last_number, *[w.number for w in changes.write_sets])
@@ -188,22 +175,18 @@ class ChangeListener:
 
     def is_awaited(self, key: RunKey) -> bool:
         """Return whether a task waits for this run to reach a terminal state."""
-        return key in self._waiters
+        return bool(self._waiters.of_run(key))
 
     @contextlib.contextmanager
     def notified(self, waiter: RunWaiter) -> Iterator[None]:
         """Deliver records to ``waiter`` within the block."""
-        for key in waiter.keys:
-            self._waiters.setdefault(key, set()).add(waiter)
+        self._waiters.add(waiter)
         self._new.append(waiter)
         self._wake.set()
         try:
             yield
         finally:
-            for key in waiter.keys:
-                self._waiters[key].discard(waiter)
-                if not self._waiters[key]:
-                    del self._waiters[key]
+            self._waiters.remove(waiter)
 
     @contextlib.contextmanager
     def commit_signal(self) -> Iterator[asyncio.Event]:
@@ -214,6 +197,19 @@ class ChangeListener:
             yield signal
         finally:
             self._signals.discard(signal)
+
+
+def _read_ends(session: Session, waiters: Iterable[RunWaiter]) -> list[WaiterEnds]:
+    """Return the ended runs of waiters for many runs, and those of all others by study."""
+    found: list[WaiterEnds] = []
+    others: dict[str, set[int]] = {}
+    for waiter in waiters:
+        if len(waiter.awaited) > BULK:
+            ids, only = waiter.awaited.remaining_ids(), waiter.failures_only
+            found.append((waiter, read_ends(session, waiter.study, ids, failures_only=only)))
+        else:
+            others.setdefault(waiter.study, set()).update(waiter.awaited.remaining_ids())
+    return found + [(s, read_ends(session, s, sorted(ids))) for s, ids in others.items() if ids]
 
 
 def _read_changes(session: Session, commits: list[CommitNotice]) -> ChangeSet:

@@ -1,70 +1,51 @@
-"""Decide when Python conditions are evaluated, each in a task that delays no other."""
+"""Decide when Python conditions are evaluated. None of them delays actions or another one."""
 
 from __future__ import annotations
 
-import contextlib
 import heapq
-from contextvars import ContextVar
+import itertools
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from motoko.core.firing import ConditionKind
 from motoko.core.orchestrator_status import Answer
-from motoko.errors import EventError
-from motoko.orchestrator.actions import is_normal_exit, location
-from motoko.orchestrator.conditions import Matches, Truth, evaluate_function, evaluate_run_filter
-from motoko.storage.run_requests import RequestOrigin
-from motoko.storage.scope import AutocommitScope, use_scope
+from motoko.orchestrator.actions import is_async, is_normal_exit, location
+from motoko.orchestrator.condition_runner import ConditionRunner
+from motoko.orchestrator.condition_work import Call, Walk, read_pairs
+from motoko.orchestrator.conditions import (
+    Matches,
+    ReadOnlyScope,
+    Truth,
+    condition_reads,
+    evaluate_function,
+    evaluate_run_filter,
+)
+from motoko.orchestrator.pending_evaluations import Evaluated, Evaluation, PendingChanges
+from motoko.storage.scope import use_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection
 
-    from motoko.core.changes import Change
     from motoko.core.firing import EventSpec
     from motoko.core.records import RunKey, RunRecord
+    from motoko.handles.run import Runs
     from motoko.orchestrator.actions import Action
     from motoko.orchestrator.change_listener import ChangeSet
     from motoko.orchestrator.execution_context import ExecutionContext
-    from motoko.storage.database import Database
-    from motoko.storage.run_requests import RunRequest
-    from motoko.storage.session import Session
 
-# The largest share of the time for evaluations of a run filter for all runs.
+# The largest share of the time for evaluations of all run filters of a study for all runs.
 FULL_EVALUATION_SHARE: Final = 0.02
+MOST_STARTED: Final = 100  # evaluations that one turn begins with
 SHOWN: Final = 20  # runs in a published answer
 ERROR: Final = 500  # characters of a published exception
-
-# The studies and variables that the current evaluation has read.
-_reads: ContextVar[set[str] | None] = ContextVar("motoko_condition_reads", default=None)
-
-
-class _Evaluation:
-    """The condition of an event for a study, and the runs for which it must be evaluated."""
-
-    def __init__(self, event: str, study: str, kind: ConditionKind) -> None:
-        self.event = event
-        self.study = study
-        self.kind = kind
-        self.keys: set[RunKey] = set()
-        self.full = True  # for all runs
-        self.full_at: float | None = None
-        self.seconds = 0.0  # that the last full evaluation took
-        self.running = False
-        self.answer: Answer | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.full or bool(self.keys)
-
-    @property
-    def is_settled(self) -> bool:
-        return not self.is_open and not self.running
 
 
 class ConditionPoller:
     """Evaluates the Python conditions that changes or the time have made due.
 
-    ``on_result`` gets each result; ``on_evaluated`` is called after the results of one condition.
+    ``is_busy`` returns whether changes are being read or actions have just started. ``on_result``
+    gets each result; ``on_evaluated`` is called after some results.
     """
 
     def __init__(
@@ -72,218 +53,344 @@ class ConditionPoller:
         context: ExecutionContext,
         poll_interval: float,
         *,
+        is_busy: Callable[[], bool],
         on_result: Callable[[Matches | Truth], None],
         on_evaluated: Callable[[], None],
     ) -> None:
-        self._context = context
+        self.context = context
         self._poll_interval = poll_interval
         self._on_result = on_result
         self._on_evaluated = on_evaluated
-        self._evaluations: dict[tuple[str, str], _Evaluation] = {}
-        self._scope = ReadOnlyScope(context.store.database)
+        self._by_event: dict[str, dict[str, Evaluation]] = {}
+        self._changes = PendingChanges()
+        self._open: deque[Evaluation] = deque()
+        self._unsettled: set[Evaluation] = set()
+        self._times: list[tuple[float, int, Evaluation]] = []
+        self._numbers = itertools.count()
+        self._walk_seconds: dict[str, float] = {}
+        self._pairs: dict[tuple[str, frozenset[RunKey]], Runs] = {}
+        self.scope = ReadOnlyScope(context.store.database)
+        self._runner = ConditionRunner(
+            context.tasks,
+            context.clock,
+            is_busy=is_busy,
+            prepare=self._prepare,
+            on_results=on_evaluated,
+        )
+        self.wake = self._runner.wake
 
     def close(self) -> None:
         """Close the session that conditions read through."""
-        self._scope.close()
+        self.scope.close()
 
     def register(self, event: EventSpec) -> None:
         """Evaluate a new event's condition for everything."""
-        for key in [key for key in self._evaluations if key[0] == event.name]:
-            del self._evaluations[key]
+        self._unsettled.difference_update(self._by_event.pop(event.name, {}).values())
         if event.kind is ConditionKind.CONSTRAINT:
             return
         studies = ("",) if event.kind is ConditionKind.NO_ARGUMENTS else event.studies
-        for study in studies:
-            self._evaluations[event.name, study] = _Evaluation(event.name, study, event.kind)
-        self.evaluate_open()
+        alone = is_async(self.context.actions[event.name].condition)
+        items = {s: Evaluation(event.name, s, event.kind, alone=alone) for s in studies}
+        self._by_event[event.name] = items
+        for item in items.values():
+            self._mark(item)
+        self._runner.start()
+
+    def _is_registered(self, item: Evaluation) -> bool:
+        return self._by_event.get(item.event, {}).get(item.study) is item
+
+    def _mark(self, item: Evaluation) -> None:
+        self._unsettled.add(item)
+        if not item.marked:
+            item.marked = True
+            self._open.append(item)
+
+    # -- changes and times -----------------------------------------------------------------
 
     def on_change(self, changes: ChangeSet) -> None:
-        """Mark the conditions that these changes may affect.
+        """Evaluate the conditions that these changes may affect, after the actions that start now.
 
-        A run filter is evaluated for the changed runs at once. It may read more than its run, so
-        it is also evaluated for all runs of a changed study: after the poll interval, and so rarely
-        that this takes a small share of the time.
+        A run filter is evaluated for the changed runs. It may read more than its run, so it is also
+        evaluated for all runs of a changed study: after the poll interval, and so rarely that this
+        takes a small share of the time.
         """
-        studies = {key.study for write_set in changes.write_sets for key in write_set.runs}
-        any_change = bool(studies) or any(w.variables for w in changes.write_sets)
-        for item in self._evaluations.values():
-            if changes.everything:
-                item.full = True
-            elif item.kind is ConditionKind.TASK_MANAGER_FILTER:
-                item.full = item.full or any_change
-            elif item.kind is ConditionKind.RUN_FILTER and item.study in studies:
-                item.keys |= {key for key in changes.records if key.study == item.study}
-                if item.full_at is None:
-                    delay = max(self._poll_interval, item.seconds / FULL_EVALUATION_SHARE)
-                    item.full_at = self._context.clock.monotonic() + delay
+        if self._by_event:
+            self._changes.add(changes)
+
+    def start(self) -> None:
+        """Begin with the open evaluations."""
+        if self._changes or self._open:
+            self._runner.start()
+
+    def _mark_changed(self) -> None:
+        changes, self._changes = self._changes, PendingChanges()
+        if not changes:
+            return
+        keys = {study: frozenset(of_study) for study, of_study in changes.keys.items()}
+        for items in self._by_event.values():
+            for item in items.values():
+                if changes.everything or (
+                    changes.any and item.kind is ConditionKind.TASK_MANAGER_FILTER
+                ):
+                    item.full = True
+                    self._mark(item)
+                elif item.kind is ConditionKind.RUN_FILTER and item.study in changes.studies:
+                    self._schedule_all_runs(item)
+                    if new := keys.get(item.study):
+                        item.keys = item.keys | new if item.keys else new  # one object for many
+                        self._mark(item)
+
+    def _schedule_all_runs(self, item: Evaluation) -> None:
+        if item.full_at is None:
+            seconds = self._walk_seconds.get(item.study, 0.0)
+            self._schedule(item, max(self._poll_interval, seconds / FULL_EVALUATION_SHARE))
+
+    def _schedule(self, item: Evaluation, delay: float) -> None:
+        item.full_at = self.context.clock.monotonic() + delay
+        heapq.heappush(self._times, (item.full_at, next(self._numbers), item))
 
     def evaluate_due(self, now: float) -> None:
         """Evaluate the conditions that are due by time, but not those opened by changes."""
-        for item in self._evaluations.values():
-            if item.full_at is not None and item.full_at <= now:
-                item.full, item.full_at = True, None
-                self._start(item)
+        started = False
+        while (time := self.next_time()) is not None and time <= now:
+            item = heapq.heappop(self._times)[2]
+            item.full, item.full_at = True, None
+            self._mark(item)
+            started = True
+        if started:
+            self._runner.start()
 
     def next_time(self) -> float | None:
         """Return when the next evaluation is due by time, in monotonic seconds."""
-        times = [e.full_at for e in self._evaluations.values() if e.full_at is not None]
-        return min(times, default=None)
+        while self._times:
+            time, _, item = self._times[0]
+            if item.full_at == time and self._is_registered(item):
+                return time
+            heapq.heappop(self._times)
+        return None
+
+    def reevaluate(self, events: set[str]) -> None:
+        """Evaluate the conditions of these events for everything."""
+        for event in events:
+            for item in self._by_event.get(event, {}).values():
+                item.full = True
+                self._mark(item)
+        self.start()
+
+    # -- answers ---------------------------------------------------------------------------
 
     def answers(self, event: str) -> dict[str, Answer]:
         """Return the last answers of an event's condition by study."""
-        found = self._evaluations.values()
-        return {i.study: i.answer for i in found if i.event == event and i.answer is not None}
+        items = self._by_event.get(event, {}).values()
+        return {item.study: self._answer(item, item.last) for item in items if item.last}
+
+    def answer_version(self, event: str) -> int:
+        """Return a number that grows when an answer differs from the last one, but for times."""
+        return sum(item.version for item in self._by_event.get(event, {}).values())
+
+    def _answer(self, item: Evaluation, found: Evaluated) -> Answer:
+        reads = tuple(sorted(found.reads))
+        answer = Answer(found.asked, found.seconds, evaluated=found.number, reads=reads)
+        if found.error is not None:
+            error = f"{type(found.error).__name__}: {found.error}"[:ERROR]
+            return replace(answer, error=error)
+        if isinstance(found.result, Truth):
+            return replace(answer, holds=found.result.holds)
+        matching: Collection[RunKey] = found.result.matching if found.result else ()
+        if item.kind is ConditionKind.RUN_FILTER:  # mostly evaluated for a few runs
+            matching = self.context.engine.matching(item.event)
+        runs = tuple(map(str, heapq.nsmallest(SHOWN, matching)))
+        return replace(answer, matching=len(matching), runs=runs)
 
     @property
     def is_idle(self) -> bool:
         """Whether every condition was evaluated since the last change."""
-        return all(item.is_settled for item in self._evaluations.values())
+        return not self._unsettled and not self._changes
 
     def is_settled(self, events: set[str]) -> bool:
         """Return whether the conditions of these events were evaluated since the last change."""
-        return all(i.is_settled for i in self._evaluations.values() if i.event in events)
+        items = [item for event in events for item in self._by_event.get(event, {}).values()]
+        return not self._changes and all(item.is_settled for item in items)
 
-    def reevaluate(self, events: set[str]) -> None:
-        """Evaluate the conditions of these events for everything."""
-        for item in self._evaluations.values():
-            if item.event in events:
-                item.full = True
-        self.evaluate_open()
+    # -- evaluating ------------------------------------------------------------------------
 
-    def evaluate_open(self) -> None:
-        """Start the evaluations that are open and not running."""
-        for item in self._evaluations.values():
-            if item.is_open:
+    def _prepare(self) -> None:
+        """Add the work of some open evaluations. Those that run are marked again at their end."""
+        self._mark_changed()
+        self._pairs = {}
+        walks: dict[str, list[Evaluation]] = {}
+        number = 0
+        while self._open and number < MOST_STARTED:
+            item = self._open.popleft()
+            item.marked = False
+            if item.running or not item.is_open or not self._is_registered(item):
+                continue
+            number += item.kind is not ConditionKind.RUN_FILTER or bool(item.keys)
+            if item.alone:
+                self._start_alone(item)
+            elif item.kind is not ConditionKind.RUN_FILTER:
                 self._start(item)
+            else:
+                if item.keys:
+                    self._start(item)
+                if item.full and item.overrides is None:
+                    walks.setdefault(item.study, []).append(item)
+        for study, items in walks.items():
+            self._start_walk(study, items)
 
-    def _start(self, item: _Evaluation) -> None:
-        if not item.running and not self._context.tasks.ending:
-            item.running = True
-            description = f"the condition of event {item.event!r}"
-            self._context.tasks.start(lambda: self._evaluate(item), description)
+    def _new_result(self, item: Evaluation) -> Evaluated:
+        return Evaluated(self.context.actions[item.event], item.study)
 
-    async def _evaluate(self, item: _Evaluation) -> None:
-        try:
-            while item.is_open and self._evaluations.get((item.event, item.study)) is item:
-                keys, item.keys = item.keys, set()
-                full, item.full = item.full, False
-                if full:
-                    item.full_at = None
-                await self._evaluate_once(item, keys, full=full)
-        finally:
-            item.running = False
+    def _start(self, item: Evaluation) -> None:
+        keys, item.keys = item.keys, frozenset()
+        if item.kind is not ConditionKind.RUN_FILTER:
+            item.full, item.full_at = False, None
+        item.running = True
+        self._runner.add(Call(self, item, keys, self._new_result(item)))
+
+    def read_pairs(self, study: str, keys: frozenset[RunKey]) -> Runs:
+        """Return runs, read once for all conditions of this turn."""
+        pairs, found = self._pairs, self._pairs.get((study, keys))
+        if found is None:
+            found = pairs[study, keys] = read_pairs(self.context, self.scope, study, keys)
+        return found
+
+    def on_call(self, item: Evaluation, keys: frozenset[RunKey], found: Evaluated) -> None:
+        """Apply the result of a call."""
+        item.running = False
+        item.seconds = found.seconds
+        if found.is_async:
+            item.alone = True
+            item.keys |= keys
+            item.full = item.full or item.kind is not ConditionKind.RUN_FILTER
+        else:
+            if item.overrides is not None and isinstance(found.result, Matches):
+                matching = found.result.matching
+                item.overrides.update((key, key in matching) for key in keys)
+            self._apply(item, found)
+        self._settle(item)
+
+    def _start_walk(self, study: str, items: list[Evaluation]) -> None:
+        walk = Walk(
+            self.context,
+            self.scope,
+            study,
+            [self._new_result(item) for item in items],
+            lambda walk: self._on_walked(walk, items),
+        )
+        for item in items:
+            item.full, item.full_at, item.overrides = False, None, walk.overrides[item.event]
+        self._runner.add_long(walk)
+
+    def _on_walked(self, walk: Walk, items: list[Evaluation]) -> None:
+        self._walk_seconds[walk.study] = walk.seconds
+        for item, found in zip(items, walk.filters, strict=True):
+            item.overrides = None
+            if found.is_async:
+                item.alone = item.full = True
+            else:
+                self._apply(item, found)
+            self._settle(item)
+
+    def _settle(self, item: Evaluation) -> None:
+        """Record the end of an evaluation."""
+        if not self._is_registered(item):
+            return
+        if item.is_open:
+            self._mark(item)
+            self._runner.start()
+        elif item.is_settled:
+            self._unsettled.discard(item)
         if item.kind is ConditionKind.NO_ARGUMENTS:
-            item.full_at = self._context.clock.monotonic() + self._poll_interval
-        self._on_evaluated()
+            self._schedule(item, self._poll_interval)
 
-    async def _evaluate_once(self, item: _Evaluation, keys: set[RunKey], *, full: bool) -> None:
-        context = self._context
-        action = context.actions[item.event]
-        asked, start = context.store.now(), context.clock.monotonic()
-        reads: set[str] = set()
-        token = _reads.set(reads)
-        result: Matches | Truth
-        evaluated: int | None = None
-        try:
-            with use_scope(self._scope):
-                if item.kind is ConditionKind.RUN_FILTER:
-                    result, evaluated = await self._evaluate_run_filter(
-                        action, item, keys, full=full
-                    )
-                else:
-                    result = await self._evaluate_function(action, item)
-        except BaseException as error:
-            if isinstance(error, SystemExit) and is_normal_exit(error):
-                context.tasks.finish()
-                return
-            text = f"{type(error).__name__}: {error}"[:ERROR]
-            seconds = context.clock.monotonic() - start
-            item.answer = Answer(asked, seconds, reads=tuple(sorted(reads)), error=text)
-            error.add_note(
-                f"in the condition of event {action.name!r}, {location(action.condition)}"
-            )
-            raise
-        finally:
-            _reads.reset(token)
-        seconds = context.clock.monotonic() - start
+    def _apply(self, item: Evaluation, found: Evaluated) -> None:
+        """Pass a result on, or raise the condition's exception."""
+        if not self._is_registered(item):
+            return
+        repeats = found.repeats(item.last)
+        item.last = found
+        item.version += not repeats
+        if found.error is not None:
+            self._raise(found.action, found.error)
+        elif found.result is not None:  # otherwise another run filter has ended the walk
+            engine = self.context.engine
+            if not repeats or engine.version(item.event) != item.engine_version:
+                self._report(item, found.result)
+                item.engine_version = engine.version(item.event)
+
+    def _raise(self, action: Action, error: BaseException) -> None:
+        if isinstance(error, SystemExit) and is_normal_exit(error):
+            self.context.tasks.finish()
+            return
+        error.add_note(f"in the condition of event {action.name!r}, {location(action.condition)}")
+        raise error
+
+    def _report(self, item: Evaluation, result: Matches | Truth) -> None:
         self._on_result(result)
         if isinstance(result, Truth):
             self._on_result(Matches(result.event, result.study, frozenset()))
         elif item.kind is not ConditionKind.RUN_FILTER:
             self._on_result(Truth(result.event, item.study, holds=False))
-        item.answer = self._answer(
-            result, Answer(asked, seconds, evaluated=evaluated, reads=tuple(sorted(reads)))
-        )
 
-    def _answer(self, result: Matches | Truth, answer: Answer) -> Answer:
-        if isinstance(result, Truth):
-            return replace(answer, holds=result.holds)
-        # A run filter is mostly evaluated for a few runs, and the others still match.
-        filtered = answer.evaluated is not None
-        matching = self._context.engine.matching(result.event) if filtered else result.matching
-        runs = tuple(map(str, heapq.nsmallest(SHOWN, matching)))
-        return replace(answer, matching=len(matching), runs=runs)
+    # -- async conditions ------------------------------------------------------------------
 
-    async def _evaluate_function(self, action: Action, item: _Evaluation) -> Matches | Truth:
-        host = self._context.host
-        per_study = item.kind is ConditionKind.TASK_MANAGER_FILTER
-        manager = host.task_manager(item.study) if per_study else None
-        return await evaluate_function(action, host, manager, item.study)
+    def _start_alone(self, item: Evaluation) -> None:
+        item.running = True
+        description = f"the condition of event {item.event!r}"
+        self.context.tasks.start(lambda: self._evaluate_alone(item), description)
+
+    async def _evaluate_alone(self, item: Evaluation) -> None:
+        try:
+            while item.is_open and self._is_registered(item):
+                keys, item.keys = item.keys, frozenset()
+                full, item.full = item.full, False
+                if full:
+                    item.full_at = None
+                found = self._new_result(item)
+                await self._evaluate(item, found, keys, full=full)
+                self._apply(item, found)
+        finally:
+            item.running = False
+        self._settle(item)
+        self._on_evaluated()
+
+    async def _evaluate(
+        self, item: Evaluation, found: Evaluated, keys: frozenset[RunKey], *, full: bool
+    ) -> None:
+        context, clock = self.context, self.context.clock
+        found.asked = context.store.now()
+        start, token = clock.monotonic(), condition_reads.set(found.reads)
+        try:
+            with use_scope(self.scope):
+                if item.kind is ConditionKind.RUN_FILTER:
+                    await self._evaluate_run_filter(found, keys, full=full)
+                else:
+                    per_study = item.kind is ConditionKind.TASK_MANAGER_FILTER
+                    manager = context.host.task_manager(item.study) if per_study else None
+                    found.result = await evaluate_function(
+                        found.action, context.host, manager, item.study
+                    )
+        except BaseException as error:  # noqa: BLE001 - raised by ``_apply``
+            found.error = error
+        finally:
+            condition_reads.reset(token)
+        found.seconds = clock.monotonic() - start
+        if full:
+            self._walk_seconds[item.study] = found.seconds
 
     async def _evaluate_run_filter(
-        self, action: Action, item: _Evaluation, keys: set[RunKey], *, full: bool
-    ) -> tuple[Matches, int]:
-        """Return the result, and the number of runs for which the filter was called."""
-        context, scope = self._context, self._scope
-        start = context.clock.monotonic()
-        number = 0
+        self, found: Evaluated, keys: frozenset[RunKey], *, full: bool
+    ) -> None:
+        context, scope, study = self.context, self.scope, found.study
 
         def read_records() -> list[RunRecord]:
-            nonlocal number
             with scope.read() as session:
-                table = session.tables.study(item.study)
+                table = session.tables.study(study)
                 ids = table.ids(context.run_name) if full else sorted(key.id for key in keys)
-                found = [r for r in table.records(ids) if r.run_name == context.run_name]
-            number = len(found)
-            return found
+                records = [r for r in table.records(ids) if r.run_name == context.run_name]
+            found.number = len(records)
+            return records
 
-        matching = await evaluate_run_filter(action.condition, context.store, read_records)
-        if full:
-            item.seconds = context.clock.monotonic() - start
-            return Matches(action.id, item.study, matching), number
-        return Matches(action.id, frozenset(keys), matching), number
-
-
-class ReadOnlyScope(AutocommitScope):
-    """The scope of conditions: every read is fresh, and every write is an error."""
-
-    blind = False
-    event_name = "condition"
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(lambda: database, cause="condition")
-        self.origin = RequestOrigin("a condition")
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Session]:
-        """Yield the session, and record the studies and variables that are read."""
-        with super().read() as session:
-            outer, session.tables.reads = session.tables.reads, _reads.get()
-            try:
-                yield session
-            finally:
-                session.tables.reads = outer
-
-    def write(self, *_changes: Change) -> None:
-        """Raise EventError: a condition only reads."""
-        raise EventError(
-            "a condition wrote to the workflow's database",
-            hint="Conditions may be evaluated at any time, any number of times: write in actions.",
-        )
-
-    def enqueue(self, _request: RunRequest) -> None:
-        """Raise EventError: a condition only reads."""
-        self.write()
-
-    def begin_nested(self, *, prepared: bool = False) -> None:
-        """Return None: a condition has nothing to commit."""
+        matching = await evaluate_run_filter(found.action.condition, context.store, read_records)
+        found.result = Matches(found.action.id, study if full else keys, matching)

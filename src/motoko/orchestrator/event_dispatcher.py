@@ -5,34 +5,30 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio
 
-from motoko.core.firing import ConditionKind, EventSpec
-from motoko.core.orchestrator_status import EventStatus
-from motoko.orchestrator.actions import location
+from motoko.core.firing import EventSpec
 from motoko.orchestrator.change_listener import ChangeListener
 from motoko.orchestrator.condition_poller import ConditionPoller
-from motoko.orchestrator.conditions import Matches, Truth, evaluate_constraint
+from motoko.orchestrator.conditions import Matches, Truth
+from motoko.orchestrator.constraint_evaluator import ConstraintEvaluator, ConstraintResults
+from motoko.orchestrator.event_statuses import EventStatuses
 from motoko.orchestrator.failures import FailureTracker
 from motoko.orchestrator.firing_executor import FiringExecutor, FiringHistory, load_history
-from motoko.storage.query import count_active_runs, failed_records
+from motoko.storage.query import count_active_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
-    from motoko.core.firing import Firing, FiringEngine
-    from motoko.core.orchestrator_status import Answer
+    from motoko.core.firing import Firing
     from motoko.core.records import RunRecord
     from motoko.orchestrator.actions import Action
     from motoko.orchestrator.change_listener import ChangeSet
     from motoko.orchestrator.execution_context import ExecutionContext
     from motoko.orchestrator.firing_executor import FiringId
     from motoko.storage.session import Session
-
-# Seconds that firings of constraints get before Python conditions are evaluated.
-FIRING_HEAD_START: Final = 0.004
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,7 @@ class ConditionResults:
     ``active_runs``, a number, are known only if everything was evaluated.
     """
 
-    matches: list[Matches]
+    constraints: ConstraintResults
     histories: list[FiringHistory]
     new: set[str]
     failures: list[RunRecord]
@@ -67,12 +63,18 @@ class EventDispatcher:
         self._poller = ConditionPoller(
             context,
             poll_interval,
+            is_busy=self._is_busy,
             on_result=self._on_condition_result,
             on_evaluated=self._schedule_fire_due,
         )
         self.failures = FailureTracker(context, self.listener, lambda: self._poller.is_idle)
-        self._executor = FiringExecutor(context, self.failures, on_end=self._fire_due)
+        self._executor = FiringExecutor(
+            context, self.failures, on_end=self._fire_due, on_commit=self._poller.wake
+        )
+        self._constraints = ConstraintEvaluator(context.run_name)
+        self.statuses = EventStatuses(context.actions, context.engine, self._poller)
         self._new: set[str] = set()
+        self._publishing = False
         self._evaluated: set[str] = set()
         self._scheduled = False
         self._timer = asyncio.Event()
@@ -95,52 +97,51 @@ class EventDispatcher:
         self._context.engine.register(event)
         self._new.add(event.name)
         self._evaluated.discard(event.name)
-        self.publish_events()
+        if not self._publishing:  # once for all calls of the current turn of the loop
+            self._publishing = True
+            self._loop.call_soon(self.publish_events)
         self.listener.reevaluate()
 
     def publish_events(self) -> None:
         """Publish the registered events in the lease's report."""
+        self._publishing = False
         if not self._context.single:
             self._context.lease.report_events(sorted(self._context.actions))
-
-    def event_statuses(self) -> tuple[EventStatus, ...]:
-        """Return the registered events with their activity and their last answers."""
-        engine = self._context.engine
-        registered = {event.name for event in engine.events()}
-        return tuple(
-            _status(action, engine, self._poller.answers(action.id))
-            for action in self._context.actions.values()
-            if action.id in registered
-        )
 
     # -- changes ---------------------------------------------------------------------------
 
     def _start_evaluation(self) -> Callable[[Session, ChangeSet], Callable[[], None]]:
         new, self._new = self._new, set()
-        return partial(self._evaluate_changes, list(self._context.actions.values()), new)
+        actions: list[Action] = []
+        if new:
+            registered = list(self._context.actions.values())  # other threads may add some
+            actions = [action for action in registered if action.id in new]
+            for action in actions:  # no evaluation uses the constraints now
+                self._constraints.register(action)
+        return partial(self._evaluate_changes, actions, new)
 
     def _evaluate_changes(
         self, actions: list[Action], new: set[str], session: Session, changes: ChangeSet
     ) -> Callable[[], None]:
-        """Evaluate all constraints in a thread; return a function that applies the results."""
+        """Evaluate constraints in a thread; return a function that applies the results.
+
+        ``actions`` are those of ``new`` events.
+        """
         run_name, everything = self._context.run_name, changes.everything
-        matches: list[Matches] = []
-        for action in actions:
-            if action.kind is ConditionKind.CONSTRAINT:
-                full = action.id in new
-                matches += evaluate_constraint(session, action, changes, run_name, full=full)
-        histories = [load_history(session, run_name, a) for a in actions if a.id in new]
-        failures = failed_records(session, run_name) if everything else []
+        constraints = self._constraints.evaluate(session, changes, new)
+        histories = [load_history(session, run_name, action) for action in actions]
+        failures = self.failures.read_earlier(session, changes)
         counts = count_active_runs(session, run_name).values() if everything else ()
         active = sum(states.total() for states in counts) if everything else None
-        results = ConditionResults(matches, histories, new, failures, active)
+        results = ConditionResults(constraints, histories, new, failures, active)
         return partial(self._apply_changes, changes, results)
 
     def _apply_changes(self, changes: ChangeSet, results: ConditionResults) -> None:
         for history in results.histories:
             self._apply_history(history)
-        for matches in results.matches:
+        for matches in results.constraints.matches:
             self._on_condition_result(matches)
+        self._context.engine.update_runs(results.constraints.satisfied)
         if not self._context.single:
             for write_set in changes.write_sets:
                 self._context.engine.on_commit(write_set)
@@ -151,8 +152,11 @@ class EventDispatcher:
         if results.active_runs is not None:
             self.active_runs = results.active_runs
         self._fire_due()
-        if not self._context.single:
-            self._loop.call_later(FIRING_HEAD_START, self._poller.evaluate_open)
+        self._poller.start()
+
+    def _is_busy(self) -> bool:
+        """Return whether changes are being read, or actions have just started."""
+        return not self.listener.is_idle or self._executor.has_fresh()
 
     def _apply_history(self, history: FiringHistory) -> None:
         engine = self._context.engine
@@ -184,6 +188,7 @@ class EventDispatcher:
         self._fire_due()
 
     def _fire_due(self) -> None:
+        self._poller.wake()
         if self._context.tasks.is_open:
             self._start_due()
             self._timer.set()
@@ -265,22 +270,3 @@ class EventDispatcher:
     def _count_fired(self, names: set[str]) -> int:
         known = {event.name for event in self._context.engine.events()} & names
         return sum(self._context.engine.fired(name) for name in known)
-
-
-def _status(action: Action, engine: FiringEngine, answers: Mapping[str, Answer]) -> EventStatus:
-    is_constraint = action.kind is ConditionKind.CONSTRAINT
-    in_flight, cooling = engine.activity(action.id)
-    return EventStatus(
-        action.id,
-        action.studies,
-        action.kind.value,
-        action.once,
-        action.where,
-        "" if is_constraint else location(action.condition),
-        {study: parsed.text for study, parsed in (action.constraints or {}).items()},
-        engine.fired(action.id),
-        len(engine.matching(action.id)),
-        in_flight,
-        cooling,
-        answers,
-    )

@@ -28,7 +28,7 @@ from motoko.orchestrator.end_recorder import ending_of
 from motoko.orchestrator.event_dispatcher import EventDispatcher
 from motoko.orchestrator.execution_context import ExecutionContext
 from motoko.orchestrator.loading import main_arguments, why_not_async
-from motoko.orchestrator.scopes import MainScope
+from motoko.orchestrator.main_scope import MainScope
 from motoko.orchestrator.stall import MAIN, StallDetector
 from motoko.orchestrator.status_file import StatusPublisher
 from motoko.orchestrator.task_supervisor import TaskSupervisor
@@ -151,7 +151,7 @@ class WorkflowExecution:
         if self._tasks.failure is not None:
             raise self._tasks.failure
 
-    def _status(self) -> OrchestratorStatus:
+    def _status(self, *, times: bool) -> OrchestratorStatus:
         holder = self._context.lease.holder
         assert holder is not None
         awaits, left_out = self.stall.awaits()
@@ -162,7 +162,7 @@ class WorkflowExecution:
             holder.since,
             self._context.store.now(),
             self._main_done,
-            self._dispatcher.event_statuses(),
+            self._dispatcher.statuses.collect(times=times),
             awaits,
             left_out,
         )

@@ -82,6 +82,8 @@ class FailureTracker:
         self._handled: set[FailedAttempt] = set()
         self._reported: set[FailedAttempt] = set()
         self._suspended = 0
+        self._unread = True  # the failures of earlier starts
+        self._loop = asyncio.get_running_loop()
         self.failed = 0  # runs, when ``raise_unhandled`` was called
         self.handlers: list[ErrorHandler] = []
 
@@ -95,6 +97,23 @@ class FailureTracker:
                     self._new[record.key] = record
                 else:
                     self._new.pop(record.key, None)
+
+    def read_earlier(self, session: Session, changes: ChangeSet) -> list[RunRecord]:
+        """Return the failed runs of which no change may have told, in a thread.
+
+        They are read for the error handlers only: at the start, and after lost notices.
+        """
+        lost = changes.everything and any(one.number for one in changes.write_sets)
+        if not self.handlers or not (lost or self._unread):
+            return []
+        self._unread = False
+        return failed_records(session, self._context.run_name)
+
+    def add_handler(self, handler: ErrorHandler) -> None:
+        """Add an error handler, from any thread."""
+        self.handlers.append(handler)
+        if self._unread:
+            self._loop.call_soon_threadsafe(self._listener.reevaluate)
 
     def add_earlier(self, records: Iterable[RunRecord]) -> None:
         """Record failures that may be from an earlier start."""
@@ -213,8 +232,9 @@ class FailureTracker:
         """Drop the failed runs that a done firing of an earlier start has handled."""
         if not records:
             return records
-        handled = session.tables.handled_failures(self._context.run_name)
-        return [r for r in records if (r.key.study, r.key.id, r.attempt) not in handled]
+        failures = [(r.study, r.id, r.attempt) for r in records]
+        handled = session.tables.handled_failures(self._context.run_name, failures)
+        return [r for r, one in zip(records, failures, strict=True) if one not in handled]
 
     def _error(self, records: list[RunRecord]) -> WorkflowFailed:
         runs = [Run(self._context.store, record.key) for record in records]

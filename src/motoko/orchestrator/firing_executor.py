@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 FiringId = tuple[str, str, str]
 MAX_CALLS: Final = 50  # of one firing in a row that all meet conflicts
 SHOWN: Final = 10  # runs in a log message
+FRESH_SECONDS: Final = 0.05  # in which a firing is expected to commit
 
 logger = logging.getLogger("motoko.orchestrator")
 
@@ -61,9 +62,9 @@ def load_history(session: Session, run_name: str, action: Action) -> FiringHisto
         stored = tables.firing(firing_id) or {}
         runs = tuple(RunKey(*key) for key in stored.get("runs", ()))
         open_firings.append((firing_id, runs))
-    done = tables.once_records(run_name, action.id) if action.once else set()
-    done_runs = [RunKey(study, run_id) for study, run_id in sorted(done) if run_id]
-    return FiringHistory(action.id, open_firings, done_runs, ("", 0) in done)
+    done = tables.once_records(run_name, action.id) if action.once else []
+    done_runs = [key for key in done if key.id]
+    return FiringHistory(action.id, open_firings, done_runs, len(done_runs) < len(done))
 
 
 class _FiringState:
@@ -77,6 +78,7 @@ class _FiringState:
         self.firing = firing
         self.id = firing_id
         self.recorded = False
+        self.started = 0.0
         self.calls = 0
         self.runs: tuple[RunKey, ...] = firing.runs
         self.records: list[RunRecord] = []
@@ -87,20 +89,37 @@ class _FiringState:
 class FiringExecutor:
     """Executes firings, each in a session that commits no other firing's writes.
 
-    ``on_end`` is called after each.
+    ``on_end`` is called after each, ``on_commit`` after each segment but the last.
     """
 
     def __init__(
-        self, context: ExecutionContext, failures: FailureTracker, *, on_end: Callable[[], None]
+        self,
+        context: ExecutionContext,
+        failures: FailureTracker,
+        *,
+        on_end: Callable[[], None],
+        on_commit: Callable[[], None],
     ) -> None:
         self._context = context
         self._failures = failures
         self._on_end = on_end
+        self._notify_commit = on_commit
         self._states: dict[FiringId, _FiringState] = {}
+        self._fresh: dict[FiringId, _FiringState] = {}  # without a commit, oldest first
 
     def is_executing(self, firing_id: FiringId) -> bool:
         """Return whether this process executes the recorded firing."""
         return firing_id in self._states
+
+    def has_fresh(self) -> bool:
+        """Return whether a firing started a moment ago and has not committed yet."""
+        now = self._context.clock.monotonic()
+        while self._fresh:
+            state = next(iter(self._fresh.values()))
+            if now - state.started < FRESH_SECONDS:
+                return True
+            del self._fresh[state.id]
+        return False
 
     def in_flight(self) -> list[tuple[str, Firing]]:
         """Return the unfinished firings, each with its name as an owner of awaits."""
@@ -116,7 +135,8 @@ class FiringExecutor:
         stamp = f"{int(runtime.clock.now() * 1e9):020d}-{runtime.rng.token(4)}"
         state = _FiringState(action, firing, firing_id or (context.run_name, action.id, stamp))
         state.recorded = firing_id is not None
-        self._states[state.id] = state
+        state.started = runtime.clock.monotonic()
+        self._states[state.id] = self._fresh[state.id] = state
         return partial(self._execute, state)
 
     async def _execute(self, state: _FiringState) -> None:
@@ -138,6 +158,7 @@ class FiringExecutor:
             raise
         finally:
             del self._states[state.id]
+            self._fresh.pop(state.id, None)
             scope.end()
             state.origin.end()
         if state.runs or firing.study is not None:
@@ -169,8 +190,10 @@ class FiringExecutor:
 
     def _on_commit(self, state: _FiringState, scope: ActionScope) -> None:
         state.recorded = True
+        self._fresh.pop(state.id, None)
         if scope.advanced:
             state.calls = 1
+        self._notify_commit()
         if scope.finish_requested:
             self._context.tasks.finish()
 

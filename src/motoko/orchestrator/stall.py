@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
 import math
 import threading
 from contextvars import Context
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from motoko.core.firing import ConditionKind
 from motoko.core.orchestrator_status import AwaitStatus
@@ -25,7 +24,7 @@ from motoko.storage.scope import SegmentScope, scope_of_context
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from motoko.core.records import RunKey
     from motoko.orchestrator.event_dispatcher import EventDispatcher
@@ -45,18 +44,26 @@ PUBLISHED_RUNS: Final = 20  # runs of each of them
 POLLED: Final = (ConditionKind.NO_ARGUMENTS, ConditionKind.TASK_MANAGER_FILTER)
 
 
+class AwaitedKeys(Protocol):
+    """The runs that an await waits for, ascending."""
+
+    def __iter__(self) -> Iterator[RunKey]: ...
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PendingAwait:
-    """An await of a task: its owner, a description, and the runs that it waits for."""
+    """An await of a task: its owner, a description, and the runs that it waits for, ascending."""
 
     owner: str
     describe: Callable[[], str]
-    runs: Callable[[], Iterable[RunKey]]
+    runs: Callable[[], AwaitedKeys]
 
     def status(self) -> AwaitStatus:
         """Return its status."""
-        keys = list(self.runs())
-        first = tuple(map(str, heapq.nsmallest(PUBLISHED_RUNS, keys)))
+        keys = self.runs()
+        first = tuple(map(str, islice(keys, PUBLISHED_RUNS)))
         return AwaitStatus(self.owner, self.describe(), len(keys), first)
 
 
@@ -100,7 +107,7 @@ class StallDetector:
 
     @contextlib.contextmanager
     def waiting(
-        self, owner: str, describe: Callable[[], str], runs: Callable[[], Iterable[RunKey]] = tuple
+        self, owner: str, describe: Callable[[], str], runs: Callable[[], AwaitedKeys] = tuple
     ) -> Iterator[None]:
         """Record that the current task waits in one of Motoko's own awaits, for these runs."""
         task = asyncio.current_task()
@@ -304,7 +311,7 @@ def _count(session: Session, run_name: str) -> tuple[int, int]:
     """Return the numbers of runs that are not in a terminal state, and of the held ones."""
     counts = count_active_runs(session, run_name)
     active = sum(of_study.total() for of_study in counts.values())
-    return active, sum(len(session.tables.held(study, run_name)) for study in counts)
+    return active, sum(session.tables.created(study).count_held(run_name) for study in counts)
 
 
 def _target(thread: threading.Thread) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from motoko.core.orchestrator_status import EventStatus
     from motoko.runtime.ports import Clock
     from motoko.server.state_dir import StateDir
 
@@ -34,14 +36,17 @@ logger = logging.getLogger("motoko.orchestrator")
 
 
 class StatusPublisher:
-    """Writes the status that ``collect`` returns, after changes, at most once a second."""
+    """Writes the status that ``collect`` returns, after changes, at most once a second.
+
+    ``collect`` may leave out new times of repeated answers, unless its argument ``times`` is true.
+    """
 
     def __init__(
         self,
         state: StateDir,
         run_name: str,
         clock: Clock,
-        collect: Callable[[], OrchestratorStatus],
+        collect: Callable[..., OrchestratorStatus],
     ) -> None:
         self._state = state
         self._file = status_file(state, run_name)
@@ -50,6 +55,8 @@ class StatusPublisher:
         self._wake = asyncio.Event()
         self._written: OrchestratorStatus | None = None
         self._written_at = -INTERVAL
+        self._times_at = -REPEATED_INTERVAL
+        self._texts: dict[str, tuple[EventStatus, str]] = {}
 
     def changed(self) -> None:
         """Publish soon. Call it in the event loop."""
@@ -65,12 +72,15 @@ class StatusPublisher:
     async def publish(self) -> None:
         """Publish the current status if it has changed. A problem must not end the workflow."""
         self._wake.clear()
-        status = self._collect()
-        age = self._clock.monotonic() - self._written_at
+        now = self._clock.monotonic()
+        times = now - self._times_at >= REPEATED_INTERVAL
+        status = self._collect(times=times)
         repeats = self._written is not None and status.differs_in_times_only(self._written)
-        if (repeats and age < REPEATED_INTERVAL) or not self._state.path.is_dir():
+        if (repeats and not times) or not self._state.path.is_dir():
             return
-        self._written, self._written_at = status, self._clock.monotonic()
+        self._written, self._written_at = status, now
+        if times:
+            self._times_at = now
         try:
             await run_in_thread(lambda: self._write(status))
         except Exception as error:  # noqa: BLE001 - such as a full disk
@@ -78,7 +88,20 @@ class StatusPublisher:
 
     def _write(self, status: OrchestratorStatus) -> None:
         private_directory(self._file.parent)
-        write_atomic(self._file, json.dumps(status.plain()).encode())
+        write_atomic(self._file, self._text(status).encode())
+
+    def _text(self, status: OrchestratorStatus) -> str:
+        """Return the status as JSON, made anew only for the events that changed."""
+        former, self._texts = self._texts, {}
+        for event in status.events:
+            found = former.get(event.id)
+            if found is None or found[0] is not event:
+                found = (event, json.dumps(asdict(event)))
+            self._texts[event.id] = found
+        plain = replace(status, events=()).plain()
+        del plain["events"]
+        events = ", ".join(text for _, text in self._texts.values())
+        return f'{json.dumps(plain)[:-1]}, "events": [{events}]}}'
 
 
 def status_file(state: StateDir, run_name: str) -> Path:

@@ -71,8 +71,8 @@ class TaskSupervisor:
         except Exception as error:  # noqa: BLE001 - every error ends the workflow
             await self._fail(error)
 
-    def start(self, work: Callable[[], Awaitable[Any]], description: str) -> None:
-        """Run ``work``; the workflow does not end before it.
+    def start(self, work: Callable[[], Awaitable[Any]], description: str) -> asyncio.Task[None]:
+        """Run ``work`` in a new task; the workflow does not end before it.
 
         ``description`` names it in warnings. No task group waits for it, because user code may
         swallow the cancellation.
@@ -82,6 +82,12 @@ class TaskSupervisor:
         task = self._loop.create_task(self._run_guarded(work), name=SUPERVISED)
         self._tasks[task] = description
         task.add_done_callback(self._forget)
+        return task
+
+    def describe(self, task: asyncio.Task[None], description: str) -> None:
+        """Replace the description of a task that ``start`` returned."""
+        if task in self._tasks:
+            self._tasks[task] = description
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task]

@@ -85,9 +85,8 @@ class UnservedRunMonitor:
         served = {study for launcher in launchers for study in launcher.studies}
         found: set[Obstacle] = set()
         for study in studies:
-            table = tables.study(study)
-            waiting = table.ids(None, lifecycles=NON_TERMINAL)
-            if waiting and len(tables.held(study)) == len(waiting):
+            waiting = tables.study(study).count(None, lifecycles=NON_TERMINAL)
+            if waiting and tables.created(study).count_held() == waiting:
                 found.add((study, HELD))
             elif waiting and study not in served:
                 found.add((study, UNSERVED))

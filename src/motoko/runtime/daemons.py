@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from motoko.errors import LauncherError, MotokoError
 from motoko.runtime import fault_points, file_lock, files, processes
-from motoko.runtime.descendants import ATTEMPT
+from motoko.runtime.descendants import ATTEMPT_VARIABLES
 from motoko.runtime.processes import Liveness, ProcessIdentity
 from motoko.runtime.untrusted_files import read_file
 
@@ -75,7 +75,7 @@ def spawn_detached(
     """
     environment = dict(os.environ if env is None else env)
     # A daemon that a run starts outlives the run and does not belong to it.
-    for name in (READY_FD, ATTEMPT):
+    for name in (READY_FD, *ATTEMPT_VARIABLES):
         environment.pop(name, None)
     before = 0
     try:

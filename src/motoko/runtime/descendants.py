@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from motoko.runtime.processes import ProcessIdentity
 
-ATTEMPT: Final = "MOTOKO_ATTEMPT_DIR"  # the variable that names an attempt's private directory
+# The variables that name an attempt; the second one in a layout of earlier versions.
+ATTEMPT_VARIABLES: Final = ("MOTOKO_OUTBOX", "MOTOKO_ATTEMPT_DIR")
 SET_CHILD_SUBREAPER: Final = 36  # of prctl, in linux/prctl.h
 GET_CHILD_SUBREAPER: Final = 37
 
@@ -59,23 +60,22 @@ def adopted_children(known: Collection[int]) -> list[int]:
 
 
 def processes_of_attempt(
-    private: str, pids: Collection[int] | None = None
+    attempt: str, run: str, pids: Collection[int] | None = None
 ) -> list[ProcessIdentity]:
     """Return the living processes of an attempt, among ``pids`` or all processes.
 
-    ``private`` is the attempt's private directory, which the environment of its processes names.
-    A process with another environment is found by the attempt's standard output or error.
+    ``attempt`` is the path that the environment of its processes names. A process with another
+    environment is found by its standard output or error, in the directory ``run``.
     """
     own = os.getpid()
     if pids is None:
         pids = [int(entry.name) for entry in os.scandir(PROC) if entry.name.isdigit()]
-    found = (identify(pid) for pid in pids if pid != own and _belongs(pid, private))
+    found = (identify(pid) for pid in pids if pid != own and _belongs(pid, attempt, run))
     return [process for process in found if process is not None]
 
 
-def _writes_output(pid: int, private: str) -> bool:
+def _writes_output(pid: int, run: str) -> bool:
     """Return whether standard output or error of a process is that of the attempt."""
-    run = os.path.dirname(os.path.dirname(private))
     for number, name in ((1, "stdout"), (2, "stderr")):
         with contextlib.suppress(OSError):
             path = os.readlink(PROC / str(pid) / "fd" / str(number))
@@ -84,20 +84,21 @@ def _writes_output(pid: int, private: str) -> bool:
     return False
 
 
-def _belongs(pid: int, private: str) -> bool:
+def _belongs(pid: int, attempt: str, run: str) -> bool:
     try:
         variables = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    start, end = f"{ATTEMPT}=".encode(), f"/{os.path.basename(private)}".encode()
+    starts = tuple(f"{name}=".encode() for name in ATTEMPT_VARIABLES)
+    end = f"/{os.path.basename(attempt)}".encode()
     for variable in variables:
-        if variable.startswith(start) and variable.endswith(end):
-            path = variable.removeprefix(start)
+        if variable.startswith(starts) and variable.endswith(end):
+            path = variable.partition(b"=")[2]
             try:  # a copied workflow has attempts with the same tokens
-                return path == os.fsencode(private) or os.path.samefile(path, private)
+                return path == os.fsencode(attempt) or os.path.samefile(path, attempt)
             except OSError:  # renamed if the path is gone, else another attempt
                 return not os.path.exists(path)
-    return _writes_output(pid, private)
+    return _writes_output(pid, run)
 
 
 def describe_process(pid: int) -> str:

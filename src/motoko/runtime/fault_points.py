@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 POINTS: Final = frozenset(
     {
         "files.before_rename",
+        "packs.written",
+        "packs.renamed",
+        "packs.removing",
         "creation.before_named",
         "daemons.before_ready",
         "launcher.claimed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from motoko.runtime.untrusted_files import read_file, stat_file
+from motoko.runtime.packed_files import read_file, stat_file
 
 if TYPE_CHECKING:
     from pathlib import Path

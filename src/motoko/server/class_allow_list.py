@@ -26,6 +26,7 @@ _DATES: Final = ("datetime", "date", "time", "timedelta", "timezone")
 ALLOWED: Final = frozenset(
     {
         ("persistent.mapping", "PersistentMapping"),
+        ("BTrees.Length", "Length"),
         *((f"BTrees.{kind}BTree", kind + part) for kind in ("OO", "IO", "II") for part in _PARTS),
         *(("builtins", name) for name in ("set", "frozenset", "complex", "bytearray")),
         *(("datetime", name) for name in _DATES),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+MOST_LEAVES: Final = 64  # loaded ahead of a stream
 
 
 def stored_data(items: Sequence[Any]) -> Iterator[Any]:
@@ -14,11 +16,23 @@ def stored_data(items: Sequence[Any]) -> Iterator[Any]:
 
     The storage sends many together if it supports that. Objects that are not loaded stay so.
     """
+    return (data for data, _ in stored_records(items))
+
+
+def stored_records(items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the data of each persistent mapping as ``stored_data`` does, and its stored record.
+
+    Its connection's ``activate`` loads the object from that record.
+    """
     ghosts = [item._p_jar is not None and item._p_changed is None for item in items]
     unread = [item for item, is_ghost in zip(items, ghosts, strict=True) if is_ghost]
     states = unread[0]._p_jar.stored_states(unread) if unread else iter(())
     for is_ghost in ghosts:
-        yield next(states)["data"] if is_ghost else None
+        if is_ghost:
+            state, record = next(states)
+            yield state["data"], record
+        else:
+            yield None, None
 
 
 def prefetch(items: Sequence[Any]) -> None:
@@ -28,18 +42,53 @@ def prefetch(items: Sequence[Any]) -> None:
         ghosts[0]._p_jar.prefetch(ghosts)
 
 
-def prefetch_leaves(tree: Any, keys: Sequence[Any]) -> None:
-    """Load the leaves of a BTree that hold these keys together, if the storage supports that."""
+def prefetch_leaves(tree: Any, keys: Sequence[Any]) -> list[Any]:
+    """Load the leaves of a BTree that hold these keys together, if the storage supports that.
+
+    Return those that were not loaded.
+    """
     children, separators = _children(tree) if len(keys) > 1 else ([], [])
-    if not children:
-        return
     needed: dict[int, list[Any]] = {}
-    for key in keys:
+    for key in keys if children else ():
         needed.setdefault(bisect_right(separators, key), []).append(key)
-    prefetch([children[position] for position in needed])
-    for position, within in needed.items():
-        if type(children[position]) is type(tree):
-            prefetch_leaves(children[position], within)
+    chosen = {position: children[position] for position in needed}
+    unread = [child for child in chosen.values() if child._p_changed is None]
+    prefetch(unread)
+    if children and type(children[0]) is not type(tree):
+        return unread
+    below = (prefetch_leaves(child, needed[position]) for position, child in chosen.items())
+    return [leaf for leaves in below for leaf in leaves]
+
+
+def stream_keys(
+    tree: Any, low: Any = None, high: Any = None, *, keep: bool = True
+) -> Iterator[Any]:
+    """Yield the keys of a BTree from ``low`` to ``high`` (None: its ends), ascending.
+
+    It loads more leaves together as it proceeds; unless ``keep``, they do not stay loaded. The
+    tree must not change meanwhile.
+    """
+    children, separators = _children(tree)
+    if not children:
+        yield from tree.keys(low, high)
+        return
+    position = 0 if low is None else bisect_right(separators, low)
+    last = len(children) if high is None else bisect_right(separators, high) + 1
+    number = 1
+    while position < last:
+        together = children[position : min(position + number, last)]
+        prefetch(together)
+        for child in together:
+            if type(child) is type(tree):
+                yield from stream_keys(child, low, high, keep=keep)
+                continue
+            unread = child._p_changed is None
+            keys = list(child.keys(low, high))
+            if unread and not keep:
+                child._p_deactivate()  # noqa: SLF001 - ZODB's public names begin so
+            yield from keys
+        position += number
+        number = min(4 * number, MOST_LEAVES)
 
 
 def prefetch_range(tree: Any, low: Any, high: Any) -> None:

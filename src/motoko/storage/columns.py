@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from motoko.core.constraints.constraint import ALL
-from motoko.core.run_columns import ColumnNames, ColumnSource, ColumnTable
+from motoko.core.run_columns import ColumnCollector, ColumnNames, ColumnSource, ColumnTable
 from motoko.core.step_columns import join_steps
 from motoko.errors import UnknownNameError, suggestion
 from motoko.storage.query import select_records
+from motoko.storage.record_reader import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,7 +46,7 @@ def read_columns(
     these ids; ``lifecycles``: only runs in these states. With ``keep``, the next read is faster.
     Raise UnknownNameError for a column or quantity that no run has.
     """
-    records: list[RunRecord] = []
+    records: Iterable[RunRecord] = ()
     if declared.study in session.tables.study_names():
         records = select_records(
             session, declared.study, run_name, constraint,
@@ -55,7 +58,7 @@ def read_columns(
 def tabulate(
     session: Session,
     declared: Columns,
-    records: Sequence[RunRecord],
+    records: Iterable[RunRecord],
     columns: Sequence[str] | None = None,
     *,
     quantities: Sequence[str] | None = None,
@@ -66,31 +69,31 @@ def tabulate(
 
     ``default`` chooses the columns if ``columns`` is None.
     """
-    chosen = _chosen(session, declared, records, columns, default)
+    source = ColumnSource(str(root), session.tables.provenance)
+    collector, ids = ColumnCollector(declared, source, columns, default), array("i")
+    remaining = iter(records)
+    while batch := list(islice(remaining, BATCH)):
+        collector.add(batch)
+        ids.extend(record.id for record in batch)
+    chosen = _chosen(session, declared, collector)
     transaction, committed = session.snapshot
     table = ColumnTable(
         declared.study,
         {column.shown: column.type for column in chosen},
-        ColumnSource(str(root), session.tables.provenance).columns(records, chosen),
+        collector.values(chosen),
         transaction,
         committed,
-        length=len(records),
+        length=collector.length,
     )
     if quantities is None:
         return table
     wanted = list(dict.fromkeys(quantities))
-    return join_steps(table, wanted, _series(session, declared.study, records, wanted))
+    return join_steps(table, wanted, _series(session, declared.study, ids, wanted))
 
 
-def _chosen(
-    session: Session,
-    declared: Columns,
-    records: Sequence[RunRecord],
-    columns: Sequence[str] | None,
-    default: Callable[[ColumnNames], list[str]],
-) -> list[Column]:
-    names = ColumnNames(declared, records)
-    written = default(names) if columns is None else list(dict.fromkeys(columns))
+def _chosen(session: Session, declared: Columns, collector: ColumnCollector) -> list[Column]:
+    names = collector.names()
+    written = collector.written(names)
     found = [names.find(name) for name in written]
     if None in found and declared.study in session.tables.study_names():
         # Runs that were not selected may have the column.
@@ -106,13 +109,13 @@ def _chosen(
 
 
 def _series(
-    session: Session, study: str, records: Sequence[RunRecord], names: Sequence[str]
+    session: Session, study: str, ids: Sequence[int], names: Sequence[str]
 ) -> list[dict[str, list[tuple[object, object]]]]:
     """Return the quantities of these names, for each run."""
     if study not in session.tables.study_names():
         raise _no_quantity(study, names[0], ())
     table = session.tables.study(study)
-    found = table.series([record.id for record in records], names)
+    found = table.series(ids, names)
     pushed = {name for of_run in found for name in of_run}
     missing = [name for name in names if name not in pushed]
     if missing:  # runs that were not selected may have them

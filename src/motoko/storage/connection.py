@@ -36,6 +36,8 @@ class TranslatingConnection(Connection):  # type: ignore[misc]
     If it reads an earlier state, it raises PastStateError for objects without one.
     """
 
+    _activating: Any = None
+
     def get(self, oid: bytes) -> Any:
         """Return an object."""
         try:
@@ -54,14 +56,33 @@ class TranslatingConnection(Connection):  # type: ignore[misc]
     def setstate(self, obj: Any) -> None:
         """Load an object."""
         try:
-            super().setstate(obj)
+            record, self._activating = self._activating, None
+            if record is None:
+                super().setstate(obj)
+            else:
+                self._set_state(obj, *record[:2])
         except POSKeyError as error:
             raise self._missing(error) from error
         except (StateLoadError, ServerException) as error:
             self._raise_translated(error)
 
-    def stored_states(self, ghosts: Sequence[Any]) -> Iterator[Any]:
-        """Yield the stored states of objects that are not loaded, and stay so."""
+    def activate(self, ghost: Any, record: Any) -> None:
+        """Load an object from the record that ``stored_states`` yielded in this snapshot."""
+        self._activating = record
+        try:
+            ghost._p_activate()
+        finally:
+            self._activating = None
+
+    def _set_state(self, ghost: Any, data: bytes, serial: bytes) -> None:
+        """Do what ``setstate`` does with what it loads."""
+        self._reader.setGhostState(ghost, data)
+        ghost._p_serial = serial  # noqa: SLF001
+        ghost._p_estimated_size = len(data)  # noqa: SLF001
+        self._cache.update_object_size_estimation(ghost._p_oid, len(data))  # noqa: SLF001
+
+    def stored_states(self, ghosts: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """Yield the stored states and records of objects that are not loaded, and stay so."""
         oids = [ghost._p_oid for ghost in ghosts]  # noqa: SLF001 - ZODB's public names begin so
         load_many = getattr(self.db().storage, "load_many", None)
         before = self.before or self._storage._start  # noqa: SLF001 - it has no public name
@@ -70,9 +91,8 @@ class TranslatingConnection(Connection):  # type: ignore[misc]
         try:
             while batch := list(islice(loaded, BATCH)):
                 # Of an object that the storage did not load with the others, it raises the error.
-                yield from self._states(
-                    [self._storage.load(oid)[0] if one is None else one[0] for oid, one in batch]
-                )
+                records = [self._storage.load(oid) if one is None else one for oid, one in batch]
+                yield from zip(self._states([data for data, *_ in records]), records, strict=True)
         except POSKeyError as error:
             raise self._missing(error) from error
         except (StateLoadError, ServerException) as error:

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from BTrees.check import check as check_tree
 from ZODB.POSException import POSError
 
+from motoko.core.parameter_space import job_identity
 from motoko.core.values import MISSING
 from motoko.errors import MotokoError
 from motoko.printable import join_names
 from motoko.server.class_allow_list import check_record, references
 from motoko.server.file_integrity import UNREADABLE_OBJECT, check_file
 from motoko.server.safe_file import SafeFileStorage
+from motoko.storage import history_archive
 from motoko.storage.database import Database
-from motoko.storage.run_indexes import index_keys
+from motoko.storage.run_counts import count_indexes
+from motoko.storage.run_indexes import COUNTED, count_keys, index_keys
 from motoko.storage.tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from motoko.storage.identities import Identities
     from motoko.storage.study_table import StudyTable
 
-RECOUNTED: Final = ("states", "lifecycles", "scripts", "queues")
+RECOUNTED: Final = ("states", "lifecycles", "scripts", "queues", "remarks")
 SAMPLE: Final = 200  # records of a study
 
 
@@ -95,12 +100,17 @@ def check_study(table: StudyTable, references: set[bytes] | None = None) -> list
     Add the runs' references to facts of attempts to ``references``.
     """
     trees, name = table.trees, table.name
-    errors: list[str] = []
+    errors = [f"{name}: {fault}" for fault in table.runs.problems()]
     expected: dict[str, dict[tuple[str, str], set[int]]] = {index: {} for index in RECOUNTED}
     identities: dict[bytes, int] = {}
     runs_of_job: Counter[int] = Counter()
-    for record in table.records(list(trees["runs"])):
+    archived: Counter[int] = Counter()
+    numbers = Counter[tuple[str, Any, str]]()
+    stored_ids = table.runs.stored_ids()
+    for record in table.records(stored_ids):
         keys = index_keys(record)
+        counted = count_keys(record, keys)
+        numbers.update((index, *key) for index in COUNTED if (key := counted[index]) is not None)
         for index, sets in expected.items():
             if (key := keys[index]) is not None:
                 sets.setdefault(key, set()).add(record.id)
@@ -110,21 +120,64 @@ def check_study(table: StudyTable, references: set[bytes] | None = None) -> list
         if references is not None:
             references.update(filter(None, record.provenance))
         runs_of_job[record.job_id] += 1
+        archived[record.id] += record.archived
         if trees["jobs"].get(record.job_id, MISSING) != record.job:
             errors.append(f"{record.key}: its job {record.job_id} differs")
     for index, sets in expected.items():
-        stored = {key: set(ids) for key, ids in trees[index].items() if ids}
+        stored = {key: set(ids) for key, ids in trees.get(index, {}).items() if ids}
         if stored != sets:
             errors.append(f"{name}: index {index} is {stored}, should be {sets}")
-    jobs = {table.job_key(job_id): job_id for job_id in trees["jobs"]}
-    counted = {"by_identity": identities, "runs_of_job": runs_of_job, "by_job": jobs}
-    for index, values in counted.items():
-        if dict(trees[index]) != values:
-            errors.append(f"{name}: index {index} differs from a recount")
+    errors += _check_counts(table, numbers)
+    if dict(trees["runs_of_job"]) != runs_of_job:
+        errors.append(f"{name}: index runs_of_job differs from a recount")
+    errors += _check_identities(name, table.identities, identities)
+    errors += _check_identities(name, table.job_identities, _job_digests(table))
+    errors += _check_histories(table, archived)
     if set(trees["jobs"]) != set(runs_of_job):
         errors.append(f"{name}: some jobs have no runs")
-    orphans = {run_id for run_id, _, _ in trees["quantities"]} - set(trees["runs"])
+    orphans = {run_id for run_id, _, _ in trees["quantities"]} - set(stored_ids)
     return [*errors, f"{name}: quantities of deleted runs: {orphans}"] if orphans else errors
+
+
+def _check_histories(table: StudyTable, expected: Mapping[int, int]) -> Iterator[str]:
+    """Yield the runs whose records count other archived entries than there are."""
+    stored = history_archive.counts(table.trees.get("histories", {}))
+    for run_id in sorted({*stored, *expected}):
+        found, counted = stored.get(run_id, 0), expected.get(run_id, 0)
+        if found != counted:
+            yield f"{table.name}.{run_id}: its history has {found} archived entries, not {counted}"
+
+
+def _job_digests(table: StudyTable) -> dict[bytes, int]:
+    """Return the id of each job by its digest in the index, by the present one if it has none."""
+    digests = {
+        job_id: (job_identity(job), job_identity(job, literal=True))
+        for job_id, job in table.trees["jobs"].items()
+    }
+    found = table.job_identities.find(chain.from_iterable(digests.values()))
+    return {
+        literal if found.get(literal) == job_id != found.get(digest) else digest: job_id
+        for job_id, (digest, literal) in digests.items()
+    }
+
+
+def _check_identities(name: str, index: Identities, expected: Mapping[bytes, int]) -> Iterator[str]:
+    """Yield the faults of an index of identities; without any, its difference from a recount."""
+    faults = [f"{name}: index {index.name}: {fault}" for fault in index.problems()]
+    yield from faults
+    if not faults and (index.items() != expected or index.find(expected) != expected):
+        yield f"{name}: index {index.name} differs from a recount"
+
+
+def _check_counts(table: StudyTable, expected: Mapping[tuple[str, Any, str], int]) -> list[str]:
+    """Return a disagreement between the stored numbers of runs and the ``expected`` ones."""
+    stored = table.numbers.stored()
+    wrong = {key for key, _ in stored.items() ^ expected.items()}
+    return [
+        f"{table.name}: the number of runs under {key} is {stored.get(key, 0)}, "
+        f"should be {expected.get(key, 0)}"
+        for key in sorted(wrong, key=repr)
+    ]
 
 
 def check_indexes(root: Any) -> list[str]:
@@ -142,20 +195,22 @@ def check_indexes(root: Any) -> list[str]:
 
 def _check_indexes(table: StudyTable) -> Iterator[str]:
     trees, name = table.trees, table.name
-    runs, jobs = list(trees["runs"]), list(trees["jobs"])
+    runs, jobs = table.ids(None), list(trees["jobs"])
     for index in ("states", "lifecycles"):
         if sorted(run_id for ids in trees[index].values() for run_id in ids) != runs:
             yield f"{name}: index {index} does not list each run once"
-    if sorted(trees["by_identity"].values()) != runs:
+    yield from _check_counts(table, count_indexes(trees))
+    if sorted(table.identities.items().values()) != runs:
         yield f"{name}: index by_identity does not list each run once"
-    if sorted(trees["by_job"].values()) != jobs or list(trees["runs_of_job"]) != jobs:
+    if sorted(table.job_identities.items().values()) != jobs or list(trees["runs_of_job"]) != jobs:
         yield f"{name}: the indexes of jobs do not list each job once"
     if sum(trees["runs_of_job"].values()) != len(runs):
         yield f"{name}: index runs_of_job does not count each run once"
     for record in table.records(runs[:: len(runs) // SAMPLE + 1]):
         keys = index_keys(record)
         for index in RECOUNTED:
-            if (key := keys[index]) is not None and record.id not in trees[index].get(key, ()):
+            key, listed = keys[index], trees.get(index, {})
+            if key is not None and record.id not in listed.get(key, ()):
                 yield f"{record.key}: index {index} does not list it under {key}"
 
 
@@ -166,7 +221,13 @@ def check_provenance(tables: Tables, references: Iterable[bytes]) -> list[str]:
 
 
 def check_firings(tables: Tables) -> list[str]:
-    """Return all disagreements between the index of open firings and the records of firings."""
-    expected = {key for key, firing in tables.firings() if firing["status"] == "open"}
+    """Return all disagreements between the indexes and the records of firings."""
+    firings = tables.firings()
+    expected = {key for key, firing in firings if firing["status"] == "open"}
     listed = tables.open_firing_ids()
-    return [] if listed == expected else [f"the open firings are {listed}, should be {expected}"]
+    errors = [] if listed == expected else [f"the open firings are {listed}, should be {expected}"]
+    for (run_name, event, _), firing in firings:
+        handled = {tuple(one) for one in firing.get("handled", ())}
+        if tables.handled_failures(run_name, handled) != handled:
+            errors.append(f"the failures that event {event} of {run_name!r} handled are not listed")
+    return errors

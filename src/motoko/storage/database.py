@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 COMMITTER: Final = "motoko-committer"
-CACHE_OBJECTS: Final = 30_000
-CACHE_BYTES: Final = 32 * 2**20
+CACHE_OBJECTS: Final = 6_000  # of a connection; loaded records take 3 kB each
+CACHE_BYTES: Final = 8 * 2**20  # as stored
 RETRY_TIMEOUT: Final = 60.0
 DRAIN_SECONDS: Final = 0.5  # for which drain() waits for a disconnected server
 DRAIN_POLL: Final = 0.05

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from motoko.core.records import RunKey
-from motoko.core.run_targets import MAX_ID, missing_runs, unknown_run_name
-from motoko.core.states import ACTIVE, FAILURES, NON_TERMINAL, TERMINAL
+from motoko.core.run_targets import MAX_ID, merged_ranges, missing_runs, unknown_run_name
+from motoko.core.states import ACTIVE, FAILURES, NON_TERMINAL
 from motoko.errors import UnknownRunError
 from motoko.storage.leases import run_names
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from motoko.core.constraints import Constraint
     from motoko.core.records import RunRecord
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from motoko.core.states import Lifecycle
     from motoko.storage.database import Database
     from motoko.storage.scope import Scope
+    from motoko.storage.study_table import StudyTable
 
 T = TypeVar("T")
 
@@ -49,13 +51,57 @@ def select_runs(
     session: Session, study: str, run_name: str | None, constraint: Constraint
 ) -> list[RunKey]:
     """Return the runs of a run name that satisfy a constraint, in id order."""
-    table = session.tables.study(study)
     plan = constraint.plan()
-    ids = table.ids(run_name, states=plan.states, id_min=plan.id_min, id_max=plan.id_max)
-    if plan.exact:
+    if not plan.exact:
+        ids = stream_ids(session, study, run_name, constraint)
         return [RunKey(study, run_id) for run_id in ids]
-    found = table.records(ids, keep=False)  # often every run, and rarely read again
-    return [record.key for record in found if constraint.matches(record)]
+    table = session.tables.study(study)
+    found = table.ids(run_name, states=plan.states, id_min=plan.id_min, id_max=plan.id_max)
+    return [RunKey(study, run_id) for run_id in found]
+
+
+def stream_ids(
+    session: Session,
+    study: str,
+    run_name: str | None,
+    constraint: Constraint,
+    *,
+    after: int = 0,
+    keep: bool = False,
+) -> Iterator[int]:
+    """Yield the ids of the runs that satisfy a constraint, ascending, from ``after`` + 1.
+
+    It reads records only if indexes do not suffice, and then the matching ones stay cached with
+    ``keep``. No run must change meanwhile.
+    """
+    table = session.tables.study(study)
+    ids = _candidates(table, run_name, constraint, [(after + 1, MAX_ID)])
+    if constraint.plan().exact:
+        return ids
+    where = _where(run_name, constraint)
+    return (record.id for record in table.records(ids, keep=keep, where=where))
+
+
+def count_runs(
+    session: Session,
+    study: str,
+    run_name: str | None,
+    constraint: Constraint,
+    *,
+    ranges: Sequence[IdRange] = (),
+    lifecycles: Iterable[Lifecycle] | None = None,
+) -> int:
+    """Return the number of runs that ``select_records`` yields, from counts if they suffice."""
+    table, plan = session.tables.study(study), constraint.plan()
+    bounded = ranges or plan.id_min is not None or plan.id_max is not None
+    if plan.exact and not bounded and None in (plan.states, lifecycles):
+        return table.count(run_name, states=plan.states, lifecycles=lifecycles)
+    lifecycles = None if lifecycles is None else frozenset(lifecycles)
+    found = _candidates(table, run_name, constraint, ranges, lifecycles)
+    if plan.exact:
+        return sum(1 for _ in found)
+    where = _where(run_name, constraint, lifecycles)
+    return sum(1 for _ in table.records(found, keep=False, where=where))
 
 
 def check_runs_exist(session: Session, study: str, ranges: Iterable[IdRange]) -> None:
@@ -64,7 +110,8 @@ def check_runs_exist(session: Session, study: str, ranges: Iterable[IdRange]) ->
     table = tables.study(study) if study in tables.study_names() else None
     for low, high in ranges:
         if table is None or not table.has_ids(low, high):
-            raise missing_runs(study, (low, high), [] if table is None else table.ids(None))
+            near = [] if table is None else table.ids_around(low, high)
+            raise missing_runs(study, (low, high), near)
 
 
 def check_run_name_exists(session: Session, run_name: str) -> None:
@@ -86,25 +133,61 @@ def select_records(
     ranges: Sequence[IdRange] = (),
     lifecycles: Iterable[Lifecycle] | None = None,
     keep: bool = True,
-) -> list[RunRecord]:
-    """Return the records of the runs that satisfy a constraint, in id order.
+) -> Iterator[RunRecord]:
+    """Yield the records of the runs that satisfy a constraint, in id order.
 
     ``ranges``: only runs with these ids; ``lifecycles``: only runs in these lifecycle states.
-    ``keep``: they stay cached.
+    ``keep``: they stay cached. No run must change meanwhile.
     """
     table = session.tables.study(study)
-    plan = constraint.plan()
-    wanted = [
+    lifecycles = None if lifecycles is None else frozenset(lifecycles)
+    ids = _candidates(table, run_name, constraint, ranges, lifecycles)
+    where = None if constraint.plan().exact else _where(run_name, constraint, lifecycles)
+    return table.records(ids, keep=keep, where=where)
+
+
+def _where(
+    run_name: str | None, constraint: Constraint, allowed: frozenset[Lifecycle] | None = None
+) -> Callable[[RunRecord], bool]:
+    """Return the condition that selects runs among the candidates of an inexact plan."""
+
+    def where(record: RunRecord) -> bool:
+        return (
+            run_name in (None, record.run_name)
+            and (allowed is None or record.lifecycle in allowed)
+            and constraint.matches(record)
+        )
+
+    return where
+
+
+def _candidates(
+    table: StudyTable,
+    run_name: str | None,
+    constraint: Constraint,
+    ranges: Sequence[IdRange],
+    lifecycles: frozenset[Lifecycle] | None = None,
+) -> Iterator[int]:
+    """Yield the ids of the runs that may satisfy a constraint, ascending."""
+    plan, scan = constraint.plan(), constraint.scan
+    bounds = [
         (max(plan.id_min or low, low), min(plan.id_max or high, high))
-        for low, high in ranges or [(0, MAX_ID)]
+        for low, high in merged_ranges(ranges) or [(0, MAX_ID)]
     ]
-    parts = [table.ids(run_name, states=plan.states, id_min=a, id_max=b) for a, b in wanted]
-    ids = parts[0] if len(parts) == 1 else sorted(set().union(*parts))
-    if lifecycles is not None:
-        allowed = set(table.ids(run_name, lifecycles=lifecycles))
-        ids = [run_id for run_id in ids if run_id in allowed]
-    records = table.records(ids, keep=keep)
-    return list(records) if plan.exact else [r for r in records if constraint.matches(r)]
+    if scan is not None and table.count(run_name, states=plan.states) > BULK:
+        scanned = (table.scan(scan, low, high) for low, high in bounds)
+        return itertools.chain.from_iterable(scanned)
+    allowed = None if lifecycles is None else table.id_sets("lifecycles", lifecycles, run_name)
+    streams = [
+        table.stream_ids(
+            run_name, states=plan.states, lifecycles=lifecycles, id_min=low, id_max=high
+        )
+        for low, high in bounds
+    ]
+    ids: Iterator[int] = itertools.chain.from_iterable(streams)
+    if allowed is not None and plan.states is not None:
+        ids = (run_id for run_id in ids if any(run_id in of_state for of_state in allowed))
+    return ids
 
 
 def existing_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord]:
@@ -122,20 +205,6 @@ def read_records(scope: Scope, keys: Iterable[RunKey]) -> list[RunRecord]:
         return existing_records(session, keys)
 
 
-def terminal_records(session: Session, keys: Iterable[RunKey]) -> list[RunRecord]:
-    """Return the records of those runs that are in a terminal state, in order of their end."""
-    by_study: dict[str, set[int]] = {}
-    for key in keys:
-        by_study.setdefault(key.study, set()).add(key.id)
-    records: list[RunRecord] = []
-    for study, ids in by_study.items():
-        table = session.tables.study(study)
-        if len(ids) > BULK:
-            ids &= set(table.ids(None, lifecycles=TERMINAL))
-        records += [r for r in table.records(sorted(ids)) if r.lifecycle.is_terminal]
-    return sorted(records, key=lambda record: record.history[-1].time if record.history else 0.0)
-
-
 def failed_records(session: Session, run_name: str) -> list[RunRecord]:
     """Return all failed runs of a run name, whatever their label."""
     found: list[RunRecord] = []
@@ -150,10 +219,10 @@ def count_active_runs(session: Session, run_name: str) -> dict[str, Counter[Life
     found = {}
     for study in session.tables.study_names():
         table = session.tables.study(study)
-        ids = {state: table.ids(run_name, lifecycles=[state]) for state in sorted(NON_TERMINAL)}
-        counts = Counter({state: len(of_state) for state, of_state in ids.items() if of_state})
-        if counts:
-            found[study] = counts
+        counts = table.counts(run_name, index="lifecycles")
+        active = Counter({s: counts[s] for s in sorted(NON_TERMINAL) if s in counts})
+        if active:
+            found[study] = active
     return found
 
 
@@ -161,4 +230,4 @@ def count_active_attempts(session: Session) -> int:
     """Return the number of runs that are SUBMITTED or START."""
     tables = session.tables
     studies = [tables.study(name) for name in tables.study_names()]
-    return sum(sum(study.counts_by_run_name(ACTIVE).values()) for study in studies)
+    return sum(study.count(None, lifecycles=ACTIVE) for study in studies)

@@ -9,9 +9,13 @@ from BTrees.IIBTree import IITreeSet
 from motoko.core.states import Lifecycle
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from motoko.core.records import RunRecord
 
 INDEXES: Final = ("states", "lifecycles", "scripts", "queues", "remarks")
+# Those of which the numbers of runs are stored; "runs", "queued" and "ended_scripts" list no ids.
+COUNTED: Final = ("runs", "states", "lifecycles", "queued", "remarks", "ended_scripts")
 
 
 def index_keys(record: RunRecord) -> dict[str, tuple[str, str] | None]:
@@ -25,6 +29,22 @@ def index_keys(record: RunRecord) -> dict[str, tuple[str, str] | None]:
         "scripts": (record.scripts, run_name),
         "queues": _queue(record),
         "remarks": reason,
+    }
+
+
+def count_keys(
+    record: RunRecord, keys: Mapping[str, tuple[str, str] | None]
+) -> dict[str, tuple[Any, str] | None]:
+    """Return the (key, run name) under which a run counts in each of COUNTED, None for none.
+
+    ``keys``: its keys in the indexes.
+    """
+    run_name, queue = record.run_name, keys["queues"]
+    return {
+        **keys,
+        "runs": ("", ""),
+        "queued": None if queue is None else (queue, run_name),
+        "ended_scripts": (record.scripts, run_name) if record.lifecycle.is_terminal else None,
     }
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 from motoko.core.changes import CreateRun
-from motoko.core.records import RunKey
+from motoko.core.parameter_space import job_identity, run_identity
+from motoko.core.run_keys import RunKeys
 from motoko.errors import StateError
 from motoko.runtime import fault_points
+from motoko.storage.commit import collector_paused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from motoko.core.records import RunRecord
+    from motoko.core.records import RunKey, RunRecord
+    from motoko.storage.identities import Identities
     from motoko.storage.session import Session
     from motoko.storage.study_table import StudyTable
 
@@ -26,22 +30,48 @@ if TYPE_CHECKING:
 class RequestedRun:
     """A requested run; its creation fills in the ids of its record.
 
-    ``literal``, ``literal_job``: its identities in databases that did not normalise numbers.
+    ``declared``: the run fields that belong to its identity.
     """
 
     identity: bytes
     job_identity: bytes
     record: RunRecord
-    literal: bytes | None = None
-    literal_job: bytes | None = None
+    declared: Mapping[str, Any]
 
-    def find(self, table: StudyTable) -> int | None:
-        """Return the id of the run if it exists."""
-        return table.find(self.literal, self.identity)
+    @property
+    def literal(self) -> bytes:
+        """Its identity in databases that did not normalise numbers."""
+        run = self.record
+        values = (run.study, run.run_name, run.job, self.declared, run.replicate)
+        return run_identity(*values, literal=True)
 
-    def find_job(self, table: StudyTable) -> int | None:
-        """Return the id of the run's job if it exists."""
-        return table.find_job(self.literal_job, self.job_identity)
+    @property
+    def literal_job(self) -> bytes:
+        """The identity of its job in databases that did not normalise numbers."""
+        return job_identity(self.record.job, literal=True)
+
+
+class DeferredRuns(Sequence[RequestedRun]):
+    """At most ``number`` requested runs, which ``make`` makes each time they are needed."""
+
+    def __init__(self, number: int, make: Callable[[], list[RequestedRun]]) -> None:
+        self._number = number
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._number
+
+    @overload
+    def __getitem__(self, index: int) -> RequestedRun: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[RequestedRun]: ...
+
+    def __getitem__(self, index: int | slice) -> RequestedRun | list[RequestedRun]:
+        return self._make()[index]
+
+    def __iter__(self) -> Iterator[RequestedRun]:
+        return iter(self._make())
 
 
 class RequestOrigin:
@@ -80,9 +110,13 @@ class RequestOrigin:
 
 
 class RequestingScope:
-    """The scope of a request."""
+    """The scope of a request.
+
+    ``splits``: it may commit many requests of one call one after the other.
+    """
 
     fresh: bool
+    splits: bool = False
     origin: RequestOrigin
 
     def read(self) -> AbstractContextManager[Session]:
@@ -103,33 +137,40 @@ class RunRequest:
 
     def __init__(self, study: str, runs: Sequence[RequestedRun], scope: RequestingScope) -> None:
         self.study = study
-        self.requested_runs = runs
+        self.requested_runs = runs  # dropped when they are committed
+        self._number = len(runs)
         self.origin = scope.origin
         self._scope: RequestingScope | None = scope
-        self._keys: list[RunKey] = []
-        self.committed: list[RunKey] | None = None
+        self._keys = RunKeys(study)
+        self.committed: RunKeys | None = None
 
     # -- its progress ----------------------------------------------------------------------
 
     def set_recorded(self, keys: Iterable[RunKey]) -> None:
         """Set the runs that an earlier execution of the action committed."""
-        self.committed = list(keys)
+        self._set_committed(RunKeys.of(self.study, keys))
+
+    def _set_committed(self, keys: RunKeys) -> None:
+        self.committed = self._keys = keys
+        self.requested_runs = ()
         self._scope = None
 
-    def own_keys(self) -> list[RunKey] | None:
+    def own_keys(self) -> RunKeys | None:
         """Return the runs in its own transaction, None if that was dropped."""
         if self.committed is not None:
             return self.committed
         return None if self._scope is None else self._keys
 
-    def set_keys(self, keys: list[RunKey]) -> None:
+    def set_keys(self, keys: RunKeys) -> None:
         """Set the runs that exist, or will be created."""
         self._keys = keys
 
     def on_committed(self, session: Session) -> None:
         """Set the committed runs: another process may have created some at the same time."""
-        self.committed = [session.replaced_keys.get(key, key) for key in self._keys]
-        self._scope = None
+        replaced, keys = session.replaced_keys, self._keys
+        if replaced:
+            keys = RunKeys.of(self.study, [replaced.get(key, key) for key in keys])
+        self._set_committed(keys)
 
     def on_dropped(self) -> None:
         """Leave the scope whose transaction was dropped."""
@@ -147,7 +188,7 @@ class RunRequest:
 
     # -- reading ---------------------------------------------------------------------------
 
-    def keys(self, scope: RequestingScope) -> list[RunKey]:
+    def keys(self, scope: RequestingScope) -> RunKeys:
         """Return the runs as ``scope`` sees them; in the event loop StateError if not committed."""
         self.reissue(scope)
         if self._scope is scope:
@@ -158,7 +199,7 @@ class RunRequest:
                     return self._keys
         return self._keys_elsewhere(scope) if self.committed is None else self.committed
 
-    def _keys_elsewhere(self, scope: RequestingScope) -> list[RunKey]:
+    def _keys_elsewhere(self, scope: RequestingScope) -> RunKeys:
         changed = threading.Event()
         with self.origin.notifying(changed.set):
             while True:
@@ -172,13 +213,16 @@ class RunRequest:
                 changed.wait()
                 changed.clear()
 
-    def find(self, session: Session) -> list[RunKey] | None:
+    def find(self, session: Session) -> RunKeys | None:
         """Return the runs by their identity, None unless all of them exist."""
         if self.committed is not None:
             return self.committed
         table = session.tables.study(self.study)
-        ids = [item.find(table) for item in self.requested_runs]
-        return None if None in ids else [RunKey(self.study, n) for n in ids if n is not None]
+        runs = list(self.requested_runs)
+        found = find_runs(table, runs)
+        if len(found) < len(runs):
+            return None
+        return RunKeys(self.study, (found[item.identity] for item in runs))
 
     def not_committed_error(self, *, done: bool) -> StateError:
         """Return the error for uncommitted runs; ``done``: they never will be committed."""
@@ -194,10 +238,10 @@ class RunRequest:
 
     def __len__(self) -> int:
         """Return the number of runs."""
-        return len(self.requested_runs if self.committed is None else self.committed)
+        return self._number if self.committed is None else len(self.committed)
 
     def __str__(self) -> str:
-        count = len(self.requested_runs)
+        count = self._number
         return f"{'the task' if count == 1 else f'the {count} tasks'} of {self.study}"
 
 
@@ -215,26 +259,51 @@ def resolve(session: Session, requests: Iterable[RunRequest]) -> None:
     for request in requests:
         by_study.setdefault(request.study, []).append(request)
     for study, of_study in by_study.items():
-        requested = {r.identity: r for request in of_study for r in request.requested_runs}
-        ids = _find_or_create(session, study, list(requested.values()))
-        for request in of_study:
-            request.set_keys([RunKey(study, ids[r.identity]) for r in request.requested_runs])
+        with collector_paused(sum(map(len, of_study))):
+            runs = [list(request.requested_runs) for request in of_study]
+            requested = {run.identity: run for of_request in runs for run in of_request}
+            ids = _find_or_create(session, study, list(requested.values()))
+        for request, of_request in zip(of_study, runs, strict=True):
+            request.set_keys(RunKeys(study, (ids[run.identity] for run in of_request)))
+
+
+def find_runs(table: StudyTable, runs: Sequence[RequestedRun]) -> dict[bytes, int]:
+    """Return the ids of those requested runs that exist, by identity."""
+    literals = [None if table.normalised else item.literal for item in runs]
+    digests = [item.identity for item in runs]
+    return _find(table.identities, dict(zip(digests, literals, strict=True)))
+
+
+def _find_jobs(table: StudyTable, runs: Sequence[RequestedRun]) -> dict[bytes, int]:
+    """Return the ids of those jobs of requested runs that exist, by identity."""
+    literals = [None if table.normalised else item.literal_job for item in runs]
+    digests = [item.job_identity for item in runs]
+    return _find(table.job_identities, dict(zip(digests, literals, strict=True)))
+
+
+def _find(index: Identities, literals: Mapping[bytes, bytes | None]) -> dict[bytes, int]:
+    """Return the numbers by digest; that of the literal digest, if there is one, goes first."""
+    known = index.find([*literals, *filter(None, literals.values())])
+    found = {
+        digest: known.get(literal or digest) or known.get(digest)
+        for digest, literal in literals.items()
+    }
+    return {digest: number for digest, number in found.items() if number is not None}
 
 
 def _find_or_create(session: Session, study: str, runs: list[RequestedRun]) -> dict[bytes, int]:
     table = session.tables.study(study)
-    found = {item.identity: item.find(table) for item in runs}
-    ids = {identity: run_id for identity, run_id in found.items() if run_id is not None}
+    ids = find_runs(table, runs)
     new = [item for item in runs if item.identity not in ids]
     if not new:
         return ids
-    jobs = {item.job_identity: item.find_job(table) for item in new}
-    unknown = [digest for digest, job_id in jobs.items() if job_id is None]
+    jobs = _find_jobs(table, new)
+    unknown = list(dict.fromkeys(r.job_identity for r in new if r.job_identity not in jobs))
     run_id, job_id = session.reserve(study, len(new), len(unknown))
     fault_points.point("storage.ids_reserved")
     jobs.update({digest: job_id + n for n, digest in enumerate(unknown)})
     for n, item in enumerate(new):
         ids[item.identity] = run_id + n
-        record = replace(item.record, id=run_id + n, job_id=jobs[item.job_identity] or 0)
+        record = replace(item.record, id=run_id + n, job_id=jobs[item.job_identity])
         session.add(CreateRun(record, item.job_identity))
     return ids

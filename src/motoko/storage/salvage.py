@@ -10,8 +10,10 @@ import contextlib
 import functools
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent.mapping import PersistentMapping
 from ZODB.Connection import TransactionMetaData
 from ZODB.POSException import POSError
@@ -19,7 +21,7 @@ from ZODB.utils import z64
 
 from motoko.core.parameter_space import job_identity
 from motoko.core.provenance import UNKNOWN
-from motoko.core.records import RunRecord, decode_record, stored_key
+from motoko.core.records import RunKey, RunRecord, Transition, decode_record, stored_key
 from motoko.errors import DatabaseDamagedError, MotokoError
 from motoko.server.class_allow_list import references
 from motoko.server.file_integrity import UNREADABLE_OBJECT
@@ -32,16 +34,17 @@ from motoko.server.transaction_file import (
     read_closed,
     records_of,
 )
+from motoko.storage import history_archive
 from motoko.storage.backup import summarise
 from motoko.storage.commit import run_transaction
 from motoko.storage.consistency import check_database_file
 from motoko.storage.database import Database
+from motoko.storage.run_block import DELETED, RunBlock, block_keys
 from motoko.storage.schema import SCHEMA_VERSION, create_tables
-from motoko.storage.study_table import StudyTable
 from motoko.storage.tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 UNREADABLE: Final = (MotokoError, POSError, *UNREADABLE_OBJECT)
@@ -52,8 +55,9 @@ EMPTY_ROOT: Final = (
 )
 # Not copied: indexes are rebuilt; leases belong to running processes; the rest is new.
 INDEXES: Final = frozenset(
-    {"runs", "jobs", "runs_of_job", "by_identity", "by_job", "states", "lifecycles", "scripts",
-     "queues", "ids"}
+    {"runs", "blocks", "jobs", "runs_of_job", "by_identity", "by_job", "by_identity_parts",
+     "by_job_parts", "states", "lifecycles", "scripts", "queues", "remarks", "counts", "ids",
+     "histories"}
 )  # fmt: skip
 NOT_COPIED: Final = frozenset({"version", "written_by", "studies", "leases", "renewals"})
 
@@ -182,8 +186,10 @@ def _rebuild(image: Path, newest: _Newest, target: Path, report: SalvageReport) 
         run_transaction(new, lambda root: create_tables(root, names), initialising=True)
         run_transaction(new, lambda root: _copy(root, tables, studies, report), initialising=True)
         ordered = [runs[key] for key in sorted(runs)]
+        histories = _read_histories(studies, report)
         for start in range(0, len(ordered), BATCH):
-            insert = functools.partial(_insert, records=ordered[start : start + BATCH])
+            batch = ordered[start : start + BATCH]
+            insert = functools.partial(_insert, records=batch, histories=histories)
             run_transaction(new, insert, initialising=True)
         report.runs = dict(Counter(record.study for record in ordered))
 
@@ -220,11 +226,12 @@ def _read_runs(
 ) -> dict[tuple[str, int], RunRecord]:
     """Return all runs: those in the tables, and those that no whole commit deleted."""
     runs: dict[tuple[str, int], RunRecord] = {}
+    _add_blocks(runs, connection, newest, report)
     for name, table in studies.items():
         for _, stored in _items(table.get("runs"), f"runs of {name}", report):
             _add_run(runs, stored, report)
-    for oid in newest.places:
-        if oid not in newest.deleted and b"record" in newest.places[oid][1]:
+    for oid, (_, data) in newest.places.items():
+        if b"deleted" in data or (b"record" in data and oid not in newest.deleted):
             try:
                 _add_run(runs, connection.get(oid), report)
             except UNREADABLE:
@@ -232,13 +239,50 @@ def _read_runs(
     return _without_duplicates(runs, report)
 
 
+def _add_blocks(
+    runs: dict[tuple[str, int], RunRecord], connection: Any, newest: _Newest, report: SalvageReport
+) -> None:
+    """Add the runs of all blocks, and then their edited runs."""
+    for oid, (_, data) in newest.places.items():
+        if b"block" not in data:
+            continue
+        try:
+            stored = connection.get(oid)
+            if isinstance(stored, PersistentMapping) and (keys := block_keys(stored.data)):
+                block = RunBlock(stored)
+                records = block.records([key.id for key in keys])
+                runs.update({(record.study, record.id): record for record in records})
+                for _, own in _items(block.own, f"edited runs of {keys[0].study}", report):
+                    _add_run(runs, own, report)
+        except UNREADABLE as error:
+            report.notes.append(f"a block of runs: {type(error).__name__}")
+
+
 def _add_run(runs: dict[tuple[str, int], RunRecord], stored: Any, report: SalvageReport) -> None:
     try:
         if isinstance(stored, PersistentMapping) and stored_key(stored.data) is not None:
             record = decode_record(stored.data)
             runs[record.study, record.id] = record
+        elif isinstance(stored, PersistentMapping) and DELETED in stored.data:
+            runs.pop(tuple(stored.data[DELETED]), None)
     except UNREADABLE as error:
         report.notes.append(f"a run: {type(error).__name__}")
+
+
+def _read_histories(
+    studies: dict[str, dict[str, Any]], report: SalvageReport
+) -> dict[RunKey, list[Transition]]:
+    """Return the archived entries of the histories of runs, as far as they are readable."""
+    found: dict[RunKey, list[Transition]] = {}
+    for name, table in studies.items():
+        chunks = dict(_items(table.get("histories"), f"histories of {name}", report))
+        for key in sorted(chunks):
+            try:
+                moves = starmap(Transition, chunks[key]["moves"])
+                found.setdefault(RunKey(name, key[0]), []).extend(moves)
+            except UNREADABLE as error:
+                report.notes.append(f"a part of the history of {name}.{key[0]}: {error}")
+    return found
 
 
 def _without_duplicates(
@@ -261,7 +305,9 @@ def _copy(
     for name, table in tables.items():
         if name not in NOT_COPIED:
             motoko[name] = _copied(table, name, report)
-    _close_firings(motoko)
+    _complete_firings(motoko)
+    for table in motoko["studies"].values():
+        del table["normalised"]
     for study, parts in studies.items():
         for name, table in parts.items():
             if name not in INDEXES:
@@ -274,8 +320,8 @@ def _copy(
             motoko["studies"][study]["ids"][kind] = number
 
 
-def _close_firings(motoko: Any) -> None:
-    """Make the index of open firings agree with their records.
+def _complete_firings(motoko: Any) -> None:
+    """Make the indexes of firings agree with their records.
 
     Each commit that opens or ends a firing writes both. If only the record is open, the commit that
     ended it is lost, and a later one wrote the index.
@@ -287,6 +333,8 @@ def _close_firings(motoko: Any) -> None:
     for key, stored in firings.items():
         if stored["status"] == "open" and key not in listed:
             stored.update({"status": "done", "done": stored["opened"]})
+        for one in stored.get("handled", ()):
+            motoko.setdefault("handled", OOTreeSet()).insert((key[0], *one))
 
 
 def _copied(item: Any, what: str, report: SalvageReport) -> Any:
@@ -307,14 +355,21 @@ def _copied(item: Any, what: str, report: SalvageReport) -> Any:
     return item
 
 
-def _insert(root: Any, records: list[RunRecord]) -> None:
+def _insert(
+    root: Any, records: list[RunRecord], histories: Mapping[RunKey, Sequence[Transition]]
+) -> None:
     tables = Tables(root)
     for found in records:
-        record = _without_lost_facts(found, tables)
-        stored = root["motoko"]["studies"][record.study]
-        StudyTable(record.study, stored).insert(record, job_identity(record.job))
+        stored = root["motoko"]["studies"][found.study]
+        moves = histories.get(found.key, [])
+        record = replace(_without_lost_facts(found, tables), archived=len(moves))
+        tables.study(record.study).insert(record, job_identity(record.job))
+        if moves:
+            archive = stored.setdefault("histories", OOBTree())
+            history_archive.append(archive, record.id, 0, moves)
         for kind, number in (("run", record.id), ("job", record.job_id)):
             stored["ids"][kind] = max(stored["ids"][kind], number)
+    tables.flush()
 
 
 def _without_lost_facts(record: RunRecord, tables: Tables) -> RunRecord:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent.mapping import PersistentMapping
 
@@ -20,6 +21,7 @@ from motoko.server.safe_file import SafeFileStorage
 from motoko.server.watchdog import ServerWatchdog
 from motoko.storage.commit import run_transaction
 from motoko.storage.database import Database
+from motoko.storage.run_counts import write_counts
 from motoko.storage.run_indexes import add_to_index, index_keys
 from motoko.storage.study_table import StudyTable, new_study_table
 from motoko.version import __version__
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from motoko.runtime.ports import Runtime
     from motoko.server.state_dir import StateDir
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 BOOTS_KEPT: Final = 16
 
 
@@ -39,6 +41,7 @@ def _add_indexes(tables: Any) -> None:
     """Version 2: indexes of runs by scripts, and of CREATED runs by generator and machine name."""
     for name, trees in tables["studies"].items():
         trees["scripts"], trees["queues"] = OOBTree(), OOBTree()
+        trees["counts"] = OOBTree()  # the next version fills it
         for record in StudyTable(name, trees).records(list(trees["runs"])):
             keys = index_keys(record)
             for index in ("scripts", "queues"):
@@ -46,8 +49,22 @@ def _add_indexes(tables: Any) -> None:
                     add_to_index(trees[index], key, record.id)
 
 
+def _add_counts(tables: Any) -> None:
+    """Version 3: the numbers of runs, and room for blocks of runs. No record is read.
+
+    Failures that firings recorded earlier as handled stay out of the index of them.
+    """
+    if tables["firings"]:
+        tables["unlisted"] = True
+    for trees in tables["studies"].values():
+        write_counts(trees)
+        trees["blocks"] = IOBTree()
+
+
 # Version -> the step to the next one; its argument is the mapping at the root's "motoko".
-STEPS: Final[Mapping[int, Callable[[Any], None]]] = MappingProxyType({1: _add_indexes})
+STEPS: Final[Mapping[int, Callable[[Any], None]]] = MappingProxyType(
+    {1: _add_indexes, 2: _add_counts}
+)
 
 
 def create_tables(root: Any, studies: Iterable[str]) -> None:

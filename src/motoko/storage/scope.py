@@ -207,6 +207,7 @@ class AutocommitScope(Scope):
 
     blind = True
     fresh = True
+    splits = True
 
     def __init__(self, connect: Callable[[], Database], *, cause: str = "user") -> None:
         self.origin = RequestOrigin("a script")

@@ -7,6 +7,8 @@ applies the changes again. Only if another session changed those does it raise C
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,12 +30,14 @@ from motoko.core.changes import (
     RecordProvenance,
     SetVariable,
 )
-from motoko.core.records import RunKey, RunRecord, stored_key
+from motoko.core.records import RunKey, RunRecord
 from motoko.core.values import values_equal
-from motoko.errors import ConflictError, Fenced
-from motoko.storage.commit import abort, commit_with_retry, run_transaction
+from motoko.errors import ConflictError, Fenced, StorageError
+from motoko.storage.commit import abort, collector_paused, commit_with_retry, run_transaction
 from motoko.storage.contention import PriorityLock
 from motoko.storage.feed import CommitNotice
+from motoko.storage.identities import steps_after
+from motoko.storage.run_block import changed_keys
 from motoko.storage.schema import check_version
 from motoko.storage.tables import Tables
 
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
     from motoko.storage.database import Database
 
 __all__ = ["LeaseGuard", "Session", "run_transaction"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ class Session:
             raise
         self.tables = Tables(self._connection.root())
         self._changes: list[_AppliedChange] = []
-        self._relied_on: dict[RunKey, bytes | None] = {}
+        self._relied_on: dict[RunKey, tuple[bytes | None, RunRecord | None]] = {}
         self._relied_on_holds: bytes | None = None
         self._read_ids: set[RunKey] = set()
         self.replaced_keys: dict[RunKey, RunKey] = {}
@@ -119,13 +125,23 @@ class Session:
 
     def run(self, key: RunKey) -> RunRecord:
         """Return the record of one run."""
-        key = self._present(key)
+        key = self.present(key)
         return self.tables.study(key.study).run(key.id)
+
+    def complete_record(self, key: RunKey) -> RunRecord:
+        """Return the record of one run, with its whole history."""
+        return self.tables.complete_record(self.run(key))
 
     def rely_on(self, keys: Iterable[RunKey]) -> None:
         """Refuse to commit if another session changes one of these runs."""
+        own: dict[RunKey, RunRecord] = {}  # before the edits of this session
+        for applied in reversed(self._changes):
+            if isinstance(applied.change, EditRun):
+                own[self.present(applied.change.key)] = applied.former
         for key in keys:
-            self._relied_on.setdefault(key, self.tables.study(key.study).version(key.id))
+            if key not in self._relied_on:
+                version = self.tables.study(key.study).version(key.id)
+                self._relied_on[key] = version, own.get(key) or self._existing(key)
 
     def rely_on_holds(self) -> None:
         """Refuse to commit if another session changes the holds."""
@@ -151,9 +167,7 @@ class Session:
                 indexes.add(oid)  # a tree stays a tree: do not load it next time
                 continue
             data = item.data
-            key = stored_key(data)
-            if key is not None:
-                runs.add(key)
+            runs.update(changed_keys(data))
             variables = variables or data.get("kind") == "variable"
         return runs, variables
 
@@ -188,7 +202,7 @@ class Session:
         elif isinstance(change, EditHolds):
             tables.edit_holds(change.edit)
         else:
-            key = self._present(change.key)
+            key = self.present(change.key)
             table = tables.study(key.study)
             if isinstance(change, EditRun):
                 return table.edit(key.id, change.edit)[0]
@@ -200,13 +214,14 @@ class Session:
 
     def _with_present_keys(self, firing: RecordFiring) -> RecordFiring:
         calls = tuple(
-            call if call.runs is None else replace(call, runs=tuple(map(self._present, call.runs)))
+            call if call.runs is None else replace(call, runs=tuple(map(self.present, call.runs)))
             for call in firing.entries.calls
         )
         entries = replace(firing.entries, calls=calls)
-        return replace(firing, runs=tuple(map(self._present, firing.runs)), entries=entries)
+        return replace(firing, runs=tuple(map(self.present, firing.runs)), entries=entries)
 
-    def _present(self, key: RunKey) -> RunKey:
+    def present(self, key: RunKey) -> RunKey:
+        """Return the run that another process created instead of this one, else the key."""
         return self.replaced_keys.get(key, key)
 
     # -- the end of a transaction ----------------------------------------------------------
@@ -235,10 +250,14 @@ class Session:
                 self._reapply(changes)
             self._check_guard()
             self._check_relied_on()
+            self.tables.flush()
 
         database = self._database
         try:
-            with PriorityLock(database.commit_lock, database.runtime) as lock:
+            with (
+                PriorityLock(database.commit_lock, database.runtime) as lock,
+                collector_paused(len(changes)),
+            ):
                 commit_with_retry(database, self._manager, self._connection, prepare, lock)
         except BaseException:
             self.refresh()
@@ -246,6 +265,34 @@ class Session:
         notice = self._notice()
         self.refresh()
         database.feed.publish(notice)
+        created = Counter(c.change.record.study for c in changes if isinstance(c.change, CreateRun))
+        for study, count in created.items():
+            self._tidy_identities(study, steps=steps_after(count))
+
+    def _tidy_identities(self, study: str, steps: int) -> None:
+        """Make some steps in the indexes of a study, each a commit of its own.
+
+        A step that fails is left to a later commit.
+        """
+
+        def prepare(attempt: int) -> bool:
+            if attempt:
+                self._begin()
+            return self.tables.study(study).tidy_identities()
+
+        database = self._database
+        for _ in range(steps):
+            try:
+                with PriorityLock(database.commit_lock, database.runtime) as lock:
+                    if not commit_with_retry(
+                        database, self._manager, self._connection, prepare, lock
+                    ):
+                        return
+            except StorageError as error:
+                log.debug("the identities of %s stay as they are: %s", study, error)
+                return
+            finally:
+                self._begin()
 
     def _begin(self) -> None:
         abort(self._manager)
@@ -261,17 +308,19 @@ class Session:
         self._connection.readCurrent(lease)
 
     def _check_relied_on(self) -> None:
-        for key, version in self._relied_on.items():
+        for key, (version, _) in self._relied_on.items():
             if version is not None and self.tables.study(key.study).has_run(key.id):
-                self._connection.readCurrent(self.tables.study(key.study).stored_run(key.id))
+                self.tables.study(key.study).rely_on(key.id)
         if self._relied_on_holds is not None:
             self._connection.readCurrent(self.tables.stored_holds)
 
     def _reapply(self, changes: tuple[_AppliedChange, ...]) -> None:
         """Take a fresh snapshot, check it, and apply all changes to it."""
         self._begin()
-        for key, version in self._relied_on.items():
-            if self.tables.study(key.study).version(key.id) != version:
+        for key, (version, record) in self._relied_on.items():
+            # Compaction changes the version of a run, but not its record.
+            is_same = self.tables.study(key.study).version(key.id) == version
+            if not is_same and self._existing(key) != record:
                 self._conflict(f"run {key} was changed")
         if self._relied_on_holds not in (None, self.tables.holds_version):
             self._conflict("runs were held or released")
@@ -293,7 +342,7 @@ class Session:
             if not values_equal(self.tables.variable(change.scope, change.name), applied.former):
                 self._conflict(f"workflow variable {change.name!r} was changed")
         elif isinstance(change, DeleteRun):
-            key = self._present(change.key)
+            key = self.present(change.key)
             return change if self.tables.study(key.study).has_run(key.id) else None
         return change
 
@@ -312,11 +361,15 @@ class Session:
         return replace(change, record=replace(change.record, job_id=job_id))
 
     def _check_edit(self, change: EditRun, former: RunRecord) -> None:
-        key = self._present(change.key)
+        key = self.present(change.key)
         if not self.tables.study(key.study).has_run(key.id):
             self._conflict(f"run {key} was deleted")
         if key == change.key and change.edit.conflicts_with(former, self.run(key)):
             self._conflict(f"run {key} was changed")
+
+    def _existing(self, key: RunKey) -> RunRecord | None:
+        table = self.tables.study(key.study)
+        return table.run(key.id) if table.has_run(key.id) else None
 
     def _conflict(self, event: str) -> NoReturn:
         raise ConflictError(
@@ -331,7 +384,7 @@ class Session:
             if isinstance(change, CreateRun):
                 runs.add(change.record.key)
             elif isinstance(change, EditRun | DeleteRun | PushQuantities):
-                runs.add(self._present(change.key))
+                runs.add(self.present(change.key))
             variables = variables or isinstance(change, SetVariable)
         return CommitNotice(runs=frozenset(runs), variables=variables, source=self.source)
 

@@ -2,11 +2,11 @@
 
 Layout (all keys plain, so that no class path of Motoko is stored)::
 
-    runs          IOBTree   id -> PersistentMapping, the stored form of a RunRecord
+    runs, blocks  IOBTree   see run_store.py
     jobs          IOBTree   id -> dict of job values
     runs_of_job   IIBTree   job id -> number of its runs
-    by_identity   OOBTree   run identity -> run id
-    by_job        OOBTree   job identity -> job id
+    by_identity   run identity -> run id, see identities.py
+    by_job        job identity -> job id, see identities.py
     states        OOBTree   (state as shown, run name) -> IITreeSet of run ids
     lifecycles    OOBTree   (lifecycle, run name) -> IITreeSet of run ids
     scripts       OOBTree   (digest of the scripts, run name) -> IITreeSet of run ids
@@ -14,49 +14,60 @@ Layout (all keys plain, so that no class path of Motoko is stored)::
                             name at least one of them; "" for the other
     remarks       OOBTree   (reason, run name) -> IITreeSet of ids of FINISHED runs with a reason;
                             absent until one exists
+    counts        OOBTree   (index, key, run name) -> Length, see run_counts.py
     quantities    OOBTree   see quantities.py
+    histories     OOBTree   see history_archive.py; absent until a run has a long history
     ids           PersistentMapping {"run": last id, "job": last id}
+    normalised    True: numbers were always normalised in identities; absent in older databases
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from heapq import merge
+from typing import TYPE_CHECKING, Any
 
-from BTrees.IIBTree import IIBTree, difference, intersection, multiunion
+from BTrees.IIBTree import IIBTree, multiunion
 from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 
+from motoko.core.archived_history import archive, complete
 from motoko.core.parameter_space import describe_change, job_identity
-from motoko.core.records import RunRecord, decode_record, encode_record
-from motoko.core.states import FAILURES, TERMINAL, Lifecycle
 from motoko.errors import ConflictError, UnknownRunError
-from motoko.storage import quantities
-from motoko.storage.bulk_read import prefetch, prefetch_leaves, prefetch_range, stored_data
-from motoko.storage.run_indexes import INDEXES, add_to_index, index_keys
+from motoko.storage import history_archive, quantities
+from motoko.storage.bulk_read import prefetch_leaves, prefetch_range, stream_keys
+from motoko.storage.identities import Identities
+from motoko.storage.record_reader import read_records
+from motoko.storage.run_counts import LAST, RunCounts
+from motoko.storage.run_indexes import INDEXES, add_to_index, count_keys, index_keys
+from motoko.storage.run_store import RunStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from motoko.core.changes import PushQuantities
+    from motoko.core.constraints.column_scan import ColumnScan
     from motoko.core.edits import RunEdit
-
-LAST: Final = "\U0010ffff"
-MOST_KEPT: Final = 20_000  # records in the cache of a connection
+    from motoko.core.records import RunRecord
 
 
 def new_study_table() -> PersistentMapping:
     """Return the empty table of one study."""
-    trees = ("by_identity", "by_job", "states", "lifecycles", "scripts", "queues", "quantities")
+    trees = (
+        "by_identity", "by_job", "states", "lifecycles", "scripts", "queues", "quantities", "counts"
+    )  # fmt: skip
     return PersistentMapping(
         {
             "runs": IOBTree(),
+            "blocks": IOBTree(),
             "jobs": IOBTree(),
             "runs_of_job": IIBTree(),
             **{name: OOBTree() for name in trees},
             "ids": PersistentMapping({"run": 0, "job": 0}),
+            "normalised": True,
         }
     )
 
@@ -67,64 +78,83 @@ class StudyTable:
     def __init__(self, name: str, trees: Any) -> None:
         self.name = name
         self.trees = trees
+        self.runs = RunStore(name, trees)
+        self.identities = Identities(trees, "by_identity")
+        self.job_identities = Identities(trees, "by_job")
+        self.numbers = RunCounts(trees["counts"])
 
     def __len__(self) -> int:
-        return len(self.trees["runs"])
+        return self.numbers.count("runs")
+
+    @property
+    def normalised(self) -> bool:
+        """Whether no identity depends on how a number was written: 1 or 1.0."""
+        return "normalised" in self.trees
 
     # -- runs and jobs ---------------------------------------------------------------------
 
     def run(self, run_id: int) -> RunRecord:
         """Return one run's record; UnknownRunError if it does not exist."""
-        return self._record(self.stored_run(run_id))
-
-    def stored_run(self, run_id: int) -> Any:
-        """Return the persistent object of one run."""
-        stored = self.trees["runs"].get(run_id)
-        if stored is None:
+        record = self.runs.find(run_id)
+        if record is None:
             raise UnknownRunError(f"study {self.name!r} has no run {run_id}")
-        return stored
+        return record
+
+    def rely_on(self, run_id: int) -> None:
+        """Refuse to commit if another session changes the run."""
+        self.runs.rely_on(run_id)
 
     def version(self, run_id: int) -> bytes | None:
         """Return a value that changes with every commit to the run, None before the first."""
-        stored = self.trees["runs"].get(run_id)
-        if stored is None or stored._p_jar is None:
-            return None
-        stored._p_activate()
-        return bytes(stored._p_serial)  # noqa: SLF001 - ZODB's public names begin so
+        return self.runs.version(run_id)
 
     def has_run(self, run_id: int) -> bool:
         """Return whether the run exists."""
-        return run_id in self.trees["runs"]
+        return self.runs.find(run_id) is not None
 
     def has_ids(self, low: int, high: int) -> bool:
         """Return whether a run has an id from ``low`` to ``high``."""
-        return next(iter(self.trees["runs"].keys(low, high)), None) is not None
+        sets = self.id_sets("lifecycles", None, None)
+        return any(next(iter(ids.keys(low, high)), None) is not None for ids in sets)
 
-    @staticmethod
-    def _record(stored: Any) -> RunRecord:
-        stored._p_activate()
-        record = getattr(stored, "_v_record", None)
-        if record is None:
-            record = decode_record(stored.data)
-            stored._v_record = record
-        assert isinstance(record, RunRecord)
-        return record
+    def ids_around(self, low: int, high: int) -> list[int]:
+        """Return the first and the last id, and those next to ``low`` and ``high``, ascending."""
+        found: dict[str, list[int]] = {"first": [], "next": [], "before": [], "last": []}
+        for ids in filter(None, self.id_sets("lifecycles", None, None)):
+            found["first"].append(ids.minKey())
+            found["last"].append(ids.maxKey())
+            with suppress(ValueError):  # none is beyond
+                found["next"].append(ids.minKey(high))
+            with suppress(ValueError):
+                found["before"].append(ids.maxKey(low))
+        ends = [(min, "first"), (max, "before"), (min, "next"), (max, "last")]
+        return sorted({end(found[which]) for end, which in ends if found[which]})
 
-    def records(self, ids: Iterable[int], *, keep: bool = True) -> Iterator[RunRecord]:
-        """Yield the records of ``ids``, loaded together if the storage supports that.
+    def records(
+        self,
+        ids: Iterable[int],
+        *,
+        keep: bool = True,
+        where: Callable[[RunRecord], bool] | None = None,
+    ) -> Iterator[RunRecord]:
+        """Yield the records of those of ``ids`` that satisfy ``where``, loaded in batches.
 
-        Unless ``keep`` is False, they stay cached, except that MOST_KEPT or more would displace
-        each other.
+        Unless ``keep`` is False, the first of them stay in the cache.
         """
-        runs, wanted = self.trees["runs"], list(ids)
-        prefetch_leaves(runs, wanted)
-        stored = [item for item in map(runs.get, wanted) if item is not None]
-        if keep and len(stored) < MOST_KEPT:
-            prefetch(stored)
-            yield from map(self._record, stored)
-        else:
-            for item, data in zip(stored, stored_data(stored), strict=True):
-                yield self._record(item) if data is None else decode_record(data)
+        return read_records(self.runs, ids, keep=keep, where=where)
+
+    def scan(self, scan: ColumnScan, low: int, high: int) -> Iterator[int]:
+        """Yield the ids from ``low`` to ``high`` of a superset of the runs that match, ascending.
+
+        It reads columns of parameters, neither records nor indexes.
+        """
+        return self.runs.candidates(scan, low, high)
+
+    def complete(self, record: RunRecord) -> RunRecord:
+        """Return a run's record with its whole history. Most records have it anyway."""
+        if not record.archived:
+            return record
+        return complete(record, history_archive.read(self.trees["histories"], record.id))
 
     def job(self, job_id: int) -> dict[str, Any]:
         """Return one job's values; UnknownRunError if it does not exist."""
@@ -139,15 +169,11 @@ class StudyTable:
 
     def find(self, *identities: bytes | None) -> int | None:
         """Return the id of the run with the first of these identities that exists."""
-        return self._first("by_identity", identities)
+        return _first(self.identities, identities)
 
     def find_job(self, *identities: bytes | None) -> int | None:
         """Return the id of the job with the first of these identities that exists."""
-        return self._first("by_job", identities)
-
-    def _first(self, index: str, identities: Iterable[bytes | None]) -> int | None:
-        found = (self.trees[index].get(identity) for identity in identities if identity)
-        return next((int(number) for number in found if number is not None), None)
+        return _first(self.job_identities, identities)
 
     # -- indexes ---------------------------------------------------------------------------
 
@@ -163,15 +189,29 @@ class StudyTable:
         """Return the ids of one run name (None: of all) in these states, ascending."""
         if states is not None:
             sets = self.id_sets("states", states, run_name)
-        elif lifecycles is not None or run_name is not None:
-            sets = self.id_sets("lifecycles", lifecycles, run_name)
         else:
-            prefetch_range(self.trees["runs"], id_min, id_max)
-            return list(self.trees["runs"].keys(id_min, id_max))
+            sets = self.id_sets("lifecycles", lifecycles, run_name)
         for ids in sets:
             prefetch_range(ids, *((id_min, id_max) if len(sets) == 1 else (None, None)))
         found = sets[0] if len(sets) == 1 else multiunion(sets)
         return list(found.keys(id_min, id_max))
+
+    def stream_ids(
+        self,
+        run_name: str | None,
+        *,
+        states: Iterable[str] | None = None,
+        lifecycles: Iterable[str] | None = None,
+        id_min: int | None = None,
+        id_max: int | None = None,
+    ) -> Iterator[int]:
+        """Yield what ``ids`` returns, loading as little as possible; change no run meanwhile."""
+        if states is not None:
+            sets = self.id_sets("states", states, run_name)
+        else:
+            sets = self.id_sets("lifecycles", lifecycles, run_name)
+        streams = [stream_keys(ids, id_min, id_max) for ids in sets]
+        return streams[0] if len(streams) == 1 else merge(*streams)
 
     def id_sets(self, index: str, names: Iterable[str] | None, run_name: str | None) -> list[Any]:
         """Return the sets of ids under these names of an index, for one run name or all."""
@@ -185,56 +225,43 @@ class StudyTable:
 
     def counts(self, run_name: str | None = None, *, index: str = "states") -> dict[str, int]:
         """Return the number of runs in each state as shown (or in each lifecycle)."""
-        counts: dict[str, int] = {}
-        for (state, name), ids in self.trees[index].items():
-            if run_name in (None, name) and (n := len(ids)):
-                counts[state] = counts.get(state, 0) + n
-        return counts
+        return self.numbers.by_key(index, run_name)
+
+    def count(
+        self,
+        run_name: str | None,
+        *,
+        states: Iterable[str] | None = None,
+        lifecycles: Iterable[str] | None = None,
+    ) -> int:
+        """Return the number of runs of one run name (None: of all) in these states."""
+        if states is not None:
+            return self.numbers.count("states", states, run_name)
+        if lifecycles is None and run_name is None:
+            return len(self)
+        return self.numbers.count("lifecycles", lifecycles, run_name)
 
     def counts_by_run_name(self, lifecycles: Iterable[str]) -> dict[str, int]:
         """Return the number of runs in these lifecycles, by run name."""
-        counts: Counter[str] = Counter()
-        for lifecycle in lifecycles:
-            first, last = (lifecycle, ""), (lifecycle, LAST)
-            for (_, name), ids in self.trees["lifecycles"].items(first, last):
-                counts[name] += len(ids)
-        return dict(+counts)
+        return self.numbers.by_run_name("lifecycles", lifecycles)
 
     def run_names(self) -> set[str]:
         """Return all run names with at least one run."""
-        return {name for (_, name), ids in self.trees["lifecycles"].items() if ids}
+        return set(self.numbers.by_run_name("lifecycles"))
 
     def had_run_name(self, run_name: str) -> bool:
         """Return whether a run has or had this run name, deleted runs included."""
         return any(name == run_name for _, name in self.trees["lifecycles"])
 
-    def with_other_scripts(self, digest: str, run_name: str) -> list[int]:
-        """Return the runs in a terminal state whose scripts have another digest, ascending."""
-        trees = self.trees["scripts"].items()
-        others = [ids for (of, name), ids in trees if name == run_name and of != digest]
-        ended = self.id_sets("lifecycles", TERMINAL, run_name)
-        return list(intersection(multiunion(others), multiunion(ended)))
+    def count_other_scripts(self, digest: str, run_name: str) -> int:
+        """Return the number of runs in a terminal state whose scripts have another digest."""
+        found = self.numbers.by_key("ended_scripts", run_name)
+        return sum(number for of, number in found.items() if of != digest)
 
     def finished_by_reason(self, run_name: str) -> dict[str, list[int]]:
         """Return the FINISHED runs that have a reason, by reason."""
         trees = self.trees.get("remarks", {}).items()
         return {text: list(ids) for (text, name), ids in trees if name == run_name and ids}
-
-    def ended(self, run_name: str, *, failed: bool = False) -> Any:
-        """Return the set of the runs in a terminal state, or of the failed ones."""
-        return multiunion(self.id_sets("lifecycles", FAILURES if failed else TERMINAL, run_name))
-
-    def created_ids(self, served: Callable[[str, str], bool]) -> list[int]:
-        """Return the ids of the CREATED runs that are ``served``, ascending.
-
-        ``served`` gets the generator and machine name that a run names, "" for none.
-        """
-        created = multiunion(self.id_sets("lifecycles", [Lifecycle.CREATED.value], None))
-        queues = {key: ids for key, ids in self.trees["queues"].items() if ids}
-        if served("", ""):
-            others = [ids for key, ids in queues.items() if not served(*key)]
-            return list(difference(created, multiunion(others)) if others else created)
-        return list(multiunion([ids for key, ids in queues.items() if served(*key)]))
 
     # -- jobs with other parameters than the study -----------------------------------------
 
@@ -277,26 +304,32 @@ class StudyTable:
             ids["job"] += jobs
         return first
 
+    def tidy_identities(self) -> bool:
+        """Make a bounded step in each index of identities; return whether any was due."""
+        ids = self.trees["ids"]
+        steps = self.identities.step(ids["run"]), self.job_identities.step(ids["job"])
+        return any(steps)
+
     def insert(self, record: RunRecord, job_digest: bytes) -> None:
         """Insert a run under ``record.id``, and its job if that is new."""
-        trees = self.trees
         self._add_to_job(record, job_digest)
-        stored = PersistentMapping()
-        stored.data = encode_record(record)  # its constructor copies item by item, slowly
-        trees["runs"][record.id] = stored
-        trees["by_identity"][record.identity] = record.id
+        self.runs.insert(record)
+        self.identities.add(record.identity, record.id)
         self._reindex(None, record)
 
     def edit(self, run_id: int, edit: RunEdit) -> tuple[RunRecord, RunRecord]:
         """Apply one edit; return the records before and after."""
-        stored = self.stored_run(run_id)
-        old = self._record(stored)
+        old = self.run(run_id)
         new = edit.apply(old)
         if new is not old and new != old:
             if new.identity != old.identity:
                 new = self._move(old, new)
-            stored.data = encode_record(new)
-            stored._v_record = new
+                self.runs.move(run_id)
+            new, moves = archive(new)
+            if moves:
+                histories = self.trees.setdefault("histories", OOBTree())
+                history_archive.append(histories, run_id, old.archived, moves)
+            self.runs.update(new)
             self._reindex(old, new)
             if new.attempt != old.attempt:
                 quantities.delete_series(self.trees["quantities"], run_id)
@@ -308,32 +341,36 @@ class StudyTable:
         record = self.run(run_id)
         self._reindex(record, None)
         quantities.delete_series(trees["quantities"], run_id)
-        # Written once more: concurrent edits conflict, and other clients are notified.
-        trees["runs"][run_id]._p_changed = True
-        del trees["runs"][run_id]
-        del trees["by_identity"][record.identity]
+        if record.archived:
+            history_archive.delete(trees["histories"], run_id)
+        self.runs.delete(run_id)
+        self.identities.remove(record.identity)
         self._remove_from_job(record.job_id)
         return record
 
+    def flush(self) -> None:
+        """Store the inserted runs. Call it before the commit."""
+        self.runs.flush()
+
     def _move(self, old: RunRecord, new: RunRecord) -> RunRecord:
         """Move a run to another identity and job; return its record with the job's id."""
-        identities, digest = self.trees["by_identity"], job_identity(new.job)
-        if identities.get(new.identity, new.id) != new.id:
-            raise ConflictError(f"run {self.name}.{identities[new.identity]} has these values")
+        existing, digest = self.find(new.identity), job_identity(new.job)
+        if existing not in (None, new.id):
+            raise ConflictError(f"run {self.name}.{existing} has these values")
         job_id = self.find_job(job_identity(new.job, literal=True), digest)
         moved = new if job_id is None else replace(new, job_id=job_id)
         if moved.job_id != old.job_id:
             self._add_to_job(moved, digest)
             self._remove_from_job(old.job_id)
-        del identities[old.identity]
-        identities[moved.identity] = moved.id
+        self.identities.remove(old.identity)
+        self.identities.add(moved.identity, moved.id)
         return moved
 
     def _add_to_job(self, record: RunRecord, digest: bytes) -> None:
         trees, job_id = self.trees, record.job_id
         if job_id not in trees["jobs"]:
             trees["jobs"][job_id] = dict(record.job)
-            trees["by_job"][digest] = job_id
+            self.job_identities.add(digest, job_id)
         # A counter: clients that add and remove runs of one job conflict. So a job is never
         # deleted while it gets another run.
         trees["runs_of_job"][job_id] = trees["runs_of_job"].get(job_id, 0) + 1
@@ -345,14 +382,15 @@ class StudyTable:
             trees["runs_of_job"][job_id] = left
         else:
             del trees["runs_of_job"][job_id]
-            del trees["by_job"][self.job_key(job_id)]
+            if (digest := self.job_key(job_id)) is not None:
+                self.job_identities.remove(digest)
             del trees["jobs"][job_id]
 
     def job_key(self, job_id: int) -> bytes | None:
         """Return the key of a job in the index of jobs, None if it has none."""
-        values, keys = self.trees["jobs"][job_id], self.trees["by_job"]
+        values = self.trees["jobs"][job_id]
         digests = (job_identity(values), job_identity(values, literal=True))
-        return next((digest for digest in digests if keys.get(digest) == job_id), None)
+        return next((one for one in digests if self.find_job(one) == job_id), None)
 
     def _reindex(self, old: RunRecord | None, new: RunRecord | None) -> None:
         before = {} if old is None else index_keys(old)
@@ -365,6 +403,10 @@ class StudyTable:
                 self.trees[index][former].remove(old.id)
             if new is not None and present is not None:
                 add_to_index(self.trees.setdefault(index, OOBTree()), present, new.id)
+        self.numbers.update(
+            {} if old is None else count_keys(old, before),
+            {} if new is None else count_keys(new, after),
+        )
 
     # -- quantities ------------------------------------------------------------------------
 
@@ -400,3 +442,8 @@ class StudyTable:
     def quantity_names(self, run_id: int) -> list[str]:
         """Return the names of a run's series, sorted."""
         return quantities.series_names(self.trees["quantities"], run_id)
+
+
+def _first(index: Identities, identities: Iterable[bytes | None]) -> int | None:
+    found = (index.get(identity) for identity in identities if identity)
+    return next((int(number) for number in found if number is not None), None)

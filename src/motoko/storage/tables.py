@@ -11,6 +11,9 @@ Root layout, below the key ``motoko``::
                          written: lane -> (number of calls, assignments since the last)
     open       OOTreeSet of the keys of open firings
     once       OOTreeSet of (run name, event, study, run id) done under once=True
+    handled    OOTreeSet of (run name, study, run id, attempt) that done firings handled; absent
+               until there is one
+    unlisted   True if a version without ``handled`` recorded firings; else absent
     leases     OOBTree   name -> PersistentMapping {"token", "holder", "place"}
                          place: inode number of the database's directory when it was acquired
     renewals   OOBTree   name -> PersistentMapping {"at": seconds since the epoch, "report"}
@@ -32,18 +35,21 @@ from motoko.core.holds import NO_HOLDS, Holds, RemoveHolds
 from motoko.core.provenance import Provenance
 from motoko.core.records import RunKey
 from motoko.core.replay import Call, Entries
-from motoko.core.states import Lifecycle
 from motoko.core.values import MISSING
 from motoko.errors import UnknownNameError, suggestion
 from motoko.runtime.files import file_identity
-from motoko.storage.study_table import LAST, StudyTable
+from motoko.storage.bulk_read import stored_data, stream_keys
+from motoko.storage.created_runs import CreatedRuns
+from motoko.storage.run_counts import LAST
+from motoko.storage.study_table import StudyTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from motoko.core.changes import RecordFiring
     from motoko.core.holds import HoldEdit, Scope
+    from motoko.core.records import RunRecord
 
 JOURNAL: Final = ("calls", "written")
 
@@ -75,6 +81,15 @@ class Tables:
     def study_names(self) -> list[str]:
         """Return the names of all studies, sorted."""
         return list(self._root["studies"])
+
+    def flush(self) -> None:
+        """Store what was inserted. Call it before the commit."""
+        for table in self._studies.values():
+            table.flush()
+
+    def complete_record(self, record: RunRecord) -> RunRecord:
+        """Return a run's record with its whole history."""
+        return self.study(record.study).complete(record)
 
     # -- variables -------------------------------------------------------------------------
 
@@ -163,24 +178,9 @@ class Tables:
         stored.data = {"kind": "holds", **changed.stored()}
         stored._v_holds = changed  # noqa: SLF001 - ZODB's names of cached values begin so
 
-    def unheld(self, study: str, ids: list[int]) -> list[int]:
-        """Return those of the CREATED runs ``ids`` that are not held, in the same order."""
-        holds = self.holds
-        if not holds or not ids:
-            return ids
-        if holds.covers(study):
-            return []
-        held, table = set(holds.ids(study)), self.study(study)
-        for name in holds.run_names(study):
-            held.update(table.ids(name, lifecycles=[Lifecycle.CREATED.value]))
-        return [run_id for run_id in ids if run_id not in held]
-
-    def held(self, study: str, run_name: str | None = None) -> frozenset[int]:
-        """Return the CREATED runs of a study that are held, of one run name or of all."""
-        if not self.holds:
-            return frozenset()
-        created = self.study(study).ids(run_name, lifecycles=[Lifecycle.CREATED.value])
-        return frozenset(created).difference(self.unheld(study, created))
+    def created(self, study: str) -> CreatedRuns:
+        """Return the CREATED runs of a study."""
+        return CreatedRuns(self.study(study), self.holds)
 
     def held_singly(self, scope: Scope) -> list[RunKey]:
         """Return the runs with a hold of their own in a study and run name (None: all)."""
@@ -231,6 +231,8 @@ class Tables:
         stored["done"] = firing.at
         if firing.handled:
             stored["handled"] = [(key.study, key.id, attempt) for key, attempt in firing.handled]
+            for one in stored["handled"]:
+                self._root.setdefault("handled", OOTreeSet()).insert((firing.id[0], *one))
         if firing.id in self._root["open"]:
             self._root["open"].remove(firing.id)
         if firing.once:
@@ -260,10 +262,22 @@ class Tables:
             (key, _plain_firing(stored)) for key, stored in self._root["firings"].items(low, high)
         ]
 
-    def handled_failures(self, run_name: str) -> set[tuple[str, int, int]]:
-        """Return (study, run id, attempt) of the failures that done firings handled."""
-        firings = self._root["firings"].values((run_name, "", ""), (run_name, LAST, ""))
-        return {tuple(one) for stored in firings for one in stored.get("handled", ())}
+    def handled_failures(
+        self, run_name: str, failures: Collection[tuple[str, int, int]]
+    ) -> set[tuple[str, int, int]]:
+        """Return those of the (study, run id, attempt) that done firings handled."""
+        listed = self._root.get("handled", ())
+        found = {one for one in failures if (run_name, *one) in listed}
+        if "unlisted" in self._root and len(found) < len(failures):
+            found |= self._unlisted_failures(run_name).intersection(failures)
+        return found
+
+    def _unlisted_failures(self, run_name: str) -> set[tuple[str, int, int]]:
+        """Return what ``handled`` lacks if an older version recorded firings."""
+        items = list(self._root["firings"].values((run_name, "", ""), (run_name, LAST, "")))
+        states = zip(items, stored_data(items), strict=True)
+        firings = (item.data if data is None else data for item, data in states)
+        return {tuple(one) for firing in firings for one in firing.get("handled", ())}
 
     def open_firings(self, run_name: str, event: str | None = None) -> list[tuple[str, str, str]]:
         """Return the ids of the open firings of one run name, and of one event if given."""
@@ -271,10 +285,11 @@ class Tables:
         high = (run_name, LAST if event is None else event, LAST)
         return list(self._root["open"].keys(low, high))
 
-    def once_records(self, run_name: str, event: str) -> set[tuple[str, int]]:
-        """Return (study, run id) of all done ``once`` firings of an event; ("", 0): the event."""
+    def once_records(self, run_name: str, event: str) -> list[RunKey]:
+        """Return the runs of all done ``once`` firings of an event, ascending; ("", 0): none."""
         low, high = (run_name, event, "", 0), (run_name, event, LAST, 0)
-        return {(study, run_id) for _, _, study, run_id in self._root["once"].keys(low, high)}
+        found = stream_keys(self._root["once"], low, high, keep=False)
+        return [RunKey(study, run_id) for _, _, study, run_id in found]
 
     def fired_once(self, run_name: str, event: str, key: RunKey) -> bool:
         """Return whether a ``once`` firing of an event for this run is done."""

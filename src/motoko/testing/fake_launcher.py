@@ -90,8 +90,7 @@ class FakeLauncher:
 
     def _execute(self, session: Session, study: str) -> None:
         table = session.tables.study(study)
-        ids = session.tables.unheld(study, table.ids(None, lifecycles=[Lifecycle.CREATED]))
-        for record in list(table.records(ids)):
+        for record in list(table.records(session.tables.created(study).ids())):
             self.executed.append((study, record.job))
             result = self._result(study, record)
             try:

@@ -157,11 +157,13 @@ class Clients:
             session.close()
 
 
-def finish_run(session: Session, key: RunKey, token: str, outcome: Lifecycle) -> None:
-    """Claim, start and end a CREATED run."""
+def finish_run(
+    session: Session, key: RunKey, token: str, outcome: Lifecycle, *, at: float = 0.0
+) -> None:
+    """Claim, start and end a CREATED run at a time."""
     for edit in (
-        Claim("launcher", token, 0.0),
-        MarkStarted(token, 0.0, "launcher"),
-        EndAttempt(token, outcome, 0.0, "launcher", 0 if outcome is Lifecycle.FINISHED else 1),
+        Claim("launcher", token, at),
+        MarkStarted(token, at, "launcher"),
+        EndAttempt(token, outcome, at, "launcher", 0 if outcome is Lifecycle.FINISHED else 1),
     ):
         session.add(EditRun(key, edit))

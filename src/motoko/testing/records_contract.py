@@ -9,7 +9,9 @@ import pytest
 
 from motoko.core.changes import DeleteRun, EditRun, PushQuantities, RecordFiring, SetVariable
 from motoko.core.edits import ApplyOutbox, Claim, EndAttempt, MarkStarted, Retry, SetFields
+from motoko.core.records import RunKey
 from motoko.core.states import Lifecycle
+from motoko.storage import identities
 from motoko.storage.consistency import check_study
 from motoko.storage.session import Session
 from motoko.testing.memory import Clients, add_run, commit, eventually, finish_run
@@ -17,7 +19,6 @@ from motoko.testing.memory import Clients, add_run, commit, eventually, finish_r
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from motoko.core.records import RunKey
     from motoko.storage.feed import CommitNotice
     from motoko.testing.memory import Connect
 
@@ -65,6 +66,32 @@ class RecordsContract:
             thread.join()
         assert sorted(assigned) == list(range(1, 61))
 
+    def test_two_clients_create_the_same_runs_at_the_same_time(
+        self, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each run is made once, while their identities move to sorted parts."""
+        for name, value in {"RECENT": 8, "STEP": 4, "FAN_IN": 2}.items():
+            monkeypatch.setattr(identities, name, value)
+        made: list[set[RunKey]] = [set(), set()]
+
+        def create(who: int) -> None:
+            session = (clients.first, clients.second)[who]
+            for start in range(0, 60, 5):
+                keys = [add_run(session, "mult", {"x": float(x)}) for x in range(start, start + 8)]
+                commit(clients.databases[who], session)
+                made[who].update(session.replaced_keys.get(key, key) for key in keys)
+
+        threads = [threading.Thread(target=create, args=(who,)) for who in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        clients.synchronize()
+        table = clients.first.tables.study("mult")
+        assert made[0] == made[1]
+        assert sorted(key.id for key in made[0]) == table.ids(None)
+        assert sorted(table.run(run_id).job["x"] for run_id in table.ids(None)) == [*range(63)]
+
     @pytest.mark.parametrize("sizes", [[1], [499, 1, 1], [500, 500], [1001], [499, 2, 1500]])
     def test_series_of_any_length(self, clients: Clients, sizes: list[int]) -> None:
         """Points stay in order, however they are divided into commits."""
@@ -106,14 +133,26 @@ class RecordsContract:
         clients.commit_first()
         tables = clients.first.tables
         assert tables.open_firings("test") == []
-        assert tables.once_records("test", "e") == {("mult", ended.id)}
+        assert tables.once_records("test", "e") == [ended]
         firing = tables.firing(("test", "e", "k"))
         assert firing is not None
         assert (firing["status"], firing["opened"], firing["done"]) == ("done", 1.0, 2.0)
         assert [key for key, _ in tables.firings("test")] == [("test", "e", "k")]
         assert tables.firings("tes") == []
 
-    def test_ended_runs_are_found_by_their_scripts(self, clients: Clients) -> None:
+    def test_handled_failures_are_looked_up(self, clients: Clients, ended: RunKey) -> None:
+        """An attempt, a run and a run name each make a difference."""
+        handled = ((ended, 1), (RunKey("mult", 7), 2))
+        record = RecordFiring(("test", "e", "k"), "done", "", (ended,), 1.0, handled=handled)
+        clients.first.add(record)
+        clients.commit_first()
+        clients.synchronize()
+        tables = clients.second.tables
+        asked = [("mult", ended.id, 1), ("mult", ended.id, 2), ("mult", 7, 2), ("add", 7, 2)]
+        assert tables.handled_failures("test", asked) == {("mult", ended.id, 1), ("mult", 7, 2)}
+        assert tables.handled_failures("tes", asked) == set()
+
+    def test_ended_runs_are_counted_by_their_scripts(self, clients: Clients) -> None:
         """Only the last attempt and the given run name count."""
         session = clients.first
         keys = [add_run(session, "mult", {"x": float(n)}, run_name="ab"[n % 2]) for n in range(8)]
@@ -129,11 +168,11 @@ class RecordsContract:
         clients.commit_first()
         clients.synchronize()
         table = clients.second.tables.study("mult")
-        assert table.with_other_scripts("new", "a") == [keys[4].id]
-        assert table.with_other_scripts("new", "b") == [keys[5].id]
-        assert table.with_other_scripts("old", "a") == [keys[2].id, keys[6].id]
-        assert table.with_other_scripts("newer", "a") == [keys[2].id, keys[4].id, keys[6].id]
-        assert table.with_other_scripts("newer", "c") == []
+        assert table.count_other_scripts("new", "a") == 1  # keys[4]
+        assert table.count_other_scripts("new", "b") == 1  # keys[5]
+        assert table.count_other_scripts("old", "a") == 2
+        assert table.count_other_scripts("newer", "a") == 3
+        assert table.count_other_scripts("newer", "c") == 0
 
     # -- the change feed -------------------------------------------------------------------
 

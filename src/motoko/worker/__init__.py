@@ -1,8 +1,8 @@
 """The API of a run's script: ``from motoko.worker import run, job``.
 
-A run needs no database. The first use reads the launcher's ``inputs.json`` in the attempt's
-directory (``MOTOKO_ATTEMPT_DIR``). Fields, quantities and labels are appended to ``outbox`` there,
-which the launcher harvests. Outside a run the first use raises WorkerError.
+A run needs no database. Fields, quantities and labels are appended to the attempt's outbox
+(``MOTOKO_OUTBOX``), which the launcher harvests. The first use reads the launcher's inputs from the
+file beside it. Outside a run the first use raises WorkerError.
 
 The package imports little of the standard library and nothing else of Motoko, for a fast start.
 The launcher imports the protocol from here.
@@ -14,10 +14,11 @@ from motoko.worker.attempt_context import AttemptContext, tolerate_narrow_encodi
 from motoko.worker.handles import Job, Run
 from motoko.worker.json_codec import as_text, decode, encode
 from motoko.worker.outbox import (
-    HEADER,
+    EXIT_PREFIX,
     INPUTS,
     MAX_RECORD,
-    OUTBOX,
+    RECLAIM_PREFIX,
+    START_PREFIX,
     VERSION,
     read_outbox,
     write_record,
@@ -25,10 +26,11 @@ from motoko.worker.outbox import (
 from motoko.worker.validation import WorkerError, WorkerNameError, WorkerValueError
 
 __all__ = [
-    "HEADER",
+    "EXIT_PREFIX",
     "INPUTS",
     "MAX_RECORD",
-    "OUTBOX",
+    "RECLAIM_PREFIX",
+    "START_PREFIX",
     "VERSION",
     "AttemptContext",
     "Job",

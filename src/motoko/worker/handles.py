@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from motoko.worker.validation import (
@@ -113,8 +112,7 @@ class Run:
     @property
     def directory(self) -> str:
         """The run's directory: where the script starts."""
-        # The attempt's directory is <run directory>/.motoko/<token>.
-        return os.path.dirname(os.path.dirname(self._attempt.directory))
+        return self._attempt.run_directory
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -1,8 +1,13 @@
-"""The outbox: a file of records from the processes of an attempt.
+"""The outbox: a file of records about an attempt, ``<run directory>/.motoko-<token>``.
 
-A record is one JSON object: the time ``t`` in seconds since the epoch and ``op``, which is ``set``
-(field, value), ``push`` (name, step, value), ``state`` (label), ``start``, ``finish`` or ``fail``
-(reason). One append writes ``newline, object, newline``, so a partial record damages no other.
+The wrapper creates it with its start record, ``process PID ...``, and appends ``exit STATUS`` at
+the end. A launcher that reclaims the attempt creates it instead, with ``launcher NAME``. In between
+are the records from processes of the script.
+
+Such a record is one JSON object: the time ``t`` in seconds since the epoch and ``op``, which is
+``set`` (field, value), ``push`` (name, step, value), ``state`` (label), ``start``, ``finish`` or
+``fail`` (reason). One append writes ``newline, object, newline``, so a partial record damages no
+other.
 Readers skip blank lines, report damaged ones, and leave an incomplete last line.
 """
 
@@ -26,15 +31,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 VERSION = 1
-INPUTS = "inputs.json"
-OUTBOX = "outbox"
-HEADER = b'{"t":0,"op":"start"}\n'  # the launcher's first line, by which it recognises its outbox
+INPUTS = ".motoko"  # beside the outbox: a line that names the attempt, and one with its inputs
+START_PREFIX = b"process "
+RECLAIM_PREFIX = b"launcher "
+EXIT_PREFIX = b"exit "
+OWN_LINES = (START_PREFIX, RECLAIM_PREFIX, EXIT_PREFIX)
 MAX_RECORD = 8 * 2**20  # bytes of a record: every commit of a run writes all its fields
 TRIES_TO_WRITE = 3
 
 
-def write_record(outbox: str, record: dict[str, Any]) -> None:
-    """Append one encoded record to ``outbox``; WorkerError if it is too large, else OSError."""
+def write_record(outbox: str, record: dict[str, Any], *, create: bool = False) -> None:
+    """Append one encoded record to ``outbox``; WorkerError if it is too large, else OSError.
+
+    A missing outbox is an error, unless ``create``.
+    """
     import json
 
     content = json.dumps({"t": time.time(), **record}, separators=(",", ":"))
@@ -46,7 +56,8 @@ def write_record(outbox: str, record: dict[str, Any]) -> None:
             hint="Write it to a file in the run's directory, and set a field to the file's name.",
         )
     # Opened for each record, so threads and forked processes share nothing.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+    flags |= os.O_CREAT if create else 0
     descriptor = os.open(outbox, flags, 0o600)  # does not block on a FIFO
     try:
         for _ in range(TRIES_TO_WRITE):
@@ -63,11 +74,12 @@ def write_record(outbox: str, record: dict[str, Any]) -> None:
 def read_outbox(data: bytes) -> tuple[list[dict[str, Any]], int]:
     """Return the decoded records in ``data`` and their length in bytes.
 
-    An incomplete last line does not count. An invalid record is returned as ``{"op": "damaged",
-    "line": its beginning}``.
+    An incomplete last line does not count, nor do lines of the wrapper and of launchers. An invalid
+    record is returned as ``{"op": "damaged", "line": its beginning}``.
     """
     end = data.rfind(b"\n") + 1
-    return [_record(line) for line in data[:end].split(b"\n") if line.strip()], end
+    lines = (line for line in data[:end].split(b"\n") if not line.startswith(OWN_LINES))
+    return [_record(line) for line in lines if line.strip()], end
 
 
 def _record(line: bytes) -> dict[str, Any]:

@@ -22,7 +22,7 @@ RESERVED_FIELDS = frozenset({
     "slurm_options",
     "job", "study", "workflow", "directory", "history", "attempts", "fields", "key", "token",
     "finish", "fail", "start", "cancel", "retry", "push_quantity", "get_quantity", "quantity",
-    "quantities", "stdout", "stderr", "record",
+    "quantities", "stdout", "stderr", "open_file", "record",
 })  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, Final
 
+from motoko.core.constraints.column_scan import compile_scan
 from motoko.core.constraints.evaluate import compile_predicate
 from motoko.core.constraints.index_plan import plan_index
 from motoko.core.constraints.syntax_tree import And, conjunction, convert, render
@@ -15,6 +16,7 @@ from motoko.errors import ConstraintError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from motoko.core.constraints.column_scan import ColumnScan
     from motoko.core.constraints.evaluate import RunPredicate
     from motoko.core.constraints.index_plan import IndexPlan
     from motoko.core.constraints.syntax_tree import Comparison, Tree
@@ -27,7 +29,7 @@ class Constraint:
     """Selects runs of a study. ``parse`` makes it; constraints with equal ``text`` are equal.
 
     ``text`` is normalised, and empty if every run matches. ``warnings`` are about probable
-    mistakes.
+    mistakes. ``scan`` finds a superset of the runs in blocks, None if it would find all.
     """
 
     text: str
@@ -35,6 +37,7 @@ class Constraint:
     warnings: tuple[str, ...] = field(compare=False)
     _predicate: RunPredicate = field(repr=False, compare=False)
     _plan: IndexPlan = field(repr=False, compare=False)
+    scan: ColumnScan | None = field(repr=False, compare=False)
 
     def matches(self, record: RunRecord) -> bool:
         """Return whether the run matches."""
@@ -118,7 +121,9 @@ def _typed(text: str, checker: TypeChecker, study: str) -> Tree[Comparison]:
 
 
 def _constraint(tree: Tree[Comparison], warnings: tuple[str, ...]) -> Constraint:
-    return Constraint(render(tree), tree, warnings, compile_predicate(tree), plan_index(tree))
+    return Constraint(
+        render(tree), tree, warnings, compile_predicate(tree), plan_index(tree), compile_scan(tree)
+    )
 
 
 ALL: Final = _constraint(And(()), ())

@@ -76,7 +76,7 @@ def _any(predicates: list[RunPredicate]) -> RunPredicate:
 
 
 def _comparison(test: Comparison, negated: bool) -> RunPredicate:
-    get, holds = value_getter(test.column), _predicate(test)
+    get, holds = value_getter(test.column), value_predicate(test)
     if negated:
         return lambda record: (value := get(record)) is not MISSING and not holds(value)
     return lambda record: (value := get(record)) is not MISSING and holds(value)
@@ -95,7 +95,7 @@ def value_getter(column: Column) -> Callable[[RunRecord], Any]:
     return lambda record: MISSING if (value := attribute(record)) is None else value
 
 
-def _predicate(test: Comparison) -> ValuePredicate:
+def value_predicate(test: Comparison) -> ValuePredicate:
     """Return the predicate of present values for which the comparison holds."""
     if test.operator == "in":
         return _member(test.values)

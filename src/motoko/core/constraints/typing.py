@@ -234,9 +234,10 @@ def _literal(column: Column, raw: RawValue) -> Any:
 def _number(raw: RawValue) -> int | float:
     try:
         value = float(raw.text) if re.search("[.eE]", raw.text) else int(raw.text)
-    except ValueError:  # Python limits the digits of an integer
-        value = math.inf
-    if math.isinf(value):
+        is_too_large = math.isinf(value)
+    except (ValueError, OverflowError):  # an integer with too many digits for Python, or a float
+        is_too_large = True
+    if is_too_large:
         raise ConstraintFault(raw.at, "this number is too large")
     return value
 

@@ -23,7 +23,6 @@ from motoko.launcher.preparation import (
     is_resource_shortage,
 )
 from motoko.launcher.run_directory import AttemptSuperseded
-from motoko.worker import OUTBOX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -165,8 +164,7 @@ class Executor(ABC):
     def _restore(self, attempt: Attempt) -> None:
         """Read an earlier launcher's knowledge of an attempt from its files. Blocks."""
         attempt.stop_reason = attempt_files.read_stop_reason(attempt.paths)
-        outbox = str(attempt.paths.file(OUTBOX))
-        attempt.reported_failure = failure_before(outbox, attempt.outbox_offset)
+        attempt.reported_failure = failure_before(attempt.paths.outbox, attempt.outbox_offset)
 
     def _end(
         self,

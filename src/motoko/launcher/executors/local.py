@@ -15,6 +15,8 @@ from motoko.errors import Fenced, LauncherError
 from motoko.launcher import attempt_files
 from motoko.launcher.attempt_files import examine_attempt
 from motoko.launcher.attempt_outcome import AttemptOutcome, Finding
+from motoko.launcher.attempt_paths import START
+from motoko.launcher.attempt_records import exit_record, exit_time, start_time
 from motoko.launcher.attempts import recorded_start_time
 from motoko.launcher.executors.base import Executor
 from motoko.launcher.executors.local_process import clear_group, command
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
 START_DELAY: Final = 0.2  # seconds; the start of a shorter run is recorded with its end
 POLL_SECONDS: Final = 1.0
-NOT_STARTED: Final = 111  # exit status of a wrapper that did not get its start file
+NOT_STARTED: Final = 111  # exit status of a wrapper that did not create its outbox
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +118,7 @@ class LocalExecutor(Executor):
             attempt.started_uptime = self._clock.uptime()
             script = command(spec.script, spec.options.bash_options)
             self._handles[attempt.token] = self._spawner.spawn(
-                attempt.paths.attempt_directory, script, spec.variables
+                attempt.paths.attempt_path, script, spec.variables
             )
             fault_points.point("launcher.started")
         except OSError as error:
@@ -161,15 +163,15 @@ class LocalExecutor(Executor):
         if status == NOT_STARTED and not attempt.start_recorded:
             outcome = await run_in_thread(partial(_outcome_of_no_start, attempt))
         elif status is None or status < 0:  # then the exit record has the status
-            status, fault = await run_in_thread(partial(attempt_files.exit_record, attempt.paths))
+            status, fault = await run_in_thread(partial(exit_record, attempt.paths))
         del self._handles[attempt.token]
         attempt.process = handle.identity
         self._end(attempt, status, now, outcome=outcome, fault=fault)
 
     async def _end_orphans(self, attempt: Attempt, members: list[int], *, child: bool) -> None:
         """Stop processes that left the attempt's group; record all that do not end."""
-        directory = attempt.paths.attempt_directory
-        orphans = await self._orphans.terminate(attempt.key, directory, self._pids(), child=child)
+        path = attempt.paths.attempt_path
+        orphans = await self._orphans.terminate(attempt.key, path, self._pids(), child=child)
         remaining = sorted({*members, *orphans})
         attempt.remaining_processes = tuple(map(describe_process, remaining))
 
@@ -183,12 +185,12 @@ class LocalExecutor(Executor):
             running = [attempt for attempt in self.pool.running() if attempt.start_recorded]
             if running:
                 new_data = await run_in_thread(partial(_with_new_data, running))
-                empty = set(await run_in_thread(partial(_with_empty_exit_record, running)))
-                for attempt in empty & without_record:
+                waiting = set(await run_in_thread(partial(_waiting_for_space, running)))
+                for attempt in waiting & without_record:
                     handle = self._handles.get(attempt.token)
                     if handle is not None and not handle.has_ended:
                         await run_in_thread(partial(_check_disk_space, attempt))
-                without_record = empty
+                without_record = waiting
                 self._updates.with_output.extend(filter(self.pool.contains, new_data))
                 if new_data:
                     self._updates.wake()
@@ -267,9 +269,7 @@ class LocalExecutor(Executor):
 
     def _restore(self, attempt: Attempt) -> None:
         super()._restore(attempt)
-        attempt.started_at = recorded_start_time(attempt.record) or attempt_files.file_time(
-            attempt.paths, attempt_files.START
-        )
+        attempt.started_at = recorded_start_time(attempt.record) or start_time(attempt.paths)
 
     async def _finish_unwatched(self, attempt: Attempt, found: RecoveredAttempt) -> None:
         """Record the end of an attempt that ended while no launcher watched it."""
@@ -278,18 +278,18 @@ class LocalExecutor(Executor):
             members = await clear_group(found.process.pid, self._grace)
         await self._end_orphans(attempt, members, child=False)
         paths = attempt.paths
-        status, fault = await run_in_thread(partial(attempt_files.exit_record, paths))
+        status, fault = await run_in_thread(partial(exit_record, paths))
         if status is None:
             self._end(attempt, None, fault=found.fault or fault)
             return
-        time = await run_in_thread(partial(attempt_files.file_time, paths, attempt_files.EXIT))
+        time = await run_in_thread(partial(exit_time, paths))
         self._end(attempt, status, time)
 
 
 def _outcome_of_no_start(attempt: Attempt) -> AttemptOutcome | None:
-    """Return the outcome of an attempt whose wrapper did not get its start file, None if it did.
+    """Return the outcome of an attempt whose wrapper did not create its outbox, None if it did.
 
-    If another launcher has the file, the database accepts no commit of this one. Raise
+    If another launcher has created it, the database accepts no commit of this one. Raise
     LauncherError if no file can be written.
     """
     paths = attempt.paths
@@ -297,17 +297,16 @@ def _outcome_of_no_start(attempt: Attempt) -> AttemptOutcome | None:
         return None
     error = write_error(paths.runs_root)
     if error is not None:
-        directory = paths.attempt_directory
         raise LauncherError(
-            f"run {attempt.key} cannot be started: {directory} cannot be written: {error}",
+            f"run {attempt.key} cannot be started: {paths.outbox} cannot be written: {error}",
             hint="Is the disk full? Correct this, then start the launcher again.",
         )
-    reason = f"exit code {NOT_STARTED}, and {paths.file(attempt_files.START)} does not exist"
+    reason = f"exit code {NOT_STARTED}, and {paths.file(START)} does not exist"
     return AttemptOutcome(Lifecycle.FAILED, NOT_STARTED, reason)
 
 
 def _check_disk_space(attempt: Attempt) -> None:
-    """Raise LauncherError if a full disk keeps an exit record empty."""
+    """Raise LauncherError if a full disk prevents an exit record."""
     if write_error(attempt.paths.runs_root) is not None:
         raise LauncherError(
             f"run {attempt.key} has ended, but its exit record cannot be written",
@@ -320,6 +319,6 @@ def _with_new_data(running: list[Attempt]) -> list[Attempt]:
     return [a for a in running if attempt_files.outbox_size(a.paths) > a.outbox_offset]
 
 
-def _with_empty_exit_record(running: list[Attempt]) -> list[Attempt]:
-    """Return attempts whose wrapper created an exit record, but could not write its content."""
-    return [a for a in running if attempt_files.exit_is_empty(a.paths)]
+def _waiting_for_space(running: list[Attempt]) -> list[Attempt]:
+    """Return attempts whose wrapper waits for disk space for its exit record."""
+    return [a for a in running if attempt_files.waits_for_space(a.paths)]

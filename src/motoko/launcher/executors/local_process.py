@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from motoko.runtime.ports import Clock, Processes, Runtime
 
 SHELL: Final = "/bin/sh"
-WRAPPER: Final = str(Path(__file__).parent.parent / "wrapper.sh")
+WRAPPER: Final = str(Path(__file__).parent.parent / "attempt.sh")
 SHELLS: Final = ("bash", "sh", "dash")
 # Linux refuses a longer variable, and a larger environment.
 MAX_VARIABLE: Final = 100_000

@@ -104,13 +104,13 @@ def portable(directory: str, text: str | None) -> str:
 def _records(session: Session, manager: TaskManager, run_name: str | None) -> list[RunRecord]:
     if manager.name not in session.tables.study_names():
         return []
-    return select_records(session, manager.name, run_name, ALL, keep=False)
+    return list(select_records(session, manager.name, run_name, ALL, keep=False))
 
 
 def _attempts(
     directory: str, session: Session, records: Sequence[RunRecord]
 ) -> Iterator[AttemptContent]:
-    for record in records:
+    for record in map(session.tables.complete_record, records):
         for attempt in attempts_of(record, session.tables.provenance):
             last = attempt.number == record.attempt
             yield AttemptContent(

@@ -133,8 +133,8 @@ def _with_contents(facts: DatabaseFacts, patient: Patient) -> DatabaseFacts:
 def _count(session: Session) -> tuple[dict[str, int], float | None]:
     """Return the number of runs by study, and the creation time of the first one."""
     tables = [session.tables.study(name) for name in session.tables.study_names()]
-    oldest = [next(iter(table.records(table.ids(None)[:1])), None) for table in tables]
-    created = [run.history[0].time for run in oldest if run is not None and run.history]
+    oldest = [table.run(table.ids_around(0, 0)[0]) for table in tables if table]
+    created = [run.history[0].time for run in oldest if run.history]
     return {table.name: len(table) for table in tables}, min(created, default=None)
 
 

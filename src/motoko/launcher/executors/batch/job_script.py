@@ -25,16 +25,16 @@ _GIVE_UP: Final = """\
 give_up() {
     trap - EXIT
     set -C
-    { printf 'process %s\\n\\n\\n' "$$" >"$motoko_attempt/start"; } 2>/dev/null || exit 111
+    { printf 'process %s - - - %s -\\n' "$$" "${EPOCHREALTIME:--}" >"$motoko_outbox"; } 2>/dev/null || exit 111
     set +C
     printf '%s\\n' "$1"
-    cat "$motoko_attempt/prologue" >>"${motoko_attempt%/.motoko/*}/stderr"
-    printf '\\n{"t":0,"op":"fail","reason":%s}\\n' "$2" >>"$motoko_attempt/outbox"
-    printf 'exit 1\\n' >"$motoko_attempt/exit"
+    cat "$motoko_outbox.prologue" >>stderr
+    printf '\\n{"t":0,"op":"fail","reason":%s}\\n' "$2" >>"$motoko_outbox"
+    printf '\\nexit 1\\n' >>"$motoko_outbox"
     exit 1
 }
-exec >"$motoko_attempt/prologue" 2>&1
-"""
+exec >"$motoko_outbox.prologue" 2>&1
+"""  # noqa: E501
 # A terminated job did not fail: the scheduler may restart it.
 _WATCH: Final = """\
 ended() {
@@ -53,7 +53,7 @@ def batch_script(
 
     Each task finds its attempt through a link, loads the modules, runs the prologue and becomes the
     wrapper, which runs the run's script. The output of modules and prologue goes to the attempt's
-    file ``prologue``.
+    file with the suffix ``prologue``.
     """
     here, task = shlex.quote(directory), f'"{scheduler.task_index}"'
     loads = [_load(line) for line in map(str.strip, modules) if line]
@@ -61,8 +61,8 @@ def batch_script(
     parts = [
         "#!/bin/bash\n",
         f'[ "{scheduler.restart_count}" = 0 ] || : >{here}/{RESTART_MARKER}.{task}\n',
-        f"cd -P {here}/tasks/{task} || exit 111\n",
-        "motoko_attempt=$PWD\n",
+        f"motoko_outbox=$(readlink {here}/tasks/{task}) || exit 111\n",
+        'cd "${motoko_outbox%/*}" || exit 111\n',
     ]
     if loads or lines:
         parts.append(_GIVE_UP)
@@ -71,8 +71,8 @@ def batch_script(
     if lines:
         parts += [_WATCH, *lines, "trap - EXIT TERM\n"]
     # Not sh, which may drop the functions that bash exports.
-    wrapper = f'exec /bin/bash --posix {here}/wrapper.sh "$motoko_attempt" "$@"\n'
-    parts += ['. "$motoko_attempt/task.sh"\n', wrapper]
+    wrapper = f'exec /bin/bash --posix {here}/wrapper.sh "$motoko_outbox" "$@"\n'
+    parts += [f". {here}/tasks/{task}.sh\n", wrapper]
     return "".join(parts)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from motoko.launcher import attempt_files
+from motoko.launcher import attempt_files, attempt_records
 from motoko.launcher.attempts import recorded_start_time
 from motoko.launcher.executors.batch.decide import AttemptState, Observation
+from motoko.launcher.run_directory import is_intact
 from motoko.launcher.schedulers.base import JobPhase, JobStatus, Seen
 
 if TYPE_CHECKING:
@@ -53,32 +53,27 @@ def _observe(item: ObservedAttempt) -> Observation:
     stop = attempt_files.read_stop_reason(paths) if ended else None
     new_data = started_at is not None and attempt_files.outbox_size(paths) > attempt.outbox_offset
     is_new = started_at is not None and not attempt.start_recorded
-    host = attempt_files.start_host(paths) if is_new else ""
+    host = attempt_records.start_host(paths) if is_new else ""
     seen = replace(
         seen, started_at=started_at, restarted=restarted, stop=stop, has_new_data=new_data,
         host=host,
     )  # fmt: skip
-    status = attempt_files.exit_record(paths)[0]
+    status = attempt_records.exit_record(paths)[0]
     if status is None:
         if isinstance(job, Seen) and not job.phase.has_ended:
             return seen
-        removed = os.path.islink(paths.attempt_directory) or not os.path.isdir(
-            paths.attempt_directory
-        )
-        fault = attempt_files.describe_missing_exit(paths)
-        return replace(seen, fault=fault, directory_removed=removed)
+        fault = attempt_records.describe_missing_exit(paths)
+        return replace(seen, fault=fault, directory_removed=not is_intact(paths))
     # A living wrapper disproves the exit record, which any process may write. The wrapper is
     # visible on its own machine only.
     if attempt_files.read_evidence(paths)[0].alive:
         return seen
-    ended_at = attempt_files.file_time(paths, attempt_files.EXIT)
-    return replace(seen, exit_status=status, exit_time=ended_at)
+    return replace(seen, exit_status=status, exit_time=attempt_records.exit_time(paths))
 
 
 def start_time(attempt: Attempt) -> float | None:
-    """Return the start time from the database or the start file, None without a start."""
+    """Return the start time from the database or the start record, None without a start."""
     recorded = recorded_start_time(attempt.record)
     if recorded is not None or not attempt_files.has_started(attempt.paths):
         return recorded
-    written = attempt_files.file_time(attempt.paths, attempt_files.START)
-    return written or attempt.record.history[-1].time
+    return attempt_records.start_time(attempt.paths) or attempt.record.history[-1].time

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from motoko.launcher.attempt_files import RECLAIMED_PREFIX, START
+from motoko.launcher.attempt_paths import marked_token, run_directory_of, token_of
+from motoko.launcher.attempt_records import RECLAIMED, read_start
 from motoko.launcher.executors.batch.submission_files import owner_of
-from motoko.launcher.run_directory import ATTEMPTS_DIRECTORY, read_marker
-from motoko.runtime.untrusted_files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,14 +28,16 @@ def find_orphans(root: Path, tokens: Iterable[str], owner: str) -> list[str]:
 
 def _is_idle(directory: Path) -> bool:
     try:
-        links = [os.readlink(entry.path) for entry in os.scandir(directory / "tasks")]
+        tasks = os.scandir(directory / "tasks")
+        links = [os.readlink(entry.path) for entry in tasks if entry.is_symlink()]
     except OSError:
         return False
     return all(map(_is_reclaimed, links))
 
 
 def _is_reclaimed(attempt: str) -> bool:
-    if not os.path.isdir(attempt):
-        # A later attempt moved it aside, unless this machine cannot see it.
-        return read_marker(attempt.rpartition(f"/{ATTEMPTS_DIRECTORY}/")[0]) is not None
-    return read_file(f"{attempt}/{START}").text.startswith(RECLAIMED_PREFIX)
+    start = read_start(attempt)
+    if start.data is not None or os.path.lexists(attempt):
+        return start.text.startswith(RECLAIMED)
+    # A later attempt moved it aside, unless this machine cannot see it.
+    return marked_token(run_directory_of(attempt)) not in (None, token_of(attempt))

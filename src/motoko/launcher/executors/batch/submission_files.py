@@ -1,9 +1,10 @@
 """The files of a submission, ``.wf/<scheduler>/<token>/``. A later launcher finds its jobs by them.
 
-``batch.sh``: the script that the scheduler runs. ``tasks/<n>``: a link to an attempt's private
-directory, which contains ``task.sh`` for the run's script. ``job``: the scheduler's id; ``owner``:
-the launcher and the number of tasks; ``again.<n>``: the scheduler started the task twice, or has it
-twice; ``<scheduler>.log``: the scheduler's own output. All functions block.
+``batch.sh``: the script that the scheduler runs. ``tasks/<n>``: a link to an attempt's outbox,
+before that exists. ``tasks/<n>.sh``: environment and command of the run's script. ``job``: the
+scheduler's id; ``owner``: the launcher and the number of tasks; ``again.<n>``: the scheduler
+started the task twice, or has it twice; ``<scheduler>.log``: the scheduler's own output. All
+functions block.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError
 from motoko.launcher import attempt_files
+from motoko.launcher.attempt_paths import token_of
 from motoko.launcher.executors.batch.job_script import RESTART_MARKER, batch_script, task_script
 from motoko.launcher.executors.local_process import WRAPPER, command, passable
-from motoko.launcher.run_directory import reclaim_start_file
+from motoko.launcher.run_directory import reclaim
 from motoko.launcher.schedulers.base import NotSeen
 from motoko.runtime.files import PRIVATE_FILE, private_directory, write_atomic
 from motoko.runtime.untrusted_files import read_file, write_error
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from motoko.core.run_options import RunOptions
+    from motoko.launcher.attempt_paths import AttemptPaths
     from motoko.launcher.attempts import Attempt
     from motoko.launcher.preparation import LaunchSpec
-    from motoko.launcher.run_directory import AttemptPaths
     from motoko.launcher.schedulers.base import JobId, JobStatus, Scheduler, Seen
 
 JOB: Final = "job"
@@ -110,18 +112,13 @@ def write_submission(
     options, here = specs[0].options, str(directory)
     _write(directory / SCRIPT, batch_script(here, options.module, options.prologue, scheduler))
     for index, spec in enumerate(specs):
-        private = Path(spec.paths.attempt_directory)
-        os.symlink(private, tasks / str(index))
+        os.symlink(spec.paths.attempt_path, tasks / str(index))
+        argv = command(spec.script, spec.options.bash_options)
         try:
-            argv = command(spec.script, spec.options.bash_options)
-            _write(private / "task.sh", task_script(passable(spec.variables), argv, path))
-        except (OSError, ValueError) as error:  # ValueError: no file can contain its options
+            _write(tasks / f"{index}.sh", task_script(passable(spec.variables), argv, path))
+        except ValueError as error:  # no file can contain its options
             # This task fails because it finds no script. The others are unaffected.
-            log.warning("%s cannot be written to: %s", private, error)
-            if write_error(spec.paths.runs_root) is not None:
-                raise LauncherError(
-                    f"{private} cannot be written: {error}", hint=DISK_HINT
-                ) from error
+            log.warning("%s: its script cannot be written: %s", spec.paths.run_directory, error)
     return Submission(token, directory, len(specs))
 
 
@@ -135,7 +132,8 @@ def read_submission(root: Path, token: str) -> Submission | None:
     directory = root / token
     owner = _OWNER.fullmatch(read_file(directory / OWNER).text)
     try:
-        size = int(owner[2]) if owner is not None else len(os.listdir(directory / "tasks"))
+        names = os.listdir(directory / "tasks")
+        size = int(owner[2]) if owner is not None else sum(map(_is_index, names))
     except OSError:
         return None
     job = _JOB.fullmatch(read_file(directory / JOB).text)
@@ -157,10 +155,14 @@ def memberships(root: Path) -> dict[str, tuple[str, int]]:
     for tasks in root.glob("*/tasks"):
         with contextlib.suppress(OSError):
             for entry in os.scandir(tasks):
-                if _INDEX.fullmatch(entry.name) and entry.is_symlink():
-                    token = os.path.basename(os.readlink(entry.path))
+                if _is_index(entry.name) and entry.is_symlink():
+                    token = token_of(os.readlink(entry.path))
                     found[token] = tasks.parent.name, int(entry.name)
     return found
+
+
+def _is_index(name: str) -> bool:
+    return _INDEX.fullmatch(name) is not None
 
 
 def group_key(options: RunOptions, scheduler: Scheduler) -> tuple[object, ...]:
@@ -174,17 +176,16 @@ def group_key(options: RunOptions, scheduler: Scheduler) -> tuple[object, ...]:
 def block_start(paths: AttemptPaths) -> bool:
     """Ensure that an attempt never starts. Return False if it has started."""
     try:
-        content = attempt_files.start_file_text("that saw it end")
-        if reclaim_start_file(paths, attempt_files.START, content):
+        if reclaim(paths, attempt_files.reclaim_text("that saw it end")):
             return True
     except LauncherError:
         log.debug("%s belongs to a later attempt", paths.run_directory)
     except OSError as error:
         if write_error(paths.runs_root) is not None:
-            text = f"{paths.attempt_directory} cannot be written: {error.strerror or error}"
+            text = f"{paths.attempt_path} cannot be written: {error.strerror or error}"
             raise LauncherError(text, hint=DISK_HINT) from error
-        log.warning("%s cannot be used: %s", paths.attempt_directory, error)
-        # No job can take a start file that no launcher can take.
+        log.warning("%s cannot be used: %s", paths.attempt_path, error)
+        # No job can create a start record that no launcher can create.
         return not attempt_files.has_started(paths)
     return attempt_files.was_reclaimed(paths)
 

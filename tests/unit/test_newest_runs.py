@@ -1,4 +1,4 @@
-"""Counts of states and newest runs, read from a part of the indexes."""
+"""The newest runs, read from a part of the indexes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from motoko.core.changes import DeleteRun, EditRun
 from motoko.core.edits import Cancel
 from motoko.core.records import RunKey
-from motoko.storage.sampling import newest, sampled_counts
+from motoko.storage.newest_runs import newest
 from motoko.storage.session import Session
 from motoko.testing import add_run, memory_store, study_config
 from motoko.testing.memory import commit
@@ -45,24 +45,6 @@ def table() -> Iterator[StudyTable]:
     store.close()
 
 
-@pytest.mark.parametrize("run_name", [None, "n", "m", "other"])
-@pytest.mark.parametrize("warm", [False, True])
-def test_counts_equal_those_of_the_whole_index(
-    table: StudyTable, run_name: str | None, warm: bool
-) -> None:
-    if warm:
-        table.ids(run_name)
-    assert sampled_counts(table, run_name, 10_000) == (table.counts(run_name), True)
-
-
-def test_counts_of_a_part_are_close(table: StudyTable) -> None:
-    counts, exact = sampled_counts(table, None, 3)
-    assert not exact
-    assert counts.keys() == table.counts().keys()
-    for state, number in table.counts().items():
-        assert number / 3 <= counts[state] <= number * 3
-
-
 @pytest.mark.parametrize("run_name", [None, "n", "other"])
 @pytest.mark.parametrize("states", [None, ["CREATED"], ["CREATED", "CANCELLED"], ["LOST"], []])
 @pytest.mark.parametrize("bounds", [(None, None), (40, None), (None, 600), (300, 310), (9, 8)])
@@ -75,4 +57,7 @@ def test_newest_yields_the_same_ids_in_reverse(
     low, high = bounds
     expected = table.ids(run_name, states=states, id_min=low, id_max=high)
     found = newest(table, run_name, states=states, id_min=low, id_max=high)
+    assert list(found) == sorted(expected, reverse=True)
+    expected = table.ids(run_name, lifecycles=states, id_min=low, id_max=high)
+    found = newest(table, run_name, lifecycles=states, id_min=low, id_max=high)
     assert list(found) == sorted(expected, reverse=True)

@@ -1,0 +1,81 @@
+"""Creating runs in batches, and the size of the file."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+from motoko.server.state_dir import StateDir
+from motoko.storage.store import WorkflowStore
+from scale.figures import Figure, Missing, at_most, in_all
+from scale.place import CREATED, ENDED, say
+from support import timed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from scale.place import Place
+
+TEN = 10
+LABELS = 2_500
+
+
+def create(place: Place) -> Iterator[Figure | Missing]:
+    """Measure creating the runs in batches of 10,000."""
+    with place.copy(CREATED, serve=False):
+        seconds: list[float] = place.facts[CREATED]["batches"]
+    total = sum(seconds)
+    yield Figure("create, batches of 10,000: total", total, "s", in_all(100, "100 s"))
+    share = min(TEN, len(seconds) // 2)
+    if not share:
+        return
+    first, last = statistics.mean(seconds[:share]), statistics.mean(seconds[-share:])
+    middle = statistics.median(seconds)
+    yield Figure("  first ten batches, each (or half of them)", first, "s")
+    yield Figure("  last ten batches, each (or half of them)", last, "s")
+    yield Figure("  last ten / first ten", last / first, "times", at_most(1.5, "1.5 times"))
+    yield Figure("  worst / median", max(seconds) / middle, "times", at_most(5, "5 times"))
+
+
+def size(place: Place) -> Iterator[Figure | Missing]:
+    """Measure the bytes of the file for each run: while written, and packed."""
+    compacted = at_most(0.3, "0.3 kB")
+    yield Figure("file a run, CREATED, packed", _packed(place, CREATED), "kB")
+    what = "file a run, ended: largest between packs"
+    packed = _packed(place, ENDED)
+    ending = place.facts[ENDED]["seconds"] / place.ended
+    yield Figure("ending a run, 1,000 in three commits", ending * 1000, "ms")
+    largest = max(place.facts[kind]["largest"] for kind in (CREATED, ENDED))
+    yield Figure(what, largest / place.runs / 1000, "kB", at_most(2.5, "2.5 kB"))
+    yield Figure("file a run, ended, packed", packed, "kB")
+    yield Missing("file a run, ended, compacted and packed", "no compaction yet", compacted)
+
+
+def _packed(place: Place, kind: str) -> float:
+    """Return the kilobytes for each run after packing, with all old states dropped."""
+    with place.copy(kind) as directory:
+        say(f"packing {place.runs:,} runs, {kind}")
+        state = StateDir.of(directory)
+        seconds = timed(lambda: pack(directory))
+        say(f"packed in {seconds:.1f} s")
+        return state.database.stat().st_size / place.runs / 1000
+
+
+def pack(directory: Path) -> None:
+    """Pack the database through its server."""
+    store = WorkflowStore(StateDir.of(directory), {})
+    try:
+        store.database.pack(keep=0.0)
+    finally:
+        store.close()
+
+
+def labels(place: Place) -> Iterator[Figure | Missing]:
+    """Measure many labels on one run."""
+    if not place.smallest:
+        return
+    with place.copy(ENDED) as directory:
+        seconds, written = place.client("label", directory, 1, LABELS)
+    yield Figure("2,500 labels on one run: written", written / 1e6, "MB", at_most(5, "5 MB"))
+    yield Figure("2,500 labels on one run: each", seconds / LABELS * 1000, "ms")

@@ -1,0 +1,129 @@
+"""Apply ``keep`` to the directories of ended runs: pack or remove them, one step at a time.
+
+A launcher does so while it executes nothing. It also makes a step beside its runs as soon as
+BACKLOG ended runs have directories, or else a long campaign would exceed the quota of files.
+While an orchestrator works, the NEWEST ended runs keep theirs: its actions may read their files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from motoko.config import KEEP_ALL, KEEP_FAILED
+from motoko.core.records import RunKey
+from motoko.errors import MotokoError
+from motoko.launcher.packing import loose_runs, pack_runs, remove_finished
+from motoko.runtime.packs import MAX_RUNS
+from motoko.storage.leases import live_orchestrators
+from motoko.storage.session import Session
+from motoko.storage.threads import run_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from motoko.storage.store import WorkflowStore
+
+NEWEST: Final = 1000
+BACKLOG: Final = NEWEST + MAX_RUNS
+LAST_SECONDS: Final = 5.0
+LAST_RUNS: Final = 200  # in a step
+
+log = logging.getLogger(__name__)
+
+
+class DirectoryKeeper:
+    """The ended runs of one launcher whose directories are not yet packed or removed.
+
+    ``situation`` returns ``keep``, the studies served, and whether the launcher executes nothing.
+    """
+
+    def __init__(
+        self, store: WorkflowStore, situation: Callable[[], tuple[str, Collection[str], bool]]
+    ) -> None:
+        self._store = store
+        self._situation = situation
+        self._ended: dict[RunKey, None] = {}  # in the order of their ends
+        self._searched: set[str] = set()
+        self._wake = asyncio.Event()
+
+    def add(self, keys: Iterable[RunKey]) -> None:
+        """Note runs that have ended, in the event loop. Call this after each commit."""
+        if self._situation()[0] == KEEP_ALL:
+            return
+        for key in keys:
+            self._ended.pop(key, None)
+            self._ended[key] = None
+        self._wake.set()
+
+    def __len__(self) -> int:
+        return len(self._ended)
+
+    async def run(self) -> None:
+        """Make the steps that are due after commits, one at a time, until cancelled."""
+        while True:
+            while await self._step_if_due(MAX_RUNS):
+                pass
+            await self._wake.wait()
+            self._wake.clear()
+
+    async def finish(self) -> None:
+        """Make the steps that are due before the launcher ends, for up to LAST_SECONDS."""
+        end = self._store.clock.monotonic() + LAST_SECONDS  # a later launcher does the rest
+        while await self._step_if_due(LAST_RUNS) and self._store.clock.monotonic() < end:
+            pass
+
+    async def _step_if_due(self, limit: int) -> bool:
+        """Return whether another step may be due."""
+        keep, studies, idle = self._situation()
+        return self.is_due(keep, studies, idle=idle) and await run_in_thread(
+            partial(self.step, keep, studies, limit)
+        )
+
+    def is_due(self, keep: str, studies: Iterable[str], *, idle: bool) -> bool:
+        """Return whether there may be something to do."""
+        if keep == KEEP_ALL:
+            return False
+        return len(self._ended) >= (1 if idle else BACKLOG) or (
+            idle and not self._searched.issuperset(studies)
+        )
+
+    def step(self, keep: str, studies: Iterable[str], limit: int = MAX_RUNS) -> bool:
+        """Pack or remove the directories of up to ``limit`` runs; return whether some remain.
+
+        Log what cannot be packed or removed, and leave it. Blocks.
+        """
+        self._search(studies)
+        with contextlib.closing(Session(self._store.database)) as session:
+            orchestrated = bool(live_orchestrators(session.tables, self._store.steady()))
+        newest = NEWEST if orchestrated else 0
+        if len(self._ended) <= newest:
+            return False
+        chosen = list(self._ended)[: min(limit, len(self._ended) - newest)]
+        for study in dict.fromkeys(key.study for key in chosen):
+            self._apply(keep, study, {key.id for key in chosen if key.study == study})
+        for key in chosen:
+            self._ended.pop(key, None)
+        return len(self._ended) > newest
+
+    def _search(self, studies: Iterable[str]) -> None:
+        """Find the directories that earlier launchers left."""
+        for study in set(studies) - self._searched:
+            if study in self._store.studies:
+                self._searched.add(study)
+                earlier = loose_runs(self._store.runs_root(study))
+                keys = (RunKey(study, run_id) for run_id in earlier)
+                self._ended = {k: None for k in keys if k not in self._ended} | self._ended
+
+    def _apply(self, keep: str, study: str, ids: set[int]) -> None:
+        apply = remove_finished if keep == KEEP_FAILED else pack_runs
+        try:
+            result = apply(self._store, study, ids)
+        except (MotokoError, OSError) as problem:
+            log.warning("directories of runs of %s stay: %s", study, problem)
+            return
+        for run_id, reason in result.left.items():
+            log.info("the directory of run %s.%d stays: %s", study, run_id, reason)

@@ -1,0 +1,379 @@
+"""Packs: zip files that hold the directories of many ended runs, ``packed/N-FIRST-LAST.zip``.
+
+They are beside the run directories, on the same file system, and are moved and copied with them. A
+pack holds whole directories of runs with ids from FIRST to LAST; N counts up. Of two versions of
+one file the pack with the higher number has the later one. A pack is written under another name,
+synced and renamed, so that each pack is complete. Only then are the directories removed.
+
+Directories with anything that a zip file cannot hold (FIFOs, sockets, devices, names that are no
+UTF-8), unreadable files or very large ones stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import re
+import shutil
+import stat
+import time
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from motoko.runtime import fault_points
+from motoko.runtime.file_lock import FileLock
+from motoko.runtime.files import PRIVATE_FILE, sync_directory
+from motoko.worker import INPUTS
+from motoko.worker.regular_files import FLAGS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+
+PACKED: Final = "packed"  # the directory of the packs
+LOCK_SECONDS: Final = 60.0  # another process writes a pack
+MAX_RUNS: Final = 1000  # in a pack
+MAX_PACK_BYTES: Final = 256 * 2**20  # of the files in a pack, unless one run has more
+MAX_RUN_BYTES: Final = 1 * 2**30  # a larger run has few paths for its size
+MAX_PATHS: Final = 100_000  # of a run
+LEVEL: Final = 1  # of compression: fast
+CHUNK: Final = 2**20
+_PACK: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,10})-([0-9]{1,10})\.zip")
+_DIRECTORY: Final = re.compile(r"run-([0-9]{1,10})(?:\..*)?", re.DOTALL)
+_EARLIEST: Final = 315_619_200  # seconds since the epoch: zip files know no time before 1980
+_LATEST: Final = 4_354_732_800  # nor after 2107
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pack:
+    """A pack: its number, and the lowest and the highest id of its runs."""
+
+    number: int
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, name: str) -> Pack | None:
+        """Return the pack with this file name, None for another name."""
+        found = _PACK.fullmatch(name)
+        return None if found is None else cls(*map(int, found.groups()))
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return f"{self.number}-{self.first}-{self.last}.zip"
+
+
+def run_id_of(name: str) -> int | None:
+    """Return the id of the run whose directory has this name, None for another name."""
+    found = _DIRECTORY.fullmatch(name)
+    return None if found is None else int(found[1])
+
+
+class UnpackableError(Exception):
+    """A directory contains something that a pack cannot hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A path of a directory, relative to it (empty: itself), as it was when it was listed."""
+
+    name: str
+    mode: int
+    size: int
+    modified: int  # nanoseconds since the epoch
+    inode: int
+
+    @classmethod
+    def of(cls, name: str, found: os.stat_result) -> Entry:
+        """Return the entry of a path with this status; the size of directories is ignored."""
+        is_directory = stat.S_ISDIR(found.st_mode)
+        size, modified = (0, 0) if is_directory else (found.st_size, found.st_mtime_ns)
+        return cls(name, found.st_mode, size, modified, found.st_ino)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The paths of a directory: what a pack is to hold, and what may be removed afterwards."""
+
+    name: str  # below the root of the run directories
+    entries: tuple[Entry, ...]
+
+    @property
+    def run_id(self) -> int:
+        """The id of the run."""
+        return run_id_of(self.name) or 0
+
+    @property
+    def size(self) -> int:
+        """The bytes of its files."""
+        return sum(entry.size for entry in self.entries)
+
+
+def packs_lock(root: Path) -> FileLock:
+    """Return the lock of a study's packs; create their directory."""
+    (root / PACKED).mkdir(parents=True, exist_ok=True)
+    return FileLock(root / PACKED / ".lock", timeout=LOCK_SECONDS, purpose="packing runs")
+
+
+# -- listing -----------------------------------------------------------------------------------
+
+
+def list_directory(root: str, name: str) -> Listing:
+    """List a directory; raise UnpackableError if a pack cannot hold it, OSError if unreadable."""
+    top = os.lstat(f"{root}/{name}")
+    found, size = [Entry.of("", top)], 0
+    if not stat.S_ISDIR(top.st_mode):
+        raise UnpackableError(f"{name} is not a directory")
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        with os.scandir(f"{root}/{name}/{prefix}") as children:
+            for child in children:
+                entry = Entry.of(f"{prefix}{child.name}", child.stat(follow_symlinks=False))
+                size += entry.size
+                _check(entry, child.stat(follow_symlinks=False).st_dev, top.st_dev)
+                found.append(entry)
+                if stat.S_ISDIR(entry.mode):
+                    pending.append(f"{entry.name}/")
+        if size > MAX_RUN_BYTES or len(found) > MAX_PATHS:
+            raise UnpackableError(f"{name} is too large for a pack")
+    return Listing(name, tuple(sorted(found, key=lambda entry: entry.name)))
+
+
+def _check(entry: Entry, device: int, top: int) -> None:
+    kind = stat.S_IFMT(entry.mode)
+    if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK) or device != top:
+        raise UnpackableError(f"{entry.name} is no file, directory or link")
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        raise UnpackableError(f"the name of {entry.name!r} is no UTF-8") from None
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+class _Changed(Exception):
+    """A directory changed while it was read."""
+
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+
+
+def write_pack(root: str, listings: Iterable[Listing]) -> list[Listing]:
+    """Write a pack with these directories; return those that it holds.
+
+    Leave out directories that cannot be read or change meanwhile. The pack survives a power cut
+    when this returns. The caller holds the lock of the packs.
+    """
+    remaining = list(listings)
+    while remaining:
+        try:
+            _write_pack(root, remaining)
+        except _Changed as problem:
+            remaining.remove(problem.listing)
+        else:
+            break
+    return remaining
+
+
+def _write_pack(root: str, listings: Sequence[Listing]) -> None:
+    directory = Path(root, PACKED)
+    directory.mkdir(exist_ok=True)
+    for former in directory.glob(".*.tmp"):  # of a process that was killed
+        former.unlink()
+    ids = [listing.run_id for listing in listings]
+    number = max((pack.number for pack in list_packs(root)), default=0) + 1
+    with _new_pack(directory / Pack(number, min(ids), max(ids)).name) as archive:
+        for listing in listings:
+            try:
+                _write_directory(archive, root, listing)
+            except OSError as error:
+                raise _Changed(listing) from error
+
+
+@contextlib.contextmanager
+def _new_pack(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Yield a zip file that has this path once it is complete and synced."""
+    temporary = path.parent / f".{path.name}.tmp"
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    try:
+        with open(descriptor, "w+b") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
+                yield archive
+            file.flush()
+            fault_points.point("packs.written")
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+        sync_directory(path.parent)
+        fault_points.point("packs.renamed")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_directory(archive: zipfile.ZipFile, root: str, listing: Listing) -> None:
+    for entry in listing.entries:
+        path = f"{root}/{listing.name}/{entry.name}"
+        name = f"{listing.name}/{entry.name}"
+        if stat.S_ISDIR(entry.mode):
+            archive.writestr(_info(name.rstrip("/") + "/", entry), b"")
+        elif stat.S_ISLNK(entry.mode):
+            archive.writestr(_info(name, entry), os.fsencode(os.readlink(path)))
+        else:
+            _write_file(archive, _info(name, entry), path, listing, entry)
+
+
+def _write_file(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, listing: Listing, entry: Entry
+) -> None:
+    descriptor = os.open(path, FLAGS | os.O_NOFOLLOW)
+    with open(descriptor, "rb", buffering=0) as source:
+        if Entry.of(entry.name, os.fstat(descriptor)) != entry:
+            raise _Changed(listing)
+        if entry.size <= CHUNK:
+            data = source.read(entry.size + 1)
+            copied = len(data)
+            archive.writestr(info, data)
+        else:
+            copied = 0
+            with archive.open(info, "w") as target:
+                while data := source.read(CHUNK):
+                    copied += target.write(data)
+        if copied != entry.size:
+            raise _Changed(listing)
+
+
+def _info(name: str, entry: Entry) -> zipfile.ZipInfo:
+    seconds = min(max(entry.modified / 1e9, _EARLIEST), _LATEST)
+    info = zipfile.ZipInfo(name, time.gmtime(seconds)[:6])
+    info.external_attr = entry.mode << 16
+    info.file_size = entry.size
+    info.create_system = 3  # Unix: external_attr has the mode
+    info.compress_type = zipfile.ZIP_DEFLATED
+    return info
+
+
+# -- removal -----------------------------------------------------------------------------------
+
+
+def remove_directory(root: str, listing: Listing, *, packed: bool) -> bool:
+    """Remove a directory; return False if it has changed since it was listed.
+
+    It is removed through its descriptor: a later attempt may replace it at any time. If it is
+    ``packed``, its marker goes first, so that readers use the pack from then on; otherwise last, so
+    that an interrupted removal can be completed. Raise OSError if it cannot be removed.
+    """
+    path = f"{root}/{listing.name}"
+    try:
+        if list_directory(root, listing.name) != listing:
+            return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (UnpackableError, FileNotFoundError):
+        return False
+    try:
+        if os.fstat(descriptor).st_ino != listing.entries[0].inode:
+            return False
+        _remove_content(descriptor, marker_first=packed)
+    finally:
+        os.close(descriptor)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(path)
+    return True
+
+
+def _remove_content(directory: int, *, marker_first: bool) -> None:
+    names = sorted(os.listdir(directory), key=lambda name: (name == INPUTS) != marker_first)
+    for name in names:
+        mode = os.lstat(name, dir_fd=directory).st_mode
+        if stat.S_ISDIR(mode):
+            shutil.rmtree(name, dir_fd=directory)
+        else:
+            os.unlink(name, dir_fd=directory)
+        fault_points.point("packs.removing")
+
+
+def is_packed(root: str, listing: Listing) -> bool:
+    """Return whether a pack holds everything in a directory: then its removal was interrupted."""
+    for pack in find_packs(root, listing.run_id):
+        with contextlib.suppress(OSError, zipfile.BadZipFile), open_pack(root, pack) as archive:
+            held = {info.filename: info for info in archive.infolist()}
+            if f"{listing.name}/" in held:  # the latest version
+                return all(_is_held(root, listing, entry, held) for entry in listing.entries)
+    return False
+
+
+def _is_held(
+    root: str, listing: Listing, entry: Entry, held: Mapping[str, zipfile.ZipInfo]
+) -> bool:
+    path = f"{root}/{listing.name}/{entry.name}"
+    if stat.S_ISDIR(entry.mode):
+        return f"{listing.name}/{entry.name}".rstrip("/") + "/" in held
+    info = held.get(f"{listing.name}/{entry.name}")
+    if info is None or info.external_attr >> 16 != entry.mode or info.file_size != entry.size:
+        return False
+    if stat.S_ISLNK(entry.mode):
+        return zlib.crc32(os.fsencode(os.readlink(path))) == info.CRC
+    with open(os.open(path, FLAGS | os.O_NOFOLLOW), "rb") as file:
+        crc = 0
+        while data := file.read(CHUNK):
+            crc = zlib.crc32(data, crc)
+    return crc == info.CRC
+
+
+def discard(root: str, run_ids: Collection[int]) -> None:
+    """Remove runs from all packs. The caller holds the lock of the packs."""
+    for pack in list_packs(root):
+        if not any(pack.first <= run_id <= pack.last for run_id in run_ids):
+            continue
+        with open_pack(root, pack) as archive:
+            kept = [info for info in archive.infolist() if not _is_of(info, run_ids)]
+            path = Path(root, PACKED, pack.name)
+            if not kept:
+                path.unlink()
+            elif len(kept) < len(archive.infolist()):
+                with _new_pack(path) as target:
+                    for info in kept:
+                        _copy(archive, target, info)
+
+
+def _copy(archive: zipfile.ZipFile, target: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+    own = copy.copy(info)
+    if info.is_dir():
+        target.writestr(own, b"")
+        return
+    with archive.open(info) as source, target.open(own, "w") as written:
+        shutil.copyfileobj(source, written, CHUNK)
+
+
+def _is_of(info: zipfile.ZipInfo, run_ids: Container[int]) -> bool:
+    return run_id_of(info.filename.partition("/")[0]) in run_ids
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def list_packs(root: str | Path) -> list[Pack]:
+    """Return the packs beside the run directories, the latest first."""
+    try:
+        names = os.listdir(Path(root, PACKED))
+    except OSError:
+        return []
+    return sorted(filter(None, map(Pack.parse, names)), reverse=True)
+
+
+def find_packs(root: str | Path, run_id: int) -> list[Pack]:
+    """Return the packs that may hold directories of a run, the latest first."""
+    return [pack for pack in list_packs(root) if pack.first <= run_id <= pack.last]
+
+
+@contextlib.contextmanager
+def open_pack(root: str | Path, pack: Pack) -> Iterator[zipfile.ZipFile]:
+    """Open a pack for reading; OSError or BadZipFile if that fails."""
+    descriptor = os.open(Path(root, PACKED, pack.name), FLAGS | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as file, zipfile.ZipFile(file) as archive:
+        yield archive

@@ -1,0 +1,42 @@
+"""Read the records of many runs of a snapshot, in batches that leave little in the cache."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from motoko.core.records import RunRecord
+    from motoko.storage.run_store import RunStore
+
+FIRST_BATCH: Final = 100  # records loaded together at first, because the caller may stop early
+BATCH: Final = 1000  # later
+MOST_KEPT: Final = 5000  # records of one call that stay in the cache of a connection
+
+
+def read_records(
+    runs: RunStore,
+    ids: Iterable[int],
+    *,
+    keep: bool = True,
+    where: Callable[[RunRecord], bool] | None = None,
+) -> Iterator[RunRecord]:
+    """Yield the records of those of ``ids`` that exist and satisfy ``where``.
+
+    Unless ``keep`` is False, the first MOST_KEPT that it yields stay in the cache, which it trims
+    after each batch.
+    """
+    remaining, number, size = iter(ids), 0, FIRST_BATCH
+    while batch := list(islice(remaining, size)):
+        with runs.loaded(batch, release=where is not None or not keep or number > MOST_KEPT) as run:
+            for run_id in batch:
+                found = run.get(run_id)
+                if found is None or (where is not None and not where(found.record)):
+                    continue
+                if keep and number < MOST_KEPT:
+                    found.keep()
+                number += 1
+                yield found.record
+        size = BATCH

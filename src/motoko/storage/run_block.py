@@ -1,0 +1,186 @@
+"""Blocks of runs: one persistent object for many runs, with their values as columns.
+
+The stored mapping of a block has these keys::
+
+    block    (BLOCK_VERSION, study, first id, number of runs)
+    ids      None for consecutive ids, else the ids as 4-byte integers
+    columns  name -> column, or PersistentMapping {"column": column}, see core/run_blocks.py
+    own      IOBTree  id -> PersistentMapping, the stored form of an edited run
+    moved    ids of the runs whose parameters changed since; absent without any
+    ended    whether compaction wrote the block
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any, Final
+
+from BTrees.IOBTree import IOBTree
+from persistent.mapping import PersistentMapping
+
+from motoko.core.constraints.column_scan import ABSENT
+from motoko.core.records import RunKey, RunRecord, stored_key
+from motoko.core.run_blocks import KEYS, decode_runs, encode_runs
+from motoko.storage.bulk_read import prefetch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from motoko.core.column_encoding import Column
+    from motoko.core.constraints.column_scan import ColumnScan
+
+BLOCK_VERSION: Final = 1
+DELETED: Final = "deleted"
+
+
+class RunBlock:
+    """Reads one block; its ``item`` is the stored mapping."""
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+        self._study: str
+        self.first: int
+        self._number: int
+        _, self._study, self.first, self._number = item["block"]
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Return the ids of its runs, those of deleted ones included, ascending."""
+        stored = self.item["ids"]
+        if stored is None:
+            return range(self.first, self.first + self._number)
+        return array("i", stored)
+
+    @property
+    def own(self) -> Any:
+        """Return the tree of runs that have an object of their own."""
+        return self.item["own"]
+
+    def has(self, run_id: int) -> bool:
+        """Return whether the run was in the block when the block was written."""
+        if self.item["ids"] is None:
+            return run_id in range(self.first, self.first + self._number)
+        ids = self.ids
+        position = bisect_left(ids, run_id)
+        return position < len(ids) and ids[position] == run_id
+
+    def column(self, name: str) -> Column | None:
+        """Return a column, None if the block has none of this name."""
+        stored = self.item["columns"].get(name)
+        found: Column | None
+        found = stored["column"] if isinstance(stored, PersistentMapping) else stored
+        return found
+
+    def records(self, ids: Sequence[int]) -> list[RunRecord]:
+        """Return the records of runs without an object of their own."""
+        kept = getattr(self.item, "_v_records", None) or {}
+        missing = [run_id for run_id in ids if run_id not in kept]
+        found = dict(kept)
+        if missing:
+            self.prefetch()
+            own_ids = self.ids
+            positions = [bisect_left(own_ids, run_id) for run_id in missing]
+            found.update(
+                zip(missing, decode_runs(self._study, missing, positions, self.column), strict=True)
+            )
+        return [found[run_id] for run_id in ids]
+
+    def record(self, run_id: int) -> RunRecord:
+        """Return one record, which stays cached."""
+        (record,) = self.records([run_id])
+        self.keep(record)
+        return record
+
+    def keep(self, record: RunRecord) -> None:
+        """Let a record stay in the cache of the connection, with its block."""
+        if getattr(self.item, "_v_records", None) is None:
+            self.item._v_records = {}  # noqa: SLF001 - ZODB's volatile names begin so
+        self.item._v_records[record.id] = record  # noqa: SLF001
+
+    def scan(self, scan: ColumnScan) -> Sequence[int]:
+        """Return the ids of a superset of the runs that match, ascending."""
+        ids, found = self.ids, scan.positions(self)
+        return ids if found is None else [ids[position] for position in sorted(found)]
+
+    @property
+    def length(self) -> int:
+        """The number of runs when the block was written."""
+        return self._number
+
+    def member(self, part: str, name: str) -> Column | None:
+        """Return the column of a value, ABSENT if no run has it, None if it has no column."""
+        kind, content = self.item["columns"][part]
+        if kind == KEYS:
+            return self.column(f"{part}.{name}") or ABSENT
+        return ABSENT if (kind, content) == ("same", None) else None  # no run has any value
+
+    def changed(self, part: str) -> AbstractSet[int]:
+        """Return the positions of the runs whose values in a part may have changed."""
+        ids = self.item.get("moved", ()) if part == "job" else self.own
+        return {bisect_left(self.ids, run_id) for run_id in ids}
+
+    def columns_of(self, names: Iterable[str]) -> list[Any]:
+        """Return the objects of those columns that are objects of their own."""
+        found = map(self.item["columns"].get, names)
+        return [stored for stored in found if isinstance(stored, PersistentMapping)]
+
+    def prefetch(self) -> None:
+        """Load all columns together."""
+        columns = self.item["columns"].values()
+        prefetch([stored for stored in columns if isinstance(stored, PersistentMapping)])
+
+
+def new_block(records: Sequence[RunRecord], *, ended: bool = False) -> Any:
+    """Return a new block of runs of a study, in id order."""
+    return new_object({**_content(records), "own": IOBTree(), "ended": ended})
+
+
+def rewrite(item: Any, records: Sequence[RunRecord]) -> None:
+    """Store the ended runs of a block in its columns."""
+    item.pop("moved", None)
+    item._v_records = None  # noqa: SLF001
+    item.update({**_content(records), "ended": True})
+
+
+def _content(records: Sequence[RunRecord]) -> dict[str, Any]:
+    ids = [record.id for record in records]
+    consecutive = ids[-1] - ids[0] == len(ids) - 1
+    return {
+        "block": (BLOCK_VERSION, records[0].study, ids[0], len(ids)),
+        "ids": None if consecutive else array("i", ids).tobytes(),
+        "columns": {n: _stored_column(c) for n, c in encode_runs(records).items()},
+    }
+
+
+def block_keys(data: Mapping[str, Any]) -> list[RunKey]:
+    """Return the runs of a stored block, none for other data."""
+    if "block" not in data:
+        return []
+    _, study, first, number = data["block"]
+    stored = data["ids"]
+    ids = range(first, first + number) if stored is None else array("i", stored)
+    return [RunKey(study, run_id) for run_id in ids]
+
+
+def changed_keys(data: Mapping[str, Any]) -> list[RunKey]:
+    """Return the runs that a commit changed which wrote the object with this data."""
+    if DELETED in data:
+        return [RunKey(*data[DELETED])]
+    if "block" in data:
+        return [] if data["ended"] else block_keys(data)  # compaction changes no run
+    key = stored_key(data)
+    return [] if key is None else [key]
+
+
+def new_object(data: dict[str, Any]) -> Any:
+    """Return a new persistent mapping with this data."""
+    stored = PersistentMapping()
+    stored.data = data  # its constructor copies item by item, slowly
+    return stored
+
+
+def _stored_column(column: Column) -> Any:
+    """Return a column as it is stored: an object of its own unless it is a single value."""
+    return column if column[0] in ("same", KEYS) else new_object({"column": column})

@@ -1,0 +1,288 @@
+"""The runs of a study: objects of single runs, and blocks of columns.
+
+A run that was created alone, or by an older Motoko, is an object in ``runs``. Runs that one commit
+creates together are a block, up to BLOCK runs with neighbouring ids::
+
+    runs    IOBTree  id -> PersistentMapping, the stored form of a RunRecord
+    blocks  IOBTree  first id -> PersistentMapping, see run_block.py
+
+The first edit of a run in a block gives it an object of its own, in the block's tree ``own``. So
+edits of different runs do not conflict, edits of one run do, and each object has the version of its
+run. A deleted run of a block leaves ``{"deleted": (study, id)}`` there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any, Final
+
+from motoko.core.records import RunRecord, decode_record, encode_record
+from motoko.storage.bulk_read import prefetch, prefetch_leaves, stored_records
+from motoko.storage.run_block import DELETED, RunBlock, new_block, new_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from motoko.core.constraints.column_scan import ColumnScan
+
+BLOCK: Final = 1000  # runs
+LEAST: Final = 100  # runs with neighbouring ids that become a block
+SCANNED: Final = 100  # blocks that a scan loads together
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRun:
+    """A record, and where to keep it: in the object of its run, or in its block.
+
+    ``stored``: what was loaded of the object, unless it was loaded before.
+    """
+
+    record: RunRecord
+    item: Any = None
+    stored: Any = None
+    block: RunBlock | None = None
+
+    def keep(self) -> None:
+        """Let the record stay in the cache of the connection."""
+        if self.stored is not None:
+            self.item._p_jar.activate(self.item, self.stored)
+            self.item._v_record = self.record
+        if self.block is not None:
+            self.block.keep(self.record)
+
+
+class RunStore:
+    """Reads and writes the records of one study's runs in the snapshot of one connection."""
+
+    def __init__(self, study: str, trees: Any) -> None:
+        self._study = study
+        self._single = trees["runs"]
+        self._blocks = trees.get("blocks")  # None: written by an older Motoko
+        self._new: dict[int, RunRecord] = {}  # created since the last flush, not stored yet
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def find(self, run_id: int) -> RunRecord | None:
+        """Return one run's record, None if it does not exist."""
+        if (new := self._new.get(run_id)) is not None:
+            return new
+        if (stored := self.own_object(run_id)) is not None:
+            return _record_of(stored)
+        block = self._block_with(run_id)
+        return None if block is None else block.record(run_id)
+
+    def version(self, run_id: int) -> bytes | None:
+        """Return a value that changes with every commit to the run, None before the first."""
+        stored = self.own_object(run_id)
+        if stored is None and (block := self._block_with(run_id)) is not None:
+            stored = block.item
+        if stored is None or stored._p_jar is None:
+            return None
+        stored._p_activate()
+        return bytes(stored._p_serial)  # noqa: SLF001 - ZODB's public names begin so
+
+    def own_object(self, run_id: int) -> Any:
+        """Return the persistent object of one run, None if it has none of its own."""
+        stored = self._single.get(run_id)
+        if stored is None and (block := self._block_with(run_id)) is not None:
+            stored = block.own.get(run_id)
+        return stored
+
+    @contextlib.contextmanager
+    def loaded(self, ids: Sequence[int], *, release: bool) -> Iterator[dict[int, LoadedRun]]:
+        """Load the existing ones of these runs together, and yield them by id.
+
+        ``release``: what was loaded does not stay in the cache after the block.
+        """
+        blocks = self._blocks_with(ids)
+        objects, unread = self._own_objects(ids, blocks)
+        found = {}
+        for (run_id, item), (data, stored) in zip(
+            objects.items(), stored_records(list(objects.values())), strict=True
+        ):
+            record = _record_of(item) if data is None else _decoded(data)
+            found[run_id] = None if record is None else LoadedRun(record, item, stored)
+        for block, within in blocks:
+            rest = [run_id for run_id in within if run_id not in found]
+            found.update({run.id: LoadedRun(run, block=block) for run in block.records(rest)})
+        found.update({i: LoadedRun(run) for i in ids if (run := self._new.get(i)) is not None})
+        yield {run_id: run for run_id, run in found.items() if run is not None}
+        if release:
+            for leaf in unread:  # else it holds an object for each of its runs
+                leaf._p_deactivate()  # noqa: SLF001
+        if self._single._p_jar is not None:
+            self._single._p_jar.cacheGC()
+
+    def stored_ids(self) -> list[int]:
+        """Return the ids of all stored runs, ascending. This loads every edited run."""
+        found = set(self._single)
+        for block in self._every_block():
+            deleted = {run_id for run_id, item in block.own.items() if DELETED in item.data}
+            found.update(set(block.ids) - deleted)
+        return sorted(found)
+
+    def problems(self) -> Iterator[str]:
+        """Yield the faults in the layout."""
+        last = 0
+        for key, block in zip(self._blocks or (), self._every_block(), strict=True):
+            ids = block.ids
+            if not last < key <= ids[0] or list(ids) != sorted(set(ids)):
+                yield f"block {key} is not in order"
+            last = ids[-1]
+            if not all(map(block.has, block.own)):
+                yield f"block {key} has edited runs that are not its own"
+            if any(map(block.has, self._single.keys(key, last))):
+                yield f"block {key} has runs that are stored alone as well"
+
+    def _every_block(self) -> Iterator[RunBlock]:
+        return map(RunBlock, () if self._blocks is None else self._blocks.values())
+
+    def candidates(self, scan: ColumnScan, low: int | None, high: int | None) -> Iterator[int]:
+        """Yield the ids from ``low`` to ``high`` of a superset of the runs that match, ascending.
+
+        Some of them may be deleted.
+        """
+        single = self._single.keys(low, high)
+        return merge(single, sorted(self._new), self._scanned(scan, low, high))
+
+    def _scanned(self, scan: ColumnScan, low: int | None, high: int | None) -> Iterator[int]:
+        if not self._blocks:
+            return
+        first = self._blocks.minKey()
+        start = first if low is None or low < first else self._blocks.maxKey(low)
+        blocks = map(RunBlock, self._blocks.values(start, high))
+        while some := list(islice(blocks, SCANNED)):
+            prefetch([block.item for block in some])
+            prefetch([item for block in some for item in block.columns_of(scan.names)])
+            for block in some:
+                yield from (
+                    run_id
+                    for run_id in block.scan(scan)
+                    if (low is None or run_id >= low) and (high is None or run_id <= high)
+                )
+
+    def _block_with(self, run_id: int) -> RunBlock | None:
+        if not self._blocks or self._blocks.minKey() > run_id:
+            return None
+        block = RunBlock(self._blocks[self._blocks.maxKey(run_id)])
+        return block if block.has(run_id) else None
+
+    def _blocks_with(self, ids: Iterable[int]) -> list[tuple[RunBlock, list[int]]]:
+        """Return the blocks that have some of these runs, each with its own among them."""
+        if not self._blocks:
+            return []
+        least = self._blocks.minKey()
+        firsts = [(self._blocks.maxKey(one), one) for one in sorted(set(ids)) if one >= least]
+        groups = [(first, [i for _, i in g]) for first, g in groupby(firsts, lambda f: f[0])]
+        items = [self._blocks[first] for first, _ in groups]
+        prefetch(items)
+        blocks = [RunBlock(item) for item in items]
+        found = [
+            (block, [run_id for run_id in within if block.has(run_id)])
+            for block, (_, within) in zip(blocks, groups, strict=True)
+        ]
+        return [(block, within) for block, within in found if within]
+
+    def _own_objects(
+        self, ids: Sequence[int], blocks: list[tuple[RunBlock, list[int]]]
+    ) -> tuple[dict[int, Any], list[Any]]:
+        """Return the objects of runs, and the leaves of trees that were loaded for them."""
+        unread = prefetch_leaves(self._single, ids)
+        prefetch([block.own for block, _ in blocks])
+        found = {run_id: self._single.get(run_id) for run_id in ids}
+        for block, within in blocks:
+            own = block.own
+            if own:
+                unread += prefetch_leaves(own, within)
+                found.update((run_id, own[run_id]) for run_id in within if run_id in own)
+        return {run_id: item for run_id, item in found.items() if item is not None}, unread
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def insert(self, record: RunRecord) -> None:
+        """Insert a run under ``record.id``; ``flush`` stores it."""
+        self._new[record.id] = record
+
+    def update(self, record: RunRecord) -> None:
+        """Replace the record of an existing run."""
+        if record.id in self._new:
+            self._new[record.id] = record
+            return
+        stored = self.own_object(record.id)
+        if stored is None:
+            stored = self._new_object(record.id)
+        stored.data = encode_record(record)
+        stored._v_record = record
+
+    def move(self, run_id: int) -> None:
+        """Record that the parameters of a run change, so that scans do not trust its columns."""
+        block = None if run_id in self._new else self._block_with(run_id)
+        if block is not None and run_id not in (moved := block.item.get("moved", ())):
+            block.item["moved"] = (*moved, run_id)
+
+    def rely_on(self, run_id: int) -> None:
+        """Make the commit conflict with every other one that changes a stored run.
+
+        A run without an object of its own gets one, as by an edit. To check the tree instead would
+        not help: it does not change if one of its leaves does.
+        """
+        stored = self.own_object(run_id)
+        if stored is None:
+            self._new_object(run_id)
+        elif stored._p_jar is not None:
+            stored._p_jar.readCurrent(stored)
+
+    def delete(self, run_id: int) -> None:
+        """Delete a run. Concurrent edits conflict, and other clients are notified."""
+        if self._new.pop(run_id, None) is not None:
+            return
+        if run_id in self._single:
+            self._single[run_id]._p_changed = True
+            del self._single[run_id]
+            return
+        stored = self.own_object(run_id)
+        if stored is None:
+            stored = self._new_object(run_id)
+        stored.data = {DELETED: (self._study, run_id)}
+        stored._v_record = None
+
+    def _new_object(self, run_id: int) -> Any:
+        """Give a run of a block an object of its own."""
+        block = self._block_with(run_id)
+        assert block is not None
+        stored = block.own[run_id] = new_object(encode_record(block.record(run_id)))
+        return stored
+
+    def flush(self) -> None:
+        """Store the new runs: as blocks, or as objects where fewer have neighbouring ids."""
+        new, self._new = self._new, {}
+        for stretch in _stretches(sorted(new)):
+            for start in range(0, len(stretch), BLOCK):
+                records = [new[run_id] for run_id in stretch[start : start + BLOCK]]
+                if len(records) < LEAST or self._blocks is None:
+                    for record in records:
+                        self._single[record.id] = new_object(encode_record(record))
+                else:
+                    self._blocks[records[0].id] = new_block(records)
+
+
+def _stretches(ids: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the longest stretches of consecutive ids."""
+    for _, stretch in groupby(enumerate(ids), lambda pair: pair[1] - pair[0]):
+        yield [run_id for _, run_id in stretch]
+
+
+def _record_of(stored: Any) -> RunRecord | None:
+    """Return the record in an object, cached there; None for a deleted run."""
+    stored._p_activate()
+    record: RunRecord | None = getattr(stored, "_v_record", None)
+    if record is None:
+        record = stored._v_record = _decoded(stored.data)
+    return record
+
+
+def _decoded(data: Any) -> RunRecord | None:
+    return None if DELETED in data else decode_record(data)

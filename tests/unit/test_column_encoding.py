@@ -1,0 +1,78 @@
+"""Columns of plain values: every value comes back with its type and its bits."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motoko.core.column_encoding import decode_column, encode_column
+
+pytestmark = pytest.mark.unit
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.binary(max_size=3)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+# Mixed values, and values of one shape, which become columns of columns.
+COLUMNS = st.one_of(
+    st.lists(VALUES, min_size=1, max_size=6),
+    st.lists(st.tuples(st.floats(), st.text(max_size=2), st.integers()), min_size=1, max_size=6),
+    st.lists(st.fixed_dictionaries({"x": st.floats(), "n": st.integers()}), min_size=1, max_size=6),
+    st.lists(st.binary(min_size=2, max_size=2), min_size=1, max_size=6),
+    st.tuples(VALUES, st.integers(1, 5)).map(lambda pair: [pair[0]] * pair[1]),
+)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two values have equal types, contents, order of keys, and bits."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float):
+        return struct.pack("d", one) == struct.pack("d", other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+@given(COLUMNS)
+def test_values_come_back(values: list[Any]) -> None:
+    column = encode_column(values)
+    assert same(list(decode_column(column, range(len(values)))), values)
+
+
+@given(COLUMNS, st.data())
+def test_any_positions_come_back(values: list[Any], data: st.DataObject) -> None:
+    positions = data.draw(st.lists(st.integers(0, len(values) - 1)))
+    found = list(decode_column(encode_column(values), positions))
+    assert same(found, [values[position] for position in positions])
+
+
+@pytest.mark.parametrize("value", [1, 1.5, True, None, "a", b"a", (), (1, ("a",)), math.nan, -0.0])
+def test_equal_values_are_stored_once(value: Any) -> None:
+    assert same(encode_column([value] * 3), ("same", value))
+
+
+@pytest.mark.parametrize("pair", [(0.0, -0.0), (1, True), (1, 1.0), (0, False), (None, 0)])
+def test_equal_values_that_differ_are_not_mixed_up(pair: tuple[Any, Any]) -> None:
+    assert same(list(decode_column(encode_column(pair), (0, 1))), list(pair))
+
+
+def test_numbers_take_eight_bytes() -> None:
+    for values in ([0.5, 1.5, 2.5], [1, 2, -3]):
+        kind, data = encode_column(values)
+        assert (kind, len(data)) == (type(values[0]).__name__, 24)

@@ -1,0 +1,376 @@
+"""Packs hold the directories of ended runs exactly, and a kill at any point loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from motoko.core.changes import EditRun
+from motoko.core.edits import Claim, EndAttempt, MarkStarted, Retry
+from motoko.core.records import RunKey
+from motoko.launcher import packing
+from motoko.launcher.attempt_paths import AttemptPaths, attempt_directory
+from motoko.launcher.directory_keeper import DirectoryKeeper
+from motoko.launcher.directory_removal import remove_pending
+from motoko.launcher.packing import loose_runs, pack_runs, remove_finished
+from motoko.launcher.run_directory import create_run_directory
+from motoko.operations.run_output import current_attempt
+from motoko.runtime import fault_points, packs
+from motoko.runtime.packed_files import locate, open_file, read_end, read_file, stat_file
+from motoko.runtime.packs import PACKED, find_packs, list_packs, open_pack
+from motoko.storage.session import Session
+from motoko.testing.memory import add_run, memory_store, study_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from motoko.core.changes import Change
+    from motoko.core.records import RunRecord
+    from motoko.storage.store import WorkflowStore
+
+pytestmark = pytest.mark.unit
+
+Content = dict[str, tuple[int, bytes]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[WorkflowStore]:
+    """A store with five runs: the last one is CREATED, the fourth FAILED, others FINISHED."""
+    # The path contains the name of the packs' directory.
+    study = study_config("a", {"x": "int"}, directory=tmp_path / PACKED)
+    made = memory_store({"a": study}, directory=tmp_path)
+    session = Session(made.database)
+    for x in range(5):
+        add_run(session, "a", {"x": x})
+    session.commit()
+    session.close()
+    for run_id in (1, 2, 3, 4):
+        execute(made, run_id, "FAILED" if run_id == 4 else "FINISHED")
+    yield made
+    made.close()
+
+
+def execute(store: WorkflowStore, run_id: int, outcome: str) -> None:
+    """Simulate an attempt of a run."""
+    from motoko.core.states import Lifecycle
+
+    key, token = RunKey("a", run_id), f"token{run_id}-{record_of(store, run_id).attempt + 1}"
+    edit(store, EditRun(key, Claim("me", token, 1.0)))
+    paths = AttemptPaths.for_record(root_of(store), record_of(store, run_id))
+    create_run_directory(paths, b"{}\n", [])
+    Path(paths.outbox).write_text(f"process 1 - - - - -\n\nexit {run_id}\n")
+    Path(paths.run_directory, "stdout").write_text(f"out {run_id} {token}\n")
+    edit(store, EditRun(key, MarkStarted(token, 2.0, "me")))
+    end = EndAttempt(token, Lifecycle(outcome), 3.0, "me", 0, None)
+    edit(store, EditRun(key, end))
+
+
+def edit(store: WorkflowStore, *changes: Change) -> None:
+    with contextlib.closing(Session(store.database)) as session:
+        for change in changes:
+            session.add(change)
+        session.commit()
+
+
+def record_of(store: WorkflowStore, run_id: int) -> RunRecord:
+    with store.autocommit_scope.read() as session:
+        return session.run(RunKey("a", run_id))
+
+
+def root_of(store: WorkflowStore) -> Path:
+    return store.runs_root("a")
+
+
+def on_disk(root: Path) -> dict[str, Content]:
+    """Return the content of all directories outside of packs."""
+    return {name: content(root / name) for names in loose_runs(root).values() for name in names}
+
+
+def content(top: Path) -> Content:
+    found: Content = {}
+    for path in top.rglob("*"):
+        mode = path.lstat().st_mode
+        data = b""
+        if stat.S_ISLNK(mode):
+            data = os.readlink(path).encode()
+        elif stat.S_ISREG(mode):
+            data = path.read_bytes()
+        found[str(path.relative_to(top))] = (mode, data)
+    return found
+
+
+def visible(root: Path) -> dict[str, Content]:
+    """Return the content of all directories, from packs if they are missing outside of them."""
+    found: dict[str, Content] = {}
+    for pack in list_packs(root):
+        with open_pack(root, pack) as archive:
+            held: dict[str, Content] = {}
+            for info in archive.infolist():
+                top, _, name = info.filename.rstrip("/").partition("/")
+                files = held.setdefault(top, {})
+                if name:
+                    files[name] = (info.external_attr >> 16, archive.read(info))
+            found = held | found  # the latest pack comes first
+    for name, files in on_disk(root).items():
+        if ".motoko" in files or name not in found:
+            found[name] = files
+    return found
+
+
+def test_a_pack_holds_directories_exactly(store: WorkflowStore) -> None:
+    root = root_of(store)
+    odd = root / "run-1"
+    (odd / "sub" / "empty").mkdir(parents=True)
+    (odd / "sub" / "é\n \\ name").write_bytes(bytes(range(256)) * 20_000)  # several chunks
+    (odd / "link").symlink_to("../../nowhere")
+    (odd / "script").write_text("x")
+    (odd / "script").chmod(0o750)
+    os.utime(odd / "script", (5.0, 5.0))  # before zip files know times
+    before = on_disk(root)
+    result = pack_runs(store, "a", [1, 2, 3, 4, 5])
+    assert (result.packed, result.left) == ([1, 2, 3, 4], {})
+    assert loose_runs(root) == {}
+    (pack,) = list_packs(root)
+    assert (pack.first, pack.last) == (1, 4)
+    assert visible(root) == before
+    assert pack_runs(store, "a", [1, 2, 3, 4, 5]).packed == []
+    assert list_packs(root) == [pack]
+
+
+def test_packed_files_are_read_as_others(store: WorkflowStore) -> None:
+    root = root_of(store)
+    path = root / "run-2" / "stdout"
+    inner = Path("run-2", PACKED, "7-1-9.zip", "inner")
+    (root / inner).parent.mkdir(parents=True)
+    (root / inner).write_bytes(b"inner")
+    read: list[Callable[[Path], Any]] = [
+        lambda p: read_file(p).data, lambda p: read_file(p, offset=4, limit=3).data,
+        lambda p: read_end(p, 4).data, lambda p: stat_file(p).size,
+        lambda p: read_file(p.parent / "nothing").missing, lambda p: stat_file(p).fault,
+    ]  # fmt: skip
+    expected = [one(path) for one in read]
+    assert locate(path.parent) == path.parent
+    pack_runs(store, "a", [1, 2, 3])
+    packed = locate(path.parent)
+    assert packed == root / PACKED / "1-1-3.zip" / "run-2"
+    assert [one(packed / "stdout") for one in read] == expected
+    assert read_file(packed.parent / inner).data == b"inner"
+    with open_file(path.parent, "stdout") as file:
+        assert file.read() == b"out 2 token2-1\n"
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        open_file(path.parent, "nothing")
+    assert locate(root / "run-9") == root / "run-9"
+
+
+def test_a_damaged_pack_is_a_fault(store: WorkflowStore) -> None:
+    root = root_of(store)
+    pack_runs(store, "a", [1, 2, 3])
+    packed = locate(root / "run-2")
+    (root / PACKED / "1-1-3.zip").write_bytes(b"PK\3\4 nonsense")
+    assert "1-1-3.zip/run-2/stdout cannot be read" in (read_file(packed / "stdout").fault or "")
+    assert locate(root / "run-2") == root / "run-2"
+    assert attempt_directory(root, record_of(store, 2), 1) is None
+
+
+@pytest.mark.parametrize("odd", ["FIFO", "name", "socket", "size"])
+def test_a_directory_that_a_pack_cannot_hold_stays(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    root = root_of(store)
+    if odd == "FIFO":
+        os.mkfifo(root / "run-2" / "pipe")
+    elif odd == "name":
+        (root / "run-2" / os.fsdecode(b"caf\xe9")).touch()
+    elif odd == "socket":
+        os.mknod(root / "run-2" / "socket", stat.S_IFSOCK | 0o600)
+    else:
+        monkeypatch.setattr(packs, "MAX_RUN_BYTES", 1000)
+        (root / "run-2" / "large").write_bytes(b"x" * 1001)
+    before = on_disk(root)
+    result = pack_runs(store, "a", [1, 2, 3])
+    assert (result.packed, list(result.left)) == ([1, 3], [2])
+    assert list(loose_runs(root)) == [2, 4]
+    assert visible(root) == before
+
+
+def test_only_ended_runs_with_their_own_directories_are_packed(store: WorkflowStore) -> None:
+    root = root_of(store)
+    (root / "run-5").mkdir()
+    (root / "run-1" / ".motoko").write_text("1 99.000000 token\n")  # of another database
+    (root / "run-2" / ".motoko").write_text("2 0.000000 token\n")  # of an unknown attempt
+    before = on_disk(root)
+    result = pack_runs(store, "a", [1, 2, 3, 4, 5])
+    assert (result.packed, sorted(result.left)) == ([3, 4], [1, 2, 5])
+    assert visible(root) == before
+    assert remove_finished(store, "a", [1, 2, 3, 4, 5]).packed == []
+    assert list(loose_runs(root)) == [1, 2, 5]
+
+
+@pytest.mark.parametrize("point", ["packs.written", "packs.renamed", "packs.removing"])
+@pytest.mark.parametrize("passage", [1, 2, 5])
+def test_a_kill_loses_and_duplicates_nothing(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch, point: str, passage: int
+) -> None:
+    root = root_of(store)
+    (root / "run-3" / "sub").mkdir()
+    before = on_disk(root)
+    left = [passage]
+
+    def kill(name: str) -> None:
+        if name == point:
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(fault_points, "point", kill)
+    monkeypatch.setattr(packing, "MAX_RUNS", 2)
+    killed = False
+    try:
+        pack_runs(store, "a", [1, 2, 3, 4])
+    except KeyboardInterrupt:
+        killed = True
+    assert killed is (point == "packs.removing" or passage < 3)
+    assert visible(root) == before
+    monkeypatch.undo()
+    result = pack_runs(store, "a", [1, 2, 3, 4])
+    assert result.left == {}
+    assert loose_runs(root) == {}
+    assert visible(root) == before
+    names: list[str] = []
+    for pack in list_packs(root):
+        with open_pack(root, pack) as archive:
+            names += archive.namelist()
+    assert len(names) == len(set(names))
+    assert {path.suffix for path in (root / PACKED).iterdir()} <= {".zip", ""}
+
+
+def test_a_directory_that_changes_while_it_is_packed_stays(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = root_of(store)
+    monkeypatch.setattr(
+        fault_points, "point",
+        lambda name: (root / "run-2" / "stdout").write_text("late\n")
+        if name == "packs.renamed" else None,
+    )  # fmt: skip
+    result = pack_runs(store, "a", [1, 2, 3])
+    assert (result.packed, list(result.left)) == ([1, 3], [2])
+    assert (root / "run-2" / "stdout").read_text() == "late\n"
+    monkeypatch.undo()
+    assert pack_runs(store, "a", [2]).packed == [2]
+    assert read_file(locate(root / "run-2") / "stdout").data == b"late\n"
+
+
+def test_a_file_that_grows_while_it_is_read_leaves_its_run_out(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = root_of(store)
+    listed = packs.list_directory
+
+    def list_early(top: str, name: str) -> Any:
+        found = listed(top, name)
+        if name == "run-2" and not list_packs(root):
+            (root / "run-2" / "stdout").write_text("later\n")
+        return found
+
+    monkeypatch.setattr(packing, "list_directory", list_early)
+    before = on_disk(root)
+    result = pack_runs(store, "a", [1, 2, 3])
+    assert (result.packed, list(result.left)) == ([1, 3], [2])
+    before["run-2"]["stdout"] = (before["run-2"]["stdout"][0], b"later\n")
+    assert visible(root) == before
+
+
+def test_a_retried_run_has_both_attempts(store: WorkflowStore) -> None:
+    root = root_of(store)
+    pack_runs(store, "a", [3, 4])
+    assert current_attempt(root, record_of(store, 4)) == 1
+    edit(store, EditRun(RunKey("a", 4), Retry(4.0, "user")))
+    execute(store, 4, "FINISHED")
+    record = record_of(store, 4)
+    assert current_attempt(root, record) == 2
+    first = attempt_directory(root, record, 1)
+    assert first is not None
+    assert read_file(first / "stdout").data == b"out 4 token4-1\n"
+    assert attempt_directory(root, record, 2) == root / "run-4"
+    assert pack_runs(store, "a", [4]).packed == [4]
+    for number in (1, 2):
+        directory = attempt_directory(root, record, number)
+        assert directory is not None
+        assert read_file(directory / "stdout").data == f"out 4 token4-{number}\n".encode()
+    assert read_file(locate(root / "run-4") / "stdout").data == b"out 4 token4-2\n"
+    assert len(find_packs(root, 4)) == 2
+
+
+def test_deleted_runs_leave_their_packs(store: WorkflowStore) -> None:
+    from motoko.core.changes import DeleteRun
+
+    root = root_of(store)
+    before = on_disk(root)
+    pack_runs(store, "a", [1, 2, 3])
+    edit(store, DeleteRun(RunKey("a", 2)), DeleteRun(RunKey("a", 4)))
+    assert remove_pending(store) == []
+    del before["run-2"], before["run-4"]
+    assert visible(root) == before
+    edit(store, DeleteRun(RunKey("a", 1)), DeleteRun(RunKey("a", 3)))
+    assert remove_pending(store) == []
+    assert list_packs(root) == []
+
+
+def test_directories_of_finished_runs_are_removed(store: WorkflowStore) -> None:
+    result = remove_finished(store, "a", [1, 2, 3, 4, 5])
+    assert (result.packed, result.left) == ([1, 2, 3], {})
+    assert list(loose_runs(root_of(store))) == [4]
+
+
+@pytest.mark.parametrize(
+    ("keep", "loose", "packed"),
+    [("packed", [], [1, 2, 3, 4]), ("failed", [4], []), ("all", [1, 2, 3, 4], [])],
+)
+def test_a_keeper_treats_directories_of_earlier_launchers(
+    store: WorkflowStore, keep: str, loose: list[int], packed: list[int]
+) -> None:
+    root, keeper = root_of(store), DirectoryKeeper(store, lambda: (keep, ["a"], True))
+    steps = 0
+    while keeper.is_due(keep, ["a"], idle=True):
+        assert not keeper.is_due(keep, ["a"], idle=False)
+        keeper.step(keep, ["a"])
+        steps += 1
+    assert steps == (keep != "all")
+    assert list(loose_runs(root)) == loose
+    assert [i for i in range(1, 6) if find_packs(root, i)] == packed
+
+
+def test_the_newest_runs_keep_their_directories_while_an_orchestrator_works(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from motoko.launcher import directory_keeper
+
+    live: Mapping[str, None] = {"r": None}
+    monkeypatch.setattr(directory_keeper, "live_orchestrators", lambda *_: live)
+    monkeypatch.setattr(directory_keeper, "NEWEST", 2)
+    monkeypatch.setattr(directory_keeper, "BACKLOG", 4)
+    keeper, root = DirectoryKeeper(store, lambda: ("packed", ["a"], True)), root_of(store)
+    keeper.add(RunKey("a", run_id) for run_id in (3, 4, 1))
+    assert not keeper.is_due("packed", ["a"], idle=False)
+    keeper.add([RunKey("a", 2)])
+    assert keeper.is_due("packed", ["a"], idle=False)
+    assert not keeper.step("packed", ["a"])
+    assert list(loose_runs(root)) == [1, 2]  # the last ones to end
+    live = {}
+    keeper.step("packed", ["a"])
+    assert list(loose_runs(root)) == []
+
+
+def test_moved_run_directories_take_their_packs_along(store: WorkflowStore) -> None:
+    root = root_of(store)
+    pack_runs(store, "a", [1])
+    shutil.move(root, root.with_name("elsewhere"))
+    found = locate(root.with_name("elsewhere") / "run-1")
+    assert read_file(found / "stdout").data == b"out 1 token1-1\n"
