@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from motoko.launcher.attempt_paths import run_directory_of, token_of
+
 if TYPE_CHECKING:
     import signal
 
@@ -72,9 +74,9 @@ def attempts(directory: Path) -> list[Attempt]:
     found = []
     for pid, arguments in _processes():
         if len(arguments) > 2 and arguments[1].endswith(("/attempt.sh", "/wrapper.sh")):
-            private = Path(arguments[2])
-            if private.is_relative_to(directory):
-                found.append(Attempt(pid, private.name, private.parent.parent))
+            path = arguments[2]
+            if Path(path).is_relative_to(directory):
+                found.append(Attempt(pid, token_of(path), Path(run_directory_of(path))))
     return found
 
 
