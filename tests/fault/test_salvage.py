@@ -93,7 +93,7 @@ def salvaged(content: bytes, directory: Path) -> tuple[SalvageReport, dict[int, 
         return report, {
             record.id: dict(record.fields)
             for record in table.records(table.ids(None))
-            if table.job(record.job_id) == {"x": float(record.id)}
+            if table.jobs.values(record.job_id) == {"x": float(record.id)}
         }
     finally:
         session.close()

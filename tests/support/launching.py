@@ -90,7 +90,7 @@ class WorkflowHarness:
                 replicate = first_run + n  # permits several runs of the same job
                 identity = run_identity(study, run_name, job, {}, replicate)
                 record = RunRecord(
-                    study, first_run + n, table.find_job(job_identity(job)) or first_job + n,
+                    study, first_run + n, table.jobs.find(job_identity(job)) or first_job + n,
                     run_name, identity, job, replicate=replicate,
                     options=resources, fields=dict(fields or {}),
                     history=(Transition(time.time(), "CREATED", "test", 0),),

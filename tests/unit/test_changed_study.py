@@ -225,4 +225,4 @@ def changes(workflow: Workflow) -> dict[str, int]:
     types = workflow.s.bd_config.job
     with workflow.store.autocommit_scope.read() as session:
         table = session.tables.study("s")
-        return table.count_other_parameters(types) if table.has_other_parameters(types) else {}
+        return table.count_other_parameters(types) if table.jobs.has_other_parameters(types) else {}

@@ -46,7 +46,7 @@ class StudyBase:
             lambda: self._query(lambda table: table.ids(None)), self._run
         )
         self.jobs: Mapping[int, Job] = _IdIndex(
-            lambda: self._query(lambda table: table.job_ids()), self._job
+            lambda: self._query(lambda table: table.jobs.ids()), self._job
         )
 
     def _query(self, query: Callable[[StudyTable], T]) -> T:
@@ -60,4 +60,6 @@ class StudyBase:
         return Run(self._store, key)
 
     def _job(self, job_id: int) -> Job:
-        return Job(self._store, self._study, job_id, self._query(lambda table: table.job(job_id)))
+        return Job(
+            self._store, self._study, job_id, self._query(lambda table: table.jobs.values(job_id))
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from functools import partial
-from types import EllipsisType, MappingProxyType
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from motoko.api.run_list import RunList
@@ -16,13 +16,8 @@ from motoko.core.axes import MAX_POINTS, MAX_RUNS, check_count
 from motoko.core.changes import EditHolds
 from motoko.core.constraints import Columns, Constraint, parse
 from motoko.core.holds import AddHolds, RemoveHolds
-from motoko.core.parameter_space import (
-    check_run_name,
-    format_changes,
-    job_identity,
-    run_identity,
-)
-from motoko.core.records import RunKey, RunRecord, Transition
+from motoko.core.parameter_space import RunIdentities, check_run_name, format_changes
+from motoko.core.records import RunKey, Transition
 from motoko.core.requests import PlannedProduct, PlannedRun, plan_points, plan_product
 from motoko.errors import RunNameError
 from motoko.handles.frames import require_pandas, to_frame
@@ -227,42 +222,25 @@ class TaskManager:
     ) -> Callable[[Iterable[PlannedRun]], list[RequestedRun]]:
         """Return a function that makes requested runs of planned ones, now or later."""
         scope, scripts = self.store.scope(), self._scripts()
-        created = Transition(self.store.now(), "CREATED", scope.cause, 0)
-        event_name, firing = scope.event_name or caller, scope.firing
-        return lambda planned: self._requested_runs(
-            planned, run_name, created, event_name, firing, scripts
-        )
+        common = {
+            "study": self.name,
+            "run_name": run_name,
+            "event_name": scope.event_name or caller,
+            "scripts": scripts,
+            "history": (Transition(self.store.now(), "CREATED", scope.cause, 0),),
+            "firing": scope.firing,
+        }
+        identities = RunIdentities(self.name, run_name)
 
-    def _requested_runs(
-        self,
-        planned: Iterable[PlannedRun],
-        run_name: str,
-        created: Transition,
-        event_name: str,
-        firing: str,
-        scripts: str,
-    ) -> list[RequestedRun]:
-        requested: dict[bytes, RequestedRun] = {}
-        for run in planned:
-            identity = run_identity(self.name, run_name, run.job, run.declared, run.replicate)
-            record = RunRecord(
-                study=self.name,
-                id=0,
-                job_id=0,
-                run_name=run_name,
-                identity=identity,
-                job=run.job,
-                replicate=run.replicate,
-                event_name=event_name,
-                scripts=scripts,
-                options=MappingProxyType(run.options),
-                fields=MappingProxyType({**run.other, **run.declared}),
-                history=(created,),
-                firing=firing,
-            )
-            found = RequestedRun(identity, job_identity(run.job), record, run.declared)
-            requested.setdefault(identity, found)
-        return list(requested.values())
+        def make(planned: Iterable[PlannedRun]) -> list[RequestedRun]:
+            requested: dict[bytes, RequestedRun] = {}
+            for run in planned:
+                identity, job_identity = identities.of(run.job, run.declared, run.replicate)
+                if identity not in requested:
+                    requested[identity] = RequestedRun(identity, job_identity, run, common)
+            return list(requested.values())
+
+        return make
 
     def report_changes(self) -> None:
         """Warn once about runs made when ``bd.yaml`` declared other parameters. Blocks."""

@@ -35,16 +35,16 @@ def encode_column(values: Sequence[Any]) -> Column:
     kind, first = kinds.pop(), values[0]
     if kind.__name__ in CODES:
         return _encode_numbers(values, kind.__name__)
-    if kind in CONSTANTS and all(value == first for value in values):
+    if kind in CONSTANTS and values.count(first) == len(values):
         return ("same", first)
-    if kind is bytes and first and all(len(value) == len(first) for value in values):
+    if kind is bytes and first and len(set(map(len, values))) == 1:
         return ("bytes", len(first), b"".join(values))
-    if kind is tuple and all(len(value) == len(first) for value in values):
+    if kind is tuple and len(set(map(len, values))) == 1:
         columns = tuple(map(encode_column, zip(*values, strict=True)))
         if all(column[0] == "same" for column in columns):
             return ("same", first)
         return ("tuple", columns)
-    if kind is dict and all(list(value) == list(first) for value in values):
+    if kind is dict and len(set(map(tuple, values))) == 1:
         members = (encode_column([value[key] for value in values]) for key in first)
         return ("dict", tuple(first), tuple(members))
     return ("list", list(values))

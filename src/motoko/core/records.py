@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from itertools import starmap
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from motoko.core.run_options import STORED_OPTIONS
@@ -167,7 +167,7 @@ def decode_record(data: Mapping[str, Any]) -> RunRecord:
 
 def stored_values(record: RunRecord) -> list[Any]:
     """Return the record's values as plain data, in the order of STORED_FIELDS."""
-    values = [getattr(record, name) for name in STORED_FIELDS]
+    values = list(_in_stored_order(record))
     values[_LIFECYCLE] = record.lifecycle.value
     values[_HISTORY] = stored_history(record.history)
     for position in _MAPPINGS:
@@ -211,6 +211,7 @@ _FIRING: Final = STORED_FIELDS.index("firing")
 _NOT_BEFORE: Final = STORED_FIELDS.index("not_before")
 _MAPPINGS: Final = tuple(STORED_FIELDS.index(name) for name in ("job", "options", "fields"))
 _LIFECYCLES: Final = {state.value: state for state in Lifecycle}
+_in_stored_order: Final = attrgetter(*STORED_FIELDS)
 _in_field_order: Final = itemgetter(*(STORED_FIELDS.index(f.name) for f in fields(RunRecord)))
 _DEFAULTS: Final = tuple(
     None if position in _MAPPINGS else RunRecord.__dataclass_fields__[name].default

@@ -151,7 +151,7 @@ class _StudyReader:
         outdated = {n: table.count_other_scripts(digest, n) for n in names if valid}
         runs = [] if reasons is None else list(table.records(table.ids(run_name)))
         why = {} if reasons is None else {record.id: reasons.reason(record) for record in runs}
-        changed = valid and table.has_other_parameters(study.job)
+        changed = valid and table.jobs.has_other_parameters(study.job)
         return StudyOverview(
             name,
             {n: table.counts(n) for n in names},

@@ -19,8 +19,8 @@ from motoko.server.file_integrity import UNREADABLE_OBJECT, check_file
 from motoko.server.safe_file import SafeFileStorage
 from motoko.storage import history_archive
 from motoko.storage.database import Database
-from motoko.storage.run_counts import count_indexes
-from motoko.storage.run_indexes import COUNTED, count_keys, index_keys
+from motoko.storage.run_counts import COUNTED, count_indexes, count_keys
+from motoko.storage.run_indexes import index_keys
 from motoko.storage.tables import Tables
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def check_study(table: StudyTable, references: set[bytes] | None = None) -> list
     if dict(trees["runs_of_job"]) != runs_of_job:
         errors.append(f"{name}: index runs_of_job differs from a recount")
     errors += _check_identities(name, table.identities, identities)
-    errors += _check_identities(name, table.job_identities, _job_digests(table))
+    errors += _check_identities(name, table.jobs.identities, _job_digests(table))
     errors += _check_histories(table, archived)
     if set(trees["jobs"]) != set(runs_of_job):
         errors.append(f"{name}: some jobs have no runs")
@@ -154,7 +154,7 @@ def _job_digests(table: StudyTable) -> dict[bytes, int]:
         job_id: (job_identity(job), job_identity(job, literal=True))
         for job_id, job in table.trees["jobs"].items()
     }
-    found = table.job_identities.find(chain.from_iterable(digests.values()))
+    found = table.jobs.identities.find(chain.from_iterable(digests.values()))
     return {
         literal if found.get(literal) == job_id != found.get(digest) else digest: job_id
         for job_id, (digest, literal) in digests.items()
@@ -202,7 +202,7 @@ def _check_indexes(table: StudyTable) -> Iterator[str]:
     yield from _check_counts(table, count_indexes(trees))
     if sorted(table.identities.items().values()) != runs:
         yield f"{name}: index by_identity does not list each run once"
-    if sorted(table.job_identities.items().values()) != jobs or list(trees["runs_of_job"]) != jobs:
+    if sorted(table.jobs.identities.items().values()) != jobs or list(trees["runs_of_job"]) != jobs:
         yield f"{name}: the indexes of jobs do not list each job once"
     if sum(trees["runs_of_job"].values()) != len(runs):
         yield f"{name}: index runs_of_job does not count each run once"

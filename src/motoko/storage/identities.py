@@ -38,10 +38,11 @@ PARTS: Final = "_parts"
 
 
 class Identities:
-    """One index in the snapshot of one connection; ``table`` is the mapping of a study's trees."""
+    """One index in one transaction; ``table`` is the mapping of a study's trees."""
 
     def __init__(self, table: Any, name: str) -> None:
         self._table = table
+        self._checked_tree: Any = None
         self.name = name
 
     @property
@@ -62,6 +63,11 @@ class Identities:
         if number is None:
             number = sorted_parts.get(self._older, digest)
         return number or None
+
+    def first(self, digests: Iterable[bytes | None]) -> int | None:
+        """Return the number of the first of these digests that has one, None without one."""
+        found = (self.get(digest) for digest in digests if digest)
+        return next((int(number) for number in found if number is not None), None)
 
     def find(self, digests: Iterable[bytes]) -> dict[bytes, int]:
         """Return the numbers of those digests that have one; many take little time together."""
@@ -102,10 +108,12 @@ class Identities:
 
     def _tree(self) -> Any:
         """Return the tree for a change; the commit fails if it was exchanged meanwhile."""
-        tree, connection = self._table[self.name], getattr(self._table, "_p_jar", None)
-        if connection is not None:
-            connection.readCurrent(self._table)
-        return tree
+        if self._checked_tree is None:
+            connection = getattr(self._table, "_p_jar", None)
+            if connection is not None:
+                connection.readCurrent(self._table)
+            self._checked_tree = self._table[self.name]
+        return self._checked_tree
 
     # -- moving entries to parts ------------------------------------------------------------
 
@@ -143,6 +151,7 @@ class Identities:
         parts["sources"] = (*parts["sources"], self._table[self.name])
         parts["frozen"] = reserved
         self._table[self.name] = OOBTree()
+        self._checked_tree = None
 
     @staticmethod
     def _build(parts: Any, start: int, stop: int, done: bytes, part: Any) -> None:

@@ -16,14 +16,33 @@ from BTrees.OOBTree import OOBTree
 
 from motoko.core.states import TERMINAL, Lifecycle
 from motoko.storage.bulk_read import prefetch, prefetch_range
-from motoko.storage.run_indexes import COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from motoko.core.records import RunRecord
+
+# Indexes; "runs", "queued" and "ended_scripts" list no ids.
+COUNTED: Final = ("runs", "states", "lifecycles", "queued", "remarks", "ended_scripts")
 LAST: Final = "\U0010ffff"
 
 CountKey: TypeAlias = "tuple[str, Any, str]"  # index, key in it, run name
+
+
+def count_keys(
+    record: RunRecord, keys: Mapping[str, tuple[str, str] | None]
+) -> dict[str, tuple[Any, str] | None]:
+    """Return the (key, run name) under which a run counts in each of COUNTED, None for none.
+
+    ``keys``: its keys in the indexes.
+    """
+    run_name, queue = record.run_name, keys["queues"]
+    return {
+        **keys,
+        "runs": ("", ""),
+        "queued": None if queue is None else (queue, run_name),
+        "ended_scripts": (record.scripts, run_name) if record.lifecycle.is_terminal else None,
+    }
 
 
 class RunCounts:
@@ -89,12 +108,18 @@ class RunCounts:
                 self._change(index, present, 1)
 
     def _change(self, index: str, key: tuple[Any, str] | None, by: int) -> None:
-        if key is None:
-            return
+        if key is not None:
+            self._length(index, key).change(by)
+
+    def lengths(self, keys: Mapping[str, tuple[Any, str] | None]) -> list[Any]:
+        """Return the numbers of these keys, by index, to change them; None: of none."""
+        return [self._length(index, key) for index in COUNTED if (key := keys[index]) is not None]
+
+    def _length(self, index: str, key: tuple[Any, str]) -> Any:
         length = self._tree.get((index, *key))
         if length is None:
             length = self._tree[index, *key] = Length()
-        length.change(by)
+        return length
 
     def stored(self) -> dict[CountKey, int]:
         """Return all numbers except zeros."""

@@ -1,25 +1,22 @@
-"""The indexes of runs in a study's table: which key each run has in them."""
+"""The indexes of runs in a study's table: the key of each run in them, and their changes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from BTrees.IIBTree import IITreeSet
+from BTrees.OOBTree import OOBTree
 
 from motoko.core.states import Lifecycle
+from motoko.storage.run_counts import count_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from motoko.core.records import RunRecord
-
-INDEXES: Final = ("states", "lifecycles", "scripts", "queues", "remarks")
-# Those of which the numbers of runs are stored; "runs", "queued" and "ended_scripts" list no ids.
-COUNTED: Final = ("runs", "states", "lifecycles", "queued", "remarks", "ended_scripts")
+    from motoko.storage.run_counts import RunCounts
 
 
 def index_keys(record: RunRecord) -> dict[str, tuple[str, str] | None]:
-    """Return the key of a run in each of INDEXES, None if it is not in that index."""
+    """Return the key of a run in each index, None if it is not in that index."""
     run_name, reason = record.run_name, None
     if record.lifecycle is Lifecycle.FINISHED and record.reason:
         reason = record.reason, run_name
@@ -32,22 +29,6 @@ def index_keys(record: RunRecord) -> dict[str, tuple[str, str] | None]:
     }
 
 
-def count_keys(
-    record: RunRecord, keys: Mapping[str, tuple[str, str] | None]
-) -> dict[str, tuple[Any, str] | None]:
-    """Return the (key, run name) under which a run counts in each of COUNTED, None for none.
-
-    ``keys``: its keys in the indexes.
-    """
-    run_name, queue = record.run_name, keys["queues"]
-    return {
-        **keys,
-        "runs": ("", ""),
-        "queued": None if queue is None else (queue, run_name),
-        "ended_scripts": (record.scripts, run_name) if record.lifecycle.is_terminal else None,
-    }
-
-
 def _queue(record: RunRecord) -> tuple[str, str] | None:
     if record.lifecycle is not Lifecycle.CREATED or not record.options:
         return None
@@ -55,9 +36,48 @@ def _queue(record: RunRecord) -> tuple[str, str] | None:
     return (str(names[0] or ""), str(names[1] or "")) if any(names) else None
 
 
-def add_to_index(index: Any, key: tuple[str, str], run_id: int) -> None:
-    """Add a run to an index under ``key``."""
-    ids = index.get(key)
+def id_set(trees: Any, index: str, key: tuple[str, str]) -> Any:
+    """Return the ids of runs under ``key`` of an index; a new set if there is none."""
+    tree = trees.get(index)
+    if tree is None:
+        tree = trees[index] = OOBTree()
+    ids = tree.get(key)
     if ids is None:
-        ids = index[key] = IITreeSet()
-    ids.insert(run_id)
+        ids = tree[key] = IITreeSet()
+    return ids
+
+
+class RunIndexes:
+    """Changes the indexes of a study's runs and their numbers, in one transaction."""
+
+    def __init__(self, trees: Any, numbers: RunCounts) -> None:
+        self._trees = trees
+        self._numbers = numbers
+        self._places: dict[tuple[Any, ...], tuple[list[Any], list[Any]]] = {}
+
+    def add(self, record: RunRecord) -> None:
+        """Add a new run. Equal ones go to equal places, which are found once."""
+        keys = index_keys(record)
+        place = tuple(keys.values())
+        if place not in self._places:
+            sets = [id_set(self._trees, index, key) for index, key in keys.items() if key]
+            self._places[place] = sets, self._numbers.lengths(count_keys(record, keys))
+        sets, lengths = self._places[place]
+        for ids in sets:
+            ids.insert(record.id)
+        for length in lengths:
+            length.change(1)
+
+    def change(self, old: RunRecord, new: RunRecord | None) -> None:
+        """Move a run to its new places; None: remove it."""
+        before = index_keys(old)
+        after = {} if new is None else index_keys(new)
+        for index, former in before.items():
+            present = after.get(index)
+            if former == present:
+                continue
+            if former is not None:
+                self._trees[index][former].remove(old.id)
+            if present is not None:
+                id_set(self._trees, index, present).insert(old.id)
+        self._numbers.update(count_keys(old, before), {} if new is None else count_keys(new, after))

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 from motoko.core.changes import CreateRun
 from motoko.core.parameter_space import job_identity, run_identity
+from motoko.core.records import RunRecord
 from motoko.core.run_keys import RunKeys
 from motoko.errors import StateError
 from motoko.runtime import fault_points
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from motoko.core.records import RunKey, RunRecord
+    from motoko.core.records import RunKey
+    from motoko.core.requests import PlannedRun
     from motoko.storage.identities import Identities
     from motoko.storage.session import Session
     from motoko.storage.study_table import StudyTable
@@ -28,27 +31,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RequestedRun:
-    """A requested run; its creation fills in the ids of its record.
-
-    ``declared``: the run fields that belong to its identity.
-    """
+    """A requested run. ``common``: the values of its record that other runs have as well."""
 
     identity: bytes
     job_identity: bytes
-    record: RunRecord
-    declared: Mapping[str, Any]
+    planned: PlannedRun
+    common: Mapping[str, Any]
 
     @property
     def literal(self) -> bytes:
         """Its identity in databases that did not normalise numbers."""
-        run = self.record
-        values = (run.study, run.run_name, run.job, self.declared, run.replicate)
-        return run_identity(*values, literal=True)
+        run, study, run_name = self.planned, self.common["study"], self.common["run_name"]
+        return run_identity(study, run_name, run.job, run.declared, run.replicate, literal=True)
 
     @property
     def literal_job(self) -> bytes:
         """The identity of its job in databases that did not normalise numbers."""
-        return job_identity(self.record.job, literal=True)
+        return job_identity(self.planned.job, literal=True)
+
+    def record(self, run_id: int, job_id: int) -> RunRecord:
+        """Return the record of the new run with these ids."""
+        run = self.planned
+        return RunRecord(
+            id=run_id,
+            job_id=job_id,
+            identity=self.identity,
+            job=run.job,
+            replicate=run.replicate,
+            options=MappingProxyType(run.options),
+            fields=MappingProxyType({**run.other, **run.declared}),
+            **self.common,
+        )
 
 
 class DeferredRuns(Sequence[RequestedRun]):
@@ -278,7 +291,7 @@ def _find_jobs(table: StudyTable, runs: Sequence[RequestedRun]) -> dict[bytes, i
     """Return the ids of those jobs of requested runs that exist, by identity."""
     literals = [None if table.normalised else item.literal_job for item in runs]
     digests = [item.job_identity for item in runs]
-    return _find(table.job_identities, dict(zip(digests, literals, strict=True)))
+    return _find(table.jobs.identities, dict(zip(digests, literals, strict=True)))
 
 
 def _find(index: Identities, literals: Mapping[bytes, bytes | None]) -> dict[bytes, int]:
@@ -304,6 +317,6 @@ def _find_or_create(session: Session, study: str, runs: list[RequestedRun]) -> d
     jobs.update({digest: job_id + n for n, digest in enumerate(unknown)})
     for n, item in enumerate(new):
         ids[item.identity] = run_id + n
-        record = replace(item.record, id=run_id + n, job_id=jobs[item.job_identity])
+        record = item.record(run_id + n, jobs[item.job_identity])
         session.add(CreateRun(record, item.job_identity))
     return ids

@@ -22,7 +22,7 @@ from motoko.server.watchdog import ServerWatchdog
 from motoko.storage.commit import run_transaction
 from motoko.storage.database import Database
 from motoko.storage.run_counts import write_counts
-from motoko.storage.run_indexes import add_to_index, index_keys
+from motoko.storage.run_indexes import id_set, index_keys
 from motoko.storage.study_table import StudyTable, new_study_table
 from motoko.version import __version__
 
@@ -46,7 +46,7 @@ def _add_indexes(tables: Any) -> None:
             keys = index_keys(record)
             for index in ("scripts", "queues"):
                 if (key := keys[index]) is not None:
-                    add_to_index(trees[index], key, record.id)
+                    id_set(trees, index, key).insert(record.id)
 
 
 def _add_counts(tables: Any) -> None:

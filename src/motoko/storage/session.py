@@ -355,7 +355,7 @@ class Session:
                 self._conflict(f"run {new} was created")
             self.replaced_keys[old] = new
             return None
-        job_id = table.find_job(change.job_identity)
+        job_id = table.jobs.find(change.job_identity)
         if job_id is None or job_id == change.record.job_id:
             return change
         return replace(change, record=replace(change.record, job_id=job_id))

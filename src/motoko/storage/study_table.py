@@ -23,7 +23,6 @@ Layout (all keys plain, so that no class path of Motoko is stored)::
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from heapq import merge
@@ -35,15 +34,16 @@ from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 
 from motoko.core.archived_history import archive, complete
-from motoko.core.parameter_space import describe_change, job_identity
+from motoko.core.parameter_space import job_identity
 from motoko.errors import ConflictError, UnknownRunError
 from motoko.storage import history_archive, quantities
 from motoko.storage.bulk_read import prefetch_leaves, prefetch_range, stream_keys
 from motoko.storage.identities import Identities
 from motoko.storage.record_reader import read_records
 from motoko.storage.run_counts import LAST, RunCounts
-from motoko.storage.run_indexes import INDEXES, add_to_index, count_keys, index_keys
+from motoko.storage.run_indexes import RunIndexes
 from motoko.storage.run_store import RunStore
+from motoko.storage.study_jobs import StudyJobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,8 +80,9 @@ class StudyTable:
         self.trees = trees
         self.runs = RunStore(name, trees)
         self.identities = Identities(trees, "by_identity")
-        self.job_identities = Identities(trees, "by_job")
+        self.jobs = StudyJobs(name, trees)
         self.numbers = RunCounts(trees["counts"])
+        self._indexes = RunIndexes(trees, self.numbers)
 
     def __len__(self) -> int:
         return self.numbers.count("runs")
@@ -156,24 +157,9 @@ class StudyTable:
             return record
         return complete(record, history_archive.read(self.trees["histories"], record.id))
 
-    def job(self, job_id: int) -> dict[str, Any]:
-        """Return one job's values; UnknownRunError if it does not exist."""
-        values = self.trees["jobs"].get(job_id)
-        if values is None:
-            raise UnknownRunError(f"study {self.name!r} has no job {job_id}")
-        return dict(values)
-
-    def job_ids(self) -> list[int]:
-        """Return all job ids, ascending."""
-        return list(self.trees["jobs"])
-
     def find(self, *identities: bytes | None) -> int | None:
         """Return the id of the run with the first of these identities that exists."""
-        return _first(self.identities, identities)
-
-    def find_job(self, *identities: bytes | None) -> int | None:
-        """Return the id of the job with the first of these identities that exists."""
-        return _first(self.job_identities, identities)
+        return self.identities.first(identities)
 
     # -- indexes ---------------------------------------------------------------------------
 
@@ -253,6 +239,19 @@ class StudyTable:
         """Return whether a run has or had this run name, deleted runs included."""
         return any(name == run_name for _, name in self.trees["lifecycles"])
 
+    def count_other_parameters(
+        self, types: Mapping[str, str], run_name: str | None = None
+    ) -> dict[str, int]:
+        """Return the number of runs with other parameters than ``types``, by difference."""
+        run_names = self.run_names()
+        if run_name is None or run_names == {run_name}:
+            return self.jobs.count_other_parameters(types)
+        if run_name not in run_names:
+            return {}
+        return self.jobs.count_other_parameters(
+            types, lambda: self.records(self.ids(run_name), keep=False)
+        )
+
     def count_other_scripts(self, digest: str, run_name: str) -> int:
         """Return the number of runs in a terminal state whose scripts have another digest."""
         found = self.numbers.by_key("ended_scripts", run_name)
@@ -262,30 +261,6 @@ class StudyTable:
         """Return the FINISHED runs that have a reason, by reason."""
         trees = self.trees.get("remarks", {}).items()
         return {text: list(ids) for (text, name), ids in trees if name == run_name and ids}
-
-    # -- jobs with other parameters than the study -----------------------------------------
-
-    def has_other_parameters(self, types: Mapping[str, str]) -> bool:
-        """Return whether the oldest or the newest job has other parameters than ``types``."""
-        jobs = self.trees["jobs"]
-        ends = (jobs[jobs.minKey()], jobs[jobs.maxKey()]) if jobs else ()
-        return any(describe_change(types, job) for job in ends)
-
-    def count_other_parameters(
-        self, types: Mapping[str, str], run_name: str | None = None
-    ) -> dict[str, int]:
-        """Return the number of runs with other parameters than ``types``, by difference."""
-        run_names = self.run_names()
-        jobs = self.trees["jobs"].items() if run_name is None or run_name in run_names else ()
-        found = {job_id: how for job_id, job in jobs if (how := describe_change(types, job))}
-        counts: Counter[str] = Counter()
-        if found and (run_name is None or run_names == {run_name}):
-            for job_id, how in found.items():
-                counts[how] += self.trees["runs_of_job"][job_id]
-        elif found:
-            records = self.records(self.ids(run_name), keep=False)
-            counts.update(found[run.job_id] for run in records if run.job_id in found)
-        return dict(counts)
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -307,15 +282,15 @@ class StudyTable:
     def tidy_identities(self) -> bool:
         """Make a bounded step in each index of identities; return whether any was due."""
         ids = self.trees["ids"]
-        steps = self.identities.step(ids["run"]), self.job_identities.step(ids["job"])
+        steps = self.identities.step(ids["run"]), self.jobs.identities.step(ids["job"])
         return any(steps)
 
     def insert(self, record: RunRecord, job_digest: bytes) -> None:
         """Insert a run under ``record.id``, and its job if that is new."""
-        self._add_to_job(record, job_digest)
+        self.jobs.add_run(record, job_digest)
         self.runs.insert(record)
         self.identities.add(record.identity, record.id)
-        self._reindex(None, record)
+        self._indexes.add(record)
 
     def edit(self, run_id: int, edit: RunEdit) -> tuple[RunRecord, RunRecord]:
         """Apply one edit; return the records before and after."""
@@ -330,7 +305,7 @@ class StudyTable:
                 histories = self.trees.setdefault("histories", OOBTree())
                 history_archive.append(histories, run_id, old.archived, moves)
             self.runs.update(new)
-            self._reindex(old, new)
+            self._indexes.change(old, new)
             if new.attempt != old.attempt:
                 quantities.delete_series(self.trees["quantities"], run_id)
         return old, new
@@ -339,13 +314,13 @@ class StudyTable:
         """Delete a run, its quantities, and its job if that has no other run."""
         trees = self.trees
         record = self.run(run_id)
-        self._reindex(record, None)
+        self._indexes.change(record, None)
         quantities.delete_series(trees["quantities"], run_id)
         if record.archived:
             history_archive.delete(trees["histories"], run_id)
         self.runs.delete(run_id)
         self.identities.remove(record.identity)
-        self._remove_from_job(record.job_id)
+        self.jobs.remove_run(record.job_id)
         return record
 
     def flush(self) -> None:
@@ -357,56 +332,14 @@ class StudyTable:
         existing, digest = self.find(new.identity), job_identity(new.job)
         if existing not in (None, new.id):
             raise ConflictError(f"run {self.name}.{existing} has these values")
-        job_id = self.find_job(job_identity(new.job, literal=True), digest)
+        job_id = self.jobs.find(job_identity(new.job, literal=True), digest)
         moved = new if job_id is None else replace(new, job_id=job_id)
         if moved.job_id != old.job_id:
-            self._add_to_job(moved, digest)
-            self._remove_from_job(old.job_id)
+            self.jobs.add_run(moved, digest)
+            self.jobs.remove_run(old.job_id)
         self.identities.remove(old.identity)
         self.identities.add(moved.identity, moved.id)
         return moved
-
-    def _add_to_job(self, record: RunRecord, digest: bytes) -> None:
-        trees, job_id = self.trees, record.job_id
-        if job_id not in trees["jobs"]:
-            trees["jobs"][job_id] = dict(record.job)
-            self.job_identities.add(digest, job_id)
-        # A counter: clients that add and remove runs of one job conflict. So a job is never
-        # deleted while it gets another run.
-        trees["runs_of_job"][job_id] = trees["runs_of_job"].get(job_id, 0) + 1
-
-    def _remove_from_job(self, job_id: int) -> None:
-        trees = self.trees
-        left = trees["runs_of_job"][job_id] - 1
-        if left:
-            trees["runs_of_job"][job_id] = left
-        else:
-            del trees["runs_of_job"][job_id]
-            if (digest := self.job_key(job_id)) is not None:
-                self.job_identities.remove(digest)
-            del trees["jobs"][job_id]
-
-    def job_key(self, job_id: int) -> bytes | None:
-        """Return the key of a job in the index of jobs, None if it has none."""
-        values = self.trees["jobs"][job_id]
-        digests = (job_identity(values), job_identity(values, literal=True))
-        return next((one for one in digests if self.find_job(one) == job_id), None)
-
-    def _reindex(self, old: RunRecord | None, new: RunRecord | None) -> None:
-        before = {} if old is None else index_keys(old)
-        after = {} if new is None else index_keys(new)
-        for index in INDEXES:
-            former, present = before.get(index), after.get(index)
-            if former == present:
-                continue
-            if old is not None and former is not None:
-                self.trees[index][former].remove(old.id)
-            if new is not None and present is not None:
-                add_to_index(self.trees.setdefault(index, OOBTree()), present, new.id)
-        self.numbers.update(
-            {} if old is None else count_keys(old, before),
-            {} if new is None else count_keys(new, after),
-        )
 
     # -- quantities ------------------------------------------------------------------------
 
@@ -442,8 +375,3 @@ class StudyTable:
     def quantity_names(self, run_id: int) -> list[str]:
         """Return the names of a run's series, sorted."""
         return quantities.series_names(self.trees["quantities"], run_id)
-
-
-def _first(index: Identities, identities: Iterable[bytes | None]) -> int | None:
-    found = (index.get(identity) for identity in identities if identity)
-    return next((int(number) for number in found if number is not None), None)

@@ -84,7 +84,7 @@ def add_run(
     if existing is not None:
         return RunKey(study, existing)
     digest = job_identity(job)
-    job_id = table.find_job(digest)
+    job_id = table.jobs.find(digest)
     run_id, new_job_id = session.reserve(study, 1, 0 if job_id else 1)
     record = RunRecord(
         study=study,

@@ -72,7 +72,7 @@ class StorageContract(RecordsContract):
         for session in (clients.first, clients.second):
             with pytest.raises(UnknownRunError, match=r"no run 1"):
                 session.run(ended)
-            assert session.tables.study("mult").job_ids() == []
+            assert session.tables.study("mult").jobs.ids() == []
         again = add_run(clients.second, "mult", {"x": 1.0})
         clients.commit_second()
         assert again.id > ended.id
@@ -127,7 +127,7 @@ class StorageContract(RecordsContract):
         clients.commit_first()
         clients.commit_second()
         assert clients.second.run(one).job_id == clients.second.run(two).job_id
-        assert len(clients.second.tables.study("mult").job_ids()) == 1
+        assert len(clients.second.tables.study("mult").jobs.ids()) == 1
 
     def test_a_job_does_not_go_while_it_gets_another_run(
         self, clients: Clients, ended: RunKey
@@ -139,7 +139,7 @@ class StorageContract(RecordsContract):
         clients.commit_second()
         table = clients.second.tables.study("mult")
         assert table.ids(None) == [new.id]
-        assert table.job(clients.second.run(new).job_id) == {"x": 1.0}
+        assert table.jobs.values(clients.second.run(new).job_id) == {"x": 1.0}
 
     def test_different_fields_of_one_run_are_merged(self, clients: Clients, ended: RunKey) -> None:
         """Fields conflict one by one."""
