@@ -66,7 +66,9 @@ def decode_column(column: Column, positions: Sequence[int]) -> Sequence[Any]:
             return [{} for _ in positions]
         rows = zip(*(decode_column(one, positions) for one in members), strict=True)
         return [dict(zip(keys, row, strict=True)) for row in rows]
-    values = content[0] if kind == "list" else decode_numbers(column)
+    values: Sequence[Any] = content[0] if kind == "list" else decode_numbers(column)
+    if positions == range(len(values)):
+        return values
     return [values[position] for position in positions]
 
 

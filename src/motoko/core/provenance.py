@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from motoko.core.states import TERMINAL, Lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from motoko.core.records import RunRecord
 
@@ -93,8 +93,13 @@ def attempt_times(run: RunRecord, number: int) -> AttemptTimes:
 
     CREATED as outcome: the run was requeued.
     """
+    return times_in(run.history, number)
+
+
+def times_in(history: Iterable[Any], number: int) -> AttemptTimes:
+    """Return the times of an attempt in a history, stored or not; see ``attempt_times``."""
     claimed = started = ended = outcome = None
-    for time, state, _, attempt in run.history:
+    for time, state, _, attempt in history:
         if attempt != number:
             continue
         if state == Lifecycle.SUBMITTED:
@@ -116,7 +121,12 @@ def add_reference(run: RunRecord, number: int, reference: bytes) -> tuple[bytes,
 
 def last_reference(run: RunRecord) -> bytes:
     """Return the reference of the last attempt, UNKNOWN without one."""
-    return run.provenance[-1] if len(run.provenance) == run.attempt > 0 else UNKNOWN
+    return reference_of(run.provenance, run.attempt)
+
+
+def reference_of(references: Sequence[bytes], attempt: int) -> bytes:
+    """Return the reference of an attempt if it is the last one, else UNKNOWN."""
+    return references[-1] if len(references) == attempt > 0 else UNKNOWN
 
 
 def attempts_of(
@@ -141,13 +151,13 @@ def _attempt(
     found: dict[str, Any] = {field.name: getattr(facts, field.name) for field in fields(facts)}
     if number == run.attempt:
         found["scripts"] = facts.scripts or run.scripts
-        found["host"] = facts.host or process_host(run)
+        found["host"] = facts.host or process_host(run.process)
     claimed, started, ended, outcome = attempt_times(run, number)
     return AttemptProvenance(
         **found, number=number, claimed=claimed, started=started, ended=ended, outcome=outcome
     )
 
 
-def process_host(run: RunRecord) -> str | None:
-    """Return the host of the recorded process, None if it is unknown."""
-    return (run.process[4] or None) if run.process is not None and len(run.process) > 3 else None
+def process_host(process: Sequence[Any] | None) -> str | None:
+    """Return the host of a recorded process, None if it is unknown."""
+    return (process[4] or None) if process is not None and len(process) > 3 else None

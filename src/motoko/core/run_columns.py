@@ -1,4 +1,4 @@
-"""The runs of a study as columns: pure functions from records to lists of values.
+"""The runs of a study as columns: pure functions from rows to lists of values.
 
 A column is a property of every run, a job value or a field. If names clash, ``jobs.x`` and
 ``runs.x`` name job value and field, as in constraints.
@@ -9,18 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.constraints import Columns
+from motoko.core.constraints.column_scan import PARTS
 from motoko.core.constraints.syntax_tree import Column
 from motoko.core.provenance import (
     NO_FACTS,
-    attempt_times,
-    last_reference,
     process_host,
+    reference_of,
+    times_in,
 )
 from motoko.core.records import RUN_COLUMNS
+from motoko.core.run_blocks import DIVIDED
 from motoko.core.run_options import STORED_OPTIONS
+from motoko.core.run_rows import StoredRows, shown_states
 from motoko.core.states import TERMINAL
 from motoko.core.values import TYPE_NAMES, copy_plain
 from motoko.errors import UnknownNameError, nearest
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from motoko.core.provenance import AttemptTimes, Provenance
     from motoko.core.records import RunRecord
+    from motoko.core.run_rows import Rows, Shape
 
 # Columns that no constraint has, with their types: facts of the last attempt, and others.
 FACTS: Final = MappingProxyType({
@@ -59,9 +63,18 @@ LAST: Final = (
 )  # fmt: skip
 _SCALARS: Final = frozenset({int, float, str, bool, bytes, datetime, type(None)})
 _NAMED: Final = 20  # columns in a hint
+# The stored values that some columns are made from; other columns are stored as they are.
+_STORED_IN: Final = MappingProxyType({
+    "attempt": ("attempt", "uncounted"),
+    "state": ("lifecycle", "label"),
+    "outcome": ("lifecycle",),
+    "created": ("history",),
+    **dict.fromkeys(TIMES, ("history", "attempt")),
+    **dict.fromkeys(FACTS, ("provenance", "attempt")),
+    "host": ("provenance", "attempt", "process"),
+    "scripts": ("provenance", "attempt", "scripts"),
+})  # fmt: skip
 _UNIQUE: Final = frozenset({"directory", "reason"})  # texts that hardly repeat
-
-Shape: TypeAlias = "tuple[tuple[str, ...], tuple[str, ...]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +111,12 @@ class ColumnTable:
         return replace(self, values=values, length=len(positions))
 
 
-def shape_of(record: RunRecord) -> Shape:
-    """Return the names of a run's job values, and of its fields."""
-    return tuple(record.job), tuple(record.fields)
-
-
 class ColumnNames:
     """The columns that the runs of a study have, by the names that select them."""
 
-    def __init__(
-        self, declared: Columns, records: Iterable[RunRecord] = (), shapes: Iterable[Shape] = ()
-    ) -> None:
+    def __init__(self, declared: Columns, shapes: Iterable[Shape] = ()) -> None:
         self._declared = declared
-        shapes = dict.fromkeys([*shapes, *dict.fromkeys(map(shape_of, records))])
+        shapes = dict.fromkeys(shapes)
         self.jobs = dict.fromkeys([*declared.job, *(name for job, _ in shapes for name in job)])
         self.fields = dict.fromkeys([*declared.run, *(name for _, own in shapes for name in own)])
 
@@ -180,7 +186,7 @@ def _type(declared: str | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ColumnSource:
-    """What columns need besides records.
+    """What columns need besides rows.
 
     ``root`` is the parent of the run directories. ``facts`` returns the provenance of a reference.
     """
@@ -188,65 +194,59 @@ class ColumnSource:
     root: str = ""
     facts: Callable[[bytes], Provenance | None] = lambda _: None
 
-    def columns(
-        self, records: Sequence[RunRecord], columns: Iterable[Column]
-    ) -> dict[str, list[Any]]:
-        """Return the values of the records by column."""
+    def columns(self, rows: Rows, columns: Iterable[Column]) -> dict[str, Sequence[Any]]:
+        """Return the values of runs by column."""
         wanted = list(columns)
         timed = any(column.source == "own" and column.name in TIMES for column in wanted)
-        times = [attempt_times(record, record.attempt) for record in records] if timed else []
-        return {column.shown: self._values(records, column, times) for column in wanted}
+        times = _last_times(rows) if timed else []
+        return {column.shown: self._values(rows, column, times) for column in wanted}
 
-    def _values(
-        self, records: Sequence[RunRecord], column: Column, times: Sequence[AttemptTimes]
-    ) -> list[Any]:
+    def _values(self, rows: Rows, column: Column, times: Sequence[AttemptTimes]) -> Sequence[Any]:
         name = column.name
-        if column.source == "job":
-            return _copied([record.job.get(name) for record in records])
-        if column.source == "field":
-            return _copied([record.fields.get(name) for record in records])
+        if column.source != "own":
+            return _copied(rows.members(PARTS[column.source], name))
         if name in FACTS:
-            return self._facts(name, records)
+            return self._facts(name, rows)
         if name in DERIVED:
-            return self._derived(name, records, times)
+            return self._derived(name, rows, times)
         if name in STORED_OPTIONS:
-            return _copied([record.options.get(name) for record in records])
-        if name == "lifecycle":
-            return [record.lifecycle.value for record in records]
+            return _copied(rows.members("options", name))
+        if name == "state":
+            return shown_states(rows)
         if name == "attempt":
-            return [record.tries for record in records]
-        return [getattr(record, name) for record in records]
+            counts = zip(rows.values("attempt"), rows.values("uncounted"), strict=True)
+            return [attempt - uncounted for attempt, uncounted in counts]
+        return rows.values(name)
 
-    def _derived(
-        self, name: str, records: Sequence[RunRecord], times: Sequence[AttemptTimes]
-    ) -> list[Any]:
+    def _derived(self, name: str, rows: Rows, times: Sequence[AttemptTimes]) -> Sequence[Any]:
         if name == "outcome":
-            return [r.lifecycle.value if r.lifecycle in TERMINAL else None for r in records]
+            return [state if state in TERMINAL else None for state in rows.values("lifecycle")]
         if name == "created":
-            return [_time(r.history[0].time) if r.history else None for r in records]
+            return [_time(moves[0][0]) if moves else None for moves in rows.values("history")]
         if name == "directory":
-            return [f"{self.root}/run-{record.id}" for record in records]
+            return [f"{self.root}/run-{run_id}" for run_id in rows.values("id")]
         if name == "duration":
             return [of_attempt.duration for of_attempt in times]
         return [_time(getattr(of_attempt, name)) for of_attempt in times]
 
-    def _facts(self, name: str, records: Sequence[RunRecord]) -> list[Any]:
+    def _facts(self, name: str, rows: Rows) -> Sequence[Any]:
         """Return one fact of the last attempts, None if it is unknown."""
-        references = [last_reference(record) for record in records]
+        attempts = zip(rows.values("provenance"), rows.values("attempt"), strict=True)
+        references = [reference_of(all_of_run, attempt) for all_of_run, attempt in attempts]
         known = {one: self.facts(one) or NO_FACTS for one in dict.fromkeys(references)}
         found = {one: getattr(facts, name) for one, facts in known.items()}
         values = [None if found[one] == "" else found[one] for one in references]
         if name == "host":
-            pairs = zip(values, records, strict=True)
-            return [value or process_host(record) for value, record in pairs]
+            pairs = zip(values, rows.values("process"), strict=True)
+            return [value or process_host(process) for value, process in pairs]
         if name == "scripts":
-            pairs = zip(values, records, strict=True)
-            return [value or record.scripts or None for value, record in pairs]
+            pairs = zip(values, rows.values("scripts"), strict=True)
+            return [value or digest or None for value, digest in pairs]
         return values
 
 
 class ColumnCollector:
-    """Fills columns while records pass, which it does not keep.
+    """Fills columns while rows pass, which it does not keep.
 
     ``columns`` are the names of the columns; if it is None, ``default`` chooses them.
     """
@@ -268,15 +268,15 @@ class ColumnCollector:
         self._texts: dict[Any, Any] = {}
         self.length = 0
 
-    def add(self, records: Sequence[RunRecord]) -> None:
-        """Append the values of records."""
+    def add(self, rows: Rows) -> None:
+        """Append the values of runs."""
         known = len(self._shapes)
-        self._shapes.update(dict.fromkeys(map(shape_of, records)))
+        self._shapes.update(dict.fromkeys(rows.shapes()))
         if len(self._shapes) > known:
             names = self.names()
             found = [one for name in self.written(names) for one in names.candidates(name)]
             self._wanted = list({(one.source, one.name): one for one in found}.values())
-        of_batch = self._source.columns(records, self._wanted)
+        of_batch = self._source.columns(rows, self._wanted)
         for column in self._wanted:
             values = of_batch[column.shown]
             if column.source == "own" and column.type == "str" and column.name not in _UNIQUE:
@@ -285,11 +285,11 @@ class ColumnCollector:
             if position not in self._values:
                 self._values[position] = [None] * self.length
             self._values[position] += values
-        self.length += len(records)
+        self.length += len(rows)
 
     def names(self) -> ColumnNames:
         """Return the columns that the runs so far have."""
-        return ColumnNames(self._declared, shapes=self._shapes)
+        return ColumnNames(self._declared, self._shapes)
 
     def written(self, names: ColumnNames) -> list[str]:
         """Return the names of the chosen columns, in their order."""
@@ -308,18 +308,37 @@ def compact_table(
     study: str, records: Sequence[RunRecord], *, run_names: bool = False
 ) -> ColumnTable:
     """Return the columns of records that fit in a terminal."""
-    names = ColumnNames(Columns(study, {}, {}), records)
+    rows = StoredRows.of(records)
+    names = ColumnNames(Columns(study, {}, {}), rows.shapes())
     found = [names.find(name) for name in names.compact(run_names=run_names)]
     columns = [column for column in found if column is not None]
-    values = ColumnSource().columns(records, columns)
+    found_values = ColumnSource().columns(rows, columns)
+    values = {name: list(items) for name, items in found_values.items()}
     types = {column.shown: column.type for column in columns}
     return ColumnTable(study, types, values, length=len(records))
+
+
+def stored_names(written: Iterable[str]) -> frozenset[str]:
+    """Return the columns of blocks from which columns of these names are made."""
+    found = {"id", *DIVIDED, "run_name", "lifecycle", "label"}  # the last ones select runs
+    for name in written:
+        bare = name.removeprefix("jobs.").removeprefix("runs.")
+        own = _STORED_IN.get(bare, ("options",) if bare in STORED_OPTIONS else (bare,))
+        found.update(own, (f"{part}.{bare}" for part in DIVIDED))
+    return frozenset(found)
 
 
 def _time(at: float | None) -> datetime | None:
     return None if at is None else datetime.fromtimestamp(at, UTC)
 
 
-def _copied(values: list[Any]) -> list[Any]:
-    """Return values that the caller may change, without effect on cached records."""
+def _last_times(rows: Rows) -> list[AttemptTimes]:
+    histories = zip(rows.values("history"), rows.values("attempt"), strict=True)
+    return [times_in(moves, attempt) for moves, attempt in histories]
+
+
+def _copied(values: Sequence[Any]) -> Sequence[Any]:
+    """Return values that the caller may change, without effect on cached ones."""
+    if _SCALARS.issuperset(map(type, values)):
+        return values
     return [v if v.__class__ in _SCALARS else copy_plain(v) for v in values]

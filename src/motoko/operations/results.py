@@ -14,7 +14,7 @@ from motoko.core.run_columns import ColumnNames
 from motoko.core.run_targets import RunTarget
 from motoko.core.states import FAILURES, Lifecycle
 from motoko.operations.failure_text import with_error_lines
-from motoko.storage.columns import tabulate
+from motoko.storage.columns import read_columns, tabulate
 from motoko.storage.query import (
     check_run_name_exists,
     check_runs_exist,
@@ -78,6 +78,9 @@ def load_results(workflow: Workflow, query: ResultsQuery) -> Results:
         if query.run_name is not None:
             check_run_name_exists(session, query.run_name)
         selected = _Selected(session, manager, query, constraint, target.ranges)
+        if not (query.compact or query.sort or query.limit is not None):
+            table = selected.table(query.columns, query.quantities)
+            return Results(table, warnings=[str(w) for w in constraint.warnings])
         shown: Iterable[RunRecord] = selected.ordered()
         left_out = 0
         if query.limit is not None:
@@ -130,6 +133,16 @@ class _Selected:
             ranges=self._ranges, lifecycles=lifecycles, keep=False,
         )  # fmt: skip
 
+    def table(
+        self, columns: Sequence[str] | None, quantities: Sequence[str] | None = None
+    ) -> ColumnTable:
+        """Return all runs as columns, in the order of their ids."""
+        return read_columns(
+            self._session, self._manager.columns, self._query.run_name, self._constraint, columns,
+            quantities=quantities, ranges=self._ranges, lifecycles=self._lifecycles,
+            root=_root(self._manager),
+        )  # fmt: skip
+
     def count(self) -> int:
         """Return the number of the runs."""
         if not self._exists or self._number is not None:
@@ -167,10 +180,7 @@ class _Selected:
     def _sorted(self) -> Iterator[RunRecord]:
         keys = [(name.removeprefix("-"), name.startswith("-")) for name in self._query.sort]
         names = [name for name, _ in keys]
-        table = tabulate(
-            self._session, self._manager.columns, self._records(self._lifecycles), ["id", *names],
-            root=_root(self._manager),
-        )  # fmt: skip
+        table = self.table(["id", *names])
         positions: Sequence[int] = range(len(table))
         for name, descending in reversed(keys):
             positions = sorted_positions(table.values[name], positions, descending=descending)

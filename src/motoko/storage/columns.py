@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from array import array
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from motoko.core.constraints.constraint import ALL
-from motoko.core.run_columns import ColumnCollector, ColumnNames, ColumnSource, ColumnTable
+from motoko.core.run_columns import (
+    ColumnCollector,
+    ColumnNames,
+    ColumnSource,
+    ColumnTable,
+    stored_names,
+)
+from motoko.core.run_rows import StoredRows
 from motoko.core.step_columns import join_steps
 from motoko.errors import UnknownNameError, suggestion
-from motoko.storage.query import select_records
-from motoko.storage.record_reader import BATCH
+from motoko.storage.query import batches, select_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from motoko.core.constraints import Columns, Constraint
     from motoko.core.constraints.syntax_tree import Column
     from motoko.core.records import RunRecord
+    from motoko.core.run_rows import Rows
     from motoko.core.run_targets import IdRange
     from motoko.core.states import Lifecycle
     from motoko.storage.session import Session
@@ -46,13 +52,14 @@ def read_columns(
     these ids; ``lifecycles``: only runs in these states. With ``keep``, the next read is faster.
     Raise UnknownNameError for a column or quantity that no run has.
     """
-    records: Iterable[RunRecord] = ()
+    rows: Iterable[Rows] = ()
     if declared.study in session.tables.study_names():
-        records = select_records(
+        names = None if columns is None else stored_names(columns)
+        rows = select_rows(
             session, declared.study, run_name, constraint,
-            ranges=ranges, lifecycles=lifecycles, keep=keep,
+            ranges=ranges, lifecycles=lifecycles, names=names, keep=keep,
         )  # fmt: skip
-    return tabulate(session, declared, records, columns, quantities=quantities, root=root)
+    return _tabulate(session, declared, rows, columns, quantities=quantities, root=root)
 
 
 def tabulate(
@@ -69,12 +76,27 @@ def tabulate(
 
     ``default`` chooses the columns if ``columns`` is None.
     """
+    rows = map(StoredRows.of, batches(records))
+    return _tabulate(
+        session, declared, rows, columns, quantities=quantities, root=root, default=default
+    )
+
+
+def _tabulate(
+    session: Session,
+    declared: Columns,
+    rows: Iterable[Rows],
+    columns: Sequence[str] | None,
+    *,
+    quantities: Sequence[str] | None,
+    root: Path | str,
+    default: Callable[[ColumnNames], list[str]] = ColumnNames.default,
+) -> ColumnTable:
     source = ColumnSource(str(root), session.tables.provenance)
     collector, ids = ColumnCollector(declared, source, columns, default), array("i")
-    remaining = iter(records)
-    while batch := list(islice(remaining, BATCH)):
+    for batch in rows:
         collector.add(batch)
-        ids.extend(record.id for record in batch)
+        ids.extend(batch.values("id"))
     chosen = _chosen(session, declared, collector)
     transaction, committed = session.snapshot
     table = ColumnTable(
@@ -97,8 +119,8 @@ def _chosen(session: Session, declared: Columns, collector: ColumnCollector) -> 
     found = [names.find(name) for name in written]
     if None in found and declared.study in session.tables.study_names():
         # Runs that were not selected may have the column.
-        every = select_records(session, declared.study, None, ALL, keep=False)
-        names = ColumnNames(declared, every)
+        every = select_rows(session, declared.study, None, ALL, names=stored_names(()))
+        names = ColumnNames(declared, dict.fromkeys(one for rows in every for one in rows.shapes()))
         found = [names.find(name) for name in written]
     chosen = []
     for name, column in zip(written, found, strict=True):

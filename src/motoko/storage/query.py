@@ -8,10 +8,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from motoko.core.records import RunKey
+from motoko.core.run_rows import StoredRows, selector
 from motoko.core.run_targets import MAX_ID, merged_ranges, missing_runs, unknown_run_name
 from motoko.core.states import ACTIVE, FAILURES, NON_TERMINAL
 from motoko.errors import UnknownRunError
 from motoko.storage.leases import run_names
+from motoko.storage.record_reader import BATCH, MOST_KEPT
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_thread
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from motoko.core.constraints import Constraint
     from motoko.core.records import RunRecord
+    from motoko.core.run_rows import Rows
     from motoko.core.run_targets import IdRange
     from motoko.core.states import Lifecycle
     from motoko.storage.database import Database
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BULK: Final = 2000  # from so many runs, indexes are cheaper than records
+MANY: Final = 4  # a query for more than one in so many runs reads all of them, and no index
 
 
 def query_database(
@@ -146,6 +150,60 @@ def select_records(
     return table.records(ids, keep=keep, where=where)
 
 
+def select_rows(
+    session: Session,
+    study: str,
+    run_name: str | None,
+    constraint: Constraint,
+    *,
+    ranges: Sequence[IdRange] = (),
+    lifecycles: Iterable[Lifecycle] | None = None,
+    names: Iterable[str] | None = None,
+    keep: bool = False,
+) -> Iterator[Rows]:
+    """Yield the runs that ``select_records`` yields as rows, many together.
+
+    ``names``: the columns of blocks that the caller uses, None: all.
+    """
+    table, plan = session.tables.study(study), constraint.plan()
+    lifecycles = None if lifecycles is None else frozenset(lifecycles)
+    if not plan.exact:
+        records = select_records(
+            session, study, run_name, constraint, ranges=ranges, lifecycles=lifecycles, keep=keep
+        )
+        yield from map(StoredRows.of, batches(records))
+        return
+    bounds = _bounds(constraint, ranges)
+    most = min(
+        table.count(run_name, states=plan.states),
+        table.count(run_name, lifecycles=lifecycles),
+        sum(high - low + 1 for low, high in bounds if low <= high),
+    )
+    select, keep = selector(run_name, plan.states, lifecycles), keep and most <= MOST_KEPT
+    if most < len(table) / MANY or table.runs.has_new:
+        ids = _candidates(table, run_name, constraint, ranges, lifecycles)
+        yield from (table.runs.rows(batch, select, keep=keep) for batch in batches(ids))
+    else:
+        for low, high in bounds:
+            yield from table.runs.every_row(low, high, select, names, keep=keep)
+
+
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield items in lists of up to BATCH."""
+    remaining = iter(items)
+    while batch := list(itertools.islice(remaining, BATCH)):
+        yield batch
+
+
+def _bounds(constraint: Constraint, ranges: Sequence[IdRange]) -> list[IdRange]:
+    """Return the ranges of ids in which a constraint may hold, ascending."""
+    plan = constraint.plan()
+    return [
+        (max(plan.id_min or low, low), min(plan.id_max or high, high))
+        for low, high in merged_ranges(ranges) or [(0, MAX_ID)]
+    ]
+
+
 def _where(
     run_name: str | None, constraint: Constraint, allowed: frozenset[Lifecycle] | None = None
 ) -> Callable[[RunRecord], bool]:
@@ -170,10 +228,7 @@ def _candidates(
 ) -> Iterator[int]:
     """Yield the ids of the runs that may satisfy a constraint, ascending."""
     plan, scan = constraint.plan(), constraint.scan
-    bounds = [
-        (max(plan.id_min or low, low), min(plan.id_max or high, high))
-        for low, high in merged_ranges(ranges) or [(0, MAX_ID)]
-    ]
+    bounds = _bounds(constraint, ranges)
     if scan is not None and table.count(run_name, states=plan.states) > BULK:
         scanned = (table.scan(scan, low, high) for low, high in bounds)
         return itertools.chain.from_iterable(scanned)

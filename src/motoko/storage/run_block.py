@@ -22,6 +22,7 @@ from persistent.mapping import PersistentMapping
 from motoko.core.constraints.column_scan import ABSENT
 from motoko.core.records import RunKey, RunRecord, stored_key
 from motoko.core.run_blocks import KEYS, decode_runs, encode_runs
+from motoko.core.run_rows import ColumnRows
 from motoko.storage.bulk_read import prefetch
 
 if TYPE_CHECKING:
@@ -87,6 +88,14 @@ class RunBlock:
             )
         return [found[run_id] for run_id in ids]
 
+    def rows(self, ids: Sequence[int]) -> ColumnRows:
+        """Return the rows of runs without an object of their own."""
+        own_ids = self.ids
+        positions: Sequence[int] = range(len(own_ids))
+        if len(ids) < len(own_ids):
+            positions = [bisect_left(own_ids, run_id) for run_id in ids]
+        return ColumnRows(ids, positions, self.column)
+
     def record(self, run_id: int) -> RunRecord:
         """Return one record, which stays cached."""
         (record,) = self.records([run_id])
@@ -128,8 +137,7 @@ class RunBlock:
 
     def prefetch(self) -> None:
         """Load all columns together."""
-        columns = self.item["columns"].values()
-        prefetch([stored for stored in columns if isinstance(stored, PersistentMapping)])
+        prefetch(self.columns_of(self.item["columns"]))
 
 
 def new_block(records: Sequence[RunRecord], *, ended: bool = False) -> Any:

@@ -20,17 +20,20 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from motoko.core.records import RunRecord, decode_record, encode_record
-from motoko.storage.bulk_read import prefetch, prefetch_leaves, stored_records
+from motoko.core.run_rows import StoredRows, join_rows
+from motoko.storage.bulk_read import prefetch, prefetch_leaves, stored_records, stream_keys
 from motoko.storage.run_block import DELETED, RunBlock, new_block, new_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from motoko.core.constraints.column_scan import ColumnScan
+    from motoko.core.run_rows import Part, Rows
 
 BLOCK: Final = 1000  # runs
 LEAST: Final = 100  # runs with neighbouring ids that become a block
 SCANNED: Final = 100  # blocks that a scan loads together
+TOGETHER: Final = 32  # blocks of which all rows are read together
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,86 @@ class RunStore:
         if self._single._p_jar is not None:
             self._single._p_jar.cacheGC()
 
+    def rows(
+        self, ids: Sequence[int], select: Callable[[Part], Part], *, keep: bool = False
+    ) -> Rows:
+        """Return the rows of those of these runs that exist and that ``select`` takes, by id.
+
+        ``keep``: the objects of single runs stay in the cache.
+        """
+        new = StoredRows.of(run for i in ids if (run := self._new.get(i)) is not None)
+        stored = self._joined(ids, self._blocks_with(ids), select, keep=keep)
+        return join_rows([stored, select(new)])
+
+    def every_row(
+        self,
+        low: int,
+        high: int,
+        select: Callable[[Part], Part],
+        names: Iterable[str] | None,
+        *,
+        keep: bool = False,
+    ) -> Iterator[Rows]:
+        """Yield the rows of all stored runs from ``low`` to ``high``, as ``rows`` does.
+
+        ``names``: the columns that the caller uses, None: all. It needs no index.
+        """
+        start = low
+        for some in self._groups(low, high, TOGETHER):
+            prefetch([block.own for block in some])
+            full = [block for block in some if len(block.own) < block.length]
+            columns = (block.columns_of(names or block.item["columns"]) for block in full)
+            prefetch([column for of_block in columns for column in of_block])
+            for block in some:
+                ids = block.ids
+                yield from self._single_rows(start, ids[0] - 1, select, keep=keep)
+                if ids[0] < low or ids[-1] > high:
+                    ids = [run_id for run_id in ids if low <= run_id <= high]
+                if ids:
+                    between = list(self._single.keys(ids[0], ids[-1]))
+                    yield self._joined(between, [(block, ids)], select, keep=keep)
+                start = max(start, block.ids[-1] + 1)
+        yield from self._single_rows(start, high, select, keep=keep)
+
+    def _single_rows(
+        self, low: int, high: int, select: Callable[[Part], Part], *, keep: bool
+    ) -> Iterator[Rows]:
+        ids = stream_keys(self._single, low, high, keep=False) if low <= high else iter(())
+        while batch := list(islice(ids, BLOCK)):
+            yield self._joined(batch, [], select, keep=keep)
+
+    def _joined(
+        self,
+        single: Sequence[int],
+        blocks: Sequence[tuple[RunBlock, Sequence[int]]],
+        select: Callable[[Part], Part],
+        *,
+        keep: bool,
+    ) -> Rows:
+        """Return the rows of runs: of some that may be single, and of some in each block."""
+        objects, unread = self._own_objects(single, blocks)
+        items, rows = list(objects.values()), []
+        for item, (unloaded, stored) in zip(items, stored_records(items), strict=True):
+            data = item.data if unloaded is None else unloaded
+            if DELETED not in data:
+                rows.append(data["record"])
+            if keep and unloaded is not None:
+                item._p_jar.activate(item, stored)
+        parts: list[Part] = [StoredRows(rows)]
+        for block, ids in blocks:
+            parts.append(block.rows([i for i in ids if i not in objects] if objects else ids))
+        if not keep:
+            for leaf in unread:
+                leaf._p_deactivate()  # noqa: SLF001
+        if self._single._p_jar is not None:
+            self._single._p_jar.cacheGC()
+        return join_rows([select(part) for part in parts if len(part)])
+
+    @property
+    def has_new(self) -> bool:
+        """Whether there are runs that were inserted and not stored yet."""
+        return bool(self._new)
+
     def stored_ids(self) -> list[int]:
         """Return the ids of all stored runs, ascending. This loads every edited run."""
         found = set(self._single)
@@ -149,13 +232,7 @@ class RunStore:
         return merge(single, sorted(self._new), self._scanned(scan, low, high))
 
     def _scanned(self, scan: ColumnScan, low: int | None, high: int | None) -> Iterator[int]:
-        if not self._blocks:
-            return
-        first = self._blocks.minKey()
-        start = first if low is None or low < first else self._blocks.maxKey(low)
-        blocks = map(RunBlock, self._blocks.values(start, high))
-        while some := list(islice(blocks, SCANNED)):
-            prefetch([block.item for block in some])
+        for some in self._groups(low, high, SCANNED):
             prefetch([item for block in some for item in block.columns_of(scan.names)])
             for block in some:
                 yield from (
@@ -163,6 +240,17 @@ class RunStore:
                     for run_id in block.scan(scan)
                     if (low is None or run_id >= low) and (high is None or run_id <= high)
                 )
+
+    def _groups(self, low: int | None, high: int | None, size: int) -> Iterator[list[RunBlock]]:
+        """Yield the blocks that may have runs from ``low`` to ``high``, some loaded together."""
+        if not self._blocks:
+            return
+        first = self._blocks.minKey()
+        start = first if low is None or low < first else self._blocks.maxKey(low)
+        items = iter(self._blocks.values(start, high))
+        while some := list(islice(items, size)):
+            prefetch(some)
+            yield list(map(RunBlock, some))
 
     def _block_with(self, run_id: int) -> RunBlock | None:
         if not self._blocks or self._blocks.minKey() > run_id:
@@ -187,7 +275,7 @@ class RunStore:
         return [(block, within) for block, within in found if within]
 
     def _own_objects(
-        self, ids: Sequence[int], blocks: list[tuple[RunBlock, list[int]]]
+        self, ids: Sequence[int], blocks: Sequence[tuple[RunBlock, Sequence[int]]]
     ) -> tuple[dict[int, Any], list[Any]]:
         """Return the objects of runs, and the leaves of trees that were loaded for them."""
         unread = prefetch_leaves(self._single, ids)
