@@ -409,6 +409,7 @@ def test_temporary_files_are_removed_when_a_server_starts(state: StateDir) -> No
     hexadecimal = "0123456789ab"
     old = [
         state.path / "wf.db.pack",
+        state.path / "wf.db.pack.index",
         state.path / "wf.db.index.index_tmp",
         state.path / "wf.db.tr0",
         state.path / f".server.json.{hexadecimal}",

@@ -28,6 +28,7 @@ from motoko.storage.session import Session
 from motoko.storage.store import WorkflowStore
 from motoko.testing import add_run
 from motoko.testing.memory import commit, eventually
+from tests.support import workflow_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,6 +136,28 @@ def test_a_server_killed_while_files_are_replaced_recovers(
     assert not (state.path / "wf.db.pack").exists()
 
 
+@pytest.mark.fault
+def test_the_packing_process_exits_with_its_server(
+    state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults, point = tmp_path / "faults", "packing.index_saved"
+    with monkeypatch.context() as patch:
+        patch.setenv("MOTOKO_FAULT", f"{point}:sleep=1000")
+        patch.setenv("MOTOKO_FAULT_LOG", str(faults))
+        process = serve(state, "--pack-keep", "0")
+    store = WorkflowStore(state, {})
+    grow(store, MINIMUM + 50_000)
+    eventually(lambda: point in faults.read_text())
+    packer = int(faults.read_text().partition(f"{point} 1 ")[2].split()[0])
+    os.kill(process.pid, signal.SIGKILL)
+    eventually(lambda: workflow_processes.state(packer) in ("", "Z"))
+    store.autocommit_scope.write(SetVariable(None, "m", 1))
+    with store.autocommit_scope.read() as session:
+        assert session.tables.variable(None, "n")[1] == "x" * 10_000
+    store.close()
+    assert list(state.path.glob("wf.db.pack*")) == []
+
+
 # -- in this process --------------------------------------------------------------------------
 
 
@@ -162,7 +185,7 @@ class Served:
 
 @pytest.fixture
 def served(state: StateDir) -> Iterator[Served]:
-    served = Served(state, PackPolicy(minimum=MINIMUM, keep=0))
+    served = Served(state, PackPolicy(minimum=MINIMUM, keep=0, pause=0))
     yield served
     served.database.close()
 
@@ -181,7 +204,7 @@ def test_a_file_is_packed_only_after_it_doubled(state: StateDir, served: Served)
     served.packer.wait()
     assert served.storage.getSize() < 190_000
     served.database.close()
-    again = Served(state, PackPolicy(minimum=1, keep=0))  # knows the size after the pack
+    again = Served(state, PackPolicy(minimum=1, keep=0, pause=0))  # knows the size after the pack
     again.write(10)
     again.packer.wait()
     assert again.storage.getSize() > packed
@@ -190,7 +213,7 @@ def test_a_file_is_packed_only_after_it_doubled(state: StateDir, served: Served)
 
 @pytest.mark.parametrize("keep", [600.0, 0.0])
 def test_a_snapshot_in_use_stays_readable(state: StateDir, keep: float) -> None:
-    served = Served(state, PackPolicy(minimum=MINIMUM, keep=keep))
+    served = Served(state, PackPolicy(minimum=MINIMUM, keep=keep, pause=0))
     served.write()
     reader = Session(served.database)
     seen = reader.tables.variable(None, "n")
@@ -248,3 +271,25 @@ def test_a_pack_without_disk_space_is_abandoned(
     assert served.storage.getSize() > size  # not retried at every commit
     served.grow_to(2 * size)
     assert served.storage.getSize() < size
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "point", ["packing.old_copied", "packing.new_copied", "packing.index_saved"]
+)
+def test_a_killed_packing_process_costs_only_this_pack(
+    state: StateDir,
+    served: Served,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("MOTOKO_FAULT", f"{point}:kill")
+        served.grow_to(MINIMUM)
+    size = served.storage.getSize()
+    assert size >= MINIMUM
+    assert "the database could not be packed: a helper ended early with status -9" in caplog.text
+    assert list(state.path.glob("wf.db.pack*")) == []
+    served.grow_to(2 * size)
+    assert served.storage.getSize() < MINIMUM

@@ -125,7 +125,10 @@ HEALTHY: dict[str, Callable[[], Sequence[Finding]]] = {
         replace(DATABASE, cut=TornTail(NOW - 30 * DAY, 9, NOW - 31 * DAY))
     ),
     "grown since the packing": lambda: database_check.judge(
-        replace(DATABASE, size=190 * MB, packed=(100 * MB, NOW))
+        replace(DATABASE, size=190 * MB, packed=(100 * MB, NOW - DAY))
+    ),
+    "too young to be packed": lambda: database_check.judge(
+        replace(DATABASE, size=400 * MB, packed=(10 * MB, NOW))
     ),
     "server": lambda: judge_server(SERVER),
     "no server": lambda: judge_server(ServerFacts(None, listens=False)),
@@ -202,7 +205,7 @@ PROBLEMS: list[tuple[str, Level, Callable[[], Sequence[Finding]]]] = [
         W,
         _database(size=40 * GB, packed=(30 * GB, NOW), space=Space(50 * GB, 1, 1)),
     ),
-    ("database-unpacked", W, _database(size=400 * MB, packed=(100 * MB, NOW))),
+    ("database-unpacked", W, _database(size=400 * MB, packed=(100 * MB, NOW - DAY))),
     ("database-unpacked", W, _database(size=40 * MB)),
     ("database-torn", W, _database(torn=77)),
     ("database-cut", W, _database(cut=TornTail(NOW - DAY, 9, NOW - DAY))),

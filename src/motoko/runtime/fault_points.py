@@ -55,6 +55,9 @@ POINTS: Final = frozenset(
         "storage.ids_reserved",
         "server.before_finish",
         "server.after_finish",
+        "packing.old_copied",
+        "packing.new_copied",
+        "packing.index_saved",
         "server.before_exchange",
         "server.after_exchange",
     }

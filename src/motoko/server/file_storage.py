@@ -16,13 +16,14 @@ from motoko.runtime import fault_points
 from motoko.runtime.files import sync_directory
 from motoko.runtime.ports import SYSTEM
 from motoko.server import file_integrity
-from motoko.server.class_allow_list import references
+from motoko.server.file_packing import PackError, packing
 from motoko.server.safe_file import SafeFileStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from motoko.runtime.ports import Clock
+    from motoko.server.file_packing import FilePack
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class AtomicFileStorage(SafeFileStorage):
 
     _pos: int
     _indexed = 0  # position at which the index was last saved
+    packed_bytes = 0  # of the last pack
 
     def __init__(
         self,
@@ -121,33 +123,51 @@ class AtomicFileStorage(SafeFileStorage):
 
     @staticmethod
     def packer(storage: AtomicFileStorage, _: Any, stop: bytes, gc: bool) -> None:
-        """Pack, and exchange the files in one step, so that the database file always exists."""
-        packed = SafeFileStorage.packer(storage, references, stop, gc)
-        if packed is None:
-            return
-        position, index = packed
-        try:
-            _sync(f"{storage._file_name}.pack")
-            with storage._files.write_lock(), storage._lock:
-                storage._exchange(position, index)
-        finally:
-            storage._commit_lock.release()  # acquired by the packer
-        with storage._lock:
-            storage._save_index()
+        """Pack in another process, and exchange the files in one step.
 
-    def _exchange(self, position: int, index: Any) -> None:
-        if self._closed:
-            return
-        self._clear_index()  # it becomes wrong
-        sync_directory(Path(self._file_name).parent)  # an index beyond the file's end means damage
-        fault_points.point("server.before_exchange")
-        os.replace(f"{self._file_name}.pack", self._file_name)
-        fault_points.point("server.after_exchange")
-        self._files.empty()
-        self._file = _reopen(self._file, self._file_name, "r+b")
-        _lock(self._file)
-        self._initIndex(index, self._tindex)
-        self._pos = position
+        So the database file always exists. ``packed_bytes`` is the size of what the pack time
+        allowed to pack.
+        """
+        assert gc
+        with packing(Path(storage._file_name), stop, storage.getSize()) as pack:
+            storage.packed_bytes = pack.old
+            if not pack.is_useful:
+                return
+            pack.follow(storage.getSize)
+            with storage._commit_lock:
+                former = storage._exchange(pack)
+            # A large file takes its time to disappear.
+            former.raw.close()
+            storage._take_index(pack)
+
+    def _exchange(self, pack: FilePack) -> Any:
+        """Replace the file by a packed copy; return the former one, open."""
+        position, index = pack.finish(self._pos)
+        directory = Path(self._file_name).parent
+        with self._files.write_lock(), self._lock:
+            if self._closed or not self.in_place():
+                raise PackError("the database was closed or replaced while it was packed")
+            file = _open(f"{self._file_name}.pack", "r+b")
+            _lock(file)
+            self._clear_index()  # it becomes wrong
+            sync_directory(directory)  # an index beyond the file's end means damage
+            fault_points.point("server.before_exchange")
+            os.replace(f"{self._file_name}.pack", self._file_name)
+            fault_points.point("server.after_exchange")
+            self._files.empty()
+            former, self._file = self._file, file
+            self._initIndex(index, self._tindex)
+            self._pos = position
+            self._indexed = pack.index_position
+            sync_directory(directory)  # the next commits survive in the new file only
+            return former
+
+    def _take_index(self, pack: FilePack) -> None:
+        """Use the index that was saved with a packed copy, unless there is a newer one."""
+        with self._lock:
+            newer = self._indexed != pack.index_position
+            if not (self._closed or self._replaced or newer):
+                os.replace(f"{self._file_name}.pack.index", f"{self._file_name}.index")
 
     def _save_index(self) -> None:
         if not (self._closed or self._replaced):
@@ -182,6 +202,10 @@ class AtomicFileStorage(SafeFileStorage):
 def _reopen(file: Any, name: str, mode: str) -> Any:
     """Return the reopened file, without the data in the buffer of the old one."""
     file.raw.close()
+    return _open(name, mode)
+
+
+def _open(name: str, mode: str) -> Any:
     return open(name, mode)
 
 
@@ -191,8 +215,3 @@ def _lock(file: Any) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise LockError(f"{file.name} is served by another process") from error
-
-
-def _sync(name: str) -> None:
-    with open(name, "r+b") as file:
-        os.fsync(file.fileno())

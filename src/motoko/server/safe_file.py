@@ -161,25 +161,26 @@ def unindexed_bytes(path: Path) -> int:
 
 def saved_index(path: Path) -> tuple[int, fsIndex] | None:
     """Return the server's saved index, None if there is no valid one."""
-    index: dict[bytes, Any] = {}
     try:
         with _own_index(path) as file:
-            unpickler = _NoClasses(file)
-            position = unpickler.load()
-            if type(position) is not int:
-                return None
-            while pair := unpickler.load():
-                prefix, bucket = pair
-                index[prefix] = bucket
-            return position, _index_of(index)
+            return load_index(file)
     except Exception:  # noqa: BLE001 - see above
         return None
 
 
-def _index_of(buckets: dict[bytes, bytes]) -> fsIndex:
-    made = fsIndex()
-    made.__setstate__({"state_version": 1, "_data": list(buckets.items())})
-    return made
+def load_index(file: IO[bytes]) -> tuple[int, fsIndex]:
+    """Return the size of the indexed file, and its index; a damaged one raises anything."""
+    unpickler = _NoClasses(file)
+    position = unpickler.load()
+    if type(position) is not int:
+        raise TypeError("an index does not begin with a position")
+    buckets: dict[bytes, Any] = {}
+    while pair := unpickler.load():
+        prefix, bucket = pair
+        buckets[prefix] = bucket
+    index = fsIndex()
+    index.__setstate__({"state_version": 1, "_data": list(buckets.items())})
+    return position, index
 
 
 @contextmanager

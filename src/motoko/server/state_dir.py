@@ -50,7 +50,7 @@ class StateDir:
     server_record = _File("server.json")  # names the process that serves the database
     server_lock = _File("server.lock")  # held while the server is started or stopped
     stop_marker = _File("server.stopped")  # exists while the server is stopped on purpose
-    packed_size_file = _File("wf.db.packed")  # the size of the database after its last packing
+    packed_size_file = _File("wf.db.packed")  # the size of the data that the last packing packed
     backup_record = _File("wf.db.backup")  # names the last backup
     firing_lock = _File("right_of_way.lock")  # held by a firing with priority
     commit_lock = _File("turn.lock")  # held by a commit with priority

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 TEMPORARY: Final = re.compile(r"\.(.+)\.[0-9a-f]{12}")  # the final name is between the dots
 MIN_AGE: Final = 60.0  # seconds; the writer of a younger file may be alive
 DRAFT_PREFIX: Final = "creating-"  # of the directories in which databases are created
-SERVER_FILES: Final = ("wf.db.pack", "wf.db.index.index_tmp", "wf.db.tr*")
+SERVER_FILES: Final = ("wf.db.pack", "wf.db.pack.index", "wf.db.index.index_tmp", "wf.db.tr*")
 
 
 def remove_stale_files(state: StateDir, *, clock: Clock = SYSTEM.clock) -> None:

@@ -46,7 +46,7 @@ class DatabaseFacts:
 
     ``damage``: the error of reading it, with its hint. ``errors``: disagreements between records
     and indexes. ``runs``: by study. ``torn``: the bytes of an unfinished commit at the end, 0 while
-    a server may be writing. ``packed``: the size after the last packing and its time, None if it
+    a server may be writing. ``packed``: size and time of the last packing, None if it
     was never packed. ``leftovers``: names and sizes of files that salvage and creation left.
     ``first_run``: creation time of the oldest run.
     """
@@ -213,7 +213,8 @@ def _judge_size(facts: DatabaseFacts) -> Iterator[Finding]:
     policy = PackPolicy()
     last = 0 if facts.packed is None else facts.packed[0]
     limit = max(policy.minimum, policy.growth * last)
-    if size > OVERDUE * limit:
+    young = facts.packed is not None and facts.now - facts.packed[1] < 2 * policy.keep
+    if size > OVERDUE * limit and not young:
         when = "never" if facts.packed is None else f"last at {utc_text(facts.packed[1])}"
         message = (
             f"{_megabytes(size)} and {when} packed; it is due from {_megabytes(int(limit))} on"
