@@ -182,8 +182,27 @@ def test_a_launcher_resumed_after_its_lease_starts_and_records_nothing(
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: not is_alive(old))
-    assert [running.process for running in running_launchers(place.state)] == [heir.process]
+    wait_until(lambda: [one.process for one in running_launchers(place.state)] == [heir.process])
     check(place, keys, executed)
+
+
+def test_the_successor_of_a_launcher_suspended_in_a_heartbeat_is_found(
+    place: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The resumed one overwrites the file of its successor, and removes it when it exits."""
+    place.records([])  # starts the server
+    log = tmp_path / "log"
+    pid = start_with(place, monkeypatch, "files.before_rename:stop:2", log)
+    old = running_launchers(place.state)[0].process
+    wait_until(lambda: f"files.before_rename 2 {pid}" in log.read_text())
+    try:
+        wait_until_replaceable(place.store)
+        heir = place.start(lease=1.0)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not is_alive(old))
+    wait_until(lambda: [one.process for one in running_launchers(place.state)] == [heir.process])
+    assert place.wait([place.run()])[0].state == "FINISHED"
 
 
 @pytest.mark.parametrize("removal", REMOVALS)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import rule, run_state_machine_as_test
 from ZODB.FileStorage import FileStorage
 
+from motoko.storage import sorted_parts
 from motoko.storage.commit import run_transaction
 from motoko.storage.compaction import Step, compact_step
 from motoko.storage.database import Database
+from motoko.storage.identities import Identities
+from motoko.storage.run_counts import RunCounts
 from motoko.testing import empty_database
 from tests.support.run_table import STUDY, RunTableMachine
 
@@ -104,6 +107,28 @@ TestOnFile = OnFile.TestCase
 TestOnFile.settings = settings(
     max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=SLOW
 )
+
+
+def count_nothing(numbers: RunCounts, before: object, after: object) -> None:
+    pass
+
+
+def find_in_parts(index: Identities, digest: bytes) -> int | None:
+    return sorted_parts.get(index._older, digest) or None
+
+
+MUTANTS: dict[str, tuple[type, str, Any]] = {
+    "a stored count is not updated": (RunCounts, "update", count_nothing),
+    "sorted parts without the recent tree": (Identities, "get", find_in_parts),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mutant_is_caught(monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
+    monkeypatch.setattr(*MUTANTS[mutant])
+    once = settings(TestInMemory.settings, derandomize=True, database=None, phases=[Phase.generate])
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(InMemory, settings=once)
 
 
 def test_a_run_is_deleted_and_recreated_in_one_transaction() -> None:

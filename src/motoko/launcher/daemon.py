@@ -100,6 +100,7 @@ class _Daemon:
     ready: Callable[[], object]
     on_exit: ExitStack
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    announced: bool = False
     tasks: TaskGroup = field(init=False)
     file: PidFile = field(init=False)
 
@@ -121,19 +122,21 @@ class _Daemon:
                 tasks.start_soon(run_in_thread, partial(remove_pending_and_log, self.store))
                 tasks.start_soon(_poll_requests, self.store.state)
                 tasks.start_soon(self._close_when_unused)
-                tasks.start_soon(self._heartbeat)
+                tasks.start_soon(self._heartbeat, guard)
                 try:
                     await self.launcher.serve(self._announce)
                 except ServerError:
                     guard.check()  # its error is more precise
                     raise
                 finally:
+                    self.announced = False
                     self.file.remove()
                 guard.check()
                 tasks.cancel_scope.cancel()
 
     def _announce(self) -> None:
         self._write_heartbeat()
+        self.announced = True
         announce_ready(" ".join(self.launcher.me.studies))
         self.ready()
 
@@ -194,12 +197,14 @@ class _Daemon:
             lease=me.lease, seen=self.store.clock.uptime(), version=__version__,
         )  # fmt: skip
 
-    async def _heartbeat(self) -> None:
+    async def _heartbeat(self, guard: StateDirGuard) -> None:
         while True:
             await anyio.sleep(self.launcher.me.lease / HEARTBEATS_PER_LEASE)
-            # The file does not exist after the directory was moved. It is another launcher's
-            # after that one has replaced this one.
-            if self.file.is_own():
+            if not self.announced or guard.is_replaced():
+                continue
+            # It is another launcher's after that one has replaced this one. A former launcher,
+            # suspended in a heartbeat, replaces this one's when it resumes, and removes it.
+            if self.file.is_own() or not self.file.owner_alive():
                 with suppress(OSError):
                     self._write_heartbeat()
 
