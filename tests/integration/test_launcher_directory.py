@@ -15,12 +15,11 @@ from motoko.launcher import run_directory
 from motoko.launcher.attempt_paths import AttemptPaths, read_marker
 from motoko.launcher.run_directory import (
     AttemptSuperseded,
-    ScriptFile,
     SourceError,
     create_run_directory,
-    read_sources,
     reclaim,
 )
+from motoko.launcher.source_files import ScriptFile, read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ from motoko.config.diagnosis import find_mistakes
 from motoko.config.study_file import StudyFile
 from motoko.config.workflow_file import WorkflowFile
 from motoko.errors import StorageError
-from motoko.launcher.run_directory import ScriptFile
 from motoko.launcher.schedulers.base import Limits
+from motoko.launcher.source_files import ScriptFile
 from motoko.operations.backup import BackupRecord
 from motoko.operations.doctor import database as database_check
 from motoko.operations.doctor import ends as ends_check

@@ -16,7 +16,7 @@ from motoko.launcher.attempt_paths import AttemptPaths
 from motoko.launcher.attempt_records import parse_start
 from motoko.launcher.executors.local_process import command, passable
 from motoko.launcher.preparation import environment
-from motoko.launcher.run_directory import ScriptFile
+from motoko.launcher.source_files import ScriptFile
 from motoko.runtime.processes import ProcessIdentity
 from motoko.storage.commit import run_transaction
 from motoko.storage.leases import (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from motoko.launcher import preparation
+from motoko.launcher.attempt_paths import AttemptPaths
 from motoko.launcher.preparation import (
     RunNotStartable,
     has_windows_line_ends,
@@ -18,7 +18,7 @@ from motoko.launcher.preparation import (
     prepare_attempt,
     script_problem,
 )
-from motoko.launcher.run_directory import ScriptFile
+from motoko.launcher.source_files import ScriptFile, SourceFiles
 
 pytestmark = pytest.mark.unit
 
@@ -34,12 +34,14 @@ def test_a_resource_shortage_does_not_fail_the_run(
     def refused(*_: object) -> None:
         raise OSError(number, os.strerror(number), "launch.sh")
 
-    monkeypatch.setattr(preparation, "read_sources", refused)
+    files = SourceFiles()
+    monkeypatch.setattr(files, "read", refused)
     study = SimpleNamespace(directory="a", exec_file="launch.sh", config_files=())
     store: Any = SimpleNamespace(workflow_file="motoko.yaml", studies=defaultdict(lambda: study))
-    attempt: Any = SimpleNamespace(record=None, paths=None, key=SimpleNamespace(study="a"))
+    paths = AttemptPaths("runs", 1, 1, "token", "1.0")
+    attempt: Any = SimpleNamespace(record=None, paths=paths, key=SimpleNamespace(study="a"))
     starts: Any = None  # never used
-    found = prepare_attempt(store, attempt, starts)
+    found = prepare_attempt(store, attempt, starts, files)
     assert isinstance(found, Exception)
     assert is_resource_shortage(found) == passes
     assert isinstance(found, RunNotStartable) != passes

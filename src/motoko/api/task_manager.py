@@ -251,9 +251,10 @@ class TaskManager:
         with self.store.scope().read() as session:
             if self.name not in session.tables.study_names():
                 return
-            changed = session.tables.study(self.name).count_other_parameters(
-                self.bd_config.job, run_name
-            )
+            table, types = session.tables.study(self.name), self.bd_config.job
+            changed = {}
+            if table.jobs.has_other_parameters(types):  # counting reads all jobs
+                changed = table.count_other_parameters(types, run_name)
         if changed:
             logger.warning(
                 "study %s: the job parameters in %s have changed since runs of run name %s were "

@@ -1,9 +1,11 @@
-# usage: sh attempt.sh RUN_DIRECTORY/.motoko-TOKEN COMMAND [ARGUMENT...]
+# usage: sh attempt.sh RUN_DIRECTORY/.motoko-TOKEN [-k BOOT NAMESPACE HOST] COMMAND [ARGUMENT...]
 #
 # Create the outbox of the attempt with its start record, run the command in the run directory, and
 # append its exit status to the outbox. Without errors this uses builtins only: an external command
 # would double the cost of a short run. The variables have names that no environment has, because
 # the command would inherit a changed value.
+#
+# -k: the known facts of this machine and its PID namespace. The shell reads files byte by byte.
 
 # TERM to the process group ends the command; this shell survives to write the exit record.
 motoko_stopped=
@@ -17,7 +19,11 @@ motoko_boot=
 motoko_host=
 motoko_namespace=
 motoko_time=
-if [ -r "/proc/$$/stat" ]; then
+if [ "$1" = -k ]; then
+    motoko_boot=$2 motoko_namespace=$3 motoko_host=$4
+    shift 4
+    IFS= read -r motoko_stat <"/proc/$$/stat"
+elif [ -r "/proc/$$/stat" ]; then
     IFS= read -r motoko_stat <"/proc/$$/stat"
     IFS= read -r motoko_boot </proc/sys/kernel/random/boot_id
     read -r motoko_host </proc/sys/kernel/hostname

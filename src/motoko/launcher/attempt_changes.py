@@ -16,7 +16,7 @@ from motoko.launcher.attempt_outcome import (
     check_fields,
     outcome_of_exit,
 )
-from motoko.launcher.attempt_records import describe_missing_exit, outbox_loss
+from motoko.launcher.attempt_records import describe_missing_exit, outbox_loss, whole_outbox
 from motoko.launcher.harvest import (
     MAX_FIELD_CHARACTERS,
     OutboxUpdate,
@@ -107,8 +107,10 @@ class AttemptChanges:
         self.changes.append(RecordProvenance(facts))
         return facts.reference
 
-    def _read_outbox(self, attempt: Attempt, now: float) -> OutboxUpdate:
-        update = read_updates(attempt.paths.outbox, attempt.outbox_offset)
+    def _read_outbox(
+        self, attempt: Attempt, now: float, whole: bytes | None = None
+    ) -> OutboxUpdate:
+        update = read_updates(attempt.paths.outbox, attempt.outbox_offset, whole=whole)
         update = drop_oversized_fields(update, attempt.record.fields)
         self._bytes += update.end_offset - attempt.outbox_offset
         self._bytes += min(attempt.outbox_offset, MAX_FIELD_CHARACTERS)
@@ -138,16 +140,18 @@ class AttemptChanges:
             return
         if not attempt.start_recorded and attempt.started_at is not None:
             self._start(attempt, end.time, tables)
-        mark_ended(attempt.paths)
+        whole = whole_outbox(attempt.paths)
+        if whole is None:
+            mark_ended(attempt.paths)
         if attempt.stop_reason is Lifecycle.CREATED:
             cause = f"requeued by launcher {self._launcher}"
             self._edit(attempt, Requeue(attempt.token, end.time, cause))
             return
-        update = self._read_outbox(attempt, end.time)
+        update = self._read_outbox(attempt, end.time, whole)
         if update.has_more and attempt.stop_reason is None:
             self.unfinished.append(attempt)
             return
-        found = self._outcome(end, update, tables)
+        found = self._outcome(end, update, tables, whole)
         edit = EndAttempt(
             attempt.token, found.state, end.time, self._cause, found.exit_code, found.reason,
             options.retries, options.retry_delay, self._store.runtime.rng.uniform(0.8, 1.2),
@@ -157,9 +161,12 @@ class AttemptChanges:
         level = logging.WARNING if found.reason else logging.INFO
         log.log(level, "run %s: %s %s", attempt.key, found.state, found.reason or "")
 
-    def _outcome(self, end: AttemptEnd, update: OutboxUpdate, tables: Tables) -> AttemptOutcome:
+    def _outcome(
+        self, end: AttemptEnd, update: OutboxUpdate, tables: Tables, whole: bytes | None
+    ) -> AttemptOutcome:
         attempt = end.attempt
-        fault = end.fault or update.fault or outbox_loss(attempt.paths, attempt.outbox_offset)
+        loss = outbox_loss(attempt.paths, attempt.outbox_offset, whole)
+        fault = end.fault or update.fault or loss
         if fault is None and end.status is None:
             fault = describe_missing_exit(attempt.paths)
         found = end.outcome or outcome_of_exit(

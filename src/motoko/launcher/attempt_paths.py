@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +44,11 @@ class AttemptPaths:
     number: int
     token: str
     stamp: str
+    is_present: bool = field(default=False, compare=False)  # the layout is known
+
+    def in_present_layout(self) -> AttemptPaths:
+        """Return the same paths, once this version prepares the run directory."""
+        return replace(self, is_present=True)
 
     @classmethod
     def for_record(cls, root: Path, record: RunRecord) -> AttemptPaths:
@@ -63,6 +68,8 @@ class AttemptPaths:
     @property
     def is_earlier(self) -> bool:
         """Whether an earlier version prepared the run directory."""
+        if self.is_present:
+            return False
         return os.path.isdir(self.inputs_file) and not os.path.islink(self.inputs_file)
 
     @property

@@ -130,9 +130,7 @@ def exit_record(paths: AttemptPaths) -> tuple[int | None, str | None]:
         damaged = bool(found.data)
     else:
         found = read_end(path, EXIT_BYTES)
-        # Records overlap: the line end of one may be the beginning of the next.
-        statuses = [int(word) for word in _EXIT.findall(found.text.replace("\n", "\n\n"))]
-        status = statuses[-1] if statuses else None
+        status = _last_status(found.text)
         damaged = _EXIT_LINE in found.text
     if status is not None:
         return status, None
@@ -141,6 +139,24 @@ def exit_record(paths: AttemptPaths) -> tuple[int | None, str | None]:
     if damaged:
         return None, f"{path} is damaged"
     return None, found.fault
+
+
+def _last_status(text: str) -> int | None:
+    # Records overlap: the line end of one may be the beginning of the next.
+    statuses = _EXIT.findall(text.replace("\n", "\n\n"))
+    return int(statuses[-1]) if statuses else None
+
+
+def whole_outbox(paths: AttemptPaths) -> bytes | None:
+    """Return the content of an outbox with an exit record, None if it has none or is large.
+
+    Nothing is added to such an outbox, so one reading suffices.
+    """
+    if paths.is_earlier:
+        return None
+    found = read_file(paths.attempt_path, limit=EXIT_BYTES)
+    whole = found.data is not None and found.size == len(found.data)
+    return found.data if whole and _last_status(found.text) is not None else None
 
 
 def describe_missing_exit(paths: AttemptPaths) -> str:
@@ -153,11 +169,13 @@ def describe_missing_exit(paths: AttemptPaths) -> str:
     return exit_record(paths)[1] or f"{path} {state}"
 
 
-def outbox_loss(paths: AttemptPaths, read: int) -> str | None:
+def outbox_loss(paths: AttemptPaths, read: int, whole: bytes | None = None) -> str | None:
     """Return how an outbox lost its first ``read`` bytes, None if it has them.
 
-    A script can remove or replace it, with results that were not read.
+    A script can remove or replace it, with results that were not read. ``whole``: its content.
     """
+    if whole is not None and whole.startswith(START_PREFIX) and len(whole) >= read:
+        return None
     path = paths.outbox
     first = HEADER if paths.is_earlier else START_PREFIX
     found = read_file(path, limit=len(first))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RECENT_SECONDS: Final = 1.0
 ENDS_KEPT: Final = 64
+FEW: Final = 16  # waiting attempts, fewer than a launcher starts during a commit
 
 
 class Attempt:
@@ -86,8 +87,8 @@ class SlotPool:
         self._waiting: list[Attempt] = []
         self._running: set[Attempt] = set()
         self._ends: deque[float] = deque(maxlen=ENDS_KEPT)
-        self.drained = asyncio.Event()
-        self.drained.set()
+        self.few_wait = asyncio.Event()
+        self.few_wait.set()
 
     def attempts(self) -> list[Attempt]:
         """Return all attempts that are not finalized."""
@@ -105,7 +106,8 @@ class SlotPool:
         """Add an attempt to the queue for slots."""
         self._attempts[attempt.token] = attempt
         self._waiting.append(attempt)
-        self.drained.clear()
+        if len(self._waiting) > FEW:
+            self.few_wait.clear()
 
     def add_running(self, attempt: Attempt) -> None:
         """Add an attempt that is running."""
@@ -125,8 +127,7 @@ class SlotPool:
             self._running.add(attempt)
             used += attempt.options.slots
             started.append(attempt)
-        if not self._waiting:
-            self.drained.set()
+        self._check_waiting()
         return started
 
     def is_waiting(self, attempt: Attempt) -> bool:
@@ -138,8 +139,11 @@ class SlotPool:
         self._running.discard(attempt)
         if attempt in self._waiting:
             self._waiting.remove(attempt)
-            if not self._waiting:
-                self.drained.set()
+            self._check_waiting()
+
+    def _check_waiting(self) -> None:
+        if len(self._waiting) <= FEW:
+            self.few_wait.set()
 
     def remove(self, attempt: Attempt) -> None:
         """Remove a finalized attempt."""

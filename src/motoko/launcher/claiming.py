@@ -62,6 +62,12 @@ class ClaimPlan:
     next_wakeup: float | None = None
 
 
+def most_claims(capacity: Capacity, load: Load) -> int:
+    """Return the number of runs that may be claimed now at most."""
+    ahead = min(capacity.max_ahead, load.recently_ended) - load.waiting
+    return max(0, capacity.slots - load.used_slots + load.waiting) + max(0, ahead)
+
+
 def choose_claims(
     queues: Sequence[tuple[str, Iterable[RunRecord]]],
     options_of: Callable[[RunRecord], RunOptions | None],

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from motoko.launcher.schedulers.base import Scheduler
     from motoko.runtime.ports import CommandRunner, Runtime
 
-MAX_AHEAD: Final = 16  # short runs to claim ahead
+MAX_AHEAD: Final = 64  # short runs to claim ahead
 RESERVED_FILES: Final = 40  # open files of a launcher, besides one for each run
 
 SCHEDULERS: Final[Mapping[str, type[Scheduler]]] = MappingProxyType({SLURM: SlurmScheduler})

@@ -56,8 +56,16 @@ class OutboxUpdate:
         return [*pushes, EditRun(key, edit)]
 
 
-def read_updates(path: str, offset: int, *, chunk: int = CHUNK_BYTES) -> OutboxUpdate:
-    """Read the records of the outbox ``path`` after byte ``offset``."""
+def read_updates(
+    path: str, offset: int, *, chunk: int = CHUNK_BYTES, whole: bytes | None = None
+) -> OutboxUpdate:
+    """Read the records of the outbox ``path`` after byte ``offset``.
+
+    ``whole``: its content, if that is complete.
+    """
+    if whole is not None:
+        records, used = read_outbox(whole[offset:])
+        return fold_records(records, offset + used)
     length = chunk
     while True:
         found = read_file(path, offset=offset, limit=length)

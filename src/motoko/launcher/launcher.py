@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     ServedConfig: TypeAlias = "tuple[Mapping[str, StudyConfig], LauncherOptions]"
 
-GATHER_SECONDS: Final = 0.02
+GATHER_SECONDS: Final = 0.1
 
 _T = TypeVar("_T")
 
@@ -246,9 +246,9 @@ class Launcher:
                 pause = min(pause, max(0.0, next_wakeup - self._store.steady()))
             with anyio.move_on_after(pause):
                 await self._updates.wait()
-            # While runs wait for slots, more ends follow soon: put them into one commit.
+            # While many runs wait for slots, more ends follow soon: put them into one commit.
             with anyio.move_on_after(GATHER_SECONDS):
-                await self._executors[BASH].pool.drained.wait()
+                await self._executors[BASH].pool.few_wait.wait()
 
     async def _sync_once(self, *, claim: bool = True) -> float | None:
         """Commit the pending updates and claim runs; return when to do so next."""

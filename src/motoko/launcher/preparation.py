@@ -16,7 +16,6 @@ from motoko.launcher.run_directory import (
     AttemptSuperseded,
     SourceError,
     create_run_directory,
-    read_sources,
 )
 from motoko.runtime import fault_points
 from motoko.runtime.untrusted_files import write_error
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from motoko.core.run_options import RunOptions
     from motoko.launcher.attempt_paths import AttemptPaths
     from motoko.launcher.attempts import Attempt
-    from motoko.launcher.run_directory import ScriptFile
+    from motoko.launcher.source_files import ScriptFile, SourceFiles
     from motoko.launcher.start_notes import StartNotes
     from motoko.storage.store import WorkflowStore
 
@@ -64,20 +63,23 @@ class LaunchSpec:
 
 
 def prepare_attempt(
-    store: WorkflowStore, attempt: Attempt, notes: StartNotes
+    store: WorkflowStore, attempt: Attempt, notes: StartNotes, files: SourceFiles
 ) -> LaunchSpec | Exception:
     """Create the attempt's run directory; return how to start it, or the error. Blocks."""
     try:
-        return _prepare(store, attempt, notes)
+        return _prepare(store, attempt, notes, files)
     except (RunNotStartable, AttemptSuperseded, Fenced, OSError) as error:
         return error
 
 
-def _prepare(store: WorkflowStore, attempt: Attempt, notes: StartNotes) -> LaunchSpec:
-    record, paths, study = attempt.record, attempt.paths, store.studies[attempt.key.study]
+def _prepare(
+    store: WorkflowStore, attempt: Attempt, notes: StartNotes, files: SourceFiles
+) -> LaunchSpec:
+    record, study = attempt.record, store.studies[attempt.key.study]
+    attempt.paths = paths = attempt.paths.in_present_layout()
     workflow = str(store.workflow_file)
     try:
-        sources = read_sources(study.directory, {study.exec_file, *study.config_files})
+        sources = files.read(study.directory, {study.exec_file, *study.config_files})
         inputs = inputs_file(record, paths, workflow, study.run)
         variables = environment(record, paths, attempt.options, workflow)
     except (OSError, TypeError, ValueError) as error:
@@ -126,7 +128,7 @@ def _check_directory_free(store: WorkflowStore, attempt: Attempt) -> None:
     This happens after the restore of a backup that does not know that attempt.
     """
     directory = attempt.paths.run_directory
-    process = find_process_in(directory)
+    process = find_process_in(directory) if os.path.lexists(directory) else None
     if process is not None and _is_owned(store, attempt):
         raise RunNotStartable(
             f"process {process.pid} is still running in {directory}, "

@@ -10,12 +10,12 @@ import errno
 import itertools
 import os
 import shutil
-from dataclasses import dataclass
 from io import FileIO
 from typing import TYPE_CHECKING, Final
 
 from motoko.errors import LauncherError
 from motoko.launcher.attempt_paths import START, read_marker
+from motoko.launcher.source_files import CHUNK_BYTES, EXECUTABLE
 from motoko.runtime.files import PRIVATE_DIRECTORY, PRIVATE_FILE, exclusive_create
 from motoko.worker import INPUTS
 from motoko.worker.regular_files import open_regular
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motoko.launcher.attempt_paths import AttemptPaths
+    from motoko.launcher.source_files import ScriptFile
 
-EXECUTABLE: Final = 0o100
-CHUNK_BYTES: Final = 1 << 20  # of a file in memory
 KERNEL_COPY_BYTES: Final = 1 << 26  # per call of copy_file_range
 # Errors of copy_file_range for files between which it cannot copy.
 COPY_UNSUPPORTED: Final = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
+NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 MAX_TRIES: Final = 20
 EXISTS_ERRORS: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 # A restored backup may know slightly fewer attempts than the directories show.
@@ -43,36 +43,6 @@ class AttemptSuperseded(LauncherError):
 
 class SourceError(LauncherError):
     """A file of the study cannot be copied."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptFile:
-    """A file to copy into run directories.
-
-    ``original`` is set for a file larger than CHUNK_BYTES, whose ``content`` is its beginning.
-    """
-
-    name: str
-    content: bytes
-    executable: bool
-    original: Path | None = None
-
-
-def read_sources(study: Path, names: Iterable[str]) -> list[ScriptFile]:
-    """Read a study's files; OSError if one cannot be read."""
-    return [_read_source(study, name) for name in names]
-
-
-def _read_source(study: Path, name: str) -> ScriptFile:
-    path = study / name
-    try:
-        with open_regular(path) as file:
-            found = os.fstat(file.fileno())
-            content = file.read(CHUNK_BYTES) or b""  # None if no data is ready, as in /proc/kmsg
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    original = path if found.st_size > CHUNK_BYTES else None
-    return ScriptFile(name, content, bool(found.st_mode & EXECUTABLE), original)
 
 
 def create_run_directory(
@@ -146,9 +116,12 @@ def is_intact(paths: AttemptPaths) -> bool:
 
 
 def _begin_draft(paths: AttemptPaths, draft: str, inputs: bytes) -> None:
-    os.makedirs(paths.runs_root, PRIVATE_DIRECTORY, exist_ok=True)
     try:
-        os.mkdir(draft, PRIVATE_DIRECTORY)
+        try:
+            os.mkdir(draft, PRIVATE_DIRECTORY)
+        except FileNotFoundError:
+            os.makedirs(paths.runs_root, PRIVATE_DIRECTORY, exist_ok=True)
+            os.mkdir(draft, PRIVATE_DIRECTORY)
     except FileExistsError as error:
         raise AttemptSuperseded(f"another launcher prepares {paths.run_directory}") from error
     _write(f"{draft}/{INPUTS}", paths.marker + inputs, PRIVATE_FILE)
@@ -207,12 +180,14 @@ def _copy(source: Path, path: str, mode: int) -> None:
 
 
 def _new(path: str, mode: int) -> FileIO:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    return FileIO(os.open(path, flags, mode), "wb")
+    return FileIO(os.open(path, NEW, mode), "wb")
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
-    with _new(path, mode) as file:
+    descriptor = os.open(path, NEW, mode)
+    try:
         rest = memoryview(content)
         while rest:
-            rest = rest[file.write(rest) or 0 :]
+            rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)

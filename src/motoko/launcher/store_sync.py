@@ -20,7 +20,7 @@ from motoko.errors import ConfigError, ConflictError, LauncherError, UnknownRunE
 from motoko.launcher.attempt_changes import AttemptChanges
 from motoko.launcher.attempt_paths import AttemptPaths
 from motoko.launcher.attempts import Attempt
-from motoko.launcher.claiming import ClaimPlan, choose_claims
+from motoko.launcher.claiming import ClaimPlan, choose_claims, most_claims
 from motoko.runtime import fault_points
 from motoko.runtime.processes import host, predates_boot
 from motoko.storage import leases
@@ -252,19 +252,24 @@ class StoreSync:
     def _choose(
         self, generator: str, load: Load, suspended: frozenset[str], now: float
     ) -> ClaimPlan:
-        queues = [(name, self._created(name, generator, suspended)) for name in self._me.studies]
-        return choose_claims(queues, self.options_of, self._capacities[generator], load, now)
+        capacity = self._capacities[generator]
+        batch = min(most_claims(capacity, load) + 1, RECORD_BATCH)
+        queues = [
+            (name, self._created(name, generator, suspended, batch)) for name in self._me.studies
+        ]
+        return choose_claims(queues, self.options_of, capacity, load, now)
 
     def options_of(self, record: RunRecord) -> RunOptions:
         """Return how a run is executed."""
         return RunOptions.resolve(self._defaults[record.study], record.options)
 
     def _created(
-        self, study: str, generator: str, suspended: frozenset[str]
+        self, study: str, generator: str, suspended: frozenset[str], first: int
     ) -> Iterator[RunRecord]:
         """Yield the CREATED runs of a study that this launcher executes with a generator.
 
-        Held runs and those of suspended run names are left out.
+        ``first``: the number of records to read at first. Held runs and those of suspended run
+        names are left out.
         """
         defaults = self._defaults[study]
 
@@ -276,8 +281,9 @@ class StoreSync:
 
         table = self.session.tables.study(study)
         ids = self.session.tables.created(study).ids(is_served, without=suspended)
-        while batch := list(islice(ids, RECORD_BATCH)):
+        while batch := list(islice(ids, first)):
             yield from table.records(batch)
+            first = RECORD_BATCH
 
     def abandoned_attempts(self, known: frozenset[str]) -> list[tuple[Attempt, bool]]:
         """Fence dead launchers; return their attempts, except those with ``known`` tokens.

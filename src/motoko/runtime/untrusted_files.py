@@ -63,7 +63,7 @@ def read_file(path: str | Path, *, offset: int = 0, limit: int = SMALL) -> FileC
         found = os.fstat(descriptor)
         if (other := kind(found.st_mode)) is not None:
             return _wrong_kind(path, other, found)
-        data = _read(descriptor, offset, limit)
+        data = _read(descriptor, offset, limit, found.st_size)
         return FileContent(data, None, found.st_size, _modified(found))
     except OSError as error:
         return _unreadable(path, error)
@@ -91,12 +91,14 @@ def stat_file(path: str | Path) -> FileContent:
     return FileContent(b"", None, found.st_size, _modified(found))
 
 
-def _read(descriptor: int, offset: int, limit: int) -> bytes:
+def _read(descriptor: int, offset: int, limit: int, size: int) -> bytes:
     pieces: list[bytes] = []
     while limit > 0 and (piece := os.pread(descriptor, min(limit, _PIECE), offset)):
         pieces.append(piece)
         offset += len(piece)
         limit -= len(piece)
+        if offset == size:  # most often: it has not grown since
+            break
     return b"".join(pieces)
 
 

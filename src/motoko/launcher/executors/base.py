@@ -23,6 +23,7 @@ from motoko.launcher.preparation import (
     is_resource_shortage,
 )
 from motoko.launcher.run_directory import AttemptSuperseded
+from motoko.launcher.source_files import SourceFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +73,7 @@ class Executor(ABC):
         self._store = store
         self._updates = updates
         self._starts = starts
+        self._files = SourceFiles(store.clock)
         self._slots_changed = anyio.Event()
 
     @abstractmethod

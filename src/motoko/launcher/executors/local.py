@@ -108,7 +108,7 @@ class LocalExecutor(Executor):
 
     def _spawn(self, attempt: Attempt) -> Exception | None:
         """Create the run directory and start the wrapper; return an error. Blocks."""
-        spec = prepare_attempt(self._store, attempt, self._starts)
+        spec = prepare_attempt(self._store, attempt, self._starts, self._files)
         if isinstance(spec, Exception):
             return spec
         try:

@@ -14,9 +14,12 @@ import anyio
 from motoko.runtime.ports import SYSTEM
 from motoko.runtime.processes import (
     ProcessIdentity,
+    boot_id,
     group_members,
+    host,
     identify,
     is_alive,
+    pid_namespace,
     signal_group,
 )
 from motoko.runtime.signals import changeable_signals
@@ -24,7 +27,7 @@ from motoko.runtime.signals import changeable_signals
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from motoko.launcher.run_directory import ScriptFile
+    from motoko.launcher.source_files import ScriptFile
     from motoko.runtime.ports import Clock, Processes, Runtime
 
 SHELL: Final = "/bin/sh"
@@ -57,6 +60,8 @@ class ProcessSpawner:
         self._base = base
         self._prefix = preserve_variables(base)
         self._runtime = runtime
+        # Scripts rely on the default actions: a pipeline on SIGPIPE, which Python ignores.
+        self._signals = changeable_signals()
 
     def spawn(
         self, directory: str, script: list[str], variables: Mapping[str, str]
@@ -64,13 +69,12 @@ class ProcessSpawner:
         """Start the wrapper of the attempt in ``directory``; raise OSError."""
         pid = os.posix_spawn(
             SHELL,
-            [SHELL, WRAPPER, directory, *self._prefix, *script],
+            [SHELL, WRAPPER, directory, *known_facts(), *self._prefix, *script],
             {**self._base, **passable(variables)},
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
             setsid=True,
             setsigmask=[],
-            # Scripts rely on the default actions: a pipeline on SIGPIPE, which Python ignores.
-            setsigdef=changeable_signals(),
+            setsigdef=self._signals,
         )
         return LocalProcess(pid, runtime=self._runtime)
 
@@ -81,6 +85,12 @@ class ProcessSpawner:
             return found
         found.forget()
         return None
+
+
+def known_facts() -> list[str]:
+    """Return the wrapper's arguments with the facts that it need not find; none if unknown."""
+    facts = [boot_id(), str(pid_namespace() or ""), host()]
+    return ["-k", *facts] if all(facts) else []
 
 
 def preserve_variables(environment: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,7 @@ from motoko.config import TaskManagerSettings
 from motoko.core.run_options import BASH, RunOptions
 from motoko.launcher.executors.local_process import command, shebang
 from motoko.launcher.preparation import script_problem
-from motoko.launcher.run_directory import ScriptFile, read_sources
+from motoko.launcher.source_files import ScriptFile, read_sources
 from motoko.operations.doctor.findings import Finding, fault, ok, warning
 
 if TYPE_CHECKING:

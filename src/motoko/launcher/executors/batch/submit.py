@@ -20,6 +20,7 @@ from motoko.launcher.executors.batch.submission_files import (
 )
 from motoko.launcher.preparation import prepare_attempt
 from motoko.launcher.schedulers.base import SubmitFailure
+from motoko.launcher.source_files import SourceFiles
 from motoko.runtime import fault_points
 from motoko.storage.threads import run_in_thread
 
@@ -164,7 +165,8 @@ class Submitter:
 def _prepare(
     store: WorkflowStore, attempts: Sequence[Attempt], starts: StartNotes
 ) -> list[LaunchSpec | Exception]:
-    return [prepare_attempt(store, attempt, starts) for attempt in attempts]
+    files = SourceFiles(store.clock)
+    return [prepare_attempt(store, attempt, starts, files) for attempt in attempts]
 
 
 def _job_name(group: Sequence[Attempt]) -> str:
