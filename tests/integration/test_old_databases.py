@@ -17,7 +17,8 @@ from motoko.errors import DatabaseVersionError
 from motoko.runtime.files import private_directory
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
-from motoko.storage import schema
+from motoko.storage import compaction, run_store, schema
+from motoko.storage.compaction import compact_study
 from motoko.storage.consistency import check_firings, check_study
 from motoko.storage.session import Session, run_transaction
 from motoko.storage.store import WorkflowStore
@@ -103,6 +104,35 @@ def test_failures_that_an_older_version_recorded_as_handled_stay_so() -> None:
 def test_every_format_has_a_sample_database() -> None:
     expected = [f"version-{n}.db.gz" for n in range(1, schema.SCHEMA_VERSION + 1)]
     assert sorted(expected) == [path.name for path in VERSIONS]
+
+
+def test_an_old_database_is_the_same_after_each_step_of_its_conversion(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill leaves it between two steps, because each is a commit."""
+    monkeypatch.setattr(run_store, "BLOCK", 2)
+    monkeypatch.setattr(run_store, "LEAST", 1)
+    monkeypatch.setattr(compaction, "EDITED", 0.0)
+    monkeypatch.setattr(compaction, "LOOKED", 1)
+    store = WorkflowStore(state, {})
+    steps, blocks = 0, set()
+    for study in ("add", "mult"):
+        position: int | None = 0
+        while position is not None:
+            position = compact_study(store.database, study, position)
+            steps += 1
+            with store.autocommit_scope.read() as session:
+                check_contents(session)
+                blocks |= {(study, first) for first in session.tables.study(study).trees["blocks"]}
+    assert steps > 2
+    assert ("mult", 1) in blocks
+    store.database.pack()
+    store.close()
+    stop_server(state)
+    reader = WorkflowStore(state, {}, read_only=True)
+    with reader.autocommit_scope.read() as session:
+        check_contents(session)
+    reader.close()
 
 
 def test_an_old_database_can_be_inspected_and_continued(state: StateDir) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 TOGETHER = 14  # runs of a workflow whose processes are killed simultaneously
-KINDS = {"orchestrator", "launcher", "server", "script", "command", "everything"}
+KINDS = {"orchestrator", "launcher", "server", "script", "command", "packer", "everything"}
 MOST_FOR_KINDS = 30  # workflows, after which not every kind must have been hit
 MOMENT = 6  # minimum number of processes
 DUPLICATES = (

@@ -10,15 +10,27 @@ import time
 from typing import TYPE_CHECKING
 
 from motoko.workflow import Workflow
+from tests.support import workflow_processes
 
 if TYPE_CHECKING:
     import random
     from pathlib import Path
 
+# Asks the server to pack all that is older than this many seconds.
+PACK = """\
+import sys
+from pathlib import Path
+from motoko.server.state_dir import StateDir
+from motoko.storage.store import WorkflowStore
+WorkflowStore(StateDir.of(Path(sys.argv[1])), {}).database.pack(keep=float(sys.argv[2]))
+"""
+KEEP = 5.0
 SPARE = "spare"
 RUNS = 12
 FAR = 1_000_000  # their jobs differ from those of the workload
 LONGEST = 1.5  # seconds until a command is killed; most end earlier
+LONGEST_PACK = 0.3  # the same for the process that packs
+TICK = 0.01
 PATIENCE = 180.0
 FREE = ("-n", SPARE, "--constraints", "id > 0")
 COMMANDS = (
@@ -62,6 +74,20 @@ class Commands:
         process.wait()
         return running
 
+    def kill_packer(self) -> bool:
+        """Request a pack and kill the process that packs; return whether it was running."""
+        request = self._popen(["-c", PACK, str(self._directory), str(KEEP)])
+        packer = None
+        while packer is None and request.poll() is None:
+            time.sleep(TICK)
+            packer = workflow_processes.packer(self._directory)
+        time.sleep(self._rng.uniform(0, LONGEST_PACK))
+        running = packer is not None and workflow_processes.packer(self._directory) == packer
+        killed = packer is not None and running and workflow_processes.send(packer, signal.SIGKILL)
+        request.send_signal(signal.SIGKILL)
+        request.wait()
+        return killed
+
     def finish(self) -> list[str]:
         """Run the clean-up commands to their ends; return the remaining problems."""
         wrong = []
@@ -81,9 +107,12 @@ class Commands:
 
     def _start(self, command: tuple[str, ...]) -> subprocess.Popen[bytes]:
         arguments = [word.format(backup=self._backup) for word in command]
+        return self._popen(["-m", "motoko", *arguments])
+
+    def _popen(self, arguments: list[str]) -> subprocess.Popen[bytes]:
         with self._output.open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "motoko", *arguments],
+                [sys.executable, *arguments],
                 cwd=self._directory,
                 env=os.environ,
                 stdin=subprocess.DEVNULL,

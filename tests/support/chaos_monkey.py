@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # Relative frequencies.
 KINDS = {
-    "orchestrator": 3, "launcher": 3, "server": 2, "script": 2, "command": 2, "directory": 1,
-    "clock": 0.5,
+    "orchestrator": 3, "launcher": 3, "server": 2, "script": 2, "command": 2, "packer": 1.5,
+    "directory": 1, "clock": 0.5,
 }  # fmt: skip
 PAUSE = (0.1, 0.4)
 CALM, CALM_SECONDS = 0.06, 2.5  # sometimes it gets enough time to recover
@@ -99,6 +99,9 @@ class Monkey:
         elif kind == "command":
             if self._tools.commands.kill_one():
                 self._count("command", kill=True, busy=True)
+        elif kind == "packer":
+            if self._tools.commands.kill_packer():
+                self._count("packer", kill=True, busy=True)
         elif kind == "server":
             self._hit_server(kill)
         else:

@@ -94,7 +94,9 @@ class Supervisor:
             "launcher": ["launcher", str(self.work.directory), "--lease", str(LEASE)],
         }  # fmt: skip
         output = self._scratch / f"{kind}-{self.work.run_name}-{self.tally.starts[kind]}.log"
-        environment = {**os.environ, "MOTOKO_TEST_LEASE": str(LEASE)}
+        environment = {
+            **os.environ, "MOTOKO_TEST_LEASE": str(LEASE), "MOTOKO_TEST_SMALL": "yes",
+        }  # fmt: skip
         with output.open("wb") as file:
             popen = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.process", *arguments[kind]],

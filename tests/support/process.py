@@ -3,7 +3,8 @@
 ``python -m tests.support.process orchestrator ARGUMENTS`` or ``... launcher DIRECTORY``.
 ``MOTOKO_TEST_LEASE``: the orchestrator's lease in seconds. ``MOTOKO_TEST_MUTANT``: a disabled
 mechanism, to show that tests detect it. ``MOTOKO_TEST_HURRY``: how long the launcher waits for late
-answers and files of a batch scheduler, in seconds.
+answers and files of a batch scheduler, in seconds. ``MOTOKO_TEST_SMALL``: blocks of few runs, which
+are compacted as soon as they have ended.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import motoko.launcher.daemon
 from motoko.cli import main as command_line
 from motoko.core.changes import RecordFiring
-from motoko.launcher import composition, launcher
+from motoko.launcher import compactor, composition, launcher
 from motoko.launcher.executors.batch import executor
 from motoko.orchestrator import event_dispatcher
 from motoko.orchestrator.firing_executor import FiringExecutor, FiringHistory
-from motoko.storage import leases
+from motoko.storage import compaction, leases, run_store
 from motoko.storage.session import Session
 from motoko.storage.threads import run_in_committer
 
@@ -77,6 +78,13 @@ def hurry(seconds: float) -> None:
     vars(composition)["LauncherOptions"] = partial(launcher.LauncherOptions, files_lag=seconds)
 
 
+def use_small_blocks() -> None:
+    """Store runs in blocks of few runs, and compact often."""
+    vars(run_store).update(BLOCK=20, LEAST=5)
+    vars(compaction)["EDITED"] = 0.0
+    vars(compactor)["ENOUGH"] = 10
+
+
 def main(arguments: list[str]) -> int:
     """Run one of Motoko's processes."""
     seconds = float(os.environ.get("MOTOKO_TEST_LEASE", leases.LEASE_SECONDS))
@@ -86,6 +94,8 @@ def main(arguments: list[str]) -> int:
         MUTANTS[mutant]()
     if "MOTOKO_TEST_HURRY" in os.environ:
         hurry(float(os.environ["MOTOKO_TEST_HURRY"]))
+    if "MOTOKO_TEST_SMALL" in os.environ:
+        use_small_blocks()
     if arguments[0] == "launcher":
         return motoko.launcher.daemon.main(arguments[1:])
     return command_line(arguments)

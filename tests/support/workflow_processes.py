@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import signal
 
 PROC = Path("/proc")
+PACKER = "motoko.server.pack_process"
 WINDOW = 0.004
 PATIENCE = 90.0
 
@@ -89,6 +90,14 @@ def left(directory: Path) -> list[str]:
             if pid != os.getpid() and (inside or str(directory) in " ".join(arguments)):
                 found.append(f"{pid}: {' '.join(arguments)}")
     return found
+
+
+def packer(directory: Path) -> int | None:
+    """Return the process that packs the database of a workflow, if there is one."""
+    for pid, arguments in _processes():
+        if PACKER in arguments and any(a.startswith(str(directory)) for a in arguments):
+            return pid
+    return None
 
 
 def _processes() -> list[tuple[int, list[str]]]:

@@ -1,4 +1,4 @@
-"""Databases of earlier formats: made by the last commits that wrote them, opened by this code."""
+"""Databases of earlier formats: made by the last commits that wrote them, opened and converted."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from motoko.server.lifecycle import stop_server
 from motoko.server.state_dir import StateDir
+from motoko.storage.run_store import BLOCK
 from motoko.storage.schema import SCHEMA_VERSION
 from scale.client import opened
 from scale.figures import Figure, Missing, at_most
-from scale.launching import MOTOKO, first_claim
+from scale.launching import MOTOKO, first_claim, wait_until
 from scale.place import BATCH, PLAIN, kill_server, run_client, say, workflow_files
 from support import timed
 
@@ -29,22 +30,21 @@ LARGEST = 100_000
 
 def formats(place: Place) -> Iterator[Figure | Missing]:
     """Measure opening databases of each earlier format, and the time to the first claim."""
+    limits = at_most(3, "3 s"), at_most(3, "3 s"), at_most(30, "30 s")
     for version in range(1, SCHEMA_VERSION):
         name = f"old database, format {version}"
-        open_limit, claim_limit = at_most(3, "3 s"), at_most(3, "3 s")
         if place.runs > LARGEST:
-            yield Missing(f"{name}: opened", "10^5 is the size of this row", open_limit, "-")
+            yield Missing(f"{name}: opened", "10^5 is the size of this row", limits[0], "-")
             continue
         commit = last_commit(version)
         if not commit:
-            yield Missing(f"{name}: opened", "its commit is not in this clone", open_limit)
+            yield Missing(f"{name}: opened", "its commit is not in this clone", limits[0])
             continue
         with _old(place, version, commit) as directory:
-            yield Figure(f"{name}: opened", timed(lambda d=directory: _open(d)), "s", open_limit)  # type: ignore[misc]
-            claim = _claim(directory, place)
-        yield Figure(f"{name}: first claim after that", claim, "s", claim_limit)
-    limit = at_most(30, "30 s")
-    yield Missing("old database: conversion beside work", "no conversion to blocks yet", limit)
+            yield Figure(f"{name}: opened", timed(lambda d=directory: _open(d)), "s", limits[0])  # type: ignore[misc]
+            claim, conversion = _serve(directory, place)
+        yield Figure(f"{name}: first claim after that", claim, "s", limits[1])
+        yield Figure(f"{name}: conversion beside work", conversion, "s", limits[2])
 
 
 def last_commit(version: int) -> str:
@@ -91,11 +91,22 @@ def _open(directory: Path) -> None:
     opened(str(directory)).close()
 
 
-def _claim(directory: Path, place: Place) -> float:
-    """Return the seconds from the start of a launcher to its first claim."""
+def _serve(directory: Path, place: Place) -> tuple[float, float]:
+    """Return the seconds from the start of a launcher to its first claim, and to the last block."""
     begin = time.time()
     subprocess.run([*MOTOKO, "launcher"], cwd=directory, check=True, stdout=sys.stderr)
     try:
-        return first_claim(directory, place) - begin
+        claim = first_claim(directory, place) - begin
+        workflow = opened(str(directory))
+
+        def converted() -> bool:
+            with workflow.store.autocommit_scope.read() as session:
+                single = session.tables.study("mult").trees["runs"]
+                return not list(single.keys(1, place.ended - BLOCK))
+
+        wait_until(converted, place.budget)
+        seconds = time.time() - begin
+        workflow.close()
+        return claim, seconds
     finally:
         subprocess.run([*MOTOKO, "kill"], cwd=directory, check=True, stdout=sys.stderr)

@@ -96,7 +96,7 @@ def orchestrating(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
 def _read_when_written(directory: Path, budget: float) -> float:
     """Wait for the file that main writes; return its number."""
     file = directory / "first"
-    _wait(lambda: file.exists() and file.read_text().endswith("\n"), budget)
+    wait_until(lambda: file.exists() and file.read_text().endswith("\n"), budget)
     return float(json.loads(file.read_text()))
 
 
@@ -112,7 +112,7 @@ def first_claim(directory: Path, place: Place) -> float:
                 found.extend([move.time for move in history if move.state == "SUBMITTED"][:1])
         return bool(found)
 
-    _wait(claimed, place.budget)
+    wait_until(claimed, place.budget)
     workflow.close()
     return min(found)
 
@@ -125,10 +125,11 @@ def _wait_until_idle(pids: list[int], budget: float, rest: float = 2.0) -> None:
         time.sleep(rest)
         return sum(map(cpu, pids)) - before < 0.05 * rest
 
-    _wait(idle, budget)
+    wait_until(idle, budget)
 
 
-def _wait(condition: Callable[[], bool], budget: float) -> None:
+def wait_until(condition: Callable[[], bool], budget: float) -> None:
+    """Poll until a condition holds; TooSlowError after the budget."""
     deadline = time.monotonic() + budget
     while not condition():
         if time.monotonic() > deadline:
